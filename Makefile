@@ -1,0 +1,137 @@
+# The one way in. Each target makes what it needs first, and makes nothing twice: the stamps below say what is fresh.
+# `make` alone prints what there is.
+
+PYTHON ?= python3
+# Tests wait more than they compute, so more of them at once than there are processors.
+JOBS ?= 4
+STORE ?= sqlite
+ONLY ?=
+ARGS ?=
+
+VENV := .venv
+BENCH_VENV := .venv-bench
+BIN := $(VENV)/bin
+QUIETLY := .ci/quietly
+
+RUST_SOURCES := $(shell find src -name '*.rs' 2>/dev/null) Cargo.toml Cargo.lock
+PYTHON_SOURCES := $(shell find python -name '*.py' -o -name '*.pyi' 2>/dev/null)
+PYTHON_CHECKED := python tests benchmarks docs/examples
+
+# PostgreSQL's client speaks TLS through OpenSSL on Linux. Where its headers are missing it is compiled along.
+ifeq ($(shell uname -s),Linux)
+  ifeq ($(OPENSSL_DIR)$(shell pkg-config --exists openssl 2>/dev/null && echo found),)
+    VENDORED := vendored-openssl
+  endif
+endif
+comma := ,
+EXTENSION_FEATURES := extension-module$(if $(VENDORED),$(comma)$(VENDORED))
+CARGO_FEATURES := $(if $(VENDORED),--features $(VENDORED))
+
+# pip speaks only when something is wrong.
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export PIP_ROOT_USER_ACTION := ignore
+# All of cargo's runs see the same interpreter: another one would compile the crate again.
+INTERPRETER := PYO3_PYTHON=$(CURDIR)/$(BIN)/python
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help quickstart build test test-rust test-python check format format-check lint types docs bench soak clean
+
+help: ## print this list
+	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@echo
+	@echo "  PYTHON=python3.12 chooses the interpreter of a new .venv; ARGS='-k timer' goes to pytest;"
+	@echo "  STORE=memory|sqlite|postgres and ONLY=W1,W3 go to the benchmarks."
+
+quickstart: build ## build, then take a census of Python's standard library, killing the worker half-way
+	@$(BIN)/python docs/examples/census.py
+
+build: $(VENV)/.built ## compile the native half and install the package into .venv
+
+test: test-rust test-python ## run the tests of both halves, PostgreSQL included
+
+# The test binaries start an interpreter of their own, so they need Python as a shared library.
+test-rust: $(VENV)/.created
+	@if $(BIN)/python .ci/shared_python.py >/dev/null; then \
+	  $(INTERPRETER) LD_LIBRARY_PATH="$$($(BIN)/python .ci/shared_python.py):$$LD_LIBRARY_PATH" \
+	    $(QUIETLY) "testing the Rust half" cargo test --quiet $(CARGO_FEATURES); \
+	else \
+	  echo "the tests of the Rust half are left out: this Python is not there as a shared library"; \
+	fi
+
+# Tests marked `alone` measure time or kill processes: they run by themselves, after the others.
+test-python: $(VENV)/.developer build
+	@$(BIN)/pytest -q -n $(JOBS) --dist worksteal -m "not alone" $(ARGS)
+	@$(BIN)/pytest -q -m alone $(ARGS) || [ $$? -eq 5 ]
+
+check: format-check lint types test ## everything that a change must pass
+
+format: $(VENV)/.developer ## format all sources
+	@cargo fmt
+	@$(BIN)/ruff check --quiet --fix-only --select I $(PYTHON_CHECKED)
+	@$(BIN)/ruff format --quiet $(PYTHON_CHECKED)
+
+format-check: $(VENV)/.developer
+	@$(QUIETLY) "checking the format of Rust" cargo fmt --check
+	@$(QUIETLY) "checking the format of Python" $(BIN)/ruff format --diff $(PYTHON_CHECKED)
+
+lint: $(VENV)/.developer
+	@$(QUIETLY) "linting Python" $(BIN)/ruff check $(PYTHON_CHECKED)
+	@$(INTERPRETER) $(QUIETLY) "linting Rust" cargo clippy --quiet --all-targets $(CARGO_FEATURES) -- -D warnings
+
+types: $(VENV)/.developer build
+	@$(QUIETLY) "types, as mypy sees them" $(BIN)/mypy
+	@$(QUIETLY) "types, as pyright sees them" $(BIN)/pyright --warnings
+	@$(QUIETLY) "the stub against the compiled module" \
+	  $(BIN)/python -m mypy.stubtest duroxide._native --allowlist tests/typing/stubtest-allowlist.txt
+
+docs: $(VENV)/.developer build ## run every code block of the README and the docs
+	@$(BIN)/pytest -q tests/test_docs.py $(ARGS)
+
+bench: $(BENCH_VENV)/.installed ## measure W1 to W8 with a release build (STORE, ONLY, FULL=1)
+	@PYTHONPATH=tests $(BENCH_VENV)/bin/python -m benchmarks --store $(STORE) $(if $(ONLY),--only $(ONLY))
+
+soak: $(BENCH_VENV)/.installed ## watch memory, threads and files over 20,000 orchestrations and 50 restarts
+	@$(BENCH_VENV)/bin/python -m benchmarks.soak
+
+clean: ## remove all that was made, the virtual environments included
+	@rm -rf $(VENV) $(BENCH_VENV) .quickstart .mypy_cache .pytest_cache .ruff_cache dist python/duroxide/_native*.so
+	@find python tests benchmarks docs -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
+	@cargo clean --quiet
+
+$(VENV)/.created:
+	@command -v $(PYTHON) >/dev/null || { echo "no $(PYTHON) here; install Python 3.10 or newer" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
+	  { echo "$(PYTHON) is $$($(PYTHON) -V); Python 3.10 or newer is needed: make PYTHON=python3.12 ..." >&2; exit 1; }
+	@command -v cargo >/dev/null || { echo "no cargo here; install Rust (with rustup, say) first" >&2; exit 1; }
+	@$(QUIETLY) "making $(VENV)" $(PYTHON) -m venv --clear $(VENV)
+	@# Groups of dependencies are understood from pip 25.1 on, newer than what Python brings.
+	@$(QUIETLY) "renewing pip" $(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
+	@touch $@
+
+$(VENV)/.builder: $(VENV)/.created pyproject.toml
+	@$(QUIETLY) "installing the builder" $(BIN)/python -m pip install --quiet --group build
+	@touch $@
+
+$(VENV)/.developer: $(VENV)/.builder
+	@$(QUIETLY) "installing the tools of tests and checks" $(BIN)/python -m pip install --quiet --group dev
+	@touch $@
+
+$(VENV)/.built: $(VENV)/.builder $(RUST_SOURCES)
+	@[ -e $@ ] || echo "compiling: the first time takes three to five minutes, later ones seconds"
+	@$(if $(VENDORED),echo "no OpenSSL headers here: OpenSSL is compiled along")
+	@VIRTUAL_ENV=$(CURDIR)/$(VENV) $(INTERPRETER) \
+	  $(QUIETLY) "building duroxide" $(BIN)/maturin develop --features $(EXTENSION_FEATURES)
+	@touch $@
+
+# A wheel in an environment of its own: the benchmarks measure what users install, and the build that the tests use
+# stays as it is.
+$(BENCH_VENV)/.installed: $(VENV)/.builder $(RUST_SOURCES) $(PYTHON_SOURCES)
+	@[ -e $@ ] || echo "compiling a release build: the first time takes five minutes or more"
+	@[ -x $(BENCH_VENV)/bin/python ] || $(QUIETLY) "making $(BENCH_VENV)" $(BIN)/python -m venv --clear $(BENCH_VENV)
+	@rm -rf target/bench-wheel
+	@$(INTERPRETER) $(QUIETLY) "building a release wheel" \
+	  $(BIN)/maturin build --release --features $(EXTENSION_FEATURES) --out target/bench-wheel
+	@$(QUIETLY) "installing it into $(BENCH_VENV)" $(BIN)/python -m pip --python $(BENCH_VENV)/bin/python install \
+	  --quiet --force-reinstall target/bench-wheel/*.whl --group bench
+	@touch $@

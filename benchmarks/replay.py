@@ -1,0 +1,73 @@
+"""W8: what a recorded step costs when an orchestration is replayed from its history.
+
+An orchestration takes n steps and then waits for messages. Each repetition starts a new runtime, which knows nothing of
+it, sends a message and takes the time to the answer. The same with one step is taken off; what is left is the replay.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Generator, Iterator
+from typing import Any
+
+from benchmarks.bench import REPETITIONS, WAIT_MS, Bench, Figure, timed
+from duroxide import ActivityContext, Client, OrchestrationContext
+
+STEPS = 1_000
+SLOW_STEPS = 200
+QUICK_STEP_SECONDS = 0.005
+POLL_MS = 50
+# An idle runtime has opened all that it opens, and waits.
+SETTLE_SECONDS = 0.3
+
+
+def step(ctx: ActivityContext, number: int) -> int:
+    return number + 1
+
+
+def listener(ctx: OrchestrationContext, steps: int) -> Generator[Any, Any, None]:
+    number = 0
+    for _ in range(steps):
+        number = yield ctx.schedule_activity("step", number)
+    ctx.set_custom_status("ready")
+    while True:
+        message = yield ctx.dequeue_event("inbox")
+        ctx.set_custom_status(message)
+
+
+class Listener:
+    """One instance of the orchestration, and the version of its status that was seen last."""
+
+    def __init__(self, client: Client, name: str, steps: int) -> None:
+        self.client, self.name, self.version = client, name, 0
+        client.start_orchestration(name, "listener", steps)
+        self.listen()
+
+    def listen(self) -> None:
+        status = self.client.wait_for_status_change(self.name, self.version, POLL_MS, WAIT_MS)
+        assert status is not None
+        self.version = status.custom_status_version
+
+    def ask(self) -> None:
+        self.client.enqueue_event(self.name, "inbox", "hello")
+        self.listen()
+
+
+def measure(bench: Bench) -> Iterator[Figure]:
+    activities, orchestrations = {"step": step}, {"listener": listener}
+    with bench.open(bench.place()) as provider:
+        client = Client(provider)
+        with bench.runtime(provider, activities, orchestrations):
+            began = time.perf_counter()
+            short = Listener(client, "short", 1)
+            Listener(client, "probe", 20)
+            slow = (time.perf_counter() - began) / 21 > QUICK_STEP_SECONDS and not bench.full
+            steps = SLOW_STEPS if slow else STEPS
+            long = Listener(client, "long", steps)
+        samples = []
+        for _ in range(REPETITIONS + 2):
+            with bench.runtime(provider, activities, orchestrations):
+                time.sleep(SETTLE_SECONDS)
+                base = timed(short.ask)
+                samples.append(1_000_000 * (timed(long.ask) - base) / steps)
+    yield Figure("W8", f"cold replay of {steps:,} steps, a step", "µs", samples)

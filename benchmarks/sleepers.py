@@ -1,0 +1,38 @@
+"""W6: 64 activities that sleep 0.1 s, 32 at once: two rounds of sleep are the least it can take."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Generator, Iterator
+from typing import Any
+
+from benchmarks.bench import REPETITIONS, Bench, Figure, finish, timed
+from duroxide import ActivityContext, Client, OrchestrationContext, RuntimeOptions
+
+SLEEPERS = 64
+AT_ONCE = 32
+SLEEP_SECONDS = 0.1
+
+
+def sleep(ctx: ActivityContext, seconds: float) -> None:
+    time.sleep(seconds)
+
+
+def night(ctx: OrchestrationContext, count: int) -> Generator[Any, Any, int]:
+    results = yield ctx.all([ctx.schedule_activity("sleep", SLEEP_SECONDS) for _ in range(count)])
+    return len(results)
+
+
+def play(client: Client, name: str) -> None:
+    client.start_orchestration(name, "night", SLEEPERS)
+    assert finish(client, name) == SLEEPERS
+
+
+def measure(bench: Bench) -> Iterator[Figure]:
+    samples = []
+    for _ in range(REPETITIONS):
+        options = RuntimeOptions(worker_concurrency=AT_ONCE)
+        with bench.session({"sleep": sleep}, {"night": night}, options) as session:
+            samples.append(timed(play, session.client, "night"))
+    least = SLEEP_SECONDS * SLEEPERS / AT_ONCE
+    yield Figure("W6", f"{SLEEPERS} activities of {SLEEP_SECONDS} s, {AT_ONCE} at once", "s", samples, least)

@@ -1,0 +1,218 @@
+"""Durable workflows as ordinary Python, on the duroxide engine."""
+
+from __future__ import annotations
+
+import atexit as _atexit
+from importlib.metadata import version as _version
+
+from duroxide import _native
+from duroxide import logs as _logs
+from duroxide import runtime as _runtime
+from duroxide import typed_context as _typed_context
+from duroxide._native import (
+    ActivityContext,
+    OrchestrationContext,
+    Task,
+    engine_version,
+    init_tracing,
+)
+from duroxide.aliases import (
+    PyActivityContext,
+    PyClient,
+    PyDeleteInstanceResult,
+    PyEvent,
+    PyExecutionInfo,
+    PyInstanceFilter,
+    PyInstanceInfo,
+    PyInstanceTree,
+    PyMetricsSnapshot,
+    PyOrchestrationContext,
+    PyOrchestrationResult,
+    PyOrchestrationStatus,
+    PyPostgresEntraOptions,
+    PyPostgresProvider,
+    PyPruneOptions,
+    PyPruneResult,
+    PyQueueDepths,
+    PyRetryPolicy,
+    PyRuntime,
+    PyRuntimeOptions,
+    PySqliteProvider,
+    PySystemMetrics,
+    PySystemStats,
+    PyTagFilter,
+    ScheduledTask,
+)
+from duroxide.client import (
+    Client,
+)
+from duroxide.definitions import (
+    ActivityDefinition,
+    OrchestrationDefinition,
+)
+from duroxide.exceptions import (
+    ActivityFailed,
+    ActivityTimedOut,
+    ClientError,
+    CodecError,
+    ConfigurationError,
+    DuroxideError,
+    InstanceAlreadyExists,
+    InstanceNotFound,
+    InstanceStillRunning,
+    LimitExceeded,
+    NondeterminismError,
+    NotAllowedInOrchestration,
+    OrchestrationCancelled,
+    OrchestrationFailed,
+    PoisonMessageError,
+    ProviderError,
+    RegistrationError,
+    SubOrchestrationFailed,
+    TaskFailed,
+    TurnClosed,
+    UnknownOption,
+    WaitTimedOut,
+)
+from duroxide.limits import (
+    MAX_DURATION_MS,
+    MAX_KV_KEYS,
+    MAX_KV_VALUE_BYTES,
+    MAX_NAME_BYTES,
+    MAX_PAYLOAD_BYTES,
+    MAX_TAG_NAME_BYTES,
+    MAX_WORKER_TAGS,
+)
+from duroxide.options import (
+    Backoff,
+    InstanceFilter,
+    PostgresEntraOptions,
+    PruneOptions,
+    RetryPolicy,
+    RuntimeOptions,
+    TagFilter,
+)
+from duroxide.outcomes import (
+    Outcome,
+    Winner,
+)
+from duroxide.providers import (
+    PostgresProvider,
+    Provider,
+    SqliteProvider,
+)
+from duroxide.records import (
+    DeleteInstanceResult,
+    Event,
+    ExecutionInfo,
+    InstanceInfo,
+    InstanceTree,
+    MetricsSnapshot,
+    OrchestrationResult,
+    PruneResult,
+    QueueDepths,
+    SystemMetrics,
+    SystemStats,
+)
+from duroxide.runtime import (
+    Runtime,
+)
+
+__all__ = [
+    "MAX_DURATION_MS",
+    "MAX_KV_KEYS",
+    "MAX_KV_VALUE_BYTES",
+    "MAX_NAME_BYTES",
+    "MAX_PAYLOAD_BYTES",
+    "MAX_TAG_NAME_BYTES",
+    "MAX_WORKER_TAGS",
+    "ActivityContext",
+    "ActivityDefinition",
+    "ActivityFailed",
+    "ActivityTimedOut",
+    "Backoff",
+    "Client",
+    "ClientError",
+    "CodecError",
+    "ConfigurationError",
+    "DeleteInstanceResult",
+    "DuroxideError",
+    "Event",
+    "ExecutionInfo",
+    "InstanceAlreadyExists",
+    "InstanceFilter",
+    "InstanceInfo",
+    "InstanceNotFound",
+    "InstanceStillRunning",
+    "InstanceTree",
+    "LimitExceeded",
+    "MetricsSnapshot",
+    "NondeterminismError",
+    "NotAllowedInOrchestration",
+    "OrchestrationCancelled",
+    "OrchestrationContext",
+    "OrchestrationDefinition",
+    "OrchestrationFailed",
+    "OrchestrationResult",
+    "Outcome",
+    "PoisonMessageError",
+    "PostgresEntraOptions",
+    "PostgresProvider",
+    "Provider",
+    "ProviderError",
+    "PruneOptions",
+    "PruneResult",
+    "PyActivityContext",
+    "PyClient",
+    "PyDeleteInstanceResult",
+    "PyEvent",
+    "PyExecutionInfo",
+    "PyInstanceFilter",
+    "PyInstanceInfo",
+    "PyInstanceTree",
+    "PyMetricsSnapshot",
+    "PyOrchestrationContext",
+    "PyOrchestrationResult",
+    "PyOrchestrationStatus",
+    "PyPostgresEntraOptions",
+    "PyPostgresProvider",
+    "PyPruneOptions",
+    "PyPruneResult",
+    "PyQueueDepths",
+    "PyRetryPolicy",
+    "PyRuntime",
+    "PyRuntimeOptions",
+    "PySqliteProvider",
+    "PySystemMetrics",
+    "PySystemStats",
+    "PyTagFilter",
+    "QueueDepths",
+    "RegistrationError",
+    "RetryPolicy",
+    "Runtime",
+    "RuntimeOptions",
+    "ScheduledTask",
+    "SqliteProvider",
+    "SubOrchestrationFailed",
+    "SystemMetrics",
+    "SystemStats",
+    "TagFilter",
+    "Task",
+    "TaskFailed",
+    "TurnClosed",
+    "UnknownOption",
+    "WaitTimedOut",
+    "Winner",
+    "__version__",
+    "engine_version",
+    "init_tracing",
+]
+
+__version__ = _version("duroxide")
+
+_typed_context.install()
+_logs.silence_by_default()
+_native.start_logging(_logs.deliver)
+# What is registered last runs first: the logs end after the runtimes.
+_atexit.register(_native.stop_logging)
+_atexit.register(_runtime.shut_down_all)

@@ -1,0 +1,741 @@
+"""The native half of the package.
+
+Users meet ``OrchestrationContext``, ``ActivityContext`` and ``Task``; the rest is wrapped.
+"""
+
+import random as _random
+from collections.abc import Callable, Coroutine, Generator, Mapping, Sequence
+from datetime import datetime, timedelta
+from types import UnionType
+from typing import Any, Final, Generic, TypeAlias, TypeVar, final, overload
+from uuid import UUID
+
+from typing_extensions import Self
+
+from duroxide.client import Client as _PublicClient
+from duroxide.definitions import ActivityDefinition, OrchestrationDefinition
+from duroxide.outcomes import Outcome, Winner
+from duroxide.records import StatusTuple
+from duroxide.retry import RetryPolicy
+
+_T = TypeVar("_T")
+_T_co = TypeVar("_T_co", covariant=True)
+_Duration: TypeAlias = int | timedelta
+_Retry: TypeAlias = RetryPolicy | Mapping[str, Any]
+_Branch: TypeAlias = Generator[Any, Any, _T] | Coroutine[Any, Any, _T]
+
+engine_version: Final[str]
+"""Version of the duroxide engine."""
+
+MAX_WORKER_TAGS: Final[int]
+"""Most tags that one runtime serves."""
+
+MAX_TAG_NAME_BYTES: Final[int]
+"""Longest tag, in bytes of UTF-8."""
+
+MAX_KV_KEYS: Final[int]
+"""Most keys in the key-value store of one instance."""
+
+MAX_KV_VALUE_BYTES: Final[int]
+"""Longest value in a key-value store, in bytes of UTF-8."""
+
+MAX_PAYLOAD_BYTES: Final[int]
+"""Longest input, output or message, in bytes of JSON text."""
+
+MAX_NAME_BYTES: Final[int]
+"""Longest name or instance id, in bytes of UTF-8."""
+
+@final
+class Task(Generic[_T_co]):
+    """A described step of an orchestration.
+
+    Nothing happens until it is yielded, awaited, or given to a combinator or ``ctx.spawn``. Its result is then recorded
+    once, and every replay gets the same.
+    """
+
+    def with_tag(self, tag: str) -> Self:
+        """Return the same activity for workers with ``tag``.
+
+        Args:
+            tag: The tag, at most 256 bytes.
+
+        Raises:
+            ConfigurationError: The tag is empty or too long.
+            TypeError: The task is no activity.
+        """
+
+    def __iter__(self) -> Generator[Any, Any, _T_co]:
+        """Run the task with ``yield from``."""
+
+    def __await__(self) -> Generator[Any, Any, _T_co]:
+        """Run the task with ``await``."""
+
+    def __class_getitem__(cls, item: Any, /) -> Any: ...
+
+@final
+class OrchestrationContext:
+    """What an orchestration may do. Its methods describe steps, to be yielded or awaited, unless they say otherwise.
+
+    Raises:
+        TurnClosed: It is used from another thread, or after its turn.
+    """
+
+    @property
+    def instance_id(self) -> str:
+        """Id of the instance."""
+
+    @property
+    def execution_id(self) -> int:
+        """Number of the execution, counted from 1; continue-as-new starts the next."""
+
+    @property
+    def orchestration_name(self) -> str:
+        """Name of the orchestration."""
+
+    @property
+    def orchestration_version(self) -> str:
+        """Version of the orchestration."""
+
+    def is_replaying(self) -> bool:
+        """Tell whether the step being taken is one that the history has already."""
+
+    # Activities
+
+    @overload
+    def schedule_activity(
+        self,
+        name: str,
+        input: object = None,
+        *,
+        session_id: str | None = None,
+        tag: str | None = None,
+        retry: _Retry | None = None,
+        result_type: type[_T],
+    ) -> Task[_T]:
+        """Run an activity.
+
+        Args:
+            name: Name of the activity.
+            input: Its input, any value that can be written as JSON; default ``None``.
+            session_id: Session whose worker must run it; default ``None``, any worker.
+            tag: Tag that its worker must serve; default ``None``, a worker for activities without one.
+            retry: How it is tried again, a ``RetryPolicy`` or a dictionary; default ``None``, it is not.
+            result_type: Type to convert the result to; default ``None``, the annotation of the activity if this process
+                has registered it.
+
+        Returns:
+            A task with the result.
+
+        Raises:
+            CodecError: The input cannot be written as JSON.
+            LimitExceeded: A name or the input is too long.
+            ActivityFailed: Where the task is yielded: the activity raised.
+            ActivityTimedOut: Where the task is yielded: a timeout of ``retry`` passed.
+        """
+
+    @overload
+    def schedule_activity(
+        self,
+        name: str,
+        input: object = None,
+        *,
+        session_id: str | None = None,
+        tag: str | None = None,
+        retry: _Retry | None = None,
+        result_type: None = None,
+    ) -> Task[Any]: ...
+    @overload
+    def schedule_activity(
+        self,
+        name: str,
+        input: object = None,
+        *,
+        session_id: str | None = None,
+        tag: str | None = None,
+        retry: _Retry | None = None,
+        result_type: UnionType,
+    ) -> Task[Any]: ...
+    def schedule_activity_on_session(
+        self, name: str, input: object, session_id: str, *, tag: str | None = None, result_type: Any = None
+    ) -> Task[Any]:
+        """Run an activity on the worker that holds a session."""
+
+    def schedule_activity_with_retry(
+        self,
+        name: str,
+        input: object,
+        retry: _Retry | None = None,
+        *,
+        session_id: str | None = None,
+        tag: str | None = None,
+        result_type: Any = None,
+    ) -> Task[Any]:
+        """Run an activity and try it again as ``retry`` says."""
+
+    def schedule_activity_with_retry_on_session(
+        self,
+        name: str,
+        input: object,
+        retry: _Retry | None,
+        session_id: str,
+        *,
+        tag: str | None = None,
+        result_type: Any = None,
+    ) -> Task[Any]:
+        """Run an activity on the worker that holds a session, and try it again there as ``retry`` says."""
+
+    # Time and messages
+
+    def schedule_timer(self, delay: _Duration) -> Task[None]:
+        """Wait for a time that survives restarts.
+
+        Args:
+            delay: Milliseconds or a ``timedelta``, from zero to ten years.
+
+        Raises:
+            ValueError: The time is negative or too long.
+        """
+
+    @overload
+    def wait_for_event(self, name: str, *, result_type: type[_T]) -> Task[_T]:
+        """Wait for an event that ``client.raise_event`` raises.
+
+        Args:
+            name: Name of the event.
+            result_type: Type to convert the data to; default ``None``, as JSON has it.
+
+        Returns:
+            A task with the data of the event.
+        """
+
+    @overload
+    def wait_for_event(self, name: str, *, result_type: None = None) -> Task[Any]: ...
+    @overload
+    def wait_for_event(self, name: str, *, result_type: UnionType) -> Task[Any]: ...
+    def schedule_wait(self, name: str, *, result_type: Any = None) -> Task[Any]:
+        """Wait for an event; another name of ``wait_for_event``."""
+
+    @overload
+    def dequeue_event(self, queue: str, *, result_type: type[_T]) -> Task[_T]:
+        """Take the oldest message of a queue of this instance, waiting for one if it is empty.
+
+        Args:
+            queue: Name of the queue.
+            result_type: Type to convert the message to, read as JSON; default ``None``, the text as it was sent.
+
+        Returns:
+            A task with the message.
+        """
+
+    @overload
+    def dequeue_event(self, queue: str, *, result_type: None = None) -> Task[str]: ...
+
+    # Other orchestrations
+
+    @overload
+    def schedule_sub_orchestration(
+        self,
+        name: str,
+        input: object = None,
+        *,
+        instance_id: str | None = None,
+        version: str | None = None,
+        result_type: type[_T],
+    ) -> Task[_T]:
+        """Run another orchestration and wait for its end.
+
+        Args:
+            name: Name of the orchestration.
+            input: Its input; default ``None``.
+            instance_id: Id of its instance; default ``None``, one derived from this instance.
+            version: Version to run; default ``None``, the newest.
+            result_type: Type to convert the result to; default ``None``, the annotation of the orchestration if this
+                process has registered it.
+
+        Returns:
+            A task with the result.
+
+        Raises:
+            SubOrchestrationFailed: Where the task is yielded: the child failed or was cancelled.
+        """
+
+    @overload
+    def schedule_sub_orchestration(
+        self,
+        name: str,
+        input: object = None,
+        *,
+        instance_id: str | None = None,
+        version: str | None = None,
+        result_type: None = None,
+    ) -> Task[Any]: ...
+    @overload
+    def schedule_sub_orchestration(
+        self,
+        name: str,
+        input: object = None,
+        *,
+        instance_id: str | None = None,
+        version: str | None = None,
+        result_type: UnionType,
+    ) -> Task[Any]: ...
+    def schedule_sub_orchestration_with_id(
+        self, name: str, instance_id: str, input: object = None, *, result_type: Any = None
+    ) -> Task[Any]:
+        """Run another orchestration under a given instance id."""
+
+    def schedule_sub_orchestration_versioned(
+        self, name: str, version: str | None, input: object = None, *, result_type: Any = None
+    ) -> Task[Any]:
+        """Run one version of another orchestration."""
+
+    def schedule_sub_orchestration_versioned_with_id(
+        self, name: str, version: str | None, instance_id: str, input: object = None, *, result_type: Any = None
+    ) -> Task[Any]:
+        """Run one version of another orchestration under a given instance id."""
+
+    def start_orchestration(
+        self, name: str, instance_id: str, input: object = None, *, version: str | None = None
+    ) -> Task[None]:
+        """Start another orchestration that runs on its own, and go on at once.
+
+        Args:
+            name: Name of the orchestration.
+            instance_id: Id of its instance.
+            input: Its input; default ``None``.
+            version: Version to run; default ``None``, the newest.
+        """
+
+    def start_orchestration_versioned(
+        self, name: str, version: str | None, instance_id: str, input: object = None
+    ) -> Task[None]:
+        """Start one version of another orchestration that runs on its own."""
+
+    def schedule_orchestration(
+        self, name: str, instance_id: str, input: object = None, *, version: str | None = None
+    ) -> Task[None]:
+        """Start another orchestration that runs on its own; another name of ``start_orchestration``."""
+
+    def schedule_orchestration_versioned(
+        self, name: str, version: str | None, instance_id: str, input: object = None
+    ) -> Task[None]:
+        """Start one version of another orchestration; another name of ``start_orchestration_versioned``."""
+
+    def continue_as_new(self, input: object = None, *, version: str | None = None) -> Task[Any]:
+        """End this execution and start the orchestration again with an empty history; the task never returns.
+
+        Args:
+            input: Input of the next execution; default ``None``.
+            version: Version of the next execution; default ``None``, the newest.
+        """
+
+    def continue_as_new_versioned(self, input: object, version: str) -> Task[Any]:
+        """End this execution and start ``version`` of the orchestration again with an empty history."""
+
+    # Combinators
+
+    @overload
+    def all(self, tasks: Sequence[Task[Any] | _Branch[Any]], /) -> Task[list[Outcome]]:
+        """Run tasks side by side and wait for all of them.
+
+        Args:
+            tasks: Tasks, generators or coroutines, any number of them.
+
+        Returns:
+            A task with one outcome for each, in order: ``{"ok": value}`` or ``{"err": failure}``.
+        """
+
+    @overload
+    def all(self, *tasks: Task[Any] | _Branch[Any]) -> Task[list[Outcome]]: ...
+    @overload
+    def race(self, tasks: Sequence[Task[Any] | _Branch[Any]], /) -> Task[Winner]:
+        """Wait for the first of several tasks and cancel the others.
+
+        Args:
+            tasks: Tasks, generators or coroutines, one by one or as a list.
+
+        Returns:
+            A task with ``{"index": place, "value": value}`` of the first to finish; ties go to the task started first.
+
+        Raises:
+            TaskFailed: Where the task is yielded: the first to finish failed.
+        """
+
+    @overload
+    def race(self, *tasks: Task[Any] | _Branch[Any]) -> Task[Winner]: ...
+    @overload
+    def gather(self, *tasks: Task[_T] | _Branch[_T]) -> Task[list[_T]]:
+        """Run tasks side by side and wait for all of them.
+
+        Args:
+            tasks: Tasks, generators or coroutines.
+
+        Returns:
+            A task with their values, in order.
+
+        Raises:
+            TaskFailed: Where the task is yielded: one of them failed.
+        """
+
+    @overload
+    def gather(self, tasks: Sequence[Task[_T] | _Branch[_T]], /) -> Task[list[_T]]: ...
+    def spawn(self, task: Task[_T] | _Branch[_T]) -> Task[_T]:
+        """Start a task now, and return the task to be yielded later. Nothing is to be yielded for the start."""
+
+    # Time and chance, the same at every replay
+
+    def utc_now(self) -> Task[int]:
+        """Read the time as a recorded step, in milliseconds since 1970."""
+
+    def new_guid(self) -> Task[str]:
+        """Make a new unique id as a recorded step."""
+
+    def now(self) -> datetime:
+        """Return the time of the step being taken, in UTC, at once and without a record."""
+
+    def uuid(self) -> UUID:
+        """Return a new unique id at once, without a record."""
+
+    def random(self) -> _random.Random:
+        """Return a random generator that is seeded by this execution, at once; not for secrets."""
+
+    # Status and key-value store: at once, nothing to yield but where a task is returned
+
+    def set_custom_status(self, status: str) -> None:
+        """Publish a status text that clients can read and wait for.
+
+        Raises:
+            LimitExceeded: The text is longer than 256 KiB.
+        """
+
+    def reset_custom_status(self) -> None:
+        """Remove the status text."""
+
+    def get_custom_status(self) -> str | None:
+        """Return the status text, or ``None``."""
+
+    def set_kv_value(self, key: str, value: str) -> None:
+        """Set one value of this instance.
+
+        Args:
+            key: The key, one of at most 150.
+            value: The text, at most 65,536 bytes.
+
+        Raises:
+            LimitExceeded: There are too many keys, or the value is too long.
+        """
+
+    def get_kv_value(self, key: str) -> str | None:
+        """Return one value of this instance, or ``None``."""
+
+    def get_kv_all_values(self) -> dict[str, str]:
+        """Return all values of this instance."""
+
+    def get_kv_all_keys(self) -> list[str]:
+        """Return all keys of this instance."""
+
+    def get_kv_length(self) -> int:
+        """Return the number of keys of this instance."""
+
+    def clear_kv_value(self, key: str) -> None:
+        """Remove one key; does nothing if there is none."""
+
+    def clear_all_kv_values(self) -> None:
+        """Remove all keys."""
+
+    def prune_kv_values_updated_before(self, cutoff_ms: int) -> int:
+        """Remove the keys that were last set before a moment.
+
+        Args:
+            cutoff_ms: The moment, in milliseconds since 1970.
+
+        Returns:
+            How many keys were removed.
+        """
+
+    def get_kv_value_from_instance(self, instance_id: str, key: str, *, result_type: Any = None) -> Task[Any]:
+        """Read one value of another instance as a recorded step."""
+
+    # Traces: at once, suppressed during replay
+
+    def trace_debug(self, message: str) -> None:
+        """Log a message for debugging."""
+
+    def trace_info(self, message: str) -> None:
+        """Log a message."""
+
+    def trace_warn(self, message: str) -> None:
+        """Log a warning."""
+
+    def trace_error(self, message: str) -> None:
+        """Log an error."""
+
+    # Names that take text as it is, or decode: a ``str`` input is recorded without being encoded again
+
+    def schedule_activity_typed(
+        self,
+        name: str,
+        input: object = None,
+        *,
+        session_id: str | None = None,
+        tag: str | None = None,
+        retry: _Retry | None = None,
+        result_type: Any = None,
+    ) -> Task[Any]:
+        """As ``schedule_activity``; a ``str`` input is sent as it is."""
+
+    def schedule_activity_on_session_typed(self, name: str, input: object, session_id: str) -> Task[Any]:
+        """As ``schedule_activity_on_session``; a ``str`` input is sent as it is."""
+
+    def schedule_activity_with_retry_typed(self, name: str, input: object, retry: _Retry) -> Task[Any]:
+        """As ``schedule_activity_with_retry``; a ``str`` input is sent as it is."""
+
+    def schedule_activity_with_retry_on_session_typed(
+        self, name: str, input: object, retry: _Retry, session_id: str
+    ) -> Task[Any]:
+        """As ``schedule_activity_with_retry_on_session``; a ``str`` input is sent as it is."""
+
+    def schedule_sub_orchestration_typed(
+        self,
+        name: str,
+        input: object = None,
+        *,
+        instance_id: str | None = None,
+        version: str | None = None,
+        result_type: Any = None,
+    ) -> Task[Any]:
+        """As ``schedule_sub_orchestration``; a ``str`` input is sent as it is."""
+
+    def schedule_sub_orchestration_with_id_typed(self, name: str, instance_id: str, input: object = None) -> Task[Any]:
+        """As ``schedule_sub_orchestration_with_id``; a ``str`` input is sent as it is."""
+
+    def start_orchestration_typed(
+        self, name: str, instance_id: str, input: object = None, *, version: str | None = None
+    ) -> Task[None]:
+        """As ``start_orchestration``; a ``str`` input is sent as it is."""
+
+    def start_orchestration_versioned_typed(
+        self, name: str, version: str | None, instance_id: str, input: object = None
+    ) -> Task[None]:
+        """As ``start_orchestration_versioned``; a ``str`` input is sent as it is."""
+
+    def continue_as_new_typed(self, input: object = None, *, version: str | None = None) -> Task[Any]:
+        """As ``continue_as_new``; a ``str`` input is sent as it is."""
+
+    def wait_for_event_typed(self, name: str, *, result_type: Any = None) -> Task[Any]:
+        """As ``wait_for_event``."""
+
+    def schedule_wait_typed(self, name: str, *, result_type: Any = None) -> Task[Any]:
+        """As ``wait_for_event``."""
+
+    def dequeue_event_typed(self, queue: str, *, result_type: Any = None) -> Task[Any]:
+        """As ``dequeue_event``; the message is read as JSON."""
+
+    def set_kv_value_typed(self, key: str, value: object) -> None:
+        """As ``set_kv_value``; the value is written as JSON."""
+
+    def get_kv_value_typed(self, key: str) -> Any:
+        """As ``get_kv_value``; the value is read as JSON."""
+
+    def get_kv_value_from_instance_typed(self, instance_id: str, key: str) -> Task[Any]:
+        """As ``get_kv_value_from_instance``; the value is read as JSON."""
+
+    def all_typed(self, tasks: Sequence[Task[_T] | _Branch[_T]]) -> Task[list[_T]]:
+        """As ``gather``, with the tasks in a list."""
+
+    @overload
+    def race_typed(self, tasks: Sequence[Task[Any] | _Branch[Any]], /) -> Task[Winner]:
+        """As ``race``."""
+
+    @overload
+    def race_typed(self, *tasks: Task[Any] | _Branch[Any]) -> Task[Winner]: ...
+
+@final
+class ActivityContext:
+    """What an activity knows about itself; usable from any thread while the activity runs."""
+
+    @property
+    def instance_id(self) -> str:
+        """Instance of the orchestration that scheduled the activity."""
+
+    @property
+    def execution_id(self) -> int:
+        """Number of the execution that scheduled it, counted from 1."""
+
+    @property
+    def orchestration_name(self) -> str:
+        """Name of that orchestration."""
+
+    @property
+    def orchestration_version(self) -> str:
+        """Version of that orchestration."""
+
+    @property
+    def activity_name(self) -> str:
+        """Name of the activity."""
+
+    @property
+    def activity_id(self) -> int | None:
+        """Number of the event that scheduled it; with instance and execution, it identifies the work in other systems.
+
+        ``None`` where the store did not say.
+        """
+
+    @property
+    def attempt(self) -> int:
+        """How often this scheduling was delivered, counted from 1.
+
+        Above 1 after a crash; a retry is a new scheduling.
+        """
+
+    @property
+    def worker_id(self) -> str:
+        """The worker that runs it."""
+
+    @property
+    def session_id(self) -> str | None:
+        """Its session, or ``None``."""
+
+    def tag(self) -> str | None:
+        """Return its tag, or ``None``."""
+
+    def is_cancelled(self) -> bool:
+        """Tell whether nobody waits for the result any more."""
+
+    def get_client(self) -> _PublicClient:
+        """Return a client of the store that the activity came from."""
+
+    def trace_debug(self, message: str) -> None:
+        """Log a message for debugging."""
+
+    def trace_info(self, message: str) -> None:
+        """Log a message."""
+
+    def trace_warn(self, message: str) -> None:
+        """Log a warning."""
+
+    def trace_error(self, message: str) -> None:
+        """Log an error."""
+
+@final
+class RawText:
+    """Text that is recorded as it stands where a value would be encoded.
+
+    Args:
+        text: The text.
+    """
+
+    def __new__(cls, text: str) -> Self: ...
+
+@final
+class Store:
+    """An opened store; wrapped by the providers."""
+
+    @staticmethod
+    def open_sqlite(path: str) -> Store:
+        """Open or create a SQLite file."""
+
+    @staticmethod
+    def sqlite_in_memory() -> Store:
+        """Open a store in memory."""
+
+    @staticmethod
+    def connect_postgres(url: str, schema: str | None) -> Store:
+        """Connect to PostgreSQL with a password."""
+
+    @staticmethod
+    def connect_postgres_entra(
+        host: str,
+        port: int,
+        database: str,
+        user: str,
+        schema: str | None,
+        audience: str | None,
+        max_connections: int | None,
+        acquire_timeout_ms: int | None,
+        refresh_interval_ms: int | None,
+    ) -> Store:
+        """Connect to Azure Database for PostgreSQL with tokens."""
+
+    @property
+    def kind(self) -> str:
+        """``"memory"``, ``"sqlite"`` or ``"postgres"``."""
+
+    @property
+    def description(self) -> str:
+        """Which store it is, without secrets."""
+
+    def close(self) -> None:
+        """Close it; closing twice does no harm."""
+
+@final
+class Client:
+    """The client's operations on checked arguments and JSON text; wrapped by ``duroxide.Client``."""
+
+    def __new__(cls, store: Store) -> Self: ...
+    def start(self, instance: str, orchestration: str, input: str, version: str | None, attach: bool) -> bool: ...
+    def raise_event(self, instance: str, name: str, data: str) -> None: ...
+    def enqueue_event(self, instance: str, queue: str, data: str) -> None: ...
+    def cancel(self, instance: str, reason: str) -> None: ...
+    def status(self, instance: str) -> StatusTuple: ...
+    def wait(self, instance: str, timeout_ms: int) -> StatusTuple: ...
+    def wait_for_status_change(
+        self, instance: str, last_seen_version: int, poll_interval_ms: int, timeout_ms: int
+    ) -> StatusTuple | None: ...
+    def kv_value(self, instance: str, key: str) -> str | None: ...
+    def kv_values(self, instance: str) -> dict[str, str]: ...
+    def wait_for_kv_value(self, instance: str, key: str, timeout_ms: int) -> str: ...
+    def list_instances(self, status: str | None) -> list[str]: ...
+    def instance_info(self, instance: str) -> tuple[str, str, str, int, str, str | None, int, int, str | None]: ...
+    def execution_info(self, instance: str, execution_id: int) -> tuple[int, str, str | None, int, int | None, int]: ...
+    def list_executions(self, instance: str) -> list[int]: ...
+    def history(self, instance: str, execution_id: int | None) -> list[tuple[int, int | None, str, int, str, int]]: ...
+    def stats(self, instance: str) -> dict[str, int] | None: ...
+    def system_metrics(self) -> dict[str, int]: ...
+    def queue_depths(self) -> dict[str, int]: ...
+    def tree(self, instance: str) -> tuple[str, list[str]]: ...
+    def delete(self, instance: str, force: bool) -> dict[str, int]: ...
+    def delete_bulk(
+        self, instance_ids: list[str] | None, completed_before: int | None, limit: int | None
+    ) -> dict[str, int]: ...
+    def prune(self, instance: str, keep_last: int | None, completed_before: int | None) -> dict[str, int]: ...
+    def prune_bulk(
+        self,
+        instance_ids: list[str] | None,
+        filter_completed_before: int | None,
+        limit: int | None,
+        keep_last: int | None,
+        completed_before: int | None,
+    ) -> dict[str, int]: ...
+
+@final
+class Runtime:
+    """The engine's runtime; wrapped by ``duroxide.Runtime``. It runs once."""
+
+    def __new__(cls, store: Store, options: dict[str, object]) -> Self: ...
+    def start(
+        self,
+        activities: list[ActivityDefinition],
+        orchestrations: list[OrchestrationDefinition],
+        client: Callable[[], object],
+    ) -> None: ...
+    def shutdown(self, timeout_ms: int) -> None: ...
+    def metrics(self) -> dict[str, int]: ...
+
+def init_tracing(log_file: str | None = None, log_level: str | None = None, log_format: str | None = None) -> None:
+    """Send the engine's logs and the traces of orchestrations and activities to a file or the terminal.
+
+    Args:
+        log_file: Path of the file to append to; default ``None``, the standard error stream.
+        log_level: Level, or a filter in the syntax of ``RUST_LOG``; default ``None``, ``RUST_LOG`` or ``info``.
+        log_format: ``"pretty"``, ``"compact"`` or ``"json"``; default ``None``, compact.
+
+    Raises:
+        ConfigurationError: The level or the format is unknown, or the file cannot be opened.
+    """
+
+def start_logging(deliver: Callable[[str, int, str, dict[str, object]], None]) -> None:
+    """Hand log records to ``deliver(logger_name, level, message, fields)``, on a thread of their own."""
+
+def stop_logging() -> None:
+    """Deliver what is waiting, and end that thread."""

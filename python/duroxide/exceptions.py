@@ -1,0 +1,256 @@
+"""Every exception of the package, and how the native side builds the ones that carry a recorded failure."""
+
+# Named by what happened, as the design has them; Python's own words, such as TimeoutError, stay where there is one.
+# ruff: noqa: N818
+
+from __future__ import annotations
+
+from typing import Any
+
+from duroxide.failures import FailureRecord, RecordedFailure, describe_failure, encode_failure
+
+__all__ = [
+    "ActivityFailed",
+    "ActivityTimedOut",
+    "ClientError",
+    "CodecError",
+    "ConfigurationError",
+    "DuroxideError",
+    "InstanceAlreadyExists",
+    "InstanceNotFound",
+    "InstanceStillRunning",
+    "LimitExceeded",
+    "NondeterminismError",
+    "NotAllowedInOrchestration",
+    "OrchestrationCancelled",
+    "OrchestrationFailed",
+    "PoisonMessageError",
+    "ProviderError",
+    "RegistrationError",
+    "SubOrchestrationFailed",
+    "TaskFailed",
+    "TurnClosed",
+    "UnknownOption",
+    "WaitTimedOut",
+    "activity_failed",
+    "activity_timed_out",
+    "describe_failure",
+    "encode_failure",
+    "orchestration_failed",
+    "sub_orchestration_failed",
+]
+
+
+class DuroxideError(Exception):
+    """Base of everything that this package raises, but for ``TurnClosed``."""
+
+
+class TaskFailed(RecordedFailure, DuroxideError):
+    """A task of an orchestration failed; raised where the task is yielded or awaited.
+
+    It is not an instance of the exception that the activity raised: ask ``is_caused_by(ValueError)``.
+
+    Args:
+        error_type: Name of the class that was raised, or ``None`` when only a text was recorded.
+        message: Text of the failure.
+        details: JSON value that the exception carried; default ``None``.
+        retryable: Whether the exception allowed another try; default ``None``, it said nothing.
+    """
+
+    def __init__(
+        self, error_type: str | None, message: str, details: Any = None, *, retryable: bool | None = None
+    ) -> None:
+        super().__init__()
+        # Assigned rather than passed on: OSError, a base of one subclass, reads two arguments as errno and its text.
+        self.args = (error_type, message, details)
+        self.error_type = error_type
+        self.message = message
+        self.details = details
+        self.retryable = retryable
+
+
+class ActivityFailed(TaskFailed):
+    """An activity raised, on its last attempt.
+
+    Attributes:
+        activity_name: Name under which the activity is registered.
+        activity_id: Number of the event that scheduled it, or ``None`` if it was never scheduled.
+        attempts: How often its retry policy tried it; 1 without a policy.
+    """
+
+    activity_name: str = ""
+    activity_id: int | None = None
+    attempts: int = 1
+
+
+class ActivityTimedOut(ActivityFailed, TimeoutError):
+    """An activity did not finish within the timeout of its retry policy."""
+
+
+class SubOrchestrationFailed(TaskFailed):
+    """A sub-orchestration failed or was cancelled.
+
+    Attributes:
+        orchestration_name: Name of the child.
+        instance_id: Instance of the child, or ``None`` if it is not known.
+    """
+
+    orchestration_name: str = ""
+    instance_id: str | None = None
+
+
+class OrchestrationFailed(RecordedFailure, DuroxideError):
+    """An orchestration ended in a failure; raised by ``OrchestrationResult.result()`` and the waits built on it.
+
+    Args:
+        error_type: Name of the class that the orchestration raised, or ``None`` when only a text was recorded.
+        message: Text of the failure.
+        details: JSON value that the exception carried; default ``None``.
+        retryable: Whether the exception allowed another try; default ``None``.
+        instance_id: The instance that failed; default ``None``.
+    """
+
+    def __init__(
+        self,
+        error_type: str | None,
+        message: str,
+        details: Any = None,
+        *,
+        retryable: bool | None = None,
+        instance_id: str | None = None,
+    ) -> None:
+        super().__init__(error_type, message, details)
+        self.error_type = error_type
+        self.message = message
+        self.details = details
+        self.retryable = retryable
+        self.instance_id = instance_id
+
+
+class OrchestrationCancelled(OrchestrationFailed):
+    """An orchestration was cancelled.
+
+    Args:
+        reason: What the one who cancelled it gave as the reason; may be empty.
+        instance_id: The instance that was cancelled; default ``None``.
+    """
+
+    def __init__(self, reason: str = "", *, instance_id: str | None = None) -> None:
+        super().__init__(None, f"canceled: {reason}", instance_id=instance_id)
+        self.args = (reason,)
+        self.reason = reason
+
+
+class NondeterminismError(OrchestrationFailed):
+    """The code of an orchestration no longer does what its history says that it did."""
+
+
+class PoisonMessageError(OrchestrationFailed):
+    """A message was given up after it had been fetched too often without an end."""
+
+
+class ClientError(DuroxideError):
+    """A client operation failed."""
+
+
+class InstanceNotFound(ClientError, LookupError):
+    """The store knows no such instance or execution."""
+
+
+class InstanceAlreadyExists(ClientError):
+    """The instance id is taken: by another orchestration, or by any when ``if_exists="raise"`` was asked for."""
+
+
+class InstanceStillRunning(ClientError):
+    """The operation needs an instance that has ended."""
+
+
+class WaitTimedOut(ClientError, TimeoutError):
+    """What was waited for did not happen in the given time; the orchestration is not affected."""
+
+
+class ProviderError(ClientError):
+    """The store failed: it cannot be reached, opened, read or written."""
+
+
+class CodecError(DuroxideError, ValueError):
+    """A value cannot be written as JSON, or does not fit the annotation that it is read for."""
+
+
+class RegistrationError(DuroxideError):
+    """A function cannot be registered as asked."""
+
+
+class ConfigurationError(DuroxideError, ValueError):
+    """An option has a value that makes no sense."""
+
+
+class UnknownOption(ConfigurationError, TypeError):
+    """An option of that name does not exist."""
+
+
+class LimitExceeded(DuroxideError, ValueError):
+    """A name, a payload, a time or another value is beyond what may be recorded."""
+
+
+class NotAllowedInOrchestration(DuroxideError):
+    """A call that waits for the outside world was made inside an orchestration."""
+
+
+class TurnClosed(BaseException):
+    """The context was used outside the turn that it belongs to.
+
+    Derives from ``BaseException`` so that an orchestration's ``except Exception`` does not keep its turn from closing.
+    """
+
+
+def activity_failed(text: str, name: str, activity_id: int | None, attempts: int) -> ActivityFailed:
+    """Build the exception for the recorded failure ``text`` of activity ``name``."""
+    record = FailureRecord.from_text(text)
+    failure = ActivityFailed(record.error_type, record.message, record.details, retryable=record.retryable)
+    failure.activity_name = name
+    failure.activity_id = activity_id
+    failure.attempts = attempts
+    return failure
+
+
+def activity_timed_out(name: str, timeout_ms: int, attempts: int, total: bool) -> ActivityTimedOut:
+    """Build the exception for an activity that ran out of time.
+
+    Args:
+        name: Name of the activity.
+        timeout_ms: The timeout that passed, in milliseconds.
+        attempts: How many attempts were started.
+        total: True if it was the timeout over all attempts, False if that of the last one.
+    """
+    span = f"{attempts} attempt{'' if attempts == 1 else 's'}" if total else f"its attempt number {attempts}"
+    message = f"activity '{name}' did not finish within {timeout_ms} ms in {span}"
+    failure = ActivityTimedOut(ActivityTimedOut.__name__, message)
+    failure.activity_name = name
+    failure.attempts = attempts
+    return failure
+
+
+def sub_orchestration_failed(text: str, name: str, instance_id: str | None) -> SubOrchestrationFailed:
+    """Build the exception for the recorded failure ``text`` of sub-orchestration ``name``."""
+    record = FailureRecord.from_text(text)
+    failure = SubOrchestrationFailed(record.error_type, record.message, record.details, retryable=record.retryable)
+    failure.orchestration_name = name
+    failure.instance_id = instance_id
+    return failure
+
+
+def orchestration_failed(text: str, instance_id: str, cancel_reason: str | None) -> OrchestrationFailed:
+    """Build the exception for an orchestration that ended with the recorded failure ``text``.
+
+    Args:
+        text: The recorded failure.
+        instance_id: The instance that failed.
+        cancel_reason: Why it was cancelled, or ``None`` if it was not.
+    """
+    if cancel_reason is not None:
+        return OrchestrationCancelled(cancel_reason, instance_id=instance_id)
+    record = FailureRecord.from_text(text)
+    kinds = {kind.__name__: kind for kind in (NondeterminismError, PoisonMessageError)}
+    kind = kinds.get(record.error_type or "", OrchestrationFailed)
+    return kind(record.error_type, record.message, record.details, retryable=record.retryable, instance_id=instance_id)

@@ -1,0 +1,175 @@
+"""How a failure is recorded: one JSON object, read and written here and nowhere else.
+
+The object is ``{"type", "message", "details"?, "retryable"?}``. Anything else, such as the text of a failure that
+another language recorded, is a message without a type.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any, cast
+
+_KEYS = frozenset({"type", "message", "details", "retryable"})
+
+# A failure is copied into the history of every caller up to the root, so one runaway message must not fill a store.
+_MAX_MESSAGE_CHARACTERS = 65_536
+_MAX_DETAILS_CHARACTERS = 1_048_576
+
+
+class RecordedFailure:
+    """What every failure has that came out of a recorded history.
+
+    Attributes:
+        error_type: Name of the exception class that was raised, without its module; ``None`` when only a text was
+            recorded.
+        message: Text of the exception.
+        details: What the exception carried in its ``details`` attribute, as JSON has it; ``None`` by default.
+        retryable: What the exception carried in its ``retryable`` attribute; ``None`` when it said nothing.
+    """
+
+    error_type: str | None
+    message: str
+    details: Any
+    retryable: bool | None
+
+    def __str__(self) -> str:
+        return FailureRecord(self.error_type, self.message).describe()
+
+    def is_caused_by(self, error_class: type[BaseException] | tuple[type[BaseException], ...]) -> bool:
+        """Tell whether the exception that was raised was an ``error_class``.
+
+        Names are compared, since the exception may come from another process: the recorded one with the name of the
+        class and those of all its subclasses that this process knows.
+
+        Args:
+            error_class: An exception class, or a tuple of them.
+
+        Returns:
+            True if the recorded name belongs to one of them. A failure without a recorded type belongs to none.
+        """
+        if self.error_type is None:
+            return False
+        classes = error_class if isinstance(error_class, tuple) else (error_class,)
+        # A class that only the failing process knows is an Exception all the same.
+        return any(each in (Exception, BaseException) or self.error_type in class_names(each) for each in classes)
+
+
+@dataclass(frozen=True, slots=True)
+class FailureRecord:
+    """The recorded form of one failure.
+
+    Attributes:
+        error_type: Name of the exception class, or ``None`` for a plain text.
+        message: Text of the exception; may be empty.
+        details: JSON value that the exception carried, or ``None``.
+        retryable: Whether the exception said that trying again makes sense, or ``None``.
+    """
+
+    error_type: str | None
+    message: str
+    details: Any = None
+    retryable: bool | None = None
+
+    @classmethod
+    def from_text(cls, text: str) -> FailureRecord:
+        """Read a recorded failure; text of any other shape becomes the message."""
+        try:
+            value: object = json.loads(text)
+        except (ValueError, RecursionError):
+            return cls(None, text)
+        if not isinstance(value, dict):
+            return cls(None, text)
+        fields = cast("dict[str, Any]", value)
+        error_type, message, retryable = fields.get("type"), fields.get("message"), fields.get("retryable")
+        if not (isinstance(error_type, str) and isinstance(message, str) and fields.keys() <= _KEYS):
+            return cls(None, text)
+        return cls(error_type, message, fields.get("details"), retryable if isinstance(retryable, bool) else None)
+
+    @classmethod
+    def from_exception(cls, error: BaseException) -> FailureRecord:
+        """Describe ``error``; never raises, since a failure must not be lost because it is odd."""
+        if isinstance(error, RecordedFailure):
+            return cls(error.error_type, error.message, error.details, error.retryable)
+        name = type(error).__name__
+        try:
+            message = str(error)
+        except Exception as broken:  # noqa: BLE001  (the value of a user may raise anything)
+            message = f"(no message: its __str__ raised {type(broken).__name__})"
+        retryable = _attribute(error, "retryable")
+        return cls(name, message, _attribute(error, "details"), retryable if isinstance(retryable, bool) else None)
+
+    def to_text(self) -> str:
+        """Write the JSON text of the record, or the plain text that it was read from."""
+        message = _shorten(self.message)
+        if self.error_type is None:
+            return message
+        fields: dict[str, Any] = {"type": self.error_type, "message": message}
+        if self.details is not None and _is_recordable(self.details):
+            fields["details"] = self.details
+        if self.retryable is not None:
+            fields["retryable"] = self.retryable
+        return json.dumps(fields)
+
+    def describe(self) -> str:
+        """Write the failure for people: ``ValueError: email is required``."""
+        if self.error_type is None:
+            return self.message
+        return f"{self.error_type}: {self.message}" if self.message else self.error_type
+
+
+def encode_failure(error: BaseException) -> str:
+    """Write the text under which ``error`` is recorded.
+
+    Args:
+        error: Any exception. A failure that came out of a history keeps its first type, message and details.
+
+    Returns:
+        JSON text, or the plain text of a failure without a type. Never a traceback or a path of this machine.
+    """
+    return FailureRecord.from_exception(error).to_text()
+
+
+def describe_failure(text: str) -> str:
+    """Write a recorded failure for people.
+
+    Args:
+        text: The recorded text.
+
+    Returns:
+        ``Type: message``, ``Type`` when there is no message, or the text itself when no type was recorded; always valid
+        UTF-8, lone surrogates are written as escapes.
+    """
+    return FailureRecord.from_text(text).describe().encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def class_names(error_class: type[BaseException]) -> set[str]:
+    """Collect the names of ``error_class`` and of all its subclasses, however deep."""
+    names: set[str] = set()
+    pending: list[type[BaseException]] = [error_class]
+    while pending:
+        current = pending.pop()
+        names.add(current.__name__)
+        pending.extend(current.__subclasses__())
+    return names
+
+
+def _attribute(error: BaseException, name: str) -> Any:
+    try:
+        value = getattr(error, name, None)
+    except Exception:  # noqa: BLE001  (the value of a user may raise anything)
+        return None
+    # Some libraries have a method of that name.
+    return None if callable(value) else value
+
+
+def _is_recordable(details: Any) -> bool:
+    try:
+        return len(json.dumps(details)) <= _MAX_DETAILS_CHARACTERS
+    except (TypeError, ValueError, RecursionError):
+        return False
+
+
+def _shorten(message: str) -> str:
+    surplus = len(message) - _MAX_MESSAGE_CHARACTERS
+    return message if surplus <= 0 else f"{message[:_MAX_MESSAGE_CHARACTERS]}… ({surplus} more characters)"

@@ -1,0 +1,237 @@
+"""What a client does with one instance: start it, talk to it, wait for it, read it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+from duroxide.checks import check_integer, check_milliseconds, check_name, check_text
+from duroxide.codec import encode
+from duroxide.exceptions import LimitExceeded
+from duroxide.limits import MAX_PAYLOAD_BYTES
+from duroxide.records import OrchestrationResult, read_status
+from duroxide.versions import check_version
+
+if TYPE_CHECKING:
+    from datetime import timedelta
+
+    from duroxide import _native
+
+DEFAULT_WAIT_MS = 30_000
+"""How long a wait lasts when no time is given, in milliseconds."""
+
+
+class InstanceOperations:
+    """The operations of ``Client`` on one instance."""
+
+    _native: _native.Client
+
+    def start_orchestration(
+        self,
+        instance_id: str,
+        name: str,
+        input: object = None,
+        *,
+        version: str | None = None,
+        if_exists: Literal["attach", "raise"] = "attach",
+    ) -> bool:
+        """Start an orchestration; it is recorded when the call returns.
+
+        Args:
+            instance_id: Id of the new instance, 1 to 1,024 bytes.
+            name: Name of the orchestration.
+            input: Its input, any value that can be written as JSON; default ``None``.
+            version: Version to start; default ``None``, the newest one that the executing runtime has.
+            if_exists: What to do when the id is taken by the same orchestration: ``"attach"``, the default, leaves it
+                as it is, so that a program that was killed can be run again; ``"raise"`` refuses.
+
+        Returns:
+            True if the instance was started, False if it existed.
+
+        Raises:
+            InstanceAlreadyExists: The id is taken by another orchestration, or by any with ``if_exists="raise"``.
+            CodecError: The input cannot be written as JSON.
+            LimitExceeded: An id, a name or the input is too long.
+        """
+        if cast("str", if_exists) not in ("attach", "raise"):
+            raise ValueError(f"if_exists must be 'attach' or 'raise', not {if_exists!r}")
+        return self._native.start(
+            _check_id(instance_id),
+            check_name(name, "the name of an orchestration"),
+            _payload(input, "the input"),
+            None if version is None else check_version(version),
+            if_exists == "attach",
+        )
+
+    def start_orchestration_versioned(
+        self,
+        instance_id: str,
+        name: str,
+        input: object,
+        version: str,
+        *,
+        if_exists: Literal["attach", "raise"] = "attach",
+    ) -> bool:
+        """Start exactly ``version`` of an orchestration; otherwise the same as ``start_orchestration``."""
+        return self.start_orchestration(instance_id, name, input, version=check_version(version), if_exists=if_exists)
+
+    def raise_event(self, instance_id: str, name: str, data: object = None) -> None:
+        """Raise an event for the orchestration that waits for it with ``ctx.wait_for_event``.
+
+        Args:
+            instance_id: The instance.
+            name: Name of the event.
+            data: Any value that can be written as JSON; the wait returns it. Default ``None``.
+
+        Raises:
+            CodecError: The data cannot be written as JSON.
+            LimitExceeded: An id, a name or the data is too long.
+        """
+        self._native.raise_event(
+            _check_id(instance_id), check_name(name, "the name of an event"), _payload(data, "the data")
+        )
+
+    def enqueue_event(self, instance_id: str, queue: str, data: object) -> None:
+        """Append a message to a queue of an instance, which reads it with ``ctx.dequeue_event``.
+
+        Args:
+            instance_id: The instance.
+            queue: Name of the queue.
+            data: A ``str`` is delivered as it is; any other value is delivered as its JSON text.
+
+        Raises:
+            CodecError: The data cannot be written as JSON.
+            LimitExceeded: An id, a name or the data is too long, or a ``str`` is not valid UTF-8.
+        """
+        text = _check_size(check_text(data, "the message"), "the message") if isinstance(data, str) else None
+        self._native.enqueue_event(
+            _check_id(instance_id),
+            check_name(queue, "the name of a queue"),
+            _payload(data, "the message") if text is None else text,
+        )
+
+    def cancel_instance(self, instance_id: str, reason: str = "") -> None:
+        """Ask for the end of an instance and its sub-orchestrations; it fails with ``canceled: reason``.
+
+        Args:
+            instance_id: The instance.
+            reason: Why; default empty.
+
+        Raises:
+            InstanceNotFound: There is no such instance.
+        """
+        self._native.cancel(_check_id(instance_id), _check_size(check_text(reason, "the reason"), "the reason"))
+
+    def get_status(self, instance_id: str) -> OrchestrationResult:
+        """Read how an instance stands, without waiting.
+
+        Args:
+            instance_id: The instance.
+
+        Returns:
+            Its status, which is ``"NotFound"`` if there is no such instance.
+        """
+        checked = _check_id(instance_id)
+        return read_status(checked, self._native.status(checked))
+
+    def get_orchestration_status(self, instance_id: str) -> OrchestrationResult:
+        """Read how an instance stands; another name of ``get_status``."""
+        return self.get_status(instance_id)
+
+    def wait_for_orchestration(
+        self, instance_id: str, timeout_ms: int | timedelta = DEFAULT_WAIT_MS
+    ) -> OrchestrationResult:
+        """Wait until an instance has completed or failed.
+
+        Args:
+            instance_id: The instance; it need not exist yet.
+            timeout_ms: Longest time to wait, in milliseconds or as a ``timedelta``; default 30,000.
+
+        Returns:
+            Its status, ``"Completed"`` or ``"Failed"``; call ``result()`` on it for the output or the exception.
+
+        Raises:
+            WaitTimedOut: The time passed first.
+        """
+        checked = _check_id(instance_id)
+        return read_status(checked, self._native.wait(checked, check_milliseconds(timeout_ms, "timeout_ms")))
+
+    def wait_for_status_change(
+        self,
+        instance_id: str,
+        last_seen_version: int = 0,
+        poll_interval_ms: int | timedelta = 100,
+        timeout_ms: int | timedelta = DEFAULT_WAIT_MS,
+    ) -> OrchestrationResult | None:
+        """Wait until the custom status of an instance is newer than the one seen last.
+
+        Args:
+            instance_id: The instance.
+            last_seen_version: ``custom_status_version`` of the status seen last; default 0, none.
+            poll_interval_ms: Time between two looks at the store when another process changes it; default 100.
+            timeout_ms: Longest time to wait; default 30,000.
+
+        Returns:
+            The status, or ``None`` if the time passed first or the orchestration has ended with nothing newer.
+        """
+        checked = _check_id(instance_id)
+        status = self._native.wait_for_status_change(
+            checked,
+            check_integer(last_seen_version, "last_seen_version"),
+            check_milliseconds(poll_interval_ms, "poll_interval_ms"),
+            check_milliseconds(timeout_ms, "timeout_ms"),
+        )
+        return None if status is None else read_status(checked, status)
+
+    def get_kv_value(self, instance_id: str, key: str) -> str | None:
+        """Read one value of an instance's key-value store.
+
+        Args:
+            instance_id: The instance.
+            key: The key.
+
+        Returns:
+            The text, or ``None`` if there is no such key or instance.
+        """
+        return self._native.kv_value(_check_id(instance_id), check_name(key, "a key"))
+
+    def get_kv_all_values(self, instance_id: str) -> dict[str, str]:
+        """Read the key-value store of an instance; empty if there is no such instance."""
+        return self._native.kv_values(_check_id(instance_id))
+
+    def wait_for_kv_value(self, instance_id: str, key: str, timeout_ms: int | timedelta = DEFAULT_WAIT_MS) -> str:
+        """Wait until an instance has set a key.
+
+        Args:
+            instance_id: The instance; it need not exist yet.
+            key: The key.
+            timeout_ms: Longest time to wait, in milliseconds or as a ``timedelta``; default 30,000.
+
+        Returns:
+            The text of the value.
+
+        Raises:
+            WaitTimedOut: The time passed first.
+        """
+        timeout = check_milliseconds(timeout_ms, "timeout_ms")
+        return self._native.wait_for_kv_value(_check_id(instance_id), check_name(key, "a key"), timeout)
+
+    def _enqueue_json(self, instance_id: str, queue: str, data: Any) -> None:
+        text = _payload(data, "the message")
+        self._native.enqueue_event(_check_id(instance_id), check_name(queue, "the name of a queue"), text)
+
+
+def _check_id(instance_id: object) -> str:
+    return check_name(instance_id, "an instance id")
+
+
+def _payload(value: object, what: str) -> str:
+    return _check_size(encode(value), what)
+
+
+def _check_size(text: str, what: str) -> str:
+    size = len(text) if text.isascii() else len(text.encode("utf-8"))
+    if size > MAX_PAYLOAD_BYTES:
+        raise LimitExceeded(
+            f"{what} has {size} bytes; at most {MAX_PAYLOAD_BYTES} are recorded, keep the data elsewhere and pass a reference"
+        )
+    return text

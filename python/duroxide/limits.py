@@ -1,0 +1,27 @@
+"""The numbers that bound what may be recorded."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from duroxide._native import (
+    MAX_KV_KEYS,
+    MAX_KV_VALUE_BYTES,
+    MAX_NAME_BYTES,
+    MAX_PAYLOAD_BYTES,
+    MAX_TAG_NAME_BYTES,
+    MAX_WORKER_TAGS,
+)
+
+__all__ = [
+    "MAX_DURATION_MS",
+    "MAX_KV_KEYS",
+    "MAX_KV_VALUE_BYTES",
+    "MAX_NAME_BYTES",
+    "MAX_PAYLOAD_BYTES",
+    "MAX_TAG_NAME_BYTES",
+    "MAX_WORKER_TAGS",
+]
+
+MAX_DURATION_MS: Final = 10 * 366 * 24 * 60 * 60 * 1000
+"""Longest time that can be asked for, in milliseconds: ten years."""

@@ -1,0 +1,37 @@
+"""The engine's log records, handed to Python's ``logging`` under the logger ``duroxide`` and its children."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_RESERVED = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime"}
+
+
+def deliver(logger_name: str, level: int, message: str, fields: Mapping[str, object]) -> None:
+    """Hand one native log record to ``logging``; called on a thread of the native side.
+
+    Args:
+        logger_name: Name of the logger, ``duroxide`` or below it.
+        level: Level as ``logging`` counts: 10 for debug, 20 for info, 30 for a warning, 40 for an error.
+        message: Text of the record.
+        fields: Structured fields, such as ``instance_id``; they become attributes of the record. One whose name
+            ``logging`` uses itself gets the prefix ``field_``.
+    """
+    logger = logging.getLogger(logger_name)
+    if not logger.isEnabledFor(level):
+        return
+    extra = {(f"field_{name}" if name in _RESERVED else name): value for name, value in fields.items()}
+    # The record is made by hand because the message is final: a percent sign in it formats nothing.
+    record = logger.makeRecord(logger_name, level, "(duroxide)", 0, message, (), None, func=None, extra=extra)
+    logger.handle(record)
+
+
+def silence_by_default() -> None:
+    """Keep ``logging`` from printing warnings of ``duroxide`` to stderr in a program that has configured no logging."""
+    logger = logging.getLogger("duroxide")
+    if not any(isinstance(handler, logging.NullHandler) for handler in logger.handlers):
+        logger.addHandler(logging.NullHandler())

@@ -1,0 +1,198 @@
+"""What a client does for those who run the system: lists, histories, metrics, deletion, pruning."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from duroxide.checks import check_integer, check_name, suggest
+from duroxide.options import InstanceFilter, PruneOptions
+from duroxide.records import (
+    DeleteInstanceResult,
+    Event,
+    ExecutionInfo,
+    InstanceInfo,
+    InstanceTree,
+    PruneResult,
+    QueueDepths,
+    SystemMetrics,
+    SystemStats,
+)
+
+if TYPE_CHECKING:
+    from duroxide import _native
+
+_STATUSES = ("Running", "Completed", "Failed", "ContinuedAsNew")
+
+
+class ManagementOperations:
+    """The administrative operations of ``Client``."""
+
+    _native: _native.Client
+
+    def has_management_capability(self) -> bool:
+        """Tell whether the store supports the operations below; every store of this package does."""
+        return True
+
+    def list_all_instances(self) -> list[str]:
+        """List the ids of all instances."""
+        return self._native.list_instances(None)
+
+    def list_instances_by_status(self, status: str) -> list[str]:
+        """List the ids of the instances with a status.
+
+        Args:
+            status: ``"Running"``, ``"Completed"``, ``"Failed"`` or ``"ContinuedAsNew"``.
+
+        Raises:
+            ValueError: There is no such status.
+        """
+        if status not in _STATUSES:
+            raise ValueError(f"status {status!r} is unknown; {suggest(str(status), _STATUSES)}")
+        return self._native.list_instances(status)
+
+    def get_instance_info(self, instance_id: str) -> InstanceInfo:
+        """Read what the store knows about an instance.
+
+        Raises:
+            InstanceNotFound: There is no such instance.
+        """
+        return InstanceInfo(*self._native.instance_info(_check_id(instance_id)))
+
+    def get_execution_info(self, instance_id: str, execution_id: int) -> ExecutionInfo:
+        """Read what the store knows about one execution, counted from 1, of an instance.
+
+        Raises:
+            InstanceNotFound: There is no such instance or execution.
+        """
+        return ExecutionInfo(*self._native.execution_info(_check_id(instance_id), _check_execution(execution_id)))
+
+    def list_executions(self, instance_id: str) -> list[int]:
+        """List the numbers of an instance's executions, the oldest first.
+
+        Raises:
+            InstanceNotFound: There is no such instance.
+        """
+        return self._native.list_executions(_check_id(instance_id))
+
+    def read_execution_history(self, instance_id: str, execution_id: int | None = None) -> list[Event]:
+        """Read the history of one execution.
+
+        Args:
+            instance_id: The instance.
+            execution_id: Number of the execution; default ``None``, the newest one.
+
+        Returns:
+            Its events in order.
+
+        Raises:
+            InstanceNotFound: There is no such instance or execution.
+        """
+        execution = None if execution_id is None else _check_execution(execution_id)
+        return [Event(*event) for event in self._native.history(_check_id(instance_id), execution)]
+
+    def get_orchestration_stats(self, instance_id: str) -> SystemStats | None:
+        """Read the size of an orchestration, or ``None`` if there is no such instance."""
+        stats = self._native.stats(_check_id(instance_id))
+        return None if stats is None else SystemStats(**stats)
+
+    def get_system_metrics(self) -> SystemMetrics:
+        """Count instances, executions and events in the whole store."""
+        return SystemMetrics(**self._native.system_metrics())
+
+    def get_queue_depths(self) -> QueueDepths:
+        """Count the messages that wait in the store."""
+        return QueueDepths(**self._native.queue_depths())
+
+    def get_instance_tree(self, instance_id: str) -> InstanceTree:
+        """List an instance and all its sub-orchestrations.
+
+        Raises:
+            InstanceNotFound: There is no such instance.
+        """
+        return InstanceTree(*self._native.tree(_check_id(instance_id)))
+
+    def delete_instance(self, instance_id: str, force: bool = False) -> DeleteInstanceResult:
+        """Delete an instance with its sub-orchestrations, histories and messages.
+
+        Args:
+            instance_id: A root instance.
+            force: Delete it while it runs, too; default False.
+
+        Returns:
+            What was removed.
+
+        Raises:
+            InstanceNotFound: There is no such instance.
+            InstanceStillRunning: It runs, and ``force`` is False.
+            ClientError: It is a sub-orchestration.
+        """
+        if not isinstance(force, bool):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise TypeError(f"force must be a bool, not {type(force).__name__}")
+        return DeleteInstanceResult(**self._native.delete(_check_id(instance_id), force))
+
+    def delete_instance_bulk(self, filter: InstanceFilter | None = None) -> DeleteInstanceResult:
+        """Delete ended root instances.
+
+        Args:
+            filter: Which; default ``None``, all that have ended, up to the engine's limit of 1,000 a call.
+
+        Returns:
+            What was removed, in all.
+        """
+        ids, completed_before, limit = _filter_parts(filter)
+        return DeleteInstanceResult(**self._native.delete_bulk(ids, completed_before, limit))
+
+    def prune_executions(self, instance_id: str, options: PruneOptions) -> PruneResult:
+        """Remove old executions of an instance that continued as new.
+
+        Args:
+            instance_id: The instance.
+            options: Which executions; the current one always stays.
+
+        Returns:
+            What was removed.
+
+        Raises:
+            InstanceNotFound: There is no such instance.
+        """
+        return PruneResult(**self._native.prune(_check_id(instance_id), *_prune_parts(options)))
+
+    def prune_executions_bulk(self, filter: InstanceFilter | None, options: PruneOptions) -> PruneResult:
+        """Remove old executions of many instances.
+
+        Args:
+            filter: Which instances; ``None`` for all, up to the engine's limit of 1,000 a call.
+            options: Which executions of each.
+
+        Returns:
+            What was removed, in all.
+        """
+        return PruneResult(**self._native.prune_bulk(*_filter_parts(filter), *_prune_parts(options)))
+
+
+def _check_id(instance_id: object) -> str:
+    return check_name(instance_id, "an instance id")
+
+
+def _check_execution(execution_id: object) -> int:
+    return check_integer(execution_id, "execution_id", least=1)
+
+
+def _filter_parts(filter: object) -> tuple[list[str] | None, int | None, int | None]:
+    if filter is None:
+        return None, None, None
+    if not isinstance(filter, InstanceFilter):
+        raise TypeError(f"filter must be an InstanceFilter, not {type(filter).__name__}")
+    ids = None if filter.instance_ids is None else list(filter.instance_ids)
+    return ids, _moment(filter.completed_before), filter.limit
+
+
+def _prune_parts(options: object) -> tuple[int | None, int | None]:
+    if not isinstance(options, PruneOptions):
+        raise TypeError(f"options must be PruneOptions, not {type(options).__name__}; write PruneOptions(keep_last=5)")
+    return options.keep_last, _moment(options.completed_before)
+
+
+def _moment(completed_before: object) -> int | None:
+    # The options have turned a datetime into milliseconds.
+    return completed_before if isinstance(completed_before, int) else None

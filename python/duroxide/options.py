@@ -1,0 +1,243 @@
+"""Options, as frozen dataclasses that check themselves. Times are ``int`` milliseconds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any, cast
+
+from duroxide.checks import check_integer, check_milliseconds, check_moment, check_name, keyword_options, suggest
+from duroxide.exceptions import ConfigurationError
+from duroxide.retry import Backoff, Duration, RetryPolicy, retry_parts
+from duroxide.tags import TagFilter
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+__all__ = [
+    "Backoff",
+    "Duration",
+    "InstanceFilter",
+    "PostgresEntraOptions",
+    "PruneOptions",
+    "RetryPolicy",
+    "RuntimeOptions",
+    "TagFilter",
+    "retry_parts",
+]
+
+_MOST_CONCURRENT = 65_536
+_LOG_LEVELS = ("trace", "debug", "info", "warn", "error", "off")
+_LOG_FORMATS = ("pretty", "compact", "json")
+
+# The engine ignores the renewal buffer of a lock shorter than this, and renews at half of it.
+_SHORT_LOCK_MS = 15_000
+
+
+@keyword_options
+@dataclass(frozen=True, kw_only=True)
+class RuntimeOptions:
+    """How a runtime works. Every option has a default.
+
+    Attributes:
+        orchestration_concurrency: Orchestrations that take a step at the same time; default 8.
+        worker_concurrency: Activities that run at the same time; default 32.
+        dispatcher_poll_interval_ms: Shortest time between two questions to an idle store; default 100.
+        dispatcher_long_poll_timeout_ms: Longest time that one question waits in the store; default 30,000.
+        log_level: Level of the engine's logs, or a filter in the syntax of ``RUST_LOG``; default ``None``, as
+            configured by ``RUST_LOG`` or ``init_tracing``.
+        log_format: ``"pretty"``, ``"compact"`` or ``"json"``; default ``None``, as configured by ``init_tracing``.
+        service_name: Name of the service in logs; default ``None``.
+        service_version: Version of the service in logs; default ``None``.
+        max_sessions_per_runtime: Sessions that this runtime holds at the same time; default 10.
+        session_idle_timeout_ms: How long an idle session stays with its worker; default 300,000. Must be longer than
+            the time between two renewals of an activity's lock.
+        worker_node_id: Identity of this node as the owner of sessions; default ``None``, a new one at every start.
+        worker_tag_filter: Which activities this runtime takes; default those without a tag.
+        orchestrator_lock_timeout_ms: Lease of an orchestration's step; default 5,000.
+        orchestrator_lock_renewal_buffer_ms: How long before its end that lease is renewed; default 2,000.
+        worker_lock_timeout_ms: Lease of an activity, after which another node takes it over; default 30,000.
+        worker_lock_renewal_buffer_ms: How long before its end that lease is renewed; default ``None``, half of the
+            lease, so that a cancellation is known within that time on any node.
+        session_lock_timeout_ms: Lease of a session; default 30,000.
+        session_lock_renewal_buffer_ms: How long before its end that lease is renewed; default 5,000.
+        session_cleanup_interval_ms: Time between two sweeps of abandoned sessions; default 300,000.
+        max_attempts: Deliveries of one message before it is given up as poison; default 10.
+        activity_cancellation_grace_period_ms: Time that a cancelled activity has to end by itself; default 10,000.
+        unregistered_timeout_ms: Time after which work for a name that no node has registered fails; default 300,000.
+
+    Raises:
+        UnknownOption: There is no option of that name.
+        ConfigurationError: A value is of the wrong type, out of its range, or at odds with another one.
+    """
+
+    orchestration_concurrency: int = 8
+    worker_concurrency: int = 32
+    dispatcher_poll_interval_ms: int = 100
+    dispatcher_long_poll_timeout_ms: int = 30_000
+    log_level: str | None = None
+    log_format: str | None = None
+    service_name: str | None = None
+    service_version: str | None = None
+    max_sessions_per_runtime: int = 10
+    session_idle_timeout_ms: int = 300_000
+    worker_node_id: str | None = None
+    worker_tag_filter: TagFilter = TagFilter()  # noqa: RUF009  (frozen)
+    orchestrator_lock_timeout_ms: int = 5_000
+    orchestrator_lock_renewal_buffer_ms: int = 2_000
+    worker_lock_timeout_ms: int = 30_000
+    worker_lock_renewal_buffer_ms: int | None = None
+    session_lock_timeout_ms: int = 30_000
+    session_lock_renewal_buffer_ms: int = 5_000
+    session_cleanup_interval_ms: int = 300_000
+    max_attempts: int = 10
+    activity_cancellation_grace_period_ms: int = 10_000
+    unregistered_timeout_ms: int = 300_000
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            self._check(field.name, getattr(self, field.name))
+        for kind in ("orchestrator", "worker", "session"):
+            self._check_lock(kind)
+        renewal = self._renewal_interval_ms()
+        if self.session_idle_timeout_ms <= renewal:
+            raise ConfigurationError(
+                f"session_idle_timeout_ms is {self.session_idle_timeout_ms}, but the lock of a running activity is renewed "
+                f"every {renewal} ms, so its session would end under it; raise session_idle_timeout_ms or lower "
+                "worker_lock_timeout_ms"
+            )
+
+    def _check(self, name: str, value: object) -> None:
+        if name == "worker_tag_filter":
+            if not isinstance(value, TagFilter):
+                raise TypeError(f"{name} must be a TagFilter, not {type(value).__name__}; write TagFilter.tags('gpu')")
+        elif name in ("orchestration_concurrency", "worker_concurrency", "max_sessions_per_runtime"):
+            check_integer(value, name, least=1, most=_MOST_CONCURRENT)
+        elif name == "max_attempts":
+            check_integer(value, name, least=1, most=1_000_000)
+        elif name.endswith("_ms"):
+            if value is not None or name != "worker_lock_renewal_buffer_ms":
+                check_milliseconds(check_integer(value, name), name, least=0 if "grace" in name else 1)
+        elif value is not None:
+            check_name(value, name)
+            if name == "log_format" and value not in _LOG_FORMATS:
+                raise ConfigurationError(f"log_format '{value}' is unknown; {suggest(str(value), _LOG_FORMATS)}")
+            # A filter such as "info,duroxide::activity=debug" is left to the native side.
+            if name == "log_level" and str(value).isalpha() and str(value).lower() not in _LOG_LEVELS:
+                raise ConfigurationError(f"log_level '{value}' is unknown; {suggest(str(value), _LOG_LEVELS)}")
+
+    def _check_lock(self, kind: str) -> None:
+        timeout: int = getattr(self, f"{kind}_lock_timeout_ms")
+        buffer: int | None = getattr(self, f"{kind}_lock_renewal_buffer_ms")
+        if buffer is not None and timeout >= _SHORT_LOCK_MS and buffer >= timeout:
+            raise ConfigurationError(
+                f"{kind}_lock_renewal_buffer_ms is {buffer}, not less than {kind}_lock_timeout_ms, {timeout}; the lock would "
+                "be renewed without a pause"
+            )
+
+    def _renewal_buffer_ms(self) -> int:
+        given = self.worker_lock_renewal_buffer_ms
+        return self.worker_lock_timeout_ms // 2 if given is None else given
+
+    def _renewal_interval_ms(self) -> int:
+        interval = self.worker_lock_timeout_ms - self._renewal_buffer_ms()
+        # The engine's own rule for a buffer that is longer than the lock, which a short lock may have.
+        return interval if interval >= 0 else 1_000
+
+    def to_native(self) -> dict[str, object]:
+        """Give every option by name, with computed defaults filled in and the tag filter as ``(kind, names)``."""
+        options: dict[str, object] = {field.name: getattr(self, field.name) for field in fields(self)}
+        options["worker_lock_renewal_buffer_ms"] = self._renewal_buffer_ms()
+        options["worker_tag_filter"] = (self.worker_tag_filter.kind, sorted(set(self.worker_tag_filter.names)))
+        return options
+
+
+@keyword_options
+@dataclass(frozen=True, kw_only=True)
+class PostgresEntraOptions:
+    """How a store on Azure Database for PostgreSQL gets its access tokens from Microsoft Entra ID.
+
+    Attributes:
+        audience: Scope that tokens are asked for; default ``None``, that of Azure's public cloud.
+        max_connections: Connections in the pool; default ``None``, the store's own number.
+        acquire_timeout_ms: Longest wait for a connection of the pool; default ``None``, the store's own.
+        refresh_interval_ms: Time between two renewals of the token; default ``None``, the store's own.
+
+    Raises:
+        UnknownOption: There is no option of that name.
+        ConfigurationError: A value is of the wrong type or out of its range.
+    """
+
+    audience: str | None = None
+    max_connections: int | None = None
+    acquire_timeout_ms: int | None = None
+    refresh_interval_ms: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.audience is not None:
+            check_name(self.audience, "audience")
+        if self.max_connections is not None:
+            check_integer(self.max_connections, "max_connections", least=1, most=10_000)
+        for what in ("acquire_timeout_ms", "refresh_interval_ms"):
+            if getattr(self, what) is not None:
+                check_milliseconds(check_integer(getattr(self, what), what), what, least=1)
+
+
+@keyword_options
+@dataclass(frozen=True, kw_only=True)
+class PruneOptions:
+    """Which old executions of an instance are removed; both conditions must hold. The current one always stays.
+
+    Attributes:
+        keep_last: How many of the newest executions stay; default ``None``, no condition.
+        completed_before: Only executions that ended before this moment, an aware ``datetime`` or milliseconds since
+            1970; default ``None``, no condition.
+
+    Raises:
+        UnknownOption: There is no option of that name.
+        ConfigurationError: A value is of the wrong type or out of its range.
+    """
+
+    keep_last: int | None = None
+    completed_before: datetime | int | None = None
+
+    def __post_init__(self) -> None:
+        if self.keep_last is not None:
+            check_integer(self.keep_last, "keep_last", most=2**32 - 1)
+        _replace_moment(self, self.completed_before)
+
+
+@keyword_options
+@dataclass(frozen=True, kw_only=True)
+class InstanceFilter:
+    """Which instances a bulk operation takes; all conditions must hold.
+
+    Attributes:
+        instance_ids: Only these instances; default ``None``, all.
+        completed_before: Only instances that ended before this moment, an aware ``datetime`` or milliseconds since
+            1970; default ``None``, no condition.
+        limit: At most so many instances; default ``None``, the engine's 1,000.
+
+    Raises:
+        UnknownOption: There is no option of that name.
+        ConfigurationError: A value is of the wrong type or out of its range.
+    """
+
+    instance_ids: list[str] | tuple[str, ...] | None = None
+    completed_before: datetime | int | None = None
+    limit: int | None = None
+
+    def __post_init__(self) -> None:
+        instance_ids = cast("Any", self.instance_ids)
+        if instance_ids is not None:
+            if isinstance(instance_ids, str):
+                raise TypeError(f"instance_ids must be a list; write instance_ids=['{instance_ids[:50]}']")
+            checked = tuple(check_name(instance_id, "an instance id") for instance_id in instance_ids)
+            object.__setattr__(self, "instance_ids", checked)
+        _replace_moment(self, self.completed_before)
+        if self.limit is not None:
+            check_integer(self.limit, "limit", least=1, most=2**32 - 1)
+
+
+def _replace_moment(options: PruneOptions | InstanceFilter, value: datetime | int | None) -> None:
+    if value is not None:
+        object.__setattr__(options, "completed_before", check_moment(value, "completed_before"))

@@ -1,0 +1,193 @@
+//! Runs one activity for the engine: decodes its input, calls it on a thread or on a loop, records how it ended.
+
+use std::sync::Arc;
+
+use duroxide::ActivityContext as EngineContext;
+use parking_lot::Mutex;
+use pyo3::intern;
+use pyo3::prelude::*;
+use tokio::sync::oneshot;
+
+use super::context::ActivityContext;
+use super::threads::Threads;
+use crate::bridge::enter;
+use crate::codec;
+use crate::definitions::ActivityDefinition;
+use crate::store::{Delivery, Dispatcher, split_delivery};
+
+/// The recorded result or failure of an activity.
+type End = Result<String, String>;
+
+/// What the activities of one runtime share.
+pub(crate) struct Executor {
+    pub(crate) threads: Threads,
+    client: Arc<Py<PyAny>>,
+    /// The loop of `async def` activities, made by the first of them.
+    activity_loop: Mutex<Option<Py<PyAny>>>,
+}
+
+struct Call {
+    definition: Arc<ActivityDefinition>,
+    engine: EngineContext,
+    delivery: Option<Arc<Delivery>>,
+    input: String,
+}
+
+impl Executor {
+    pub(crate) fn new(client: Py<PyAny>) -> Self {
+        Self { threads: Threads::new(), client: Arc::new(client), activity_loop: Mutex::new(None) }
+    }
+
+    /// Ends the threads and the loop after their work in hand.
+    pub(crate) fn stop(&self, py: Python<'_>) -> PyResult<()> {
+        self.threads.stop();
+        let activity_loop = self.activity_loop.lock().take();
+        if let Some(activity_loop) = activity_loop {
+            activity_loop.bind(py).call_method0(intern!(py, "stop"))?;
+        }
+        Ok(())
+    }
+
+    fn activity_loop<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        if let Some(activity_loop) = self.activity_loop.lock().as_ref() {
+            return Ok(activity_loop.bind(py).clone());
+        }
+        // Made without the lock, since making it runs Python; a second one that lost the race never started.
+        let made = py.import("duroxide.activity_loop")?.getattr("ActivityLoop")?.call0()?;
+        let mut kept = self.activity_loop.lock();
+        Ok(kept.get_or_insert_with(|| made.unbind()).bind(py).clone())
+    }
+
+    /// Runs an activity to its end.
+    pub(crate) async fn run(
+        self: Arc<Self>,
+        definition: Arc<ActivityDefinition>,
+        dispatcher: Arc<Dispatcher>,
+        engine: EngineContext,
+        input: String,
+    ) -> End {
+        let (delivery, input) = match split_delivery(&input) {
+            Some((token, input)) => (dispatcher.delivery(token), input.to_owned()),
+            None => (None, input),
+        };
+        let call = Call { definition, engine, delivery, input };
+        if call.definition.is_async { self.run_on_loop(call).await } else { self.run_on_thread(call).await }
+    }
+
+    async fn run_on_thread(self: Arc<Self>, call: Call) -> End {
+        let (sender, receiver) = oneshot::channel();
+        let client = Arc::clone(&self.client);
+        self.threads.run(move || {
+            let end = enter(|py| {
+                let result = call.prepare(py, &client).and_then(|(context, input)| {
+                    codec::encode(&call.definition.function.bind(py).call1((context, input))?)
+                });
+                result.map_err(|error| call.failure(py, &error))
+            });
+            // Nobody listens when the engine has given the activity up.
+            sender.send(end).ok();
+        })?;
+        receiver.await.unwrap_or_else(|_| Err("the activity's thread ended without a result".to_owned()))
+    }
+
+    async fn run_on_loop(self: Arc<Self>, call: Call) -> End {
+        let (sender, mut receiver) = oneshot::channel();
+        let (handle_sender, handle) = oneshot::channel::<Py<PyAny>>();
+        let executor = Arc::clone(&self);
+        let delivery = call.delivery.clone();
+        let engine = call.engine.clone();
+        let ending = Arc::new(Ending { call, sender: Mutex::new(Some(sender)) });
+        self.threads.run(move || {
+            enter(|py| match executor.begin_on_loop(py, &ending) {
+                // The activity may have ended meanwhile, and then nobody wants the handle.
+                Ok(running) => drop(handle_sender.send(running)),
+                Err(error) => ending.finish(py, Err(error)),
+            });
+        })?;
+        let cancelled = async {
+            match delivery {
+                Some(delivery) => {
+                    tokio::select! { () = delivery.cancelled() => {}, () = engine.cancelled() => {} }
+                }
+                None => engine.cancelled().await,
+            }
+        };
+        let lost = || Err("the activity's loop ended without a result".to_owned());
+        tokio::select! {
+            biased;
+            end = &mut receiver => return end.unwrap_or_else(|_| lost()),
+            () = cancelled => {}
+        }
+        if let Ok(running) = handle.await {
+            self.threads.run(move || {
+                enter(|py| {
+                    if let Err(error) = running.bind(py).call_method0(intern!(py, "cancel")) {
+                        tracing::warn!(target: "duroxide::activity", "an activity could not be cancelled: {error}");
+                    }
+                });
+            })?;
+        }
+        receiver.await.unwrap_or_else(|_| lost())
+    }
+
+    fn begin_on_loop(&self, py: Python<'_>, ending: &Arc<Ending>) -> PyResult<Py<PyAny>> {
+        let (context, input) = ending.call.prepare(py, &self.client)?;
+        let function = ending.call.definition.function.bind(py);
+        let done = Bound::new(py, Done(Arc::clone(ending)))?;
+        let running = self.activity_loop(py)?.call_method1(intern!(py, "run"), (function, context, input, done))?;
+        Ok(running.unbind())
+    }
+}
+
+impl Call {
+    fn prepare<'py>(
+        &self,
+        py: Python<'py>,
+        client: &Arc<Py<PyAny>>,
+    ) -> PyResult<(Bound<'py, ActivityContext>, Bound<'py, PyAny>)> {
+        let mut input = codec::decode(py, &self.input)?;
+        if let Some(annotation) = &self.definition.input_type {
+            input = codec::convert(py, input, annotation.bind(py))?;
+        }
+        let context = ActivityContext::new(self.engine.clone(), self.delivery.clone(), Arc::clone(client));
+        Ok((Bound::new(py, context)?, input))
+    }
+
+    /// The recorded failure; the traceback goes to the log.
+    fn failure(&self, py: Python<'_>, error: &PyErr) -> String {
+        let message = format!(
+            "activity '{}' of instance '{}' failed",
+            self.definition.name,
+            self.engine.instance_id()
+        );
+        crate::logging::log_exception(py, "duroxide.activity", &message, error);
+        codec::encode_failure(py, error)
+    }
+}
+
+/// The end of an `async def` activity, which comes once.
+struct Ending {
+    call: Call,
+    sender: Mutex<Option<oneshot::Sender<End>>>,
+}
+
+impl Ending {
+    fn finish(&self, py: Python<'_>, result: PyResult<Bound<'_, PyAny>>) {
+        let end = result.and_then(|value| codec::encode(&value)).map_err(|error| self.call.failure(py, &error));
+        if let Some(sender) = self.sender.lock().take() {
+            // Nobody listens when the engine has given the activity up.
+            sender.send(end).ok();
+        }
+    }
+}
+
+/// What the loop calls when an `async def` activity has ended: `done(result, None)` or `done(None, error)`.
+#[pyclass(frozen, module = "duroxide._native")]
+pub(crate) struct Done(Arc<Ending>);
+
+#[pymethods]
+impl Done {
+    fn __call__<'py>(&self, py: Python<'py>, result: Bound<'py, PyAny>, error: Bound<'py, PyAny>) {
+        self.0.finish(py, if error.is_none() { Ok(result) } else { Err(PyErr::from_value(error)) });
+    }
+}

@@ -1,0 +1,8 @@
+//! Running activities: their context, the threads and the loop they run on, and how their end is recorded.
+
+mod context;
+mod executor;
+mod threads;
+
+pub(crate) use context::ActivityContext;
+pub(crate) use executor::Executor;

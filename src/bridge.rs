@@ -1,0 +1,139 @@
+//! The one place where threads meet the interpreter: attaching, detaching, blocking, spawning.
+
+use std::future::Future;
+use std::process;
+use std::sync::OnceLock;
+use std::thread;
+use std::time::Duration;
+
+use pyo3::exceptions::PyRuntimeError;
+use pyo3::ffi;
+use pyo3::prelude::*;
+use tokio::runtime::{Builder, Runtime};
+
+use crate::errors::Error;
+
+/// How often a blocked call looks whether Ctrl-C was pressed.
+const SIGNAL_CHECK: Duration = Duration::from_millis(50);
+
+/// The engine blocks one worker for the time of a turn that waits for the interpreter; lock renewals and timers
+/// run on the others.
+const WORKER_THREADS: usize = 4;
+
+struct Process {
+    runtime: Runtime,
+    pid: u32,
+}
+
+static PROCESS: OnceLock<Process> = OnceLock::new();
+
+/// The Tokio runtime of this process, started at its first use and kept until the process ends.
+fn runtime() -> PyResult<&'static Runtime> {
+    if PROCESS.get().is_none() {
+        let runtime = Builder::new_multi_thread()
+            .worker_threads(WORKER_THREADS)
+            .thread_name("duroxide")
+            .on_thread_start(keep_thread_state)
+            .enable_all()
+            .build()
+            .map_err(|error| PyRuntimeError::new_err(format!("cannot start the threads of duroxide: {error}")))?;
+        let process = Process { runtime, pid: process::id() };
+        if let Err(unused) = PROCESS.set(process) {
+            unused.runtime.shutdown_background();
+        }
+    }
+    match PROCESS.get() {
+        Some(process) if process.pid == process::id() => Ok(&process.runtime),
+        Some(process) => Err(PyRuntimeError::new_err(format!(
+            "duroxide was started in process {} and cannot be used in its forked child {}: open the provider in the \
+             child, or start the child with multiprocessing's 'spawn' method",
+            process.pid,
+            process::id(),
+        ))),
+        None => Err(PyRuntimeError::new_err("the threads of duroxide did not start")),
+    }
+}
+
+/// Gives the calling thread an interpreter state that outlives each attach.
+///
+/// Without it every attach of a native thread makes and destroys one, which costs more than a turn does.
+#[expect(unsafe_code, reason = "a thread state that is kept has no safe interface")]
+pub(crate) fn keep_thread_state() {
+    // SAFETY: the interpreter is running, since only its own calls start these threads. The state that `Ensure`
+    // makes is released by `SaveThread` and found again by every later attach of this thread.
+    unsafe {
+        ffi::PyGILState_Ensure();
+        ffi::PyEval_SaveThread();
+    }
+}
+
+/// Runs `work` attached to the interpreter, from a thread of ours.
+pub(crate) fn enter<R>(work: impl for<'py> FnOnce(Python<'py>) -> R) -> R {
+    Python::attach(work)
+}
+
+/// Runs `future` to completion with the interpreter released; Ctrl-C and a forked process become exceptions.
+pub(crate) fn block_on<T: Send>(
+    py: Python<'_>,
+    future: impl Future<Output = Result<T, Error>> + Send,
+) -> PyResult<T> {
+    let runtime = runtime()?;
+    if tokio::runtime::Handle::try_current().is_ok() {
+        return Err(crate::errors::NotAllowedInOrchestration::new_err(
+            "a blocking call of the client was made inside an orchestration; make it in an activity, or use the \
+             context's own operations",
+        ));
+    }
+    py.detach(|| runtime.block_on(interruptible(future))).map_err(PyErr::from)
+}
+
+/// Starts a thread of ours that may run Python.
+pub(crate) fn start_thread(name: &str, body: impl FnOnce() + Send + 'static) -> std::io::Result<thread::JoinHandle<()>> {
+    thread::Builder::new().name(name.to_owned()).spawn(move || {
+        keep_thread_state();
+        body();
+    })
+}
+
+async fn interruptible<T>(future: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+    tokio::pin!(future);
+    let mut check = tokio::time::interval(SIGNAL_CHECK);
+    check.tick().await;
+    loop {
+        tokio::select! {
+            biased;
+            result = &mut future => return result,
+            _ = check.tick() => enter(|py| py.check_signals()).map_err(Error::Python)?,
+        }
+    }
+}
+
+/// A line of the user's Python code.
+pub(crate) struct Origin {
+    code: Py<PyAny>,
+    line: i32,
+}
+
+impl Origin {
+    /// The file name and the line number.
+    pub(crate) fn place(&self, py: Python<'_>) -> (String, i32) {
+        let file = self.code.bind(py).getattr("co_filename").and_then(|name| name.extract());
+        (file.unwrap_or_else(|_| "<unknown>".to_owned()), self.line)
+    }
+}
+
+/// The line of Python code that is calling.
+#[expect(unsafe_code, reason = "the calling frame has no safe interface in the stable ABI")]
+pub(crate) fn caller(py: Python<'_>) -> Option<Origin> {
+    // SAFETY: the interpreter is attached; the frame is borrowed from it for the two calls, and `GetCode` gives a new
+    // reference that `from_owned_ptr_or_opt` takes over.
+    unsafe {
+        let frame = ffi::PyEval_GetFrame();
+        if frame.is_null() {
+            return None;
+        }
+        let line = ffi::PyFrame_GetLineNumber(frame);
+        let code = Bound::from_owned_ptr_or_opt(py, ffi::PyFrame_GetCode(frame).cast())?;
+        Some(Origin { code: code.unbind(), line })
+    }
+}

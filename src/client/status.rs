@@ -1,0 +1,160 @@
+//! How an instance stands.
+
+use duroxide::providers::InstanceInfo;
+use duroxide::{AppErrorKind, ErrorDetails, EventKind};
+
+use super::{View, of_instance, of_store};
+use crate::errors::Error;
+
+/// Status, output, failure, custom status, its version, reason of a cancellation, report of a mismatch.
+pub(super) type StatusTuple =
+    (&'static str, Option<String>, Option<String>, Option<String>, u64, Option<String>, Option<String>);
+
+const NOT_FOUND: &str = "NotFound";
+const RUNNING: &str = "Running";
+const COMPLETED: &str = "Completed";
+const FAILED: &str = "Failed";
+
+#[derive(Default)]
+pub(super) struct Status {
+    name: &'static str,
+    output: Option<String>,
+    failure: Option<Failure>,
+    custom_status: Option<String>,
+    pub(super) custom_status_version: u64,
+    mismatch: Option<String>,
+}
+
+struct Failure {
+    text: String,
+    cancel_reason: Option<String>,
+}
+
+impl From<Status> for StatusTuple {
+    fn from(status: Status) -> Self {
+        let (failure, reason) = status.failure.map_or((None, None), |failure| (Some(failure.text), failure.cancel_reason));
+        let Status { name, output, custom_status, custom_status_version, mismatch, .. } = status;
+        (name, output, failure, custom_status, custom_status_version, reason, mismatch)
+    }
+}
+
+impl Status {
+    pub(super) fn has_ended(&self) -> bool {
+        has_ended(self.name)
+    }
+}
+
+pub(super) fn has_ended(status: &str) -> bool {
+    matches!(status, COMPLETED | FAILED)
+}
+
+/// What the store calls otherwise is between two executions, and goes on.
+pub(super) fn shown(status: &str) -> &'static str {
+    match status {
+        COMPLETED => COMPLETED,
+        FAILED => FAILED,
+        _ => RUNNING,
+    }
+}
+
+impl View {
+    pub(super) async fn info(&self, instance: &str) -> Result<InstanceInfo, Error> {
+        self.admin()?.get_instance_info(instance).await.map_err(|error| of_instance(instance, error))
+    }
+
+    pub(super) async fn status(&self, instance: &str) -> Result<Status, Error> {
+        match self.info(instance).await {
+            Ok(info) => self.status_of(info).await,
+            Err(Error::NotFound(_)) => Ok(Status { name: NOT_FOUND, ..Status::default() }),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The status of the instance that `info` was just read of; its history is read only if it has failed.
+    pub(super) async fn status_of(&self, info: InstanceInfo) -> Result<Status, Error> {
+        let InstanceInfo { instance_id, status, output, .. } = info;
+        // Read after `info`: the custom status of an ended instance is its last one.
+        let custom = self.provider.get_custom_status(&instance_id, 0).await.map_err(of_store)?;
+        let (custom_status, custom_status_version) = custom.unwrap_or_default();
+        let mut shown = Status { name: shown(&status), custom_status, custom_status_version, ..Status::default() };
+        match shown.name {
+            COMPLETED => shown.output = output,
+            FAILED => shown.failure = Some(self.failure(&instance_id, output).await?),
+            _ => shown.mismatch = self.store.mismatch(&instance_id),
+        }
+        Ok(shown)
+    }
+
+    async fn failure(&self, instance: &str, output: Option<String>) -> Result<Failure, Error> {
+        let history = match self.provider.read(instance).await {
+            Ok(history) => history,
+            // A history that cannot be decoded may be the very reason of the failure.
+            Err(error) if !error.retryable => Vec::new(),
+            Err(error) => return Err(of_store(error)),
+        };
+        let details = history.into_iter().rev().find_map(|event| match event.kind {
+            EventKind::OrchestrationFailed { details } => Some(details),
+            _ => None,
+        });
+        Ok(match details {
+            Some(details) => Failure::from(details),
+            None => Failure { text: output.unwrap_or_default(), cancel_reason: None },
+        })
+    }
+}
+
+impl From<ErrorDetails> for Failure {
+    fn from(details: ErrorDetails) -> Self {
+        let shown = details.display_message();
+        let text = match &details {
+            ErrorDetails::Application { kind, message, .. } => match kind {
+                AppErrorKind::Cancelled { reason } => {
+                    return Self { text: shown, cancel_reason: Some(reason.clone()) };
+                }
+                AppErrorKind::ActivityFailed | AppErrorKind::OrchestrationFailed => message.clone(),
+                AppErrorKind::Panicked => shown,
+            },
+            // The engine's text alone would leave Python to guess the class from its words.
+            ErrorDetails::Configuration { .. } => typed("NondeterminismError", &shown),
+            ErrorDetails::Poison { .. } => typed("PoisonMessageError", &shown),
+            ErrorDetails::Infrastructure { .. } => shown,
+        };
+        Self { text, cancel_reason: None }
+    }
+}
+
+/// A failure in the form in which Python records its own.
+fn typed(class: &str, message: &str) -> String {
+    serde_json::json!({ "type": class, "message": message }).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn application(kind: AppErrorKind) -> Failure {
+        ErrorDetails::Application { kind, message: "{\"type\": \"ValueError\"}".to_owned(), retryable: false }.into()
+    }
+
+    #[test]
+    fn recorded_failure_is_handed_over_as_it_is() {
+        let failure = application(AppErrorKind::OrchestrationFailed);
+
+        assert_eq!(failure.text, "{\"type\": \"ValueError\"}");
+        assert_eq!(failure.cancel_reason, None);
+    }
+
+    #[test]
+    fn cancellation_keeps_its_reason() {
+        let failure = application(AppErrorKind::Cancelled { reason: "too late".to_owned() });
+
+        assert_eq!(failure.text, "canceled: too late");
+        assert_eq!(failure.cancel_reason.as_deref(), Some("too late"));
+    }
+
+    #[test]
+    fn instance_between_two_executions_is_running() {
+        assert_eq!(shown("ContinuedAsNew"), "Running");
+        assert!(!has_ended("ContinuedAsNew"));
+    }
+}

@@ -1,0 +1,157 @@
+//! Waiting for an instance. A commit of this process ends a wait at once; a poll beside it sees those of others.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, timeout, timeout_at};
+
+use super::status::{Status, has_ended, shown};
+use super::{View, of_store};
+use crate::errors::Error;
+use crate::store::{StoreError, StoreKind};
+
+/// Longer than any process lives, and short enough to be added to the present.
+const LONGEST_WAIT: Duration = Duration::from_secs(30 * 365 * 24 * 3600);
+
+/// What a look at the store may take although the time of the wait has passed: also a wait of 0 ms looks.
+const LOOK: Duration = Duration::from_secs(1);
+
+const FIRST_POLL: Duration = Duration::from_millis(5);
+const SLOWEST_POLL: Duration = Duration::from_millis(100);
+/// Nobody else writes to a store in memory; looking once a second limits what a lost wake-up could do.
+const MEMORY_POLL: Duration = Duration::from_secs(1);
+
+/// The times between two looks.
+struct Polls {
+    next: Duration,
+    slowest: Duration,
+}
+
+impl Polls {
+    fn next(&mut self) -> Duration {
+        let next = self.next;
+        self.next = (next * 2).min(self.slowest);
+        next
+    }
+}
+
+impl View {
+    pub(super) async fn wait(&self, instance: &str, timeout_ms: u64) -> Result<Status, Error> {
+        let look = async || {
+            let info = match self.info(instance).await {
+                Ok(info) if has_ended(&info.status) => info,
+                // It may be started later.
+                Ok(_) | Err(Error::NotFound(_)) => return Ok(None),
+                Err(error) => return Err(error),
+            };
+            self.status_of(info).await.map(Some)
+        };
+        let ended = self.until(instance, timeout_ms, self.polls(), look).await?;
+        match ended {
+            Some(status) => Ok(status),
+            None => Err(self.timed_out(instance, timeout_ms, "its end").await),
+        }
+    }
+
+    /// `None` when the time has passed, or when the instance has ended and nothing newer can come.
+    pub(super) async fn wait_for_status_change(
+        &self,
+        instance: &str,
+        last_seen_version: u64,
+        poll_interval_ms: u64,
+        timeout_ms: u64,
+    ) -> Result<Option<Status>, Error> {
+        let interval = Duration::from_millis(poll_interval_ms.max(1)).min(LONGEST_WAIT);
+        let polls = Polls { next: interval, slowest: interval };
+        let look = async || {
+            let status = self.status(instance).await?;
+            if status.custom_status_version > last_seen_version {
+                return Ok(Some(Some(status)));
+            }
+            Ok(status.has_ended().then_some(None))
+        };
+        Ok(self.until(instance, timeout_ms, polls, look).await?.flatten())
+    }
+
+    pub(super) async fn wait_for_kv_value(&self, instance: &str, key: &str, timeout_ms: u64) -> Result<String, Error> {
+        let look = async || self.provider.get_kv_value(instance, key).await.map_err(of_store);
+        let value = self.until(instance, timeout_ms, self.polls(), look).await?;
+        match value {
+            Some(value) => Ok(value),
+            None => Err(self.timed_out(instance, timeout_ms, &format!("its key '{key}'")).await),
+        }
+    }
+
+    fn polls(&self) -> Polls {
+        match self.store.kind() {
+            StoreKind::Memory => Polls { next: MEMORY_POLL, slowest: MEMORY_POLL },
+            StoreKind::Sqlite | StoreKind::Postgres => Polls { next: FIRST_POLL, slowest: SLOWEST_POLL },
+        }
+    }
+
+    /// Looks until `look` finds something; `None` when the time has passed first.
+    async fn until<T>(
+        &self,
+        instance: &str,
+        timeout_ms: u64,
+        mut polls: Polls,
+        look: impl AsyncFn() -> Result<Option<T>, Error>,
+    ) -> Result<Option<T>, Error> {
+        let deadline = Instant::now() + Duration::from_millis(timeout_ms).min(LONGEST_WAIT);
+        // Made before the first look, so that no commit falls between a look and the pause after it.
+        let mut watch = self.store.watch(instance);
+        loop {
+            match timeout_at(deadline.max(Instant::now() + LOOK), look()).await {
+                Ok(Ok(Some(found))) => return Ok(Some(found)),
+                Ok(Err(error)) if !passes(&error) => return Err(error),
+                // Nothing yet, or the store does not answer.
+                _ => {}
+            }
+            let now = Instant::now();
+            if now >= deadline {
+                return Ok(None);
+            }
+            // Whether a commit or the poll ended the pause, the next look tells what there is.
+            let _ = timeout_at(deadline.min(now + polls.next()), watch.changed()).await;
+        }
+    }
+
+    async fn timed_out(&self, instance: &str, timeout_ms: u64, expected: &str) -> Error {
+        let known = match timeout(LOOK, self.info(instance)).await {
+            Ok(Ok(info)) => format!("instance '{instance}' is {}", shown(&info.status)),
+            Ok(Err(Error::NotFound(_))) => {
+                format!("instance '{instance}' does not exist, or no runtime has begun to run it")
+            }
+            _ => format!("the store of instance '{instance}' does not answer"),
+        };
+        let mismatch = self.store.mismatch(instance).map(|report| format!(": {report}")).unwrap_or_default();
+        Error::TimedOut(format!("{known}; waited {timeout_ms} ms for {expected}{mismatch}"))
+    }
+}
+
+/// Whether waiting on may help.
+fn passes(error: &Error) -> bool {
+    match error {
+        Error::Store(StoreError::Provider(error)) => error.retryable,
+        Error::Store(StoreError::Unavailable(_)) => true,
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn polls_slow_down_to_a_tenth_of_a_second() {
+        let mut polls = Polls { next: FIRST_POLL, slowest: SLOWEST_POLL };
+
+        let times: Vec<_> = (0..7).map(|_| polls.next().as_millis()).collect();
+
+        assert_eq!(times, [5, 10, 20, 40, 80, 100, 100]);
+    }
+
+    #[test]
+    fn longest_wait_can_be_added_to_the_present() {
+        assert!(Instant::now().checked_add(Duration::from_millis(u64::MAX).min(LONGEST_WAIT)).is_some());
+    }
+}

@@ -1,0 +1,59 @@
+//! The native half of duroxide for Python.
+//!
+//! Python code registers functions; the engine (crate `duroxide`) replays them over a store. This crate stands
+//! between: `runtime` gives the engine a handler for every function, `orchestration` drives generators and coroutines
+//! step by step, `activity` runs activities on threads and loops, `client` asks and tells the store, and `store` wraps
+//! every store in an observer and knows nothing of Python. `bridge` is the only place where threads attach to the
+//! interpreter or let go of it; `codec` and `errors` are the only ones where values and failures change their form.
+
+use pyo3::prelude::*;
+
+mod activity;
+mod bridge;
+mod client;
+mod codec;
+mod definitions;
+mod errors;
+mod logging;
+mod options;
+mod orchestration;
+mod provider;
+mod runtime;
+pub mod store;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+#[pymodule]
+mod _native {
+    use super::*;
+
+    #[pymodule_export]
+    use super::activity::ActivityContext;
+    #[pymodule_export]
+    use super::client::NativeClient;
+    #[pymodule_export]
+    use super::codec::RawText;
+    #[pymodule_export]
+    use super::logging::{init_tracing, start_logging, stop_logging};
+    #[pymodule_export]
+    use super::orchestration::{OrchestrationContext, Task};
+    #[pymodule_export]
+    use super::provider::NativeStore;
+    #[pymodule_export]
+    use super::runtime::NativeRuntime;
+
+    #[pymodule_init]
+    fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        use duroxide::runtime::limits;
+
+        logging::install();
+        module.add("engine_version", duroxide::providers::current_build_version().to_string())?;
+        module.add("MAX_WORKER_TAGS", limits::MAX_WORKER_TAGS)?;
+        module.add("MAX_TAG_NAME_BYTES", limits::MAX_TAG_NAME_BYTES)?;
+        module.add("MAX_KV_KEYS", limits::MAX_KV_KEYS)?;
+        module.add("MAX_KV_VALUE_BYTES", limits::MAX_KV_VALUE_BYTES)?;
+        module.add("MAX_PAYLOAD_BYTES", codec::MAX_PAYLOAD_BYTES)?;
+        module.add("MAX_NAME_BYTES", orchestration::limits::MAX_NAME_BYTES)
+    }
+}

@@ -1,0 +1,101 @@
+//! The options of a runtime, as Python has checked them, and as the engine wants them.
+
+use std::time::Duration;
+
+use duroxide::providers::TagFilter;
+use duroxide::runtime::{LogFormat, ObservabilityConfig, RuntimeOptions as EngineOptions};
+use pyo3::prelude::*;
+
+/// Read from the dictionary that `duroxide.options` makes of a `RuntimeOptions`; times are milliseconds.
+#[derive(FromPyObject)]
+#[pyo3(from_item_all)]
+pub(crate) struct RuntimeOptions {
+    orchestration_concurrency: usize,
+    worker_concurrency: usize,
+    dispatcher_poll_interval_ms: u64,
+    dispatcher_long_poll_timeout_ms: u64,
+    orchestrator_lock_timeout_ms: u64,
+    orchestrator_lock_renewal_buffer_ms: u64,
+    worker_lock_timeout_ms: u64,
+    worker_lock_renewal_buffer_ms: Option<u64>,
+    max_attempts: u32,
+    activity_cancellation_grace_period_ms: u64,
+    unregistered_timeout_ms: u64,
+    session_lock_timeout_ms: u64,
+    session_lock_renewal_buffer_ms: u64,
+    session_idle_timeout_ms: u64,
+    session_cleanup_interval_ms: u64,
+    max_sessions_per_runtime: usize,
+    worker_node_id: Option<String>,
+    /// The kind of the filter and its tags.
+    worker_tag_filter: (String, Vec<String>),
+    log_level: Option<String>,
+    log_format: Option<String>,
+    service_name: Option<String>,
+    service_version: Option<String>,
+}
+
+impl RuntimeOptions {
+    pub(crate) fn poll_interval(&self) -> Duration {
+        Duration::from_millis(self.dispatcher_poll_interval_ms)
+    }
+
+    pub(crate) fn unregistered_timeout(&self) -> Duration {
+        Duration::from_millis(self.unregistered_timeout_ms)
+    }
+
+    pub(crate) fn max_attempts(&self) -> u32 {
+        self.max_attempts
+    }
+
+    pub(crate) fn log_level(&self) -> Option<&str> {
+        self.log_level.as_deref()
+    }
+
+    /// Cancellation is noticed when a lock is renewed, so locks are renewed at half their time.
+    fn worker_lock_renewal_buffer(&self) -> Duration {
+        Duration::from_millis(self.worker_lock_renewal_buffer_ms.unwrap_or(self.worker_lock_timeout_ms / 2))
+    }
+
+    pub(crate) fn engine(&self) -> EngineOptions {
+        let (kind, tags) = &self.worker_tag_filter;
+        let tags = tags.iter().cloned().collect();
+        EngineOptions {
+            dispatcher_min_poll_interval: self.poll_interval(),
+            dispatcher_long_poll_timeout: Duration::from_millis(self.dispatcher_long_poll_timeout_ms),
+            orchestration_concurrency: self.orchestration_concurrency,
+            worker_concurrency: self.worker_concurrency,
+            orchestrator_lock_timeout: Duration::from_millis(self.orchestrator_lock_timeout_ms),
+            orchestrator_lock_renewal_buffer: Duration::from_millis(self.orchestrator_lock_renewal_buffer_ms),
+            worker_lock_timeout: Duration::from_millis(self.worker_lock_timeout_ms),
+            worker_lock_renewal_buffer: self.worker_lock_renewal_buffer(),
+            observability: ObservabilityConfig {
+                log_format: match self.log_format.as_deref() {
+                    Some("json") => LogFormat::Json,
+                    Some("compact") => LogFormat::Compact,
+                    _ => LogFormat::Pretty,
+                },
+                log_level: self.log_level.clone().unwrap_or_else(|| "info".to_owned()),
+                service_name: self.service_name.clone().unwrap_or_else(|| "duroxide".to_owned()),
+                service_version: self.service_version.clone(),
+                ..ObservabilityConfig::default()
+            },
+            max_attempts: self.max_attempts,
+            activity_cancellation_grace_period: Duration::from_millis(self.activity_cancellation_grace_period_ms),
+            session_lock_timeout: Duration::from_millis(self.session_lock_timeout_ms),
+            session_lock_renewal_buffer: Duration::from_millis(self.session_lock_renewal_buffer_ms),
+            session_idle_timeout: Duration::from_millis(self.session_idle_timeout_ms),
+            session_cleanup_interval: Duration::from_millis(self.session_cleanup_interval_ms),
+            max_sessions_per_runtime: self.max_sessions_per_runtime,
+            worker_node_id: self.worker_node_id.clone(),
+            worker_tag_filter: match kind.as_str() {
+                "tags" => TagFilter::Tags(tags),
+                "default_and" => TagFilter::DefaultAnd(tags),
+                "any" => TagFilter::Any,
+                "none" => TagFilter::None,
+                _ => TagFilter::DefaultOnly,
+            },
+            ..EngineOptions::default()
+        }
+    }
+}

@@ -1,0 +1,510 @@
+//! The context that an orchestration is called with.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::{PyDelta, PyDict, PyTuple};
+
+use super::limits::{self, check_instance_id, check_name};
+use super::operation::{ActivityCall, Node, Operation};
+use super::retry::RetryPolicy;
+use super::task::{Task, as_node, collect};
+use super::turn::Turn;
+use crate::bridge;
+use crate::codec::{self, Decode};
+
+/// What an orchestration may do; every method is deterministic.
+#[pyclass(frozen, module = "duroxide._native")]
+pub(crate) struct OrchestrationContext {
+    turn: Arc<Turn>,
+    /// The two streams of deterministic randomness, made when they are first used.
+    random: Mutex<Option<Py<PyAny>>>,
+    uuids: Mutex<Option<Py<PyAny>>>,
+}
+
+impl OrchestrationContext {
+    pub(crate) fn new(_: Python<'_>, turn: Arc<Turn>) -> Self {
+        Self { turn, random: Mutex::new(None), uuids: Mutex::new(None) }
+    }
+
+    fn task(&self, py: Python<'_>, operation: Operation, decode: Decode) -> PyResult<Task> {
+        self.turn.check()?;
+        Ok(Task { node: self.turn.describe(operation, decode, bridge::caller(py)) })
+    }
+
+    fn tasks(&self, arguments: &Bound<'_, PyTuple>) -> PyResult<Vec<Arc<Node>>> {
+        self.turn.check()?;
+        collect(&self.turn, arguments)
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "one argument a field of the operation")]
+    fn activity(
+        &self,
+        py: Python<'_>,
+        name: String,
+        input: Option<&Bound<'_, PyAny>>,
+        session_id: Option<String>,
+        tag: Option<String>,
+        retry: Option<&Bound<'_, PyAny>>,
+        result_type: Option<Py<PyAny>>,
+    ) -> PyResult<Task> {
+        check_name("the name of the activity", &name)?;
+        if name.starts_with("__duroxide_syscall:") {
+            return Err(PyValueError::new_err(format!("the activity name '{name}' is reserved for the engine")));
+        }
+        if let Some(session_id) = &session_id {
+            check_name("the session id", session_id)?;
+        }
+        if let Some(tag) = &tag {
+            limits::check_tag(tag)?;
+        }
+        let retry = retry.map_or(Ok(None), RetryPolicy::from_python)?;
+        let annotation = result_type.or_else(|| self.turn.definitions.activity_result(py, &name));
+        let call = ActivityCall { name, input: payload(py, input)?, session_id, tag, retry };
+        self.task(py, Operation::Activity(call), Decode::typed(annotation, Decode::Json))
+    }
+
+    fn system_activity(&self, py: Python<'_>, name: &str, decode: Decode) -> PyResult<Task> {
+        let call = ActivityCall {
+            name: format!("__duroxide_syscall:{name}"),
+            input: String::new(),
+            session_id: None,
+            tag: None,
+            retry: None,
+        };
+        self.task(py, Operation::Activity(call), decode)
+    }
+
+    fn sub_orchestration(
+        &self,
+        py: Python<'_>,
+        name: String,
+        input: Option<&Bound<'_, PyAny>>,
+        instance_id: Option<String>,
+        version: Option<String>,
+        result_type: Option<Py<PyAny>>,
+    ) -> PyResult<Task> {
+        check_name("the name of the sub-orchestration", &name)?;
+        if let Some(instance_id) = &instance_id {
+            check_instance_id(instance_id)?;
+        }
+        check_version(version.as_deref())?;
+        let annotation = result_type.or_else(|| self.turn.definitions.orchestration_result(py, &name));
+        let input = payload(py, input)?;
+        let operation = Operation::SubOrchestration { name, version, instance_id, input };
+        self.task(py, operation, Decode::typed(annotation, Decode::Json))
+    }
+
+    fn trace(&self, level: &str, message: String) -> PyResult<()> {
+        self.turn.check()?;
+        if !self.turn.is_replaying() {
+            self.turn.engine.trace(level, message);
+        }
+        Ok(())
+    }
+
+    fn stream<'py>(&self, py: Python<'py>, kept: &Mutex<Option<Py<PyAny>>>, name: &str) -> PyResult<Bound<'py, PyAny>> {
+        self.turn.check()?;
+        if let Some(stream) = kept.lock().as_ref() {
+            return Ok(stream.bind(py).clone());
+        }
+        let record = &self.turn.record;
+        let seed = format!("{}\n{}\n{}\n{name}", record.instance, record.execution_id, record.started_ms);
+        let stream = py.import("random")?.getattr("Random")?.call1((seed,))?;
+        *kept.lock() = Some(stream.clone().unbind());
+        Ok(stream)
+    }
+}
+
+fn payload(py: Python<'_>, input: Option<&Bound<'_, PyAny>>) -> PyResult<String> {
+    match input {
+        Some(input) => codec::encode(input),
+        None => codec::encode(&py.None().into_bound(py)),
+    }
+}
+
+fn check_version(version: Option<&str>) -> PyResult<()> {
+    let Some(text) = version else { return Ok(()) };
+    semver::Version::parse(text)
+        .map(drop)
+        .map_err(|error| PyValueError::new_err(format!("the version '{text}' is not a semantic version: {error}")))
+}
+
+fn duration(delay: &Bound<'_, PyAny>) -> PyResult<Duration> {
+    let milliseconds: i64 = if let Ok(delta) = delay.cast::<PyDelta>() {
+        let seconds: f64 = delta.call_method0("total_seconds")?.extract()?;
+        // Milliseconds are all the engine keeps; a shorter wait than asked for would surprise.
+        #[expect(clippy::cast_possible_truncation, reason = "a timedelta is at most 10^9 days")]
+        let milliseconds = (seconds * 1000.0).ceil() as i64;
+        milliseconds
+    } else if delay.is_instance_of::<pyo3::types::PyBool>() {
+        return Err(PyTypeError::new_err("a timer needs milliseconds as an int, or a timedelta, not a bool"));
+    } else {
+        delay.extract().map_err(|_| {
+            let kind = delay.get_type().name().map_or_else(|_| "object".to_owned(), |name| name.to_string());
+            PyTypeError::new_err(format!(
+                "a timer needs milliseconds as an int of at most {}, or a timedelta, not {kind}",
+                limits::MAX_DELAY_MS
+            ))
+        })?
+    };
+    let milliseconds = u64::try_from(milliseconds)
+        .map_err(|_| PyValueError::new_err(format!("a timer cannot wait for {milliseconds} ms: the delay is negative")))?;
+    if milliseconds > limits::MAX_DELAY_MS {
+        return Err(PyValueError::new_err(format!(
+            "a timer cannot wait for {milliseconds} ms: at most {} ms (ten years)",
+            limits::MAX_DELAY_MS
+        )));
+    }
+    Ok(Duration::from_millis(milliseconds))
+}
+
+#[pymethods]
+impl OrchestrationContext {
+    #[getter]
+    fn instance_id(&self) -> &str {
+        &self.turn.record.instance
+    }
+
+    #[getter]
+    fn execution_id(&self) -> u64 {
+        self.turn.record.execution_id
+    }
+
+    #[getter]
+    fn orchestration_name(&self) -> String {
+        self.turn.engine.orchestration_name()
+    }
+
+    #[getter]
+    fn orchestration_version(&self) -> String {
+        self.turn.engine.orchestration_version()
+    }
+
+    fn is_replaying(&self) -> PyResult<bool> {
+        self.turn.check()?;
+        Ok(self.turn.is_replaying())
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "one argument a field of the operation")]
+    #[pyo3(signature = (name, input=None, *, session_id=None, tag=None, retry=None, result_type=None))]
+    fn schedule_activity(
+        &self,
+        py: Python<'_>,
+        name: String,
+        input: Option<&Bound<'_, PyAny>>,
+        session_id: Option<String>,
+        tag: Option<String>,
+        retry: Option<&Bound<'_, PyAny>>,
+        result_type: Option<Py<PyAny>>,
+    ) -> PyResult<Task> {
+        self.activity(py, name, input, session_id, tag, retry, result_type)
+    }
+
+    #[pyo3(signature = (name, input, session_id, *, tag=None, result_type=None))]
+    fn schedule_activity_on_session(
+        &self,
+        py: Python<'_>,
+        name: String,
+        input: Option<&Bound<'_, PyAny>>,
+        session_id: String,
+        tag: Option<String>,
+        result_type: Option<Py<PyAny>>,
+    ) -> PyResult<Task> {
+        self.activity(py, name, input, Some(session_id), tag, None, result_type)
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "one argument a field of the operation")]
+    #[pyo3(signature = (name, input, retry=None, *, session_id=None, tag=None, result_type=None))]
+    fn schedule_activity_with_retry(
+        &self,
+        py: Python<'_>,
+        name: String,
+        input: Option<&Bound<'_, PyAny>>,
+        retry: Option<&Bound<'_, PyAny>>,
+        session_id: Option<String>,
+        tag: Option<String>,
+        result_type: Option<Py<PyAny>>,
+    ) -> PyResult<Task> {
+        let default = PyDict::new(py).into_any();
+        self.activity(py, name, input, session_id, tag, Some(retry.unwrap_or(&default)), result_type)
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "one argument a field of the operation")]
+    #[pyo3(signature = (name, input, retry, session_id, *, tag=None, result_type=None))]
+    fn schedule_activity_with_retry_on_session(
+        &self,
+        py: Python<'_>,
+        name: String,
+        input: Option<&Bound<'_, PyAny>>,
+        retry: &Bound<'_, PyAny>,
+        session_id: String,
+        tag: Option<String>,
+        result_type: Option<Py<PyAny>>,
+    ) -> PyResult<Task> {
+        self.activity(py, name, input, Some(session_id), tag, Some(retry), result_type)
+    }
+
+    fn schedule_timer(&self, py: Python<'_>, delay: &Bound<'_, PyAny>) -> PyResult<Task> {
+        let delay = duration(delay)?;
+        self.task(py, Operation::Timer(delay), Decode::Nothing)
+    }
+
+    #[pyo3(signature = (name, *, result_type=None))]
+    fn wait_for_event(&self, py: Python<'_>, name: String, result_type: Option<Py<PyAny>>) -> PyResult<Task> {
+        check_name("the name of the event", &name)?;
+        self.task(py, Operation::Event(name), Decode::typed(result_type, Decode::Json))
+    }
+
+    #[pyo3(signature = (queue, *, result_type=None))]
+    fn dequeue_event(&self, py: Python<'_>, queue: String, result_type: Option<Py<PyAny>>) -> PyResult<Task> {
+        check_name("the name of the queue", &queue)?;
+        self.task(py, Operation::Queue(queue), Decode::typed(result_type, Decode::Raw))
+    }
+
+    #[pyo3(signature = (name, input=None, *, instance_id=None, version=None, result_type=None))]
+    fn schedule_sub_orchestration(
+        &self,
+        py: Python<'_>,
+        name: String,
+        input: Option<&Bound<'_, PyAny>>,
+        instance_id: Option<String>,
+        version: Option<String>,
+        result_type: Option<Py<PyAny>>,
+    ) -> PyResult<Task> {
+        self.sub_orchestration(py, name, input, instance_id, version, result_type)
+    }
+
+    #[pyo3(signature = (name, instance_id, input=None, *, result_type=None))]
+    fn schedule_sub_orchestration_with_id(
+        &self,
+        py: Python<'_>,
+        name: String,
+        instance_id: String,
+        input: Option<&Bound<'_, PyAny>>,
+        result_type: Option<Py<PyAny>>,
+    ) -> PyResult<Task> {
+        self.sub_orchestration(py, name, input, Some(instance_id), None, result_type)
+    }
+
+    #[pyo3(signature = (name, version, input=None, *, result_type=None))]
+    fn schedule_sub_orchestration_versioned(
+        &self,
+        py: Python<'_>,
+        name: String,
+        version: Option<String>,
+        input: Option<&Bound<'_, PyAny>>,
+        result_type: Option<Py<PyAny>>,
+    ) -> PyResult<Task> {
+        self.sub_orchestration(py, name, input, None, version, result_type)
+    }
+
+    #[pyo3(signature = (name, version, instance_id, input=None, *, result_type=None))]
+    fn schedule_sub_orchestration_versioned_with_id(
+        &self,
+        py: Python<'_>,
+        name: String,
+        version: Option<String>,
+        instance_id: String,
+        input: Option<&Bound<'_, PyAny>>,
+        result_type: Option<Py<PyAny>>,
+    ) -> PyResult<Task> {
+        self.sub_orchestration(py, name, input, Some(instance_id), version, result_type)
+    }
+
+    #[pyo3(signature = (name, instance_id, input=None, *, version=None))]
+    fn start_orchestration(
+        &self,
+        py: Python<'_>,
+        name: String,
+        instance_id: String,
+        input: Option<&Bound<'_, PyAny>>,
+        version: Option<String>,
+    ) -> PyResult<Task> {
+        check_name("the name of the orchestration", &name)?;
+        check_instance_id(&instance_id)?;
+        check_version(version.as_deref())?;
+        let input = payload(py, input)?;
+        self.task(py, Operation::Start { name, version, instance_id, input }, Decode::Nothing)
+    }
+
+    #[pyo3(signature = (input=None, *, version=None))]
+    fn continue_as_new(
+        &self,
+        py: Python<'_>,
+        input: Option<&Bound<'_, PyAny>>,
+        version: Option<String>,
+    ) -> PyResult<Task> {
+        check_version(version.as_deref())?;
+        let input = payload(py, input)?;
+        self.task(py, Operation::ContinueAsNew { version, input }, Decode::Nothing)
+    }
+
+    #[pyo3(signature = (*tasks))]
+    fn all(&self, py: Python<'_>, tasks: &Bound<'_, PyTuple>) -> PyResult<Task> {
+        let tasks = self.tasks(tasks)?;
+        self.task(py, Operation::All(tasks), Decode::Nothing)
+    }
+
+    #[pyo3(signature = (*tasks))]
+    fn gather(&self, py: Python<'_>, tasks: &Bound<'_, PyTuple>) -> PyResult<Task> {
+        let tasks = self.tasks(tasks)?;
+        self.task(py, Operation::Gather(tasks), Decode::Nothing)
+    }
+
+    #[pyo3(signature = (*tasks))]
+    fn race(&self, py: Python<'_>, tasks: &Bound<'_, PyTuple>) -> PyResult<Task> {
+        let tasks = self.tasks(tasks)?;
+        if tasks.is_empty() {
+            return Err(PyValueError::new_err("a race needs at least one task: nobody could win this one"));
+        }
+        self.task(py, Operation::Race(tasks), Decode::Nothing)
+    }
+
+    fn spawn(&self, task: &Bound<'_, PyAny>) -> PyResult<Task> {
+        self.turn.check()?;
+        let node = as_node(&self.turn, task)?;
+        self.turn.arena().start(&node);
+        Ok(Task { node })
+    }
+
+    fn utc_now(&self, py: Python<'_>) -> PyResult<Task> {
+        self.system_activity(py, "utc_now_ms", Decode::Json)
+    }
+
+    fn new_guid(&self, py: Python<'_>) -> PyResult<Task> {
+        self.system_activity(py, "new_guid", Decode::Raw)
+    }
+
+    fn now<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        self.turn.check()?;
+        let datetime = py.import("datetime")?;
+        let milliseconds = PyDict::new(py);
+        milliseconds.set_item("milliseconds", self.turn.now_ms())?;
+        let since = datetime.getattr("timedelta")?.call((), Some(&milliseconds))?;
+        let utc = datetime.getattr("timezone")?.getattr("utc")?;
+        datetime.getattr("datetime")?.call_method1("fromtimestamp", (0, utc))?.call_method1("__add__", (since,))
+    }
+
+    fn random<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        self.stream(py, &self.random, "random")
+    }
+
+    fn uuid<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let bits = self.stream(py, &self.uuids, "uuid")?.call_method1("getrandbits", (128,))?;
+        let arguments = PyDict::new(py);
+        arguments.set_item("int", bits)?;
+        arguments.set_item("version", 4)?;
+        py.import("uuid")?.getattr("UUID")?.call((), Some(&arguments))
+    }
+
+    fn set_custom_status(&self, status: String) -> PyResult<()> {
+        self.turn.check()?;
+        limits::check_custom_status(&status)?;
+        self.turn.engine.set_custom_status(status);
+        self.turn.arena().count_action();
+        Ok(())
+    }
+
+    fn reset_custom_status(&self) -> PyResult<()> {
+        self.turn.check()?;
+        self.turn.engine.reset_custom_status();
+        self.turn.arena().count_action();
+        Ok(())
+    }
+
+    fn get_custom_status(&self) -> PyResult<Option<String>> {
+        self.turn.check()?;
+        Ok(self.turn.engine.get_custom_status())
+    }
+
+    fn set_kv_value(&self, key: &str, value: &str) -> PyResult<()> {
+        self.turn.check()?;
+        let engine = &self.turn.engine;
+        let added = usize::from(engine.get_kv_value(key).is_none());
+        limits::check_kv(key, value, engine.get_kv_length() + added)?;
+        self.turn.write_kv(key, value);
+        Ok(())
+    }
+
+    fn get_kv_value(&self, key: &str) -> PyResult<Option<String>> {
+        self.turn.check()?;
+        Ok(self.turn.engine.get_kv_value(key))
+    }
+
+    fn get_kv_all_values(&self) -> PyResult<BTreeMap<String, String>> {
+        self.turn.check()?;
+        // In key order, since the engine's own order differs from run to run.
+        Ok(self.turn.engine.get_kv_all_values().into_iter().collect())
+    }
+
+    fn get_kv_all_keys(&self) -> PyResult<Vec<String>> {
+        self.turn.check()?;
+        Ok(self.turn.engine.get_kv_all_keys())
+    }
+
+    fn get_kv_length(&self) -> PyResult<usize> {
+        self.turn.check()?;
+        Ok(self.turn.engine.get_kv_length())
+    }
+
+    fn clear_kv_value(&self, key: &str) -> PyResult<()> {
+        self.turn.check()?;
+        self.turn.clear_kv(key);
+        Ok(())
+    }
+
+    fn clear_all_kv_values(&self) -> PyResult<()> {
+        self.turn.check()?;
+        self.turn.clear_all_kv();
+        Ok(())
+    }
+
+    fn prune_kv_values_updated_before(&self, cutoff_ms: u64) -> PyResult<usize> {
+        self.turn.check()?;
+        let keys = self.turn.keys_written_before(cutoff_ms);
+        for key in &keys {
+            self.turn.clear_kv(key);
+        }
+        Ok(keys.len())
+    }
+
+    #[pyo3(signature = (instance_id, key, *, result_type=None))]
+    fn get_kv_value_from_instance(
+        &self,
+        py: Python<'_>,
+        instance_id: String,
+        key: String,
+        result_type: Option<Py<PyAny>>,
+    ) -> PyResult<Task> {
+        check_name("the instance id", &instance_id)?;
+        check_name("the KV key", &key)?;
+        let decode = result_type.map_or(Decode::Json, Decode::Nested);
+        self.task(py, Operation::InstanceValue { instance_id, key }, decode)
+    }
+
+    fn trace_info(&self, message: String) -> PyResult<()> {
+        self.trace("INFO", message)
+    }
+
+    fn trace_warn(&self, message: String) -> PyResult<()> {
+        self.trace("WARN", message)
+    }
+
+    fn trace_error(&self, message: String) -> PyResult<()> {
+        self.trace("ERROR", message)
+    }
+
+    fn trace_debug(&self, message: String) -> PyResult<()> {
+        self.trace("DEBUG", message)
+    }
+
+    fn __repr__(&self) -> String {
+        let record = &self.turn.record;
+        format!("<OrchestrationContext of instance '{}', execution {}>", record.instance, record.execution_id)
+    }
+}

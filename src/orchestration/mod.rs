@@ -1,0 +1,20 @@
+//! Driving Python from the engine: one turn, its operations, and the code that waits for them.
+//!
+//! `operation` says what can be asked for, `arena` owns what was started, `retry` is its one compound state machine,
+//! `timeline` knows what history says, `turn` holds it all together, `driver` steps the Python code, and `context`
+//! and `task` are what that code sees. Suspended orchestrations that stay awake between turns will stand beside
+//! `driver`.
+
+mod arena;
+mod context;
+mod driver;
+pub(crate) mod limits;
+mod operation;
+mod retry;
+mod task;
+mod timeline;
+mod turn;
+
+pub(crate) use context::OrchestrationContext;
+pub(crate) use driver::run_turn;
+pub(crate) use task::Task;

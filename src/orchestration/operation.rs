@@ -1,0 +1,113 @@
+//! What an orchestration can ask for, as plain data, and the task that describes one such request.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use pyo3::prelude::*;
+
+use super::retry::RetryPolicy;
+use super::turn::Turn;
+use crate::bridge::Origin;
+use crate::codec::Decode;
+
+/// A request of an orchestration; nothing happens until it is started.
+pub(crate) enum Operation {
+    Activity(ActivityCall),
+    SubOrchestration { name: String, version: Option<String>, instance_id: Option<String>, input: String },
+    Start { name: String, version: Option<String>, instance_id: String, input: String },
+    Timer(Duration),
+    Event(String),
+    Queue(String),
+    InstanceValue { instance_id: String, key: String },
+    ContinueAsNew { version: Option<String>, input: String },
+    All(Vec<Arc<Node>>),
+    Gather(Vec<Arc<Node>>),
+    Race(Vec<Arc<Node>>),
+    /// A generator or coroutine that runs beside the one that started it.
+    Branch(Arc<Py<PyAny>>),
+}
+
+/// One activity, with everything that its retries need.
+#[derive(Clone)]
+pub(crate) struct ActivityCall {
+    pub(crate) name: String,
+    pub(crate) input: String,
+    pub(crate) session_id: Option<String>,
+    pub(crate) tag: Option<String>,
+    pub(crate) retry: Option<RetryPolicy>,
+}
+
+impl Operation {
+    /// What the request is, in the words of an error message.
+    pub(crate) fn describe(&self) -> String {
+        match self {
+            Self::Activity(call) => format!("activity '{}'", call.name),
+            Self::SubOrchestration { name, .. } => format!("sub-orchestration '{name}'"),
+            Self::Start { name, instance_id, .. } => format!("start of orchestration '{name}' as '{instance_id}'"),
+            Self::Timer(delay) => format!("timer of {} ms", delay.as_millis()),
+            Self::Event(name) => format!("wait for event '{name}'"),
+            Self::Queue(name) => format!("wait for queue '{name}'"),
+            Self::InstanceValue { instance_id, key } => format!("read of key '{key}' of instance '{instance_id}'"),
+            Self::ContinueAsNew { .. } => "continue-as-new".to_owned(),
+            Self::All(tasks) => format!("all of {} tasks", tasks.len()),
+            Self::Gather(tasks) => format!("gather of {} tasks", tasks.len()),
+            Self::Race(tasks) => format!("race of {} tasks", tasks.len()),
+            Self::Branch(_) => "branch".to_owned(),
+        }
+    }
+
+    pub(crate) fn children(&self) -> &[Arc<Node>] {
+        match self {
+            Self::All(tasks) | Self::Gather(tasks) | Self::Race(tasks) => tasks,
+            _ => &[],
+        }
+    }
+}
+
+const NOT_STARTED: usize = usize::MAX;
+
+/// A described operation and, once it is started, its slot in the arena of its turn.
+pub(crate) struct Node {
+    pub(crate) operation: Operation,
+    pub(crate) decode: Decode,
+    pub(crate) turn: Arc<Turn>,
+    /// The line that described it, for the warning when it is never started.
+    pub(crate) origin: Option<Origin>,
+    slot: AtomicUsize,
+    replaced: AtomicBool,
+}
+
+impl Node {
+    pub(crate) fn new(operation: Operation, decode: Decode, turn: Arc<Turn>, origin: Option<Origin>) -> Arc<Self> {
+        Arc::new(Self {
+            operation,
+            decode,
+            turn,
+            origin,
+            slot: AtomicUsize::new(NOT_STARTED),
+            replaced: AtomicBool::new(false),
+        })
+    }
+
+    pub(crate) fn slot(&self) -> Option<usize> {
+        match self.slot.load(Ordering::Relaxed) {
+            NOT_STARTED => None,
+            slot => Some(slot),
+        }
+    }
+
+    pub(crate) fn set_slot(&self, slot: usize) {
+        self.slot.store(slot, Ordering::Relaxed);
+    }
+
+    /// Another task was made from this one and stands for it.
+    pub(crate) fn set_replaced(&self) {
+        self.replaced.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether it was described and then forgotten.
+    pub(crate) fn is_forgotten(&self) -> bool {
+        self.slot().is_none() && !self.replaced.load(Ordering::Relaxed)
+    }
+}

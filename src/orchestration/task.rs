@@ -1,0 +1,227 @@
+//! The task that Python code holds, and how the outcome of its slot becomes a Python object or an exception.
+
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use pyo3::exceptions::{PyStopIteration, PyTypeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyList};
+
+use super::arena::{Failure, Outcome};
+use super::operation::{Node, Operation};
+use super::turn::Turn;
+use crate::bridge;
+use crate::codec::Decode;
+
+/// A lazy description of a durable operation: `yield`, `yield from` or `await` it, or give it to a combinator.
+#[pyclass(frozen, generic, name = "Task", module = "duroxide._native")]
+pub(crate) struct Task {
+    pub(crate) node: Arc<Node>,
+}
+
+#[pymethods]
+impl Task {
+    /// The same activity, for workers that take this tag.
+    fn with_tag(&self, py: Python<'_>, tag: &str) -> PyResult<Self> {
+        let Operation::Activity(call) = &self.node.operation else {
+            return Err(PyTypeError::new_err(format!(
+                "{} cannot be tagged: tags route activities to workers",
+                self.node.operation.describe()
+            )));
+        };
+        if self.node.slot().is_some() {
+            return Err(PyValueError::new_err(format!(
+                "{} was started already: set its tag before it is yielded",
+                self.node.operation.describe()
+            )));
+        }
+        super::limits::check_tag(tag)?;
+        let mut call = call.clone();
+        call.tag = Some(tag.to_owned());
+        let decode = match &self.node.decode {
+            Decode::Typed(annotation) => Decode::Typed(annotation.clone_ref(py)),
+            _ => Decode::Json,
+        };
+        self.node.set_replaced();
+        let node = self.node.turn.describe(Operation::Activity(call), decode, bridge::caller(py));
+        Ok(Self { node })
+    }
+
+    fn __iter__(slf: Py<Self>) -> TaskSteps {
+        TaskSteps { task: Mutex::new(Some(slf)) }
+    }
+
+    fn __await__(slf: Py<Self>) -> TaskSteps {
+        TaskSteps { task: Mutex::new(Some(slf)) }
+    }
+
+    fn __repr__(&self) -> String {
+        let started = if self.node.slot().is_some() { ", started" } else { "" };
+        format!("<Task {}{started}>", self.node.operation.describe())
+    }
+}
+
+/// What `yield from task` and `await task` step through: the task, once; then what the driver sends is its value.
+#[pyclass(frozen, module = "duroxide._native")]
+pub(crate) struct TaskSteps {
+    task: Mutex<Option<Py<Task>>>,
+}
+
+#[pymethods]
+impl TaskSteps {
+    fn __iter__(slf: Py<Self>) -> Py<Self> {
+        slf
+    }
+
+    fn __next__(&self, py: Python<'_>) -> PyResult<Py<Task>> {
+        self.send(py.None())
+    }
+
+    fn send(&self, value: Py<PyAny>) -> PyResult<Py<Task>> {
+        // The lock is free again before the exception is made.
+        let task = self.task.lock().take();
+        task.ok_or_else(|| PyStopIteration::new_err((value,)))
+    }
+}
+
+/// The tasks of a combinator: one iterable of them, or the tasks themselves; a branch is made a task.
+pub(crate) fn collect(turn: &Arc<Turn>, arguments: &Bound<'_, pyo3::types::PyTuple>) -> PyResult<Vec<Arc<Node>>> {
+    let only = if arguments.len() == 1 { Some(arguments.get_item(0)?) } else { None };
+    if let Some(only) = only
+        && !only.is_instance_of::<Task>()
+        && !is_branch(&only)?
+    {
+        let items = only.try_iter().map_err(|_| not_a_task(&only))?;
+        return items.map(|item| as_node(turn, &item?)).collect();
+    }
+    arguments.iter().map(|item| as_node(turn, &item)).collect()
+}
+
+/// The task itself, or a task made of a generator or coroutine.
+pub(crate) fn as_node(turn: &Arc<Turn>, value: &Bound<'_, PyAny>) -> PyResult<Arc<Node>> {
+    if let Ok(task) = value.cast::<Task>() {
+        let node = &task.get().node;
+        if !Arc::ptr_eq(&node.turn, turn) {
+            return Err(PyValueError::new_err(format!(
+                "{} belongs to another orchestration or to an earlier turn; build it where it is yielded",
+                node.operation.describe()
+            )));
+        }
+        return Ok(Arc::clone(node));
+    }
+    if is_branch(value)? {
+        let operation = Operation::Branch(Arc::new(value.clone().unbind()));
+        return Ok(turn.describe(operation, Decode::Nothing, None));
+    }
+    Err(not_a_task(value))
+}
+
+fn is_branch(value: &Bound<'_, PyAny>) -> PyResult<bool> {
+    Ok(value.hasattr("send")? && value.hasattr("throw")? && value.hasattr("close")?)
+}
+
+pub(crate) fn not_a_task(value: &Bound<'_, PyAny>) -> PyErr {
+    let kind = value.get_type().name().map_or_else(|_| "an object".to_owned(), |name| name.to_string());
+    if value.hasattr("__code__").unwrap_or(false) {
+        return PyTypeError::new_err(
+            "an orchestration waits for tasks, not for functions: call the function, as in ctx.all([branch(ctx)])",
+        );
+    }
+    if is_branch(value).unwrap_or(false) {
+        return PyTypeError::new_err(format!(
+            "a {kind} was yielded: write 'yield from' (or 'await') to run it here, or ctx.spawn(...) to run it beside"
+        ));
+    }
+    PyTypeError::new_err(format!(
+        "an orchestration can only wait for tasks made by its context, such as ctx.schedule_activity(...), not for a \
+         value of type {kind}"
+    ))
+}
+
+/// The Python object of an ended slot, or the exception of its failure.
+pub(crate) fn value_of<'py>(py: Python<'py>, turn: &Turn, slot: usize) -> PyResult<Bound<'py, PyAny>> {
+    let (node, outcome) = {
+        let arena = turn.arena();
+        (arena.node(slot), arena.outcome(slot))
+    };
+    let Some((outcome, _)) = outcome else {
+        return Err(PyValueError::new_err(format!("{} has no outcome yet", node.operation.describe())));
+    };
+    match outcome {
+        Outcome::Text(text) => node.decode.apply(py, &text),
+        Outcome::Nothing => Ok(py.None().into_bound(py)),
+        Outcome::Returned(value) => Ok(value.bind(py).clone()),
+        Outcome::FailedBy(child) => value_of(py, turn, child),
+        Outcome::Winner { index, slot } => {
+            let winner = PyDict::new(py);
+            match value_of(py, turn, slot) {
+                Ok(value) => {
+                    winner.set_item("index", index)?;
+                    winner.set_item("value", value)?;
+                    Ok(winner.into_any())
+                }
+                Err(error) => {
+                    // A user's exception may refuse new attributes; the index is a courtesy.
+                    error.value(py).setattr("index", index).ok();
+                    Err(error)
+                }
+            }
+        }
+        Outcome::Children => children_of(py, turn, &node, slot),
+        Outcome::Failed(failure) => Err(exception(py, &node, &failure)?),
+    }
+}
+
+fn children_of<'py>(py: Python<'py>, turn: &Turn, node: &Node, slot: usize) -> PyResult<Bound<'py, PyAny>> {
+    let children = turn.arena().children(slot);
+    let values = PyList::empty(py);
+    if matches!(node.operation, Operation::Gather(_)) {
+        for child in children {
+            values.append(value_of(py, turn, child)?)?;
+        }
+        return Ok(values.into_any());
+    }
+    let outcomes = py.import("duroxide.outcomes")?;
+    let (ok, err) = (outcomes.getattr("ok")?, outcomes.getattr("err")?);
+    for child in children {
+        let outcome = match value_of(py, turn, child) {
+            Ok(value) => ok.call1((value,))?,
+            Err(error) => err.call1((error.value(py),))?,
+        };
+        values.append(outcome)?;
+    }
+    Ok(values.into_any())
+}
+
+fn exception(py: Python<'_>, node: &Node, failure: &Failure) -> PyResult<PyErr> {
+    let make = |name: &str| py.import("duroxide.exceptions")?.getattr(name);
+    let error = match (failure, &node.operation) {
+        (Failure::Activity { text, activity_id, attempts }, operation) => {
+            let name = match operation {
+                Operation::Activity(call) => call.name.clone(),
+                other => other.describe(),
+            };
+            make("activity_failed")?.call1((text.as_ref(), name, *activity_id, *attempts))?
+        }
+        (Failure::SubOrchestration { text }, Operation::SubOrchestration { name, instance_id, .. }) => {
+            make("sub_orchestration_failed")?.call1((text.as_ref(), name, instance_id.as_deref()))?
+        }
+        (Failure::SubOrchestration { text }, _) => {
+            make("sub_orchestration_failed")?.call1((text.as_ref(), "", None::<&str>))?
+        }
+        (Failure::TimedOut { timeout, attempts, total }, operation) => {
+            let name = match operation {
+                Operation::Activity(call) => call.name.clone(),
+                other => other.describe(),
+            };
+            let timeout_ms = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
+            make("activity_timed_out")?.call1((name, timeout_ms, *attempts, *total))?
+        }
+        (Failure::Raised(error), _) => error.bind(py).clone(),
+        (Failure::Cancelled, operation) => {
+            let message = format!("{} was cancelled, since another task won the race", operation.describe());
+            make("DuroxideError")?.call1((message,))?
+        }
+    };
+    Ok(PyErr::from_value(error))
+}

@@ -1,0 +1,155 @@
+//! One turn of one orchestration: what its context, its tasks and its driver share while the engine runs it.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Arc;
+use std::thread::{self, ThreadId};
+
+use duroxide::OrchestrationContext;
+use parking_lot::{Mutex, MutexGuard};
+use pyo3::prelude::*;
+
+use super::arena::Arena;
+use super::operation::{Node, Operation};
+use super::timeline::{Moment, Timeline};
+use crate::bridge::Origin;
+use crate::codec::Decode;
+use crate::definitions::Definitions;
+use crate::errors::{NotAllowedInOrchestration, TurnClosed};
+use crate::store::TurnRecord;
+
+/// What code sees of time: the moment of the completion that it consumed last.
+struct Clock {
+    now_ms: u64,
+    is_replaying: bool,
+}
+
+pub(crate) struct Turn {
+    pub(crate) engine: OrchestrationContext,
+    pub(crate) record: Arc<TurnRecord>,
+    pub(crate) definitions: Arc<Definitions>,
+    arena: Mutex<Arena>,
+    clock: Mutex<Clock>,
+    /// When each KV entry was last written, as history has it.
+    kv_times: Mutex<HashMap<String, u64>>,
+    /// Every task that was described, to find those that were never started.
+    described: Mutex<Vec<Arc<Node>>>,
+    /// The thread that runs the orchestration's code right now.
+    running: Mutex<Option<ThreadId>>,
+    closed: AtomicBool,
+}
+
+impl Turn {
+    pub(crate) fn new(engine: OrchestrationContext, record: Arc<TurnRecord>, definitions: Arc<Definitions>) -> Arc<Self> {
+        let timeline = Timeline::new(&record);
+        Arc::new(Self {
+            arena: Mutex::new(Arena::new(engine.clone(), timeline)),
+            clock: Mutex::new(Clock { now_ms: record.started_ms, is_replaying: record.persisted > 0 }),
+            kv_times: Mutex::new(record.kv_times.clone()),
+            described: Mutex::new(Vec::new()),
+            running: Mutex::new(None),
+            closed: AtomicBool::new(false),
+            engine,
+            record,
+            definitions,
+        })
+    }
+
+    /// The arena; never hold it while Python code runs.
+    pub(crate) fn arena(&self) -> MutexGuard<'_, Arena> {
+        self.arena.lock()
+    }
+
+    /// Runs `body`, during which the context may be used on this thread.
+    pub(crate) fn run<R>(&self, body: impl FnOnce() -> R) -> R {
+        *self.running.lock() = Some(thread::current().id());
+        let result = body();
+        *self.running.lock() = None;
+        result
+    }
+
+    /// Refuses a use of the context after its turn or from elsewhere.
+    pub(crate) fn check(&self) -> PyResult<()> {
+        if self.closed.load(Ordering::Relaxed) {
+            return Err(TurnClosed::new_err(format!(
+                "the context of orchestration '{}' was used after its turn had ended; use ctx only inside the \
+                 orchestration, and do not keep it or its tasks elsewhere",
+                self.record.instance
+            )));
+        }
+        if *self.running.lock() != Some(thread::current().id()) {
+            return Err(NotAllowedInOrchestration::new_err(format!(
+                "the context of orchestration '{}' was used from another thread; an orchestration runs on one thread, \
+                 so do threaded work in an activity",
+                self.record.instance
+            )));
+        }
+        Ok(())
+    }
+
+    pub(crate) fn close(&self) {
+        self.closed.store(true, Ordering::Relaxed);
+    }
+
+    /// Code goes on because of something that was recorded at `moment`.
+    pub(crate) fn consume(&self, moment: Moment) {
+        let mut clock = self.clock.lock();
+        clock.now_ms = clock.now_ms.max(moment.time_ms);
+        clock.is_replaying &= !moment.is_new;
+    }
+
+    /// The deterministic time, in milliseconds since the epoch.
+    pub(crate) fn now_ms(&self) -> u64 {
+        self.clock.lock().now_ms
+    }
+
+    pub(crate) fn is_replaying(&self) -> bool {
+        self.clock.lock().is_replaying
+    }
+
+    /// Describes an operation; nothing is started.
+    pub(crate) fn describe(self: &Arc<Self>, operation: Operation, decode: Decode, origin: Option<Origin>) -> Arc<Node> {
+        let node = Node::new(operation, decode, Arc::clone(self), origin);
+        self.described.lock().push(Arc::clone(&node));
+        node
+    }
+
+    /// The tasks that were described and never started.
+    pub(crate) fn forgotten(&self) -> Vec<Arc<Node>> {
+        self.described.lock().iter().filter(|node| node.is_forgotten()).cloned().collect()
+    }
+
+    /// Breaks the cycle between the turn and its tasks, dropping the engine's futures in start order.
+    pub(crate) fn clear(&self) {
+        self.arena.lock().clear();
+        let described = std::mem::take(&mut *self.described.lock());
+        drop(described);
+    }
+
+    pub(crate) fn write_kv(&self, key: &str, value: &str) {
+        self.engine.set_kv_value(key, value);
+        let recorded_ms = self.arena().count_action();
+        self.kv_times.lock().insert(key.to_owned(), recorded_ms);
+    }
+
+    pub(crate) fn clear_kv(&self, key: &str) {
+        self.engine.clear_kv_value(key);
+        self.arena().count_action();
+        self.kv_times.lock().remove(key);
+    }
+
+    pub(crate) fn clear_all_kv(&self) {
+        self.engine.clear_all_kv_values();
+        self.arena().count_action();
+        self.kv_times.lock().clear();
+    }
+
+    /// The keys last written before `cutoff_ms`, in key order, so that every replay clears them alike.
+    pub(crate) fn keys_written_before(&self, cutoff_ms: u64) -> Vec<String> {
+        let times = self.kv_times.lock();
+        let mut keys: Vec<String> =
+            times.iter().filter(|(_, time_ms)| **time_ms < cutoff_ms).map(|(key, _)| key.clone()).collect();
+        keys.sort_unstable();
+        keys
+    }
+}

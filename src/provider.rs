@@ -1,0 +1,119 @@
+//! Stores as Python opens them.
+
+use std::mem::ManuallyDrop;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use pyo3::prelude::*;
+
+use crate::bridge;
+use crate::errors::Error;
+use crate::store::{PostgresConnection, PostgresTarget, Store, StoreError, StoreKind};
+
+/// One opened store. Clients and runtimes hold on to it.
+#[pyclass(frozen, name = "Store", module = "duroxide._native")]
+pub(crate) struct NativeStore {
+    /// Taken out only by `drop`.
+    store: ManuallyDrop<Store>,
+    closed: AtomicBool,
+}
+
+impl NativeStore {
+    fn opened(store: Store) -> Self {
+        Self { store: ManuallyDrop::new(store), closed: AtomicBool::new(false) }
+    }
+
+    /// The store, unless `close` was called.
+    pub(crate) fn store(&self) -> PyResult<Store> {
+        if self.closed.load(Ordering::Acquire) {
+            return Err(Error::from(StoreError::Closed).into());
+        }
+        Ok(Store::clone(&self.store))
+    }
+}
+
+#[pymethods]
+impl NativeStore {
+    #[staticmethod]
+    fn open_sqlite(py: Python<'_>, path: PathBuf) -> PyResult<Self> {
+        bridge::block_on(py, async move { Ok(Self::opened(Store::open_sqlite(&path).await?)) })
+    }
+
+    #[staticmethod]
+    fn sqlite_in_memory(py: Python<'_>) -> PyResult<Self> {
+        bridge::block_on(py, async { Ok(Self::opened(Store::sqlite_in_memory().await?)) })
+    }
+
+    #[staticmethod]
+    fn connect_postgres(py: Python<'_>, url: String, schema: Option<String>) -> PyResult<Self> {
+        connect(py, PostgresTarget { connection: PostgresConnection::Url(url), schema })
+    }
+
+    #[staticmethod]
+    #[expect(clippy::too_many_arguments, reason = "Python's dataclass of options is passed field by field")]
+    fn connect_postgres_entra(
+        py: Python<'_>,
+        host: String,
+        port: u16,
+        database: String,
+        user: String,
+        schema: Option<String>,
+        audience: Option<String>,
+        max_connections: Option<u32>,
+        acquire_timeout_ms: Option<u64>,
+        refresh_interval_ms: Option<u64>,
+    ) -> PyResult<Self> {
+        let connection = PostgresConnection::Entra {
+            host,
+            port,
+            database,
+            user,
+            audience,
+            max_connections,
+            acquire_timeout: acquire_timeout_ms.map(Duration::from_millis),
+            refresh_interval: refresh_interval_ms.map(Duration::from_millis),
+        };
+        connect(py, PostgresTarget { connection, schema })
+    }
+
+    #[getter]
+    fn kind(&self) -> &'static str {
+        match self.store.kind() {
+            StoreKind::Memory => "memory",
+            StoreKind::Sqlite => "sqlite",
+            StoreKind::Postgres => "postgres",
+        }
+    }
+
+    #[getter]
+    fn description(&self) -> String {
+        self.store.describe()
+    }
+
+    fn close(&self, py: Python<'_>) -> PyResult<()> {
+        if self.closed.swap(true, Ordering::AcqRel) {
+            return Ok(());
+        }
+        bridge::block_on(py, async {
+            self.store.close().await;
+            Ok(())
+        })
+    }
+}
+
+impl Drop for NativeStore {
+    fn drop(&mut self) {
+        // A database driver gives connections back on the threads of the runtime, and panics on any other: so the last
+        // handle ends there. In a forked child, which has none of these threads, it is never dropped.
+        let store = ManuallyDrop::new(Store::clone(&self.store));
+        let _ = bridge::spawn(async move {
+            let store = ManuallyDrop::into_inner(store);
+            store.close().await;
+        });
+    }
+}
+
+fn connect(py: Python<'_>, target: PostgresTarget) -> PyResult<NativeStore> {
+    bridge::block_on(py, async move { Ok(NativeStore::opened(Store::connect_postgres(target).await?)) })
+}

@@ -1,0 +1,134 @@
+//! A runtime: the engine's dispatchers over one store, with the functions that Python registered.
+
+use std::sync::Arc;
+
+use duroxide::OrchestrationRegistry;
+use duroxide::runtime::Runtime as EngineRuntime;
+use duroxide::runtime::registry::ActivityRegistry;
+use parking_lot::Mutex;
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+
+use crate::activity::Executor;
+use crate::bridge;
+use crate::definitions::{ActivityDefinition, Definitions, OrchestrationDefinition};
+use crate::errors::{ConfigurationError, DuroxideError};
+use crate::options::RuntimeOptions;
+use crate::orchestration::run_turn;
+use crate::provider::NativeStore;
+use crate::store::{Dispatcher, DispatcherSettings, Metrics};
+
+#[pyclass(frozen, name = "Runtime", module = "duroxide._native")]
+pub(crate) struct NativeRuntime {
+    store: Py<NativeStore>,
+    options: RuntimeOptions,
+    running: Mutex<Option<Running>>,
+    /// The counters of the last run, readable after its end.
+    dispatcher: Mutex<Option<Arc<Dispatcher>>>,
+}
+
+struct Running {
+    engine: Arc<EngineRuntime>,
+    dispatcher: Arc<Dispatcher>,
+    executor: Arc<Executor>,
+}
+
+#[pymethods]
+impl NativeRuntime {
+    #[new]
+    fn new(store: Py<NativeStore>, options: RuntimeOptions) -> Self {
+        Self { store, options, running: Mutex::new(None), dispatcher: Mutex::new(None) }
+    }
+
+    fn start(
+        &self,
+        py: Python<'_>,
+        activities: Vec<ActivityDefinition>,
+        orchestrations: Vec<OrchestrationDefinition>,
+        client: Py<PyAny>,
+    ) -> PyResult<()> {
+        if self.running.lock().is_some() {
+            return Err(DuroxideError::new_err("the runtime is running already; shut it down before it is started again"));
+        }
+        let store = self.store.get().store()?;
+        let definitions = Arc::new(Definitions::new(activities, orchestrations)?);
+        let executor = Arc::new(Executor::new(client));
+        let settings = DispatcherSettings {
+            activities: definitions.activity_names(),
+            orchestrations: definitions.orchestration_versions(),
+            poll_interval: self.options.poll_interval(),
+            unregistered_timeout: self.options.unregistered_timeout(),
+            max_attempts: self.options.max_attempts(),
+        };
+        let dispatcher = store.dispatcher(settings);
+        let activities = activity_registry(&definitions, &dispatcher, &executor);
+        let orchestrations = orchestration_registry(&definitions, &dispatcher)?;
+        if let Some(level) = self.options.log_level() {
+            crate::logging::set_level(level);
+        }
+        let engine_options = self.options.engine();
+        let provider = Arc::clone(&dispatcher);
+        let engine = bridge::block_on(py, async move {
+            // The engine starts its dispatchers on the threads of whoever calls, which must be ours.
+            Ok(EngineRuntime::start_with_options(provider, activities, orchestrations, engine_options).await)
+        })?;
+        *self.dispatcher.lock() = Some(Arc::clone(&dispatcher));
+        *self.running.lock() = Some(Running { engine, dispatcher, executor });
+        Ok(())
+    }
+
+    fn shutdown(&self, py: Python<'_>, timeout_ms: u64) -> PyResult<()> {
+        let Some(running) = self.running.lock().take() else {
+            return Ok(());
+        };
+        running.dispatcher.stop();
+        let engine = Arc::clone(&running.engine);
+        let ended = bridge::block_on(py, async move {
+            engine.shutdown(Some(timeout_ms)).await;
+            Ok(())
+        });
+        running.executor.stop(py)?;
+        ended
+    }
+
+    fn metrics<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let metrics = self.dispatcher.lock().as_ref().map_or_else(Metrics::default, |dispatcher| dispatcher.metrics());
+        let fields = PyDict::new(py);
+        for (name, value) in metrics.fields() {
+            fields.set_item(name, value)?;
+        }
+        Ok(fields)
+    }
+}
+
+fn activity_registry(
+    definitions: &Arc<Definitions>,
+    dispatcher: &Arc<Dispatcher>,
+    executor: &Arc<Executor>,
+) -> ActivityRegistry {
+    let mut registry = ActivityRegistry::builder();
+    for (name, definition) in &definitions.activities {
+        let (definition, dispatcher, executor) =
+            (Arc::clone(definition), Arc::clone(dispatcher), Arc::clone(executor));
+        registry = registry.register(name, move |context, input| {
+            Arc::clone(&executor).run(Arc::clone(&definition), Arc::clone(&dispatcher), context, input)
+        });
+    }
+    registry.build()
+}
+
+fn orchestration_registry(
+    definitions: &Arc<Definitions>,
+    dispatcher: &Arc<Dispatcher>,
+) -> PyResult<OrchestrationRegistry> {
+    let mut registry = OrchestrationRegistry::builder();
+    for (version, definition) in definitions.orchestrations() {
+        let (definition, definitions, dispatcher) =
+            (Arc::clone(definition), Arc::clone(definitions), Arc::clone(dispatcher));
+        let name = definition.name.clone();
+        registry = registry.register_versioned(name, version.to_string(), move |context, input| {
+            run_turn(context, input, Arc::clone(&definition), Arc::clone(&definitions), Arc::clone(&dispatcher))
+        });
+    }
+    registry.build_result().map_err(ConfigurationError::new_err)
+}

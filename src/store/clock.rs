@@ -1,0 +1,17 @@
+//! The wall clock, as the engine records it.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// Milliseconds since the epoch.
+pub(super) fn now_ms() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, milliseconds)
+}
+
+pub(super) fn milliseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// The time `delay` from now.
+pub(super) fn after_ms(delay: Duration) -> u64 {
+    now_ms().saturating_add(milliseconds(delay))
+}

@@ -1,0 +1,287 @@
+//! The store as one runtime sees it: the [`Provider`] that the engine's dispatchers fetch from and acknowledge to.
+
+mod activities;
+mod orchestrations;
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use duroxide::providers::{
+    DispatcherCapabilityFilter, ExecutionMetadata, OrchestrationItem, Provider, ProviderAdmin, ProviderError,
+    ScheduledActivityIdentifier, SessionFetchConfig, TagFilter, WorkItem,
+};
+use duroxide::{Event, SystemStats};
+use semver::Version;
+use tokio::sync::SemaphorePermit;
+use tokio::time::Instant;
+
+use super::client::ClientView;
+use super::delivery::Delivery;
+use super::failure::lock_lost;
+use super::metrics::{Counters, Metrics, add};
+use super::shared::Shared;
+use super::turn::{TurnRecord, Turns};
+use super::wake::{Lane, Signals};
+
+/// What a runtime can run, and how it looks for work.
+#[derive(Debug, Clone)]
+pub struct DispatcherSettings {
+    pub activities: HashSet<String>,
+    pub orchestrations: HashMap<String, Vec<Version>>,
+    /// How often to look for what other processes enqueued.
+    pub poll_interval: Duration,
+    /// How long a name that this runtime lacks is left to other nodes.
+    pub unregistered_timeout: Duration,
+    /// Beyond this the engine takes a message for poison and runs nothing.
+    pub max_attempts: u32,
+}
+
+/// A [`Provider`] for one runtime.
+pub struct Dispatcher {
+    shared: Arc<Shared>,
+    view: ClientView,
+    settings: DispatcherSettings,
+    signals: Arc<Signals>,
+    turns: Turns,
+    counters: Counters,
+}
+
+type Outcome<T> = Result<T, ProviderError>;
+
+const LONGEST_OUTAGE_PAUSE: Duration = Duration::from_secs(2);
+/// Nobody waits longer in one fetch, whatever the engine asks for: a deadline must be a point in time.
+const LONGEST_POLL: Duration = Duration::from_secs(3600);
+
+impl Dispatcher {
+    pub(super) fn new(shared: Arc<Shared>, settings: DispatcherSettings) -> Self {
+        let signals = shared.wake.register();
+        Self {
+            view: ClientView { shared: Arc::clone(&shared) },
+            shared,
+            settings,
+            signals,
+            turns: Turns::default(),
+            counters: Counters::default(),
+        }
+    }
+
+    /// The turn of the current task, from its fetch until it is acknowledged or abandoned.
+    pub fn turn(&self) -> Option<Arc<TurnRecord>> {
+        self.turns.current()
+    }
+
+    /// The running activity whose input carries `token`.
+    pub fn delivery(&self, token: &str) -> Option<Arc<Delivery>> {
+        self.shared.deliveries.get(token)
+    }
+
+    pub fn metrics(&self) -> Metrics {
+        self.counters.snapshot()
+    }
+
+    /// Ends every fetch that waits, and every later one, with nothing found.
+    pub fn stop(&self) {
+        self.signals.stop();
+    }
+
+    async fn permit<'a>(&self, lane: &'a Lane, deadline: Instant) -> Option<SemaphorePermit<'a>> {
+        let next = lane.next(self.settings.poll_interval, &self.shared.wake);
+        tokio::time::timeout_at(deadline, next).await.ok().flatten()
+    }
+
+    /// Waits for `pause`, at most until `deadline` or the stop.
+    async fn rest(&self, pause: Duration, deadline: Instant) {
+        tokio::select! {
+            () = tokio::time::sleep_until(deadline.min(Instant::now() + pause)) => {}
+            () = self.signals.stopped() => {}
+        }
+    }
+
+    /// What a fetch that failed does: the engine's own waiting grows without bound, so the outage is waited out here.
+    async fn endure(&self, error: &ProviderError, failures: u32, lane: &Lane, deadline: Instant) {
+        if self.shared.backend.is_closed() {
+            return self.rest(LONGEST_POLL, deadline).await;
+        }
+        add(&self.counters.provider_errors);
+        if failures >= 3 {
+            lane.suspend(true);
+            self.shared.backend.outage_began(error);
+        }
+        let pause = Duration::from_millis(20).saturating_mul(1 << failures.min(10)).min(LONGEST_OUTAGE_PAUSE);
+        self.rest(pause, deadline).await;
+    }
+
+    fn recovered(&self, lane: &Lane) {
+        lane.suspend(false);
+        self.shared.backend.outage_ended();
+    }
+
+    fn counted<T>(&self, outcome: Outcome<T>) -> Outcome<T> {
+        if outcome.is_err() {
+            add(&self.counters.provider_errors);
+        }
+        outcome
+    }
+}
+
+fn deadline(poll_timeout: Duration) -> Instant {
+    Instant::now() + poll_timeout.min(LONGEST_POLL)
+}
+
+/// At most ten of the names that exist, for a message.
+fn listed<'a>(names: impl Iterator<Item = &'a String>) -> String {
+    let mut names: Vec<_> = names.map(String::as_str).collect();
+    names.sort_unstable();
+    match names.len() {
+        0 => "nothing".to_owned(),
+        1..=10 => names.join(", "),
+        _ => format!("{}, …", names[..10].join(", ")),
+    }
+}
+
+#[async_trait]
+impl Provider for Dispatcher {
+    fn name(&self) -> &str {
+        self.view.name()
+    }
+
+    fn version(&self) -> &str {
+        self.view.version()
+    }
+
+    async fn fetch_orchestration_item(
+        &self,
+        lock_timeout: Duration,
+        poll_timeout: Duration,
+        filter: Option<&DispatcherCapabilityFilter>,
+    ) -> Outcome<Option<(OrchestrationItem, String, u32)>> {
+        Ok(self.next_turn(lock_timeout, deadline(poll_timeout), filter).await)
+    }
+
+    async fn ack_orchestration_item(
+        &self,
+        lock_token: &str,
+        execution_id: u64,
+        history_delta: Vec<Event>,
+        worker_items: Vec<WorkItem>,
+        orchestrator_items: Vec<WorkItem>,
+        metadata: ExecutionMetadata,
+        cancelled_activities: Vec<ScheduledActivityIdentifier>,
+    ) -> Outcome<()> {
+        let commit = orchestrations::Commit {
+            execution_id,
+            delta: history_delta,
+            activities: worker_items,
+            messages: orchestrator_items,
+            metadata,
+            cancelled: cancelled_activities,
+        };
+        let outcome = self.end_turn(lock_token, commit).await;
+        self.counted(outcome)
+    }
+
+    async fn abandon_orchestration_item(
+        &self,
+        token: &str,
+        delay: Option<Duration>,
+        ignore_attempt: bool,
+    ) -> Outcome<()> {
+        let outcome = self.abandon_turn(token, delay, ignore_attempt).await;
+        self.counted(outcome)
+    }
+
+    async fn renew_orchestration_item_lock(&self, token: &str, extend_for: Duration) -> Outcome<()> {
+        // The engine stops its renewals a moment after the turn; losing that race is no failure of the store.
+        self.view.renew_orchestration_item_lock(token, extend_for).await
+    }
+
+    async fn fetch_work_item(
+        &self,
+        lock_timeout: Duration,
+        poll_timeout: Duration,
+        session: Option<&SessionFetchConfig>,
+        tag_filter: &TagFilter,
+    ) -> Outcome<Option<(WorkItem, String, u32)>> {
+        Ok(self.next_activity(lock_timeout, deadline(poll_timeout), session, tag_filter).await)
+    }
+
+    async fn ack_work_item(&self, token: &str, completion: Option<WorkItem>) -> Outcome<()> {
+        let outcome = self.end_activity(token, completion).await;
+        self.counted(outcome)
+    }
+
+    async fn renew_work_item_lock(&self, token: &str, extend_for: Duration) -> Outcome<()> {
+        let outcome = self.view.renew_work_item_lock(token, extend_for).await;
+        if outcome.as_ref().is_err_and(lock_lost)
+            && let Some(delivery) = self.shared.deliveries.get(token)
+        {
+            delivery.cancel();
+        }
+        outcome
+    }
+
+    async fn abandon_work_item(&self, token: &str, delay: Option<Duration>, ignore_attempt: bool) -> Outcome<()> {
+        let outcome = self.abandon_activity(token, delay, ignore_attempt).await;
+        self.counted(outcome)
+    }
+
+    /// The engine asks once per activity, for name, version and execution alone; see [`super::shared::Descriptors`].
+    async fn read(&self, instance: &str) -> Outcome<Vec<Event>> {
+        if let Some(started) = self.shared.descriptors.get(instance) {
+            return Ok(vec![started]);
+        }
+        let history = self.view.read(instance).await?;
+        self.shared.descriptors.remember(&history);
+        Ok(history)
+    }
+
+    async fn read_with_execution(&self, instance: &str, execution_id: u64) -> Outcome<Vec<Event>> {
+        self.view.read_with_execution(instance, execution_id).await
+    }
+
+    async fn append_with_execution(&self, instance: &str, execution_id: u64, events: Vec<Event>) -> Outcome<()> {
+        self.view.append_with_execution(instance, execution_id, events).await
+    }
+
+    async fn enqueue_for_worker(&self, item: WorkItem) -> Outcome<()> {
+        self.view.enqueue_for_worker(item).await
+    }
+
+    async fn enqueue_for_orchestrator(&self, item: WorkItem, delay: Option<Duration>) -> Outcome<()> {
+        self.view.enqueue_for_orchestrator(item, delay).await
+    }
+
+    async fn renew_session_lock(&self, owners: &[&str], extend_for: Duration, idle: Duration) -> Outcome<usize> {
+        self.view.renew_session_lock(owners, extend_for, idle).await
+    }
+
+    async fn cleanup_orphaned_sessions(&self, idle: Duration) -> Outcome<usize> {
+        self.view.cleanup_orphaned_sessions(idle).await
+    }
+
+    fn as_management_capability(&self) -> Option<&dyn ProviderAdmin> {
+        self.view.as_management_capability()
+    }
+
+    async fn get_custom_status(
+        &self,
+        instance: &str,
+        last_seen_version: u64,
+    ) -> Outcome<Option<(Option<String>, u64)>> {
+        self.view.get_custom_status(instance, last_seen_version).await
+    }
+
+    async fn get_kv_value(&self, instance: &str, key: &str) -> Outcome<Option<String>> {
+        self.view.get_kv_value(instance, key).await
+    }
+
+    async fn get_kv_all_values(&self, instance: &str) -> Outcome<HashMap<String, String>> {
+        self.view.get_kv_all_values(instance).await
+    }
+
+    async fn get_instance_stats(&self, instance: &str) -> Outcome<Option<SystemStats>> {
+        self.view.get_instance_stats(instance).await
+    }
+}

@@ -1,0 +1,382 @@
+//! Turns: what is fetched, what is refused or put off, and what is committed.
+
+use std::time::Duration;
+
+use duroxide::providers::{
+    DispatcherCapabilityFilter, ExecutionMetadata, OrchestrationItem, Provider as _, ProviderError,
+    ScheduledActivityIdentifier, WorkItem,
+};
+use duroxide::{AppErrorKind, ConfigErrorKind, ErrorDetails, Event, EventKind};
+use semver::Version;
+use tokio::time::Instant;
+
+use super::{Dispatcher, Outcome, listed};
+use crate::store::backend::{Effect, patiently};
+use crate::store::claim;
+use crate::store::clock::after_ms;
+use crate::store::ending::{Ending, cancelled, make_catchable, not_registered, tell_parent, tells_parent};
+use crate::store::failure::{Patience, Retry, lock_lost};
+use crate::store::metrics::add;
+use crate::store::turn::{HeldTurn, ParentLink, TurnRecord, started};
+
+type Fetched = (OrchestrationItem, String, u32);
+
+/// The arguments of one acknowledgement.
+pub(super) struct Commit {
+    pub execution_id: u64,
+    pub delta: Vec<Event>,
+    pub activities: Vec<WorkItem>,
+    pub messages: Vec<WorkItem>,
+    pub metadata: ExecutionMetadata,
+    pub cancelled: Vec<ScheduledActivityIdentifier>,
+}
+
+impl From<Ending> for Commit {
+    fn from(ending: Ending) -> Self {
+        Self {
+            execution_id: ending.execution_id,
+            delta: ending.delta,
+            activities: Vec::new(),
+            messages: ending.messages,
+            metadata: ending.metadata,
+            cancelled: ending.cancelled,
+        }
+    }
+}
+
+/// What to do with a fetched instance.
+enum Verdict {
+    Run,
+    End(Box<Ending>),
+    /// Somebody else may be able to run it, or this process later.
+    PutOff {
+        delay: Duration,
+    },
+}
+
+/// How long a start is left to the other nodes before it is looked at again.
+const OTHERS_TURN: Duration = Duration::from_millis(500);
+
+impl Dispatcher {
+    pub(super) async fn next_turn(
+        &self,
+        lock_timeout: Duration,
+        deadline: Instant,
+        filter: Option<&DispatcherCapabilityFilter>,
+    ) -> Option<Fetched> {
+        self.turns.forget_task();
+        let lane = &self.signals.orchestrations;
+        let mut failures = 0;
+        loop {
+            let permit = self.permit(lane, deadline).await?;
+            let sequence = self.shared.wake.arrivals.now();
+            let fetched = claim::turn(&self.shared, lock_timeout, filter).await;
+            match fetched {
+                Ok(Some((mut item, token, attempt, claim))) => {
+                    drop(permit);
+                    failures = 0;
+                    self.recovered(lane);
+                    add(&self.counters.orch_dispatcher_items_fetched);
+                    let verdict = self.judge(&item, attempt);
+                    item.messages.iter_mut().for_each(make_catchable);
+                    self.shared.descriptors.remember(&item.history);
+                    let record = TurnRecord::new(&item, attempt);
+                    self.turns.publish(&token, &item, record, sequence);
+                    match verdict {
+                        Verdict::Run => {
+                            claim.settled();
+                            return Some((item, token, attempt));
+                        }
+                        // Whatever fails here leaves the instance locked until its lease ends, and then comes again.
+                        Verdict::End(ending) => {
+                            if self.end_turn(&token, Commit::from(*ending)).await.is_ok() {
+                                claim.settled();
+                            }
+                        }
+                        Verdict::PutOff { delay } => {
+                            if self.abandon_turn(&token, Some(delay), true).await.is_ok() {
+                                claim.settled();
+                            }
+                        }
+                    }
+                }
+                Ok(None) => {
+                    permit.forget();
+                    failures = 0;
+                    self.recovered(lane);
+                }
+                Err(error) => {
+                    self.endure(&error, failures, lane, deadline).await;
+                    failures += 1;
+                    drop(permit);
+                }
+            }
+        }
+    }
+
+    fn judge(&self, item: &OrchestrationItem, attempt: u32) -> Verdict {
+        if item.history_error.is_some() || attempt > self.settings.max_attempts || ended(&item.history) {
+            return Verdict::Run;
+        }
+        let successor = item.messages.iter().find(|message| matches!(message, WorkItem::ContinueAsNew { .. }));
+        let recorded = started(&item.history);
+        let (name, version) = match (successor, recorded) {
+            (Some(WorkItem::ContinueAsNew { orchestration, version, .. }), _) => (orchestration, version.as_deref()),
+            (_, Some(Event { kind: EventKind::OrchestrationStarted { name, version, .. }, .. })) => {
+                // The engine writes this where there is no version.
+                (name, Some(version.as_str()).filter(|version| *version != "0.0.0"))
+            }
+            _ => return self.judge_start(item),
+        };
+        if self.knows(name, version) {
+            return Verdict::Run;
+        }
+        let cancellation = item.messages.iter().find_map(|message| match message {
+            WorkItem::CancelInstance { reason, .. } => Some(reason.as_str()),
+            _ => None,
+        });
+        match (cancellation, successor) {
+            (Some(reason), Some(start)) => {
+                match Ending::of_start(&item.instance, item.execution_id + 1, start, cancelled(reason)) {
+                    Some(ending) => Verdict::End(Box::new(ending)),
+                    None => Verdict::Run,
+                }
+            }
+            (Some(reason), None) => {
+                let parent = recorded.and_then(|event| ParentLink::of(&event.kind));
+                let (instance, execution) = (&item.instance, item.execution_id);
+                let ending = Ending::of_cancellation(instance, execution, &item.history, reason, parent.as_ref());
+                Verdict::End(Box::new(ending))
+            }
+            (None, _) => {
+                let report = format!(
+                    "instance '{}' waits: {}; register it and start the runtime again, or cancel the instance",
+                    item.instance,
+                    self.lacks(name, version)
+                );
+                let (delay, news) = self.shared.waiting.postpone(&item.instance, &report);
+                if news {
+                    tracing::warn!(target: "duroxide::runtime", instance = %item.instance, "{report}");
+                }
+                Verdict::PutOff { delay }
+            }
+        }
+    }
+
+    /// Judges an instance that has no history: only its own start may be refused for good.
+    fn judge_start(&self, item: &OrchestrationItem) -> Verdict {
+        let start = item.messages.iter().find(|message| matches!(message, WorkItem::StartOrchestration { .. }));
+        let Some(start @ WorkItem::StartOrchestration { orchestration, version, .. }) = start else {
+            return Verdict::Run;
+        };
+        if !item.history.is_empty() || self.knows(orchestration, version.as_deref()) {
+            return Verdict::Run;
+        }
+        let age = if self.shared.alone() { Duration::MAX } else { self.shared.waiting.age(&item.instance) };
+        if age < self.settings.unregistered_timeout {
+            let rest = self.settings.unregistered_timeout.saturating_sub(age);
+            return Verdict::PutOff { delay: OTHERS_TURN.min(rest) };
+        }
+        let message = self.lacks(orchestration, version.as_deref());
+        let details = not_registered(AppErrorKind::OrchestrationFailed, &message);
+        match Ending::of_start(&item.instance, item.execution_id, start, details) {
+            Some(ending) => Verdict::End(Box::new(ending)),
+            None => Verdict::Run,
+        }
+    }
+
+    fn knows(&self, name: &str, version: Option<&str>) -> bool {
+        self.settings.orchestrations.get(name).is_some_and(|registered| match version {
+            None => !registered.is_empty(),
+            Some(version) => Version::parse(version).is_ok_and(|version| registered.contains(&version)),
+        })
+    }
+
+    fn lacks(&self, name: &str, version: Option<&str>) -> String {
+        match (self.settings.orchestrations.get(name), version) {
+            (Some(registered), Some(version)) => {
+                let registered: Vec<_> = registered.iter().map(Version::to_string).collect();
+                let registered = listed(registered.iter());
+                format!("orchestration '{name}' has no version {version} in this runtime; registered are: {registered}")
+            }
+            _ => format!(
+                "orchestration '{name}' is not registered with this runtime; registered are: {}",
+                listed(self.settings.orchestrations.keys())
+            ),
+        }
+    }
+
+    pub(super) async fn end_turn(&self, token: &str, mut commit: Commit) -> Outcome<()> {
+        // After a lost lock the engine acknowledges a failure with the same token: it must never get through.
+        let Some(held) = self.turns.get(token) else {
+            return Err(ProviderError::permanent("ack_orchestration_item", "Invalid lock token: the turn has ended"));
+        };
+        if let Some(report) = mismatch(&commit.delta, &held.record) {
+            match &held.cancellation {
+                Some(reason) if !held.history.is_empty() => {
+                    let record = &held.record;
+                    let (instance, execution) = (&record.instance, record.execution_id);
+                    let parent = held.parent.as_ref();
+                    commit = Ending::of_cancellation(instance, execution, &held.history, reason, parent).into();
+                }
+                _ => {
+                    self.put_off_mismatch(token, &held, &report).await;
+                    return Ok(());
+                }
+            }
+        }
+        stamp(&mut commit.delta, held.record.time_ms);
+        tell_waiting_parent(&mut commit, &held);
+        let outcome = self.commit(token, &held, &commit).await;
+        match &outcome {
+            Ok(()) => self.committed(token, &held, &commit),
+            Err(error) if lock_lost(error) => self.turns.remove(token),
+            // The engine now records why, with the same token.
+            Err(_) => {}
+        }
+        outcome
+    }
+
+    async fn put_off_mismatch(&self, token: &str, held: &HeldTurn, report: &str) {
+        let instance = &held.record.instance;
+        let report = format!(
+            "the code of instance '{instance}' no longer matches its history ({report}); \
+             bring back the code that recorded it, or cancel the instance"
+        );
+        let (delay, news) = self.shared.waiting.postpone(instance, &report);
+        if news {
+            tracing::error!(target: "duroxide::runtime", instance = %instance, "{report}");
+            self.shared.watches.notify(instance);
+        }
+        // If this fails, the lease ends by itself.
+        let _ = self.abandon_turn(token, Some(delay), true).await;
+    }
+
+    async fn commit(&self, token: &str, held: &HeldTurn, commit: &Commit) -> Outcome<()> {
+        const OPERATION: &str = "ack_orchestration_item";
+        let backend = &self.shared.backend;
+        let mut retry = Retry::new(Patience::Lease);
+        let outcome = patiently!(
+            backend,
+            OPERATION,
+            Effect::Kept,
+            &mut retry,
+            backend.provider.ack_orchestration_item(
+                token,
+                commit.execution_id,
+                commit.delta.clone(),
+                commit.activities.clone(),
+                commit.messages.clone(),
+                commit.metadata.clone(),
+                commit.cancelled.clone(),
+            )
+        );
+        match outcome {
+            Err(error) if retry.ambiguous => {
+                if self.was_applied(&held.record.instance, commit).await {
+                    Ok(())
+                } else {
+                    Err(error)
+                }
+            }
+            outcome => outcome,
+        }
+    }
+
+    /// Whether a commit whose answer was lost is in the history.
+    async fn was_applied(&self, instance: &str, commit: &Commit) -> bool {
+        let Some(last) = commit.delta.last() else { return true };
+        match self.view.read_with_execution(instance, commit.execution_id).await {
+            Ok(history) => history.iter().any(|event| event == last),
+            Err(_) => false,
+        }
+    }
+
+    /// Tells everybody concerned. Nothing here waits.
+    fn committed(&self, token: &str, held: &HeldTurn, commit: &Commit) {
+        let shared = &self.shared;
+        let instance = held.record.instance.as_str();
+        self.turns.remove(token);
+        self.counters.committed_turn(commit.execution_id, &commit.delta);
+        shared.waiting.clear(instance);
+        shared.descriptors.remember(&commit.delta);
+        shared.deliveries.cancel(&commit.cancelled);
+        if !commit.activities.is_empty() {
+            let of_session = |item: &WorkItem| matches!(item, WorkItem::ActivityExecute { session_id: Some(_), .. });
+            shared.wake.activities(commit.activities.iter().any(of_session));
+        }
+        for message in &commit.messages {
+            let due = match message {
+                WorkItem::TimerFired { fire_at_ms, .. } => Some(*fire_at_ms),
+                _ => None,
+            };
+            shared.enqueued(message, due);
+        }
+        shared.wake.released(instance, held.fetched_at);
+        shared.watches.notify(instance);
+    }
+
+    pub(super) async fn abandon_turn(&self, token: &str, delay: Option<Duration>, ignore_attempt: bool) -> Outcome<()> {
+        let held = self.turns.get(token);
+        let outcome = self.view.abandon_orchestration_item(token, delay, ignore_attempt).await;
+        self.turns.remove(token);
+        if let Some(held) = held {
+            let instance = &held.record.instance;
+            match delay {
+                Some(delay) => self.shared.wake.orchestration_at(after_ms(delay), instance),
+                None => self.shared.wake.orchestration(instance),
+            }
+            self.shared.wake.released(instance, held.fetched_at);
+        }
+        outcome
+    }
+}
+
+/// Whether the execution that `history` records has ended for good.
+fn ended(history: &[Event]) -> bool {
+    history.iter().any(|event| {
+        matches!(event.kind, EventKind::OrchestrationCompleted { .. } | EventKind::OrchestrationFailed { .. })
+    })
+}
+
+/// The verdict that the code does not match the history: the engine's, or the driver's where the engine sees an end.
+fn mismatch(delta: &[Event], record: &TurnRecord) -> Option<String> {
+    delta.iter().find_map(|event| match &event.kind {
+        EventKind::OrchestrationFailed {
+            details: details @ ErrorDetails::Configuration { kind: ConfigErrorKind::Nondeterminism, .. },
+        } => Some(details.display_message()),
+        EventKind::OrchestrationCompleted { .. }
+        | EventKind::OrchestrationFailed {
+            details: ErrorDetails::Application { kind: AppErrorKind::OrchestrationFailed, .. },
+        } => record.mismatch.get().cloned(),
+        _ => None,
+    })
+}
+
+/// One time for everything that a turn records: the one that the turn itself was told.
+fn stamp(delta: &mut [Event], time_ms: u64) {
+    for event in delta {
+        event.timestamp_ms = time_ms;
+        if let EventKind::KeyValueSet { last_updated_at_ms, .. } = &mut event.kind {
+            *last_updated_at_ms = time_ms;
+        }
+    }
+}
+
+/// A child that broke a limit ends without a word: the engine clears its messages.
+fn tell_waiting_parent(commit: &mut Commit, held: &HeldTurn) {
+    if commit.metadata.status.as_deref() != Some("Failed") {
+        return;
+    }
+    let of_this_turn = started(&commit.delta).and_then(|event| ParentLink::of(&event.kind));
+    let Some(parent) = of_this_turn.or_else(|| held.parent.clone()) else { return };
+    let failure = commit.delta.iter().rev().find_map(|event| match &event.kind {
+        EventKind::OrchestrationFailed { details } => Some(details.clone()),
+        _ => None,
+    });
+    if let Some(details) = failure
+        && !tells_parent(&commit.messages, &parent)
+    {
+        commit.messages.push(tell_parent(&parent, details));
+    }
+}

@@ -1,0 +1,176 @@
+//! What all clients and runtimes of one opened store have in common.
+
+use std::collections::HashMap;
+use std::sync::atomic::AtomicUsize;
+use std::time::{Duration, Instant};
+
+use duroxide::providers::WorkItem;
+use duroxide::{Event, EventKind};
+use parking_lot::Mutex;
+
+use super::StoreKind;
+use super::backend::Backend;
+use super::delivery::Deliveries;
+use super::wake::Wake;
+use super::watch::Watches;
+
+const START_LOCKS: usize = 64;
+const KNOWN_STARTS: usize = 10_000;
+
+pub(super) struct Shared {
+    pub backend: Backend,
+    pub wake: Wake,
+    pub watches: Watches,
+    pub deliveries: Deliveries,
+    pub waiting: WaitingInstances,
+    pub descriptors: Descriptors,
+    /// Starts of one id are decided one after the other.
+    pub start_locks: Vec<tokio::sync::Mutex<()>>,
+    /// How many handles are open; the last one closes the database.
+    pub openings: AtomicUsize,
+}
+
+impl Shared {
+    pub fn new(backend: Backend) -> Self {
+        // SQLite serves one at a time. More than a few dispatchers on PostgreSQL queue behind one candidate's lock.
+        let width = if backend.kind == StoreKind::Postgres { 4 } else { 1 };
+        Self {
+            backend,
+            wake: Wake::new(width),
+            watches: Watches::default(),
+            deliveries: Deliveries::default(),
+            waiting: WaitingInstances::default(),
+            descriptors: Descriptors::default(),
+            start_locks: (0..START_LOCKS).map(|_| tokio::sync::Mutex::default()).collect(),
+            openings: AtomicUsize::new(1),
+        }
+    }
+
+    /// Whether what this process cannot run can be run by nobody else.
+    pub fn alone(&self) -> bool {
+        self.backend.kind != StoreKind::Postgres
+    }
+
+    pub fn enqueued(&self, message: &WorkItem, due_ms: Option<u64>) {
+        if let Some(instance) = target(message) {
+            match due_ms {
+                Some(due) => self.wake.orchestration_at(due, instance),
+                None => self.wake.orchestration(instance),
+            }
+            self.watches.notify(instance);
+        }
+    }
+
+    pub fn deleted(&self, instance: &str) {
+        self.deliveries.cancel_instance(instance);
+        self.waiting.clear(instance);
+        self.descriptors.forget(instance);
+        self.watches.notify(instance);
+    }
+}
+
+/// The instance that a message is for.
+pub(super) fn target(message: &WorkItem) -> Option<&str> {
+    match message {
+        WorkItem::StartOrchestration { instance, .. }
+        | WorkItem::ActivityCompleted { instance, .. }
+        | WorkItem::ActivityFailed { instance, .. }
+        | WorkItem::TimerFired { instance, .. }
+        | WorkItem::ExternalRaised { instance, .. }
+        | WorkItem::QueueMessage { instance, .. }
+        | WorkItem::CancelInstance { instance, .. }
+        | WorkItem::ContinueAsNew { instance, .. } => Some(instance),
+        WorkItem::SubOrchCompleted { parent_instance, .. } | WorkItem::SubOrchFailed { parent_instance, .. } => {
+            Some(parent_instance)
+        }
+        _ => None,
+    }
+}
+
+/// What the engine reads of an instance for every activity: its first event, of which it wants name, version and execution.
+#[derive(Default)]
+pub(super) struct Descriptors {
+    table: Mutex<HashMap<String, Event>>,
+}
+
+impl Descriptors {
+    pub fn remember(&self, events: &[Event]) {
+        let Some(event) = super::turn::started(events) else { return };
+        let mut table = self.table.lock();
+        if table.get(&event.instance_id).is_some_and(|known| known.execution_id == event.execution_id) {
+            return;
+        }
+        if table.len() >= KNOWN_STARTS {
+            // Read again when asked for: rare, and cheaper than an order of use.
+            table.clear();
+        }
+        let mut event = event.clone();
+        if let EventKind::OrchestrationStarted { input, carry_forward_events, .. } = &mut event.kind {
+            input.clear();
+            *carry_forward_events = None;
+        }
+        table.insert(event.instance_id.clone(), event);
+    }
+
+    pub fn get(&self, instance: &str) -> Option<Event> {
+        self.table.lock().get(instance).cloned()
+    }
+
+    pub fn forget(&self, instance: &str) {
+        self.table.lock().remove(instance);
+    }
+
+    pub fn forget_all(&self) {
+        self.table.lock().clear();
+    }
+}
+
+/// Instances that wait for code that can run them. In this process's memory for now: another process does not see it.
+#[derive(Default)]
+pub(super) struct WaitingInstances {
+    table: Mutex<HashMap<String, Waiting>>,
+}
+
+struct Waiting {
+    report: Option<String>,
+    since: Instant,
+    times: u32,
+}
+
+const FIRST_WAIT: Duration = Duration::from_secs(1);
+const LONGEST_WAIT: Duration = Duration::from_secs(60);
+
+impl WaitingInstances {
+    /// How long to leave the instance alone, and whether `report` is news.
+    pub fn postpone(&self, instance: &str, report: &str) -> (Duration, bool) {
+        let mut table = self.table.lock();
+        let waiting = table.entry(instance.to_owned()).or_insert_with(Waiting::new);
+        let news = waiting.report.as_deref() != Some(report);
+        waiting.report = Some(report.to_owned());
+        let pause = FIRST_WAIT.saturating_mul(1 << waiting.times.min(6)).min(LONGEST_WAIT);
+        waiting.times += 1;
+        (pause, news)
+    }
+
+    /// How long something has been asked for that nobody here has.
+    pub fn age(&self, key: &str) -> Duration {
+        self.table.lock().entry(key.to_owned()).or_insert_with(Waiting::new).since.elapsed()
+    }
+
+    pub fn report(&self, instance: &str) -> Option<String> {
+        self.table.lock().get(instance)?.report.clone()
+    }
+
+    pub fn clear(&self, key: &str) {
+        let mut table = self.table.lock();
+        if !table.is_empty() {
+            table.remove(key);
+        }
+    }
+}
+
+impl Waiting {
+    fn new() -> Self {
+        Self { report: None, since: Instant::now(), times: 0 }
+    }
+}

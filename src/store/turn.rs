@@ -1,0 +1,296 @@
+//! What a turn is told about the history and the messages that it runs on.
+
+use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::{Arc, OnceLock};
+
+use duroxide::providers::{OrchestrationItem, WorkItem};
+use duroxide::{Event, EventKind};
+use parking_lot::Mutex;
+use tokio::task::Id;
+
+use super::clock::now_ms;
+
+/// The turn that a dispatcher's task runs.
+pub struct TurnRecord {
+    pub instance: String,
+    /// Of the execution that the turn runs, which after a continue-as-new is not yet the stored one.
+    pub execution_id: u64,
+    pub attempt: u32,
+    /// The time of this turn: what its events will be stamped with.
+    pub time_ms: u64,
+    /// How many events of this execution are recorded before this turn.
+    pub persisted: usize,
+    /// When this execution started.
+    pub started_ms: u64,
+    /// The recorded events in order, then the messages of this batch.
+    pub events: Vec<RecordedEvent>,
+    /// When the keys written by earlier executions were last set.
+    pub kv_times: HashMap<String, u64>,
+    /// What the driver found wrong between code and history, where the engine sees nothing.
+    pub(super) mismatch: OnceLock<String>,
+}
+
+pub struct RecordedEvent {
+    /// 0 for a message of this batch.
+    pub event_id: u64,
+    pub source_event_id: Option<u64>,
+    pub timestamp_ms: u64,
+    pub kind: RecordedKind,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RecordedKind {
+    /// Corresponds to an action that the code emitted.
+    Scheduled,
+    Succeeded,
+    Failed,
+    /// An event raised by name; `data` is its hash.
+    Event {
+        name: String,
+        data: u64,
+    },
+    /// A message of a queue; `data` is its hash.
+    Queue {
+        name: String,
+        data: u64,
+    },
+    Other,
+}
+
+/// Compares the data of events without keeping it. Stable within a process only.
+pub fn hash_data(data: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    data.hash(&mut hasher);
+    hasher.finish()
+}
+
+impl From<&EventKind> for RecordedKind {
+    fn from(kind: &EventKind) -> Self {
+        match kind {
+            EventKind::ActivityScheduled { .. }
+            | EventKind::TimerCreated { .. }
+            | EventKind::ExternalSubscribed { .. }
+            | EventKind::QueueSubscribed { .. }
+            | EventKind::SubOrchestrationScheduled { .. }
+            | EventKind::OrchestrationChained { .. }
+            | EventKind::CustomStatusUpdated { .. }
+            | EventKind::KeyValueSet { .. }
+            | EventKind::KeyValueCleared { .. }
+            | EventKind::KeyValuesCleared => Self::Scheduled,
+            EventKind::ActivityCompleted { .. }
+            | EventKind::SubOrchestrationCompleted { .. }
+            | EventKind::TimerFired { .. } => Self::Succeeded,
+            EventKind::ActivityFailed { .. } | EventKind::SubOrchestrationFailed { .. } => Self::Failed,
+            EventKind::ExternalEvent { name, data } => Self::Event { name: name.clone(), data: hash_data(data) },
+            // What `OrchestrationStarted` carries over is not listed: the engine records a delivery for each of it.
+            EventKind::QueueEventDelivered { name, data } => Self::Queue { name: name.clone(), data: hash_data(data) },
+            _ => Self::Other,
+        }
+    }
+}
+
+impl RecordedEvent {
+    fn recorded(event: &Event) -> Self {
+        Self {
+            event_id: event.event_id,
+            source_event_id: event.source_event_id,
+            timestamp_ms: event.timestamp_ms,
+            kind: RecordedKind::from(&event.kind),
+        }
+    }
+
+    fn arriving(source_event_id: Option<u64>, timestamp_ms: u64, kind: RecordedKind) -> Self {
+        Self { event_id: 0, source_event_id, timestamp_ms, kind }
+    }
+}
+
+impl TurnRecord {
+    pub(super) fn new(item: &OrchestrationItem, attempt: u32) -> Self {
+        let carried = item.messages.iter().find_map(|message| match message {
+            WorkItem::ContinueAsNew { carry_forward_events, .. } => Some(carry_forward_events.as_slice()),
+            _ => None,
+        });
+        // The time of an instance never runs backwards, whatever the clocks of its nodes say.
+        let recorded = item.history.iter().map(|event| event.timestamp_ms).max().unwrap_or(0);
+        let time_ms = now_ms().max(recorded);
+        let history = if carried.is_some() { &[] } else { item.history.as_slice() };
+        let execution_id = item.execution_id + u64::from(carried.is_some());
+        let started_ms = started(history).map_or(time_ms, |event| event.timestamp_ms);
+
+        let mut events: Vec<_> = history.iter().map(RecordedEvent::recorded).collect();
+        // The engine delivers what is carried over before all other messages of the batch.
+        events.extend(carried.unwrap_or_default().iter().map(|(name, data)| {
+            let kind = RecordedKind::Queue { name: name.clone(), data: hash_data(data) };
+            RecordedEvent::arriving(None, time_ms, kind)
+        }));
+        events.extend(item.messages.iter().filter_map(|message| arrival(message, execution_id, time_ms)));
+
+        let kv_times = item.kv_snapshot.iter().map(|(key, entry)| (key.clone(), entry.last_updated_at_ms)).collect();
+        Self {
+            instance: item.instance.clone(),
+            execution_id,
+            attempt,
+            time_ms,
+            persisted: history.len(),
+            started_ms,
+            events,
+            kv_times,
+            mismatch: OnceLock::new(),
+        }
+    }
+
+    /// A turn without history, for a handler that runs outside a dispatcher.
+    pub fn empty(instance: String, execution_id: u64) -> Self {
+        let time_ms = now_ms();
+        Self {
+            instance,
+            execution_id,
+            attempt: 1,
+            time_ms,
+            persisted: 0,
+            started_ms: time_ms,
+            events: Vec::new(),
+            kv_times: HashMap::new(),
+            mismatch: OnceLock::new(),
+        }
+    }
+
+    /// Tells the dispatcher that the code does not match the history, so that the instance waits instead of ending.
+    pub fn report_mismatch(&self, report: String) {
+        // The first report names the cause.
+        self.mismatch.set(report).ok();
+    }
+}
+
+fn arrival(message: &WorkItem, execution: u64, time_ms: u64) -> Option<RecordedEvent> {
+    let (source, kind) = match message {
+        WorkItem::ActivityCompleted { execution_id, id, .. } | WorkItem::TimerFired { execution_id, id, .. }
+            if *execution_id == execution =>
+        {
+            (Some(*id), RecordedKind::Succeeded)
+        }
+        WorkItem::ActivityFailed { execution_id, id, .. } if *execution_id == execution => {
+            (Some(*id), RecordedKind::Failed)
+        }
+        WorkItem::SubOrchCompleted { parent_execution_id, parent_id, .. } if *parent_execution_id == execution => {
+            (Some(*parent_id), RecordedKind::Succeeded)
+        }
+        WorkItem::SubOrchFailed { parent_execution_id, parent_id, .. } if *parent_execution_id == execution => {
+            (Some(*parent_id), RecordedKind::Failed)
+        }
+        WorkItem::ExternalRaised { name, data, .. } => {
+            (None, RecordedKind::Event { name: name.clone(), data: hash_data(data) })
+        }
+        WorkItem::QueueMessage { name, data, .. } => {
+            (None, RecordedKind::Queue { name: name.clone(), data: hash_data(data) })
+        }
+        WorkItem::CancelInstance { .. } => (None, RecordedKind::Other),
+        _ => return None,
+    };
+    Some(RecordedEvent::arriving(source, time_ms, kind))
+}
+
+/// The event that began the execution which `history` records.
+pub(super) fn started(history: &[Event]) -> Option<&Event> {
+    history.iter().rev().find(|event| matches!(event.kind, EventKind::OrchestrationStarted { .. }))
+}
+
+/// A fetched instance, until it is acknowledged or abandoned.
+pub(super) struct HeldTurn {
+    pub record: Arc<TurnRecord>,
+    /// As fetched, without the history of values: what is needed to end the instance without running it.
+    pub parent: Option<ParentLink>,
+    pub cancellation: Option<String>,
+    pub fetched_at: u64,
+    pub history: Vec<Event>,
+    task: Option<Id>,
+}
+
+/// Who waits for the end of a sub-orchestration.
+#[derive(Debug, Clone)]
+pub(super) struct ParentLink {
+    pub instance: String,
+    pub execution_id: Option<u64>,
+    pub event_id: u64,
+}
+
+impl ParentLink {
+    pub fn of(kind: &EventKind) -> Option<Self> {
+        match kind {
+            EventKind::OrchestrationStarted {
+                parent_instance: Some(instance),
+                parent_id: Some(event_id),
+                parent_execution_id,
+                ..
+            } => Some(Self { instance: instance.clone(), execution_id: *parent_execution_id, event_id: *event_id }),
+            _ => None,
+        }
+    }
+}
+
+/// The turns in progress: by lock token for the store, by task for the driver, which knows no token.
+#[derive(Default)]
+pub(super) struct Turns {
+    table: Mutex<Tables>,
+}
+
+#[derive(Default)]
+struct Tables {
+    by_token: HashMap<String, Arc<HeldTurn>>,
+    by_task: HashMap<Id, Arc<TurnRecord>>,
+}
+
+impl Turns {
+    pub fn publish(&self, token: &str, item: &OrchestrationItem, record: TurnRecord, fetched_at: u64) {
+        let record = Arc::new(record);
+        let task = tokio::task::try_id();
+        let held = HeldTurn {
+            record: Arc::clone(&record),
+            parent: started(&item.history).and_then(|event| ParentLink::of(&event.kind)),
+            cancellation: item.messages.iter().find_map(|message| match message {
+                WorkItem::CancelInstance { reason, .. } => Some(reason.clone()),
+                _ => None,
+            }),
+            // Only a turn that can be cancelled by us needs its history again.
+            history: Vec::new(),
+            fetched_at,
+            task,
+        };
+        let keep = held.cancellation.is_some() && record.persisted > 0;
+        let held = if keep { HeldTurn { history: item.history.clone(), ..held } } else { held };
+        let mut tables = self.table.lock();
+        tables.by_token.insert(token.to_owned(), Arc::new(held));
+        if let Some(task) = task {
+            tables.by_task.insert(task, record);
+        }
+    }
+
+    pub fn current(&self) -> Option<Arc<TurnRecord>> {
+        self.table.lock().by_task.get(&tokio::task::try_id()?).cloned()
+    }
+
+    pub fn get(&self, token: &str) -> Option<Arc<HeldTurn>> {
+        self.table.lock().by_token.get(token).cloned()
+    }
+
+    pub fn remove(&self, token: &str) {
+        let mut tables = self.table.lock();
+        if let Some(held) = tables.by_token.remove(token)
+            && let Some(task) = held.task
+            && tables.by_task.get(&task).is_some_and(|record| Arc::ptr_eq(record, &held.record))
+        {
+            tables.by_task.remove(&task);
+        }
+    }
+
+    /// A task that fetches again has let go of its turn, even where the engine forgot to say so.
+    pub fn forget_task(&self) {
+        if let Some(task) = tokio::task::try_id() {
+            let mut tables = self.table.lock();
+            if let Some(record) = tables.by_task.remove(&task) {
+                tables.by_token.retain(|_, held| !Arc::ptr_eq(&held.record, &record));
+            }
+        }
+    }
+}

@@ -1,0 +1,70 @@
+//! Waiting for the next commit that touches an instance.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use tokio::sync::watch;
+
+type Table = Mutex<HashMap<String, watch::Sender<()>>>;
+
+/// The instances that somebody of this process waits for.
+#[derive(Default)]
+pub(super) struct Watches {
+    table: Arc<Table>,
+}
+
+impl Watches {
+    pub fn watch(&self, instance: &str) -> Watch {
+        let mut table = self.table.lock();
+        let receiver = match table.get(instance) {
+            Some(sender) => sender.subscribe(),
+            None => {
+                let (sender, receiver) = watch::channel(());
+                table.insert(instance.to_owned(), sender);
+                receiver
+            }
+        };
+        Watch { instance: instance.to_owned(), receiver: Some(receiver), table: Arc::clone(&self.table) }
+    }
+
+    pub fn notify(&self, instance: &str) {
+        if let Some(sender) = self.table.lock().get(instance) {
+            sender.send_replace(());
+        }
+    }
+
+    /// For what touches instances that are not known by name, and for the end of the store.
+    pub fn notify_all(&self) {
+        for sender in self.table.lock().values() {
+            sender.send_replace(());
+        }
+    }
+}
+
+/// Resolves after the next commit of this process that touches its instance. A commit between the creation of this and
+/// the wait counts, so: watch, look, then wait.
+pub struct Watch {
+    instance: String,
+    receiver: Option<watch::Receiver<()>>,
+    table: Arc<Table>,
+}
+
+impl Watch {
+    pub async fn changed(&mut self) {
+        if let Some(receiver) = &mut self.receiver {
+            // The sender lives in the table as long as this receiver does.
+            let _ = receiver.changed().await;
+        }
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        let mut table = self.table.lock();
+        self.receiver = None;
+        if table.get(&self.instance).is_some_and(|sender| sender.receiver_count() == 0) {
+            table.remove(&self.instance);
+        }
+    }
+}

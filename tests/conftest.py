@@ -1,0 +1,250 @@
+"""Fixtures that every test can ask for.
+
+``provider`` gives a test an empty store and runs it once for each kind: in memory, in a SQLite file, in PostgreSQL.
+``run`` plays one orchestration on it and answers what it returned. PostgreSQL needs nothing installed by hand: see
+``postgres_server``; ``DATABASE_URL``, from the environment or from ``.env``, names another server.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import dotenv
+import psycopg
+import psycopg.sql
+import pytest
+
+from duroxide import Client, PostgresProvider, Provider, Runtime, RuntimeOptions, SqliteProvider
+from postgres_server import shared_server, stop_shared_server
+
+Function = Callable[..., Any]
+
+STORES = ("memory", "sqlite", "postgres")
+WAIT_MS = 20_000
+SHUTDOWN_MS = 5_000
+
+# Named by the process that runs pytest, so that its workers find each other.
+RUN_FOLDER = "DUROXIDE_TEST_RUN_FOLDER"
+RUN_PROCESS = "DUROXIDE_TEST_RUN_PROCESS"
+
+
+class Run(Protocol):
+    """What the fixture ``run`` gives."""
+
+    def __call__(
+        self,
+        orchestration: Function,
+        input: Any = None,
+        *,
+        activities: Mapping[str, Function] | None = None,
+        orchestrations: Mapping[str, Function] | None = None,
+        options: RuntimeOptions | None = None,
+        instance: str | None = None,
+        timeout_ms: int = WAIT_MS,
+    ) -> Any:
+        """Play ``orchestration`` to its end in a runtime of its own.
+
+        Args:
+            orchestration: Registered under the name of the function.
+            input: What it is started with.
+            activities: Activities by name.
+            orchestrations: Further orchestrations by name, its children, say.
+            options: Options of the runtime.
+            instance: Its id; default ``None``, a new one.
+            timeout_ms: How long to wait for its end.
+
+        Returns:
+            What it returned.
+
+        Raises:
+            OrchestrationFailed: It failed.
+            WaitTimedOut: It did not end in time.
+        """
+
+
+class StartRuntime(Protocol):
+    """What the fixture ``runtime_factory`` gives."""
+
+    def __call__(
+        self,
+        activities: Mapping[str, Function] | None = None,
+        orchestrations: Mapping[str, Function] | None = None,
+        options: RuntimeOptions | None = None,
+        *,
+        start: bool = True,
+    ) -> Runtime:
+        """Make a runtime on the test's store, start it, and shut it down when the test is over."""
+
+
+class OpenProvider(Protocol):
+    """What the fixture ``reopen`` gives."""
+
+    def __call__(self) -> Provider:
+        """Open the test's store once more, as another process would."""
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Name the run, in the process that was started by hand: its workers inherit the environment."""
+    if not hasattr(config, "workerinput"):
+        os.environ[RUN_FOLDER] = tempfile.mkdtemp(prefix="duroxide-tests-")
+        os.environ[RUN_PROCESS] = str(os.getpid())
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Stop what the run has started, after the last worker has ended."""
+    if not hasattr(config, "workerinput"):
+        stop_shared_server(Path(os.environ[RUN_FOLDER]))
+
+
+@pytest.fixture(scope="session")
+def postgres_url() -> str:
+    """The URL of a PostgreSQL server: the one that ``DATABASE_URL`` names, or one that lives as long as the run."""
+    named = os.environ.get("DATABASE_URL") or dotenv.dotenv_values(Path(__file__).parents[1] / ".env").get(
+        "DATABASE_URL"
+    )
+    return named or shared_server(Path(os.environ[RUN_FOLDER]), int(os.environ[RUN_PROCESS])).url
+
+
+@pytest.fixture(scope="session")
+def postgres_connection(postgres_url: str) -> Iterator[psycopg.Connection]:
+    """A connection to that server, past the store."""
+    with psycopg.connect(postgres_url, autocommit=True) as connection:
+        connection.execute("SET client_min_messages = warning")
+        yield connection
+
+
+@pytest.fixture
+def postgres_schema(postgres_connection: psycopg.Connection) -> Iterator[str]:
+    """The name of a schema that is this test's own; what the test leaves in it goes at the end."""
+    name = f"test_{secrets.token_hex(8)}"
+    yield name
+    statement = psycopg.sql.SQL("DROP SCHEMA IF EXISTS {} CASCADE").format(psycopg.sql.Identifier(name))
+    # A store that is not closed may still hold locks on its tables: it must not hold up the tests.
+    postgres_connection.execute("SET lock_timeout = '5s'")
+    postgres_connection.execute(statement)
+
+
+@pytest.fixture(params=STORES)
+def store(request: pytest.FixtureRequest) -> str:
+    """The kind of store that a test runs on, each in turn; ``@pytest.mark.parametrize("store", ["sqlite"])`` chooses.
+
+    With ``indirect=False``, which is the default, such a mark takes the place of this fixture.
+    """
+    kind: str = request.param
+    return kind
+
+
+@pytest.fixture
+def open_store(store: str, request: pytest.FixtureRequest, tmp_path: Path) -> OpenProvider:
+    """Opens a store of the kind ``store``: always the same one, but for memory, which is new each time."""
+    if store == "postgres":
+        url: str = request.getfixturevalue("postgres_url")
+        schema: str = request.getfixturevalue("postgres_schema")
+        return lambda: PostgresProvider.connect_with_schema(url, schema)
+    if store == "sqlite":
+        return lambda: SqliteProvider.open(str(tmp_path / "store.db"))
+    return SqliteProvider.in_memory
+
+
+@pytest.fixture
+def provider(open_store: OpenProvider) -> Iterator[Provider]:
+    """An empty store, closed after the test; the test runs once for each kind."""
+    provider = open_store()
+    yield provider
+    provider.close()
+
+
+@pytest.fixture
+def reopen(store: str, provider: Provider, open_store: OpenProvider) -> Iterator[OpenProvider]:
+    """Opens the store of ``provider`` again after it is closed: what a restart of the process sees.
+
+    The memory of a process is gone with it, so tests that ask for this skip the store in memory.
+    """
+    if store == "memory":
+        pytest.skip("a store in memory ends with its process")
+    opened: list[Provider] = []
+
+    def reopen() -> Provider:
+        (opened[-1] if opened else provider).close()
+        opened.append(open_store())
+        return opened[-1]
+
+    yield reopen
+    for each in opened:
+        each.close()
+
+
+@pytest.fixture
+def client(provider: Provider) -> Client:
+    """A client of the test's store."""
+    return Client(provider)
+
+
+@pytest.fixture
+def runtime_factory(provider: Provider) -> Iterator[StartRuntime]:
+    """Makes started runtimes on the test's store and shuts them down at the end, the last one first."""
+    made: list[Runtime] = []
+
+    def make(
+        activities: Mapping[str, Function] | None = None,
+        orchestrations: Mapping[str, Function] | None = None,
+        options: RuntimeOptions | None = None,
+        *,
+        start: bool = True,
+    ) -> Runtime:
+        runtime = Runtime(provider, options)
+        made.append(runtime)
+        for name, function in (activities or {}).items():
+            runtime.register_activity(name, function)
+        for name, function in (orchestrations or {}).items():
+            runtime.register_orchestration(name, function)
+        if start:
+            runtime.start()
+        return runtime
+
+    yield make
+    for runtime in reversed(made):
+        runtime.shutdown(SHUTDOWN_MS)
+
+
+@pytest.fixture
+def runtime(provider: Provider) -> Iterator[Runtime]:
+    """A runtime that is not started yet, so that the test can register what it needs; shut down at the end."""
+    runtime = Runtime(provider)
+    yield runtime
+    runtime.shutdown(SHUTDOWN_MS)
+
+
+@pytest.fixture
+def run(provider: Provider, client: Client) -> Run:
+    """Plays one orchestration on the test's store: see ``Run``."""
+
+    def play(
+        orchestration: Function,
+        input: Any = None,
+        *,
+        activities: Mapping[str, Function] | None = None,
+        orchestrations: Mapping[str, Function] | None = None,
+        options: RuntimeOptions | None = None,
+        instance: str | None = None,
+        timeout_ms: int = WAIT_MS,
+    ) -> Any:
+        name, identity = orchestration.__name__, instance or f"run-{secrets.token_hex(6)}"
+        runtime = Runtime(provider, options)
+        for activity, function in (activities or {}).items():
+            runtime.register_activity(activity, function)
+        for child, function in {name: orchestration, **(orchestrations or {})}.items():
+            runtime.register_orchestration(child, function)
+        runtime.start()
+        try:
+            client.start_orchestration(identity, name, input)
+            return client.wait_for_orchestration(identity, timeout_ms).result()
+        finally:
+            runtime.shutdown(SHUTDOWN_MS)
+
+    return play

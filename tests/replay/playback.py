@@ -1,0 +1,214 @@
+"""Plays a program on a store, stops the runtime where it is told to, and goes on in a fresh one."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from duroxide import ActivityContext, Client, PostgresProvider, Runtime, RuntimeOptions, SqliteProvider, TagFilter
+from replay.programs import Event, Message, Program, Worker
+
+Provider = SqliteProvider | PostgresProvider
+
+DEADLINE_SECONDS = 60
+POLL_SECONDS = 0.003
+
+# What begins something that ends by itself, and what ends it.
+ENDINGS = {
+    "ActivityScheduled": ("ActivityCompleted", "ActivityFailed", "ActivityCancelRequested"),
+    "SubOrchestrationScheduled": (
+        "SubOrchestrationCompleted",
+        "SubOrchestrationFailed",
+        "SubOrchestrationCancelRequested",
+    ),
+    "TimerCreated": ("TimerFired",),
+}
+LONG_TIMER_MS = 60_000
+
+Record = tuple[int, str, str]
+"""Execution, kind and data of one event, without what the clock and chance decide."""
+
+
+@dataclass
+class Calls:
+    """Which activities ran, by instance."""
+
+    seen: list[tuple[str, int | None, str]] = field(default_factory=list)
+    third_time: Counter[str] = field(default_factory=Counter)
+
+    def echo(self, ctx: ActivityContext, input: Any) -> Any:
+        """Return the input."""
+        self.seen.append((ctx.instance_id, ctx.execution_id * 1000 + (ctx.activity_id or 0), "echo"))
+        return input
+
+    def fail(self, ctx: ActivityContext, input: Any) -> Any:
+        """Raise the input."""
+        self.seen.append((ctx.instance_id, ctx.execution_id * 1000 + (ctx.activity_id or 0), "fail"))
+        raise ValueError(str(input))
+
+    def succeed_the_third_time(self, ctx: ActivityContext, key: str) -> int:
+        """Raise twice for a key, then return."""
+        self.seen.append((ctx.instance_id, ctx.execution_id * 1000 + (ctx.activity_id or 0), "third_time"))
+        self.third_time[key] += 1
+        if self.third_time[key] < 3:
+            raise ConnectionError("not yet")
+        return self.third_time[key]
+
+    def repeated(self) -> list[tuple[str, int | None, str]]:
+        """The activities that ran more than once."""
+        return [call for call, count in Counter(self.seen).items() if count > 1]
+
+
+@dataclass(frozen=True)
+class Playback:
+    """How a program ended: its status, what it returned or its error, and its history."""
+
+    status: str
+    output: Any
+    custom_status: str | None
+    key_values: dict[str, str]
+    history: list[Record]
+
+
+class Player:
+    """Plays one program on one store.
+
+    Args:
+        open_provider: Opens the store; called again after each stop when ``reopens``.
+        program: What is played.
+        reopens: Whether the store is closed and opened again at each stop.
+    """
+
+    def __init__(self, open_provider: Callable[[], Provider], program: Program, *, reopens: bool) -> None:
+        self._open = open_provider
+        self._reopens = reopens
+        self.program = program
+        self.calls = Calls()
+        self._tags: tuple[str, ...] = ()
+        self._provider = open_provider()
+        self._client = Client(self._provider)
+        self._runtime: Runtime | None = None
+
+    def close(self) -> None:
+        """Stop what runs and close the store."""
+        self._stop()
+        self._provider.close()
+
+    def play(self, instance: str, stop_after: Callable[[int], bool]) -> Playback:
+        """Play the program to its end.
+
+        Args:
+            instance: The instance that is started.
+            stop_after: Asked with the number of recorded events each time when there are more: whether to stop now.
+        """
+        self._tags = ()
+        self._start()
+        self._client.start_orchestration(instance, self.program.name, self.program.input)
+        asked = 0
+        stimuli = list(self.program.stimuli)
+        deadline = time.monotonic() + DEADLINE_SECONDS
+        waiting_for = 0
+        while True:
+            events = self._events(instance)
+            if len(events) > asked:
+                asked = len(events)
+                if stop_after(asked):
+                    self._restart()
+            if events and events[-1].kind in ("OrchestrationCompleted", "OrchestrationFailed"):
+                break
+            if len(events) > waiting_for and is_settled(events, self._tags) and stimuli:
+                waiting_for = len(events)
+                self._apply(instance, stimuli.pop(0))
+            elif time.monotonic() > deadline:
+                kinds = [event.kind for event in events]
+                raise AssertionError(f"{instance} does not go on after {kinds}, with {stimuli} to come")
+            time.sleep(POLL_SECONDS)
+        status = self._client.get_status(instance)
+        playback = Playback(
+            status.status,
+            status.error if status.output is None else status.output,
+            status.custom_status,
+            self._client.get_kv_all_values(instance),
+            [(event.execution_id, event.kind, mask(event.data, instance)) for event in events],
+        )
+        self._stop()
+        return playback
+
+    def _events(self, instance: str) -> list[Any]:
+        if self._client.get_status(instance).status == "NotFound":
+            return []
+        return [
+            event
+            for execution in self._client.list_executions(instance)
+            for event in self._client.read_execution_history(instance, execution)
+        ]
+
+    def _apply(self, instance: str, stimulus: Event | Message | Worker) -> None:
+        match stimulus:
+            case Event(name, data):
+                self._client.raise_event(instance, name, data)
+            case Message(queue, data):
+                self._client.enqueue_event(instance, queue, data)
+            case Worker(tag):
+                self._tags = (*self._tags, tag)
+                self._restart()
+
+    def _start(self) -> None:
+        options = RuntimeOptions(
+            dispatcher_poll_interval_ms=10,
+            worker_node_id="player",
+            worker_tag_filter=TagFilter.default_and(*self._tags) if self._tags else TagFilter.default_only(),
+        )
+        runtime = Runtime(self._provider, options)
+        runtime.register_activity("echo", self.calls.echo)
+        runtime.register_activity("fail", self.calls.fail)
+        runtime.register_activity("third_time", self.calls.succeed_the_third_time)
+        for name, function in {self.program.name: self.program.main, **self.program.children}.items():
+            runtime.register_orchestration(name, function)
+        runtime.start()
+        self._runtime = runtime
+
+    def _stop(self) -> None:
+        if self._runtime is not None:
+            self._runtime.shutdown(10_000)
+            self._runtime = None
+
+    def _restart(self) -> None:
+        self._stop()
+        if self._reopens:
+            self._provider.close()
+            self._provider = self._open()
+            self._client = Client(self._provider)
+        self._start()
+
+
+def is_settled(events: list[Any], tags: tuple[str, ...]) -> bool:
+    """Whether nothing more happens by itself: everything that was begun has ended or waits for somebody."""
+    current = [event for event in events if event.execution_id == events[-1].execution_id]
+    ended = {(event.kind, event.source_event_id) for event in current}
+    for event in current:
+        data = json.loads(event.data)
+        waits = data.get("tag") not in (None, *tags) or data.get("fire_at_ms", 0) > time.time() * 1000 + LONG_TIMER_MS
+        endings = ENDINGS.get(event.kind, ())
+        if endings and not waits and not any((kind, event.event_id) in ended for kind in endings):
+            return False
+    return current[-1].kind != "OrchestrationContinuedAsNew"
+
+
+_ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?\+00:00")
+_MILLISECONDS = re.compile(r"\b1[6-9]\d{11}\b")
+_FRACTION = re.compile(r"0\.\d{12,}(e-\d+)?|\d\.\d{9,}e-\d+")
+
+
+def mask(data: str, instance: str) -> str:
+    """Take out of an event's data what the clock, chance and the name of the instance decide."""
+    text = data.replace(instance, "<instance>")
+    for pattern, name in ((_ID, "<uuid>"), (_TIME, "<time>"), (_MILLISECONDS, "<milliseconds>"), (_FRACTION, "<random>")):
+        text = pattern.sub(name, text)
+    return text

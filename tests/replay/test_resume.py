@@ -1,0 +1,65 @@
+"""Stop after event n and go on in a fresh runtime, for every n: nobody can tell from result and history."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from replay.playback import Player
+from replay.programs import PROGRAMS, Program
+
+programs = pytest.mark.parametrize("program", PROGRAMS, ids=lambda program: program.name)
+
+
+@pytest.fixture
+def player(program: Program, store: str, open_store: Callable[[], Any]) -> Iterator[Player]:
+    player = Player(open_store, program, reopens=store != "memory")
+    yield player
+    player.close()
+
+
+def never(_events: int) -> bool:
+    return False
+
+
+def always(_events: int) -> bool:
+    return True
+
+
+def once_after(stop: int) -> Callable[[int], bool]:
+    """Stop at the first chance after event number ``stop``."""
+    stopped = False
+
+    def stop_now(events: int) -> bool:
+        nonlocal stopped
+        stopped, before = stopped or events >= stop, stopped
+        return stopped and not before
+
+    return stop_now
+
+
+def new_instance(program: Program) -> str:
+    # Of one length, since the bytes of a history are compared.
+    return f"{program.name}-{secrets.token_hex(4)}"
+
+
+@programs
+def test_result_and_history_do_not_depend_on_where_the_runtime_was_stopped(program: Program, player: Player) -> None:
+    whole = player.play(new_instance(program), never)
+    for stop in range(1, len(whole.history)):
+        resumed = player.play(new_instance(program), once_after(stop))
+        assert resumed == whole, f"stopped after event {stop}"
+
+
+@programs
+def test_a_runtime_that_is_stopped_at_every_event_comes_to_the_same_end(program: Program, player: Player) -> None:
+    whole = player.play(new_instance(program), never)
+    assert player.play(new_instance(program), always) == whole
+
+
+@programs
+def test_no_activity_runs_again_after_a_stop(program: Program, player: Player) -> None:
+    player.play(new_instance(program), always)
+    assert player.calls.repeated() == []

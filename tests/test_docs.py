@@ -1,0 +1,223 @@
+"""Every Python block of the README and of the docs runs, prints what it says, and every link leads somewhere.
+
+A fence says how its block runs: ``python`` in a namespace of its own, ``python continued`` after the last block above
+it that is not continued, ``python postgres`` with ``DATABASE_URL`` set to a real server. What a block prints is exactly
+what its comments say: ``# prints: …`` behind a line, or ``#> …`` on lines of their own.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+import duroxide
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
+EXPECTED = re.compile(r"(?:^|\s)(?:# prints:|#>) ?(.*)$")
+LINK = re.compile(r"\[[^\]]+\]\(([^)\s]+)\)")
+TARGET = re.compile(r"\bmake ([a-z][a-z-]*)")
+KINDS = ("python", "python continued", "python postgres")
+# Of the blocks that use PostgreSQL; dropped when they end.
+SCHEMA = "duroxide_docs"
+
+
+@dataclass(frozen=True)
+class Block:
+    """One fenced block of a page."""
+
+    page: Path
+    line: int
+    kind: str
+    text: str
+
+    @property
+    def name(self) -> str:
+        return f"{self.page.relative_to(ROOT)}:{self.line}"
+
+    @property
+    def is_python(self) -> bool:
+        return self.kind.startswith("python")
+
+    @property
+    def expected(self) -> list[str]:
+        """The lines that it says it prints."""
+        found = (EXPECTED.search(line) for line in self.text.splitlines())
+        return [match.group(1).rstrip() for match in found if match]
+
+
+def blocks_of(page: Path) -> Iterator[Block]:
+    """The fenced blocks of a page, in order."""
+    opened: tuple[int, str] | None = None
+    lines: list[str] = []
+    for number, line in enumerate(page.read_text(encoding="utf-8").splitlines(), start=1):
+        if not line.startswith("```"):
+            lines.append(line)
+        elif opened is None:
+            opened, lines = (number, line[3:].strip()), []
+        else:
+            yield Block(page, opened[0], opened[1], "\n".join(lines) + "\n")
+            opened = None
+    assert opened is None, f"the block at {page}:{opened} is never closed"
+
+
+def prose_of(page: Path) -> str:
+    """A page without its fenced blocks."""
+    return re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
+
+
+def anchors_of(page: Path) -> set[str]:
+    """The anchors that a page's headings make."""
+    headings = re.findall(r"^#+ (.+)$", prose_of(page), flags=re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+BLOCKS = [block for page in PAGES for block in blocks_of(page)]
+PYTHON_BLOCKS = [block for block in BLOCKS if block.is_python]
+
+
+def base_of(block: Block) -> list[Block]:
+    """The block that a continued one goes on from."""
+    if block.kind != "python continued":
+        return []
+    above = [each for each in PYTHON_BLOCKS if each.page == block.page and each.line < block.line]
+    bases = [each for each in above if each.kind != "python continued"]
+    assert bases, f"{block.name} continues nothing"
+    return bases[-1:]
+
+
+def close(names: dict[str, Any]) -> None:
+    """End what a block left open."""
+    for kind, end in ((duroxide.Runtime, "shutdown"), (duroxide.SqliteProvider, "close")):
+        for value in list(names.values()):
+            if isinstance(value, kind):
+                getattr(value, end)()
+
+
+@pytest.fixture
+def surroundings(
+    block: Block, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> Iterator[dict[str, Any]]:
+    """An empty folder to be in, and the namespace of the block, closed at the end."""
+    monkeypatch.chdir(tmp_path)
+    if block.kind == "python postgres":
+        monkeypatch.setenv("DATABASE_URL", request.getfixturevalue("postgres_url"))
+    names: dict[str, Any] = {"__name__": "__main__"}
+    yield names
+    close(names)
+    if block.kind == "python postgres":
+        connection: psycopg.Connection = request.getfixturevalue("postgres_connection")
+        connection.execute(f"DROP SCHEMA IF EXISTS {SCHEMA} CASCADE")
+
+
+@pytest.mark.parametrize("block", PYTHON_BLOCKS, ids=lambda block: block.name)
+def test_every_block_runs_and_prints_what_it_says(
+    block: Block, surroundings: dict[str, Any], capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert block.kind in KINDS, f"unknown kind of block: {block.kind}"
+    for each in (*base_of(block), block):
+        capfd.readouterr()
+        # The lines above keep the numbers of a traceback those of the page.
+        text = "\n" * each.line + each.text
+        exec(compile(text, str(each.page), "exec", dont_inherit=True), surroundings)
+    close(surroundings)
+    printed = capfd.readouterr()
+    assert printed.out.splitlines() == block.expected
+    assert printed.err == "", "a healthy run prints nothing on its own"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_link_leads_somewhere(page: Path) -> None:
+    for target in LINK.findall(prose_of(page)):
+        if target.startswith(("http://", "https://", "mailto:")):
+            continue
+        path, _, anchor = target.partition("#")
+        linked = (page.parent / path).resolve() if path else page
+        assert linked.exists(), f"{target} does not exist"
+        if anchor:
+            assert anchor in anchors_of(linked), f"{target} has no such heading"
+
+
+def test_every_page_can_be_reached_from_the_readme() -> None:
+    reached: set[Path] = set()
+    pending = [ROOT / "README.md"]
+    while pending:
+        page = pending.pop()
+        if page in reached or page.suffix != ".md" or not page.exists():
+            continue
+        reached.add(page)
+        links = (link.partition("#")[0] for link in LINK.findall(prose_of(page)))
+        pending.extend((page.parent / link).resolve() for link in links if link and "://" not in link)
+    assert {page.resolve() for page in PAGES} <= reached
+
+
+@pytest.mark.parametrize("page", PAGES[2:], ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_page_says_first_what_it_is_good_for(page: Path) -> None:
+    title, empty, purpose = page.read_text(encoding="utf-8").splitlines()[:3]
+    assert title.startswith("# ")
+    assert not empty
+    assert purpose.startswith("After this page you ")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_make_target_that_is_named_exists(page: Path) -> None:
+    targets = set(re.findall(r"^([a-z][a-z-]*):", (ROOT / "Makefile").read_text(encoding="utf-8"), flags=re.MULTILINE))
+    shown = "\n".join(block.text for block in BLOCKS if block.page == page and not block.is_python)
+    inline = "\n".join(re.findall(r"`([^`\n]+)`", prose_of(page)))
+    assert set(TARGET.findall(shown + "\n" + inline)) <= targets
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_no_page_names_a_machine(page: Path) -> None:
+    assert not re.search(r"/home/|/root/|/Users/|/work/|pypi\.org|crates\.io", page.read_text(encoding="utf-8"))
+
+
+def test_every_runtime_option_is_listed_with_its_default() -> None:
+    page = (ROOT / "docs/reference/options.md").read_text(encoding="utf-8")
+    rows = dict(re.findall(r"^\| `(\w+)` \| ([^|]+) \|", page, flags=re.MULTILINE))
+    for field in dataclasses.fields(duroxide.RuntimeOptions):
+        assert field.name in rows, f"no row for {field.name}"
+        default = field.default
+        shown = rows[field.name].strip().strip("`").replace(",", "")
+        if default is not None and not isinstance(default, duroxide.TagFilter):
+            assert shown == str(default), f"the default of {field.name} is {default}, not {shown}"
+
+
+def test_every_public_name_is_in_the_reference() -> None:
+    pages = "\n".join(page.read_text(encoding="utf-8") for page in sorted((ROOT / "docs/reference").glob("*.md")))
+    missing = [name for name in duroxide.__all__ if f"`{name}" not in pages]
+    assert missing == []
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [duroxide.Client, duroxide.OrchestrationContext, duroxide.ActivityContext, duroxide.Runtime, duroxide.Task],
+    ids=lambda kind: kind.__name__,
+)
+def test_every_public_method_is_in_the_reference(kind: type) -> None:
+    pages = "\n".join(page.read_text(encoding="utf-8") for page in sorted((ROOT / "docs/reference").glob("*.md")))
+    missing = [name for name in dir(kind) if not name.startswith("_") and not re.search(rf"\b{name}\b", pages)]
+    assert missing == []
+
+
+@pytest.mark.alone
+def test_the_program_of_the_readme_runs_as_a_file_in_any_folder_and_again(tmp_path: Path) -> None:
+    program = next(block for block in PYTHON_BLOCKS if block.page.name == "README.md")
+    (tmp_path / "order.py").write_text(program.text, encoding="utf-8")
+    for _ in range(2):
+        began = time.monotonic()
+        ended = subprocess.run(
+            [sys.executable, "order.py"], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
+        )
+        assert (ended.returncode, ended.stdout.splitlines(), ended.stderr) == (0, program.expected, "")
+        assert time.monotonic() - began < 60
