@@ -47,6 +47,7 @@ quickstart: build ## build, then take a census of Python's standard library, kil
 	@$(BIN)/python docs/examples/census.py
 
 build: $(VENV)/.built ## compile the native half and install the package into .venv
+	@:
 
 test: test-rust test-python ## run the tests of both halves, PostgreSQL included
 
@@ -54,7 +55,7 @@ test: test-rust test-python ## run the tests of both halves, PostgreSQL included
 test-rust: $(VENV)/.created
 	@if $(BIN)/python .ci/shared_python.py >/dev/null; then \
 	  $(INTERPRETER) LD_LIBRARY_PATH="$$($(BIN)/python .ci/shared_python.py):$$LD_LIBRARY_PATH" \
-	    $(QUIETLY) "testing the Rust half" cargo test --quiet $(CARGO_FEATURES); \
+	    $(QUIETLY) "testing the Rust half" cargo test $(CARGO_FEATURES); \
 	else \
 	  echo "the tests of the Rust half are left out: this Python is not there as a shared library"; \
 	fi
@@ -77,7 +78,7 @@ format-check: $(VENV)/.developer
 
 lint: $(VENV)/.developer
 	@$(QUIETLY) "linting Python" $(BIN)/ruff check $(PYTHON_CHECKED)
-	@$(INTERPRETER) $(QUIETLY) "linting Rust" cargo clippy --quiet --all-targets $(CARGO_FEATURES) -- -D warnings
+	@$(INTERPRETER) $(QUIETLY) "linting Rust" cargo clippy --all-targets $(CARGO_FEATURES) -- -D warnings
 
 types: $(VENV)/.developer build
 	@$(QUIETLY) "types, as mypy sees them" $(BIN)/mypy
@@ -114,7 +115,7 @@ $(VENV)/.builder: $(VENV)/.created pyproject.toml
 	@touch $@
 
 $(VENV)/.developer: $(VENV)/.builder
-	@$(QUIETLY) "installing the tools of tests and checks" $(BIN)/python -m pip install --quiet --group dev
+	@$(QUIETLY) "installing the tools of tests and checks" $(BIN)/python -m pip install --quiet --group check
 	@touch $@
 
 $(VENV)/.built: $(VENV)/.builder $(RUST_SOURCES)

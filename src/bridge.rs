@@ -10,6 +10,7 @@ use pyo3::exceptions::PyRuntimeError;
 use pyo3::ffi;
 use pyo3::prelude::*;
 use tokio::runtime::{Builder, Runtime};
+use tokio::task::JoinHandle;
 
 use crate::errors::Error;
 
@@ -85,6 +86,15 @@ pub(crate) fn block_on<T: Send>(
         ));
     }
     py.detach(|| runtime.block_on(interruptible(future))).map_err(PyErr::from)
+}
+
+/// Starts `future` on the threads of this process.
+pub(crate) fn spawn<F>(future: F) -> PyResult<JoinHandle<F::Output>>
+where
+    F: Future + Send + 'static,
+    F::Output: Send + 'static,
+{
+    Ok(runtime()?.spawn(future))
 }
 
 /// Starts a thread of ours that may run Python.

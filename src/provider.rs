@@ -14,14 +14,13 @@ use crate::store::{PostgresConnection, PostgresTarget, Store, StoreError, StoreK
 /// One opened store. Clients and runtimes hold on to it.
 #[pyclass(frozen, name = "Store", module = "duroxide._native")]
 pub(crate) struct NativeStore {
-    /// Taken out only by `drop`.
-    store: ManuallyDrop<Store>,
+    store: Store,
     closed: AtomicBool,
 }
 
 impl NativeStore {
     fn opened(store: Store) -> Self {
-        Self { store: ManuallyDrop::new(store), closed: AtomicBool::new(false) }
+        Self { store, closed: AtomicBool::new(false) }
     }
 
     /// The store, unless `close` was called.
@@ -29,7 +28,7 @@ impl NativeStore {
         if self.closed.load(Ordering::Acquire) {
             return Err(Error::from(StoreError::Closed).into());
         }
-        Ok(Store::clone(&self.store))
+        Ok(self.store.clone())
     }
 }
 
@@ -104,12 +103,11 @@ impl NativeStore {
 
 impl Drop for NativeStore {
     fn drop(&mut self) {
-        // A database driver gives connections back on the threads of the runtime, and panics on any other: so the last
-        // handle ends there. In a forked child, which has none of these threads, it is never dropped.
-        let store = ManuallyDrop::new(Store::clone(&self.store));
+        // A database driver gives connections back on the threads of the runtime, and panics on any other: so a handle
+        // that outlives this one closes the store there. In a forked child, which has no such threads, it is leaked.
+        let store = ManuallyDrop::new(self.store.clone());
         let _ = bridge::spawn(async move {
-            let store = ManuallyDrop::into_inner(store);
-            store.close().await;
+            ManuallyDrop::into_inner(store).close().await;
         });
     }
 }

@@ -11,7 +11,7 @@ from duroxide import Backoff, InstanceFilter, PostgresEntraOptions, PruneOptions
 from duroxide.exceptions import ConfigurationError, UnknownOption
 from duroxide.options import retry_parts
 
-EXPONENTIAL = (3, "exponential", 100, 2.0, 30_000, None, None, [])
+EXPONENTIAL: tuple[object, ...] = (3, "exponential", 100, 2.0, 30_000, None, None, [])
 
 
 def test_the_defaults_are_the_documented_ones() -> None:

@@ -70,7 +70,7 @@ class Task(Generic[_T_co]):
     def __await__(self) -> Generator[Any, Any, _T_co]:
         """Run the task with ``await``."""
 
-    def __class_getitem__(cls, item: Any, /) -> Any: ...
+    def __class_getitem__(cls, key: Any) -> Any: ...
 
 @final
 class OrchestrationContext:
@@ -484,14 +484,32 @@ class OrchestrationContext:
     ) -> Task[Any]:
         """As ``schedule_activity``; a ``str`` input is sent as it is."""
 
-    def schedule_activity_on_session_typed(self, name: str, input: object, session_id: str) -> Task[Any]:
+    def schedule_activity_on_session_typed(
+        self, name: str, input: object, session_id: str, *, tag: str | None = None, result_type: Any = None
+    ) -> Task[Any]:
         """As ``schedule_activity_on_session``; a ``str`` input is sent as it is."""
 
-    def schedule_activity_with_retry_typed(self, name: str, input: object, retry: _Retry) -> Task[Any]:
+    def schedule_activity_with_retry_typed(
+        self,
+        name: str,
+        input: object,
+        retry: _Retry | None = None,
+        *,
+        session_id: str | None = None,
+        tag: str | None = None,
+        result_type: Any = None,
+    ) -> Task[Any]:
         """As ``schedule_activity_with_retry``; a ``str`` input is sent as it is."""
 
     def schedule_activity_with_retry_on_session_typed(
-        self, name: str, input: object, retry: _Retry, session_id: str
+        self,
+        name: str,
+        input: object,
+        retry: _Retry | None,
+        session_id: str,
+        *,
+        tag: str | None = None,
+        result_type: Any = None,
     ) -> Task[Any]:
         """As ``schedule_activity_with_retry_on_session``; a ``str`` input is sent as it is."""
 
@@ -506,8 +524,20 @@ class OrchestrationContext:
     ) -> Task[Any]:
         """As ``schedule_sub_orchestration``; a ``str`` input is sent as it is."""
 
-    def schedule_sub_orchestration_with_id_typed(self, name: str, instance_id: str, input: object = None) -> Task[Any]:
+    def schedule_sub_orchestration_with_id_typed(
+        self, name: str, instance_id: str, input: object = None, *, result_type: Any = None
+    ) -> Task[Any]:
         """As ``schedule_sub_orchestration_with_id``; a ``str`` input is sent as it is."""
+
+    def schedule_sub_orchestration_versioned_typed(
+        self, name: str, version: str | None, input: object = None, *, result_type: Any = None
+    ) -> Task[Any]:
+        """As ``schedule_sub_orchestration_versioned``; a ``str`` input is sent as it is."""
+
+    def schedule_sub_orchestration_versioned_with_id_typed(
+        self, name: str, version: str | None, instance_id: str, input: object = None, *, result_type: Any = None
+    ) -> Task[Any]:
+        """As ``schedule_sub_orchestration_versioned_with_id``; a ``str`` input is sent as it is."""
 
     def start_orchestration_typed(
         self, name: str, instance_id: str, input: object = None, *, version: str | None = None
@@ -537,7 +567,7 @@ class OrchestrationContext:
     def get_kv_value_typed(self, key: str) -> Any:
         """As ``get_kv_value``; the value is read as JSON."""
 
-    def get_kv_value_from_instance_typed(self, instance_id: str, key: str) -> Task[Any]:
+    def get_kv_value_from_instance_typed(self, instance_id: str, key: str, *, result_type: Any = None) -> Task[Any]:
         """As ``get_kv_value_from_instance``; the value is read as JSON."""
 
     def all_typed(self, tasks: Sequence[Task[_T] | _Branch[_T]]) -> Task[list[_T]]:

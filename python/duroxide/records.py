@@ -261,6 +261,7 @@ class MetricsSnapshot(Record):
         orch_continue_as_new: Executions that continued as new.
         suborchestration_calls: Sub-orchestrations started.
         provider_errors: Operations that the store failed.
+        active_orchestrations: Started here and not ended yet.
     """
 
     orch_starts: int = 0

@@ -36,7 +36,8 @@ impl View {
 
     pub(super) async fn instance_info(&self, instance: &str) -> Result<InstanceTuple, Error> {
         let info = self.info(instance).await?;
-        let (created_at, updated_at) = self.store.instance_times(instance).await.map_err(|error| gone(instance, error))?;
+        let (created_at, updated_at) =
+            self.store.instance_times(instance).await.map_err(|error| gone(instance, error))?;
         Ok((
             info.instance_id,
             info.orchestration_name,

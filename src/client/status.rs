@@ -20,8 +20,9 @@ pub(super) struct Status {
     name: &'static str,
     output: Option<String>,
     failure: Option<Failure>,
-    custom_status: Option<String>,
-    pub(super) custom_status_version: u64,
+    /// The custom status, and how often it was set.
+    custom: Option<String>,
+    pub(super) version: u64,
     mismatch: Option<String>,
 }
 
@@ -32,9 +33,10 @@ struct Failure {
 
 impl From<Status> for StatusTuple {
     fn from(status: Status) -> Self {
-        let (failure, reason) = status.failure.map_or((None, None), |failure| (Some(failure.text), failure.cancel_reason));
-        let Status { name, output, custom_status, custom_status_version, mismatch, .. } = status;
-        (name, output, failure, custom_status, custom_status_version, reason, mismatch)
+        let (failure, reason) =
+            status.failure.map_or((None, None), |failure| (Some(failure.text), failure.cancel_reason));
+        let Status { name, output, custom, version, mismatch, .. } = status;
+        (name, output, failure, custom, version, reason, mismatch)
     }
 }
 
@@ -75,8 +77,8 @@ impl View {
         let InstanceInfo { instance_id, status, output, .. } = info;
         // Read after `info`: the custom status of an ended instance is its last one.
         let custom = self.provider.get_custom_status(&instance_id, 0).await.map_err(of_store)?;
-        let (custom_status, custom_status_version) = custom.unwrap_or_default();
-        let mut shown = Status { name: shown(&status), custom_status, custom_status_version, ..Status::default() };
+        let (custom, version) = custom.unwrap_or_default();
+        let mut shown = Status { name: shown(&status), custom, version, ..Status::default() };
         match shown.name {
             COMPLETED => shown.output = output,
             FAILED => shown.failure = Some(self.failure(&instance_id, output).await?),

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use tokio::time::{Instant, timeout, timeout_at};
 
+use super::View;
 use super::status::{Status, has_ended, shown};
-use super::{View, of_store};
 use crate::errors::Error;
 use crate::store::{StoreError, StoreKind};
 
@@ -36,19 +36,18 @@ impl Polls {
 
 impl View {
     pub(super) async fn wait(&self, instance: &str, timeout_ms: u64) -> Result<Status, Error> {
-        let look = async || {
-            let info = match self.info(instance).await {
-                Ok(info) if has_ended(&info.status) => info,
-                // It may be started later.
-                Ok(_) | Err(Error::NotFound(_)) => return Ok(None),
-                Err(error) => return Err(error),
-            };
-            self.status_of(info).await.map(Some)
-        };
-        let ended = self.until(instance, timeout_ms, self.polls(), look).await?;
-        match ended {
+        match self.until(instance, timeout_ms, self.polls(), || self.end(instance)).await? {
             Some(status) => Ok(status),
             None => Err(self.timed_out(instance, timeout_ms, "its end").await),
+        }
+    }
+
+    async fn end(&self, instance: &str) -> Result<Option<Status>, Error> {
+        match self.info(instance).await {
+            Ok(info) if has_ended(&info.status) => self.status_of(info).await.map(Some),
+            // What does not exist may be started later.
+            Ok(_) | Err(Error::NotFound(_)) => Ok(None),
+            Err(error) => Err(error),
         }
     }
 
@@ -62,20 +61,19 @@ impl View {
     ) -> Result<Option<Status>, Error> {
         let interval = Duration::from_millis(poll_interval_ms.max(1)).min(LONGEST_WAIT);
         let polls = Polls { next: interval, slowest: interval };
-        let look = async || {
-            let status = self.status(instance).await?;
-            if status.custom_status_version > last_seen_version {
-                return Ok(Some(Some(status)));
-            }
-            Ok(status.has_ended().then_some(None))
-        };
-        Ok(self.until(instance, timeout_ms, polls, look).await?.flatten())
+        let look = || self.newer(instance, last_seen_version);
+        let status = self.until(instance, timeout_ms, polls, look).await?;
+        Ok(status.filter(|status| status.version > last_seen_version))
+    }
+
+    /// A status that is newer, or the last one that there will be.
+    async fn newer(&self, instance: &str, last_seen_version: u64) -> Result<Option<Status>, Error> {
+        let status = self.status(instance).await?;
+        Ok((status.version > last_seen_version || status.has_ended()).then_some(status))
     }
 
     pub(super) async fn wait_for_kv_value(&self, instance: &str, key: &str, timeout_ms: u64) -> Result<String, Error> {
-        let look = async || self.provider.get_kv_value(instance, key).await.map_err(of_store);
-        let value = self.until(instance, timeout_ms, self.polls(), look).await?;
-        match value {
+        match self.until(instance, timeout_ms, self.polls(), || self.kv_value(instance, key)).await? {
             Some(value) => Ok(value),
             None => Err(self.timed_out(instance, timeout_ms, &format!("its key '{key}'")).await),
         }
@@ -89,13 +87,16 @@ impl View {
     }
 
     /// Looks until `look` finds something; `None` when the time has passed first.
-    async fn until<T>(
+    async fn until<T, Look>(
         &self,
         instance: &str,
         timeout_ms: u64,
         mut polls: Polls,
-        look: impl AsyncFn() -> Result<Option<T>, Error>,
-    ) -> Result<Option<T>, Error> {
+        look: impl Fn() -> Look,
+    ) -> Result<Option<T>, Error>
+    where
+        Look: Future<Output = Result<Option<T>, Error>>,
+    {
         let deadline = Instant::now() + Duration::from_millis(timeout_ms).min(LONGEST_WAIT);
         // Made before the first look, so that no commit falls between a look and the pause after it.
         let mut watch = self.store.watch(instance);

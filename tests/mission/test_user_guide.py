@@ -896,7 +896,7 @@ def test_retry_on_session_keeps_every_attempt_on_the_worker(play: Play, names: N
     play(RETRY_ON_SESSION)
     attempts: list[tuple[str, str]] = []
 
-    def flakey_gpu_task(ctx: Any, input: str) -> str:
+    def flakey_gpu_task(ctx: Any, input: Any) -> str:
         attempts.append((ctx.session_id, ctx.worker_id))
         if len(attempts) < 3:
             raise RuntimeError("out of memory")

@@ -44,7 +44,7 @@ runtime.register_activity("charge", 5)  # type: ignore[call-overload]
 
 async def shop(ctx: OrchestrationContext, order: int) -> str:
     """Misuse a context."""
-    number: str = await ctx.schedule_activity("charge", order, result_type=int)  # type: ignore[assignment]
+    number: str = await ctx.schedule_activity("charge", order, result_type=int)  # type: ignore[arg-type]
     later: Task[str] = ctx.spawn(ctx.schedule_activity("charge", order, result_type=int))  # type: ignore[arg-type]
     ctx.schedule_timer("5 s")  # type: ignore[arg-type]
     ctx.set_kv_value("key", 5)  # type: ignore[arg-type]

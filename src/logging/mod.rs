@@ -1,0 +1,201 @@
+//! Logs of the native side: to Python's `logging`, and to a file or stderr if that is asked for.
+
+mod delivery;
+
+use std::env;
+use std::fs::File;
+use std::io::{self, IsTerminal as _};
+use std::path::PathBuf;
+use std::str::FromStr as _;
+use std::sync::{Arc, OnceLock};
+
+use parking_lot::Mutex;
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+use tracing_subscriber::filter::{EnvFilter, LevelFilter};
+use tracing_subscriber::fmt;
+use tracing_subscriber::fmt::writer::BoxMakeWriter;
+use tracing_subscriber::layer::{Layer, Layered, SubscriberExt as _};
+use tracing_subscriber::registry::Registry;
+use tracing_subscriber::reload;
+
+pub(crate) use delivery::{start_logging, stop_logging};
+
+use crate::errors::ConfigurationError;
+
+type Filter = reload::Layer<EnvFilter, Registry>;
+type Filtered = Layered<Filter, Registry>;
+type Output = Box<dyn Layer<Filtered> + Send + Sync>;
+
+static LOGGING: OnceLock<Logging> = OnceLock::new();
+
+/// What can be changed in the subscriber of this process.
+struct Logging {
+    filter: reload::Handle<EnvFilter, Registry>,
+    output: reload::Handle<Option<Output>, Filtered>,
+    /// `RUST_LOG` has the last word.
+    fixed: bool,
+    levels: Mutex<Levels>,
+}
+
+/// How much is logged where `RUST_LOG` does not say it.
+#[derive(Clone, Copy)]
+struct Levels {
+    /// The engine and the stores: most of what they do is of interest only when something is wrong.
+    engine: LevelFilter,
+    /// What orchestrations and activities trace themselves.
+    user: LevelFilter,
+}
+
+const QUIET: Levels = Levels { engine: LevelFilter::WARN, user: LevelFilter::INFO };
+
+impl Levels {
+    fn filter(self) -> EnvFilter {
+        let Self { engine, user } = self;
+        let others = engine.min(LevelFilter::WARN);
+        EnvFilter::new(format!("{others},duroxide={engine},duroxide::orchestration={user},duroxide::activity={user}"))
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Format {
+    Pretty,
+    Compact,
+    Json,
+}
+
+/// Sets the subscriber of this process. The engine would set its own, which prints to stdout, with its first runtime; it
+/// does not where there is one.
+pub(crate) fn install() {
+    let rust_log = env::var("RUST_LOG").ok().filter(|directives| !directives.trim().is_empty());
+    let fixed = rust_log.is_some();
+    // As the engine does, directives that cannot be read count as none.
+    let filter = rust_log.and_then(|directives| EnvFilter::try_new(directives).ok()).unwrap_or_else(|| QUIET.filter());
+    let output = fixed.then(|| stderr(Format::Pretty));
+    let (filter_layer, filter) = reload::Layer::new(filter);
+    let (output_layer, output) = reload::Layer::new(output);
+    let subscriber = Registry::default().with(filter_layer).with(output_layer).with(delivery::ToPython);
+    if tracing::subscriber::set_global_default(subscriber).is_ok() {
+        let _ = LOGGING.set(Logging { filter, output, fixed, levels: Mutex::new(QUIET) });
+    }
+}
+
+/// Logs at least at `level` what concerns duroxide.
+pub(crate) fn set_level(level: &str) {
+    let (Some(logging), Ok(level)) = (LOGGING.get(), LevelFilter::from_str(level)) else { return };
+    let mut levels = logging.levels.lock();
+    levels.engine = levels.engine.max(level);
+    levels.user = levels.user.max(level);
+    logging.apply(*levels);
+}
+
+impl Logging {
+    fn apply(&self, levels: Levels) {
+        if !self.fixed {
+            // It fails only where the subscriber is gone, and ours stays until the process ends.
+            let _ = self.filter.reload(levels.filter());
+        }
+    }
+}
+
+/// Writes the logs of the native side to a file or to stderr, beside handing them to Python's `logging`.
+#[pyfunction]
+#[pyo3(signature = (log_file=None, log_level=None, log_format=None))]
+pub(crate) fn init_tracing(
+    log_file: Option<PathBuf>,
+    log_level: Option<&str>,
+    log_format: Option<&str>,
+) -> PyResult<()> {
+    let level = log_level.map(read_level).transpose()?;
+    let format = read_format(log_format)?;
+    let output = match log_file {
+        Some(path) => file(path, format)?,
+        None => stderr(format),
+    };
+    let Some(logging) = LOGGING.get() else {
+        return Err(ConfigurationError::new_err(
+            "the logs of duroxide cannot be redirected: this process has another tracing subscriber",
+        ));
+    };
+    if let Some(level) = level {
+        let mut levels = logging.levels.lock();
+        *levels = Levels { engine: level, user: level };
+        logging.apply(*levels);
+    }
+    logging.output.reload(Some(output)).map_err(|error| ConfigurationError::new_err(error.to_string()))
+}
+
+fn read_level(level: &str) -> PyResult<LevelFilter> {
+    const NAMES: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+    let name = level.to_ascii_lowercase();
+    let known = NAMES.contains(&name.as_str()).then(|| LevelFilter::from_str(&name).ok()).flatten();
+    known.ok_or_else(|| {
+        ConfigurationError::new_err(format!("log_level '{level}' is unknown; use one of {}", NAMES.join(", ")))
+    })
+}
+
+fn read_format(format: Option<&str>) -> PyResult<Format> {
+    match format {
+        None | Some("pretty") => Ok(Format::Pretty),
+        Some("compact") => Ok(Format::Compact),
+        Some("json") => Ok(Format::Json),
+        Some(format) => Err(ConfigurationError::new_err(format!(
+            "log_format '{format}' is unknown; use one of pretty, compact, json"
+        ))),
+    }
+}
+
+fn stderr(format: Format) -> Output {
+    output(format, BoxMakeWriter::new(io::stderr), io::stderr().is_terminal())
+}
+
+fn file(path: PathBuf, format: Format) -> PyResult<Output> {
+    let opened = File::options().append(true).create(true).open(&path).map_err(|error| {
+        ConfigurationError::new_err(format!("log_file '{}' cannot be opened for writing: {error}", path.display()))
+    })?;
+    Ok(output(format, BoxMakeWriter::new(Arc::new(opened)), false))
+}
+
+fn output(format: Format, writer: BoxMakeWriter, colors: bool) -> Output {
+    let layer = fmt::layer().with_writer(writer).with_ansi(colors);
+    match format {
+        // What the engine calls so is the formatter's default, one line a record.
+        Format::Pretty => layer.boxed(),
+        Format::Compact => layer.compact().boxed(),
+        Format::Json => layer.json().boxed(),
+    }
+}
+
+/// Logs an exception of Python code with its traceback, through `logging` alone: what is recorded has none.
+pub(crate) fn log_exception(py: Python<'_>, logger: &str, message: &str, error: &PyErr) {
+    let outcome = (|| {
+        let logger = py.import(intern!(py, "logging"))?.call_method1(intern!(py, "getLogger"), (logger,))?;
+        let options = PyDict::new(py);
+        options.set_item(intern!(py, "exc_info"), error.value(py))?;
+        // An argument of its own: a percent sign in the message formats nothing.
+        logger.call_method(intern!(py, "warning"), ("%s", message), Some(&options))
+    })();
+    if let Err(broken) = outcome {
+        broken.write_unraisable(py, None);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quiet_levels_pass_traces_of_user_code_and_warnings_of_the_rest() {
+        assert_eq!(
+            QUIET.filter().to_string().split(',').collect::<std::collections::BTreeSet<_>>(),
+            ["warn", "duroxide=warn", "duroxide::orchestration=info", "duroxide::activity=info"].into()
+        );
+    }
+
+    #[test]
+    fn format_that_is_unknown_is_refused() {
+        assert!(read_format(Some("yaml")).is_err());
+        assert!(matches!(read_format(None), Ok(Format::Pretty)));
+    }
+}
