@@ -2,7 +2,7 @@
 
 ``make bench`` builds a release wheel, installs it into an environment of its own and prints one table. Every figure is
 the median of at least three repetitions with the smallest and the largest beside it, and beside those what one
-``fdatasync`` of 4 KiB allows on the same disk in the same run: a store that acknowledges after it has synced can beat
+``fdatasync`` of 4 KiB takes on the same disk just before: a store that acknowledges after it has synced can beat
 that figure only by putting several operations into one sync.
 
 ====  ============  ===========================================================================================

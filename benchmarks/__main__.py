@@ -15,7 +15,7 @@ from pathlib import Path
 
 import duroxide
 from benchmarks import burst, chain, crash, fan, hello, message, replay, sleepers
-from benchmarks.bench import Bench, Figure, syncs_per_second
+from benchmarks.bench import Bench, Figure
 
 WORKLOADS: dict[str, Callable[[Bench], Iterator[Figure]]] = {
     "W1": burst.measure,
@@ -35,16 +35,14 @@ def main() -> int:
     folder = Path(tempfile.mkdtemp(prefix="bench-", dir=Path("target") if Path("target").is_dir() else None))
     try:
         postgres = start_postgres() if arguments.store == "postgres" else None
-        # PostgreSQL's data is where temporary files are.
-        disk = Path(tempfile.gettempdir()) if postgres else folder
-        syncs = statistics.median(syncs_per_second(disk) for _ in range(5))
         print(f"duroxide {duroxide.__version__}, Python {platform.python_version()}, {os.cpu_count()} processors")
-        print(f"store: {arguments.store}; this disk: {syncs:,.0f} times 4 KiB with fdatasync a second\n")
+        print(f"store: {arguments.store}; one sync: 4 KiB and fdatasync on this disk, measured before each workload\n")
         heading = ROW.format("", "", "median", "", "min - max", "one sync")
         print(heading, "-" * len(heading), sep="\n", flush=True)
         began = time.perf_counter()
-        bench = Bench(arguments.store, folder, syncs, postgres)
+        bench = Bench(arguments.store, folder, postgres)
         for name in arguments.only:
+            bench.probe_disk()
             for figure in WORKLOADS[name](bench):
                 print(row(figure), flush=True)
         print(f"\n{time.perf_counter() - began:.0f} s in all; W6 has two rounds of sleep in place of one sync")

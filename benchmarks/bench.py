@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -48,9 +49,15 @@ class Bench:
 
     store: str
     folder: Path
-    syncs_per_second: float
     postgres_url: str | None = None
+    syncs_per_second: float = 0.0
     full: bool = field(default_factory=lambda: os.environ.get("FULL", "") not in {"", "0"})
+
+    def probe_disk(self) -> None:
+        """Measure the disk's syncs: anew before each workload, since others use the disk as well."""
+        # PostgreSQL's data is where temporary files are.
+        disk = Path(tempfile.gettempdir()) if self.store == "postgres" else self.folder
+        self.syncs_per_second = statistics.median(syncs_per_second(disk) for _ in range(3))
 
     @property
     def sync_rate(self) -> float | None:
@@ -139,7 +146,7 @@ def percentile(samples: list[float], percent: float) -> float:
     return ordered[min(len(ordered) - 1, int(len(ordered) * percent / 100))]
 
 
-def syncs_per_second(folder: Path, seconds: float = 0.25) -> float:
+def syncs_per_second(folder: Path, seconds: float = 0.1) -> float:
     """How often a second the disk of ``folder`` writes 4 KiB and syncs it, one after the other."""
     block = os.urandom(4096)
     with tempfile.TemporaryFile(dir=folder, buffering=0) as file:

@@ -74,10 +74,7 @@ pub(crate) fn enter<R>(work: impl for<'py> FnOnce(Python<'py>) -> R) -> R {
 }
 
 /// Runs `future` to completion with the interpreter released; Ctrl-C and a forked process become exceptions.
-pub(crate) fn block_on<T: Send>(
-    py: Python<'_>,
-    future: impl Future<Output = Result<T, Error>> + Send,
-) -> PyResult<T> {
+pub(crate) fn block_on<T: Send>(py: Python<'_>, future: impl Future<Output = Result<T, Error>> + Send) -> PyResult<T> {
     let runtime = runtime()?;
     if tokio::runtime::Handle::try_current().is_ok() {
         return Err(crate::errors::NotAllowedInOrchestration::new_err(
@@ -98,11 +95,19 @@ where
 }
 
 /// Starts a thread of ours that may run Python.
-pub(crate) fn start_thread(name: &str, body: impl FnOnce() + Send + 'static) -> std::io::Result<thread::JoinHandle<()>> {
+pub(crate) fn start_thread(
+    name: &str,
+    body: impl FnOnce() + Send + 'static,
+) -> std::io::Result<thread::JoinHandle<()>> {
     thread::Builder::new().name(name.to_owned()).spawn(move || {
         keep_thread_state();
         body();
     })
+}
+
+/// Raises what a signal handler raises, `KeyboardInterrupt` for Ctrl-C.
+fn interrupted(py: Python<'_>) -> PyResult<()> {
+    py.check_signals()
 }
 
 async fn interruptible<T>(future: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
@@ -113,7 +118,7 @@ async fn interruptible<T>(future: impl Future<Output = Result<T, Error>>) -> Res
         tokio::select! {
             biased;
             result = &mut future => return result,
-            _ = check.tick() => enter(|py| py.check_signals()).map_err(Error::Python)?,
+            _ = check.tick() => enter(interrupted).map_err(Error::Python)?,
         }
     }
 }

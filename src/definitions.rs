@@ -78,7 +78,9 @@ impl Definitions {
 
     pub(crate) fn orchestration_versions(&self) -> HashMap<String, Vec<Version>> {
         let names = self.orchestrations.iter();
-        names.map(|(name, versions)| (name.clone(), versions.iter().map(|(version, _)| version.clone()).collect())).collect()
+        names
+            .map(|(name, versions)| (name.clone(), versions.iter().map(|(version, _)| version.clone()).collect()))
+            .collect()
     }
 
     /// The annotation of what an activity returns, where it is registered here and has one.

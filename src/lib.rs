@@ -6,8 +6,6 @@
 //! every store in an observer and knows nothing of Python. `bridge` is the only place where threads attach to the
 //! interpreter or let go of it; `codec` and `errors` are the only ones where values and failures change their form.
 
-use pyo3::prelude::*;
-
 mod activity;
 mod bridge;
 mod client;
@@ -24,9 +22,11 @@ pub mod store;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-#[pymodule]
+#[pyo3::pymodule]
 mod _native {
-    use super::*;
+    use pyo3::prelude::*;
+
+    use super::{codec, logging, orchestration};
 
     #[pymodule_export]
     use super::activity::ActivityContext;

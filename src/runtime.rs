@@ -48,7 +48,9 @@ impl NativeRuntime {
         client: Py<PyAny>,
     ) -> PyResult<()> {
         if self.running.lock().is_some() {
-            return Err(DuroxideError::new_err("the runtime is running already; shut it down before it is started again"));
+            return Err(DuroxideError::new_err(
+                "the runtime is running already; shut it down before it is started again",
+            ));
         }
         let store = self.store.get().store()?;
         let definitions = Arc::new(Definitions::new(activities, orchestrations)?);
@@ -108,8 +110,7 @@ fn activity_registry(
 ) -> ActivityRegistry {
     let mut registry = ActivityRegistry::builder();
     for (name, definition) in &definitions.activities {
-        let (definition, dispatcher, executor) =
-            (Arc::clone(definition), Arc::clone(dispatcher), Arc::clone(executor));
+        let (definition, dispatcher, executor) = (Arc::clone(definition), Arc::clone(dispatcher), Arc::clone(executor));
         registry = registry.register(name, move |context, input| {
             Arc::clone(&executor).run(Arc::clone(&definition), Arc::clone(&dispatcher), context, input)
         });

@@ -8,9 +8,9 @@ from collections.abc import Callable, Generator
 from typing import Any
 
 import pytest
+
 from conftest import OpenProvider, StartRuntime
 from deadline import wait_until
-
 from duroxide import (
     MAX_KV_VALUE_BYTES,
     Client,

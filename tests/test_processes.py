@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from deadline import wait_until
 
+from deadline import wait_until
 from duroxide import Client, DuroxideError, OrchestrationContext, PostgresProvider, Runtime, SqliteProvider
 
 Steps = Generator[Any, Any, Any]

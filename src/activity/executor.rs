@@ -155,11 +155,7 @@ impl Call {
 
     /// The recorded failure; the traceback goes to the log.
     fn failure(&self, py: Python<'_>, error: &PyErr) -> String {
-        let message = format!(
-            "activity '{}' of instance '{}' failed",
-            self.definition.name,
-            self.engine.instance_id()
-        );
+        let message = format!("activity '{}' of instance '{}' failed", self.definition.name, self.engine.instance_id());
         crate::logging::log_exception(py, "duroxide.activity", &message, error);
         codec::encode_failure(py, error)
     }

@@ -38,9 +38,19 @@ pub(crate) enum Outcome {
 
 #[derive(Clone)]
 pub(crate) enum Failure {
-    Activity { text: Arc<str>, activity_id: Option<u64>, attempts: u32 },
-    SubOrchestration { text: Arc<str> },
-    TimedOut { timeout: Duration, attempts: u32, total: bool },
+    Activity {
+        text: Arc<str>,
+        activity_id: Option<u64>,
+        attempts: u32,
+    },
+    SubOrchestration {
+        text: Arc<str>,
+    },
+    TimedOut {
+        timeout: Duration,
+        attempts: u32,
+        total: bool,
+    },
     /// The exception that ended a branch.
     Raised(Arc<Py<PyAny>>),
     /// It was dropped before it ended.
@@ -50,10 +60,23 @@ pub(crate) enum Failure {
 type Leaf = DurableFuture<Result<String, String>>;
 
 enum State {
-    Leaf { future: Leaf, action: usize, mailbox: Option<Mailbox> },
-    All { children: Vec<usize>, first_pending: usize },
-    Gather { children: Vec<usize>, first_pending: usize, suspects: Vec<usize> },
-    Race { children: Vec<(usize, usize)> },
+    Leaf {
+        future: Leaf,
+        action: usize,
+        mailbox: Option<Mailbox>,
+    },
+    All {
+        children: Vec<usize>,
+        first_pending: usize,
+    },
+    Gather {
+        children: Vec<usize>,
+        first_pending: usize,
+        suspects: Vec<usize>,
+    },
+    Race {
+        children: Vec<(usize, usize)>,
+    },
     Retry(Box<Retry>),
     Branch(usize),
     /// Continue-as-new: nothing comes after it.
@@ -141,12 +164,9 @@ impl Arena {
             }
             Operation::Start { name, version, instance_id, input } => {
                 match version {
-                    Some(version) => self.engine.schedule_orchestration_versioned(
-                        name,
-                        Some(version.clone()),
-                        instance_id,
-                        input,
-                    ),
+                    Some(version) => {
+                        self.engine.schedule_orchestration_versioned(name, Some(version.clone()), instance_id, input);
+                    }
                     None => self.engine.schedule_orchestration(name, instance_id, input),
                 }
                 self.count_action();
@@ -431,13 +451,15 @@ impl Arena {
         }
     }
 
-    /// Whether a branch can go on now, and with the outcome of which slot.
-    pub(crate) fn ready(&mut self, branch: usize) -> Option<Option<usize>> {
-        match self.branches[branch].waiting {
-            Waiting::Begin => Some(None),
-            Waiting::On(slot) => self.settle(slot).then_some(Some(slot)),
-            Waiting::Ended => None,
-        }
+    /// What a branch has waited for, if it can go on now.
+    pub(crate) fn ready(&mut self, branch: usize) -> Option<Waiting> {
+        let waiting = self.branches[branch].waiting;
+        let ready = match waiting {
+            Waiting::Begin => true,
+            Waiting::On(slot) => self.settle(slot),
+            Waiting::Ended => false,
+        };
+        ready.then_some(waiting)
     }
 
     /// Drops everything that is left when the orchestration has ended, in start order.

@@ -7,15 +7,16 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{PyDelta, PyDict, PyTuple};
+use pyo3::types::{PyBool, PyDelta, PyDict, PyInt, PyTuple};
 
 use super::limits::{self, check_instance_id, check_name};
 use super::operation::{ActivityCall, Node, Operation};
 use super::retry::RetryPolicy;
-use super::task::{Task, as_node, collect};
+use super::task::{Task, as_node, collect, type_name};
 use super::turn::Turn;
 use crate::bridge;
 use crate::codec::{self, Decode};
+use crate::errors::LimitExceeded;
 
 /// What an orchestration may do; every method is deterministic.
 #[pyclass(frozen, module = "duroxide._native")]
@@ -135,28 +136,22 @@ fn check_version(version: Option<&str>) -> PyResult<()> {
 }
 
 fn duration(delay: &Bound<'_, PyAny>) -> PyResult<Duration> {
-    let milliseconds: i64 = if let Ok(delta) = delay.cast::<PyDelta>() {
+    let milliseconds = if let Ok(delta) = delay.cast::<PyDelta>() {
         let seconds: f64 = delta.call_method0("total_seconds")?.extract()?;
-        // Milliseconds are all the engine keeps; a shorter wait than asked for would surprise.
-        #[expect(clippy::cast_possible_truncation, reason = "a timedelta is at most 10^9 days")]
-        let milliseconds = (seconds * 1000.0).ceil() as i64;
-        milliseconds
-    } else if delay.is_instance_of::<pyo3::types::PyBool>() {
-        return Err(PyTypeError::new_err("a timer needs milliseconds as an int, or a timedelta, not a bool"));
+        // Milliseconds are all that the engine keeps, and a shorter wait than asked for would surprise.
+        (seconds * 1000.0).ceil() as i64
+    } else if delay.is_instance_of::<PyInt>() && !delay.is_instance_of::<PyBool>() {
+        // Beyond 64 bits it is as far out of range as at their ends.
+        delay.extract().unwrap_or(if delay.lt(0)? { i64::MIN } else { i64::MAX })
     } else {
-        delay.extract().map_err(|_| {
-            let kind = delay.get_type().name().map_or_else(|_| "object".to_owned(), |name| name.to_string());
-            PyTypeError::new_err(format!(
-                "a timer needs milliseconds as an int of at most {}, or a timedelta, not {kind}",
-                limits::MAX_DELAY_MS
-            ))
-        })?
+        let kind = type_name(delay);
+        return Err(PyTypeError::new_err(format!("a timer needs milliseconds as an int, or a timedelta, not {kind}")));
     };
     let milliseconds = u64::try_from(milliseconds)
-        .map_err(|_| PyValueError::new_err(format!("a timer cannot wait for {milliseconds} ms: the delay is negative")))?;
+        .map_err(|_| PyValueError::new_err(format!("a timer cannot wait for {delay}: the delay is negative")))?;
     if milliseconds > limits::MAX_DELAY_MS {
-        return Err(PyValueError::new_err(format!(
-            "a timer cannot wait for {milliseconds} ms: at most {} ms (ten years)",
+        return Err(LimitExceeded::new_err(format!(
+            "a timer cannot wait for {delay}: at most {} ms, which is ten years",
             limits::MAX_DELAY_MS
         )));
     }

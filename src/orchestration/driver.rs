@@ -109,9 +109,9 @@ impl Driver {
                     }
                     arena.ready(branch)
                 };
-                if let Some(slot) = next {
+                if let Some(waiting) = next {
                     moved = true;
-                    if let Some(end) = enter(|py| self.resume(py, branch, slot)) {
+                    if let Some(end) = enter(|py| self.resume(py, branch, waiting)) {
                         return Some(end);
                     }
                 }
@@ -125,12 +125,12 @@ impl Driver {
     }
 
     /// Runs one branch to its next wait or its end.
-    fn resume(&mut self, py: Python<'_>, branch: usize, slot: Option<usize>) -> Option<End> {
+    fn resume(&mut self, py: Python<'_>, branch: usize, waiting: Waiting) -> Option<End> {
         let runner = Arc::clone(&self.turn.arena().branches[branch].runner);
         let runner = runner.bind(py);
-        let mut step = match slot {
-            None => self.send(runner, &py.None().into_bound(py)),
-            Some(slot) => {
+        let mut step = match waiting {
+            Waiting::Begin | Waiting::Ended => self.send(runner, &py.None().into_bound(py)),
+            Waiting::On(slot) => {
                 if let Some((_, moment)) = self.turn.arena().outcome(slot) {
                     self.moment = moment;
                     self.turn.consume(moment);
@@ -229,7 +229,8 @@ impl Driver {
 
     fn warn_of_forgotten(&self, py: Python<'_>) {
         for node in self.turn.forgotten() {
-            let (file, line) = node.origin.as_ref().map_or_else(|| ("<unknown>".to_owned(), 0), |origin| origin.place(py));
+            let (file, line) =
+                node.origin.as_ref().map_or_else(|| ("<unknown>".to_owned(), 0), |origin| origin.place(py));
             let message = format!(
                 "orchestration '{}' made a task and never yielded it, so it did not run: {}",
                 self.definition.name,
@@ -291,4 +292,3 @@ fn log_failure(py: Python<'_>, turn: &Turn, error: &PyErr) {
     let message = format!("orchestration of instance '{}' failed", turn.record.instance);
     crate::logging::log_exception(py, "duroxide.orchestration", &message, error);
 }
-

@@ -3,9 +3,7 @@
 //! Inside the engine they are checked after the turn: the whole orchestration fails, and a child does not tell its
 //! parent. Here the user's line gets the error.
 
-use duroxide::runtime::limits::{
-    MAX_CUSTOM_STATUS_BYTES, MAX_KV_KEYS, MAX_KV_VALUE_BYTES, MAX_TAG_NAME_BYTES,
-};
+use duroxide::runtime::limits::{MAX_CUSTOM_STATUS_BYTES, MAX_KV_KEYS, MAX_KV_VALUE_BYTES, MAX_TAG_NAME_BYTES};
 use pyo3::PyResult;
 use pyo3::exceptions::PyValueError;
 

@@ -14,13 +14,29 @@ use crate::codec::Decode;
 /// A request of an orchestration; nothing happens until it is started.
 pub(crate) enum Operation {
     Activity(ActivityCall),
-    SubOrchestration { name: String, version: Option<String>, instance_id: Option<String>, input: String },
-    Start { name: String, version: Option<String>, instance_id: String, input: String },
+    SubOrchestration {
+        name: String,
+        version: Option<String>,
+        instance_id: Option<String>,
+        input: String,
+    },
+    Start {
+        name: String,
+        version: Option<String>,
+        instance_id: String,
+        input: String,
+    },
     Timer(Duration),
     Event(String),
     Queue(String),
-    InstanceValue { instance_id: String, key: String },
-    ContinueAsNew { version: Option<String>, input: String },
+    InstanceValue {
+        instance_id: String,
+        key: String,
+    },
+    ContinueAsNew {
+        version: Option<String>,
+        input: String,
+    },
     All(Vec<Arc<Node>>),
     Gather(Vec<Arc<Node>>),
     Race(Vec<Arc<Node>>),

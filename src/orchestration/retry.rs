@@ -131,10 +131,7 @@ impl Retry {
                         if self.attempt >= self.policy.max_attempts || !self.policy.retries(&text) {
                             let attempts = self.attempt;
                             self.stop(arena);
-                            return Some((
-                                Outcome::Failed(Failure::Activity { text, activity_id, attempts }),
-                                moment,
-                            ));
+                            return Some((Outcome::Failed(Failure::Activity { text, activity_id, attempts }), moment));
                         }
                         self.wait(arena, node);
                     } else if let Some(expired) = self.expired_total(arena) {
@@ -215,11 +212,8 @@ mod tests {
 
     #[test]
     fn an_exponential_wait_doubles_up_to_its_maximum() {
-        let backoff = Backoff::Exponential {
-            base: Duration::from_millis(100),
-            multiplier: 2.0,
-            maximum: Duration::from_secs(1),
-        };
+        let backoff =
+            Backoff::Exponential { base: Duration::from_millis(100), multiplier: 2.0, maximum: Duration::from_secs(1) };
         let waits: Vec<u128> = (1..=6).map(|attempt| backoff.delay(attempt).as_millis()).collect();
         assert_eq!(waits, [100, 200, 400, 800, 1000, 1000]);
     }

@@ -120,8 +120,13 @@ fn is_branch(value: &Bound<'_, PyAny>) -> PyResult<bool> {
     Ok(value.hasattr("send")? && value.hasattr("throw")? && value.hasattr("close")?)
 }
 
+/// The name of a value's type, for an error message.
+pub(crate) fn type_name(value: &Bound<'_, PyAny>) -> String {
+    value.get_type().name().map_or_else(|_| "object".to_owned(), |name| name.to_string())
+}
+
 pub(crate) fn not_a_task(value: &Bound<'_, PyAny>) -> PyErr {
-    let kind = value.get_type().name().map_or_else(|_| "an object".to_owned(), |name| name.to_string());
+    let kind = type_name(value);
     if value.hasattr("__code__").unwrap_or(false) {
         return PyTypeError::new_err(
             "an orchestration waits for tasks, not for functions: call the function, as in ctx.all([branch(ctx)])",

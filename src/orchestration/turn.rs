@@ -1,8 +1,8 @@
 //! One turn of one orchestration: what its context, its tasks and its driver share while the engine runs it.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, ThreadId};
 
 use duroxide::OrchestrationContext;
@@ -40,7 +40,11 @@ pub(crate) struct Turn {
 }
 
 impl Turn {
-    pub(crate) fn new(engine: OrchestrationContext, record: Arc<TurnRecord>, definitions: Arc<Definitions>) -> Arc<Self> {
+    pub(crate) fn new(
+        engine: OrchestrationContext,
+        record: Arc<TurnRecord>,
+        definitions: Arc<Definitions>,
+    ) -> Arc<Self> {
         let timeline = Timeline::new(&record);
         Arc::new(Self {
             arena: Mutex::new(Arena::new(engine.clone(), timeline)),
@@ -108,7 +112,12 @@ impl Turn {
     }
 
     /// Describes an operation; nothing is started.
-    pub(crate) fn describe(self: &Arc<Self>, operation: Operation, decode: Decode, origin: Option<Origin>) -> Arc<Node> {
+    pub(crate) fn describe(
+        self: &Arc<Self>,
+        operation: Operation,
+        decode: Decode,
+        origin: Option<Origin>,
+    ) -> Arc<Node> {
         let node = Node::new(operation, decode, Arc::clone(self), origin);
         self.described.lock().push(Arc::clone(&node));
         node

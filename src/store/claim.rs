@@ -52,15 +52,12 @@ impl Drop for Claim {
 async fn give_back(shared: Arc<Shared>, token: String, instance: Option<String>) {
     let view = ClientView { shared: Arc::clone(&shared) };
     // If this fails, the lease ends by itself; after a commit that was cut short there is nothing to give back.
-    match instance {
-        Some(instance) => {
-            let _ = view.abandon_orchestration_item(&token, None, true).await;
-            shared.wake.orchestration(&instance);
-        }
-        None => {
-            let _ = view.abandon_work_item(&token, None, true).await;
-            shared.wake.activities(true);
-        }
+    if let Some(instance) = instance {
+        let _ = view.abandon_orchestration_item(&token, None, true).await;
+        shared.wake.orchestration(&instance);
+    } else {
+        let _ = view.abandon_work_item(&token, None, true).await;
+        shared.wake.activities(true);
     }
 }
 

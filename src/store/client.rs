@@ -291,13 +291,12 @@ const CONTINUED: &str = "ContinuedAsNew";
 impl ClientView {
     /// The same filter, without the instances that are between two executions.
     async fn without(&self, mut filter: InstanceFilter, continued: &[String]) -> Outcome<InstanceFilter> {
-        let mut ids = match filter.instance_ids.take() {
-            Some(ids) => ids,
-            None => {
-                let mut ids = self.list_instances_by_status("Completed").await?;
-                ids.extend(self.list_instances_by_status("Failed").await?);
-                ids
-            }
+        let mut ids = if let Some(ids) = filter.instance_ids.take() {
+            ids
+        } else {
+            let mut ids = self.list_instances_by_status("Completed").await?;
+            ids.extend(self.list_instances_by_status("Failed").await?);
+            ids
         };
         ids.retain(|id| !continued.contains(id));
         filter.instance_ids = Some(ids);

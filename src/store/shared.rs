@@ -83,7 +83,7 @@ pub(super) fn target(message: &WorkItem) -> Option<&str> {
         WorkItem::SubOrchCompleted { parent_instance, .. } | WorkItem::SubOrchFailed { parent_instance, .. } => {
             Some(parent_instance)
         }
-        _ => None,
+        WorkItem::ActivityExecute { .. } => None,
     }
 }
 

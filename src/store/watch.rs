@@ -17,13 +17,12 @@ pub(super) struct Watches {
 impl Watches {
     pub fn watch(&self, instance: &str) -> Watch {
         let mut table = self.table.lock();
-        let receiver = match table.get(instance) {
-            Some(sender) => sender.subscribe(),
-            None => {
-                let (sender, receiver) = watch::channel(());
-                table.insert(instance.to_owned(), sender);
-                receiver
-            }
+        let receiver = if let Some(sender) = table.get(instance) {
+            sender.subscribe()
+        } else {
+            let (sender, receiver) = watch::channel(());
+            table.insert(instance.to_owned(), sender);
+            receiver
         };
         Watch { instance: instance.to_owned(), receiver: Some(receiver), table: Arc::clone(&self.table) }
     }

@@ -8,8 +8,16 @@ from typing import Any, Protocol
 
 import pytest
 
-from duroxide import Client, OrchestrationContext, OrchestrationResult, PostgresProvider, Runtime, RuntimeOptions
-from duroxide import SqliteProvider, Task
+from duroxide import (
+    Client,
+    OrchestrationContext,
+    OrchestrationResult,
+    PostgresProvider,
+    Runtime,
+    RuntimeOptions,
+    SqliteProvider,
+    Task,
+)
 
 WAIT_MS = 30_000
 

@@ -8,11 +8,19 @@ from collections.abc import Generator
 from typing import Any
 
 import pytest
+
 from bad_input.conftest import Play
 from deadline import wait_until
-
-from duroxide import Client, DuroxideError, NotAllowedInOrchestration, OrchestrationContext, PostgresProvider, Runtime
-from duroxide import SqliteProvider, TurnClosed
+from duroxide import (
+    Client,
+    DuroxideError,
+    NotAllowedInOrchestration,
+    OrchestrationContext,
+    PostgresProvider,
+    Runtime,
+    SqliteProvider,
+    TurnClosed,
+)
 
 Steps = Generator[Any, Any, Any]
 Provider = SqliteProvider | PostgresProvider

@@ -7,8 +7,8 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from bad_input.conftest import Play
 
+from bad_input.conftest import Play
 from duroxide import Client, LimitExceeded, OrchestrationContext, PostgresProvider, Runtime, SqliteProvider
 
 Steps = Generator[Any, Any, Any]

@@ -7,8 +7,8 @@ from datetime import datetime
 from typing import Any
 
 import pytest
-from bad_input.conftest import Play
 
+from bad_input.conftest import Play
 from duroxide import (
     Backoff,
     Client,

@@ -6,10 +6,17 @@ from collections.abc import Generator
 from typing import Any
 
 import pytest
-from bad_input.conftest import Play
 
-from duroxide import Client, OrchestrationContext, RegistrationError, Runtime, RuntimeOptions
-from duroxide import PostgresProvider, SqliteProvider
+from bad_input.conftest import Play
+from duroxide import (
+    Client,
+    OrchestrationContext,
+    PostgresProvider,
+    RegistrationError,
+    Runtime,
+    RuntimeOptions,
+    SqliteProvider,
+)
 
 Steps = Generator[Any, Any, Any]
 Provider = SqliteProvider | PostgresProvider

@@ -9,8 +9,8 @@ from collections.abc import AsyncGenerator, Generator
 from typing import Any
 
 import pytest
-from bad_input.conftest import Play
 
+from bad_input.conftest import Play
 from duroxide import OrchestrationContext, RegistrationError, Runtime
 
 Steps = Generator[Any, Any, Any]

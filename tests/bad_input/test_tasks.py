@@ -7,8 +7,8 @@ from collections.abc import Generator
 from typing import Any
 
 import pytest
-from bad_input.conftest import Play
 
+from bad_input.conftest import Play
 from duroxide import Client, OrchestrationContext, Runtime
 
 Steps = Generator[Any, Any, Any]

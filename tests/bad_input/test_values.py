@@ -6,8 +6,8 @@ from collections.abc import Callable, Generator
 from typing import Any
 
 import pytest
-from bad_input.conftest import Play
 
+from bad_input.conftest import Play
 from duroxide import (
     MAX_KV_KEYS,
     MAX_KV_VALUE_BYTES,

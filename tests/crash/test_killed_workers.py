@@ -9,9 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
 from crash.conftest import Workers
 from crash.worker import MESSAGES, open_store
-
 from duroxide import Client
 
 pytestmark = [pytest.mark.alone, pytest.mark.slow]

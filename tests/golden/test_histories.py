@@ -7,11 +7,11 @@ from collections.abc import Generator
 from typing import Any
 
 import pytest
+
+from duroxide import OrchestrationContext, SqliteProvider, Task
 from golden.conftest import Compare
 from replay.playback import Player
 from replay.programs import PROGRAMS, Event, Message, Program, child
-
-from duroxide import OrchestrationContext, SqliteProvider, Task
 
 Steps = Generator[Task[Any], Any, Any]
 
@@ -111,8 +111,9 @@ def record(program: Program) -> str:
     finally:
         player.close()
     lines = [json.dumps([execution, kind, data], ensure_ascii=False) for execution, kind, data in playback.history]
-    end = {"status": playback.status, "output": playback.output, "custom_status": playback.custom_status}
-    return "\n".join([*lines, json.dumps({**end, "key_values": playback.key_values}, ensure_ascii=False), ""])
+    end: dict[str, Any] = {"status": playback.status, "output": playback.output, "custom_status": playback.custom_status}
+    end["key_values"] = dict(sorted(playback.key_values.items()))
+    return "\n".join([*lines, json.dumps(end, ensure_ascii=False), ""])
 
 
 @pytest.mark.parametrize("program", (*PROGRAMS, *TYPED_PROGRAMS), ids=lambda program: program.name)

@@ -14,9 +14,9 @@ import attrs
 import msgspec
 import pydantic
 import pytest
-from golden.conftest import Compare
 
 from duroxide.codec import convert, decode, encode
+from golden.conftest import Compare
 
 
 class Color(enum.Enum):

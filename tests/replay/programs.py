@@ -321,7 +321,8 @@ def deterministic_values(ctx: OrchestrationContext, _: Any) -> Steps:
 
 
 def recorded_values(ctx: OrchestrationContext, _: Any) -> Steps:
-    time, guid = yield ctx.gather(ctx.utc_now(), ctx.new_guid())
+    time = yield ctx.utc_now()
+    guid = yield ctx.new_guid()
     yield ctx.wait_for_event("go")
     again = yield ctx.utc_now()
     return [type(time).__name__, len(guid), again >= time]

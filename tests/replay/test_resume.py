@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+
 from replay.playback import Player
 from replay.programs import PROGRAMS, Program
 
