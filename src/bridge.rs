@@ -34,7 +34,10 @@ fn runtime() -> PyResult<&'static Runtime> {
         let runtime = Builder::new_multi_thread()
             .worker_threads(WORKER_THREADS)
             .thread_name("duroxide")
-            .on_thread_start(keep_thread_state)
+            .on_thread_start(|| {
+                // These threads live as long as the process, and so do their states.
+                ThreadState::keep();
+            })
             .enable_all()
             .build()
             .map_err(|error| PyRuntimeError::new_err(format!("cannot start the threads of duroxide: {error}")))?;
@@ -55,16 +58,32 @@ fn runtime() -> PyResult<&'static Runtime> {
     }
 }
 
-/// Gives the calling thread an interpreter state that outlives each attach.
+/// An interpreter state of the calling thread that outlives each attach.
 ///
 /// Without it every attach of a native thread makes and destroys one, which costs more than a turn does.
-#[expect(unsafe_code, reason = "a thread state that is kept has no safe interface")]
-pub(crate) fn keep_thread_state() {
-    // SAFETY: the interpreter is running, since only its own calls start these threads. The state that `Ensure`
-    // makes is released by `SaveThread` and found again by every later attach of this thread.
-    unsafe {
-        ffi::PyGILState_Ensure();
-        ffi::PyEval_SaveThread();
+struct ThreadState {
+    before: ffi::PyGILState_STATE,
+    kept: *mut ffi::PyThreadState,
+}
+
+impl ThreadState {
+    #[expect(unsafe_code, reason = "a thread state that is kept has no safe interface")]
+    fn keep() -> Self {
+        // SAFETY: the interpreter is running, since only its own calls start these threads. The state that `Ensure`
+        // makes is let go of by `SaveThread` and found again by every later attach of this thread.
+        unsafe {
+            let before = ffi::PyGILState_Ensure();
+            Self { before, kept: ffi::PyEval_SaveThread() }
+        }
+    }
+
+    #[expect(unsafe_code, reason = "a thread state that is kept has no safe interface")]
+    fn release(self) {
+        // SAFETY: this thread saved the state in `keep`, and releases it once, in the opposite order.
+        unsafe {
+            ffi::PyEval_RestoreThread(self.kept);
+            ffi::PyGILState_Release(self.before);
+        }
     }
 }
 
@@ -94,14 +113,17 @@ where
     Ok(runtime()?.spawn(future))
 }
 
-/// Starts a thread of ours that may run Python.
+/// Starts a thread of ours that may run Python; it calls `ended` when it has nothing to do with the interpreter any more.
 pub(crate) fn start_thread(
     name: &str,
     body: impl FnOnce() + Send + 'static,
+    ended: impl FnOnce() + Send + 'static,
 ) -> std::io::Result<thread::JoinHandle<()>> {
     thread::Builder::new().name(name.to_owned()).spawn(move || {
-        keep_thread_state();
+        let state = ThreadState::keep();
         body();
+        state.release();
+        ended();
     })
 }
 

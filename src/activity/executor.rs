@@ -40,7 +40,7 @@ impl Executor {
 
     /// Ends the threads and the loop after their work in hand.
     pub(crate) fn stop(&self, py: Python<'_>) -> PyResult<()> {
-        self.threads.stop();
+        py.detach(|| self.threads.stop());
         let activity_loop = self.activity_loop.lock().take();
         if let Some(activity_loop) = activity_loop {
             activity_loop.bind(py).call_method0(intern!(py, "stop"))?;

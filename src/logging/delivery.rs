@@ -127,11 +127,9 @@ pub(crate) fn start_logging(py: Python<'_>, deliver: Py<PyAny>) -> PyResult<()> 
         process: process::id(),
     };
     let courier = Courier { records, dropped, abandoned, deliver };
-    let started = bridge::start_thread("duroxide-logging", move || {
-        // Dropped last, and by that told.
-        let _end: Sender<()> = end;
-        courier.run();
-    });
+    let end: Sender<()> = end;
+    // Whoever stops the logs hears of the end by the other half of this.
+    let started = bridge::start_thread("duroxide-logging", move || courier.run(), move || drop(end));
     started.map_err(|error| DuroxideError::new_err(format!("the thread of the logs did not start: {error}")))?;
     *DELIVERY.write() = Some(delivery);
     Ok(())
