@@ -15,6 +15,8 @@ QUIETLY := .ci/quietly
 
 RUST_SOURCES := $(shell find src -name '*.rs' 2>/dev/null) Cargo.toml Cargo.lock
 PYTHON_SOURCES := $(shell find python -name '*.py' -o -name '*.pyi' 2>/dev/null)
+# Where the stub and the compiled module may differ, each line with its reason.
+STUB_EXCEPTIONS := $(wildcard tests/typing/stubtest-allowlist.txt)
 PYTHON_CHECKED := python tests benchmarks docs/examples
 
 # PostgreSQL's client speaks TLS through OpenSSL on Linux. Where its headers are missing it is compiled along.
@@ -84,7 +86,7 @@ types: $(VENV)/.developer build
 	@$(QUIETLY) "types, as mypy sees them" $(BIN)/mypy
 	@$(QUIETLY) "types, as pyright sees them" $(BIN)/pyright --warnings
 	@$(QUIETLY) "the stub against the compiled module" \
-	  $(BIN)/python -m mypy.stubtest duroxide._native --allowlist tests/typing/stubtest-allowlist.txt
+	  $(BIN)/python -m mypy.stubtest duroxide._native $(addprefix --allowlist ,$(STUB_EXCEPTIONS))
 
 docs: $(VENV)/.developer build ## run every code block of the README and the docs
 	@$(BIN)/pytest -q tests/test_docs.py $(ARGS)
@@ -126,13 +128,13 @@ $(VENV)/.built: $(VENV)/.builder $(RUST_SOURCES)
 	@touch $@
 
 # A wheel in an environment of its own: the benchmarks measure what users install, and the build that the tests use
-# stays as it is.
+# stays as it is. The wheel stays on this machine, so the system's libraries are not copied into it.
 $(BENCH_VENV)/.installed: $(VENV)/.builder $(RUST_SOURCES) $(PYTHON_SOURCES)
 	@[ -e $@ ] || echo "compiling a release build: the first time takes five minutes or more"
 	@[ -x $(BENCH_VENV)/bin/python ] || $(QUIETLY) "making $(BENCH_VENV)" $(BIN)/python -m venv --clear $(BENCH_VENV)
 	@rm -rf target/bench-wheel
 	@$(INTERPRETER) $(QUIETLY) "building a release wheel" \
-	  $(BIN)/maturin build --release --features $(EXTENSION_FEATURES) --out target/bench-wheel
+	  $(BIN)/maturin build --release --auditwheel skip --features $(EXTENSION_FEATURES) --out target/bench-wheel
 	@$(QUIETLY) "installing it into $(BENCH_VENV)" $(BIN)/python -m pip --python $(BENCH_VENV)/bin/python install \
 	  --quiet --force-reinstall target/bench-wheel/*.whl --group bench
 	@touch $@

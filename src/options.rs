@@ -3,8 +3,10 @@
 use std::time::Duration;
 
 use duroxide::providers::TagFilter;
-use duroxide::runtime::{LogFormat, ObservabilityConfig, RuntimeOptions as EngineOptions};
+use duroxide::runtime::RuntimeOptions as EngineOptions;
 use pyo3::prelude::*;
+
+use crate::logging;
 
 /// Read from the dictionary that `duroxide.options` makes of a `RuntimeOptions`; times are milliseconds.
 #[derive(FromPyObject)]
@@ -48,8 +50,18 @@ impl RuntimeOptions {
         self.max_attempts
     }
 
-    pub(crate) fn log_level(&self) -> Option<&str> {
-        self.log_level.as_deref()
+    /// Applies what concerns the logs of this process.
+    pub(crate) fn configure_logging(&self) -> PyResult<()> {
+        if let Some(level) = &self.log_level {
+            logging::set_level(level);
+        }
+        if let Some(format) = &self.log_format {
+            logging::set_format(format)?;
+        }
+        if self.service_name.is_some() || self.service_version.is_some() {
+            logging::set_service(self.service_name.as_deref(), self.service_version.as_deref());
+        }
+        Ok(())
     }
 
     /// Cancellation is noticed when a lock is renewed, so locks are renewed at half their time.
@@ -69,17 +81,7 @@ impl RuntimeOptions {
             orchestrator_lock_renewal_buffer: Duration::from_millis(self.orchestrator_lock_renewal_buffer_ms),
             worker_lock_timeout: Duration::from_millis(self.worker_lock_timeout_ms),
             worker_lock_renewal_buffer: self.worker_lock_renewal_buffer(),
-            observability: ObservabilityConfig {
-                log_format: match self.log_format.as_deref() {
-                    Some("json") => LogFormat::Json,
-                    Some("compact") => LogFormat::Compact,
-                    _ => LogFormat::Pretty,
-                },
-                log_level: self.log_level.clone().unwrap_or_else(|| "info".to_owned()),
-                service_name: self.service_name.clone().unwrap_or_else(|| "duroxide".to_owned()),
-                service_version: self.service_version.clone(),
-                ..ObservabilityConfig::default()
-            },
+            // Logging is ours: the engine's own would print to stdout.
             max_attempts: self.max_attempts,
             activity_cancellation_grace_period: Duration::from_millis(self.activity_cancellation_grace_period_ms),
             session_lock_timeout: Duration::from_millis(self.session_lock_timeout_ms),

@@ -65,9 +65,7 @@ impl NativeRuntime {
         let dispatcher = store.dispatcher(settings);
         let activities = activity_registry(&definitions, &dispatcher, &executor);
         let orchestrations = orchestration_registry(&definitions, &dispatcher)?;
-        if let Some(level) = self.options.log_level() {
-            crate::logging::set_level(level);
-        }
+        self.options.configure_logging()?;
         let engine_options = self.options.engine();
         let provider = Arc::clone(&dispatcher);
         let engine = bridge::block_on(py, async move {

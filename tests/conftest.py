@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import secrets
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -91,7 +91,8 @@ class OpenProvider(Protocol):
 def pytest_configure(config: pytest.Config) -> None:
     """Name the run, in the process that was started by hand: its workers inherit the environment."""
     if not hasattr(config, "workerinput"):
-        os.environ[RUN_FOLDER] = tempfile.mkdtemp(prefix="duroxide-tests-")
+        # Made by the first who needs a server, and removed with the server.
+        os.environ[RUN_FOLDER] = str(Path(tempfile.gettempdir()) / f"duroxide-tests-{secrets.token_hex(8)}")
         os.environ[RUN_PROCESS] = str(os.getpid())
 
 
@@ -99,6 +100,23 @@ def pytest_unconfigure(config: pytest.Config) -> None:
     """Stop what the run has started, after the last worker has ended."""
     if not hasattr(config, "workerinput"):
         stop_shared_server(Path(os.environ[RUN_FOLDER]))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_report_to_serializable() -> Generator[None, Any, Any]:
+    """Make reports fit to travel from a worker: a lone surrogate in one would end the whole run."""
+    return printable((yield))
+
+
+def printable(value: Any) -> Any:
+    """Escape in all texts within ``value`` what UTF-8 cannot carry."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "backslashreplace").decode("utf-8")
+    if isinstance(value, dict):
+        return {printable(key): printable(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(printable(each) for each in value)
+    return value
 
 
 @pytest.fixture(scope="session")

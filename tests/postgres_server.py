@@ -57,12 +57,12 @@ def shared_server(folder: Path, lives_with: int) -> PostgresServer:
         folder: A folder that all processes of the run know.
         lives_with: The process with which the server ends.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(mode=0o700, exist_ok=True)  # a password will be in it
     found = folder / "server.json"
     with (folder / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not found.exists():
-            found.write_text(json.dumps(asdict(start_server(lives_with))))
+            found.write_text(json.dumps(asdict(start_server(lives_with, leaves=folder))))
         return PostgresServer(**json.loads(found.read_text()))
 
 
@@ -74,15 +74,16 @@ def stop_shared_server(folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def start_server(lives_with: int, *, fsync: bool = False) -> PostgresServer:
+def start_server(lives_with: int, *, fsync: bool = False, leaves: Path | None = None) -> PostgresServer:
     """Start a server that ends with the process ``lives_with``.
 
     Args:
         lives_with: The process with which the server ends.
         fsync: Whether what is committed survives a power failure: benchmarks want it, tests want the time.
+        leaves: A folder to remove when the server has ended.
     """
     keeper = subprocess.Popen(
-        [sys.executable, __file__, str(lives_with), "on" if fsync else "off"],
+        [sys.executable, __file__, str(lives_with), "on" if fsync else "off", *([str(leaves)] if leaves else [])],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         text=True,
@@ -99,7 +100,7 @@ def start_server(lives_with: int, *, fsync: bool = False) -> PostgresServer:
     return PostgresServer(url, keeper.pid, folder)
 
 
-def keep(lives_with: int, fsync: str) -> None:
+def keep(lives_with: int, fsync: str, *leaves: str) -> None:
     """Run a server, print its URL and folder, and stop it on SIGTERM or when the process ``lives_with`` is gone."""
     over = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
@@ -119,7 +120,8 @@ def keep(lives_with: int, fsync: str) -> None:
             server.send_signal(signal.SIGQUIT)
             server.wait()
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        for each in (*leaves, str(folder)):
+            shutil.rmtree(each, ignore_errors=True)
 
 
 def launch(folder: Path, fsync: str) -> tuple[subprocess.Popen[bytes], str]:
@@ -217,4 +219,4 @@ def alive(process: int) -> bool:
 
 
 if __name__ == "__main__":
-    keep(int(sys.argv[1]), sys.argv[2])
+    keep(int(sys.argv[1]), *sys.argv[2:])

@@ -8,8 +8,8 @@ from collections.abc import Generator
 from typing import Any
 
 import pytest
-from conftest import Run, StartRuntime
 
+from conftest import Run, StartRuntime
 from duroxide import ActivityContext, Client, OrchestrationContext, OrchestrationFailed, RetryPolicy, Task
 
 Steps = Generator[Any, Any, Any]

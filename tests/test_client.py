@@ -9,8 +9,8 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from conftest import Run, StartRuntime
 
+from conftest import Run, StartRuntime
 from duroxide import (
     Client,
     CodecError,

@@ -8,9 +8,8 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from conftest import Run, StartRuntime
-from mission.waiting import wait_for_event_kind
 
+from conftest import Run, StartRuntime
 from duroxide import (
     ActivityContext,
     ActivityFailed,
@@ -20,6 +19,7 @@ from duroxide import (
     Outcome,
     TaskFailed,
 )
+from mission.waiting import wait_for_event_kind
 
 Steps = Generator[Any, Any, Any]
 Activities = dict[str, Callable[..., Any]]
@@ -40,7 +40,9 @@ ACTIVITIES: Activities = {"echo": echo, "fail": fail}
 
 def test_all_gives_outcomes_in_the_order_of_the_tasks(run: Run) -> None:
     def together(ctx: OrchestrationContext, input: Any) -> Steps:
-        return (yield ctx.all([ctx.schedule_timer(10), ctx.schedule_activity("echo", 1), ctx.schedule_activity("echo", 2)]))
+        return (
+            yield ctx.all([ctx.schedule_timer(10), ctx.schedule_activity("echo", 1), ctx.schedule_activity("echo", 2)])
+        )
 
     assert run(together, activities=ACTIVITIES) == [{"ok": None}, {"ok": 1}, {"ok": 2}]
 
@@ -83,7 +85,9 @@ def test_outcome_is_unwrapped_to_its_value_or_failure(run: Run) -> None:
 
 def test_gather_gives_plain_values(run: Run) -> None:
     def together(ctx: OrchestrationContext, input: Any) -> Steps:
-        return (yield ctx.gather(ctx.schedule_activity("echo", "a"), ctx.schedule_timer(0), ctx.schedule_activity("echo")))
+        return (
+            yield ctx.gather(ctx.schedule_activity("echo", "a"), ctx.schedule_timer(0), ctx.schedule_activity("echo"))
+        )
 
     assert run(together, activities=ACTIVITIES) == ["a", None, None]
 
@@ -358,9 +362,10 @@ def test_losing_activity_sees_that_it_is_cancelled(run: Run) -> None:
         yield ctx.schedule_activity("echo")
         return (yield ctx.schedule_activity("seen"))
 
-    assert run(
-        contest, activities={**ACTIVITIES, "lose": lose, "win": win, "seen": lambda ctx, input: seen.wait(15)}
-    ) is True
+    assert (
+        run(contest, activities={**ACTIVITIES, "lose": lose, "win": win, "seen": lambda ctx, input: seen.wait(15)})
+        is True
+    )
 
 
 def test_losing_activity_that_has_not_begun_never_runs(runtime_factory: StartRuntime, client: Client) -> None:

@@ -2,7 +2,8 @@
 
 A fence says how its block runs: ``python`` in a namespace of its own, ``python continued`` after the last block above
 it that is not continued, ``python postgres`` with ``DATABASE_URL`` set to a real server, ``python alone`` in a process of
-its own, since it changes the whole process. What a block prints is exactly what its comments say: ``# prints: …`` behind a line, or ``#> …`` on lines of their own.
+its own, since it changes the whole process, ``python tests`` as a file of tests. What a block prints is exactly what its
+comments say: ``# prints: …`` behind a line, or ``#> …`` on lines of their own.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglo
 EXPECTED = re.compile(r"(?:^|\s)(?:# prints:|#>) ?(.*)$")
 LINK = re.compile(r"\[[^\]]+\]\(([^)\s]+)\)")
 TARGET = re.compile(r"\bmake ([a-z][a-z-]*)")
-KINDS = ("python", "python continued", "python postgres", "python alone")
+KINDS = ("python", "python continued", "python postgres", "python alone", "python tests")
 # Of the blocks that use PostgreSQL; dropped when they end.
 SCHEMA = "duroxide_docs"
 
@@ -108,7 +109,8 @@ def run_alone(block: Block, folder: Path) -> subprocess.CompletedProcess[str]:
     """Run a block as a program in a folder."""
     program = folder / "program.py"
     program.write_text(block.text, encoding="utf-8")
-    command = [sys.executable, str(program)]
+    options = ["-m", "pytest", "-q", "-p", "no:cacheprovider"] if block.kind == "python tests" else []
+    command = [sys.executable, *options, str(program)]
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=60, check=False)
 
 
@@ -139,6 +141,10 @@ def test_every_block_runs_and_prints_what_it_says(
     block: Block, surroundings: dict[str, Any], capfd: pytest.CaptureFixture[str]
 ) -> None:
     assert block.kind in KINDS, f"unknown kind of block: {block.kind}"
+    if block.kind == "python tests":
+        ended = run_alone(block, Path.cwd())
+        assert (ended.returncode, ended.stderr) == (0, ""), ended.stdout
+        return
     if block.kind == "python alone":
         ended = run_alone(block, Path.cwd())
         assert (ended.returncode, ended.stdout.splitlines(), ended.stderr) == (0, block.expected, "")

@@ -8,9 +8,8 @@ from collections.abc import Generator
 from typing import Any
 
 import pytest
-from conftest import Run, StartRuntime
-from mission.waiting import wait_until
 
+from conftest import Run, StartRuntime
 from duroxide import (
     ActivityContext,
     ActivityFailed,
@@ -25,6 +24,7 @@ from duroxide import (
     RuntimeOptions,
     SubOrchestrationFailed,
 )
+from mission.waiting import wait_until
 
 Steps = Generator[Any, Any, Any]
 
@@ -302,3 +302,27 @@ def test_generator_may_catch_that_it_yielded_something_else(run: Run) -> None:
             return (yield ctx.schedule_activity("double", 1))
 
     assert run(wrong, activities={"double": double}) == 2
+
+
+def test_work_goes_to_the_runtime_that_has_the_function(runtime_factory: StartRuntime, client: Client) -> None:
+    def whose(owner: str) -> Any:
+        def name(ctx: ActivityContext, input: Any) -> str:
+            return owner
+
+        return name
+
+    def left(ctx: OrchestrationContext, input: Any) -> Steps:
+        return (yield ctx.schedule_activity("left activity"))
+
+    def right(ctx: OrchestrationContext, input: Any) -> Steps:
+        return (yield ctx.schedule_activity("right activity"))
+
+    runtime_factory({"left activity": whose("left")}, {"left": left})
+    runtime_factory({"right activity": whose("right")}, {"right": right})
+    for number in range(3):
+        client.start_orchestration(f"left-{number}", "left")
+        client.start_orchestration(f"right-{number}", "right")
+
+    for number in range(3):
+        assert client.wait_for_orchestration(f"left-{number}", 20_000).result() == "left"
+        assert client.wait_for_orchestration(f"right-{number}", 20_000).result() == "right"

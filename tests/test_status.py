@@ -8,10 +8,10 @@ from collections.abc import Generator
 from typing import Any
 
 import pytest
-from conftest import Run, StartRuntime
-from mission.waiting import wait_for_event_kind
 
+from conftest import Run, StartRuntime
 from duroxide import ActivityContext, Client, LimitExceeded, OrchestrationContext, OrchestrationFailed
+from mission.waiting import wait_for_event_kind
 
 Steps = Generator[Any, Any, Any]
 
@@ -69,9 +69,7 @@ def test_wait_for_status_change_gives_none_at_once_when_nothing_more_can_change(
     assert time.monotonic() - begin < 30
 
 
-def test_wait_for_status_change_ends_when_the_orchestration_ends(
-    runtime_factory: StartRuntime, client: Client
-) -> None:
+def test_wait_for_status_change_ends_when_the_orchestration_ends(runtime_factory: StartRuntime, client: Client) -> None:
     def silent(ctx: OrchestrationContext, input: Any) -> Steps:
         yield ctx.wait_for_event("go")
 

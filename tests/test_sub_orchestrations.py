@@ -6,8 +6,8 @@ from collections.abc import Generator
 from typing import Any
 
 import pytest
-from conftest import Run
 
+from conftest import Run
 from duroxide import (
     ActivityContext,
     Client,

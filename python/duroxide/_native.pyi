@@ -77,7 +77,8 @@ class OrchestrationContext:
     """What an orchestration may do. Its methods describe steps, to be yielded or awaited, unless they say otherwise.
 
     Raises:
-        TurnClosed: It is used from another thread, or after its turn.
+        TurnClosed: It is used after its turn.
+        NotAllowedInOrchestration: It is used from another thread.
     """
 
     @property
@@ -757,8 +758,9 @@ def init_tracing(log_file: str | None = None, log_level: str | None = None, log_
 
     Args:
         log_file: Path of the file to append to; default ``None``, the standard error stream.
-        log_level: Level, or a filter in the syntax of ``RUST_LOG``; default ``None``, ``RUST_LOG`` or ``info``.
-        log_format: ``"pretty"``, ``"compact"`` or ``"json"``; default ``None``, compact.
+        log_level: ``"off"``, ``"error"``, ``"warn"``, ``"info"``, ``"debug"`` or ``"trace"``; default ``None``, as it
+            is. ``RUST_LOG``, where it is set, has the last word.
+        log_format: ``"pretty"``, ``"compact"`` or ``"json"``; default ``None``, pretty.
 
     Raises:
         ConfigurationError: The level or the format is unknown, or the file cannot be opened.

@@ -22,7 +22,7 @@ def check_text(value: object, what: str) -> str:
 
     Raises:
         TypeError: It is not a ``str``.
-        LimitExceeded: It has lone surrogates.
+        LimitExceeded: It has lone surrogates or a null character.
     """
     if not isinstance(value, str):
         raise TypeError(f"{what} must be a str, not {type(value).__name__}")
@@ -30,6 +30,8 @@ def check_text(value: object, what: str) -> str:
         value.encode("utf-8")
     except UnicodeEncodeError:
         raise LimitExceeded(f"{what} has lone surrogates, which UTF-8 cannot hold; replace or escape them") from None
+    if "\0" in value:
+        raise LimitExceeded(f"{what} has a null character, which no store keeps; remove it")
     return value
 
 

@@ -83,6 +83,7 @@ class InstanceOperations:
             data: Any value that can be written as JSON; the wait returns it. Default ``None``.
 
         Raises:
+            InstanceNotFound: The instance was never started, or was deleted.
             CodecError: The data cannot be written as JSON.
             LimitExceeded: An id, a name or the data is too long.
         """
@@ -99,6 +100,7 @@ class InstanceOperations:
             data: A ``str`` is delivered as it is; any other value is delivered as its JSON text.
 
         Raises:
+            InstanceNotFound: The instance was never started, or was deleted.
             CodecError: The data cannot be written as JSON.
             LimitExceeded: An id, a name or the data is too long, or a ``str`` is not valid UTF-8.
         """

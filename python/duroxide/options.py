@@ -43,7 +43,7 @@ class RuntimeOptions:
         worker_concurrency: Activities that run at the same time; default 32.
         dispatcher_poll_interval_ms: Shortest time between two questions to an idle store; default 100.
         dispatcher_long_poll_timeout_ms: Longest time that one question waits in the store; default 30,000.
-        log_level: Level of the engine's logs, or a filter in the syntax of ``RUST_LOG``; default ``None``, as
+        log_level: Least level of what is logged, one of ``"error"`` to ``"trace"``; default ``None``, as
             configured by ``RUST_LOG`` or ``init_tracing``.
         log_format: ``"pretty"``, ``"compact"`` or ``"json"``; default ``None``, as configured by ``init_tracing``.
         service_name: Name of the service in logs; default ``None``.
@@ -121,8 +121,7 @@ class RuntimeOptions:
             check_name(value, name)
             if name == "log_format" and value not in _LOG_FORMATS:
                 raise ConfigurationError(f"log_format '{value}' is unknown; {suggest(str(value), _LOG_FORMATS)}")
-            # A filter such as "info,duroxide::activity=debug" is left to the native side.
-            if name == "log_level" and str(value).isalpha() and str(value).lower() not in _LOG_LEVELS:
+            if name == "log_level" and str(value).lower() not in _LOG_LEVELS:
                 raise ConfigurationError(f"log_level '{value}' is unknown; {suggest(str(value), _LOG_LEVELS)}")
 
     def _check_lock(self, kind: str) -> None:

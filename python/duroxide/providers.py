@@ -74,7 +74,8 @@ class SqliteProvider(Provider):
             The opened store.
 
         Raises:
-            ProviderError: The file cannot be opened or written, or is something else than a store.
+            ConfigurationError: The file cannot be made, opened or written, or is something else than a store.
+            ProviderError: The store failed while it was opened.
             ConfigurationError: The path is empty.
         """
         text = os.fspath(path)

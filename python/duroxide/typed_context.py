@@ -61,12 +61,12 @@ def _with_raw_input(name: str, position: int) -> Any:
     plain: Any = getattr(OrchestrationContext, name)
 
     @functools.wraps(plain)
-    def typed(context: OrchestrationContext, *arguments: Any, **options: Any) -> Any:
+    def typed(self: OrchestrationContext, *arguments: Any, **options: Any) -> Any:
         if len(arguments) > position:
             arguments = (*arguments[:position], _raw(arguments[position]), *arguments[position + 1 :])
         if "input" in options:
             options["input"] = _raw(options["input"])
-        return plain(context, *arguments, **options)
+        return plain(self, *arguments, **options)
 
     return typed
 
@@ -75,29 +75,29 @@ def _decoded(name: str) -> Any:
     plain: Any = getattr(OrchestrationContext, name)
 
     @functools.wraps(plain)
-    def typed(context: OrchestrationContext, *arguments: Any, result_type: Any = object) -> Any:
-        return plain(context, *arguments, result_type=result_type)
+    def typed(self: OrchestrationContext, *arguments: Any, result_type: Any = object) -> Any:
+        return plain(self, *arguments, result_type=result_type)
 
     return typed
 
 
-def _set_kv_value_typed(context: OrchestrationContext, key: str, value: object) -> None:
-    context.set_kv_value(key, encode(value))
+def _set_kv_value_typed(self: OrchestrationContext, key: str, value: object) -> None:
+    self.set_kv_value(key, encode(value))
 
 
-def _get_kv_value_typed(context: OrchestrationContext, key: str) -> Any:
-    text = context.get_kv_value(key)
+def _get_kv_value_typed(self: OrchestrationContext, key: str) -> Any:
+    text = self.get_kv_value(key)
     return None if text is None else decode(text)
 
 
 def _start_orchestration_versioned(
-    context: OrchestrationContext, name: str, version: str, instance_id: str, input: object = None
+    self: OrchestrationContext, name: str, version: str, instance_id: str, input: object = None
 ) -> Any:
-    return context.start_orchestration(name, instance_id, input, version=version)
+    return self.start_orchestration(name, instance_id, input, version=version)
 
 
-def _continue_as_new_versioned(context: OrchestrationContext, input: object, version: str) -> Any:
-    return context.continue_as_new(input, version=version)
+def _continue_as_new_versioned(self: OrchestrationContext, input: object, version: str) -> Any:
+    return self.continue_as_new(input, version=version)
 
 
 def install() -> None:

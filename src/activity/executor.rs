@@ -156,7 +156,19 @@ impl Call {
     /// The recorded failure; the traceback goes to the log.
     fn failure(&self, py: Python<'_>, error: &PyErr) -> String {
         let message = format!("activity '{}' of instance '{}' failed", self.definition.name, self.engine.instance_id());
-        crate::logging::log_exception(py, "duroxide.activity", &message, error);
+        crate::logging::log_exception(
+            py,
+            "duroxide.activity",
+            &message,
+            error,
+            &[
+                ("instance_id", self.engine.instance_id()),
+                ("orchestration_name", self.engine.orchestration_name()),
+                ("orchestration_version", self.engine.orchestration_version()),
+                ("activity_name", self.engine.activity_name()),
+                ("worker_id", self.engine.worker_id()),
+            ],
+        );
         codec::encode_failure(py, error)
     }
 }

@@ -7,7 +7,7 @@ mod records;
 mod status;
 mod waits;
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use duroxide::Client as EngineClient;
@@ -58,15 +58,23 @@ impl View {
         Ok(self.store.start(request, if_exists).await? == StartOutcome::Started)
     }
 
+    /// Refuses a message to nobody: the engine would drop it, and on SQLite it would block all that comes after it.
+    async fn check_exists(&self, instance: &str) -> Result<(), Error> {
+        if self.store.exists(instance).await? { Ok(()) } else { Err(Error::NotFound(instance.to_owned())) }
+    }
+
     async fn raise_event(&self, instance: &str, name: &str, data: &str) -> Result<(), Error> {
+        self.check_exists(instance).await?;
         self.engine().raise_event(instance, name, data).await.map_err(of_engine)
     }
 
     async fn enqueue_event(&self, instance: &str, queue: &str, data: &str) -> Result<(), Error> {
+        self.check_exists(instance).await?;
         self.engine().enqueue_event(instance, queue, data).await.map_err(of_engine)
     }
 
     async fn cancel(&self, instance: &str, reason: &str) -> Result<(), Error> {
+        self.check_exists(instance).await?;
         self.engine().cancel_instance(instance, reason).await.map_err(of_engine)
     }
 
@@ -74,8 +82,10 @@ impl View {
         self.provider.get_kv_value(instance, key).await.map_err(of_store)
     }
 
-    async fn kv_values(&self, instance: &str) -> Result<HashMap<String, String>, Error> {
-        self.provider.get_kv_all_values(instance).await.map_err(of_store)
+    async fn kv_values(&self, instance: &str) -> Result<BTreeMap<String, String>, Error> {
+        // In key order, since the store's own order differs from call to call.
+        let values = self.provider.get_kv_all_values(instance).await.map_err(of_store)?;
+        Ok(values.into_iter().collect())
     }
 }
 
@@ -136,7 +146,7 @@ impl NativeClient {
         block_on(py, self.view()?.kv_value(instance, key))
     }
 
-    fn kv_values(&self, py: Python<'_>, instance: &str) -> PyResult<HashMap<String, String>> {
+    fn kv_values(&self, py: Python<'_>, instance: &str) -> PyResult<BTreeMap<String, String>> {
         block_on(py, self.view()?.kv_values(instance))
     }
 

@@ -1,5 +1,6 @@
 //! What those who run the system ask for: lists, times, histories, metrics, deletion and pruning.
 
+use duroxide::client::ClientError;
 use duroxide::providers::{
     DeleteInstanceResult, InstanceFilter, PruneOptions, PruneResult, QueueDepths, SystemMetrics,
 };
@@ -11,6 +12,8 @@ use serde_json::Value;
 use super::{View, of_engine, of_instance, of_store};
 use crate::errors::{Error, InstanceNotFound};
 use crate::store::StoreError;
+
+const RUNNING: &str = "Running";
 
 /// Instance, orchestration, version, current execution, status, output, creation, last change, parent.
 pub(super) type InstanceTuple = (String, String, String, u64, String, Option<String>, u64, u64, Option<String>);
@@ -36,6 +39,8 @@ impl View {
 
     pub(super) async fn instance_info(&self, instance: &str) -> Result<InstanceTuple, Error> {
         let info = self.info(instance).await?;
+        // The bundled provider gives an empty text where there is no output yet.
+        let ended = info.status != RUNNING;
         let (created_at, updated_at) =
             self.store.instance_times(instance).await.map_err(|error| gone(instance, error))?;
         Ok((
@@ -44,7 +49,7 @@ impl View {
             info.orchestration_version,
             info.current_execution_id,
             info.status,
-            info.output,
+            info.output.filter(|_| ended),
             created_at,
             updated_at,
             info.parent_instance_id,
@@ -63,7 +68,8 @@ impl View {
         };
         let times = self.store.execution_times(instance, execution_id).await;
         let (started_at, completed_at) = times.map_err(|error| gone(instance, error))?;
-        Ok((info.execution_id, info.status, info.output, started_at, completed_at, info.event_count))
+        let output = info.output.filter(|_| info.status != RUNNING);
+        Ok((info.execution_id, info.status, output, started_at, completed_at, info.event_count))
     }
 
     pub(super) async fn list_executions(&self, instance: &str) -> Result<Vec<u64>, Error> {
@@ -101,7 +107,13 @@ impl View {
     }
 
     pub(super) async fn stats(&self, instance: &str) -> Result<Option<SystemStats>, Error> {
-        self.provider.get_instance_stats(instance).await.map_err(of_store)
+        let mut stats = self.provider.get_instance_stats(instance).await.map_err(of_store)?;
+        // The bundled provider counts characters.
+        if let Some(stats) = stats.as_mut().filter(|stats| stats.kv_user_key_count > 0) {
+            let values = self.provider.get_kv_all_values(instance).await.map_err(of_store)?;
+            stats.kv_total_value_bytes = values.values().map(|value| value.len() as u64).sum();
+        }
+        Ok(stats)
     }
 
     pub(super) async fn system_metrics(&self) -> Result<SystemMetrics, Error> {
@@ -123,7 +135,14 @@ impl View {
     }
 
     pub(super) async fn delete(&self, instance: &str, force: bool) -> Result<DeleteInstanceResult, Error> {
-        self.engine().delete_instance(instance, force).await.map_err(of_engine)
+        let deleted = self.engine().delete_instance(instance, force).await;
+        deleted.map_err(|error| match error {
+            // The two stores say it in different words, of which the engine knows one.
+            ClientError::Provider(error) if error.message.contains("is Running") => {
+                Error::Engine(ClientError::InstanceStillRunning { instance_id: instance.to_owned() })
+            }
+            error => of_engine(error),
+        })
     }
 
     pub(super) async fn delete_bulk(&self, filter: InstanceFilter) -> Result<DeleteInstanceResult, Error> {

@@ -25,6 +25,15 @@ const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
 
 static DELIVERY: RwLock<Option<Delivery>> = RwLock::new(None);
 
+/// The names that `RuntimeOptions` gives to the service, as fields of every record.
+static SERVICE: RwLock<Vec<(&'static str, String)>> = RwLock::new(Vec::new());
+
+/// Names the service of this process in its log records.
+pub(crate) fn set_service(name: Option<&str>, version: Option<&str>) {
+    let named = [("service_name", name), ("service_version", version)];
+    *SERVICE.write() = named.into_iter().filter_map(|(field, value)| Some((field, value?.to_owned()))).collect();
+}
+
 /// The sending half of a delivery under way.
 struct Delivery {
     records: Sender<Record>,
@@ -192,8 +201,13 @@ impl Courier {
 
     fn hand_over(&self, py: Python<'_>, record: Record) {
         let fields = PyDict::new(py);
-        let delivered =
-            record.fields.into_iter().try_for_each(|(name, value)| fields.set_item(name, value)).and_then(|()| {
+        let service = SERVICE.read().clone().into_iter().map(|(name, value)| (name, Value::Text(value)));
+        let delivered = record
+            .fields
+            .into_iter()
+            .chain(service)
+            .try_for_each(|(name, value)| fields.set_item(name, value))
+            .and_then(|()| {
                 self.deliver.call1(py, (logger(record.target), number(record.level), record.message, fields))
             });
         if let Err(error) = delivered {

@@ -7,12 +7,13 @@ use std::fs::File;
 use std::io::{self, IsTerminal as _};
 use std::path::PathBuf;
 use std::str::FromStr as _;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::PyDict;
+use pyo3::types::{IntoPyDict as _, PyDict};
 use tracing_subscriber::filter::{EnvFilter, LevelFilter};
 use tracing_subscriber::fmt;
 use tracing_subscriber::fmt::writer::BoxMakeWriter;
@@ -20,7 +21,7 @@ use tracing_subscriber::layer::{Layer, Layered, SubscriberExt as _};
 use tracing_subscriber::registry::Registry;
 use tracing_subscriber::reload;
 
-pub(crate) use delivery::{start_logging, stop_logging};
+pub(crate) use delivery::{set_service, start_logging, stop_logging};
 
 use crate::errors::ConfigurationError;
 
@@ -37,6 +38,8 @@ struct Logging {
     /// `RUST_LOG` has the last word.
     fixed: bool,
     levels: Mutex<Levels>,
+    /// `init_tracing` was called.
+    redirected: AtomicBool,
 }
 
 /// How much is logged where `RUST_LOG` does not say it.
@@ -77,7 +80,13 @@ pub(crate) fn install() {
     let (output_layer, output) = reload::Layer::new(output);
     let subscriber = Registry::default().with(filter_layer).with(output_layer).with(delivery::ToPython);
     if tracing::subscriber::set_global_default(subscriber).is_ok() {
-        let _ = LOGGING.set(Logging { filter, output, fixed, levels: Mutex::new(QUIET) });
+        let _ = LOGGING.set(Logging {
+            filter,
+            output,
+            fixed,
+            levels: Mutex::new(QUIET),
+            redirected: AtomicBool::new(false),
+        });
     }
 }
 
@@ -88,6 +97,18 @@ pub(crate) fn set_level(level: &str) {
     levels.engine = levels.engine.max(level);
     levels.user = levels.user.max(level);
     logging.apply(*levels);
+}
+
+/// Formats what goes to stderr because of `RUST_LOG`; `init_tracing` has the last word.
+pub(crate) fn set_format(format: &str) -> PyResult<()> {
+    let format = read_format(Some(format))?;
+    if let Some(logging) = LOGGING.get()
+        && logging.fixed
+        && !logging.redirected.load(Ordering::Relaxed)
+    {
+        logging.output.reload(Some(stderr(format))).map_err(|error| ConfigurationError::new_err(error.to_string()))?;
+    }
+    Ok(())
 }
 
 impl Logging {
@@ -123,6 +144,7 @@ pub(crate) fn init_tracing(
         *levels = Levels { engine: level, user: level };
         logging.apply(*levels);
     }
+    logging.redirected.store(true, Ordering::Relaxed);
     logging.output.reload(Some(output)).map_err(|error| ConfigurationError::new_err(error.to_string()))
 }
 
@@ -168,11 +190,12 @@ fn output(format: Format, writer: BoxMakeWriter, colors: bool) -> Output {
 }
 
 /// Logs an exception of Python code with its traceback, through `logging` alone: what is recorded has none.
-pub(crate) fn log_exception(py: Python<'_>, logger: &str, message: &str, error: &PyErr) {
+pub(crate) fn log_exception(py: Python<'_>, logger: &str, message: &str, error: &PyErr, fields: &[(&str, &str)]) {
     let outcome = (|| {
         let logger = py.import(intern!(py, "logging"))?.call_method1(intern!(py, "getLogger"), (logger,))?;
         let options = PyDict::new(py);
-        options.set_item(intern!(py, "exc_info"), error.value(py))?;
+        options.set_item(intern!(py, "exc_info"), error.clone_ref(py).into_value(py))?;
+        options.set_item(intern!(py, "extra"), fields.iter().copied().into_py_dict(py)?)?;
         // An argument of its own: a percent sign in the message formats nothing.
         logger.call_method(intern!(py, "warning"), ("%s", message), Some(&options))
     })();

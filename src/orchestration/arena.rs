@@ -338,11 +338,17 @@ impl Arena {
             }
             State::All { children, first_pending } => self.look_at_all(children, first_pending),
             State::Gather { children, first_pending, suspects } => {
+                let mut pending = false;
                 for child in suspects.iter().copied() {
-                    if self.settle(child) && self.has_failed(child) {
-                        let moment = self.moment(child);
-                        return Some((Outcome::FailedBy(child), moment));
+                    if !self.settle(child) {
+                        pending = true;
+                    } else if self.has_failed(child) {
+                        return Some((Outcome::FailedBy(child), self.moment(child)));
                     }
+                }
+                // Looking at them a second time would double the work with every level of nesting.
+                if pending {
+                    return None;
                 }
                 let done = self.look_at_all(children, first_pending)?;
                 let failed = children.iter().copied().find(|child| self.has_failed(*child));

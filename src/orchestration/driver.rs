@@ -15,7 +15,7 @@ use pyo3::prelude::*;
 
 use super::arena::{Failure, Outcome, Waiting};
 use super::context::OrchestrationContext;
-use super::task::{Task, not_a_task, value_of};
+use super::task::{Task, is_unbegun, not_a_task, value_of};
 use super::timeline::Moment;
 use super::turn::Turn;
 use crate::bridge::enter;
@@ -166,7 +166,8 @@ impl Driver {
     }
 
     fn throw<'py>(&self, runner: &Bound<'py, PyAny>, error: PyErr) -> PyResult<Bound<'py, PyAny>> {
-        self.turn.run(|| runner.call_method1(intern!(runner.py(), "throw"), (error.value(runner.py()),)))
+        let py = runner.py();
+        self.turn.run(|| runner.call_method1(intern!(py, "throw"), (error.into_value(py),)))
     }
 
     /// Starts what was yielded, unless it was started before.
@@ -221,10 +222,38 @@ impl Driver {
         }
         enter(|py| {
             for runner in losers {
-                let exit = PyGeneratorExit::new_err("the branch is no longer needed");
-                self.turn.run(|| close(runner.bind(py), exit));
+                self.close(runner.bind(py), &PyGeneratorExit::new_err("the branch is no longer needed"));
             }
         });
+    }
+
+    /// Throws `exit` until the generator or coroutine ends; what it yields or raises meanwhile is nobody's.
+    fn close(&self, runner: &Bound<'_, PyAny>, exit: &PyErr) {
+        let py = runner.py();
+        if is_unbegun(runner) {
+            // It has no finally block to run, and thrown into, a coroutine would be said to be never awaited.
+            runner.call_method0(intern!(py, "close")).ok();
+            return;
+        }
+        close_unbegun_locals(runner);
+        for _ in 0..CLOSE_ATTEMPTS {
+            let step =
+                self.turn.run(|| runner.call_method1(intern!(py, "throw"), (exit.clone_ref(py).into_value(py),)));
+            let Ok(yielded) = step else { return };
+            if let Ok(task) = yielded.cast::<Task>() {
+                task.get().node.set_replaced();
+            }
+        }
+        // Its destructor would ask once more, and report on stderr that it refuses to end.
+        std::mem::forget(runner.clone());
+        let (instance, name) = (self.turn.record.instance.as_str(), self.definition.name.as_str());
+        tracing::warn!(
+            target: "duroxide::orchestration",
+            instance_id = instance,
+            orchestration_name = name,
+            "orchestration '{name}' does not let itself be closed between two turns, and its memory is lost: a bare \
+             'except:' or 'except BaseException:' around a yield must raise again"
+        );
     }
 
     fn warn_of_forgotten(&self, py: Python<'_>) {
@@ -250,28 +279,32 @@ impl Driver {
 
 impl Drop for Driver {
     fn drop(&mut self) {
-        self.turn.close();
         let runners = self.turn.arena().unfinished();
-        if runners.is_empty() {
-            self.turn.clear();
-            return;
-        }
         enter(|py| {
+            // Nothing that happens from here on is recorded, and nothing of it is logged again.
+            self.turn.begin_closing();
             for runner in runners {
                 let closed = TurnClosed::new_err("the turn of this orchestration has ended; it goes on in a later one");
-                close(runner.bind(py), closed);
+                self.close(runner.bind(py), &closed);
             }
+            for runner in self.turn.unbegun_branches() {
+                self.close(runner.bind(py), &TurnClosed::new_err("the turn of this orchestration has ended"));
+            }
+            self.turn.close();
             self.turn.clear();
         });
     }
 }
 
-/// Throws `exit` until the generator or coroutine ends; what it yields or raises meanwhile is nobody's.
-fn close(runner: &Bound<'_, PyAny>, exit: PyErr) {
+/// Closes the coroutines that a suspended one has made and not begun yet: Python would warn of them at every turn's end.
+fn close_unbegun_locals(runner: &Bound<'_, PyAny>) {
     let py = runner.py();
-    for _ in 0..CLOSE_ATTEMPTS {
-        if runner.call_method1(intern!(py, "throw"), (exit.value(py),)).is_err() {
-            return;
+    let frame = runner.getattr(intern!(py, "gi_frame")).or_else(|_| runner.getattr(intern!(py, "cr_frame")));
+    let Ok(locals) = frame.and_then(|frame| frame.getattr(intern!(py, "f_locals"))) else { return };
+    let Ok(values) = locals.call_method0(intern!(py, "values")).and_then(|values| values.try_iter()) else { return };
+    for value in values.flatten() {
+        if value.hasattr(intern!(py, "cr_frame")).unwrap_or(false) && is_unbegun(&value) {
+            value.call_method0(intern!(py, "close")).ok();
         }
     }
 }
@@ -290,5 +323,15 @@ fn log_failure(py: Python<'_>, turn: &Turn, error: &PyErr) {
         return;
     }
     let message = format!("orchestration of instance '{}' failed", turn.record.instance);
-    crate::logging::log_exception(py, "duroxide.orchestration", &message, error);
+    crate::logging::log_exception(
+        py,
+        "duroxide.orchestration",
+        &message,
+        error,
+        &[
+            ("instance_id", &turn.record.instance),
+            ("orchestration_name", &turn.engine.orchestration_name()),
+            ("orchestration_version", &turn.engine.orchestration_version()),
+        ],
+    );
 }

@@ -25,11 +25,20 @@ fn at_most(what: &str, bytes: usize, limit: usize) -> PyResult<()> {
     Ok(())
 }
 
+/// PostgreSQL's text cannot hold it, and finds out too late for the caller.
+fn check_text(what: &str, text: &str) -> PyResult<()> {
+    if text.contains('\0') {
+        return Err(LimitExceeded::new_err(format!("{what} has a null character, which no store keeps: remove it")));
+    }
+    Ok(())
+}
+
 /// Checks the name of an activity, orchestration, event, queue or session, or an id.
 pub(crate) fn check_name(what: &str, name: &str) -> PyResult<()> {
     if name.is_empty() {
         return Err(LimitExceeded::new_err(format!("{what} is empty: give it at least one character")));
     }
+    check_text(what, name)?;
     at_most(what, name.len(), MAX_NAME_BYTES)
 }
 
@@ -51,12 +60,14 @@ pub(crate) fn check_instance_id(id: &str) -> PyResult<()> {
 }
 
 pub(crate) fn check_custom_status(status: &str) -> PyResult<()> {
+    check_text("the custom status", status)?;
     at_most("the custom status", status.len(), MAX_CUSTOM_STATUS_BYTES)
 }
 
 /// Checks a KV entry that is about to be written; `keys` counts the entries with it.
 pub(crate) fn check_kv(key: &str, value: &str, keys: usize) -> PyResult<()> {
     check_name("the KV key", key)?;
+    check_text(&format!("the value of KV key '{key}'"), value)?;
     at_most(&format!("the value of KV key '{key}'"), value.len(), MAX_KV_VALUE_BYTES)?;
     if keys > MAX_KV_KEYS {
         return Err(LimitExceeded::new_err(format!(

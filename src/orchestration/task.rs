@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use pyo3::exceptions::{PyStopIteration, PyTypeError, PyValueError};
+use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
 
@@ -110,6 +111,16 @@ pub(crate) fn as_node(turn: &Arc<Turn>, value: &Bound<'_, PyAny>) -> PyResult<Ar
         return Ok(Arc::clone(node));
     }
     if is_branch(value)? {
+        // Two branches over one generator would take each other's values.
+        if let Some(node) = turn.branch_of(value) {
+            return Ok(node);
+        }
+        if !is_unbegun(value) {
+            return Err(PyValueError::new_err(format!(
+                "a {} that has begun already cannot be a branch: call its function once more",
+                type_name(value)
+            )));
+        }
         let operation = Operation::Branch(Arc::new(value.clone().unbind()));
         return Ok(turn.describe(operation, Decode::Nothing, None));
     }
@@ -118,6 +129,22 @@ pub(crate) fn as_node(turn: &Arc<Turn>, value: &Bound<'_, PyAny>) -> PyResult<Ar
 
 fn is_branch(value: &Bound<'_, PyAny>) -> PyResult<bool> {
     Ok(value.hasattr("send")? && value.hasattr("throw")? && value.hasattr("close")?)
+}
+
+/// Whether a generator or coroutine has not run a line.
+pub(crate) fn is_unbegun(runner: &Bound<'_, PyAny>) -> bool {
+    let py = runner.py();
+    let is_unbegun = || {
+        let inspect = py.import(intern!(py, "inspect"))?;
+        for (state, unbegun) in [("getgeneratorstate", "GEN_CREATED"), ("getcoroutinestate", "CORO_CREATED")] {
+            if let Ok(state) = inspect.call_method1(state, (runner,)) {
+                return state.eq(unbegun);
+            }
+        }
+        Ok(false)
+    };
+    // What is neither of the two is an object of the user's with the same methods.
+    is_unbegun().unwrap_or_else(|_: PyErr| false)
 }
 
 /// The name of a value's type, for an error message.
@@ -191,7 +218,7 @@ fn children_of<'py>(py: Python<'py>, turn: &Turn, node: &Node, slot: usize) -> P
     for child in children {
         let outcome = match value_of(py, turn, child) {
             Ok(value) => ok.call1((value,))?,
-            Err(error) => err.call1((error.value(py),))?,
+            Err(error) => err.call1((error.into_value(py),))?,
         };
         values.append(outcome)?;
     }

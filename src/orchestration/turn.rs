@@ -91,6 +91,33 @@ impl Turn {
         Ok(())
     }
 
+    /// The turn is over for the engine: what its code still does is not recorded, and must not be logged.
+    pub(crate) fn begin_closing(&self) {
+        self.clock.lock().is_replaying = true;
+    }
+
+    /// The branches that were described and never started, and whose coroutines nobody will await.
+    pub(crate) fn unbegun_branches(&self) -> Vec<Arc<Py<PyAny>>> {
+        let described = self.described.lock();
+        let unbegun = described.iter().filter(|node| node.slot().is_none());
+        unbegun
+            .filter_map(|node| match &node.operation {
+                Operation::Branch(runner) => Some(Arc::clone(runner)),
+                _ => None,
+            })
+            .collect()
+    }
+
+    /// The task that was made of this generator or coroutine before.
+    pub(crate) fn branch_of(&self, runner: &Bound<'_, PyAny>) -> Option<Arc<Node>> {
+        let described = self.described.lock();
+        let mut branches = described.iter().filter(|node| match &node.operation {
+            Operation::Branch(known) => known.is(runner),
+            _ => false,
+        });
+        branches.next().cloned()
+    }
+
     pub(crate) fn close(&self) {
         self.closed.store(true, Ordering::Relaxed);
     }

@@ -38,11 +38,20 @@ pub struct DispatcherSettings {
     pub max_attempts: u32,
 }
 
+impl DispatcherSettings {
+    fn has_orchestration(&self, name: &str, version: Option<&str>) -> bool {
+        self.orchestrations.get(name).is_some_and(|registered| match version {
+            None => !registered.is_empty(),
+            Some(version) => Version::parse(version).is_ok_and(|version| registered.contains(&version)),
+        })
+    }
+}
+
 /// A [`Provider`] for one runtime.
 pub struct Dispatcher {
     shared: Arc<Shared>,
     view: ClientView,
-    settings: DispatcherSettings,
+    settings: Arc<DispatcherSettings>,
     signals: Arc<Signals>,
     turns: Turns,
     counters: Counters,
@@ -57,6 +66,8 @@ const LONGEST_POLL: Duration = Duration::from_secs(3600);
 impl Dispatcher {
     pub(super) fn new(shared: Arc<Shared>, settings: DispatcherSettings) -> Self {
         let signals = shared.wake.register();
+        let settings = Arc::new(settings);
+        shared.add_registry(&settings);
         Self {
             view: ClientView { shared: Arc::clone(&shared) },
             shared,
@@ -84,6 +95,7 @@ impl Dispatcher {
     /// Ends every fetch that waits, and every later one, with nothing found.
     pub fn stop(&self) {
         self.signals.stop();
+        self.shared.remove_registry(&self.settings);
     }
 
     async fn permit<'a>(&self, lane: &'a Lane, deadline: Instant) -> Option<SemaphorePermit<'a>> {

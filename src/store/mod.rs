@@ -166,6 +166,17 @@ impl Store {
         self.0.shared.waiting.report(instance)
     }
 
+    /// Whether `instance` exists, or its start is waiting.
+    pub async fn exists(&self, instance: &str) -> Result<bool, StoreError> {
+        Ok(self.running(instance, "find_instance").await?.is_some())
+    }
+
+    async fn running(&self, instance: &str, operation: &'static str) -> Result<Option<String>, StoreError> {
+        let backend = self.backend();
+        let mut retry = Retry::new(Patience::Caller);
+        Ok(patiently!(backend, operation, Effect::Passing, &mut retry, backend.running(instance))?)
+    }
+
     /// Starts an instance, unless it exists or its start is waiting.
     pub async fn start(&self, request: StartRequest, if_exists: IfExists) -> Result<StartOutcome, StoreError> {
         let StartRequest { instance, orchestration, input, version } = request;
@@ -176,11 +187,7 @@ impl Store {
         let hash = BuildHasherDefault::<DefaultHasher>::default().hash_one(&instance);
         let locks = &shared.start_locks;
         let _lock = locks[usize::try_from(hash % locks.len() as u64).unwrap_or(0)].lock().await;
-        let backend = &shared.backend;
-        let mut retry = Retry::new(Patience::Caller);
-        let existing =
-            patiently!(backend, "start_orchestration", Effect::Passing, &mut retry, backend.running(&instance))?;
-        match existing {
+        match self.running(&instance, "start_orchestration").await? {
             Some(existing) if if_exists == IfExists::Attach && existing == orchestration => {
                 return Ok(StartOutcome::Attached);
             }

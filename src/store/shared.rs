@@ -1,6 +1,7 @@
 //! What all clients and runtimes of one opened store have in common.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::{Duration, Instant};
 
@@ -11,10 +12,15 @@ use parking_lot::Mutex;
 use super::StoreKind;
 use super::backend::Backend;
 use super::delivery::Deliveries;
+use super::dispatcher::DispatcherSettings;
 use super::wake::Wake;
 use super::watch::Watches;
 
 const START_LOCKS: usize = 64;
+/// How long work is left to the other nodes before it is looked at again.
+const OTHERS_TURN: Duration = Duration::from_millis(500);
+/// The same for another runtime of this process.
+pub(super) const SIBLINGS_TURN: Duration = Duration::from_millis(10);
 const KNOWN_STARTS: usize = 10_000;
 
 pub(super) struct Shared {
@@ -28,6 +34,8 @@ pub(super) struct Shared {
     pub start_locks: Vec<tokio::sync::Mutex<()>>,
     /// How many handles are open; the last one closes the database.
     pub openings: AtomicUsize,
+    /// What each running dispatcher of this process can run.
+    registries: Mutex<Vec<Arc<DispatcherSettings>>>,
 }
 
 impl Shared {
@@ -43,12 +51,36 @@ impl Shared {
             descriptors: Descriptors::default(),
             start_locks: (0..START_LOCKS).map(|_| tokio::sync::Mutex::default()).collect(),
             openings: AtomicUsize::new(1),
+            registries: Mutex::default(),
         }
     }
 
     /// Whether what this process cannot run can be run by nobody else.
-    pub fn alone(&self) -> bool {
+    fn alone(&self) -> bool {
         self.backend.kind != StoreKind::Postgres
+    }
+
+    pub fn add_registry(&self, registry: &Arc<DispatcherSettings>) {
+        self.registries.lock().push(Arc::clone(registry));
+    }
+
+    pub fn remove_registry(&self, registry: &Arc<DispatcherSettings>) {
+        self.registries.lock().retain(|other| !Arc::ptr_eq(other, registry));
+    }
+
+    /// Whether a dispatcher of this process can run something.
+    pub fn some_dispatcher(&self, can_run: impl Fn(&DispatcherSettings) -> bool) -> bool {
+        self.registries.lock().iter().any(|registry| can_run(registry))
+    }
+
+    /// How long what a runtime lacks is left to those that may have it, from when it was first seen as `key`; `None` when
+    /// it is to fail now.
+    pub fn leave_to_others(&self, key: &str, has_it: bool, timeout: Duration) -> Option<Duration> {
+        if self.alone() && !has_it {
+            return None;
+        }
+        let rest = timeout.checked_sub(self.waiting.age(key)).filter(|rest| !rest.is_zero())?;
+        Some(rest.min(if has_it { SIBLINGS_TURN } else { OTHERS_TURN }))
     }
 
     pub fn enqueued(&self, message: &WorkItem, due_ms: Option<u64>) {

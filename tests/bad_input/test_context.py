@@ -101,9 +101,7 @@ def test_a_context_is_refused_on_another_thread(play: Play) -> None:
 
 
 @in_memory
-def test_the_context_of_a_suspended_orchestration_is_refused_in_another_one(
-    runtime: Runtime, client: Client
-) -> None:
+def test_the_context_of_a_suspended_orchestration_is_refused_in_another_one(runtime: Runtime, client: Client) -> None:
     kept: list[OrchestrationContext] = []
 
     def waiting(ctx: OrchestrationContext, _: Any) -> Steps:
@@ -131,6 +129,7 @@ def test_the_context_of_a_suspended_orchestration_is_refused_in_another_one(
 
 def wait_for_subscription(client: Client, instance: str) -> None:
     """Wait until an instance waits for an event."""
+
     def subscribed() -> bool:
         if client.get_status(instance).status == "NotFound":
             return False

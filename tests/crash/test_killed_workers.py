@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import signal
 import sqlite3
 import subprocess
 from collections.abc import Callable
@@ -16,7 +17,7 @@ from duroxide import Client
 
 pytestmark = [pytest.mark.alone, pytest.mark.slow]
 
-SIZE = 20
+SIZES = {"chain": 20, "fan_out": 60}
 KILLS = 3
 WAIT_MS = 60_000
 
@@ -40,20 +41,22 @@ def check_integrity(file: Path) -> None:
 def test_a_killed_worker_goes_on_where_it_was(
     workload: str, seed: int, workers: Workers, completed_steps: CompletedSteps, database: Path
 ) -> None:
+    size = SIZES[workload]
     moments = random.Random(seed)
     recorded: list[set[int]] = []
     for _ in range(KILLS):
-        worker = workers.start(f"run {workload} {SIZE}")
-        workers.kill_after(worker, moments.randint(1, 2 * SIZE // KILLS))
+        worker = workers.start(f"run {workload} {size}")
+        workers.kill_after(worker, moments.randint(1, 2 * size // KILLS))
         recorded.append(completed_steps(workload))
+    assert any(worker.returncode == -signal.SIGKILL for worker in workers.started), "no kill hit a worker"
 
-    assert workers.result(workers.start(f"run {workload} {SIZE}")) == sum(range(SIZE))
+    assert workers.result(workers.start(f"run {workload} {size}")) == sum(range(size))
 
     begun = [(life, number) for life, word, number in workers.lines() if word == "begin"]
     again = [(life, number) for life, number in begun if any(number in done for done in recorded[:life])]
     assert again == [], "a recorded activity ran again"
     assert len(begun) == len(set(begun)), "an activity ran twice in one life of the worker"
-    assert {number for _, number in begun} == set(range(SIZE))
+    assert {number for _, number in begun} == set(range(size))
     if database.exists():
         check_integrity(database)
 

@@ -27,8 +27,8 @@ Steps = Generator[Task[Any], Any, Any]
 
 # Short leases, so that the next life does not wait long for what the last one held.
 OPTIONS = RuntimeOptions(
-    worker_lock_timeout_ms=1_500,
-    orchestrator_lock_timeout_ms=1_500,
+    worker_lock_timeout_ms=2_000,
+    orchestrator_lock_timeout_ms=2_000,
     dispatcher_poll_interval_ms=20,
 )
 MESSAGES = 20

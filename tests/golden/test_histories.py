@@ -31,7 +31,9 @@ def activity_on_session_typed(ctx: Any, _: Any) -> Steps:
 
 def activity_with_retry_typed(ctx: Any, _: Any) -> Steps:
     first = yield ctx.schedule_activity_with_retry_typed("echo", "raw text", {"max_attempts": 2})
-    second = yield ctx.schedule_activity_with_retry_on_session_typed("echo", "raw text", {"max_attempts": 2}, "session-1")
+    second = yield ctx.schedule_activity_with_retry_on_session_typed(
+        "echo", "raw text", {"max_attempts": 2}, "session-1"
+    )
     return [first, second]
 
 
@@ -111,7 +113,11 @@ def record(program: Program) -> str:
     finally:
         player.close()
     lines = [json.dumps([execution, kind, data], ensure_ascii=False) for execution, kind, data in playback.history]
-    end: dict[str, Any] = {"status": playback.status, "output": playback.output, "custom_status": playback.custom_status}
+    end: dict[str, Any] = {
+        "status": playback.status,
+        "output": playback.output,
+        "custom_status": playback.custom_status,
+    }
     end["key_values"] = dict(sorted(playback.key_values.items()))
     return "\n".join([*lines, json.dumps(end, ensure_ascii=False), ""])
 

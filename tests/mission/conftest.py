@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from textwrap import dedent
 
 import pytest
-from mission.blocks import Names, Play
 
 from duroxide import Client, Runtime
 from duroxide.providers import Provider
+from mission.blocks import Names, Play
 
 
 @pytest.fixture

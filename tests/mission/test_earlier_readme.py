@@ -7,9 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from mission.blocks import Names, Play, stand_in
-
 from duroxide import Client, PruneOptions, PyPruneOptions, Runtime
+from mission.blocks import Names, Play, stand_in
 
 POSTGRESQL = """
 from duroxide import PostgresProvider, Client, Runtime

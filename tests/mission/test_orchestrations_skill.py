@@ -16,12 +16,12 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+
+from duroxide import OrchestrationCancelled, RegistrationError, Runtime, RuntimeOptions
 from mission.blocks import Names, Play, output_of, stand_in, start
 from mission.waiting import wait_for_event_kind, wait_for_execution
 
-from duroxide import OrchestrationCancelled, RegistrationError
-
-CORE_RULE = '''
+CORE_RULE = """
 # ✅ Orchestration: generator, yield for durable operations
 @runtime.register_orchestration("MyWorkflow")
 def my_workflow(ctx, input):
@@ -35,9 +35,9 @@ def work(ctx, input):
     ctx.trace_info(f"processing {input}")  # no yield
     data = requests.get(input["url"]).json()  # sync I/O
     return data
-'''
+"""
 
-SCHEDULING = '''
+SCHEDULING = """
 def my_orch(ctx, input):
     # Activity
     result = yield ctx.schedule_activity("Name", input)
@@ -71,9 +71,9 @@ def my_orch(ctx, input):
 
     # Continue as new (restart with fresh history)
     yield ctx.continue_as_new(new_input)
-'''
+"""
 
-COMPOSITION_ALL = '''
+COMPOSITION_ALL = """
 # Fan-out / fan-in — wait for ALL tasks (supports all task types)
 results = yield ctx.all([
     ctx.schedule_activity("TaskA", input_a),
@@ -82,18 +82,18 @@ results = yield ctx.all([
     ctx.wait_for_event("approval"),    # waits work too
 ])
 # results = [result_a, result_b, {"ok": None}, {"ok": event_data}]
-'''
+"""
 
-COMPOSITION_RACE = '''
+COMPOSITION_RACE = """
 # Race — wait for FIRST of 2 tasks (supports all task types)
 winner = yield ctx.race(
     ctx.schedule_activity("FastService", input),
     ctx.schedule_timer(5000),
 )
 # winner = {"index": 0|1, "value": ...}
-'''
+"""
 
-COOPERATIVE_CANCELLATION = '''
+COOPERATIVE_CANCELLATION = """
 @runtime.register_activity("LongTask")
 def long_task(ctx, input):
     for i in range(1000):
@@ -102,16 +102,16 @@ def long_task(ctx, input):
             return {"status": "cancelled"}
         time.sleep(0.1)  # do work
     return {"status": "done"}
-'''
+"""
 
-TRACING = '''
+TRACING = """
 ctx.trace_info("message")    # suppressed during replay automatically
 ctx.trace_warn("message")
 ctx.trace_error("message")
 ctx.trace_debug("message")
-'''
+"""
 
-ACTIVITY_CONTEXT = '''
+ACTIVITY_CONTEXT = """
 @runtime.register_activity("MyActivity")
 def my_activity(ctx, input):
     # Available fields
@@ -136,9 +136,9 @@ def my_activity(ctx, input):
     # Activities can do anything — I/O, HTTP, DB, etc.
     data = requests.get(input["url"]).json()
     return data
-'''
+"""
 
-ERROR_HANDLING = '''
+ERROR_HANDLING = """
 def my_orch(ctx, input):
     try:
         result = yield ctx.schedule_activity("RiskyOp", input)
@@ -147,9 +147,9 @@ def my_orch(ctx, input):
         ctx.trace_error(f"failed: {e}")
         yield ctx.schedule_activity("Cleanup", {"error": str(e)})
         return {"status": "failed"}
-'''
+"""
 
-ETERNAL = '''
+ETERNAL = """
 def monitor(ctx, input):
     state = input.get("state", {"iteration": 0})
     health = yield ctx.schedule_activity("CheckHealth", input["target"])
@@ -159,9 +159,9 @@ def monitor(ctx, input):
         "target": input["target"],
         "state": {"iteration": state["iteration"] + 1},
     })
-'''
+"""
 
-RACE_WITH_TIMEOUT = '''
+RACE_WITH_TIMEOUT = """
 def my_orch(ctx, input):
     winner = yield ctx.race(
         ctx.schedule_activity("SlowOperation", input),
@@ -171,9 +171,9 @@ def my_orch(ctx, input):
         ctx.trace_warn("operation timed out")
         return {"status": "timeout"}
     return {"status": "ok", "result": winner["value"]}
-'''
+"""
 
-VERSIONED = '''
+VERSIONED = """
 @runtime.register_orchestration("MyWorkflow")
 def my_workflow_v1(ctx, input):
     ctx.trace_info("[v1.0.0] starting")
@@ -184,9 +184,9 @@ def my_workflow_v2(ctx, input):
     ctx.trace_info("[v1.0.1] starting")
     yield ctx.schedule_activity("Validate", input)
     return (yield ctx.schedule_activity("Work", input))
-'''
+"""
 
-WRITING_TESTS = '''
+WRITING_TESTS = """
 import time, pytest
 from duroxide import SqliteProvider, PostgresProvider, Client, Runtime, PyRuntimeOptions
 
@@ -215,7 +215,7 @@ def test_my_feature(provider):
         assert result.output == "hello"
     finally:
         runtime.shutdown(100)
-'''
+"""
 
 
 class Requests:
@@ -270,7 +270,9 @@ def test_scheduling_block_reaches_continue_as_new(play: Play, names: Names) -> N
     wait_for_execution(names["client"], "instance-1", 2)
     wait_for_event_kind(client, "instance-1", "ExternalSubscribed")
     assert seen == ["first input", "first input", "for the next execution", "for the next execution"]
-    results = [event.data for event in client.read_execution_history("instance-1", 1) if event.kind == "ActivityCompleted"]
+    results = [
+        event.data for event in client.read_execution_history("instance-1", 1) if event.kind == "ActivityCompleted"
+    ]
     guid = results[-1].split('"')[-2]
     assert str(UUID(guid.strip("\\"))) == guid.strip("\\")
     client.cancel_instance("instance-1")
@@ -329,6 +331,8 @@ def test_long_task_cleans_up_when_its_orchestration_is_cancelled(play: Play, nam
 
 
 def test_tracing_block_needs_no_yield(play: Play, names: Names, caplog: pytest.LogCaptureFixture) -> None:
+    # The level is that of the engine's log, where debug is off unless it is asked for.
+    names["runtime"] = Runtime(names["provider"], RuntimeOptions(log_level="debug"))
     play(as_orchestration(TRACING, "'done'"))
     names["runtime"].register_orchestration("MyOrch", names["my_orch"])
 

@@ -10,8 +10,6 @@ import threading
 from typing import Any
 
 import pytest
-from mission.blocks import Names, Play, stand_in
-from mission.waiting import wait_for_event_kind
 
 from duroxide import (
     MAX_KV_KEYS,
@@ -25,6 +23,8 @@ from duroxide import (
     Runtime,
 )
 from duroxide.providers import Provider
+from mission.blocks import Names, Play, stand_in
+from mission.waiting import wait_for_event_kind
 
 QUICK_START = """
 from duroxide import SqliteProvider, Client, Runtime
@@ -374,7 +374,7 @@ def test_event_queues_block_answers_each_message(play: Play, names: Names) -> No
     runtime.register_activity("Generate", lambda ctx, text: f"You said {text}")
     runtime.start()
     client.start_orchestration("chat", "ChatBot", "")
-    wait_for_event_kind(client, "chat", "ExternalSubscribedPersistent", "inbox")
+    wait_for_event_kind(client, "chat", "QueueSubscribed", "inbox")
 
     play(EVENT_QUEUES_CLIENT, instance_id="chat")
     client.enqueue_event("chat", "inbox", json.dumps({"seq": 2, "text": "Bye"}))

@@ -18,8 +18,6 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from mission.blocks import Names, Play, fragment, output_of, stand_in, start
-from mission.waiting import wait_for_event_kind
 
 from duroxide import (
     Client,
@@ -31,8 +29,10 @@ from duroxide import (
     SqliteProvider,
 )
 from duroxide.providers import Provider
+from mission.blocks import Names, Play, fragment, output_of, stand_in, start
+from mission.waiting import wait_for_event_kind
 
-QUICK_START = '''
+QUICK_START = """
 from duroxide import SqliteProvider, Client, Runtime
 
 provider = SqliteProvider.in_memory()
@@ -53,26 +53,26 @@ client.start_orchestration("hello-1", "HelloWorkflow", {"name": "World"})
 result = client.wait_for_orchestration("hello-1")
 print(result.output)  # "Hello, World!"
 runtime.shutdown()
-'''
+"""
 
-PIPELINE = '''
+PIPELINE = """
 @runtime.register_orchestration("Pipeline")
 def pipeline(ctx, input):
     step1 = yield ctx.schedule_activity("Extract", input)
     step2 = yield ctx.schedule_activity("Transform", step1)
     step3 = yield ctx.schedule_activity("Load", step2)
     return step3
-'''
+"""
 
-FAN_OUT = '''
+FAN_OUT = """
 @runtime.register_orchestration("FanOut")
 def fan_out(ctx, input):
     tasks = [ctx.schedule_activity("ProcessItem", item) for item in input["items"]]
     results = yield ctx.all(tasks)
     return results
-'''
+"""
 
-MIXED_ALL = '''
+MIXED_ALL = """
 @runtime.register_orchestration("MixedAll")
 def mixed_all(ctx, input):
     act_result, _, event_data = yield ctx.all([
@@ -81,9 +81,9 @@ def mixed_all(ctx, input):
         ctx.wait_for_event("approval"),  # waits return {"ok": event_data}
     ])
     return act_result
-'''
+"""
 
-RACE = '''
+RACE = """
 @runtime.register_orchestration("RaceExample")
 def race_example(ctx, input):
     winner = yield ctx.race(
@@ -94,17 +94,17 @@ def race_example(ctx, input):
         return winner["value"]  # FastService completed first
     else:
         return "timed out"
-'''
+"""
 
-TIMER = '''
+TIMER = """
 @runtime.register_orchestration("DelayedNotification")
 def delayed_notification(ctx, input):
     yield ctx.schedule_timer(60 * 60 * 1000)  # wait 1 hour (survives restarts)
     yield ctx.schedule_activity("SendReminder", input)
     return "done"
-'''
+"""
 
-EVENTS = '''
+EVENTS = """
 @runtime.register_orchestration("ApprovalWorkflow")
 def approval_workflow(ctx, input):
     yield ctx.schedule_activity("RequestApproval", input)
@@ -115,14 +115,14 @@ def approval_workflow(ctx, input):
         return "approved"
     else:
         return "rejected"
-'''
+"""
 
-EVENTS_RAISE = '''
+EVENTS_RAISE = """
 # Raise the event from outside:
 client.raise_event("instance-1", "approval", {"approved": True})
-'''
+"""
 
-SUB_ORCHESTRATIONS = '''
+SUB_ORCHESTRATIONS = """
 @runtime.register_orchestration("Parent")
 def parent(ctx, input):
     child_result = yield ctx.schedule_sub_orchestration("Child", input)
@@ -132,15 +132,15 @@ def parent(ctx, input):
 def child(ctx, input):
     r = yield ctx.schedule_activity("DoWork", input)
     return r
-'''
+"""
 
-SUB_ORCHESTRATION_WITH_ID = '''
+SUB_ORCHESTRATION_WITH_ID = """
 result = yield ctx.schedule_sub_orchestration_with_id(
     "Child", f"child-{input['id']}", input
 )
-'''
+"""
 
-DETACHED = '''
+DETACHED = """
 @runtime.register_orchestration("CreateInstance")
 def create_instance(ctx, input):
     yield ctx.schedule_activity("ProvisionVM", input)
@@ -152,9 +152,9 @@ def create_instance(ctx, input):
         {"instance_id": input["instance_id"]},
     )
     return {"status": "provisioned"}
-'''
+"""
 
-CONTINUE_AS_NEW = '''
+CONTINUE_AS_NEW = """
 @runtime.register_orchestration("Monitor")
 def monitor(ctx, input):
     state = input.get("state", {"check_count": 0})
@@ -171,9 +171,9 @@ def monitor(ctx, input):
         "target": input["target"],
         "state": {"check_count": state["check_count"] + 1},
     })
-'''
+"""
 
-ERROR_HANDLING = '''
+ERROR_HANDLING = """
 @runtime.register_orchestration("SafeWorkflow")
 def safe_workflow(ctx, input):
     try:
@@ -183,18 +183,18 @@ def safe_workflow(ctx, input):
         ctx.trace_error(f"activity failed: {e}")
         yield ctx.schedule_activity("Cleanup", {"error": str(e)})
         return {"status": "failed", "error": str(e)}
-'''
+"""
 
-RETRY = '''
+RETRY = """
 result = yield ctx.schedule_activity_with_retry("FlakeyApi", input, {
     "max_attempts": 3,
     "backoff": "exponential",
     "timeout_ms": 5000,         # per-attempt timeout
     "total_timeout_ms": 30000,  # total timeout across all attempts
 })
-'''
+"""
 
-SESSIONS = '''
+SESSIONS = """
 @runtime.register_orchestration("SessionWorkflow")
 def session_workflow(ctx, input):
     # Explicit method
@@ -204,9 +204,9 @@ def session_workflow(ctx, input):
     r2 = yield ctx.schedule_activity("ProcessData", input, session_id="my-session-1")
 
     return [r1, r2]
-'''
+"""
 
-SESSION_ID = '''
+SESSION_ID = """
 @runtime.register_activity("MyActivity")
 def my_activity(ctx, input):
     if ctx.session_id:
@@ -214,9 +214,9 @@ def my_activity(ctx, input):
     else:
         print("No session (regular activity)")
     return input
-'''
+"""
 
-SESSION_OPTIONS = '''
+SESSION_OPTIONS = """
 from duroxide import Runtime, RuntimeOptions
 
 runtime = Runtime(provider, RuntimeOptions(
@@ -224,9 +224,9 @@ runtime = Runtime(provider, RuntimeOptions(
     session_idle_timeout_ms=300000,    # Idle timeout before releasing slot (default: 5 min)
     worker_node_id="pod-abc-123",      # Stable worker identity (e.g., K8s pod name)
 ))
-'''
+"""
 
-SESSION_EXAMPLE = '''
+SESSION_EXAMPLE = """
 from duroxide import SqliteProvider, Client, Runtime, RuntimeOptions
 
 provider = SqliteProvider.in_memory()
@@ -264,9 +264,9 @@ client.start_orchestration("batch-1", "BatchProcess", {
 result = client.wait_for_orchestration("batch-1")
 print(result.output)  # ["a", "b", "c"]
 runtime.shutdown()
-'''
+"""
 
-CUSTOM_STATUS = '''
+CUSTOM_STATUS = """
 @runtime.register_orchestration("ProvisionServer")
 def provision_server(ctx, input):
     ctx.set_custom_status("validating configuration")
@@ -280,9 +280,9 @@ def provision_server(ctx, input):
 
     ctx.reset_custom_status()  # clear status when done
     return {"vm_id": vm["id"]}
-'''
+"""
 
-CUSTOM_STATUS_POLL = '''
+CUSTOM_STATUS_POLL = """
 # Start orchestration
 client.start_orchestration("prov-1", "ProvisionServer", config)
 
@@ -295,9 +295,9 @@ while True:
 
     print(f"Status: {result.custom_status}")
     last_version = result.custom_status_version
-'''
+"""
 
-KV_STORE = '''
+KV_STORE = """
 @runtime.register_orchestration("RequestServer")
 def request_server(ctx, input):
     ctx.set_kv_value("status", "ready")
@@ -305,17 +305,17 @@ def request_server(ctx, input):
     response = request["command"][::-1]
     ctx.set_kv_value(f"response:{request['op_id']}", response)
     return "done"
-'''
+"""
 
-KV_WAIT = '''
+KV_WAIT = """
 status = client.wait_for_kv_value("server-1", "status", 10000)
-'''
+"""
 
-KV_READ = '''
+KV_READ = """
 response = client.get_kv_value("server-1", "response:op-1")
-'''
+"""
 
-EVENT_QUEUE = '''
+EVENT_QUEUE = """
 @runtime.register_orchestration("RequestProcessor")
 def request_processor(ctx, input):
     # Block until a message arrives on the "requests" queue
@@ -324,25 +324,25 @@ def request_processor(ctx, input):
 
     result = yield ctx.schedule_activity("ProcessRequest", request)
     return result
-'''
+"""
 
-EVENT_QUEUE_ENQUEUE = '''
+EVENT_QUEUE_ENQUEUE = """
 client.enqueue_event("proc-1", "requests", json.dumps({
     "action": "process",
     "data": {"id": 42},
 }))
-'''
+"""
 
-MULTIPLE_QUEUES = '''
+MULTIPLE_QUEUES = """
 @runtime.register_orchestration("MultiQueue")
 def multi_queue(ctx, input):
     # Each queue is independent — FIFO within each queue
     command = yield ctx.dequeue_event("commands")
     config = yield ctx.dequeue_event("config")
     return {"command": command, "config": config}
-'''
+"""
 
-RETRY_ON_SESSION = '''
+RETRY_ON_SESSION = """
 @runtime.register_orchestration("RetrySessionWorkflow")
 def retry_session_workflow(ctx, input):
     result = yield ctx.schedule_activity_with_retry_on_session(
@@ -352,9 +352,9 @@ def retry_session_workflow(ctx, input):
         "gpu-session-1",
     )
     return result
-'''
+"""
 
-CHAT_BOT = '''
+CHAT_BOT = """
 import json
 
 @runtime.register_activity("Generate")
@@ -384,9 +384,9 @@ def chat_bot(ctx, input):
 
     # Restart with fresh history (messages survive continue-as-new)
     return (yield ctx.continue_as_new(""))
-'''
+"""
 
-CHAT_BOT_CLIENT = '''
+CHAT_BOT_CLIENT = """
 # --- Client side ---
 
 # Start the chat bot
@@ -402,17 +402,17 @@ print(reply["response"])  # "Echo: Hello!"
 
 # End the conversation
 client.enqueue_event("chat-1", "inbox", json.dumps({"seq": 2, "text": "Bye!"}))
-'''
+"""
 
-SEND_EMAIL = '''
+SEND_EMAIL = """
 @runtime.register_activity("SendEmail")
 def send_email(ctx, input):
     ctx.trace_info(f"sending to {input['to']}")
     # ... actual email sending ...
     return {"sent": True}
-'''
+"""
 
-CLIENT_ACCESS = '''
+CLIENT_ACCESS = """
 @runtime.register_activity("TriggerCleanup")
 def trigger_cleanup(ctx, input):
     client = ctx.get_client()
@@ -422,17 +422,17 @@ def trigger_cleanup(ctx, input):
         {"resource_id": input["id"]},
     )
     return {"triggered": True}
-'''
+"""
 
-ACTIVITY_FAILURE = '''
+ACTIVITY_FAILURE = """
 @runtime.register_activity("ValidateInput")
 def validate_input(ctx, input):
     if not input.get("email"):
         raise Exception("email is required")
     return {"valid": True}
-'''
+"""
 
-COOPERATIVE_CANCELLATION = '''
+COOPERATIVE_CANCELLATION = """
 @runtime.register_activity("LongRunning")
 def long_running(ctx, input):
     for i in range(100):
@@ -441,9 +441,9 @@ def long_running(ctx, input):
             return "cancelled"
         time.sleep(0.1)  # do work
     return "done"
-'''
+"""
 
-TRACED = '''
+TRACED = """
 @runtime.register_orchestration("Traced")
 def traced(ctx, input):
     ctx.trace_info("[v1.0.0] starting workflow")
@@ -451,26 +451,26 @@ def traced(ctx, input):
     result = yield ctx.schedule_activity("Work", input)
     ctx.trace_info(f"[v1.0.0] completed: {result}")
     return result
-'''
+"""
 
-FETCH_DATA = '''
+FETCH_DATA = """
 @runtime.register_activity("FetchData")
 def fetch_data(ctx, input):
     ctx.trace_info(f"fetching data for {input['id']}")
     data = requests.get(input["url"]).json()
     ctx.trace_info(f"got {len(data)} records")
     return data
-'''
+"""
 
-SQLITE_PROVIDER = '''
+SQLITE_PROVIDER = """
 # File-backed (persistent)
 provider = SqliteProvider.open("myapp.db")
 
 # In-memory (ephemeral, great for tests)
 provider = SqliteProvider.in_memory()
-'''
+"""
 
-POSTGRES_PROVIDER = '''
+POSTGRES_PROVIDER = """
 provider = PostgresProvider.connect("postgresql://user:pass@host:5432/mydb")
 
 # With schema isolation
@@ -478,9 +478,9 @@ provider = PostgresProvider.connect_with_schema(
     "postgresql://user:pass@host:5432/mydb",
     "duroxide_app",
 )
-'''
+"""
 
-RUNTIME_OPTIONS = '''
+RUNTIME_OPTIONS = """
 from duroxide import Runtime, RuntimeOptions
 
 runtime = Runtime(provider, RuntimeOptions(
@@ -495,18 +495,18 @@ runtime = Runtime(provider, RuntimeOptions(
     session_idle_timeout_ms=300000,    # Session idle timeout (5 min default)
     worker_node_id="pod-name",         # Stable worker identity for sessions
 ))
-'''
+"""
 
-METRICS = '''
+METRICS = """
 snapshot = runtime.metrics_snapshot()
 if snapshot:
     print(f"Orchestrations started: {snapshot['orch_starts']}")
     print(f"Orchestrations completed: {snapshot['orch_completions']}")
     print(f"Activity successes: {snapshot['activity_success']}")
     print(f"Provider errors: {snapshot['provider_errors']}")
-'''
+"""
 
-CLIENT_OPERATIONS = '''
+CLIENT_OPERATIONS = """
 client = Client(provider)
 
 # Start an orchestration
@@ -538,9 +538,9 @@ status = client.get_status("id")
 client.delete_instance("id", force=False)
 metrics = client.get_system_metrics()
 depths = client.get_queue_depths()
-'''
+"""
 
-VERSIONING = '''
+VERSIONING = """
 @runtime.register_orchestration("MyWorkflow")
 def my_workflow_v1(ctx, input):
     # v1.0.0 — original
@@ -553,9 +553,9 @@ def my_workflow_v2(ctx, input):
     yield ctx.schedule_activity("Validate", input)
     r = yield ctx.schedule_activity("Work", input)
     return r
-'''
+"""
 
-ASYNC_BLOCKS = '''
+ASYNC_BLOCKS = """
 # Pattern: wrap multi-step logic as a sub-orchestration
 @runtime.register_orchestration("BlockA")
 def block_a(ctx, input):
@@ -580,17 +580,15 @@ def parent(ctx, input):
         ctx.schedule_sub_orchestration("BlockB", ""),
     ])
     return f"{a},{b}"
-'''
+"""
 
-DETERMINISM = '''
+DETERMINISM = """
 now = yield ctx.utc_now()
 guid = yield ctx.new_guid()
-'''
+"""
 
 
-def test_quick_start_prints_hello_world(
-    play: Play, provider: Provider, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_quick_start_prints_hello_world(play: Play, provider: Provider, capsys: pytest.CaptureFixture[str]) -> None:
     play(in_this_store(QUICK_START, provider))
 
     assert capsys.readouterr().out == "Hello, World!\n"
@@ -721,7 +719,9 @@ def test_detached_monitor_runs_on_its_own(play: Play, names: Names) -> None:
     assert output_of(names, "monitor-vm-9") == "watching vm-9"
 
 
-def test_monitor_counts_its_checks_across_executions(play: Play, names: Names, caplog: pytest.LogCaptureFixture) -> None:
+def test_monitor_counts_its_checks_across_executions(
+    play: Play, names: Names, caplog: pytest.LogCaptureFixture
+) -> None:
     play(stand_in(CONTINUE_AS_NEW, {"schedule_timer(30000)": "schedule_timer(1)"}))
     checks: list[int] = []
     third = threading.Event()
@@ -973,9 +973,7 @@ def test_long_running_activity_notices_that_it_lost_a_race(
     assert noticed.wait(15)
 
 
-def test_orchestration_traces_are_written_once(
-    play: Play, names: Names, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_orchestration_traces_are_written_once(play: Play, names: Names, caplog: pytest.LogCaptureFixture) -> None:
     play(TRACED)
     names["runtime"].register_activity("Work", lambda ctx, input: "worked")
     with caplog.at_level(logging.DEBUG, "duroxide"):
@@ -1045,9 +1043,7 @@ def test_rust_log_selects_what_is_printed(
     assert ("from the orchestration" in printed, "from the activity" in printed) == (orchestration_debug, activity_info)
 
 
-def test_sqlite_provider_block_opens_a_file_and_memory(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_sqlite_provider_block_opens_a_file_and_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     names: Names = {"SqliteProvider": SqliteProvider}
 
@@ -1078,9 +1074,7 @@ def test_runtime_options_block_makes_a_runtime_that_works(play: Play, names: Nam
     assert output_of(names) == "hello"
 
 
-def test_metrics_snapshot_prints_the_counters(
-    play: Play, names: Names, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_metrics_snapshot_prints_the_counters(play: Play, names: Names, capsys: pytest.CaptureFixture[str]) -> None:
     # The guide gives None where observability is off; the snapshot is there without any option.
     names["runtime"].register_activity("Work", lambda ctx, input: input)
     run_activity(names, "Work", 1)

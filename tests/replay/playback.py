@@ -197,7 +197,8 @@ def is_settled(events: list[Any], tags: tuple[str, ...]) -> bool:
         endings = ENDINGS.get(event.kind, ())
         if endings and not waits and not any((kind, event.event_id) in ended for kind in endings):
             return False
-    return current[-1].kind != "OrchestrationContinuedAsNew"
+    last: str = current[-1].kind
+    return last != "OrchestrationContinuedAsNew"
 
 
 _ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
@@ -209,6 +210,11 @@ _FRACTION = re.compile(r"0\.\d{12,}(e-\d+)?|\d\.\d{9,}e-\d+")
 def mask(data: str, instance: str) -> str:
     """Take out of an event's data what the clock, chance and the name of the instance decide."""
     text = data.replace(instance, "<instance>")
-    for pattern, name in ((_ID, "<uuid>"), (_TIME, "<time>"), (_MILLISECONDS, "<milliseconds>"), (_FRACTION, "<random>")):
+    for pattern, name in (
+        (_ID, "<uuid>"),
+        (_TIME, "<time>"),
+        (_MILLISECONDS, "<milliseconds>"),
+        (_FRACTION, "<random>"),
+    ):
         text = pattern.sub(name, text)
     return text

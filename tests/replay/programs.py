@@ -211,7 +211,9 @@ def retry(ctx: OrchestrationContext, _: Any) -> Steps:
     errors = []
     for refused in (
         # Nobody takes the tag, so that every attempt times out.
-        ctx.schedule_activity_with_retry("echo", 1, {"max_attempts": 2, "backoff": "none", "timeout_ms": 30}, tag="nobody"),
+        ctx.schedule_activity_with_retry(
+            "echo", 1, {"max_attempts": 2, "backoff": "none", "timeout_ms": 30}, tag="nobody"
+        ),
         ctx.schedule_activity_with_retry("echo", 2, {"max_attempts": 9, "total_timeout_ms": 40}, tag="nobody"),
         ctx.schedule_activity_with_retry("fail", 3, {"max_attempts": 9, "non_retryable": ["ValueError"]}),
         ctx.schedule_activity_with_retry("fail", 4, {"max_attempts": 2, "backoff": "linear", "base_ms": 5}),
@@ -239,7 +241,7 @@ def tag(ctx: OrchestrationContext, _: Any) -> Steps:
 def key_values(ctx: OrchestrationContext, _: Any) -> Steps:
     ctx.set_kv_value("kept", "1")
     ctx.set_kv_value("cleared", "2")
-    seen = [ctx.get_kv_value("kept"), ctx.get_kv_value("missing"), ctx.get_kv_length()]
+    seen: list[Any] = [ctx.get_kv_value("kept"), ctx.get_kv_value("missing"), ctx.get_kv_length()]
     yield ctx.wait_for_event("go")
     ctx.clear_kv_value("cleared")
     ctx.set_kv_value("late", "3")

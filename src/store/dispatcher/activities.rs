@@ -20,9 +20,6 @@ type Fetched = (WorkItem, String, u32);
 /// Activities of the engine itself: their input is the engine's.
 const BUILT_IN: &str = "__duroxide_syscall:";
 
-/// How long an activity is left to the other nodes before it is looked at again.
-const OTHERS_TURN: Duration = Duration::from_millis(500);
-
 impl Dispatcher {
     pub(super) async fn next_activity(
         &self,
@@ -94,11 +91,10 @@ impl Dispatcher {
     async fn refuse(&self, item: &WorkItem, token: &str) {
         let WorkItem::ActivityExecute { instance, execution_id, id, name, .. } = item else { return };
         let key = format!("activity {id} of execution {execution_id} of {instance}");
-        let age = if self.shared.alone() { Duration::MAX } else { self.shared.waiting.age(&key) };
-        if age < self.settings.unregistered_timeout {
-            let rest = self.settings.unregistered_timeout.saturating_sub(age);
+        let has_it = self.shared.some_dispatcher(|other| other.activities.contains(name));
+        if let Some(pause) = self.shared.leave_to_others(&key, has_it, self.settings.unregistered_timeout) {
             // If this fails, the lease ends by itself.
-            let _ = self.abandon_activity(token, Some(OTHERS_TURN.min(rest)), true).await;
+            let _ = self.abandon_activity(token, Some(pause), true).await;
             return;
         }
         let message = format!(

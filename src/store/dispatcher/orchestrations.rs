@@ -1,5 +1,6 @@
 //! Turns: what is fetched, what is refused or put off, and what is committed.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use duroxide::providers::{
@@ -17,6 +18,7 @@ use crate::store::clock::after_ms;
 use crate::store::ending::{Ending, cancelled, make_catchable, not_registered, tell_parent, tells_parent};
 use crate::store::failure::{Patience, Retry, lock_lost};
 use crate::store::metrics::add;
+use crate::store::shared::SIBLINGS_TURN;
 use crate::store::turn::{HeldTurn, ParentLink, TurnRecord, started};
 
 type Fetched = (OrchestrationItem, String, u32);
@@ -53,9 +55,6 @@ enum Verdict {
         delay: Duration,
     },
 }
-
-/// How long a start is left to the other nodes before it is looked at again.
-const OTHERS_TURN: Duration = Duration::from_millis(500);
 
 impl Dispatcher {
     pub(super) async fn next_turn(
@@ -128,7 +127,7 @@ impl Dispatcher {
             }
             _ => return self.judge_start(item),
         };
-        if self.knows(name, version) {
+        if self.settings.has_orchestration(name, version) {
             return Verdict::Run;
         }
         let cancellation = item.messages.iter().find_map(|message| match message {
@@ -147,6 +146,10 @@ impl Dispatcher {
                 let (instance, execution) = (&item.instance, item.execution_id);
                 let ending = Ending::of_cancellation(instance, execution, &item.history, reason, parent.as_ref());
                 Verdict::End(Box::new(ending))
+            }
+            (None, _) if self.shared.some_dispatcher(|other| other.has_orchestration(name, version)) => {
+                // The other runtime takes it from its own turn on; if it never does, this one still says nothing wrong.
+                Verdict::PutOff { delay: SIBLINGS_TURN }
             }
             (None, _) => {
                 let report = format!(
@@ -169,13 +172,13 @@ impl Dispatcher {
         let Some(start @ WorkItem::StartOrchestration { orchestration, version, .. }) = start else {
             return Verdict::Run;
         };
-        if !item.history.is_empty() || self.knows(orchestration, version.as_deref()) {
+        if !item.history.is_empty() || self.settings.has_orchestration(orchestration, version.as_deref()) {
             return Verdict::Run;
         }
-        let age = if self.shared.alone() { Duration::MAX } else { self.shared.waiting.age(&item.instance) };
-        if age < self.settings.unregistered_timeout {
-            let rest = self.settings.unregistered_timeout.saturating_sub(age);
-            return Verdict::PutOff { delay: OTHERS_TURN.min(rest) };
+        let has_it = self.shared.some_dispatcher(|other| other.has_orchestration(orchestration, version.as_deref()));
+        let timeout = self.settings.unregistered_timeout;
+        if let Some(delay) = self.shared.leave_to_others(&item.instance, has_it, timeout) {
+            return Verdict::PutOff { delay };
         }
         let message = self.lacks(orchestration, version.as_deref());
         let details = not_registered(AppErrorKind::OrchestrationFailed, &message);
@@ -183,13 +186,6 @@ impl Dispatcher {
             Some(ending) => Verdict::End(Box::new(ending)),
             None => Verdict::Run,
         }
-    }
-
-    fn knows(&self, name: &str, version: Option<&str>) -> bool {
-        self.settings.orchestrations.get(name).is_some_and(|registered| match version {
-            None => !registered.is_empty(),
-            Some(version) => Version::parse(version).is_ok_and(|version| registered.contains(&version)),
-        })
     }
 
     fn lacks(&self, name: &str, version: Option<&str>) -> String {
@@ -227,6 +223,7 @@ impl Dispatcher {
         }
         stamp(&mut commit.delta, held.record.time_ms);
         tell_waiting_parent(&mut commit, &held);
+        forget_unborn_children(&mut commit);
         let outcome = self.commit(token, &held, &commit).await;
         match &outcome {
             Ok(()) => self.committed(token, &held, &commit),
@@ -361,6 +358,28 @@ fn stamp(delta: &mut [Event], time_ms: u64) {
             *last_updated_at_ms = time_ms;
         }
     }
+}
+
+/// An orchestration that ends in the turn in which it schedules a child never starts it, and yet cancels it: a message to
+/// nobody, which on SQLite blocks all that comes after it.
+fn forget_unborn_children(commit: &mut Commit) {
+    let Commit { delta, messages, .. } = commit;
+    let is_scheduled = |child: &str| {
+        delta.iter().any(
+            |event| matches!(&event.kind, EventKind::SubOrchestrationScheduled { instance, .. } if instance == child),
+        )
+    };
+    let started: HashSet<String> = messages
+        .iter()
+        .filter_map(|message| match message {
+            WorkItem::StartOrchestration { instance, .. } => Some(instance.clone()),
+            _ => None,
+        })
+        .collect();
+    messages.retain(|message| match message {
+        WorkItem::CancelInstance { instance, .. } => started.contains(instance) || !is_scheduled(instance),
+        _ => true,
+    });
 }
 
 /// A child that broke a limit ends without a word: the engine clears its messages.

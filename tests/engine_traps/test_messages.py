@@ -1,0 +1,92 @@
+"""What only a store of ours can close: strict expected failures until it comes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from conftest import StartRuntime
+from deadline import wait_until
+from duroxide import (
+    Client,
+    OrchestrationContext,
+)
+from engine_traps.common import QUICK, WAIT_MS, Steps, echo, healthy, kinds, wait_for_kind
+
+ONLY_OUR_STORE = "only a store of ours can hold such messages back (design, section 6); it comes with the stores"
+
+
+def mailbox(ctx: OrchestrationContext, count: int) -> Steps:
+    total = 0
+    for _ in range(count):
+        total += int((yield ctx.dequeue_event("inbox")))
+    return total
+
+
+def endless_mailbox(ctx: OrchestrationContext, state: Any) -> Steps:
+    total = state["total"] + int((yield ctx.dequeue_event("inbox")))
+    if state["left"] == 1:
+        return total
+    return (yield ctx.continue_as_new({"left": state["left"] - 1, "total": total}))
+
+
+@pytest.mark.parametrize(
+    "store",
+    [
+        pytest.param("memory", marks=pytest.mark.xfail(strict=True, reason=ONLY_OUR_STORE)),
+        pytest.param("sqlite", marks=pytest.mark.xfail(strict=True, reason=ONLY_OUR_STORE)),
+        "postgres",
+    ],
+)
+def test_a_message_to_an_instance_that_does_not_exist_does_not_stall_the_others(
+    runtime_factory: StartRuntime, client: Client
+) -> None:
+    client.raise_event("nobody", "event", "data")
+    runtime_factory({"echo": echo}, {"healthy": healthy}, QUICK)
+    client.start_orchestration("healthy", "healthy", "well")
+    assert client.wait_for_orchestration("healthy", 5_000).result() == "well"
+
+
+@pytest.mark.xfail(strict=True, reason=ONLY_OUR_STORE)
+def test_a_hundred_messages_can_be_read_in_one_turn(runtime_factory: StartRuntime, client: Client) -> None:
+    count = 120
+    client.start_orchestration("mailbox", "mailbox", count)
+    for number in range(count):
+        client.enqueue_event("mailbox", "inbox", str(number))
+    runtime_factory({}, {"mailbox": mailbox}, QUICK)
+    assert client.wait_for_orchestration("mailbox", WAIT_MS).result() == sum(range(count))
+
+
+@pytest.mark.xfail(strict=True, reason=ONLY_OUR_STORE)
+def test_a_burst_of_messages_crosses_continue_as_new_whole(runtime_factory: StartRuntime, client: Client) -> None:
+    count = 120
+    client.start_orchestration("mailbox", "endless_mailbox", {"left": count, "total": 0})
+    for number in range(count):
+        client.enqueue_event("mailbox", "inbox", str(number))
+    runtime_factory({}, {"endless_mailbox": endless_mailbox}, QUICK)
+    assert client.wait_for_orchestration("mailbox", WAIT_MS // 6).result() == sum(range(count))
+
+
+@pytest.mark.xfail(strict=True, reason=ONLY_OUR_STORE)
+def test_an_event_that_is_raised_before_it_is_waited_for_is_kept(runtime_factory: StartRuntime, client: Client) -> None:
+    def late(ctx: OrchestrationContext, _: Any) -> Steps:
+        yield ctx.wait_for_event("first")
+        return (yield ctx.wait_for_event("second"))
+
+    runtime_factory({}, {"late": late}, QUICK)
+    client.start_orchestration("late", "late")
+    wait_for_kind(client, "late", "ExternalSubscribed")
+    client.raise_event("late", "second", "early")
+    wait_until(lambda: kinds(client, "late").count("ExternalEvent") == 1)
+    client.raise_event("late", "first")
+    assert client.wait_for_orchestration("late", 3_000).result() == "early"
+
+
+def test_ninety_messages_can_be_read_in_one_turn(runtime_factory: StartRuntime, client: Client) -> None:
+    count = 90
+    client.start_orchestration("mailbox", "mailbox", count)
+    for number in range(count):
+        client.enqueue_event("mailbox", "inbox", str(number))
+    runtime_factory({}, {"mailbox": mailbox}, QUICK)
+    assert client.wait_for_orchestration("mailbox", WAIT_MS).result() == sum(range(count))
