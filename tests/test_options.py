@@ -82,7 +82,13 @@ def test_a_lock_is_not_renewed_without_a_pause() -> None:
     with pytest.raises(ConfigurationError, match="session_lock_renewal_buffer_ms is 30000"):
         RuntimeOptions(session_lock_renewal_buffer_ms=30_000)
     # The engine ignores the buffer of a short lock.
-    RuntimeOptions(orchestrator_lock_timeout_ms=1000)
+    RuntimeOptions(orchestrator_lock_timeout_ms=2000)
+
+
+@pytest.mark.parametrize("kind", ["orchestrator", "worker", "session"])
+def test_a_lock_that_could_not_be_renewed_in_time_is_refused(kind: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"{kind}_lock_timeout_ms is 1999.*at least 2000"):
+        RuntimeOptions(**{f"{kind}_lock_timeout_ms": 1999})
 
 
 @pytest.mark.parametrize("names", [(), ("",), ("x" * 257,), tuple("abcdef"), (7,), (["gpu"],)], ids=str)

@@ -89,7 +89,7 @@ def test_more_sessions_than_allowed_wait_for_their_turn(run: Run) -> None:
     options = RuntimeOptions(
         max_sessions_per_runtime=1,
         session_idle_timeout_ms=1_100,
-        session_lock_timeout_ms=1_000,
+        session_lock_timeout_ms=2_000,
         worker_lock_timeout_ms=2_000,
     )
     assert run(chain, activities={"place": place}, options=options, timeout_ms=60_000) == ["s-0", "s-1", "s-2"]

@@ -27,6 +27,8 @@ __all__ = [
 
 _MOST_CONCURRENT = 65_536
 _LOG_LEVELS = ("trace", "debug", "info", "warn", "error", "off")
+# The engine renews locks at intervals of a second or more.
+_SHORTEST_LOCK_MS = 2_000
 _LOG_FORMATS = ("pretty", "compact", "json")
 
 # The engine ignores the renewal buffer of a lock shorter than this, and renews at half of it.
@@ -127,6 +129,11 @@ class RuntimeOptions:
     def _check_lock(self, kind: str) -> None:
         timeout: int = getattr(self, f"{kind}_lock_timeout_ms")
         buffer: int | None = getattr(self, f"{kind}_lock_renewal_buffer_ms")
+        if timeout < _SHORTEST_LOCK_MS:
+            raise ConfigurationError(
+                f"{kind}_lock_timeout_ms is {timeout}, but a lock is renewed once a second at most, so it would end under "
+                f"its work; use at least {_SHORTEST_LOCK_MS}"
+            )
         if buffer is not None and timeout >= _SHORT_LOCK_MS and buffer >= timeout:
             raise ConfigurationError(
                 f"{kind}_lock_renewal_buffer_ms is {buffer}, not less than {kind}_lock_timeout_ms, {timeout}; the lock would "

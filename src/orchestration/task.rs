@@ -134,7 +134,7 @@ fn is_branch(value: &Bound<'_, PyAny>) -> PyResult<bool> {
 /// Whether a generator or coroutine has not run a line.
 pub(crate) fn is_unbegun(runner: &Bound<'_, PyAny>) -> bool {
     let py = runner.py();
-    let is_unbegun = || {
+    let state_of = || -> PyResult<bool> {
         let inspect = py.import(intern!(py, "inspect"))?;
         for (state, unbegun) in [("getgeneratorstate", "GEN_CREATED"), ("getcoroutinestate", "CORO_CREATED")] {
             if let Ok(state) = inspect.call_method1(state, (runner,)) {
@@ -144,7 +144,7 @@ pub(crate) fn is_unbegun(runner: &Bound<'_, PyAny>) -> bool {
         Ok(false)
     };
     // What is neither of the two is an object of the user's with the same methods.
-    is_unbegun().unwrap_or_else(|_: PyErr| false)
+    state_of().unwrap_or(false)
 }
 
 /// The name of a value's type, for an error message.
