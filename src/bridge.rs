@@ -87,6 +87,16 @@ impl ThreadState {
     }
 }
 
+/// Lets other threads take what was spawned on this one, which is about to block.
+///
+/// Tokio keeps the newest task in a slot that only its own thread looks at; here that is the task that renews the lease
+/// of the turn. One more task takes its place, and it goes to the queue from which others steal.
+pub(crate) fn share_newest_task() {
+    if let Ok(handle) = tokio::runtime::Handle::try_current() {
+        handle.spawn(std::future::ready(()));
+    }
+}
+
 /// Runs `work` attached to the interpreter, from a thread of ours.
 pub(crate) fn enter<R>(work: impl for<'py> FnOnce(Python<'py>) -> R) -> R {
     Python::attach(work)

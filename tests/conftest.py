@@ -144,7 +144,14 @@ def postgres_schema(postgres_connection: psycopg.Connection) -> Iterator[str]:
     statement = psycopg.sql.SQL("DROP SCHEMA IF EXISTS {} CASCADE").format(psycopg.sql.Identifier(name))
     # A store that is not closed may still hold locks on its tables: it must not hold up the tests.
     postgres_connection.execute("SET lock_timeout = '5s'")
-    postgres_connection.execute(statement)
+    for attempt in range(5):
+        try:
+            postgres_connection.execute(statement)
+            return
+        except psycopg.errors.DeadlockDetected:
+            # The server still runs a question that a runtime asked and dropped when it was shut down.
+            if attempt == 4:
+                raise
 
 
 @pytest.fixture(params=STORES)

@@ -18,7 +18,7 @@ use super::context::OrchestrationContext;
 use super::task::{Task, is_unbegun, not_a_task, value_of};
 use super::timeline::Moment;
 use super::turn::Turn;
-use crate::bridge::enter;
+use crate::bridge::{enter, share_newest_task};
 use crate::codec;
 use crate::definitions::{Definitions, OrchestrationDefinition};
 use crate::errors::TurnClosed;
@@ -39,6 +39,7 @@ pub(crate) async fn run_turn(
         // Only a handler that is polled outside its dispatcher's task has no record; it then sees no history.
         Arc::new(TurnRecord::empty(engine.instance_id(), engine.execution_id()))
     });
+    share_newest_task();
     let turn = Turn::new(engine, record, definitions);
     Driver { turn, definition, input: Some(input), moment: Moment::BEGINNING }.await
 }

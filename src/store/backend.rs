@@ -22,8 +22,8 @@ pub(super) enum Database {
         /// Held for the life of the store: without a connection a database in memory vanishes, and the log of a file is
         /// deleted and made anew, so that `log` would be another file.
         anchor: Anchor,
-        /// The write-ahead log of a file.
-        log: Option<Arc<File>>,
+        /// The write-ahead log of a file; empty once it is closed.
+        log: Option<parking_lot::Mutex<Option<Arc<File>>>>,
     },
     Postgres {
         pool: PgPool,
@@ -115,7 +115,7 @@ impl Backend {
         if effect == Effect::Passing {
             return Ok(());
         }
-        let log = Arc::clone(log);
+        let Some(log) = log.lock().clone() else { return Ok(()) };
         let synced = tokio::task::spawn_blocking(move || log.sync_data()).await;
         let failure = match synced {
             Ok(Ok(())) => return Ok(()),
@@ -148,12 +148,22 @@ impl Backend {
 
     pub async fn close(&self) {
         match &self.database {
-            Database::Sqlite { pool, anchor, .. } => {
+            Database::Sqlite { pool, anchor, log } => {
                 // What is under way ends first: its answer is waited for.
                 let _gate = self.gate.lock().await;
                 self.closed.store(true, Ordering::Release);
-                drop(anchor.connection.lock().await.take());
+                // Each connection has a thread, which is only waited for by closing the connection itself; the pool's own
+                // closing may leave the file open behind the caller's back.
+                while let Some(connection) = pool.try_acquire() {
+                    connection.close().await.ok();
+                }
+                if let Some(connection) = anchor.connection.lock().await.take() {
+                    connection.close().await.ok();
+                }
                 pool.close().await;
+                if let Some(log) = log {
+                    log.lock().take();
+                }
             }
             Database::Postgres { pool, .. } => {
                 self.closed.store(true, Ordering::Release);

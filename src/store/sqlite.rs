@@ -71,7 +71,8 @@ async fn finish(
             Some(Arc::new(log))
         }
     };
-    let database = Database::Sqlite { pool, anchor: Anchor::new(anchor), log };
+    let database =
+        Database::Sqlite { pool, anchor: Anchor::new(anchor), log: log.map(|log| parking_lot::Mutex::new(Some(log))) };
     Ok(Backend::new(kind, description, Arc::new(provider), database))
 }
 
@@ -93,6 +94,9 @@ pub(super) fn locate(path: &Path) -> Result<PathBuf, StoreError> {
         .map_err(|error| StoreError::Configuration(format!("'{shown}' is not a path of a file: {error}")))?;
     if path.is_dir() {
         return configuration(format!("'{shown}' is a directory; give the path of a file in it"));
+    }
+    if path.exists() && !path.is_file() {
+        return configuration(format!("'{shown}' is not a regular file; give the path of one, or of none"));
     }
     if path.exists() {
         return path
