@@ -486,12 +486,10 @@ impl Arena {
         runners
     }
 
-    /// Lets go of every future and every Python object, in start order.
-    pub(crate) fn clear(&mut self) {
-        self.branches.clear();
+    /// Everything that holds a future or a Python object, to be dropped in start order, and without the lock: the end of
+    /// a Python object may run code that uses the context.
+    pub(crate) fn take_all(&mut self) -> impl Sized + use<> {
         self.active.clear();
-        for slot in mem::take(&mut self.slots) {
-            drop(slot);
-        }
+        (mem::take(&mut self.slots), mem::take(&mut self.branches))
     }
 }

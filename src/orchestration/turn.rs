@@ -34,6 +34,8 @@ pub(crate) struct Turn {
     kv_times: Mutex<HashMap<String, u64>>,
     /// Every task that was described, to find those that were never started.
     described: Mutex<Vec<Arc<Node>>>,
+    /// The tasks made of generators and coroutines, by the address of these, which they keep alive.
+    branches: Mutex<HashMap<usize, Arc<Node>>>,
     /// The thread that runs the orchestration's code right now.
     running: Mutex<Option<ThreadId>>,
     closed: AtomicBool,
@@ -51,6 +53,7 @@ impl Turn {
             clock: Mutex::new(Clock { now_ms: record.started_ms, is_replaying: record.persisted > 0 }),
             kv_times: Mutex::new(record.kv_times.clone()),
             described: Mutex::new(Vec::new()),
+            branches: Mutex::new(HashMap::new()),
             running: Mutex::new(None),
             closed: AtomicBool::new(false),
             engine,
@@ -110,12 +113,7 @@ impl Turn {
 
     /// The task that was made of this generator or coroutine before.
     pub(crate) fn branch_of(&self, runner: &Bound<'_, PyAny>) -> Option<Arc<Node>> {
-        let described = self.described.lock();
-        let mut branches = described.iter().filter(|node| match &node.operation {
-            Operation::Branch(known) => known.is(runner),
-            _ => false,
-        });
-        branches.next().cloned()
+        self.branches.lock().get(&runner.as_ptr().addr()).cloned()
     }
 
     pub(crate) fn close(&self) {
@@ -146,6 +144,9 @@ impl Turn {
         origin: Option<Origin>,
     ) -> Arc<Node> {
         let node = Node::new(operation, decode, Arc::clone(self), origin);
+        if let Operation::Branch(runner) = &node.operation {
+            self.branches.lock().insert(runner.as_ptr().addr(), Arc::clone(&node));
+        }
         self.described.lock().push(Arc::clone(&node));
         node
     }
@@ -157,9 +158,11 @@ impl Turn {
 
     /// Breaks the cycle between the turn and its tasks, dropping the engine's futures in start order.
     pub(crate) fn clear(&self) {
-        self.arena.lock().clear();
+        let started = self.arena.lock().take_all();
+        drop(started);
+        let branches = std::mem::take(&mut *self.branches.lock());
         let described = std::mem::take(&mut *self.described.lock());
-        drop(described);
+        drop((branches, described));
     }
 
     pub(crate) fn write_kv(&self, key: &str, value: &str) {
