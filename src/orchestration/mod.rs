@@ -1,9 +1,9 @@
 //! Driving Python from the engine: one turn, its operations, and the code that waits for them.
 //!
-//! `operation` says what can be asked for, `arena` owns what was started, `retry` is its one compound state machine,
-//! `timeline` knows what history says, `turn` holds it all together, `driver` steps the Python code, and `context`
-//! and `task` are what that code sees. Suspended orchestrations that stay awake between turns will stand beside
-//! `driver`.
+//! `operation` says what can be asked for; `arena` owns what was started: `start` begins it, `combine` sees it end, and
+//! `retry` is its one compound state machine. `timeline` knows what history says, `turn` holds it all together, `driver`
+//! steps the Python code, and `context` and `task` are what that code sees. Suspended orchestrations that stay awake
+//! between turns will stand beside `driver`.
 
 mod arena;
 mod context;

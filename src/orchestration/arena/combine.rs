@@ -1,0 +1,156 @@
+//! Looking at slots and dropping them: when a leaf, a combinator, a retry or a race is over, and what its losers lose.
+
+use std::mem;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+
+use super::{Arena, Failure, Outcome, State, Waiting};
+use crate::orchestration::operation::Operation;
+use crate::orchestration::timeline::{Mailbox, Moment};
+
+impl Arena {
+    fn has_failed(&self, slot: usize) -> bool {
+        match &self.slots[slot].done {
+            Some((Outcome::Failed(_) | Outcome::FailedBy(_), _)) => true,
+            Some((Outcome::Winner { slot, .. }, _)) => self.has_failed(*slot),
+            _ => false,
+        }
+    }
+
+    /// Whether a slot has an outcome, after looking once.
+    pub(crate) fn settle(&mut self, slot: usize) -> bool {
+        if self.slots[slot].done.is_some() {
+            return true;
+        }
+        let mut state = mem::replace(&mut self.slots[slot].state, State::Vacant);
+        let done = self.look(slot, &mut state);
+        if done.is_none() {
+            self.slots[slot].state = state;
+            return false;
+        }
+        self.slots[slot].done = done;
+        true
+    }
+
+    fn look(&mut self, slot: usize, state: &mut State) -> Option<(Outcome, Moment)> {
+        match state {
+            State::Leaf { future, action, mailbox } => {
+                let mut context = Context::from_waker(Waker::noop());
+                let Poll::Ready(result) = Pin::new(future).poll(&mut context) else {
+                    return None;
+                };
+                Some(self.finish(slot, result, *action, *mailbox))
+            }
+            State::All { children, first_pending } => self.look_at_all(children, first_pending),
+            State::Gather { children, first_pending, suspects } => {
+                let mut pending = false;
+                for child in suspects.iter().copied() {
+                    if !self.settle(child) {
+                        pending = true;
+                    } else if self.has_failed(child) {
+                        return Some((Outcome::FailedBy(child), self.moment(child)));
+                    }
+                }
+                // Looking at them a second time would double the work with every level of nesting.
+                if pending {
+                    return None;
+                }
+                let done = self.look_at_all(children, first_pending)?;
+                let failed = children.iter().copied().find(|child| self.has_failed(*child));
+                Some(failed.map_or(done.clone(), |child| (Outcome::FailedBy(child), done.1)))
+            }
+            State::Race { children } => {
+                let (winner, index) = children.iter().copied().find(|(child, _)| self.settle(*child))?;
+                for (child, _) in children.iter().copied() {
+                    self.drop_all(Some(child));
+                }
+                Some((Outcome::Winner { index, slot: winner }, self.moment(winner)))
+            }
+            State::Retry(retry) => {
+                let node = self.node(slot);
+                retry.advance(self, &node)
+            }
+            State::Branch(_) | State::Never | State::Vacant => None,
+        }
+    }
+
+    fn look_at_all(&mut self, children: &[usize], first_pending: &mut usize) -> Option<(Outcome, Moment)> {
+        while let Some(child) = children.get(*first_pending) {
+            if !self.settle(*child) {
+                return None;
+            }
+            *first_pending += 1;
+        }
+        let moment = children.iter().fold(Moment::BEGINNING, |moment, child| moment.join(self.moment(*child)));
+        Some((Outcome::Children, moment))
+    }
+
+    fn moment(&self, slot: usize) -> Moment {
+        self.slots[slot].done.as_ref().map_or(Moment::BEGINNING, |(_, moment)| *moment)
+    }
+
+    fn finish(
+        &mut self,
+        slot: usize,
+        result: Result<String, String>,
+        action: usize,
+        mailbox: Option<Mailbox>,
+    ) -> (Outcome, Moment) {
+        let node = self.node(slot);
+        let moment = match (mailbox, &node.operation, &result) {
+            (Some(mailbox), Operation::Event(name) | Operation::Queue(name), Ok(data)) => {
+                self.timeline.take_arrival(mailbox, name, data)
+            }
+            _ => self.timeline.completed_at(action),
+        };
+        let outcome = match (result, &node.operation) {
+            (Ok(text), _) => Outcome::Text(text.into()),
+            (Err(text), Operation::SubOrchestration { .. }) => {
+                Outcome::Failed(Failure::SubOrchestration { text: text.into() })
+            }
+            (Err(text), _) => Outcome::Failed(Failure::Activity {
+                text: text.into(),
+                activity_id: self.timeline.event_id(action),
+                attempts: 1,
+            }),
+        };
+        (outcome, moment)
+    }
+
+    /// Drops what a slot still waits for; it is looked at once more, since a finished one must not be cancelled.
+    pub(crate) fn drop_all(&mut self, slot: Option<usize>) {
+        let Some(slot) = slot else { return };
+        if self.settle(slot) {
+            return;
+        }
+        let state = mem::replace(&mut self.slots[slot].state, State::Vacant);
+        self.slots[slot].done = Some((Outcome::Failed(Failure::Cancelled), Moment::BEGINNING));
+        match state {
+            State::Leaf { future, .. } => drop(future),
+            State::All { children, .. } | State::Gather { children, .. } => {
+                for child in children {
+                    self.drop_all(Some(child));
+                }
+            }
+            State::Race { children } => {
+                for (child, _) in children {
+                    self.drop_all(Some(child));
+                }
+            }
+            State::Retry(mut retry) => retry.stop(self),
+            State::Branch(branch) => self.stop_branch(branch),
+            State::Never | State::Vacant => {}
+        }
+    }
+
+    fn stop_branch(&mut self, branch: usize) {
+        let waiting = mem::replace(&mut self.branches[branch].waiting, Waiting::Ended);
+        if waiting != Waiting::Ended {
+            self.closing.push(Arc::clone(&self.branches[branch].runner));
+        }
+        if let Waiting::On(slot) = waiting {
+            self.drop_all(Some(slot));
+        }
+    }
+}

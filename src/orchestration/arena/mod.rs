@@ -1,0 +1,217 @@
+//! The arena of a turn: every started operation has a slot that owns its engine futures and, in the end, its outcome.
+//!
+//! Dropping an engine future is a durable cancellation that replay must repeat. So slots alone own futures, and they
+//! drop them at fixed points, in order; Python objects hold slot numbers.
+
+mod combine;
+mod start;
+
+use std::mem;
+use std::sync::Arc;
+use std::time::Duration;
+
+use duroxide::{DurableFuture, OrchestrationContext};
+use pyo3::prelude::*;
+
+use super::operation::Node;
+use super::retry::Retry;
+use super::timeline::{Mailbox, Moment, Timeline};
+
+/// How a started operation ended.
+#[derive(Clone)]
+pub(crate) enum Outcome {
+    Text(Arc<str>),
+    Nothing,
+    /// Every task of an `all` or a `gather` has an outcome of its own.
+    Children,
+    /// The first of a race to finish.
+    Winner {
+        index: usize,
+        slot: usize,
+    },
+    /// The failure of another slot.
+    FailedBy(usize),
+    /// What a branch returned.
+    Returned(Arc<Py<PyAny>>),
+    Failed(Failure),
+}
+
+#[derive(Clone)]
+pub(crate) enum Failure {
+    Activity {
+        text: Arc<str>,
+        activity_id: Option<u64>,
+        attempts: u32,
+    },
+    SubOrchestration {
+        text: Arc<str>,
+    },
+    TimedOut {
+        timeout: Duration,
+        attempts: u32,
+        total: bool,
+    },
+    /// The exception that ended a branch.
+    Raised(Arc<Py<PyAny>>),
+    /// It was dropped before it ended.
+    Cancelled,
+}
+
+type Leaf = DurableFuture<Result<String, String>>;
+
+enum State {
+    Leaf {
+        future: Leaf,
+        action: usize,
+        mailbox: Option<Mailbox>,
+    },
+    All {
+        children: Vec<usize>,
+        first_pending: usize,
+    },
+    Gather {
+        children: Vec<usize>,
+        first_pending: usize,
+        suspects: Vec<usize>,
+    },
+    Race {
+        children: Vec<(usize, usize)>,
+    },
+    Retry(Box<Retry>),
+    Branch(usize),
+    /// Continue-as-new: nothing comes after it.
+    Never,
+    /// Ended, or being looked at.
+    Vacant,
+}
+
+struct Slot {
+    node: Arc<Node>,
+    state: State,
+    done: Option<(Outcome, Moment)>,
+}
+
+/// What a branch does next.
+#[derive(Clone, Copy, PartialEq)]
+pub(crate) enum Waiting {
+    Begin,
+    On(usize),
+    Ended,
+}
+
+/// A generator or coroutine under way; the first one is the orchestration itself and has no slot.
+pub(crate) struct Branch {
+    pub(crate) runner: Arc<Py<PyAny>>,
+    pub(crate) waiting: Waiting,
+    slot: Option<usize>,
+}
+
+pub(crate) struct Arena {
+    engine: OrchestrationContext,
+    pub(crate) timeline: Timeline,
+    pub(crate) branches: Vec<Branch>,
+    /// Branches that lost a race and whose generators are still to be closed.
+    pub(crate) closing: Vec<Arc<Py<PyAny>>>,
+    slots: Vec<Slot>,
+    /// Slots that have something to do at every poll, whoever waits for them, in start order.
+    active: Vec<usize>,
+    actions: usize,
+    pub(crate) continued: bool,
+}
+
+impl Arena {
+    pub(crate) fn new(engine: OrchestrationContext, timeline: Timeline) -> Self {
+        Self {
+            engine,
+            timeline,
+            branches: Vec::new(),
+            closing: Vec::new(),
+            slots: Vec::new(),
+            active: Vec::new(),
+            actions: 0,
+            continued: false,
+        }
+    }
+
+    /// Counts an action that the engine was given outside a slot (custom status, KV), and says when it is recorded.
+    pub(crate) fn count_action(&mut self) -> u64 {
+        self.actions += 1;
+        self.timeline.recorded_at(self.actions - 1)
+    }
+
+    pub(crate) fn actions(&self) -> usize {
+        self.actions
+    }
+
+    /// Makes the orchestration itself the first branch.
+    pub(crate) fn begin(&mut self, runner: Py<PyAny>) {
+        self.branches.push(Branch { runner: Arc::new(runner), waiting: Waiting::Begin, slot: None });
+    }
+
+    /// Looks once at every slot that must be looked at whoever waits for it.
+    pub(crate) fn advance(&mut self) {
+        let active = mem::take(&mut self.active);
+        let mut pending: Vec<usize> = active.into_iter().filter(|slot| !self.settle(*slot)).collect();
+        // Retries and losers may have started or ended others meanwhile.
+        pending.append(&mut self.active);
+        self.active = pending;
+    }
+
+    pub(crate) fn outcome(&self, slot: usize) -> Option<(Outcome, Moment)> {
+        self.slots[slot].done.clone()
+    }
+
+    pub(crate) fn node(&self, slot: usize) -> Arc<Node> {
+        Arc::clone(&self.slots[slot].node)
+    }
+
+    /// The outcomes' slots of an `all` or a `gather`, in argument order.
+    pub(crate) fn children(&self, slot: usize) -> Vec<usize> {
+        self.slots[slot].node.operation.children().iter().filter_map(|child| child.slot()).collect()
+    }
+
+    /// Records how a branch ended.
+    pub(crate) fn end_branch(&mut self, branch: usize, outcome: Outcome, moment: Moment) {
+        self.branches[branch].waiting = Waiting::Ended;
+        if let Some(slot) = self.branches[branch].slot {
+            self.slots[slot].state = State::Vacant;
+            self.slots[slot].done = Some((outcome, moment));
+        }
+    }
+
+    /// What a branch has waited for, if it can go on now.
+    pub(crate) fn ready(&mut self, branch: usize) -> Option<Waiting> {
+        let waiting = self.branches[branch].waiting;
+        let ready = match waiting {
+            Waiting::Begin => true,
+            Waiting::On(slot) => self.settle(slot),
+            Waiting::Ended => false,
+        };
+        ready.then_some(waiting)
+    }
+
+    /// Drops everything that is left when the orchestration has ended, in start order.
+    pub(crate) fn drop_leftovers(&mut self) {
+        for slot in 0..self.slots.len() {
+            self.drop_all(Some(slot));
+        }
+    }
+
+    /// The generators and coroutines that have not ended.
+    pub(crate) fn unfinished(&mut self) -> Vec<Arc<Py<PyAny>>> {
+        let mut runners = mem::take(&mut self.closing);
+        for branch in &mut self.branches {
+            if mem::replace(&mut branch.waiting, Waiting::Ended) != Waiting::Ended {
+                runners.push(Arc::clone(&branch.runner));
+            }
+        }
+        runners
+    }
+
+    /// Everything that holds a future or a Python object, to be dropped in start order, and without the lock: the end of
+    /// a Python object may run code that uses the context.
+    pub(crate) fn take_all(&mut self) -> impl Sized + use<> {
+        self.active.clear();
+        (mem::take(&mut self.slots), mem::take(&mut self.branches))
+    }
+}
