@@ -29,7 +29,7 @@ mod _native {
     use super::{codec, logging, orchestration};
 
     #[pymodule_export]
-    use super::activity::ActivityContext;
+    use super::activity::{ActivityContext, Worker};
     #[pymodule_export]
     use super::client::NativeClient;
     #[pymodule_export]

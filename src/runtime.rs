@@ -1,6 +1,7 @@
 //! A runtime: the engine's dispatchers over one store, with the functions that Python registered.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use duroxide::OrchestrationRegistry;
 use duroxide::runtime::Runtime as EngineRuntime;
@@ -17,6 +18,9 @@ use crate::options::RuntimeOptions;
 use crate::orchestration::run_turn;
 use crate::provider::NativeStore;
 use crate::store::{Dispatcher, DispatcherSettings, Metrics};
+
+/// How long a shutdown waits, beyond its time, for tasks that it has given up.
+const GRACE: Duration = Duration::from_millis(500);
 
 #[pyclass(frozen, name = "Runtime", module = "duroxide._native")]
 pub(crate) struct NativeRuntime {
@@ -82,13 +86,21 @@ impl NativeRuntime {
             return Ok(());
         };
         running.dispatcher.stop();
-        let engine = Arc::clone(&running.engine);
-        let ended = bridge::block_on(py, async move {
-            engine.shutdown(Some(timeout_ms)).await;
+        let ended = bridge::spawn(Arc::clone(&running.engine).shutdown(Some(timeout_ms)))?;
+        let longest = Duration::from_millis(timeout_ms).saturating_add(GRACE);
+        // Interrupted by Ctrl-C, the engine still goes on to its end.
+        let waited = bridge::block_on(py, async move {
+            if tokio::time::timeout(longest, ended).await.is_err() {
+                tracing::warn!(
+                    target: "duroxide::runtime",
+                    "the runtime was left while the code of an orchestration still ran: it blocks, and belongs into an \
+                     activity"
+                );
+            }
             Ok(())
         });
         running.executor.stop(py)?;
-        ended
+        waited
     }
 
     fn metrics<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {

@@ -753,6 +753,16 @@ class Runtime:
     def shutdown(self, timeout_ms: int) -> None: ...
     def metrics(self) -> dict[str, int]: ...
 
+class Worker:
+    """What one thread of activities takes its work from."""
+
+    def take(self) -> tuple[Any, Any, Any, Any] | None:
+        """Wait for the next activity.
+
+        Returns:
+            Its function, context and input, and what to call with its result and its error; ``None`` when the thread is to end.
+        """
+
 def init_tracing(log_file: str | None = None, log_level: str | None = None, log_format: str | None = None) -> None:
     """Send the engine's logs and the traces of orchestrations and activities to a file or the terminal.
 

@@ -1,6 +1,7 @@
 //! Runs one activity for the engine: decodes its input, calls it on a thread or on a loop, records how it ended.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use duroxide::ActivityContext as EngineContext;
 use parking_lot::Mutex;
@@ -9,8 +10,7 @@ use pyo3::prelude::*;
 use tokio::sync::oneshot;
 
 use super::context::ActivityContext;
-use super::threads::Threads;
-use crate::bridge::enter;
+use super::threads::{Job, Threads};
 use crate::codec;
 use crate::definitions::ActivityDefinition;
 use crate::store::{Delivery, Dispatcher, split_delivery};
@@ -24,10 +24,13 @@ pub(crate) struct Executor {
     client: Arc<Py<PyAny>>,
     /// The loop of `async def` activities, made by the first of them.
     activity_loop: Mutex<Option<Py<PyAny>>>,
+    /// Set when activities are cut off, whose failures are then ours and not theirs.
+    is_stopped: AtomicBool,
 }
 
-struct Call {
-    definition: Arc<ActivityDefinition>,
+pub(super) struct Call {
+    pub(super) definition: Arc<ActivityDefinition>,
+    client: Arc<Py<PyAny>>,
     engine: EngineContext,
     delivery: Option<Arc<Delivery>>,
     input: String,
@@ -35,11 +38,17 @@ struct Call {
 
 impl Executor {
     pub(crate) fn new(client: Py<PyAny>) -> Self {
-        Self { threads: Threads::new(), client: Arc::new(client), activity_loop: Mutex::new(None) }
+        Self {
+            threads: Threads::new(),
+            client: Arc::new(client),
+            activity_loop: Mutex::new(None),
+            is_stopped: AtomicBool::new(false),
+        }
     }
 
     /// Ends the threads and the loop after their work in hand.
     pub(crate) fn stop(&self, py: Python<'_>) -> PyResult<()> {
+        self.is_stopped.store(true, Ordering::Release);
         py.detach(|| self.threads.stop());
         let activity_loop = self.activity_loop.lock().take();
         if let Some(activity_loop) = activity_loop {
@@ -70,40 +79,36 @@ impl Executor {
             Some((token, input)) => (dispatcher.delivery(token), input.to_owned()),
             None => (None, input),
         };
-        let call = Call { definition, engine, delivery, input };
-        if call.definition.is_async { self.run_on_loop(call).await } else { self.run_on_thread(call).await }
+        let call = Call { definition, client: Arc::clone(&self.client), engine, delivery, input };
+        let end = if call.definition.is_async {
+            Arc::clone(&self).run_on_loop(call).await
+        } else {
+            self.run_on_thread(call).await
+        };
+        if end.is_err() && self.is_stopped.load(Ordering::Acquire) {
+            // It was cut off, and runs again at the next start; the engine gives this task up.
+            return std::future::pending().await;
+        }
+        end
     }
 
-    async fn run_on_thread(self: Arc<Self>, call: Call) -> End {
-        let (sender, receiver) = oneshot::channel();
-        let client = Arc::clone(&self.client);
-        self.threads.run(move || {
-            let end = enter(|py| {
-                let result = call.prepare(py, &client).and_then(|(context, input)| {
-                    codec::encode(&call.definition.function.bind(py).call1((context, input))?)
-                });
-                result.map_err(|error| call.failure(py, &error))
-            });
-            // Nobody listens when the engine has given the activity up.
-            sender.send(end).ok();
-        })?;
+    async fn run_on_thread(&self, call: Call) -> End {
+        let (ending, receiver) = Ending::new(call);
+        self.threads.run(Job::Call(ending))?;
         receiver.await.unwrap_or_else(|_| Err("the activity's thread ended without a result".to_owned()))
     }
 
     async fn run_on_loop(self: Arc<Self>, call: Call) -> End {
-        let (sender, mut receiver) = oneshot::channel();
         let (handle_sender, handle) = oneshot::channel::<Py<PyAny>>();
         let executor = Arc::clone(&self);
         let delivery = call.delivery.clone();
         let engine = call.engine.clone();
-        let ending = Arc::new(Ending { call, sender: Mutex::new(Some(sender)) });
-        self.threads.run(move || {
-            enter(|py| match executor.begin_on_loop(py, &ending) {
-                // The activity may have ended meanwhile, and then nobody wants the handle.
-                Ok(running) => drop(handle_sender.send(running)),
-                Err(error) => ending.finish(py, Err(error)),
-            });
-        })?;
+        let (ending, mut receiver) = Ending::new(call);
+        self.threads.run(Job::Ours(Box::new(move |py| match executor.begin_on_loop(py, &ending) {
+            // The activity may have ended meanwhile, and then nobody wants the handle.
+            Ok(running) => drop(handle_sender.send(running)),
+            Err(error) => ending.finish(py, Err(error)),
+        })))?;
         let cancelled = async {
             match delivery {
                 Some(delivery) => {
@@ -119,19 +124,17 @@ impl Executor {
             () = cancelled => {}
         }
         if let Ok(running) = handle.await {
-            self.threads.run(move || {
-                enter(|py| {
-                    if let Err(error) = running.bind(py).call_method0(intern!(py, "cancel")) {
-                        tracing::warn!(target: "duroxide::activity", "an activity could not be cancelled: {error}");
-                    }
-                });
-            })?;
+            self.threads.run(Job::Ours(Box::new(move |py| {
+                if let Err(error) = running.bind(py).call_method0(intern!(py, "cancel")) {
+                    tracing::warn!(target: "duroxide::activity", "an activity could not be cancelled: {error}");
+                }
+            })))?;
         }
         receiver.await.unwrap_or_else(|_| lost())
     }
 
     fn begin_on_loop(&self, py: Python<'_>, ending: &Arc<Ending>) -> PyResult<Py<PyAny>> {
-        let (context, input) = ending.call.prepare(py, &self.client)?;
+        let (context, input) = ending.call.prepare(py)?;
         let function = ending.call.definition.function.bind(py);
         let done = Bound::new(py, Done(Arc::clone(ending)))?;
         let running = self.activity_loop(py)?.call_method1(intern!(py, "run"), (function, context, input, done))?;
@@ -140,16 +143,12 @@ impl Executor {
 }
 
 impl Call {
-    fn prepare<'py>(
-        &self,
-        py: Python<'py>,
-        client: &Arc<Py<PyAny>>,
-    ) -> PyResult<(Bound<'py, ActivityContext>, Bound<'py, PyAny>)> {
+    pub(super) fn prepare<'py>(&self, py: Python<'py>) -> PyResult<(Bound<'py, ActivityContext>, Bound<'py, PyAny>)> {
         let mut input = codec::decode(py, &self.input)?;
         if let Some(annotation) = &self.definition.input_type {
             input = codec::convert(py, input, annotation.bind(py))?;
         }
-        let context = ActivityContext::new(self.engine.clone(), self.delivery.clone(), Arc::clone(client));
+        let context = ActivityContext::new(self.engine.clone(), self.delivery.clone(), Arc::clone(&self.client));
         Ok((Bound::new(py, context)?, input))
     }
 
@@ -173,14 +172,19 @@ impl Call {
     }
 }
 
-/// The end of an `async def` activity, which comes once.
-struct Ending {
-    call: Call,
+/// The end of an activity, which comes once.
+pub(super) struct Ending {
+    pub(super) call: Call,
     sender: Mutex<Option<oneshot::Sender<End>>>,
 }
 
 impl Ending {
-    fn finish(&self, py: Python<'_>, result: PyResult<Bound<'_, PyAny>>) {
+    fn new(call: Call) -> (Arc<Self>, oneshot::Receiver<End>) {
+        let (sender, receiver) = oneshot::channel();
+        (Arc::new(Self { call, sender: Mutex::new(Some(sender)) }), receiver)
+    }
+
+    pub(super) fn finish(&self, py: Python<'_>, result: PyResult<Bound<'_, PyAny>>) {
         let end = result.and_then(|value| codec::encode(&value)).map_err(|error| self.call.failure(py, &error));
         if let Some(sender) = self.sender.lock().take() {
             // Nobody listens when the engine has given the activity up.
@@ -189,9 +193,9 @@ impl Ending {
     }
 }
 
-/// What the loop calls when an `async def` activity has ended: `done(result, None)` or `done(None, error)`.
+/// What a thread or a loop calls when an activity has ended: `done(result, None)` or `done(None, error)`.
 #[pyclass(frozen, module = "duroxide._native")]
-pub(crate) struct Done(Arc<Ending>);
+pub(crate) struct Done(pub(super) Arc<Ending>);
 
 #[pymethods]
 impl Done {

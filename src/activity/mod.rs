@@ -6,3 +6,4 @@ mod threads;
 
 pub(crate) use context::ActivityContext;
 pub(crate) use executor::Executor;
+pub(crate) use threads::Worker;

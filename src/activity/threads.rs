@@ -1,14 +1,27 @@
 //! The threads that run Python activities, apart from Tokio's workers, where the engine's timers live.
+//!
+//! They are Python's own and call activities from Python: one that is still at work when the process ends is ended by
+//! the interpreter, which must not find native frames below it.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
 use parking_lot::{Condvar, Mutex};
+use pyo3::prelude::*;
 
-use crate::bridge;
+use super::context::ActivityContext;
+use super::executor::{Done, Ending};
+use crate::bridge::enter;
 
-type Job = Box<dyn FnOnce() + Send>;
+/// What a thread is given to do.
+pub(super) enum Job {
+    /// An activity, called from Python.
+    Call(Arc<Ending>),
+    /// Something short of our own.
+    Ours(Box<dyn FnOnce(Python<'_>) + Send>),
+}
 
 /// An idle thread ends after this time.
 const IDLE: Duration = Duration::from_secs(10);
@@ -48,26 +61,24 @@ impl Threads {
     /// # Errors
     ///
     /// The threads were stopped, or the system gives no more of them.
-    pub(crate) fn run(&self, job: impl FnOnce() + Send + 'static) -> Result<(), String> {
+    pub(super) fn run(&self, job: Job) -> Result<(), String> {
         let Some(sender) = self.sender.lock().clone() else {
             return Err("the runtime is shut down".to_owned());
         };
         if !self.census.promise() {
             self.start_thread()?;
         }
-        sender.send(Box::new(job)).map_err(|_| "the runtime is shut down".to_owned())
+        sender.send(job).map_err(|_| "the runtime is shut down".to_owned())
     }
 
     fn start_thread(&self) -> Result<(), String> {
-        let receiver = self.receiver.clone();
-        let census = Arc::clone(&self.census);
-        let ending = Arc::clone(&self.census);
-        let started = bridge::start_thread(
-            "duroxide-activity",
-            move || serve(&receiver, &census),
-            move || ending.change(|counts| counts.alive -= 1),
-        );
-        started.map(drop).map_err(|error| {
+        let worker = Worker {
+            receiver: self.receiver.clone(),
+            census: Arc::clone(&self.census),
+            is_busy: AtomicBool::new(false),
+        };
+        let started = enter(|py| py.import("duroxide.activity_thread")?.getattr("start")?.call1((worker,)).map(drop));
+        started.map_err(|error| {
             self.census.change(|counts| (counts.alive, counts.jobs) = (counts.alive - 1, counts.jobs - 1));
             format!("no thread could be started for the activity: {error}")
         })
@@ -75,7 +86,7 @@ impl Threads {
 
     /// Lets every thread end after its work in hand, and waits for those that have none.
     ///
-    /// Call it detached: a thread that ends attaches once more.
+    /// Call it detached: a thread that ends needs the interpreter.
     pub(crate) fn stop(&self) {
         self.sender.lock().take();
         let deadline = Instant::now() + FAREWELL;
@@ -107,6 +118,10 @@ impl Census {
         found
     }
 
+    fn end_job(&self) {
+        self.change(|counts| (counts.jobs, counts.idle) = (counts.jobs - 1, counts.idle + 1));
+    }
+
     /// Whether an idle thread may end: not if a job is promised to it.
     fn may_leave(&self) -> bool {
         let mut counts = self.counts.lock();
@@ -116,19 +131,50 @@ impl Census {
     }
 }
 
-fn serve(receiver: &Receiver<Job>, census: &Census) {
-    loop {
-        match receiver.recv_timeout(IDLE) {
-            Ok(job) => {
-                job();
-                census.change(|counts| (counts.jobs, counts.idle) = (counts.jobs - 1, counts.idle + 1));
-            }
-            Err(RecvTimeoutError::Disconnected) => {
-                census.may_leave();
-                return;
-            }
-            Err(RecvTimeoutError::Timeout) if census.may_leave() => return,
-            Err(RecvTimeoutError::Timeout) => {}
+/// What one thread takes its work from.
+#[pyclass(frozen, module = "duroxide._native")]
+pub(crate) struct Worker {
+    receiver: Receiver<Job>,
+    census: Arc<Census>,
+    is_busy: AtomicBool,
+}
+
+type Call = (Py<PyAny>, Py<ActivityContext>, Py<PyAny>, Py<Done>);
+
+#[pymethods]
+impl Worker {
+    /// The next activity: its function, context and input, and what to tell its end; `None` when the thread is to end.
+    fn take(&self, py: Python<'_>) -> PyResult<Option<Call>> {
+        if self.is_busy.swap(false, Ordering::Relaxed) {
+            self.census.end_job();
         }
+        loop {
+            match py.detach(|| self.receiver.recv_timeout(IDLE)) {
+                Ok(Job::Call(ending)) => match ending.call.prepare(py) {
+                    Ok((context, input)) => {
+                        self.is_busy.store(true, Ordering::Relaxed);
+                        let function = ending.call.definition.function.clone_ref(py);
+                        let done = Py::new(py, Done(ending))?;
+                        return Ok(Some((function, context.unbind(), input.unbind(), done)));
+                    }
+                    Err(error) => {
+                        ending.finish(py, Err(error));
+                        self.census.end_job();
+                    }
+                },
+                Ok(Job::Ours(job)) => {
+                    job(py);
+                    self.census.end_job();
+                }
+                Err(RecvTimeoutError::Timeout) if !self.census.may_leave() => {}
+                Err(RecvTimeoutError::Timeout) => break,
+                Err(RecvTimeoutError::Disconnected) => {
+                    self.census.may_leave();
+                    break;
+                }
+            }
+        }
+        self.census.change(|counts| counts.alive -= 1);
+        Ok(None)
     }
 }

@@ -99,8 +99,7 @@ impl Driver {
     /// Lets every branch run until none can move.
     fn run(&mut self) -> Option<End> {
         loop {
-            let mut moved = false;
-            self.turn.arena().advance();
+            let mut moved = self.turn.arena().advance();
             let mut branch = 0;
             loop {
                 let next = {
@@ -118,8 +117,8 @@ impl Driver {
                 }
                 branch += 1;
             }
-            self.close_losers();
-            if !moved {
+            moved |= self.close_losers();
+            if !moved && !self.turn.arena().take_message() {
                 return None;
             }
         }
@@ -215,17 +214,18 @@ impl Driver {
         end
     }
 
-    /// Closes the generators of branches that lost a race or were left over.
-    fn close_losers(&self) {
+    /// Closes the generators of branches that lost a race or were left over; whether there were any.
+    fn close_losers(&self) -> bool {
         let losers = std::mem::take(&mut self.turn.arena().closing);
         if losers.is_empty() {
-            return;
+            return false;
         }
         enter(|py| {
             for runner in losers {
                 self.close(runner.bind(py), &PyGeneratorExit::new_err("the branch is no longer needed"));
             }
         });
+        true
     }
 
     /// Throws `exit` until the generator or coroutine ends; what it yields or raises meanwhile is nobody's.
@@ -236,7 +236,6 @@ impl Driver {
             runner.call_method0(intern!(py, "close")).ok();
             return;
         }
-        close_unbegun_locals(runner);
         for _ in 0..CLOSE_ATTEMPTS {
             let step =
                 self.turn.run(|| runner.call_method1(intern!(py, "throw"), (exit.clone_ref(py).into_value(py),)));
@@ -285,6 +284,7 @@ impl Drop for Driver {
             // Nothing that happens from here on is recorded, and nothing of it is logged again.
             self.turn.begin_closing();
             for runner in runners {
+                close_unbegun_locals(runner.bind(py));
                 let closed = TurnClosed::new_err("the turn of this orchestration has ended; it goes on in a later one");
                 self.close(runner.bind(py), &closed);
             }

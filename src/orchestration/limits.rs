@@ -15,6 +15,9 @@ pub(crate) const MAX_NAME_BYTES: usize = 1024;
 /// Ids that the engine keeps for children without an id of their own.
 const RESERVED_ID: &str = "sub::";
 
+/// How deep combinators nest: what walks down through them does so on the stack.
+pub(crate) const MAX_DEPTH: usize = 200;
+
 /// The longest delay of a timer, ten years in milliseconds.
 pub(crate) const MAX_DELAY_MS: u64 = 10 * 366 * 24 * 60 * 60 * 1000;
 

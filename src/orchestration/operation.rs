@@ -90,14 +90,18 @@ pub(crate) struct Node {
     pub(crate) turn: Arc<Turn>,
     /// The line that described it, for the warning when it is never started.
     pub(crate) origin: Option<Origin>,
+    /// How many levels of combinators it has, itself included.
+    pub(crate) depth: usize,
     slot: AtomicUsize,
     replaced: AtomicBool,
 }
 
 impl Node {
     pub(crate) fn new(operation: Operation, decode: Decode, turn: Arc<Turn>, origin: Option<Origin>) -> Arc<Self> {
+        let depth = 1 + operation.children().iter().map(|child| child.depth).max().unwrap_or(0);
         Arc::new(Self {
             operation,
+            depth,
             decode,
             turn,
             origin,

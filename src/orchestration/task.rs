@@ -36,6 +36,7 @@ impl Task {
                 self.node.operation.describe()
             )));
         }
+        self.node.turn.check()?;
         super::limits::check_tag(tag)?;
         let mut call = call.clone();
         call.tag = Some(tag.to_owned());

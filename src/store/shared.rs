@@ -22,6 +22,7 @@ const OTHERS_TURN: Duration = Duration::from_millis(500);
 /// The same for another runtime of this process.
 pub(super) const SIBLINGS_TURN: Duration = Duration::from_millis(10);
 const KNOWN_STARTS: usize = 10_000;
+const KNOWN_WAITING: usize = 10_000;
 
 pub(super) struct Shared {
     pub backend: Backend,
@@ -76,11 +77,15 @@ impl Shared {
     /// How long what a runtime lacks is left to those that may have it, from when it was first seen as `key`; `None` when
     /// it is to fail now.
     pub fn leave_to_others(&self, key: &str, has_it: bool, timeout: Duration) -> Option<Duration> {
-        if self.alone() && !has_it {
+        // However busy it is: its work is not to be failed by those who lack the code.
+        if has_it {
+            return Some(SIBLINGS_TURN);
+        }
+        if self.alone() {
             return None;
         }
         let rest = timeout.checked_sub(self.waiting.age(key)).filter(|rest| !rest.is_zero())?;
-        Some(rest.min(if has_it { SIBLINGS_TURN } else { OTHERS_TURN }))
+        Some(rest.min(OTHERS_TURN))
     }
 
     pub fn enqueued(&self, message: &WorkItem, due_ms: Option<u64>) {
@@ -166,6 +171,7 @@ pub(super) struct WaitingInstances {
 struct Waiting {
     report: Option<String>,
     since: Instant,
+    asked: Instant,
     times: u32,
 }
 
@@ -181,12 +187,20 @@ impl WaitingInstances {
         waiting.report = Some(report.to_owned());
         let pause = FIRST_WAIT.saturating_mul(1 << waiting.times.min(6)).min(LONGEST_WAIT);
         waiting.times += 1;
+        waiting.asked = Instant::now() + pause;
         (pause, news)
     }
 
     /// How long something has been asked for that nobody here has.
     pub fn age(&self, key: &str) -> Duration {
-        self.table.lock().entry(key.to_owned()).or_insert_with(Waiting::new).since.elapsed()
+        let mut table = self.table.lock();
+        // What another node took is never heard of again.
+        if table.len() >= KNOWN_WAITING {
+            table.retain(|_, waiting| waiting.asked.elapsed() < LONGEST_WAIT);
+        }
+        let waiting = table.entry(key.to_owned()).or_insert_with(Waiting::new);
+        waiting.asked = Instant::now();
+        waiting.since.elapsed()
     }
 
     pub fn report(&self, instance: &str) -> Option<String> {
@@ -203,6 +217,6 @@ impl WaitingInstances {
 
 impl Waiting {
     fn new() -> Self {
-        Self { report: None, since: Instant::now(), times: 0 }
+        Self { report: None, since: Instant::now(), asked: Instant::now(), times: 0 }
     }
 }

@@ -7,7 +7,7 @@
 //! costs the same with two slots as with two hundred, and nothing runs when nobody waits.
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap};
+use std::collections::{BinaryHeap, HashMap, HashSet};
 use std::convert::Infallible;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use tokio::sync::{Notify, Semaphore, SemaphorePermit};
+use tokio::task::Id;
 
 use super::clock::now_ms;
 
@@ -38,6 +39,8 @@ pub(super) struct Lane {
     /// Something became due earlier than what the leader waits for.
     earlier: Notify,
     waiting: AtomicUsize,
+    /// The slots that sessions belong to: nobody else can fetch what comes for these.
+    session_slots: Mutex<HashSet<Id>>,
     /// The database does not answer; those who noticed keep trying, so nobody else is sent.
     suspended: AtomicBool,
 }
@@ -56,6 +59,7 @@ impl Lane {
             polled: Mutex::new(Instant::now()),
             earlier: Notify::new(),
             waiting: AtomicUsize::new(0),
+            session_slots: Mutex::default(),
             suspended: AtomicBool::new(false),
         }
     }
@@ -68,7 +72,23 @@ impl Lane {
     }
 
     fn hint_everyone(&self) {
-        self.hints.add_permits(self.waiting.load(Ordering::Relaxed).max(1));
+        // A slot that is busy now asks soon, and must not find its hint taken by the others.
+        let busy = self.session_slots.lock().len();
+        self.hints.add_permits(self.waiting.load(Ordering::Relaxed).max(1) + busy);
+    }
+
+    /// The slot that asks has fetched something of a session, and so may own it.
+    pub fn mark_session_slot(&self) {
+        if let Some(slot) = tokio::task::try_id() {
+            self.session_slots.lock().insert(slot);
+        }
+    }
+
+    /// Whether the slot that asks should look without a hint: what came for its session while it was busy, others could not
+    /// fetch.
+    pub fn looks_unasked(&self) -> bool {
+        let session_slots = self.session_slots.lock();
+        !self.hints.is_closed() && tokio::task::try_id().is_some_and(|slot| session_slots.contains(&slot))
     }
 
     pub fn suspend(&self, suspended: bool) {

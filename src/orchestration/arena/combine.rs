@@ -1,16 +1,15 @@
 //! Looking at slots and dropping them: when a leaf, a combinator, a retry or a race is over, and what its losers lose.
 
 use std::mem;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::Poll;
 
-use super::{Arena, Failure, Outcome, State, Waiting};
+use super::{Arena, Failure, Outcome, Slot, State, Waiting};
 use crate::orchestration::operation::Operation;
 use crate::orchestration::timeline::{Mailbox, Moment};
 
 impl Arena {
-    fn has_failed(&self, slot: usize) -> bool {
+    pub(super) fn has_failed(&self, slot: usize) -> bool {
         match &self.slots[slot].done {
             Some((Outcome::Failed(_) | Outcome::FailedBy(_), _)) => true,
             Some((Outcome::Winner { slot, .. }, _)) => self.has_failed(*slot),
@@ -18,11 +17,20 @@ impl Arena {
         }
     }
 
-    /// Whether a slot has an outcome, after looking once.
+    /// Whether a slot has an outcome, after looking once. The message of a queue is only taken by `take_message`.
     pub(crate) fn settle(&mut self, slot: usize) -> bool {
-        if self.slots[slot].done.is_some() {
-            return true;
+        match &self.slots[slot] {
+            Slot { done: Some(_), .. } => true,
+            Slot { state: State::Leaf { mailbox: Some(Mailbox::Queue), .. }, .. } => false,
+            _ => self.settle_now(slot),
         }
+    }
+
+    pub(super) fn settle_leaf(&mut self, slot: usize) -> bool {
+        self.slots[slot].done.is_some() || self.settle_now(slot)
+    }
+
+    fn settle_now(&mut self, slot: usize) -> bool {
         let mut state = mem::replace(&mut self.slots[slot].state, State::Vacant);
         let done = self.look(slot, &mut state);
         if done.is_none() {
@@ -36,8 +44,7 @@ impl Arena {
     fn look(&mut self, slot: usize, state: &mut State) -> Option<(Outcome, Moment)> {
         match state {
             State::Leaf { future, action, mailbox } => {
-                let mut context = Context::from_waker(Waker::noop());
-                let Poll::Ready(result) = Pin::new(future).poll(&mut context) else {
+                let Poll::Ready(result) = future.look() else {
                     return None;
                 };
                 Some(self.finish(slot, result, *action, *mailbox))
@@ -118,7 +125,8 @@ impl Arena {
         (outcome, moment)
     }
 
-    /// Drops what a slot still waits for; it is looked at once more, since a finished one must not be cancelled.
+    /// Drops what a slot still waits for; it is looked at once more, since a finished one must not be cancelled. The wait for
+    /// a queue is not: a message that nobody has taken stays for the next wait.
     pub(crate) fn drop_all(&mut self, slot: Option<usize>) {
         let Some(slot) = slot else { return };
         if self.settle(slot) {

@@ -6,8 +6,11 @@
 mod combine;
 mod start;
 
+use std::future::Future as _;
 use std::mem;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use duroxide::{DurableFuture, OrchestrationContext};
@@ -57,7 +60,24 @@ pub(crate) enum Failure {
     Cancelled,
 }
 
-type Leaf = DurableFuture<Result<String, String>>;
+/// A future of the engine. Its own `map` is not used: it never gives the context back that it was made from.
+enum Leaf {
+    Answer(DurableFuture<Result<String, String>>),
+    Message(DurableFuture<String>),
+    Timer(DurableFuture<()>),
+}
+
+impl Leaf {
+    /// Looks once; the engine's futures need no waker.
+    fn look(&mut self) -> Poll<Result<String, String>> {
+        let mut context = Context::from_waker(Waker::noop());
+        match self {
+            Self::Answer(future) => Pin::new(future).poll(&mut context),
+            Self::Message(future) => Pin::new(future).poll(&mut context).map(Ok),
+            Self::Timer(future) => Pin::new(future).poll(&mut context).map(|()| Ok(String::new())),
+        }
+    }
+}
 
 enum State {
     Leaf {
@@ -113,6 +133,8 @@ pub(crate) struct Arena {
     /// Branches that lost a race and whose generators are still to be closed.
     pub(crate) closing: Vec<Arc<Py<PyAny>>>,
     slots: Vec<Slot>,
+    /// Waits for queues that have no message yet, in start order.
+    queue_waits: Vec<usize>,
     /// Slots that have something to do at every poll, whoever waits for them, in start order.
     active: Vec<usize>,
     actions: usize,
@@ -127,6 +149,7 @@ impl Arena {
             branches: Vec::new(),
             closing: Vec::new(),
             slots: Vec::new(),
+            queue_waits: Vec::new(),
             active: Vec::new(),
             actions: 0,
             continued: false,
@@ -148,13 +171,27 @@ impl Arena {
         self.branches.push(Branch { runner: Arc::new(runner), waiting: Waiting::Begin, slot: None });
     }
 
-    /// Looks once at every slot that must be looked at whoever waits for it.
-    pub(crate) fn advance(&mut self) {
+    /// Looks once at every slot that must be looked at whoever waits for it; whether one of them has ended.
+    pub(crate) fn advance(&mut self) -> bool {
         let active = mem::take(&mut self.active);
+        let before = active.len();
         let mut pending: Vec<usize> = active.into_iter().filter(|slot| !self.settle(*slot)).collect();
+        let moved = pending.len() < before;
         // Retries and losers may have started or ended others meanwhile.
         pending.append(&mut self.active);
         self.active = pending;
+        moved
+    }
+
+    /// Takes the message of the first queue wait that has one, in start order; false if none has.
+    ///
+    /// One at a time, since the engine binds all waits of a live turn before it polls again, but polls after each when
+    /// it replays: between two messages all code must have run as far as it goes.
+    pub(crate) fn take_message(&mut self) -> bool {
+        let waits = mem::take(&mut self.queue_waits);
+        let taken = waits.iter().copied().find(|slot| self.settle_leaf(*slot));
+        self.queue_waits = waits.into_iter().filter(|slot| self.slots[*slot].done.is_none()).collect();
+        taken.is_some()
     }
 
     pub(crate) fn outcome(&self, slot: usize) -> Option<(Outcome, Moment)> {
@@ -212,6 +249,7 @@ impl Arena {
     /// a Python object may run code that uses the context.
     pub(crate) fn take_all(&mut self) -> impl Sized + use<> {
         self.active.clear();
+        self.queue_waits.clear();
         (mem::take(&mut self.slots), mem::take(&mut self.branches))
     }
 }

@@ -8,6 +8,9 @@ use crate::orchestration::operation::{ActivityCall, Node, Operation};
 use crate::orchestration::retry::Retry;
 use crate::orchestration::timeline::{Mailbox, Moment};
 
+/// The engine's activity that reads a value of another instance.
+const READ_VALUE: &str = "__duroxide_syscall:get_kv_value";
+
 impl Arena {
     /// Starts what `node` describes, once; a task that was started before keeps its slot.
     pub(crate) fn start(&mut self, node: &Arc<Node>) -> usize {
@@ -26,7 +29,7 @@ impl Arena {
                     ),
                     None => self.engine.schedule_sub_orchestration_versioned(name, version.clone(), input),
                 };
-                self.leaf(node, future, None)
+                self.leaf(node, Leaf::Answer(future), None)
             }
             Operation::Start { name, version, instance_id, input } => {
                 match version {
@@ -40,21 +43,20 @@ impl Arena {
             }
             Operation::Timer(delay) => self.start_timer(node, *delay),
             Operation::Event(name) => {
-                let future = self.engine.schedule_wait(name).map(Ok);
-                self.leaf(node, future, Some(Mailbox::Event))
+                let future = self.engine.schedule_wait(name);
+                self.leaf(node, Leaf::Message(future), Some(Mailbox::Event))
             }
             Operation::Queue(name) => {
-                let future = self.engine.dequeue_event(name).map(Ok);
-                let slot = self.leaf(node, future, Some(Mailbox::Queue));
-                self.active.push(slot);
+                let future = self.engine.dequeue_event(name);
+                let slot = self.leaf(node, Leaf::Message(future), Some(Mailbox::Queue));
+                self.queue_waits.push(slot);
                 slot
             }
             Operation::InstanceValue { instance_id, key } => {
-                let future = self.engine.get_kv_value_from_instance(instance_id, key);
-                let future = future.map(|value| {
-                    value.map(|value| serde_json::to_string(&value).unwrap_or_else(|_| "null".to_owned()))
-                });
-                self.leaf(node, future, None)
+                // What the engine's own method records; that one would map the future.
+                let input = serde_json::json!({ "instance_id": instance_id, "key": key }).to_string();
+                let future = self.engine.schedule_activity(READ_VALUE, input);
+                self.leaf(node, Leaf::Answer(future), None)
             }
             Operation::ContinueAsNew { version, input } => {
                 // The future only says that nothing follows; the action is emitted by the call.
@@ -113,12 +115,12 @@ impl Arena {
         if let Some(tag) = &call.tag {
             future = future.with_tag(tag);
         }
-        self.leaf(node, future, None)
+        self.leaf(node, Leaf::Answer(future), None)
     }
 
     pub(crate) fn start_timer(&mut self, node: &Arc<Node>, delay: Duration) -> usize {
-        let future = self.engine.schedule_timer(delay).map(|()| Ok(String::new()));
-        self.leaf(node, future, None)
+        let future = self.engine.schedule_timer(delay);
+        self.leaf(node, Leaf::Timer(future), None)
     }
 
     fn leaf(&mut self, node: &Arc<Node>, future: Leaf, mailbox: Option<Mailbox>) -> usize {
@@ -138,7 +140,7 @@ impl Arena {
     fn may_fail_early(&self, slot: usize) -> bool {
         match &self.slots[slot].state {
             State::Leaf { action, .. } => self.timeline.will_fail(*action),
-            State::Vacant => false,
+            State::Vacant => self.has_failed(slot),
             _ => true,
         }
     }

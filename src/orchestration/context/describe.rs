@@ -30,7 +30,14 @@ impl OrchestrationContext {
 
     pub(super) fn tasks(&self, arguments: &Bound<'_, PyTuple>) -> PyResult<Vec<Arc<Node>>> {
         self.turn.check()?;
-        collect(&self.turn, arguments)
+        let tasks = collect(&self.turn, arguments)?;
+        if tasks.iter().any(|task| task.depth >= limits::MAX_DEPTH) {
+            return Err(LimitExceeded::new_err(format!(
+                "combinators nest at most {} levels deep: wait for some of the tasks first",
+                limits::MAX_DEPTH
+            )));
+        }
+        Ok(tasks)
     }
 
     #[expect(clippy::too_many_arguments, reason = "one argument a field of the operation")]

@@ -34,8 +34,9 @@ impl Dispatcher {
         }
         let lane = &self.signals.activities;
         let mut failures = 0;
+        let mut unasked = lane.looks_unasked();
         loop {
-            let permit = self.permit(lane, deadline).await?;
+            let permit = if std::mem::take(&mut unasked) { None } else { Some(self.permit(lane, deadline).await?) };
             let fetched = claim::activity(&self.shared, lock_timeout, session, tags).await;
             match fetched {
                 Ok(Some((item, token, attempt, claim))) => {
@@ -45,6 +46,9 @@ impl Dispatcher {
                     add(&self.counters.worker_dispatcher_items_fetched);
                     match self.accept(item, &token, attempt) {
                         Ok(item) => {
+                            if matches!(&item, WorkItem::ActivityExecute { session_id: Some(_), .. }) {
+                                lane.mark_session_slot();
+                            }
                             claim.settled();
                             return Some((item, token, attempt));
                         }
@@ -55,7 +59,9 @@ impl Dispatcher {
                     }
                 }
                 Ok(None) => {
-                    permit.forget();
+                    if let Some(permit) = permit {
+                        permit.forget();
+                    }
                     failures = 0;
                     self.recovered(lane);
                 }

@@ -364,11 +364,16 @@ fn stamp(delta: &mut [Event], time_ms: u64) {
 /// nobody, which on SQLite blocks all that comes after it.
 fn forget_unborn_children(commit: &mut Commit) {
     let Commit { delta, messages, .. } = commit;
-    let is_scheduled = |child: &str| {
-        delta.iter().any(
-            |event| matches!(&event.kind, EventKind::SubOrchestrationScheduled { instance, .. } if instance == child),
-        )
-    };
+    let scheduled: HashSet<&str> = delta
+        .iter()
+        .filter_map(|event| match &event.kind {
+            EventKind::SubOrchestrationScheduled { instance, .. } => Some(instance.as_str()),
+            _ => None,
+        })
+        .collect();
+    if scheduled.is_empty() {
+        return;
+    }
     let started: HashSet<String> = messages
         .iter()
         .filter_map(|message| match message {
@@ -377,7 +382,9 @@ fn forget_unborn_children(commit: &mut Commit) {
         })
         .collect();
     messages.retain(|message| match message {
-        WorkItem::CancelInstance { instance, .. } => started.contains(instance) || !is_scheduled(instance),
+        WorkItem::CancelInstance { instance, .. } => {
+            started.contains(instance) || !scheduled.contains(instance.as_str())
+        }
         _ => true,
     });
 }
