@@ -14,6 +14,7 @@ use crate::activity::Executor;
 use crate::bridge;
 use crate::definitions::{ActivityDefinition, Definitions, OrchestrationDefinition};
 use crate::errors::{ConfigurationError, DuroxideError};
+use crate::logging;
 use crate::options::RuntimeOptions;
 use crate::orchestration::run_turn;
 use crate::provider::NativeStore;
@@ -100,6 +101,7 @@ impl NativeRuntime {
             Ok(())
         });
         running.executor.stop(py)?;
+        logging::settle(py);
         waited
     }
 

@@ -23,6 +23,9 @@ const CAPACITY: usize = 8192;
 const BATCH: usize = 64;
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// How long a shutdown waits for the records that it left.
+const SETTLE_TIMEOUT: Duration = Duration::from_secs(1);
+
 static DELIVERY: RwLock<Option<Delivery>> = RwLock::new(None);
 
 /// The names that `RuntimeOptions` gives to the service, as fields of every record.
@@ -36,13 +39,21 @@ pub(crate) fn set_service(name: Option<&str>, version: Option<&str>) {
 
 /// The sending half of a delivery under way.
 struct Delivery {
-    records: Sender<Record>,
+    records: Sender<Parcel>,
     dropped: Arc<AtomicU64>,
     /// Set when nobody waits for the rest any more: the interpreter may be gone.
     abandoned: Arc<AtomicBool>,
     /// Disconnected when the thread has ended.
     ended: Receiver<()>,
     process: u32,
+}
+
+enum Parcel {
+    Record(Record),
+    /// Dropped when everything before it is delivered, and by that told.
+    Mark {
+        _told: Sender<()>,
+    },
 }
 
 struct Record {
@@ -79,7 +90,7 @@ impl<S: Subscriber> Layer<S> for ToPython {
         let mut record =
             Record { target: metadata.target(), level: *metadata.level(), message: String::new(), fields: Vec::new() };
         event.record(&mut record);
-        if delivery.records.try_send(record).is_err() {
+        if delivery.records.try_send(Parcel::Record(record)).is_err() {
             delivery.dropped.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -162,9 +173,27 @@ pub(crate) fn stop_logging(py: Python<'_>) {
     abandoned.store(true, Ordering::Release);
 }
 
+/// Waits until what was logged before is delivered, a second at most.
+pub(crate) fn settle(py: Python<'_>) {
+    let (told, delivered) = bounded(0);
+    match DELIVERY.read().as_ref() {
+        Some(delivery) if delivery.process == process::id() => {
+            let mark = Parcel::Mark { _told: told };
+            if delivery.records.try_send(mark).is_err() {
+                return;
+            }
+        }
+        _ => return,
+    }
+    py.detach(|| {
+        // It is disconnected, which is the news.
+        delivered.recv_timeout(SETTLE_TIMEOUT).ok();
+    });
+}
+
 /// The receiving half, owned by the thread.
 struct Courier {
-    records: Receiver<Record>,
+    records: Receiver<Parcel>,
     dropped: Arc<AtomicU64>,
     abandoned: Arc<AtomicBool>,
     deliver: Py<PyAny>,
@@ -199,7 +228,8 @@ impl Courier {
         self.abandoned.load(Ordering::Acquire)
     }
 
-    fn hand_over(&self, py: Python<'_>, record: Record) {
+    fn hand_over(&self, py: Python<'_>, parcel: Parcel) {
+        let Parcel::Record(record) = parcel else { return };
         let fields = PyDict::new(py);
         let service = SERVICE.read().clone().into_iter().map(|(name, value)| (name, Value::Text(value)));
         let delivered = record
@@ -219,7 +249,8 @@ impl Courier {
         let dropped = self.dropped.swap(0, Ordering::Relaxed);
         if dropped > 0 {
             let message = format!("{dropped} log records were dropped, since they came faster than they were handled");
-            self.hand_over(py, Record { target: "duroxide", level: Level::WARN, message, fields: Vec::new() });
+            let record = Record { target: "duroxide", level: Level::WARN, message, fields: Vec::new() };
+            self.hand_over(py, Parcel::Record(record));
         }
     }
 }

@@ -21,7 +21,7 @@ use tracing_subscriber::layer::{Layer, Layered, SubscriberExt as _};
 use tracing_subscriber::registry::Registry;
 use tracing_subscriber::reload;
 
-pub(crate) use delivery::{set_service, start_logging, stop_logging};
+pub(crate) use delivery::{set_service, settle, start_logging, stop_logging};
 
 use crate::errors::ConfigurationError;
 
