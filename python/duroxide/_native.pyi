@@ -753,6 +753,7 @@ class Runtime:
     def shutdown(self, timeout_ms: int) -> None: ...
     def metrics(self) -> dict[str, int]: ...
 
+@final
 class Worker:
     """What one thread of activities takes its work from."""
 

@@ -23,9 +23,9 @@ def _serve(worker: Worker) -> None:
 def _run(call: tuple[Any, Any, Any, Any] | None) -> bool:
     if call is None:
         return False
-    function, context, input, done = call
+    function, context, value, done = call
     try:
-        result = function(context, input)
+        result = function(context, value)
     except BaseException as error:  # noqa: BLE001 - whatever ends an activity is its recorded failure
         done(None, error)
     else:
