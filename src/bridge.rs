@@ -4,7 +4,9 @@ use std::future::Future;
 use std::process;
 use std::sync::OnceLock;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::Receiver;
 
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::ffi;
@@ -17,9 +19,9 @@ use crate::errors::Error;
 /// How often a blocked call looks whether Ctrl-C was pressed.
 const SIGNAL_CHECK: Duration = Duration::from_millis(50);
 
-/// The engine blocks one worker for the time of a turn that waits for the interpreter; lock renewals and timers
-/// run on the others.
-const WORKER_THREADS: usize = 4;
+/// The engine blocks one worker for the time of a turn that waits for the interpreter; lock renewals and timers run on
+/// the others. So there are more of them than the turns that run at once by default.
+const WORKER_THREADS: usize = 12;
 
 struct Process {
     runtime: Runtime,
@@ -112,6 +114,21 @@ pub(crate) fn block_on<T: Send>(py: Python<'_>, future: impl Future<Output = Res
         ));
     }
     py.detach(|| runtime.block_on(interruptible(future))).map_err(PyErr::from)
+}
+
+/// Waits for `ended` at most `longest`, noticing Ctrl-C; whether it came. It needs none of our threads, which may all be busy.
+pub(crate) fn wait(py: Python<'_>, ended: &Receiver<()>, longest: Duration) -> PyResult<bool> {
+    let began = Instant::now();
+    loop {
+        let rest = longest.saturating_sub(began.elapsed());
+        if py.detach(|| ended.recv_timeout(rest.min(SIGNAL_CHECK))).is_ok() {
+            return Ok(true);
+        }
+        if rest.is_zero() {
+            return Ok(false);
+        }
+        py.check_signals()?;
+    }
 }
 
 /// Starts `future` on the threads of this process.

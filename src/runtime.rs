@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crossbeam_channel::bounded;
 use duroxide::OrchestrationRegistry;
 use duroxide::runtime::Runtime as EngineRuntime;
 use duroxide::runtime::registry::ActivityRegistry;
@@ -87,18 +88,22 @@ impl NativeRuntime {
             return Ok(());
         };
         running.dispatcher.stop();
-        let ended = bridge::spawn(Arc::clone(&running.engine).shutdown(Some(timeout_ms)))?;
+        let (told, ended) = bounded(1);
+        let engine = Arc::clone(&running.engine);
+        bridge::spawn(async move {
+            engine.shutdown(Some(timeout_ms)).await;
+            // Nobody listens after Ctrl-C.
+            told.send(()).ok();
+        })?;
         let longest = Duration::from_millis(timeout_ms).saturating_add(GRACE);
-        // Interrupted by Ctrl-C, the engine still goes on to its end.
-        let waited = bridge::block_on(py, async move {
-            if tokio::time::timeout(longest, ended).await.is_err() {
+        let waited = bridge::wait(py, &ended, longest).map(|has_ended| {
+            if !has_ended {
                 tracing::warn!(
                     target: "duroxide::runtime",
                     "the runtime was left while the code of an orchestration still ran: it blocks, and belongs into an \
                      activity"
                 );
             }
-            Ok(())
         });
         running.executor.stop(py)?;
         logging::settle(py);

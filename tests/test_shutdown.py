@@ -17,6 +17,7 @@ Steps = Generator[Any, Any, Any]
 TIMEOUT_MS = 200
 # A second beyond the time that was given, and what a loaded machine takes.
 LONGEST_SECONDS = 2.2
+BLOCKED_SECONDS = 10
 
 
 def shutdown_seconds(runtime: Runtime) -> float:
@@ -31,7 +32,7 @@ def test_an_orchestration_whose_code_blocks_does_not_hold_up_a_shutdown(runtime:
     @runtime.register_orchestration("blocked")
     def blocked(ctx: OrchestrationContext, _: Any) -> Steps:
         started.set()
-        over.wait(60)
+        over.wait(BLOCKED_SECONDS)
         yield ctx.schedule_timer(0)
 
     runtime.start()
@@ -50,7 +51,7 @@ def test_several_orchestrations_whose_code_blocks_do_not_hold_it_up_longer(runti
     @runtime.register_orchestration("blocked")
     def blocked(ctx: OrchestrationContext, _: Any) -> Steps:
         started.release()
-        over.wait(60)
+        over.wait(BLOCKED_SECONDS)
         yield ctx.schedule_timer(0)
 
     runtime.start()
@@ -72,7 +73,7 @@ def test_an_orchestration_whose_code_blocked_in_a_shutdown_completes_after_the_n
     @runtime.register_orchestration("blocked")
     def blocked(ctx: OrchestrationContext, _: Any) -> Steps:
         started.set()
-        over.wait(60)
+        over.wait(BLOCKED_SECONDS)
         yield ctx.schedule_timer(0)
         return "done"
 
@@ -95,7 +96,7 @@ def test_an_activity_that_ignores_its_end_does_not_hold_up_a_shutdown(
 
     def block(ctx: ActivityContext, _: Any) -> None:
         started.set()
-        over.wait(60)
+        over.wait(BLOCKED_SECONDS)
 
     async def block_async(ctx: ActivityContext, _: Any) -> None:
         started.set()

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use duroxide::ActivityContext as EngineContext;
+use duroxide::providers::Provider as _;
 use parking_lot::Mutex;
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -11,9 +12,9 @@ use tokio::sync::oneshot;
 
 use super::context::ActivityContext;
 use super::threads::{Job, Threads};
-use crate::codec;
 use crate::definitions::ActivityDefinition;
 use crate::store::{Delivery, Dispatcher, split_delivery};
+use crate::{bridge, codec};
 
 /// The recorded result or failure of an activity.
 type End = Result<String, String>;
@@ -28,9 +29,16 @@ pub(crate) struct Executor {
     is_stopped: AtomicBool,
 }
 
+/// By what the engine holds an activity for this process.
+struct Lease {
+    dispatcher: Arc<Dispatcher>,
+    token: String,
+}
+
 pub(super) struct Call {
     pub(super) definition: Arc<ActivityDefinition>,
     client: Arc<Py<PyAny>>,
+    lease: Option<Lease>,
     engine: EngineContext,
     delivery: Option<Arc<Delivery>>,
     input: String,
@@ -75,11 +83,14 @@ impl Executor {
         engine: EngineContext,
         input: String,
     ) -> End {
-        let (delivery, input) = match split_delivery(&input) {
-            Some((token, input)) => (dispatcher.delivery(token), input.to_owned()),
-            None => (None, input),
+        let (delivery, lease, input) = match split_delivery(&input) {
+            Some((token, input)) => {
+                let lease = Lease { dispatcher: Arc::clone(&dispatcher), token: token.to_owned() };
+                (dispatcher.delivery(token), Some(lease), input.to_owned())
+            }
+            None => (None, None, input),
         };
-        let call = Call { definition, client: Arc::clone(&self.client), engine, delivery, input };
+        let call = Call { definition, client: Arc::clone(&self.client), lease, engine, delivery, input };
         let end = if call.definition.is_async {
             Arc::clone(&self).run_on_loop(call).await
         } else {
@@ -184,11 +195,22 @@ impl Ending {
         (Arc::new(Self { call, sender: Mutex::new(Some(sender)) }), receiver)
     }
 
+    /// The engine has given the activity up, at a shutdown most likely: now that its code has ended, it may run again
+    /// without waiting for the end of its lease.
+    fn give_back(&self) {
+        if let Some(Lease { dispatcher, token }) = &self.call.lease {
+            let (dispatcher, token) = (Arc::clone(dispatcher), token.clone());
+            let given_back = async move { dispatcher.abandon_work_item(&token, None, true).await };
+            // A cancelled activity has no lease any more, and a closed store ends it by itself.
+            drop(bridge::spawn(given_back));
+        }
+    }
+
     pub(super) fn finish(&self, py: Python<'_>, result: PyResult<Bound<'_, PyAny>>) {
         let end = result.and_then(|value| codec::encode(&value)).map_err(|error| self.call.failure(py, &error));
-        if let Some(sender) = self.sender.lock().take() {
-            // Nobody listens when the engine has given the activity up.
-            sender.send(end).ok();
+        let sender = self.sender.lock().take();
+        if sender.is_some_and(|sender| sender.send(end).is_err()) {
+            self.give_back();
         }
     }
 }

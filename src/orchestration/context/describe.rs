@@ -31,7 +31,7 @@ impl OrchestrationContext {
     pub(super) fn tasks(&self, arguments: &Bound<'_, PyTuple>) -> PyResult<Vec<Arc<Node>>> {
         self.turn.check()?;
         let tasks = collect(&self.turn, arguments)?;
-        if tasks.iter().any(|task| task.depth >= limits::MAX_DEPTH) {
+        if tasks.iter().any(|task| task.depth > limits::MAX_DEPTH) {
             return Err(LimitExceeded::new_err(format!(
                 "combinators nest at most {} levels deep: wait for some of the tasks first",
                 limits::MAX_DEPTH
