@@ -99,7 +99,7 @@ def test_an_activity_that_is_given_up_reaches_its_orchestration_as_a_failure(
             return [error.error_type, (yield ctx.schedule_activity("echo", "goes on"))]  # type: ignore[attr-defined]
         return "not given up"
 
-    # One delivery is all that it gets, and a shutdown takes that one back.
+    # One delivery is all that it gets, and its code outlives the lease of that one.
     options = RuntimeOptions(
         max_attempts=1,
         worker_lock_timeout_ms=2_000,
@@ -111,6 +111,8 @@ def test_an_activity_that_is_given_up_reaches_its_orchestration_as_a_failure(
     client.start_orchestration("tested", "tested")
     assert started.wait(20)
     first.shutdown(0)
-    over.set()
-    runtime_factory(activities, orchestrations, options)
-    assert client.wait_for_orchestration("tested", WAIT_MS).result() == ["PoisonMessageError", "goes on"]
+    try:
+        runtime_factory(activities, orchestrations, options)
+        assert client.wait_for_orchestration("tested", WAIT_MS).result() == ["PoisonMessageError", "goes on"]
+    finally:
+        over.set()
