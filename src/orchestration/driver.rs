@@ -15,7 +15,7 @@ use pyo3::prelude::*;
 
 use super::arena::{Failure, Outcome, Waiting};
 use super::context::OrchestrationContext;
-use super::task::{Task, is_unbegun, not_a_task, value_of};
+use super::task::{Task, is_branch, is_unbegun, not_a_task, value_of};
 use super::timeline::Moment;
 use super::turn::Turn;
 use crate::bridge::{enter, share_newest_task};
@@ -78,7 +78,7 @@ impl Driver {
     fn begin(&self, py: Python<'_>, input: &str) -> Option<End> {
         let result = self.call(py, input);
         match result {
-            Ok(runner) if is_steps(&runner) => {
+            Ok(runner) if is_branch(&runner) => {
                 self.turn.arena().begin(runner.unbind());
                 None
             }
@@ -308,14 +308,6 @@ fn close_unbegun_locals(runner: &Bound<'_, PyAny>) {
             value.call_method0(intern!(py, "close")).ok();
         }
     }
-}
-
-/// Whether a function gave something to step through: a generator or a coroutine.
-fn is_steps(value: &Bound<'_, PyAny>) -> bool {
-    let py = value.py();
-    [intern!(py, "send"), intern!(py, "throw"), intern!(py, "close")]
-        .into_iter()
-        .all(|name| value.hasattr(name).unwrap_or(false))
 }
 
 /// The traceback goes to the log, never into history.

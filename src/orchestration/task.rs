@@ -91,7 +91,7 @@ pub(crate) fn collect(turn: &Arc<Turn>, arguments: &Bound<'_, pyo3::types::PyTup
     let only = if arguments.len() == 1 { Some(arguments.get_item(0)?) } else { None };
     if let Some(only) = only
         && !only.is_instance_of::<Task>()
-        && !is_branch(&only)?
+        && !is_branch(&only)
     {
         let items = only.try_iter().map_err(|_| not_a_task(&only))?;
         return items.map(|item| as_node(turn, &item?)).collect();
@@ -111,7 +111,7 @@ pub(crate) fn as_node(turn: &Arc<Turn>, value: &Bound<'_, PyAny>) -> PyResult<Ar
         }
         return Ok(Arc::clone(node));
     }
-    if is_branch(value)? {
+    if is_branch(value) {
         // Two branches over one generator would take each other's values.
         if let Some(node) = turn.branch_of(value) {
             return Ok(node);
@@ -128,8 +128,12 @@ pub(crate) fn as_node(turn: &Arc<Turn>, value: &Bound<'_, PyAny>) -> PyResult<Ar
     Err(not_a_task(value))
 }
 
-fn is_branch(value: &Bound<'_, PyAny>) -> PyResult<bool> {
-    Ok(value.hasattr("send")? && value.hasattr("throw")? && value.hasattr("close")?)
+/// Whether a value can be stepped through: a generator or a coroutine.
+pub(crate) fn is_branch(value: &Bound<'_, PyAny>) -> bool {
+    let py = value.py();
+    [intern!(py, "send"), intern!(py, "throw"), intern!(py, "close")]
+        .into_iter()
+        .all(|name| value.hasattr(name).unwrap_or(false))
 }
 
 /// Whether a generator or coroutine has not run a line.
@@ -160,7 +164,7 @@ pub(crate) fn not_a_task(value: &Bound<'_, PyAny>) -> PyErr {
             "an orchestration waits for tasks, not for functions: call the function, as in ctx.all([branch(ctx)])",
         );
     }
-    if is_branch(value).unwrap_or(false) {
+    if is_branch(value) {
         return PyTypeError::new_err(format!(
             "a {kind} was yielded: write 'yield from' (or 'await') to run it here, or ctx.spawn(...) to run it beside"
         ));
