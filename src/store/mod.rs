@@ -15,6 +15,7 @@ mod failure;
 mod metrics;
 mod postgres;
 mod shared;
+mod bundled;
 mod sqlite;
 #[cfg(test)]
 mod tests;
@@ -84,7 +85,7 @@ struct Opening {
     closed: AtomicBool,
 }
 
-static OPEN_FILES: LazyLock<sqlite::OpenFiles<Weak<Shared>>> = LazyLock::new(sqlite::OpenFiles::default);
+static OPEN_FILES: LazyLock<bundled::OpenFiles<Weak<Shared>>> = LazyLock::new(bundled::OpenFiles::default);
 
 impl Store {
     fn opened(shared: Arc<Shared>) -> Self {
@@ -93,7 +94,7 @@ impl Store {
 
     /// Opens the file, and makes it where there is none.
     pub async fn open_sqlite(path: &Path) -> Result<Self, StoreError> {
-        let path = sqlite::locate(path)?;
+        let path = bundled::locate(path)?;
         let mut files = OPEN_FILES.lock().await;
         files.retain(|_, shared| shared.strong_count() > 0);
         if let Some(shared) = files.get(&path).and_then(Weak::upgrade)
@@ -102,16 +103,16 @@ impl Store {
             shared.openings.fetch_add(1, Ordering::AcqRel);
             return Ok(Self::opened(shared));
         }
-        let shared = Arc::new(Shared::new(sqlite::open(&path).await?));
+        let shared = Arc::new(Shared::new(bundled::open(&path).await?));
         // A file that was just made has its canonical path only now.
-        let path = sqlite::locate(&path)?;
+        let path = bundled::locate(&path)?;
         files.insert(path, Arc::downgrade(&shared));
         Ok(Self::opened(shared))
     }
 
     /// A new database in this process's memory; every call makes another one.
     pub async fn sqlite_in_memory() -> Result<Self, StoreError> {
-        Ok(Self::opened(Arc::new(Shared::new(sqlite::in_memory().await?))))
+        Ok(Self::opened(Arc::new(Shared::new(bundled::in_memory().await?))))
     }
 
     pub async fn connect_postgres(target: PostgresTarget) -> Result<Self, StoreError> {
