@@ -1,0 +1,261 @@
+//! Messages to instances: starts, events, completions, and the activities that are sent to workers directly.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use duroxide::providers::{ProviderError, WorkItem};
+use serde::Serialize;
+use tokio::sync::oneshot;
+
+use super::Core;
+use super::activities::Activity;
+use super::change::{ActivityRow, Change, MessageRow};
+use super::effect::Effect;
+use super::state::{Message, Number, Sequence, State};
+use super::writer::{Job, Operation};
+use crate::store::clock::after_ms;
+use crate::store::error::StoreError;
+use crate::store::{IfExists, StartOutcome, StartRequest};
+
+type Outcome<T> = Result<T, ProviderError>;
+
+pub(super) fn encode<T: Serialize>(value: &T) -> Outcome<String> {
+    serde_json::to_string(value)
+        .map_err(|error| ProviderError::permanent("encode", format!("a value cannot be written as JSON: {error}")))
+}
+
+/// The instance that a message or an activity belongs to.
+pub(super) fn receiver(item: &WorkItem) -> Option<&str> {
+    match item {
+        WorkItem::ActivityExecute { instance, .. } => Some(instance),
+        other => crate::store::shared::target(other),
+    }
+}
+
+/// Where the requests of other processes were read up to, to be recorded with what they ask for.
+pub(in crate::store) struct InboxPosition {
+    pub inbox: String,
+    pub position: i64,
+}
+
+impl State {
+    /// Puts a message where its instance finds it. The caller writes its row, and first what is added to `changes`; `None` when
+    /// it is for an instance that has ended and would never read it.
+    pub fn deliver(
+        &mut self,
+        number: Number,
+        item: WorkItem,
+        visible_ms: u64,
+        changes: &mut Vec<Change>,
+    ) -> Option<Sequence> {
+        let is_bare = self.is_bare;
+        let instance = self.get(number)?;
+        let starting: Option<Arc<str>> = match &item {
+            WorkItem::StartOrchestration { orchestration, .. } if instance.running().is_none() => {
+                Some(orchestration.as_str().into())
+            }
+            _ => None,
+        };
+        if instance.has_ended() && !is_bare && !matches!(item, WorkItem::StartOrchestration { .. }) {
+            return None;
+        }
+        if let Some(starting) = &starting {
+            instance.known.get_or_insert_default().starting = Some(Arc::clone(starting));
+        }
+        if !instance.has_row {
+            instance.has_row = true;
+            changes.push(Change::Instance { number, id: Arc::clone(&instance.id), starting });
+        } else if let Some(orchestration) = starting {
+            changes.push(Change::Starting { number, orchestration });
+        }
+        let sequence = self.sequence();
+        self.push(number, Message { sequence, item, attempts: 0, is_found: false }, visible_ms);
+        Some(sequence)
+    }
+}
+
+fn start_item(request: StartRequest) -> WorkItem {
+    let StartRequest { instance, orchestration, input, version } = request;
+    WorkItem::StartOrchestration {
+        instance,
+        orchestration,
+        input,
+        version,
+        parent_instance: None,
+        parent_id: None,
+        parent_execution_id: None,
+        execution_id: duroxide::INITIAL_EXECUTION_ID,
+    }
+}
+
+impl Core {
+    /// Sends messages, all of them or none.
+    pub async fn send_messages(
+        &self,
+        items: Vec<WorkItem>,
+        delay: Option<Duration>,
+        position: Option<InboxPosition>,
+    ) -> Outcome<()> {
+        const OPERATION: &str = "enqueue_for_orchestrator";
+        self.admit(OPERATION).await?;
+        let visible_ms = delay.map_or(0, after_ms);
+        let data: Vec<String> = items.iter().map(encode).collect::<Outcome<_>>()?;
+        let owned: Vec<String> = items.iter().filter_map(receiver).map(str::to_owned).collect();
+        if owned.len() < items.len() {
+            return Err(ProviderError::permanent(OPERATION, "an activity is no message to an instance"));
+        }
+        let ids: Vec<&str> = owned.iter().map(String::as_str).collect();
+        let written = self.with_instances(&ids, |state, numbers| {
+            let mut changes = Vec::with_capacity(items.len() + 1);
+            let mut pushed = Vec::with_capacity(items.len());
+            for ((item, data), number) in items.into_iter().zip(data).zip(numbers) {
+                if let Some(sequence) = state.deliver(*number, item, visible_ms, &mut changes) {
+                    changes.push(Change::Message(MessageRow { sequence, number: *number, visible_ms, data }));
+                    pushed.push((*number, sequence));
+                }
+            }
+            self.write(changes, pushed, position)
+        })?;
+        self.settled_in_time(written).await
+    }
+
+    /// Starts instances, all of them or none.
+    pub async fn start(
+        &self,
+        requests: Vec<StartRequest>,
+        if_exists: IfExists,
+        position: Option<InboxPosition>,
+    ) -> Result<Vec<StartOutcome>, StoreError> {
+        self.admit("start_orchestration").await?;
+        let owned: Vec<String> = requests.iter().map(|request| request.instance.clone()).collect();
+        let ids: Vec<&str> = owned.iter().map(String::as_str).collect();
+        let items: Vec<(WorkItem, String)> = requests
+            .into_iter()
+            .map(|request| {
+                let item = start_item(request);
+                let data = encode(&item)?;
+                Ok((item, data))
+            })
+            .collect::<Outcome<_>>()?;
+        let submitted = self.with_instances(&ids, |state, numbers| {
+            let outcomes = state.judge_starts(numbers, &items, if_exists)?;
+            let mut changes = Vec::with_capacity(2 * items.len());
+            let mut pushed = Vec::with_capacity(items.len());
+            for (((item, data), number), outcome) in items.into_iter().zip(numbers).zip(&outcomes) {
+                if *outcome == StartOutcome::Started
+                    && let Some(sequence) = state.deliver(*number, item, 0, &mut changes)
+                {
+                    changes.push(Change::Message(MessageRow { sequence, number: *number, visible_ms: 0, data }));
+                    pushed.push((*number, sequence));
+                }
+            }
+            Ok::<_, StoreError>((outcomes, self.write(changes, pushed, position)))
+        })?;
+        let (outcomes, written) = submitted?;
+        self.settled_in_time(written).await?;
+        Ok(outcomes)
+    }
+
+    fn write(
+        &self,
+        mut changes: Vec<Change>,
+        pushed: Vec<(Number, Sequence)>,
+        position: Option<InboxPosition>,
+    ) -> oneshot::Receiver<Outcome<()>> {
+        if let Some(InboxPosition { inbox, position }) = position {
+            changes.push(Change::InboxPosition { inbox, position });
+        }
+        let (answer, written) = oneshot::channel();
+        if changes.is_empty() {
+            answer.send(Ok(())).ok();
+        } else {
+            let effect = Effect::Pushed(pushed);
+            self.send(Job::Write(Operation { number: None, changes, effect, answer: Some(answer) }));
+        }
+        written
+    }
+
+    /// Hands an activity to the workers that no turn has scheduled.
+    pub async fn send_activity(&self, item: WorkItem) -> Outcome<()> {
+        let id = receiver(&item).unwrap_or_default().to_owned();
+        let data = encode(&item)?;
+        let written = self.with_instances(&[&id], |state, numbers| {
+            let number = numbers[0];
+            let mut changes = Vec::new();
+            if let Some(instance) = state.get(number)
+                && !instance.has_row
+            {
+                instance.has_row = true;
+                changes.push(Change::Instance { number, id: Arc::clone(&instance.id), starting: None });
+            }
+            let sequence = state.sequence();
+            changes.push(Change::Activity(ActivityRow { sequence, number, visible_ms: 0, data }));
+            let (answer, written) = oneshot::channel();
+            let effect = Effect::Activity(Activity::new(sequence, number, item));
+            self.send(Job::Write(Operation { number: Some(number), changes, effect, answer: Some(answer) }));
+            written
+        })?;
+        self.settled_in_time(written).await
+    }
+
+    /// Adds events to a history without a turn.
+    pub async fn append(&self, id: &str, execution: u64, events: &[duroxide::Event]) -> Outcome<()> {
+        let rows = events.iter().map(|event| Ok((event.event_id, encode(event)?))).collect::<Outcome<Vec<_>>>()?;
+        let written = self.with_instances(&[id], |state, numbers| {
+            let number = numbers[0];
+            let mut changes = Vec::new();
+            if let Some(instance) = state.get(number)
+                && !instance.has_row
+            {
+                instance.has_row = true;
+                changes.push(Change::Instance { number, id: Arc::clone(&instance.id), starting: None });
+            }
+            changes.push(Change::Events { number, execution, events: rows });
+            let (answer, written) = oneshot::channel();
+            let effect = Effect::HistoryChanged(number);
+            self.send(Job::Write(Operation { number: Some(number), changes, effect, answer: Some(answer) }));
+            written
+        })?;
+        self.settled_in_time(written).await
+    }
+
+    /// The orchestration that `id` runs, or that a waiting start will run.
+    pub fn running(&self, id: &str) -> Outcome<Option<Arc<str>>> {
+        self.with_instances(&[id], |state, numbers| {
+            let running = state.get(numbers[0]).and_then(|instance| instance.running());
+            state.forget_if_idle(numbers[0]);
+            running
+        })
+    }
+}
+
+impl State {
+    fn judge_starts(
+        &mut self,
+        numbers: &[Number],
+        items: &[(WorkItem, String)],
+        if_exists: IfExists,
+    ) -> Result<Vec<StartOutcome>, StoreError> {
+        let mut starting: std::collections::HashMap<Number, &str> = std::collections::HashMap::new();
+        let mut outcomes = Vec::with_capacity(items.len());
+        for ((item, _), number) in items.iter().zip(numbers) {
+            let WorkItem::StartOrchestration { instance, orchestration, .. } = item else { continue };
+            let recorded = self.get(*number).and_then(|instance| instance.running());
+            let existing = recorded.as_deref().or_else(|| starting.get(number).copied());
+            outcomes.push(match existing {
+                None => {
+                    starting.insert(*number, orchestration);
+                    StartOutcome::Started
+                }
+                Some(existing) if if_exists == IfExists::Attach && existing == orchestration => StartOutcome::Attached,
+                Some(existing) => {
+                    return Err(StoreError::InstanceAlreadyExists {
+                        instance: instance.clone(),
+                        orchestration: existing.to_owned(),
+                    });
+                }
+            });
+        }
+        Ok(outcomes)
+    }
+}

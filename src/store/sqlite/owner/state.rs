@@ -1,0 +1,549 @@
+//! What the owner of a file holds in memory: queues, locks and timers, which are authoritative while it lives, and the
+//! instances that something is going on with. All of it is behind one lock that is held for moments only.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap, HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use duroxide::Event;
+use duroxide::providers::WorkItem;
+use parking_lot::Mutex;
+
+use super::activities::Activities;
+use super::change::Change;
+use super::mail::Mail;
+use super::waiters::{Bell, Waiters};
+use crate::store::clock::now_ms;
+
+/// The number of an instance in the file.
+pub(super) type Number = i64;
+/// The number of a message or an activity in the file, in order of arrival.
+pub(super) type Sequence = i64;
+pub(super) type Token = u64;
+pub(super) type Version = (u64, u64, u64);
+pub(super) type History = Arc<Mutex<Vec<Event>>>;
+
+/// Instances whose histories stay in memory although nothing happens to them.
+const KEPT_IDLE: usize = 4096;
+const TRIM_EVERY: usize = 4096;
+
+/// How long messages are kept for an instance that does not exist.
+const ORPHANS_LIFE_MS: u64 = 10 * 60 * 1000;
+
+pub(super) struct Message {
+    pub sequence: Sequence,
+    pub item: WorkItem,
+    pub attempts: u32,
+    /// It was found when the file was opened: the process that had it may have died of it, so each further attempt is written
+    /// before it is made.
+    pub is_found: bool,
+}
+
+/// A turn that somebody runs.
+pub(super) struct Held {
+    pub token: Token,
+    pub until: Instant,
+    pub since: Instant,
+    /// Its end is on the way to the disk, and its lease no longer ends.
+    pub is_ending: bool,
+    pub taken: Vec<Message>,
+}
+
+/// What the file says of an instance.
+#[derive(Clone, Default)]
+pub(super) struct Known {
+    pub orchestration: Option<Arc<str>>,
+    pub version: Option<Arc<str>>,
+    /// The orchestration of a start that waits for its first turn.
+    pub starting: Option<Arc<str>>,
+    pub execution: u64,
+    /// The newest execution that has a row.
+    pub recorded_execution: u64,
+    /// The version of the engine that the execution is pinned to.
+    pub pinned: Option<Version>,
+    pub has_ended: bool,
+    pub has_kv: bool,
+    /// It waits for code that can run it, and its row says why.
+    pub has_mismatch: bool,
+}
+
+pub(super) struct Instance {
+    pub id: Arc<str>,
+    /// `None` until the file was asked.
+    pub known: Option<Known>,
+    /// It has a row in the file, or one is on its way.
+    pub has_row: bool,
+    /// Work under way that counts on this entry.
+    pub pins: u32,
+    pub queue: VecDeque<Message>,
+    pub delayed: BTreeMap<Sequence, Message>,
+    pub held: Option<Held>,
+    pub is_ready: bool,
+    /// How many of its activities are waiting or running.
+    pub activities: usize,
+    /// The current execution, as far as it is on the disk; `None` when it was not read or left memory.
+    pub history: Option<History>,
+    pub mail: Option<Mail>,
+    pub used: u64,
+}
+
+impl Instance {
+    fn new(id: Arc<str>) -> Self {
+        Self {
+            id,
+            known: None,
+            has_row: false,
+            pins: 0,
+            queue: VecDeque::new(),
+            delayed: BTreeMap::new(),
+            held: None,
+            is_ready: false,
+            activities: 0,
+            history: None,
+            mail: None,
+            used: 0,
+        }
+    }
+
+    pub fn exists(&self) -> bool {
+        self.known.as_ref().is_some_and(|known| known.orchestration.is_some())
+    }
+
+    pub fn has_ended(&self) -> bool {
+        self.known.as_ref().is_some_and(|known| known.has_ended)
+    }
+
+    pub fn execution(&self) -> u64 {
+        self.known.as_ref().map_or(duroxide::INITIAL_EXECUTION_ID, |known| known.execution)
+    }
+
+    /// The orchestration that it runs, or that a waiting start will run.
+    pub fn running(&self) -> Option<Arc<str>> {
+        let known = self.known.as_ref()?;
+        known.orchestration.clone().or_else(|| known.starting.clone())
+    }
+
+    fn begins(&self) -> bool {
+        self.queue
+            .iter()
+            .any(|message| matches!(message.item, WorkItem::StartOrchestration { .. } | WorkItem::ContinueAsNew { .. }))
+    }
+
+    fn has_history(&self) -> bool {
+        // What was not read may be there.
+        self.history.as_ref().is_none_or(|history| !history.lock().is_empty())
+    }
+
+    /// Whether nothing needs this entry: all there is to know is in the file.
+    fn is_idle(&self) -> bool {
+        self.pins == 0
+            && self.activities == 0
+            && self.queue.is_empty()
+            && self.delayed.is_empty()
+            && self.held.is_none()
+    }
+}
+
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Due {
+    Message(Number, Sequence),
+    Activity(Sequence),
+    /// Its messages are for nobody by then.
+    Orphans(Number),
+}
+
+pub(super) struct State {
+    pub instances: HashMap<Number, Instance>,
+    pub numbers: HashMap<Arc<str>, Number>,
+    next_number: Number,
+    next_sequence: Sequence,
+    ready: VecDeque<Number>,
+    turns: HashMap<Token, Number>,
+    /// No lease of a turn ends before this.
+    first_expiry: Option<Instant>,
+    due: BinaryHeap<Reverse<(u64, Sequence, Due)>>,
+    pub activities: Activities,
+    pub turn_waiters: Waiters<Option<Capabilities>>,
+    /// Rung when the lock is let go.
+    pub bells: Vec<Bell>,
+    /// The timers must look again, since something became due earlier.
+    pub timer_moved: bool,
+    /// Messages go to turns as they come, and messages to nobody are dropped: what the engine's conformance suite expects.
+    pub is_bare: bool,
+    clock: u64,
+    turns_since_trim: usize,
+    /// Orphaned messages whose time is over, to be removed from the file.
+    pub expired: Vec<Number>,
+}
+
+/// The versions of recorded executions that a dispatcher can replay.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Capabilities {
+    pub first: Version,
+    pub last: Version,
+    /// It can replay nothing.
+    pub none: bool,
+}
+
+impl Capabilities {
+    fn accepts(self, pinned: Option<Version>) -> bool {
+        !self.none && pinned.is_none_or(|version| self.first <= version && version <= self.last)
+    }
+}
+
+fn accepts(filter: Option<&Capabilities>, instance: &Instance) -> bool {
+    let pinned = instance.known.as_ref().and_then(|known| known.pinned);
+    filter.is_none_or(|capabilities| capabilities.accepts(pinned))
+}
+
+impl State {
+    pub fn new(next_number: Number, next_sequence: Sequence, is_bare: bool) -> Self {
+        Self {
+            instances: HashMap::new(),
+            numbers: HashMap::new(),
+            next_number,
+            next_sequence,
+            ready: VecDeque::new(),
+            turns: HashMap::new(),
+            first_expiry: None,
+            due: BinaryHeap::new(),
+            activities: Activities::default(),
+            turn_waiters: Waiters::default(),
+            bells: Vec::new(),
+            timer_moved: false,
+            is_bare,
+            clock: 0,
+            turns_since_trim: 0,
+            expired: Vec::new(),
+        }
+    }
+
+    pub fn sequence(&mut self) -> Sequence {
+        self.next_sequence += 1;
+        self.next_sequence
+    }
+
+    /// The entry of `id`, made if there is none; then the file must be asked what it knows.
+    pub fn intern(&mut self, id: &str) -> Number {
+        if let Some(number) = self.numbers.get(id) {
+            return *number;
+        }
+        self.next_number += 1;
+        self.adopt(self.next_number, id)
+    }
+
+    /// Makes the entry of an instance whose number is known from the file.
+    pub fn adopt(&mut self, number: Number, id: &str) -> Number {
+        let id: Arc<str> = id.into();
+        self.numbers.insert(Arc::clone(&id), number);
+        self.instances.insert(number, Instance::new(id));
+        number
+    }
+
+    /// Replaces the number that an entry was made with by the one that the file has for it.
+    pub fn renumber(&mut self, from: Number, to: Number) {
+        if let Some(instance) = self.instances.remove(&from) {
+            self.numbers.insert(Arc::clone(&instance.id), to);
+            self.instances.insert(to, instance);
+        }
+    }
+
+    pub fn get(&mut self, number: Number) -> Option<&mut Instance> {
+        self.instances.get_mut(&number)
+    }
+
+    pub fn turn(&self, token: Token) -> Option<Number> {
+        self.turns.get(&token).copied()
+    }
+
+    /// Puts a message where its instance finds it, now or when it is due.
+    pub fn push(&mut self, number: Number, message: Message, visible_ms: u64) {
+        let now = now_ms();
+        let Some(instance) = self.instances.get_mut(&number) else { return };
+        if visible_ms > now {
+            let sequence = message.sequence;
+            instance.delayed.insert(sequence, message);
+            self.at(visible_ms, Due::Message(number, sequence));
+            return;
+        }
+        // An event is for the execution that waits for it, whichever comes first; a start is read before all else.
+        let begins = matches!(message.item, WorkItem::StartOrchestration { .. });
+        if begins && !instance.exists() {
+            instance.queue.push_front(message);
+        } else {
+            instance.queue.push_back(message);
+        }
+        let orphaned = !self.is_bare && !instance.exists() && instance.running().is_none() && instance.queue.len() == 1;
+        if orphaned {
+            self.at(now.saturating_add(ORPHANS_LIFE_MS), Due::Orphans(number));
+        }
+        self.refresh(number);
+    }
+
+    pub fn at(&mut self, due_ms: u64, due: Due) {
+        let is_first = self.due.peek().is_none_or(|Reverse((first, ..))| due_ms < *first);
+        let order = self.sequence();
+        self.due.push(Reverse((due_ms, order, due)));
+        self.timer_moved |= is_first;
+    }
+
+    /// Makes an instance ready if a turn has something to do for it.
+    pub fn refresh(&mut self, number: Number) {
+        let is_bare = self.is_bare;
+        let Some(instance) = self.instances.get_mut(&number) else { return };
+        if instance.is_ready
+            || instance.held.is_some()
+            || instance.queue.is_empty()
+            || !(instance.exists() || instance.begins() || instance.has_history())
+        {
+            return;
+        }
+        if !is_bare
+            && let Some(mail) = &instance.mail
+            && mail.choose(instance.queue.iter().map(|message| &message.item)).is_empty()
+        {
+            return;
+        }
+        instance.is_ready = true;
+        self.ready.push_back(number);
+        let instance = &self.instances[&number];
+        let bell = self.turn_waiters.first(|filter| accepts(filter.as_ref(), instance));
+        self.bells.extend(bell);
+    }
+
+    /// Takes the first instance with work that `filter` accepts, and locks it. Its messages are taken by [`Self::take`].
+    pub fn claim(&mut self, filter: Option<&Capabilities>, token: Token, until: Instant) -> Option<Number> {
+        let place = self.ready.iter().position(|number| {
+            self.instances.get(number).is_some_and(|instance| instance.is_ready && accepts(filter, instance))
+        })?;
+        let number = self.ready.remove(place)?;
+        let instance = self.instances.get_mut(&number)?;
+        instance.is_ready = false;
+        instance.held = Some(Held { token, until, since: Instant::now(), is_ending: false, taken: Vec::new() });
+        self.turns.insert(token, number);
+        self.note_expiry(until);
+        Some(number)
+    }
+
+    /// Moves the messages of the next turn into the hands of its holder; false if there are none after all.
+    pub fn take(&mut self, number: Number) -> bool {
+        let is_bare = self.is_bare;
+        let Some(instance) = self.instances.get_mut(&number) else { return false };
+        let Some(held) = &mut instance.held else { return false };
+        let chosen = match &instance.mail {
+            Some(mail) if !is_bare => mail.choose(instance.queue.iter().map(|message| &message.item)),
+            _ => (0..instance.queue.len()).collect(),
+        };
+        if chosen.len() == instance.queue.len() {
+            held.taken.extend(instance.queue.drain(..));
+        } else {
+            for place in chosen.into_iter().rev() {
+                held.taken.extend(instance.queue.remove(place));
+            }
+            held.taken.reverse();
+        }
+        for message in &mut held.taken {
+            message.attempts += 1;
+        }
+        !held.taken.is_empty()
+    }
+
+    /// Takes the lock off an instance; what its holder had taken comes back.
+    pub fn release(&mut self, token: Token) -> Option<(Number, Vec<Message>)> {
+        let number = self.turns.remove(&token)?;
+        let instance = self.instances.get_mut(&number)?;
+        let held = instance.held.take_if(|held| held.token == token)?;
+        Some((number, held.taken))
+    }
+
+    /// Puts messages back to the head of their queue, in their order.
+    pub fn put_back(&mut self, number: Number, messages: Vec<Message>) {
+        if let Some(instance) = self.instances.get_mut(&number) {
+            for message in messages.into_iter().rev() {
+                instance.queue.push_front(message);
+            }
+            self.refresh(number);
+        }
+    }
+
+    pub fn note_expiry(&mut self, until: Instant) {
+        if self.first_expiry.is_none_or(|first| until < first) {
+            self.first_expiry = Some(until);
+        }
+    }
+
+    /// Ends the leases whose time is over.
+    pub fn expire(&mut self, now: Instant) {
+        if self.first_expiry.is_some_and(|first| first <= now) {
+            let mut next: Option<Instant> = None;
+            let mut over = Vec::new();
+            for (token, number) in &self.turns {
+                let Some(held) = self.instances.get(number).and_then(|instance| instance.held.as_ref()) else { continue };
+                if held.is_ending {
+                    continue;
+                }
+                if held.until <= now {
+                    over.push(*token);
+                } else {
+                    next = Some(next.map_or(held.until, |next| next.min(held.until)));
+                }
+            }
+            self.first_expiry = next;
+            for token in over {
+                if let Some((number, taken)) = self.release(token) {
+                    self.put_back(number, taken);
+                }
+            }
+        }
+        self.activities.expire(now, &mut self.bells);
+    }
+
+    /// Makes visible what is due, and says when to look again.
+    pub fn tick(&mut self) -> Option<Duration> {
+        let now = now_ms();
+        while self.due.peek().is_some_and(|Reverse((due_ms, ..))| *due_ms <= now) {
+            let Some(Reverse((_, _, due))) = self.due.pop() else { break };
+            match due {
+                Due::Message(number, sequence) => {
+                    if let Some(instance) = self.instances.get_mut(&number)
+                        && let Some(message) = instance.delayed.remove(&sequence)
+                    {
+                        instance.queue.push_back(message);
+                        self.refresh(number);
+                    }
+                }
+                Due::Activity(sequence) => self.activities.show(sequence, &mut self.bells),
+                Due::Orphans(number) => {
+                    if self.instances.get(&number).is_some_and(|instance| instance.running().is_none()) {
+                        self.expired.push(number);
+                    }
+                }
+            }
+        }
+        let instant = Instant::now();
+        self.expire(instant);
+        let timer = self.due.peek().map(|Reverse((due_ms, ..))| Duration::from_millis(due_ms.saturating_sub(now)));
+        let lease = [self.first_expiry, self.activities.first_expiry]
+            .into_iter()
+            .flatten()
+            .min()
+            .map(|first| first.saturating_duration_since(instant));
+        [timer, lease].into_iter().flatten().min()
+    }
+
+    /// Notes that an instance is in use, for [`Self::trim`].
+    pub fn touch(&mut self, number: Number) {
+        self.clock += 1;
+        let clock = self.clock;
+        if let Some(instance) = self.instances.get_mut(&number) {
+            instance.used = clock;
+        }
+    }
+
+    /// Lets an instance go that nothing needs any more.
+    pub fn forget_if_idle(&mut self, number: Number) {
+        if self.instances.get(&number).is_some_and(Instance::is_idle) {
+            self.forget(number);
+        }
+    }
+
+    pub fn forget(&mut self, number: Number) {
+        if let Some(instance) = self.instances.remove(&number) {
+            self.numbers.remove(&instance.id);
+        }
+    }
+
+    /// Drops what was not used for longest, now and then.
+    pub fn turn_ended(&mut self) {
+        self.turns_since_trim += 1;
+        if self.turns_since_trim >= TRIM_EVERY {
+            self.turns_since_trim = 0;
+            self.trim();
+        }
+    }
+
+    fn trim(&mut self) {
+        let mut idle: Vec<(u64, Number)> = self
+            .instances
+            .iter()
+            .filter(|(_, instance)| instance.held.is_none() && (instance.history.is_some() || instance.is_idle()))
+            .map(|(number, instance)| (instance.used, *number))
+            .collect();
+        let Some(surplus) = idle.len().checked_sub(KEPT_IDLE).filter(|surplus| *surplus > 0) else { return };
+        idle.select_nth_unstable(surplus - 1);
+        for (_, number) in &idle[..surplus] {
+            if let Some(instance) = self.instances.get_mut(number)
+                && instance.pins == 0
+                && instance.has_row
+            {
+                instance.history = None;
+            }
+            self.forget_if_idle(*number);
+        }
+    }
+
+    /// Wakes somebody for each instance that is ready, after one who was woken has left.
+    pub fn ring_for_turns(&mut self) {
+        for number in &self.ready {
+            if let Some(instance) = self.instances.get(number) {
+                self.bells.extend(self.turn_waiters.first(|filter| accepts(filter.as_ref(), instance)));
+            }
+        }
+    }
+
+    /// Attempts that have lasted since `before`: what they do may be what kills the process.
+    pub fn running_attempts(&self, before: Instant) -> Vec<Change> {
+        let turns = self.turns.values().filter_map(|number| self.instances.get(number)?.held.as_ref());
+        let messages = turns.filter(|held| held.since <= before && !held.is_ending).flat_map(|held| &held.taken);
+        let mut changes: Vec<Change> = messages
+            .filter(|message| !message.is_found)
+            .map(|message| Change::MessageAttempts { sequence: message.sequence, attempts: message.attempts })
+            .collect();
+        changes.extend(
+            self.activities
+                .running_since(before)
+                .map(|(sequence, attempts)| Change::ActivityAttempts { sequence, attempts }),
+        );
+        changes
+    }
+
+    /// Messages of queues that are for nobody are dropped at the next look, if this store keeps none.
+    pub fn drop_orphans(&mut self) {
+        if self.is_bare {
+            for instance in self.instances.values_mut() {
+                if !instance.exists() && !instance.begins() && !instance.has_history() {
+                    instance.queue.retain(|message| !matches!(message.item, WorkItem::QueueMessage { .. }));
+                }
+            }
+        }
+    }
+
+    /// Drops all that is known of an instance that was deleted.
+    pub fn drop_instance(&mut self, number: Number) {
+        if let Some(held) = self.instances.get_mut(&number).and_then(|instance| instance.held.take()) {
+            self.turns.remove(&held.token);
+        }
+        for sequence in self.activities.of_instance(number) {
+            self.activities.remove(sequence);
+        }
+        self.forget(number);
+    }
+
+    pub fn has_mismatch(&mut self, number: Number) -> bool {
+        let known = self.get(number).and_then(|instance| instance.known.as_mut());
+        known.is_some_and(|known| std::mem::take(&mut known.has_mismatch))
+    }
+
+    /// Everybody who waits, to be told that there will be nothing more.
+    pub fn take_waiters(&mut self) -> Vec<Bell> {
+        let turns = self.turn_waiters.take_all();
+        turns.chain(self.activities.waiters.take_all()).collect()
+    }
+
+    /// What a queue holds that nobody has taken: messages and activities.
+    pub fn depths(&self) -> (usize, usize) {
+        let messages = self.instances.values().map(|instance| instance.queue.len() + instance.delayed.len()).sum();
+        (messages, self.activities.waiting())
+    }
+}

@@ -1,0 +1,70 @@
+//! The thread that makes things visible when they are due. It sleeps until the next one is, and for good when there is none.
+
+use std::time::Duration;
+
+use super::Core;
+use super::change::Change;
+use super::effect::Effect;
+use super::writer::{Job, Operation};
+
+/// A clock that is set forward is noticed after this time, however far away the next timer is.
+const LONGEST_SLEEP: Duration = Duration::from_secs(10);
+
+pub(super) fn run(core: &Core) {
+    loop {
+        let (pause, expired) = {
+            let mut state = core.lock();
+            let pause = state.tick();
+            (pause, std::mem::take(&mut state.expired))
+        };
+        for number in expired {
+            core.drop_orphans_of(number);
+        }
+        let mut moved = core.timer.0.lock();
+        if core.health.is_given_up() {
+            return;
+        }
+        if !std::mem::take(&mut *moved) {
+            match pause {
+                // A millisecond is what times are counted in; waking earlier would find nothing.
+                Some(pause) => {
+                    core.timer.1.wait_for(&mut moved, pause.clamp(Duration::from_millis(1), LONGEST_SLEEP));
+                }
+                None => core.timer.1.wait(&mut moved),
+            }
+            *moved = false;
+        }
+    }
+}
+
+pub(super) fn stop(core: &Core) {
+    *core.timer.0.lock() = true;
+    core.timer.1.notify_one();
+}
+
+impl Core {
+    /// Drops the messages of an instance that was never started.
+    fn drop_orphans_of(&self, number: super::state::Number) {
+        let mut state = self.lock();
+        let Some(instance) = state.get(number) else { return };
+        if instance.running().is_some() || instance.held.is_some() {
+            return;
+        }
+        let mut dropped: Vec<_> = std::mem::take(&mut instance.delayed).into_keys().collect();
+        dropped.extend(instance.queue.drain(..).map(|message| message.sequence));
+        if dropped.is_empty() {
+            return;
+        }
+        instance.has_row = false;
+        let (id, count) = (instance.id.clone(), dropped.len());
+        let changes = vec![Change::MessagesDropped(dropped), Change::InstanceDropped(number)];
+        let effect = Effect::ForgetIfIdle(number);
+        self.send(Job::Write(Operation { number: None, changes, effect, answer: None }));
+        drop(state);
+        tracing::warn!(
+            target: "duroxide::store",
+            instance = %id,
+            "{count} messages for instance '{id}' were dropped: it was not started in the ten minutes since they came"
+        );
+    }
+}

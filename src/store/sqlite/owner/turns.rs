@@ -1,0 +1,475 @@
+//! Turns: what a dispatcher is handed, and what becomes of it.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use duroxide::providers::{
+    DispatcherCapabilityFilter, ExecutionMetadata, OrchestrationItem, ProviderError,
+    ScheduledActivityIdentifier, WorkItem,
+};
+use duroxide::{Event, EventKind};
+use tokio::sync::oneshot;
+use tokio::time::timeout_at;
+
+use super::activities::Activity;
+use super::change::{ActivityRow, Change, KvChange, MessageRow, TurnRow};
+use super::effect::{Effect, TurnEffect};
+use super::mail::Mail;
+use super::messages::{encode, receiver};
+use super::state::{Capabilities, Due, Known, Number, State, Token};
+use super::writer::{Job, Operation};
+use super::{Core, Locked};
+use crate::store::clock::{after_ms, now_ms};
+use crate::store::sqlite::read;
+
+type Outcome<T> = Result<T, ProviderError>;
+type Fetched = (OrchestrationItem, String, u32);
+
+const ACKNOWLEDGE: &str = "ack_orchestration_item";
+/// How the failure to read a history begins.
+const UNDECODABLE: &str = "Failed to deserialize event";
+const INVALID: &str = "Invalid lock token: the turn has ended, or its lock expired";
+
+/// A claim that goes back when whoever made it is dropped.
+struct Claim<'a> {
+    core: &'a Core,
+    token: Token,
+    number: Number,
+    is_open: bool,
+}
+
+impl Drop for Claim<'_> {
+    fn drop(&mut self) {
+        if self.is_open {
+            let mut state = self.core.lock();
+            if let Some((number, mut taken)) = state.release(self.token) {
+                for message in &mut taken {
+                    message.attempts = message.attempts.saturating_sub(1);
+                }
+                state.put_back(number, taken);
+            }
+        }
+    }
+}
+
+/// One who waits in the row, and leaves it when dropped.
+struct Place<'a> {
+    core: &'a Core,
+    waiter: u64,
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        let mut state = self.core.lock();
+        if !state.turn_waiters.leave(self.waiter) {
+            state.ring_for_turns();
+        }
+    }
+}
+
+fn capabilities(filter: Option<&DispatcherCapabilityFilter>) -> Option<Capabilities> {
+    let triple = |version: &semver::Version| (version.major, version.minor, version.patch);
+    filter.map(|filter| match filter.supported_duroxide_versions.first() {
+        Some(range) => Capabilities { first: triple(&range.min), last: triple(&range.max), none: false },
+        None => Capabilities { first: (0, 0, 0), last: (0, 0, 0), none: true },
+    })
+}
+
+/// What an acknowledgement brings, with everything made ready to be written.
+pub(in crate::store) struct TurnEnd {
+    pub execution: u64,
+    pub delta: Vec<Event>,
+    pub activities: Vec<WorkItem>,
+    pub messages: Vec<WorkItem>,
+    pub metadata: ExecutionMetadata,
+    pub cancelled: Vec<ScheduledActivityIdentifier>,
+}
+
+struct Encoded {
+    events: Vec<(u64, String)>,
+    activities: Vec<String>,
+    messages: Vec<String>,
+}
+
+impl Core {
+    pub async fn fetch_turn(
+        &self,
+        lock_timeout: Duration,
+        poll_timeout: Duration,
+        filter: Option<&DispatcherCapabilityFilter>,
+    ) -> Outcome<Option<Fetched>> {
+        let deadline = tokio::time::Instant::now() + poll_timeout;
+        let capabilities = capabilities(filter);
+        loop {
+            if self.health.broken().is_some() {
+                // Nothing can be done with this store any more; whoever asks again too soon would only spin.
+                tokio::time::sleep_until(deadline).await;
+                return Ok(None);
+            }
+            match self.look(capabilities, lock_timeout)? {
+                Look::Found(found) => return self.hand_over(*found).await.map(Some),
+                Look::Again => {}
+                Look::Nothing(place, bell) => {
+                    if timeout_at(deadline, bell).await.is_err() {
+                        return Ok(None);
+                    }
+                    std::mem::forget(place);
+                }
+            }
+        }
+    }
+
+    fn look(&self, capabilities: Option<Capabilities>, lock_timeout: Duration) -> Outcome<Look<'_>> {
+        let token = Self::token();
+        let now = Instant::now();
+        let mut state = self.lock();
+        state.expire(now);
+        if let Some(number) = state.claim(capabilities.as_ref(), token, now + lock_timeout) {
+            let claim = Claim { core: self, token, number, is_open: true };
+            return Ok(self.prepare(claim, state)?.map_or(Look::Again, |found| Look::Found(Box::new(found))));
+        }
+        state.drop_orphans();
+        let (waiter, bell) = state.turn_waiters.add(capabilities);
+        Ok(Look::Nothing(Place { core: self, waiter }, bell))
+    }
+
+    async fn hand_over(&self, found: Found<'_>) -> Outcome<Fetched> {
+        let Found { mut claim, turn, written } = found;
+        if let Some(written) = written {
+            self.settled(written).await?;
+        }
+        let TurnItem { mut item, history, attempts, has_kv, .. } = turn;
+        if let Some(history) = history {
+            item.history = history.lock().clone();
+        }
+        if has_kv {
+            let number = claim.number;
+            item.kv_snapshot =
+                self.read("fetch_orchestration_item", |connection| read::kv_snapshot(connection, number))?;
+        }
+        claim.is_open = false;
+        Ok((item, claim.token.to_string(), attempts))
+    }
+
+    /// Reads what the turn needs, and takes its messages; `None` if there is nothing for it to do after all.
+    fn prepare<'a>(&'a self, claim: Claim<'a>, mut state: Locked<'a>) -> Outcome<Option<Found<'a>>> {
+        let number = claim.number;
+        let Some(instance) = state.get(number) else { return Ok(None) };
+        let mut history_error = None;
+        if instance.history.is_none() || instance.mail.is_none() {
+            let execution = instance.execution();
+            drop(state);
+            let loaded = self
+                .read("fetch_orchestration_item", |connection| read::history(connection, number, execution));
+            state = self.lock();
+            match loaded {
+                Ok(history) => {
+                    if let Some(instance) = state.get(number) {
+                        instance.mail = Some(Mail::of(&history));
+                        instance.history = Some(Arc::new(parking_lot::Mutex::new(history)));
+                    }
+                }
+                Err(error) if error.message.contains(UNDECODABLE) => history_error = Some(error.message),
+                // The engine waits a moment before it asks again.
+                Err(error) => {
+                    drop(state);
+                    return Err(ProviderError::retryable(error.operation, error.message));
+                }
+            }
+        }
+        if !state.take(number) {
+            // The claim's own end takes the lock.
+            drop(state);
+            return Ok(None);
+        }
+        state.touch(number);
+        let mut turn = state.turn_item(number, history_error);
+        let changes = turn.as_mut().map(|turn| std::mem::take(&mut turn.found)).unwrap_or_default();
+        let written = if changes.is_empty() {
+            None
+        } else {
+            let (answer, written) = oneshot::channel();
+            self.send(Job::Write(Operation { number: None, changes, effect: Effect::None, answer: Some(answer) }));
+            Some(written)
+        };
+        drop(state);
+        Ok(turn.map(|turn| Found { claim, turn, written }))
+    }
+
+    pub async fn end_turn(&self, token: &str, end: TurnEnd) -> Outcome<()> {
+        let token: Token = token.parse().map_err(|_| ProviderError::permanent(ACKNOWLEDGE, INVALID))?;
+        let encoded = Encoded {
+            events: end.delta.iter().map(|event| Ok((event.event_id, encode(event)?))).collect::<Outcome<_>>()?,
+            activities: end.activities.iter().map(encode).collect::<Outcome<_>>()?,
+            messages: end.messages.iter().map(encode).collect::<Outcome<_>>()?,
+        };
+        let owned: Vec<String> =
+            end.messages.iter().filter_map(receiver).chain(end.activities.iter().filter_map(receiver)).map(str::to_owned).collect();
+        let ids: Vec<&str> = owned.iter().map(String::as_str).collect();
+        let written =
+            self.with_instances(&ids, |state, numbers| self.submit_turn(state, numbers, token, end, encoded))??;
+        self.settled(written).await
+    }
+
+    fn submit_turn(
+        &self,
+        state: &mut Locked<'_>,
+        numbers: &[Number],
+        token: Token,
+        end: TurnEnd,
+        encoded: Encoded,
+    ) -> Outcome<oneshot::Receiver<Outcome<()>>> {
+        let number = state.check_turn(token, &end)?;
+        let (answer, written) = oneshot::channel();
+        let mut changes = Vec::new();
+        let TurnEnd { execution, delta, activities, messages, metadata, cancelled } = end;
+        let mut row = TurnRow { number, execution, events: encoded.events, ..TurnRow::default() };
+        let known = state.begin_ending(number, &mut row, &mut changes);
+        row.pinned = metadata.pinned_duroxide_version.map(|version| (version.major, version.minor, version.patch));
+        row.status = metadata.status;
+        row.output = metadata.output;
+        row.parent = metadata.parent_instance_id;
+        row.recorded = metadata.orchestration_name.zip(metadata.orchestration_version);
+        row.is_new_instance = row.recorded.is_some() && known.orchestration.is_none();
+        row.begins = execution > known.recorded_execution;
+        let has_ended = matches!(row.status.as_deref(), Some("Completed" | "Failed"));
+        row.merges_kv = matches!(row.status.as_deref(), Some("Completed" | "Failed" | "ContinuedAsNew"));
+        row.clears_mismatch = state.has_mismatch(number);
+        fold(&delta, &mut row);
+        row.merges_kv &= known.has_kv || !row.kv.is_empty();
+        let mut effect = TurnEffect {
+            number,
+            token,
+            execution,
+            delta,
+            recorded: row.recorded.clone(),
+            pinned: row.pinned,
+            has_ended,
+            has_kv: known.has_kv || !row.kv.is_empty(),
+            activities: Vec::with_capacity(activities.len()),
+            cancelled: Vec::new(),
+            pushed: Vec::with_capacity(messages.len()),
+        };
+        if has_ended && !state.is_bare {
+            row.consumed.extend(state.drop_unread(number));
+        }
+        let (to_messages, to_activities) = numbers.split_at(messages.len());
+        for ((item, data), receiver) in activities.into_iter().zip(encoded.activities).zip(to_activities) {
+            let sequence = state.sequence();
+            row.activities.push(ActivityRow { sequence, number: *receiver, visible_ms: 0, data });
+            effect.activities.push(Activity::new(sequence, *receiver, item));
+        }
+        for activity in cancelled {
+            let Some(owner) = state.numbers.get(activity.instance.as_str()).copied() else { continue };
+            let key = (owner, activity.execution_id, activity.activity_id);
+            let scheduled_now = effect.activities.iter().find(|new| {
+                matches!(&new.item, WorkItem::ActivityExecute { execution_id, id, .. }
+                    if (new.number, *execution_id, *id) == key)
+            });
+            let sequence = scheduled_now.map(|new| new.sequence).or_else(|| state.activities.by_key(key));
+            row.cancelled.extend(sequence);
+            effect.cancelled.extend(sequence);
+        }
+        for ((item, data), receiver) in messages.into_iter().zip(encoded.messages).zip(to_messages) {
+            let visible_ms = match &item {
+                WorkItem::TimerFired { fire_at_ms, .. } => *fire_at_ms,
+                _ => 0,
+            };
+            if let Some(pushed) = state.deliver(*receiver, item, visible_ms, &mut changes) {
+                row.messages.push(MessageRow { sequence: pushed, number: *receiver, visible_ms, data });
+                effect.pushed.push((*receiver, pushed));
+            }
+        }
+        changes.push(Change::Turn(Box::new(row)));
+        let effect = Effect::Turn(Box::new(effect));
+        self.send(Job::Write(Operation { number: Some(number), changes, effect, answer: Some(answer) }));
+        Ok(written)
+    }
+
+    pub fn abandon_turn(&self, token: &str, delay: Option<Duration>, ignore_attempt: bool) -> Outcome<()> {
+        let mut state = self.lock();
+        let number = token.parse().ok().and_then(|token| state.release(token));
+        let Some((number, mut taken)) = number else {
+            return Err(ProviderError::permanent("abandon_orchestration_item", INVALID));
+        };
+        if ignore_attempt {
+            for message in &mut taken {
+                message.attempts = message.attempts.saturating_sub(1);
+            }
+        }
+        match delay.map(after_ms) {
+            Some(due_ms) if due_ms > now_ms() => {
+                for message in taken {
+                    let sequence = message.sequence;
+                    if let Some(instance) = state.get(number) {
+                        instance.delayed.insert(sequence, message);
+                    }
+                    state.at(due_ms, Due::Message(number, sequence));
+                }
+                state.refresh(number);
+            }
+            _ => state.put_back(number, taken),
+        }
+        Ok(())
+    }
+
+    pub fn renew_turn(&self, token: &str, extend_for: Duration) -> Outcome<()> {
+        let mut state = self.lock();
+        let now = Instant::now();
+        let renewed = token.parse().ok().and_then(|token| state.renew(token, now, now + extend_for));
+        renewed.ok_or_else(|| ProviderError::permanent("renew_orchestration_item_lock", INVALID))
+    }
+}
+
+/// What the events of a turn change beside the history.
+fn fold(delta: &[Event], row: &mut TurnRow) {
+    for event in delta {
+        match &event.kind {
+            EventKind::CustomStatusUpdated { status } => row.custom_status = Some(status.clone()),
+            EventKind::KeyValueSet { key, value, last_updated_at_ms } => row.kv.push(KvChange::Set {
+                key: key.clone(),
+                value: value.clone(),
+                updated_ms: *last_updated_at_ms,
+            }),
+            EventKind::KeyValueCleared { key } => row.kv.push(KvChange::Clear { key: key.clone() }),
+            EventKind::KeyValuesCleared => row.kv.push(KvChange::ClearAll),
+            _ => {}
+        }
+    }
+}
+
+/// A turn as the engine wants it, but for its history and KV entries.
+struct TurnItem {
+    item: OrchestrationItem,
+    history: Option<super::state::History>,
+    attempts: u32,
+    has_kv: bool,
+    /// The attempts to be written before it is handed out.
+    found: Vec<Change>,
+}
+
+struct Found<'a> {
+    claim: Claim<'a>,
+    turn: TurnItem,
+    written: Option<oneshot::Receiver<Outcome<()>>>,
+}
+
+enum Look<'a> {
+    Found(Box<Found<'a>>),
+    /// What was there is not to be handed out.
+    Again,
+    Nothing(Place<'a>, oneshot::Receiver<()>),
+}
+
+impl State {
+    fn turn_item(&mut self, number: Number, history_error: Option<String>) -> Option<TurnItem> {
+        let instance = self.instances.get(&number)?;
+        let held = instance.held.as_ref()?;
+        let known = instance.known.clone().unwrap_or_default();
+        let messages: Vec<WorkItem> = held.taken.iter().map(|message| message.item.clone()).collect();
+        let attempts = held.taken.iter().map(|message| message.attempts).max().unwrap_or(1);
+        let found = held
+            .taken
+            .iter()
+            .filter(|message| message.is_found)
+            .map(|message| Change::MessageAttempts { sequence: message.sequence, attempts: message.attempts })
+            .collect();
+        let (name, version) = match (&known.orchestration, &known.version) {
+            (Some(name), version) => (name.to_string(), version.as_deref().map(str::to_owned)),
+            (None, _) => begun_by(&messages)
+                .or_else(|| instance.history.as_ref().and_then(|history| recorded_start(&history.lock())))
+                .unwrap_or_default(),
+        };
+        let item = OrchestrationItem {
+            instance: instance.id.to_string(),
+            orchestration_name: name,
+            execution_id: instance.execution(),
+            version: version.unwrap_or_else(|| "unknown".to_owned()),
+            history: Vec::new(),
+            messages,
+            history_error: history_error.clone(),
+            kv_snapshot: HashMap::new(),
+        };
+        let history = if history_error.is_some() { None } else { instance.history.clone() };
+        Some(TurnItem { item, history, attempts, has_kv: known.has_kv, found })
+    }
+
+    /// The instance of a turn that may be acknowledged as `end` says.
+    fn check_turn(&mut self, token: Token, end: &TurnEnd) -> Outcome<Number> {
+        let invalid = || ProviderError::permanent(ACKNOWLEDGE, INVALID);
+        let number = self.turn(token).ok_or_else(invalid)?;
+        let instance = self.instances.get(&number).ok_or_else(invalid)?;
+        let held = instance.held.as_ref().ok_or_else(invalid)?;
+        if held.token != token || held.is_ending || held.until <= Instant::now() {
+            return Err(invalid());
+        }
+        if let (Some(history), Some(first)) = (&instance.history, end.delta.first())
+            && history
+                .lock()
+                .iter()
+                .rev()
+                .take_while(|event| event.event_id >= first.event_id && event.execution_id == end.execution)
+                .any(|event| end.delta.iter().any(|new| new.event_id == event.event_id))
+        {
+            return Err(ProviderError::permanent(
+                ACKNOWLEDGE,
+                format!("event {} of execution {} is recorded already", first.event_id, end.execution),
+            ));
+        }
+        Ok(number)
+    }
+
+    /// Marks a turn as being written, and notes what it consumes.
+    fn begin_ending(&mut self, number: Number, row: &mut TurnRow, changes: &mut Vec<Change>) -> Known {
+        let Some(instance) = self.instances.get_mut(&number) else { return Known::default() };
+        if !instance.has_row {
+            instance.has_row = true;
+            changes.push(Change::Instance { number, id: Arc::clone(&instance.id), starting: None });
+        }
+        if let Some(held) = &mut instance.held {
+            held.is_ending = true;
+            row.consumed.extend(held.taken.iter().map(|message| message.sequence));
+        }
+        instance.known.clone().unwrap_or_default()
+    }
+
+    /// Messages that an ended instance will never read. A start may want to be told that its id is taken.
+    fn drop_unread(&mut self, number: Number) -> Vec<super::state::Sequence> {
+        let Some(instance) = self.instances.get_mut(&number) else { return Vec::new() };
+        let mut dropped: Vec<_> = std::mem::take(&mut instance.delayed).into_keys().collect();
+        instance.queue.retain(|message| {
+            let is_start = matches!(message.item, WorkItem::StartOrchestration { .. });
+            if !is_start {
+                dropped.push(message.sequence);
+            }
+            is_start
+        });
+        dropped
+    }
+
+    fn renew(&mut self, token: Token, now: Instant, until: Instant) -> Option<()> {
+        let number = self.turn(token)?;
+        let held = self.instances.get_mut(&number)?.held.as_mut()?;
+        if held.token != token || (held.until <= now && !held.is_ending) {
+            return None;
+        }
+        held.until = until;
+        Some(())
+    }
+}
+
+fn begun_by(messages: &[WorkItem]) -> Option<(String, Option<String>)> {
+    messages.iter().find_map(|message| match message {
+        WorkItem::StartOrchestration { orchestration, version, .. }
+        | WorkItem::ContinueAsNew { orchestration, version, .. } => Some((orchestration.clone(), version.clone())),
+        _ => None,
+    })
+}
+
+fn recorded_start(history: &[Event]) -> Option<(String, Option<String>)> {
+    history.iter().find_map(|event| match &event.kind {
+        EventKind::OrchestrationStarted { name, version, .. } => Some((name.clone(), Some(version.clone()))),
+        _ => None,
+    })
+}

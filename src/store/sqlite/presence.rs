@@ -1,0 +1,91 @@
+//! Whether a file is still the one that was opened, under the name by which it was opened.
+//!
+//! A file that was deleted or replaced can be written to as before, and all of it is lost with the last one who has it open.
+
+use std::fs::{self, Metadata};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use rusqlite::ffi;
+
+use crate::store::error::StoreError;
+
+/// A file and its log, as they were when they were opened.
+pub(super) struct Presence {
+    file: PathBuf,
+    log: PathBuf,
+    identity: Option<Identity>,
+    log_identity: Option<Identity>,
+    /// The file never gets shorter: it is not vacuumed while it is open.
+    length: AtomicU64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Identity {
+    device: u64,
+    node: u64,
+}
+
+#[cfg(unix)]
+#[expect(clippy::unnecessary_wraps, reason = "other systems have no such numbers")]
+fn identity(metadata: &Metadata) -> Option<Identity> {
+    use std::os::unix::fs::MetadataExt as _;
+    Some(Identity { device: metadata.dev(), node: metadata.ino() })
+}
+
+#[cfg(not(unix))]
+fn identity(_: &Metadata) -> Option<Identity> {
+    // An open file can be neither deleted nor replaced there.
+    None
+}
+
+/// The name of the log that belongs to a file.
+pub(super) fn log_of(file: &Path) -> PathBuf {
+    let mut name = file.as_os_str().to_owned();
+    name.push("-wal");
+    name.into()
+}
+
+impl Presence {
+    /// Must be taken after the log was made, which the first read of a connection does.
+    pub fn of(file: &Path) -> Result<Self, StoreError> {
+        let look = |path: &Path| {
+            fs::metadata(path)
+                .map_err(|error| StoreError::Unavailable(format!("'{}' cannot be looked at: {error}", path.display())))
+        };
+        let log = log_of(file);
+        let (metadata, log_metadata) = (look(file)?, look(&log)?);
+        Ok(Self {
+            file: file.to_owned(),
+            identity: identity(&metadata),
+            log_identity: identity(&log_metadata),
+            length: AtomicU64::new(metadata.len()),
+            log,
+        })
+    }
+
+    /// Fails when what was just written may be nowhere that anybody finds.
+    pub fn check(&self) -> rusqlite::Result<()> {
+        let metadata = self.found(&self.file, self.identity)?;
+        self.found(&self.log, self.log_identity)?;
+        if metadata.len() < self.length.load(Ordering::Relaxed) {
+            return Err(moved(&format!("'{}' was cut off by something else than SQLite", self.file.display())));
+        }
+        self.length.store(metadata.len(), Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn found(&self, path: &Path, identity: Option<Identity>) -> rusqlite::Result<Metadata> {
+        let metadata = fs::metadata(path).map_err(|error| {
+            moved(&format!("'{}' is not there any more ({error})", path.display()))
+        })?;
+        if self::identity(&metadata) != identity {
+            return Err(moved(&format!("'{}' was replaced by another file", path.display())));
+        }
+        Ok(metadata)
+    }
+}
+
+fn moved(message: &str) -> rusqlite::Error {
+    rusqlite::Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_READONLY_DBMOVED), Some(message.to_owned()))
+}
