@@ -1,3 +1,11 @@
 //! The embedded store: one file, one process that works on it, any number of others that use it as clients.
 
+// Until the store is opened through these.
+#![allow(dead_code, unused_imports)]
+
+mod place;
+mod read;
 mod schema;
+#[cfg(test)]
+mod testing;
+mod upgrade;

@@ -2,7 +2,13 @@
 //!
 //! Times are milliseconds since the epoch. `data` is the engine's own JSON of an event or of a work item.
 
-use rusqlite::Connection;
+use std::path::Path;
+
+use rusqlite::{Connection, Transaction, TransactionBehavior};
+
+use super::place::{refused, sync_names};
+use super::upgrade::upgrade;
+use crate::store::error::StoreError;
 
 /// Marks a file as ours: "duro" in ASCII.
 pub(super) const APPLICATION_ID: i32 = 0x6475_726f;
@@ -93,9 +99,191 @@ INSERT INTO totals VALUES
 CREATE TABLE inboxes (inbox TEXT PRIMARY KEY, position INTEGER NOT NULL) WITHOUT ROWID;
 ";
 
+/// What leads from each version to the next; the first leads from 1 to 2.
+const STEPS: [&str; VERSION as usize - 1] = [];
+
+/// Tables without which a database is not one of the engine's bundled provider.
+const BUNDLED: [&str; 3] = ["instances", "history", "orchestrator_queue"];
+
+/// What a file turns out to hold.
+enum Content {
+    Nothing,
+    /// Ours, of this version.
+    Ours(i32),
+    Bundled,
+    Foreign,
+}
+
 /// Makes the tables in an empty database.
 pub(super) fn create(connection: &Connection) -> rusqlite::Result<()> {
-    connection.execute_batch(&format!(
-        "BEGIN IMMEDIATE; {TABLES} PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {VERSION}; COMMIT;"
-    ))
+    let transaction = Transaction::new_unchecked(connection, TransactionBehavior::Immediate)?;
+    transaction.execute_batch(TABLES)?;
+    mark(&transaction)?;
+    transaction.commit()
+}
+
+/// Says whose the file is, and of which version, in the transaction that makes it so.
+pub(super) fn mark(connection: &Connection) -> rusqlite::Result<()> {
+    connection.execute_batch(&format!("PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {VERSION};"))
+}
+
+/// Makes the file at `path` a store of this version with a write-ahead log, whatever it was: new, older, or the engine's.
+///
+/// `connection` must be the only one that will ever write to the file. A file that is no store is left as it is.
+pub(super) fn prepare(connection: &mut Connection, path: &Path) -> Result<(), StoreError> {
+    let refused = |error| refused(path, &error);
+    let shown = path.display();
+    match content(connection).map_err(refused)? {
+        Content::Nothing => {
+            create(connection).map_err(refused)?;
+            sync_names(path).map_err(|error| {
+                StoreError::Unavailable(format!("the directory of '{shown}' could not be written: {error}"))
+            })?;
+        }
+        Content::Ours(VERSION) => {
+            // Leaves nothing behind, and fails where nothing can be written.
+            Transaction::new(connection, TransactionBehavior::Immediate)
+                .map_err(refused)?
+                .rollback()
+                .map_err(refused)?;
+        }
+        Content::Ours(version) if version > VERSION => {
+            return Err(StoreError::Configuration(format!(
+                "'{shown}' was written by a newer version of duroxide (schema {version}; this one knows schemas up to \
+                 {VERSION}); install that version to open it"
+            )));
+        }
+        Content::Ours(version) => migrate(connection, version).map_err(refused)?,
+        Content::Bundled => upgrade(connection, path)?,
+        Content::Foreign => {
+            return Err(StoreError::Configuration(format!(
+                "'{shown}' is a SQLite database of another application; give the path of a new file"
+            )));
+        }
+    }
+    let mode: String =
+        connection.pragma_update_and_check(None, "journal_mode", "wal", |row| row.get(0)).map_err(refused)?;
+    if mode != "wal" {
+        return Err(StoreError::Configuration(format!(
+            "'{shown}' is on a file system without write-ahead logs (journal mode is '{mode}'); put it on a local disk"
+        )));
+    }
+    Ok(())
+}
+
+/// Looks without writing.
+fn content(connection: &Connection) -> rusqlite::Result<Content> {
+    let pragma = |name| connection.pragma_query_value(None, name, |row| row.get::<_, i32>(0));
+    let (application, version) = (pragma("application_id")?, pragma("user_version")?);
+    if application == APPLICATION_ID {
+        return Ok(if version > 0 { Content::Ours(version) } else { Content::Foreign });
+    }
+    let mut statement = connection.prepare("SELECT name FROM sqlite_schema")?;
+    let names = statement.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<Vec<String>>>()?;
+    Ok(if BUNDLED.iter().all(|table| names.iter().any(|name| name == table)) {
+        Content::Bundled
+    } else if names.is_empty() && application == 0 {
+        Content::Nothing
+    } else {
+        Content::Foreign
+    })
+}
+
+/// Step by step, in one transaction.
+fn migrate(connection: &mut Connection, from: i32) -> rusqlite::Result<()> {
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    for (version, step) in (1..).zip(STEPS) {
+        if version >= from {
+            transaction.execute_batch(step)?;
+        }
+    }
+    mark(&transaction)?;
+    transaction.commit()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::sqlite::read;
+    use crate::store::sqlite::testing::Folder;
+
+    fn opened(path: &Path) -> Result<Connection, StoreError> {
+        let mut connection = Connection::open(path).unwrap();
+        prepare(&mut connection, path)?;
+        Ok(connection)
+    }
+
+    fn refusal(path: &Path) -> String {
+        opened(path).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn a_new_file_becomes_a_store_and_stays_one() {
+        let folder = Folder::new();
+        let path = folder.join("new.db");
+        for _ in 0..2 {
+            let connection = opened(&path).unwrap();
+            let pragma = |name| connection.pragma_query_value(None, name, |row| row.get::<_, String>(0));
+            assert_eq!(pragma("journal_mode").unwrap(), "wal");
+            assert!(matches!(content(&connection).unwrap(), Content::Ours(VERSION)));
+            assert_eq!(read::list(&connection, read::Page::default()).unwrap(), [""; 0]);
+        }
+    }
+
+    #[test]
+    fn a_store_of_version_1_opens_with_all_that_is_in_it() {
+        let folder = Folder::new();
+        let path = folder.join("one.db");
+        Connection::open(&path).unwrap().execute_batch(include_str!("fixtures/version_1.sql")).unwrap();
+        let connection = opened(&path).unwrap();
+        assert!(matches!(content(&connection).unwrap(), Content::Ours(VERSION)));
+        assert_eq!(read::list(&connection, read::Page::default()).unwrap(), ["order-2", "order-1"]);
+        assert_eq!(read::read(&connection, "order-1").unwrap().len(), 2);
+        let status = read::status(&connection, "order-1").unwrap().unwrap();
+        assert_eq!((status.status.as_deref(), status.output.as_deref()), (Some("Completed"), Some("\"done\"")));
+        assert_eq!(status.custom_status.as_deref(), Some("shipped"));
+        assert_eq!(read::find(&connection, "order-3").unwrap().unwrap().starting.as_deref(), Some("order"));
+        assert_eq!(read::kv_value(&connection, "order-2", "total").unwrap().as_deref(), Some("12"));
+        assert_eq!(read::mismatch(&connection, "order-2").unwrap().as_deref(), Some("the code changed"));
+        let depths = read::queue_depths(&connection).unwrap();
+        assert_eq!((depths.orchestrator_queue, depths.worker_queue), (1, 1));
+        assert_eq!(read::system_metrics(&connection).unwrap().total_instances, 2);
+    }
+
+    #[test]
+    fn a_newer_store_is_refused_by_its_version() {
+        let folder = Folder::new();
+        let path = folder.join("newer.db");
+        opened(&path).unwrap().pragma_update(None, "user_version", VERSION + 1).unwrap();
+        let message = refusal(&path);
+        assert!(message.contains("newer version of duroxide (schema 2; this one knows schemas up to 1)"), "{message}");
+    }
+
+    #[test]
+    fn what_is_no_store_is_left_as_it_is() {
+        let folder = Folder::new();
+        let path = folder.join("other.db");
+        Connection::open(&path).unwrap().execute_batch("CREATE TABLE songs (title TEXT)").unwrap();
+        let before = std::fs::read(&path).unwrap();
+        assert!(refusal(&path).contains("is a SQLite database of another application"));
+        assert_eq!(std::fs::read(&path).unwrap(), before);
+
+        let path = folder.join("text.db");
+        std::fs::write(&path, "no database\n".repeat(200)).unwrap();
+        let before = std::fs::read(&path).unwrap();
+        assert!(refusal(&path).contains("is no SQLite file at all"));
+        assert_eq!(std::fs::read(&path).unwrap(), before);
+    }
+
+    #[test]
+    fn a_database_that_another_process_writes_is_said_to_be_locked() {
+        let folder = Folder::new();
+        let path = folder.join("busy.db");
+        let other = opened(&path).unwrap();
+        other.execute_batch("BEGIN IMMEDIATE").unwrap();
+        let mut connection = Connection::open(&path).unwrap();
+        connection.busy_timeout(std::time::Duration::ZERO).unwrap();
+        let error = prepare(&mut connection, &path).unwrap_err();
+        assert!(matches!(&error, StoreError::Unavailable(message) if message.contains("is locked by")), "{error}");
+    }
 }

@@ -1,0 +1,206 @@
+//! Reading a store's file: one statement an answer, so that each sees one moment of the store.
+//!
+//! The same functions serve the process that owns the file, inside its transactions too, and those that only look at it.
+//! An instance exists for readers once its first turn is recorded; before that its row holds a start or early messages.
+
+mod catalogue;
+mod readers;
+#[cfg(test)]
+mod tests;
+mod values;
+
+use duroxide::providers::ProviderError;
+use duroxide::{Event, INITIAL_EXECUTION_ID};
+use rusqlite::types::FromSql;
+use rusqlite::{Connection, ErrorCode, OptionalExtension as _, Params, Row};
+
+pub(super) use catalogue::{
+    Page, children, execution_info, executions, instance_info, latest_execution, list, list_by_status, parent,
+    queue_depths, system_metrics, to_delete, to_prune, tree, worn_executions,
+};
+pub(super) use readers::Readers;
+pub(super) use values::{custom_status, instance_stats, kv_all, kv_snapshot, kv_value};
+
+pub(super) type Outcome<T> = Result<T, ProviderError>;
+
+/// A row of `instances`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct InstanceRow {
+    pub number: i64,
+    pub id: String,
+    pub orchestration: Option<String>,
+    pub version: Option<String>,
+    pub starting: Option<String>,
+    pub execution: u64,
+    pub parent: Option<String>,
+    pub created_ms: u64,
+    pub completed_ms: Option<u64>,
+    pub custom_status: Option<String>,
+    pub custom_status_version: u64,
+}
+
+/// What a wait has to know of an instance.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct StatusRow {
+    pub number: i64,
+    /// `None` until the first turn is recorded.
+    pub orchestration: Option<String>,
+    pub version: Option<String>,
+    /// The orchestration of a start that still waits for its first turn.
+    pub starting: Option<String>,
+    pub execution: u64,
+    /// Of the current execution; `None` until its first turn is recorded.
+    pub status: Option<String>,
+    pub output: Option<String>,
+    pub custom_status: Option<String>,
+    pub custom_status_version: u64,
+}
+
+/// The row of an instance, whether it has started or not.
+pub(super) fn find(connection: &Connection, id: &str) -> Outcome<Option<InstanceRow>> {
+    const FIND: &str = "SELECT number, id, orchestration, version, starting, execution, parent, created_ms, \
+         completed_ms, custom_status, custom_status_version FROM instances WHERE id = ?";
+    one(connection, "find_instance", FIND, [id], |row| {
+        Ok(InstanceRow {
+            number: row.get(0)?,
+            id: row.get(1)?,
+            orchestration: row.get(2)?,
+            version: row.get(3)?,
+            starting: row.get(4)?,
+            execution: count(row, 5)?,
+            parent: row.get(6)?,
+            created_ms: count(row, 7)?,
+            completed_ms: row.get::<_, Option<i64>>(8)?.map(unsigned),
+            custom_status: row.get(9)?,
+            custom_status_version: count(row, 10)?,
+        })
+    })
+}
+
+/// Status, output and custom status, as of one moment.
+pub(super) fn status(connection: &Connection, id: &str) -> Outcome<Option<StatusRow>> {
+    const STATUS: &str = "SELECT i.number, i.orchestration, i.version, i.starting, i.execution, e.status, e.output, \
+         i.custom_status, i.custom_status_version \
+         FROM instances i LEFT JOIN executions e ON e.instance = i.number AND e.execution = i.execution WHERE i.id = ?";
+    one(connection, "get_instance_info", STATUS, [id], |row| {
+        Ok(StatusRow {
+            number: row.get(0)?,
+            orchestration: row.get(1)?,
+            version: row.get(2)?,
+            starting: row.get(3)?,
+            execution: count(row, 4)?,
+            status: row.get(5)?,
+            output: row.get(6)?,
+            custom_status: row.get(7)?,
+            custom_status_version: count(row, 8)?,
+        })
+    })
+}
+
+/// The events of one execution, for the process that knows the instance by its number.
+pub(super) fn history(connection: &Connection, number: i64, execution: u64) -> Outcome<Vec<Event>> {
+    const HISTORY: &str = "SELECT event, data FROM events WHERE instance = ? AND execution = ? ORDER BY event";
+    events(connection, "read", HISTORY, (number, signed(execution)))
+}
+
+/// The events of the latest execution; none for an instance that is not known.
+pub(super) fn read(connection: &Connection, id: &str) -> Outcome<Vec<Event>> {
+    const READ: &str = "SELECT v.event, v.data FROM instances i JOIN events v ON v.instance = i.number AND v.execution = \
+         (SELECT coalesce(max(execution), ?2) FROM executions WHERE instance = i.number) WHERE i.id = ?1 ORDER BY v.event";
+    events(connection, "read", READ, (id, signed(INITIAL_EXECUTION_ID)))
+}
+
+/// The events of one execution; none for one that is not known.
+pub(super) fn read_execution(connection: &Connection, id: &str, execution: u64) -> Outcome<Vec<Event>> {
+    const READ: &str = "SELECT v.event, v.data FROM instances i JOIN events v ON v.instance = i.number AND v.execution = ?2 \
+         WHERE i.id = ?1 ORDER BY v.event";
+    events(connection, "read_with_execution", READ, (id, signed(execution)))
+}
+
+/// The last event of an execution, which says how it ended if it has.
+pub(super) fn last_event(connection: &Connection, number: i64, execution: u64) -> Outcome<Option<Event>> {
+    const LAST: &str =
+        "SELECT event, data FROM events WHERE instance = ? AND execution = ? ORDER BY event DESC LIMIT 1";
+    Ok(events(connection, "read", LAST, (number, signed(execution)))?.pop())
+}
+
+/// Why an instance waits for code that can run it, if it does.
+pub(super) fn mismatch(connection: &Connection, id: &str) -> Outcome<Option<String>> {
+    const MISMATCH: &str = "SELECT m.report FROM instances i JOIN mismatches m ON m.instance = i.number WHERE i.id = ?";
+    one(connection, "get_instance_info", MISMATCH, [id], |row| row.get(0))
+}
+
+fn events(
+    connection: &Connection,
+    operation: &'static str,
+    sql: &'static str,
+    parameters: impl Params,
+) -> Outcome<Vec<Event>> {
+    let failed = failed(operation);
+    let mut statement = connection.prepare_cached(sql).map_err(failed)?;
+    let mut rows = statement.query(parameters).map_err(failed)?;
+    let mut events = Vec::new();
+    while let Some(row) = rows.next().map_err(failed)? {
+        let number: i64 = row.get(0).map_err(failed)?;
+        let undecodable = |error: String| {
+            ProviderError::permanent(operation, format!("Failed to deserialize event {number}: {error}"))
+        };
+        // Read as it lies in the page: the decoder makes its own strings.
+        let data = row.get_ref(1).map_err(failed)?.as_str().map_err(|error| undecodable(error.to_string()))?;
+        events.push(serde_json::from_str(data).map_err(|error| undecodable(error.to_string()))?);
+    }
+    Ok(events)
+}
+
+/// The one row of a statement, if there is one.
+fn one<T>(
+    connection: &Connection,
+    operation: &'static str,
+    sql: &'static str,
+    parameters: impl Params,
+    read: impl FnOnce(&Row<'_>) -> rusqlite::Result<T>,
+) -> Outcome<Option<T>> {
+    let failed = failed(operation);
+    connection.prepare_cached(sql).map_err(failed)?.query_row(parameters, read).optional().map_err(failed)
+}
+
+/// The first column of all rows.
+fn column<T: FromSql>(
+    connection: &Connection,
+    operation: &'static str,
+    sql: &'static str,
+    parameters: impl Params,
+) -> Outcome<Vec<T>> {
+    let failed = failed(operation);
+    let mut statement = connection.prepare_cached(sql).map_err(failed)?;
+    let rows = statement.query_map(parameters, |row| row.get(0)).map_err(failed)?;
+    rows.collect::<Result<_, _>>().map_err(failed)
+}
+
+fn not_found(operation: &'static str, id: &str) -> ProviderError {
+    ProviderError::permanent(operation, format!("Instance {id} not found"))
+}
+
+/// The engine's error for one of SQLite's. Only a lock that another process holds for a moment is worth another attempt.
+pub(super) fn failed(operation: &'static str) -> impl Fn(rusqlite::Error) -> ProviderError + Copy {
+    move |error| match error.sqlite_error_code() {
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
+            ProviderError::retryable(operation, error.to_string())
+        }
+        _ => ProviderError::permanent(operation, error.to_string()),
+    }
+}
+
+fn count(row: &Row<'_>, column: usize) -> rusqlite::Result<u64> {
+    row.get(column).map(unsigned)
+}
+
+/// SQLite's integers are signed; ours are counts and times, never negative.
+pub(super) fn unsigned(value: i64) -> u64 {
+    u64::try_from(value).unwrap_or(0)
+}
+
+/// Times that no calendar reaches ("before the end of all days") stay comparable.
+pub(super) fn signed(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}
