@@ -1,30 +1,20 @@
 //! One opened database below all views of a store.
 
-use std::fs::File;
 use std::sync::Arc;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use duroxide::Event;
 use duroxide::providers::{Provider, ProviderError, WorkItem};
-use sqlx::pool::PoolConnection;
-use sqlx::{PgPool, Sqlite, SqlitePool};
-use tokio::runtime::Handle;
-use tokio::sync::{Mutex, MutexGuard};
+use sqlx::PgPool;
 
 use super::StoreKind;
 use super::error::CLOSED;
+use super::sqlite::SqliteStore;
 
 pub(super) enum Database {
-    Sqlite {
-        pool: SqlitePool,
-        /// Held for the life of the store: without a connection a database in memory vanishes, and the log of a file is
-        /// deleted and made anew, so that `log` would be another file.
-        anchor: Anchor,
-        /// The write-ahead log of a file; empty once it is closed.
-        log: Option<parking_lot::Mutex<Option<Arc<File>>>>,
-    },
+    /// Our own: it wakes those who wait, never fails for a moment, and has nothing to be polled for.
+    Embedded(Arc<SqliteStore>),
     Postgres {
         pool: PgPool,
         /// As the adapter validated it: letters, digits and underscores.
@@ -32,48 +22,13 @@ pub(super) enum Database {
     },
 }
 
-/// One connection that is kept. It goes back to its pool by a task, and so needs the threads it came from, wherever the last
-/// user of the store lets go of it.
-pub(super) struct Anchor {
-    pub connection: Mutex<Option<PoolConnection<Sqlite>>>,
-    threads: Handle,
-}
-
-impl Anchor {
-    /// Must be called on the threads of Tokio.
-    pub fn new(connection: PoolConnection<Sqlite>) -> Self {
-        Self { connection: Mutex::new(Some(connection)), threads: Handle::current() }
-    }
-}
-
-impl Drop for Anchor {
-    fn drop(&mut self) {
-        let _threads = self.threads.enter();
-        drop(self.connection.get_mut().take());
-    }
-}
-
 pub(super) struct Backend {
     pub kind: StoreKind,
     pub description: String,
     pub provider: Arc<dyn Provider>,
     pub database: Database,
-    /// One operation at a time on SQLite: the provider begins deferred transactions, of which all but one would fail when
-    /// they turn to writing. It also keeps readers from what is committed but not yet on the disk.
-    gate: Mutex<()>,
     closed: AtomicBool,
     outage: AtomicBool,
-    /// Why the file can no longer be trusted to keep what is written.
-    broken: OnceLock<String>,
-}
-
-/// What an operation leaves behind.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Effect {
-    /// Nothing, or only leases and counters, whose loss is the end of a lease.
-    Passing,
-    /// Something that an answer promises to keep.
-    Kept,
 }
 
 impl Backend {
@@ -83,50 +38,28 @@ impl Backend {
             description,
             provider,
             database,
-            gate: Mutex::new(()),
             closed: AtomicBool::new(false),
             outage: AtomicBool::new(false),
-            broken: OnceLock::new(),
         }
     }
 
-    /// Must be held during an operation.
-    pub async fn enter(&self, operation: &str) -> Result<Option<MutexGuard<'_, ()>>, ProviderError> {
-        let gate = match self.database {
-            Database::Sqlite { .. } => Some(self.gate.lock().await),
-            Database::Postgres { .. } => None,
-        };
+    pub fn embedded(kind: StoreKind, description: String, store: SqliteStore) -> Self {
+        let store = Arc::new(store);
+        let provider = Arc::clone(&store) as Arc<dyn Provider>;
+        Self::new(kind, description, provider, Database::Embedded(store))
+    }
+
+    /// Whether a fetch waits in the store itself until there is something to do.
+    pub fn wakes_fetches(&self) -> bool {
+        matches!(self.database, Database::Embedded(_))
+    }
+
+    /// Refuses an operation on a store that is closed.
+    pub fn check_open(&self, operation: &str) -> Result<(), ProviderError> {
         if self.closed.load(Ordering::Acquire) {
             return Err(ProviderError::permanent(operation, CLOSED));
         }
-        match self.broken.get() {
-            Some(reason) => Err(ProviderError::permanent(operation, reason.clone())),
-            None => Ok(gate),
-        }
-    }
-
-    /// Makes the operation that succeeded as durable as it claims, before the gate is left.
-    ///
-    /// The bundled provider opens its connections with `synchronous=NORMAL`, sets it again on each connection that its pool
-    /// replaces, and so leaves the log unsynced at a commit. Syncing the log here is what `FULL` does, without a moment in
-    /// which a new connection is not yet corrected.
-    pub async fn settle(&self, operation: &str, effect: Effect) -> Result<(), ProviderError> {
-        let Database::Sqlite { log: Some(log), .. } = &self.database else { return Ok(()) };
-        if effect == Effect::Passing {
-            return Ok(());
-        }
-        let Some(log) = log.lock().clone() else { return Ok(()) };
-        let synced = tokio::task::spawn_blocking(move || log.sync_data()).await;
-        let failure = match synced {
-            Ok(Ok(())) => return Ok(()),
-            Ok(Err(error)) => error.to_string(),
-            Err(error) => error.to_string(),
-        };
-        // The kernel forgets what it could not write, so another sync would succeed and prove nothing.
-        let reason =
-            format!("{}: the disk did not take what was written ({failure}); restart the process", self.description);
-        tracing::error!(target: "duroxide::store", "{reason}");
-        Err(ProviderError::permanent(operation, self.broken.get_or_init(|| reason).clone()))
+        Ok(())
     }
 
     /// Warns once when the database stops answering.
@@ -147,71 +80,41 @@ impl Backend {
     }
 
     pub async fn close(&self) {
+        self.closed.store(true, Ordering::Release);
         match &self.database {
-            Database::Sqlite { pool, anchor, log } => {
-                // What is under way ends first: its answer is waited for.
-                let _gate = self.gate.lock().await;
-                self.closed.store(true, Ordering::Release);
-                // Each connection has a thread, which is only waited for by closing the connection itself; the pool's own
-                // closing may leave the file open behind the caller's back.
-                while let Some(connection) = pool.try_acquire() {
-                    connection.close().await.ok();
-                }
-                if let Some(connection) = anchor.connection.lock().await.take() {
-                    connection.close().await.ok();
-                }
-                pool.close().await;
-                if let Some(log) = log {
-                    log.lock().take();
-                }
-            }
-            Database::Postgres { pool, .. } => {
-                self.closed.store(true, Ordering::Release);
-                pool.close().await;
-            }
+            Database::Embedded(store) => store.close().await,
+            Database::Postgres { pool, .. } => pool.close().await,
         }
     }
+}
 
+/// PostgreSQL, asked for what its provider does not tell.
+pub(super) struct Server<'a> {
+    pub pool: &'a PgPool,
+    pub schema: &'a str,
+}
+
+impl Server<'_> {
     /// The orchestration that `instance` runs, or that a start which is waiting will run.
     ///
     /// A start leaves the queue in the transaction that makes the instance, so the queue is read first: what is in neither
-    /// place was never started. Two *processes* that start one id at the same moment on PostgreSQL can still both find
-    /// nothing; the second start is then dropped by the engine, as it always did. Only a start of our own inside one
-    /// transaction closes that.
+    /// place was never started. Two *processes* that start one id at the same moment can still both find nothing; the second
+    /// start is then dropped by the engine, as it always did. Only a start of our own inside one transaction closes that.
     pub async fn running(&self, instance: &str) -> Result<Option<String>, ProviderError> {
-        let waiting: Vec<String> = match &self.database {
-            Database::Sqlite { pool, .. } => {
-                sqlx::query_scalar("SELECT work_item FROM orchestrator_queue WHERE instance_id = ? ORDER BY id")
-                    .bind(instance)
-                    .fetch_all(pool)
-                    .await
-            }
-            Database::Postgres { pool, schema } => {
-                sqlx::query_scalar(&format!(
-                    "SELECT work_item FROM \"{schema}\".orchestrator_queue WHERE instance_id = $1 ORDER BY id"
-                ))
-                .bind(instance)
-                .fetch_all(pool)
-                .await
-            }
-        }
+        let Self { pool, schema } = self;
+        let waiting: Vec<String> = sqlx::query_scalar(&format!(
+            "SELECT work_item FROM \"{schema}\".orchestrator_queue WHERE instance_id = $1 ORDER BY id"
+        ))
+        .bind(instance)
+        .fetch_all(*pool)
+        .await
         .map_err(|error| failed("start_orchestration", &error))?;
-        let started: Option<String> = match &self.database {
-            Database::Sqlite { pool, .. } => {
-                sqlx::query_scalar("SELECT orchestration_name FROM instances WHERE instance_id = ?")
-                    .bind(instance)
-                    .fetch_optional(pool)
-                    .await
-            }
-            Database::Postgres { pool, schema } => {
-                sqlx::query_scalar(&format!(
-                    "SELECT orchestration_name FROM \"{schema}\".instances WHERE instance_id = $1"
-                ))
-                .bind(instance)
-                .fetch_optional(pool)
-                .await
-            }
-        }
+        let started: Option<String> = sqlx::query_scalar(&format!(
+            "SELECT orchestration_name FROM \"{schema}\".instances WHERE instance_id = $1"
+        ))
+        .bind(instance)
+        .fetch_optional(*pool)
+        .await
         .map_err(|error| failed("start_orchestration", &error))?;
         Ok(started.or_else(|| {
             waiting.iter().find_map(|text| match serde_json::from_str(text) {
@@ -230,26 +133,14 @@ impl Backend {
 
     async fn edge(&self, instance: &str, order: &'static str) -> Result<Option<Event>, ProviderError> {
         const OPERATION: &str = "get_instance_info";
-        let text: Option<String> = match &self.database {
-            Database::Sqlite { pool, .. } => {
-                sqlx::query_scalar(&format!(
-                    "SELECT event_data FROM history WHERE instance_id = ? \
-                     ORDER BY execution_id {order}, event_id {order} LIMIT 1"
-                ))
-                .bind(instance)
-                .fetch_optional(pool)
-                .await
-            }
-            Database::Postgres { pool, schema } => {
-                sqlx::query_scalar(&format!(
-                    "SELECT event_data FROM \"{schema}\".history WHERE instance_id = $1 \
-                     ORDER BY execution_id {order}, event_id {order} LIMIT 1"
-                ))
-                .bind(instance)
-                .fetch_optional(pool)
-                .await
-            }
-        }
+        let Self { pool, schema } = self;
+        let text: Option<String> = sqlx::query_scalar(&format!(
+            "SELECT event_data FROM \"{schema}\".history WHERE instance_id = $1 \
+             ORDER BY execution_id {order}, event_id {order} LIMIT 1"
+        ))
+        .bind(instance)
+        .fetch_optional(*pool)
+        .await
         .map_err(|error| failed(OPERATION, &error))?;
         text.map(|text| serde_json::from_str(&text))
             .transpose()
@@ -265,19 +156,15 @@ fn failed(operation: &str, error: &sqlx::Error) -> ProviderError {
     }
 }
 
-/// Runs one operation of the provider, again after failures that pass. `$effect` and `$patience` say what it leaves and who
-/// waits; `$call` is evaluated anew each time.
+/// Runs one operation of the provider, again after failures that pass; `$call` is evaluated anew each time.
 macro_rules! patiently {
-    ($backend:expr, $operation:expr, $effect:expr, $retry:expr, $call:expr) => {{
+    ($backend:expr, $operation:expr, $retry:expr, $call:expr) => {{
         let backend = &*$backend;
         let retry: &mut $crate::store::failure::Retry = $retry;
         loop {
-            let outcome = match backend.enter($operation).await {
+            let outcome = match backend.check_open($operation) {
                 Err(error) => Err(error),
-                Ok(_gate) => match $call.await {
-                    Ok(value) => backend.settle($operation, $effect).await.map(|()| value),
-                    Err(error) => Err(error),
-                },
+                Ok(()) => $call.await,
             };
             match outcome {
                 Ok(value) => {

@@ -70,7 +70,7 @@ pub(super) async fn turn(
     let (own, filter) = (Arc::clone(shared), filter.cloned());
     let fetch = tokio::spawn(async move {
         let backend = &own.backend;
-        let _gate = backend.enter(OPERATION).await?;
+        backend.check_open(OPERATION)?;
         let found = backend.provider.fetch_orchestration_item(lock_timeout, Duration::ZERO, filter.as_ref()).await?;
         Ok(found.map(|(item, token, attempt)| {
             let claim = Claim::new(&own, &token, Some(&item.instance));
@@ -90,7 +90,7 @@ pub(super) async fn activity(
     let (own, session, tags) = (Arc::clone(shared), session.cloned(), tags.clone());
     let fetch = tokio::spawn(async move {
         let backend = &own.backend;
-        let _gate = backend.enter(OPERATION).await?;
+        backend.check_open(OPERATION)?;
         let found = backend.provider.fetch_work_item(lock_timeout, Duration::ZERO, session.as_ref(), &tags).await?;
         Ok(found.map(|(item, token, attempt)| {
             let claim = Claim::new(&own, &token, None);

@@ -12,7 +12,7 @@ use duroxide::providers::{
 };
 use duroxide::{Event, SystemStats};
 
-use super::backend::{Effect, patiently};
+use super::backend::patiently;
 use super::clock::after_ms;
 use super::failure::{Patience, Retry};
 use super::shared::Shared;
@@ -24,20 +24,20 @@ pub(super) struct ClientView {
 
 /// One operation of the provider below, by name; the operation's own name is the one in errors.
 macro_rules! forward {
-    ($self:ident, $effect:ident, $patience:ident, $operation:ident($($argument:expr),*)) => {{
+    ($self:ident, $patience:ident, $operation:ident($($argument:expr),*)) => {{
         let backend = &$self.shared.backend;
         let mut retry = Retry::new(Patience::$patience);
-        patiently!(backend, stringify!($operation), Effect::$effect, &mut retry, backend.provider.$operation($($argument),*))
+        patiently!(backend, stringify!($operation), &mut retry, backend.provider.$operation($($argument),*))
     }};
 }
 
 macro_rules! manage {
-    ($self:ident, $effect:ident, $patience:ident, $operation:ident($($argument:expr),*)) => {{
+    ($self:ident, $patience:ident, $operation:ident($($argument:expr),*)) => {{
         let backend = &$self.shared.backend;
         let mut retry = Retry::new(Patience::$patience);
         match backend.provider.as_management_capability() {
             Some(admin) => {
-                patiently!(backend, stringify!($operation), Effect::$effect, &mut retry, admin.$operation($($argument),*))
+                patiently!(backend, stringify!($operation), &mut retry, admin.$operation($($argument),*))
             }
             None => Err(ProviderError::permanent(stringify!($operation), "this store has no management operations")),
         }
@@ -57,21 +57,21 @@ impl Provider for ClientView {
     }
 
     async fn read(&self, instance: &str) -> Outcome<Vec<Event>> {
-        forward!(self, Passing, Caller, read(instance))
+        forward!(self, Caller, read(instance))
     }
 
     async fn read_with_execution(&self, instance: &str, execution_id: u64) -> Outcome<Vec<Event>> {
-        forward!(self, Passing, Caller, read_with_execution(instance, execution_id))
+        forward!(self, Caller, read_with_execution(instance, execution_id))
     }
 
     async fn append_with_execution(&self, instance: &str, execution_id: u64, events: Vec<Event>) -> Outcome<()> {
-        forward!(self, Kept, CallerOnce, append_with_execution(instance, execution_id, events.clone()))?;
+        forward!(self, CallerOnce, append_with_execution(instance, execution_id, events.clone()))?;
         self.shared.watches.notify(instance);
         Ok(())
     }
 
     async fn enqueue_for_worker(&self, item: WorkItem) -> Outcome<()> {
-        forward!(self, Kept, CallerOnce, enqueue_for_worker(item.clone()))?;
+        forward!(self, CallerOnce, enqueue_for_worker(item.clone()))?;
         self.shared.wake.activities(matches!(item, WorkItem::ActivityExecute { session_id: Some(_), .. }));
         Ok(())
     }
@@ -87,7 +87,6 @@ impl Provider for ClientView {
         patiently!(
             backend,
             "enqueue_for_orchestrator",
-            Effect::Kept,
             &mut retry,
             backend.provider.enqueue_for_orchestrator(item.clone(), delay)
         )?;
@@ -104,19 +103,19 @@ impl Provider for ClientView {
         instance: &str,
         last_seen_version: u64,
     ) -> Outcome<Option<(Option<String>, u64)>> {
-        forward!(self, Passing, Caller, get_custom_status(instance, last_seen_version))
+        forward!(self, Caller, get_custom_status(instance, last_seen_version))
     }
 
     async fn get_kv_value(&self, instance: &str, key: &str) -> Outcome<Option<String>> {
-        forward!(self, Passing, Caller, get_kv_value(instance, key))
+        forward!(self, Caller, get_kv_value(instance, key))
     }
 
     async fn get_kv_all_values(&self, instance: &str) -> Outcome<HashMap<String, String>> {
-        forward!(self, Passing, Caller, get_kv_all_values(instance))
+        forward!(self, Caller, get_kv_all_values(instance))
     }
 
     async fn get_instance_stats(&self, instance: &str) -> Outcome<Option<SystemStats>> {
-        forward!(self, Passing, Caller, get_instance_stats(instance))
+        forward!(self, Caller, get_instance_stats(instance))
     }
 
     async fn fetch_orchestration_item(
@@ -125,7 +124,7 @@ impl Provider for ClientView {
         poll_timeout: Duration,
         filter: Option<&DispatcherCapabilityFilter>,
     ) -> Outcome<Option<(OrchestrationItem, String, u32)>> {
-        forward!(self, Passing, CallerOnce, fetch_orchestration_item(lock_timeout, poll_timeout, filter))
+        forward!(self, CallerOnce, fetch_orchestration_item(lock_timeout, poll_timeout, filter))
     }
 
     async fn ack_orchestration_item(
@@ -140,7 +139,6 @@ impl Provider for ClientView {
     ) -> Outcome<()> {
         forward!(
             self,
-            Kept,
             CallerOnce,
             ack_orchestration_item(
                 lock_token,
@@ -160,11 +158,11 @@ impl Provider for ClientView {
         delay: Option<Duration>,
         ignore_attempt: bool,
     ) -> Outcome<()> {
-        forward!(self, Passing, CallerOnce, abandon_orchestration_item(token, delay, ignore_attempt))
+        forward!(self, CallerOnce, abandon_orchestration_item(token, delay, ignore_attempt))
     }
 
     async fn renew_orchestration_item_lock(&self, token: &str, extend_for: Duration) -> Outcome<()> {
-        forward!(self, Passing, Lease, renew_orchestration_item_lock(token, extend_for))
+        forward!(self, Lease, renew_orchestration_item_lock(token, extend_for))
     }
 
     async fn fetch_work_item(
@@ -174,78 +172,78 @@ impl Provider for ClientView {
         session: Option<&SessionFetchConfig>,
         tag_filter: &TagFilter,
     ) -> Outcome<Option<(WorkItem, String, u32)>> {
-        forward!(self, Passing, CallerOnce, fetch_work_item(lock_timeout, poll_timeout, session, tag_filter))
+        forward!(self, CallerOnce, fetch_work_item(lock_timeout, poll_timeout, session, tag_filter))
     }
 
     async fn ack_work_item(&self, token: &str, completion: Option<WorkItem>) -> Outcome<()> {
-        forward!(self, Kept, Lease, ack_work_item(token, completion.clone()))
+        forward!(self, Lease, ack_work_item(token, completion.clone()))
     }
 
     async fn renew_work_item_lock(&self, token: &str, extend_for: Duration) -> Outcome<()> {
-        forward!(self, Passing, Lease, renew_work_item_lock(token, extend_for))
+        forward!(self, Lease, renew_work_item_lock(token, extend_for))
     }
 
     async fn abandon_work_item(&self, token: &str, delay: Option<Duration>, ignore_attempt: bool) -> Outcome<()> {
-        forward!(self, Passing, CallerOnce, abandon_work_item(token, delay, ignore_attempt))
+        forward!(self, CallerOnce, abandon_work_item(token, delay, ignore_attempt))
     }
 
     async fn renew_session_lock(&self, owners: &[&str], extend_for: Duration, idle: Duration) -> Outcome<usize> {
-        forward!(self, Passing, Lease, renew_session_lock(owners, extend_for, idle))
+        forward!(self, Lease, renew_session_lock(owners, extend_for, idle))
     }
 
     async fn cleanup_orphaned_sessions(&self, idle: Duration) -> Outcome<usize> {
-        forward!(self, Passing, Caller, cleanup_orphaned_sessions(idle))
+        forward!(self, Caller, cleanup_orphaned_sessions(idle))
     }
 }
 
 #[async_trait]
 impl ProviderAdmin for ClientView {
     async fn list_instances(&self) -> Outcome<Vec<String>> {
-        manage!(self, Passing, Caller, list_instances())
+        manage!(self, Caller, list_instances())
     }
 
     async fn list_instances_by_status(&self, status: &str) -> Outcome<Vec<String>> {
-        manage!(self, Passing, Caller, list_instances_by_status(status))
+        manage!(self, Caller, list_instances_by_status(status))
     }
 
     async fn list_executions(&self, instance: &str) -> Outcome<Vec<u64>> {
-        manage!(self, Passing, Caller, list_executions(instance))
+        manage!(self, Caller, list_executions(instance))
     }
 
     async fn read_history_with_execution_id(&self, instance: &str, execution_id: u64) -> Outcome<Vec<Event>> {
-        manage!(self, Passing, Caller, read_history_with_execution_id(instance, execution_id))
+        manage!(self, Caller, read_history_with_execution_id(instance, execution_id))
     }
 
     async fn read_history(&self, instance: &str) -> Outcome<Vec<Event>> {
-        manage!(self, Passing, Caller, read_history(instance))
+        manage!(self, Caller, read_history(instance))
     }
 
     async fn latest_execution_id(&self, instance: &str) -> Outcome<u64> {
-        manage!(self, Passing, Caller, latest_execution_id(instance))
+        manage!(self, Caller, latest_execution_id(instance))
     }
 
     async fn get_instance_info(&self, instance: &str) -> Outcome<InstanceInfo> {
-        manage!(self, Passing, Caller, get_instance_info(instance))
+        manage!(self, Caller, get_instance_info(instance))
     }
 
     async fn get_execution_info(&self, instance: &str, execution_id: u64) -> Outcome<ExecutionInfo> {
-        manage!(self, Passing, Caller, get_execution_info(instance, execution_id))
+        manage!(self, Caller, get_execution_info(instance, execution_id))
     }
 
     async fn get_system_metrics(&self) -> Outcome<SystemMetrics> {
-        manage!(self, Passing, Caller, get_system_metrics())
+        manage!(self, Caller, get_system_metrics())
     }
 
     async fn get_queue_depths(&self) -> Outcome<QueueDepths> {
-        manage!(self, Passing, Caller, get_queue_depths())
+        manage!(self, Caller, get_queue_depths())
     }
 
     async fn list_children(&self, instance_id: &str) -> Outcome<Vec<String>> {
-        manage!(self, Passing, Caller, list_children(instance_id))
+        manage!(self, Caller, list_children(instance_id))
     }
 
     async fn get_parent_id(&self, instance_id: &str) -> Outcome<Option<String>> {
-        manage!(self, Passing, Caller, get_parent_id(instance_id))
+        manage!(self, Caller, get_parent_id(instance_id))
     }
 
     async fn delete_instances_atomic(&self, ids: &[String], force: bool) -> Outcome<DeleteInstanceResult> {
@@ -260,7 +258,7 @@ impl ProviderAdmin for ClientView {
                 }
             }
         }
-        let result = manage!(self, Kept, Caller, delete_instances_atomic(ids, force))?;
+        let result = manage!(self, Caller, delete_instances_atomic(ids, force))?;
         for id in ids {
             self.shared.deleted(id);
         }
@@ -270,7 +268,7 @@ impl ProviderAdmin for ClientView {
     async fn delete_instance_bulk(&self, filter: InstanceFilter) -> Outcome<DeleteInstanceResult> {
         let continued = self.list_instances_by_status(CONTINUED).await?;
         let filter = if continued.is_empty() { filter } else { self.without(filter, &continued).await? };
-        let result = manage!(self, Kept, Caller, delete_instance_bulk(filter.clone()))?;
+        let result = manage!(self, Caller, delete_instance_bulk(filter.clone()))?;
         // Which instances they were is not told.
         self.shared.descriptors.forget_all();
         self.shared.watches.notify_all();
@@ -278,11 +276,11 @@ impl ProviderAdmin for ClientView {
     }
 
     async fn prune_executions(&self, instance_id: &str, options: PruneOptions) -> Outcome<PruneResult> {
-        manage!(self, Kept, Caller, prune_executions(instance_id, options.clone()))
+        manage!(self, Caller, prune_executions(instance_id, options.clone()))
     }
 
     async fn prune_executions_bulk(&self, filter: InstanceFilter, options: PruneOptions) -> Outcome<PruneResult> {
-        manage!(self, Kept, Caller, prune_executions_bulk(filter.clone(), options.clone()))
+        manage!(self, Caller, prune_executions_bulk(filter.clone(), options.clone()))
     }
 }
 

@@ -15,7 +15,6 @@ mod failure;
 mod metrics;
 mod postgres;
 mod shared;
-mod bundled;
 mod sqlite;
 #[cfg(test)]
 mod tests;
@@ -23,12 +22,13 @@ mod turn;
 mod wake;
 mod watch;
 
+use std::collections::HashMap;
 use std::hash::{BuildHasher as _, BuildHasherDefault, DefaultHasher};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, LazyLock, Weak};
 
-use duroxide::providers::{Provider, WorkItem};
+use duroxide::providers::{Provider, ProviderAdmin as _, WorkItem};
 use duroxide::{EventKind, INITIAL_EXECUTION_ID};
 
 pub use delivery::{Delivery, split_delivery};
@@ -39,10 +39,11 @@ pub use postgres::{PostgresConnection, PostgresTarget};
 pub use turn::{RecordedEvent, RecordedKind, TurnRecord, hash_data};
 pub use watch::Watch;
 
-use backend::{Backend, Effect, patiently};
+use backend::{Backend, Database, Server, patiently};
 use client::ClientView;
 use failure::{Patience, Retry};
 use shared::Shared;
+use sqlite::SqliteStore;
 
 /// What a store keeps its data in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,6 +51,15 @@ pub enum StoreKind {
     Memory,
     Sqlite,
     Postgres,
+}
+
+/// When a store in a file calls something recorded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Durability {
+    /// When the disk has it: a power failure loses nothing that was acknowledged.
+    Full,
+    /// When the operating system has it: a power failure may lose the last moments, the end of a process does not.
+    Normal,
 }
 
 /// A start as a client asks for it.
@@ -85,7 +95,7 @@ struct Opening {
     closed: AtomicBool,
 }
 
-static OPEN_FILES: LazyLock<bundled::OpenFiles<Weak<Shared>>> = LazyLock::new(bundled::OpenFiles::default);
+static OPEN_FILES: LazyLock<tokio::sync::Mutex<HashMap<PathBuf, Weak<Shared>>>> = LazyLock::new(Default::default);
 
 impl Store {
     fn opened(shared: Arc<Shared>) -> Self {
@@ -93,26 +103,31 @@ impl Store {
     }
 
     /// Opens the file, and makes it where there is none.
-    pub async fn open_sqlite(path: &Path) -> Result<Self, StoreError> {
-        let path = bundled::locate(path)?;
+    pub async fn open_sqlite(path: &Path, durability: Durability) -> Result<Self, StoreError> {
+        let path = sqlite::locate(path)?;
         let mut files = OPEN_FILES.lock().await;
         files.retain(|_, shared| shared.strong_count() > 0);
+        // Two owners of one file would be in each other's way; a second opening shares the first one.
         if let Some(shared) = files.get(&path).and_then(Weak::upgrade)
             && !shared.backend.is_closed()
         {
             shared.openings.fetch_add(1, Ordering::AcqRel);
             return Ok(Self::opened(shared));
         }
-        let shared = Arc::new(Shared::new(bundled::open(&path).await?));
+        let opening = path.clone();
+        let store = unblocked(move || SqliteStore::open(&opening, durability)).await?;
+        let description = format!("SQLite file '{}'", path.display());
+        let shared = Arc::new(Shared::new(Backend::embedded(StoreKind::Sqlite, description, store)));
         // A file that was just made has its canonical path only now.
-        let path = bundled::locate(&path)?;
-        files.insert(path, Arc::downgrade(&shared));
+        files.insert(sqlite::locate(&path)?, Arc::downgrade(&shared));
         Ok(Self::opened(shared))
     }
 
     /// A new database in this process's memory; every call makes another one.
     pub async fn sqlite_in_memory() -> Result<Self, StoreError> {
-        Ok(Self::opened(Arc::new(Shared::new(bundled::in_memory().await?))))
+        let store = unblocked(SqliteStore::in_memory).await?;
+        let backend = Backend::embedded(StoreKind::Memory, "store in memory".to_owned(), store);
+        Ok(Self::opened(Arc::new(Shared::new(backend))))
     }
 
     pub async fn connect_postgres(target: PostgresTarget) -> Result<Self, StoreError> {
@@ -173,17 +188,33 @@ impl Store {
     }
 
     async fn running(&self, instance: &str, operation: &'static str) -> Result<Option<String>, StoreError> {
-        let backend = self.backend();
-        let mut retry = Retry::new(Patience::Caller);
-        Ok(patiently!(backend, operation, Effect::Passing, &mut retry, backend.running(instance))?)
+        match &self.backend().database {
+            Database::Embedded(store) => Ok(store.running(instance)?),
+            Database::Postgres { pool, schema } => {
+                let backend = self.backend();
+                let server = Server { pool, schema };
+                let mut retry = Retry::new(Patience::Caller);
+                Ok(patiently!(backend, operation, &mut retry, server.running(instance))?)
+            }
+        }
     }
 
     /// Starts an instance, unless it exists or its start is waiting.
     pub async fn start(&self, request: StartRequest, if_exists: IfExists) -> Result<StartOutcome, StoreError> {
-        let StartRequest { instance, orchestration, input, version } = request;
         if self.0.closed.load(Ordering::Acquire) {
             return Err(StoreError::Closed);
         }
+        match &self.backend().database {
+            Database::Embedded(store) => {
+                let outcomes = store.start(vec![request], if_exists).await?;
+                Ok(outcomes.first().copied().unwrap_or(StartOutcome::Started))
+            }
+            Database::Postgres { .. } => self.start_on_server(request, if_exists).await,
+        }
+    }
+
+    async fn start_on_server(&self, request: StartRequest, if_exists: IfExists) -> Result<StartOutcome, StoreError> {
+        let StartRequest { instance, orchestration, input, version } = request;
         let shared = &self.0.shared;
         let hash = BuildHasherDefault::<DefaultHasher>::default().hash_one(&instance);
         let locks = &shared.start_locks;
@@ -209,12 +240,16 @@ impl Store {
         Ok(StartOutcome::Started)
     }
 
-    /// When the instance was created and last changed, in milliseconds since the epoch: the bundled provider answers 0.
+    /// When the instance was created and last changed, in milliseconds since the epoch; PostgreSQL's provider answers 0.
     pub async fn instance_times(&self, instance: &str) -> Result<(u64, u64), StoreError> {
         let backend = self.backend();
+        let Database::Postgres { pool, schema } = &backend.database else {
+            let info = ClientView { shared: Arc::clone(&self.0.shared) }.get_instance_info(instance).await?;
+            return Ok((info.created_at, info.updated_at));
+        };
+        let server = Server { pool, schema };
         let mut retry = Retry::new(Patience::Caller);
-        let edges =
-            patiently!(backend, "get_instance_info", Effect::Passing, &mut retry, backend.first_and_last(instance))?;
+        let edges = patiently!(backend, "get_instance_info", &mut retry, server.first_and_last(instance))?;
         match edges {
             Some((first, last)) => Ok((first.timestamp_ms, last.timestamp_ms)),
             None => Err(not_found("get_instance_info", &format!("Instance {instance} not found"))),
@@ -224,6 +259,10 @@ impl Store {
     /// When the execution started and, if it has, ended.
     pub async fn execution_times(&self, instance: &str, execution_id: u64) -> Result<(u64, Option<u64>), StoreError> {
         let view = ClientView { shared: Arc::clone(&self.0.shared) };
+        if let Database::Embedded(_) = self.backend().database {
+            let info = view.get_execution_info(instance, execution_id).await?;
+            return Ok((info.started_at, info.completed_at));
+        }
         let history = view.read_with_execution(instance, execution_id).await?;
         let Some(first) = history.first() else {
             let message = format!("Execution {execution_id} of instance {instance} not found");
@@ -243,4 +282,11 @@ impl Store {
 
 fn not_found(operation: &str, message: &str) -> StoreError {
     StoreError::Provider(duroxide::providers::ProviderError::permanent(operation, message))
+}
+
+/// Runs what blocks on a thread that may.
+async fn unblocked<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
+) -> Result<T, StoreError> {
+    tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| Err(StoreError::Unavailable(error.to_string())))
 }

@@ -7,7 +7,7 @@ use duroxide::providers::{Provider as _, SessionFetchConfig, TagFilter, WorkItem
 use tokio::time::Instant;
 
 use super::{Dispatcher, LONGEST_POLL, Outcome, listed};
-use crate::store::backend::{Effect, patiently};
+use crate::store::backend::patiently;
 use crate::store::claim;
 use crate::store::clock::after_ms;
 use crate::store::delivery::{Delivery, join_delivery};
@@ -124,7 +124,6 @@ impl Dispatcher {
         let outcome = patiently!(
             backend,
             "ack_work_item",
-            Effect::Kept,
             &mut retry,
             backend.provider.ack_work_item(token, completion.clone())
         );

@@ -12,7 +12,7 @@ use semver::Version;
 use tokio::time::Instant;
 
 use super::{Dispatcher, Outcome, listed};
-use crate::store::backend::{Effect, patiently};
+use crate::store::backend::patiently;
 use crate::store::claim;
 use crate::store::clock::after_ms;
 use crate::store::ending::{Ending, cancelled, make_catchable, not_registered, tell_parent, tells_parent};
@@ -256,7 +256,6 @@ impl Dispatcher {
         let outcome = patiently!(
             backend,
             OPERATION,
-            Effect::Kept,
             &mut retry,
             backend.provider.ack_orchestration_item(
                 token,

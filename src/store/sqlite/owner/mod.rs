@@ -29,7 +29,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crossbeam_channel::Sender;
-use duroxide::providers::ProviderError;
+use duroxide::providers::{ProviderError, WorkItem};
 use parking_lot::{Condvar, Mutex, MutexGuard};
 use rusqlite::Connection;
 use tokio::sync::oneshot;
@@ -38,6 +38,7 @@ use tokio::time::timeout;
 use super::presence::Presence;
 use super::read::Readers;
 use crate::store::error::{CLOSED, StoreError};
+use crate::store::{IfExists, StartOutcome, StartRequest};
 use health::Health;
 use state::{Number, State, Token};
 use writer::{Job, Task};
@@ -245,6 +246,25 @@ impl Owner {
             spawn("duroxide-timers", Box::new(move || timers::run(&timers)))?,
         ];
         Ok(Arc::new(Self { core, threads: Mutex::new(threads) }))
+    }
+
+    /// Starts instances, all of them or none.
+    pub async fn start(
+        &self,
+        requests: Vec<StartRequest>,
+        if_exists: IfExists,
+    ) -> Result<Vec<StartOutcome>, StoreError> {
+        self.core.start(requests, if_exists, None).await
+    }
+
+    /// Sends messages, all of them or none.
+    pub async fn send(&self, messages: Vec<WorkItem>) -> Result<(), ProviderError> {
+        self.core.send_messages(messages, None, None).await
+    }
+
+    /// The orchestration that an instance runs, or that a waiting start will run.
+    pub fn running(&self, id: &str) -> Result<Option<String>, ProviderError> {
+        Ok(self.core.running(id)?.map(|orchestration| orchestration.to_string()))
     }
 
     /// Ends when all that was sent is on the disk, or cannot get there.
