@@ -58,18 +58,23 @@ impl View {
         Ok(self.store.start(request, if_exists).await? == StartOutcome::Started)
     }
 
-    /// Refuses a message to nobody: the engine would drop it, and on SQLite it would block all that comes after it.
+    /// Refuses a message to nobody: the engine would drop it.
     async fn check_exists(&self, instance: &str) -> Result<(), Error> {
         if self.store.exists(instance).await? { Ok(()) } else { Err(Error::NotFound(instance.to_owned())) }
     }
 
+    /// As [`Self::check_exists`], unless the store keeps what comes before its instance.
+    async fn check_receiver(&self, instance: &str) -> Result<(), Error> {
+        if self.store.keeps_early_messages() { Ok(()) } else { self.check_exists(instance).await }
+    }
+
     async fn raise_event(&self, instance: &str, name: &str, data: &str) -> Result<(), Error> {
-        self.check_exists(instance).await?;
+        self.check_receiver(instance).await?;
         self.engine().raise_event(instance, name, data).await.map_err(of_engine)
     }
 
     async fn enqueue_event(&self, instance: &str, queue: &str, data: &str) -> Result<(), Error> {
-        self.check_exists(instance).await?;
+        self.check_receiver(instance).await?;
         self.engine().enqueue_event(instance, queue, data).await.map_err(of_engine)
     }
 

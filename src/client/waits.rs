@@ -7,7 +7,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use super::View;
 use super::status::{Status, has_ended, shown};
 use crate::errors::Error;
-use crate::store::{StoreError, StoreKind};
+use crate::store::StoreError;
 
 /// Longer than any process lives, and short enough to be added to the present.
 const LONGEST_WAIT: Duration = Duration::from_secs(30 * 365 * 24 * 3600);
@@ -17,8 +17,8 @@ const LOOK: Duration = Duration::from_secs(1);
 
 const FIRST_POLL: Duration = Duration::from_millis(5);
 const SLOWEST_POLL: Duration = Duration::from_millis(100);
-/// Nobody else writes to a store in memory; looking once a second limits what a lost wake-up could do.
-const MEMORY_POLL: Duration = Duration::from_secs(1);
+/// Every change is told; looking once a second limits what a lost wake-up could do.
+const SAFETY_POLL: Duration = Duration::from_secs(1);
 
 /// The times between two looks.
 struct Polls {
@@ -80,9 +80,10 @@ impl View {
     }
 
     fn polls(&self) -> Polls {
-        match self.store.kind() {
-            StoreKind::Memory => Polls { next: MEMORY_POLL, slowest: MEMORY_POLL },
-            StoreKind::Sqlite | StoreKind::Postgres => Polls { next: FIRST_POLL, slowest: SLOWEST_POLL },
+        if self.store.tells_changes() {
+            Polls { next: SAFETY_POLL, slowest: SAFETY_POLL }
+        } else {
+            Polls { next: FIRST_POLL, slowest: SLOWEST_POLL }
         }
     }
 

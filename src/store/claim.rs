@@ -65,7 +65,7 @@ pub(super) async fn turn(
     shared: &Arc<Shared>,
     lock_timeout: Duration,
     filter: Option<&DispatcherCapabilityFilter>,
-) -> Outcome<Option<(OrchestrationItem, String, u32, Claim)>> {
+) -> Outcome<Option<(OrchestrationItem, String, u32, Option<Claim>)>> {
     const OPERATION: &str = "fetch_orchestration_item";
     let (own, filter) = (Arc::clone(shared), filter.cloned());
     let fetch = tokio::spawn(async move {
@@ -74,7 +74,7 @@ pub(super) async fn turn(
         let found = backend.provider.fetch_orchestration_item(lock_timeout, Duration::ZERO, filter.as_ref()).await?;
         Ok(found.map(|(item, token, attempt)| {
             let claim = Claim::new(&own, &token, Some(&item.instance));
-            (item, token, attempt, claim)
+            (item, token, attempt, Some(claim))
         }))
     });
     fetch.await.unwrap_or_else(|error| Err(ProviderError::retryable(OPERATION, error.to_string())))
@@ -85,7 +85,7 @@ pub(super) async fn activity(
     lock_timeout: Duration,
     session: Option<&SessionFetchConfig>,
     tags: &TagFilter,
-) -> Outcome<Option<(WorkItem, String, u32, Claim)>> {
+) -> Outcome<Option<(WorkItem, String, u32, Option<Claim>)>> {
     const OPERATION: &str = "fetch_work_item";
     let (own, session, tags) = (Arc::clone(shared), session.cloned(), tags.clone());
     let fetch = tokio::spawn(async move {
@@ -94,7 +94,7 @@ pub(super) async fn activity(
         let found = backend.provider.fetch_work_item(lock_timeout, Duration::ZERO, session.as_ref(), &tags).await?;
         Ok(found.map(|(item, token, attempt)| {
             let claim = Claim::new(&own, &token, None);
-            (item, token, attempt, claim)
+            (item, token, attempt, Some(claim))
         }))
     });
     fetch.await.unwrap_or_else(|error| Err(ProviderError::retryable(OPERATION, error.to_string())))

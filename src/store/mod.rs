@@ -142,6 +142,16 @@ impl Store {
         self.backend().kind
     }
 
+    /// Whether a message that comes before its instance waits for it.
+    pub fn keeps_early_messages(&self) -> bool {
+        matches!(self.backend().database, Database::Embedded(_))
+    }
+
+    /// Whether all that happens in the store is told to its watches.
+    pub fn tells_changes(&self) -> bool {
+        self.keeps_early_messages()
+    }
+
     /// For logs; never holds a password.
     pub fn describe(&self) -> String {
         self.backend().description.clone()

@@ -16,6 +16,8 @@ use super::dispatcher::DispatcherSettings;
 use super::wake::Wake;
 use super::watch::Watches;
 
+/// More than a few dispatchers on PostgreSQL queue behind one candidate's lock.
+const LOOKS_AT_ONCE: usize = 4;
 const START_LOCKS: usize = 64;
 /// How long work is left to the other nodes before it is looked at again.
 const OTHERS_TURN: Duration = Duration::from_millis(500);
@@ -41,11 +43,10 @@ pub(super) struct Shared {
 
 impl Shared {
     pub fn new(backend: Backend) -> Self {
-        // SQLite serves one at a time. More than a few dispatchers on PostgreSQL queue behind one candidate's lock.
-        let width = if backend.kind == StoreKind::Postgres { 4 } else { 1 };
+        let is_idle = backend.wakes_fetches();
         Self {
             backend,
-            wake: Wake::new(width),
+            wake: Wake::new(LOOKS_AT_ONCE, is_idle),
             watches: Watches::default(),
             deliveries: Deliveries::default(),
             waiting: WaitingInstances::default(),

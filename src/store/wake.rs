@@ -1,6 +1,6 @@
 //! Who looks for work, and when.
 //!
-//! The databases below are polled: neither tells when work arrives. What this process commits is known here, so a fetch
+//! PostgreSQL's provider is polled: it does not tell when work arrives. (The embedded store does, and needs none of this.) What this process commits is known here, so a fetch
 //! waits for a *hint* (a permit of a semaphore) instead of asking. A fetch that finds something gives its hint back, and so
 //! wakes the next one; a fetch that finds nothing uses it up; a fetch that is dropped gives it back. One of the waiting
 //! fetches leads: it makes the hints of due timers and of the slow poll for what other processes commit, so an idle store
@@ -218,6 +218,8 @@ impl Arrivals {
 
 /// All dispatchers of a store.
 pub(super) struct Wake {
+    /// The store itself wakes those who wait for work.
+    is_idle: bool,
     width: usize,
     dispatchers: Mutex<Vec<Weak<Signals>>>,
     pub arrivals: Arrivals,
@@ -226,8 +228,9 @@ pub(super) struct Wake {
 }
 
 impl Wake {
-    pub fn new(width: usize) -> Self {
+    pub fn new(width: usize, is_idle: bool) -> Self {
         Self {
+            is_idle,
             width,
             dispatchers: Mutex::default(),
             arrivals: Arrivals::default(),
@@ -302,12 +305,18 @@ impl Wake {
 
     /// A message for `instance` can be fetched now.
     pub fn orchestration(&self, instance: &str) {
+        if self.is_idle {
+            return;
+        }
         self.arrivals.note(instance);
         self.each(|signals| signals.orchestrations.hint());
     }
 
     /// A message for `instance` can be fetched from `due_ms` on.
     pub fn orchestration_at(&self, due_ms: u64, instance: &str) {
+        if self.is_idle {
+            return;
+        }
         if due_ms <= now_ms() {
             self.orchestration(instance);
         } else {
@@ -317,17 +326,23 @@ impl Wake {
 
     /// `instance` was unlocked by whoever fetched it at `sequence`.
     pub fn released(&self, instance: &str, sequence: u64) {
-        if self.arrivals.since(instance, sequence) {
+        if !self.is_idle && self.arrivals.since(instance, sequence) {
             self.each(|signals| signals.orchestrations.hint());
         }
     }
 
     /// Activities can be fetched now. Those of a session may be meant for one slot, so every slot looks.
     pub fn activities(&self, of_session: bool) {
+        if self.is_idle {
+            return;
+        }
         self.each(|signals| if of_session { signals.activities.hint_everyone() } else { signals.activities.hint() });
     }
 
     pub fn activities_at(&self, due_ms: u64) {
+        if self.is_idle {
+            return;
+        }
         self.at(Kind::Activities, due_ms, "");
     }
 }

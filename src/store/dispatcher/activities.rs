@@ -16,6 +16,7 @@ use crate::store::failure::{Patience, Retry, lock_lost};
 use crate::store::metrics::add;
 
 type Fetched = (WorkItem, String, u32);
+type Claimed = (WorkItem, String, u32, Option<claim::Claim>);
 
 /// Activities of the engine itself: their input is the engine's.
 const BUILT_IN: &str = "__duroxide_syscall:";
@@ -33,29 +34,23 @@ impl Dispatcher {
             return None;
         }
         let lane = &self.signals.activities;
+        let wakes_fetches = self.shared.backend.wakes_fetches();
         let mut failures = 0;
-        let mut unasked = lane.looks_unasked();
+        let mut unasked = !wakes_fetches && lane.looks_unasked();
         loop {
-            let permit = if std::mem::take(&mut unasked) { None } else { Some(self.permit(lane, deadline).await?) };
-            let fetched = claim::activity(&self.shared, lock_timeout, session, tags).await;
+            let (fetched, permit) = if wakes_fetches {
+                (self.wait_for_activity(lock_timeout, deadline, session, tags).await?, None)
+            } else {
+                let permit = if std::mem::take(&mut unasked) { None } else { Some(self.permit(lane, deadline).await?) };
+                (claim::activity(&self.shared, lock_timeout, session, tags).await, permit)
+            };
             match fetched {
                 Ok(Some((item, token, attempt, claim))) => {
                     drop(permit);
                     failures = 0;
                     self.recovered(lane);
-                    add(&self.counters.worker_dispatcher_items_fetched);
-                    match self.accept(item, &token, attempt) {
-                        Ok(item) => {
-                            if matches!(&item, WorkItem::ActivityExecute { session_id: Some(_), .. }) {
-                                lane.mark_session_slot();
-                            }
-                            claim.settled();
-                            return Some((item, token, attempt));
-                        }
-                        Err(refused) => {
-                            self.refuse(&refused, &token).await;
-                            claim.settled();
-                        }
+                    if let Some(fetched) = self.take_activity_on((item, token, attempt), claim).await {
+                        return Some(fetched);
                     }
                 }
                 Ok(None) => {
@@ -72,6 +67,51 @@ impl Dispatcher {
                 }
             }
         }
+    }
+
+    /// An activity of a store that wakes its fetches; `None` when the time has passed, or at the stop.
+    async fn wait_for_activity(
+        &self,
+        lock_timeout: Duration,
+        deadline: Instant,
+        session: Option<&SessionFetchConfig>,
+        tags: &TagFilter,
+    ) -> Option<Outcome<Option<Claimed>>> {
+        let rest = deadline.checked_duration_since(Instant::now()).filter(|rest| !rest.is_zero())?;
+        if let Err(error) = self.shared.backend.check_open("fetch_work_item") {
+            return Some(Err(error));
+        }
+        let fetched = tokio::select! {
+            biased;
+            () = self.signals.stopped() => return None,
+            fetched = self.shared.backend.provider.fetch_work_item(lock_timeout, rest, session, tags) => fetched,
+        };
+        Some(fetched.map(|fetched| fetched.map(|(item, token, attempt)| (item, token, attempt, None))))
+    }
+
+    /// Registers what was fetched; `None` when this runtime does not run it.
+    async fn take_activity_on(
+        &self,
+        (item, token, attempt): Fetched,
+        claim: Option<claim::Claim>,
+    ) -> Option<Fetched> {
+        add(&self.counters.worker_dispatcher_items_fetched);
+        let accepted = match self.accept(item, &token, attempt) {
+            Ok(item) => {
+                if matches!(&item, WorkItem::ActivityExecute { session_id: Some(_), .. }) {
+                    self.signals.activities.mark_session_slot();
+                }
+                Some((item, token, attempt))
+            }
+            Err(refused) => {
+                self.refuse(&refused, &token).await;
+                None
+            }
+        };
+        if let Some(claim) = claim {
+            claim.settled();
+        }
+        accepted
     }
 
     /// Registers the delivery, or gives back what this runtime cannot run.

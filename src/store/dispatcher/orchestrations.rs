@@ -22,6 +22,7 @@ use crate::store::shared::SIBLINGS_TURN;
 use crate::store::turn::{HeldTurn, ParentLink, TurnRecord, started};
 
 type Fetched = (OrchestrationItem, String, u32);
+type Claimed = (OrchestrationItem, String, u32, Option<claim::Claim>);
 
 /// The arguments of one acknowledgement.
 pub(super) struct Commit {
@@ -67,40 +68,26 @@ impl Dispatcher {
         let lane = &self.signals.orchestrations;
         let mut failures = 0;
         loop {
-            let permit = self.permit(lane, deadline).await?;
             let sequence = self.shared.wake.arrivals.now();
-            let fetched = claim::turn(&self.shared, lock_timeout, filter).await;
+            let (fetched, permit) = if self.shared.backend.wakes_fetches() {
+                (self.wait_for_turn(lock_timeout, deadline, filter).await?, None)
+            } else {
+                let permit = self.permit(lane, deadline).await?;
+                (claim::turn(&self.shared, lock_timeout, filter).await, Some(permit))
+            };
             match fetched {
-                Ok(Some((mut item, token, attempt, claim))) => {
+                Ok(Some((item, token, attempt, claim))) => {
                     drop(permit);
                     failures = 0;
                     self.recovered(lane);
-                    add(&self.counters.orch_dispatcher_items_fetched);
-                    let verdict = self.judge(&item, attempt);
-                    item.messages.iter_mut().for_each(make_catchable);
-                    self.shared.descriptors.remember(&item.history);
-                    let record = TurnRecord::new(&item, attempt);
-                    self.turns.publish(&token, &item, record, sequence);
-                    match verdict {
-                        Verdict::Run => {
-                            claim.settled();
-                            return Some((item, token, attempt));
-                        }
-                        // Whatever fails here leaves the instance locked until its lease ends, and then comes again.
-                        Verdict::End(ending) => {
-                            if self.end_turn(&token, Commit::from(*ending)).await.is_ok() {
-                                claim.settled();
-                            }
-                        }
-                        Verdict::PutOff { delay } => {
-                            if self.abandon_turn(&token, Some(delay), true).await.is_ok() {
-                                claim.settled();
-                            }
-                        }
+                    if let Some(fetched) = self.take_on((item, token, attempt), claim, sequence).await {
+                        return Some(fetched);
                     }
                 }
                 Ok(None) => {
-                    permit.forget();
+                    if let Some(permit) = permit {
+                        permit.forget();
+                    }
                     failures = 0;
                     self.recovered(lane);
                 }
@@ -111,6 +98,50 @@ impl Dispatcher {
                 }
             }
         }
+    }
+
+    /// A turn of a store that wakes its fetches; `None` when the time has passed, or at the stop.
+    async fn wait_for_turn(
+        &self,
+        lock_timeout: Duration,
+        deadline: Instant,
+        filter: Option<&DispatcherCapabilityFilter>,
+    ) -> Option<Outcome<Option<Claimed>>> {
+        let rest = deadline.checked_duration_since(Instant::now()).filter(|rest| !rest.is_zero())?;
+        if let Err(error) = self.shared.backend.check_open("fetch_orchestration_item") {
+            return Some(Err(error));
+        }
+        let fetched = tokio::select! {
+            biased;
+            () = self.signals.stopped() => return None,
+            fetched = self.shared.backend.provider.fetch_orchestration_item(lock_timeout, rest, filter) => fetched,
+        };
+        Some(fetched.map(|fetched| fetched.map(|(item, token, attempt)| (item, token, attempt, None))))
+    }
+
+    /// Publishes what was fetched; `None` when this runtime does not run it.
+    async fn take_on(
+        &self,
+        (mut item, token, attempt): Fetched,
+        claim: Option<claim::Claim>,
+        sequence: u64,
+    ) -> Option<Fetched> {
+        add(&self.counters.orch_dispatcher_items_fetched);
+        let mut verdict = self.judge(&item, attempt);
+        item.messages.iter_mut().for_each(make_catchable);
+        self.shared.descriptors.remember(&item.history);
+        let record = TurnRecord::new(&item, attempt);
+        self.turns.publish(&token, &item, record, sequence);
+        let is_settled = match &mut verdict {
+            Verdict::Run => true,
+            // Whatever fails here leaves the instance locked until its lease ends, and then comes again.
+            Verdict::End(ending) => self.end_turn(&token, Commit::from(std::mem::take(&mut **ending))).await.is_ok(),
+            Verdict::PutOff { delay } => self.abandon_turn(&token, Some(*delay), true).await.is_ok(),
+        };
+        if is_settled && let Some(claim) = claim {
+            claim.settled();
+        }
+        matches!(verdict, Verdict::Run).then_some((item, token, attempt))
     }
 
     fn judge(&self, item: &OrchestrationItem, attempt: u32) -> Verdict {
