@@ -3,6 +3,8 @@
 // Until the store is opened through these.
 #![allow(dead_code, unused_imports)]
 
+mod network;
+mod ownership;
 mod place;
 mod read;
 mod schema;
