@@ -2,10 +2,15 @@
 //!
 //! `owner` is the process that works on the file. `read` is what everybody reads, by connections of their own.
 
+// Until the store is opened through these.
+#![allow(dead_code, unused_imports)]
+
 #[cfg(test)]
 mod conformance;
 mod connection;
+mod network;
 mod owner;
+mod ownership;
 mod place;
 mod presence;
 mod read;

@@ -7,6 +7,7 @@ use std::collections::{HashMap, HashSet};
 use std::fs::{File, OpenOptions};
 use std::path::{Path, PathBuf};
 
+use duroxide::providers::WorkItem;
 use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavior};
 
 use super::place::{beside, refused, sync_names};
@@ -135,8 +136,8 @@ impl Old {
 /// A time in milliseconds: the provider wrote them as such, as SQLite's text, or not at all.
 fn milliseconds(column: &str, default: &str) -> String {
     format!(
-        "CASE typeof({column}) WHEN 'integer' THEN {column} WHEN 'real' THEN CAST({column} AS INTEGER) \
-         ELSE coalesce(CAST(round(unixepoch({column}, 'subsec') * 1000) AS INTEGER), {default}) END"
+        "max(0, CASE typeof({column}) WHEN 'integer' THEN {column} WHEN 'real' THEN CAST({column} AS INTEGER) \
+         ELSE coalesce(CAST(round(unixepoch({column}, 'subsec') * 1000) AS INTEGER), {default}) END)"
     )
 }
 
@@ -150,6 +151,7 @@ fn convert(transaction: &Transaction<'_>) -> rusqlite::Result<()> {
     instances(transaction, &old, &now)?;
     executions(transaction, &old, &now)?;
     queues(transaction, &old)?;
+    drop_unreadable(transaction)?;
     values(transaction, &old)?;
     transaction.execute_batch(TOTALS)?;
     transaction.execute_batch(REMAINS)
@@ -245,6 +247,32 @@ fn queues(transaction: &Transaction<'_>, old: &Old) -> rusqlite::Result<()> {
     )
 }
 
+/// Removes what nobody can deliver: the bundled provider skips it too. The copy of the file keeps it.
+fn drop_unreadable(transaction: &Transaction<'_>) -> rusqlite::Result<()> {
+    for table in ["messages", "activities"] {
+        let mut unreadable = Vec::new();
+        let mut statement = transaction.prepare(&format!("SELECT sequence, data FROM {table}"))?;
+        let mut rows = statement.query([])?;
+        while let Some(row) = rows.next()? {
+            let item = row.get_ref(1)?.as_str().ok().and_then(|data| serde_json::from_str::<WorkItem>(data).ok());
+            if item.is_none() {
+                unreadable.push(row.get::<_, i64>(0)?);
+            }
+        }
+        for sequence in &unreadable {
+            transaction.execute(&format!("DELETE FROM {table} WHERE sequence = ?"), [sequence])?;
+        }
+        if !unreadable.is_empty() {
+            tracing::warn!(
+                target: "duroxide::store",
+                "{} queued {table} of the old file cannot be read by any release and were left behind: {unreadable:?}",
+                unreadable.len()
+            );
+        }
+    }
+    Ok(())
+}
+
 fn values(transaction: &Transaction<'_>, old: &Old) -> rusqlite::Result<()> {
     if old.has("kv_store") {
         transaction.execute_batch(&format!(
@@ -262,14 +290,14 @@ fn values(transaction: &Transaction<'_>, old: &Old) -> rusqlite::Result<()> {
     Ok(())
 }
 
-/// An instance that has neither completed nor failed is running, also between two executions.
+/// Between two executions an instance counts among none of the three states, as the owner counts it.
 const TOTALS: &str = "UPDATE totals SET value = CASE name \
      WHEN 'executions' THEN (SELECT count(*) FROM executions) \
      WHEN 'events' THEN (SELECT count(*) FROM events) \
      ELSE (SELECT count(*) FROM instances i LEFT JOIN executions e ON e.instance = i.number \
      AND e.execution = i.execution WHERE i.orchestration IS NOT NULL AND CASE totals.name \
      WHEN 'completed' THEN e.status = 'Completed' WHEN 'failed' THEN e.status = 'Failed' \
-     WHEN 'running' THEN coalesce(e.status, '') NOT IN ('Completed', 'Failed') ELSE true END) END;";
+     WHEN 'running' THEN coalesce(e.status, 'Running') = 'Running' ELSE true END) END;";
 
 #[cfg(test)]
 mod tests;

@@ -104,7 +104,7 @@ impl Drop for Locked<'_> {
     fn drop(&mut self) {
         let Some(mut state) = self.state.take() else { return };
         let bells = std::mem::take(&mut state.bells);
-        let timer_moved = std::mem::take(&mut state.timer_moved);
+        let timer_moved = state.takes_timers_by_surprise();
         drop(state);
         for bell in bells {
             // Whoever left meanwhile has woken another.

@@ -28,6 +28,9 @@ pub(super) type History = Arc<Mutex<Vec<Event>>>;
 const KEPT_IDLE: usize = 4096;
 const TRIM_EVERY: usize = 4096;
 
+/// A clock that is set forward is noticed after this time.
+const LONGEST_SLEEP: Duration = Duration::from_secs(10);
+
 /// How long messages are kept for an instance that does not exist.
 const ORPHANS_LIFE_MS: u64 = 10 * 60 * 1000;
 
@@ -167,8 +170,10 @@ pub(super) struct State {
     pub turn_waiters: Waiters<Option<Capabilities>>,
     /// Rung when the lock is let go.
     pub bells: Vec<Bell>,
-    /// The timers must look again, since something became due earlier.
-    pub timer_moved: bool,
+    /// When the timers look again; they do not while there is nothing to look for.
+    next_look: Option<Instant>,
+    /// Something is due before that.
+    due_moved: bool,
     /// Messages go to turns as they come, and messages to nobody are dropped: what the engine's conformance suite expects.
     pub is_bare: bool,
     clock: u64,
@@ -211,7 +216,8 @@ impl State {
             activities: Activities::default(),
             turn_waiters: Waiters::default(),
             bells: Vec::new(),
-            timer_moved: false,
+            next_look: None,
+            due_moved: false,
             is_bare,
             clock: 0,
             turns_since_trim: 0,
@@ -285,7 +291,7 @@ impl State {
         let is_first = self.due.peek().is_none_or(|Reverse((first, ..))| due_ms < *first);
         let order = self.sequence();
         self.due.push(Reverse((due_ms, order, due)));
-        self.timer_moved |= is_first;
+        self.due_moved |= is_first;
     }
 
     /// Makes an instance ready if a turn has something to do for it.
@@ -424,12 +430,28 @@ impl State {
         let instant = Instant::now();
         self.expire(instant);
         let timer = self.due.peek().map(|Reverse((due_ms, ..))| Duration::from_millis(due_ms.saturating_sub(now)));
-        let lease = [self.first_expiry, self.activities.first_expiry]
-            .into_iter()
-            .flatten()
-            .min()
-            .map(|first| first.saturating_duration_since(instant));
-        [timer, lease].into_iter().flatten().min()
+        let lease = self.first_lease().map(|first| first.saturating_duration_since(instant));
+        let pause = [timer, lease].into_iter().flatten().min();
+        // A millisecond is what times are counted in: looking earlier would find nothing. And a clock that is set forward is
+        // noticed, however far away the next timer is.
+        let pause = pause.map(|pause| pause.clamp(Duration::from_millis(1), LONGEST_SLEEP));
+        self.next_look = pause.map(|pause| instant + pause);
+        self.due_moved = false;
+        pause
+    }
+
+    fn first_lease(&self) -> Option<Instant> {
+        [self.first_expiry, self.activities.first_expiry].into_iter().flatten().min()
+    }
+
+    /// Whether the timers must look earlier than they mean to.
+    pub fn takes_timers_by_surprise(&mut self) -> bool {
+        let lease = self.first_lease().is_some_and(|first| self.next_look.is_none_or(|look| first < look));
+        if lease {
+            // They are told once.
+            self.next_look = self.first_lease();
+        }
+        std::mem::take(&mut self.due_moved) || lease
     }
 
     /// Notes that an instance is in use, for [`Self::trim`].

@@ -1,14 +1,9 @@
 //! The thread that makes things visible when they are due. It sleeps until the next one is, and for good when there is none.
 
-use std::time::Duration;
-
 use super::Core;
 use super::change::Change;
 use super::effect::Effect;
 use super::writer::{Job, Operation};
-
-/// A clock that is set forward is noticed after this time, however far away the next timer is.
-const LONGEST_SLEEP: Duration = Duration::from_secs(10);
 
 pub(super) fn run(core: &Core) {
     loop {
@@ -26,10 +21,7 @@ pub(super) fn run(core: &Core) {
         }
         if !std::mem::take(&mut *moved) {
             match pause {
-                // A millisecond is what times are counted in; waking earlier would find nothing.
-                Some(pause) => {
-                    core.timer.1.wait_for(&mut moved, pause.clamp(Duration::from_millis(1), LONGEST_SLEEP));
-                }
+                Some(pause) => _ = core.timer.1.wait_for(&mut moved, pause),
                 None => core.timer.1.wait(&mut moved),
             }
             *moved = false;

@@ -179,11 +179,31 @@ fn history_is_taken_over_to_the_byte() {
 
 #[test]
 fn queues_keep_order_delay_and_attempts_and_lose_their_locks() {
-    let start = |id| {
-        format!(
-            "{{\"StartOrchestration\":{{\"instance\":\"{id}\",\"orchestration\":\"order\",\"input\":\"1\",\"version\":null,\
-             \"parent_instance\":null,\"parent_id\":null,\"execution_id\":1}}}}"
-        )
+    let item = |value: &WorkItem| format!("'{}'", serde_json::to_string(value).unwrap());
+    let event = |instance: &str, data: &str| {
+        let (instance, name, data) = (instance.to_owned(), "paid".to_owned(), data.to_owned());
+        item(&WorkItem::QueueMessage { instance, name, data })
+    };
+    let start = WorkItem::StartOrchestration {
+        instance: "new".to_owned(),
+        orchestration: "order".to_owned(),
+        input: "1".to_owned(),
+        version: None,
+        parent_instance: None,
+        parent_id: None,
+        parent_execution_id: None,
+        execution_id: 1,
+    };
+    let work = |instance: &str, tag: Option<&str>| {
+        item(&WorkItem::ActivityExecute {
+            instance: instance.to_owned(),
+            execution_id: 1,
+            id: 2,
+            name: "charge".to_owned(),
+            input: String::new(),
+            session_id: None,
+            tag: tag.map(str::to_owned),
+        })
     };
     let file = bundled(
         NEWEST,
@@ -192,30 +212,29 @@ fn queues_keep_order_delay_and_attempts_and_lose_their_locks() {
              INSERT INTO instance_locks VALUES ('a', 'token', 9999999999999, 0);
              INSERT INTO sessions VALUES ('s', 'w', 9999999999999, 0);
              INSERT INTO orchestrator_queue(id, instance_id, work_item, visible_at, lock_token, attempt_count) VALUES
-                (7, 'a', 'timer', 1900000000000, NULL, 0), (5, 'a', 'locked', 17, 'token', 3),
-                (9, 'new', '{}', '2024-01-01 00:00:00', NULL, 0), (11, 'new', 'not json', 0, NULL, 0),
-                (12, 'orphan', '{{\"QueueMessage\":{{}}}}', 0, NULL, 0);
-             INSERT INTO worker_queue(id, work_item, lock_token, locked_until, attempt_count, visible_at, instance_id, tag)
-                VALUES (4, 'work', 'token', 9999999999999, 2, 60, 'a', 'gpu'), (3, 'other', NULL, NULL, 0, 0, 'gone', NULL);",
-            start("new")
+                (7, 'a', {delayed}, 1900000000000, NULL, 0), (5, 'a', {locked}, 17, 'token', 3),
+                (9, 'new', {start}, '2024-01-01 00:00:00', NULL, 0), (11, 'new', 'not readable', 0, NULL, 0),
+                (12, 'orphan', {orphan}, 0, NULL, 0);
+             INSERT INTO worker_queue(id, work_item, lock_token, locked_until, attempt_count, visible_at, instance_id)
+                VALUES (4, {tagged}, 'token', 9999999999999, 2, 60, 'a'), (3, {plain}, NULL, NULL, 0, 0, 'gone');",
+            delayed = event("a", "delayed"),
+            locked = event("a", "locked"),
+            start = item(&start),
+            orphan = event("orphan", "early"),
+            tagged = work("a", Some("gpu")),
+            plain = work("gone", None),
         ),
     );
     let store = file.upgraded();
-    let messages = "SELECT sequence, id, visible_ms, attempts, substr(data, 1, 8) FROM messages JOIN instances \
-         ON number = instance ORDER BY sequence";
+    let messages = "SELECT sequence, id, visible_ms, attempts, coalesce(data ->> '$.QueueMessage.data', 'start') \
+         FROM messages JOIN instances ON number = instance ORDER BY sequence";
     assert_eq!(
         rows(&store, messages),
-        [
-            "5|a|17|3|locked",
-            "7|a|1900000000000|0|timer",
-            "9|new|1704067200000|0|{\"StartO",
-            "11|new|0|0|not json",
-            "12|orphan|0|0|{\"QueueM",
-        ]
+        ["5|a|17|3|locked", "7|a|1900000000000|0|delayed", "9|new|1704067200000|0|start", "12|orphan|0|0|early",]
     );
-    let activities =
-        "SELECT sequence, id, visible_ms, attempts, data FROM activities JOIN instances ON number = instance";
-    assert_eq!(rows(&store, activities), ["3|gone|0|0|other", "4|a|60|2|work"]);
+    let activities = "SELECT sequence, id, visible_ms, attempts, data ->> '$.ActivityExecute.tag' \
+         FROM activities JOIN instances ON number = instance";
+    assert_eq!(rows(&store, activities), ["3|gone|0|0|-", "4|a|60|2|gpu"]);
     let waiting = "SELECT id, orchestration, starting, execution FROM instances ORDER BY id";
     assert_eq!(rows(&store, waiting), ["a|order|-|1", "gone|-|-|1", "new|-|order|1", "orphan|-|-|1"]);
     assert_eq!(read::system_metrics(&store).unwrap().total_instances, 1);
