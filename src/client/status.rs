@@ -5,6 +5,7 @@ use duroxide::{AppErrorKind, ErrorDetails, EventKind};
 
 use super::{View, of_instance, of_store};
 use crate::errors::Error;
+use crate::store::Standing;
 
 /// Status, output, failure, custom status, its version, reason of a cancellation, report of a mismatch.
 pub(super) type StatusTuple =
@@ -65,24 +66,26 @@ impl View {
     }
 
     pub(super) async fn status(&self, instance: &str) -> Result<Status, Error> {
-        match self.info(instance).await {
-            Ok(info) => self.status_of(info).await,
-            Err(Error::NotFound(_)) => Ok(Status { name: NOT_FOUND, ..Status::default() }),
-            Err(error) => Err(error),
+        match self.store.standing(instance).await {
+            Ok(Some(standing)) => self.status_of(instance, standing).await,
+            Ok(None) => Ok(Status { name: NOT_FOUND, ..Status::default() }),
+            Err(error) => Err(Error::Store(error)),
         }
     }
 
-    /// The status of the instance that `info` was just read of; its history is read only if it has failed.
-    pub(super) async fn status_of(&self, info: InstanceInfo) -> Result<Status, Error> {
-        let InstanceInfo { instance_id, status, output, .. } = info;
-        // Read after `info`: the custom status of an ended instance is its last one.
-        let custom = self.provider.get_custom_status(&instance_id, 0).await.map_err(of_store)?;
-        let (custom, version) = custom.unwrap_or_default();
-        let mut shown = Status { name: shown(&status), custom, version, ..Status::default() };
+    /// The status of an instance that ended, or whose standing was just read; its history is read only if it has failed.
+    pub(super) async fn status_of(&self, instance: &str, standing: Standing) -> Result<Status, Error> {
+        let Standing { status, output, custom_status, custom_status_version } = standing;
+        let mut shown = Status {
+            name: shown(&status),
+            custom: custom_status,
+            version: custom_status_version,
+            ..Status::default()
+        };
         match shown.name {
             COMPLETED => shown.output = output,
-            FAILED => shown.failure = Some(self.failure(&instance_id, output).await?),
-            _ => shown.mismatch = self.store.mismatch(&instance_id),
+            FAILED => shown.failure = Some(self.failure(instance, output).await?),
+            _ => shown.mismatch = self.store.mismatch(instance),
         }
         Ok(shown)
     }

@@ -43,11 +43,11 @@ impl View {
     }
 
     async fn end(&self, instance: &str) -> Result<Option<Status>, Error> {
-        match self.info(instance).await {
-            Ok(info) if has_ended(&info.status) => self.status_of(info).await.map(Some),
+        match self.store.standing(instance).await {
+            Ok(Some(standing)) if has_ended(&standing.status) => self.status_of(instance, standing).await.map(Some),
             // What does not exist may be started later.
-            Ok(_) | Err(Error::NotFound(_)) => Ok(None),
-            Err(error) => Err(error),
+            Ok(_) => Ok(None),
+            Err(error) => Err(Error::Store(error)),
         }
     }
 

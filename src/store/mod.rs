@@ -53,6 +53,17 @@ pub enum StoreKind {
     Postgres,
 }
 
+/// How an instance stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Standing {
+    /// Of its current execution.
+    pub status: String,
+    pub output: Option<String>,
+    pub custom_status: Option<String>,
+    /// How often the custom status was set.
+    pub custom_status_version: u64,
+}
+
 /// When a store in a file calls something recorded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Durability {
@@ -185,6 +196,25 @@ impl Store {
     /// For waiting: watch first, then look, then wait for the change.
     pub fn watch(&self, instance: &str) -> Watch {
         self.0.shared.watches.watch(instance)
+    }
+
+    /// How an instance stands; `None` if it does not exist.
+    pub async fn standing(&self, instance: &str) -> Result<Option<Standing>, StoreError> {
+        let backend = self.backend();
+        backend.check_open("get_instance_info")?;
+        if let Database::Embedded(store) = &backend.database {
+            return Ok(store.standing(instance)?);
+        }
+        let view = ClientView { shared: Arc::clone(&self.0.shared) };
+        let info = match view.get_instance_info(instance).await {
+            Ok(info) => info,
+            Err(error) if !error.retryable && error.message.to_lowercase().contains("not found") => return Ok(None),
+            Err(error) => return Err(error.into()),
+        };
+        // Read after `info`: the custom status of an ended instance is its last one.
+        let custom = view.get_custom_status(instance, 0).await?;
+        let (custom_status, custom_status_version) = custom.unwrap_or_default();
+        Ok(Some(Standing { status: info.status, output: info.output, custom_status, custom_status_version }))
     }
 
     /// Why `instance` waits for code that can run it, if it does.

@@ -14,6 +14,8 @@ use duroxide::{Event, INITIAL_EXECUTION_ID};
 use rusqlite::types::FromSql;
 use rusqlite::{Connection, ErrorCode, OptionalExtension as _, Params, Row};
 
+use crate::store::Standing;
+
 pub(super) use catalogue::{
     Page, children, execution_info, executions, instance_info, latest_execution, list, list_by_status, parent,
     queue_depths, system_metrics, to_delete, to_prune, tree, worn_executions,
@@ -95,6 +97,17 @@ pub(super) fn status(connection: &Connection, id: &str) -> Outcome<Option<Status
             custom_status_version: count(row, 8)?,
         })
     })
+}
+
+/// What those who ask how an instance stands are told.
+pub(super) fn standing(connection: &Connection, id: &str) -> Outcome<Option<Standing>> {
+    let Some(row) = status(connection, id)? else { return Ok(None) };
+    Ok(row.orchestration.is_some().then(|| Standing {
+        status: row.status.unwrap_or_else(|| "Running".to_owned()),
+        output: row.output,
+        custom_status: row.custom_status,
+        custom_status_version: row.custom_status_version,
+    }))
 }
 
 /// The events of one execution, for the process that knows the instance by its number.

@@ -17,7 +17,7 @@ use parking_lot::RwLock;
 use super::connection;
 use super::owner::{Opening, Owner};
 use crate::store::error::{CLOSED, StoreError};
-use crate::store::{Durability, IfExists, StartOutcome, StartRequest};
+use crate::store::{Durability, IfExists, Standing, StartOutcome, StartRequest};
 
 type Outcome<T> = Result<T, ProviderError>;
 
@@ -77,6 +77,10 @@ impl SqliteStore {
 
     pub async fn send(&self, messages: Vec<WorkItem>) -> Outcome<()> {
         self.owner()?.send(messages).await
+    }
+
+    pub fn standing(&self, instance: &str) -> Outcome<Option<Standing>> {
+        self.owner()?.standing(instance)
     }
 
     pub fn running(&self, instance: &str) -> Outcome<Option<String>> {

@@ -36,9 +36,9 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use super::presence::Presence;
-use super::read::Readers;
+use super::read::{self, Readers};
 use crate::store::error::{CLOSED, StoreError};
-use crate::store::{IfExists, StartOutcome, StartRequest};
+use crate::store::{IfExists, Standing, StartOutcome, StartRequest};
 use health::Health;
 use state::{Number, State, Token};
 use writer::{Job, Task};
@@ -265,6 +265,10 @@ impl Owner {
     /// The orchestration that an instance runs, or that a waiting start will run.
     pub fn running(&self, id: &str) -> Result<Option<String>, ProviderError> {
         Ok(self.core.running(id)?.map(|orchestration| orchestration.to_string()))
+    }
+
+    pub fn standing(&self, id: &str) -> Result<Option<Standing>, ProviderError> {
+        self.core.read("get_instance_info", |connection| read::standing(connection, id))
     }
 
     /// Ends when all that was sent is on the disk, or cannot get there.
