@@ -41,14 +41,11 @@ pub(crate) async fn run_turn(
         Arc::new(TurnRecord::empty(engine.instance_id(), engine.execution_id()))
     });
     share_newest_task();
-    let driver = match record.resume().and_then(Suspended::from_state) {
-        Some(suspended) => Driver::go_on(suspended, &engine, &definition, input, record, kept),
-        None => {
-            let turn = Turn::new(engine, &record, definitions);
-            Driver { turn, definition, input, record, kept, phase: Phase::Begins, moment: Moment::BEGINNING }
-        }
-    };
-    driver.await
+    if let Some(suspended) = record.resume().and_then(Suspended::from_state) {
+        return Driver::go_on(suspended, &engine, &definition, input, record, kept).await;
+    }
+    let turn = Turn::new(engine, &record, definitions);
+    Driver { turn, definition, input, record, kept, phase: Phase::Begins, moment: Moment::BEGINNING }.await
 }
 
 struct Driver {

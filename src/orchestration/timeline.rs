@@ -115,7 +115,8 @@ impl Timeline {
             let Some(arrivals) = self.arrivals.get_mut(&address) else { continue };
             let first_new = arrivals.iter().position(|arrival| arrival.moment.turn != RECORDED);
             let new = arrivals.split_off(first_new.unwrap_or(arrivals.len()));
-            consumed.extend(new.iter().filter(|arrival| arrival.consumed).map(|arrival| (address.clone(), arrival.data)));
+            consumed
+                .extend(new.iter().filter(|arrival| arrival.consumed).map(|arrival| (address.clone(), arrival.data)));
         }
         consumed
     }

@@ -106,3 +106,142 @@ impl TurnRecord {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{HashMap, HashSet};
+    use std::sync::Arc;
+    use std::sync::atomic::AtomicUsize;
+    use std::time::Duration;
+
+    use duroxide::runtime::Runtime;
+    use duroxide::runtime::registry::ActivityRegistry;
+    use duroxide::{Client, OrchestrationContext, OrchestrationRegistry, OrchestrationStatus, RuntimeOptions};
+    use semver::Version;
+
+    use super::*;
+    use crate::store::{Dispatcher, DispatcherSettings, IfExists, StartRequest, Store};
+
+    #[derive(Default)]
+    struct Shelf(Mutex<HashMap<String, KeptTurn>>);
+
+    impl Keeper for Shelf {
+        fn keep(&self, turn: KeptTurn) {
+            self.0.lock().insert(turn.instance.clone(), turn);
+        }
+
+        fn take(&self, instance: &str) -> Option<KeptTurn> {
+            self.0.lock().remove(instance)
+        }
+    }
+
+    /// What a handler does that goes on from a kept state.
+    #[derive(Clone, Copy)]
+    enum Resumed {
+        GoesOn,
+        SaysItIsStale,
+        AsksForSomethingElse,
+    }
+
+    #[derive(Default)]
+    struct Counts {
+        anew: AtomicUsize,
+        resumed: AtomicUsize,
+    }
+
+    async fn wait_twice(
+        engine: OrchestrationContext,
+        dispatcher: Arc<Dispatcher>,
+        counts: Arc<Counts>,
+        resumed: Resumed,
+    ) -> Result<String, String> {
+        let record = dispatcher.turn().ok_or("no record")?;
+        assert_eq!(record.attempt, 1);
+        if record.resume().is_some() {
+            counts.resumed.fetch_add(1, Ordering::SeqCst);
+            match resumed {
+                Resumed::GoesOn => {}
+                Resumed::SaysItIsStale => record.report_stale("it does not match".to_owned()),
+                Resumed::AsksForSomethingElse => return Ok(engine.schedule_wait("other").await),
+            }
+        } else {
+            counts.anew.fetch_add(1, Ordering::SeqCst);
+        }
+        record.suspend(Box::new("state"), 1);
+        let first = engine.schedule_wait("first").await;
+        let second = engine.schedule_wait("second").await;
+        Ok(first + &second)
+    }
+
+    /// Plays an orchestration of three turns, and counts how often it began anew and how often it went on.
+    async fn play(resumed: Resumed) -> (usize, usize) {
+        let store = Store::sqlite_in_memory().await.unwrap();
+        let dispatcher = store.dispatcher(DispatcherSettings {
+            activities: HashSet::new(),
+            orchestrations: HashMap::from([("wait_twice".to_owned(), vec![Version::new(1, 0, 0)])]),
+            poll_interval: Duration::from_secs(3600),
+            unregistered_timeout: Duration::from_secs(1),
+            max_attempts: 10,
+        });
+        let shelf = Arc::new(Shelf::default());
+        dispatcher.keep_in(Arc::clone(&shelf) as Arc<dyn Keeper>);
+        let counts = Arc::new(Counts::default());
+        let (of_handler, counted) = (Arc::clone(&dispatcher), Arc::clone(&counts));
+        let registry = OrchestrationRegistry::builder()
+            .register("wait_twice", move |engine, _| {
+                wait_twice(engine, Arc::clone(&of_handler), Arc::clone(&counted), resumed)
+            })
+            .build();
+        let activities = ActivityRegistry::builder().build();
+        let provider = Arc::clone(&dispatcher) as Arc<dyn duroxide::providers::Provider>;
+        let runtime = Runtime::start_with_options(provider, activities, registry, RuntimeOptions::default()).await;
+        let client = Client::new(store.provider());
+        let request = StartRequest {
+            instance: "instance".to_owned(),
+            orchestration: "wait_twice".to_owned(),
+            input: String::new(),
+            version: None,
+        };
+        store.start(request, IfExists::Raise).await.unwrap();
+        for event in ["first", "second"] {
+            subscribed(&store, event).await;
+            client.raise_event("instance", event, event).await.unwrap();
+        }
+        let ended = client.wait_for_orchestration("instance", Duration::from_secs(20)).await.unwrap();
+        assert!(matches!(ended, OrchestrationStatus::Completed { output, .. } if output == "firstsecond"));
+        assert!(shelf.take("instance").is_none());
+        dispatcher.stop();
+        runtime.shutdown(Some(2000)).await;
+        (counts.anew.load(Ordering::SeqCst), counts.resumed.load(Ordering::SeqCst))
+    }
+
+    async fn subscribed(store: &Store, event: &str) {
+        let mut watch = store.watch("instance");
+        let waits = |history: Vec<duroxide::Event>| {
+            history
+                .iter()
+                .any(|each| matches!(&each.kind, duroxide::EventKind::ExternalSubscribed { name } if name == event))
+        };
+        let found = async {
+            while !waits(store.provider().read("instance").await.unwrap()) {
+                watch.changed().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), found).await.unwrap();
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_turn_gets_the_state_that_the_last_one_has_left() {
+        assert_eq!(play(Resumed::GoesOn).await, (1, 2));
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_stale_state_makes_the_turn_begin_anew() {
+        assert_eq!(play(Resumed::SaysItIsStale).await, (3, 2));
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_mismatch_is_not_believed_before_the_turn_has_begun_anew() {
+        assert_eq!(play(Resumed::AsksForSomethingElse).await, (3, 2));
+    }
+}

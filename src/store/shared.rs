@@ -1,8 +1,8 @@
 //! What all clients and runtimes of one opened store have in common.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Weak};
 use std::sync::atomic::AtomicUsize;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use duroxide::providers::WorkItem;

@@ -6,6 +6,8 @@
 mod combine;
 mod journal;
 mod start;
+#[cfg(test)]
+mod tests;
 
 use std::mem::{self, size_of};
 use std::sync::Arc;
