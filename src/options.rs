@@ -7,6 +7,7 @@ use duroxide::runtime::RuntimeOptions as EngineOptions;
 use pyo3::prelude::*;
 
 use crate::logging;
+use crate::orchestration::Room;
 
 /// Read from the dictionary that `duroxide.options` makes of a `RuntimeOptions`; times are milliseconds.
 #[derive(FromPyObject)]
@@ -35,6 +36,10 @@ pub(crate) struct RuntimeOptions {
     log_format: Option<String>,
     service_name: Option<String>,
     service_version: Option<String>,
+    sticky: bool,
+    max_sticky_orchestrations: usize,
+    max_sticky_bytes: usize,
+    sticky_idle_timeout_ms: u64,
 }
 
 impl RuntimeOptions {
@@ -48,6 +53,15 @@ impl RuntimeOptions {
 
     pub(crate) fn max_attempts(&self) -> u32 {
         self.max_attempts
+    }
+
+    /// How many suspended orchestrations stay awake; `None` if none does.
+    pub(crate) fn sticky_room(&self) -> Option<Room> {
+        self.sticky.then(|| Room {
+            orchestrations: self.max_sticky_orchestrations,
+            bytes: self.max_sticky_bytes,
+            idle: Duration::from_millis(self.sticky_idle_timeout_ms),
+        })
     }
 
     /// Applies what concerns the logs of this process.

@@ -1,7 +1,7 @@
 //! A runtime: the engine's dispatchers over one store, with the functions that Python registered.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::bounded;
 use duroxide::OrchestrationRegistry;
@@ -17,9 +17,9 @@ use crate::definitions::{ActivityDefinition, Definitions, OrchestrationDefinitio
 use crate::errors::{ConfigurationError, DuroxideError};
 use crate::logging;
 use crate::options::RuntimeOptions;
-use crate::orchestration::run_turn;
+use crate::orchestration::{SuspendedOrchestrations, run_turn};
 use crate::provider::NativeStore;
-use crate::store::{Dispatcher, DispatcherSettings, Metrics};
+use crate::store::{Dispatcher, DispatcherSettings, Keeper, Metrics};
 
 /// How long a shutdown waits, beyond its time, for tasks that it has given up.
 const GRACE: Duration = Duration::from_millis(500);
@@ -37,6 +37,8 @@ struct Running {
     engine: Arc<EngineRuntime>,
     dispatcher: Arc<Dispatcher>,
     executor: Arc<Executor>,
+    /// The orchestrations that stay awake between their turns.
+    kept: Option<Arc<SuspendedOrchestrations>>,
 }
 
 #[pymethods]
@@ -69,8 +71,12 @@ impl NativeRuntime {
             max_attempts: self.options.max_attempts(),
         };
         let dispatcher = store.dispatcher(settings);
+        let kept = self.options.sticky_room().map(SuspendedOrchestrations::new).transpose()?;
+        if let Some(kept) = &kept {
+            dispatcher.keep_in(Arc::clone(kept) as Arc<dyn Keeper>);
+        }
         let activities = activity_registry(&definitions, &dispatcher, &executor);
-        let orchestrations = orchestration_registry(&definitions, &dispatcher)?;
+        let orchestrations = orchestration_registry(&definitions, &dispatcher, kept.as_ref())?;
         self.options.configure_logging()?;
         let engine_options = self.options.engine();
         let provider = Arc::clone(&dispatcher);
@@ -79,7 +85,7 @@ impl NativeRuntime {
             Ok(EngineRuntime::start_with_options(provider, activities, orchestrations, engine_options).await)
         })?;
         *self.dispatcher.lock() = Some(Arc::clone(&dispatcher));
-        *self.running.lock() = Some(Running { engine, dispatcher, executor });
+        *self.running.lock() = Some(Running { engine, dispatcher, executor, kept });
         Ok(())
     }
 
@@ -88,6 +94,7 @@ impl NativeRuntime {
             return Ok(());
         };
         running.dispatcher.stop();
+        let began = Instant::now();
         let (told, ended) = bounded(1);
         let engine = Arc::clone(&running.engine);
         bridge::spawn(async move {
@@ -105,6 +112,9 @@ impl NativeRuntime {
                 );
             }
         });
+        if let Some(kept) = &running.kept {
+            kept.shut(py, longest.saturating_sub(began.elapsed()).max(GRACE))?;
+        }
         running.executor.stop(py)?;
         logging::settle(py);
         waited
@@ -138,14 +148,17 @@ fn activity_registry(
 fn orchestration_registry(
     definitions: &Arc<Definitions>,
     dispatcher: &Arc<Dispatcher>,
+    kept: Option<&Arc<SuspendedOrchestrations>>,
 ) -> PyResult<OrchestrationRegistry> {
     let mut registry = OrchestrationRegistry::builder();
     for (version, definition) in definitions.orchestrations() {
         let (definition, definitions, dispatcher) =
             (Arc::clone(definition), Arc::clone(definitions), Arc::clone(dispatcher));
-        let name = definition.name.clone();
+        let (name, kept) = (definition.name.clone(), kept.cloned());
         registry = registry.register_versioned(name, version.to_string(), move |context, input| {
-            run_turn(context, input, Arc::clone(&definition), Arc::clone(&definitions), Arc::clone(&dispatcher))
+            let (definition, definitions, dispatcher) =
+                (Arc::clone(&definition), Arc::clone(&definitions), Arc::clone(&dispatcher));
+            run_turn(context, input, definition, definitions, dispatcher, kept.clone())
         });
     }
     registry.build_result().map_err(ConfigurationError::new_err)

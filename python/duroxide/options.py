@@ -66,6 +66,13 @@ class RuntimeOptions:
         max_attempts: Deliveries of one message before it is given up as poison; default 10.
         activity_cancellation_grace_period_ms: Time that a cancelled activity has to end by itself; default 10,000.
         unregistered_timeout_ms: Time after which work for a name that no node has registered fails; default 300,000.
+        sticky: Whether suspended orchestrations stay awake between their steps, so that a step does not run the code
+            again from its beginning; default ``True``. Results and histories are the same; ``False`` shows in a test
+            that the code can be replayed.
+        max_sticky_orchestrations: Suspended orchestrations that stay awake at the same time; default 1,000. The one
+            that has waited longest goes first, and is replayed when it goes on.
+        max_sticky_bytes: About how much memory they may take together; default 64 MiB.
+        sticky_idle_timeout_ms: How long one stays awake without going on; default 60,000.
 
     Raises:
         UnknownOption: There is no option of that name.
@@ -94,6 +101,10 @@ class RuntimeOptions:
     max_attempts: int = 10
     activity_cancellation_grace_period_ms: int = 10_000
     unregistered_timeout_ms: int = 300_000
+    sticky: bool = True
+    max_sticky_orchestrations: int = 1_000
+    max_sticky_bytes: int = 64 * 1024 * 1024
+    sticky_idle_timeout_ms: int = 60_000
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -114,8 +125,13 @@ class RuntimeOptions:
                 raise TypeError(f"{name} must be a TagFilter, not {type(value).__name__}; write TagFilter.tags('gpu')")
         elif name in ("orchestration_concurrency", "worker_concurrency", "max_sessions_per_runtime"):
             check_integer(value, name, least=1, most=_MOST_CONCURRENT)
-        elif name == "max_attempts":
+        elif name in ("max_attempts", "max_sticky_orchestrations"):
             check_integer(value, name, least=1, most=1_000_000)
+        elif name == "max_sticky_bytes":
+            check_integer(value, name, least=1, most=2**40)
+        elif name == "sticky":
+            if not isinstance(value, bool):
+                raise TypeError(f"{name} must be True or False, not {type(value).__name__}")
         elif name.endswith("_ms"):
             if value is not None or name != "worker_lock_renewal_buffer_ms":
                 check_milliseconds(check_integer(value, name), name, least=0 if "grace" in name else 1)

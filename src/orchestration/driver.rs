@@ -1,9 +1,11 @@
 //! Drives the generators and coroutines of one turn, step by step, over the arena.
 //!
 //! The engine polls the handler inside a Tokio worker and may not poll it again, so at every poll the branches run
-//! until none of them can move. A suspended turn is closed when the engine drops the handler.
+//! until none of them can move. When the engine drops the handler, a suspended orchestration is kept for its next turn,
+//! which goes on from there; or it is closed, and the next turn begins anew.
 
 use std::future::Future;
+use std::mem;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -13,19 +15,17 @@ use pyo3::exceptions::{PyGeneratorExit, PyRuntimeWarning, PyStopIteration};
 use pyo3::intern;
 use pyo3::prelude::*;
 
-use super::arena::{Failure, Outcome, Waiting};
+use super::arena::{Failure, Outcome, Progress, Waiting};
+use super::closing::{close, end_turn};
 use super::context::OrchestrationContext;
-use super::task::{Task, is_branch, is_unbegun, not_a_task, value_of};
+use super::sticky::{Suspended, SuspendedOrchestrations};
+use super::task::{Task, is_branch, not_a_task, value_of};
 use super::timeline::Moment;
 use super::turn::Turn;
 use crate::bridge::{enter, share_newest_task};
 use crate::codec;
 use crate::definitions::{Definitions, OrchestrationDefinition};
-use crate::errors::TurnClosed;
 use crate::store::{Dispatcher, TurnRecord};
-
-/// How often a generator that keeps yielding while it is closed is asked again.
-const CLOSE_ATTEMPTS: usize = 8;
 
 /// Runs one turn of an orchestration for the engine.
 pub(crate) async fn run_turn(
@@ -34,23 +34,41 @@ pub(crate) async fn run_turn(
     definition: Arc<OrchestrationDefinition>,
     definitions: Arc<Definitions>,
     dispatcher: Arc<Dispatcher>,
+    kept: Option<Arc<SuspendedOrchestrations>>,
 ) -> Result<String, String> {
     let record = dispatcher.turn().unwrap_or_else(|| {
         // Only a handler that is polled outside its dispatcher's task has no record; it then sees no history.
         Arc::new(TurnRecord::empty(engine.instance_id(), engine.execution_id()))
     });
     share_newest_task();
-    let turn = Turn::new(engine, record, definitions);
-    Driver { turn, definition, input: Some(input), moment: Moment::BEGINNING }.await
+    if let Some(suspended) = record.resume().and_then(Suspended::from_state) {
+        return Driver::go_on(suspended, &engine, &definition, input, record, kept).await;
+    }
+    let turn = Turn::new(engine, &record, definitions);
+    Driver { turn, definition, input, record, kept, phase: Phase::Begins, moment: Moment::BEGINNING }.await
 }
 
 struct Driver {
     turn: Arc<Turn>,
     definition: Arc<OrchestrationDefinition>,
-    /// The recorded input, until the first poll.
-    input: Option<String>,
+    /// As recorded.
+    input: String,
+    record: Arc<TurnRecord>,
+    /// Where it goes if it is suspended when its turn ends.
+    kept: Option<Arc<SuspendedOrchestrations>>,
+    phase: Phase,
     /// When what the running step consumed was recorded.
     moment: Moment,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Phase {
+    Begins,
+    /// The engine is told again what the code did in earlier turns.
+    CatchesUp,
+    Runs,
+    /// It ended, or what was kept is of no use for this turn.
+    Over,
 }
 
 /// The end of the orchestration: its recorded output, or its recorded failure.
@@ -61,10 +79,25 @@ impl Future for Driver {
 
     fn poll(mut self: Pin<&mut Self>, _context: &mut Context<'_>) -> Poll<End> {
         let driver = &mut *self;
-        if let Some(input) = driver.input.take()
-            && let Some(end) = enter(|py| driver.begin(py, &input))
-        {
-            return Poll::Ready(driver.finish(end));
+        match driver.phase {
+            Phase::Begins => {
+                driver.phase = Phase::Runs;
+                if let Some(end) = enter(|py| driver.begin(py)) {
+                    return Poll::Ready(driver.finish(end));
+                }
+            }
+            Phase::CatchesUp => {
+                let progress = driver.turn.arena().catch_up();
+                match progress {
+                    Progress::Waits => return Poll::Pending,
+                    Progress::CaughtUp => driver.phase = Phase::Runs,
+                    Progress::Differs(report) => driver.give_up(report),
+                }
+            }
+            Phase::Runs | Phase::Over => {}
+        }
+        if driver.phase == Phase::Over {
+            return Poll::Pending;
         }
         match driver.run() {
             Some(end) => Poll::Ready(driver.finish(end)),
@@ -74,9 +107,35 @@ impl Future for Driver {
 }
 
 impl Driver {
+    /// Goes on from the state that the last turn has left.
+    fn go_on(
+        suspended: Suspended,
+        engine: &EngineContext,
+        definition: &Arc<OrchestrationDefinition>,
+        input: String,
+        record: Arc<TurnRecord>,
+        kept: Option<Arc<SuspendedOrchestrations>>,
+    ) -> Self {
+        let is_same = Arc::ptr_eq(&suspended.definition, definition) && suspended.input == input;
+        let Suspended { turn, definition, moment, .. } = suspended;
+        let mut driver = Self { turn, definition, input, record, kept, phase: Phase::CatchesUp, moment };
+        if is_same {
+            driver.turn.resume(engine.clone(), &driver.record);
+        } else {
+            driver.give_up("what was kept had another code or another input".to_owned());
+        }
+        driver
+    }
+
+    /// Has the turn run once more, from the beginning.
+    fn give_up(&mut self, report: String) {
+        self.record.report_stale(report);
+        self.phase = Phase::Over;
+    }
+
     /// Calls the function; one that is neither a generator nor a coroutine function ends here.
-    fn begin(&self, py: Python<'_>, input: &str) -> Option<End> {
-        let result = self.call(py, input);
+    fn begin(&self, py: Python<'_>) -> Option<End> {
+        let result = self.call(py);
         match result {
             Ok(runner) if is_branch(&runner) => {
                 self.turn.arena().begin(runner.unbind());
@@ -87,8 +146,8 @@ impl Driver {
         }
     }
 
-    fn call<'py>(&self, py: Python<'py>, input: &str) -> PyResult<Bound<'py, PyAny>> {
-        let mut value = codec::decode(py, input)?;
+    fn call<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let mut value = codec::decode(py, &self.input)?;
         if let Some(annotation) = &self.definition.input_type {
             value = codec::convert(py, value, annotation.bind(py))?;
         }
@@ -131,7 +190,8 @@ impl Driver {
         let mut step = match waiting {
             Waiting::Begin | Waiting::Ended => self.send(runner, &py.None().into_bound(py)),
             Waiting::On(slot) => {
-                if let Some((_, moment)) = self.turn.arena().outcome(slot) {
+                let outcome = self.turn.arena().outcome(slot);
+                if let Some((_, moment)) = outcome {
                     self.moment = moment;
                     self.turn.consume(moment);
                 }
@@ -197,7 +257,8 @@ impl Driver {
     }
 
     /// Ends the orchestration: leftovers are closed and dropped in order, and code that returned early is noticed.
-    fn finish(&self, end: End) -> End {
+    fn finish(&mut self, end: End) -> End {
+        self.phase = Phase::Over;
         self.turn.arena().drop_leftovers();
         self.close_losers();
         let (actions, recorded) = {
@@ -205,7 +266,7 @@ impl Driver {
             (arena.actions(), arena.timeline.recorded_actions())
         };
         if actions < recorded {
-            self.turn.record.report_mismatch(format!(
+            self.record.report_mismatch(format!(
                 "the code of orchestration '{}' ended after {actions} recorded operations, and history holds {recorded}",
                 self.definition.name
             ));
@@ -222,38 +283,10 @@ impl Driver {
         }
         enter(|py| {
             for runner in losers {
-                self.close(runner.bind(py), &PyGeneratorExit::new_err("the branch is no longer needed"));
+                close(&self.turn, runner.bind(py), &PyGeneratorExit::new_err("the branch is no longer needed"));
             }
         });
         true
-    }
-
-    /// Throws `exit` until the generator or coroutine ends; what it yields or raises meanwhile is nobody's.
-    fn close(&self, runner: &Bound<'_, PyAny>, exit: &PyErr) {
-        let py = runner.py();
-        if is_unbegun(runner) {
-            // It has no finally block to run, and thrown into, a coroutine would be said to be never awaited.
-            runner.call_method0(intern!(py, "close")).ok();
-            return;
-        }
-        for _ in 0..CLOSE_ATTEMPTS {
-            let step =
-                self.turn.run(|| runner.call_method1(intern!(py, "throw"), (exit.clone_ref(py).into_value(py),)));
-            let Ok(yielded) = step else { return };
-            if let Ok(task) = yielded.cast::<Task>() {
-                task.get().node.set_replaced();
-            }
-        }
-        // Its destructor would ask once more, and report on stderr that it refuses to end.
-        std::mem::forget(runner.clone());
-        let (instance, name) = (self.turn.record.instance.as_str(), self.definition.name.as_str());
-        tracing::warn!(
-            target: "duroxide::orchestration",
-            instance_id = instance,
-            orchestration_name = name,
-            "orchestration '{name}' does not let itself be closed between two turns, and its memory is lost: a bare \
-             'except:' or 'except BaseException:' around a yield must raise again"
-        );
     }
 
     fn warn_of_forgotten(&self, py: Python<'_>) {
@@ -279,33 +312,24 @@ impl Driver {
 
 impl Drop for Driver {
     fn drop(&mut self) {
-        let runners = self.turn.arena().unfinished();
-        enter(|py| {
-            // Nothing that happens from here on is recorded, and nothing of it is logged again.
-            self.turn.begin_closing();
-            for runner in runners {
-                close_unbegun_locals(runner.bind(py));
-                let closed = TurnClosed::new_err("the turn of this orchestration has ended; it goes on in a later one");
-                self.close(runner.bind(py), &closed);
+        if self.phase == Phase::CatchesUp {
+            self.give_up("history ended before all that the code has seen".to_owned());
+        }
+        // Code that continues as new has ended, even if it waits.
+        let is_suspended = self.phase == Phase::Runs && !self.turn.arena().continued;
+        match self.kept.take().filter(|_| is_suspended) {
+            Some(kept) => {
+                self.turn.suspend();
+                let bytes = self.turn.arena().bytes();
+                let suspended = Suspended {
+                    turn: Arc::clone(&self.turn),
+                    definition: Arc::clone(&self.definition),
+                    input: mem::take(&mut self.input),
+                    moment: self.moment,
+                };
+                self.record.suspend(kept.state(suspended), bytes);
             }
-            for runner in self.turn.unbegun_branches() {
-                self.close(runner.bind(py), &TurnClosed::new_err("the turn of this orchestration has ended"));
-            }
-            self.turn.close();
-            self.turn.clear();
-        });
-    }
-}
-
-/// Closes the coroutines that a suspended one has made and not begun yet: Python would warn of them at every turn's end.
-fn close_unbegun_locals(runner: &Bound<'_, PyAny>) {
-    let py = runner.py();
-    let frame = runner.getattr(intern!(py, "gi_frame")).or_else(|_| runner.getattr(intern!(py, "cr_frame")));
-    let Ok(locals) = frame.and_then(|frame| frame.getattr(intern!(py, "f_locals"))) else { return };
-    let Ok(values) = locals.call_method0(intern!(py, "values")).and_then(|values| values.try_iter()) else { return };
-    for value in values.flatten() {
-        if value.hasattr(intern!(py, "cr_frame")).unwrap_or(false) && is_unbegun(&value) {
-            value.call_method0(intern!(py, "close")).ok();
+            None => enter(|py| end_turn(py, &self.turn)),
         }
     }
 }
@@ -315,16 +339,16 @@ fn log_failure(py: Python<'_>, turn: &Turn, error: &PyErr) {
     if turn.is_replaying() {
         return;
     }
-    let message = format!("orchestration of instance '{}' failed", turn.record.instance);
+    let message = format!("orchestration of instance '{}' failed", turn.instance);
     crate::logging::log_exception(
         py,
         "duroxide.orchestration",
         &message,
         error,
         &[
-            ("instance_id", &turn.record.instance),
-            ("orchestration_name", &turn.engine.orchestration_name()),
-            ("orchestration_version", &turn.engine.orchestration_version()),
+            ("instance_id", &turn.instance),
+            ("orchestration_name", &turn.orchestration_name),
+            ("orchestration_version", &turn.orchestration_version),
         ],
     );
 }

@@ -73,6 +73,25 @@ impl Operation {
         }
     }
 
+    /// About how much memory its texts take.
+    pub(crate) fn bytes(&self) -> usize {
+        let of = |text: &Option<String>| text.as_ref().map_or(0, String::len);
+        match self {
+            Self::Activity(call) => call.name.len() + call.input.len() + of(&call.session_id) + of(&call.tag),
+            Self::SubOrchestration { name, version, instance_id, input } => {
+                name.len() + of(version) + of(instance_id) + input.len()
+            }
+            Self::Start { name, version, instance_id, input } => {
+                name.len() + of(version) + instance_id.len() + input.len()
+            }
+            Self::Event(name) | Self::Queue(name) => name.len(),
+            Self::InstanceValue { instance_id, key } => instance_id.len() + key.len(),
+            Self::ContinueAsNew { version, input } => of(version) + input.len(),
+            Self::All(tasks) | Self::Gather(tasks) | Self::Race(tasks) => size_of_val(tasks.as_slice()),
+            Self::Timer(_) | Self::Branch(_) => 0,
+        }
+    }
+
     pub(crate) fn children(&self) -> &[Arc<Node>] {
         match self {
             Self::All(tasks) | Self::Gather(tasks) | Self::Race(tasks) => tasks,

@@ -7,7 +7,7 @@ use pyo3::prelude::*;
 use serde::Deserialize;
 
 use super::arena::{Arena, Failure, Outcome};
-use super::operation::{ActivityCall, Node};
+use super::operation::Node;
 use super::timeline::Moment;
 
 /// How the wait grows from attempt to attempt.
@@ -95,7 +95,6 @@ enum Phase {
 }
 
 pub(crate) struct Retry {
-    call: ActivityCall,
     policy: RetryPolicy,
     attempt: u32,
     total: Option<usize>,
@@ -104,14 +103,14 @@ pub(crate) struct Retry {
 
 impl Retry {
     /// Starts the timer of the total timeout, then the first attempt.
-    pub(crate) fn start(arena: &mut Arena, node: &Arc<Node>, call: &ActivityCall, policy: &RetryPolicy) -> Self {
+    pub(crate) fn start(arena: &mut Arena, node: &Arc<Node>, policy: &RetryPolicy) -> Self {
         let total = policy.total_timeout.map(|timeout| arena.start_timer(node, timeout));
-        let phase = Self::attempt(arena, node, call, policy);
-        Self { call: call.clone(), policy: policy.clone(), attempt: 1, total, phase }
+        let phase = Self::attempt(arena, node, policy);
+        Self { policy: policy.clone(), attempt: 1, total, phase }
     }
 
-    fn attempt(arena: &mut Arena, node: &Arc<Node>, call: &ActivityCall, policy: &RetryPolicy) -> Phase {
-        let activity = arena.start_activity(node, call);
+    fn attempt(arena: &mut Arena, node: &Arc<Node>, policy: &RetryPolicy) -> Phase {
+        let activity = arena.start_activity(node);
         let timeout = policy.attempt_timeout.map(|timeout| arena.start_timer(node, timeout));
         Phase::Trying { activity, timeout }
     }
@@ -190,7 +189,7 @@ impl Retry {
 
     fn next(&mut self, arena: &mut Arena, node: &Arc<Node>) {
         self.attempt += 1;
-        self.phase = Self::attempt(arena, node, &self.call, &self.policy);
+        self.phase = Self::attempt(arena, node, &self.policy);
     }
 
     /// Drops what is still under way, in the order in which it was started.

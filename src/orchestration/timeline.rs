@@ -1,26 +1,33 @@
-//! What history says about the requests of a turn: when each completed, and whether it was known before this turn.
+//! When what history records happened: what code may know of time, and which completion belongs to which action.
 //!
-//! The engine matches the n-th emitted action with the n-th recorded schedule event, so the number of an action is
+//! The engine pairs the n-th action of the code with the n-th recorded schedule event, so the number of an action is
 //! enough to find its completion. Messages that are delivered by name are matched by name and payload, in order.
+//!
+//! It grows from turn to turn. What arrives with a turn is known before it is recorded; the next turn finds it in
+//! history and takes it from there, at its place.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
+use std::mem;
 
-use crate::store::{RecordedKind, TurnRecord, hash_data};
+use crate::store::{RecordedEvent, RecordedKind, TurnRecord, hash_data};
+
+/// The number of the turn for what was recorded before it was known of.
+const RECORDED: u32 = 0;
 
 /// When an outcome was recorded.
 #[derive(Clone, Copy)]
 pub(crate) struct Moment {
     pub(crate) time_ms: u64,
-    /// It arrived with this turn: code that runs because of it has never run before.
-    pub(crate) is_new: bool,
+    /// The turn with which it arrived.
+    turn: u32,
 }
 
 impl Moment {
-    pub(crate) const BEGINNING: Self = Self { time_ms: 0, is_new: false };
+    pub(crate) const BEGINNING: Self = Self { time_ms: 0, turn: RECORDED };
 
-    /// The later of two moments; new if one of them is.
+    /// The later of two moments.
     pub(crate) fn join(self, other: Self) -> Self {
-        Self { time_ms: self.time_ms.max(other.time_ms), is_new: self.is_new || other.is_new }
+        Self { time_ms: self.time_ms.max(other.time_ms), turn: self.turn.max(other.turn) }
     }
 }
 
@@ -42,11 +49,18 @@ pub(crate) enum Mailbox {
     Queue,
 }
 
+type Address = (Mailbox, String);
+
 pub(crate) struct Timeline {
     scheduled: Vec<(u64, u64)>,
     completions: HashMap<u64, Completion>,
-    arrivals: HashMap<(Mailbox, String), Vec<Arrival>>,
+    /// Without the recorded ones that are consumed, as far as nothing else stands before them.
+    arrivals: HashMap<Address, VecDeque<Arrival>>,
     now_ms: u64,
+    turn: u32,
+    /// What this turn knows of and history does not record yet.
+    new_completions: Vec<u64>,
+    new_arrivals: Vec<Address>,
 }
 
 impl Timeline {
@@ -56,30 +70,90 @@ impl Timeline {
             completions: HashMap::new(),
             arrivals: HashMap::new(),
             now_ms: record.time_ms,
+            turn: RECORDED,
+            new_completions: Vec::new(),
+            new_arrivals: Vec::new(),
         };
-        for (position, event) in record.events.iter().enumerate() {
-            let moment = Moment { time_ms: event.timestamp_ms, is_new: position >= record.persisted };
-            match &event.kind {
-                RecordedKind::Scheduled => timeline.scheduled.push((event.event_id, event.timestamp_ms)),
-                RecordedKind::Succeeded => timeline.complete(event.source_event_id, moment, false),
-                RecordedKind::Failed => timeline.complete(event.source_event_id, moment, true),
-                RecordedKind::Event { name, data } => timeline.arrive(Mailbox::Event, name, *data, moment),
-                RecordedKind::Queue { name, data } => timeline.arrive(Mailbox::Queue, name, *data, moment),
-                RecordedKind::Other => {}
-            }
-        }
+        timeline.extend(record);
         timeline
     }
 
+    /// Learns what a further turn is told; whether there is a failure in it.
+    pub(crate) fn extend(&mut self, record: &TurnRecord) -> bool {
+        let consumed = self.forget_unrecorded();
+        self.turn += 1;
+        self.now_ms = record.time_ms;
+        let recorded = record.persisted.saturating_sub(record.told);
+        for (position, event) in record.events.iter().enumerate() {
+            self.learn(event, if position < recorded { RECORDED } else { self.turn });
+        }
+        for (address, data) in consumed {
+            self.consume(&address, data);
+        }
+        record.events.iter().any(|event| event.kind == RecordedKind::Failed)
+    }
+
+    fn learn(&mut self, event: &RecordedEvent, turn: u32) {
+        let moment = Moment { time_ms: event.timestamp_ms, turn };
+        match &event.kind {
+            RecordedKind::Scheduled => self.scheduled.push((event.event_id, event.timestamp_ms)),
+            RecordedKind::Succeeded => self.complete(event.source_event_id, moment, false),
+            RecordedKind::Failed => self.complete(event.source_event_id, moment, true),
+            RecordedKind::Event { name, data } => self.arrive(Mailbox::Event, name, *data, moment),
+            RecordedKind::Queue { name, data } => self.arrive(Mailbox::Queue, name, *data, moment),
+            RecordedKind::Other => {}
+        }
+    }
+
+    /// Forgets what the last turn knew before it was recorded, and answers which of its messages are consumed.
+    fn forget_unrecorded(&mut self) -> Vec<(Address, u64)> {
+        for source in mem::take(&mut self.new_completions) {
+            self.completions.remove(&source);
+        }
+        let mut consumed = Vec::new();
+        for address in mem::take(&mut self.new_arrivals) {
+            let Some(arrivals) = self.arrivals.get_mut(&address) else { continue };
+            let first_new = arrivals.iter().position(|arrival| arrival.moment.turn != RECORDED);
+            let new = arrivals.split_off(first_new.unwrap_or(arrivals.len()));
+            consumed
+                .extend(new.iter().filter(|arrival| arrival.consumed).map(|arrival| (address.clone(), arrival.data)));
+        }
+        consumed
+    }
+
     fn complete(&mut self, source: Option<u64>, moment: Moment, failed: bool) {
-        if let Some(source) = source {
-            self.completions.entry(source).or_insert(Completion { moment, failed });
+        let Some(source) = source else { return };
+        let before = self.completions.len();
+        self.completions.entry(source).or_insert(Completion { moment, failed });
+        if moment.turn != RECORDED && self.completions.len() > before {
+            self.new_completions.push(source);
         }
     }
 
     fn arrive(&mut self, mailbox: Mailbox, name: &str, data: u64, moment: Moment) {
+        let address = (mailbox, name.to_owned());
+        if moment.turn != RECORDED {
+            self.new_arrivals.push(address.clone());
+        }
         let arrival = Arrival { data, moment, consumed: false };
-        self.arrivals.entry((mailbox, name.to_owned())).or_default().push(arrival);
+        self.arrivals.entry(address).or_default().push_back(arrival);
+    }
+
+    fn consume(&mut self, address: &Address, data: u64) -> Option<Moment> {
+        let arrivals = self.arrivals.get_mut(address)?;
+        let arrival = arrivals.iter_mut().find(|arrival| !arrival.consumed && arrival.data == data)?;
+        arrival.consumed = true;
+        let moment = arrival.moment;
+        // Or the consumption of many messages, one after the other, would cost the square of their number.
+        while arrivals.front().is_some_and(|first| first.consumed && first.moment.turn == RECORDED) {
+            arrivals.pop_front();
+        }
+        Some(moment)
+    }
+
+    /// Whether something arrived with this turn: code that runs because of it has never run before.
+    pub(crate) fn is_new(&self, moment: Moment) -> bool {
+        moment.turn == self.turn
     }
 
     /// How many actions earlier turns of this execution have recorded.
@@ -101,7 +175,7 @@ impl Timeline {
     pub(crate) fn completed_at(&self, action: usize) -> Moment {
         self.event_id(action)
             .and_then(|event_id| self.completions.get(&event_id))
-            .map_or(Moment { time_ms: self.now_ms, is_new: true }, |completion| completion.moment)
+            .map_or_else(|| self.now(), |completion| completion.moment)
     }
 
     /// Whether the completion of an action, as far as it is known in this turn, is a failure.
@@ -113,13 +187,10 @@ impl Timeline {
 
     /// Takes the first message of that name and payload that nobody has taken yet.
     pub(crate) fn take_arrival(&mut self, mailbox: Mailbox, name: &str, data: &str) -> Moment {
-        let hash = hash_data(data);
-        self.arrivals
-            .get_mut(&(mailbox, name.to_owned()))
-            .and_then(|arrivals| arrivals.iter_mut().find(|arrival| !arrival.consumed && arrival.data == hash))
-            .map_or(Moment { time_ms: self.now_ms, is_new: true }, |arrival| {
-                arrival.consumed = true;
-                arrival.moment
-            })
+        self.consume(&(mailbox, name.to_owned()), hash_data(data)).unwrap_or_else(|| self.now())
+    }
+
+    fn now(&self) -> Moment {
+        Moment { time_ms: self.now_ms, turn: self.turn }
     }
 }

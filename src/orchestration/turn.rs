@@ -1,4 +1,6 @@
-//! One turn of one orchestration: what its context, its tasks and its driver share while the engine runs it.
+//! One orchestration under way: what its context, its tasks and its driver share.
+//!
+//! It lives for one turn of the engine, or, suspended in between, for many: then the engine's context changes under it.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -9,7 +11,7 @@ use duroxide::OrchestrationContext;
 use parking_lot::{Mutex, MutexGuard};
 use pyo3::prelude::*;
 
-use super::arena::Arena;
+use super::arena::{Arena, Effect};
 use super::operation::{Node, Operation};
 use super::timeline::{Moment, Timeline};
 use crate::bridge::Origin;
@@ -25,8 +27,12 @@ struct Clock {
 }
 
 pub(crate) struct Turn {
-    pub(crate) engine: OrchestrationContext,
-    pub(crate) record: Arc<TurnRecord>,
+    pub(crate) instance: String,
+    pub(crate) execution_id: u64,
+    /// When the execution started.
+    pub(crate) started_ms: u64,
+    pub(crate) orchestration_name: String,
+    pub(crate) orchestration_version: String,
     pub(crate) definitions: Arc<Definitions>,
     arena: Mutex<Arena>,
     clock: Mutex<Clock>,
@@ -38,28 +44,54 @@ pub(crate) struct Turn {
     branches: Mutex<HashMap<usize, Arc<Node>>>,
     /// The thread that runs the orchestration's code right now.
     running: Mutex<Option<ThreadId>>,
+    /// No turn of the engine is under way.
     closed: AtomicBool,
 }
 
 impl Turn {
-    pub(crate) fn new(
-        engine: OrchestrationContext,
-        record: Arc<TurnRecord>,
-        definitions: Arc<Definitions>,
-    ) -> Arc<Self> {
-        let timeline = Timeline::new(&record);
+    pub(crate) fn new(engine: OrchestrationContext, record: &TurnRecord, definitions: Arc<Definitions>) -> Arc<Self> {
+        let timeline = Timeline::new(record);
         Arc::new(Self {
-            arena: Mutex::new(Arena::new(engine.clone(), timeline)),
+            instance: record.instance.clone(),
+            execution_id: record.execution_id,
+            started_ms: record.started_ms,
+            orchestration_name: engine.orchestration_name(),
+            orchestration_version: engine.orchestration_version(),
+            definitions,
+            arena: Mutex::new(Arena::new(engine, timeline)),
             clock: Mutex::new(Clock { now_ms: record.started_ms, is_replaying: record.persisted > 0 }),
             kv_times: Mutex::new(record.kv_times.clone()),
             described: Mutex::new(Vec::new()),
             branches: Mutex::new(HashMap::new()),
             running: Mutex::new(None),
             closed: AtomicBool::new(false),
-            engine,
-            record,
-            definitions,
         })
+    }
+
+    /// Lets go of the engine until the next turn. Calls that code makes while it is closed meanwhile reach nobody.
+    pub(crate) fn suspend(&self) {
+        self.close();
+        let idle = OrchestrationContext::new(
+            Vec::new(),
+            self.execution_id,
+            self.instance.clone(),
+            self.orchestration_name.clone(),
+            self.orchestration_version.clone(),
+            None,
+        );
+        self.arena().suspend(idle);
+    }
+
+    /// Goes on in a new turn of the engine, of which `record` tells.
+    pub(crate) fn resume(&self, engine: OrchestrationContext, record: &TurnRecord) {
+        self.arena().resume(engine, record);
+        self.clock.lock().is_replaying = true;
+        self.closed.store(false, Ordering::Relaxed);
+    }
+
+    /// The engine's context of this turn, to be read from.
+    pub(crate) fn engine(&self) -> OrchestrationContext {
+        self.arena().engine().clone()
     }
 
     /// The arena; never hold it while Python code runs.
@@ -81,14 +113,14 @@ impl Turn {
             return Err(TurnClosed::new_err(format!(
                 "the context of orchestration '{}' was used after its turn had ended; use ctx only inside the \
                  orchestration, and do not keep it or its tasks elsewhere",
-                self.record.instance
+                self.instance
             )));
         }
         if *self.running.lock() != Some(thread::current().id()) {
             return Err(NotAllowedInOrchestration::new_err(format!(
                 "the context of orchestration '{}' was used from another thread; an orchestration runs on one thread, \
                  so do threaded work in an activity",
-                self.record.instance
+                self.instance
             )));
         }
         Ok(())
@@ -97,6 +129,8 @@ impl Turn {
     /// The turn is over for the engine: what its code still does is not recorded, and must not be logged.
     pub(crate) fn begin_closing(&self) {
         self.clock.lock().is_replaying = true;
+        // The last words of code that is closed between two turns may use the context, as those in a turn.
+        self.closed.store(false, Ordering::Relaxed);
     }
 
     /// The branches that were described and never started, and whose coroutines nobody will await.
@@ -122,9 +156,10 @@ impl Turn {
 
     /// Code goes on because of something that was recorded at `moment`.
     pub(crate) fn consume(&self, moment: Moment) {
+        let is_new = self.arena().timeline.is_new(moment);
         let mut clock = self.clock.lock();
         clock.now_ms = clock.now_ms.max(moment.time_ms);
-        clock.is_replaying &= !moment.is_new;
+        clock.is_replaying &= !is_new;
     }
 
     /// The deterministic time, in milliseconds since the epoch.
@@ -165,21 +200,22 @@ impl Turn {
         drop((branches, described));
     }
 
+    pub(crate) fn set_status(&self, status: Option<String>) {
+        self.arena().happen(Effect::SetStatus(status));
+    }
+
     pub(crate) fn write_kv(&self, key: &str, value: &str) {
-        self.engine.set_kv_value(key, value);
-        let recorded_ms = self.arena().count_action();
+        let recorded_ms = self.arena().happen(Effect::SetValue { key: key.to_owned(), value: value.to_owned() });
         self.kv_times.lock().insert(key.to_owned(), recorded_ms);
     }
 
     pub(crate) fn clear_kv(&self, key: &str) {
-        self.engine.clear_kv_value(key);
-        self.arena().count_action();
+        self.arena().happen(Effect::ClearValue(key.to_owned()));
         self.kv_times.lock().remove(key);
     }
 
     pub(crate) fn clear_all_kv(&self) {
-        self.engine.clear_all_kv_values();
-        self.arena().count_action();
+        self.arena().happen(Effect::ClearValues);
         self.kv_times.lock().clear();
     }
 

@@ -4,7 +4,7 @@ mod activities;
 mod orchestrations;
 
 use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -20,6 +20,7 @@ use tokio::time::Instant;
 use super::client::ClientView;
 use super::delivery::Delivery;
 use super::failure::lock_lost;
+use super::kept::Keeper;
 use super::metrics::{Counters, Metrics, add};
 use super::shared::Shared;
 use super::turn::{TurnRecord, Turns};
@@ -54,6 +55,8 @@ pub struct Dispatcher {
     settings: Arc<DispatcherSettings>,
     signals: Arc<Signals>,
     turns: Turns,
+    /// Where suspended orchestrations stay between their turns; without it every turn begins anew.
+    keeper: OnceLock<Arc<dyn Keeper>>,
     counters: Counters,
 }
 
@@ -74,7 +77,15 @@ impl Dispatcher {
             settings,
             signals,
             turns: Turns::default(),
+            keeper: OnceLock::new(),
             counters: Counters::default(),
+        }
+    }
+
+    /// Keeps suspended orchestrations in `keeper` from now on; only the first call has an effect.
+    pub fn keep_in(&self, keeper: Arc<dyn Keeper>) {
+        if self.keeper.set(Arc::clone(&keeper)).is_ok() {
+            self.shared.add_keeper(&keeper);
         }
     }
 

@@ -4,6 +4,7 @@
 //! Both know of each other's commits, so nobody polls for what happens in this process. No Python in here.
 
 mod backend;
+mod bundled;
 mod claim;
 mod client;
 mod clock;
@@ -12,6 +13,7 @@ mod dispatcher;
 mod ending;
 mod error;
 mod failure;
+mod kept;
 mod metrics;
 mod postgres;
 mod shared;
@@ -34,6 +36,7 @@ use duroxide::{EventKind, INITIAL_EXECUTION_ID};
 pub use delivery::{Delivery, split_delivery};
 pub use dispatcher::{Dispatcher, DispatcherSettings};
 pub use error::StoreError;
+pub use kept::{DriverState, Keeper, KeptTurn};
 pub use metrics::Metrics;
 pub use postgres::{PostgresConnection, PostgresTarget};
 pub use turn::{RecordedEvent, RecordedKind, TurnRecord, hash_data};

@@ -1,8 +1,8 @@
 //! What all clients and runtimes of one opened store have in common.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use duroxide::providers::WorkItem;
@@ -13,6 +13,7 @@ use super::StoreKind;
 use super::backend::Backend;
 use super::delivery::Deliveries;
 use super::dispatcher::DispatcherSettings;
+use super::kept::Keeper;
 use super::wake::Wake;
 use super::watch::Watches;
 
@@ -39,6 +40,8 @@ pub(super) struct Shared {
     pub openings: AtomicUsize,
     /// What each running dispatcher of this process can run.
     registries: Mutex<Vec<Arc<DispatcherSettings>>>,
+    /// Where the runtimes of this process keep suspended orchestrations.
+    keepers: Mutex<Vec<Weak<dyn Keeper>>>,
 }
 
 impl Shared {
@@ -54,6 +57,7 @@ impl Shared {
             start_locks: (0..START_LOCKS).map(|_| tokio::sync::Mutex::default()).collect(),
             openings: AtomicUsize::new(1),
             registries: Mutex::default(),
+            keepers: Mutex::default(),
         }
     }
 
@@ -89,6 +93,12 @@ impl Shared {
         Some(rest.min(OTHERS_TURN))
     }
 
+    pub fn add_keeper(&self, keeper: &Arc<dyn Keeper>) {
+        let mut keepers = self.keepers.lock();
+        keepers.retain(|other| other.strong_count() > 0);
+        keepers.push(Arc::downgrade(keeper));
+    }
+
     pub fn enqueued(&self, message: &WorkItem, due_ms: Option<u64>) {
         if let Some(instance) = target(message) {
             match due_ms {
@@ -103,6 +113,10 @@ impl Shared {
         self.deliveries.cancel_instance(instance);
         self.waiting.clear(instance);
         self.descriptors.forget(instance);
+        let keepers = self.keepers.lock().clone();
+        for keeper in keepers.iter().filter_map(Weak::upgrade) {
+            drop(keeper.take(instance));
+        }
         self.watches.notify(instance);
     }
 }

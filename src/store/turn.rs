@@ -10,6 +10,7 @@ use parking_lot::Mutex;
 use tokio::task::Id;
 
 use super::clock::now_ms;
+use super::kept::{Handover, Keeper};
 
 /// The turn that a dispatcher's task runs.
 pub struct TurnRecord {
@@ -23,12 +24,15 @@ pub struct TurnRecord {
     pub persisted: usize,
     /// When this execution started.
     pub started_ms: u64,
-    /// The recorded events in order, then the messages of this batch.
+    /// How many of the recorded events the driver was told of in an earlier turn, from which it goes on.
+    pub told: usize,
+    /// The other recorded events in order, then the messages of this batch.
     pub events: Vec<RecordedEvent>,
     /// When the keys written by earlier executions were last set.
     pub kv_times: HashMap<String, u64>,
     /// What the driver found wrong between code and history, where the engine sees nothing.
     pub(super) mismatch: OnceLock<String>,
+    pub(super) handover: Handover,
 }
 
 pub struct RecordedEvent {
@@ -106,19 +110,24 @@ impl RecordedEvent {
 }
 
 impl TurnRecord {
-    pub(super) fn new(item: &OrchestrationItem, attempt: u32) -> Self {
+    pub(super) fn new(item: &OrchestrationItem, attempt: u32, keeper: Option<&dyn Keeper>) -> Self {
         let carried = item.messages.iter().find_map(|message| match message {
             WorkItem::ContinueAsNew { carry_forward_events, .. } => Some(carry_forward_events.as_slice()),
             _ => None,
         });
-        // The time of an instance never runs backwards, whatever the clocks of its nodes say.
-        let recorded = item.history.iter().map(|event| event.timestamp_ms).max().unwrap_or(0);
-        let time_ms = now_ms().max(recorded);
         let history = if carried.is_some() { &[] } else { item.history.as_slice() };
         let execution_id = item.execution_id + u64::from(carried.is_some());
+        let kept = keeper.and_then(|keeper| keeper.take(&item.instance)).filter(|kept| {
+            started(history).is_some_and(|event| kept.leads_to(execution_id, event.timestamp_ms, history.len()))
+        });
+        let told = kept.as_ref().map_or(0, |kept| kept.told);
+        // The time of an instance never runs backwards, whatever the clocks of its nodes say.
+        let before = kept.as_ref().map_or(0, |kept| kept.time_ms);
+        let recorded = item.history.iter().skip(told).map(|event| event.timestamp_ms).max().unwrap_or(0);
+        let time_ms = now_ms().max(recorded).max(before);
         let started_ms = started(history).map_or(time_ms, |event| event.timestamp_ms);
 
-        let mut events: Vec<_> = history.iter().map(RecordedEvent::recorded).collect();
+        let mut events: Vec<_> = history.iter().skip(told).map(RecordedEvent::recorded).collect();
         // The engine delivers what is carried over before all other messages of the batch.
         events.extend(carried.unwrap_or_default().iter().map(|(name, data)| {
             let kind = RecordedKind::Queue { name: name.clone(), data: hash_data(data) };
@@ -134,9 +143,11 @@ impl TurnRecord {
             time_ms,
             persisted: history.len(),
             started_ms,
+            told,
             events,
             kv_times,
             mismatch: OnceLock::new(),
+            handover: Handover::from(kept.map(|kept| kept.state)),
         }
     }
 
@@ -150,9 +161,11 @@ impl TurnRecord {
             time_ms,
             persisted: 0,
             started_ms: time_ms,
+            told: 0,
             events: Vec::new(),
             kv_times: HashMap::new(),
             mismatch: OnceLock::new(),
+            handover: Handover::default(),
         }
     }
 
@@ -193,7 +206,7 @@ fn arrival(message: &WorkItem, execution: u64, time_ms: u64) -> Option<RecordedE
 
 /// The event that began the execution which `history` records.
 pub(super) fn started(history: &[Event]) -> Option<&Event> {
-    history.iter().rev().find(|event| matches!(event.kind, EventKind::OrchestrationStarted { .. }))
+    history.iter().find(|event| matches!(event.kind, EventKind::OrchestrationStarted { .. }))
 }
 
 /// A fetched instance, until it is acknowledged or abandoned.

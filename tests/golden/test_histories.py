@@ -105,9 +105,9 @@ TYPED_PROGRAMS = (
 )
 
 
-def record(program: Program) -> str:
+def record(program: Program, *, sticky: bool) -> str:
     """Play ``program`` and write its history, one event a line, and what the client sees of its end."""
-    player = Player(SqliteProvider.in_memory, program, reopens=False)
+    player = Player(SqliteProvider.in_memory, program, reopens=False, sticky=sticky)
     try:
         playback = player.play(f"golden-{program.name}", lambda _events: False)
     finally:
@@ -122,9 +122,10 @@ def record(program: Program) -> str:
     return "\n".join([*lines, json.dumps(end, ensure_ascii=False), ""])
 
 
+@pytest.mark.parametrize("sticky", [True, False], ids=["awake", "replayed"])
 @pytest.mark.parametrize("program", (*PROGRAMS, *TYPED_PROGRAMS), ids=lambda program: program.name)
-def test_the_history_is_what_was_always_recorded(program: Program, compare: Compare) -> None:
-    compare(f"histories/{program.name}.jsonl", record(program))
+def test_the_history_is_what_was_always_recorded(program: Program, sticky: bool, compare: Compare) -> None:
+    compare(f"histories/{program.name}.jsonl", record(program, sticky=sticky))
 
 
 def test_every_typed_name_of_the_context_has_a_golden_history() -> None:

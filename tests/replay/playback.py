@@ -82,11 +82,15 @@ class Player:
         open_provider: Opens the store; called again after each stop when ``reopens``.
         program: What is played.
         reopens: Whether the store is closed and opened again at each stop.
+        sticky: Whether what is suspended stays awake between two stops.
     """
 
-    def __init__(self, open_provider: Callable[[], Provider], program: Program, *, reopens: bool) -> None:
+    def __init__(
+        self, open_provider: Callable[[], Provider], program: Program, *, reopens: bool, sticky: bool = True
+    ) -> None:
         self._open = open_provider
         self._reopens = reopens
+        self.sticky = sticky
         self.program = program
         self.calls = Calls()
         self._tags: tuple[str, ...] = ()
@@ -161,6 +165,7 @@ class Player:
     def _start(self) -> None:
         options = RuntimeOptions(
             dispatcher_poll_interval_ms=10,
+            sticky=self.sticky,
             worker_node_id="player",
             worker_tag_filter=TagFilter.default_and(*self._tags) if self._tags else TagFilter.default_only(),
         )

@@ -15,7 +15,8 @@ Provider = SqliteProvider | PostgresProvider
 Function = Callable[..., Any]
 
 WAIT_MS = 30_000
-QUICK = RuntimeOptions(dispatcher_poll_interval_ms=20)
+AWAKE = RuntimeOptions(dispatcher_poll_interval_ms=20)
+REPLAYED = RuntimeOptions(dispatcher_poll_interval_ms=20, sticky=False)
 
 
 def race(ctx: OrchestrationContext, _: Any) -> Steps:
@@ -102,8 +103,8 @@ def with_later_turns(program: Function) -> Function:
     return tested
 
 
-def start(provider: Provider, program: Function) -> Runtime:
-    runtime = Runtime(provider, QUICK)
+def start(provider: Provider, program: Function, options: RuntimeOptions) -> Runtime:
+    runtime = Runtime(provider, options)
     runtime.register_activity("echo", lambda ctx, input: input)
     runtime.register_orchestration("tested", with_later_turns(program))
     runtime.start()
@@ -122,9 +123,12 @@ def waits_for_end(client: Client) -> bool:
 
 
 @programs
-def test_messages_that_arrive_together_are_seen_alike_in_every_turn(program: Function, provider: Provider) -> None:
+@pytest.mark.parametrize("options", [AWAKE, REPLAYED], ids=["awake", "replayed"])
+def test_messages_that_arrive_together_are_seen_alike_in_every_turn(
+    program: Function, options: RuntimeOptions, provider: Provider
+) -> None:
     client = Client(provider)
-    runtime = start(provider, program)
+    runtime = start(provider, program, options)
     client.start_orchestration("tested", "tested")
     wait_until(lambda: subscribes(client))
     runtime.shutdown()
@@ -132,11 +136,11 @@ def test_messages_that_arrive_together_are_seen_alike_in_every_turn(program: Fun
         client.raise_event("tested", name, name)
     for number in (1, 2, 3, 4):
         client.enqueue_event("tested", "inbox", str(number))
-    runtime = start(provider, program)
+    runtime = start(provider, program, options)
     wait_until(lambda: waits_for_end(client))
     runtime.shutdown()
     client.raise_event("tested", "end")
-    runtime = start(provider, program)
+    runtime = start(provider, program, options)
     try:
         status = client.wait_for_orchestration("tested", WAIT_MS)
     finally:

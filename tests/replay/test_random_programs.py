@@ -10,14 +10,20 @@ from typing import Any
 
 import pytest
 
+from conftest import StartRuntime
 from deadline import wait_until
-from duroxide import Client, OrchestrationContext, Runtime, Task
+from duroxide import Client, OrchestrationContext, RuntimeOptions, Task
 
 Steps = Generator[Task[Any], Any, Any]
 
 PROGRAMS_AT_ONCE = 60
 DEPTH = 3
 STEPS = 3
+
+AWAKE = RuntimeOptions()
+REPLAYED = RuntimeOptions(sticky=False)
+# Most are evicted before they go on, and replay what was recorded while they were awake.
+CROWDED = RuntimeOptions(max_sticky_orchestrations=PROGRAMS_AT_ONCE // 3)
 
 LEAVES = ("echo", "echo", "fail", "timer", "event", "event", "queue", "child", "retry", "value")
 COMBINATORS = ("all", "race", "gather", "branch", "coroutine", "spawn")
@@ -137,10 +143,15 @@ def missing_events(client: Client, instance: str) -> list[str]:
 
 @pytest.mark.filterwarnings("ignore:orchestration 'program' made a task and never yielded it:RuntimeWarning")
 @pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning")
-@pytest.mark.parametrize("first_seed", [0, 1000])
+@pytest.mark.parametrize(
+    ("first_seed", "options"),
+    [(0, AWAKE), (1000, REPLAYED), (2000, CROWDED)],
+    ids=["awake", "replayed", "evicted now and then"],
+)
 def test_a_program_made_by_chance_sees_the_same_in_every_turn(
-    first_seed: int, runtime: Runtime, client: Client
+    first_seed: int, options: RuntimeOptions, runtime_factory: StartRuntime, client: Client
 ) -> None:
+    runtime = runtime_factory(options=options, start=False)
     runtime.register_activity("echo", lambda ctx, input: input)
     runtime.register_activity("fail", fail)
     runtime.register_orchestration("program", program)

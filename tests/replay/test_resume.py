@@ -49,7 +49,18 @@ def new_instance(program: Program) -> str:
 
 
 @programs
-def test_result_and_history_do_not_depend_on_where_the_runtime_was_stopped(program: Program, player: Player) -> None:
+def test_result_and_history_are_the_same_awake_and_replayed(program: Program, player: Player) -> None:
+    awake = player.play(new_instance(program), never)
+    player.sticky = False
+    assert player.play(new_instance(program), never) == awake
+
+
+@programs
+@pytest.mark.parametrize("sticky", [True, False], ids=["awake", "replayed"])
+def test_result_and_history_do_not_depend_on_where_the_runtime_was_stopped(
+    program: Program, player: Player, sticky: bool
+) -> None:
+    player.sticky = sticky
     whole = player.play(new_instance(program), never)
     for stop in range(1, len(whole.history)):
         resumed = player.play(new_instance(program), once_after(stop))

@@ -43,8 +43,8 @@ impl Arena {
 
     fn look(&mut self, slot: usize, state: &mut State) -> Option<(Outcome, Moment)> {
         match state {
-            State::Leaf { future, action, mailbox } => {
-                let Poll::Ready(result) = future.look() else {
+            State::Leaf { action, mailbox } => {
+                let Poll::Ready(result) = self.journal.look(slot) else {
                     return None;
                 };
                 Some(self.finish(slot, result, *action, *mailbox))
@@ -111,6 +111,7 @@ impl Arena {
             }
             _ => self.timeline.completed_at(action),
         };
+        self.bytes += result.as_ref().map_or_else(String::len, String::len);
         let outcome = match (result, &node.operation) {
             (Ok(text), _) => Outcome::Text(text.into()),
             (Err(text), Operation::SubOrchestration { .. }) => {
@@ -135,7 +136,7 @@ impl Arena {
         let state = mem::replace(&mut self.slots[slot].state, State::Vacant);
         self.slots[slot].done = Some((Outcome::Failed(Failure::Cancelled), Moment::BEGINNING));
         match state {
-            State::Leaf { future, .. } => drop(future),
+            State::Leaf { .. } => self.journal.drop_leaf(slot),
             State::All { children, .. } | State::Gather { children, .. } => {
                 for child in children {
                     self.drop_all(Some(child));

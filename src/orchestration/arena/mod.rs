@@ -1,24 +1,27 @@
-//! The arena of a turn: every started operation has a slot that owns its engine futures and, in the end, its outcome.
+//! The arena of an orchestration: every started operation has a slot that has, in the end, its outcome.
 //!
-//! Dropping an engine future is a durable cancellation that replay must repeat. So slots alone own futures, and they
-//! drop them at fixed points, in order; Python objects hold slot numbers.
+//! Dropping an engine future is a durable cancellation that replay must repeat. So the arena's journal alone owns
+//! futures, by slot, and drops them at fixed points, in order; Python objects hold slot numbers.
 
 mod combine;
+mod journal;
 mod start;
+#[cfg(test)]
+mod tests;
 
-use std::future::Future as _;
-use std::mem;
-use std::pin::Pin;
+use std::mem::{self, size_of};
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use duroxide::{DurableFuture, OrchestrationContext};
+use duroxide::OrchestrationContext;
 use pyo3::prelude::*;
 
 use super::operation::Node;
 use super::retry::Retry;
 use super::timeline::{Mailbox, Moment, Timeline};
+use crate::store::TurnRecord;
+use journal::Journal;
+pub(crate) use journal::{Effect, Progress};
 
 /// How a started operation ended.
 #[derive(Clone)]
@@ -60,28 +63,9 @@ pub(crate) enum Failure {
     Cancelled,
 }
 
-/// A future of the engine. Its own `map` is not used: it never gives the context back that it was made from.
-enum Leaf {
-    Answer(DurableFuture<Result<String, String>>),
-    Message(DurableFuture<String>),
-    Timer(DurableFuture<()>),
-}
-
-impl Leaf {
-    /// Looks once; the engine's futures need no waker.
-    fn look(&mut self) -> Poll<Result<String, String>> {
-        let mut context = Context::from_waker(Waker::noop());
-        match self {
-            Self::Answer(future) => Pin::new(future).poll(&mut context),
-            Self::Message(future) => Pin::new(future).poll(&mut context).map(Ok),
-            Self::Timer(future) => Pin::new(future).poll(&mut context).map(|()| Ok(String::new())),
-        }
-    }
-}
-
 enum State {
+    /// The journal owns its future.
     Leaf {
-        future: Leaf,
         action: usize,
         mailbox: Option<Mailbox>,
     },
@@ -127,7 +111,7 @@ pub(crate) struct Branch {
 }
 
 pub(crate) struct Arena {
-    engine: OrchestrationContext,
+    journal: Journal,
     pub(crate) timeline: Timeline,
     pub(crate) branches: Vec<Branch>,
     /// Branches that lost a race and whose generators are still to be closed.
@@ -137,27 +121,65 @@ pub(crate) struct Arena {
     queue_waits: Vec<usize>,
     /// Slots that have something to do at every poll, whoever waits for them, in start order.
     active: Vec<usize>,
+    /// Those that end early when history holds a failure, in start order.
+    gathers: Vec<usize>,
     actions: usize,
     pub(crate) continued: bool,
+    bytes: usize,
 }
 
 impl Arena {
     pub(crate) fn new(engine: OrchestrationContext, timeline: Timeline) -> Self {
         Self {
-            engine,
+            journal: Journal::new(engine),
             timeline,
             branches: Vec::new(),
             closing: Vec::new(),
             slots: Vec::new(),
             queue_waits: Vec::new(),
             active: Vec::new(),
+            gathers: Vec::new(),
             actions: 0,
             continued: false,
+            bytes: 0,
         }
     }
 
-    /// Counts an action that the engine was given outside a slot (custom status, KV), and says when it is recorded.
-    pub(crate) fn count_action(&mut self) -> u64 {
+    /// The engine's context of this turn, to be read from; what is written goes through the journal.
+    pub(crate) fn engine(&self) -> &OrchestrationContext {
+        self.journal.engine()
+    }
+
+    /// Lets go of the turn's engine; `idle` takes its place.
+    pub(crate) fn suspend(&mut self, idle: OrchestrationContext) {
+        self.journal.suspend(idle);
+    }
+
+    /// Goes on with the engine of a new turn, which must first catch up.
+    pub(crate) fn resume(&mut self, engine: OrchestrationContext, record: &TurnRecord) {
+        if self.timeline.extend(record) {
+            self.suspect_again();
+        }
+        self.journal.resume(engine, self.slots.len());
+    }
+
+    /// Repeats for the engine what the code has done so far.
+    pub(crate) fn catch_up(&mut self) -> Progress {
+        self.journal.catch_up(&self.slots)
+    }
+
+    /// About how much memory it takes.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes + self.journal.bytes() + self.slots.len() * (size_of::<Slot>() + size_of::<Node>())
+    }
+
+    /// Has an effect that needs no slot (custom status, KV), and says when it is recorded.
+    pub(crate) fn happen(&mut self, effect: Effect) -> u64 {
+        self.journal.happen(effect);
+        self.count_action()
+    }
+
+    fn count_action(&mut self) -> u64 {
         self.actions += 1;
         self.timeline.recorded_at(self.actions - 1)
     }

@@ -1,15 +1,13 @@
-//! Starting what a task describes: the one place that turns an operation into futures of the engine.
+//! Starting what a task describes: the one place that turns an operation into slots.
 
+use std::mem;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Arena, Branch, Leaf, Outcome, Slot, State, Waiting};
+use super::{Arena, Branch, Outcome, Slot, State, Waiting};
 use crate::orchestration::operation::{ActivityCall, Node, Operation};
 use crate::orchestration::retry::Retry;
 use crate::orchestration::timeline::{Mailbox, Moment};
-
-/// The engine's activity that reads a value of another instance.
-const READ_VALUE: &str = "__duroxide_syscall:get_kv_value";
 
 impl Arena {
     /// Starts what `node` describes, once; a task that was started before keeps its slot.
@@ -19,53 +17,25 @@ impl Arena {
         }
         let slot = match &node.operation {
             Operation::Activity(call) => self.start_call(node, call),
-            Operation::SubOrchestration { name, version, instance_id, input } => {
-                let future = match instance_id {
-                    Some(instance_id) => self.engine.schedule_sub_orchestration_versioned_with_id(
-                        name,
-                        version.clone(),
-                        instance_id,
-                        input,
-                    ),
-                    None => self.engine.schedule_sub_orchestration_versioned(name, version.clone(), input),
-                };
-                self.leaf(node, Leaf::Answer(future), None)
-            }
-            Operation::Start { name, version, instance_id, input } => {
-                match version {
-                    Some(version) => {
-                        self.engine.schedule_orchestration_versioned(name, Some(version.clone()), instance_id, input);
-                    }
-                    None => self.engine.schedule_orchestration(name, instance_id, input),
-                }
+            Operation::SubOrchestration { .. } | Operation::InstanceValue { .. } => self.leaf(node, None),
+            Operation::Start { .. } => {
                 self.count_action();
-                self.push(node, State::Vacant, Some((Outcome::Nothing, Moment::BEGINNING)))
+                let slot = self.push(node, State::Vacant, Some((Outcome::Nothing, Moment::BEGINNING)));
+                self.journal.start(slot, &node.operation);
+                slot
             }
             Operation::Timer(delay) => self.start_timer(node, *delay),
-            Operation::Event(name) => {
-                let future = self.engine.schedule_wait(name);
-                self.leaf(node, Leaf::Message(future), Some(Mailbox::Event))
-            }
-            Operation::Queue(name) => {
-                let future = self.engine.dequeue_event(name);
-                let slot = self.leaf(node, Leaf::Message(future), Some(Mailbox::Queue));
+            Operation::Event(_) => self.leaf(node, Some(Mailbox::Event)),
+            Operation::Queue(_) => {
+                let slot = self.leaf(node, Some(Mailbox::Queue));
                 self.queue_waits.push(slot);
                 slot
             }
-            Operation::InstanceValue { instance_id, key } => {
-                // What the engine's own method records; that one would map the future.
-                let input = serde_json::json!({ "instance_id": instance_id, "key": key }).to_string();
-                let future = self.engine.schedule_activity(READ_VALUE, input);
-                self.leaf(node, Leaf::Answer(future), None)
-            }
-            Operation::ContinueAsNew { version, input } => {
-                // The future only says that nothing follows; the action is emitted by the call.
-                match version {
-                    Some(version) => drop(self.engine.continue_as_new_versioned(version, input)),
-                    None => drop(self.engine.continue_as_new(input)),
-                }
+            Operation::ContinueAsNew { .. } => {
                 self.continued = true;
-                self.push(node, State::Never, None)
+                let slot = self.push(node, State::Never, None);
+                self.journal.start(slot, &node.operation);
+                slot
             }
             Operation::All(tasks) => {
                 let children = tasks.iter().map(|task| self.start(task)).collect();
@@ -73,8 +43,10 @@ impl Arena {
             }
             Operation::Gather(tasks) => {
                 let children: Vec<usize> = tasks.iter().map(|task| self.start(task)).collect();
-                let suspects = children.iter().copied().filter(|child| self.may_fail_early(*child)).collect();
-                self.push(node, State::Gather { children, first_pending: 0, suspects }, None)
+                let suspects = self.suspects(&children);
+                let slot = self.push(node, State::Gather { children, first_pending: 0, suspects }, None);
+                self.gathers.push(slot);
+                slot
             }
             Operation::Race(tasks) => {
                 let mut children: Vec<(usize, usize)> =
@@ -97,41 +69,60 @@ impl Arena {
 
     fn start_call(&mut self, node: &Arc<Node>, call: &ActivityCall) -> usize {
         let Some(policy) = &call.retry else {
-            return self.start_activity(node, call);
+            return self.start_activity(node);
         };
-        let retry = Retry::start(self, node, call, policy);
+        let retry = Retry::start(self, node, policy);
         let slot = self.push(node, State::Retry(Box::new(retry)), None);
         self.active.push(slot);
         slot
     }
 
-    /// Starts one attempt of an activity.
-    pub(crate) fn start_activity(&mut self, node: &Arc<Node>, call: &ActivityCall) -> usize {
-        let mut future = match &call.session_id {
-            Some(session_id) => self.engine.schedule_activity_on_session(&call.name, &call.input, session_id),
-            None => self.engine.schedule_activity(&call.name, &call.input),
-        };
-        // The engine aborts the process when a tag is set after its actions were drained, so it is set here.
-        if let Some(tag) = &call.tag {
-            future = future.with_tag(tag);
-        }
-        self.leaf(node, Leaf::Answer(future), None)
+    /// Starts one attempt of the activity that `node` describes.
+    pub(crate) fn start_activity(&mut self, node: &Arc<Node>) -> usize {
+        self.leaf(node, None)
     }
 
     pub(crate) fn start_timer(&mut self, node: &Arc<Node>, delay: Duration) -> usize {
-        let future = self.engine.schedule_timer(delay);
-        self.leaf(node, Leaf::Timer(future), None)
+        let slot = self.push_leaf(node, None);
+        self.journal.start_timer(slot, delay);
+        slot
     }
 
-    fn leaf(&mut self, node: &Arc<Node>, future: Leaf, mailbox: Option<Mailbox>) -> usize {
+    fn leaf(&mut self, node: &Arc<Node>, mailbox: Option<Mailbox>) -> usize {
+        let slot = self.push_leaf(node, mailbox);
+        self.journal.start(slot, &node.operation);
+        slot
+    }
+
+    fn push_leaf(&mut self, node: &Arc<Node>, mailbox: Option<Mailbox>) -> usize {
         let action = self.actions;
         self.actions += 1;
-        self.push(node, State::Leaf { future, action, mailbox }, None)
+        self.push(node, State::Leaf { action, mailbox }, None)
     }
 
     fn push(&mut self, node: &Arc<Node>, state: State, done: Option<(Outcome, Moment)>) -> usize {
+        self.bytes += node.operation.bytes();
         self.slots.push(Slot { node: Arc::clone(node), state, done });
         self.slots.len() - 1
+    }
+
+    /// Those of the children of a `gather` that can end it before their turn.
+    fn suspects(&self, children: &[usize]) -> Vec<usize> {
+        children.iter().copied().filter(|child| self.may_fail_early(*child)).collect()
+    }
+
+    /// Looks for them anew, since history holds more than when the gathers were started.
+    pub(super) fn suspect_again(&mut self) {
+        let mut gathers = mem::take(&mut self.gathers);
+        gathers.retain(|slot| self.slots[*slot].done.is_none());
+        for slot in gathers.iter().copied() {
+            let mut state = mem::replace(&mut self.slots[slot].state, State::Vacant);
+            if let State::Gather { children, suspects, .. } = &mut state {
+                *suspects = self.suspects(children);
+            }
+            self.slots[slot].state = state;
+        }
+        self.gathers = gathers;
     }
 
     /// Whether a slot can end a `gather` before its turn: history holds its failure, or it is more than a leaf.

@@ -101,7 +101,7 @@ impl OrchestrationContext {
     pub(super) fn trace(&self, level: &str, message: String) -> PyResult<()> {
         self.turn.check()?;
         if !self.turn.is_replaying() {
-            self.turn.engine.trace(level, message);
+            self.turn.engine().trace(level, message);
         }
         Ok(())
     }
@@ -116,8 +116,8 @@ impl OrchestrationContext {
         if let Some(stream) = kept.lock().as_ref() {
             return Ok(stream.bind(py).clone());
         }
-        let record = &self.turn.record;
-        let seed = format!("{}\n{}\n{}\n{name}", record.instance, record.execution_id, record.started_ms);
+        let Turn { instance, execution_id, started_ms, .. } = self.turn.as_ref();
+        let seed = format!("{instance}\n{execution_id}\n{started_ms}\n{name}");
         let stream = py.import("random")?.getattr("Random")?.call1((seed,))?;
         *kept.lock() = Some(stream.clone().unbind());
         Ok(stream)

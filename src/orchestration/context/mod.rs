@@ -30,22 +30,22 @@ pub(crate) struct OrchestrationContext {
 impl OrchestrationContext {
     #[getter]
     fn instance_id(&self) -> &str {
-        &self.turn.record.instance
+        &self.turn.instance
     }
 
     #[getter]
     fn execution_id(&self) -> u64 {
-        self.turn.record.execution_id
+        self.turn.execution_id
     }
 
     #[getter]
-    fn orchestration_name(&self) -> String {
-        self.turn.engine.orchestration_name()
+    fn orchestration_name(&self) -> &str {
+        &self.turn.orchestration_name
     }
 
     #[getter]
-    fn orchestration_version(&self) -> String {
-        self.turn.engine.orchestration_version()
+    fn orchestration_version(&self) -> &str {
+        &self.turn.orchestration_version
     }
 
     fn is_replaying(&self) -> PyResult<bool> {
@@ -268,26 +268,24 @@ impl OrchestrationContext {
     fn set_custom_status(&self, status: String) -> PyResult<()> {
         self.turn.check()?;
         limits::check_custom_status(&status)?;
-        self.turn.engine.set_custom_status(status);
-        self.turn.arena().count_action();
+        self.turn.set_status(Some(status));
         Ok(())
     }
 
     fn reset_custom_status(&self) -> PyResult<()> {
         self.turn.check()?;
-        self.turn.engine.reset_custom_status();
-        self.turn.arena().count_action();
+        self.turn.set_status(None);
         Ok(())
     }
 
     fn get_custom_status(&self) -> PyResult<Option<String>> {
         self.turn.check()?;
-        Ok(self.turn.engine.get_custom_status())
+        Ok(self.turn.engine().get_custom_status())
     }
 
     fn set_kv_value(&self, key: &str, value: &str) -> PyResult<()> {
         self.turn.check()?;
-        let engine = &self.turn.engine;
+        let engine = self.turn.engine();
         let added = usize::from(engine.get_kv_value(key).is_none());
         limits::check_kv(key, value, engine.get_kv_length() + added)?;
         self.turn.write_kv(key, value);
@@ -296,23 +294,23 @@ impl OrchestrationContext {
 
     fn get_kv_value(&self, key: &str) -> PyResult<Option<String>> {
         self.turn.check()?;
-        Ok(self.turn.engine.get_kv_value(key))
+        Ok(self.turn.engine().get_kv_value(key))
     }
 
     fn get_kv_all_values(&self) -> PyResult<BTreeMap<String, String>> {
         self.turn.check()?;
         // In key order, since the engine's own order differs from run to run.
-        Ok(self.turn.engine.get_kv_all_values().into_iter().collect())
+        Ok(self.turn.engine().get_kv_all_values().into_iter().collect())
     }
 
     fn get_kv_all_keys(&self) -> PyResult<Vec<String>> {
         self.turn.check()?;
-        Ok(self.turn.engine.get_kv_all_keys())
+        Ok(self.turn.engine().get_kv_all_keys())
     }
 
     fn get_kv_length(&self) -> PyResult<usize> {
         self.turn.check()?;
-        Ok(self.turn.engine.get_kv_length())
+        Ok(self.turn.engine().get_kv_length())
     }
 
     fn clear_kv_value(&self, key: &str) -> PyResult<()> {
@@ -367,7 +365,6 @@ impl OrchestrationContext {
     }
 
     fn __repr__(&self) -> String {
-        let record = &self.turn.record;
-        format!("<OrchestrationContext of instance '{}', execution {}>", record.instance, record.execution_id)
+        format!("<OrchestrationContext of instance '{}', execution {}>", self.turn.instance, self.turn.execution_id)
     }
 }

@@ -1,6 +1,7 @@
 //! Turns: what is fetched, what is refused or put off, and what is committed.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use duroxide::providers::{
@@ -130,7 +131,7 @@ impl Dispatcher {
         let mut verdict = self.judge(&item, attempt);
         item.messages.iter_mut().for_each(make_catchable);
         self.shared.descriptors.remember(&item.history);
-        let record = TurnRecord::new(&item, attempt);
+        let record = TurnRecord::new(&item, attempt, self.keeper.get().map(Arc::as_ref));
         self.turns.publish(&token, &item, record, sequence);
         let is_settled = match &mut verdict {
             Verdict::Run => true,
@@ -238,7 +239,13 @@ impl Dispatcher {
         let Some(held) = self.turns.get(token) else {
             return Err(ProviderError::permanent("ack_orchestration_item", "Invalid lock token: the turn has ended"));
         };
-        if let Some(report) = mismatch(&commit.delta, &held.record) {
+        let mismatch = mismatch(&commit.delta, &held.record);
+        // Only a turn that has begun anew can say that the code does not match: here the state may be to blame.
+        if let Some(report) = held.record.stale().or(mismatch.as_deref().filter(|_| held.record.is_resumed())) {
+            self.begin_anew(token, &held, report).await;
+            return Ok(());
+        }
+        if let Some(report) = mismatch {
             match &held.cancellation {
                 Some(reason) if !held.history.is_empty() => {
                     let record = &held.record;
@@ -263,6 +270,13 @@ impl Dispatcher {
             Err(_) => {}
         }
         outcome
+    }
+
+    async fn begin_anew(&self, token: &str, held: &HeldTurn, report: &str) {
+        let instance = &held.record.instance;
+        tracing::debug!(target: "duroxide::runtime", instance = %instance, "a turn begins anew: {report}");
+        // If this fails, the lease ends by itself.
+        let _ = self.abandon_turn(token, None, true).await;
     }
 
     async fn put_off_mismatch(&self, token: &str, held: &HeldTurn, report: &str) {
@@ -323,6 +337,13 @@ impl Dispatcher {
     fn committed(&self, token: &str, held: &HeldTurn, commit: &Commit) {
         let shared = &self.shared;
         let instance = held.record.instance.as_str();
+        // Before anybody is told: whoever takes the next turn looks there.
+        if let Some(keeper) = self.keeper.get()
+            && is_suspended(held, commit)
+            && let Some(kept) = held.record.left(commit.delta.len())
+        {
+            keeper.keep(kept);
+        }
         self.turns.remove(token);
         self.counters.committed_turn(commit.execution_id, &commit.delta);
         shared.waiting.clear(instance);
@@ -364,6 +385,12 @@ fn ended(history: &[Event]) -> bool {
     history.iter().any(|event| {
         matches!(event.kind, EventKind::OrchestrationCompleted { .. } | EventKind::OrchestrationFailed { .. })
     })
+}
+
+/// Whether a commit leaves the execution, which the turn ran, waiting for more.
+fn is_suspended(held: &HeldTurn, commit: &Commit) -> bool {
+    let ends = |event: &Event| matches!(event.kind, EventKind::OrchestrationContinuedAsNew { .. });
+    commit.execution_id == held.record.execution_id && !ended(&commit.delta) && !commit.delta.iter().any(ends)
 }
 
 /// The verdict that the code does not match the history: the engine's, or the driver's where the engine sees an end.
