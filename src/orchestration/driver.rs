@@ -40,7 +40,9 @@ pub(crate) async fn run_turn(
         // Only a handler that is polled outside its dispatcher's task has no record; it then sees no history.
         Arc::new(TurnRecord::empty(engine.instance_id(), engine.execution_id()))
     });
-    share_newest_task();
+    if !dispatcher.leases_last_while_busy() {
+        share_newest_task();
+    }
     if let Some(suspended) = record.resume().and_then(Suspended::from_state) {
         return Driver::go_on(suspended, &engine, &definition, input, record, kept).await;
     }
@@ -79,6 +81,15 @@ impl Future for Driver {
 
     fn poll(mut self: Pin<&mut Self>, _context: &mut Context<'_>) -> Poll<End> {
         let driver = &mut *self;
+        let record = Arc::clone(&driver.record);
+        record.run(|| driver.go())
+    }
+}
+
+impl Driver {
+    /// Runs as far as history allows.
+    fn go(&mut self) -> Poll<End> {
+        let driver = self;
         match driver.phase {
             Phase::Begins => {
                 driver.phase = Phase::Runs;
@@ -104,9 +115,7 @@ impl Future for Driver {
             None => Poll::Pending,
         }
     }
-}
 
-impl Driver {
     /// Goes on from the state that the last turn has left.
     fn go_on(
         suspended: Suspended,

@@ -94,6 +94,11 @@ impl Dispatcher {
         self.turns.current()
     }
 
+    /// Whether the lease of a turn lasts while its code runs, although nobody renews it.
+    pub fn leases_last_while_busy(&self) -> bool {
+        self.shared.backend.wakes_fetches()
+    }
+
     /// The running activity whose input carries `token`.
     pub fn delivery(&self, token: &str) -> Option<Arc<Delivery>> {
         self.shared.deliveries.get(token)

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use duroxide::providers::{OrchestrationItem, WorkItem};
@@ -33,6 +34,8 @@ pub struct TurnRecord {
     /// What the driver found wrong between code and history, where the engine sees nothing.
     pub(super) mismatch: OnceLock<String>,
     pub(super) handover: Handover,
+    /// The code runs right now, so that nobody can say in time that the lease is to go on.
+    pub(super) is_busy: Arc<AtomicBool>,
 }
 
 pub struct RecordedEvent {
@@ -147,6 +150,7 @@ impl TurnRecord {
             events,
             kv_times,
             mismatch: OnceLock::new(),
+            is_busy: Arc::default(),
             handover: Handover::from(kept.map(|kept| kept.state)),
         }
     }
@@ -165,8 +169,17 @@ impl TurnRecord {
             events: Vec::new(),
             kv_times: HashMap::new(),
             mismatch: OnceLock::new(),
+            is_busy: Arc::default(),
             handover: Handover::default(),
         }
+    }
+
+    /// Runs the turn's code, during which its lease does not end where the store is in this process.
+    pub fn run<R>(&self, code: impl FnOnce() -> R) -> R {
+        self.is_busy.store(true, Ordering::Release);
+        let result = code();
+        self.is_busy.store(false, Ordering::Release);
+        result
     }
 
     /// Tells the dispatcher that the code does not match the history, so that the instance waits instead of ending.

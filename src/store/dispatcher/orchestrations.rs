@@ -13,7 +13,7 @@ use semver::Version;
 use tokio::time::Instant;
 
 use super::{Dispatcher, Outcome, listed};
-use crate::store::backend::patiently;
+use crate::store::backend::{Database, patiently};
 use crate::store::claim;
 use crate::store::clock::after_ms;
 use crate::store::ending::{Ending, cancelled, make_catchable, not_registered, tell_parent, tells_parent};
@@ -132,6 +132,9 @@ impl Dispatcher {
         item.messages.iter_mut().for_each(make_catchable);
         self.shared.descriptors.remember(&item.history);
         let record = TurnRecord::new(&item, attempt, self.keeper.get().map(Arc::as_ref));
+        if let Database::Embedded(store) = &self.shared.backend.database {
+            store.lasts_while_busy(&token, &record.is_busy);
+        }
         self.turns.publish(&token, &item, record, sequence);
         let is_settled = match &mut verdict {
             Verdict::Run => true,

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -81,6 +82,13 @@ impl SqliteStore {
 
     pub fn standing(&self, instance: &str) -> Outcome<Option<Standing>> {
         self.owner()?.standing(instance)
+    }
+
+    /// The lease of this turn does not end while `is_busy`.
+    pub fn lasts_while_busy(&self, token: &str, is_busy: &Arc<AtomicBool>) {
+        if let Ok(owner) = self.owner() {
+            owner.lasts_while_busy(token, is_busy);
+        }
     }
 
     pub fn running(&self, instance: &str) -> Outcome<Option<String>> {

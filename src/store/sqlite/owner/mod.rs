@@ -24,7 +24,7 @@ use std::collections::HashSet;
 use std::ops::{Deref, DerefMut};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -269,6 +269,12 @@ impl Owner {
 
     pub fn standing(&self, id: &str) -> Result<Option<Standing>, ProviderError> {
         self.core.read("get_instance_info", |connection| read::standing(connection, id))
+    }
+
+    pub fn lasts_while_busy(&self, token: &str, is_busy: &Arc<AtomicBool>) {
+        if let Ok(token) = token.parse() {
+            self.core.lock().lasts_while_busy(token, is_busy);
+        }
     }
 
     /// Ends when all that was sent is on the disk, or cannot get there.

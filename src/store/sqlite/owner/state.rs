@@ -4,6 +4,7 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, HashMap, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use duroxide::Event;
@@ -28,6 +29,8 @@ pub(super) type History = Arc<Mutex<Vec<Event>>>;
 const KEPT_IDLE: usize = 4096;
 const TRIM_EVERY: usize = 4096;
 
+/// How often a turn whose lease is over but whose code runs is looked at again.
+const BUSY_LOOK: Duration = Duration::from_millis(500);
 /// A clock that is set forward is noticed after this time.
 const LONGEST_SLEEP: Duration = Duration::from_secs(10);
 
@@ -50,7 +53,15 @@ pub(super) struct Held {
     pub since: Instant,
     /// Its end is on the way to the disk, and its lease no longer ends.
     pub is_ending: bool,
+    /// Its code runs, on a thread that then renews nothing; the lease does not end.
+    pub is_busy: Option<Arc<AtomicBool>>,
     pub taken: Vec<Message>,
+}
+
+impl Held {
+    fn is_safe(&self) -> bool {
+        self.is_ending || self.is_busy.as_ref().is_some_and(|is_busy| is_busy.load(Ordering::Acquire))
+    }
 }
 
 /// What the file says of an instance.
@@ -259,6 +270,14 @@ impl State {
         self.instances.get_mut(&number)
     }
 
+    pub fn lasts_while_busy(&mut self, token: Token, is_busy: &Arc<AtomicBool>) {
+        if let Some(instance) = self.turn(token).and_then(|number| self.instances.get_mut(&number))
+            && let Some(held) = &mut instance.held
+        {
+            held.is_busy = Some(Arc::clone(is_busy));
+        }
+    }
+
     pub fn turn(&self, token: Token) -> Option<Number> {
         self.turns.get(&token).copied()
     }
@@ -326,7 +345,7 @@ impl State {
         let number = self.ready.remove(place)?;
         let instance = self.instances.get_mut(&number)?;
         instance.is_ready = false;
-        instance.held = Some(Held { token, until, since: Instant::now(), is_ending: false, taken: Vec::new() });
+        instance.held = Some(Held { token, until, since: Instant::now(), is_ending: false, is_busy: None, taken: Vec::new() });
         self.turns.insert(token, number);
         self.note_expiry(until);
         Some(number)
@@ -386,14 +405,12 @@ impl State {
             let mut over = Vec::new();
             for (token, number) in &self.turns {
                 let Some(held) = self.instances.get(number).and_then(|instance| instance.held.as_ref()) else { continue };
-                if held.is_ending {
+                if held.until <= now && !held.is_safe() {
+                    over.push(*token);
                     continue;
                 }
-                if held.until <= now {
-                    over.push(*token);
-                } else {
-                    next = Some(next.map_or(held.until, |next| next.min(held.until)));
-                }
+                let until = held.until.max(now + BUSY_LOOK);
+                next = Some(next.map_or(until, |next| next.min(until)));
             }
             self.first_expiry = next;
             for token in over {
