@@ -3,6 +3,8 @@
 // Until the store is opened through these.
 #![allow(dead_code, unused_imports)]
 
+mod client;
+mod inbox;
 mod network;
 mod ownership;
 mod place;
@@ -10,4 +12,5 @@ mod read;
 mod schema;
 #[cfg(test)]
 mod testing;
+mod tidings;
 mod upgrade;
