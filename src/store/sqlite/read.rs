@@ -20,7 +20,7 @@ pub(super) use catalogue::{
     Page, children, execution_info, executions, instance_info, latest_execution, list, list_by_status, parent,
     queue_depths, system_metrics, to_delete, to_prune, tree, worn_executions,
 };
-pub(super) use readers::Readers;
+pub(super) use readers::{Readers, open};
 pub(super) use values::{custom_status, instance_stats, kv_all, kv_snapshot, kv_value};
 
 pub(super) type Outcome<T> = Result<T, ProviderError>;
@@ -141,6 +141,12 @@ pub(super) fn last_event(connection: &Connection, number: i64, execution: u64) -
 pub(super) fn mismatch(connection: &Connection, id: &str) -> Outcome<Option<String>> {
     const MISMATCH: &str = "SELECT m.report FROM instances i JOIN mismatches m ON m.instance = i.number WHERE i.id = ?";
     one(connection, "get_instance_info", MISMATCH, [id], |row| row.get(0))
+}
+
+/// Up to where the store has done what the inbox of that name asks for.
+pub(super) fn inbox_position(connection: &Connection, inbox: &str) -> Outcome<i64> {
+    const POSITION: &str = "SELECT position FROM inboxes WHERE inbox = ?";
+    Ok(one(connection, "read_inbox_position", POSITION, [inbox], |row| row.get(0))?.unwrap_or(0))
 }
 
 fn events(

@@ -1,47 +1,54 @@
 //! One opened file, or one store in memory, as the rest of the process uses it.
 
-use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use async_trait::async_trait;
-use duroxide::providers::{
-    DeleteInstanceResult, DispatcherCapabilityFilter, ExecutionInfo, ExecutionMetadata, InstanceFilter, InstanceInfo,
-    OrchestrationItem, Provider, ProviderAdmin, ProviderError, PruneOptions, PruneResult, QueueDepths,
-    ScheduledActivityIdentifier, SessionFetchConfig, SystemMetrics, TagFilter, WorkItem,
-};
-use duroxide::{Event, SystemStats};
+use duroxide::providers::{ProviderError, WorkItem};
 use parking_lot::RwLock;
+use tokio::sync::{Mutex, watch};
+use tokio::task::JoinHandle;
 
+use super::client::{Change, ClientProvider, ClientStore};
 use super::connection;
 use super::owner::{Opening, Owner};
+use super::work::{Work, Workplace};
 use crate::store::error::{CLOSED, StoreError};
 use crate::store::{Durability, IfExists, Standing, StartOutcome, StartRequest};
 
 type Outcome<T> = Result<T, ProviderError>;
 
+/// How often a standby asks whether the owner is gone.
+const STANDBY_LOOK: Duration = Duration::from_millis(50);
+
 pub(in crate::store) struct SqliteStore {
-    file: Option<PathBuf>,
-    role: RwLock<Role>,
+    /// `None` for a store in memory.
+    workplace: Option<Arc<Workplace>>,
+    role: RwLock<Option<Role>>,
+    roles: watch::Sender<u64>,
+    dispatching: Mutex<Dispatching>,
 }
 
-enum Role {
-    Owner(Arc<Owner>),
-    Closed,
+/// What this process is for the file.
+#[derive(Clone)]
+pub(super) enum Role {
+    Owner(Arc<Work>),
+    Client(Arc<ClientProvider>),
+}
+
+#[derive(Default)]
+struct Dispatching {
+    runtimes: usize,
+    /// Waits for the owner to go.
+    standby: Option<JoinHandle<()>>,
 }
 
 impl SqliteStore {
     pub fn open(path: &Path, durability: Durability) -> Result<Self, StoreError> {
-        let connection = connection::open(path, durability)?;
-        let owner = Owner::open(Opening {
-            description: format!("SQLite file '{}'", path.display()),
-            connection,
-            file: Some(path.to_owned()),
-            is_bare: false,
-        })?;
-        Ok(Self { file: Some(path.to_owned()), role: RwLock::new(Role::Owner(owner)) })
+        let workplace = Arc::new(Workplace::new(path, durability)?);
+        let role = Role::Client(client(&workplace)?);
+        Ok(Self::with(Some(workplace), role))
     }
 
     pub fn in_memory() -> Result<Self, StoreError> {
@@ -51,245 +58,234 @@ impl SqliteStore {
             file: None,
             is_bare: false,
         })?;
-        Ok(Self { file: None, role: RwLock::new(Role::Owner(owner)) })
+        Ok(Self::with(None, Role::Owner(Arc::new(Work::in_memory(owner)))))
     }
 
-    pub fn owner(&self) -> Outcome<Arc<Owner>> {
-        match &*self.role.read() {
-            Role::Owner(owner) => Ok(Arc::clone(owner)),
-            Role::Closed => Err(ProviderError::permanent("store", CLOSED)),
+    fn with(workplace: Option<Arc<Workplace>>, role: Role) -> Self {
+        Self {
+            workplace,
+            role: RwLock::new(Some(role)),
+            roles: watch::Sender::new(0),
+            dispatching: Mutex::default(),
         }
+    }
+
+    pub(super) fn role(&self) -> Outcome<Role> {
+        self.role.read().clone().ok_or_else(|| ProviderError::permanent("store", CLOSED))
+    }
+
+    /// The next change of the role after this call.
+    pub(super) fn next_role(&self) -> watch::Receiver<u64> {
+        self.roles.subscribe()
+    }
+
+    fn set_role(&self, role: Option<Role>) -> Option<Role> {
+        let before = std::mem::replace(&mut *self.role.write(), role);
+        self.roles.send_modify(|changes| *changes += 1);
+        before
+    }
+
+    /// Whether an operation failed because the owner was closed, while the store itself is open.
+    pub(super) fn has_changed_its_role(&self, error: &ProviderError) -> bool {
+        error.message == CLOSED && self.role.read().is_some()
+    }
+
+    fn owner(&self) -> Option<Arc<Work>> {
+        match self.role() {
+            Ok(Role::Owner(work)) => Some(work),
+            _ => None,
+        }
+    }
+
+    /// A runtime begins to work on the file, or to stand by until nobody else does.
+    pub async fn begin_dispatching(self: &Arc<Self>) -> Result<(), StoreError> {
+        let Some(workplace) = &self.workplace else { return Ok(()) };
+        let mut dispatching = self.dispatching.lock().await;
+        if dispatching.runtimes == 0 && !self.take_over().await? {
+            tracing::warn!(
+                target: "duroxide::store",
+                "{} works on {}; this runtime stands by, and goes on when that process ends",
+                workplace.holder(),
+                workplace.description()
+            );
+            let store = Arc::clone(self);
+            dispatching.standby = Some(tokio::spawn(async move { store.stand_by().await }));
+        }
+        dispatching.runtimes += 1;
+        Ok(())
+    }
+
+    async fn stand_by(&self) {
+        loop {
+            tokio::time::sleep(STANDBY_LOOK).await;
+            match self.take_over().await {
+                Ok(true) => {
+                    tracing::info!(target: "duroxide::store", "this runtime has taken over");
+                    return;
+                }
+                Ok(false) => {}
+                Err(error) => {
+                    tracing::error!(target: "duroxide::store", "this runtime cannot take over: {error}");
+                    tokio::time::sleep(STANDBY_LOOK * 20).await;
+                }
+            }
+        }
+    }
+
+    /// Becomes the owner, unless another process is.
+    async fn take_over(&self) -> Result<bool, StoreError> {
+        let Some(workplace) = self.workplace.clone() else { return Ok(true) };
+        let begun = tokio::task::spawn_blocking(move || Work::begin(&workplace));
+        let begun = begun.await.map_err(|error| StoreError::Unavailable(error.to_string()))??;
+        let Some(work) = begun else { return Ok(false) };
+        self.set_role(Some(Role::Owner(Arc::new(work))));
+        Ok(true)
+    }
+
+    /// A runtime has ended; with the last one other processes may work on the file.
+    pub async fn end_dispatching(&self) {
+        let Some(workplace) = self.workplace.clone() else { return };
+        let mut dispatching = self.dispatching.lock().await;
+        dispatching.runtimes = dispatching.runtimes.saturating_sub(1);
+        if dispatching.runtimes > 0 {
+            return;
+        }
+        if let Some(standby) = dispatching.standby.take() {
+            standby.abort();
+            // It may have become the owner at the last moment; its end is waited for.
+            standby.await.ok();
+        }
+        let Some(work) = self.owner() else { return };
+        match client(&workplace) {
+            Ok(client) => _ = self.set_role(Some(Role::Client(client))),
+            Err(error) => {
+                tracing::error!(target: "duroxide::store", "{}: {error}", workplace.description());
+                self.set_role(None);
+            }
+        }
+        work.end().await;
     }
 
     pub async fn close(&self) {
-        let role = std::mem::replace(&mut *self.role.write(), Role::Closed);
-        if let Role::Owner(owner) = role {
-            owner.close().await;
+        let mut dispatching = self.dispatching.lock().await;
+        if let Some(standby) = dispatching.standby.take() {
+            standby.abort();
+            standby.await.ok();
+        }
+        match self.set_role(None) {
+            Some(Role::Owner(work)) => work.end().await,
+            Some(Role::Client(client)) => client.0.readers().close(),
+            None => {}
         }
     }
 
+    /// Starts instances, all of them or none.
     pub async fn start(
         &self,
         requests: Vec<StartRequest>,
         if_exists: IfExists,
     ) -> Result<Vec<StartOutcome>, StoreError> {
-        self.owner()?.start(requests, if_exists).await
+        loop {
+            match self.role()? {
+                Role::Owner(work) => match work.owner.start(requests.clone(), if_exists).await {
+                    Err(StoreError::Closed) if self.role().is_ok() => {}
+                    outcome => return outcome,
+                },
+                Role::Client(client) => {
+                    return unblocked(move || client.0.start(&requests, if_exists)).await;
+                }
+            }
+        }
     }
 
-    pub async fn send(&self, messages: Vec<WorkItem>) -> Outcome<()> {
-        self.owner()?.send(messages).await
+    /// Sends messages, all of them or none.
+    pub async fn send(&self, messages: Vec<WorkItem>) -> Result<(), StoreError> {
+        loop {
+            match self.role()? {
+                Role::Owner(work) => match work.owner.send(messages.clone()).await {
+                    Err(error) if self.has_changed_its_role(&error) => {}
+                    outcome => return Ok(outcome?),
+                },
+                Role::Client(client) => return unblocked(move || client.0.send(messages, 0)).await,
+            }
+        }
     }
 
     pub fn standing(&self, instance: &str) -> Outcome<Option<Standing>> {
-        self.owner()?.standing(instance)
+        match self.role()? {
+            Role::Owner(work) => match work.owner.standing(instance) {
+                Err(error) if self.has_changed_its_role(&error) => self.standing(instance),
+                outcome => outcome,
+            },
+            Role::Client(client) => client.standing(instance),
+        }
+    }
+
+    /// The orchestration that an instance runs, or that a waiting start will run.
+    pub async fn running(&self, instance: &str) -> Result<Option<String>, StoreError> {
+        match self.role()? {
+            Role::Owner(work) => match work.owner.running(instance) {
+                Err(error) if self.has_changed_its_role(&error) => Box::pin(self.running(instance)).await,
+                outcome => Ok(outcome?),
+            },
+            Role::Client(client) => {
+                let instance = instance.to_owned();
+                unblocked(move || client.0.running(&instance)).await
+            }
+        }
+    }
+
+    /// Why an instance waits for code that can run it, if it does.
+    pub fn mismatch(&self, instance: &str) -> Outcome<Option<String>> {
+        match self.role()? {
+            Role::Owner(work) => work.owner.mismatch(instance),
+            Role::Client(client) => client.mismatch(instance),
+        }
+    }
+
+    /// Records why an instance waits, until its next turn is recorded.
+    pub fn note_mismatch(&self, instance: &str, report: &str) {
+        if let Some(work) = self.owner() {
+            work.owner.note_mismatch(instance, report);
+        }
     }
 
     /// The lease of this turn does not end while `is_busy`.
     pub fn lasts_while_busy(&self, token: &str, is_busy: &Arc<AtomicBool>) {
-        if let Ok(owner) = self.owner() {
-            owner.lasts_while_busy(token, is_busy);
+        if let Some(work) = self.owner() {
+            work.owner.lasts_while_busy(token, is_busy);
         }
     }
 
-    pub fn running(&self, instance: &str) -> Outcome<Option<String>> {
-        self.owner()?.running(instance)
+    /// The next commit of another process, where another process may commit.
+    pub fn change(&self) -> Option<Change> {
+        match self.role() {
+            Ok(Role::Client(client)) => Some(client.0.changes().watch()),
+            _ => None,
+        }
+    }
+
+    /// Copies the store into a new file, as it is at one moment.
+    pub async fn back_up(&self, target: PathBuf) -> Result<(), StoreError> {
+        let role = self.role()?;
+        unblocked(move || match role {
+            Role::Owner(work) => Ok(work.owner.back_up(&target)?),
+            Role::Client(client) => Ok(client.back_up(&target)?),
+        })
+        .await
     }
 }
 
-/// One method that the owner of the file has too.
-macro_rules! owners {
-    ($self:ident.$method:ident($($argument:expr),*)) => {
-        $self.owner()?.$method($($argument),*).await
-    };
+/// This process as a client of the file, which becomes the owner for a moment where only an owner can do what is asked.
+fn client(workplace: &Arc<Workplace>) -> Result<Arc<ClientProvider>, StoreError> {
+    let stand_in = Arc::clone(workplace);
+    let store = ClientStore::open(workplace.path(), Box::new(move |body| Work::stand_in(&stand_in, body)))?;
+    Ok(Arc::new(ClientProvider(Arc::new(store))))
 }
 
-#[async_trait]
-impl Provider for SqliteStore {
-    fn name(&self) -> &str {
-        "duroxide-python sqlite"
-    }
-
-    fn version(&self) -> &str {
-        env!("CARGO_PKG_VERSION")
-    }
-
-    async fn fetch_orchestration_item(
-        &self,
-        lock_timeout: Duration,
-        poll_timeout: Duration,
-        filter: Option<&DispatcherCapabilityFilter>,
-    ) -> Outcome<Option<(OrchestrationItem, String, u32)>> {
-        owners!(self.fetch_orchestration_item(lock_timeout, poll_timeout, filter))
-    }
-
-    async fn ack_orchestration_item(
-        &self,
-        lock_token: &str,
-        execution_id: u64,
-        history_delta: Vec<Event>,
-        worker_items: Vec<WorkItem>,
-        orchestrator_items: Vec<WorkItem>,
-        metadata: ExecutionMetadata,
-        cancelled_activities: Vec<ScheduledActivityIdentifier>,
-    ) -> Outcome<()> {
-        owners!(self.ack_orchestration_item(
-            lock_token,
-            execution_id,
-            history_delta,
-            worker_items,
-            orchestrator_items,
-            metadata,
-            cancelled_activities
-        ))
-    }
-
-    async fn abandon_orchestration_item(
-        &self,
-        lock_token: &str,
-        delay: Option<Duration>,
-        ignore_attempt: bool,
-    ) -> Outcome<()> {
-        owners!(self.abandon_orchestration_item(lock_token, delay, ignore_attempt))
-    }
-
-    async fn renew_orchestration_item_lock(&self, token: &str, extend_for: Duration) -> Outcome<()> {
-        owners!(self.renew_orchestration_item_lock(token, extend_for))
-    }
-
-    async fn fetch_work_item(
-        &self,
-        lock_timeout: Duration,
-        poll_timeout: Duration,
-        session: Option<&SessionFetchConfig>,
-        tag_filter: &TagFilter,
-    ) -> Outcome<Option<(WorkItem, String, u32)>> {
-        owners!(self.fetch_work_item(lock_timeout, poll_timeout, session, tag_filter))
-    }
-
-    async fn ack_work_item(&self, token: &str, completion: Option<WorkItem>) -> Outcome<()> {
-        owners!(self.ack_work_item(token, completion))
-    }
-
-    async fn abandon_work_item(&self, token: &str, delay: Option<Duration>, ignore_attempt: bool) -> Outcome<()> {
-        owners!(self.abandon_work_item(token, delay, ignore_attempt))
-    }
-
-    async fn renew_work_item_lock(&self, token: &str, extend_for: Duration) -> Outcome<()> {
-        owners!(self.renew_work_item_lock(token, extend_for))
-    }
-
-    async fn renew_session_lock(&self, owner_ids: &[&str], extend_for: Duration, idle: Duration) -> Outcome<usize> {
-        owners!(self.renew_session_lock(owner_ids, extend_for, idle))
-    }
-
-    async fn cleanup_orphaned_sessions(&self, idle: Duration) -> Outcome<usize> {
-        owners!(self.cleanup_orphaned_sessions(idle))
-    }
-
-    async fn enqueue_for_orchestrator(&self, item: WorkItem, delay: Option<Duration>) -> Outcome<()> {
-        owners!(self.enqueue_for_orchestrator(item, delay))
-    }
-
-    async fn enqueue_for_worker(&self, item: WorkItem) -> Outcome<()> {
-        owners!(self.enqueue_for_worker(item))
-    }
-
-    async fn read(&self, instance: &str) -> Outcome<Vec<Event>> {
-        owners!(self.read(instance))
-    }
-
-    async fn read_with_execution(&self, instance: &str, execution_id: u64) -> Outcome<Vec<Event>> {
-        owners!(self.read_with_execution(instance, execution_id))
-    }
-
-    async fn append_with_execution(&self, instance: &str, execution_id: u64, events: Vec<Event>) -> Outcome<()> {
-        owners!(self.append_with_execution(instance, execution_id, events))
-    }
-
-    async fn get_custom_status(&self, instance: &str, last_seen: u64) -> Outcome<Option<(Option<String>, u64)>> {
-        owners!(self.get_custom_status(instance, last_seen))
-    }
-
-    async fn get_kv_value(&self, instance: &str, key: &str) -> Outcome<Option<String>> {
-        owners!(self.get_kv_value(instance, key))
-    }
-
-    async fn get_kv_all_values(&self, instance: &str) -> Outcome<HashMap<String, String>> {
-        owners!(self.get_kv_all_values(instance))
-    }
-
-    async fn get_instance_stats(&self, instance: &str) -> Outcome<Option<SystemStats>> {
-        owners!(self.get_instance_stats(instance))
-    }
-
-    fn as_management_capability(&self) -> Option<&dyn ProviderAdmin> {
-        Some(self)
-    }
-}
-
-#[async_trait]
-impl ProviderAdmin for SqliteStore {
-    async fn list_instances(&self) -> Outcome<Vec<String>> {
-        owners!(self.list_instances())
-    }
-
-    async fn list_instances_by_status(&self, status: &str) -> Outcome<Vec<String>> {
-        owners!(self.list_instances_by_status(status))
-    }
-
-    async fn list_executions(&self, instance: &str) -> Outcome<Vec<u64>> {
-        owners!(self.list_executions(instance))
-    }
-
-    async fn read_history_with_execution_id(&self, instance: &str, execution_id: u64) -> Outcome<Vec<Event>> {
-        owners!(self.read_history_with_execution_id(instance, execution_id))
-    }
-
-    async fn read_history(&self, instance: &str) -> Outcome<Vec<Event>> {
-        owners!(self.read_history(instance))
-    }
-
-    async fn latest_execution_id(&self, instance: &str) -> Outcome<u64> {
-        owners!(self.latest_execution_id(instance))
-    }
-
-    async fn get_instance_info(&self, instance: &str) -> Outcome<InstanceInfo> {
-        owners!(self.get_instance_info(instance))
-    }
-
-    async fn get_execution_info(&self, instance: &str, execution_id: u64) -> Outcome<ExecutionInfo> {
-        owners!(self.get_execution_info(instance, execution_id))
-    }
-
-    async fn get_system_metrics(&self) -> Outcome<SystemMetrics> {
-        owners!(self.get_system_metrics())
-    }
-
-    async fn get_queue_depths(&self) -> Outcome<QueueDepths> {
-        owners!(self.get_queue_depths())
-    }
-
-    async fn list_children(&self, instance_id: &str) -> Outcome<Vec<String>> {
-        owners!(self.list_children(instance_id))
-    }
-
-    async fn get_parent_id(&self, instance_id: &str) -> Outcome<Option<String>> {
-        owners!(self.get_parent_id(instance_id))
-    }
-
-    async fn delete_instances_atomic(&self, ids: &[String], force: bool) -> Outcome<DeleteInstanceResult> {
-        owners!(self.delete_instances_atomic(ids, force))
-    }
-
-    async fn delete_instance_bulk(&self, filter: InstanceFilter) -> Outcome<DeleteInstanceResult> {
-        owners!(self.delete_instance_bulk(filter))
-    }
-
-    async fn prune_executions(&self, instance_id: &str, options: PruneOptions) -> Outcome<PruneResult> {
-        owners!(self.prune_executions(instance_id, options))
-    }
-
-    async fn prune_executions_bulk(&self, filter: InstanceFilter, options: PruneOptions) -> Outcome<PruneResult> {
-        owners!(self.prune_executions_bulk(filter, options))
-    }
+/// Runs what blocks on a thread that may.
+async fn unblocked<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
+) -> Result<T, StoreError> {
+    tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| Err(StoreError::Unavailable(error.to_string())))
 }

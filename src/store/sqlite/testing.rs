@@ -1,9 +1,13 @@
 //! What the tests of the embedded store have in common.
 
+use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
+
+use super::ownership::Candidate;
 
 /// A directory that goes with the test.
 pub(super) struct Folder(PathBuf);
@@ -40,5 +44,61 @@ pub(super) fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
     while !condition() {
         assert!(began.elapsed() < Duration::from_secs(30), "{what} did not happen");
         std::thread::yield_now();
+    }
+}
+
+/// The test that is another process, and the variable that names the store it takes.
+pub(super) const OTHER_OWNER: &str = "store::sqlite::testing::another_owner";
+pub(super) const TAKE: &str = "DUROXIDE_TEST_TAKE_OWNERSHIP";
+
+/// Runs a test of this binary as a process of its own, until `line` is in what it prints.
+pub(super) fn process(test: &str, variables: &[(&str, &std::ffi::OsStr)], line: &str) -> Child {
+    let mut child = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", test, "--nocapture", "--ignored"])
+        .envs(variables.iter().copied())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let lines = BufReader::new(child.stdout.as_mut().unwrap()).lines();
+    assert!(
+        lines.map_while(Result::ok).any(|printed| printed.contains(line)),
+        "the other process did not say '{line}'"
+    );
+    child
+}
+
+/// Another process that owns a store and does nothing with it until it is killed.
+pub(super) struct Other(Child);
+
+impl Other {
+    pub fn take(path: &Path) -> Self {
+        Self(process(OTHER_OWNER, &[(TAKE, path.as_os_str())], "taken"))
+    }
+
+    pub fn id(&self) -> u32 {
+        self.0.id()
+    }
+
+    pub fn kill(&mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+    }
+}
+
+impl Drop for Other {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+#[ignore = "it is the other process of other tests"]
+fn another_owner() {
+    let Some(path) = std::env::var_os(TAKE) else { return };
+    let _ownership = Candidate::new(Path::new(&path)).unwrap().try_acquire().unwrap().unwrap();
+    println!("taken");
+    loop {
+        std::thread::park();
     }
 }

@@ -3,17 +3,22 @@
 //! Such a file has been through twelve migrations or through none, by the release that wrote it, so a column that is not
 //! there counts as its default. Locks are not taken over: whoever held them is gone.
 
+mod copy;
+
 use std::collections::{HashMap, HashSet};
-use std::fs::{File, OpenOptions};
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::time::{Duration, Instant};
 
 use duroxide::providers::WorkItem;
-use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavior};
+use rusqlite::{Connection, ErrorCode, Transaction, TransactionBehavior};
 
-use super::place::{beside, refused, sync_names};
+use super::place::refused;
 use super::schema::{TABLES, mark};
 use crate::store::clock::now_ms;
 use crate::store::error::StoreError;
+
+/// For a process that has been told to end, and closes the file just now.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// All tables of the bundled provider, after two of them made way for ours.
 const REMAINS: &str = "DROP TABLE IF EXISTS bundled_instances; DROP TABLE IF EXISTS bundled_executions; \
@@ -24,11 +29,11 @@ const REMAINS: &str = "DROP TABLE IF EXISTS bundled_instances; DROP TABLE IF EXI
 /// Keeps a copy of the file beside it, then turns the file into a store in one transaction.
 pub(super) fn upgrade(connection: &mut Connection, path: &Path) -> Result<(), StoreError> {
     let refused = |error: rusqlite::Error| refused(path, &error);
-    take_alone(connection, path)?;
+    take_alone(connection, path, PATIENCE)?;
     // Neither may change inside a transaction. The old tables refer to each other; ours do not.
     connection.pragma_update(None, "foreign_keys", false).map_err(refused)?;
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(refused)?;
-    let copy = keep(path)?;
+    let copy = copy::keep(path)?;
     convert(&transaction).map_err(refused)?;
     mark(&transaction).map_err(refused)?;
     transaction.commit().map_err(refused)?;
@@ -45,18 +50,22 @@ pub(super) fn upgrade(connection: &mut Connection, path: &Path) -> Result<(), St
 ///
 /// Leaving the write-ahead log takes a lock that every other connection prevents. Without the log the transaction that
 /// follows needs room for what it changes only once.
-fn take_alone(connection: &Connection, path: &Path) -> Result<(), StoreError> {
-    let left = connection.pragma_update_and_check(None, "journal_mode", "delete", |row| row.get::<_, String>(0));
-    match left {
-        Ok(mode) if mode == "delete" => Ok(()),
-        Ok(_) => Err(in_use(path)),
-        Err(error)
-            if matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked)) =>
-        {
-            Err(in_use(path))
+fn take_alone(connection: &Connection, path: &Path, patience: Duration) -> Result<(), StoreError> {
+    let began = Instant::now();
+    loop {
+        let left = connection.pragma_update_and_check(None, "journal_mode", "delete", |row| row.get::<_, String>(0));
+        match left {
+            Ok(mode) if mode == "delete" => return Ok(()),
+            Err(error) if !is_busy(&error) => return Err(refused(path, &error)),
+            // SQLite does not wait for this lock by itself.
+            _ if began.elapsed() < patience => std::thread::sleep(Duration::from_millis(10)),
+            _ => return Err(in_use(path)),
         }
-        Err(error) => Err(refused(path, &error)),
     }
+}
+
+fn is_busy(error: &rusqlite::Error) -> bool {
+    matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked))
 }
 
 fn in_use(path: &Path) -> StoreError {
@@ -64,47 +73,6 @@ fn in_use(path: &Path) -> StoreError {
         "'{}' has to be upgraded, and another process has it open; stop that process and try again",
         path.display()
     ))
-}
-
-/// Copies the file as it is, to a name that was free, and returns when the copy is on the disk.
-fn keep(path: &Path) -> Result<PathBuf, StoreError> {
-    let mut copy = beside(path, ".before-upgrade");
-    for number in 2.. {
-        if !copy.exists() {
-            break;
-        }
-        copy = beside(path, &format!(".before-upgrade-{number}"));
-    }
-    // Half a copy never has the name of a whole one.
-    let unfinished = beside(path, ".before-upgrade.unfinished");
-    copy_into(path, &unfinished)
-        .and_then(|()| std::fs::rename(&unfinished, &copy).map_err(|error| error.to_string()))
-        .and_then(|()| sync_names(&copy).map_err(|error| error.to_string()))
-        .map_err(|error| {
-            let _ = std::fs::remove_file(&unfinished);
-            StoreError::Unavailable(format!(
-                "'{}' has to be upgraded, and no copy of it could be kept in '{}': {error}",
-                path.display(),
-                copy.display()
-            ))
-        })?;
-    Ok(copy)
-}
-
-/// By SQLite and by a connection of its own: it reads what the open transaction has not changed yet. Reading the file
-/// otherwise would drop the locks that this process has on it.
-fn copy_into(path: &Path, copy: &Path) -> Result<(), String> {
-    let permissions = std::fs::metadata(path).map_err(|error| error.to_string())?.permissions();
-    let file =
-        OpenOptions::new().write(true).create(true).truncate(true).open(copy).map_err(|error| error.to_string())?;
-    // Who may not read the store may not read its copy.
-    file.set_permissions(permissions).map_err(|error| error.to_string())?;
-    drop(file);
-    let name = copy.to_str().ok_or("the name is not valid unicode")?;
-    let reader =
-        Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY).map_err(|error| error.to_string())?;
-    reader.execute("VACUUM INTO ?", [name]).map_err(|error| error.to_string())?;
-    File::open(copy).and_then(|file| file.sync_all()).map_err(|error| error.to_string())
 }
 
 /// Which tables the old file has, and with which columns.

@@ -1,52 +1,8 @@
 use std::io::{BufRead as _, BufReader};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 
 use super::*;
-use crate::store::sqlite::testing::{Folder, eventually};
-
-/// Set for a child of the test below; names the store to take.
-const TAKE: &str = "DUROXIDE_TEST_TAKE_OWNERSHIP";
-
-/// Another process that takes a store and holds it until it is killed.
-struct Other(Child);
-
-impl Other {
-    fn take(path: &Path) -> Self {
-        let mut child = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "store::sqlite::ownership::tests::another_process", "--nocapture", "--ignored"])
-            .env(TAKE, path)
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        assert!(lines.map_while(Result::ok).any(|line| line.contains("taken")));
-        Self(child)
-    }
-
-    fn kill(&mut self) {
-        self.0.kill().unwrap();
-        self.0.wait().unwrap();
-    }
-}
-
-impl Drop for Other {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-#[test]
-#[ignore = "the other process of the tests here"]
-fn another_process() {
-    let Some(path) = std::env::var_os(TAKE) else { return };
-    let _ownership = Candidate::new(Path::new(&path)).unwrap().try_acquire().unwrap().unwrap();
-    println!("taken");
-    loop {
-        std::thread::park();
-    }
-}
+use crate::store::sqlite::testing::{Folder, OTHER_OWNER, Other, TAKE, eventually};
 
 fn place() -> (Folder, PathBuf) {
     let folder = Folder::new();
@@ -74,8 +30,8 @@ fn what_another_process_owns_is_free_at_once_when_it_is_killed() {
     let mut other = Other::take(&path);
     let candidate = Candidate::new(&path).unwrap();
     assert!(candidate.try_acquire().unwrap().is_none());
-    assert_eq!(candidate.holder().unwrap(), Holder::Another(Some(other.0.id())));
-    assert_eq!(std::fs::read_to_string(beside(&path, "-lock")).unwrap().trim(), other.0.id().to_string());
+    assert_eq!(candidate.holder().unwrap(), Holder::Another(Some(other.id())));
+    assert_eq!(std::fs::read_to_string(beside(&path, "-lock")).unwrap().trim(), other.id().to_string());
     other.kill();
     assert_eq!(candidate.holder().unwrap(), Holder::Nobody);
     assert!(candidate.try_acquire().unwrap().is_some());
@@ -88,7 +44,7 @@ fn asking_and_leaving_takes_nothing_from_the_owner_in_this_process() {
     // Closing a descriptor of the file would free the lock.
     drop(Candidate::new(&path).unwrap());
     let theirs = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "store::sqlite::ownership::tests::another_process", "--ignored"])
+        .args(["--exact", OTHER_OWNER, "--ignored"])
         .env(TAKE, &path)
         .output()
         .unwrap();

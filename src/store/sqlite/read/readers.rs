@@ -59,7 +59,8 @@ impl Readers {
     }
 }
 
-fn open(path: &Path) -> rusqlite::Result<Connection> {
+/// A connection that writes neither to the file nor to its log.
+pub(in super::super) fn open(path: &Path) -> rusqlite::Result<Connection> {
     // No mutex: a connection is used by one thread at a time, which its type demands.
     let connection = Connection::open_with_flags(
         path,

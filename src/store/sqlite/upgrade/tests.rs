@@ -1,3 +1,4 @@
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,6 +9,7 @@ use duroxide::runtime::registry::ActivityRegistry;
 use duroxide::{ActivityContext, Client, Event, EventKind, OrchestrationContext, OrchestrationRegistry};
 
 use super::*;
+use crate::store::sqlite::place::beside;
 use crate::store::sqlite::read;
 use crate::store::sqlite::schema::{VERSION, prepare};
 use crate::store::sqlite::testing::Folder;
@@ -95,7 +97,6 @@ impl File {
 
     fn refusal(&self) -> StoreError {
         let mut connection = Connection::open(&self.path).unwrap();
-        connection.busy_timeout(Duration::ZERO).unwrap();
         prepare(&mut connection, &self.path).unwrap_err()
     }
 
@@ -318,7 +319,9 @@ fn a_file_that_another_process_has_open_is_not_upgraded() {
     let other = Connection::open(&file.path).unwrap();
     let instances = "SELECT instance_id FROM instances";
     assert_eq!(rows(&other, instances), ["a"]);
-    let error = file.refusal();
+    let connection = Connection::open(&file.path).unwrap();
+    let error = take_alone(&connection, &file.path, Duration::ZERO).unwrap_err();
+    drop(connection);
     assert!(matches!(&error, StoreError::Unavailable(message) if message.contains("has it open")), "{error}");
     assert_eq!(rows(&other, instances), ["a"]);
     drop(other);
@@ -344,7 +347,7 @@ fn an_upgrade_that_fails_leaves_the_old_file() {
 fn a_process_that_dies_in_the_middle_leaves_the_old_file() {
     let file = bundled(NEWEST, "INSERT INTO instances(instance_id, orchestration_name) VALUES ('a', 'order');");
     let mut connection = Connection::open(&file.path).unwrap();
-    take_alone(&connection, &file.path).unwrap();
+    take_alone(&connection, &file.path, Duration::ZERO).unwrap();
     connection.pragma_update(None, "foreign_keys", false).unwrap();
     // Without a cache all changes reach the file before the commit.
     connection.pragma_update(None, "cache_size", 1).unwrap();
@@ -401,8 +404,8 @@ async fn a_file_that_the_engine_wrote_is_taken_over() {
     client.start_orchestration("started", "greeting", "sun").await.unwrap();
     let histories: [Vec<Event>; 2] = [provider.read("ended").await.unwrap(), provider.read("waiting").await.unwrap()];
     drop(client);
+    // Its connections close in threads of their own, somewhat later.
     provider.get_pool().close().await;
-
     let mut store = Connection::open(&path).unwrap();
     prepare(&mut store, &path).unwrap();
     assert_eq!([read::read(&store, "ended").unwrap(), read::read(&store, "waiting").unwrap()], histories);

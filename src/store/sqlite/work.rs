@@ -1,0 +1,192 @@
+//! Working on a file: the owner, the right to be it, and the requests of other processes that it carries out.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use parking_lot::Mutex;
+use tokio::runtime::Handle;
+
+use super::connection;
+use super::inbox::{Answer, Body, InboxReader, Reply, Request};
+use super::owner::{Accepted, InboxPosition, Opening, Owner};
+use super::ownership::{Candidate, Holder, Ownership};
+use crate::store::Durability;
+use crate::store::error::StoreError;
+
+/// A file that somebody may work on.
+pub(super) struct Workplace {
+    path: PathBuf,
+    durability: Durability,
+    candidate: Candidate,
+}
+
+impl Workplace {
+    pub fn new(path: &Path, durability: Durability) -> Result<Self, StoreError> {
+        Ok(Self { path: path.to_owned(), durability, candidate: Candidate::new(path)? })
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub fn description(&self) -> String {
+        format!("SQLite file '{}'", self.path.display())
+    }
+
+    /// Who works on it, for a message.
+    pub fn holder(&self) -> String {
+        match self.candidate.holder() {
+            Ok(Holder::Process(Some(number))) => format!("process {number}"),
+            _ => "another process".to_owned(),
+        }
+    }
+}
+
+pub(super) struct Work {
+    pub owner: Arc<Owner>,
+    service: Mutex<Option<Service>>,
+}
+
+/// What the owner of a file does for other processes.
+struct Service {
+    inbox: Arc<InboxReader>,
+    thread: JoinHandle<()>,
+    /// Given up last.
+    _ownership: Ownership,
+}
+
+impl Work {
+    pub fn in_memory(owner: Arc<Owner>) -> Self {
+        Self { owner, service: Mutex::new(None) }
+    }
+
+    /// Becomes the owner of a file, unless somebody is. Blocks, and must be called on a thread of Tokio that may.
+    pub fn begin(workplace: &Workplace) -> Result<Option<Self>, StoreError> {
+        let Some((owner, inbox, ownership)) = take_over(workplace)? else { return Ok(None) };
+        let inbox = Arc::new(inbox);
+        let (served, reader) = (Arc::clone(&owner), Arc::clone(&inbox));
+        let handle = Handle::current();
+        let thread = std::thread::Builder::new()
+            .name("duroxide-inbox".to_owned())
+            .spawn(move || serve(&served, &reader, &handle))
+            .map_err(|error| StoreError::Unavailable(format!("no thread can be started: {error}")))?;
+        let service = Service { inbox, thread, _ownership: ownership };
+        Ok(Some(Self { owner, service: Mutex::new(Some(service)) }))
+    }
+
+    /// Does one thing as the owner, and is it no longer; `None` when somebody else is.
+    pub fn stand_in(workplace: &Workplace, body: &Body) -> Result<Option<Reply>, StoreError> {
+        let Some((owner, _inbox, _ownership)) = take_over(workplace)? else { return Ok(None) };
+        let handle = Handle::current();
+        let answer = handle.block_on(carry_out(&owner, body.clone()));
+        handle.block_on(owner.close());
+        answer.map(Some)
+    }
+
+    /// Gives the file up, with all that was promised on the disk.
+    pub async fn end(&self) {
+        let service = self.service.lock().take();
+        if let Some(service) = &service {
+            service.inbox.stop();
+        }
+        let owner = Arc::clone(&self.owner);
+        let ended = tokio::task::spawn_blocking(move || {
+            let service = service.map(|Service { thread, _ownership, .. }| {
+                // One that panicked has said so.
+                thread.join().ok();
+                _ownership
+            });
+            Handle::current().block_on(owner.close());
+            drop(service);
+        })
+        .await;
+        if let Err(error) = ended {
+            tracing::error!(target: "duroxide::store", "a store was not closed: {error}");
+        }
+    }
+}
+
+fn take_over(workplace: &Workplace) -> Result<Option<(Arc<Owner>, InboxReader, Ownership)>, StoreError> {
+    let Some(ownership) = workplace.candidate.try_acquire()? else { return Ok(None) };
+    let connection = connection::open(&workplace.path, workplace.durability)?;
+    let owner = Owner::open(Opening {
+        description: workplace.description(),
+        connection,
+        file: Some(workplace.path.clone()),
+        is_bare: false,
+    })?;
+    let inbox = InboxReader::new(&workplace.path, |name| Ok(owner.inbox_position(name)?))?;
+    // What was promised while nobody worked on the file comes before all else.
+    let handle = Handle::current();
+    loop {
+        let backlog = inbox.take()?;
+        if backlog.is_empty() {
+            return Ok(Some((owner, inbox, ownership)));
+        }
+        answer(&owner, &inbox, backlog, &handle);
+    }
+}
+
+fn serve(owner: &Owner, inbox: &InboxReader, handle: &Handle) {
+    loop {
+        match inbox.next_batch() {
+            Ok(batch) if batch.is_empty() => return,
+            Ok(batch) => answer(owner, inbox, batch, handle),
+            Err(error) => {
+                tracing::error!(target: "duroxide::store", "requests of other processes cannot be read: {error}");
+                std::thread::sleep(std::time::Duration::from_secs(1));
+            }
+        }
+    }
+}
+
+/// Carries out requests in their order. Starts and messages are written together; nobody waits for them one by one.
+fn answer(owner: &Owner, inbox: &InboxReader, batch: Vec<Request>, handle: &Handle) {
+    let mut answers: Vec<(i64, Answer)> = Vec::with_capacity(batch.len());
+    let mut accepted: Vec<(i64, Accepted, Reply)> = Vec::new();
+    for Request { inbox: name, position, body } in batch {
+        let place = InboxPosition { inbox: name.to_string(), position };
+        let submitted = match body {
+            Body::Start { requests, if_exists } => owner
+                .submit_starts(requests, if_exists, Some(place))
+                .map(|(outcomes, accepted)| (accepted, Reply::Started(outcomes))),
+            Body::Messages { items, visible_ms } => owner
+                .submit_messages(items, visible_ms, Some(place))
+                .map(|accepted| (accepted, Reply::Delivered))
+                .map_err(StoreError::from),
+            other => {
+                let outcome = handle.block_on(async {
+                    let outcome = carry_out(owner, other).await;
+                    owner.note_position(place).await?;
+                    outcome
+                });
+                answers.push((position, outcome));
+                continue;
+            }
+        };
+        match submitted {
+            Ok((written, reply)) => accepted.push((position, written, reply)),
+            Err(error) => answers.push((position, Err(error))),
+        }
+    }
+    for (position, written, reply) in accepted {
+        let outcome = handle.block_on(owner.settled(written)).map(|()| reply).map_err(StoreError::from);
+        answers.push((position, outcome));
+    }
+    inbox.reply(answers);
+}
+
+async fn carry_out(owner: &Owner, body: Body) -> Answer {
+    Ok(match body {
+        Body::Start { requests, if_exists } => Reply::Started(owner.start(requests, if_exists).await?),
+        Body::Messages { items, .. } => {
+            owner.send(items).await?;
+            Reply::Delivered
+        }
+        Body::Delete { ids, force } => Reply::Deleted(owner.delete(&ids, force).await?),
+        Body::DeleteBulk(filter) => Reply::Deleted(owner.delete_bulk(filter).await?),
+        Body::Prune { id, options } => Reply::Pruned(owner.prune(&id, options).await?),
+        Body::PruneBulk { filter, options } => Reply::Pruned(owner.prune_bulk(filter, options).await?),
+    })
+}
