@@ -3,14 +3,16 @@ use std::thread::JoinHandle;
 
 use duroxide::providers::{Provider as _, ProviderAdmin as _};
 
-use super::starts::exists;
+mod kills;
+mod owner;
+
 use super::*;
 use crate::store::sqlite::inbox::InboxReader;
-use crate::store::sqlite::ownership::Ownership;
 use crate::store::sqlite::place::beside;
 use crate::store::sqlite::read;
 use crate::store::sqlite::testing::{Folder, Other, eventually};
 use crate::store::{IfExists, StartOutcome, StartRequest};
+use owner::TinyOwner;
 
 fn request(instance: &str, orchestration: &str) -> StartRequest {
     StartRequest {
@@ -46,72 +48,7 @@ impl Place {
     }
 
     fn owner(&self) -> TinyOwner {
-        let ownership = Candidate::new(&self.path).unwrap().try_acquire().unwrap().unwrap();
-        let mut connection = Connection::open(&self.path).unwrap();
-        schema::prepare(&mut connection, &self.path).unwrap();
-        let position = |name: &str| Ok(read::inbox_position(&connection, name)?);
-        let reader = InboxReader::new(&self.path, position).unwrap();
-        TinyOwner { connection, reader, ownership }
-    }
-}
-
-/// What an owner does with requests, without what it does besides: starts and positions go into the file, in one transaction.
-struct TinyOwner {
-    connection: Connection,
-    reader: InboxReader,
-    /// Held as long as it lives.
-    #[expect(dead_code)]
-    ownership: Ownership,
-}
-
-impl TinyOwner {
-    /// Carries out one batch, and returns the answers that it would give.
-    fn carry_out(&self) -> Vec<(i64, Answer)> {
-        let batch = self.reader.next_batch().unwrap();
-        batch
-            .iter()
-            .map(|request| (request.position, self.carry_out_one(&request.inbox, request.position, &request.body)))
-            .collect()
-    }
-
-    fn carry_out_one(&self, inbox: &str, position: i64, body: &Body) -> Answer {
-        let transaction = self.connection.unchecked_transaction().unwrap();
-        let reply = match body {
-            Body::Start { requests, if_exists } => {
-                let mut outcomes = Vec::new();
-                for request in requests {
-                    let status = read::status(&transaction, &request.instance)?;
-                    match status.and_then(|status| status.orchestration.or(status.starting)) {
-                        None => {
-                            let row = (&request.instance, &request.orchestration);
-                            let insert = "INSERT INTO instances(id, starting, created_ms) VALUES (?, ?, 0)";
-                            transaction.execute(insert, row).unwrap();
-                            outcomes.push(StartOutcome::Started);
-                        }
-                        Some(name) if *if_exists == IfExists::Attach && name == request.orchestration => {
-                            outcomes.push(StartOutcome::Attached);
-                        }
-                        Some(name) => return Err(exists(request, name)),
-                    }
-                }
-                Reply::Started(outcomes)
-            }
-            Body::Delete { ids, .. } => {
-                for id in ids {
-                    transaction.execute("DELETE FROM instances WHERE id = ?", [id]).unwrap();
-                }
-                Reply::Deleted(DeleteInstanceResult { instances_deleted: ids.len() as u64, ..Default::default() })
-            }
-            _ => Reply::Delivered,
-        };
-        transaction.execute("INSERT OR REPLACE INTO inboxes VALUES (?, ?)", (inbox, position)).unwrap();
-        transaction.commit().unwrap();
-        Ok(reply)
-    }
-
-    fn serve(&self) {
-        let answers = self.carry_out();
-        self.reader.reply(answers);
+        TinyOwner::of(&self.path).unwrap()
     }
 }
 

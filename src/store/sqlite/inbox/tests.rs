@@ -259,3 +259,30 @@ fn eight_processes_write_at_once_and_none_is_turned_away() {
         assert!(writer.wait().unwrap().success());
     }
 }
+
+#[cfg(target_os = "linux")]
+#[test]
+fn an_idle_owner_does_next_to_nothing() {
+    /// Nanoseconds that this thread has spent on a processor.
+    fn spent() -> u64 {
+        let stat = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap();
+        stat.split(' ').next().unwrap().parse().unwrap()
+    }
+    let folder = Folder::new();
+    let reader = Arc::new(new_reader(&folder, 0));
+    let theirs = Arc::clone(&reader);
+    let (sender, never) = crossbeam_channel::bounded::<()>(0);
+    let waiting = std::thread::spawn(move || {
+        let before = spent();
+        assert!(theirs.next_batch().unwrap().is_empty());
+        drop(sender);
+        spent() - before
+    });
+    // Nothing is waited for but time itself, of which idleness is a part.
+    let time = Duration::from_secs(2);
+    assert!(never.recv_timeout(time).is_err());
+    reader.stop();
+    let spent = Duration::from_nanos(waiting.join().unwrap());
+    println!("an idle owner's thread spent {spent:?} of {time:?}");
+    assert!(spent < time / 1000, "{spent:?}");
+}
