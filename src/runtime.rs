@@ -19,7 +19,7 @@ use crate::logging;
 use crate::options::RuntimeOptions;
 use crate::orchestration::{SuspendedOrchestrations, run_turn};
 use crate::provider::NativeStore;
-use crate::store::{Dispatcher, DispatcherSettings, Keeper, Metrics};
+use crate::store::{Dispatcher, DispatcherSettings, Keeper, Metrics, Store};
 
 /// How long a shutdown waits, beyond its time, for tasks that it has given up.
 const GRACE: Duration = Duration::from_millis(500);
@@ -34,6 +34,7 @@ pub(crate) struct NativeRuntime {
 }
 
 struct Running {
+    store: Store,
     engine: Arc<EngineRuntime>,
     dispatcher: Arc<Dispatcher>,
     executor: Arc<Executor>,
@@ -80,12 +81,14 @@ impl NativeRuntime {
         self.options.configure_logging()?;
         let engine_options = self.options.engine();
         let provider = Arc::clone(&dispatcher);
+        let work = store.clone();
         let engine = bridge::block_on(py, async move {
+            work.begin_dispatching().await?;
             // The engine starts its dispatchers on the threads of whoever calls, which must be ours.
             Ok(EngineRuntime::start_with_options(provider, activities, orchestrations, engine_options).await)
         })?;
         *self.dispatcher.lock() = Some(Arc::clone(&dispatcher));
-        *self.running.lock() = Some(Running { engine, dispatcher, executor, kept });
+        *self.running.lock() = Some(Running { store, engine, dispatcher, executor, kept });
         Ok(())
     }
 
@@ -96,9 +99,10 @@ impl NativeRuntime {
         running.dispatcher.stop();
         let began = Instant::now();
         let (told, ended) = bounded(1);
-        let engine = Arc::clone(&running.engine);
+        let (engine, store) = (Arc::clone(&running.engine), running.store.clone());
         bridge::spawn(async move {
             engine.shutdown(Some(timeout_ms)).await;
+            store.end_dispatching().await;
             // Nobody listens after Ctrl-C.
             told.send(()).ok();
         })?;

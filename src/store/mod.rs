@@ -195,11 +195,6 @@ impl Store {
         Arc::new(Dispatcher::new(Arc::clone(&self.0.shared), settings))
     }
 
-    /// For waiting: watch first, then look, then wait for the change.
-    pub fn watch(&self, instance: &str) -> Watch {
-        self.0.shared.watches.watch(instance)
-    }
-
     /// How an instance stands; `None` if it does not exist.
     pub async fn standing(&self, instance: &str) -> Result<Option<Standing>, StoreError> {
         let backend = self.backend();
@@ -219,9 +214,63 @@ impl Store {
         Ok(Some(Standing { status: info.status, output: info.output, custom_status, custom_status_version }))
     }
 
+    /// For waiting: watch first, then look, then wait for the change.
+    pub fn watch(&self, instance: &str) -> Watch {
+        let elsewhere = match &self.backend().database {
+            Database::Embedded(store) => store.change(),
+            Database::Postgres { .. } => None,
+        };
+        self.0.shared.watches.watch(instance, elsewhere)
+    }
+
+    /// Makes this process the one that works on the store, or the next in line where only one can.
+    pub async fn begin_dispatching(&self) -> Result<(), StoreError> {
+        match &self.backend().database {
+            Database::Embedded(store) => store.begin_dispatching().await,
+            Database::Postgres { .. } => Ok(()),
+        }
+    }
+
+    /// Lets others work on the store, when a runtime has ended.
+    pub async fn end_dispatching(&self) {
+        if let Database::Embedded(store) = &self.backend().database {
+            store.end_dispatching().await;
+        }
+    }
+
+    /// Copies the store into a new file, as it is at one moment.
+    pub async fn back_up(&self, target: PathBuf) -> Result<(), StoreError> {
+        match &self.backend().database {
+            Database::Embedded(store) => store.back_up(target).await,
+            Database::Postgres { .. } => Err(StoreError::Configuration(
+                "a PostgreSQL database is backed up by its own tools, such as pg_dump".to_owned(),
+            )),
+        }
+    }
+
+    /// Sends messages, all of them or none.
+    pub async fn send(&self, messages: Vec<WorkItem>) -> Result<(), StoreError> {
+        match &self.backend().database {
+            Database::Embedded(store) => {
+                self.backend().check_open("enqueue_for_orchestrator")?;
+                store.send(messages).await
+            }
+            Database::Postgres { .. } => {
+                let view = ClientView { shared: Arc::clone(&self.0.shared) };
+                for message in messages {
+                    view.enqueue_for_orchestrator(message, None).await?;
+                }
+                Ok(())
+            }
+        }
+    }
+
     /// Why `instance` waits for code that can run it, if it does.
     pub fn mismatch(&self, instance: &str) -> Option<String> {
-        self.0.shared.waiting.report(instance)
+        match &self.backend().database {
+            Database::Embedded(store) => store.mismatch(instance).ok().flatten(),
+            Database::Postgres { .. } => self.0.shared.waiting.report(instance),
+        }
     }
 
     /// Whether `instance` exists, or its start is waiting.
@@ -231,7 +280,7 @@ impl Store {
 
     async fn running(&self, instance: &str, operation: &'static str) -> Result<Option<String>, StoreError> {
         match &self.backend().database {
-            Database::Embedded(store) => Ok(store.running(instance)?),
+            Database::Embedded(store) => store.running(instance).await,
             Database::Postgres { pool, schema } => {
                 let backend = self.backend();
                 let server = Server { pool, schema };

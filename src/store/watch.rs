@@ -6,6 +6,8 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
+use super::sqlite::Change;
+
 type Table = Mutex<HashMap<String, watch::Sender<()>>>;
 
 /// The instances that somebody of this process waits for.
@@ -15,7 +17,8 @@ pub(super) struct Watches {
 }
 
 impl Watches {
-    pub fn watch(&self, instance: &str) -> Watch {
+    /// `elsewhere` tells of what other processes commit, where they can.
+    pub fn watch(&self, instance: &str, elsewhere: Option<Change>) -> Watch {
         let mut table = self.table.lock();
         let receiver = if let Some(sender) = table.get(instance) {
             sender.subscribe()
@@ -24,7 +27,7 @@ impl Watches {
             table.insert(instance.to_owned(), sender);
             receiver
         };
-        Watch { instance: instance.to_owned(), receiver: Some(receiver), table: Arc::clone(&self.table) }
+        Watch { instance: instance.to_owned(), receiver: Some(receiver), elsewhere, table: Arc::clone(&self.table) }
     }
 
     pub fn notify(&self, instance: &str) {
@@ -41,19 +44,22 @@ impl Watches {
     }
 }
 
-/// Resolves after the next commit of this process that touches its instance. A commit between the creation of this and
+/// Resolves after the next commit that touches its instance, or after any commit of another process. A commit between the creation of this and
 /// the wait counts, so: watch, look, then wait.
 pub struct Watch {
     instance: String,
     receiver: Option<watch::Receiver<()>>,
+    elsewhere: Option<Change>,
     table: Arc<Table>,
 }
 
 impl Watch {
     pub async fn changed(&mut self) {
-        if let Some(receiver) = &mut self.receiver {
-            // The sender lives in the table as long as this receiver does.
-            let _ = receiver.changed().await;
+        let Some(receiver) = &mut self.receiver else { return };
+        // The senders live as long as these receivers do.
+        match &mut self.elsewhere {
+            Some(elsewhere) => tokio::select! { _ = receiver.changed() => {}, () = elsewhere.changed() => {} },
+            None => _ = receiver.changed().await,
         }
     }
 }

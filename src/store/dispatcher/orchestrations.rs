@@ -195,6 +195,7 @@ impl Dispatcher {
                 let (delay, news) = self.shared.waiting.postpone(&item.instance, &report);
                 if news {
                     tracing::warn!(target: "duroxide::runtime", instance = %item.instance, "{report}");
+                    self.note_mismatch(&item.instance, &report);
                 }
                 Verdict::PutOff { delay }
             }
@@ -291,10 +292,18 @@ impl Dispatcher {
         let (delay, news) = self.shared.waiting.postpone(instance, &report);
         if news {
             tracing::error!(target: "duroxide::runtime", instance = %instance, "{report}");
+            self.note_mismatch(instance, &report);
             self.shared.watches.notify(instance);
         }
         // If this fails, the lease ends by itself.
         let _ = self.abandon_turn(token, Some(delay), true).await;
+    }
+
+    /// Records for other processes why an instance waits.
+    fn note_mismatch(&self, instance: &str, report: &str) {
+        if let Database::Embedded(store) = &self.shared.backend.database {
+            store.note_mismatch(instance, report);
+        }
     }
 
     async fn commit(&self, token: &str, held: &HeldTurn, commit: &Commit) -> Outcome<()> {

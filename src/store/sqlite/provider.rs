@@ -1,6 +1,7 @@
 //! The store as the engine knows stores: each operation goes to whoever this process is for the file at that moment.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -10,9 +11,10 @@ use duroxide::providers::{
     ScheduledActivityIdentifier, SessionFetchConfig, SystemMetrics, TagFilter, WorkItem,
 };
 use duroxide::{Event, SystemStats};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
 use super::store::{Role, SqliteStore};
+use super::work::Work;
 
 type Outcome<T> = Result<T, ProviderError>;
 
@@ -36,6 +38,22 @@ macro_rules! either_again {
     };
 }
 
+impl SqliteStore {
+    /// What this process works with and how long until `deadline`, once it is the owner; `None` when it is not in time.
+    async fn until_owner(&self, deadline: Instant) -> Outcome<Option<(Arc<Work>, Duration)>> {
+        loop {
+            let mut changes = self.next_role();
+            if let Role::Owner(work) = self.role()? {
+                let rest = deadline.saturating_duration_since(Instant::now());
+                return Ok(Some((work, rest)));
+            }
+            if timeout_at(deadline, changes.changed()).await.is_err() {
+                return Ok(None);
+            }
+        }
+    }
+}
+
 #[async_trait]
 impl Provider for SqliteStore {
     fn name(&self) -> &str {
@@ -52,7 +70,14 @@ impl Provider for SqliteStore {
         poll_timeout: Duration,
         filter: Option<&DispatcherCapabilityFilter>,
     ) -> Outcome<Option<(OrchestrationItem, String, u32)>> {
-        either!(self.fetch_orchestration_item(lock_timeout, poll_timeout, filter))
+        let deadline = Instant::now() + poll_timeout;
+        while let Some((work, rest)) = self.until_owner(deadline).await? {
+            match work.owner.fetch_orchestration_item(lock_timeout, rest, filter).await {
+                Err(error) if self.has_changed_its_role(&error) => {}
+                outcome => return outcome,
+            }
+        }
+        Ok(None)
     }
 
     async fn ack_orchestration_item(
@@ -96,7 +121,14 @@ impl Provider for SqliteStore {
         session: Option<&SessionFetchConfig>,
         tag_filter: &TagFilter,
     ) -> Outcome<Option<(WorkItem, String, u32)>> {
-        either!(self.fetch_work_item(lock_timeout, poll_timeout, session, tag_filter))
+        let deadline = Instant::now() + poll_timeout;
+        while let Some((work, rest)) = self.until_owner(deadline).await? {
+            match work.owner.fetch_work_item(lock_timeout, rest, session, tag_filter).await {
+                Err(error) if self.has_changed_its_role(&error) => {}
+                outcome => return outcome,
+            }
+        }
+        Ok(None)
     }
 
     async fn ack_work_item(&self, token: &str, completion: Option<WorkItem>) -> Outcome<()> {
@@ -120,7 +152,7 @@ impl Provider for SqliteStore {
     }
 
     async fn enqueue_for_orchestrator(&self, item: WorkItem, delay: Option<Duration>) -> Outcome<()> {
-        either!(self.enqueue_for_orchestrator(item, delay))
+        either_again!(self.enqueue_for_orchestrator(item, delay))
     }
 
     async fn enqueue_for_worker(&self, item: WorkItem) -> Outcome<()> {
@@ -215,7 +247,7 @@ impl ProviderAdmin for SqliteStore {
     }
 
     async fn delete_instance_bulk(&self, filter: InstanceFilter) -> Outcome<DeleteInstanceResult> {
-        either!(self.delete_instance_bulk(filter))
+        either_again!(self.delete_instance_bulk(filter))
     }
 
     async fn prune_executions(&self, instance_id: &str, options: PruneOptions) -> Outcome<PruneResult> {
@@ -223,6 +255,6 @@ impl ProviderAdmin for SqliteStore {
     }
 
     async fn prune_executions_bulk(&self, filter: InstanceFilter, options: PruneOptions) -> Outcome<PruneResult> {
-        either!(self.prune_executions_bulk(filter, options))
+        either_again!(self.prune_executions_bulk(filter, options))
     }
 }

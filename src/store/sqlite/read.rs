@@ -9,6 +9,9 @@ mod readers;
 mod tests;
 mod values;
 
+use std::fs::File;
+use std::path::Path;
+
 use duroxide::providers::ProviderError;
 use duroxide::{Event, INITIAL_EXECUTION_ID};
 use rusqlite::types::FromSql;
@@ -108,6 +111,29 @@ pub(super) fn standing(connection: &Connection, id: &str) -> Outcome<Option<Stan
         custom_status: row.custom_status,
         custom_status_version: row.custom_status_version,
     }))
+}
+
+/// Copies what is committed into a new file.
+pub(super) fn back_up(connection: &Connection, target: &Path) -> Outcome<()> {
+    const OPERATION: &str = "backup";
+    let refused = |reason: String| ProviderError::permanent(OPERATION, reason);
+    let shown = target.display();
+    let Some(name) = target.to_str() else {
+        return Err(refused(format!("'{shown}' is not valid unicode; choose another name")));
+    };
+    if target.exists() {
+        return Err(refused(format!("'{shown}' exists already; give the path of a new file")));
+    }
+    let copied = connection.prepare("VACUUM INTO ?").and_then(|mut copy| copy.execute([name]));
+    let synced = copied.map_err(failed(OPERATION)).and_then(|_| {
+        let file = File::open(target).and_then(|file| file.sync_all());
+        file.map_err(|error| refused(format!("'{shown}' could not be written: {error}")))
+    });
+    if synced.is_err() {
+        // Half a copy is worse than none.
+        std::fs::remove_file(target).ok();
+    }
+    synced
 }
 
 /// The events of one execution, for the process that knows the instance by its number.

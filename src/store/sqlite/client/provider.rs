@@ -1,6 +1,7 @@
 //! The store of a client process as the engine knows stores. Working on it is refused.
 
 use std::collections::HashMap;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,6 +15,7 @@ use duroxide::{Event, SystemStats};
 use rusqlite::Connection;
 
 use super::ClientStore;
+use crate::store::Standing;
 use crate::store::clock::after_ms;
 use crate::store::error::{CLOSED, StoreError};
 use crate::store::sqlite::read::{self, Outcome, Page};
@@ -25,6 +27,18 @@ impl ClientProvider {
     /// A read takes microseconds, and waits for nobody.
     fn read<T>(&self, operation: &'static str, look: impl FnOnce(&Connection) -> Outcome<T>) -> Outcome<T> {
         self.0.readers().read(operation, look)
+    }
+
+    pub fn standing(&self, id: &str) -> Outcome<Option<Standing>> {
+        self.read("get_instance_info", |connection| read::standing(connection, id))
+    }
+
+    pub fn mismatch(&self, id: &str) -> Outcome<Option<String>> {
+        self.read("get_instance_info", |connection| read::mismatch(connection, id))
+    }
+
+    pub fn back_up(&self, target: &Path) -> Outcome<()> {
+        self.read("backup", |connection| read::back_up(connection, target))
     }
 
     /// Everything else waits for the disk, and may wait for another process.

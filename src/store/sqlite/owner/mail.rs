@@ -3,13 +3,15 @@
 //! The engine drops an event that is raised before its wait, fails a turn that reads 99 messages of queues, and carries at most
 //! 100 over to the next execution. So such messages stay in the store until they can be taken.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 
 use duroxide::providers::WorkItem;
 use duroxide::{Event, EventKind};
 
 /// Messages of queues that may lie unread with the engine; well below the 99 at which it gives up.
 const UNREAD: usize = 90;
+/// Messages that somebody waits for, given beyond that in one turn.
+const SPARE: usize = 8;
 
 /// The waits for one name, by the ids of the events that recorded them.
 #[derive(Debug, Default)]
@@ -81,6 +83,11 @@ impl Mail {
         self.events.iter().any(|waits| waits.name == event && !waits.open.is_empty())
     }
 
+    /// Who waits for a message of a queue.
+    fn readers(&self, queue: &str) -> usize {
+        self.queues.iter().find(|waits| waits.name == queue).map_or(0, |waits| waits.open.len())
+    }
+
     fn unread(&self) -> usize {
         self.queues.iter().map(|queue| queue.unread).sum()
     }
@@ -97,6 +104,8 @@ impl Mail {
         // The next execution knows no wait of this one.
         let unread = carried.unwrap_or_else(|| self.unread());
         let mut room = UNREAD.saturating_sub(unread);
+        let mut readers: HashMap<&str, usize> = HashMap::new();
+        let mut spare = SPARE;
         let mut chosen = Vec::new();
         for (place, message) in messages.enumerate() {
             match message {
@@ -108,9 +117,21 @@ impl Mail {
                         chosen.push(place);
                     }
                 }
-                WorkItem::QueueMessage { .. } => {
-                    if room > 0 {
-                        room -= 1;
+                WorkItem::QueueMessage { name, .. } => {
+                    let readers = readers.entry(name).or_insert_with(|| {
+                        if carried.is_some() { 0 } else { self.readers(name) }
+                    });
+                    // A full queue that nobody reads does not keep another from its readers.
+                    let has_room = if *readers > 0 && spare > 0 {
+                        *readers -= 1;
+                        spare -= 1;
+                        true
+                    } else {
+                        let has_room = room > 0;
+                        room = room.saturating_sub(1);
+                        has_room
+                    };
+                    if has_room {
                         chosen.push(place);
                     }
                 }
@@ -192,5 +213,16 @@ mod tests {
 
         mail.extend(&[event(91, None, read.clone()), event(92, None, read)]);
         assert_eq!(mail.choose(messages.iter()).len(), 2);
+    }
+
+    #[test]
+    fn a_full_queue_does_not_keep_another_from_its_readers() {
+        let delivered = EventKind::QueueEventDelivered { name: "full".to_owned(), data: String::new() };
+        let read = EventKind::QueueSubscribed { name: "other".to_owned() };
+        let mut mail = Mail::of(&(0..90).map(|id| event(id, None, delivered.clone())).collect::<Vec<_>>());
+
+        mail.extend(&[event(91, None, read)]);
+
+        assert_eq!(mail.choose([message("full"), message("other"), message("other")].iter()), [1]);
     }
 }

@@ -1,7 +1,6 @@
 //! Messages to instances: starts, events, completions, and the activities that are sent to workers directly.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use duroxide::providers::{ProviderError, WorkItem};
 use serde::Serialize;
@@ -13,7 +12,6 @@ use super::change::{ActivityRow, Change, MessageRow};
 use super::effect::Effect;
 use super::state::{Message, Number, Sequence, State};
 use super::writer::{Job, Operation};
-use crate::store::clock::after_ms;
 use crate::store::error::StoreError;
 use crate::store::{IfExists, StartOutcome, StartRequest};
 
@@ -90,22 +88,26 @@ fn start_item(request: StartRequest) -> WorkItem {
 
 impl Core {
     /// Sends messages, all of them or none.
-    pub async fn send_messages(
+    pub async fn send_messages(&self, items: Vec<WorkItem>, visible_ms: u64) -> Outcome<()> {
+        self.admit("enqueue_for_orchestrator").await?;
+        let written = self.submit_messages(items, visible_ms, None)?;
+        self.settled_in_time(written).await
+    }
+
+    pub fn submit_messages(
         &self,
         items: Vec<WorkItem>,
-        delay: Option<Duration>,
+        visible_ms: u64,
         position: Option<InboxPosition>,
-    ) -> Outcome<()> {
-        const OPERATION: &str = "enqueue_for_orchestrator";
-        self.admit(OPERATION).await?;
-        let visible_ms = delay.map_or(0, after_ms);
+    ) -> Outcome<oneshot::Receiver<Outcome<()>>> {
         let data: Vec<String> = items.iter().map(encode).collect::<Outcome<_>>()?;
         let owned: Vec<String> = items.iter().filter_map(receiver).map(str::to_owned).collect();
-        if owned.len() < items.len() {
-            return Err(ProviderError::permanent(OPERATION, "an activity is no message to an instance"));
+        if owned.len() < items.len() || items.iter().any(|item| matches!(item, WorkItem::ActivityExecute { .. })) {
+            let message = "an activity is no message to an instance";
+            return Err(ProviderError::permanent("enqueue_for_orchestrator", message));
         }
         let ids: Vec<&str> = owned.iter().map(String::as_str).collect();
-        let written = self.with_instances(&ids, |state, numbers| {
+        self.with_instances(&ids, |state, numbers| {
             let mut changes = Vec::with_capacity(items.len() + 1);
             let mut pushed = Vec::with_capacity(items.len());
             for ((item, data), number) in items.into_iter().zip(data).zip(numbers) {
@@ -115,18 +117,16 @@ impl Core {
                 }
             }
             self.write(changes, pushed, position)
-        })?;
-        self.settled_in_time(written).await
+        })
     }
 
-    /// Starts instances, all of them or none.
-    pub async fn start(
+    /// Starts instances, all of them or none, without waiting for the disk.
+    pub fn submit_starts(
         &self,
         requests: Vec<StartRequest>,
         if_exists: IfExists,
         position: Option<InboxPosition>,
-    ) -> Result<Vec<StartOutcome>, StoreError> {
-        self.admit("start_orchestration").await?;
+    ) -> Result<(Vec<StartOutcome>, oneshot::Receiver<Outcome<()>>), StoreError> {
         let owned: Vec<String> = requests.iter().map(|request| request.instance.clone()).collect();
         let ids: Vec<&str> = owned.iter().map(String::as_str).collect();
         let items: Vec<(WorkItem, String)> = requests
@@ -137,7 +137,7 @@ impl Core {
                 Ok((item, data))
             })
             .collect::<Outcome<_>>()?;
-        let submitted = self.with_instances(&ids, |state, numbers| {
+        self.with_instances(&ids, |state, numbers| {
             let outcomes = state.judge_starts(numbers, &items, if_exists)?;
             let mut changes = Vec::with_capacity(2 * items.len());
             let mut pushed = Vec::with_capacity(items.len());
@@ -149,14 +149,21 @@ impl Core {
                     pushed.push((*number, sequence));
                 }
             }
-            Ok::<_, StoreError>((outcomes, self.write(changes, pushed, position)))
-        })?;
-        let (outcomes, written) = submitted?;
-        self.settled_in_time(written).await?;
-        Ok(outcomes)
+            Ok((outcomes, self.write(changes, pushed, position)))
+        })?
     }
 
-    fn write(
+    pub fn note_mismatch(&self, id: &str, report: &str) {
+        let mut state = self.lock();
+        let Some(number) = state.numbers.get(id).copied() else { return };
+        if let Some(known) = state.get(number).and_then(|instance| instance.known.as_mut()) {
+            known.has_mismatch = true;
+        }
+        let changes = vec![Change::Mismatch { number, report: report.to_owned() }];
+        self.send(Job::Write(Operation { number: Some(number), changes, effect: Effect::None, answer: None }));
+    }
+
+    pub(super) fn write(
         &self,
         mut changes: Vec<Change>,
         pushed: Vec<(Number, Sequence)>,

@@ -22,14 +22,16 @@ mod writer;
 
 use std::collections::HashSet;
 use std::ops::{Deref, DerefMut};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crossbeam_channel::Sender;
-use duroxide::providers::{ProviderError, WorkItem};
+use duroxide::providers::{
+    DeleteInstanceResult, InstanceFilter, ProviderError, PruneOptions, PruneResult, WorkItem,
+};
 use parking_lot::{Condvar, Mutex, MutexGuard};
 use rusqlite::Connection;
 use tokio::sync::oneshot;
@@ -40,6 +42,7 @@ use super::read::{self, Readers};
 use crate::store::error::{CLOSED, StoreError};
 use crate::store::{IfExists, Standing, StartOutcome, StartRequest};
 use health::Health;
+pub(in crate::store) use messages::InboxPosition;
 use state::{Number, State, Token};
 use writer::{Job, Task};
 
@@ -78,6 +81,9 @@ pub(in crate::store) struct Owner {
     core: Arc<Core>,
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
+
+/// Changes that are on their way to the disk.
+pub(in crate::store) struct Accepted(oneshot::Receiver<Result<(), ProviderError>>);
 
 /// The state under its lock; those who wait are woken when it is let go.
 struct Locked<'a> {
@@ -254,12 +260,71 @@ impl Owner {
         requests: Vec<StartRequest>,
         if_exists: IfExists,
     ) -> Result<Vec<StartOutcome>, StoreError> {
-        self.core.start(requests, if_exists, None).await
+        self.core.admit("start_orchestration").await?;
+        let (outcomes, accepted) = self.submit_starts(requests, if_exists, None)?;
+        self.core.settled_in_time(accepted.0).await?;
+        Ok(outcomes)
     }
 
     /// Sends messages, all of them or none.
     pub async fn send(&self, messages: Vec<WorkItem>) -> Result<(), ProviderError> {
-        self.core.send_messages(messages, None, None).await
+        self.core.send_messages(messages, 0).await
+    }
+
+    /// As [`Self::start`], without waiting for the disk.
+    pub fn submit_starts(
+        &self,
+        requests: Vec<StartRequest>,
+        if_exists: IfExists,
+        position: Option<InboxPosition>,
+    ) -> Result<(Vec<StartOutcome>, Accepted), StoreError> {
+        let (outcomes, written) = self.core.submit_starts(requests, if_exists, position)?;
+        Ok((outcomes, Accepted(written)))
+    }
+
+    /// As [`Self::send`], without waiting for the disk.
+    pub fn submit_messages(
+        &self,
+        messages: Vec<WorkItem>,
+        visible_ms: u64,
+        position: Option<InboxPosition>,
+    ) -> Result<Accepted, ProviderError> {
+        self.core.submit_messages(messages, visible_ms, position).map(Accepted)
+    }
+
+    /// Waits until what was accepted is on the disk.
+    pub async fn settled(&self, accepted: Accepted) -> Result<(), ProviderError> {
+        self.core.settled(accepted.0).await
+    }
+
+    /// Records up to where an inbox was read.
+    pub async fn note_position(&self, position: InboxPosition) -> Result<(), ProviderError> {
+        self.core.settled(self.core.write(Vec::new(), Vec::new(), Some(position))).await
+    }
+
+    /// Up to where the inbox of that name was read.
+    pub fn inbox_position(&self, inbox: &str) -> Result<i64, ProviderError> {
+        self.core.read("read_inbox", |connection| read::inbox_position(connection, inbox))
+    }
+
+    pub async fn delete(&self, ids: &[String], force: bool) -> Result<DeleteInstanceResult, ProviderError> {
+        self.core.delete(ids, force).await
+    }
+
+    pub async fn delete_bulk(&self, filter: InstanceFilter) -> Result<DeleteInstanceResult, ProviderError> {
+        self.core.delete_bulk(filter).await
+    }
+
+    pub async fn prune(&self, id: &str, options: PruneOptions) -> Result<PruneResult, ProviderError> {
+        self.core.prune(id, options).await
+    }
+
+    pub async fn prune_bulk(
+        &self,
+        filter: InstanceFilter,
+        options: PruneOptions,
+    ) -> Result<PruneResult, ProviderError> {
+        self.core.prune_bulk(filter, options).await
     }
 
     /// The orchestration that an instance runs, or that a waiting start will run.
@@ -269,6 +334,20 @@ impl Owner {
 
     pub fn standing(&self, id: &str) -> Result<Option<Standing>, ProviderError> {
         self.core.read("get_instance_info", |connection| read::standing(connection, id))
+    }
+
+    pub fn mismatch(&self, id: &str) -> Result<Option<String>, ProviderError> {
+        self.core.read("get_instance_info", |connection| read::mismatch(connection, id))
+    }
+
+    /// Records why an instance waits, until its next turn is recorded.
+    pub fn note_mismatch(&self, id: &str, report: &str) {
+        self.core.note_mismatch(id, report);
+    }
+
+    /// Copies what is committed into a new file, while work goes on.
+    pub fn back_up(&self, target: &Path) -> Result<(), ProviderError> {
+        self.core.read("backup", |connection| read::back_up(connection, target))
     }
 
     pub fn lasts_while_busy(&self, token: &str, is_busy: &Arc<AtomicBool>) {

@@ -13,6 +13,7 @@ use duroxide::{Event, SystemStats};
 
 use super::Owner;
 use super::turns::TurnEnd;
+use crate::store::clock::after_ms;
 use crate::store::sqlite::read::{self, Page};
 
 type Outcome<T> = Result<T, ProviderError>;
@@ -102,7 +103,7 @@ impl Provider for Owner {
     }
 
     async fn enqueue_for_orchestrator(&self, item: WorkItem, delay: Option<Duration>) -> Outcome<()> {
-        self.core.send_messages(vec![item], delay, None).await
+        self.core.send_messages(vec![item], delay.map_or(0, after_ms)).await
     }
 
     async fn enqueue_for_worker(&self, item: WorkItem) -> Outcome<()> {
