@@ -53,7 +53,6 @@ def counter(ctx: OrchestrationContext, left: int) -> Steps:
     return "counted"
 
 
-
 def order(child: str) -> dict[str, Any]:
     return {"name": "Ü", "weight": 1.5, "child": child}
 

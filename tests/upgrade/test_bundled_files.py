@@ -246,7 +246,9 @@ def test_a_process_that_does_not_start_a_runtime_can_read_an_old_file(file: Path
         "import sys; from duroxide import Client, SqliteProvider\n"
         "with SqliteProvider.open(sys.argv[1]) as provider: print(Client(provider).get_status('done-greeting').output)"
     )
-    ended = subprocess.run([sys.executable, "-c", program, str(file)], capture_output=True, text=True, timeout=60)
+    ended = subprocess.run(
+        [sys.executable, "-c", program, str(file)], capture_output=True, text=True, timeout=60, check=False
+    )
     assert (ended.stdout, ended.stderr) == ("Hello, Ada! 6\n", "")
 
 
@@ -282,7 +284,12 @@ def test_an_upgrade_that_is_killed_can_be_done_again(seed: int, file: Path) -> N
     enlarge(file, 20_000)
     moments = random.Random(seed)
     opening = subprocess.Popen(
-        [sys.executable, "-c", "import sys; from duroxide import SqliteProvider; SqliteProvider.open(sys.argv[1])", file]
+        [
+            sys.executable,
+            "-c",
+            "import sys; from duroxide import SqliteProvider; SqliteProvider.open(sys.argv[1])",
+            file,
+        ]
     )
     wait_until(lambda: copies(file) or opening.poll() is not None)
     due = time.monotonic() + moments.random() * 0.3
