@@ -20,7 +20,7 @@ from deadline import wait_until
 
 PROCESS = Path(__file__).with_name("process.py")
 TESTS = Path(__file__).parents[1]
-ANSWER_SECONDS = 60.0
+ANSWER_SECONDS = 90.0
 
 
 class Refused(Exception):
@@ -147,3 +147,12 @@ def wait_for_log(process: StoreProcess, is_it: Callable[[str], bool]) -> list[st
 
     wait_until(found)
     return found()
+
+
+def refusal(action: Callable[[], object]) -> str | None:
+    """What a process says when it refuses; ``None`` when it does not."""
+    try:
+        action()
+    except Refused as refused:
+        return str(refused)
+    return None
