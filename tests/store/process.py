@@ -70,7 +70,7 @@ class Process:
 
     def round_trips(self, name: str, count: int) -> list[float]:
         """Start orchestrations one after the other, and tell how long each took to end, in seconds."""
-        spans = []
+        spans: list[float] = []
         for number in range(count):
             began = time.monotonic()
             self._client.start_orchestration(f"{name}-{number}", "echo", number)
@@ -80,7 +80,8 @@ class Process:
 
     def crowd(self, name: str, count: int) -> list[Any]:
         """Use every kind of operation ``count`` times, and tell the results."""
-        client, results = self._client, []
+        client = self._client
+        results: list[Any] = []
         for number in range(count):
             said, cancelled, deleted = (f"{word}-{name}-{number}" for word in ("said", "cancelled", "deleted"))
             assert client.start_orchestration(said, "conversation") is True

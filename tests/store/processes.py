@@ -105,7 +105,7 @@ class StoreProcesses:
 
     file: Path
     ledger: Path
-    started: list[StoreProcess] = field(default_factory=list)
+    started: list[StoreProcess] = field(default_factory=list[StoreProcess])
 
     def start(self, *, serve: bool = False, before: tuple[str, ...] = (), **options: Any) -> StoreProcess:
         """Start a process that has opened the file, and let it start a runtime if it is to ``serve``."""

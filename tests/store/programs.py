@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
+import threading
 from collections.abc import Generator
+from pathlib import Path
 from typing import Any
 
 from duroxide import ActivityContext, OrchestrationContext, Runtime
@@ -53,6 +56,15 @@ def mailbox(ctx: OrchestrationContext, _: Any) -> Steps:
     return received
 
 
+def holding(ctx: OrchestrationContext, path: str) -> Steps:
+    """Tells at which attempt its activity ran to its end; it does not while there is a file at ``path``."""
+    return (yield ctx.schedule_activity("hold", path))
+
+
+def deadly(ctx: OrchestrationContext, _: Any) -> Steps:
+    yield ctx.schedule_activity("kill_the_process")
+
+
 def register(runtime: Runtime, ledger: Ledger | None = None) -> Runtime:
     """Register all of the above."""
 
@@ -64,8 +76,19 @@ def register(runtime: Runtime, ledger: Ledger | None = None) -> Runtime:
     def process_id(ctx: ActivityContext, _: Any) -> int:
         return os.getpid()
 
-    for activity in (note, process_id):
+    def hold(ctx: ActivityContext, path: str) -> int:
+        note(ctx, None)
+        while Path(path).exists():
+            # It stands for work that never ends by itself.
+            threading.Event().wait(600)
+        return ctx.attempt
+
+    def kill_the_process(ctx: ActivityContext, _: Any) -> None:
+        note(ctx, None)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    for activity in (note, process_id, hold, kill_the_process):
         runtime.register_activity(activity.__name__, activity)
-    for orchestration in (echo, where, waiting, conversation, mailbox):
+    for orchestration in (echo, where, waiting, conversation, mailbox, holding, deadly):
         runtime.register_orchestration(orchestration.__name__, orchestration)
     return runtime

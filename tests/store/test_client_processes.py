@@ -144,7 +144,7 @@ def test_clients_read_what_the_owner_has_committed(processes: StoreProcesses) ->
 
 def test_a_wait_in_a_client_process_ends_soon_after_the_commit(processes: StoreProcesses) -> None:
     owner, client, other = processes.start(serve=True), processes.start(), processes.start()
-    spans = []
+    spans: list[float] = []
     for number in range(15):
         instance = f"watched-{number}"
         client.call("start_orchestration", instance, "waiting")

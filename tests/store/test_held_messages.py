@@ -34,7 +34,7 @@ def store(request: pytest.FixtureRequest) -> str:
 
 def drain(ctx: OrchestrationContext, count: int) -> Steps:
     """Reads so many messages without anything between them."""
-    received = []
+    received: list[int] = []
     for _ in range(count):
         message = yield ctx.dequeue_event("inbox")
         received.append(int(message))
@@ -58,7 +58,7 @@ def deaf_executions(ctx: OrchestrationContext, left: int) -> Steps:
     if left:
         yield ctx.wait_for_event("next")
         yield ctx.continue_as_new(left - 1)
-    received = []
+    received: list[int] = []
     for _ in range(500):
         message = yield ctx.dequeue_event("inbox")
         received.append(int(message))
@@ -70,7 +70,7 @@ def two_queues(ctx: OrchestrationContext, count: int) -> Steps:
     yield ctx.wait_for_event("go")
     received: list[list[int]] = []
     for queue in ("second", "first"):
-        numbers = []
+        numbers: list[int] = []
         for _ in range(count):
             message = yield ctx.dequeue_event(queue)
             numbers.append(int(message))
@@ -80,7 +80,7 @@ def two_queues(ctx: OrchestrationContext, count: int) -> Steps:
 
 def late_listener(ctx: OrchestrationContext, count: int) -> Steps:
     yield ctx.wait_for_event("ready")
-    heard = []
+    heard: list[Any] = []
     for _ in range(count):
         data = yield ctx.wait_for_event("news")
         heard.append(data)

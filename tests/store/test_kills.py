@@ -38,7 +38,7 @@ class Instance:
 
     orchestration: str
     input: Any = None
-    sent: list[str] = field(default_factory=list)
+    sent: list[str] = field(default_factory=list[str])
     result: Any = None
     ended_in: int | None = None
     deletion: str = ""
@@ -49,7 +49,7 @@ class Lives:
     """The lives of the workload on one file, and what was acknowledged in them."""
 
     folder: Path
-    instances: dict[str, Instance] = field(default_factory=dict)
+    instances: dict[str, Instance] = field(default_factory=dict[str, Instance])
     lives: int = 0
 
     @property
@@ -121,6 +121,8 @@ class Lives:
                 check_result(name, instance)
             case "deleting" | "delete":
                 self.instances[name].deletion = word
+            case _:
+                assert word == "ready", word
 
 
 def check_result(name: str, instance: Instance) -> None:

@@ -150,7 +150,7 @@ def test_normal_durability_survives_the_kill_of_the_process(processes: StoreProc
     assert processes.start(serve=True).ask("wait_for_many", "kept", 50) == ["value"] * 50
 
 
-@pytest.mark.parametrize("durability", ["", "off", "FULL", None, 1])
+@pytest.mark.parametrize("durability", ["", "off", "FULL", 1])
 def test_an_unknown_durability_is_refused(durability: Any, file: Path) -> None:
     with pytest.raises((ConfigurationError, TypeError), match="durability"):
         SqliteProvider.open(file, durability=durability)

@@ -13,6 +13,7 @@ import os
 import random
 import sys
 import threading
+import traceback
 from collections.abc import Callable, Generator
 from typing import Any
 
@@ -125,7 +126,8 @@ def expected(orchestration: str, input: Any) -> Any:
             return {f"round {left}": str(input - left + 1) for left in range(input + 1)}
         case "asleep":
             return CANCELLED
-    raise AssertionError(orchestration)
+        case _:
+            raise AssertionError(orchestration)
 
 
 class Load:
@@ -191,7 +193,7 @@ def stop_on_error(work: Callable[[], None]) -> Callable[[], None]:
         try:
             work()
         except BaseException:
-            sys.excepthook(*sys.exc_info())
+            traceback.print_exc()
             os._exit(1)
 
     return guarded

@@ -61,7 +61,7 @@ def events(ctx: OrchestrationContext, _: Any) -> Steps:
 
 
 def mailbox(ctx: OrchestrationContext, count: int) -> Steps:
-    received = []
+    received: list[str] = []
     yield ctx.wait_for_event("go")
     for _ in range(count):
         message = yield ctx.dequeue_event("inbox")
@@ -70,7 +70,7 @@ def mailbox(ctx: OrchestrationContext, count: int) -> Steps:
 
 
 def reader(ctx: OrchestrationContext, count: int) -> Steps:
-    received = []
+    received: list[str] = []
     for _ in range(count):
         message = yield ctx.dequeue_event("inbox")
         received.append(message)
