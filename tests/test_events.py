@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from conftest import Run, StartRuntime
+from conftest import Run, StartRuntime, fails_on_postgres
 from duroxide import ActivityContext, Client, InstanceNotFound, LimitExceeded, OrchestrationContext
 from mission.waiting import wait_for_event_kind, wait_for_execution
 
@@ -130,9 +130,7 @@ def test_wait_that_lost_a_race_leaves_the_event_to_the_next_wait(runtime_factory
     assert client.wait_for_orchestration("patient").result() == [1, "now"]
 
 
-@pytest.mark.xfail(
-    strict=True, reason="the engine drops an event that nobody waits for yet; a store of ours holds it back"
-)
+@fails_on_postgres("the engine drops an event that nobody waits for yet; the embedded store holds it back")
 def test_event_that_is_raised_early_waits_for_its_wait(runtime_factory: StartRuntime, client: Client) -> None:
     def late(ctx: OrchestrationContext, input: Any) -> Steps:
         yield ctx.wait_for_event("ready")
@@ -335,9 +333,7 @@ def test_event_for_nobody_is_refused_and_holds_up_nobody(runtime_factory: StartR
     assert client.wait_for_orchestration("somebody").result() == 2
 
 
-@pytest.mark.xfail(
-    strict=True, reason="the engine fails a turn that reads 99 messages; a store of ours holds them back"
-)
+@fails_on_postgres("the engine fails a turn that reads 99 messages; the embedded store holds them back")
 def test_burst_of_more_than_a_hundred_messages_loses_none(runtime_factory: StartRuntime, client: Client) -> None:
     def drain(ctx: OrchestrationContext, input: int) -> Steps:
         yield ctx.wait_for_event("go")
@@ -358,9 +354,7 @@ def test_burst_of_more_than_a_hundred_messages_loses_none(runtime_factory: Start
     assert client.wait_for_orchestration("burst").result() == list(range(120))
 
 
-@pytest.mark.xfail(
-    strict=True, reason="the engine carries at most 100 messages over; a store of ours holds the rest back"
-)
+@fails_on_postgres("the engine carries at most 100 messages over; the embedded store holds the rest back")
 def test_burst_before_continue_as_new_loses_none(runtime_factory: StartRuntime, client: Client) -> None:
     def second_drains(ctx: OrchestrationContext, input: int) -> Steps:
         yield ctx.wait_for_event("go")

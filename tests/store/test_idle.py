@@ -1,0 +1,47 @@
+"""Waiting for work costs next to nothing."""
+
+from __future__ import annotations
+
+import pytest
+
+from deadline import wait_until
+from store.processes import StoreProcess, StoreProcesses
+
+pytestmark = [pytest.mark.alone, pytest.mark.slow]
+
+SPAN_SECONDS = 3.0
+LARGEST_SHARE = 0.02
+
+
+def share_of_a_core(process: StoreProcess) -> float:
+    used: float = process.ask("processor_seconds", SPAN_SECONDS)
+    return used / SPAN_SECONDS
+
+
+def test_an_idle_runtime_rests(processes: StoreProcesses) -> None:
+    process = processes.start(serve=True)
+    process.ask("round_trips", "before", 3)
+    assert share_of_a_core(process) < LARGEST_SHARE
+
+
+def test_a_runtime_with_instances_that_wait_rests(processes: StoreProcesses) -> None:
+    process = processes.start(serve=True)
+    process.ask("start_many", "waiting", 200, "waiting")
+    process.ask("wait_for_events", 400)
+    assert share_of_a_core(process) < LARGEST_SHARE
+
+
+def test_an_owner_with_clients_and_a_standby_rest(processes: StoreProcesses) -> None:
+    owner, standby, client = (processes.start(serve=serve) for serve in (True, True, False))
+    client.ask("round_trips", "before", 3)
+    for process in (owner, standby, client):
+        assert share_of_a_core(process) < LARGEST_SHARE
+
+
+def test_a_client_that_waits_rests(processes: StoreProcesses) -> None:
+    owner, client = processes.start(serve=True), processes.start()
+    client.call("start_orchestration", "long", "waiting")
+    wait_until(lambda: client.call("get_status", "long")["status"] == "Running")
+    client.send("processor_seconds_of_a_wait", "long", SPAN_SECONDS)
+    assert client.answer() / SPAN_SECONDS < LARGEST_SHARE
+    assert owner.is_alive()

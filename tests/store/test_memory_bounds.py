@@ -1,0 +1,55 @@
+"""Memory is bounded by what is active, not by what a file holds."""
+
+from __future__ import annotations
+
+import pytest
+
+from store.processes import StoreProcess, StoreProcesses
+
+pytestmark = [pytest.mark.alone, pytest.mark.slow, pytest.mark.timeout(300)]
+
+MIB = 1 << 20
+
+
+def resident_after(process: StoreProcess) -> int:
+    size: int = process.ask("resident_bytes")
+    return size
+
+
+def test_an_instance_that_waits_takes_little_memory(processes: StoreProcesses) -> None:
+    # Generators that stay alive between turns cost what Python makes them cost; this is about the store.
+    process = processes.start(serve=True, sticky=False)
+    events_each = 2
+    process.ask("start_many", "first", 500, "waiting")
+    process.ask("wait_for_events", 500 * events_each)
+    before = resident_after(process)
+    process.ask("start_many", "waiting", 5_000, "waiting")
+    process.ask("wait_for_events", 5_500 * events_each)
+    assert (resident_after(process) - before) / 5_000 < 4_096
+
+
+def test_instances_that_have_ended_leave_the_memory(processes: StoreProcesses) -> None:
+    process = processes.start(serve=True)
+    process.ask("start_many", "first", 1_000, "echo", "x" * 1_000)
+    process.ask("wait_for_many", "first", 1_000)
+    before = resident_after(process)
+    process.ask("start_many", "more", 3_000, "echo", "x" * 1_000)
+    process.ask("wait_for_many", "more", 3_000)
+    # Each has a kilobyte four times in its history, which would be 12 MiB.
+    assert resident_after(process) - before < 6 * MIB
+
+
+def test_opening_a_file_does_not_read_what_has_ended(processes: StoreProcesses) -> None:
+    process = processes.start(serve=True)
+    process.ask("start_many", "ended", 2_000, "echo", "x" * 5_000)
+    process.ask("wait_for_many", "ended", 2_000)
+    process.ask("shutdown")
+    process.ask("close")
+    process.leave()
+    empty = StoreProcesses(processes.file.with_name("empty.db"), processes.ledger, processes.started)
+    other = empty.start(serve=True)
+    again = processes.start(serve=True)
+    for each in (other, again):
+        assert each.ask("round_trips", "one", 1)
+    # 40 MB of histories are in the file.
+    assert resident_after(again) - resident_after(other) < 10 * MIB
