@@ -338,3 +338,22 @@ fn readers_say_which_file_they_cannot_open() {
     assert_eq!((error.operation.as_str(), error.retryable), ("read", false));
     assert!(error.message.contains("none.db"), "{error}");
 }
+
+#[test]
+fn readers_read_the_file_that_is_there_now() {
+    let folder = Folder::new();
+    let path = folder.join("store.db");
+    drop(store(&path));
+    let other = store(&folder.join("other.db"));
+    instance(&other, "b", None, &["Running"]);
+    drop(other);
+    let readers = Readers::new(&path);
+    let ids = || readers.read("list_instances", |connection| list(connection, Page::default())).unwrap();
+    assert_eq!(ids(), [""; 0]);
+    // As a restored backup is put in the place of a file.
+    for ending in ["-wal", "-shm"] {
+        let _ = std::fs::remove_file(folder.join(format!("store.db{ending}")));
+    }
+    std::fs::rename(folder.join("other.db"), &path).unwrap();
+    assert_eq!(ids(), ["b"]);
+}
