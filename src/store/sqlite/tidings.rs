@@ -83,11 +83,6 @@ impl Tidings {
         self.bell.wait(heard, limit)
     }
 
-    /// Gives up the notices until somebody waits again.
-    pub fn rest(&self) {
-        self.watch.lock().take();
-    }
-
     /// Whether notices will come. The file may be another one than the last time.
     fn arm(&self) -> bool {
         let identity = identity(&self.file);

@@ -119,13 +119,14 @@ fn take_over(workplace: &Workplace) -> Result<Option<(Arc<Owner>, InboxReader, O
     let inbox = InboxReader::new(&workplace.path, |name| Ok(owner.inbox_position(name)?))?;
     // What was promised while nobody worked on the file comes before all else.
     let handle = Handle::current();
-    loop {
+    let mut done = 0;
+    while done < inbox.backlog() {
         let backlog = inbox.take()?;
-        if backlog.is_empty() {
-            return Ok(Some((owner, inbox, ownership)));
-        }
+        let Some(last) = backlog.last() else { break };
+        done = last.position;
         answer(&owner, &inbox, backlog, &handle);
     }
+    Ok(Some((owner, inbox, ownership)))
 }
 
 fn serve(owner: &Owner, inbox: &InboxReader, handle: &Handle) {

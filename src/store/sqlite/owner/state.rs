@@ -120,6 +120,16 @@ impl Instance {
         }
     }
 
+    /// Takes in what the file says.
+    pub fn know(&mut self, known: Known) {
+        if known.recorded_execution == 0 {
+            self.mail = Some(Mail::default());
+            self.history = Some(History::default());
+        }
+        self.known = Some(known);
+        self.has_row = true;
+    }
+
     pub fn exists(&self) -> bool {
         self.known.as_ref().is_some_and(|known| known.orchestration.is_some())
     }

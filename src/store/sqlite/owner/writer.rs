@@ -102,6 +102,8 @@ impl Writer {
                     return Ending::Idle;
                 }
                 Job::Stop(stopped) => {
+                    // Attempts that are under way count, although no other change carries them to the disk any more.
+                    self.batch.push(Operation { number: None, changes: Vec::new(), effect: Effect::None, answer: None });
                     self.commit();
                     self.write_back();
                     // Nobody listens when the caller was dropped.

@@ -420,7 +420,7 @@ async fn a_file_that_the_engine_wrote_is_taken_over() {
     let waiting = read::status(&store, "waiting").unwrap().unwrap();
     assert_eq!((waiting.status.as_deref(), waiting.orchestration.as_deref()), (Some("Running"), Some("greeting")));
     assert_eq!(read::kv_value(&store, "waiting", "name").unwrap().as_deref(), Some("moon"));
-    assert_eq!(read::find(&store, "started").unwrap().unwrap().starting.as_deref(), Some("greeting"));
+    assert_eq!(read::status(&store, "started").unwrap().unwrap().starting.as_deref(), Some("greeting"));
     let messages = rows(&store, "SELECT data FROM messages ORDER BY sequence");
     let messages: Vec<WorkItem> = messages.iter().map(|data| serde_json::from_str(data).unwrap()).collect();
     assert!(
