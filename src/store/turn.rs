@@ -118,7 +118,7 @@ impl TurnRecord {
         let history = if carried.is_some() { &[] } else { item.history.as_slice() };
         let execution_id = item.execution_id + u64::from(carried.is_some());
         let kept = keeper.and_then(|keeper| keeper.take(&item.instance)).filter(|kept| {
-            started(history).is_some_and(|event| kept.leads_to(execution_id, event.timestamp_ms, history.len()))
+            started(history).is_some_and(|event| kept.leads_to(execution_id, event.timestamp_ms, history))
         });
         let told = kept.as_ref().map_or(0, |kept| kept.told);
         // The time of an instance never runs backwards, whatever the clocks of its nodes say.
