@@ -1,7 +1,6 @@
 //! What a turn is told about the history and the messages that it runs on.
 
 use std::collections::HashMap;
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
@@ -12,6 +11,7 @@ use tokio::task::Id;
 
 use super::clock::now_ms;
 use super::kept::{Handover, Keeper};
+use super::recorded::{RecordedEvent, RecordedKind, hash_data};
 
 /// The turn that a dispatcher's task runs.
 pub struct TurnRecord {
@@ -38,80 +38,6 @@ pub struct TurnRecord {
     pub(super) is_busy: Arc<AtomicBool>,
 }
 
-pub struct RecordedEvent {
-    /// 0 for a message of this batch.
-    pub event_id: u64,
-    pub source_event_id: Option<u64>,
-    pub timestamp_ms: u64,
-    pub kind: RecordedKind,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum RecordedKind {
-    /// Corresponds to an action that the code emitted.
-    Scheduled,
-    Succeeded,
-    Failed,
-    /// An event raised by name; `data` is its hash.
-    Event {
-        name: String,
-        data: u64,
-    },
-    /// A message of a queue; `data` is its hash.
-    Queue {
-        name: String,
-        data: u64,
-    },
-    Other,
-}
-
-/// Compares the data of events without keeping it. Stable within a process only.
-pub fn hash_data(data: &str) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    data.hash(&mut hasher);
-    hasher.finish()
-}
-
-impl From<&EventKind> for RecordedKind {
-    fn from(kind: &EventKind) -> Self {
-        match kind {
-            EventKind::ActivityScheduled { .. }
-            | EventKind::TimerCreated { .. }
-            | EventKind::ExternalSubscribed { .. }
-            | EventKind::QueueSubscribed { .. }
-            | EventKind::SubOrchestrationScheduled { .. }
-            | EventKind::OrchestrationChained { .. }
-            | EventKind::CustomStatusUpdated { .. }
-            | EventKind::KeyValueSet { .. }
-            | EventKind::KeyValueCleared { .. }
-            | EventKind::KeyValuesCleared => Self::Scheduled,
-            EventKind::ActivityCompleted { .. }
-            | EventKind::SubOrchestrationCompleted { .. }
-            | EventKind::TimerFired { .. } => Self::Succeeded,
-            EventKind::ActivityFailed { .. } | EventKind::SubOrchestrationFailed { .. } => Self::Failed,
-            EventKind::ExternalEvent { name, data } => Self::Event { name: name.clone(), data: hash_data(data) },
-            // What `OrchestrationStarted` carries over is not listed: the engine records a delivery for each of it.
-            EventKind::QueueEventDelivered { name, data } => Self::Queue { name: name.clone(), data: hash_data(data) },
-            _ => Self::Other,
-        }
-    }
-}
-
-impl RecordedEvent {
-    fn recorded(event: &Event) -> Self {
-        Self {
-            event_id: event.event_id,
-            source_event_id: event.source_event_id,
-            timestamp_ms: event.timestamp_ms,
-            kind: RecordedKind::from(&event.kind),
-        }
-    }
-
-    fn arriving(source_event_id: Option<u64>, timestamp_ms: u64, kind: RecordedKind) -> Self {
-        Self { event_id: 0, source_event_id, timestamp_ms, kind }
-    }
-}
-
 impl TurnRecord {
     pub(super) fn new(item: &OrchestrationItem, attempt: u32, keeper: Option<&dyn Keeper>) -> Self {
         let carried = item.messages.iter().find_map(|message| match message {
@@ -121,7 +47,7 @@ impl TurnRecord {
         let history = if carried.is_some() { &[] } else { item.history.as_slice() };
         let execution_id = item.execution_id + u64::from(carried.is_some());
         let kept = keeper.and_then(|keeper| keeper.take(&item.instance)).filter(|kept| {
-            started(history).is_some_and(|event| kept.leads_to(execution_id, event.timestamp_ms, history.len()))
+            started(history).is_some_and(|event| kept.leads_to(execution_id, event.timestamp_ms, history))
         });
         let told = kept.as_ref().map_or(0, |kept| kept.told);
         // The time of an instance never runs backwards, whatever the clocks of its nodes say.
