@@ -36,7 +36,9 @@ impl NativeStore {
 impl NativeStore {
     #[staticmethod]
     fn open_sqlite(py: Python<'_>, path: PathBuf) -> PyResult<Self> {
-        bridge::block_on(py, async move { Ok(Self::opened(Store::open_sqlite(&path, crate::store::Durability::Full).await?)) })
+        bridge::block_on(py, async move {
+            Ok(Self::opened(Store::open_sqlite(&path, crate::store::Durability::Full).await?))
+        })
     }
 
     #[staticmethod]

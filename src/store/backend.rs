@@ -33,14 +33,7 @@ pub(super) struct Backend {
 
 impl Backend {
     pub fn new(kind: StoreKind, description: String, provider: Arc<dyn Provider>, database: Database) -> Self {
-        Self {
-            kind,
-            description,
-            provider,
-            database,
-            closed: AtomicBool::new(false),
-            outage: AtomicBool::new(false),
-        }
+        Self { kind, description, provider, database, closed: AtomicBool::new(false), outage: AtomicBool::new(false) }
     }
 
     pub fn embedded(kind: StoreKind, description: String, store: SqliteStore) -> Self {

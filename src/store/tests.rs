@@ -163,7 +163,10 @@ async fn memory() -> Running {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_orchestration_runs_in_memory_and_in_a_file() {
     let folder = Folder::new();
-    for store in [Store::sqlite_in_memory().await.unwrap(), Store::open_sqlite(&folder.join("a.db"), Durability::Full).await.unwrap()] {
+    for store in [
+        Store::sqlite_in_memory().await.unwrap(),
+        Store::open_sqlite(&folder.join("a.db"), Durability::Full).await.unwrap(),
+    ] {
         let running = run(&store, activities(), orchestrations()).await;
         running.start("one", "greeting", "world").await;
         assert_eq!(running.end("one").await, Ok("hello world".to_owned()));
@@ -189,7 +192,10 @@ async fn stores_in_memory_are_separate_and_a_file_is_one_store() {
 
     let folder = Folder::new();
     let path = folder.join("x.db");
-    let (one, two) = (Store::open_sqlite(&path, Durability::Full).await.unwrap(), Store::open_sqlite(&path, Durability::Full).await.unwrap());
+    let (one, two) = (
+        Store::open_sqlite(&path, Durability::Full).await.unwrap(),
+        Store::open_sqlite(&path, Durability::Full).await.unwrap(),
+    );
     assert_eq!(one.start(request("x", "a", ""), IfExists::Raise).await, Ok(StartOutcome::Started));
     one.close().await;
     assert_eq!(two.start(request("x", "a", ""), IfExists::Attach).await, Ok(StartOutcome::Attached));

@@ -53,7 +53,7 @@ struct Service {
     inbox: Arc<InboxReader>,
     thread: JoinHandle<()>,
     /// Given up last.
-    _ownership: Ownership,
+    ownership: Ownership,
 }
 
 impl Work {
@@ -71,7 +71,7 @@ impl Work {
             .name("duroxide-inbox".to_owned())
             .spawn(move || serve(&served, &reader, &handle))
             .map_err(|error| StoreError::Unavailable(format!("no thread can be started: {error}")))?;
-        let service = Service { inbox, thread, _ownership: ownership };
+        let service = Service { inbox, thread, ownership };
         Ok(Some(Self { owner, service: Mutex::new(Some(service)) }))
     }
 
@@ -92,13 +92,13 @@ impl Work {
         }
         let owner = Arc::clone(&self.owner);
         let ended = tokio::task::spawn_blocking(move || {
-            let service = service.map(|Service { thread, _ownership, .. }| {
+            let ownership = service.map(|Service { thread, ownership, .. }| {
                 // One that panicked has said so.
                 thread.join().ok();
-                _ownership
+                ownership
             });
             Handle::current().block_on(owner.close());
-            drop(service);
+            drop(ownership);
         })
         .await;
         if let Err(error) = ended {

@@ -154,7 +154,9 @@ fn prune_now(connection: &mut Connection, id: &str, options: &PruneOptions) -> O
         let events = delete(
             "DELETE FROM events WHERE instance = (SELECT number FROM instances WHERE id = ?1) AND execution = ?2",
         )?;
-        delete("DELETE FROM executions WHERE instance = (SELECT number FROM instances WHERE id = ?1) AND execution = ?2")?;
+        delete(
+            "DELETE FROM executions WHERE instance = (SELECT number FROM instances WHERE id = ?1) AND execution = ?2",
+        )?;
         result.executions_deleted += 1;
         result.events_deleted += events as u64;
         totals.executions -= 1;

@@ -355,7 +355,8 @@ impl State {
         let number = self.ready.remove(place)?;
         let instance = self.instances.get_mut(&number)?;
         instance.is_ready = false;
-        instance.held = Some(Held { token, until, since: Instant::now(), is_ending: false, is_busy: None, taken: Vec::new() });
+        instance.held =
+            Some(Held { token, until, since: Instant::now(), is_ending: false, is_busy: None, taken: Vec::new() });
         self.turns.insert(token, number);
         self.note_expiry(until);
         Some(number)
@@ -414,7 +415,9 @@ impl State {
             let mut next: Option<Instant> = None;
             let mut over = Vec::new();
             for (token, number) in &self.turns {
-                let Some(held) = self.instances.get(number).and_then(|instance| instance.held.as_ref()) else { continue };
+                let Some(held) = self.instances.get(number).and_then(|instance| instance.held.as_ref()) else {
+                    continue;
+                };
                 if held.until <= now && !held.is_safe() {
                     over.push(*token);
                     continue;
@@ -541,17 +544,18 @@ impl State {
         }
     }
 
-    /// Attempts that have lasted since `before`: what they do may be what kills the process.
-    pub fn running_attempts(&self, before: Instant) -> Vec<Change> {
+    /// Attempts that have lasted for `least`: what they do may be what kills the process.
+    pub fn running_attempts(&self, now: Instant, least: Duration) -> Vec<Change> {
+        let has_lasted = |since: Instant| now.saturating_duration_since(since) >= least;
         let turns = self.turns.values().filter_map(|number| self.instances.get(number)?.held.as_ref());
-        let messages = turns.filter(|held| held.since <= before && !held.is_ending).flat_map(|held| &held.taken);
+        let messages = turns.filter(|held| has_lasted(held.since) && !held.is_ending).flat_map(|held| &held.taken);
         let mut changes: Vec<Change> = messages
             .filter(|message| !message.is_found)
             .map(|message| Change::MessageAttempts { sequence: message.sequence, attempts: message.attempts })
             .collect();
         changes.extend(
             self.activities
-                .running_since(before)
+                .running(has_lasted)
                 .map(|(sequence, attempts)| Change::ActivityAttempts { sequence, attempts }),
         );
         changes

@@ -103,7 +103,12 @@ impl Writer {
                 }
                 Job::Stop(stopped) => {
                     // Attempts that are under way count, although no other change carries them to the disk any more.
-                    self.batch.push(Operation { number: None, changes: Vec::new(), effect: Effect::None, answer: None });
+                    self.batch.push(Operation {
+                        number: None,
+                        changes: Vec::new(),
+                        effect: Effect::None,
+                        answer: None,
+                    });
                     self.commit();
                     self.write_back();
                     // Nobody listens when the caller was dropped.
@@ -147,7 +152,7 @@ impl Writer {
 
     fn try_commit(&mut self) -> rusqlite::Result<()> {
         let core = Arc::clone(&self.core);
-        let attempts = core.lock().running_attempts(Instant::now() - NOTED_AFTER);
+        let attempts = core.lock().running_attempts(Instant::now(), NOTED_AFTER);
         let deleted = core.deleted.lock();
         let connection = core.connection.lock();
         connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
@@ -279,8 +284,9 @@ impl Writer {
             return;
         }
         let connection = self.core.connection.lock();
-        let outcome: rusqlite::Result<(i64, i64, i64)> = connection
-            .query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)));
+        let outcome: rusqlite::Result<(i64, i64, i64)> =
+            connection
+                .query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)));
         drop(connection);
         match outcome {
             // Readers may hold on to a part of it; the next attempt is after as many pages again.
