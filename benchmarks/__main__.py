@@ -60,10 +60,9 @@ def run(bench: Bench, names: list[str]) -> None:
     print(f"\n{table.heading}", flush=True)
     began = time.perf_counter()
     for name in names:
-        bench.probe_disk()
         for figure in WORKLOADS[name](bench):
             print(table.row(figure), flush=True)
-    print(f"\n{time.perf_counter() - began:.0f} s in all; {table.legend}")
+    print(f"\n{time.perf_counter() - began:.0f} s in all{table.legend}")
     for note in bench.notes:
         print(note)
 

@@ -29,6 +29,9 @@ NO_DISK = "no disk"
 RUST = "Rust"
 MEMORY = "memory"
 
+SYNC = "a sync"
+COMMIT = "a commit"
+
 
 @dataclass(frozen=True)
 class Figure:
@@ -39,8 +42,8 @@ class Figure:
     unit: str
     samples: Mapping[str, Sequence[float]] = field(default_factory=dict)
     """By contender: ``OWN`` is the store that is measured."""
-    bounded_by_disk: bool = False
-    """Whether one sync and one commit, in the same unit, say something about it."""
+    disk: Mapping[str, float] = field(default_factory=dict)
+    """What the disk took a second while this was measured: by ``SYNC`` and ``COMMIT``."""
     remark: str = ""
 
 
@@ -49,11 +52,20 @@ class Rounds:
     """What each contender measured, round by round; most measure seconds."""
 
     of: dict[str, list[list[float]]]
+    disk: dict[str, float]
 
-    def figure(self, workload: str, what: str, unit: str, read: Callable[[list[float]], float]) -> Figure:
+    def figure(
+        self,
+        workload: str,
+        what: str,
+        unit: str,
+        read: Callable[[list[float]], float] = sum,
+        *,
+        bounded_by_disk: bool = True,
+    ) -> Figure:
         """A row, with ``read`` making its figure of what one contender measured in one round."""
         samples = {name: [read(measured) for measured in rounds] for name, rounds in self.of.items()}
-        return Figure(workload, what, unit, samples, bounded_by_disk=True)
+        return Figure(workload, what, unit, samples, self.disk if bounded_by_disk else {})
 
     @property
     def longest(self) -> float:
@@ -85,22 +97,21 @@ class Bench:
     rust: Program | None = None
     peers: list[Program] = field(default_factory=list)
     full: bool = field(default_factory=lambda: os.environ.get("FULL", "") not in {"", "0"})
-    syncs_per_second: float | None = None
-    commits_per_second: float | None = None
     notes: dict[str, None] = field(default_factory=dict)
     """Why a cell is empty; in order, each once."""
 
-    def probe_disk(self) -> None:
-        """Measure the disk's syncs and commits: anew before each workload, since others use the disk as well."""
+    def probe_disk(self) -> dict[str, float]:
+        """Measure how many syncs and commits the disk takes a second."""
         if self.store == MEMORY:
-            return
+            return {}
         # PostgreSQL's data is where temporary files are.
         disk = Path(tempfile.gettempdir()) if self.store == "postgres" else self.folder
-        self.syncs_per_second = statistics.median(syncs_per_second(disk) for _ in range(3))
+        rates = {SYNC: syncs_per_second(disk)}
         if self.rust is not None and self.store == "sqlite":
-            probes = [self._attempt(self.rust, "commits", 0, disk) for _ in range(3)]
-            rates = [rate for probe in probes if probe is not None for rate in probe]
-            self.commits_per_second = statistics.median(rates) if rates else None
+            commits = self._attempt(self.rust, "commits", 0, disk)
+            if commits is not None:
+                rates[COMMIT] = sum(commits)
+        return rates
 
     def compare(
         self, workload: str, size: int, own: Callable[[str], list[float]], *, contenders: Sequence[str] | None = None
@@ -123,7 +134,10 @@ class Bench:
         if contenders is not None:
             plays = {name: play for name, play in plays.items() if name == OWN or name in contenders}
         rounds: dict[str, list[list[float]]] = {}
+        probes = []
         for _ in range(REPETITIONS):
+            # Others may use the disk as well, so it is measured as often as what depends on it.
+            probes.append(self.probe_disk())
             for name, play in list(plays.items()):
                 measured, seconds = play(), 0.0
                 if measured is not None:
@@ -132,7 +146,7 @@ class Bench:
                 # Who cannot do it is not asked again, and who is slow says it once.
                 if measured is None or (name != OWN and self.too_long(seconds)):
                     del plays[name]
-        return Rounds(rounds)
+        return Rounds(rounds, medians(probes))
 
     def _attempt(self, program: Program, workload: str, size: int, folder: Path) -> list[float] | None:
         try:
@@ -226,6 +240,11 @@ def percentile(samples: Sequence[float], percent: float) -> float:
     """The sample below which that share of all samples lies."""
     ordered = sorted(samples)
     return ordered[min(len(ordered) - 1, int(len(ordered) * percent / 100))]
+
+
+def medians(probes: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """The median of each thing that was measured."""
+    return {name: statistics.median(probe[name] for probe in probes if name in probe) for name in probes[0]}
 
 
 def syncs_per_second(folder: Path, seconds: float = 0.1) -> float:

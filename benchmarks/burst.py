@@ -56,7 +56,9 @@ def start_in_bulk(client: Any, names: list[str], orchestration: str = "one_activ
     """Start so many by as few calls as there can be."""
     request: Any = vars(duroxide)["StartRequest"]
     for first in range(0, len(names), BULK_SIZE):
-        client.start_orchestrations([request(name, orchestration, value) for name in names[first : first + BULK_SIZE]])
+        client.start_orchestrations(
+            [request(instance_id=name, name=orchestration, input=value) for name in names[first : first + BULK_SIZE]]
+        )
 
 
 def start_all(client: Client, names: list[str], orchestration: str = "one_activity", value: Any = 1) -> None:

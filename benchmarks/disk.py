@@ -36,4 +36,4 @@ def measure(bench: Bench) -> Iterator[Figure]:
 
     peers = [peer.name for peer in bench.peers]
     rounds = bench.compare("disk", count, own, contenders=peers)
-    yield Figure("W10", what, "bytes", {name: [sum(each) for each in found] for name, found in rounds.of.items()})
+    yield rounds.figure("W10", what, "bytes", bounded_by_disk=False)

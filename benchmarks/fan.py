@@ -39,4 +39,4 @@ def measure(bench: Bench) -> Iterator[Figure]:
 
         rounds = bench.compare("fan", width, own)
         item_seconds = rounds.longest / width
-        yield rounds.figure("W3", what, "s", sum)
+        yield rounds.figure("W3", what, "s")

@@ -5,22 +5,21 @@ from __future__ import annotations
 import statistics
 from collections.abc import Sequence
 
-from benchmarks.bench import MEMORY, NO_DISK, OWN, RUST, Bench, Figure
+from benchmarks.bench import COMMIT, MEMORY, NO_DISK, OWN, RUST, SYNC, Bench, Figure
 
 LABEL = "{:<4}{:<50}{:>9}  {:<6}{:>19}"
 CELL = "{:>10}"
-# What one of something takes, in the unit of a figure.
-UNITS = {"per s": 1.0, "s": 1.0, "ms": 1_000.0}
+# How many there are of each in a second.
+UNITS = {"s": 1.0, "ms": 1_000.0}
 
 
 class Table:
     """Formats figures, with a column for each contender that takes part."""
 
     def __init__(self, bench: Bench) -> None:
-        self._bench = bench
-        self._bounds = {} if bench.store == MEMORY else {"a sync": "syncs_per_second"}
+        self._bounds = [] if bench.store == MEMORY else [SYNC]
         if bench.store == "sqlite" and bench.rust is not None:
-            self._bounds["a commit"] = "commits_per_second"
+            self._bounds.append(COMMIT)
         self._contenders = [] if bench.store == MEMORY else [NO_DISK]
         if bench.rust is not None and bench.store != "postgres":
             self._contenders.append(RUST)
@@ -35,11 +34,11 @@ class Table:
     @property
     def legend(self) -> str:
         meanings = {
-            "a sync": "a sync is 4 KiB and fdatasync on this disk",
-            "a commit": "a commit is a row and SQLite's own sync",
+            SYNC: "a sync is 4 KiB and fdatasync on this disk",
+            COMMIT: "a commit is a row and SQLite's own sync",
             NO_DISK: "the others are medians",
         }
-        return "; ".join(text for column, text in meanings.items() if column in (*self._bounds, *self._contenders))
+        return "".join(f"; {text}" for column, text in meanings.items() if column in (*self._bounds, *self._contenders))
 
     def row(self, figure: Figure) -> str:
         own = figure.samples.get(OWN)
@@ -47,15 +46,16 @@ class Table:
             return LABEL.format(figure.workload, figure.what, "", "", "").rstrip() + f"  {figure.remark}"
         spread = f"{number(min(own))} - {number(max(own))}"
         line = LABEL.format(figure.workload, figure.what, number(statistics.median(own)), figure.unit, spread)
-        bounds = [self._bound(attribute, figure) for attribute in self._bounds.values()]
+        bounds = [bound(figure.disk.get(name), figure.unit) for name in self._bounds]
         others = [median(figure.samples.get(name)) for name in self._contenders]
         return (line + "".join(map(CELL.format, bounds + others))).rstrip()
 
-    def _bound(self, attribute: str, figure: Figure) -> str:
-        rate: float | None = getattr(self._bench, attribute)
-        if rate is None or not figure.bounded_by_disk:
-            return "-"
-        return number(rate if figure.unit == "per s" else UNITS[figure.unit] / rate)
+
+def bound(rate: float | None, unit: str) -> str:
+    """What one of them takes, in the unit of the figure; or how many there are a second."""
+    if rate is None:
+        return "-"
+    return number(rate if unit == "per s" else UNITS[unit] / rate)
 
 
 def median(samples: Sequence[float] | None) -> str:
