@@ -4,7 +4,6 @@
 //! Both know of each other's commits, so nobody polls for what happens in this process. No Python in here.
 
 mod backend;
-mod bundled;
 mod claim;
 mod client;
 mod clock;
@@ -16,6 +15,7 @@ mod failure;
 mod metrics;
 mod postgres;
 mod shared;
+mod bundled;
 mod sqlite;
 #[cfg(test)]
 mod tests;
