@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use _native::store::{
-    Dispatcher, DispatcherSettings, IfExists, StartOutcome, StartRequest, Store, StoreError, split_delivery,
+    Dispatcher, DispatcherSettings, Durability, IfExists, StartOutcome, StartRequest, Store, StoreError, split_delivery,
 };
 use duroxide::providers::Provider;
 use duroxide::runtime::Runtime;
@@ -52,8 +52,12 @@ fn main() -> Outcome<()> {
 }
 
 async fn play(workload: &str, size: usize, place: &str, slots: (usize, usize)) -> Outcome<Vec<f64>> {
-    let store =
-        if place == "memory" { Store::sqlite_in_memory().await? } else { Store::open_sqlite(Path::new(place)).await? };
+    let store = if place == "memory" {
+        Store::sqlite_in_memory().await?
+    } else {
+        Store::open_sqlite(Path::new(place), Durability::Full).await?
+    };
+    store.begin_dispatching().await?;
     let session = Session::start(&store, slots).await;
     let samples = match workload {
         "burst" => vec![session.burst(size, STARTERS).await?],
@@ -64,6 +68,7 @@ async fn play(workload: &str, size: usize, place: &str, slots: (usize, usize)) -
         _ => return Err(USAGE.into()),
     };
     session.stop().await;
+    store.end_dispatching().await;
     store.close().await;
     Ok(samples)
 }
