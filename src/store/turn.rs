@@ -31,6 +31,8 @@ pub struct TurnRecord {
     pub events: Vec<RecordedEvent>,
     /// When the keys written by earlier executions were last set.
     pub kv_times: HashMap<String, u64>,
+    /// The custom status that the execution before has left.
+    pub inherited_custom_status: Option<String>,
     /// What the driver found wrong between code and history, where the engine sees nothing.
     pub(super) mismatch: OnceLock<String>,
     pub(super) handover: Handover,
@@ -75,6 +77,7 @@ impl TurnRecord {
             told,
             events,
             kv_times,
+            inherited_custom_status: inherited_custom_status(item, history),
             mismatch: OnceLock::new(),
             is_busy: Arc::default(),
             handover: Handover::from(kept.map(|kept| kept.state)),
@@ -94,6 +97,7 @@ impl TurnRecord {
             told: 0,
             events: Vec::new(),
             kv_times: HashMap::new(),
+            inherited_custom_status: None,
             mismatch: OnceLock::new(),
             is_busy: Arc::default(),
             handover: Handover::default(),
@@ -113,6 +117,17 @@ impl TurnRecord {
         // The first report names the cause.
         self.mismatch.set(report).ok();
     }
+}
+
+fn inherited_custom_status(item: &OrchestrationItem, history: &[Event]) -> Option<String> {
+    let arriving = item.messages.iter().find_map(|message| match message {
+        WorkItem::ContinueAsNew { initial_custom_status, .. } => Some(initial_custom_status.clone()),
+        _ => None,
+    });
+    arriving.unwrap_or_else(|| match &started(history)?.kind {
+        EventKind::OrchestrationStarted { initial_custom_status, .. } => initial_custom_status.clone(),
+        _ => None,
+    })
 }
 
 fn arrival(message: &WorkItem, execution: u64, time_ms: u64) -> Option<RecordedEvent> {
