@@ -23,6 +23,8 @@ pub(super) struct Lease {
     pub token: Token,
     pub until: Instant,
     pub since: Instant,
+    /// Its attempt is on the disk, or on the way.
+    pub is_noted: bool,
 }
 
 /// The activity of an execution: instance, execution, id.
@@ -152,7 +154,7 @@ impl Activities {
             self.sessions.insert(session.to_owned(), claimed);
         }
         activity.attempts += 1;
-        activity.lease = Some(Lease { token, until, since: now });
+        activity.lease = Some(Lease { token, until, since: now, is_noted: false });
         self.leases.insert(token, sequence);
         if self.first_expiry.is_none_or(|first| until < first) {
             self.first_expiry = Some(until);
@@ -248,6 +250,11 @@ impl Activities {
         Some(activity)
     }
 
+    /// Whether nobody runs it.
+    pub fn is_waiting(&self, sequence: Sequence) -> bool {
+        self.all.get(&sequence).is_some_and(|activity| activity.lease.is_none())
+    }
+
     pub fn by_key(&self, key: Key) -> Option<Sequence> {
         self.by_key.get(&key).copied()
     }
@@ -258,12 +265,17 @@ impl Activities {
     }
 
     /// Leases that lasted long enough to be worth a note of their attempt: what they do may be what kills the process.
-    pub fn running(&self, has_lasted: impl Fn(Instant) -> bool) -> impl Iterator<Item = (Sequence, u32)> {
-        self.leases.values().filter_map(move |sequence| {
-            let activity = self.all.get(sequence)?;
-            let lease = activity.lease.as_ref()?;
-            (!activity.is_found && has_lasted(lease.since)).then_some((*sequence, activity.attempts))
-        })
+    pub fn note_running(&mut self, has_lasted: impl Fn(Instant) -> bool) -> Vec<(Sequence, u32)> {
+        let mut attempts = Vec::new();
+        for sequence in self.leases.values() {
+            let Some(activity) = self.all.get_mut(sequence) else { continue };
+            let Some(lease) = &mut activity.lease else { continue };
+            if !lease.is_noted && !activity.is_found && has_lasted(lease.since) {
+                lease.is_noted = true;
+                attempts.push((*sequence, activity.attempts));
+            }
+        }
+        attempts
     }
 
     pub fn expire(&mut self, now: Instant, bells: &mut Vec<Bell>) {
