@@ -6,13 +6,15 @@ use duroxide::providers::{ExecutionMetadata, Provider as _, ProviderAdmin as _, 
 use duroxide::{Event, EventKind};
 
 use super::*;
-use crate::store::sqlite::testing::{self, Folder, eventually};
+use crate::store::Durability;
+use crate::store::sqlite::connection;
+use crate::store::sqlite::testing::{Folder, eventually};
 
 const LEASE: Duration = Duration::from_secs(60);
 const AT_ONCE: Duration = Duration::from_secs(5);
 
 fn open(path: &Path) -> Arc<Owner> {
-    let connection = testing::store(path);
+    let connection = connection::open(path, Durability::Full).unwrap();
     let file = Some(path.to_owned());
     Owner::open(Opening { description: "a store under test".to_owned(), connection, file, is_bare: false }).unwrap()
 }
