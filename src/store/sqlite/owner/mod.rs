@@ -32,6 +32,7 @@ use crossbeam_channel::Sender;
 use duroxide::providers::{DeleteInstanceResult, InstanceFilter, ProviderError, PruneOptions, PruneResult, WorkItem};
 use parking_lot::{Condvar, Mutex, MutexGuard};
 use rusqlite::Connection;
+use rusqlite::config::DbConfig;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
@@ -199,6 +200,18 @@ impl Core {
 
     pub fn token() -> Token {
         NEXT_TOKEN.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Closes the file while others may still hold on to this. SQLite writes the log back and removes it, unless another
+    /// process reads it.
+    fn close_connection(&self) {
+        let Ok(nowhere) = Connection::open_in_memory() else { return };
+        let connection = std::mem::replace(&mut *self.connection.lock(), nowhere);
+        if self.health.broken().is_none() {
+            // What fails here is done by the next who opens the file.
+            connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false).ok();
+        }
+        drop(connection);
     }
 
     fn files_in_place(&self) -> rusqlite::Result<()> {
@@ -383,6 +396,7 @@ impl Owner {
             drop(core.lock().take_waiters());
             if let Some(readers) = &core.readers {
                 readers.close();
+                core.close_connection();
             }
         })
         .await;
