@@ -76,12 +76,8 @@ impl View {
     /// The status of an instance that ended, or whose standing was just read; its history is read only if it has failed.
     pub(super) async fn status_of(&self, instance: &str, standing: Standing) -> Result<Status, Error> {
         let Standing { status, output, custom_status, custom_status_version } = standing;
-        let mut shown = Status {
-            name: shown(&status),
-            custom: custom_status,
-            version: custom_status_version,
-            ..Status::default()
-        };
+        let mut shown =
+            Status { name: shown(&status), custom: custom_status, version: custom_status_version, ..Status::default() };
         match shown.name {
             COMPLETED => shown.output = output,
             FAILED => shown.failure = Some(self.failure(instance, output).await?),

@@ -90,11 +90,7 @@ impl Dispatcher {
     }
 
     /// Registers what was fetched; `None` when this runtime does not run it.
-    async fn take_activity_on(
-        &self,
-        (item, token, attempt): Fetched,
-        claim: Option<claim::Claim>,
-    ) -> Option<Fetched> {
+    async fn take_activity_on(&self, (item, token, attempt): Fetched, claim: Option<claim::Claim>) -> Option<Fetched> {
         add(&self.counters.worker_dispatcher_items_fetched);
         let accepted = match self.accept(item, &token, attempt) {
             Ok(item) => {
@@ -161,12 +157,8 @@ impl Dispatcher {
     pub(super) async fn end_activity(&self, token: &str, completion: Option<WorkItem>) -> Outcome<()> {
         let backend = &self.shared.backend;
         let mut retry = Retry::new(Patience::Lease);
-        let outcome = patiently!(
-            backend,
-            "ack_work_item",
-            &mut retry,
-            backend.provider.ack_work_item(token, completion.clone())
-        );
+        let outcome =
+            patiently!(backend, "ack_work_item", &mut retry, backend.provider.ack_work_item(token, completion.clone()));
         let delivery = self.shared.deliveries.remove(token);
         match outcome {
             // Its result is not wanted, as both sides know: nothing that the engine should warn of.

@@ -76,9 +76,8 @@ impl Presence {
     }
 
     fn found(&self, path: &Path, identity: Option<Identity>) -> rusqlite::Result<Metadata> {
-        let metadata = fs::metadata(path).map_err(|error| {
-            moved(&format!("'{}' is not there any more ({error})", path.display()))
-        })?;
+        let metadata = fs::metadata(path)
+            .map_err(|error| moved(&format!("'{}' is not there any more ({error})", path.display())))?;
         if self::identity(&metadata) != identity {
             return Err(moved(&format!("'{}' was replaced by another file", path.display())));
         }

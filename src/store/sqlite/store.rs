@@ -62,12 +62,7 @@ impl SqliteStore {
     }
 
     fn with(workplace: Option<Arc<Workplace>>, role: Role) -> Self {
-        Self {
-            workplace,
-            role: RwLock::new(Some(role)),
-            roles: watch::Sender::new(0),
-            dispatching: Mutex::default(),
-        }
+        Self { workplace, role: RwLock::new(Some(role)), roles: watch::Sender::new(0), dispatching: Mutex::default() }
     }
 
     pub(super) fn role(&self) -> Outcome<Role> {

@@ -134,8 +134,9 @@ impl Activities {
             self.first_expiry = Some(until);
         }
         bells.extend(
-            self.waiters
-                .first(|wanted| wanted.takes_tag(tag) && takes_session(sessions, wanted.session.as_ref(), session, now)),
+            self.waiters.first(|wanted| {
+                wanted.takes_tag(tag) && takes_session(sessions, wanted.session.as_ref(), session, now)
+            }),
         );
     }
 
@@ -151,8 +152,7 @@ impl Activities {
             }
         }
         if let (Some(session), Some(config)) = (activity.session(), &wanted.session) {
-            let claimed =
-                Session { owner: config.owner_id.clone(), until: now + config.lock_timeout, active: now };
+            let claimed = Session { owner: config.owner_id.clone(), until: now + config.lock_timeout, active: now };
             self.sessions.insert(session.to_owned(), claimed);
         }
         activity.attempts += 1;
@@ -287,8 +287,13 @@ impl Activities {
             self.release(token);
             self.show(sequence, bells);
         }
-        let of_sessions: Vec<Sequence> =
-            self.ready.iter().filter(|((_, of_session), _)| *of_session).flat_map(|(_, ready)| ready).copied().collect();
+        let of_sessions: Vec<Sequence> = self
+            .ready
+            .iter()
+            .filter(|((_, of_session), _)| *of_session)
+            .flat_map(|(_, ready)| ready)
+            .copied()
+            .collect();
         for sequence in of_sessions {
             self.show(sequence, bells);
         }

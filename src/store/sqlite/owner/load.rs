@@ -47,16 +47,16 @@ fn undecodable(column: usize, error: serde_json::Error) -> rusqlite::Error {
 
 /// All that waits in a file.
 pub(super) fn state(connection: &Connection, is_bare: bool) -> rusqlite::Result<State> {
-    let number: Number = connection.query_row("SELECT coalesce(max(number), 0) FROM instances", [], |row| row.get(0))?;
+    let number: Number =
+        connection.query_row("SELECT coalesce(max(number), 0) FROM instances", [], |row| row.get(0))?;
     let sequence: Sequence = connection.query_row(
         "SELECT max(coalesce((SELECT max(sequence) FROM messages), 0), coalesce((SELECT max(sequence) FROM activities), 0))",
         [],
         |row| row.get(0),
     )?;
     let mut state = State::new(number, sequence, is_bare);
-    let waiting = format!(
-        "{KNOWN} WHERE i.number IN (SELECT instance FROM messages UNION SELECT instance FROM activities)"
-    );
+    let waiting =
+        format!("{KNOWN} WHERE i.number IN (SELECT instance FROM messages UNION SELECT instance FROM activities)");
     let mut statement = connection.prepare(&waiting)?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
@@ -77,8 +77,7 @@ fn load_messages(connection: &Connection, state: &mut State) -> rusqlite::Result
         connection.prepare("SELECT sequence, instance, visible_ms, attempts, data FROM messages ORDER BY sequence")?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
-        let item: WorkItem =
-            serde_json::from_str(row.get_ref(4)?.as_str()?).map_err(|error| undecodable(4, error))?;
+        let item: WorkItem = serde_json::from_str(row.get_ref(4)?.as_str()?).map_err(|error| undecodable(4, error))?;
         let message = Message { sequence: row.get(0)?, item, attempts: row.get(3)?, is_found: true };
         state.push(row.get(1)?, message, row.get(2)?);
     }
@@ -87,12 +86,11 @@ fn load_messages(connection: &Connection, state: &mut State) -> rusqlite::Result
 
 fn load_activities(connection: &Connection, state: &mut State) -> rusqlite::Result<()> {
     let now = now_ms();
-    let mut statement =
-        connection.prepare("SELECT sequence, instance, visible_ms, attempts, data FROM activities ORDER BY sequence")?;
+    let mut statement = connection
+        .prepare("SELECT sequence, instance, visible_ms, attempts, data FROM activities ORDER BY sequence")?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
-        let item: WorkItem =
-            serde_json::from_str(row.get_ref(4)?.as_str()?).map_err(|error| undecodable(4, error))?;
+        let item: WorkItem = serde_json::from_str(row.get_ref(4)?.as_str()?).map_err(|error| undecodable(4, error))?;
         let number: Number = row.get(1)?;
         let visible_ms: u64 = row.get(2)?;
         let mut activity = Activity::new(row.get(0)?, number, item);

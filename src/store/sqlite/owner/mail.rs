@@ -118,9 +118,8 @@ impl Mail {
                     }
                 }
                 WorkItem::QueueMessage { name, .. } => {
-                    let readers = readers.entry(name).or_insert_with(|| {
-                        if carried.is_some() { 0 } else { self.readers(name) }
-                    });
+                    let readers =
+                        readers.entry(name).or_insert_with(|| if carried.is_some() { 0 } else { self.readers(name) });
                     // A full queue that nobody reads does not keep another from its readers.
                     let has_room = if *readers > 0 && spare > 0 {
                         *readers -= 1;

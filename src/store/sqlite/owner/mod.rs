@@ -29,9 +29,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crossbeam_channel::Sender;
-use duroxide::providers::{
-    DeleteInstanceResult, InstanceFilter, ProviderError, PruneOptions, PruneResult, WorkItem,
-};
+use duroxide::providers::{DeleteInstanceResult, InstanceFilter, ProviderError, PruneOptions, PruneResult, WorkItem};
 use parking_lot::{Condvar, Mutex, MutexGuard};
 use rusqlite::Connection;
 use tokio::sync::oneshot;
@@ -188,7 +186,10 @@ impl Core {
         if timeout(PATIENCE, well).await.is_err()
             && let Some(reason) = self.health.stalled()
         {
-            return Err(ProviderError::retryable(operation, format!("{reason}; nothing was recorded, try again later")));
+            return Err(ProviderError::retryable(
+                operation,
+                format!("{reason}; nothing was recorded, try again later"),
+            ));
         }
         match self.health.broken() {
             Some(reason) => Err(ProviderError::permanent(operation, reason)),

@@ -345,7 +345,8 @@ impl State {
         let number = self.ready.remove(place)?;
         let instance = self.instances.get_mut(&number)?;
         instance.is_ready = false;
-        instance.held = Some(Held { token, until, since: Instant::now(), is_ending: false, is_busy: None, taken: Vec::new() });
+        instance.held =
+            Some(Held { token, until, since: Instant::now(), is_ending: false, is_busy: None, taken: Vec::new() });
         self.turns.insert(token, number);
         self.note_expiry(until);
         Some(number)
@@ -404,7 +405,9 @@ impl State {
             let mut next: Option<Instant> = None;
             let mut over = Vec::new();
             for (token, number) in &self.turns {
-                let Some(held) = self.instances.get(number).and_then(|instance| instance.held.as_ref()) else { continue };
+                let Some(held) = self.instances.get(number).and_then(|instance| instance.held.as_ref()) else {
+                    continue;
+                };
                 if held.until <= now && !held.is_safe() {
                     over.push(*token);
                     continue;

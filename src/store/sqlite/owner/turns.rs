@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use duroxide::providers::{
-    DispatcherCapabilityFilter, ExecutionMetadata, OrchestrationItem, ProviderError,
-    ScheduledActivityIdentifier, WorkItem,
+    DispatcherCapabilityFilter, ExecutionMetadata, OrchestrationItem, ProviderError, ScheduledActivityIdentifier,
+    WorkItem,
 };
 use duroxide::{Event, EventKind};
 use tokio::sync::oneshot;
@@ -160,8 +160,8 @@ impl Core {
         if instance.history.is_none() || instance.mail.is_none() {
             let execution = instance.execution();
             drop(state);
-            let loaded = self
-                .read("fetch_orchestration_item", |connection| read::history(connection, number, execution));
+            let loaded =
+                self.read("fetch_orchestration_item", |connection| read::history(connection, number, execution));
             state = self.lock();
             match loaded {
                 Ok(history) => {
@@ -204,8 +204,13 @@ impl Core {
             activities: end.activities.iter().map(encode).collect::<Outcome<_>>()?,
             messages: end.messages.iter().map(encode).collect::<Outcome<_>>()?,
         };
-        let owned: Vec<String> =
-            end.messages.iter().filter_map(receiver).chain(end.activities.iter().filter_map(receiver)).map(str::to_owned).collect();
+        let owned: Vec<String> = end
+            .messages
+            .iter()
+            .filter_map(receiver)
+            .chain(end.activities.iter().filter_map(receiver))
+            .map(str::to_owned)
+            .collect();
         let ids: Vec<&str> = owned.iter().map(String::as_str).collect();
         let written =
             self.with_instances(&ids, |state, numbers| self.submit_turn(state, numbers, token, end, encoded))??;
@@ -327,11 +332,9 @@ fn fold(delta: &[Event], row: &mut TurnRow) {
     for event in delta {
         match &event.kind {
             EventKind::CustomStatusUpdated { status } => row.custom_status = Some(status.clone()),
-            EventKind::KeyValueSet { key, value, last_updated_at_ms } => row.kv.push(KvChange::Set {
-                key: key.clone(),
-                value: value.clone(),
-                updated_ms: *last_updated_at_ms,
-            }),
+            EventKind::KeyValueSet { key, value, last_updated_at_ms } => {
+                row.kv.push(KvChange::Set { key: key.clone(), value: value.clone(), updated_ms: *last_updated_at_ms })
+            }
             EventKind::KeyValueCleared { key } => row.kv.push(KvChange::Clear { key: key.clone() }),
             EventKind::KeyValuesCleared => row.kv.push(KvChange::ClearAll),
             _ => {}

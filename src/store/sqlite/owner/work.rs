@@ -165,8 +165,7 @@ impl Core {
 
     pub fn renew_activity(&self, token: &str, extend_for: Duration) -> Outcome<()> {
         let now = Instant::now();
-        let renewed =
-            token.parse().is_ok_and(|token| self.lock().activities.renew(token, now + extend_for, now));
+        let renewed = token.parse().is_ok_and(|token| self.lock().activities.renew(token, now + extend_for, now));
         if renewed { Ok(()) } else { Err(ProviderError::permanent("renew_work_item_lock", INVALID)) }
     }
 }

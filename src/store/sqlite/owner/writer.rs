@@ -277,8 +277,9 @@ impl Writer {
             return;
         }
         let connection = self.core.connection.lock();
-        let outcome: rusqlite::Result<(i64, i64, i64)> = connection
-            .query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)));
+        let outcome: rusqlite::Result<(i64, i64, i64)> =
+            connection
+                .query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)));
         drop(connection);
         match outcome {
             // Readers may hold on to a part of it; the next attempt is after as many pages again.
