@@ -6,10 +6,12 @@ PYTHON ?= python3
 JOBS ?= 4
 STORE ?= sqlite
 ONLY ?=
+AGAINST ?=
 ARGS ?=
 
 VENV := .venv
 BENCH_VENV := .venv-bench
+RUST_HANDLERS := target/release/rust_handlers
 BIN := $(VENV)/bin
 QUIETLY := .ci/quietly
 
@@ -43,7 +45,7 @@ help: ## print this list
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo
 	@echo "  PYTHON=python3.12 chooses the interpreter of a new .venv; ARGS='-k timer' goes to pytest;"
-	@echo "  STORE=memory|sqlite|postgres and ONLY=W1,W3 go to the benchmarks."
+	@echo "  STORE=memory|sqlite|postgres, ONLY=W1,memory,idle, FULL=1 and AGAINST='dbos duroxide huey' go to the benchmarks."
 
 quickstart: build ## build, then take a census of Python's standard library, killing the worker half-way
 	@$(BIN)/python docs/examples/census.py
@@ -91,14 +93,15 @@ types: $(VENV)/.developer build
 docs: $(VENV)/.developer build ## run every code block of the README and the docs
 	@$(BIN)/pytest -q tests/test_docs.py $(ARGS)
 
-bench: $(BENCH_VENV)/.installed ## measure W1 to W8 with a release build (STORE, ONLY, FULL=1)
-	@PYTHONPATH=tests $(BENCH_VENV)/bin/python -m benchmarks --store $(STORE) $(if $(ONLY),--only $(ONLY))
+bench: $(BENCH_VENV)/.installed $(RUST_HANDLERS) ## measure W1 to W11 with a release build (STORE, ONLY, AGAINST, FULL=1)
+	@PYTHONPATH=tests $(BENCH_VENV)/bin/python -m benchmarks --store $(STORE) --rust $(RUST_HANDLERS) \
+	  $(if $(ONLY),--only $(ONLY)) $(if $(AGAINST),--against "$(AGAINST)")
 
 soak: $(BENCH_VENV)/.installed ## watch memory, threads and files over 20,000 orchestrations and 50 restarts
 	@$(BENCH_VENV)/bin/python -m benchmarks.soak
 
 clean: ## remove all that was made, the virtual environments included
-	@rm -rf $(VENV) $(BENCH_VENV) .quickstart .mypy_cache .pytest_cache .ruff_cache dist python/duroxide/_native*.so
+	@rm -rf $(VENV) $(BENCH_VENV) $(BENCH_VENV)-* .quickstart .mypy_cache .pytest_cache .ruff_cache dist python/duroxide/_native*.so
 	@find python tests benchmarks docs -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
 	@cargo clean --quiet
 
@@ -137,4 +140,11 @@ $(BENCH_VENV)/.installed: $(VENV)/.builder $(RUST_SOURCES) $(PYTHON_SOURCES)
 	  $(BIN)/maturin build --release --auditwheel skip --features $(EXTENSION_FEATURES) --out target/bench-wheel
 	@$(QUIETLY) "installing it into $(BENCH_VENV)" $(BIN)/python -m pip --python $(BENCH_VENV)/bin/python install \
 	  --quiet --force-reinstall target/bench-wheel/*.whl --group bench
+	@touch $@
+
+# The same features as the wheel's, so that both share what is compiled; nothing of Python is left in it once it is linked.
+# After the wheel, since cargo does one thing at a time.
+$(RUST_HANDLERS): benchmarks/rust_handlers.rs $(RUST_SOURCES) | $(BENCH_VENV)/.installed
+	@$(INTERPRETER) $(QUIETLY) "building the benchmarks' handlers in Rust" \
+	  cargo build --release --bin rust_handlers --features $(EXTENSION_FEATURES)
 	@touch $@

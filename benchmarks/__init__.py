@@ -1,12 +1,18 @@
-"""Benchmarks: eight workloads, one file each, measured as a user would meet them.
+"""Benchmarks: eleven workloads, one file each, measured as a user would meet them.
 
 ``make bench`` builds a release wheel, installs it into an environment of its own and prints one table. Every figure is
-the median of at least three repetitions with the smallest and the largest beside it, and beside those what one
-``fdatasync`` of 4 KiB takes on the same disk just before: a store that acknowledges after it has synced can beat
-that figure only by putting several operations into one sync.
+the median of at least three rounds with the smallest and the largest beside it. In each round every contender has its
+turn, so a line compares what was measured under the same conditions:
+
+- one ``fdatasync`` of 4 KiB on the same disk, and one lone commit of a row by the same SQLite (in WAL mode, synchronous,
+  its log grown beforehand): a store that acknowledges after it has synced can beat these only by putting several
+  operations into one;
+- the same without a disk, which leaves the engine, Python and the boundary between them;
+- the same store with handlers in Rust (``rust_handlers.rs``), which leaves the engine and the store;
+- with ``AGAINST="dbos huey"``, releases of others (``peers/``), each in an environment of its own.
 
 ====  ============  ===========================================================================================
-W1    ``burst``     orchestrations of one activity, started at once from eight threads
+W1    ``burst``     orchestrations of one activity, started at once: singly from eight threads, or in bulk
 W2    ``chain``     one orchestration of n activities, one after the other
 W3    ``fan``       one orchestration that fans out over n activities and in again
 W4    ``hello``     an idle store: from the start of one orchestration to its result
@@ -14,6 +20,9 @@ W5    ``message``   a message to an orchestration that waits, and its answer
 W6    ``sleepers``  64 activities that sleep 0.1 s, 32 at once
 W7    ``crash``     a worker killed with SIGKILL during W1: from its restart to the first new progress
 W8    ``replay``    what a recorded step costs when an orchestration is replayed from its history
+W9    ``waiting``   many orchestrations that wait on timers or events: starts, memory, opening, ends
+W10   ``disk``      bytes on disk of an orchestration that has ended
+W11   ``idle``      processor time of a runtime that has nothing to do
 ====  ============  ===========================================================================================
 
 Sizes follow the store: where one is slow, fewer orchestrations say the same in less time. ``FULL=1`` asks for the full

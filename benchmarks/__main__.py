@@ -6,7 +6,6 @@ import argparse
 import os
 import platform
 import shutil
-import statistics
 import sys
 import tempfile
 import time
@@ -14,8 +13,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import duroxide
-from benchmarks import burst, chain, crash, fan, hello, message, replay, sleepers
+from benchmarks import burst, chain, crash, disk, fan, hello, idle, message, replay, sleepers, waiting
 from benchmarks.bench import Bench, Figure
+from benchmarks.contenders import ROOT, CannotPlayError, Program, RustHandlers, install
+from benchmarks.table import Table
 
 WORKLOADS: dict[str, Callable[[Bench], Iterator[Figure]]] = {
     "W1": burst.measure,
@@ -26,40 +27,72 @@ WORKLOADS: dict[str, Callable[[Bench], Iterator[Figure]]] = {
     "W6": sleepers.measure,
     "W7": crash.measure,
     "W8": replay.measure,
+    "W9": waiting.measure,
+    "W10": disk.measure,
+    "W11": idle.measure,
 }
-ROW = "{:<4}{:<50}{:>10}  {:<7}{:>20}{:>12}"
+# A workload may be asked for by the name of its file as well, and what a user calls it.
+ALIASES = {measure.__module__.rpartition(".")[2].upper(): name for name, measure in WORKLOADS.items()}
+ALIASES["MEMORY"] = "W9"
 
 
 def main() -> int:
     arguments = parse()
     folder = Path(tempfile.mkdtemp(prefix="bench-", dir=Path("target") if Path("target").is_dir() else None))
+    folder = folder.resolve()
     try:
         postgres = start_postgres() if arguments.store == "postgres" else None
+        rust = RustHandlers("Rust", [str(arguments.rust)]) if arguments.rust.exists() else None
+        bench = Bench(arguments.store, folder, postgres, rust)
         print(f"duroxide {duroxide.__version__}, Python {platform.python_version()}, {os.cpu_count()} processors")
-        print(f"store: {arguments.store}; one sync: 4 KiB and fdatasync on this disk, measured before each workload\n")
-        heading = ROW.format("", "", "median", "", "min - max", "one sync")
-        print(heading, "-" * len(heading), sep="\n", flush=True)
-        began = time.perf_counter()
-        bench = Bench(arguments.store, folder, postgres)
-        for name in arguments.only:
-            bench.probe_disk()
-            for figure in WORKLOADS[name](bench):
-                print(row(figure), flush=True)
-        print(f"\n{time.perf_counter() - began:.0f} s in all; W6 has two rounds of sleep in place of one sync")
+        print(f"store: {arguments.store}")
+        if rust is None:
+            print(f"without handlers in Rust, since there is no {arguments.rust}; make bench builds it")
+        bench.peers = list(invite(arguments.against, folder)) if arguments.store == "sqlite" else []
+        run(bench, arguments.only)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     return 0
 
 
+def run(bench: Bench, names: list[str]) -> None:
+    table = Table(bench)
+    print(f"\n{table.heading}", flush=True)
+    began = time.perf_counter()
+    for name in names:
+        for figure in WORKLOADS[name](bench):
+            print(table.row(figure), flush=True)
+    print(f"\n{time.perf_counter() - began:.0f} s in all{table.legend}")
+    for note in bench.notes:
+        print(note)
+
+
+def invite(peers: list[str], folder: Path) -> Iterator[Program]:
+    """Those of the peers that can be installed and run here; why others cannot is printed."""
+    for name in peers:
+        try:
+            peer = install(name)
+            description = peer.describe(Path(tempfile.mkdtemp(dir=folder)))
+        except CannotPlayError as error:
+            print(f"without {name}: {error}")
+        else:
+            print(f"against {description}")
+            yield peer
+
+
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--store", choices=("memory", "sqlite", "postgres"), default="sqlite")
-    parser.add_argument("--only", type=names, default=list(WORKLOADS), help="some workloads alone: W1,W3")
+    parser.add_argument("--only", type=workloads, default=list(WORKLOADS), help="some workloads alone: W1,memory,idle")
+    parser.add_argument(
+        "--against", type=str.split, default=[], help="releases of others to measure as well: 'dbos huey'"
+    )
+    parser.add_argument("--rust", type=Path, default=ROOT / "target" / "release" / "rust_handlers")
     return parser.parse_args()
 
 
-def names(text: str) -> list[str]:
-    chosen = [name.strip().upper() for name in text.split(",")]
+def workloads(text: str) -> list[str]:
+    chosen = [ALIASES.get(name.strip().upper(), name.strip().upper()) for name in text.split(",")]
     unknown = [name for name in chosen if name not in WORKLOADS]
     if unknown:
         raise argparse.ArgumentTypeError(f"no workload {', '.join(unknown)}; there are {', '.join(WORKLOADS)}")
@@ -75,22 +108,6 @@ def start_postgres() -> str:
 
     named = os.environ.get("DATABASE_URL") or dotenv.dotenv_values(".env").get("DATABASE_URL")
     return named or start_server(os.getpid(), fsync=True).url
-
-
-def row(figure: Figure) -> str:
-    if not figure.samples:
-        return ROW.format(figure.workload, figure.what, "", "", "", "").rstrip() + f"  {figure.remark}"
-    spread = f"{number(min(figure.samples))} - {number(max(figure.samples))}"
-    limit = "-" if figure.limit is None else number(figure.limit)
-    median = number(statistics.median(figure.samples))
-    return ROW.format(figure.workload, figure.what, median, figure.unit, spread, limit)
-
-
-def number(value: float) -> str:
-    """Three digits that count."""
-    if abs(value) >= 100:
-        return f"{value:,.0f}"
-    return f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}" if abs(value) >= 1 else f"{value:.3f}"
 
 
 if __name__ == "__main__":

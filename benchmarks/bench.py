@@ -1,18 +1,22 @@
-"""What the workloads share: a fresh store a repetition, timing, and the form of a figure."""
+"""What the workloads share: fresh stores, rounds in which every contender has its turn, and the form of a figure."""
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from benchmarks.contenders import CannotPlayError, Program
 from duroxide import Client, PostgresProvider, Provider, Runtime, RuntimeOptions, SqliteProvider
 
 WAIT_MS = 600_000
@@ -20,18 +24,58 @@ REPETITIONS = 3
 # A size that would take longer than this, all repetitions together, is left out unless FULL=1.
 PATIENCE_SECONDS = 45.0
 
+OWN = "own"
+NO_DISK = "no disk"
+RUST = "Rust"
+MEMORY = "memory"
+
+SYNC = "a sync"
+COMMIT = "a commit"
+
 
 @dataclass(frozen=True)
 class Figure:
-    """One row of the table: what was measured, and every repetition of it."""
+    """One row of the table: what was measured, and every repetition of it by each contender."""
 
     workload: str
     what: str
     unit: str
-    samples: list[float] = field(default_factory=list)
-    limit: float | None = None
-    """What one fdatasync allows, or another bound of nature, in the same unit."""
+    samples: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    """By contender: ``OWN`` is the store that is measured."""
+    disk: Mapping[str, float] = field(default_factory=dict)
+    """What the disk took a second while this was measured: by ``SYNC`` and ``COMMIT``."""
     remark: str = ""
+
+
+@dataclass(frozen=True)
+class Rounds:
+    """What each contender measured, round by round; most measure seconds."""
+
+    of: dict[str, list[list[float]]]
+    disk: dict[str, float]
+
+    def figure(
+        self,
+        workload: str,
+        what: str,
+        unit: str,
+        read: Callable[[list[float]], float] = sum,
+        *,
+        bounded_by_disk: bool = True,
+    ) -> Figure:
+        """A row, with ``read`` making its figure of what one contender measured in one round."""
+        samples = {name: [read(measured) for measured in rounds] for name, rounds in self.of.items()}
+        return Figure(workload, what, unit, samples, self.disk if bounded_by_disk else {})
+
+    @property
+    def longest(self) -> float:
+        """What the measured store took in its longest round."""
+        return max(sum(measured) for measured in self.of[OWN])
+
+    @property
+    def fewest(self) -> int:
+        """How many samples the measured store has in the round that has the fewest."""
+        return min(len(measured) for measured in self.of[OWN])
 
 
 @dataclass(frozen=True)
@@ -50,33 +94,76 @@ class Bench:
     store: str
     folder: Path
     postgres_url: str | None = None
-    syncs_per_second: float = 0.0
+    rust: Program | None = None
+    peers: list[Program] = field(default_factory=list)
     full: bool = field(default_factory=lambda: os.environ.get("FULL", "") not in {"", "0"})
+    notes: dict[str, None] = field(default_factory=dict)
+    """Why a cell is empty; in order, each once."""
 
-    def probe_disk(self) -> None:
-        """Measure the disk's syncs: anew before each workload, since others use the disk as well."""
+    def probe_disk(self) -> dict[str, float]:
+        """Measure how many syncs and commits the disk takes a second."""
+        if self.store == MEMORY:
+            return {}
         # PostgreSQL's data is where temporary files are.
         disk = Path(tempfile.gettempdir()) if self.store == "postgres" else self.folder
-        self.syncs_per_second = statistics.median(syncs_per_second(disk) for _ in range(3))
+        rates = {SYNC: syncs_per_second(disk)}
+        if self.rust is not None and self.store == "sqlite":
+            commits = self._attempt(self.rust, "commits", 0, disk)
+            if commits is not None:
+                rates[COMMIT] = sum(commits)
+        return rates
 
-    @property
-    def sync_rate(self) -> float | None:
-        """Syncs a second, where the store syncs at all."""
-        return None if self.store == "memory" else self.syncs_per_second
+    def compare(
+        self, workload: str, size: int, own: Callable[[str], list[float]], *, contenders: Sequence[str] | None = None
+    ) -> Rounds:
+        """Measure in rounds, each contender once a round, so that all meet the same moods of the machine.
 
-    @property
-    def sync_ms(self) -> float | None:
-        """Milliseconds of one sync, where the store syncs at all."""
-        return None if self.store == "memory" else 1_000 / self.syncs_per_second
+        Args:
+            workload: Name by which the programs of the others know it.
+            size: How large.
+            own: Measures this package on an empty store of the kind that it is given.
+            contenders: Names of those beside the store that take part; default ``None``, all.
+        """
+        plays: dict[str, Callable[[], list[float] | None]] = {OWN: lambda: own(self.store)}
+        if self.store != MEMORY:
+            plays[NO_DISK] = lambda: own(MEMORY)
+        for program in [*([self.rust] if self.rust else []), *(self.peers if self.store == "sqlite" else [])]:
+            plays[program.name] = lambda program=program: self._attempt(  # type: ignore[misc]
+                program, workload, size, self.new_folder()
+            )
+        if contenders is not None:
+            plays = {name: play for name, play in plays.items() if name == OWN or name in contenders}
+        rounds: dict[str, list[list[float]]] = {}
+        probes = []
+        for _ in range(REPETITIONS):
+            # Others may use the disk as well, so it is measured as often as what depends on it.
+            probes.append(self.probe_disk())
+            for name, play in list(plays.items()):
+                measured, seconds = play(), 0.0
+                if measured is not None:
+                    rounds.setdefault(name, []).append(measured)
+                    seconds = sum(measured)
+                # Who cannot do it is not asked again, and who is slow says it once.
+                if measured is None or (name != OWN and self.too_long(seconds)):
+                    del plays[name]
+        return Rounds(rounds, medians(probes))
 
-    def place(self) -> str:
-        """Where a new store is to be: a file, or a schema."""
-        name = f"bench_{secrets.token_hex(6)}"
-        return name if self.store == "postgres" else str(self.folder / f"{name}.db")
+    def _attempt(self, program: Program, workload: str, size: int, folder: Path) -> list[float] | None:
+        try:
+            return program.play(workload, size, folder, self.store)
+        except CannotPlayError as error:
+            self.notes[f"{program.name}, {workload} of {size:,}: {error}"] = None
+            return None
 
-    def open(self, place: str) -> Provider:
-        """Open the store at ``place``, new or not."""
-        return open_store(self.store, place, self.postgres_url)
+    def new_folder(self) -> Path:
+        """An empty folder on the disk that is measured."""
+        return Path(tempfile.mkdtemp(dir=self.folder))
+
+    def place(self, store: str | None = None) -> str:
+        """Where a new store is to be: a file in a folder of its own, or a schema."""
+        if (store or self.store) == "postgres":
+            return f"bench_{secrets.token_hex(6)}"
+        return str(self.new_folder() / "store.db")
 
     @contextmanager
     def session(
@@ -84,33 +171,22 @@ class Bench:
         activities: Mapping[str, Callable[..., Any]],
         orchestrations: Mapping[str, Callable[..., Any]],
         options: RuntimeOptions | None = None,
+        *,
+        store: str | None = None,
     ) -> Iterator[Session]:
-        """A started runtime on an empty store of its own."""
+        """A started runtime on an empty store of its own, of the kind that is measured or of another."""
+        kind = store or self.store
         with (
-            self.open(self.place()) as provider,
-            self.runtime(provider, activities, orchestrations, options) as runtime,
+            open_store(kind, self.place(kind), self.postgres_url) as provider,
+            running(provider, activities, orchestrations, options) as runtime,
         ):
             yield Session(provider, runtime, Client(provider))
 
-    @contextmanager
-    def runtime(
-        self,
-        provider: Provider,
-        activities: Mapping[str, Callable[..., Any]],
-        orchestrations: Mapping[str, Callable[..., Any]],
-        options: RuntimeOptions | None = None,
-    ) -> Iterator[Runtime]:
-        """A started runtime on a store that is open."""
-        runtime = Runtime(provider, options)
-        for name, function in activities.items():
-            runtime.register_activity(name, function)
-        for name, function in orchestrations.items():
-            runtime.register_orchestration(name, function)
-        runtime.start()
-        try:
-            yield runtime
-        finally:
-            runtime.shutdown(5_000)
+    def program(self, module: str, *arguments: object) -> Any:
+        """Run a module of this package in a process of its own, and return what it prints."""
+        command = [sys.executable, "-m", module, json.dumps(arguments)]
+        finished = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+        return json.loads(finished.stdout.splitlines()[-1])
 
     def too_long(self, seconds: float) -> bool:
         """Whether repetitions of so many seconds each would try the patience of whoever waits."""
@@ -118,14 +194,34 @@ class Bench:
 
 
 def open_store(store: str, place: str, postgres_url: str | None) -> Provider:
-    """Open a store of a kind; the child process of W7 comes in here as well."""
-    if store == "memory":
+    """Open a store of a kind, new or not; processes of their own come in here as well."""
+    if store == MEMORY:
         return SqliteProvider.in_memory()
     if store == "sqlite":
         return SqliteProvider.open(place)
     if postgres_url is None:
         raise ValueError("the URL of the PostgreSQL server is missing")
     return PostgresProvider.connect_with_schema(postgres_url, place)
+
+
+@contextmanager
+def running(
+    provider: Provider,
+    activities: Mapping[str, Callable[..., Any]],
+    orchestrations: Mapping[str, Callable[..., Any]],
+    options: RuntimeOptions | None = None,
+) -> Iterator[Runtime]:
+    """A started runtime on a store that is open."""
+    runtime = Runtime(provider, options)
+    for name, function in activities.items():
+        runtime.register_activity(name, function)
+    for name, function in orchestrations.items():
+        runtime.register_orchestration(name, function)
+    runtime.start()
+    try:
+        yield runtime
+    finally:
+        runtime.shutdown(5_000)
 
 
 def finish(client: Client, instance: str) -> Any:
@@ -140,10 +236,15 @@ def timed(action: Callable[..., object], *arguments: object) -> float:
     return time.perf_counter() - began
 
 
-def percentile(samples: list[float], percent: float) -> float:
+def percentile(samples: Sequence[float], percent: float) -> float:
     """The sample below which that share of all samples lies."""
     ordered = sorted(samples)
     return ordered[min(len(ordered) - 1, int(len(ordered) * percent / 100))]
+
+
+def medians(probes: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """The median of each thing that was measured."""
+    return {name: statistics.median(probe[name] for probe in probes if name in probe) for name in probes[0]}
 
 
 def syncs_per_second(folder: Path, seconds: float = 0.1) -> float:

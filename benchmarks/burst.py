@@ -1,4 +1,8 @@
-"""W1: orchestrations of one activity, started at once from eight threads; from the first start to the last end."""
+"""W1: orchestrations of one activity, started at once; from the first start to the last end.
+
+Once with single starts from eight threads, once with one call that starts them all, and once with so many that what
+gathers in queues counts.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +10,17 @@ from collections.abc import Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from benchmarks.bench import REPETITIONS, Bench, Figure, finish, timed
+import duroxide
+from benchmarks.bench import NO_DISK, RUST, Bench, Figure, finish, timed
 from duroxide import ActivityContext, Client, OrchestrationContext
 
 THREADS = 8
 FULL_SIZE = 1_000
 SLOW_SIZE = 200
+SUSTAINED_SIZE = 20_000
+PROBE_SIZE = 50
+# A call for very many has an input of its own size; nobody needs it larger.
+BULK_SIZE = 1_000
 
 
 def touch(ctx: ActivityContext, number: int) -> int:
@@ -27,32 +36,76 @@ ACTIVITIES = {"touch": touch}
 ORCHESTRATIONS = {"one_activity": one_activity}
 
 
-def start_all(client: Client, prefix: str, count: int) -> list[str]:
-    """Start so many at once; returns when the last start is acknowledged."""
-    names = [f"{prefix}-{number}" for number in range(count)]
+def has_bulk_start() -> bool:
+    return hasattr(Client, "start_orchestrations")
+
+
+def start_singly(client: Client, names: list[str], orchestration: str = "one_activity", value: Any = 1) -> None:
+    """Start so many by single calls from eight threads; returns when the last start is acknowledged."""
+
+    def start(share: list[str]) -> None:
+        for name in share:
+            client.start_orchestration(name, orchestration, value)
+
     with ThreadPoolExecutor(THREADS) as threads:
-        for each in [threads.submit(client.start_orchestration, name, "one_activity", 1) for name in names]:
+        for each in [threads.submit(start, names[number::THREADS]) for number in range(THREADS)]:
             each.result()
-    return names
 
 
-def play(client: Client, prefix: str, count: int) -> None:
-    names = start_all(client, prefix, count)
+def start_in_bulk(client: Any, names: list[str], orchestration: str = "one_activity", value: Any = 1) -> None:
+    """Start so many by as few calls as there can be."""
+    request: Any = vars(duroxide)["StartRequest"]
+    for first in range(0, len(names), BULK_SIZE):
+        client.start_orchestrations(
+            [request(instance_id=name, name=orchestration, input=value) for name in names[first : first + BULK_SIZE]]
+        )
+
+
+def start_all(client: Client, names: list[str], orchestration: str = "one_activity", value: Any = 1) -> None:
+    """Start so many in the quickest way that there is."""
+    (start_in_bulk if has_bulk_start() else start_singly)(client, names, orchestration, value)
+
+
+def play(client: Client, prefix: str, count: int, *, bulk: bool = False) -> None:
+    names = [f"{prefix}-{number}" for number in range(count)]
+    (start_in_bulk if bulk else start_singly)(client, names)
     for name in names:
         finish(client, name)
 
 
-def size(bench: Bench) -> int:
-    """How many say what the store can do: found out with a few."""
+def probe(bench: Bench) -> float:
+    """Seconds that one orchestration takes among others: found out with a few."""
     with bench.session(ACTIVITIES, ORCHESTRATIONS) as session:
-        seconds = timed(play, session.client, "probe", 50)
-    return SLOW_SIZE if bench.too_long(seconds / 50 * FULL_SIZE) else FULL_SIZE
+        return timed(play, session.client, "probe", PROBE_SIZE) / PROBE_SIZE
 
 
 def measure(bench: Bench) -> Iterator[Figure]:
-    count = size(bench)
-    samples = []
-    for _ in range(REPETITIONS):
-        with bench.session(ACTIVITIES, ORCHESTRATIONS) as session:
-            samples.append(count / timed(play, session.client, "burst", count))
-    yield Figure("W1", f"{count:,} orchestrations of one activity at once", "per s", samples, bench.sync_rate)
+    def own(store: str, *, bulk: bool = False) -> list[float]:
+        with bench.session(ACTIVITIES, ORCHESTRATIONS, store=store) as session:
+
+            def burst() -> None:
+                play(session.client, "burst", count, bulk=bulk)
+
+            return [timed(burst)]
+
+    seconds_each = probe(bench)
+    count = SLOW_SIZE if bench.too_long(seconds_each * FULL_SIZE) else FULL_SIZE
+
+    def rate(measured: list[float]) -> float:
+        return count / measured[0]
+
+    rounds = bench.compare("burst", count, own)
+    yield rounds.figure("W1", f"{count:,} of one activity, single starts", "per s", rate)
+    if has_bulk_start():
+        rounds = bench.compare("bulk", count, lambda store: own(store, bulk=True))
+        yield rounds.figure("W1", f"{count:,} of one activity, started in bulk", "per s", rate)
+    else:
+        yield Figure("W1", "the same, started in bulk", "per s", remark="left out: there is no start in bulk")
+    what = f"{SUSTAINED_SIZE:,} of one activity"
+    if bench.too_long(rounds.longest / count * SUSTAINED_SIZE):
+        yield Figure("W1", what, "per s", remark="left out: too long here; FULL=1")
+        return
+    count = SUSTAINED_SIZE
+    workload = "bulk" if has_bulk_start() else "burst"
+    rounds = bench.compare(workload, count, lambda store: own(store, bulk=has_bulk_start()), contenders=(NO_DISK, RUST))
+    yield rounds.figure("W1", what, "per s", rate)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator, Iterator
 from typing import Any
 
-from benchmarks.bench import REPETITIONS, Bench, Figure, finish, timed
+from benchmarks.bench import Bench, Figure, finish, timed
 from duroxide import ActivityContext, Client, OrchestrationContext
 
 SIZES = (100, 400, 800)
@@ -35,9 +35,14 @@ def measure(bench: Bench) -> Iterator[Figure]:
         if bench.too_long(step_seconds * length):
             yield Figure("W2", what, "ms", remark="left out: too long here; FULL=1")
             continue
-        samples = []
-        for _ in range(REPETITIONS):
-            with bench.session({"step": step}, {"chain": chain}) as session:
-                samples.append(timed(play, session.client, "chain", length) / length)
-        step_seconds = max(samples)
-        yield Figure("W2", what, "ms", [1_000 * sample for sample in samples], bench.sync_ms)
+
+        def own(store: str, length: int = length) -> list[float]:
+            with bench.session({"step": step}, {"chain": chain}, store=store) as session:
+                return [timed(play, session.client, "chain", length)]
+
+        def read(measured: list[float], length: int = length) -> float:
+            return 1_000 * measured[0] / length
+
+        rounds = bench.compare("chain", length, own)
+        step_seconds = rounds.longest / length
+        yield rounds.figure("W2", what, "ms", read)

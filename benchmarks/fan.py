@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Generator, Iterator
 from typing import Any
 
-from benchmarks.bench import REPETITIONS, Bench, Figure, finish, timed
+from benchmarks.bench import Bench, Figure, finish, timed
 from duroxide import ActivityContext, Client, OrchestrationContext
 
-SIZES = (200, 2_000)
-FULL_SIZES = (2_000, 10_000)
+SIZES = (200, 2_000, 10_000)
 
 
 def square(ctx: ActivityContext, number: int) -> int:
@@ -28,14 +27,16 @@ def play(client: Client, name: str, width: int) -> None:
 
 def measure(bench: Bench) -> Iterator[Figure]:
     item_seconds = 0.0
-    for width in FULL_SIZES if bench.full else SIZES:
+    for width in SIZES:
         what = f"fan-out and fan-in over {width:,}"
         if bench.too_long(item_seconds * width):
             yield Figure("W3", what, "s", remark="left out: too long here; FULL=1")
             continue
-        samples = []
-        for _ in range(REPETITIONS):
-            with bench.session({"square": square}, {"fan": fan}) as session:
-                samples.append(timed(play, session.client, "fan", width))
-        item_seconds = max(samples) / width
-        yield Figure("W3", what, "s", samples, bench.sync_ms and bench.sync_ms / 1_000)
+
+        def own(store: str, width: int = width) -> list[float]:
+            with bench.session({"square": square}, {"fan": fan}, store=store) as session:
+                return [timed(play, session.client, "fan", width)]
+
+        rounds = bench.compare("fan", width, own)
+        item_seconds = rounds.longest / width
+        yield rounds.figure("W3", what, "s")

@@ -6,7 +6,7 @@ import time
 from collections.abc import Generator, Iterator
 from typing import Any
 
-from benchmarks.bench import REPETITIONS, Bench, Figure, finish, percentile, timed
+from benchmarks.bench import Bench, Figure, finish, percentile, timed
 from duroxide import ActivityContext, Client, OrchestrationContext
 
 HELLOS = 200
@@ -28,17 +28,20 @@ def play(client: Client, name: str) -> None:
 
 
 def measure(bench: Bench) -> Iterator[Figure]:
-    medians, tails, fewest = [], [], HELLOS
-    for _ in range(REPETITIONS):
-        with bench.session({"greet": greet}, {"hello": hello}) as session:
+    def own(store: str) -> list[float]:
+        with bench.session({"greet": greet}, {"hello": hello}, store=store) as session:
             client = session.client
             play(client, "first")  # what a first use costs is not what is measured
             samples: list[float] = []
             deadline = time.perf_counter() + SECONDS
             while len(samples) < HELLOS and time.perf_counter() < deadline:
-                samples.append(1_000 * timed(play, client, f"hello-{len(samples)}"))
-        medians.append(percentile(samples, 50))
-        tails.append(percentile(samples, 99))
-        fewest = min(fewest, len(samples))
-    yield Figure("W4", f"one hello on an idle store, p50 of {fewest}", "ms", medians, bench.sync_ms)
-    yield Figure("W4", f"one hello on an idle store, p99 of {fewest}", "ms", tails, bench.sync_ms)
+                samples.append(timed(play, client, f"hello-{len(samples)}"))
+            return samples
+
+    rounds = bench.compare("hello", HELLOS, own)
+    for percent in (50, 99):
+
+        def read(measured: list[float], percent: int = percent) -> float:
+            return 1_000 * percentile(measured, percent)
+
+        yield rounds.figure("W4", f"one hello on an idle store, p{percent} of {rounds.fewest}", "ms", read)

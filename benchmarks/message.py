@@ -6,7 +6,7 @@ import time
 from collections.abc import Generator, Iterator
 from typing import Any
 
-from benchmarks.bench import REPETITIONS, WAIT_MS, Bench, Figure, percentile, timed
+from benchmarks.bench import WAIT_MS, Bench, Figure, percentile, timed
 from duroxide import Client, OrchestrationContext
 
 MESSAGES = 60
@@ -48,15 +48,16 @@ class Talk:
 
 
 def measure(bench: Bench) -> Iterator[Figure]:
-    medians, fewest = [], MESSAGES
-    for _ in range(REPETITIONS):
-        with bench.session({}, {"echo": echo}) as session:
+    def own(store: str) -> list[float]:
+        with bench.session({}, {"echo": echo}, store=store) as session:
             talk = Talk(session.client)
             samples: list[float] = []
             deadline = time.perf_counter() + SECONDS
             while len(samples) < MESSAGES and time.perf_counter() < deadline:
-                samples.append(1_000 * timed(talk.ask, f"message {len(samples)}"))
+                samples.append(timed(talk.ask, f"message {len(samples)}"))
             talk.end()
-        medians.append(percentile(samples, 50))
-        fewest = min(fewest, len(samples))
-    yield Figure("W5", f"a message and its answer, p50 of {fewest}", "ms", medians, bench.sync_ms)
+            return samples
+
+    rounds = bench.compare("message", MESSAGES, own)
+    what = f"a message and its answer, p50 of {rounds.fewest}"
+    yield rounds.figure("W5", what, "ms", lambda measured: 1_000 * percentile(measured, 50))

@@ -11,7 +11,7 @@ import time
 from collections.abc import Generator, Iterator
 from typing import Any
 
-from benchmarks.bench import REPETITIONS, WAIT_MS, Bench, Figure, timed
+from benchmarks.bench import OWN, REPETITIONS, WAIT_MS, Bench, Figure, open_store, running, timed
 from duroxide import ActivityContext, Client, OrchestrationContext
 
 STEPS = 1_000
@@ -58,9 +58,9 @@ class Listener:
 
 def measure(bench: Bench) -> Iterator[Figure]:
     activities, orchestrations = {"step": step}, {"listener": listener}
-    with bench.open(bench.place()) as provider:
+    with open_store(bench.store, bench.place(), bench.postgres_url) as provider:
         client = Client(provider)
-        with bench.runtime(provider, activities, orchestrations):
+        with running(provider, activities, orchestrations):
             began = time.perf_counter()
             short = Listener(client, "short", 1)
             Listener(client, "probe", 20)
@@ -71,9 +71,9 @@ def measure(bench: Bench) -> Iterator[Figure]:
         for _ in range(REPETITIONS):
             bases, replays = [], []
             for _ in range(PAIRS):
-                with bench.runtime(provider, activities, orchestrations):
+                with running(provider, activities, orchestrations):
                     time.sleep(SETTLE_SECONDS)
                     bases.append(timed(short.ask))
                     replays.append(timed(long.ask))
             samples.append(1_000_000 * (statistics.median(replays) - statistics.median(bases)) / steps)
-    yield Figure("W8", f"cold replay of {steps:,} steps, a step", "µs", samples)
+    yield Figure("W8", f"cold replay of {steps:,} steps, a step", "µs", {OWN: samples})

@@ -161,8 +161,8 @@ fn interrupted(py: Python<'_>) -> PyResult<()> {
 
 async fn interruptible<T>(future: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
     tokio::pin!(future);
-    let mut check = tokio::time::interval(SIGNAL_CHECK);
-    check.tick().await;
+    // A tick that is due at once would cost a millisecond, which is how finely the timers of Tokio count.
+    let mut check = tokio::time::interval_at(tokio::time::Instant::now() + SIGNAL_CHECK, SIGNAL_CHECK);
     loop {
         tokio::select! {
             biased;

@@ -120,12 +120,11 @@ impl NativeRuntime {
                 );
             }
         });
-        if let Some(kept) = &running.kept {
-            kept.shut(py, longest.saturating_sub(began.elapsed()).max(GRACE))?;
-        }
+        let rest = longest.saturating_sub(began.elapsed()).max(GRACE);
+        let closed = running.kept.as_ref().map_or(Ok(()), |kept| kept.shut(py, rest));
         running.executor.stop(py)?;
         logging::settle(py);
-        waited
+        waited.and(closed)
     }
 
     fn metrics<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Generator
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 
 from conftest import Run, StartRuntime, fails_on_postgres
-from duroxide import ActivityContext, Client, InstanceNotFound, LimitExceeded, OrchestrationContext
+from duroxide import ActivityContext, Client, InstanceNotFound, LimitExceeded, OrchestrationContext, Provider
 from mission.waiting import wait_for_event_kind, wait_for_execution
 
 Steps = Generator[Any, Any, Any]
@@ -319,12 +320,14 @@ def test_name_of_an_event_that_cannot_be_kept_is_refused(name: str, client: Clie
         client.raise_event("anyone", name)
 
 
-def test_event_for_nobody_is_refused_and_holds_up_nobody(runtime_factory: StartRuntime, client: Client) -> None:
+def test_event_for_nobody_holds_up_nobody(runtime_factory: StartRuntime, provider: Provider, client: Client) -> None:
     runtime_factory(orchestrations={"wait_for_go": wait_for_go})
 
-    with pytest.raises(InstanceNotFound):
+    # The embedded store keeps such messages for a while; PostgreSQL's cannot.
+    refused = pytest.raises(InstanceNotFound) if provider.kind == "postgres" else contextlib.nullcontext()
+    with refused:
         client.raise_event("nobody", "go", 1)
-    with pytest.raises(InstanceNotFound):
+    with refused:
         client.enqueue_event("nobody", "inbox", "text")
     client.start_orchestration("somebody", "wait_for_go")
     wait_for_event_kind(client, "somebody", "ExternalSubscribed")

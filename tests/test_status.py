@@ -10,7 +10,14 @@ from typing import Any
 import pytest
 
 from conftest import Run, StartRuntime
-from duroxide import ActivityContext, Client, LimitExceeded, OrchestrationContext, OrchestrationFailed
+from duroxide import (
+    ActivityContext,
+    Client,
+    LimitExceeded,
+    OrchestrationContext,
+    OrchestrationFailed,
+    RuntimeOptions,
+)
 from mission.waiting import wait_for_event_kind
 
 Steps = Generator[Any, Any, Any]
@@ -131,6 +138,19 @@ def test_status_stays_across_continue_as_new(run: Run, client: Client) -> None:
 
     assert run(again, 0, instance="again") == "set by the first execution"
     assert client.get_status("again").custom_status == "set by the first execution"
+
+
+@pytest.mark.parametrize("sticky", [True, False], ids=["awake", "replayed"])
+def test_status_that_was_set_replaces_the_inherited_one_for_good(run: Run, sticky: bool) -> None:
+    def again(ctx: OrchestrationContext, input: int) -> Steps:
+        if input == 0:
+            ctx.set_custom_status("first")
+            yield ctx.continue_as_new(1)
+        ctx.set_custom_status("second")
+        yield ctx.schedule_timer(0)
+        return ctx.get_custom_status()
+
+    assert run(again, 0, options=RuntimeOptions(sticky=sticky)) == "second"
 
 
 def test_status_version_goes_on_across_continue_as_new(run: Run, client: Client) -> None:

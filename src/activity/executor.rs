@@ -21,7 +21,7 @@ type End = Result<String, String>;
 
 /// What the activities of one runtime share.
 pub(crate) struct Executor {
-    pub(crate) threads: Threads,
+    pub(crate) threads: Arc<Threads>,
     client: Arc<Py<PyAny>>,
     /// The loop of `async def` activities, made by the first of them.
     activity_loop: Mutex<Option<Py<PyAny>>>,
@@ -47,7 +47,7 @@ pub(super) struct Call {
 impl Executor {
     pub(crate) fn new(client: Py<PyAny>) -> Self {
         Self {
-            threads: Threads::new(),
+            threads: Arc::new(Threads::new()),
             client: Arc::new(client),
             activity_loop: Mutex::new(None),
             is_stopped: AtomicBool::new(false),

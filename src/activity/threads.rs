@@ -13,7 +13,7 @@ use pyo3::prelude::*;
 
 use super::context::ActivityContext;
 use super::executor::{Done, Ending};
-use crate::bridge::enter;
+use crate::bridge::{self, enter};
 
 /// What a thread is given to do.
 pub(super) enum Job {
@@ -29,14 +29,20 @@ const IDLE: Duration = Duration::from_secs(10);
 /// How long a shutdown waits for idle threads to notice it.
 const FAREWELL: Duration = Duration::from_secs(2);
 
-/// As many threads as there are activities under way; the engine's slots bound them.
+/// Threads that are started at once when there is work. Short activities need no more: each thread beyond would only wait for
+/// the interpreter.
+const EAGER: usize = 8;
+
+/// How long work waits for a thread that is at work before another is started for it.
+const PATIENCE: Duration = Duration::from_millis(1);
+
+/// As many threads as there are activities that take long; the engine's slots bound them.
 pub(crate) struct Threads {
     sender: Mutex<Option<Sender<Job>>>,
     receiver: Receiver<Job>,
     census: Arc<Census>,
 }
 
-/// How many threads there are, how many wait for a job that nobody has promised them, and how many jobs are under way.
 #[derive(Default)]
 struct Census {
     counts: Mutex<Counts>,
@@ -46,8 +52,33 @@ struct Census {
 #[derive(Default)]
 struct Counts {
     alive: usize,
-    idle: usize,
-    jobs: usize,
+    /// Started, and not yet waiting for work.
+    starting: usize,
+    waiting: usize,
+    /// Jobs that nobody has taken.
+    queued: usize,
+    running: usize,
+    /// Somebody looks after jobs that wait too long.
+    is_watched: bool,
+}
+
+impl Counts {
+    /// How many jobs no thread is about to take.
+    fn unserved(&self) -> usize {
+        self.queued.saturating_sub(self.waiting + self.starting)
+    }
+
+    fn begin_thread(&mut self) {
+        self.alive += 1;
+        self.starting += 1;
+    }
+}
+
+/// What a job that was queued needs.
+enum Need {
+    Nothing,
+    Thread,
+    Watch,
 }
 
 impl Threads {
@@ -61,25 +92,55 @@ impl Threads {
     /// # Errors
     ///
     /// The threads were stopped, or the system gives no more of them.
-    pub(super) fn run(&self, job: Job) -> Result<(), String> {
+    pub(super) fn run(self: &Arc<Self>, job: Job) -> Result<(), String> {
         let Some(sender) = self.sender.lock().clone() else {
             return Err("the runtime is shut down".to_owned());
         };
-        if !self.census.promise() {
-            self.start_thread()?;
+        let need = self.census.queue();
+        sender.send(job).map_err(|_| "the runtime is shut down".to_owned())?;
+        match need {
+            Need::Nothing => Ok(()),
+            Need::Thread => self.start_thread(),
+            Need::Watch => {
+                let threads = Arc::clone(self);
+                bridge::spawn(async move { threads.watch().await }).map(drop).map_err(|error| error.to_string())
+            }
         }
-        sender.send(job).map_err(|_| "the runtime is shut down".to_owned())
+    }
+
+    /// Starts threads for jobs that wait for too long, until none does.
+    async fn watch(&self) {
+        loop {
+            tokio::time::sleep(PATIENCE).await;
+            let needed = {
+                let mut counts = self.census.counts.lock();
+                let needed = counts.unserved();
+                counts.is_watched = needed > 0;
+                (0..needed).for_each(|_| counts.begin_thread());
+                needed
+            };
+            if needed == 0 {
+                return;
+            }
+            for _ in 0..needed {
+                if let Err(error) = self.start_thread() {
+                    // Those that there are take it in time.
+                    tracing::warn!(target: "duroxide::activity", "{error}");
+                }
+            }
+        }
     }
 
     fn start_thread(&self) -> Result<(), String> {
         let worker = Worker {
             receiver: self.receiver.clone(),
             census: Arc::clone(&self.census),
+            is_new: AtomicBool::new(true),
             is_busy: AtomicBool::new(false),
         };
         let started = enter(|py| py.import("duroxide.activity_thread")?.getattr("start")?.call1((worker,)).map(drop));
         started.map_err(|error| {
-            self.census.change(|counts| (counts.alive, counts.jobs) = (counts.alive - 1, counts.jobs - 1));
+            self.census.change(|counts| (counts.alive, counts.starting) = (counts.alive - 1, counts.starting - 1));
             format!("no thread could be started for the activity: {error}")
         })
     }
@@ -91,7 +152,7 @@ impl Threads {
         self.sender.lock().take();
         let deadline = Instant::now() + FAREWELL;
         let mut counts = self.census.counts.lock();
-        while counts.alive > counts.jobs {
+        while counts.alive > counts.running + counts.queued {
             if self.census.changed.wait_until(&mut counts, deadline).timed_out() {
                 return;
             }
@@ -105,29 +166,28 @@ impl Census {
         self.changed.notify_all();
     }
 
-    /// Promises a job to an idle thread, so that two jobs never count on the same one; false if a new one is needed.
-    fn promise(&self) -> bool {
+    fn queue(&self) -> Need {
         let mut counts = self.counts.lock();
-        counts.jobs += 1;
-        let found = counts.idle > 0;
-        if found {
-            counts.idle -= 1;
+        counts.queued += 1;
+        if counts.unserved() == 0 {
+            Need::Nothing
+        } else if counts.alive < EAGER {
+            counts.begin_thread();
+            Need::Thread
+        } else if counts.is_watched {
+            Need::Nothing
         } else {
-            counts.alive += 1;
+            counts.is_watched = true;
+            Need::Watch
         }
-        found
     }
 
-    fn end_job(&self) {
-        self.change(|counts| (counts.jobs, counts.idle) = (counts.jobs - 1, counts.idle + 1));
-    }
-
-    /// Whether an idle thread may end: not if a job is promised to it.
+    /// Whether an idle thread may end: not if a job counts on it.
     fn may_leave(&self) -> bool {
         let mut counts = self.counts.lock();
-        let free = counts.idle > 0;
-        counts.idle -= usize::from(free);
-        free
+        let is_free = counts.queued < counts.waiting;
+        counts.waiting -= usize::from(is_free);
+        is_free
     }
 }
 
@@ -136,7 +196,43 @@ impl Census {
 pub(crate) struct Worker {
     receiver: Receiver<Job>,
     census: Arc<Census>,
+    is_new: AtomicBool,
     is_busy: AtomicBool,
+}
+
+impl Worker {
+    /// The next job; what is there already is taken without letting go of the interpreter.
+    fn next(&self, py: Python<'_>) -> Result<Job, RecvTimeoutError> {
+        if let Ok(job) = self.receiver.try_recv() {
+            return Ok(job);
+        }
+        py.detach(|| self.receiver.recv_timeout(IDLE))
+    }
+
+    fn wait_for_job(&self, py: Python<'_>) -> Option<Job> {
+        self.census.counts.lock().waiting += 1;
+        loop {
+            match self.next(py) {
+                Ok(job) => {
+                    let mut counts = self.census.counts.lock();
+                    counts.waiting -= 1;
+                    counts.queued -= 1;
+                    counts.running += 1;
+                    return Some(job);
+                }
+                Err(RecvTimeoutError::Timeout) if !self.census.may_leave() => {}
+                Err(RecvTimeoutError::Timeout) => return None,
+                Err(RecvTimeoutError::Disconnected) => {
+                    self.census.counts.lock().waiting -= 1;
+                    return None;
+                }
+            }
+        }
+    }
+
+    fn end_job(&self) {
+        self.census.change(|counts| counts.running -= 1);
+    }
 }
 
 type Call = (Py<PyAny>, Py<ActivityContext>, Py<PyAny>, Py<Done>);
@@ -145,34 +241,26 @@ type Call = (Py<PyAny>, Py<ActivityContext>, Py<PyAny>, Py<Done>);
 impl Worker {
     /// The next activity: its function, context and input, and what to tell its end; `None` when the thread is to end.
     fn take(&self, py: Python<'_>) -> PyResult<Option<Call>> {
-        if self.is_busy.swap(false, Ordering::Relaxed) {
-            self.census.end_job();
+        if self.is_new.swap(false, Ordering::Relaxed) {
+            self.census.counts.lock().starting -= 1;
         }
-        loop {
-            match py.detach(|| self.receiver.recv_timeout(IDLE)) {
-                Ok(Job::Call(ending)) => match ending.call.prepare(py) {
+        if self.is_busy.swap(false, Ordering::Relaxed) {
+            self.end_job();
+        }
+        while let Some(job) = self.wait_for_job(py) {
+            match job {
+                Job::Call(ending) => match ending.call.prepare(py) {
                     Ok((context, input)) => {
                         self.is_busy.store(true, Ordering::Relaxed);
                         let function = ending.call.definition.function.clone_ref(py);
                         let done = Py::new(py, Done(ending))?;
                         return Ok(Some((function, context.unbind(), input.unbind(), done)));
                     }
-                    Err(error) => {
-                        ending.finish(py, Err(error));
-                        self.census.end_job();
-                    }
+                    Err(error) => ending.finish(py, Err(error)),
                 },
-                Ok(Job::Ours(job)) => {
-                    job(py);
-                    self.census.end_job();
-                }
-                Err(RecvTimeoutError::Timeout) if !self.census.may_leave() => {}
-                Err(RecvTimeoutError::Timeout) => break,
-                Err(RecvTimeoutError::Disconnected) => {
-                    self.census.may_leave();
-                    break;
-                }
+                Job::Ours(job) => job(py),
             }
+            self.end_job();
         }
         self.census.change(|counts| counts.alive -= 1);
         Ok(None)

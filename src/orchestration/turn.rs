@@ -38,6 +38,8 @@ pub(crate) struct Turn {
     clock: Mutex<Clock>,
     /// When each KV entry was last written, as history has it.
     kv_times: Mutex<HashMap<String, u64>>,
+    /// As the code has set it: the engine's own copy falls back to the inherited one when history is replayed.
+    custom_status: Mutex<Option<String>>,
     /// Every task that was described, to find those that were never started.
     described: Mutex<Vec<Arc<Node>>>,
     /// The tasks made of generators and coroutines, by the address of these, which they keep alive.
@@ -61,6 +63,7 @@ impl Turn {
             arena: Mutex::new(Arena::new(engine, timeline)),
             clock: Mutex::new(Clock { now_ms: record.started_ms, is_replaying: record.persisted > 0 }),
             kv_times: Mutex::new(record.kv_times.clone()),
+            custom_status: Mutex::new(record.inherited_custom_status.clone()),
             described: Mutex::new(Vec::new()),
             branches: Mutex::new(HashMap::new()),
             running: Mutex::new(None),
@@ -200,7 +203,12 @@ impl Turn {
         drop((branches, described));
     }
 
+    pub(crate) fn status(&self) -> Option<String> {
+        self.custom_status.lock().clone()
+    }
+
     pub(crate) fn set_status(&self, status: Option<String>) {
+        self.custom_status.lock().clone_from(&status);
         self.arena().happen(Effect::SetStatus(status));
     }
 

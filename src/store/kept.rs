@@ -1,13 +1,15 @@
 //! What stays of a suspended orchestration between two turns, and how it passes from turn to turn.
 //!
-//! A driver leaves its state in the record of its turn. Only a turn that is known to be committed hands it on to the
-//! keeper, and only a history of exactly that length gets it back: so a state is always owned by one party, and what
-//! nobody can use any more is dropped.
+//! A driver leaves its state in the record of its turn. The acknowledgement of the turn hands it on to the keeper, before
+//! anybody can fetch the next one, and takes it back if it fails. Only a history of exactly the expected length, that ends
+//! with the last event of that acknowledgement, gets it. So a state is always owned by one party, and what nobody can use
+//! any more is dropped.
 
 use std::any::Any;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use duroxide::Event;
 use parking_lot::Mutex;
 
 use super::turn::TurnRecord;
@@ -15,7 +17,7 @@ use super::turn::TurnRecord;
 /// The state of a driver. It may be dropped on any thread, under any lock: its end must not wait for anything.
 pub type DriverState = Box<dyn Any + Send>;
 
-/// The state of a suspended orchestration whose last turn is committed.
+/// The state of an orchestration that was suspended at the end of a turn.
 pub struct KeptTurn {
     pub instance: String,
     pub execution_id: u64,
@@ -25,17 +27,22 @@ pub struct KeptTurn {
     pub time_ms: u64,
     /// How many recorded events the driver has been told of.
     pub told: usize,
-    /// How many events history has, if nobody else has added any.
+    /// How many events history has if that turn is committed, and nobody else has added any.
     pub length: usize,
+    /// The last one of them, which nobody else can have written.
+    pub last: Event,
     /// About how much memory the state takes.
     pub bytes: usize,
     pub state: DriverState,
 }
 
 impl KeptTurn {
-    /// Whether a turn of this execution, on a history of this length, can go on from here.
-    pub(super) fn leads_to(&self, execution_id: u64, started_ms: u64, length: usize) -> bool {
-        self.execution_id == execution_id && self.started_ms == started_ms && self.length == length
+    /// Whether a turn of this execution, on this history, can go on from here.
+    pub(super) fn leads_to(&self, execution_id: u64, started_ms: u64, history: &[Event]) -> bool {
+        self.execution_id == execution_id
+            && self.started_ms == started_ms
+            && self.length == history.len()
+            && history.last() == Some(&self.last)
     }
 }
 
@@ -91,8 +98,9 @@ impl TurnRecord {
         self.handover.is_resumed.load(Ordering::Relaxed)
     }
 
-    /// What the driver has left, now that `added` events are committed on top of those that it found.
-    pub(super) fn left(&self, added: usize) -> Option<KeptTurn> {
+    /// What the driver has left, if its turn adds these events.
+    pub(super) fn left(&self, added: &[Event]) -> Option<KeptTurn> {
+        let last = added.last()?.clone();
         let (state, bytes) = self.handover.after.lock().take()?;
         Some(KeptTurn {
             instance: self.instance.clone(),
@@ -100,7 +108,8 @@ impl TurnRecord {
             started_ms: self.started_ms,
             time_ms: self.time_ms,
             told: self.persisted,
-            length: self.persisted + added,
+            length: self.persisted + added.len(),
+            last,
             bytes,
             state,
         })

@@ -16,6 +16,7 @@ mod failure;
 mod kept;
 mod metrics;
 mod postgres;
+mod recorded;
 mod removal;
 mod send;
 mod shared;
@@ -40,7 +41,8 @@ pub use error::StoreError;
 pub use kept::{DriverState, Keeper, KeptTurn};
 pub use metrics::Metrics;
 pub use postgres::{PostgresConnection, PostgresTarget};
-pub use turn::{RecordedEvent, RecordedKind, TurnRecord, hash_data};
+pub use recorded::{RecordedEvent, RecordedKind, hash_data};
+pub use turn::TurnRecord;
 pub use watch::Watch;
 
 use backend::{Backend, Database, Server, patiently};

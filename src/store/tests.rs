@@ -163,7 +163,10 @@ async fn memory() -> Running {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_orchestration_runs_in_memory_and_in_a_file() {
     let folder = Folder::new();
-    for store in [Store::sqlite_in_memory().await.unwrap(), Store::open_sqlite(&folder.join("a.db")).await.unwrap()] {
+    for store in [
+        Store::sqlite_in_memory().await.unwrap(),
+        Store::open_sqlite(&folder.join("a.db"), Durability::Full).await.unwrap(),
+    ] {
         let running = run(&store, activities(), orchestrations()).await;
         running.start("one", "greeting", "world").await;
         assert_eq!(running.end("one").await, Ok("hello world".to_owned()));
@@ -189,12 +192,15 @@ async fn stores_in_memory_are_separate_and_a_file_is_one_store() {
 
     let folder = Folder::new();
     let path = folder.join("x.db");
-    let (one, two) = (Store::open_sqlite(&path).await.unwrap(), Store::open_sqlite(&path).await.unwrap());
+    let (one, two) = (
+        Store::open_sqlite(&path, Durability::Full).await.unwrap(),
+        Store::open_sqlite(&path, Durability::Full).await.unwrap(),
+    );
     assert_eq!(one.start(request("x", "a", ""), IfExists::Raise).await, Ok(StartOutcome::Started));
     one.close().await;
     assert_eq!(two.start(request("x", "a", ""), IfExists::Attach).await, Ok(StartOutcome::Attached));
     two.close().await;
-    let three = Store::open_sqlite(&path).await.unwrap();
+    let three = Store::open_sqlite(&path, Durability::Full).await.unwrap();
     assert_eq!(three.start(request("x", "a", ""), IfExists::Attach).await, Ok(StartOutcome::Attached));
     three.close().await;
 }
@@ -399,7 +405,7 @@ async fn a_path_may_hold_any_character() {
     let folder = Folder::new();
     for name in ["with space.db", "a?mode=memory", "100%25.db", "gr\u{fc}n#1.db", ":memory:"] {
         let path = folder.join(name);
-        let store = Store::open_sqlite(&path).await.unwrap();
+        let store = Store::open_sqlite(&path, Durability::Full).await.unwrap();
         store.start(request("x", "a", ""), IfExists::Raise).await.unwrap();
         store.close().await;
         assert!(path.is_file(), "{name}");
@@ -409,7 +415,7 @@ async fn a_path_may_hold_any_character() {
 #[tokio::test]
 async fn a_file_that_is_not_ours_is_refused() {
     let folder = Folder::new();
-    let refused = async |path: &Path, text: &str| match Store::open_sqlite(path).await {
+    let refused = async |path: &Path, text: &str| match Store::open_sqlite(path, Durability::Full).await {
         Err(StoreError::Configuration(message)) => {
             assert!(message.contains(text) && message.contains(path.to_str().unwrap()), "{message}");
         }
@@ -422,10 +428,7 @@ async fn a_file_that_is_not_ours_is_refused() {
     std::fs::write(&text, "not a database, but long enough to be taken for the first page of one".repeat(20)).unwrap();
     refused(&text, "is not a duroxide database").await;
     let foreign = folder.join("foreign.db");
-    let options = sqlx::sqlite::SqliteConnectOptions::new().filename(&foreign).create_if_missing(true);
-    let pool = sqlx::SqlitePool::connect_with(options).await.unwrap();
-    sqlx::query("CREATE TABLE songs (title)").execute(&pool).await.unwrap();
-    pool.close().await;
+    rusqlite::Connection::open(&foreign).unwrap().execute_batch("CREATE TABLE songs (title)").unwrap();
     refused(&foreign, "another application").await;
 }
 

@@ -1,7 +1,6 @@
 //! What a turn is told about the history and the messages that it runs on.
 
 use std::collections::HashMap;
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
@@ -12,6 +11,7 @@ use tokio::task::Id;
 
 use super::clock::now_ms;
 use super::kept::{Handover, Keeper};
+use super::recorded::{RecordedEvent, RecordedKind, hash_data};
 
 /// The turn that a dispatcher's task runs.
 pub struct TurnRecord {
@@ -31,85 +31,13 @@ pub struct TurnRecord {
     pub events: Vec<RecordedEvent>,
     /// When the keys written by earlier executions were last set.
     pub kv_times: HashMap<String, u64>,
+    /// The custom status that the execution before has left.
+    pub inherited_custom_status: Option<String>,
     /// What the driver found wrong between code and history, where the engine sees nothing.
     pub(super) mismatch: OnceLock<String>,
     pub(super) handover: Handover,
     /// The code runs right now, so that nobody can say in time that the lease is to go on.
     pub(super) is_busy: Arc<AtomicBool>,
-}
-
-pub struct RecordedEvent {
-    /// 0 for a message of this batch.
-    pub event_id: u64,
-    pub source_event_id: Option<u64>,
-    pub timestamp_ms: u64,
-    pub kind: RecordedKind,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum RecordedKind {
-    /// Corresponds to an action that the code emitted.
-    Scheduled,
-    Succeeded,
-    Failed,
-    /// An event raised by name; `data` is its hash.
-    Event {
-        name: String,
-        data: u64,
-    },
-    /// A message of a queue; `data` is its hash.
-    Queue {
-        name: String,
-        data: u64,
-    },
-    Other,
-}
-
-/// Compares the data of events without keeping it. Stable within a process only.
-pub fn hash_data(data: &str) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    data.hash(&mut hasher);
-    hasher.finish()
-}
-
-impl From<&EventKind> for RecordedKind {
-    fn from(kind: &EventKind) -> Self {
-        match kind {
-            EventKind::ActivityScheduled { .. }
-            | EventKind::TimerCreated { .. }
-            | EventKind::ExternalSubscribed { .. }
-            | EventKind::QueueSubscribed { .. }
-            | EventKind::SubOrchestrationScheduled { .. }
-            | EventKind::OrchestrationChained { .. }
-            | EventKind::CustomStatusUpdated { .. }
-            | EventKind::KeyValueSet { .. }
-            | EventKind::KeyValueCleared { .. }
-            | EventKind::KeyValuesCleared => Self::Scheduled,
-            EventKind::ActivityCompleted { .. }
-            | EventKind::SubOrchestrationCompleted { .. }
-            | EventKind::TimerFired { .. } => Self::Succeeded,
-            EventKind::ActivityFailed { .. } | EventKind::SubOrchestrationFailed { .. } => Self::Failed,
-            EventKind::ExternalEvent { name, data } => Self::Event { name: name.clone(), data: hash_data(data) },
-            // What `OrchestrationStarted` carries over is not listed: the engine records a delivery for each of it.
-            EventKind::QueueEventDelivered { name, data } => Self::Queue { name: name.clone(), data: hash_data(data) },
-            _ => Self::Other,
-        }
-    }
-}
-
-impl RecordedEvent {
-    fn recorded(event: &Event) -> Self {
-        Self {
-            event_id: event.event_id,
-            source_event_id: event.source_event_id,
-            timestamp_ms: event.timestamp_ms,
-            kind: RecordedKind::from(&event.kind),
-        }
-    }
-
-    fn arriving(source_event_id: Option<u64>, timestamp_ms: u64, kind: RecordedKind) -> Self {
-        Self { event_id: 0, source_event_id, timestamp_ms, kind }
-    }
 }
 
 impl TurnRecord {
@@ -121,7 +49,7 @@ impl TurnRecord {
         let history = if carried.is_some() { &[] } else { item.history.as_slice() };
         let execution_id = item.execution_id + u64::from(carried.is_some());
         let kept = keeper.and_then(|keeper| keeper.take(&item.instance)).filter(|kept| {
-            started(history).is_some_and(|event| kept.leads_to(execution_id, event.timestamp_ms, history.len()))
+            started(history).is_some_and(|event| kept.leads_to(execution_id, event.timestamp_ms, history))
         });
         let told = kept.as_ref().map_or(0, |kept| kept.told);
         // The time of an instance never runs backwards, whatever the clocks of its nodes say.
@@ -149,6 +77,7 @@ impl TurnRecord {
             told,
             events,
             kv_times,
+            inherited_custom_status: inherited_custom_status(item, history),
             mismatch: OnceLock::new(),
             is_busy: Arc::default(),
             handover: Handover::from(kept.map(|kept| kept.state)),
@@ -168,6 +97,7 @@ impl TurnRecord {
             told: 0,
             events: Vec::new(),
             kv_times: HashMap::new(),
+            inherited_custom_status: None,
             mismatch: OnceLock::new(),
             is_busy: Arc::default(),
             handover: Handover::default(),
@@ -187,6 +117,17 @@ impl TurnRecord {
         // The first report names the cause.
         self.mismatch.set(report).ok();
     }
+}
+
+fn inherited_custom_status(item: &OrchestrationItem, history: &[Event]) -> Option<String> {
+    let arriving = item.messages.iter().find_map(|message| match message {
+        WorkItem::ContinueAsNew { initial_custom_status, .. } => Some(initial_custom_status.clone()),
+        _ => None,
+    });
+    arriving.unwrap_or_else(|| match &started(history)?.kind {
+        EventKind::OrchestrationStarted { initial_custom_status, .. } => initial_custom_status.clone(),
+        _ => None,
+    })
 }
 
 fn arrival(message: &WorkItem, execution: u64, time_ms: u64) -> Option<RecordedEvent> {

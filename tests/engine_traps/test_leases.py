@@ -71,7 +71,8 @@ def test_a_turn_that_takes_longer_than_its_lease_is_run_once(
         threading.Event().wait(3)
         return (yield ctx.schedule_timer(0))
 
-    options = options_with_lease(orchestrator_lock_timeout_ms=lease)
+    # Without staying awake, so that every turn begins at the first line.
+    options = options_with_lease(orchestrator_lock_timeout_ms=lease, sticky=False)
     if options is None:
         return
     runtime_factory({}, {"slow": slow}, options)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import pytest
 
 from conftest import StartRuntime, fails_on_postgres
-from duroxide import Client, InstanceNotFound, OrchestrationContext
+from duroxide import Client, InstanceNotFound, OrchestrationContext, Provider
 from engine_traps.common import QUICK, WAIT_MS, Steps, echo, healthy, wait_for_kind
 
 NOT_HELD_BACK = "only a store can hold such messages back, and on PostgreSQL the engine's own has them"
@@ -28,18 +29,19 @@ def endless_mailbox(ctx: OrchestrationContext, state: Any) -> Steps:
 
 
 def test_a_message_to_an_instance_that_does_not_exist_does_not_stall_the_others(
-    runtime_factory: StartRuntime, client: Client
+    runtime_factory: StartRuntime, provider: Provider, client: Client
 ) -> None:
-    with pytest.raises(InstanceNotFound, match="nobody"):
+    refused = pytest.raises(InstanceNotFound, match="nobody")
+    with refused if provider.kind == "postgres" else contextlib.nullcontext():
         client.raise_event("nobody", "event", "data")
+    with pytest.raises(InstanceNotFound, match="nobody"):
+        client.cancel_instance("nobody")
     runtime_factory({"echo": echo}, {"healthy": healthy}, QUICK)
     client.start_orchestration("healthy", "healthy", "well")
     assert client.wait_for_orchestration("healthy", 5_000).result() == "well"
 
 
-@pytest.mark.xfail(
-    strict=True, raises=InstanceNotFound, reason="the client refuses a message to an instance that was never started"
-)
+@fails_on_postgres(NOT_HELD_BACK)
 def test_a_message_that_comes_before_its_instance_is_kept_for_a_while(
     runtime_factory: StartRuntime, client: Client
 ) -> None:

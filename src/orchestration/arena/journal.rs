@@ -168,6 +168,13 @@ impl Journal {
         self.engine = idle;
     }
 
+    /// Forgets everything, futures first.
+    pub(super) fn clear(&mut self) {
+        self.leaves = Vec::new();
+        self.entries = Vec::new();
+        self.repeated = 0;
+    }
+
     /// Begins to catch up on the context of a new turn.
     pub(super) fn resume(&mut self, engine: OrchestrationContext, slots: usize) {
         self.engine = engine;

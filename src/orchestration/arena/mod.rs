@@ -267,11 +267,13 @@ impl Arena {
         runners
     }
 
-    /// Everything that holds a future or a Python object, to be dropped in start order, and without the lock: the end of
-    /// a Python object may run code that uses the context.
+    /// Everything that may hold a Python object, to be dropped without the lock: the end of one may run code that uses the
+    /// context.
     pub(crate) fn take_all(&mut self) -> impl Sized + use<> {
         self.active.clear();
         self.queue_waits.clear();
+        self.gathers.clear();
+        self.journal.clear();
         (mem::take(&mut self.slots), mem::take(&mut self.branches))
     }
 }

@@ -280,7 +280,7 @@ impl OrchestrationContext {
 
     fn get_custom_status(&self) -> PyResult<Option<String>> {
         self.turn.check()?;
-        Ok(self.turn.engine().get_custom_status())
+        Ok(self.turn.status())
     }
 
     fn set_kv_value(&self, key: &str, value: &str) -> PyResult<()> {

@@ -266,7 +266,20 @@ impl Dispatcher {
         stamp(&mut commit.delta, held.record.time_ms);
         tell_waiting_parent(&mut commit, &held);
         forget_unborn_children(&mut commit);
+        let keeper = self.keeper.get();
+        // Before the commit: whoever fetches the next turn, right after it, looks there.
+        if let Some(keeper) = keeper
+            && is_suspended(&held, &commit)
+            && let Some(kept) = held.record.left(&commit.delta)
+        {
+            keeper.keep(kept);
+        }
         let outcome = self.commit(token, &held, &commit).await;
+        if let Some(keeper) = keeper
+            && outcome.is_err()
+        {
+            drop(keeper.take(&held.record.instance));
+        }
         match &outcome {
             Ok(()) => self.committed(token, &held, &commit),
             Err(error) if lock_lost(error) => self.turns.remove(token),
@@ -349,13 +362,6 @@ impl Dispatcher {
     fn committed(&self, token: &str, held: &HeldTurn, commit: &Commit) {
         let shared = &self.shared;
         let instance = held.record.instance.as_str();
-        // Before anybody is told: whoever takes the next turn looks there.
-        if let Some(keeper) = self.keeper.get()
-            && is_suspended(held, commit)
-            && let Some(kept) = held.record.left(commit.delta.len())
-        {
-            keeper.keep(kept);
-        }
         self.turns.remove(token);
         self.counters.committed_turn(commit.execution_id, &commit.delta);
         shared.waiting.clear(instance);

@@ -13,7 +13,7 @@ use std::sync::{Arc, LazyLock, Weak};
 use parking_lot::Mutex;
 
 use super::network;
-use super::place::beside;
+use super::place::{beside, make_alike};
 use crate::store::error::StoreError;
 
 /// The descriptors of this process, by path.
@@ -56,6 +56,7 @@ impl Candidate {
         if let Some(lock) = files.get(&name).and_then(Weak::upgrade) {
             return Ok(Self { path: path.to_owned(), lock });
         }
+        make_alike(path, &name);
         let file = system::open(&name).map_err(|error| refused(path, &name, &error))?;
         let lock = Arc::new(LockFile { file, holder: Mutex::new(None) });
         files.insert(name, Arc::downgrade(&lock));

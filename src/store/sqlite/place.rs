@@ -56,6 +56,33 @@ pub(super) fn sync_names(path: &Path) -> std::io::Result<()> {
     Ok(())
 }
 
+/// What tells a file from another one of the same name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Identity(u64, u64);
+
+#[cfg(unix)]
+pub(super) fn identity(file: &Path) -> Option<Identity> {
+    use std::os::unix::fs::MetadataExt as _;
+    let metadata = std::fs::metadata(file).ok()?;
+    Some(Identity(metadata.dev(), metadata.ino()))
+}
+
+#[cfg(not(unix))]
+pub(super) fn identity(file: &Path) -> Option<Identity> {
+    // An open file can be neither deleted nor replaced there.
+    file.exists().then_some(Identity(0, 0))
+}
+
+/// Gives a file that is to be made beside a store the permissions of the store: whoever may use the one needs the other. What
+/// cannot be arranged here shows when the file is opened.
+pub(super) fn make_alike(store: &Path, file: &Path) {
+    if let Ok(metadata) = std::fs::metadata(store)
+        && let Ok(file) = File::create_new(file)
+    {
+        let _ = file.set_permissions(metadata.permissions());
+    }
+}
+
 /// Says what is wrong with the file, by SQLite's own codes.
 pub(super) fn refused(path: &Path, error: &rusqlite::Error) -> StoreError {
     let shown = path.display();

@@ -66,8 +66,8 @@ impl Presence {
 
     /// Fails when what was just written may be nowhere that anybody finds.
     pub fn check(&self) -> rusqlite::Result<()> {
-        let metadata = self.found(&self.file, self.identity)?;
-        self.found(&self.log, self.log_identity)?;
+        let metadata = Self::found(&self.file, self.identity)?;
+        Self::found(&self.log, self.log_identity)?;
         if metadata.len() < self.length.load(Ordering::Relaxed) {
             return Err(moved(&format!("'{}' was cut off by something else than SQLite", self.file.display())));
         }
@@ -75,7 +75,7 @@ impl Presence {
         Ok(())
     }
 
-    fn found(&self, path: &Path, identity: Option<Identity>) -> rusqlite::Result<Metadata> {
+    fn found(path: &Path, identity: Option<Identity>) -> rusqlite::Result<Metadata> {
         let metadata = fs::metadata(path)
             .map_err(|error| moved(&format!("'{}' is not there any more ({error})", path.display())))?;
         if self::identity(&metadata) != identity {

@@ -56,11 +56,11 @@ impl SqliteStore {
 
 #[async_trait]
 impl Provider for SqliteStore {
-    fn name(&self) -> &str {
+    fn name(&self) -> &'static str {
         "duroxide-python sqlite"
     }
 
-    fn version(&self) -> &str {
+    fn version(&self) -> &'static str {
         env!("CARGO_PKG_VERSION")
     }
 

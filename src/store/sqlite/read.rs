@@ -29,22 +29,6 @@ pub(super) use values::{custom_status, instance_stats, kv_all, kv_snapshot, kv_v
 
 pub(super) type Outcome<T> = Result<T, ProviderError>;
 
-/// A row of `instances`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct InstanceRow {
-    pub number: i64,
-    pub id: String,
-    pub orchestration: Option<String>,
-    pub version: Option<String>,
-    pub starting: Option<String>,
-    pub execution: u64,
-    pub parent: Option<String>,
-    pub created_ms: u64,
-    pub completed_ms: Option<u64>,
-    pub custom_status: Option<String>,
-    pub custom_status_version: u64,
-}
-
 /// What a wait has to know of an instance.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct StatusRow {
@@ -60,27 +44,6 @@ pub(super) struct StatusRow {
     pub output: Option<String>,
     pub custom_status: Option<String>,
     pub custom_status_version: u64,
-}
-
-/// The row of an instance, whether it has started or not.
-pub(super) fn find(connection: &Connection, id: &str) -> Outcome<Option<InstanceRow>> {
-    const FIND: &str = "SELECT number, id, orchestration, version, starting, execution, parent, created_ms, \
-         completed_ms, custom_status, custom_status_version FROM instances WHERE id = ?";
-    one(connection, "find_instance", FIND, [id], |row| {
-        Ok(InstanceRow {
-            number: row.get(0)?,
-            id: row.get(1)?,
-            orchestration: row.get(2)?,
-            version: row.get(3)?,
-            starting: row.get(4)?,
-            execution: count(row, 5)?,
-            parent: row.get(6)?,
-            created_ms: count(row, 7)?,
-            completed_ms: row.get::<_, Option<i64>>(8)?.map(unsigned),
-            custom_status: row.get(9)?,
-            custom_status_version: count(row, 10)?,
-        })
-    })
 }
 
 /// Status, output and custom status, as of one moment.
@@ -160,13 +123,6 @@ pub(super) fn read_execution(connection: &Connection, id: &str, execution: u64) 
     const READ: &str = "SELECT v.event, v.data FROM instances i JOIN events v ON v.instance = i.number AND v.execution = ?2 \
          WHERE i.id = ?1 ORDER BY v.event";
     events(connection, "read_with_execution", READ, (id, signed(execution)))
-}
-
-/// The last event of an execution, which says how it ended if it has.
-pub(super) fn last_event(connection: &Connection, number: i64, execution: u64) -> Outcome<Option<Event>> {
-    const LAST: &str =
-        "SELECT event, data FROM events WHERE instance = ? AND execution = ? ORDER BY event DESC LIMIT 1";
-    Ok(events(connection, "read", LAST, (number, signed(execution)))?.pop())
 }
 
 /// Why an instance waits for code that can run it, if it does.

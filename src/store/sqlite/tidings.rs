@@ -10,6 +10,8 @@ use std::time::{Duration, Instant};
 use notify::{RecommendedWatcher, RecursiveMode, Watcher as _};
 use parking_lot::{Condvar, Mutex};
 
+use super::place::{Identity, identity};
+
 /// How often to look when no notice comes, and when none can come.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Pace {
@@ -81,11 +83,6 @@ impl Tidings {
         self.bell.wait(heard, limit)
     }
 
-    /// Gives up the notices until somebody waits again.
-    pub fn rest(&self) {
-        self.watch.lock().take();
-    }
-
     /// Whether notices will come. The file may be another one than the last time.
     fn arm(&self) -> bool {
         let identity = identity(&self.file);
@@ -116,23 +113,6 @@ impl Tidings {
         watcher.watch(&self.file, RecursiveMode::NonRecursive).ok()?;
         Some(watcher)
     }
-}
-
-/// What tells a file from another one of the same name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Identity(u64, u64);
-
-#[cfg(unix)]
-pub(super) fn identity(file: &Path) -> Option<Identity> {
-    use std::os::unix::fs::MetadataExt as _;
-    let metadata = std::fs::metadata(file).ok()?;
-    Some(Identity(metadata.dev(), metadata.ino()))
-}
-
-#[cfg(not(unix))]
-pub(super) fn identity(file: &Path) -> Option<Identity> {
-    // An open file can be neither deleted nor replaced there.
-    file.exists().then_some(Identity(0, 0))
 }
 
 #[cfg(test)]

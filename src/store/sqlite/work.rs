@@ -53,7 +53,7 @@ struct Service {
     inbox: Arc<InboxReader>,
     thread: JoinHandle<()>,
     /// Given up last.
-    _ownership: Ownership,
+    ownership: Ownership,
 }
 
 impl Work {
@@ -71,7 +71,7 @@ impl Work {
             .name("duroxide-inbox".to_owned())
             .spawn(move || serve(&served, &reader, &handle))
             .map_err(|error| StoreError::Unavailable(format!("no thread can be started: {error}")))?;
-        let service = Service { inbox, thread, _ownership: ownership };
+        let service = Service { inbox, thread, ownership };
         Ok(Some(Self { owner, service: Mutex::new(Some(service)) }))
     }
 
@@ -92,13 +92,13 @@ impl Work {
         }
         let owner = Arc::clone(&self.owner);
         let ended = tokio::task::spawn_blocking(move || {
-            let service = service.map(|Service { thread, _ownership, .. }| {
+            let ownership = service.map(|Service { thread, ownership, .. }| {
                 // One that panicked has said so.
                 thread.join().ok();
-                _ownership
+                ownership
             });
             Handle::current().block_on(owner.close());
-            drop(service);
+            drop(ownership);
         })
         .await;
         if let Err(error) = ended {
@@ -119,13 +119,14 @@ fn take_over(workplace: &Workplace) -> Result<Option<(Arc<Owner>, InboxReader, O
     let inbox = InboxReader::new(&workplace.path, |name| Ok(owner.inbox_position(name)?))?;
     // What was promised while nobody worked on the file comes before all else.
     let handle = Handle::current();
-    loop {
+    let mut done = 0;
+    while done < inbox.backlog() {
         let backlog = inbox.take()?;
-        if backlog.is_empty() {
-            return Ok(Some((owner, inbox, ownership)));
-        }
+        let Some(last) = backlog.last() else { break };
+        done = last.position;
         answer(&owner, &inbox, backlog, &handle);
     }
+    Ok(Some((owner, inbox, ownership)))
 }
 
 fn serve(owner: &Owner, inbox: &InboxReader, handle: &Handle) {

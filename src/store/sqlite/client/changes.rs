@@ -11,9 +11,9 @@ use parking_lot::Mutex;
 use rusqlite::Connection;
 use tokio::sync::watch;
 
-use crate::store::sqlite::place::beside;
+use crate::store::sqlite::place::{Identity, beside, identity};
 use crate::store::sqlite::read;
-use crate::store::sqlite::tidings::{Bell, Identity, Pace, Tidings, identity};
+use crate::store::sqlite::tidings::{Bell, Pace, Tidings};
 
 const PACE: Pace = Pace { beside_notices: Duration::from_millis(100), without_notices: Duration::from_millis(5) };
 /// Writing and syncing a commit takes this long at most, or the slow look finds it.

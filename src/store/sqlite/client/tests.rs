@@ -9,7 +9,6 @@ mod owner;
 use super::*;
 use crate::store::sqlite::inbox::InboxReader;
 use crate::store::sqlite::place::beside;
-use crate::store::sqlite::read;
 use crate::store::sqlite::testing::{Folder, Other, eventually};
 use crate::store::{IfExists, StartOutcome, StartRequest};
 use owner::TinyOwner;

@@ -10,8 +10,7 @@ use uuid::Uuid;
 use super::draft::Draft;
 use super::request::{Answer, Body, Request, decode_answer};
 use crate::store::error::StoreError;
-use crate::store::sqlite::place::{beside, sync_names};
-use crate::store::sqlite::tidings::{Identity, identity};
+use crate::store::sqlite::place::{Identity, beside, identity, make_alike, sync_names};
 
 /// "duri" in ASCII.
 const APPLICATION_ID: i32 = 0x6475_7269;
@@ -70,9 +69,7 @@ impl Inbox {
     pub fn open(store: &Path) -> Result<Self, StoreError> {
         let file = beside(store, "-inbox");
         let refused = |error| refused(&file, &error);
-        if !file.exists() {
-            adopt_permissions(store, &file);
-        }
+        make_alike(store, &file);
         let mut connection = Connection::open(&file).map_err(refused)?;
         connection.busy_handler(Some(wait_for_lock)).map_err(refused)?;
         connection.pragma_update(None, "synchronous", "full").map_err(refused)?;
@@ -214,15 +211,6 @@ fn prepare(connection: &mut Connection) -> rusqlite::Result<Option<String>> {
     let name = name(&transaction)?;
     transaction.commit()?;
     Ok(Some(name))
-}
-
-/// Whoever may write the store may write to its inbox. What cannot be arranged here shows when the inbox is opened.
-fn adopt_permissions(store: &Path, file: &Path) {
-    if let Ok(metadata) = std::fs::metadata(store)
-        && let Ok(file) = std::fs::OpenOptions::new().write(true).create_new(true).open(file)
-    {
-        let _ = file.set_permissions(metadata.permissions());
-    }
 }
 
 /// Again while others hold a lock; the connection itself has waited for it already.

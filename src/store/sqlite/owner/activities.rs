@@ -143,14 +143,10 @@ impl Activities {
     /// The first that `wanted` takes, with a lease; a session that it belongs to is claimed along.
     pub fn claim(&mut self, wanted: &Wanted, token: Token, until: Instant, now: Instant) -> Option<&mut Activity> {
         let sequence = self.find(wanted, now)?;
-        let activity = self.all.get_mut(&sequence)?;
+        let activity = self.all.get(&sequence)?;
         let lane = Self::lane(activity);
-        if let Some(ready) = self.ready.get_mut(&lane) {
-            ready.remove(&sequence);
-            if ready.is_empty() {
-                self.ready.remove(&lane);
-            }
-        }
+        self.hide(&lane, sequence);
+        let activity = self.all.get_mut(&sequence)?;
         if let (Some(session), Some(config)) = (activity.session(), &wanted.session) {
             let claimed = Session { owner: config.owner_id.clone(), until: now + config.lock_timeout, active: now };
             self.sessions.insert(session.to_owned(), claimed);
@@ -162,6 +158,15 @@ impl Activities {
             self.first_expiry = Some(until);
         }
         Some(activity)
+    }
+
+    fn hide(&mut self, lane: &Lane, sequence: Sequence) {
+        if let Some(ready) = self.ready.get_mut(lane) {
+            ready.remove(&sequence);
+            if ready.is_empty() {
+                self.ready.remove(lane);
+            }
+        }
     }
 
     fn find(&self, wanted: &Wanted, now: Instant) -> Option<Sequence> {
@@ -235,17 +240,10 @@ impl Activities {
         {
             self.by_key.remove(&key);
         }
-        match &activity.lease {
-            Some(lease) => _ = self.leases.remove(&lease.token),
-            None => {
-                let lane = Self::lane(&activity);
-                if let Some(ready) = self.ready.get_mut(&lane) {
-                    ready.remove(&sequence);
-                    if ready.is_empty() {
-                        self.ready.remove(&lane);
-                    }
-                }
-            }
+        if let Some(lease) = &activity.lease {
+            self.leases.remove(&lease.token);
+        } else {
+            self.hide(&Self::lane(&activity), sequence);
         }
         Some(activity)
     }
@@ -260,11 +258,11 @@ impl Activities {
     }
 
     /// Leases that lasted long enough to be worth a note of their attempt: what they do may be what kills the process.
-    pub fn running_since(&self, before: Instant) -> impl Iterator<Item = (Sequence, u32)> + '_ {
+    pub fn running(&self, has_lasted: impl Fn(Instant) -> bool) -> impl Iterator<Item = (Sequence, u32)> {
         self.leases.values().filter_map(move |sequence| {
             let activity = self.all.get(sequence)?;
             let lease = activity.lease.as_ref()?;
-            (!activity.is_found && lease.since <= before).then_some((*sequence, activity.attempts))
+            (!activity.is_found && has_lasted(lease.since)).then_some((*sequence, activity.attempts))
         })
     }
 

@@ -27,8 +27,12 @@ pub(super) enum KvChange {
     ClearAll,
 }
 
+/// `None` when it was reset.
+pub(super) struct CustomStatus(pub Option<String>);
+
 /// What a turn has changed in its instance.
 #[derive(Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each says of one table whether the turn concerns it")]
 pub(super) struct TurnRow {
     pub number: Number,
     pub execution: u64,
@@ -41,7 +45,8 @@ pub(super) struct TurnRow {
     pub status: Option<String>,
     pub output: Option<String>,
     pub events: Vec<(u64, String)>,
-    pub custom_status: Option<Option<String>>,
+    /// The last of its custom statuses, if it set any.
+    pub custom_status: Option<CustomStatus>,
     pub kv: Vec<KvChange>,
     /// The execution has ended, and what it changed is for the next one to see.
     pub merges_kv: bool,
@@ -216,7 +221,7 @@ impl TurnRow {
                 "UPDATE instances SET custom_status = ?2, custom_status_version = custom_status_version + 1 \
                  WHERE number = ?1",
                 number,
-                custom
+                custom.0
             );
         }
         self.apply_kv(connection)?;

@@ -13,7 +13,7 @@ pub(super) enum Effect {
     /// The messages are with their instances already.
     Pushed(Vec<(Number, Sequence)>),
     Turn(Box<TurnEffect>),
-    Activity(Activity),
+    Activity(Box<Activity>),
     /// The history on the disk was changed past a turn.
     HistoryChanged(Number),
     ForgetIfIdle(Number),
@@ -44,7 +44,7 @@ impl Effect {
         match self {
             Self::None | Self::Pushed(_) | Self::Forgotten(_) => {}
             Self::Turn(turn) => turn.apply(state),
-            Self::Activity(activity) => add_activity(state, activity),
+            Self::Activity(activity) => add_activity(state, *activity),
             Self::HistoryChanged(number) => {
                 if let Some(instance) = state.get(number) {
                     instance.history = None;

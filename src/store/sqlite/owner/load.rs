@@ -4,7 +4,6 @@ use duroxide::providers::{ProviderError, WorkItem};
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
 use super::activities::Activity;
-use super::mail::Mail;
 use super::state::{Due, Known, Message, Number, Sequence, State, Version};
 use super::{Core, Locked};
 use crate::store::clock::now_ms;
@@ -63,8 +62,7 @@ pub(super) fn state(connection: &Connection, is_bare: bool) -> rusqlite::Result<
         let (number, id, known) = known(row)?;
         state.adopt(number, &id);
         if let Some(instance) = state.get(number) {
-            instance.known = Some(known);
-            instance.has_row = true;
+            instance.know(known);
         }
     }
     load_messages(connection, &mut state)?;
@@ -158,17 +156,12 @@ impl Core {
             if instance.known.is_some() {
                 continue;
             }
-            match &found[place] {
-                Some((recorded, known)) => {
-                    instance.known = Some(known.clone());
-                    instance.has_row = true;
-                    state.renumber(number, *recorded);
-                }
-                None => {
-                    instance.known = Some(Known { execution: duroxide::INITIAL_EXECUTION_ID, ..Known::default() });
-                    instance.mail = Some(Mail::default());
-                    instance.history = Some(std::sync::Arc::default());
-                }
+            if let Some((recorded, known)) = &found[place] {
+                instance.know(known.clone());
+                state.renumber(number, *recorded);
+            } else {
+                instance.know(Known { execution: duroxide::INITIAL_EXECUTION_ID, ..Known::default() });
+                instance.has_row = false;
             }
         }
         found?;

@@ -198,7 +198,7 @@ impl Core {
             let sequence = state.sequence();
             changes.push(Change::Activity(ActivityRow { sequence, number, visible_ms: 0, data }));
             let (answer, written) = oneshot::channel();
-            let effect = Effect::Activity(Activity::new(sequence, number, item));
+            let effect = Effect::Activity(Box::new(Activity::new(sequence, number, item)));
             self.send(Job::Write(Operation { number: Some(number), changes, effect, answer: Some(answer) }));
             written
         })?;

@@ -20,11 +20,11 @@ type Outcome<T> = Result<T, ProviderError>;
 
 #[async_trait]
 impl Provider for Owner {
-    fn name(&self) -> &str {
+    fn name(&self) -> &'static str {
         "duroxide-python sqlite"
     }
 
-    fn version(&self) -> &str {
+    fn version(&self) -> &'static str {
         env!("CARGO_PKG_VERSION")
     }
 

@@ -120,6 +120,16 @@ impl Instance {
         }
     }
 
+    /// Takes in what the file says.
+    pub fn know(&mut self, known: Known) {
+        if known.recorded_execution == 0 {
+            self.mail = Some(Mail::default());
+            self.history = Some(History::default());
+        }
+        self.known = Some(known);
+        self.has_row = true;
+    }
+
     pub fn exists(&self) -> bool {
         self.known.as_ref().is_some_and(|known| known.orchestration.is_some())
     }
@@ -534,17 +544,18 @@ impl State {
         }
     }
 
-    /// Attempts that have lasted since `before`: what they do may be what kills the process.
-    pub fn running_attempts(&self, before: Instant) -> Vec<Change> {
+    /// Attempts that have lasted for `least`: what they do may be what kills the process.
+    pub fn running_attempts(&self, now: Instant, least: Duration) -> Vec<Change> {
+        let has_lasted = |since: Instant| now.saturating_duration_since(since) >= least;
         let turns = self.turns.values().filter_map(|number| self.instances.get(number)?.held.as_ref());
-        let messages = turns.filter(|held| held.since <= before && !held.is_ending).flat_map(|held| &held.taken);
+        let messages = turns.filter(|held| has_lasted(held.since) && !held.is_ending).flat_map(|held| &held.taken);
         let mut changes: Vec<Change> = messages
             .filter(|message| !message.is_found)
             .map(|message| Change::MessageAttempts { sequence: message.sequence, attempts: message.attempts })
             .collect();
         changes.extend(
             self.activities
-                .running_since(before)
+                .running(has_lasted)
                 .map(|(sequence, attempts)| Change::ActivityAttempts { sequence, attempts }),
         );
         changes

@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 use tokio::time::timeout_at;
 
 use super::activities::Activity;
-use super::change::{ActivityRow, Change, KvChange, MessageRow, TurnRow};
+use super::change::{ActivityRow, Change, CustomStatus, KvChange, MessageRow, TurnRow};
 use super::effect::{Effect, TurnEffect};
 use super::mail::Mail;
 use super::messages::{encode, receiver};
@@ -141,7 +141,7 @@ impl Core {
         }
         let TurnItem { mut item, history, attempts, has_kv, .. } = turn;
         if let Some(history) = history {
-            item.history = history.lock().clone();
+            item.history.clone_from(&history.lock());
         }
         if has_kv {
             let number = claim.number;
@@ -294,18 +294,18 @@ impl Core {
 
     pub fn abandon_turn(&self, token: &str, delay: Option<Duration>, ignore_attempt: bool) -> Outcome<()> {
         let mut state = self.lock();
-        let number = token.parse().ok().and_then(|token| state.release(token));
-        let Some((number, mut taken)) = number else {
+        let released = token.parse().ok().and_then(|token| state.release(token));
+        let Some((number, mut messages)) = released else {
             return Err(ProviderError::permanent("abandon_orchestration_item", INVALID));
         };
         if ignore_attempt {
-            for message in &mut taken {
+            for message in &mut messages {
                 message.attempts = message.attempts.saturating_sub(1);
             }
         }
         match delay.map(after_ms) {
             Some(due_ms) if due_ms > now_ms() => {
-                for message in taken {
+                for message in messages {
                     let sequence = message.sequence;
                     if let Some(instance) = state.get(number) {
                         instance.delayed.insert(sequence, message);
@@ -314,7 +314,7 @@ impl Core {
                 }
                 state.refresh(number);
             }
-            _ => state.put_back(number, taken),
+            _ => state.put_back(number, messages),
         }
         Ok(())
     }
@@ -331,9 +331,9 @@ impl Core {
 fn fold(delta: &[Event], row: &mut TurnRow) {
     for event in delta {
         match &event.kind {
-            EventKind::CustomStatusUpdated { status } => row.custom_status = Some(status.clone()),
+            EventKind::CustomStatusUpdated { status } => row.custom_status = Some(CustomStatus(status.clone())),
             EventKind::KeyValueSet { key, value, last_updated_at_ms } => {
-                row.kv.push(KvChange::Set { key: key.clone(), value: value.clone(), updated_ms: *last_updated_at_ms })
+                row.kv.push(KvChange::Set { key: key.clone(), value: value.clone(), updated_ms: *last_updated_at_ms });
             }
             EventKind::KeyValueCleared { key } => row.kv.push(KvChange::Clear { key: key.clone() }),
             EventKind::KeyValuesCleared => row.kv.push(KvChange::ClearAll),

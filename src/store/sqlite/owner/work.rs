@@ -50,7 +50,7 @@ impl Drop for Claim<'_> {
 
 enum Look<'a> {
     Found {
-        fetched: (WorkItem, String, u32),
+        fetched: Box<(WorkItem, String, u32)>,
         claim: Claim<'a>,
         /// The attempt is on the disk.
         written: Option<oneshot::Receiver<Outcome<()>>>,
@@ -83,7 +83,7 @@ impl Core {
                         self.settled(written).await?;
                     }
                     claim.is_open = false;
-                    return Ok(Some(fetched));
+                    return Ok(Some(*fetched));
                 }
                 Look::Nothing(place, bell) => {
                     if timeout_at(deadline, bell).await.is_err() {
@@ -105,7 +105,7 @@ impl Core {
             return Look::Nothing(Place { core: self, waiter }, bell);
         };
         let (sequence, attempts) = (activity.sequence, activity.attempts);
-        let fetched = (activity.item.clone(), token.to_string(), attempts);
+        let fetched = Box::new((activity.item.clone(), token.to_string(), attempts));
         let written = activity.is_found.then(|| {
             let (answer, written) = oneshot::channel();
             let changes = vec![Change::ActivityAttempts { sequence, attempts }];

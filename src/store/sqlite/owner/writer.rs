@@ -102,6 +102,13 @@ impl Writer {
                     return Ending::Idle;
                 }
                 Job::Stop(stopped) => {
+                    // Attempts that are under way count, although no other change carries them to the disk any more.
+                    self.batch.push(Operation {
+                        number: None,
+                        changes: Vec::new(),
+                        effect: Effect::None,
+                        answer: None,
+                    });
                     self.commit();
                     self.write_back();
                     // Nobody listens when the caller was dropped.
@@ -145,7 +152,7 @@ impl Writer {
 
     fn try_commit(&mut self) -> rusqlite::Result<()> {
         let core = Arc::clone(&self.core);
-        let attempts = core.lock().running_attempts(Instant::now() - NOTED_AFTER);
+        let attempts = core.lock().running_attempts(Instant::now(), NOTED_AFTER);
         let deleted = core.deleted.lock();
         let connection = core.connection.lock();
         connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;

@@ -104,3 +104,15 @@ fn a_place_that_takes_no_files_is_said_to_be_one() {
     let error = Candidate::new(Path::new("/nowhere/at/all/store.db")).err().unwrap();
     assert!(error.to_string().contains("does not exist"), "{error}");
 }
+
+#[cfg(unix)]
+#[test]
+fn what_is_made_beside_a_store_has_its_permissions() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let (_folder, path) = place();
+    std::fs::write(&path, "").unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o660)).unwrap();
+    Candidate::new(&path).unwrap();
+    let mode = std::fs::metadata(beside(&path, "-lock")).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o660);
+}

@@ -73,7 +73,8 @@ pub(in super::super) fn execution_info(connection: &Connection, id: &str, execut
 /// The ids of all instances, newest first.
 pub(in super::super) fn list(connection: &Connection, page: Page<'_>) -> Outcome<Vec<String>> {
     const LIST: &str = "SELECT id FROM instances WHERE orchestration IS NOT NULL \
-         AND (?1 IS NULL OR number < (SELECT number FROM instances WHERE id = ?1)) ORDER BY number DESC LIMIT ?2";
+         AND number < CASE WHEN ?1 IS NULL THEN 9223372036854775807 ELSE (SELECT number FROM instances WHERE id = ?1) END \
+         ORDER BY number DESC LIMIT ?2";
     column(connection, "list_instances", LIST, (page.after, limit(page)))
 }
 
@@ -81,11 +82,13 @@ pub(in super::super) fn list(connection: &Connection, page: Page<'_>) -> Outcome
 pub(in super::super) fn list_by_status(connection: &Connection, status: &str, page: Page<'_>) -> Outcome<Vec<String>> {
     const LIST: &str = "SELECT i.id FROM instances i CROSS JOIN executions e ON e.instance = i.number \
          AND e.execution = i.execution WHERE i.orchestration IS NOT NULL AND e.status = ?3 \
-         AND (?1 IS NULL OR i.number < (SELECT number FROM instances WHERE id = ?1)) ORDER BY i.number DESC LIMIT ?2";
+         AND i.number < CASE WHEN ?1 IS NULL THEN 9223372036854775807 ELSE (SELECT number FROM instances WHERE id = ?1) \
+         END ORDER BY i.number DESC LIMIT ?2";
     // What has ended is not even looked at where only the living are asked for.
     const LIST_ALIVE: &str = "SELECT i.id FROM instances i CROSS JOIN executions e ON e.instance = i.number \
          AND e.execution = i.execution WHERE i.completed_ms IS NULL AND i.orchestration IS NOT NULL AND e.status = ?3 \
-         AND (?1 IS NULL OR i.number < (SELECT number FROM instances WHERE id = ?1)) ORDER BY i.number DESC LIMIT ?2";
+         AND i.number < CASE WHEN ?1 IS NULL THEN 9223372036854775807 ELSE (SELECT number FROM instances WHERE id = ?1) \
+         END ORDER BY i.number DESC LIMIT ?2";
     let sql = if matches!(status, "Completed" | "Failed") { LIST } else { LIST_ALIVE };
     column(connection, "list_instances_by_status", sql, (page.after, limit(page), status))
 }

@@ -8,6 +8,7 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
 use super::{Outcome, failed};
+use crate::store::sqlite::place::{Identity, identity};
 
 /// More readers than this at once is rare; a connection costs a few hundred kilobytes while it is kept.
 const KEPT: usize = 8;
@@ -24,6 +25,8 @@ pub(in super::super) struct Readers {
 #[derive(Default)]
 struct Free {
     connections: Vec<Connection>,
+    /// The file that they read.
+    identity: Option<Identity>,
     /// How often all connections were closed: one that was out at that time is not kept.
     closings: u64,
 }
@@ -35,8 +38,14 @@ impl Readers {
 
     /// Runs `read` on a connection that nobody else uses meanwhile.
     pub fn read<T>(&self, operation: &'static str, read: impl FnOnce(&Connection) -> Outcome<T>) -> Outcome<T> {
+        let identity = identity(&self.path);
         let (free, closings) = {
             let mut free = self.free.lock();
+            if free.identity != identity {
+                // Another file has taken its place: what these read is nobody's any more.
+                free.close();
+                free.identity = identity;
+            }
             (free.connections.pop(), free.closings)
         };
         let connection = match free {
@@ -51,11 +60,16 @@ impl Readers {
         outcome
     }
 
-    /// Closes the connections that are kept: at the end, and when the file was replaced underneath. Later reads open others.
+    /// Closes the connections that are kept. Later reads open others.
     pub fn close(&self) {
-        let mut free = self.free.lock();
-        free.closings += 1;
-        free.connections.clear();
+        self.free.lock().close();
+    }
+}
+
+impl Free {
+    fn close(&mut self) {
+        self.closings += 1;
+        self.connections.clear();
     }
 }
 

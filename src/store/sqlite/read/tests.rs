@@ -79,17 +79,15 @@ fn empty() -> (Folder, Connection) {
 fn an_instance_is_read_with_the_history_of_its_latest_execution() {
     let (_folder, connection) = empty();
     let number = instance(&connection, "a", Some("p"), &["ContinuedAsNew", "Running"]);
-    let row = find(&connection, "a").unwrap().unwrap();
-    assert_eq!((row.number, row.id.as_str(), row.execution), (number, "a", 2));
+    let row = status(&connection, "a").unwrap().unwrap();
+    assert_eq!((row.number, row.execution), (number, 2));
     assert_eq!((row.orchestration.as_deref(), row.version.as_deref()), (Some("order"), Some("1.0.0")));
-    assert_eq!((row.parent.as_deref(), row.created_ms, row.completed_ms), (Some("p"), 900, None));
     assert_eq!((row.starting, row.custom_status, row.custom_status_version), (None, None, 0));
 
     let latest = read(&connection, "a").unwrap();
     assert_eq!(latest[0], started("a", 2, &[("orders", "a"), ("orders", "b")]));
     assert_eq!(latest, history(&connection, number, 2).unwrap());
     assert_eq!(latest, read_execution(&connection, "a", 2).unwrap());
-    assert_eq!(latest.last(), last_event(&connection, number, 2).unwrap().as_ref());
     assert_eq!(read_execution(&connection, "a", 1).unwrap()[1].timestamp_ms, 1002);
     assert_eq!(latest_execution(&connection, "a").unwrap(), 2);
     assert_eq!(executions(&connection, "a").unwrap(), [1, 2]);
@@ -98,11 +96,9 @@ fn an_instance_is_read_with_the_history_of_its_latest_execution() {
 #[test]
 fn an_unknown_instance_reads_as_nothing_or_as_not_found() {
     let (_folder, connection) = empty();
-    assert_eq!(find(&connection, "x").unwrap(), None);
     assert_eq!(status(&connection, "x").unwrap(), None);
     assert_eq!(read(&connection, "x").unwrap(), []);
     assert_eq!(read_execution(&connection, "x", 1).unwrap(), []);
-    assert_eq!(last_event(&connection, 7, 1).unwrap(), None);
     assert_eq!(latest_execution(&connection, "x").unwrap(), 1);
     assert_eq!(executions(&connection, "x").unwrap(), [0; 0]);
     assert_eq!(instance_stats(&connection, "x").unwrap(), None);
@@ -123,7 +119,6 @@ fn an_unknown_instance_reads_as_nothing_or_as_not_found() {
 fn a_start_that_waits_is_found_but_is_not_an_instance_yet() {
     let (_folder, connection) = empty();
     connection.execute("INSERT INTO instances(id, starting, created_ms) VALUES ('a', 'order', 5)", []).unwrap();
-    assert_eq!(find(&connection, "a").unwrap().unwrap().starting.as_deref(), Some("order"));
     let status = status(&connection, "a").unwrap().unwrap();
     assert_eq!((status.orchestration, status.starting.as_deref(), status.status), (None, Some("order"), None));
     assert!(instance_info(&connection, "a").is_err());
@@ -337,4 +332,23 @@ fn readers_say_which_file_they_cannot_open() {
     let error = Readers::new(&folder.join("none.db")).read("read", |connection| read(connection, "a")).unwrap_err();
     assert_eq!((error.operation.as_str(), error.retryable), ("read", false));
     assert!(error.message.contains("none.db"), "{error}");
+}
+
+#[test]
+fn readers_read_the_file_that_is_there_now() {
+    let folder = Folder::new();
+    let path = folder.join("store.db");
+    drop(store(&path));
+    let other = store(&folder.join("other.db"));
+    instance(&other, "b", None, &["Running"]);
+    drop(other);
+    let readers = Readers::new(&path);
+    let ids = || readers.read("list_instances", |connection| list(connection, Page::default())).unwrap();
+    assert_eq!(ids(), [""; 0]);
+    // As a restored backup is put in the place of a file.
+    for ending in ["-wal", "-shm"] {
+        let _ = std::fs::remove_file(folder.join(format!("store.db{ending}")));
+    }
+    std::fs::rename(folder.join("other.db"), &path).unwrap();
+    assert_eq!(ids(), ["b"]);
 }

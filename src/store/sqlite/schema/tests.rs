@@ -37,7 +37,7 @@ fn a_store_of_version_1_opens_with_all_that_is_in_it() {
     let status = read::status(&connection, "order-1").unwrap().unwrap();
     assert_eq!((status.status.as_deref(), status.output.as_deref()), (Some("Completed"), Some("\"done\"")));
     assert_eq!(status.custom_status.as_deref(), Some("shipped"));
-    assert_eq!(read::find(&connection, "order-3").unwrap().unwrap().starting.as_deref(), Some("order"));
+    assert_eq!(read::status(&connection, "order-3").unwrap().unwrap().starting.as_deref(), Some("order"));
     assert_eq!(read::kv_value(&connection, "order-2", "total").unwrap().as_deref(), Some("12"));
     assert_eq!(read::mismatch(&connection, "order-2").unwrap().as_deref(), Some("the code changed"));
     let depths = read::queue_depths(&connection).unwrap();

@@ -1,12 +1,7 @@
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
-use duroxide::providers::sqlite::SqliteProvider;
-use duroxide::providers::{Provider as _, WorkItem};
-use duroxide::runtime::Runtime;
-use duroxide::runtime::registry::ActivityRegistry;
-use duroxide::{ActivityContext, Client, Event, EventKind, OrchestrationContext, OrchestrationRegistry};
+use duroxide::providers::WorkItem;
 
 use super::*;
 use crate::store::sqlite::place::beside;
@@ -361,72 +356,4 @@ fn a_process_that_dies_in_the_middle_leaves_the_old_file() {
     let found = Connection::open(folder.join("dead.db")).unwrap();
     assert_eq!(rows(&found, "SELECT instance_id FROM instances"), ["a"]);
     assert_eq!(rows(&found, "PRAGMA integrity_check"), ["ok"]);
-}
-
-/// Written by the provider itself, under the engine itself, and left in the middle of its work.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_file_that_the_engine_wrote_is_taken_over() {
-    let folder = Folder::new();
-    let path = folder.join("engine.db");
-    let provider = Arc::new(SqliteProvider::new(&format!("sqlite://{}?mode=rwc", path.display()), None).await.unwrap());
-    let activities = ActivityRegistry::builder()
-        .register("greet", |_: ActivityContext, input: String| async move { Ok(format!("hello {input}")) })
-        .build();
-    let orchestrations = OrchestrationRegistry::builder()
-        .register("greeting", |ctx: OrchestrationContext, input: String| async move {
-            ctx.set_custom_status("asked");
-            ctx.set_kv_value("name", input.clone());
-            let greeting = ctx.schedule_activity("greet", input).await?;
-            ctx.schedule_wait("go").await;
-            Ok(greeting)
-        })
-        .build();
-    let runtime = Runtime::start_with_store(provider.clone(), activities, orchestrations).await;
-    let client = Client::new(provider.clone());
-    client.start_orchestration("ended", "greeting", "world").await.unwrap();
-    client.start_orchestration("waiting", "greeting", "moon").await.unwrap();
-    for id in ["ended", "waiting"] {
-        client.wait_for_status_change(id, 0, Duration::from_millis(10), Duration::from_secs(20)).await.unwrap();
-        while !provider
-            .read(id)
-            .await
-            .unwrap()
-            .iter()
-            .any(|event| matches!(event.kind, EventKind::ExternalSubscribed { .. }))
-        {
-            tokio::task::yield_now().await;
-        }
-    }
-    client.raise_event("ended", "go", "").await.unwrap();
-    client.wait_for_orchestration("ended", Duration::from_secs(20)).await.unwrap();
-    runtime.shutdown(Some(2000)).await;
-    client.raise_event("waiting", "go", "").await.unwrap();
-    client.start_orchestration("started", "greeting", "sun").await.unwrap();
-    let histories: [Vec<Event>; 2] = [provider.read("ended").await.unwrap(), provider.read("waiting").await.unwrap()];
-    drop(client);
-    // Each connection has a thread, which is only waited for by closing the connection itself.
-    while provider.get_pool().size() > 0 {
-        match provider.get_pool().try_acquire() {
-            Some(connection) => connection.close().await.unwrap(),
-            None => tokio::task::yield_now().await,
-        }
-    }
-    let mut store = Connection::open(&path).unwrap();
-    prepare(&mut store, &path).unwrap();
-    assert_eq!([read::read(&store, "ended").unwrap(), read::read(&store, "waiting").unwrap()], histories);
-    let ended = read::status(&store, "ended").unwrap().unwrap();
-    assert_eq!((ended.status.as_deref(), ended.output.as_deref()), (Some("Completed"), Some("hello world")));
-    assert_eq!(ended.custom_status.as_deref(), Some("asked"));
-    let waiting = read::status(&store, "waiting").unwrap().unwrap();
-    assert_eq!((waiting.status.as_deref(), waiting.orchestration.as_deref()), (Some("Running"), Some("greeting")));
-    assert_eq!(read::kv_value(&store, "waiting", "name").unwrap().as_deref(), Some("moon"));
-    assert_eq!(read::find(&store, "started").unwrap().unwrap().starting.as_deref(), Some("greeting"));
-    let messages = rows(&store, "SELECT data FROM messages ORDER BY sequence");
-    let messages: Vec<WorkItem> = messages.iter().map(|data| serde_json::from_str(data).unwrap()).collect();
-    assert!(
-        matches!(&messages[..], [WorkItem::ExternalRaised { .. }, WorkItem::StartOrchestration { .. }]),
-        "{messages:?}"
-    );
-    let metrics = read::system_metrics(&store).unwrap();
-    assert_eq!((metrics.running_instances, metrics.completed_instances), (1, 1));
 }

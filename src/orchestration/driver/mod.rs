@@ -4,6 +4,8 @@
 //! until none of them can move. When the engine drops the handler, a suspended orchestration is kept for its next turn,
 //! which goes on from there; or it is closed, and the next turn begins anew.
 
+mod steps;
+
 use std::future::Future;
 use std::mem;
 use std::pin::Pin;
@@ -11,15 +13,14 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use duroxide::OrchestrationContext as EngineContext;
-use pyo3::exceptions::{PyGeneratorExit, PyRuntimeWarning, PyStopIteration};
-use pyo3::intern;
+use pyo3::exceptions::{PyGeneratorExit, PyRuntimeWarning};
 use pyo3::prelude::*;
 
-use super::arena::{Failure, Outcome, Progress, Waiting};
+use super::arena::Progress;
 use super::closing::{close, end_turn};
 use super::context::OrchestrationContext;
 use super::sticky::{Suspended, SuspendedOrchestrations};
-use super::task::{Task, is_branch, not_a_task, value_of};
+use super::task::is_branch;
 use super::timeline::Moment;
 use super::turn::Turn;
 use crate::bridge::{enter, share_newest_task};
@@ -192,79 +193,6 @@ impl Driver {
         }
     }
 
-    /// Runs one branch to its next wait or its end.
-    fn resume(&mut self, py: Python<'_>, branch: usize, waiting: Waiting) -> Option<End> {
-        let runner = Arc::clone(&self.turn.arena().branches[branch].runner);
-        let runner = runner.bind(py);
-        let mut step = match waiting {
-            Waiting::Begin | Waiting::Ended => self.send(runner, &py.None().into_bound(py)),
-            Waiting::On(slot) => {
-                let outcome = self.turn.arena().outcome(slot);
-                if let Some((_, moment)) = outcome {
-                    self.moment = moment;
-                    self.turn.consume(moment);
-                }
-                match value_of(py, &self.turn, slot) {
-                    Ok(value) => self.send(runner, &value),
-                    Err(error) => self.throw(runner, error),
-                }
-            }
-        };
-        loop {
-            match step {
-                Ok(yielded) => match self.await_task(&yielded) {
-                    Ok(slot) => {
-                        let mut arena = self.turn.arena();
-                        arena.branches[branch].waiting = Waiting::On(slot);
-                        return None;
-                    }
-                    // Thrown where it was yielded, so that the traceback names the user's line.
-                    Err(error) => step = self.throw(runner, error),
-                },
-                Err(error) if error.is_instance_of::<PyStopIteration>(py) => {
-                    let value = error.value(py).getattr(intern!(py, "value"));
-                    return self.end(py, branch, value);
-                }
-                Err(error) => return self.end(py, branch, Err(error)),
-            }
-        }
-    }
-
-    fn send<'py>(&self, runner: &Bound<'py, PyAny>, value: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-        self.turn.run(|| runner.call_method1(intern!(runner.py(), "send"), (value,)))
-    }
-
-    fn throw<'py>(&self, runner: &Bound<'py, PyAny>, error: PyErr) -> PyResult<Bound<'py, PyAny>> {
-        let py = runner.py();
-        self.turn.run(|| runner.call_method1(intern!(py, "throw"), (error.into_value(py),)))
-    }
-
-    /// Starts what was yielded, unless it was started before.
-    fn await_task(&self, yielded: &Bound<'_, PyAny>) -> PyResult<usize> {
-        let Ok(task) = yielded.cast::<Task>() else {
-            return Err(not_a_task(yielded));
-        };
-        let node = super::task::as_node(&self.turn, task)?;
-        Ok(self.turn.arena().start(&node))
-    }
-
-    fn end(&self, py: Python<'_>, branch: usize, result: PyResult<Bound<'_, PyAny>>) -> Option<End> {
-        if branch == 0 {
-            self.turn.arena().branches[branch].waiting = Waiting::Ended;
-            let end = result.and_then(|value| codec::encode(&value));
-            return Some(end.map_err(|error| {
-                log_failure(py, &self.turn, &error);
-                codec::encode_failure(py, &error)
-            }));
-        }
-        let outcome = match result {
-            Ok(value) => Outcome::Returned(Arc::new(value.unbind())),
-            Err(error) => Outcome::Failed(Failure::Raised(Arc::new(error.into_value(py).into_any()))),
-        };
-        self.turn.arena().end_branch(branch, outcome, self.moment);
-        None
-    }
-
     /// Ends the orchestration: leftovers are closed and dropped in order, and code that returned early is noticed.
     fn finish(&mut self, end: End) -> End {
         self.phase = Phase::Over;
@@ -341,23 +269,4 @@ impl Drop for Driver {
             None => enter(|py| end_turn(py, &self.turn)),
         }
     }
-}
-
-/// The traceback goes to the log, never into history.
-fn log_failure(py: Python<'_>, turn: &Turn, error: &PyErr) {
-    if turn.is_replaying() {
-        return;
-    }
-    let message = format!("orchestration of instance '{}' failed", turn.instance);
-    crate::logging::log_exception(
-        py,
-        "duroxide.orchestration",
-        &message,
-        error,
-        &[
-            ("instance_id", &turn.instance),
-            ("orchestration_name", &turn.orchestration_name),
-            ("orchestration_version", &turn.orchestration_version),
-        ],
-    );
 }

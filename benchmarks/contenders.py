@@ -1,0 +1,126 @@
+"""The others: programs that play the same workloads, each in a process of its own.
+
+A program is called as ``COMMAND WORKLOAD SIZE FOLDER`` (the one in Rust has an argument list of its own) and prints, as
+its last line, a JSON array of what it measured, or ``null`` where the workload asks for something that it does not have.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from duroxide import RuntimeOptions
+
+ROOT = Path(__file__).resolve().parents[1]
+LONGEST_SECONDS = 150
+LONGEST_INSTALL_SECONDS = 600
+RUST_WORKLOADS = {"burst", "bulk", "chain", "fan", "hello", "commits"}
+PEERS = Path(__file__).parent / "peers"
+
+
+class CannotPlayError(Exception):
+    """A program could not play; the message says why."""
+
+
+@dataclass(frozen=True)
+class Program:
+    """A contender in a process of its own."""
+
+    name: str
+    command: Sequence[str]
+
+    def play(self, workload: str, size: int, folder: Path, store: str) -> list[float] | None:
+        """Play one workload on an empty store in ``folder``; ``None`` if the contender has nothing of the kind.
+
+        Raises:
+            CannotPlayError: It failed, or took too long.
+        """
+        del store  # a peer knows one store
+        answer = self.ask(workload, str(size), str(folder))
+        return None if answer is None else [float(each) for each in answer]
+
+    def describe(self, folder: Path) -> str:
+        """Say which release it is, and how it keeps its data.
+
+        Raises:
+            CannotPlayError: It does not run here.
+        """
+        return str(self.ask("about", "0", str(folder)))
+
+    def ask(self, *arguments: str) -> Any:
+        """Run the program and read the last line that it prints."""
+        # Its own packages alone: ours has the same name as one of theirs.
+        environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+        try:
+            finished = subprocess.run(
+                [*self.command, *arguments],
+                capture_output=True,
+                text=True,
+                timeout=LONGEST_SECONDS,
+                cwd=ROOT,
+                env=environment,
+                check=False,
+            )
+        except OSError as error:
+            raise CannotPlayError(str(error)) from error
+        except subprocess.TimeoutExpired as error:
+            raise CannotPlayError(f"it took more than {LONGEST_SECONDS} s") from error
+        if finished.returncode != 0:
+            raise CannotPlayError(last_line(finished.stderr) or f"it ended with exit code {finished.returncode}")
+        try:
+            return json.loads(last_line(finished.stdout))
+        except json.JSONDecodeError as error:
+            raise CannotPlayError(f"it printed no figures but: {last_line(finished.stdout)}") from error
+
+
+class RustHandlers(Program):
+    """The same store and engine with handlers in Rust, and as many slots as Python's runtime has by default."""
+
+    def play(self, workload: str, size: int, folder: Path, store: str) -> list[float] | None:
+        """Play a workload on a store of the kind that is measured."""
+        if workload not in RUST_WORKLOADS or store == "postgres":
+            return None
+        if workload == "commits":
+            return list(self.ask(workload, "0", str(folder)))
+        options = RuntimeOptions()
+        slots = (str(options.orchestration_concurrency), str(options.worker_concurrency))
+        place = "memory" if store == "memory" else str(folder / "store.db")
+        return list(self.ask(workload, str(size), place, *slots))
+
+
+def install(name: str) -> Program:
+    """Install the newest release of a peer into an environment of its own, unless it is there already.
+
+    Raises:
+        CannotPlayError: There is no program for it, or it cannot be installed.
+    """
+    known = sorted(file.stem for file in PEERS.glob("*.py") if file.stem != "__init__")
+    if name not in known:
+        raise CannotPlayError(f"there is no program for it in benchmarks/peers; those there are: {', '.join(known)}")
+    folder = ROOT / f".venv-bench-{name}"
+    python = folder / "bin" / "python"
+    stamp = folder / ".installed"
+    if not stamp.exists():
+        for command in (
+            [sys.executable, "-m", "venv", "--clear", str(folder)],
+            [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", name],
+        ):
+            try:
+                subprocess.run(command, check=True, capture_output=True, text=True, timeout=LONGEST_INSTALL_SECONDS)
+            except subprocess.CalledProcessError as error:
+                raise CannotPlayError(f"it cannot be installed: {last_line(error.stderr)}") from error
+            except subprocess.TimeoutExpired as error:
+                raise CannotPlayError(f"installing it took more than {LONGEST_INSTALL_SECONDS} s") from error
+        stamp.touch()
+    return Program(name, [str(python), "-m", f"benchmarks.peers.{name}"])
+
+
+def last_line(text: str) -> str:
+    lines = [line for line in text.splitlines() if line.strip()]
+    return lines[-1].strip() if lines else ""

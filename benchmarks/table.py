@@ -1,0 +1,71 @@
+"""The table: one row a figure, and beside it what bounds it and what others take, measured in the same run."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+
+from benchmarks.bench import COMMIT, MEMORY, NO_DISK, OWN, RUST, SYNC, Bench, Figure
+
+LABEL = "{:<4}{:<50}{:>9}  {:<6}{:>19}"
+CELL = "{:>10}"
+# How many there are of each in a second.
+UNITS = {"s": 1.0, "ms": 1_000.0}
+
+
+class Table:
+    """Formats figures, with a column for each contender that takes part."""
+
+    def __init__(self, bench: Bench) -> None:
+        self._bounds = [] if bench.store == MEMORY else [SYNC]
+        if bench.store == "sqlite" and bench.rust is not None:
+            self._bounds.append(COMMIT)
+        self._contenders = [] if bench.store == MEMORY else [NO_DISK]
+        if bench.rust is not None and bench.store != "postgres":
+            self._contenders.append(RUST)
+        self._contenders += [peer.name for peer in bench.peers]
+
+    @property
+    def heading(self) -> str:
+        columns = [*self._bounds, *self._contenders]
+        line = LABEL.format("", "", "median", "", "min - max") + "".join(map(CELL.format, columns))
+        return f"{line}\n{'-' * len(line)}"
+
+    @property
+    def legend(self) -> str:
+        meanings = {
+            SYNC: "a sync is 4 KiB and fdatasync on this disk",
+            COMMIT: "a commit is a row and SQLite's own sync",
+            NO_DISK: "the others are medians",
+        }
+        return "".join(f"; {text}" for column, text in meanings.items() if column in (*self._bounds, *self._contenders))
+
+    def row(self, figure: Figure) -> str:
+        own = figure.samples.get(OWN)
+        if not own:
+            return LABEL.format(figure.workload, figure.what, "", "", "").rstrip() + f"  {figure.remark}"
+        spread = f"{number(min(own))} - {number(max(own))}"
+        line = LABEL.format(figure.workload, figure.what, number(statistics.median(own)), figure.unit, spread)
+        bounds = [bound(figure.disk.get(name), figure.unit) for name in self._bounds]
+        others = [median(figure.samples.get(name)) for name in self._contenders]
+        return (line + "".join(map(CELL.format, bounds + others))).rstrip()
+
+
+def bound(rate: float | None, unit: str) -> str:
+    """What one of them takes, in the unit of the figure; or how many there are a second."""
+    if rate is None:
+        return "-"
+    return number(rate if unit == "per s" else UNITS[unit] / rate)
+
+
+def median(samples: Sequence[float] | None) -> str:
+    return number(statistics.median(samples)) if samples else "-"
+
+
+def number(value: float) -> str:
+    """Three digits that count."""
+    if abs(value) >= 100:
+        return f"{value:,.0f}"
+    if abs(value) >= 1:
+        return f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"
+    return f"{value:.3f}" if abs(value) >= 0.001 or value == 0 else f"{value:.1e}"

@@ -1,0 +1,107 @@
+//! One step of one branch: what is sent or thrown into it, and what becomes of what it yields, returns or raises.
+
+use std::sync::Arc;
+
+use pyo3::exceptions::PyStopIteration;
+use pyo3::intern;
+use pyo3::prelude::*;
+
+use super::{Driver, End};
+use crate::codec;
+use crate::orchestration::arena::{Failure, Outcome, Waiting};
+use crate::orchestration::task::{Task, as_node, not_a_task, value_of};
+use crate::orchestration::turn::Turn;
+
+impl Driver {
+    /// Runs one branch to its next wait or its end.
+    pub(super) fn resume(&mut self, py: Python<'_>, branch: usize, waiting: Waiting) -> Option<End> {
+        let runner = Arc::clone(&self.turn.arena().branches[branch].runner);
+        let runner = runner.bind(py);
+        let mut step = match waiting {
+            Waiting::Begin | Waiting::Ended => self.send(runner, &py.None().into_bound(py)),
+            Waiting::On(slot) => {
+                let outcome = self.turn.arena().outcome(slot);
+                if let Some((_, moment)) = outcome {
+                    self.moment = moment;
+                    self.turn.consume(moment);
+                }
+                match value_of(py, &self.turn, slot) {
+                    Ok(value) => self.send(runner, &value),
+                    Err(error) => self.throw(runner, error),
+                }
+            }
+        };
+        loop {
+            match step {
+                Ok(yielded) => match self.await_task(&yielded) {
+                    Ok(slot) => {
+                        let mut arena = self.turn.arena();
+                        arena.branches[branch].waiting = Waiting::On(slot);
+                        return None;
+                    }
+                    // Thrown where it was yielded, so that the traceback names the user's line.
+                    Err(error) => step = self.throw(runner, error),
+                },
+                Err(error) if error.is_instance_of::<PyStopIteration>(py) => {
+                    let value = error.value(py).getattr(intern!(py, "value"));
+                    return self.end(py, branch, value);
+                }
+                Err(error) => return self.end(py, branch, Err(error)),
+            }
+        }
+    }
+
+    fn send<'py>(&self, runner: &Bound<'py, PyAny>, value: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        self.turn.run(|| runner.call_method1(intern!(runner.py(), "send"), (value,)))
+    }
+
+    fn throw<'py>(&self, runner: &Bound<'py, PyAny>, error: PyErr) -> PyResult<Bound<'py, PyAny>> {
+        let py = runner.py();
+        self.turn.run(|| runner.call_method1(intern!(py, "throw"), (error.into_value(py),)))
+    }
+
+    /// Starts what was yielded, unless it was started before.
+    fn await_task(&self, yielded: &Bound<'_, PyAny>) -> PyResult<usize> {
+        let Ok(task) = yielded.cast::<Task>() else {
+            return Err(not_a_task(yielded));
+        };
+        let node = as_node(&self.turn, task)?;
+        Ok(self.turn.arena().start(&node))
+    }
+
+    fn end(&self, py: Python<'_>, branch: usize, result: PyResult<Bound<'_, PyAny>>) -> Option<End> {
+        if branch == 0 {
+            self.turn.arena().branches[branch].waiting = Waiting::Ended;
+            let end = result.and_then(|value| codec::encode(&value));
+            return Some(end.map_err(|error| {
+                log_failure(py, &self.turn, &error);
+                codec::encode_failure(py, &error)
+            }));
+        }
+        let outcome = match result {
+            Ok(value) => Outcome::Returned(Arc::new(value.unbind())),
+            Err(error) => Outcome::Failed(Failure::Raised(Arc::new(error.into_value(py).into_any()))),
+        };
+        self.turn.arena().end_branch(branch, outcome, self.moment);
+        None
+    }
+}
+
+/// The traceback goes to the log, never into history.
+fn log_failure(py: Python<'_>, turn: &Turn, error: &PyErr) {
+    if turn.is_replaying() {
+        return;
+    }
+    let message = format!("orchestration of instance '{}' failed", turn.instance);
+    crate::logging::log_exception(
+        py,
+        "duroxide.orchestration",
+        &message,
+        error,
+        &[
+            ("instance_id", &turn.instance),
+            ("orchestration_name", &turn.orchestration_name),
+            ("orchestration_version", &turn.orchestration_version),
+        ],
+    );
+}
