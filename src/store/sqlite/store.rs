@@ -113,7 +113,7 @@ impl SqliteStore {
         if dispatching.runtimes == 0 && !self.take_over().await? {
             tracing::warn!(
                 target: "duroxide::store",
-                "{} works on {}; this runtime stands by, and goes on when that process ends",
+                "{} works on {}; this runtime is a standby, and takes over when that one ends",
                 workplace.holder(),
                 workplace.description()
             );

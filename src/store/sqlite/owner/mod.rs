@@ -136,9 +136,21 @@ impl Core {
         if let Some(reason) = self.health.broken() {
             return Err(ProviderError::permanent(operation, reason));
         }
-        match &self.readers {
+        let outcome = match &self.readers {
             Some(readers) => readers.read(operation, look),
             None => look(&self.connection.lock()),
+        };
+        outcome.map_err(|error| self.explain(operation, error))
+    }
+
+    /// What fails in reading may be the end of the store.
+    fn explain(&self, operation: &'static str, error: ProviderError) -> ProviderError {
+        if let Err(reason) = self.files_in_place() {
+            self.health.fail(self, &reason.to_string());
+        }
+        match self.health.broken() {
+            Some(reason) => ProviderError::permanent(operation, reason),
+            None => error,
         }
     }
 
