@@ -210,6 +210,14 @@ def test_a_store_is_not_backed_up_into_itself_or_into_what_exists(tmp_path: Path
     assert other.read_text() == "somebody's own"
 
 
+def test_a_backup_has_what_no_runtime_has_taken_yet(tmp_path: Path) -> None:
+    with SqliteProvider.open(tmp_path / "store.db") as provider:
+        Client(provider).start_orchestration("hello-1", "hello", "World")
+        provider.backup(tmp_path / "copy.db")
+    with SqliteProvider.open(tmp_path / "copy.db") as copy:
+        assert Client(copy).start_orchestration("hello-1", "hello") is False
+
+
 def test_a_closed_store_is_not_backed_up(tmp_path: Path) -> None:
     with SqliteProvider.open(tmp_path / "store.db") as provider:
         pass

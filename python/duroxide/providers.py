@@ -97,8 +97,8 @@ class SqliteProvider(Provider):
     def backup(self, path: str | os.PathLike[str]) -> None:
         """Copy the store into a new file, as it is at one moment, while work goes on.
 
-        What was acknowledged before the call is in the copy. It opens like any other file, with all that was under way.
-        After Ctrl-C the copying may go on in the background for a while.
+        What was acknowledged to this process before the call is in the copy. It opens like any other file, with all
+        that was under way. After Ctrl-C the copying may go on in the background for a while.
 
         Args:
             path: Path of the new file; its directory must exist.

@@ -280,7 +280,10 @@ impl SqliteStore {
         let role = self.role()?;
         unblocked(move || match role {
             Role::Owner(work) => Ok(work.owner.back_up(&target)?),
-            Role::Client(client) => Ok(client.back_up(&target)?),
+            Role::Client(client) => {
+                client.0.catch_up()?;
+                Ok(client.back_up(&target)?)
+            }
         })
         .await
     }
