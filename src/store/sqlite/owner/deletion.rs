@@ -62,8 +62,8 @@ impl Core {
                 return Err(ProviderError::permanent(
                     DELETE,
                     format!(
-                        "Cannot delete: instance {id} has the sub-orchestration {child}, which is not among those to be \
-                         deleted. Read the tree again and retry."
+                        "Cannot delete: instance {id} has the child {child}, which has only now been started. Read the tree \
+                         again and retry."
                     ),
                 ));
             }
