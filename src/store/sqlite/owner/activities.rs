@@ -251,6 +251,11 @@ impl Activities {
         Some(activity)
     }
 
+    /// Whether nobody runs it.
+    pub fn is_waiting(&self, sequence: Sequence) -> bool {
+        self.all.get(&sequence).is_some_and(|activity| activity.lease.is_none())
+    }
+
     pub fn by_key(&self, key: Key) -> Option<Sequence> {
         self.by_key.get(&key).copied()
     }

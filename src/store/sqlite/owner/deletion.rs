@@ -93,6 +93,7 @@ impl Core {
     fn forget_deleted(&self, numbers: Vec<Number>) {
         let mut state = self.lock();
         self.deleted.lock().extend(&numbers);
+        state.deletions += 1;
         for number in &numbers {
             state.drop_instance(*number);
         }
