@@ -13,6 +13,7 @@ use tokio::task::JoinHandle;
 use super::client::{Change, ClientProvider, ClientStore};
 use super::connection;
 use super::owner::{Opening, Owner};
+use super::schema;
 use super::work::{Work, Workplace};
 use crate::store::error::{CLOSED, StoreError};
 use crate::store::{Durability, IfExists, Standing, StartOutcome, StartRequest};
@@ -23,8 +24,8 @@ type Outcome<T> = Result<T, ProviderError>;
 const STANDBY_LOOK: Duration = Duration::from_millis(50);
 
 pub(in crate::store) struct SqliteStore {
-    /// `None` for a store in memory.
-    workplace: Option<Arc<Workplace>>,
+    /// `None` for a store in memory, and for one that is closed: the file of the lock is open as long as this is kept.
+    workplace: RwLock<Option<Arc<Workplace>>>,
     role: RwLock<Option<Role>>,
     roles: watch::Sender<u64>,
     dispatching: Mutex<Dispatching>,
@@ -46,6 +47,10 @@ struct Dispatching {
 
 impl SqliteStore {
     pub fn open(path: &Path, durability: Durability) -> Result<Self, StoreError> {
+        // Nothing is put beside a file that is somebody else's.
+        if let Err(refusal @ StoreError::Configuration(_)) = schema::is_current(path) {
+            return Err(refusal);
+        }
         let workplace = Arc::new(Workplace::new(path, durability)?);
         let role = Role::Client(client(&workplace)?);
         Ok(Self::with(Some(workplace), role))
@@ -62,7 +67,16 @@ impl SqliteStore {
     }
 
     fn with(workplace: Option<Arc<Workplace>>, role: Role) -> Self {
-        Self { workplace, role: RwLock::new(Some(role)), roles: watch::Sender::new(0), dispatching: Mutex::default() }
+        Self {
+            workplace: RwLock::new(workplace),
+            role: RwLock::new(Some(role)),
+            roles: watch::Sender::new(0),
+            dispatching: Mutex::default(),
+        }
+    }
+
+    fn workplace(&self) -> Option<Arc<Workplace>> {
+        self.workplace.read().clone()
     }
 
     pub(super) fn role(&self) -> Outcome<Role> {
@@ -94,7 +108,7 @@ impl SqliteStore {
 
     /// A runtime begins to work on the file, or to stand by until nobody else does.
     pub async fn begin_dispatching(self: &Arc<Self>) -> Result<(), StoreError> {
-        let Some(workplace) = &self.workplace else { return Ok(()) };
+        let Some(workplace) = self.workplace() else { return Ok(()) };
         let mut dispatching = self.dispatching.lock().await;
         if dispatching.runtimes == 0 && !self.take_over().await? {
             tracing::warn!(
@@ -129,7 +143,7 @@ impl SqliteStore {
 
     /// Becomes the owner, unless another process is.
     async fn take_over(&self) -> Result<bool, StoreError> {
-        let Some(workplace) = self.workplace.clone() else { return Ok(true) };
+        let Some(workplace) = self.workplace() else { return Ok(true) };
         let begun = tokio::task::spawn_blocking(move || Work::begin(&workplace));
         let begun = begun.await.map_err(|error| StoreError::Unavailable(error.to_string()))??;
         let Some(work) = begun else { return Ok(false) };
@@ -139,7 +153,7 @@ impl SqliteStore {
 
     /// A runtime has ended; with the last one other processes may work on the file.
     pub async fn end_dispatching(&self) {
-        let Some(workplace) = self.workplace.clone() else { return };
+        let Some(workplace) = self.workplace() else { return };
         let mut dispatching = self.dispatching.lock().await;
         dispatching.runtimes = dispatching.runtimes.saturating_sub(1);
         if dispatching.runtimes > 0 {
@@ -172,6 +186,7 @@ impl SqliteStore {
             Some(Role::Client(client)) => client.0.readers().close(),
             None => {}
         }
+        self.workplace.write().take();
     }
 
     /// Starts instances, all of them or none.
@@ -225,7 +240,7 @@ impl SqliteStore {
             },
             Role::Client(client) => {
                 let instance = instance.to_owned();
-                unblocked(move || client.0.running(&instance)).await
+                unblocked(move || client.0.expected(&instance)).await
             }
         }
     }

@@ -127,6 +127,18 @@ impl ClientStore {
         Ok(status.and_then(|status| status.orchestration.or(status.starting)))
     }
 
+    /// As [`Self::running`], also of a start that waits in the inbox.
+    pub fn expected(&self, id: &str) -> Result<Option<String>, StoreError> {
+        if let Some(orchestration) = self.running(id)? {
+            return Ok(Some(orchestration));
+        }
+        if let Some(waiting) = self.write(|draft| draft.starting(id, self.done(draft)?, None))? {
+            return Ok(Some(waiting));
+        }
+        // An owner may have taken it out of the inbox between the two looks.
+        self.running(id)
+    }
+
     /// Up to where the store has done what the inbox asks for.
     fn done(&self, draft: &Draft<'_>) -> Result<i64, StoreError> {
         let name = draft.name()?;
