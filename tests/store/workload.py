@@ -181,6 +181,9 @@ class Load:
             if choice.random() < 0.7:
                 self.settle(instance, orchestration)
                 if choice.random() < 0.1:
+                    # The cancellation of a child is still under way when its parent has ended.
+                    for each in self._client.get_instance_tree(instance).all_ids:
+                        self._client.wait_for_orchestration(each, WAIT_MS)
                     self.acknowledge("deleting", instance)
                     self._client.delete_instance(instance)
                     self.acknowledge("delete", instance)

@@ -194,8 +194,19 @@ pub(super) fn failed(operation: &'static str) -> impl Fn(rusqlite::Error) -> Pro
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
             ProviderError::retryable(operation, error.to_string())
         }
-        _ => ProviderError::permanent(operation, error.to_string()),
+        _ => ProviderError::permanent(operation, format!("{BY_SQLITE}{error}")),
     }
+}
+
+/// Marks a failure of the file, as opposed to one of the question.
+const BY_SQLITE: &str = "SQLite says: ";
+
+/// The same error, with the name of the file that failed.
+pub(super) fn naming(path: &Path, error: ProviderError) -> ProviderError {
+    if error.message.starts_with(BY_SQLITE) {
+        return ProviderError { message: format!("'{}' cannot be read; {}", path.display(), error.message), ..error };
+    }
+    error
 }
 
 fn count(row: &Row<'_>, column: usize) -> rusqlite::Result<u64> {

@@ -176,9 +176,32 @@ pub(super) fn is_current(path: &Path) -> Result<bool, StoreError> {
     match content(&connection).map_err(refused)? {
         Content::Ours(version) if version > VERSION => Err(newer(path, version)),
         Content::Foreign => Err(foreign(path)),
-        Content::Ours(version) => Ok(version == VERSION),
+        Content::Ours(VERSION) => {
+            look_at_tables(&connection).map_err(refused)?;
+            Ok(true)
+        }
+        Content::Ours(_) => Ok(false),
         Content::Nothing | Content::Bundled => Ok(false),
     }
+}
+
+/// Fails where a file was damaged or cut short so that work would soon come to a halt.
+fn look_at_tables(connection: &Connection) -> rusqlite::Result<()> {
+    for look in [
+        "SELECT 1 FROM instances LIMIT 1",
+        "SELECT 1 FROM executions LIMIT 1",
+        "SELECT 1 FROM events LIMIT 1",
+        "SELECT 1 FROM messages LIMIT 1",
+        "SELECT 1 FROM activities LIMIT 1",
+        "SELECT 1 FROM kv LIMIT 1",
+        "SELECT 1 FROM kv_changes LIMIT 1",
+        "SELECT 1 FROM mismatches LIMIT 1",
+        "SELECT 1 FROM totals LIMIT 1",
+        "SELECT 1 FROM inboxes LIMIT 1",
+    ] {
+        connection.prepare(look)?.exists([])?;
+    }
+    Ok(())
 }
 
 fn newer(path: &Path, version: i32) -> StoreError {
@@ -201,10 +224,6 @@ fn content(connection: &Connection) -> rusqlite::Result<Content> {
     let pragma = |name| connection.pragma_query_value(None, name, |row| row.get::<_, i32>(0));
     let (application, version) = (pragma("application_id")?, pragma("user_version")?);
     if application == APPLICATION_ID {
-        if version == VERSION {
-            // A page that is damaged shows when it is read: this reads the names of all tables.
-            connection.prepare("SELECT number FROM instances")?;
-        }
         return Ok(if version > 0 { Content::Ours(version) } else { Content::Foreign });
     }
     let mut statement = connection.prepare("SELECT name FROM sqlite_schema")?;

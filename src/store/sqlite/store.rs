@@ -24,7 +24,7 @@ type Outcome<T> = Result<T, ProviderError>;
 const STANDBY_LOOK: Duration = Duration::from_millis(50);
 
 pub(in crate::store) struct SqliteStore {
-    /// `None` for a store in memory, and for one that is closed: the file of the lock is open as long as this is kept.
+    /// `None` for a store in memory.
     workplace: RwLock<Option<Arc<Workplace>>>,
     role: RwLock<Option<Role>>,
     roles: watch::Sender<u64>,
@@ -47,9 +47,9 @@ struct Dispatching {
 
 impl SqliteStore {
     pub fn open(path: &Path, durability: Durability) -> Result<Self, StoreError> {
-        // Nothing is put beside a file that is somebody else's.
-        if let Err(refusal @ StoreError::Configuration(_)) = schema::is_current(path) {
-            return Err(refusal);
+        // Nothing is made beside a file that is no store.
+        if let Err(error @ StoreError::Configuration(_)) = schema::is_current(path) {
+            return Err(error);
         }
         let workplace = Arc::new(Workplace::new(path, durability)?);
         let role = Role::Client(client(&workplace)?);
@@ -75,10 +75,6 @@ impl SqliteStore {
         }
     }
 
-    fn workplace(&self) -> Option<Arc<Workplace>> {
-        self.workplace.read().clone()
-    }
-
     pub(super) fn role(&self) -> Outcome<Role> {
         self.role.read().clone().ok_or_else(|| ProviderError::permanent("store", CLOSED))
     }
@@ -86,6 +82,10 @@ impl SqliteStore {
     /// The next change of the role after this call.
     pub(super) fn next_role(&self) -> watch::Receiver<u64> {
         self.roles.subscribe()
+    }
+
+    fn workplace(&self) -> Option<Arc<Workplace>> {
+        self.workplace.read().clone()
     }
 
     fn set_role(&self, role: Option<Role>) -> Option<Role> {
@@ -113,7 +113,7 @@ impl SqliteStore {
         if dispatching.runtimes == 0 && !self.take_over().await? {
             tracing::warn!(
                 target: "duroxide::store",
-                "{} works on {}; this runtime stands by, and goes on when that process ends",
+                "{} works on {}; this runtime is a standby, and takes over when that one ends",
                 workplace.holder(),
                 workplace.description()
             );

@@ -16,6 +16,8 @@ pub(super) struct Activity {
     pub attempts: u32,
     /// See [`super::state::Message::is_found`].
     pub is_found: bool,
+    /// The next attempt is in its row already: somebody was waiting for it when it was written.
+    pub is_counted: bool,
     pub lease: Option<Lease>,
 }
 
@@ -30,7 +32,7 @@ type Key = (Number, u64, u64);
 
 impl Activity {
     pub fn new(sequence: Sequence, number: Number, item: WorkItem) -> Self {
-        Self { sequence, number, item, attempts: 0, is_found: false, lease: None }
+        Self { sequence, number, item, attempts: 0, is_found: false, is_counted: false, lease: None }
     }
 
     fn key(&self) -> Option<Key> {
@@ -151,7 +153,9 @@ impl Activities {
             let claimed = Session { owner: config.owner_id.clone(), until: now + config.lock_timeout, active: now };
             self.sessions.insert(session.to_owned(), claimed);
         }
-        activity.attempts += 1;
+        if !activity.is_counted {
+            activity.attempts += 1;
+        }
         activity.lease = Some(Lease { token, until, since: now });
         self.leases.insert(token, sequence);
         if self.first_expiry.is_none_or(|first| until < first) {
@@ -252,18 +256,20 @@ impl Activities {
         self.by_key.get(&key).copied()
     }
 
+    /// Whether more fetches wait for `item` than the `taken` that others before it will take.
+    pub fn is_awaited(&self, item: &WorkItem, taken: usize) -> bool {
+        let WorkItem::ActivityExecute { session_id, tag, .. } = item else { return false };
+        let now = Instant::now();
+        let takers = self.waiters.count(|wanted| {
+            wanted.takes_tag(tag.as_deref())
+                && takes_session(&self.sessions, wanted.session.as_ref(), session_id.as_deref(), now)
+        });
+        takers > taken
+    }
+
     /// Every activity of an instance, for its deletion.
     pub fn of_instance(&self, number: Number) -> Vec<Sequence> {
         self.all.values().filter(|activity| activity.number == number).map(|activity| activity.sequence).collect()
-    }
-
-    /// Leases that lasted long enough to be worth a note of their attempt: what they do may be what kills the process.
-    pub fn running(&self, has_lasted: impl Fn(Instant) -> bool) -> impl Iterator<Item = (Sequence, u32)> {
-        self.leases.values().filter_map(move |sequence| {
-            let activity = self.all.get(sequence)?;
-            let lease = activity.lease.as_ref()?;
-            (!activity.is_found && has_lasted(lease.since)).then_some((*sequence, activity.attempts))
-        })
     }
 
     pub fn expire(&mut self, now: Instant, bells: &mut Vec<Bell>) {

@@ -544,21 +544,15 @@ impl State {
         }
     }
 
-    /// Attempts that have lasted for `least`: what they do may be what kills the process.
+    /// Turns that have lasted for `least`: what they do may be what kills the process.
     pub fn running_attempts(&self, now: Instant, least: Duration) -> Vec<Change> {
         let has_lasted = |since: Instant| now.saturating_duration_since(since) >= least;
         let turns = self.turns.values().filter_map(|number| self.instances.get(number)?.held.as_ref());
         let messages = turns.filter(|held| has_lasted(held.since) && !held.is_ending).flat_map(|held| &held.taken);
-        let mut changes: Vec<Change> = messages
+        messages
             .filter(|message| !message.is_found)
             .map(|message| Change::MessageAttempts { sequence: message.sequence, attempts: message.attempts })
-            .collect();
-        changes.extend(
-            self.activities
-                .running(has_lasted)
-                .map(|(sequence, attempts)| Change::ActivityAttempts { sequence, attempts }),
-        );
-        changes
+            .collect()
     }
 
     /// Messages of queues that are for nobody are dropped at the next look, if this store keeps none.
