@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
 from duroxide.checks import check_name
 from duroxide.exceptions import CodecError, LimitExceeded
-from duroxide.instances import check_if_exists
+from duroxide.instances import is_to_attach
 from duroxide.limits import MAX_BULK_ITEMS
 from duroxide.payloads import check_id, encode_message, encode_value
 from duroxide.versions import check_version
@@ -94,7 +94,7 @@ class BulkOperations:
             LimitExceeded: An id, a name or an input is too long, or there are too many requests.
             TypeError: Something else than a ``StartRequest`` is among them.
         """
-        attach = check_if_exists(if_exists) == "attach"
+        attach = is_to_attach(if_exists)
         return self._native.start_all(_encode_all(requests, "requests", StartRequest, _encode_start), attach)
 
     def raise_events(self, events: Iterable[EventToRaise]) -> None:

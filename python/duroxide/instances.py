@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal
 
 from duroxide.checks import check_integer, check_milliseconds, check_name, check_text
 from duroxide.payloads import check_id, check_size, encode_message, encode_value
@@ -50,7 +50,7 @@ class InstanceOperations:
             CodecError: The input cannot be written as JSON.
             LimitExceeded: An id, a name or the input is too long.
         """
-        attach = check_if_exists(if_exists) == "attach"
+        attach = is_to_attach(if_exists)
         return self._native.start(
             check_id(instance_id),
             check_name(name, "the name of an orchestration"),
@@ -223,12 +223,12 @@ class InstanceOperations:
         self._native.enqueue_event(check_id(instance_id), check_name(queue, "the name of a queue"), text)
 
 
-def check_if_exists(if_exists: object) -> str:
-    """Return ``if_exists`` if it is one of the two.
+def is_to_attach(if_exists: object) -> bool:
+    """Tell whether ``if_exists`` asks to attach to what exists.
 
     Raises:
-        ValueError: It is not.
+        ValueError: It is neither ``"attach"`` nor ``"raise"``.
     """
     if if_exists not in ("attach", "raise"):
         raise ValueError(f"if_exists must be 'attach' or 'raise', not {if_exists!r}")
-    return cast("str", if_exists)
+    return if_exists == "attach"

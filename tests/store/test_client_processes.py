@@ -14,7 +14,7 @@ from store.processes import Refused, StoreProcess, StoreProcesses, check_integri
 pytestmark = [pytest.mark.alone, pytest.mark.slow]
 
 CLIENTS = 8
-STANDBY = re.compile(r"stand-?by|another process", re.IGNORECASE)
+STANDBY = re.compile(r"stands? by|standby|another process", re.IGNORECASE)
 
 
 def is_about_standby(message: str) -> bool:
