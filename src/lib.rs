@@ -16,6 +16,7 @@ mod logging;
 mod options;
 mod orchestration;
 mod provider;
+mod retention;
 mod runtime;
 pub mod store;
 

@@ -40,6 +40,7 @@ pub(crate) struct RuntimeOptions {
     max_sticky_orchestrations: usize,
     max_sticky_bytes: usize,
     sticky_idle_timeout_ms: u64,
+    retention_ms: Option<u64>,
 }
 
 impl RuntimeOptions {
@@ -53,6 +54,11 @@ impl RuntimeOptions {
 
     pub(crate) fn max_attempts(&self) -> u32 {
         self.max_attempts
+    }
+
+    /// How long instances stay after they have ended; `None` is for ever.
+    pub(crate) fn retention(&self) -> Option<Duration> {
+        self.retention_ms.map(Duration::from_millis)
     }
 
     /// How many suspended orchestrations stay awake; `None` if none does.

@@ -8,8 +8,8 @@ use std::time::Duration;
 use pyo3::prelude::*;
 
 use crate::bridge;
-use crate::errors::Error;
-use crate::store::{PostgresConnection, PostgresTarget, Store, StoreError, StoreKind};
+use crate::errors::{ConfigurationError, Error};
+use crate::store::{Durability, PostgresConnection, PostgresTarget, Store, StoreError, StoreKind};
 
 /// One opened store. Clients and runtimes hold on to it.
 #[pyclass(frozen, name = "Store", module = "duroxide._native")]
@@ -35,10 +35,12 @@ impl NativeStore {
 #[pymethods]
 impl NativeStore {
     #[staticmethod]
-    fn open_sqlite(py: Python<'_>, path: PathBuf) -> PyResult<Self> {
-        bridge::block_on(py, async move {
-            Ok(Self::opened(Store::open_sqlite(&path, crate::store::Durability::Full).await?))
-        })
+    fn open_sqlite(py: Python<'_>, path: PathBuf, durability: &str) -> PyResult<Self> {
+        let durability =
+            [Durability::Full, Durability::Normal].into_iter().find(|known| known.name() == durability).ok_or_else(
+                || ConfigurationError::new_err(format!("durability must be 'full' or 'normal', not '{durability}'")),
+            )?;
+        bridge::block_on(py, async move { Ok(Self::opened(Store::open_sqlite(&path, durability).await?)) })
     }
 
     #[staticmethod]
@@ -90,6 +92,11 @@ impl NativeStore {
     #[getter]
     fn description(&self) -> String {
         self.store.describe()
+    }
+
+    fn back_up(&self, py: Python<'_>, path: PathBuf) -> PyResult<()> {
+        let store = self.store()?;
+        bridge::block_on(py, async move { Ok(store.back_up(&path).await?) })
     }
 
     fn close(&self, py: Python<'_>) -> PyResult<()> {

@@ -19,6 +19,7 @@ use crate::logging;
 use crate::options::RuntimeOptions;
 use crate::orchestration::{SuspendedOrchestrations, run_turn};
 use crate::provider::NativeStore;
+use crate::retention::Retention;
 use crate::store::{Dispatcher, DispatcherSettings, Keeper, Metrics, Store};
 
 /// How long a shutdown waits, beyond its time, for tasks that it has given up.
@@ -40,6 +41,7 @@ struct Running {
     executor: Arc<Executor>,
     /// The orchestrations that stay awake between their turns.
     kept: Option<Arc<SuspendedOrchestrations>>,
+    retention: Option<Retention>,
 }
 
 #[pymethods]
@@ -87,15 +89,17 @@ impl NativeRuntime {
             // The engine starts its dispatchers on the threads of whoever calls, which must be ours.
             Ok(EngineRuntime::start_with_options(provider, activities, orchestrations, engine_options).await)
         })?;
+        let retention = self.options.retention().map(|kept| Retention::start(store.clone(), kept)).transpose()?;
         *self.dispatcher.lock() = Some(Arc::clone(&dispatcher));
-        *self.running.lock() = Some(Running { store, engine, dispatcher, executor, kept });
+        *self.running.lock() = Some(Running { store, engine, dispatcher, executor, kept, retention });
         Ok(())
     }
 
     fn shutdown(&self, py: Python<'_>, timeout_ms: u64) -> PyResult<()> {
-        let Some(running) = self.running.lock().take() else {
+        let Some(mut running) = self.running.lock().take() else {
             return Ok(());
         };
+        running.retention = None;
         running.dispatcher.stop();
         let began = Instant::now();
         let (told, ended) = bounded(1);

@@ -173,6 +173,58 @@ def test_a_file_that_is_opened_twice_in_a_process_is_one_store(tmp_path: Path) -
             assert Client(provider).get_status("hello-1").output == "Hello, World!"
 
 
+def test_a_file_is_not_opened_with_two_durabilities_at_once(tmp_path: Path) -> None:
+    file = tmp_path / "store.db"
+    with SqliteProvider.open(file):
+        with pytest.raises(ConfigurationError, match=r"store.db.*durability 'full'.*'normal'"):
+            SqliteProvider.open(file, durability="normal")
+        with SqliteProvider.open(file, durability="full"):
+            pass
+    with SqliteProvider.open(file, durability="normal") as provider:
+        assert Client(provider).list_all_instances() == []
+
+
+@pytest.mark.parametrize("durability", ["", "off", "FULL", 1, None, []])
+def test_an_unknown_durability_is_refused_with_the_known_ones(durability: Any, tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="durability must be 'full' or 'normal', not"):
+        SqliteProvider.open(tmp_path / "store.db", durability=durability)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_store_is_not_backed_up_into_itself_or_into_what_exists(tmp_path: Path) -> None:
+    other = tmp_path / "other.db"
+    other.write_text("somebody's own")
+    with SqliteProvider.open(tmp_path / "store.db") as provider:
+        for target, message in (
+            (tmp_path / "store.db", "store.db' is the file of the store itself"),
+            (tmp_path / "." / "store.db", "store.db' is the file of the store itself"),
+            (other, "other.db' exists already"),
+            (tmp_path, "is a directory"),
+            (tmp_path / "missing" / "copy.db", "does not exist; create it first"),
+            ("", "path is empty"),
+        ):
+            with pytest.raises(ConfigurationError, match=message):
+                provider.backup(target)
+        with pytest.raises(TypeError):
+            provider.backup(17)  # type: ignore[arg-type]
+    assert other.read_text() == "somebody's own"
+
+
+def test_a_backup_has_what_no_runtime_has_taken_yet(tmp_path: Path) -> None:
+    with SqliteProvider.open(tmp_path / "store.db") as provider:
+        Client(provider).start_orchestration("hello-1", "hello", "World")
+        provider.backup(tmp_path / "copy.db")
+    with SqliteProvider.open(tmp_path / "copy.db") as copy:
+        assert Client(copy).start_orchestration("hello-1", "hello") is False
+
+
+def test_a_closed_store_is_not_backed_up(tmp_path: Path) -> None:
+    with SqliteProvider.open(tmp_path / "store.db") as provider:
+        pass
+    with pytest.raises(ProviderError, match="closed"):
+        provider.backup(tmp_path / "copy.db")
+
+
 def test_a_closed_store_refuses_every_call_and_says_so(tmp_path: Path) -> None:
     provider = SqliteProvider.open(tmp_path / "store.db")
     client = Client(provider)
@@ -184,12 +236,12 @@ def test_a_closed_store_refuses_every_call_and_says_so(tmp_path: Path) -> None:
         Runtime(provider).start()
 
 
-def test_a_closed_store_has_no_file_open_and_leaves_one_file_alone(tmp_path: Path) -> None:
+def test_a_closed_store_has_no_file_open_and_leaves_no_log(tmp_path: Path) -> None:
     # More than once, since what closes late closes in time now and then.
     for number in range(20):
         folder = tmp_path / str(number)
         folder.mkdir()
         say_hello(folder / "store.db")
-        names = [path.name for path in folder.iterdir()]
+        logs = [path.name for path in folder.iterdir() if path.name.endswith(("-wal", "-shm"))]
         links = [entry.readlink() for entry in Path("/proc/self/fd").iterdir() if entry.is_symlink()]
-        assert (names, [link for link in links if link.is_relative_to(folder)]) == (["store.db"], [])
+        assert (logs, [link for link in links if link.is_relative_to(folder)]) == ([], [])

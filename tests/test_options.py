@@ -16,6 +16,7 @@ EXPONENTIAL: tuple[object, ...] = (3, "exponential", 100, 2.0, 30_000, None, Non
 
 def test_the_defaults_are_the_documented_ones() -> None:
     options = RuntimeOptions()
+    assert (options.orchestration_concurrency, options.worker_concurrency) == (64, 64)
     assert options.dispatcher_poll_interval_ms == 100
     assert options.max_sessions_per_runtime == 10
     assert options.session_idle_timeout_ms == 300_000

@@ -43,6 +43,11 @@ from duroxide.aliases import (
     PyTagFilter,
     ScheduledTask,
 )
+from duroxide.bulk import (
+    EventToRaise,
+    QueueMessage,
+    StartRequest,
+)
 from duroxide.client import (
     Client,
 )
@@ -75,6 +80,7 @@ from duroxide.exceptions import (
     WaitTimedOut,
 )
 from duroxide.limits import (
+    MAX_BULK_ITEMS,
     MAX_DURATION_MS,
     MAX_KV_KEYS,
     MAX_KV_VALUE_BYTES,
@@ -119,6 +125,7 @@ from duroxide.runtime import (
 )
 
 __all__ = [
+    "MAX_BULK_ITEMS",
     "MAX_DURATION_MS",
     "MAX_KV_KEYS",
     "MAX_KV_VALUE_BYTES",
@@ -138,6 +145,7 @@ __all__ = [
     "DeleteInstanceResult",
     "DuroxideError",
     "Event",
+    "EventToRaise",
     "ExecutionInfo",
     "InstanceAlreadyExists",
     "InstanceFilter",
@@ -187,12 +195,14 @@ __all__ = [
     "PySystemStats",
     "PyTagFilter",
     "QueueDepths",
+    "QueueMessage",
     "RegistrationError",
     "RetryPolicy",
     "Runtime",
     "RuntimeOptions",
     "ScheduledTask",
     "SqliteProvider",
+    "StartRequest",
     "SubOrchestrationFailed",
     "SystemMetrics",
     "SystemStats",

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from duroxide import _native
+from duroxide.bulk import BulkOperations
 from duroxide.management import ManagementOperations
 from duroxide.providers import Provider
 from duroxide.typed import TypedOperations
 
 
-class Client(TypedOperations, ManagementOperations):
+class Client(TypedOperations, BulkOperations, ManagementOperations):
     """Access to the orchestrations of one store, from any thread.
 
     Calls block until the store has answered, and let other threads run meanwhile. Inside an orchestration they raise

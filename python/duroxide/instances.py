@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal
 
 from duroxide.checks import check_integer, check_milliseconds, check_name, check_text
-from duroxide.codec import encode
-from duroxide.exceptions import LimitExceeded
-from duroxide.limits import MAX_PAYLOAD_BYTES
+from duroxide.payloads import check_id, check_size, encode_message, encode_value
 from duroxide.records import OrchestrationResult, read_status
 from duroxide.versions import check_version
 
@@ -52,14 +50,13 @@ class InstanceOperations:
             CodecError: The input cannot be written as JSON.
             LimitExceeded: An id, a name or the input is too long.
         """
-        if cast("str", if_exists) not in ("attach", "raise"):
-            raise ValueError(f"if_exists must be 'attach' or 'raise', not {if_exists!r}")
+        attach = is_to_attach(if_exists)
         return self._native.start(
-            _check_id(instance_id),
+            check_id(instance_id),
             check_name(name, "the name of an orchestration"),
-            _payload(input, "the input"),
+            encode_value(input, "the input"),
             None if version is None else check_version(version),
-            if_exists == "attach",
+            attach,
         )
 
     def start_orchestration_versioned(
@@ -77,22 +74,29 @@ class InstanceOperations:
     def raise_event(self, instance_id: str, name: str, data: object = None) -> None:
         """Raise an event for the orchestration that waits for it with ``ctx.wait_for_event``.
 
+        In a file or in memory, an event that comes before its wait is kept for it, also across ``ctx.continue_as_new``.
+        One that comes before its instance is kept for ten minutes; if nobody has started the instance by then, it is
+        dropped with a warning in the log. On PostgreSQL, an event needs a wait that is there already.
+
         Args:
             instance_id: The instance.
             name: Name of the event.
             data: Any value that can be written as JSON; the wait returns it. Default ``None``.
 
         Raises:
-            InstanceNotFound: The instance was never started, or was deleted.
+            InstanceNotFound: On PostgreSQL, the instance was never started, or was deleted.
             CodecError: The data cannot be written as JSON.
             LimitExceeded: An id, a name or the data is too long.
         """
         self._native.raise_event(
-            _check_id(instance_id), check_name(name, "the name of an event"), _payload(data, "the data")
+            check_id(instance_id), check_name(name, "the name of an event"), encode_value(data, "the data")
         )
 
     def enqueue_event(self, instance_id: str, queue: str, data: object) -> None:
         """Append a message to a queue of an instance, which reads it with ``ctx.dequeue_event``.
+
+        Messages wait in the queue, in order. In a file or in memory, those that come before their instance are kept for
+        ten minutes; if nobody has started the instance by then, they are dropped with a warning in the log.
 
         Args:
             instance_id: The instance.
@@ -100,15 +104,12 @@ class InstanceOperations:
             data: A ``str`` is delivered as it is; any other value is delivered as its JSON text.
 
         Raises:
-            InstanceNotFound: The instance was never started, or was deleted.
+            InstanceNotFound: On PostgreSQL, the instance was never started, or was deleted.
             CodecError: The data cannot be written as JSON.
             LimitExceeded: An id, a name or the data is too long, or a ``str`` is not valid UTF-8.
         """
-        text = _check_size(check_text(data, "the message"), "the message") if isinstance(data, str) else None
         self._native.enqueue_event(
-            _check_id(instance_id),
-            check_name(queue, "the name of a queue"),
-            _payload(data, "the message") if text is None else text,
+            check_id(instance_id), check_name(queue, "the name of a queue"), encode_message(data)
         )
 
     def cancel_instance(self, instance_id: str, reason: str = "") -> None:
@@ -119,9 +120,9 @@ class InstanceOperations:
             reason: Why; default empty.
 
         Raises:
-            InstanceNotFound: There is no such instance.
+            InstanceNotFound: The instance was never started, or was deleted; in every store.
         """
-        self._native.cancel(_check_id(instance_id), _check_size(check_text(reason, "the reason"), "the reason"))
+        self._native.cancel(check_id(instance_id), check_size(check_text(reason, "the reason"), "the reason"))
 
     def get_status(self, instance_id: str) -> OrchestrationResult:
         """Read how an instance stands, without waiting.
@@ -132,7 +133,7 @@ class InstanceOperations:
         Returns:
             Its status, which is ``"NotFound"`` if there is no such instance.
         """
-        checked = _check_id(instance_id)
+        checked = check_id(instance_id)
         return read_status(checked, self._native.status(checked))
 
     def get_orchestration_status(self, instance_id: str) -> OrchestrationResult:
@@ -154,7 +155,7 @@ class InstanceOperations:
         Raises:
             WaitTimedOut: The time passed first.
         """
-        checked = _check_id(instance_id)
+        checked = check_id(instance_id)
         return read_status(checked, self._native.wait(checked, check_milliseconds(timeout_ms, "timeout_ms")))
 
     def wait_for_status_change(
@@ -175,7 +176,7 @@ class InstanceOperations:
         Returns:
             The status, or ``None`` if the time passed first or the orchestration has ended with nothing newer.
         """
-        checked = _check_id(instance_id)
+        checked = check_id(instance_id)
         status = self._native.wait_for_status_change(
             checked,
             check_integer(last_seen_version, "last_seen_version"),
@@ -194,11 +195,11 @@ class InstanceOperations:
         Returns:
             The text, or ``None`` if there is no such key or instance.
         """
-        return self._native.kv_value(_check_id(instance_id), check_name(key, "a key"))
+        return self._native.kv_value(check_id(instance_id), check_name(key, "a key"))
 
     def get_kv_all_values(self, instance_id: str) -> dict[str, str]:
         """Read the key-value store of an instance; empty if there is no such instance."""
-        return self._native.kv_values(_check_id(instance_id))
+        return self._native.kv_values(check_id(instance_id))
 
     def wait_for_kv_value(self, instance_id: str, key: str, timeout_ms: int | timedelta = DEFAULT_WAIT_MS) -> str:
         """Wait until an instance has set a key.
@@ -215,25 +216,19 @@ class InstanceOperations:
             WaitTimedOut: The time passed first.
         """
         timeout = check_milliseconds(timeout_ms, "timeout_ms")
-        return self._native.wait_for_kv_value(_check_id(instance_id), check_name(key, "a key"), timeout)
+        return self._native.wait_for_kv_value(check_id(instance_id), check_name(key, "a key"), timeout)
 
     def _enqueue_json(self, instance_id: str, queue: str, data: Any) -> None:
-        text = _payload(data, "the message")
-        self._native.enqueue_event(_check_id(instance_id), check_name(queue, "the name of a queue"), text)
+        text = encode_value(data, "the message")
+        self._native.enqueue_event(check_id(instance_id), check_name(queue, "the name of a queue"), text)
 
 
-def _check_id(instance_id: object) -> str:
-    return check_name(instance_id, "an instance id")
+def is_to_attach(if_exists: object) -> bool:
+    """Tell whether ``if_exists`` asks to attach to what exists.
 
-
-def _payload(value: object, what: str) -> str:
-    return _check_size(encode(value), what)
-
-
-def _check_size(text: str, what: str) -> str:
-    size = len(text) if text.isascii() else len(text.encode("utf-8"))
-    if size > MAX_PAYLOAD_BYTES:
-        raise LimitExceeded(
-            f"{what} has {size} bytes; at most {MAX_PAYLOAD_BYTES} are recorded, keep the data elsewhere and pass a reference"
-        )
-    return text
+    Raises:
+        ValueError: It is neither ``"attach"`` nor ``"raise"``.
+    """
+    if if_exists not in ("attach", "raise"):
+        raise ValueError(f"if_exists must be 'attach' or 'raise', not {if_exists!r}")
+    return if_exists == "attach"

@@ -14,6 +14,7 @@ from duroxide._native import (
 )
 
 __all__ = [
+    "MAX_BULK_ITEMS",
     "MAX_DURATION_MS",
     "MAX_KV_KEYS",
     "MAX_KV_VALUE_BYTES",
@@ -25,3 +26,6 @@ __all__ = [
 
 MAX_DURATION_MS: Final = 10 * 366 * 24 * 60 * 60 * 1000
 """Longest time that can be asked for, in milliseconds: ten years."""
+
+MAX_BULK_ITEMS: Final = 10_000
+"""How many orchestrations, events or messages one call can start or send."""

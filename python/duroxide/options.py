@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, cast
 
 from duroxide.checks import check_integer, check_milliseconds, check_moment, check_name, keyword_options, suggest
@@ -41,9 +42,12 @@ class RuntimeOptions:
     """How a runtime works. Every option has a default.
 
     Attributes:
-        orchestration_concurrency: Orchestrations that take a step at the same time; default 8.
-        worker_concurrency: Activities that run at the same time; default 32.
-        dispatcher_poll_interval_ms: Shortest time between two questions to an idle store; default 100.
+        orchestration_concurrency: Orchestrations that take a step at the same time; default 64. Idle slots cost nothing,
+            and what is recorded by many at the same time is one write to the disk.
+        worker_concurrency: Activities that run at the same time; default 64, since most of them wait for something else
+            than the processor. Idle slots cost nothing.
+        dispatcher_poll_interval_ms: Time between two looks at a store that cannot wake this process when another one has
+            changed it, which is PostgreSQL; default 100. A store in a file or in memory wakes at once, and is not polled.
         dispatcher_long_poll_timeout_ms: Longest time that one question waits in the store; default 30,000.
         log_level: Least level of what is logged, one of ``"error"`` to ``"trace"``; default ``None``, as
             configured by ``RUST_LOG`` or ``init_tracing``.
@@ -73,14 +77,17 @@ class RuntimeOptions:
             that has waited longest goes first, and is replayed when it goes on.
         max_sticky_bytes: About how much memory they may take together; default 64 MiB.
         sticky_idle_timeout_ms: How long one stays awake without going on; default 60,000.
+        retention: How long instances stay after they have ended, a ``timedelta``; default ``None``, for ever. Those that
+            ended longer ago are removed with their sub-orchestrations, a little at a time, so that work goes on. Whoever
+            wants to read a result has to do so within that time.
 
     Raises:
         UnknownOption: There is no option of that name.
         ConfigurationError: A value is of the wrong type, out of its range, or at odds with another one.
     """
 
-    orchestration_concurrency: int = 8
-    worker_concurrency: int = 32
+    orchestration_concurrency: int = 64
+    worker_concurrency: int = 64
     dispatcher_poll_interval_ms: int = 100
     dispatcher_long_poll_timeout_ms: int = 30_000
     log_level: str | None = None
@@ -105,6 +112,7 @@ class RuntimeOptions:
     max_sticky_orchestrations: int = 1_000
     max_sticky_bytes: int = 64 * 1024 * 1024
     sticky_idle_timeout_ms: int = 60_000
+    retention: timedelta | None = None
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -129,6 +137,13 @@ class RuntimeOptions:
             check_integer(value, name, least=1, most=1_000_000)
         elif name == "max_sticky_bytes":
             check_integer(value, name, least=1, most=2**40)
+        elif name == "retention":
+            if value is not None and not isinstance(value, timedelta):
+                raise TypeError(
+                    f"{name} must be a timedelta or None, not {type(value).__name__}; write timedelta(days=30)"
+                )
+            if value is not None:
+                check_milliseconds(value, name, least=1)
         elif name == "sticky":
             if not isinstance(value, bool):
                 raise TypeError(f"{name} must be True or False, not {type(value).__name__}")
@@ -169,6 +184,7 @@ class RuntimeOptions:
         """Give every option by name, with computed defaults filled in and the tag filter as ``(kind, names)``."""
         options: dict[str, object] = {field.name: getattr(self, field.name) for field in fields(self)}
         options["worker_lock_renewal_buffer_ms"] = self._renewal_buffer_ms()
+        options["retention_ms"] = None if self.retention is None else check_milliseconds(self.retention, "retention")
         options["worker_tag_filter"] = (self.worker_tag_filter.kind, sorted(set(self.worker_tag_filter.names)))
         return options
 

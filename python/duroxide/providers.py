@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, TypeVar, cast
+from typing import TYPE_CHECKING, Literal, TypeVar, cast
 
 from duroxide import _native
 from duroxide.checks import check_integer, check_name
@@ -64,31 +64,53 @@ class SqliteProvider(Provider):
     _ways_in = "SqliteProvider.open(path) or SqliteProvider.in_memory()"
 
     @classmethod
-    def open(cls, path: str | os.PathLike[str]) -> SqliteProvider:
+    def open(cls, path: str | os.PathLike[str], *, durability: Literal["full", "normal"] = "full") -> SqliteProvider:
         """Open the store in a file, which is created if it does not exist.
 
         Args:
             path: Path of the file; its directory must exist.
+            durability: When something counts as recorded. ``"full"``, the default: when it is on the disk. ``"normal"``:
+                when the operating system has it, which is faster; a power failure or a crash of the operating system may
+                then lose the last moments before it. The end of the process, however it ends, loses nothing, and the
+                file is never damaged. It is SQLite's ``synchronous=NORMAL``.
 
         Returns:
             The opened store.
 
         Raises:
-            ConfigurationError: The file cannot be made, opened or written, or is something else than a store.
+            ConfigurationError: The file cannot be made, opened or written, is something else than a store, or is open in
+                this process with another durability; or an argument makes no sense.
             ProviderError: The store failed while it was opened.
-            ConfigurationError: The path is empty.
         """
-        text = os.fspath(path)
-        if not isinstance(cast("object", text), str):
-            raise TypeError(f"path must be a str or a path of str, not {type(text).__name__}")
+        if durability not in ("full", "normal"):
+            raise ConfigurationError(f"durability must be 'full' or 'normal', not {durability!r}")
+        text = _check_path(path)
         if not text:
             raise ConfigurationError("path is empty; give the file a name, or write SqliteProvider.in_memory()")
-        return cls._of(_native.Store.open_sqlite(text))
+        return cls._of(_native.Store.open_sqlite(text, durability))
 
     @classmethod
     def in_memory(cls) -> SqliteProvider:
         """Open a new store in memory, which ends with the process; for tests."""
         return cls._of(_native.Store.sqlite_in_memory())
+
+    def backup(self, path: str | os.PathLike[str]) -> None:
+        """Copy the store into a new file, as it is at one moment, while work goes on.
+
+        What was acknowledged to this process before the call is in the copy. It opens like any other file, with all
+        that was under way. After Ctrl-C the copying may go on in the background for a while.
+
+        Args:
+            path: Path of the new file; its directory must exist.
+
+        Raises:
+            ConfigurationError: The file exists, is that of the store itself, or its directory does not exist.
+            ProviderError: The copy could not be written; nothing is left of it.
+        """
+        text = _check_path(path)
+        if not text:
+            raise ConfigurationError("path is empty; give the copy a name")
+        self._store.back_up(text)
 
 
 class PostgresProvider(Provider):
@@ -187,6 +209,13 @@ class PostgresProvider(Provider):
             chosen.refresh_interval_ms,
         )
         return cls._of(store)
+
+
+def _check_path(path: object) -> str:
+    text = os.fspath(cast("str", path))
+    if not isinstance(cast("object", text), str):
+        raise TypeError(f"path must be a str or a path of str, not {type(text).__name__}")
+    return text
 
 
 def _check_url(url: object) -> str:

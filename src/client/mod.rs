@@ -1,8 +1,9 @@
 //! The client: asks and tells the store, and waits for what runtimes do.
 //!
 //! Every operation is one `async fn` of [`View`], run to its end by [`bridge::block_on`]: `status` and `waits` read how an
-//! instance stands, `records` answers those who run the system.
+//! instance stands, `bulk` starts and sends many at once, `records` answers those who run the system.
 
+mod bulk;
 mod records;
 mod status;
 mod waits;
@@ -21,6 +22,7 @@ use crate::errors::Error;
 use crate::provider::NativeStore;
 use crate::store::{IfExists, StartOutcome, StartRequest, Store, StoreError};
 
+use bulk::{MessageTuple, StartTuple, event, queue_message};
 use records::{EventTuple, ExecutionTuple, InstanceTuple, deleted, pruned};
 use status::StatusTuple;
 
@@ -120,6 +122,18 @@ impl NativeClient {
 
     fn enqueue_event(&self, py: Python<'_>, instance: &str, queue: &str, data: &str) -> PyResult<()> {
         block_on(py, self.view()?.enqueue_event(instance, queue, data))
+    }
+
+    fn start_all(&self, py: Python<'_>, requests: Vec<StartTuple>, attach: bool) -> PyResult<Vec<bool>> {
+        block_on(py, self.view()?.start_all(requests, attach))
+    }
+
+    fn raise_events(&self, py: Python<'_>, events: Vec<MessageTuple>) -> PyResult<()> {
+        block_on(py, self.view()?.send_all("events", events, event))
+    }
+
+    fn enqueue_events(&self, py: Python<'_>, messages: Vec<MessageTuple>) -> PyResult<()> {
+        block_on(py, self.view()?.send_all("messages", messages, queue_message))
     }
 
     fn cancel(&self, py: Python<'_>, instance: &str, reason: &str) -> PyResult<()> {

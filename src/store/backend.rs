@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use duroxide::Event;
-use duroxide::providers::{Provider, ProviderError, WorkItem};
+use duroxide::providers::{Provider, ProviderError};
 use sqlx::PgPool;
 
 use super::StoreKind;
@@ -89,32 +89,26 @@ pub(super) struct Server<'a> {
 
 impl Server<'_> {
     /// The orchestration that `instance` runs, or that a start which is waiting will run.
-    ///
-    /// A start leaves the queue in the transaction that makes the instance, so the queue is read first: what is in neither
-    /// place was never started. Two *processes* that start one id at the same moment can still both find nothing; the second
-    /// start is then dropped by the engine, as it always did. Only a start of our own inside one transaction closes that.
     pub async fn running(&self, instance: &str) -> Result<Option<String>, ProviderError> {
+        const OPERATION: &str = "start_orchestration";
+        let mut connection = self.pool.acquire().await.map_err(|error| failed(OPERATION, &error))?;
+        Ok(self.known(&mut connection, OPERATION, &[instance]).await?.remove(instance))
+    }
+
+    /// The roots that ended before a moment, those first that ended first.
+    pub async fn ended(&self, before_ms: u64, limit: u32) -> Result<Vec<String>, ProviderError> {
         let Self { pool, schema } = self;
-        let waiting: Vec<String> = sqlx::query_scalar(&format!(
-            "SELECT work_item FROM \"{schema}\".orchestrator_queue WHERE instance_id = $1 ORDER BY id"
+        sqlx::query_scalar(&format!(
+            "SELECT i.instance_id FROM \"{schema}\".instances i JOIN \"{schema}\".executions e \
+             ON e.instance_id = i.instance_id AND e.execution_id = i.current_execution_id \
+             WHERE i.parent_instance_id IS NULL AND e.status IN ('Completed', 'Failed') \
+             AND e.completed_at < 'epoch'::timestamptz + $1 * interval '1 millisecond' ORDER BY e.completed_at LIMIT $2"
         ))
-        .bind(instance)
+        .bind(i64::try_from(before_ms).unwrap_or(i64::MAX))
+        .bind(i64::from(limit))
         .fetch_all(*pool)
         .await
-        .map_err(|error| failed("start_orchestration", &error))?;
-        let started: Option<String> = sqlx::query_scalar(&format!(
-            "SELECT orchestration_name FROM \"{schema}\".instances WHERE instance_id = $1"
-        ))
-        .bind(instance)
-        .fetch_optional(*pool)
-        .await
-        .map_err(|error| failed("start_orchestration", &error))?;
-        Ok(started.or_else(|| {
-            waiting.iter().find_map(|text| match serde_json::from_str(text) {
-                Ok(WorkItem::StartOrchestration { orchestration, .. }) => Some(orchestration),
-                _ => None,
-            })
-        }))
+        .map_err(|error| failed("delete_instance_bulk", &error))
     }
 
     /// The first and the last event of an instance.
@@ -141,7 +135,7 @@ impl Server<'_> {
     }
 }
 
-fn failed(operation: &str, error: &sqlx::Error) -> ProviderError {
+pub(super) fn failed(operation: &str, error: &sqlx::Error) -> ProviderError {
     let message = error.to_string();
     match error {
         sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut => ProviderError::retryable(operation, message),

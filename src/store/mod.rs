@@ -4,6 +4,7 @@
 //! Both know of each other's commits, so nobody polls for what happens in this process. No Python in here.
 
 mod backend;
+mod batch;
 mod claim;
 mod client;
 mod clock;
@@ -16,6 +17,8 @@ mod kept;
 mod metrics;
 mod postgres;
 mod recorded;
+mod removal;
+mod send;
 mod shared;
 mod sqlite;
 #[cfg(test)]
@@ -25,13 +28,12 @@ mod wake;
 mod watch;
 
 use std::collections::HashMap;
-use std::hash::{BuildHasher as _, BuildHasherDefault, DefaultHasher};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, LazyLock, Weak};
 
-use duroxide::providers::{Provider, ProviderAdmin as _, WorkItem};
-use duroxide::{EventKind, INITIAL_EXECUTION_ID};
+use duroxide::EventKind;
+use duroxide::providers::{Provider, ProviderAdmin as _};
 
 pub use delivery::{Delivery, split_delivery};
 pub use dispatcher::{Dispatcher, DispatcherSettings};
@@ -77,6 +79,16 @@ pub enum Durability {
     Normal,
 }
 
+impl Durability {
+    /// As Python writes it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Full => "full",
+            Self::Normal => "normal",
+        }
+    }
+}
+
 /// A start as a client asks for it.
 #[derive(Debug, Clone)]
 pub struct StartRequest {
@@ -107,46 +119,65 @@ pub struct Store(Arc<Opening>);
 /// One call that opened the store; a file may be opened more than once.
 struct Opening {
     shared: Arc<Shared>,
+    /// `None` for a store that is no file.
+    file: Option<PathBuf>,
     closed: AtomicBool,
 }
 
-static OPEN_FILES: LazyLock<tokio::sync::Mutex<HashMap<PathBuf, Weak<Shared>>>> = LazyLock::new(Default::default);
+/// A file that is open in this process.
+struct OpenFile {
+    shared: Weak<Shared>,
+    durability: Durability,
+}
+
+static OPEN_FILES: LazyLock<tokio::sync::Mutex<HashMap<PathBuf, OpenFile>>> = LazyLock::new(Default::default);
 
 impl Store {
-    fn opened(shared: Arc<Shared>) -> Self {
-        Self(Arc::new(Opening { shared, closed: AtomicBool::new(false) }))
+    fn opened(shared: Arc<Shared>, file: Option<PathBuf>) -> Self {
+        Self(Arc::new(Opening { shared, file, closed: AtomicBool::new(false) }))
     }
 
     /// Opens the file, and makes it where there is none.
     pub async fn open_sqlite(path: &Path, durability: Durability) -> Result<Self, StoreError> {
         let path = sqlite::locate(path)?;
         let mut files = OPEN_FILES.lock().await;
-        files.retain(|_, shared| shared.strong_count() > 0);
+        files.retain(|_, file| file.shared.strong_count() > 0);
         // Two owners of one file would be in each other's way; a second opening shares the first one.
-        if let Some(shared) = files.get(&path).and_then(Weak::upgrade)
+        if let Some(file) = files.get(&path)
+            && let Some(shared) = file.shared.upgrade()
             && !shared.backend.is_closed()
         {
+            if file.durability != durability {
+                return Err(StoreError::Configuration(format!(
+                    "'{}' is open in this process with durability '{}', and cannot be opened with '{}' too; open it with \
+                     the same, or close it first",
+                    path.display(),
+                    file.durability.name(),
+                    durability.name()
+                )));
+            }
             shared.openings.fetch_add(1, Ordering::AcqRel);
-            return Ok(Self::opened(shared));
+            return Ok(Self::opened(shared, Some(path)));
         }
         let opening = path.clone();
         let store = unblocked(move || SqliteStore::open(&opening, durability)).await?;
         let description = format!("SQLite file '{}'", path.display());
         let shared = Arc::new(Shared::new(Backend::embedded(StoreKind::Sqlite, description, store)));
         // A file that was just made has its canonical path only now.
-        files.insert(sqlite::locate(&path)?, Arc::downgrade(&shared));
-        Ok(Self::opened(shared))
+        let path = sqlite::locate(&path)?;
+        files.insert(path.clone(), OpenFile { shared: Arc::downgrade(&shared), durability });
+        Ok(Self::opened(shared, Some(path)))
     }
 
     /// A new database in this process's memory; every call makes another one.
     pub async fn sqlite_in_memory() -> Result<Self, StoreError> {
         let store = unblocked(SqliteStore::in_memory).await?;
         let backend = Backend::embedded(StoreKind::Memory, "store in memory".to_owned(), store);
-        Ok(Self::opened(Arc::new(Shared::new(backend))))
+        Ok(Self::opened(Arc::new(Shared::new(backend)), None))
     }
 
     pub async fn connect_postgres(target: PostgresTarget) -> Result<Self, StoreError> {
-        Ok(Self::opened(Arc::new(Shared::new(postgres::connect(target).await?))))
+        Ok(Self::opened(Arc::new(Shared::new(postgres::connect(target).await?)), None))
     }
 
     fn backend(&self) -> &Backend {
@@ -241,29 +272,29 @@ impl Store {
     }
 
     /// Copies the store into a new file, as it is at one moment.
-    pub async fn back_up(&self, target: PathBuf) -> Result<(), StoreError> {
-        match &self.backend().database {
-            Database::Embedded(store) => store.back_up(target).await,
+    pub async fn back_up(&self, target: &Path) -> Result<(), StoreError> {
+        let backend = self.backend();
+        backend.check_open("backup")?;
+        match &backend.database {
+            Database::Embedded(store) => {
+                let target = sqlite::locate(target)?;
+                if self.0.file.as_ref() == Some(&target) {
+                    return Err(StoreError::Configuration(format!(
+                        "'{}' is the file of the store itself; give the path of a new file",
+                        target.display()
+                    )));
+                }
+                if target.exists() {
+                    return Err(StoreError::Configuration(format!(
+                        "'{}' exists already; give the path of a new file",
+                        target.display()
+                    )));
+                }
+                store.back_up(target).await
+            }
             Database::Postgres { .. } => Err(StoreError::Configuration(
                 "a PostgreSQL database is backed up by its own tools, such as pg_dump".to_owned(),
             )),
-        }
-    }
-
-    /// Sends messages, all of them or none.
-    pub async fn send(&self, messages: Vec<WorkItem>) -> Result<(), StoreError> {
-        match &self.backend().database {
-            Database::Embedded(store) => {
-                self.backend().check_open("enqueue_for_orchestrator")?;
-                store.send(messages).await
-            }
-            Database::Postgres { .. } => {
-                let view = ClientView { shared: Arc::clone(&self.0.shared) };
-                for message in messages {
-                    view.enqueue_for_orchestrator(message, None).await?;
-                }
-                Ok(())
-            }
         }
     }
 
@@ -290,47 +321,6 @@ impl Store {
                 Ok(patiently!(backend, operation, &mut retry, server.running(instance))?)
             }
         }
-    }
-
-    /// Starts an instance, unless it exists or its start is waiting.
-    pub async fn start(&self, request: StartRequest, if_exists: IfExists) -> Result<StartOutcome, StoreError> {
-        if self.0.closed.load(Ordering::Acquire) {
-            return Err(StoreError::Closed);
-        }
-        match &self.backend().database {
-            Database::Embedded(store) => {
-                let outcomes = store.start(vec![request], if_exists).await?;
-                Ok(outcomes.first().copied().unwrap_or(StartOutcome::Started))
-            }
-            Database::Postgres { .. } => self.start_on_server(request, if_exists).await,
-        }
-    }
-
-    async fn start_on_server(&self, request: StartRequest, if_exists: IfExists) -> Result<StartOutcome, StoreError> {
-        let StartRequest { instance, orchestration, input, version } = request;
-        let shared = &self.0.shared;
-        let hash = BuildHasherDefault::<DefaultHasher>::default().hash_one(&instance);
-        let locks = &shared.start_locks;
-        let _lock = locks[usize::try_from(hash % locks.len() as u64).unwrap_or(0)].lock().await;
-        match self.running(&instance, "start_orchestration").await? {
-            Some(existing) if if_exists == IfExists::Attach && existing == orchestration => {
-                return Ok(StartOutcome::Attached);
-            }
-            Some(orchestration) => return Err(StoreError::InstanceAlreadyExists { instance, orchestration }),
-            None => {}
-        }
-        let start = WorkItem::StartOrchestration {
-            instance,
-            orchestration,
-            input,
-            version,
-            parent_instance: None,
-            parent_id: None,
-            parent_execution_id: None,
-            execution_id: INITIAL_EXECUTION_ID,
-        };
-        ClientView { shared: Arc::clone(shared) }.enqueue_for_orchestrator(start, None).await?;
-        Ok(StartOutcome::Started)
     }
 
     /// When the instance was created and last changed, in milliseconds since the epoch; PostgreSQL's provider answers 0.

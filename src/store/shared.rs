@@ -19,7 +19,6 @@ use super::watch::Watches;
 
 /// More than a few dispatchers on PostgreSQL queue behind one candidate's lock.
 const LOOKS_AT_ONCE: usize = 4;
-const START_LOCKS: usize = 64;
 /// How long work is left to the other nodes before it is looked at again.
 const OTHERS_TURN: Duration = Duration::from_millis(500);
 /// The same for another runtime of this process.
@@ -34,8 +33,6 @@ pub(super) struct Shared {
     pub deliveries: Deliveries,
     pub waiting: WaitingInstances,
     pub descriptors: Descriptors,
-    /// Starts of one id are decided one after the other.
-    pub start_locks: Vec<tokio::sync::Mutex<()>>,
     /// How many handles are open; the last one closes the database.
     pub openings: AtomicUsize,
     /// What each running dispatcher of this process can run.
@@ -54,7 +51,6 @@ impl Shared {
             deliveries: Deliveries::default(),
             waiting: WaitingInstances::default(),
             descriptors: Descriptors::default(),
-            start_locks: (0..START_LOCKS).map(|_| tokio::sync::Mutex::default()).collect(),
             openings: AtomicUsize::new(1),
             registries: Mutex::default(),
             keepers: Mutex::default(),

@@ -14,7 +14,7 @@ from store.processes import Refused, StoreProcess, StoreProcesses, check_integri
 pytestmark = [pytest.mark.alone, pytest.mark.slow]
 
 CLIENTS = 8
-STANDBY = re.compile(r"stand-?by|another process", re.IGNORECASE)
+STANDBY = re.compile(r"stands? by|standby|another process", re.IGNORECASE)
 
 
 def is_about_standby(message: str) -> bool:
@@ -99,11 +99,19 @@ def test_a_start_of_an_id_that_is_taken_is_refused_with_and_without_an_owner(pro
     assert owner.result("taken") == 1
 
 
-def test_messages_to_nobody_are_refused_in_a_client_process_too(processes: StoreProcesses) -> None:
+def test_messages_of_a_client_process_wait_for_their_instance(processes: StoreProcesses) -> None:
+    client = processes.start()
+    client.call("raise_event", "early", "go", "before any owner")
+    processes.start(serve=True)
+    client.call("raise_event", "late", "go", "with an owner")
+    for instance, data in (("early", "before any owner"), ("late", "with an owner")):
+        client.call("start_orchestration", instance, "waiting")
+        assert client.result(instance) == data
+
+
+def test_a_cancellation_of_nobody_is_refused_in_a_client_process_too(processes: StoreProcesses) -> None:
     client = processes.start()
     for _ in ("without an owner", "with one"):
-        with pytest.raises(Refused, match="InstanceNotFound.*nobody"):
-            client.call("raise_event", "nobody", "go", 1)
         with pytest.raises(Refused, match="InstanceNotFound.*nobody"):
             client.call("cancel_instance", "nobody")
         processes.start(serve=True)

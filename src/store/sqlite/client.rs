@@ -89,6 +89,12 @@ impl ClientStore {
         self.write(|draft| draft.append(&body, false)).map(|_| ())
     }
 
+    /// Returns when all that was asked for before is in the store, by the owner or in its stead.
+    pub fn catch_up(&self) -> Result<(), StoreError> {
+        // Requests are carried out in order, this one with nothing to do among them.
+        self.delete(&[], false).map(|_| ())
+    }
+
     pub fn delete(&self, ids: &[String], force: bool) -> Result<DeleteInstanceResult, StoreError> {
         self.deletion(&Body::Delete { ids: ids.to_vec(), force })
     }

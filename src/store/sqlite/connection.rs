@@ -16,7 +16,7 @@ use crate::store::error::StoreError;
 /// A log of this length takes a lone commit without growing: the disk then writes data alone, and no new length.
 const LOG_BYTES: u64 = 4 * 1024 * 1024;
 const STATEMENTS: usize = 64;
-const CACHE_KIB: i64 = 32 * 1024;
+const CACHE_KIB: i64 = 8 * 1024;
 
 /// Opens a file for its owner, as the only connection that will ever write to it, and makes or upgrades its tables.
 pub(super) fn open(path: &Path, durability: Durability) -> Result<Connection, StoreError> {

@@ -17,6 +17,7 @@ use duroxide::{Event, INITIAL_EXECUTION_ID};
 use rusqlite::types::FromSql;
 use rusqlite::{Connection, ErrorCode, OptionalExtension as _, Params, Row};
 
+use super::place::sync_names;
 use crate::store::Standing;
 
 pub(super) use catalogue::{
@@ -87,9 +88,14 @@ pub(super) fn back_up(connection: &Connection, target: &Path) -> Outcome<()> {
     if target.exists() {
         return Err(refused(format!("'{shown}' exists already; give the path of a new file")));
     }
+    // A reader may write nothing at all; the copy is written by the same connection, and nothing else meanwhile.
+    let queries_only = |on: bool| connection.pragma_update(None, "query_only", on);
+    let was_on = connection.pragma_query_value(None, "query_only", |row| row.get(0)).map_err(failed(OPERATION))?;
+    queries_only(false).map_err(failed(OPERATION))?;
     let copied = connection.prepare("VACUUM INTO ?").and_then(|mut copy| copy.execute([name]));
+    queries_only(was_on).map_err(failed(OPERATION))?;
     let synced = copied.map_err(failed(OPERATION)).and_then(|_| {
-        let file = File::open(target).and_then(|file| file.sync_all());
+        let file = File::open(target).and_then(|file| file.sync_all()).and_then(|()| sync_names(target));
         file.map_err(|error| refused(format!("'{shown}' could not be written: {error}")))
     });
     if synced.is_err() {
@@ -188,8 +194,19 @@ pub(super) fn failed(operation: &'static str) -> impl Fn(rusqlite::Error) -> Pro
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
             ProviderError::retryable(operation, error.to_string())
         }
-        _ => ProviderError::permanent(operation, error.to_string()),
+        _ => ProviderError::permanent(operation, format!("{BY_SQLITE}{error}")),
     }
+}
+
+/// Marks a failure of the file, as opposed to one of the question.
+const BY_SQLITE: &str = "SQLite says: ";
+
+/// The same error, with the name of the file that failed.
+pub(super) fn naming(path: &Path, error: ProviderError) -> ProviderError {
+    if error.message.starts_with(BY_SQLITE) {
+        return ProviderError { message: format!("'{}' cannot be read; {}", path.display(), error.message), ..error };
+    }
+    error
 }
 
 fn count(row: &Row<'_>, column: usize) -> rusqlite::Result<u64> {

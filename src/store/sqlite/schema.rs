@@ -176,9 +176,32 @@ pub(super) fn is_current(path: &Path) -> Result<bool, StoreError> {
     match content(&connection).map_err(refused)? {
         Content::Ours(version) if version > VERSION => Err(newer(path, version)),
         Content::Foreign => Err(foreign(path)),
-        Content::Ours(version) => Ok(version == VERSION),
+        Content::Ours(VERSION) => {
+            look_at_tables(&connection).map_err(refused)?;
+            Ok(true)
+        }
+        Content::Ours(_) => Ok(false),
         Content::Nothing | Content::Bundled => Ok(false),
     }
+}
+
+/// Fails where a file was damaged or cut short so that work would soon come to a halt.
+fn look_at_tables(connection: &Connection) -> rusqlite::Result<()> {
+    for look in [
+        "SELECT 1 FROM instances LIMIT 1",
+        "SELECT 1 FROM executions LIMIT 1",
+        "SELECT 1 FROM events LIMIT 1",
+        "SELECT 1 FROM messages LIMIT 1",
+        "SELECT 1 FROM activities LIMIT 1",
+        "SELECT 1 FROM kv LIMIT 1",
+        "SELECT 1 FROM kv_changes LIMIT 1",
+        "SELECT 1 FROM mismatches LIMIT 1",
+        "SELECT 1 FROM totals LIMIT 1",
+        "SELECT 1 FROM inboxes LIMIT 1",
+    ] {
+        connection.prepare(look)?.exists([])?;
+    }
+    Ok(())
 }
 
 fn newer(path: &Path, version: i32) -> StoreError {

@@ -14,6 +14,7 @@ use tokio::time::timeout;
 use super::client::{Change, ClientProvider, ClientStore};
 use super::connection;
 use super::owner::{Opening, Owner};
+use super::schema;
 use super::work::{Work, Workplace};
 use crate::store::error::{CLOSED, StoreError};
 use crate::store::{Durability, IfExists, Standing, StartOutcome, StartRequest};
@@ -25,7 +26,7 @@ const STANDBY_LOOK: Duration = Duration::from_millis(50);
 
 pub(in crate::store) struct SqliteStore {
     /// `None` for a store in memory.
-    workplace: Option<Arc<Workplace>>,
+    workplace: RwLock<Option<Arc<Workplace>>>,
     role: RwLock<Option<Role>>,
     roles: watch::Sender<u64>,
     dispatching: Mutex<Dispatching>,
@@ -63,6 +64,10 @@ impl Dispatching {
 
 impl SqliteStore {
     pub fn open(path: &Path, durability: Durability) -> Result<Self, StoreError> {
+        // Nothing is made beside a file that is no store.
+        if let Err(error @ StoreError::Configuration(_)) = schema::is_current(path) {
+            return Err(error);
+        }
         let workplace = Arc::new(Workplace::new(path, durability)?);
         let role = Role::Client(client(&workplace)?);
         Ok(Self::with(Some(workplace), role))
@@ -79,7 +84,12 @@ impl SqliteStore {
     }
 
     fn with(workplace: Option<Arc<Workplace>>, role: Role) -> Self {
-        Self { workplace, role: RwLock::new(Some(role)), roles: watch::Sender::new(0), dispatching: Mutex::default() }
+        Self {
+            workplace: RwLock::new(workplace),
+            role: RwLock::new(Some(role)),
+            roles: watch::Sender::new(0),
+            dispatching: Mutex::default(),
+        }
     }
 
     pub(super) fn role(&self) -> Outcome<Role> {
@@ -89,6 +99,10 @@ impl SqliteStore {
     /// The next change of the role after this call.
     pub(super) fn next_role(&self) -> watch::Receiver<u64> {
         self.roles.subscribe()
+    }
+
+    fn workplace(&self) -> Option<Arc<Workplace>> {
+        self.workplace.read().clone()
     }
 
     fn set_role(&self, role: Option<Role>) -> Option<Role> {
@@ -111,12 +125,12 @@ impl SqliteStore {
 
     /// A runtime begins to work on the file, or to stand by until nobody else does.
     pub async fn begin_dispatching(self: &Arc<Self>) -> Result<(), StoreError> {
-        let Some(workplace) = &self.workplace else { return Ok(()) };
+        let Some(workplace) = self.workplace() else { return Ok(()) };
         let mut dispatching = self.dispatching.lock().await;
         if dispatching.runtimes == 0 && !self.take_over().await? {
             tracing::warn!(
                 target: "duroxide::store",
-                "{} works on {}; this runtime stands by, and goes on when that process ends",
+                "{} works on {}; this runtime is a standby, and takes over when that one ends",
                 workplace.holder(),
                 workplace.description()
             );
@@ -149,7 +163,7 @@ impl SqliteStore {
 
     /// Becomes the owner, unless another process is.
     async fn take_over(&self) -> Result<bool, StoreError> {
-        let Some(workplace) = self.workplace.clone() else { return Ok(true) };
+        let Some(workplace) = self.workplace() else { return Ok(true) };
         // Nobody would end what is begun on a closed store.
         self.role()?;
         let begun = tokio::task::spawn_blocking(move || Work::begin(&workplace));
@@ -161,7 +175,7 @@ impl SqliteStore {
 
     /// A runtime has ended; with the last one other processes may work on the file.
     pub async fn end_dispatching(&self) {
-        let Some(workplace) = self.workplace.clone() else { return };
+        let Some(workplace) = self.workplace() else { return };
         let mut dispatching = self.dispatching.lock().await;
         dispatching.runtimes = dispatching.runtimes.saturating_sub(1);
         if dispatching.runtimes > 0 {
@@ -187,6 +201,7 @@ impl SqliteStore {
             Some(Role::Client(client)) => client.0.readers().close(),
             None => {}
         }
+        self.workplace.write().take();
     }
 
     /// Starts instances, all of them or none.
@@ -240,7 +255,7 @@ impl SqliteStore {
             },
             Role::Client(client) => {
                 let instance = instance.to_owned();
-                unblocked(move || client.0.running(&instance)).await
+                unblocked(move || client.0.expected(&instance)).await
             }
         }
     }
@@ -280,7 +295,10 @@ impl SqliteStore {
         let role = self.role()?;
         unblocked(move || match role {
             Role::Owner(work) => Ok(work.owner.back_up(&target)?),
-            Role::Client(client) => Ok(client.back_up(&target)?),
+            Role::Client(client) => {
+                client.0.catch_up()?;
+                Ok(client.back_up(&target)?)
+            }
         })
         .await
     }

@@ -41,7 +41,7 @@ impl Workplace {
     /// Who works on it, for a message.
     pub fn holder(&self) -> String {
         match self.candidate.holder() {
-            Ok(Holder::Another(Some(number))) => format!("process {number}"),
+            Ok(Holder::Another(Some(number))) => format!("another process ({number})"),
             _ => "another process".to_owned(),
         }
     }

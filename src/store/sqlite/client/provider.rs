@@ -221,7 +221,9 @@ impl ProviderAdmin for ClientProvider {
     }
 
     async fn get_queue_depths(&self) -> Outcome<QueueDepths> {
-        self.read("get_queue_depths", read::queue_depths)
+        let mut depths = self.read("get_queue_depths", read::queue_depths)?;
+        depths.orchestrator_queue += self.write("get_queue_depths", ClientStore::waiting_messages).await?;
+        Ok(depths)
     }
 
     async fn list_children(&self, instance_id: &str) -> Outcome<Vec<String>> {

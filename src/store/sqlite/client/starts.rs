@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use super::{ClientStore, Outcome, lost};
 use crate::store::error::StoreError;
-use crate::store::sqlite::inbox::{Body, Draft, Replied, Reply};
+use crate::store::sqlite::inbox::{Body, Draft, Replied, Reply, Request};
 use crate::store::sqlite::read;
 use crate::store::{IfExists, StartOutcome, StartRequest};
 
@@ -125,6 +125,29 @@ impl ClientStore {
     pub fn running(&self, id: &str) -> Result<Option<String>, StoreError> {
         let status = self.readers.read("start_orchestration", |connection| read::status(connection, id))?;
         Ok(status.and_then(|status| status.orchestration.or(status.starting)))
+    }
+
+    /// As [`Self::running`], or that a start in the inbox will run.
+    pub fn expected(&self, id: &str) -> Result<Option<String>, StoreError> {
+        if let Some(orchestration) = self.running(id)? {
+            return Ok(Some(orchestration));
+        }
+        let waiting = self.write(|draft| draft.starting(id, self.done(draft)?, None))?;
+        // It may have come into the store between the two looks.
+        if waiting.is_some() { Ok(waiting) } else { self.running(id) }
+    }
+
+    /// How many starts and messages have not come into the store yet.
+    pub fn waiting_messages(&self) -> Result<usize, StoreError> {
+        let mut position = self.write(|draft| self.done(draft))?;
+        let mut waiting = 0;
+        loop {
+            let batch = self.inbox.lock().after(position)?;
+            let Some((last, _)) = batch.last() else { return Ok(waiting) };
+            position = *last;
+            waiting +=
+                batch.iter().filter_map(|(_, request)| request.as_ref().ok()).map(Request::messages).sum::<usize>();
+        }
     }
 
     /// Up to where the store has done what the inbox asks for.

@@ -18,6 +18,17 @@ pub(in crate::store) struct Request {
     pub body: Body,
 }
 
+impl Request {
+    /// How many messages to instances it holds.
+    pub fn messages(&self) -> usize {
+        match &self.body {
+            Body::Start { requests, .. } => requests.len(),
+            Body::Messages { items, .. } => items.len(),
+            _ => 0,
+        }
+    }
+}
+
 #[derive(Debug, Clone)]
 pub(in crate::store) enum Body {
     Start {

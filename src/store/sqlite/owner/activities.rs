@@ -16,15 +16,14 @@ pub(super) struct Activity {
     pub attempts: u32,
     /// See [`super::state::Message::is_found`].
     pub is_found: bool,
+    /// The next attempt is in its row already: somebody was waiting for it when it was written.
+    pub is_counted: bool,
     pub lease: Option<Lease>,
 }
 
 pub(super) struct Lease {
     pub token: Token,
     pub until: Instant,
-    pub since: Instant,
-    /// Its attempt is on the disk, or on the way.
-    pub is_noted: bool,
 }
 
 /// The activity of an execution: instance, execution, id.
@@ -32,7 +31,7 @@ type Key = (Number, u64, u64);
 
 impl Activity {
     pub fn new(sequence: Sequence, number: Number, item: WorkItem) -> Self {
-        Self { sequence, number, item, attempts: 0, is_found: false, lease: None }
+        Self { sequence, number, item, attempts: 0, is_found: false, is_counted: false, lease: None }
     }
 
     fn key(&self) -> Option<Key> {
@@ -153,8 +152,10 @@ impl Activities {
             let claimed = Session { owner: config.owner_id.clone(), until: now + config.lock_timeout, active: now };
             self.sessions.insert(session.to_owned(), claimed);
         }
-        activity.attempts += 1;
-        activity.lease = Some(Lease { token, until, since: now, is_noted: false });
+        if !activity.is_counted {
+            activity.attempts += 1;
+        }
+        activity.lease = Some(Lease { token, until });
         self.leases.insert(token, sequence);
         if self.first_expiry.is_none_or(|first| until < first) {
             self.first_expiry = Some(until);
@@ -259,23 +260,20 @@ impl Activities {
         self.by_key.get(&key).copied()
     }
 
+    /// Whether more fetches wait for `item` than the `taken` that others before it will take.
+    pub fn is_awaited(&self, item: &WorkItem, taken: usize) -> bool {
+        let WorkItem::ActivityExecute { session_id, tag, .. } = item else { return false };
+        let now = Instant::now();
+        let takers = self.waiters.count(|wanted| {
+            wanted.takes_tag(tag.as_deref())
+                && takes_session(&self.sessions, wanted.session.as_ref(), session_id.as_deref(), now)
+        });
+        takers > taken
+    }
+
     /// Every activity of an instance, for its deletion.
     pub fn of_instance(&self, number: Number) -> Vec<Sequence> {
         self.all.values().filter(|activity| activity.number == number).map(|activity| activity.sequence).collect()
-    }
-
-    /// Leases that lasted long enough to be worth a note of their attempt: what they do may be what kills the process.
-    pub fn note_running(&mut self, has_lasted: impl Fn(Instant) -> bool) -> Vec<(Sequence, u32)> {
-        let mut attempts = Vec::new();
-        for sequence in self.leases.values() {
-            let Some(activity) = self.all.get_mut(sequence) else { continue };
-            let Some(lease) = &mut activity.lease else { continue };
-            if !lease.is_noted && !activity.is_found && has_lasted(lease.since) {
-                lease.is_noted = true;
-                attempts.push((*sequence, activity.attempts));
-            }
-        }
-        attempts
     }
 
     pub fn expire(&mut self, now: Instant, bells: &mut Vec<Bell>) {

@@ -18,7 +18,7 @@ pub(super) struct MessageRow {
 pub(super) struct ActivityRow {
     pub sequence: Sequence,
     pub number: Number,
-    pub visible_ms: u64,
+    pub attempts: u32,
     pub data: String,
 }
 
@@ -416,10 +416,10 @@ fn insert_message(connection: &Connection, row: &MessageRow) -> rusqlite::Result
 fn insert_activity(connection: &Connection, row: &ActivityRow) -> rusqlite::Result<()> {
     run!(
         connection,
-        "INSERT INTO activities (sequence, instance, visible_ms, data) VALUES (?1, ?2, ?3, ?4)",
+        "INSERT INTO activities (sequence, instance, visible_ms, attempts, data) VALUES (?1, ?2, 0, ?3, ?4)",
         row.sequence,
         row.number,
-        integer(row.visible_ms),
+        row.attempts,
         row.data
     );
     Ok(())

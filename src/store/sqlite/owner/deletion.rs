@@ -14,6 +14,8 @@ type Outcome<T> = Result<T, ProviderError>;
 
 const DELETE: &str = "delete_instances_atomic";
 const PRUNE: &str = "prune_executions";
+/// Instances of a bulk deletion in one transaction.
+const AT_ONCE: usize = 100;
 
 /// What an instance leaves in the tables that are named, each with its column of the instance's number.
 const TABLES: [&str; 8] = [
@@ -60,8 +62,8 @@ impl Core {
                 return Err(ProviderError::permanent(
                     DELETE,
                     format!(
-                        "Cannot delete: instance {id} has the sub-orchestration {child}, which is not among those to be \
-                         deleted. Read the tree again and retry."
+                        "Cannot delete: instance {id} has the child {child}, which has only now been started. Read the tree \
+                         again and retry."
                     ),
                 ));
             }
@@ -107,9 +109,17 @@ impl Core {
         }
         self.perform(move |connection, core| {
             let mut total = DeleteInstanceResult::default();
+            let mut trees: Vec<Vec<String>> = vec![Vec::new()];
             for id in read::to_delete(connection, &filter)? {
                 let tree = read::tree(connection, &id)?.all_ids;
-                let result = core.delete_now(connection, &tree, true)?;
+                // A tree goes in one transaction, and so do small ones together.
+                match trees.last_mut() {
+                    Some(last) if last.len() + tree.len() <= AT_ONCE => last.extend(tree),
+                    _ => trees.push(tree),
+                }
+            }
+            for ids in trees.iter().filter(|ids| !ids.is_empty()) {
+                let result = core.delete_now(connection, ids, true)?;
                 total.instances_deleted += result.instances_deleted;
                 total.executions_deleted += result.executions_deleted;
                 total.events_deleted += result.events_deleted;

@@ -197,7 +197,7 @@ impl Core {
                 changes.push(Change::Instance { number, id: Arc::clone(&instance.id), starting: None });
             }
             let sequence = state.sequence();
-            changes.push(Change::Activity(ActivityRow { sequence, number, visible_ms: 0, data }));
+            changes.push(Change::Activity(ActivityRow { sequence, number, attempts: 0, data }));
             let (answer, written) = oneshot::channel();
             let effect = Effect::Activity(Box::new(Activity::new(sequence, number, item)));
             self.send(Job::Write(Operation { number: Some(number), changes, effect, answer: Some(answer) }));

@@ -32,6 +32,7 @@ use crossbeam_channel::{RecvTimeoutError, Sender};
 use duroxide::providers::{DeleteInstanceResult, InstanceFilter, ProviderError, PruneOptions, PruneResult, WorkItem};
 use parking_lot::{Condvar, Mutex, MutexGuard};
 use rusqlite::Connection;
+use rusqlite::config::DbConfig;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
@@ -135,9 +136,21 @@ impl Core {
         if let Some(reason) = self.health.broken() {
             return Err(ProviderError::permanent(operation, reason));
         }
-        match &self.readers {
+        let outcome = match &self.readers {
             Some(readers) => readers.read(operation, look),
             None => look(&self.connection.lock()),
+        };
+        outcome.map_err(|error| self.explain(operation, error))
+    }
+
+    /// What fails in reading may be the end of the store.
+    fn explain(&self, operation: &'static str, error: ProviderError) -> ProviderError {
+        if let Err(reason) = self.files_in_place() {
+            self.health.fail(self, &reason.to_string());
+        }
+        match self.health.broken() {
+            Some(reason) => ProviderError::permanent(operation, reason),
+            None => error,
         }
     }
 
@@ -199,6 +212,18 @@ impl Core {
 
     pub fn token() -> Token {
         NEXT_TOKEN.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Closes the file while others may still hold on to this. SQLite writes the log back and removes it, unless another
+    /// process reads it.
+    fn close_connection(&self) {
+        let Ok(nowhere) = Connection::open_in_memory() else { return };
+        let connection = std::mem::replace(&mut *self.connection.lock(), nowhere);
+        if self.health.broken().is_none() {
+            // What fails here is done by the next who opens the file.
+            connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false).ok();
+        }
+        drop(connection);
     }
 
     fn files_in_place(&self) -> rusqlite::Result<()> {
@@ -383,6 +408,7 @@ impl Owner {
             drop(core.lock().take_waiters());
             if let Some(readers) = &core.readers {
                 readers.close();
+                core.close_connection();
             }
         })
         .await;

@@ -620,7 +620,7 @@ impl State {
         }
     }
 
-    /// Attempts that have lasted for `least`, each of them once: what they do may be what kills the process.
+    /// Turns that have lasted for `least`, each of them once: what they do may be what kills the process.
     pub fn running_attempts(&mut self, now: Instant, least: Duration) -> Vec<Change> {
         let has_lasted = |since: Instant| now.saturating_duration_since(since) >= least;
         let mut changes = Vec::new();
@@ -638,9 +638,6 @@ impl State {
                     .map(|message| Change::MessageAttempts { sequence: message.sequence, attempts: message.attempts }),
             );
         }
-        let activities = self.activities.note_running(has_lasted);
-        changes
-            .extend(activities.into_iter().map(|(sequence, attempts)| Change::ActivityAttempts { sequence, attempts }));
         changes
     }
 

@@ -262,8 +262,11 @@ impl Core {
         let (to_messages, to_activities) = numbers.split_at(messages.len());
         for ((item, data), receiver) in activities.into_iter().zip(encoded.activities).zip(to_activities) {
             let sequence = state.sequence();
-            row.activities.push(ActivityRow { sequence, number: *receiver, visible_ms: 0, data });
-            effect.activities.push(Activity::new(sequence, *receiver, item));
+            // It is handed out as soon as it is recorded, and may end the process before anything else is.
+            let is_counted = state.activities.is_awaited(&item, effect.activities.len());
+            let attempts = u32::from(is_counted);
+            row.activities.push(ActivityRow { sequence, number: *receiver, attempts, data });
+            effect.activities.push(Activity { attempts, is_counted, ..Activity::new(sequence, *receiver, item) });
         }
         for activity in cancelled {
             let Some(owner) = state.numbers.get(activity.instance.as_str()).copied() else { continue };

@@ -33,6 +33,10 @@ impl<T> Waiters<T> {
         self.waiting.remove(place).map(|(_, _, bell)| bell)
     }
 
+    pub fn count(&self, would_take: impl Fn(&T) -> bool) -> usize {
+        self.waiting.iter().filter(|(_, wants, _)| would_take(wants)).count()
+    }
+
     /// Leaves the row; false if it was woken already, and another must be woken in its place.
     pub fn leave(&mut self, waiter: u64) -> bool {
         let place = self.waiting.iter().position(|(id, ..)| *id == waiter);

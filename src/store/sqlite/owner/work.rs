@@ -106,12 +106,20 @@ impl Core {
         };
         let (sequence, attempts) = (activity.sequence, activity.attempts);
         let fetched = Box::new((activity.item.clone(), token.to_string(), attempts));
-        let written = activity.is_found.then(|| {
-            let (answer, written) = oneshot::channel();
+        let (is_found, is_counted) = (activity.is_found, std::mem::take(&mut activity.is_counted));
+        let mut written = None;
+        if !is_counted {
+            // What was found may be what ended the process before, so its attempt is on the disk before it begins.
+            let answer = if is_found {
+                let (answer, receiver) = oneshot::channel();
+                written = Some(receiver);
+                Some(answer)
+            } else {
+                None
+            };
             let changes = vec![Change::ActivityAttempts { sequence, attempts }];
-            self.send(Job::Write(Operation { number: None, changes, effect: Effect::None, answer: Some(answer) }));
-            written
-        });
+            self.send(Job::Write(Operation { number: None, changes, effect: Effect::None, answer }));
+        }
         Look::Found { fetched, claim: Claim { core: self, token, is_open: true }, written }
     }
 

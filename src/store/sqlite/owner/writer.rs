@@ -54,6 +54,8 @@ pub(super) struct Writer {
     batch: Vec<Operation>,
     /// About how long the log is, in pages.
     log_pages: usize,
+    /// How long an attempt must have lasted to be noted.
+    noted_after: Duration,
 }
 
 enum Ending {
@@ -62,7 +64,7 @@ enum Ending {
 }
 
 pub(super) fn run(core: Arc<Core>, jobs: Receiver<Job>) {
-    let mut writer = Writer { core, jobs, batch: Vec::new(), log_pages: 0 };
+    let mut writer = Writer { core, jobs, batch: Vec::new(), log_pages: 0, noted_after: NOTED_AFTER };
     while let Ending::Idle = writer.round() {}
 }
 
@@ -102,6 +104,7 @@ impl Writer {
                     return Ending::Idle;
                 }
                 Job::Stop(stopped) => {
+                    self.noted_after = Duration::ZERO;
                     // Attempts that are under way count, although no other change carries them to the disk any more.
                     self.batch.push(Operation {
                         number: None,
@@ -153,7 +156,7 @@ impl Writer {
 
     /// Adds the attempts that last.
     fn note_attempts(&mut self) {
-        let changes = self.core.lock().running_attempts(Instant::now(), NOTED_AFTER);
+        let changes = self.core.lock().running_attempts(Instant::now(), self.noted_after);
         if !changes.is_empty() {
             self.batch.push(Operation { number: None, changes, effect: Effect::None, answer: None });
         }

@@ -7,9 +7,11 @@ use parking_lot::Mutex;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
-use super::{Outcome, failed};
+use super::{Outcome, failed, naming};
 use crate::store::sqlite::place::{Identity, identity};
 
+/// What is read is mostly one row, and the operating system has it.
+const CACHE_KIB: i64 = 256;
 /// More readers than this at once is rare; a connection costs a few hundred kilobytes while it is kept.
 const KEPT: usize = 8;
 const STATEMENTS: usize = 48;
@@ -50,9 +52,9 @@ impl Readers {
         };
         let connection = match free {
             Some(connection) => connection,
-            None => open(&self.path).map_err(failed(operation))?,
+            None => open(&self.path).map_err(failed(operation)).map_err(|error| naming(&self.path, error))?,
         };
-        let outcome = read(&connection);
+        let outcome = read(&connection).map_err(|error| naming(&self.path, error));
         let mut free = self.free.lock();
         if free.closings == closings && free.connections.len() < KEPT {
             free.connections.push(connection);
@@ -85,5 +87,6 @@ pub(in super::super) fn open(path: &Path) -> rusqlite::Result<Connection> {
     // The log is the owner's alone, also when the last reader closes.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
     connection.pragma_update(None, "query_only", true)?;
+    connection.pragma_update(None, "cache_size", -CACHE_KIB)?;
     Ok(connection)
 }

@@ -1,0 +1,39 @@
+"""What a client sends to an instance: ids, values and messages, as text that was checked."""
+
+from __future__ import annotations
+
+from duroxide.checks import check_name, check_text
+from duroxide.codec import encode
+from duroxide.exceptions import LimitExceeded
+from duroxide.limits import MAX_PAYLOAD_BYTES
+
+
+def check_id(instance_id: object) -> str:
+    """Return ``instance_id`` if it can be one."""
+    return check_name(instance_id, "an instance id")
+
+
+def encode_value(value: object, what: str) -> str:
+    """Write ``value`` as JSON that is not too long to be recorded."""
+    return check_size(encode(value), what)
+
+
+def encode_message(data: object) -> str:
+    """Write a message of a queue: a ``str`` as it is, anything else as JSON."""
+    if isinstance(data, str):
+        return check_size(check_text(data, "the message"), "the message")
+    return encode_value(data, "the message")
+
+
+def check_size(text: str, what: str) -> str:
+    """Return ``text`` if it is not too long to be recorded.
+
+    Raises:
+        LimitExceeded: It is.
+    """
+    size = len(text) if text.isascii() else len(text.encode("utf-8"))
+    if size > MAX_PAYLOAD_BYTES:
+        raise LimitExceeded(
+            f"{what} has {size} bytes; at most {MAX_PAYLOAD_BYTES} are recorded, keep the data elsewhere and pass a reference"
+        )
+    return text

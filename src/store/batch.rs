@@ -1,0 +1,233 @@
+//! Many messages in one transaction of PostgreSQL, in the tables of its provider.
+//!
+//! Which ids are taken is decided inside that transaction, under locks that all processes share. When the answer to a commit
+//! does not arrive, the server is asked what became of the transaction: nothing is sent twice, and nothing is left out.
+
+use std::collections::HashMap;
+
+use duroxide::INITIAL_EXECUTION_ID;
+use duroxide::providers::{ProviderError, WorkItem};
+use sqlx::{PgConnection, Postgres, Transaction};
+
+use super::backend::{Server, failed};
+use super::clock::now_ms;
+use super::error::StoreError;
+use super::shared::target;
+use super::{IfExists, StartOutcome, StartRequest};
+
+/// Starts of one id take the same lock. Few, since a transaction can hold some thousand at most.
+const LOCKS: i32 = 64;
+/// The space of those locks, apart from that of the provider: "duro".
+const LOCK_SPACE: i32 = 0x6475_726f;
+
+const START: &str = "start_orchestration";
+const SEND: &str = "enqueue_for_orchestrator";
+
+/// A transaction whose commit was sent and not answered.
+pub(super) struct Unheard {
+    transaction: i64,
+    outcomes: Vec<StartOutcome>,
+}
+
+pub(super) fn start_message(request: &StartRequest) -> WorkItem {
+    WorkItem::StartOrchestration {
+        instance: request.instance.clone(),
+        orchestration: request.orchestration.clone(),
+        input: request.input.clone(),
+        version: request.version.clone(),
+        parent_instance: None,
+        parent_id: None,
+        parent_execution_id: None,
+        execution_id: INITIAL_EXECUTION_ID,
+    }
+}
+
+impl Server<'_> {
+    /// Starts instances, all of them or none; the inner failure is the caller's, and the outer one the database's. Called again
+    /// after one of those, it goes on with what is `unheard`.
+    pub async fn start_all(
+        &self,
+        requests: &[StartRequest],
+        if_exists: IfExists,
+        unheard: &mut Option<Unheard>,
+    ) -> Result<Result<Vec<StartOutcome>, StoreError>, ProviderError> {
+        if let Some(outcomes) = self.committed(START, unheard).await? {
+            return Ok(Ok(outcomes));
+        }
+        let mut transaction = self.pool.begin().await.map_err(|error| failed(START, &error))?;
+        let mut ids: Vec<&str> = requests.iter().map(|request| request.instance.as_str()).collect();
+        ids.sort_unstable();
+        ids.dedup();
+        lock(&mut transaction, &ids).await?;
+        let existing = self.known(&mut transaction, START, &ids).await?;
+        let outcomes = match judge(requests, if_exists, existing) {
+            Ok(outcomes) => outcomes,
+            Err(error) => return Ok(Err(error)),
+        };
+        let started = requests.iter().zip(&outcomes).filter(|(_, outcome)| **outcome == StartOutcome::Started);
+        let messages: Vec<WorkItem> = started.map(|(request, _)| start_message(request)).collect();
+        self.append(transaction, START, &messages, outcomes, unheard).await.map(Ok)
+    }
+
+    /// Sends messages, all of them or none; the position of the first that is for nobody, if there is one. Goes on as
+    /// [`Self::start_all`] does.
+    pub async fn send_all(
+        &self,
+        messages: &[WorkItem],
+        unheard: &mut Option<Unheard>,
+    ) -> Result<Option<usize>, ProviderError> {
+        if self.committed(SEND, unheard).await?.is_some() {
+            return Ok(None);
+        }
+        let mut transaction = self.pool.begin().await.map_err(|error| failed(SEND, &error))?;
+        let mut ids: Vec<&str> = messages.iter().filter_map(target).collect();
+        ids.sort_unstable();
+        ids.dedup();
+        let existing = self.known(&mut transaction, SEND, &ids).await?;
+        let is_missing = |message| target(message).is_some_and(|id| !existing.contains_key(id));
+        if let Some(position) = messages.iter().position(is_missing) {
+            return Ok(Some(position));
+        }
+        self.append(transaction, SEND, messages, Vec::new(), unheard).await?;
+        Ok(None)
+    }
+
+    /// The orchestration that each of the instances runs, or that a start which is waiting will run.
+    ///
+    /// One statement, since a start leaves the queue in the transaction that makes the instance.
+    pub async fn known(
+        &self,
+        connection: &mut PgConnection,
+        operation: &str,
+        ids: &[&str],
+    ) -> Result<HashMap<String, String>, ProviderError> {
+        let Self { schema, .. } = self;
+        let rows: Vec<(String, Option<String>, Option<String>)> = sqlx::query_as(&format!(
+            "SELECT instance_id, orchestration_name, NULL FROM \"{schema}\".instances WHERE instance_id = ANY($1) \
+             UNION ALL SELECT instance_id, NULL, work_item FROM (SELECT instance_id, work_item FROM \
+             \"{schema}\".orchestrator_queue WHERE instance_id = ANY($1) AND work_item LIKE '{{\"StartOrchestration\":%' \
+             ORDER BY id) AS waiting"
+        ))
+        .bind(ids)
+        .fetch_all(connection)
+        .await
+        .map_err(|error| failed(operation, &error))?;
+        let mut known = HashMap::with_capacity(rows.len());
+        for (id, name, waiting) in rows {
+            let name = name.or_else(|| match serde_json::from_str(&waiting?) {
+                Ok(WorkItem::StartOrchestration { orchestration, .. }) => Some(orchestration),
+                _ => None,
+            });
+            if let Some(name) = name {
+                known.entry(id).or_insert(name);
+            }
+        }
+        Ok(known)
+    }
+
+    /// What became of the transaction that is `unheard`: its outcomes if it was committed, `None` if it is to be tried again.
+    async fn committed(
+        &self,
+        operation: &str,
+        unheard: &mut Option<Unheard>,
+    ) -> Result<Option<Vec<StartOutcome>>, ProviderError> {
+        let Some(Unheard { transaction, .. }) = unheard.as_ref() else { return Ok(None) };
+        let status: Option<String> = sqlx::query_scalar("SELECT txid_status($1)")
+            .bind(transaction)
+            .fetch_one(self.pool)
+            .await
+            .map_err(|error| failed(operation, &error))?;
+        match status.as_deref() {
+            Some("in progress") => Err(ProviderError::retryable(operation, "the commit is still under way")),
+            Some("committed") => Ok(unheard.take().map(|unheard| unheard.outcomes)),
+            _ => {
+                *unheard = None;
+                Ok(None)
+            }
+        }
+    }
+
+    async fn append(
+        &self,
+        mut transaction: Transaction<'_, Postgres>,
+        operation: &str,
+        messages: &[WorkItem],
+        outcomes: Vec<StartOutcome>,
+        unheard: &mut Option<Unheard>,
+    ) -> Result<Vec<StartOutcome>, ProviderError> {
+        if messages.is_empty() {
+            return Ok(outcomes);
+        }
+        let mut ids = Vec::with_capacity(messages.len());
+        let mut items = Vec::with_capacity(messages.len());
+        for message in messages {
+            ids.push(
+                target(message)
+                    .ok_or_else(|| ProviderError::permanent(operation, "an activity is no message to an instance"))?,
+            );
+            items.push(serde_json::to_string(message).map_err(|error| {
+                ProviderError::permanent(operation, format!("a message cannot be written as JSON: {error}"))
+            })?);
+        }
+        let Self { schema, .. } = self;
+        // As the provider's own procedure does it, for many: visible from now on, by the clock of the runtimes.
+        let number: i64 = sqlx::query_scalar(&format!(
+            "WITH sent AS (INSERT INTO \"{schema}\".orchestrator_queue (instance_id, work_item, visible_at, created_at) \
+             SELECT instance, item, 'epoch'::timestamptz + $3 * interval '1 millisecond', now() \
+             FROM unnest($1::text[], $2::text[]) WITH ORDINALITY AS message (instance, item, place) ORDER BY place) \
+             SELECT txid_current()"
+        ))
+        .bind(&ids)
+        .bind(&items)
+        .bind(i64::try_from(now_ms()).unwrap_or(i64::MAX))
+        .fetch_one(&mut *transaction)
+        .await
+        .map_err(|error| failed(operation, &error))?;
+        match transaction.commit().await {
+            Ok(()) => Ok(outcomes),
+            Err(error) => {
+                *unheard = Some(Unheard { transaction: number, outcomes });
+                Err(failed(operation, &error))
+            }
+        }
+    }
+}
+
+async fn lock(transaction: &mut Transaction<'_, Postgres>, ids: &[&str]) -> Result<(), ProviderError> {
+    // In one order everywhere, so that nobody waits in a circle.
+    sqlx::query(
+        "SELECT pg_advisory_xact_lock($2, place) FROM (SELECT DISTINCT hashtext(id) & ($3 - 1) AS place \
+         FROM unnest($1::text[]) AS id ORDER BY place OFFSET 0) AS places",
+    )
+    .bind(ids)
+    .bind(LOCK_SPACE)
+    .bind(LOCKS)
+    .execute(&mut **transaction)
+    .await
+    .map_err(|error| failed(START, &error))?;
+    Ok(())
+}
+
+fn judge(
+    requests: &[StartRequest],
+    if_exists: IfExists,
+    mut running: HashMap<String, String>,
+) -> Result<Vec<StartOutcome>, StoreError> {
+    let mut outcomes = Vec::with_capacity(requests.len());
+    for StartRequest { instance, orchestration, .. } in requests {
+        outcomes.push(match running.get(instance) {
+            None => {
+                running.insert(instance.clone(), orchestration.clone());
+                StartOutcome::Started
+            }
+            Some(existing) if if_exists == IfExists::Attach && existing == orchestration => StartOutcome::Attached,
+            Some(existing) => {
+                return Err(StoreError::InstanceAlreadyExists {
+                    instance: instance.clone(),
+                    orchestration: existing.clone(),
+                });
+            }
+        });
+    }
+    Ok(outcomes)
+}
