@@ -162,7 +162,7 @@ impl Store {
         let opening = path.clone();
         let store = unblocked(move || SqliteStore::open(&opening, durability)).await?;
         let description = format!("SQLite file '{}'", path.display());
-        let shared = Arc::new(Shared::new(Backend::embedded(StoreKind::Sqlite, description, store)));
+        let shared = Shared::of_embedded(Backend::embedded(StoreKind::Sqlite, description, store));
         // A file that was just made has its canonical path only now.
         let path = sqlite::locate(&path)?;
         files.insert(path.clone(), OpenFile { shared: Arc::downgrade(&shared), durability });
@@ -173,7 +173,7 @@ impl Store {
     pub async fn sqlite_in_memory() -> Result<Self, StoreError> {
         let store = unblocked(SqliteStore::in_memory).await?;
         let backend = Backend::embedded(StoreKind::Memory, "store in memory".to_owned(), store);
-        Ok(Self::opened(Arc::new(Shared::new(backend)), None))
+        Ok(Self::opened(Shared::of_embedded(backend), None))
     }
 
     pub async fn connect_postgres(target: PostgresTarget) -> Result<Self, StoreError> {

@@ -10,7 +10,7 @@ use duroxide::{Event, EventKind};
 use parking_lot::Mutex;
 
 use super::StoreKind;
-use super::backend::Backend;
+use super::backend::{Backend, Database};
 use super::delivery::Deliveries;
 use super::dispatcher::DispatcherSettings;
 use super::kept::Keeper;
@@ -55,6 +55,20 @@ impl Shared {
             registries: Mutex::default(),
             keepers: Mutex::default(),
         }
+    }
+
+    /// As [`Self::new`], for a store that tells which instances are deleted, by whichever process.
+    pub fn of_embedded(backend: Backend) -> Arc<Self> {
+        let shared = Arc::new(Self::new(backend));
+        if let Database::Embedded(store) = &shared.backend.database {
+            let told = Arc::downgrade(&shared);
+            store.tell_deletions(move |instance| {
+                if let Some(shared) = told.upgrade() {
+                    shared.deleted(instance);
+                }
+            });
+        }
+        shared
     }
 
     /// Whether what this process cannot run can be run by nobody else.

@@ -53,6 +53,7 @@ async fn run(store: &Store, activities: ActivityRegistry, orchestrations: Orches
         unregistered_timeout: Duration::from_millis(1),
         max_attempts: 10,
     };
+    store.begin_dispatching().await.unwrap();
     let dispatcher = store.dispatcher(settings);
     let options = RuntimeOptions { worker_concurrency: 8, orchestration_concurrency: 4, ..RuntimeOptions::default() };
     let provider = Arc::clone(&dispatcher) as Arc<dyn Provider>;

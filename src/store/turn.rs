@@ -106,10 +106,16 @@ impl TurnRecord {
 
     /// Runs the turn's code, during which its lease does not end where the store is in this process.
     pub fn run<R>(&self, code: impl FnOnce() -> R) -> R {
+        /// Also code that panics is over.
+        struct Busy<'a>(&'a AtomicBool);
+        impl Drop for Busy<'_> {
+            fn drop(&mut self) {
+                self.0.store(false, Ordering::Release);
+            }
+        }
         self.is_busy.store(true, Ordering::Release);
-        let result = code();
-        self.is_busy.store(false, Ordering::Release);
-        result
+        let _busy = Busy(&self.is_busy);
+        code()
     }
 
     /// Tells the dispatcher that the code does not match the history, so that the instance waits instead of ending.

@@ -1,14 +1,14 @@
 //! One opened file, or one store in memory, as the rest of the process uses it.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use duroxide::providers::{ProviderError, WorkItem};
 use parking_lot::RwLock;
 use tokio::sync::{Mutex, oneshot, watch};
-use tokio::task::JoinHandle;
+use tokio::task::{JoinError, JoinHandle};
 use tokio::time::timeout;
 
 use super::client::{Change, ClientProvider, ClientStore};
@@ -29,6 +29,8 @@ pub(in crate::store) struct SqliteStore {
     workplace: RwLock<Option<Arc<Workplace>>>,
     role: RwLock<Option<Role>>,
     roles: watch::Sender<u64>,
+    /// What else of this process has to hear of deletions.
+    on_deletion: OnceLock<Arc<dyn Fn(&str) + Send + Sync>>,
     dispatching: Mutex<Dispatching>,
 }
 
@@ -88,6 +90,7 @@ impl SqliteStore {
             workplace: RwLock::new(workplace),
             role: RwLock::new(Some(role)),
             roles: watch::Sender::new(0),
+            on_deletion: OnceLock::new(),
             dispatching: Mutex::default(),
         }
     }
@@ -99,6 +102,21 @@ impl SqliteStore {
     /// The next change of the role after this call.
     pub(super) fn next_role(&self) -> watch::Receiver<u64> {
         self.roles.subscribe()
+    }
+
+    /// Has `tell` called with the id of every instance that is deleted, by whichever process.
+    pub fn tell_deletions(&self, tell: impl Fn(&str) + Send + Sync + 'static) {
+        // A store is told once what to do.
+        self.on_deletion.set(Arc::new(tell)).ok();
+        if let Some(work) = self.owner() {
+            self.listen(&work);
+        }
+    }
+
+    fn listen(&self, work: &Work) {
+        if let Some(tell) = self.on_deletion.get().cloned() {
+            work.owner.on_deletion(move |id| tell(id));
+        }
     }
 
     fn workplace(&self) -> Option<Arc<Workplace>> {
@@ -127,7 +145,10 @@ impl SqliteStore {
     pub async fn begin_dispatching(self: &Arc<Self>) -> Result<(), StoreError> {
         let Some(workplace) = self.workplace() else { return Ok(()) };
         let mut dispatching = self.dispatching.lock().await;
-        if dispatching.runtimes == 0 && !self.take_over().await? {
+        let store = Arc::clone(self);
+        // Whoever gives up waiting leaves an owner that `close` ends, and not half of one.
+        let taking_over = async move { store.take_over().await };
+        if dispatching.runtimes == 0 && !tokio::spawn(taking_over).await.map_err(broken_off)?? {
             tracing::warn!(
                 target: "duroxide::store",
                 "{} works on {}; this runtime is a standby, and takes over when that one ends",
@@ -169,6 +190,7 @@ impl SqliteStore {
         let begun = tokio::task::spawn_blocking(move || Work::begin(&workplace));
         let begun = begun.await.map_err(|error| StoreError::Unavailable(error.to_string()))??;
         let Some(work) = begun else { return Ok(false) };
+        self.listen(&work);
         self.set_role(Some(Role::Owner(Arc::new(work))));
         Ok(true)
     }
@@ -309,6 +331,10 @@ fn client(workplace: &Arc<Workplace>) -> Result<Arc<ClientProvider>, StoreError>
     let stand_in = Arc::clone(workplace);
     let store = ClientStore::open(workplace.path(), Box::new(move |body| Work::stand_in(&stand_in, body)))?;
     Ok(Arc::new(ClientProvider(Arc::new(store))))
+}
+
+fn broken_off(error: JoinError) -> StoreError {
+    StoreError::Unavailable(error.to_string())
 }
 
 /// Runs what blocks on a thread that may.

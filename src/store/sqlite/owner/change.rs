@@ -45,6 +45,8 @@ pub(super) struct TurnRow {
     pub pinned: Option<Version>,
     pub status: Option<String>,
     pub output: Option<String>,
+    /// Of the turn, as its events are stamped.
+    pub time_ms: u64,
     pub events: Vec<(u64, String)>,
     /// The last of its custom statuses, if it set any.
     pub custom_status: Option<CustomStatus>,
@@ -217,7 +219,7 @@ impl TurnRow {
             run!(connection, "DELETE FROM messages WHERE sequence = ?1", sequence);
         }
         let status = self.status.as_deref();
-        let now = integer(now_ms());
+        let now = integer(self.time_ms);
         let has_ended = matches!(status, Some("Completed" | "Failed"));
         if let Some((orchestration, version)) = &self.recorded {
             run!(

@@ -86,6 +86,9 @@ impl Core {
         totals.save(&transaction).map_err(failed)?;
         transaction.commit().map_err(failed)?;
         self.forget_deleted(numbers);
+        if let Some(tell) = self.told_deletions.get() {
+            ids.iter().for_each(|id| tell(id));
+        }
         Ok(result)
     }
 

@@ -23,8 +23,8 @@ mod writer;
 use std::collections::HashSet;
 use std::ops::{Deref, DerefMut};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -72,6 +72,7 @@ struct Core {
     /// Deleted while changes to them were on their way.
     pub deleted: Mutex<HashSet<Number>>,
     presence: Option<Presence>,
+    told_deletions: OnceLock<Box<dyn Fn(&str) + Send + Sync>>,
     timer: (Mutex<bool>, Condvar),
 }
 
@@ -263,6 +264,7 @@ impl Owner {
             health: Health::default(),
             deleted: Mutex::default(),
             presence,
+            told_deletions: OnceLock::new(),
             timer: (Mutex::new(false), Condvar::new()),
         });
         let spawn = |name: &str, body: Box<dyn FnOnce() + Send>| {
@@ -374,6 +376,12 @@ impl Owner {
     /// Copies what is committed into a new file, while work goes on.
     pub fn back_up(&self, target: &Path) -> Result<(), ProviderError> {
         self.core.read("backup", |connection| read::back_up(connection, target))
+    }
+
+    /// Has `tell` called with the id of every instance that is deleted, whoever deletes it.
+    pub fn on_deletion(&self, tell: impl Fn(&str) + Send + Sync + 'static) {
+        // An owner is told once what to do.
+        self.core.told_deletions.set(Box::new(tell)).ok();
     }
 
     pub fn lasts_while_busy(&self, token: &str, is_busy: &Arc<AtomicBool>) {

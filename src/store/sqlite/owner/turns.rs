@@ -163,6 +163,11 @@ impl Core {
             let loaded =
                 self.read("fetch_orchestration_item", |connection| read::history(connection, number, execution));
             state = self.lock();
+            if state.turn(claim.token) != Some(number) {
+                // Reading took longer than the lease: what was read may be old by now.
+                drop(state);
+                return Ok(None);
+            }
             match loaded {
                 Ok(history) => {
                     if let Some(instance) = state.get(number) {
@@ -237,6 +242,7 @@ impl Core {
         row.parent = metadata.parent_instance_id;
         row.recorded = metadata.orchestration_name.zip(metadata.orchestration_version);
         row.is_new_instance = row.recorded.is_some() && known.orchestration.is_none();
+        row.time_ms = delta.last().map_or_else(now_ms, |event| event.timestamp_ms);
         row.begins = execution > known.recorded_execution;
         let has_ended = matches!(row.status.as_deref(), Some("Completed" | "Failed"));
         row.merges_kv = matches!(row.status.as_deref(), Some("Completed" | "Failed" | "ContinuedAsNew"));
