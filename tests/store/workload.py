@@ -20,8 +20,10 @@ from typing import Any
 from duroxide import (
     ActivityContext,
     Client,
+    InstanceStillRunning,
     OrchestrationCancelled,
     OrchestrationContext,
+    ProviderError,
     Runtime,
     SqliteProvider,
 )
@@ -165,6 +167,17 @@ class Load:
             result = CANCELLED
         self.acknowledge("result", instance, result)
 
+    def delete(self, instance: str) -> None:
+        """Delete an ended instance as soon as its children have ended, which may begin only now."""
+        while True:
+            for each in self._client.get_instance_tree(instance).all_ids:
+                self._client.wait_for_orchestration(each, WAIT_MS)
+            try:
+                self._client.delete_instance(instance)
+            except (InstanceStillRunning, ProviderError):
+                continue
+            return
+
     def run(self, thread: int, seed: int) -> None:
         """Run random programs, one after the other, for ever."""
         choice = random.Random(f"{seed} {self._life} {thread}")
@@ -181,11 +194,8 @@ class Load:
             if choice.random() < 0.7:
                 self.settle(instance, orchestration)
                 if choice.random() < 0.1:
-                    # The cancellation of a child is still under way when its parent has ended.
-                    for each in self._client.get_instance_tree(instance).all_ids:
-                        self._client.wait_for_orchestration(each, WAIT_MS)
                     self.acknowledge("deleting", instance)
-                    self._client.delete_instance(instance)
+                    self.delete(instance)
                     self.acknowledge("delete", instance)
 
 

@@ -77,7 +77,7 @@ impl Presence {
 
     fn found(path: &Path, identity: Option<Identity>) -> rusqlite::Result<Metadata> {
         let metadata = fs::metadata(path)
-            .map_err(|error| moved(&format!("'{}' is not there any more ({error})", path.display())))?;
+            .map_err(|error| moved(&format!("'{}' was deleted or moved away ({error})", path.display())))?;
         if self::identity(&metadata) != identity {
             return Err(moved(&format!("'{}' was replaced by another file", path.display())));
         }

@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use duroxide::providers::{ProviderError, WorkItem};
 use parking_lot::RwLock;
-use tokio::sync::{Mutex, watch};
+use tokio::sync::{Mutex, oneshot, watch};
 use tokio::task::JoinHandle;
+use tokio::time::timeout;
 
 use super::client::{Change, ClientProvider, ClientStore};
 use super::connection;
@@ -41,8 +42,24 @@ pub(super) enum Role {
 #[derive(Default)]
 struct Dispatching {
     runtimes: usize,
-    /// Waits for the owner to go.
-    standby: Option<JoinHandle<()>>,
+    standby: Option<Standby>,
+}
+
+/// Waits for the owner to go.
+struct Standby {
+    /// It ends when this is dropped, but never while it takes over: nobody could end what it has begun then.
+    stop: oneshot::Sender<()>,
+    task: JoinHandle<()>,
+}
+
+impl Dispatching {
+    /// Ends standing by. This process may have become the owner at the last moment.
+    async fn end_standby(&mut self) {
+        if let Some(Standby { stop, task }) = self.standby.take() {
+            drop(stop);
+            task.await.ok();
+        }
+    }
 }
 
 impl SqliteStore {
@@ -118,15 +135,18 @@ impl SqliteStore {
                 workplace.description()
             );
             let store = Arc::clone(self);
-            dispatching.standby = Some(tokio::spawn(async move { store.stand_by().await }));
+            let (stop, stopped) = oneshot::channel();
+            let task = tokio::spawn(async move { store.stand_by(stopped).await });
+            dispatching.standby = Some(Standby { stop, task });
         }
         dispatching.runtimes += 1;
         Ok(())
     }
 
-    async fn stand_by(&self) {
-        loop {
-            tokio::time::sleep(STANDBY_LOOK).await;
+    async fn stand_by(&self, mut stopped: oneshot::Receiver<()>) {
+        let mut pause = STANDBY_LOOK;
+        while timeout(pause, &mut stopped).await.is_err() {
+            pause = STANDBY_LOOK;
             match self.take_over().await {
                 Ok(true) => {
                     tracing::info!(target: "duroxide::store", "this runtime has taken over");
@@ -135,7 +155,7 @@ impl SqliteStore {
                 Ok(false) => {}
                 Err(error) => {
                     tracing::error!(target: "duroxide::store", "this runtime cannot take over: {error}");
-                    tokio::time::sleep(STANDBY_LOOK * 20).await;
+                    pause = STANDBY_LOOK * 20;
                 }
             }
         }
@@ -144,6 +164,8 @@ impl SqliteStore {
     /// Becomes the owner, unless another process is.
     async fn take_over(&self) -> Result<bool, StoreError> {
         let Some(workplace) = self.workplace() else { return Ok(true) };
+        // Nobody would end what is begun on a closed store.
+        self.role()?;
         let begun = tokio::task::spawn_blocking(move || Work::begin(&workplace));
         let begun = begun.await.map_err(|error| StoreError::Unavailable(error.to_string()))??;
         let Some(work) = begun else { return Ok(false) };
@@ -159,11 +181,7 @@ impl SqliteStore {
         if dispatching.runtimes > 0 {
             return;
         }
-        if let Some(standby) = dispatching.standby.take() {
-            standby.abort();
-            // It may have become the owner at the last moment; its end is waited for.
-            standby.await.ok();
-        }
+        dispatching.end_standby().await;
         let Some(work) = self.owner() else { return };
         match client(&workplace) {
             Ok(client) => _ = self.set_role(Some(Role::Client(client))),
@@ -177,10 +195,7 @@ impl SqliteStore {
 
     pub async fn close(&self) {
         let mut dispatching = self.dispatching.lock().await;
-        if let Some(standby) = dispatching.standby.take() {
-            standby.abort();
-            standby.await.ok();
-        }
+        dispatching.end_standby().await;
         match self.set_role(None) {
             Some(Role::Owner(work)) => work.end().await,
             Some(Role::Client(client)) => client.0.readers().close(),
@@ -302,3 +317,6 @@ async fn unblocked<T: Send + 'static>(
 ) -> Result<T, StoreError> {
     tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| Err(StoreError::Unavailable(error.to_string())))
 }
+
+#[cfg(test)]
+mod tests;

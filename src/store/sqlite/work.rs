@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
@@ -13,6 +14,9 @@ use super::owner::{Accepted, InboxPosition, Opening, Owner};
 use super::ownership::{Candidate, Holder, Ownership};
 use crate::store::Durability;
 use crate::store::error::StoreError;
+
+/// Before a request that could not be read up is tried again.
+const SUBMIT_PAUSE: Duration = Duration::from_millis(100);
 
 /// A file that somebody may work on.
 pub(super) struct Workplace {
@@ -116,17 +120,28 @@ fn take_over(workplace: &Workplace) -> Result<Option<(Arc<Owner>, InboxReader, O
         file: Some(workplace.path.clone()),
         is_bare: false,
     })?;
-    let inbox = InboxReader::new(&workplace.path, |name| Ok(owner.inbox_position(name)?))?;
-    // What was promised while nobody worked on the file comes before all else.
+    match keep_promises(&workplace.path, &owner) {
+        Ok(inbox) => Ok(Some((owner, inbox, ownership))),
+        Err(error) => {
+            // Its threads would go on writing to a file that is somebody else's by then.
+            Handle::current().block_on(owner.close());
+            Err(error)
+        }
+    }
+}
+
+/// Carries out what was promised while nobody worked on the file, which comes before all else.
+fn keep_promises(path: &Path, owner: &Owner) -> Result<InboxReader, StoreError> {
+    let inbox = InboxReader::new(path, |name| Ok(owner.inbox_position(name)?))?;
     let handle = Handle::current();
     let mut done = 0;
     while done < inbox.backlog() {
         let backlog = inbox.take()?;
         let Some(last) = backlog.last() else { break };
         done = last.position;
-        answer(&owner, &inbox, backlog, &handle);
+        answer(owner, &inbox, backlog, &handle);
     }
-    Ok(Some((owner, inbox, ownership)))
+    Ok(inbox)
 }
 
 fn serve(owner: &Owner, inbox: &InboxReader, handle: &Handle) {
@@ -136,7 +151,7 @@ fn serve(owner: &Owner, inbox: &InboxReader, handle: &Handle) {
             Ok(batch) => answer(owner, inbox, batch, handle),
             Err(error) => {
                 tracing::error!(target: "duroxide::store", "requests of other processes cannot be read: {error}");
-                std::thread::sleep(std::time::Duration::from_secs(1));
+                std::thread::sleep(Duration::from_secs(1));
             }
         }
     }
@@ -148,22 +163,23 @@ fn answer(owner: &Owner, inbox: &InboxReader, batch: Vec<Request>, handle: &Hand
     let mut accepted: Vec<(i64, Accepted, Reply)> = Vec::new();
     for Request { inbox: name, position, body } in batch {
         let place = InboxPosition { inbox: name.to_string(), position };
-        let submitted = match body {
-            Body::Start { requests, if_exists } => owner
-                .submit_starts(requests, if_exists, Some(place))
-                .map(|(outcomes, accepted)| (accepted, Reply::Started(outcomes))),
-            Body::Messages { items, visible_ms } => owner
-                .submit_messages(items, visible_ms, Some(place))
-                .map(|accepted| (accepted, Reply::Delivered))
-                .map_err(StoreError::from),
-            other => {
-                let outcome = handle.block_on(async {
-                    let outcome = carry_out(owner, other).await;
-                    owner.note_position(place).await?;
-                    outcome
-                });
-                answers.push((position, outcome));
-                continue;
+        if !matches!(body, Body::Start { .. } | Body::Messages { .. }) {
+            let outcome = handle.block_on(async {
+                let outcome = carry_out(owner, body).await;
+                owner.note_position(place).await?;
+                outcome
+            });
+            answers.push((position, outcome));
+            continue;
+        }
+        let submitted = loop {
+            match submit(owner, &body, place.clone()) {
+                // What was promised must not be passed over by what comes after it.
+                Err(StoreError::Provider(error)) if error.retryable && !inbox.is_stopped() => {
+                    tracing::warn!(target: "duroxide::store", "a request of another process waits: {error}");
+                    std::thread::sleep(SUBMIT_PAUSE);
+                }
+                submitted => break submitted,
             }
         };
         match submitted {
@@ -176,6 +192,19 @@ fn answer(owner: &Owner, inbox: &InboxReader, batch: Vec<Request>, handle: &Hand
         answers.push((position, outcome));
     }
     inbox.reply(answers);
+}
+
+/// Takes a start or messages in, without waiting for the disk.
+fn submit(owner: &Owner, body: &Body, place: InboxPosition) -> Result<(Accepted, Reply), StoreError> {
+    match body.clone() {
+        Body::Start { requests, if_exists } => owner
+            .submit_starts(requests, if_exists, Some(place))
+            .map(|(outcomes, accepted)| (accepted, Reply::Started(outcomes))),
+        Body::Messages { items, visible_ms } => {
+            Ok((owner.submit_messages(items, visible_ms, Some(place))?, Reply::Delivered))
+        }
+        _ => Err(StoreError::Configuration("only starts and messages are taken in like this".to_owned())),
+    }
 }
 
 async fn carry_out(owner: &Owner, body: Body) -> Answer {

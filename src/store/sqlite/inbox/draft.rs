@@ -90,7 +90,8 @@ impl<'a> Draft<'a> {
         self.run(|transaction| replied(transaction, position))
     }
 
-    /// Removes a request, and says for whom waits what became of it.
+    /// Removes a request, and says for whom waits what became of it. For whom does not wait it was promised: where the store
+    /// failed, it stays for the next owner.
     pub fn answer(&self, position: i64, answer: &Answer) -> Result<(), StoreError> {
         let payload = encode_answer(answer)?;
         self.run(|transaction| {
@@ -101,6 +102,14 @@ impl<'a> Draft<'a> {
                 .execute((position, payload.as_str(), now_ms() as i64))?;
             Ok(())
         })?;
+        if matches!(answer, Err(StoreError::Provider(_) | StoreError::Unavailable(_) | StoreError::Closed)) {
+            let is_promised = "SELECT EXISTS (SELECT 1 FROM requests WHERE position = ? AND NOT waits)";
+            if self
+                .run(|transaction| transaction.prepare_cached(is_promised)?.query_row([position], |row| row.get(0)))?
+            {
+                return Ok(());
+            }
+        }
         self.remove(position)
     }
 

@@ -115,6 +115,10 @@ impl InboxReader {
         self.bell.ring();
     }
 
+    pub fn is_stopped(&self) -> bool {
+        self.stopped.load(Ordering::Acquire)
+    }
+
     fn write_answers(&self) {
         let mut unwritten = self.unwritten.lock();
         if unwritten.is_empty() {

@@ -286,3 +286,18 @@ fn an_idle_owner_does_next_to_nothing() {
     println!("an idle owner's thread spent {spent:?} of {time:?}");
     assert!(spent < time / 1000, "{spent:?}");
 }
+
+#[test]
+fn a_promised_request_that_the_owner_could_not_carry_out_stays_for_the_next_one() {
+    let folder = Folder::new();
+    let mut inbox = client(&folder);
+    let promised = append(&mut inbox, &messages(&["promised"]), false);
+    let asked = append(&mut inbox, &messages(&["asked"]), true);
+    let reader = new_reader(&folder, 0);
+    assert_eq!(reader.take().unwrap().len(), 2);
+    let broken = || Err(StoreError::Unavailable("the disk is broken".to_owned()));
+
+    reader.reply(vec![(promised, broken()), (asked, broken())]);
+
+    assert_eq!(data(&new_reader(&folder, 0).take().unwrap()), ["promised"]);
+}

@@ -24,7 +24,6 @@ pub(super) struct Activity {
 pub(super) struct Lease {
     pub token: Token,
     pub until: Instant,
-    pub since: Instant,
 }
 
 /// The activity of an execution: instance, execution, id.
@@ -156,7 +155,7 @@ impl Activities {
         if !activity.is_counted {
             activity.attempts += 1;
         }
-        activity.lease = Some(Lease { token, until, since: now });
+        activity.lease = Some(Lease { token, until });
         self.leases.insert(token, sequence);
         if self.first_expiry.is_none_or(|first| until < first) {
             self.first_expiry = Some(until);
@@ -250,6 +249,11 @@ impl Activities {
             self.hide(&Self::lane(&activity), sequence);
         }
         Some(activity)
+    }
+
+    /// Whether nobody runs it.
+    pub fn is_waiting(&self, sequence: Sequence) -> bool {
+        self.all.get(&sequence).is_some_and(|activity| activity.lease.is_none())
     }
 
     pub fn by_key(&self, key: Key) -> Option<Sequence> {

@@ -1,5 +1,6 @@
 //! What is written to the file: changes as their callers have prepared them, and the statements that make them so.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use rusqlite::{Connection, params};
@@ -127,25 +128,55 @@ macro_rules! run {
     };
 }
 
+/// SQLite's own default.
+const PAGE_BYTES: usize = 4096;
+
 impl Change {
-    pub fn apply(&self, connection: &Connection, totals: &mut Totals) -> rusqlite::Result<()> {
+    /// About how many pages of the log it takes.
+    pub fn pages(&self) -> usize {
+        let bytes = match self {
+            Self::Message(row) => row.data.len(),
+            Self::Activity(row) => row.data.len(),
+            Self::Turn(turn) => {
+                let events = turn.events.iter().map(|(_, data)| data.len());
+                let messages = turn.messages.iter().map(|row| row.data.len());
+                let activities = turn.activities.iter().map(|row| row.data.len());
+                events.chain(messages).chain(activities).sum()
+            }
+            Self::Events { events, .. } => events.iter().map(|(_, data)| data.len()).sum(),
+            _ => 0,
+        };
+        1 + bytes / PAGE_BYTES
+    }
+
+    /// What is left to do of an operation that is void: others count on the rows that it was to make for them.
+    pub fn apply_void(&self, connection: &Connection, deleted: &HashSet<Number>) -> rusqlite::Result<()> {
+        if let Self::Instance { number, id, .. } = self
+            && !deleted.contains(number)
+        {
+            insert_instance(connection, *number, id, None)?;
+        }
+        Ok(())
+    }
+
+    /// What is for an instance of `deleted` leaves nothing: its number may be another's one day.
+    pub fn apply(
+        &self,
+        connection: &Connection,
+        totals: &mut Totals,
+        deleted: &HashSet<Number>,
+    ) -> rusqlite::Result<()> {
         match self {
             Self::Instance { number, id, starting } => {
-                run!(
-                    connection,
-                    "INSERT INTO instances (number, id, created_ms, starting) VALUES (?1, ?2, ?3, ?4)",
-                    number,
-                    &**id,
-                    integer(now_ms()),
-                    starting.as_deref()
-                );
+                insert_instance(connection, *number, id, starting.as_deref())?;
             }
+            Self::Message(row) if deleted.contains(&row.number) => {}
             Self::Starting { number, orchestration } => {
                 run!(connection, "UPDATE instances SET starting = ?2 WHERE number = ?1", number, &**orchestration);
             }
             Self::Message(row) => insert_message(connection, row)?,
             Self::Activity(row) => insert_activity(connection, row)?,
-            Self::Turn(turn) => turn.apply(connection, totals)?,
+            Self::Turn(turn) => turn.apply(connection, totals, deleted)?,
             Self::Events { number, execution, events } => {
                 insert_events(connection, *number, *execution, events)?;
                 totals.events += integer(events.len() as u64);
@@ -179,7 +210,7 @@ impl Change {
 }
 
 impl TurnRow {
-    fn apply(&self, connection: &Connection, totals: &mut Totals) -> rusqlite::Result<()> {
+    fn apply(&self, connection: &Connection, totals: &mut Totals, deleted: &HashSet<Number>) -> rusqlite::Result<()> {
         let Self { number, execution, .. } = self;
         let execution = integer(*execution);
         for sequence in &self.consumed {
@@ -231,7 +262,7 @@ impl TurnRow {
         for sequence in &self.cancelled {
             run!(connection, "DELETE FROM activities WHERE sequence = ?1", sequence);
         }
-        for row in &self.messages {
+        for row in self.messages.iter().filter(|row| !deleted.contains(&row.number)) {
             insert_message(connection, row)?;
         }
         if self.clears_mismatch {
@@ -356,6 +387,18 @@ impl TurnRow {
         }
         Ok(())
     }
+}
+
+fn insert_instance(connection: &Connection, number: Number, id: &str, starting: Option<&str>) -> rusqlite::Result<()> {
+    run!(
+        connection,
+        "INSERT INTO instances (number, id, created_ms, starting) VALUES (?1, ?2, ?3, ?4)",
+        number,
+        id,
+        integer(now_ms()),
+        starting
+    );
+    Ok(())
 }
 
 fn insert_message(connection: &Connection, row: &MessageRow) -> rusqlite::Result<()> {

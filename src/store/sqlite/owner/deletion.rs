@@ -62,8 +62,8 @@ impl Core {
                 return Err(ProviderError::permanent(
                     DELETE,
                     format!(
-                        "Cannot delete: instance {id} has the sub-orchestration {child}, which is not among those to be \
-                         deleted. Read the tree again and retry."
+                        "Cannot delete: instance {id} has the child {child}, which has only now been started. Read the tree \
+                         again and retry."
                     ),
                 ));
             }
@@ -93,6 +93,7 @@ impl Core {
     fn forget_deleted(&self, numbers: Vec<Number>) {
         let mut state = self.lock();
         self.deleted.lock().extend(&numbers);
+        state.deletions += 1;
         for number in &numbers {
             state.drop_instance(*number);
         }

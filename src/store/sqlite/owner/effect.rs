@@ -74,6 +74,8 @@ impl Effect {
             if let Some(instance) = state.get(number) {
                 instance.queue.retain(|message| message.sequence != sequence);
                 instance.delayed.remove(&sequence);
+                instance.put_off.remove(&sequence);
+                instance.forget_start();
             }
         }
     }
@@ -98,12 +100,15 @@ impl TurnEffect {
             state.end_activity(sequence);
         }
         state.release(token);
+        let mut has_ended = false;
         if let Some(instance) = state.get(number) {
             let known = instance.known.get_or_insert_default();
             let is_new_execution = execution > known.recorded_execution && execution > known.execution;
             known.execution = known.execution.max(execution);
             known.recorded_execution = known.recorded_execution.max(execution);
-            known.has_ended = self.has_ended;
+            // The engine acknowledges what comes after the end without a word of it.
+            known.has_ended = self.has_ended || (known.has_ended && !is_new_execution);
+            has_ended = known.has_ended;
             known.has_kv |= self.has_kv;
             if let Some((orchestration, version)) = recorded {
                 known.orchestration = Some(orchestration.as_str().into());
@@ -126,7 +131,7 @@ impl TurnEffect {
             }
         }
         state.refresh(number);
-        if self.has_ended {
+        if has_ended {
             state.forget_if_idle(number);
         }
         state.turn_ended();

@@ -138,11 +138,18 @@ impl Core {
                 return Ok(work(&mut state, &numbers));
             }
         }
-        let found = self.read("find_instance", |connection| {
-            let failed = read::failed("find_instance");
-            unknown.iter().map(|id| find(connection, id).map_err(failed)).collect::<Result<Vec<_>, _>>()
-        });
-        let mut state = self.lock();
+        let (found, mut state) = loop {
+            let deletions = self.lock().deletions;
+            let found = self.read("find_instance", |connection| {
+                let failed = read::failed("find_instance");
+                unknown.iter().map(|id| find(connection, id).map_err(failed)).collect::<Result<Vec<_>, _>>()
+            });
+            let state = self.lock();
+            // What was read of an instance that was deleted meanwhile would bring it back.
+            if state.deletions == deletions {
+                break (found, state);
+            }
+        };
         for (place, id) in unknown.iter().enumerate() {
             let number = state.intern(id);
             let Some(instance) = state.get(number) else { continue };
@@ -164,7 +171,11 @@ impl Core {
                 instance.has_row = false;
             }
         }
-        found?;
+        // Nothing was done, and the next attempt may find a file that can be opened.
+        found.map_err(|error| match self.health.broken() {
+            Some(_) => error,
+            None => ProviderError::retryable(error.operation, error.message),
+        })?;
         let numbers: Vec<Number> = ids.iter().map(|id| state.intern(id)).collect();
         Ok(work(&mut state, &numbers))
     }

@@ -31,6 +31,7 @@ pub(super) fn receiver(item: &WorkItem) -> Option<&str> {
 }
 
 /// Where the requests of other processes were read up to, to be recorded with what they ask for.
+#[derive(Clone)]
 pub(in crate::store) struct InboxPosition {
     pub inbox: String,
     pub position: i64,

@@ -28,7 +28,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use crossbeam_channel::Sender;
+use crossbeam_channel::{RecvTimeoutError, Sender};
 use duroxide::providers::{DeleteInstanceResult, InstanceFilter, ProviderError, PruneOptions, PruneResult, WorkItem};
 use parking_lot::{Condvar, Mutex, MutexGuard};
 use rusqlite::Connection;
@@ -395,7 +395,7 @@ impl Owner {
             }
             let (sender, stopped) = crossbeam_channel::bounded(1);
             core.send(Job::Stop(sender));
-            while stopped.recv_timeout(PATIENCE).is_err() && core.health.stalled().is_none() {
+            while stopped.recv_timeout(PATIENCE) == Err(RecvTimeoutError::Timeout) && core.health.stalled().is_none() {
                 // The writer is at work; a disk that takes nothing is not waited for.
             }
             core.health.give_up();
@@ -441,7 +441,11 @@ impl Owner {
         let number = state.numbers[id];
         let instance = state.get(number).unwrap();
         let taken = instance.held.iter().flat_map(|held| &held.taken);
-        let messages = instance.queue.iter().chain(instance.delayed.values()).chain(taken);
+        let messages = instance.queue.iter().chain(instance.delayed.values()).chain(instance.put_off.values());
+        let messages = messages.chain(taken);
         messages.map(|message| message.attempts).max().unwrap_or(0)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -34,6 +34,9 @@ const BUSY_LOOK: Duration = Duration::from_millis(500);
 /// A clock that is set forward is noticed after this time.
 const LONGEST_SLEEP: Duration = Duration::from_secs(10);
 
+/// Timers that nobody waits for any more stay in memory until there are this many.
+const FORGOTTEN_DUE: usize = 4096;
+
 /// How long messages are kept for an instance that does not exist.
 const ORPHANS_LIFE_MS: u64 = 10 * 60 * 1000;
 
@@ -56,6 +59,8 @@ pub(super) struct Held {
     /// Its code runs, on a thread that then renews nothing; the lease does not end.
     pub is_busy: Option<Arc<AtomicBool>>,
     pub taken: Vec<Message>,
+    /// Its attempts are on the disk, or on their way.
+    pub is_noted: bool,
 }
 
 impl Held {
@@ -92,6 +97,8 @@ pub(super) struct Instance {
     pub pins: u32,
     pub queue: VecDeque<Message>,
     pub delayed: BTreeMap<Sequence, Message>,
+    /// Given back to be handed out later, or with what comes before: nothing overtakes it.
+    pub put_off: BTreeMap<Sequence, Message>,
     pub held: Option<Held>,
     pub is_ready: bool,
     /// How many of its activities are waiting or running.
@@ -111,6 +118,7 @@ impl Instance {
             pins: 0,
             queue: VecDeque::new(),
             delayed: BTreeMap::new(),
+            put_off: BTreeMap::new(),
             held: None,
             is_ready: false,
             activities: 0,
@@ -159,12 +167,28 @@ impl Instance {
         self.history.as_ref().is_none_or(|history| !history.lock().is_empty())
     }
 
+    /// Takes back that it will run, when the start was not written.
+    pub fn forget_start(&mut self) {
+        let mut waiting = self.queue.iter().chain(self.delayed.values()).chain(self.put_off.values());
+        let is_started =
+            self.held.is_some() || waiting.any(|message| matches!(message.item, WorkItem::StartOrchestration { .. }));
+        if !is_started && let Some(known) = &mut self.known {
+            known.starting = None;
+        }
+    }
+
+    /// How many messages nobody has taken.
+    fn waiting(&self) -> usize {
+        self.queue.len() + self.delayed.len() + self.put_off.len()
+    }
+
     /// Whether nothing needs this entry: all there is to know is in the file.
     fn is_idle(&self) -> bool {
         self.pins == 0
             && self.activities == 0
             && self.queue.is_empty()
             && self.delayed.is_empty()
+            && self.put_off.is_empty()
             && self.held.is_none()
     }
 }
@@ -173,12 +197,14 @@ impl Instance {
 pub(super) enum Due {
     Message(Number, Sequence),
     Activity(Sequence),
-    /// Its messages are for nobody by then.
-    Orphans(Number),
+    /// Its messages up to this one are for nobody by then.
+    Orphans(Number, Sequence),
 }
 
 pub(super) struct State {
     pub instances: HashMap<Number, Instance>,
+    /// How often instances were deleted: what was read of them before is not true any more.
+    pub deletions: u64,
     pub numbers: HashMap<Arc<str>, Number>,
     next_number: Number,
     next_sequence: Sequence,
@@ -187,6 +213,8 @@ pub(super) struct State {
     /// No lease of a turn ends before this.
     first_expiry: Option<Instant>,
     due: BinaryHeap<Reverse<(u64, Sequence, Due)>>,
+    /// How many may be due before those are dropped that are needed no more.
+    due_limit: usize,
     pub activities: Activities,
     pub turn_waiters: Waiters<Option<Capabilities>>,
     /// Rung when the lock is let go.
@@ -200,7 +228,7 @@ pub(super) struct State {
     clock: u64,
     turns_since_trim: usize,
     /// Orphaned messages whose time is over, to be removed from the file.
-    pub expired: Vec<Number>,
+    pub expired: Vec<(Number, Sequence)>,
 }
 
 /// The versions of recorded executions that a dispatcher can replay.
@@ -227,6 +255,7 @@ impl State {
     pub fn new(next_number: Number, next_sequence: Sequence, is_bare: bool) -> Self {
         Self {
             instances: HashMap::new(),
+            deletions: 0,
             numbers: HashMap::new(),
             next_number,
             next_sequence,
@@ -234,6 +263,7 @@ impl State {
             turns: HashMap::new(),
             first_expiry: None,
             due: BinaryHeap::new(),
+            due_limit: FORGOTTEN_DUE,
             activities: Activities::default(),
             turn_waiters: Waiters::default(),
             bells: Vec::new(),
@@ -296,8 +326,8 @@ impl State {
     pub fn push(&mut self, number: Number, message: Message, visible_ms: u64) {
         let now = now_ms();
         let Some(instance) = self.instances.get_mut(&number) else { return };
+        let sequence = message.sequence;
         if visible_ms > now {
-            let sequence = message.sequence;
             instance.delayed.insert(sequence, message);
             self.at(visible_ms, Due::Message(number, sequence));
             return;
@@ -309,9 +339,9 @@ impl State {
         } else {
             instance.queue.push_back(message);
         }
-        let orphaned = !self.is_bare && !instance.exists() && instance.running().is_none() && instance.queue.len() == 1;
-        if orphaned {
-            self.at(now.saturating_add(ORPHANS_LIFE_MS), Due::Orphans(number));
+        let is_orphaned = !self.is_bare && instance.running().is_none();
+        if is_orphaned {
+            self.at(now.saturating_add(ORPHANS_LIFE_MS), Due::Orphans(number, sequence));
         }
         self.refresh(number);
     }
@@ -321,6 +351,27 @@ impl State {
         let order = self.sequence();
         self.due.push(Reverse((due_ms, order, due)));
         self.due_moved |= is_first;
+        if self.due.len() > self.due_limit {
+            self.drop_needless_timers();
+        }
+    }
+
+    #[cfg(test)]
+    pub fn timers(&self) -> usize {
+        self.due.len()
+    }
+
+    /// What has ended leaves its timers behind, and some are for next year.
+    fn drop_needless_timers(&mut self) {
+        let Self { due, instances, activities, .. } = self;
+        due.retain(|Reverse((_, _, due))| match due {
+            Due::Message(number, sequence) => instances.get(number).is_some_and(|instance| {
+                instance.delayed.contains_key(sequence) || instance.put_off.contains_key(sequence)
+            }),
+            Due::Activity(sequence) => activities.is_waiting(*sequence),
+            Due::Orphans(number, _) => instances.get(number).is_some_and(|instance| instance.running().is_none()),
+        });
+        self.due_limit = FORGOTTEN_DUE.max(2 * self.due.len());
     }
 
     /// Makes an instance ready if a turn has something to do for it.
@@ -335,6 +386,7 @@ impl State {
             return;
         }
         if !is_bare
+            && !instance.has_ended()
             && let Some(mail) = &instance.mail
             && mail.choose(instance.queue.iter().map(|message| &message.item)).is_empty()
         {
@@ -355,8 +407,15 @@ impl State {
         let number = self.ready.remove(place)?;
         let instance = self.instances.get_mut(&number)?;
         instance.is_ready = false;
-        instance.held =
-            Some(Held { token, until, since: Instant::now(), is_ending: false, is_busy: None, taken: Vec::new() });
+        instance.held = Some(Held {
+            token,
+            until,
+            since: Instant::now(),
+            is_ending: false,
+            is_busy: None,
+            taken: Vec::new(),
+            is_noted: false,
+        });
         self.turns.insert(token, number);
         self.note_expiry(until);
         Some(number)
@@ -366,9 +425,14 @@ impl State {
     pub fn take(&mut self, number: Number) -> bool {
         let is_bare = self.is_bare;
         let Some(instance) = self.instances.get_mut(&number) else { return false };
+        // An instance that has ended waits for nothing: whatever comes is for the engine to drop.
+        let has_ended = instance.has_ended();
         let Some(held) = &mut instance.held else { return false };
+        for (_, message) in std::mem::take(&mut instance.put_off).into_iter().rev() {
+            instance.queue.push_front(message);
+        }
         let chosen = match &instance.mail {
-            Some(mail) if !is_bare => mail.choose(instance.queue.iter().map(|message| &message.item)),
+            Some(mail) if !is_bare && !has_ended => mail.choose(instance.queue.iter().map(|message| &message.item)),
             _ => (0..instance.queue.len()).collect(),
         };
         if chosen.len() == instance.queue.len() {
@@ -400,6 +464,16 @@ impl State {
                 instance.queue.push_front(message);
             }
             self.refresh(number);
+        }
+    }
+
+    /// Ends the time of the messages that were put off with this one.
+    fn bring_back(&mut self, number: Number, sequence: Sequence) {
+        if let Some(instance) = self.instances.get_mut(&number)
+            && instance.put_off.contains_key(&sequence)
+        {
+            let messages = std::mem::take(&mut instance.put_off).into_values().collect();
+            self.put_back(number, messages);
         }
     }
 
@@ -447,12 +521,14 @@ impl State {
                     {
                         instance.queue.push_back(message);
                         self.refresh(number);
+                    } else {
+                        self.bring_back(number, sequence);
                     }
                 }
                 Due::Activity(sequence) => self.activities.show(sequence, &mut self.bells),
-                Due::Orphans(number) => {
+                Due::Orphans(number, last) => {
                     if self.instances.get(&number).is_some_and(|instance| instance.running().is_none()) {
-                        self.expired.push(number);
+                        self.expired.push((number, last));
                     }
                 }
             }
@@ -544,15 +620,25 @@ impl State {
         }
     }
 
-    /// Turns that have lasted for `least`: what they do may be what kills the process.
-    pub fn running_attempts(&self, now: Instant, least: Duration) -> Vec<Change> {
+    /// Turns that have lasted for `least`, each of them once: what they do may be what kills the process.
+    pub fn running_attempts(&mut self, now: Instant, least: Duration) -> Vec<Change> {
         let has_lasted = |since: Instant| now.saturating_duration_since(since) >= least;
-        let turns = self.turns.values().filter_map(|number| self.instances.get(number)?.held.as_ref());
-        let messages = turns.filter(|held| has_lasted(held.since) && !held.is_ending).flat_map(|held| &held.taken);
-        messages
-            .filter(|message| !message.is_found)
-            .map(|message| Change::MessageAttempts { sequence: message.sequence, attempts: message.attempts })
-            .collect()
+        let mut changes = Vec::new();
+        for number in self.turns.values() {
+            let Some(held) = self.instances.get_mut(number).and_then(|instance| instance.held.as_mut()) else {
+                continue;
+            };
+            if held.is_noted || held.is_ending || !has_lasted(held.since) {
+                continue;
+            }
+            held.is_noted = true;
+            let messages = held.taken.iter().filter(|message| !message.is_found);
+            changes.extend(
+                messages
+                    .map(|message| Change::MessageAttempts { sequence: message.sequence, attempts: message.attempts }),
+            );
+        }
+        changes
     }
 
     /// Messages of queues that are for nobody are dropped at the next look, if this store keeps none.
@@ -590,7 +676,7 @@ impl State {
 
     /// What a queue holds that nobody has taken: messages and activities.
     pub fn depths(&self) -> (usize, usize) {
-        let messages = self.instances.values().map(|instance| instance.queue.len() + instance.delayed.len()).sum();
+        let messages = self.instances.values().map(Instance::waiting).sum();
         (messages, self.activities.waiting())
     }
 }

@@ -3,6 +3,7 @@
 use super::Core;
 use super::change::Change;
 use super::effect::Effect;
+use super::state::{Number, Sequence};
 use super::writer::{Job, Operation};
 
 pub(super) fn run(core: &Core) {
@@ -12,8 +13,8 @@ pub(super) fn run(core: &Core) {
             let pause = state.tick();
             (pause, std::mem::take(&mut state.expired))
         };
-        for number in expired {
-            core.drop_orphans_of(number);
+        for (number, last) in expired {
+            core.drop_orphans_of(number, last);
         }
         let mut moved = core.timer.0.lock();
         if core.health.is_given_up() {
@@ -35,21 +36,30 @@ pub(super) fn stop(core: &Core) {
 }
 
 impl Core {
-    /// Drops the messages of an instance that was never started.
-    fn drop_orphans_of(&self, number: super::state::Number) {
+    /// Drops the messages up to `last` of an instance that was never started.
+    pub(super) fn drop_orphans_of(&self, number: Number, last: Sequence) {
         let mut state = self.lock();
         let Some(instance) = state.get(number) else { return };
         if instance.running().is_some() || instance.held.is_some() {
             return;
         }
-        let mut dropped: Vec<_> = std::mem::take(&mut instance.delayed).into_keys().collect();
-        dropped.extend(instance.queue.drain(..).map(|message| message.sequence));
+        let mut dropped = Vec::new();
+        instance.queue.retain(|message| {
+            let is_over = message.sequence <= last;
+            if is_over {
+                dropped.push(message.sequence);
+            }
+            !is_over
+        });
         if dropped.is_empty() {
             return;
         }
-        instance.has_row = false;
         let (id, count) = (instance.id.clone(), dropped.len());
-        let changes = vec![Change::MessagesDropped(dropped), Change::InstanceDropped(number)];
+        let mut changes = vec![Change::MessagesDropped(dropped)];
+        if instance.queue.is_empty() && instance.delayed.is_empty() {
+            instance.has_row = false;
+            changes.push(Change::InstanceDropped(number));
+        }
         let effect = Effect::ForgetIfIdle(number);
         self.send(Job::Write(Operation { number: None, changes, effect, answer: None }));
         drop(state);

@@ -310,8 +310,10 @@ impl Core {
             Some(due_ms) if due_ms > now_ms() => {
                 for message in messages {
                     let sequence = message.sequence;
+                    let is_bare = state.is_bare;
                     if let Some(instance) = state.get(number) {
-                        instance.delayed.insert(sequence, message);
+                        let place = if is_bare { &mut instance.delayed } else { &mut instance.put_off };
+                        place.insert(sequence, message);
                     }
                     state.at(due_ms, Due::Message(number, sequence));
                 }

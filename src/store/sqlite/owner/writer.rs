@@ -129,6 +129,7 @@ impl Writer {
         if self.batch.is_empty() {
             return;
         }
+        self.note_attempts();
         let mut pause = FIRST_PAUSE;
         loop {
             if let Some(reason) = self.core.health.broken() {
@@ -153,23 +154,30 @@ impl Writer {
         self.finish();
     }
 
+    /// Adds the attempts that last.
+    fn note_attempts(&mut self) {
+        let changes = self.core.lock().running_attempts(Instant::now(), self.noted_after);
+        if !changes.is_empty() {
+            self.batch.push(Operation { number: None, changes, effect: Effect::None, answer: None });
+        }
+    }
+
     fn try_commit(&mut self) -> rusqlite::Result<()> {
         let core = Arc::clone(&self.core);
-        let attempts = core.lock().running_attempts(Instant::now(), self.noted_after);
         let deleted = core.deleted.lock();
         let connection = core.connection.lock();
         connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
         let written = (|| {
             let mut totals = Totals::default();
             for operation in &self.batch {
-                if operation.number.is_none_or(|number| !deleted.contains(&number)) {
-                    for change in &operation.changes {
-                        change.apply(&connection, &mut totals)?;
+                let is_void = operation.number.is_some_and(|number| deleted.contains(&number));
+                for change in &operation.changes {
+                    if is_void {
+                        change.apply_void(&connection, &deleted)?;
+                    } else {
+                        change.apply(&connection, &mut totals, &deleted)?;
                     }
                 }
-            }
-            for change in &attempts {
-                change.apply(&connection, &mut totals)?;
             }
             totals.save(&connection)?;
             connection.prepare_cached("COMMIT")?.execute([])
@@ -195,6 +203,10 @@ impl Writer {
             self.batch.push(operation);
             let mut pause = FIRST_PAUSE;
             loop {
+                if let Some(reason) = self.core.health.broken() {
+                    self.fail_all(&reason);
+                    break;
+                }
                 match self.try_commit() {
                     Ok(()) => {
                         self.finish();
@@ -232,7 +244,7 @@ impl Writer {
             let mut deleted = core.deleted.lock();
             let mut state = core.lock();
             for Operation { number, changes, effect, answer } in self.batch.drain(..) {
-                pages += changes.len();
+                pages += changes.iter().map(Change::pages).sum::<usize>();
                 let is_void = number.is_some_and(|number| deleted.contains(&number));
                 if let Effect::Forgotten(numbers) = &effect {
                     deleted.retain(|number| !numbers.contains(number));
