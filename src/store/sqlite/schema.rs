@@ -180,8 +180,7 @@ pub(super) fn is_current(path: &Path) -> Result<bool, StoreError> {
             look_at_tables(&connection).map_err(refused)?;
             Ok(true)
         }
-        Content::Ours(_) => Ok(false),
-        Content::Nothing | Content::Bundled => Ok(false),
+        Content::Ours(_) | Content::Nothing | Content::Bundled => Ok(false),
     }
 }
 
