@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timezone
 from typing import Any
 
 import pytest
 
 from conftest import WAIT_MS, OpenProvider, StartRuntime
+from cut_connections import ConnectionCutter
 from duroxide import (
     MAX_BULK_ITEMS,
     Client,
@@ -18,6 +21,7 @@ from duroxide import (
     InstanceNotFound,
     LimitExceeded,
     OrchestrationContext,
+    PostgresProvider,
     QueueMessage,
     StartRequest,
 )
@@ -156,6 +160,54 @@ def test_one_message_to_nobody_refuses_all(runtime_factory: StartRuntime, client
     client.enqueue_event("mailbox", "inbox", "accepted")
     runtime_factory(orchestrations=PROGRAMS)
     assert client.wait_for_orchestration("mailbox", WAIT_MS).result() == ["accepted"]
+
+
+@pytest.fixture
+def cutter(postgres_url: str) -> Iterator[ConnectionCutter]:
+    cutter = ConnectionCutter(postgres_url)
+    yield cutter
+    cutter.close()
+
+
+@pytest.mark.parametrize("store", ["postgres"])
+def test_starts_whose_commit_was_not_heard_of_are_not_repeated(
+    cutter: ConnectionCutter, postgres_schema: str, client: Client
+) -> None:
+    requests = [StartRequest(f"echo-{number}", "echo") for number in range(3)]
+    with PostgresProvider.connect_with_schema(cutter.url, postgres_schema) as provider:
+        cutter.arm()
+        # A repetition would find the first attempt, and be refused.
+        assert Client(provider).start_orchestrations(requests, if_exists="raise") == [True] * 3
+        assert cutter.has_cut.is_set()
+    assert client.get_queue_depths().orchestrator_queue == 3
+
+
+@pytest.mark.parametrize("store", ["postgres"])
+def test_messages_whose_commit_was_not_heard_of_are_not_repeated(
+    cutter: ConnectionCutter, postgres_schema: str, client: Client
+) -> None:
+    client.start_orchestration("mailbox", "read_messages", 2)
+    with PostgresProvider.connect_with_schema(cutter.url, postgres_schema) as provider:
+        cutter.arm()
+        Client(provider).enqueue_events([QueueMessage("mailbox", "inbox", text) for text in ("one", "two")])
+        assert cutter.has_cut.is_set()
+    assert client.get_queue_depths().orchestrator_queue == 3
+
+
+@pytest.mark.parametrize("store", ["sqlite", "postgres"])
+def test_of_two_clients_that_start_the_same_ids_one_starts_each(open_store: OpenProvider) -> None:
+    requests = [StartRequest(f"echo-{number}", "echo") for number in range(100)]
+    with open_store() as one, open_store() as other, ThreadPoolExecutor(4) as threads:
+        clients = [Client(one), Client(other)] * 2
+        orders = [requests, requests[::-1], requests[50:] + requests[:50], requests]
+        answers = list(threads.map(Client.start_orchestrations, clients, orders))
+    started = Counter(
+        request.instance_id
+        for order, answer in zip(orders, answers, strict=True)
+        for request, was_started in zip(order, answer, strict=True)
+        if was_started
+    )
+    assert started == Counter(request.instance_id for request in requests)
 
 
 def test_nothing_is_sent_when_there_is_nothing_to_send(client: Client) -> None:

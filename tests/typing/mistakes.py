@@ -10,10 +10,12 @@ from duroxide import (
     PostgresProvider,
     PruneOptions,
     PyRuntimeOptions,
+    QueueMessage,
     RetryPolicy,
     Runtime,
     RuntimeOptions,
     SqliteProvider,
+    StartRequest,
     Task,
 )
 
@@ -31,6 +33,13 @@ RetryPolicy(backoff="linear")  # type: ignore[arg-type]
 Client("orders.db")  # type: ignore[arg-type]
 Runtime(provider, {"worker_concurrency": 4})  # type: ignore[arg-type]
 PostgresProvider.connect_with_schema("postgresql://localhost/db")  # type: ignore[call-arg]
+
+SqliteProvider.open("orders.db", durability="off")  # type: ignore[arg-type]
+provider.backup()  # type: ignore[call-arg]
+RuntimeOptions(retention=60_000)  # type: ignore[arg-type]
+client.start_orchestrations([("order-1", "Shop")])  # type: ignore[list-item]
+client.raise_events([StartRequest("order-1", "Shop")])  # type: ignore[list-item]
+QueueMessage("order-1", "inbox")  # type: ignore[call-arg]
 
 client.start_orchestration("order-1")  # type: ignore[call-arg]
 client.start_orchestration("order-1", "Shop", None, if_exists="replace")  # type: ignore[arg-type]

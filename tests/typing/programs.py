@@ -13,6 +13,7 @@ from duroxide import (
     ActivityFailed,
     Backoff,
     Client,
+    EventToRaise,
     MetricsSnapshot,
     OrchestrationContext,
     OrchestrationResult,
@@ -20,11 +21,13 @@ from duroxide import (
     PostgresProvider,
     PruneOptions,
     PyRuntimeOptions,
+    QueueMessage,
     RetryPolicy,
     Runtime,
     RuntimeOptions,
     ScheduledTask,
     SqliteProvider,
+    StartRequest,
     TagFilter,
     Task,
 )
@@ -39,9 +42,14 @@ class Order:
     number: int
 
 
-provider = SqliteProvider.open("orders.db")
+provider = SqliteProvider.open("orders.db", durability="normal")
 runtime = Runtime(provider, RuntimeOptions(worker_concurrency=8, worker_tag_filter=TagFilter.tags("gpu")))
 client = Client(provider)
+provider.backup("copy.db")
+started: list[bool] = client.start_orchestrations([StartRequest("order-1", "Shop", {"total": 3})], if_exists="raise")
+client.raise_events(EventToRaise(f"order-{number}", "paid") for number in range(3))
+client.enqueue_events((QueueMessage("order-1", "inbox", {"total": 3}),))
+RuntimeOptions(retention=timedelta(days=30))
 
 
 @runtime.register_activity("charge")
