@@ -21,6 +21,9 @@ use crate::store::{Durability, IfExists, Standing, StartOutcome, StartRequest};
 
 type Outcome<T> = Result<T, ProviderError>;
 
+/// Hears the id of an instance that was deleted.
+type TellDeletion = Arc<dyn Fn(&str) + Send + Sync>;
+
 /// How often a standby asks whether the owner is gone.
 const STANDBY_LOOK: Duration = Duration::from_millis(50);
 
@@ -30,7 +33,7 @@ pub(in crate::store) struct SqliteStore {
     role: RwLock<Option<Role>>,
     roles: watch::Sender<u64>,
     /// What else of this process has to hear of deletions.
-    on_deletion: OnceLock<Arc<dyn Fn(&str) + Send + Sync>>,
+    on_deletion: OnceLock<TellDeletion>,
     dispatching: Mutex<Dispatching>,
 }
 

@@ -87,7 +87,9 @@ impl Core {
         transaction.commit().map_err(failed)?;
         self.forget_deleted(numbers);
         if let Some(tell) = self.told_deletions.get() {
-            ids.iter().for_each(|id| tell(id));
+            for id in ids {
+                tell(id);
+            }
         }
         Ok(result)
     }

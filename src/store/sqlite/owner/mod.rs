@@ -45,6 +45,9 @@ pub(in crate::store) use messages::InboxPosition;
 use state::{Number, State, Token};
 use writer::{Job, Task};
 
+/// Hears the id of an instance that was deleted.
+type TellDeletion = Box<dyn Fn(&str) + Send + Sync>;
+
 /// How long a caller waits for a disk that takes nothing.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -72,7 +75,7 @@ struct Core {
     /// Deleted while changes to them were on their way.
     pub deleted: Mutex<HashSet<Number>>,
     presence: Option<Presence>,
-    told_deletions: OnceLock<Box<dyn Fn(&str) + Send + Sync>>,
+    told_deletions: OnceLock<TellDeletion>,
     timer: (Mutex<bool>, Condvar),
 }
 
