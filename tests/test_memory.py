@@ -9,7 +9,8 @@ import pytest
 
 pytestmark = pytest.mark.alone
 
-MOST_MB = 15
+# Half a megabyte of every instance would be 240 MB; what allocators keep for reuse comes and goes by some tens.
+MOST_MB = 100
 
 # A process of its own: what other tests have used or left would blur the measure.
 PROGRAM = """
@@ -84,10 +85,10 @@ name = sys.argv[1]
 with runtime:
     client.start_orchestration("holder", "holder")
     client.wait_for_kv_value("holder", "key", 20_000)
-    for start in range(0, 60, 20):
+    for start in range(0, 240, 20):
         play(name, range(start, start + 20))
     before = megabytes()
-    for start in range(60, 120, 20):
+    for start in range(240, 720, 20):
         play(name, range(start, start + 20))
     print(megabytes() - before)
 """
