@@ -96,16 +96,16 @@ impl Threads {
         let Some(sender) = self.sender.lock().clone() else {
             return Err("the runtime is shut down".to_owned());
         };
-        let need = self.census.queue();
-        sender.send(job).map_err(|_| "the runtime is shut down".to_owned())?;
-        match need {
+        let begun = match self.census.queue() {
             Need::Nothing => Ok(()),
             Need::Thread => self.start_thread(),
             Need::Watch => {
                 let threads = Arc::clone(self);
                 bridge::spawn(async move { threads.watch().await }).map(drop).map_err(|error| error.to_string())
             }
-        }
+        };
+        begun.inspect_err(|_| self.census.change(|counts| counts.queued -= 1))?;
+        sender.send(job).map_err(|_| "the runtime is shut down".to_owned())
     }
 
     /// Starts threads for jobs that wait for too long, until none does.

@@ -115,6 +115,8 @@ impl Core {
                 if let Some(sequence) = state.deliver(*number, item, visible_ms, &mut changes) {
                     changes.push(Change::Message(MessageRow { sequence, number: *number, visible_ms, data }));
                     pushed.push((*number, sequence));
+                } else {
+                    state.forget_if_idle(*number);
                 }
             }
             self.write(changes, pushed, position)
@@ -148,6 +150,8 @@ impl Core {
                 {
                     changes.push(Change::Message(MessageRow { sequence, number: *number, visible_ms: 0, data }));
                     pushed.push((*number, sequence));
+                } else {
+                    state.forget_if_idle(*number);
                 }
             }
             Ok((outcomes, self.write(changes, pushed, position)))

@@ -489,14 +489,18 @@ impl State {
             let mut next: Option<Instant> = None;
             let mut over = Vec::new();
             for (token, number) in &self.turns {
-                let Some(held) = self.instances.get(number).and_then(|instance| instance.held.as_ref()) else {
+                let Some(held) = self.instances.get_mut(number).and_then(|instance| instance.held.as_mut()) else {
                     continue;
                 };
-                if held.until <= now && !held.is_safe() {
-                    over.push(*token);
-                    continue;
+                if held.until <= now {
+                    if !held.is_safe() {
+                        over.push(*token);
+                        continue;
+                    }
+                    // What has been busy for so long gets the time to say how it went.
+                    held.until = now + BUSY_LOOK;
                 }
-                let until = held.until.max(now + BUSY_LOOK);
+                let until = held.until;
                 next = Some(next.map_or(until, |next| next.min(until)));
             }
             self.first_expiry = next;

@@ -282,6 +282,9 @@ impl Writer {
     fn perform(&mut self, task: Task) {
         let core = Arc::clone(&self.core);
         task(&mut core.connection.lock(), &core);
+        if let Err(error) = core.files_in_place() {
+            core.health.fail(&core, &error.to_string());
+        }
         self.note_log(PAGES_OF_A_TASK);
     }
 
