@@ -76,7 +76,7 @@ fn load_messages(connection: &Connection, state: &mut State) -> rusqlite::Result
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
         let item: WorkItem = serde_json::from_str(row.get_ref(4)?.as_str()?).map_err(|error| undecodable(4, error))?;
-        let message = Message { sequence: row.get(0)?, item, attempts: row.get(3)?, is_found: true };
+        let message = Message { sequence: row.get(0)?, item: Box::new(item), attempts: row.get(3)?, is_found: true };
         state.push(row.get(1)?, message, row.get(2)?);
     }
     Ok(())

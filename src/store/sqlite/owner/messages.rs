@@ -68,7 +68,7 @@ impl State {
             changes.push(Change::Starting { number, orchestration });
         }
         let sequence = self.sequence();
-        self.push(number, Message { sequence, item, attempts: 0, is_found: false }, visible_ms);
+        self.push(number, Message { sequence, item: Box::new(item), attempts: 0, is_found: false }, visible_ms);
         Some(sequence)
     }
 }

@@ -42,7 +42,8 @@ const ORPHANS_LIFE_MS: u64 = 10 * 60 * 1000;
 
 pub(super) struct Message {
     pub sequence: Sequence,
-    pub item: WorkItem,
+    /// Boxed, since queues and maps make room for more entries than they have.
+    pub item: Box<WorkItem>,
     pub attempts: u32,
     /// It was found when the file was opened: the process that had it may have died of it, so each further attempt is written
     /// before it is made.
@@ -157,9 +158,9 @@ impl Instance {
     }
 
     fn begins(&self) -> bool {
-        self.queue
-            .iter()
-            .any(|message| matches!(message.item, WorkItem::StartOrchestration { .. } | WorkItem::ContinueAsNew { .. }))
+        self.queue.iter().any(|message| {
+            matches!(*message.item, WorkItem::StartOrchestration { .. } | WorkItem::ContinueAsNew { .. })
+        })
     }
 
     fn has_history(&self) -> bool {
@@ -171,7 +172,7 @@ impl Instance {
     pub fn forget_start(&mut self) {
         let mut waiting = self.queue.iter().chain(self.delayed.values()).chain(self.put_off.values());
         let is_started =
-            self.held.is_some() || waiting.any(|message| matches!(message.item, WorkItem::StartOrchestration { .. }));
+            self.held.is_some() || waiting.any(|message| matches!(*message.item, WorkItem::StartOrchestration { .. }));
         if !is_started && let Some(known) = &mut self.known {
             known.starting = None;
         }
@@ -333,7 +334,7 @@ impl State {
             return;
         }
         // An event is for the execution that waits for it, whichever comes first; a start is read before all else.
-        let begins = matches!(message.item, WorkItem::StartOrchestration { .. });
+        let begins = matches!(*message.item, WorkItem::StartOrchestration { .. });
         if begins && !instance.exists() {
             instance.queue.push_front(message);
         } else {
@@ -388,7 +389,7 @@ impl State {
         if !is_bare
             && !instance.has_ended()
             && let Some(mail) = &instance.mail
-            && mail.choose(instance.queue.iter().map(|message| &message.item)).is_empty()
+            && mail.choose(instance.queue.iter().map(|message| &*message.item)).is_empty()
         {
             return;
         }
@@ -432,7 +433,7 @@ impl State {
             instance.queue.push_front(message);
         }
         let chosen = match &instance.mail {
-            Some(mail) if !is_bare && !has_ended => mail.choose(instance.queue.iter().map(|message| &message.item)),
+            Some(mail) if !is_bare && !has_ended => mail.choose(instance.queue.iter().map(|message| &*message.item)),
             _ => (0..instance.queue.len()).collect(),
         };
         if chosen.len() == instance.queue.len() {
@@ -650,7 +651,7 @@ impl State {
         if self.is_bare {
             for instance in self.instances.values_mut() {
                 if !instance.exists() && !instance.begins() && !instance.has_history() {
-                    instance.queue.retain(|message| !matches!(message.item, WorkItem::QueueMessage { .. }));
+                    instance.queue.retain(|message| !matches!(*message.item, WorkItem::QueueMessage { .. }));
                 }
             }
         }

@@ -381,7 +381,7 @@ impl State {
         let instance = self.instances.get(&number)?;
         let held = instance.held.as_ref()?;
         let known = instance.known.clone().unwrap_or_default();
-        let messages: Vec<WorkItem> = held.taken.iter().map(|message| message.item.clone()).collect();
+        let messages: Vec<WorkItem> = held.taken.iter().map(|message| (*message.item).clone()).collect();
         let attempts = held.taken.iter().map(|message| message.attempts).max().unwrap_or(1);
         let found = held
             .taken
@@ -455,7 +455,7 @@ impl State {
         let Some(instance) = self.instances.get_mut(&number) else { return Vec::new() };
         let mut dropped: Vec<_> = std::mem::take(&mut instance.delayed).into_keys().collect();
         instance.queue.retain(|message| {
-            let is_start = matches!(message.item, WorkItem::StartOrchestration { .. });
+            let is_start = matches!(*message.item, WorkItem::StartOrchestration { .. });
             if !is_start {
                 dropped.push(message.sequence);
             }
