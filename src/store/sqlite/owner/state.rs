@@ -203,7 +203,8 @@ pub(super) enum Due {
 }
 
 pub(super) struct State {
-    pub instances: HashMap<Number, Instance>,
+    /// Boxed, since a map of a hundred thousand has room for twice as many.
+    pub instances: HashMap<Number, Box<Instance>>,
     /// How often instances were deleted: what was read of them before is not true any more.
     pub deletions: u64,
     pub numbers: HashMap<Arc<str>, Number>,
@@ -295,7 +296,7 @@ impl State {
     pub fn adopt(&mut self, number: Number, id: &str) -> Number {
         let id: Arc<str> = id.into();
         self.numbers.insert(Arc::clone(&id), number);
-        self.instances.insert(number, Instance::new(id));
+        self.instances.insert(number, Box::new(Instance::new(id)));
         number
     }
 
@@ -308,7 +309,7 @@ impl State {
     }
 
     pub fn get(&mut self, number: Number) -> Option<&mut Instance> {
-        self.instances.get_mut(&number)
+        self.instances.get_mut(&number).map(Box::as_mut)
     }
 
     pub fn lasts_while_busy(&mut self, token: Token, is_busy: &Arc<AtomicBool>) {
@@ -437,7 +438,8 @@ impl State {
             _ => (0..instance.queue.len()).collect(),
         };
         if chosen.len() == instance.queue.len() {
-            held.taken.extend(instance.queue.drain(..));
+            // It may wait for long now, and keeps no room for what may come.
+            held.taken.extend(std::mem::take(&mut instance.queue));
         } else {
             for place in chosen.into_iter().rev() {
                 held.taken.extend(instance.queue.remove(place));
@@ -576,7 +578,7 @@ impl State {
 
     /// Lets an instance go that nothing needs any more.
     pub fn forget_if_idle(&mut self, number: Number) {
-        if self.instances.get(&number).is_some_and(Instance::is_idle) {
+        if self.instances.get(&number).is_some_and(|instance| instance.is_idle()) {
             self.forget(number);
         }
     }
@@ -681,7 +683,7 @@ impl State {
 
     /// What a queue holds that nobody has taken: messages and activities.
     pub fn depths(&self) -> (usize, usize) {
-        let messages = self.instances.values().map(Instance::waiting).sum();
+        let messages = self.instances.values().map(|instance| instance.waiting()).sum();
         (messages, self.activities.waiting())
     }
 }
