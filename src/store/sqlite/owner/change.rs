@@ -63,7 +63,7 @@ pub(super) struct TurnRow {
 }
 
 pub(super) enum Change {
-    Instance { number: Number, id: Arc<str>, starting: Option<Arc<str>> },
+    Instance { number: Number, id: Arc<str>, starting: Option<Arc<str>>, created_ms: u64 },
     Starting { number: Number, orchestration: Arc<str> },
     Message(MessageRow),
     Activity(ActivityRow),
@@ -153,10 +153,10 @@ impl Change {
 
     /// What is left to do of an operation that is void: others count on the rows that it was to make for them.
     pub fn apply_void(&self, connection: &Connection, deleted: &HashSet<Number>) -> rusqlite::Result<()> {
-        if let Self::Instance { number, id, .. } = self
+        if let Self::Instance { number, id, created_ms, .. } = self
             && !deleted.contains(number)
         {
-            insert_instance(connection, *number, id, None)?;
+            insert_instance(connection, *number, id, None, *created_ms)?;
         }
         Ok(())
     }
@@ -169,8 +169,8 @@ impl Change {
         deleted: &HashSet<Number>,
     ) -> rusqlite::Result<()> {
         match self {
-            Self::Instance { number, id, starting } => {
-                insert_instance(connection, *number, id, starting.as_deref())?;
+            Self::Instance { number, id, starting, created_ms } => {
+                insert_instance(connection, *number, id, starting.as_deref(), *created_ms)?;
             }
             Self::Message(row) if deleted.contains(&row.number) => {}
             Self::Starting { number, orchestration } => {
@@ -391,13 +391,19 @@ impl TurnRow {
     }
 }
 
-fn insert_instance(connection: &Connection, number: Number, id: &str, starting: Option<&str>) -> rusqlite::Result<()> {
+fn insert_instance(
+    connection: &Connection,
+    number: Number,
+    id: &str,
+    starting: Option<&str>,
+    created_ms: u64,
+) -> rusqlite::Result<()> {
     run!(
         connection,
         "INSERT INTO instances (number, id, created_ms, starting) VALUES (?1, ?2, ?3, ?4)",
         number,
         id,
-        integer(now_ms()),
+        integer(created_ms),
         starting
     );
     Ok(())

@@ -12,6 +12,7 @@ use super::change::{ActivityRow, Change, MessageRow};
 use super::effect::Effect;
 use super::state::{Message, Number, Sequence, State};
 use super::writer::{Job, Operation};
+use crate::store::clock::now_ms;
 use crate::store::error::StoreError;
 use crate::store::{IfExists, StartOutcome, StartRequest};
 
@@ -63,7 +64,7 @@ impl State {
         }
         if !instance.has_row {
             instance.has_row = true;
-            changes.push(Change::Instance { number, id: Arc::clone(&instance.id), starting });
+            changes.push(Change::Instance { number, id: Arc::clone(&instance.id), starting, created_ms: now_ms() });
         } else if let Some(orchestration) = starting {
             changes.push(Change::Starting { number, orchestration });
         }
@@ -198,7 +199,12 @@ impl Core {
                 && !instance.has_row
             {
                 instance.has_row = true;
-                changes.push(Change::Instance { number, id: Arc::clone(&instance.id), starting: None });
+                changes.push(Change::Instance {
+                    number,
+                    id: Arc::clone(&instance.id),
+                    starting: None,
+                    created_ms: now_ms(),
+                });
             }
             let sequence = state.sequence();
             changes.push(Change::Activity(ActivityRow { sequence, number, attempts: 0, data }));
@@ -220,7 +226,12 @@ impl Core {
                 && !instance.has_row
             {
                 instance.has_row = true;
-                changes.push(Change::Instance { number, id: Arc::clone(&instance.id), starting: None });
+                changes.push(Change::Instance {
+                    number,
+                    id: Arc::clone(&instance.id),
+                    starting: None,
+                    created_ms: now_ms(),
+                });
             }
             changes.push(Change::Events { number, execution, events: rows });
             let (answer, written) = oneshot::channel();

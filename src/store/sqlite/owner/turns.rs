@@ -441,7 +441,12 @@ impl State {
         let Some(instance) = self.instances.get_mut(&number) else { return Known::default() };
         if !instance.has_row {
             instance.has_row = true;
-            changes.push(Change::Instance { number, id: Arc::clone(&instance.id), starting: None });
+            changes.push(Change::Instance {
+                number,
+                id: Arc::clone(&instance.id),
+                starting: None,
+                created_ms: now_ms(),
+            });
         }
         if let Some(held) = &mut instance.held {
             held.is_ending = true;
