@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::Receiver;
+use crossbeam_channel::{Receiver, RecvTimeoutError};
 
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::ffi;
@@ -121,13 +121,12 @@ pub(crate) fn wait(py: Python<'_>, ended: &Receiver<()>, longest: Duration) -> P
     let began = Instant::now();
     loop {
         let rest = longest.saturating_sub(began.elapsed());
-        if py.detach(|| ended.recv_timeout(rest.min(SIGNAL_CHECK))).is_ok() {
-            return Ok(true);
+        match py.detach(|| ended.recv_timeout(rest.min(SIGNAL_CHECK))) {
+            Ok(()) => return Ok(true),
+            Err(RecvTimeoutError::Disconnected) => return Ok(false),
+            Err(RecvTimeoutError::Timeout) if rest.is_zero() => return Ok(false),
+            Err(RecvTimeoutError::Timeout) => py.check_signals()?,
         }
-        if rest.is_zero() {
-            return Ok(false);
-        }
-        py.check_signals()?;
     }
 }
 

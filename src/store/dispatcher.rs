@@ -119,6 +119,25 @@ impl Dispatcher {
         tokio::time::timeout_at(deadline, next).await.ok().flatten()
     }
 
+    /// What a store that wakes its fetches finds; `None` when the time has passed, or at the stop.
+    async fn wait_for<T>(
+        &self,
+        operation: &str,
+        deadline: Instant,
+        fetch: impl AsyncFnOnce(Duration) -> Outcome<T>,
+    ) -> Option<Outcome<T>> {
+        let rest = deadline.checked_duration_since(Instant::now()).filter(|rest| !rest.is_zero())?;
+        let fetched = async {
+            self.shared.backend.check_open(operation)?;
+            fetch(rest).await
+        };
+        tokio::select! {
+            biased;
+            () = self.signals.stopped() => None,
+            fetched = fetched => Some(fetched),
+        }
+    }
+
     /// Waits for `pause`, at most until `deadline` or the stop.
     async fn rest(&self, pause: Duration, deadline: Instant) {
         tokio::select! {

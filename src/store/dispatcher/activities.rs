@@ -33,13 +33,17 @@ impl Dispatcher {
             self.rest(LONGEST_POLL, deadline).await;
             return None;
         }
-        let lane = &self.signals.activities;
-        let wakes_fetches = self.shared.backend.wakes_fetches();
+        let (backend, lane) = (&self.shared.backend, &self.signals.activities);
+        let wakes_fetches = backend.wakes_fetches();
         let mut failures = 0;
         let mut unasked = !wakes_fetches && lane.looks_unasked();
         loop {
-            let (fetched, permit) = if wakes_fetches {
-                (self.wait_for_activity(lock_timeout, deadline, session, tags).await?, None)
+            let (fetched, permit): (Outcome<Option<Claimed>>, _) = if wakes_fetches {
+                let fetch = async |rest| {
+                    let fetched = backend.provider.fetch_work_item(lock_timeout, rest, session, tags).await?;
+                    Ok(fetched.map(|(item, token, attempt)| (item, token, attempt, None)))
+                };
+                (self.wait_for("fetch_work_item", deadline, fetch).await?, None)
             } else {
                 let permit = if std::mem::take(&mut unasked) { None } else { Some(self.permit(lane, deadline).await?) };
                 (claim::activity(&self.shared, lock_timeout, session, tags).await, permit)
@@ -67,26 +71,6 @@ impl Dispatcher {
                 }
             }
         }
-    }
-
-    /// An activity of a store that wakes its fetches; `None` when the time has passed, or at the stop.
-    async fn wait_for_activity(
-        &self,
-        lock_timeout: Duration,
-        deadline: Instant,
-        session: Option<&SessionFetchConfig>,
-        tags: &TagFilter,
-    ) -> Option<Outcome<Option<Claimed>>> {
-        let rest = deadline.checked_duration_since(Instant::now()).filter(|rest| !rest.is_zero())?;
-        if let Err(error) = self.shared.backend.check_open("fetch_work_item") {
-            return Some(Err(error));
-        }
-        let fetched = tokio::select! {
-            biased;
-            () = self.signals.stopped() => return None,
-            fetched = self.shared.backend.provider.fetch_work_item(lock_timeout, rest, session, tags) => fetched,
-        };
-        Some(fetched.map(|fetched| fetched.map(|(item, token, attempt)| (item, token, attempt, None))))
     }
 
     /// Registers what was fetched; `None` when this runtime does not run it.

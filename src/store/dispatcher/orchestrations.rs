@@ -66,12 +66,16 @@ impl Dispatcher {
         filter: Option<&DispatcherCapabilityFilter>,
     ) -> Option<Fetched> {
         self.turns.forget_task();
-        let lane = &self.signals.orchestrations;
+        let (backend, lane) = (&self.shared.backend, &self.signals.orchestrations);
         let mut failures = 0;
         loop {
             let sequence = self.shared.wake.arrivals.now();
-            let (fetched, permit) = if self.shared.backend.wakes_fetches() {
-                (self.wait_for_turn(lock_timeout, deadline, filter).await?, None)
+            let (fetched, permit): (Outcome<Option<Claimed>>, _) = if backend.wakes_fetches() {
+                let fetch = async |rest| {
+                    let fetched = backend.provider.fetch_orchestration_item(lock_timeout, rest, filter).await?;
+                    Ok(fetched.map(|(item, token, attempt)| (item, token, attempt, None)))
+                };
+                (self.wait_for("fetch_orchestration_item", deadline, fetch).await?, None)
             } else {
                 let permit = self.permit(lane, deadline).await?;
                 (claim::turn(&self.shared, lock_timeout, filter).await, Some(permit))
@@ -99,25 +103,6 @@ impl Dispatcher {
                 }
             }
         }
-    }
-
-    /// A turn of a store that wakes its fetches; `None` when the time has passed, or at the stop.
-    async fn wait_for_turn(
-        &self,
-        lock_timeout: Duration,
-        deadline: Instant,
-        filter: Option<&DispatcherCapabilityFilter>,
-    ) -> Option<Outcome<Option<Claimed>>> {
-        let rest = deadline.checked_duration_since(Instant::now()).filter(|rest| !rest.is_zero())?;
-        if let Err(error) = self.shared.backend.check_open("fetch_orchestration_item") {
-            return Some(Err(error));
-        }
-        let fetched = tokio::select! {
-            biased;
-            () = self.signals.stopped() => return None,
-            fetched = self.shared.backend.provider.fetch_orchestration_item(lock_timeout, rest, filter) => fetched,
-        };
-        Some(fetched.map(|fetched| fetched.map(|(item, token, attempt)| (item, token, attempt, None))))
     }
 
     /// Publishes what was fetched; `None` when this runtime does not run it.
