@@ -581,6 +581,9 @@ class OrchestrationContext:
     @overload
     def race_typed(self, *tasks: Task[Any] | _Branch[Any]) -> Task[Winner]: ...
 
+def current_context() -> OrchestrationContext | None:
+    """Return the context of the orchestration whose code is calling, or ``None`` outside of one."""
+
 @final
 class ActivityContext:
     """What an activity knows about itself; usable from any thread while the activity runs."""

@@ -17,7 +17,7 @@ mod task;
 mod timeline;
 mod turn;
 
-pub(crate) use context::OrchestrationContext;
+pub(crate) use context::{OrchestrationContext, current_context};
 pub(crate) use driver::run_turn;
 pub(crate) use sticky::{Room, SuspendedOrchestrations};
 pub(crate) use task::Task;

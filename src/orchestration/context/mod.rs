@@ -26,6 +26,12 @@ pub(crate) struct OrchestrationContext {
     uuids: Mutex<Option<Py<PyAny>>>,
 }
 
+/// The context of the orchestration whose code is calling, if there is one.
+#[pyfunction]
+pub(crate) fn current_context(py: Python<'_>) -> Option<Py<OrchestrationContext>> {
+    Turn::current_context(py)
+}
+
 #[pymethods]
 impl OrchestrationContext {
     #[getter]

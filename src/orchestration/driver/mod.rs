@@ -18,7 +18,6 @@ use pyo3::prelude::*;
 
 use super::arena::Progress;
 use super::closing::{close, end_turn};
-use super::context::OrchestrationContext;
 use super::sticky::{Suspended, SuspendedOrchestrations};
 use super::task::is_branch;
 use super::timeline::Moment;
@@ -161,7 +160,7 @@ impl Driver {
         if let Some(annotation) = &self.definition.input_type {
             value = codec::convert(py, value, annotation.bind(py))?;
         }
-        let context = Bound::new(py, OrchestrationContext::new(py, Arc::clone(&self.turn)))?;
+        let context = self.turn.make_context(py)?;
         self.turn.run(|| self.definition.function.bind(py).call1((context, value)))
     }
 
