@@ -9,6 +9,8 @@ from duroxide._native import ActivityContext, OrchestrationContext, current_cont
 from duroxide.exceptions import NotInOrchestration
 
 if TYPE_CHECKING:
+    from types import UnionType
+
     from duroxide._native import Task
 
 Context = TypeVar("Context", OrchestrationContext, ActivityContext)
@@ -55,7 +57,7 @@ def wait_for_event(name: str, type: type[Message]) -> Task[Message]: ...
 @overload
 def wait_for_event(name: str, type: None = None) -> Task[Any]: ...
 @overload
-def wait_for_event(name: str, type: Any) -> Task[Any]: ...
+def wait_for_event(name: str, type: UnionType) -> Task[Any]: ...
 def wait_for_event(name: str, type: Any = None) -> Any:
     """Wait, in an orchestration, for an event that ``handle.raise_event`` raises.
 
@@ -78,7 +80,7 @@ def dequeue_event(queue: str, type: type[Message]) -> Task[Message]: ...
 @overload
 def dequeue_event(queue: str, type: None = None) -> Task[Any]: ...
 @overload
-def dequeue_event(queue: str, type: Any) -> Task[Any]: ...
+def dequeue_event(queue: str, type: UnionType) -> Task[Any]: ...
 def dequeue_event(queue: str, type: Any = None) -> Any:
     """Take, in an orchestration, the oldest message of one of its queues, waiting for one if it is empty.
 

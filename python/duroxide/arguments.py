@@ -70,7 +70,12 @@ class Arguments:
         self._first = first if first is not None and first.kind not in _MANY else None
         self._has_others = len(names) > 1
         # A call with one argument is nearly every call.
-        self._is_plain = self._first is not None and names == list(self._required) and self._first.kind in _POSITIONAL
+        self._is_plain = (
+            self._first is not None
+            and not self._has_others
+            and self._first.kind in _POSITIONAL
+            and self._first.default is _EMPTY
+        )
         # How the text of an object begins that might be read as arguments.
         self._beginnings = ("{}", *(f"{{{json.dumps(name)}:" for name in names))
 
@@ -196,7 +201,7 @@ class Arguments:
             wanted: type = list if kind is inspect.Parameter.VAR_POSITIONAL else dict
             if kind in _MANY and not isinstance(value, wanted):
                 raise CodecError(
-                    f"{self._what} takes {self._parameters[name]}, and its input has {_shown(value)} for it; "
+                    f"{self._what} takes many as '{name}', and its input has {_shown(value)} for it; "
                     f"send {'a list' if wanted is list else 'an object'}"
                 )
 

@@ -146,6 +146,8 @@ def check_function(function: object, kind: str, name: object) -> str:
     what = f"{kind} '{checked}'"
     if checked.startswith(_RESERVED_PREFIX):
         raise RegistrationError(f"{what} has a name that the engine reserves; choose one without '{_RESERVED_PREFIX}'")
+    if getattr(function, "kind", None) in ("activity", "orchestration"):
+        raise RegistrationError(f"{what} is declared already, as {function!r}; pass it as Runtime(functions=[...])")
     if not callable(function):
         raise RegistrationError(f"{what} is a {type(function).__name__}, which cannot be called; pass a function")
     if isinstance(function, type):
