@@ -26,7 +26,7 @@ impl OrchestrationContext {
 
     pub(super) fn task(&self, py: Python<'_>, operation: Operation, decode: Decode) -> PyResult<Task> {
         self.turn.check()?;
-        Ok(Task { node: self.turn.describe(operation, decode, bridge::caller(py)) })
+        Ok(Task::new(self.turn.describe(operation, decode, bridge::caller(py))))
     }
 
     pub(super) fn tasks(&self, arguments: &Bound<'_, PyTuple>) -> PyResult<Vec<Arc<Node>>> {

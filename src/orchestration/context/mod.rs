@@ -241,7 +241,7 @@ impl OrchestrationContext {
         self.turn.check()?;
         let node = as_node(&self.turn, task)?;
         self.turn.arena().start(&node);
-        Ok(Task { node })
+        Ok(Task::new(node))
     }
 
     fn utc_now(&self, py: Python<'_>) -> PyResult<Task> {
