@@ -202,6 +202,7 @@ impl Driver {
             moved |= self.close_losers();
             if let Some(ended) = self.turn.notice_cancellation() {
                 moved = true;
+                self.record.report_heard();
                 if let Some(end) = enter(|py| self.end_of_loop(py, ended)) {
                     return Some(end);
                 }
