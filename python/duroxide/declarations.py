@@ -87,7 +87,7 @@ class Declared(Generic[P, T]):
     @functools.cached_property
     def arguments(self) -> Arguments:
         """How calls of it are recorded."""
-        return Arguments(f"{self.kind} '{self.name}'", self.fn, self._annotations, (self._context_type,))
+        return Arguments(f"{self.kind} '{self.name}'", self.fn, self._annotations, self._context_type)
 
     # Annotations may name what comes later in the module, so they are read when they are needed.
     @functools.cached_property
