@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from duroxide.exceptions import (
     ActivityTimedOut,
-    InstanceNotFound,
+    ClientError,
     TaskFailed,
     activity_failed,
     sub_orchestration_failed,
@@ -42,7 +42,7 @@ def add_causes(client: ManagementOperations, failure: OrchestrationFailed) -> No
             return
         try:
             history = client.read_execution_history(instance_id)
-        except InstanceNotFound:  # deleted meanwhile
+        except ClientError:  # deleted meanwhile, or the store fails: the failure itself is what counts
             return
         cause = _cause(history, record, instance_id)
         if cause is None:
@@ -53,9 +53,6 @@ def add_causes(client: ManagementOperations, failure: OrchestrationFailed) -> No
 
 def _cause(history: list[Event], record: FailureRecord, instance_id: str) -> TaskFailed | None:
     events = {event.event_id: event for event in history}
-    if record.error_type == ActivityTimedOut.__name__:
-        cancelled = [event for event in history if event.kind == "ActivityCancelRequested"]
-        return _timed_out(history, events, record, cancelled[-1]) if cancelled else None
     for event in reversed(history):
         if event.kind not in ("ActivityFailed", "SubOrchestrationFailed") or event.source_event_id not in events:
             continue
@@ -69,20 +66,23 @@ def _cause(history: list[Event], record: FailureRecord, instance_id: str) -> Tas
             return sub_orchestration_failed(text, scheduled["name"], child)
         attempts = sum(1 for _ in _attempts(history, scheduled, event.event_id))
         return activity_failed(text, scheduled["name"], event.source_event_id, attempts)
+    return _timed_out(history, events, record) if record.error_type == ActivityTimedOut.__name__ else None
+
+
+def _timed_out(history: list[Event], events: dict[int, Event], record: FailureRecord) -> ActivityTimedOut | None:
+    """Find the activity that ran out of time: history has no failure of it, only that it was given up."""
+    for event in reversed(history):
+        if event.kind != "ActivityCancelRequested" or event.source_event_id not in events:
+            continue
+        scheduled = json.loads(events[event.source_event_id].data)
+        # Others may have been given up since.
+        if f"'{scheduled['name']}'" not in record.message:
+            continue
+        failure = ActivityTimedOut(record.error_type, record.message, record.details, retryable=record.retryable)
+        failure.activity_name, failure.activity_id = scheduled["name"], event.source_event_id
+        failure.attempts = sum(1 for _ in _attempts(history, scheduled, event.event_id))
+        return failure
     return None
-
-
-def _timed_out(
-    history: list[Event], events: dict[int, Event], record: FailureRecord, cancelled: Event
-) -> ActivityTimedOut | None:
-    source = cancelled.source_event_id
-    if source is None or source not in events:
-        return None
-    scheduled = json.loads(events[source].data)
-    failure = ActivityTimedOut(record.error_type, record.message, record.details, retryable=record.retryable)
-    failure.activity_name, failure.activity_id = scheduled["name"], source
-    failure.attempts = sum(1 for _ in _attempts(history, scheduled, cancelled.event_id))
-    return failure
 
 
 def _attempts(history: list[Event], scheduled: dict[str, Any], until: int) -> Iterator[Event]:

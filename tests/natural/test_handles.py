@@ -169,7 +169,13 @@ def test_failure_by_a_timeout_names_the_activity(serve: Serve) -> None:
     async def patient() -> None:
         await stall()
 
-    cause = failure_of(serve(patient, stall).start(patient)).__cause__
+    @orchestration
+    async def parent() -> None:
+        await patient()
+
+    child = failure_of(serve(parent, patient, stall).start(parent)).__cause__
+    assert isinstance(child, SubOrchestrationFailed)
+    cause = child.__cause__
 
     assert isinstance(cause, ActivityTimedOut)
     assert isinstance(cause, TimeoutError)
