@@ -83,7 +83,7 @@ class Declared(Generic[P, T]):
                 f"{self.kind} '{self.name}' was called outside an orchestration, where nothing can be recorded; "
                 f"{self._way_out()}"
             )
-        return self._schedule(context, self.arguments.encode(arguments, named))
+        return self._schedule(context, self._original._arguments.encode(arguments, named))
 
     @property
     def arguments(self) -> Arguments:
@@ -106,6 +106,10 @@ class Declared(Generic[P, T]):
     def _result_type(self) -> Any:
         return result_of(self._annotations.get("return"))
 
+    @functools.cached_property
+    def _call_options(self) -> dict[str, Any]:
+        return {"result_type": self.result_type, **self._options}
+
     def _schedule(self, context: OrchestrationContext, value: object) -> Task[T]:
         raise NotImplementedError
 
@@ -118,6 +122,7 @@ class Declared(Generic[P, T]):
         variant.__dict__.update(self.__dict__)
         options = {**self._options, **given}
         variant._options = {option: value for option, value in options.items() if value is not None}
+        variant.__dict__.pop("_call_options", None)
         return variant
 
 
@@ -173,7 +178,7 @@ class Activity(Declared[P, T]):
         )
 
     def _schedule(self, context: OrchestrationContext, value: object) -> Task[T]:
-        return context.schedule_activity(self.name, value, result_type=self.result_type, **self._options)
+        return context.schedule_activity(self.name, value, **self._call_options)
 
     def _way_out(self) -> str:
         return f"call {self.name}.fn(...) to run the function itself, or call it in an orchestration"
@@ -247,7 +252,7 @@ class Orchestration(Declared[P, T]):
         )
 
     def _schedule(self, context: OrchestrationContext, value: object) -> Task[T]:
-        return context.schedule_sub_orchestration(self.name, value, result_type=self.result_type, **self._options)
+        return context.schedule_sub_orchestration(self.name, value, **self._call_options)
 
     def _way_out(self) -> str:
         return f"start it with client.start({self.name}, ...), or call {self.name}.fn(...) to run the function itself"
