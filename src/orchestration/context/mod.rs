@@ -16,6 +16,7 @@ use super::operation::Operation;
 use super::task::{Task, as_node};
 use super::turn::Turn;
 use crate::codec::Decode;
+use crate::store::CANCELLATION_QUEUE;
 use describe::{check_version, duration, payload};
 use name::FunctionName;
 
@@ -134,6 +135,11 @@ impl OrchestrationContext {
     #[pyo3(signature = (queue, *, result_type=None))]
     fn dequeue_event(&self, py: Python<'_>, queue: String, result_type: Option<Py<PyAny>>) -> PyResult<Task> {
         check_name("the name of the queue", &queue)?;
+        if queue == CANCELLATION_QUEUE {
+            return Err(PyValueError::new_err(format!(
+                "queue '{queue}' is how a request for the end reaches the code: it raises CancelledError; choose another name"
+            )));
+        }
         self.task(py, Operation::Queue(queue), Decode::typed(result_type, Decode::Raw))
     }
 
