@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import TYPE_CHECKING, Any, cast
 
 from duroxide.exceptions import (
@@ -27,28 +28,40 @@ _DERIVED = "sub::"
 _MOST_LEVELS = 32
 
 
-def add_causes(client: ManagementOperations, failure: OrchestrationFailed) -> None:
+def find_causes(failure: OrchestrationFailed) -> Generator[str, list[Event] | None, None]:
     """Set ``__cause__`` of ``failure`` to the failure of the activity or child that its code let through, if there was one.
 
+    That of a child has its own cause, and so on.
+
     Args:
-        client: The client of its store.
-        failure: The failure of an instance; that of a child has its own cause, and so on.
+        failure: The failure of an instance.
+
+    Yields:
+        An instance whose newest history is to be sent in, or ``None`` if it cannot be read.
     """
     outer: OrchestrationFailed | TaskFailed = failure
     instance_id = failure.instance_id
-    record = _record(failure)
+    record = FailureRecord(failure.error_type, failure.message, failure.details, failure.retryable)
     for _ in range(_MOST_LEVELS):
-        if instance_id is None:
-            return
-        try:
-            history = client.read_execution_history(instance_id)
-        except ClientError:  # deleted meanwhile, or the store fails: the failure itself is what counts
-            return
-        cause = _cause(history, record, instance_id)
+        history = None if instance_id is None else (yield instance_id)
+        cause = None if history is None or instance_id is None else _cause(history, record, instance_id)
         if cause is None:
             return
         outer.__cause__ = outer = cause
         instance_id = getattr(cause, "instance_id", None)
+
+
+def add_causes(client: ManagementOperations, failure: OrchestrationFailed) -> None:
+    """Set the causes of ``failure`` as ``find_causes`` does, from the histories in a store."""
+    steps = find_causes(failure)
+    with contextlib.suppress(StopIteration):
+        instance_id = next(steps)
+        while True:
+            try:
+                history = client.read_execution_history(instance_id)
+            except ClientError:  # deleted meanwhile, or the store fails: the failure itself is what counts
+                history = None
+            instance_id = steps.send(history)
 
 
 def _cause(history: list[Event], record: FailureRecord, instance_id: str) -> TaskFailed | None:
@@ -92,10 +105,6 @@ def _attempts(history: list[Event], scheduled: dict[str, Any], until: int) -> It
             other = json.loads(event.data)
             if (other["name"], other["input"]) == (scheduled["name"], scheduled["input"]):
                 yield event
-
-
-def _record(failure: OrchestrationFailed) -> FailureRecord:
-    return FailureRecord(failure.error_type, failure.message, failure.details, failure.retryable)
 
 
 def _failure_text(event: Event) -> str | None:
