@@ -180,15 +180,11 @@ impl Core {
 
 impl State {
     fn show_activity(&mut self, sequence: Sequence) {
-        let mut bells = std::mem::take(&mut self.bells);
-        self.activities.show(sequence, &mut bells);
-        self.bells = bells;
+        self.activities.show(sequence, &mut self.bells);
     }
 
     fn ring_for_activities(&mut self) {
-        let mut bells = std::mem::take(&mut self.bells);
-        self.activities.ring(&mut bells);
-        self.bells = bells;
+        self.activities.ring(&mut self.bells);
     }
 
     /// An activity was cancelled; whoever runs it finds its lease gone.
