@@ -34,6 +34,7 @@ use std::sync::{Arc, LazyLock, Weak};
 
 use duroxide::EventKind;
 use duroxide::providers::{Provider, ProviderAdmin as _};
+use tokio::task::JoinError;
 
 pub use delivery::{Delivery, split_delivery};
 pub use dispatcher::{Dispatcher, DispatcherSettings};
@@ -371,5 +372,10 @@ fn not_found(operation: &str, message: &str) -> StoreError {
 async fn unblocked<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
 ) -> Result<T, StoreError> {
-    tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| Err(StoreError::Unavailable(error.to_string())))
+    tokio::task::spawn_blocking(work).await.map_err(broken_off)?
+}
+
+/// What a task did that panicked, or that the end of the process cut off.
+fn broken_off(error: JoinError) -> StoreError {
+    StoreError::Unavailable(error.to_string())
 }
