@@ -342,7 +342,7 @@ async fn large_messages_do_not_make_the_log_grow_without_end() {
     for _ in 0..200 {
         owner.enqueue_for_orchestrator(message(&large), None).await.unwrap();
     }
-    let log = std::fs::metadata(super::super::presence::log_of(&path)).unwrap().len();
+    let log = std::fs::metadata(super::super::place::log_of(&path)).unwrap().len();
     assert!(log < 100 << 20, "the log has {log} bytes");
     owner.close().await;
 }
