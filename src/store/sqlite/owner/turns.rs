@@ -27,8 +27,6 @@ type Outcome<T> = Result<T, ProviderError>;
 type Fetched = (OrchestrationItem, String, u32);
 
 const ACKNOWLEDGE: &str = "ack_orchestration_item";
-/// How the failure to read a history begins.
-const UNDECODABLE: &str = "Failed to deserialize event";
 const INVALID: &str = "Invalid lock token: the turn has ended, or its lock expired";
 
 /// A claim that goes back when whoever made it is dropped.
@@ -175,7 +173,7 @@ impl Core {
                         instance.history = Some(Arc::new(parking_lot::Mutex::new(history)));
                     }
                 }
-                Err(error) if error.message.contains(UNDECODABLE) => history_error = Some(error.message),
+                Err(error) if error.message.contains(read::UNDECODABLE) => history_error = Some(error.message),
                 // The engine waits a moment before it asks again.
                 Err(error) => {
                     drop(state);
