@@ -29,7 +29,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crossbeam_channel::{RecvTimeoutError, Sender};
-use duroxide::providers::{DeleteInstanceResult, InstanceFilter, ProviderError, PruneOptions, PruneResult, WorkItem};
+use duroxide::providers::{ProviderError, WorkItem};
 use parking_lot::{Condvar, Mutex, MutexGuard};
 use rusqlite::Connection;
 use rusqlite::config::DbConfig;
@@ -336,26 +336,6 @@ impl Owner {
     /// Up to where the inbox of that name was read.
     pub fn inbox_position(&self, inbox: &str) -> Result<i64, ProviderError> {
         self.core.read("read_inbox", |connection| read::inbox_position(connection, inbox))
-    }
-
-    pub async fn delete(&self, ids: &[String], force: bool) -> Result<DeleteInstanceResult, ProviderError> {
-        self.core.delete(ids, force).await
-    }
-
-    pub async fn delete_bulk(&self, filter: InstanceFilter) -> Result<DeleteInstanceResult, ProviderError> {
-        self.core.delete_bulk(filter).await
-    }
-
-    pub async fn prune(&self, id: &str, options: PruneOptions) -> Result<PruneResult, ProviderError> {
-        self.core.prune(id, options).await
-    }
-
-    pub async fn prune_bulk(
-        &self,
-        filter: InstanceFilter,
-        options: PruneOptions,
-    ) -> Result<PruneResult, ProviderError> {
-        self.core.prune_bulk(filter, options).await
     }
 
     /// The orchestration that an instance runs, or that a waiting start will run.

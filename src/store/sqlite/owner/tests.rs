@@ -235,7 +235,7 @@ async fn an_instance_can_be_started_whose_first_start_was_void() {
     let token = owner.start_one().await;
     let busy = Busy::with(&owner).await;
     let deleting = Arc::clone(&owner);
-    let deleting = tokio::spawn(async move { deleting.delete(&["a".to_owned()], true).await });
+    let deleting = tokio::spawn(async move { deleting.delete_instances_atomic(&["a".to_owned()], true).await });
     queued(&owner, 1);
     let ending = Arc::clone(&owner);
     let ending = tokio::spawn(async move {
@@ -267,7 +267,7 @@ async fn an_instance_that_is_deleted_while_it_is_looked_up_can_be_started_again(
         looking.core.with_instances(&ids, |_, _| ()).unwrap();
     });
     eventually("the look", || owner.core.lock().numbers.len() > 30_000);
-    owner.delete(&["a".to_owned()], false).await.unwrap();
+    owner.delete_instances_atomic(&["a".to_owned()], false).await.unwrap();
     looking.await.unwrap();
 
     let started = owner.start(vec![request("a")], IfExists::Raise).await;
@@ -284,7 +284,7 @@ async fn a_message_that_comes_while_its_instance_is_deleted_leaves_nothing_in_th
     owner.end(&token, begun(), recorded(None)).await.unwrap();
     let busy = Busy::with(&owner).await;
     let deleting = Arc::clone(&owner);
-    let deleting = tokio::spawn(async move { deleting.delete(&["a".to_owned()], true).await });
+    let deleting = tokio::spawn(async move { deleting.delete_instances_atomic(&["a".to_owned()], true).await });
     queued(&owner, 1);
     let sending = Arc::clone(&owner);
     let sending = tokio::spawn(async move { sending.enqueue_for_orchestrator(message("late"), None).await });
