@@ -12,7 +12,6 @@ use super::change::{ActivityRow, Change, MessageRow};
 use super::effect::Effect;
 use super::state::{Message, Number, Sequence, State};
 use super::writer::{Job, Operation};
-use crate::store::clock::now_ms;
 use crate::store::error::StoreError;
 use crate::store::{IfExists, StartOutcome, StartRequest};
 
@@ -62,12 +61,9 @@ impl State {
         if let Some(starting) = &starting {
             instance.known.get_or_insert_default().starting = Some(Arc::clone(starting));
         }
-        if !instance.has_row {
-            instance.has_row = true;
-            changes.push(Change::Instance { number, id: Arc::clone(&instance.id), starting, created_ms: now_ms() });
-        } else if let Some(orchestration) = starting {
-            changes.push(Change::Starting { number, orchestration });
-        }
+        let row = instance.make_row(number, starting.clone());
+        // The row says it already where there was none.
+        changes.extend(row.or_else(|| starting.map(|orchestration| Change::Starting { number, orchestration })));
         let sequence = self.sequence();
         self.push(number, Message { sequence, item: Box::new(item), attempts: 0, is_found: false }, visible_ms);
         Some(sequence)
@@ -194,18 +190,8 @@ impl Core {
         let data = encode(&item)?;
         let written = self.with_instances(&[&id], |state, numbers| {
             let number = numbers[0];
-            let mut changes = Vec::new();
-            if let Some(instance) = state.get(number)
-                && !instance.has_row
-            {
-                instance.has_row = true;
-                changes.push(Change::Instance {
-                    number,
-                    id: Arc::clone(&instance.id),
-                    starting: None,
-                    created_ms: now_ms(),
-                });
-            }
+            let row = state.get(number).and_then(|instance| instance.make_row(number, None));
+            let mut changes = Vec::from_iter(row);
             let sequence = state.sequence();
             changes.push(Change::Activity(ActivityRow { sequence, number, attempts: 0, data }));
             let (answer, written) = oneshot::channel();
@@ -221,18 +207,8 @@ impl Core {
         let rows = events.iter().map(|event| Ok((event.event_id, encode(event)?))).collect::<Outcome<Vec<_>>>()?;
         let written = self.with_instances(&[id], |state, numbers| {
             let number = numbers[0];
-            let mut changes = Vec::new();
-            if let Some(instance) = state.get(number)
-                && !instance.has_row
-            {
-                instance.has_row = true;
-                changes.push(Change::Instance {
-                    number,
-                    id: Arc::clone(&instance.id),
-                    starting: None,
-                    created_ms: now_ms(),
-                });
-            }
+            let row = state.get(number).and_then(|instance| instance.make_row(number, None));
+            let mut changes = Vec::from_iter(row);
             changes.push(Change::Events { number, execution, events: rows });
             let (answer, written) = oneshot::channel();
             let effect = Effect::HistoryChanged(number);

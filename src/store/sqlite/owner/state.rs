@@ -168,6 +168,14 @@ impl Instance {
         self.history.as_ref().is_none_or(|history| !history.lock().is_empty())
     }
 
+    /// The row that it needs in the file before anything else there names it; `None` if it has one.
+    pub fn make_row(&mut self, number: Number, starting: Option<Arc<str>>) -> Option<Change> {
+        if std::mem::replace(&mut self.has_row, true) {
+            return None;
+        }
+        Some(Change::Instance { number, id: Arc::clone(&self.id), starting, created_ms: now_ms() })
+    }
+
     /// Takes back that it will run, when the start was not written.
     pub fn forget_start(&mut self) {
         let mut waiting = self.queue.iter().chain(self.delayed.values()).chain(self.put_off.values());

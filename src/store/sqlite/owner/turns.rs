@@ -437,15 +437,7 @@ impl State {
     /// Marks a turn as being written, and notes what it consumes.
     fn begin_ending(&mut self, number: Number, row: &mut TurnRow, changes: &mut Vec<Change>) -> Known {
         let Some(instance) = self.instances.get_mut(&number) else { return Known::default() };
-        if !instance.has_row {
-            instance.has_row = true;
-            changes.push(Change::Instance {
-                number,
-                id: Arc::clone(&instance.id),
-                starting: None,
-                created_ms: now_ms(),
-            });
-        }
+        changes.extend(instance.make_row(number, None));
         if let Some(held) = &mut instance.held {
             held.is_ending = true;
             row.consumed.extend(held.taken.iter().map(|message| message.sequence));
