@@ -11,7 +11,7 @@ use super::activities::Activity;
 use super::change::{ActivityRow, Change, MessageRow};
 use super::effect::Effect;
 use super::state::{Message, Number, Sequence, State};
-use super::writer::{Job, Operation};
+use super::writer::Written;
 use crate::store::error::StoreError;
 use crate::store::{IfExists, StartOutcome, StartRequest};
 
@@ -97,7 +97,7 @@ impl Core {
         items: Vec<WorkItem>,
         visible_ms: u64,
         position: Option<InboxPosition>,
-    ) -> Outcome<oneshot::Receiver<Outcome<()>>> {
+    ) -> Outcome<Written> {
         let data: Vec<String> = items.iter().map(encode).collect::<Outcome<_>>()?;
         let owned: Vec<String> = items.iter().filter_map(receiver).map(str::to_owned).collect();
         if owned.len() < items.len() || items.iter().any(|item| matches!(item, WorkItem::ActivityExecute { .. })) {
@@ -126,7 +126,7 @@ impl Core {
         requests: Vec<StartRequest>,
         if_exists: IfExists,
         position: Option<InboxPosition>,
-    ) -> Result<(Vec<StartOutcome>, oneshot::Receiver<Outcome<()>>), StoreError> {
+    ) -> Result<(Vec<StartOutcome>, Written), StoreError> {
         let owned: Vec<String> = requests.iter().map(|request| request.instance.clone()).collect();
         let ids: Vec<&str> = owned.iter().map(String::as_str).collect();
         let items: Vec<(WorkItem, String)> = requests
@@ -162,7 +162,7 @@ impl Core {
             known.has_mismatch = true;
         }
         let changes = vec![Change::Mismatch { number, report: report.to_owned() }];
-        self.send(Job::Write(Operation { number: Some(number), changes, effect: Effect::None, answer: None }));
+        self.submit_and_forget(Some(number), changes, Effect::None);
     }
 
     pub(super) fn write(
@@ -170,18 +170,16 @@ impl Core {
         mut changes: Vec<Change>,
         pushed: Vec<(Number, Sequence)>,
         position: Option<InboxPosition>,
-    ) -> oneshot::Receiver<Outcome<()>> {
+    ) -> Written {
         if let Some(InboxPosition { inbox, position }) = position {
             changes.push(Change::InboxPosition { inbox, position });
         }
-        let (answer, written) = oneshot::channel();
         if changes.is_empty() {
+            let (answer, written) = oneshot::channel();
             answer.send(Ok(())).ok();
-        } else {
-            let effect = Effect::Pushed(pushed);
-            self.send(Job::Write(Operation { number: None, changes, effect, answer: Some(answer) }));
+            return written;
         }
-        written
+        self.submit(None, changes, Effect::Pushed(pushed))
     }
 
     /// Hands an activity to the workers that no turn has scheduled.
@@ -194,10 +192,7 @@ impl Core {
             let mut changes = Vec::from_iter(row);
             let sequence = state.sequence();
             changes.push(Change::Activity(ActivityRow { sequence, number, attempts: 0, data }));
-            let (answer, written) = oneshot::channel();
-            let effect = Effect::Activity(Box::new(Activity::new(sequence, number, item)));
-            self.send(Job::Write(Operation { number: Some(number), changes, effect, answer: Some(answer) }));
-            written
+            self.submit(Some(number), changes, Effect::Activity(Box::new(Activity::new(sequence, number, item))))
         })?;
         self.settled_in_time(written).await
     }
@@ -210,10 +205,7 @@ impl Core {
             let row = state.get(number).and_then(|instance| instance.make_row(number, None));
             let mut changes = Vec::from_iter(row);
             changes.push(Change::Events { number, execution, events: rows });
-            let (answer, written) = oneshot::channel();
-            let effect = Effect::HistoryChanged(number);
-            self.send(Job::Write(Operation { number: Some(number), changes, effect, answer: Some(answer) }));
-            written
+            self.submit(Some(number), changes, Effect::HistoryChanged(number))
         })?;
         self.settled_in_time(written).await
     }

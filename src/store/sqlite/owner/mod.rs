@@ -40,10 +40,12 @@ use super::presence::Presence;
 use super::read::{self, Readers};
 use crate::store::error::{CLOSED, StoreError};
 use crate::store::{IfExists, Standing, StartOutcome, StartRequest};
+use change::Change;
+use effect::Effect;
 use health::Health;
 pub(in crate::store) use messages::InboxPosition;
 use state::{Number, State, Token};
-use writer::{Job, Task};
+use writer::{Job, Operation, Task, Written};
 
 /// Hears the id of an instance that was deleted.
 type TellDeletion = Box<dyn Fn(&str) + Send + Sync>;
@@ -86,7 +88,7 @@ pub(in crate::store) struct Owner {
 }
 
 /// Changes that are on their way to the disk.
-pub(in crate::store) struct Accepted(oneshot::Receiver<Result<(), ProviderError>>);
+pub(in crate::store) struct Accepted(Written);
 
 /// The state under its lock; those who wait are woken when it is let go.
 struct Locked<'a> {
@@ -164,18 +166,27 @@ impl Core {
         self.jobs.send(job).ok();
     }
 
+    /// As [`Self::send`] for changes that are void once the instance of `number` is deleted.
+    pub fn submit(&self, number: Option<Number>, changes: Vec<Change>, effect: Effect) -> Written {
+        let (answer, written) = oneshot::channel();
+        self.send(Job::Write(Operation { number, changes, effect, answer: Some(answer) }));
+        written
+    }
+
+    /// As [`Self::submit`] where nobody waits for it.
+    pub fn submit_and_forget(&self, number: Option<Number>, changes: Vec<Change>, effect: Effect) {
+        self.send(Job::Write(Operation { number, changes, effect, answer: None }));
+    }
+
     /// Waits until what was sent is on the disk, however long that takes.
-    pub async fn settled(&self, answer: oneshot::Receiver<Result<(), ProviderError>>) -> Result<(), ProviderError> {
-        answer.await.unwrap_or_else(|_| Err(ProviderError::permanent("write", CLOSED)))
+    pub async fn settled(&self, written: Written) -> Result<(), ProviderError> {
+        written.await.unwrap_or_else(|_| Err(ProviderError::permanent("write", CLOSED)))
     }
 
     /// As [`Self::settled`] for a caller who wants to hear it when the disk takes nothing.
-    pub async fn settled_in_time(
-        &self,
-        mut answer: oneshot::Receiver<Result<(), ProviderError>>,
-    ) -> Result<(), ProviderError> {
+    pub async fn settled_in_time(&self, mut written: Written) -> Result<(), ProviderError> {
         loop {
-            let waited = timeout(PATIENCE, &mut answer).await;
+            let waited = timeout(PATIENCE, &mut written).await;
             if let Ok(outcome) = waited {
                 return outcome.unwrap_or_else(|_| Err(ProviderError::permanent("write", CLOSED)));
             }

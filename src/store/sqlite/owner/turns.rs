@@ -18,7 +18,7 @@ use super::effect::{Effect, TurnEffect};
 use super::mail::Mail;
 use super::messages::{encode, receiver};
 use super::state::{Capabilities, Due, Known, Number, State, Token};
-use super::writer::{Job, Operation};
+use super::writer::Written;
 use super::{Core, Locked};
 use crate::store::clock::{after_ms, now_ms};
 use crate::store::sqlite::read;
@@ -189,13 +189,7 @@ impl Core {
         state.touch(number);
         let mut turn = state.turn_item(number, history_error);
         let changes = turn.as_mut().map(|turn| std::mem::take(&mut turn.found)).unwrap_or_default();
-        let written = if changes.is_empty() {
-            None
-        } else {
-            let (answer, written) = oneshot::channel();
-            self.send(Job::Write(Operation { number: None, changes, effect: Effect::None, answer: Some(answer) }));
-            Some(written)
-        };
+        let written = if changes.is_empty() { None } else { Some(self.submit(None, changes, Effect::None)) };
         drop(state);
         Ok(turn.map(|turn| Found { claim, turn, written }))
     }
@@ -227,9 +221,8 @@ impl Core {
         token: Token,
         end: TurnEnd,
         encoded: Encoded,
-    ) -> Outcome<oneshot::Receiver<Outcome<()>>> {
+    ) -> Outcome<Written> {
         let number = state.check_turn(token, &end)?;
-        let (answer, written) = oneshot::channel();
         let mut changes = Vec::new();
         let TurnEnd { execution, delta, activities, messages, metadata, cancelled } = end;
         let mut row = TurnRow { number, execution, events: encoded.events, ..TurnRow::default() };
@@ -294,9 +287,7 @@ impl Core {
             }
         }
         changes.push(Change::Turn(Box::new(row)));
-        let effect = Effect::Turn(Box::new(effect));
-        self.send(Job::Write(Operation { number: Some(number), changes, effect, answer: Some(answer) }));
-        Ok(written)
+        Ok(self.submit(Some(number), changes, Effect::Turn(Box::new(effect))))
     }
 
     pub fn abandon_turn(&self, token: &str, delay: Option<Duration>, ignore_attempt: bool) -> Outcome<()> {
@@ -364,7 +355,7 @@ struct TurnItem {
 struct Found<'a> {
     claim: Claim<'a>,
     turn: TurnItem,
-    written: Option<oneshot::Receiver<Outcome<()>>>,
+    written: Option<Written>,
 }
 
 enum Look<'a> {

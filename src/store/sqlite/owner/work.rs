@@ -12,7 +12,7 @@ use super::change::{Change, MessageRow};
 use super::effect::Effect;
 use super::messages::encode;
 use super::state::{Due, Sequence, State, Token};
-use super::writer::{Job, Operation};
+use super::writer::Written;
 use crate::store::clock::{after_ms, now_ms};
 
 type Outcome<T> = Result<T, ProviderError>;
@@ -53,7 +53,7 @@ enum Look<'a> {
         fetched: Box<(WorkItem, String, u32)>,
         claim: Claim<'a>,
         /// The attempt is on the disk.
-        written: Option<oneshot::Receiver<Outcome<()>>>,
+        written: Option<Written>,
     },
     Nothing(Place<'a>, oneshot::Receiver<()>),
 }
@@ -109,16 +109,13 @@ impl Core {
         let (is_found, is_counted) = (activity.is_found, std::mem::take(&mut activity.is_counted));
         let mut written = None;
         if !is_counted {
-            // What was found may be what ended the process before, so its attempt is on the disk before it begins.
-            let answer = if is_found {
-                let (answer, receiver) = oneshot::channel();
-                written = Some(receiver);
-                Some(answer)
-            } else {
-                None
-            };
             let changes = vec![Change::ActivityAttempts { sequence, attempts }];
-            self.send(Job::Write(Operation { number: None, changes, effect: Effect::None, answer }));
+            if is_found {
+                // It may be what ended the process before, so its attempt is on the disk before it begins.
+                written = Some(self.submit(None, changes, Effect::None));
+            } else {
+                self.submit_and_forget(None, changes, Effect::None);
+            }
         }
         Look::Found { fetched, claim: Claim { core: self, token, is_open: true }, written }
     }
@@ -143,10 +140,7 @@ impl Core {
                 changes.push(Change::Message(MessageRow { sequence, number, visible_ms: 0, data }));
                 pushed.push((number, sequence));
             }
-            let (answer, written) = oneshot::channel();
-            let effect = Effect::Pushed(pushed);
-            self.send(Job::Write(Operation { number: Some(number), changes, effect, answer: Some(answer) }));
-            written
+            self.submit(Some(number), changes, Effect::Pushed(pushed))
         };
         self.settled(written).await
     }

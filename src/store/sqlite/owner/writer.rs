@@ -29,6 +29,8 @@ const IDLE: Duration = Duration::from_millis(100);
 pub(super) const NOTED_AFTER: Duration = Duration::from_millis(5);
 
 pub(super) type Answer = oneshot::Sender<Result<(), ProviderError>>;
+/// Hears when changes are on the disk, or that they will never be.
+pub(super) type Written = oneshot::Receiver<Result<(), ProviderError>>;
 /// Work that needs the connection to itself, in a transaction of its own; it answers its caller itself.
 pub(super) type Task = Box<dyn FnOnce(&mut Connection, &Core) + Send>;
 
@@ -39,6 +41,13 @@ pub(super) struct Operation {
     pub changes: Vec<Change>,
     pub effect: Effect,
     pub answer: Option<Answer>,
+}
+
+impl Operation {
+    /// Changes that nobody waits for.
+    fn unasked(changes: Vec<Change>) -> Self {
+        Self { number: None, changes, effect: Effect::None, answer: None }
+    }
 }
 
 pub(super) enum Job {
@@ -106,12 +115,7 @@ impl Writer {
                 Job::Stop(stopped) => {
                     self.noted_after = Duration::ZERO;
                     // Attempts that are under way count, although no other change carries them to the disk any more.
-                    self.batch.push(Operation {
-                        number: None,
-                        changes: Vec::new(),
-                        effect: Effect::None,
-                        answer: None,
-                    });
+                    self.batch.push(Operation::unasked(Vec::new()));
                     self.commit();
                     self.write_back();
                     // Nobody listens when the caller was dropped.
@@ -158,7 +162,7 @@ impl Writer {
     fn note_attempts(&mut self) {
         let changes = self.core.lock().running_attempts(Instant::now(), self.noted_after);
         if !changes.is_empty() {
-            self.batch.push(Operation { number: None, changes, effect: Effect::None, answer: None });
+            self.batch.push(Operation::unasked(changes));
         }
     }
 
