@@ -128,34 +128,52 @@ impl Writer {
         Ending::Idle
     }
 
-    /// Commits the batch, however often that takes, and answers those who wait for it.
+    /// Commits the batch and answers those who wait for it.
     fn commit(&mut self) {
         if self.batch.is_empty() {
             return;
         }
         self.note_attempts();
+        if self.settle().is_ok() {
+            return;
+        }
+        // One of the operations contradicts the file; the others must not suffer from it.
+        for operation in std::mem::take(&mut self.batch) {
+            self.batch.push(operation);
+            if let Err(conflict) = self.settle() {
+                self.fail_all(&format!("the change contradicts what is recorded: {conflict}"));
+            }
+        }
+        self.core.health.recover(&self.core);
+    }
+
+    /// Writes the batch, however often that takes, and answers; the error is a conflict, and the batch is then as it was.
+    fn settle(&mut self) -> rusqlite::Result<()> {
         let mut pause = FIRST_PAUSE;
         loop {
             if let Some(reason) = self.core.health.broken() {
-                return self.fail_all(&reason);
+                self.fail_all(&reason);
+                return Ok(());
             }
-            match self.try_commit() {
-                Ok(()) => break,
-                Err(error) if is_conflict(&error) => return self.commit_one_by_one(),
-                Err(error) => match Trouble::of(&error) {
-                    Trouble::Passing => {
-                        self.core.health.stall(&self.core, &error);
-                        if self.core.health.wait_while_stalled(pause) {
-                            return self.fail_all("the store was closed before the disk took what was written");
-                        }
-                        pause = (pause * 2).min(LONGEST_PAUSE);
+            let Err(error) = self.try_commit() else { break };
+            if is_conflict(&error) {
+                return Err(error);
+            }
+            match Trouble::of(&error) {
+                Trouble::Passing => {
+                    self.core.health.stall(&self.core, &error);
+                    if self.core.health.wait_while_stalled(pause) {
+                        self.fail_all("the store was closed before the disk took what was written");
+                        return Ok(());
                     }
-                    Trouble::Lasting => self.core.health.fail(&self.core, &error.to_string()),
-                },
+                    pause = (pause * 2).min(LONGEST_PAUSE);
+                }
+                Trouble::Lasting => self.core.health.fail(&self.core, &error.to_string()),
             }
         }
         self.core.health.recover(&self.core);
         self.finish();
+        Ok(())
     }
 
     /// Adds the attempts that last.
@@ -199,44 +217,6 @@ impl Writer {
                 Err(error)
             }
         }
-    }
-
-    /// One of the operations contradicts the file; the others must not suffer from it.
-    fn commit_one_by_one(&mut self) {
-        for operation in std::mem::take(&mut self.batch) {
-            self.batch.push(operation);
-            let mut pause = FIRST_PAUSE;
-            loop {
-                if let Some(reason) = self.core.health.broken() {
-                    self.fail_all(&reason);
-                    break;
-                }
-                match self.try_commit() {
-                    Ok(()) => {
-                        self.finish();
-                        break;
-                    }
-                    Err(error) if is_conflict(&error) => {
-                        self.fail_all(&format!("the change contradicts what is recorded: {error}"));
-                        break;
-                    }
-                    Err(error) if Trouble::of(&error) == Trouble::Passing => {
-                        self.core.health.stall(&self.core, &error);
-                        if self.core.health.wait_while_stalled(pause) {
-                            self.fail_all("the store was closed before the disk took what was written");
-                            break;
-                        }
-                        pause = (pause * 2).min(LONGEST_PAUSE);
-                    }
-                    Err(error) => {
-                        self.core.health.fail(&self.core, &error.to_string());
-                        self.fail_all(&error.to_string());
-                        break;
-                    }
-                }
-            }
-        }
-        self.core.health.recover(&self.core);
     }
 
     /// Makes the effects of the batch visible, then answers.
