@@ -21,6 +21,7 @@ mod removal;
 mod send;
 mod shared;
 mod sqlite;
+mod start;
 #[cfg(test)]
 mod tests;
 mod turn;
@@ -43,6 +44,7 @@ pub use kept::{DriverState, Keeper, KeptTurn};
 pub use metrics::Metrics;
 pub use postgres::{PostgresConnection, PostgresTarget};
 pub use recorded::{RecordedEvent, RecordedKind, hash_data};
+pub use start::{IfExists, StartOutcome, StartRequest};
 pub use turn::TurnRecord;
 pub use watch::Watch;
 
@@ -88,29 +90,6 @@ impl Durability {
             Self::Normal => "normal",
         }
     }
-}
-
-/// A start as a client asks for it.
-#[derive(Debug, Clone)]
-pub struct StartRequest {
-    pub instance: String,
-    pub orchestration: String,
-    pub input: String,
-    pub version: Option<String>,
-}
-
-/// What to do when the instance exists.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum IfExists {
-    /// Take it for the one that was asked for, if it runs the same orchestration.
-    Attach,
-    Raise,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum StartOutcome {
-    Started,
-    Attached,
 }
 
 /// An opened store, shared by all clients and runtimes that were given it or a clone of it.

@@ -13,6 +13,7 @@ use super::effect::Effect;
 use super::state::{Message, Number, Sequence, State};
 use super::writer::Written;
 use crate::store::error::StoreError;
+use crate::store::start::judge;
 use crate::store::{IfExists, StartOutcome, StartRequest};
 
 type Outcome<T> = Result<T, ProviderError>;
@@ -70,17 +71,11 @@ impl State {
     }
 }
 
-fn start_item(request: StartRequest) -> WorkItem {
-    let StartRequest { instance, orchestration, input, version } = request;
-    WorkItem::StartOrchestration {
-        instance,
-        orchestration,
-        input,
-        version,
-        parent_instance: None,
-        parent_id: None,
-        parent_execution_id: None,
-        execution_id: duroxide::INITIAL_EXECUTION_ID,
+/// The instance and the orchestration of a start.
+fn start(item: &WorkItem) -> Option<(&str, &str)> {
+    match item {
+        WorkItem::StartOrchestration { instance, orchestration, .. } => Some((instance, orchestration)),
+        _ => None,
     }
 }
 
@@ -132,13 +127,15 @@ impl Core {
         let items: Vec<(WorkItem, String)> = requests
             .into_iter()
             .map(|request| {
-                let item = start_item(request);
+                let item = request.into_message();
                 let data = encode(&item)?;
                 Ok((item, data))
             })
             .collect::<Outcome<_>>()?;
         self.with_instances(&ids, |state, numbers| {
-            let outcomes = state.judge_starts(numbers, &items, if_exists)?;
+            let outcomes = judge(items.iter().filter_map(|(item, _)| start(item)), if_exists, |id| {
+                Ok(state.numbers.get(id).and_then(|number| state.instances.get(number)?.running()))
+            })?;
             let mut changes = Vec::with_capacity(2 * items.len());
             let mut pushed = Vec::with_capacity(items.len());
             for (((item, data), number), outcome) in items.into_iter().zip(numbers).zip(&outcomes) {
@@ -217,36 +214,5 @@ impl Core {
             state.forget_if_idle(numbers[0]);
             running
         })
-    }
-}
-
-impl State {
-    fn judge_starts(
-        &mut self,
-        numbers: &[Number],
-        items: &[(WorkItem, String)],
-        if_exists: IfExists,
-    ) -> Result<Vec<StartOutcome>, StoreError> {
-        let mut starting: std::collections::HashMap<Number, &str> = std::collections::HashMap::new();
-        let mut outcomes = Vec::with_capacity(items.len());
-        for ((item, _), number) in items.iter().zip(numbers) {
-            let WorkItem::StartOrchestration { instance, orchestration, .. } = item else { continue };
-            let recorded = self.get(*number).and_then(|instance| instance.running());
-            let existing = recorded.as_deref().or_else(|| starting.get(number).copied());
-            outcomes.push(match existing {
-                None => {
-                    starting.insert(*number, orchestration);
-                    StartOutcome::Started
-                }
-                Some(existing) if if_exists == IfExists::Attach && existing == orchestration => StartOutcome::Attached,
-                Some(existing) => {
-                    return Err(StoreError::InstanceAlreadyExists {
-                        instance: instance.clone(),
-                        orchestration: existing.to_owned(),
-                    });
-                }
-            });
-        }
-        Ok(outcomes)
     }
 }
