@@ -626,8 +626,11 @@ impl State {
         }
     }
 
-    /// Wakes somebody for each instance that is ready, after one who was woken has left.
-    pub fn ring_for_turns(&mut self) {
+    /// One who waited for turns has left; if it was woken already, somebody is woken for each instance that is ready.
+    pub fn leave_turns(&mut self, waiter: u64) {
+        if self.turn_waiters.leave(waiter) {
+            return;
+        }
         for number in &self.ready {
             if let Some(instance) = self.instances.get(number) {
                 self.bells.extend(self.turn_waiters.first(|filter| accepts(filter.as_ref(), instance)));

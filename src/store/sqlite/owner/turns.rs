@@ -18,6 +18,7 @@ use super::effect::{Effect, TurnEffect};
 use super::mail::Mail;
 use super::messages::{encode, receiver};
 use super::state::{Capabilities, Due, Known, Number, State, Token};
+use super::waiters::Place;
 use super::writer::Written;
 use super::{Core, Locked};
 use crate::store::clock::{after_ms, now_ms};
@@ -47,21 +48,6 @@ impl Drop for Claim<'_> {
                 }
                 state.put_back(number, taken);
             }
-        }
-    }
-}
-
-/// One who waits in the row, and leaves it when dropped.
-struct Place<'a> {
-    core: &'a Core,
-    waiter: u64,
-}
-
-impl Drop for Place<'_> {
-    fn drop(&mut self) {
-        let mut state = self.core.lock();
-        if !state.turn_waiters.leave(self.waiter) {
-            state.ring_for_turns();
         }
     }
 }
@@ -129,7 +115,7 @@ impl Core {
         }
         state.drop_orphans();
         let (waiter, bell) = state.turn_waiters.add(capabilities);
-        Ok(Look::Nothing(Place { core: self, waiter }, bell))
+        Ok(Look::Nothing(Place::new(self, waiter, State::leave_turns), bell))
     }
 
     async fn hand_over(&self, found: Found<'_>) -> Outcome<Fetched> {

@@ -12,26 +12,13 @@ use super::change::{Change, MessageRow};
 use super::effect::Effect;
 use super::messages::encode;
 use super::state::{Due, Sequence, State, Token};
+use super::waiters::Place;
 use super::writer::Written;
 use crate::store::clock::{after_ms, now_ms};
 
 type Outcome<T> = Result<T, ProviderError>;
 
 const INVALID: &str = "the activity was cancelled, or its lock expired (Invalid lock token)";
-
-struct Place<'a> {
-    core: &'a Core,
-    waiter: u64,
-}
-
-impl Drop for Place<'_> {
-    fn drop(&mut self) {
-        let mut state = self.core.lock();
-        if !state.activities.waiters.leave(self.waiter) {
-            state.ring_for_activities();
-        }
-    }
-}
 
 /// A lease that goes back when whoever made it is dropped.
 struct Claim<'a> {
@@ -102,7 +89,7 @@ impl Core {
         state.expire(now);
         let Some(activity) = state.activities.claim(wanted, token, now + lock_timeout, now) else {
             let (waiter, bell) = state.activities.waiters.add(wanted.clone());
-            return Look::Nothing(Place { core: self, waiter }, bell);
+            return Look::Nothing(Place::new(self, waiter, State::leave_activities), bell);
         };
         let (sequence, attempts) = (activity.sequence, activity.attempts);
         let fetched = Box::new((activity.item.clone(), token.to_string(), attempts));
@@ -177,8 +164,11 @@ impl State {
         self.activities.show(sequence, &mut self.bells);
     }
 
-    fn ring_for_activities(&mut self) {
-        self.activities.ring(&mut self.bells);
+    /// One who waited has left; if it was woken already, others are woken in its place.
+    fn leave_activities(&mut self, waiter: u64) {
+        if !self.activities.waiters.leave(waiter) {
+            self.activities.ring(&mut self.bells);
+        }
     }
 
     /// An activity was cancelled; whoever runs it finds its lease gone.
