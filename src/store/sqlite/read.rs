@@ -69,6 +69,11 @@ pub(super) fn status(connection: &Connection, id: &str) -> Outcome<Option<Status
     })
 }
 
+/// Whether an execution of this status is the last one of its instance.
+pub(super) fn is_last(status: &str) -> bool {
+    matches!(status, "Completed" | "Failed")
+}
+
 /// What those who ask how an instance stands are told.
 pub(super) fn standing(connection: &Connection, id: &str) -> Outcome<Option<Standing>> {
     let Some(row) = status(connection, id)? else { return Ok(None) };

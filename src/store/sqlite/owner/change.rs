@@ -7,6 +7,7 @@ use rusqlite::{Connection, params};
 
 use super::state::{Number, Sequence, Version};
 use crate::store::clock::now_ms;
+use crate::store::sqlite::read::is_last;
 
 pub(super) struct MessageRow {
     pub sequence: Sequence,
@@ -220,7 +221,7 @@ impl TurnRow {
         }
         let status = self.status.as_deref();
         let now = integer(self.time_ms);
-        let has_ended = matches!(status, Some("Completed" | "Failed"));
+        let has_ended = status.is_some_and(is_last);
         if let Some((orchestration, version)) = &self.recorded {
             run!(
                 connection,

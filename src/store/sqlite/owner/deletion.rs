@@ -47,7 +47,7 @@ impl Core {
             let Some(status) = read::status(&transaction, id)? else { continue };
             let state = status.status.as_deref().unwrap_or("Running");
             let exists = status.orchestration.is_some();
-            if exists && !force && !matches!(state, "Completed" | "Failed") {
+            if exists && !force && !read::is_last(state) {
                 return Err(ProviderError::permanent(
                     DELETE,
                     format!("Instance {id} is still running. Use force=true to delete anyway, or cancel first."),

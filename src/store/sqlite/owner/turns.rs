@@ -221,8 +221,8 @@ impl Core {
         row.is_new_instance = row.recorded.is_some() && known.orchestration.is_none();
         row.time_ms = delta.last().map_or_else(now_ms, |event| event.timestamp_ms);
         row.begins = execution > known.recorded_execution;
-        let has_ended = matches!(row.status.as_deref(), Some("Completed" | "Failed"));
-        row.merges_kv = matches!(row.status.as_deref(), Some("Completed" | "Failed" | "ContinuedAsNew"));
+        let has_ended = row.status.as_deref().is_some_and(read::is_last);
+        row.merges_kv = has_ended || row.status.as_deref() == Some("ContinuedAsNew");
         row.clears_mismatch = state.has_mismatch(number);
         fold(&delta, &mut row);
         row.merges_kv &= known.has_kv || !row.kv.is_empty();
