@@ -1,8 +1,8 @@
 //! The process that works on a file: memory says what is to be done, one thread writes, and an acknowledgement means that it
 //! is on the disk.
 //!
-//! `state` and `activities` are what is held in memory, `mail` what is held back; `turns`, `work` and `messages` are the
-//! operations on them; `change` is what they write, `writer` the thread that does, `effect` what becomes visible then.
+//! `state` and `activities` are what is held in memory, `mail` what is held back; `turns`, `turn_end`, `work` and `messages`
+//! are the operations on them; `change` is what they write, `writer` the thread that does, `effect` what becomes visible then.
 
 mod activities;
 mod change;
@@ -15,6 +15,7 @@ mod messages;
 mod provider;
 mod state;
 mod timers;
+mod turn_end;
 mod turns;
 mod waiters;
 mod work;
