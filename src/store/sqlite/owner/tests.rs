@@ -1,8 +1,10 @@
 use std::path::Path;
 use std::sync::mpsc;
+use std::time::Duration;
 
 use duroxide::providers::{ExecutionMetadata, Provider as _, ProviderAdmin as _, TagFilter};
 use duroxide::{Event, EventKind};
+use tokio::sync::oneshot;
 
 use super::*;
 use crate::store::Durability;
