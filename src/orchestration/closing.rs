@@ -17,7 +17,8 @@ pub(super) fn end_turn(py: Python<'_>, turn: &Arc<Turn>) {
     let runners = turn.arena().unfinished();
     // Nothing that happens from here on is recorded, and nothing of it is logged again.
     turn.begin_closing();
-    for runner in runners {
+    let coroutines = turn.abandon_loop(py).into_iter().map(Arc::new);
+    for runner in runners.into_iter().chain(coroutines) {
         close_unbegun_locals(runner.bind(py));
         let closed = TurnClosed::new_err("the turn of this orchestration has ended; it goes on in a later one");
         close(turn, runner.bind(py), &closed);

@@ -14,6 +14,7 @@ use pyo3::prelude::*;
 
 use super::arena::{Arena, Effect};
 use super::context::OrchestrationContext;
+use super::event_loop::EventLoop;
 use super::operation::{Node, Operation};
 use super::timeline::{Moment, Timeline};
 use crate::bridge::Origin;
@@ -31,6 +32,7 @@ thread_local! {
 struct Clock {
     now_ms: u64,
     is_replaying: bool,
+    moment: Moment,
 }
 
 pub(crate) struct Turn {
@@ -51,6 +53,10 @@ pub(crate) struct Turn {
     described: Mutex<Vec<Arc<Node>>>,
     /// The tasks made of generators and coroutines, by the address of these, which they keep alive.
     branches: Mutex<HashMap<usize, Arc<Node>>>,
+    /// What runs it, if it is a coroutine.
+    pub(super) event_loop: Mutex<Option<EventLoop>>,
+    pub(super) loop_runs: AtomicBool,
+    pub(super) loop_ended: AtomicBool,
     /// What the orchestration was called with.
     context: Mutex<Option<Py<OrchestrationContext>>>,
     /// The thread that runs the orchestration's code right now.
@@ -70,11 +76,18 @@ impl Turn {
             orchestration_version: engine.orchestration_version(),
             definitions,
             arena: Mutex::new(Arena::new(engine, timeline)),
-            clock: Mutex::new(Clock { now_ms: record.started_ms, is_replaying: record.persisted > 0 }),
+            clock: Mutex::new(Clock {
+                now_ms: record.started_ms,
+                is_replaying: record.persisted > 0,
+                moment: Moment::BEGINNING,
+            }),
             kv_times: Mutex::new(record.kv_times.clone()),
             custom_status: Mutex::new(record.inherited_custom_status.clone()),
             described: Mutex::new(Vec::new()),
             branches: Mutex::new(HashMap::new()),
+            event_loop: Mutex::new(None),
+            loop_runs: AtomicBool::new(false),
+            loop_ended: AtomicBool::new(false),
             context: Mutex::new(None),
             running: Mutex::new(None),
             closed: AtomicBool::new(false),
@@ -187,6 +200,12 @@ impl Turn {
         let mut clock = self.clock.lock();
         clock.now_ms = clock.now_ms.max(moment.time_ms);
         clock.is_replaying &= !is_new;
+        clock.moment = moment;
+    }
+
+    /// When what the running code has consumed last was recorded.
+    pub(crate) fn moment(&self) -> Moment {
+        self.clock.lock().moment
     }
 
     /// The deterministic time, in milliseconds since the epoch.
@@ -205,11 +224,12 @@ impl Turn {
         decode: Decode,
         origin: Option<Origin>,
     ) -> Arc<Node> {
-        let node = Node::new(operation, decode, Arc::clone(self), origin);
+        let mut described = self.described.lock();
+        let node = Node::new(operation, decode, Arc::clone(self), origin, described.len());
         if let Operation::Branch(runner) = &node.operation {
             self.branches.lock().insert(runner.as_ptr().addr(), Arc::clone(&node));
         }
-        self.described.lock().push(Arc::clone(&node));
+        described.push(Arc::clone(&node));
         node
     }
 
@@ -224,8 +244,8 @@ impl Turn {
         drop(started);
         let branches = std::mem::take(&mut *self.branches.lock());
         let described = std::mem::take(&mut *self.described.lock());
-        let context = self.context.lock().take();
-        drop((branches, described, context));
+        let (context, event_loop) = (self.context.lock().take(), self.event_loop.lock().take());
+        drop((branches, described, context, event_loop));
     }
 
     pub(crate) fn status(&self) -> Option<String> {

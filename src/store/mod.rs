@@ -5,6 +5,7 @@
 
 mod backend;
 mod batch;
+mod cancellation;
 mod claim;
 mod client;
 mod clock;
@@ -37,6 +38,7 @@ use duroxide::EventKind;
 use duroxide::providers::{Provider, ProviderAdmin as _};
 use tokio::task::JoinError;
 
+pub use cancellation::CANCELLATION_QUEUE;
 pub use delivery::{Delivery, split_delivery};
 pub use dispatcher::{Dispatcher, DispatcherSettings};
 pub use error::StoreError;
