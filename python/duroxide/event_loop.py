@@ -146,6 +146,7 @@ class OrchestrationLoop(asyncio.AbstractEventLoop):
         self._tasks: list[OrchestrationTask] = []
         self._many_tasks = _FEWEST_TASKS_TO_SORT_OUT
         self._branches: dict[int, OrchestrationTask] = {}
+        self._contexts: dict[int, contextvars.Context] = {}
         self._count = 0
         self._halted = False
         self._ended = False
@@ -184,9 +185,14 @@ class OrchestrationLoop(asyncio.AbstractEventLoop):
             future = self._waits[slot] = StepFuture(self, slot)
         return future
 
+    def describe_branch(self, coroutine: Coroutine[Any, Any, Any]) -> None:
+        """Keep the context variables of whoever gives a coroutine to a combinator, which is what it will see."""
+        self._contexts[id(coroutine)] = contextvars.copy_context()
+
     def begin_branch(self, branch: int, coroutine: Coroutine[Any, Any, Any]) -> bool:
         """Run a coroutine that was given to a combinator of the context; whether the orchestration has ended."""
-        task = self.create_task(coroutine)
+        context = self._contexts.pop(id(coroutine), None) or contextvars.Context()
+        task = self.create_task(coroutine, context=context)
         self._branches[id(coroutine)] = task
         task.add_done_callback(lambda task: self._end_branch(branch, id(coroutine), task))
         return self._run()
@@ -247,7 +253,7 @@ class OrchestrationLoop(asyncio.AbstractEventLoop):
         pending = self._pending_tasks()
         for task in pending:
             task._log_destroy_pending = False  # type: ignore[attr-defined]
-        for container in (self._ready, self._waits, self._timers, self._tasks, self._branches):
+        for container in (self._ready, self._waits, self._timers, self._tasks, self._branches, self._contexts):
             container.clear()
         coroutines = [task.get_coro() for task in pending]
         return [coroutine for coroutine in coroutines if coroutine is not None and type(coroutine) is not Task]
