@@ -6,14 +6,17 @@
 from __future__ import annotations
 
 import os
+import random
+import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from duroxide import OrchestrationContext, RuntimeOptions, SqliteProvider
+from deadline import wait_until
+from duroxide import Client, OrchestrationContext, RuntimeOptions, SqliteProvider
+from replay import racing
 from replay.coroutines import Walk
 from replay.stage import AWAKE, CROWDED, PROGRAMS_AT_ONCE, REPLAYED, Histories, Stage, instance_of
 
@@ -25,6 +28,8 @@ pytestmark = [
 
 PROGRAMS = int(os.environ.get("DUROXIDE_RANDOM_PROGRAMS", "150"))
 FIRST_SEED = int(os.environ.get("DUROXIDE_RANDOM_SEED", "0"))
+RACING = PROGRAMS * 2 // 3
+KILLS = 3
 
 
 async def program(ctx: OrchestrationContext, input: list[int]) -> Any:
@@ -54,39 +59,64 @@ def test_a_program_of_coroutines_records_the_same_awake_replayed_and_evicted(fir
     assert fewest_calls < some_calls < most_calls
 
 
-RACING = int(PROGRAMS * 0.6)
-# Some are evicted, and some go on awake.
-RACED = RuntimeOptions(dispatcher_poll_interval_ms=10, max_sticky_orchestrations=10, sticky_idle_timeout_ms=50)
+def check_replay(provider: SqliteProvider, seeds: range) -> None:
+    """Have a runtime that keeps nothing awake replay whole histories: the code must see what it saw when it was first."""
+    client = Client(provider)
+    with racing.runtime_of(provider, racing.REPLAYED):
+        for seed in seeds:
+            instance = instance_of(seed)
+            status = client.get_status(instance)
+            if status.status == "Running":
+                client.raise_event(instance, "again")
+                wait_until(lambda: client.get_status(instance).status != "Running" or client.get_status(instance).mismatch)
+                status = client.get_status(instance)
+            assert status.mismatch is None, f"seed {seed}: {status.mismatch}"
+            values = client.get_kv_all_values(instance)
+            # One that was cancelled long ago has come to the end of its time.
+            if "saw again" in values or status.status == "Completed":
+                assert values["saw again"] == values["saw"], f"seed {seed}"
 
 
-async def race(ctx: OrchestrationContext, input: list[int]) -> Any:
-    """A program in which whatever ends first comes first; it tells what it saw, and once more when it is replayed."""
-    walk = Walk(ctx, f"race {input[0]}", in_turn=False)
-    try:
-        result = await walk.run()
-    except asyncio.CancelledError as error:
-        result = f"cancelled {error.args} {json.dumps(walk.seen, default=said)}"
-    ctx.set_kv_value("saw", result)
-    await ctx.wait_for_event("again")
-    return result
+@pytest.mark.parametrize("first_seed", range(FIRST_SEED, FIRST_SEED + RACING, PROGRAMS_AT_ONCE))
+def test_whatever_comes_first_comes_first_at_replay(first_seed: int) -> None:
+    seeds = range(first_seed, min(first_seed + PROGRAMS_AT_ONCE, FIRST_SEED + RACING))
+    chance = random.Random(first_seed)
+    provider = SqliteProvider.in_memory()
+    client = Client(provider)
+    runtime = racing.runtime_of(provider, racing.CROWDED)
+    runtime.start()
+
+    def have_all_told() -> bool:
+        nonlocal runtime
+        if chance.random() < 0.1:
+            runtime.shutdown(10_000)
+            runtime = racing.runtime_of(provider, racing.CROWDED)
+            runtime.start()
+        return racing.advance(client, seeds, chance) == 0
+
+    wait_until(have_all_told, seconds=racing.SECONDS)
+    runtime.shutdown(10_000)
+    check_replay(provider, seeds)
+    provider.close()
 
 
-def advance(client: Client, seeds: range, chance: random.Random) -> bool:
-    """Bring about one of the things that each program waits for, or end it; whether some program has not seen all yet."""
-    racing = False
-    for seed in seeds:
-        instance = instance_of(seed)
-        status = client.get_status(instance)
-        assert status.mismatch is None, f"seed {seed}: {status.mismatch}"
-        if status.status == "NotFound" or client.get_kv_value(instance, "saw") is not None:
-            racing |= status.status == "NotFound"
-            continue
-        assert status.status == "Running", f"seed {seed}: {status}"
-        racing = True
-        missing = [(kind, name) for kind, name in waits_of(client.read_execution_history(instance, 1)) if name != REQUESTS]
-        if chance.random() < 0.01:
-            client.cancel_instance(instance, "by chance")
-        elif missing:
-            kind, name = chance.choice(missing)
-            (client.enqueue_event if kind == "QueueSubscribed" else client.raise_event)(instance, name, "message")
-    return racing
+@pytest.mark.alone
+@pytest.mark.slow
+def test_programs_of_coroutines_go_on_in_another_process_when_theirs_is_killed(tmp_path: Path) -> None:
+    seeds = range(FIRST_SEED, FIRST_SEED + PROGRAMS_AT_ONCE)
+    chance = random.Random(FIRST_SEED)
+    file = tmp_path / "store.db"
+    for lives in range(KILLS + 1):
+        command = [sys.executable, racing.__file__, str(file), str(seeds.start), str(seeds.stop), str(lives)]
+        with subprocess.Popen(
+            command, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+        ) as process:
+            assert process.stdout is not None
+            # The last life is not cut short.
+            for _ in range(chance.randint(2, 6) if lives < KILLS else sys.maxsize):
+                if process.stdout.readline() != "went on\n":
+                    break
+            process.kill() if lives < KILLS else process.wait()
+    assert process.returncode == 0
+    with SqliteProvider.open(str(file)) as provider:
+        check_replay(provider, seeds)
