@@ -43,6 +43,9 @@ from duroxide.aliases import (
     PyTagFilter,
     ScheduledTask,
 )
+from duroxide.async_client import (
+    AsyncClient,
+)
 from duroxide.bulk import (
     EventToRaise,
     QueueMessage,
@@ -137,6 +140,7 @@ __all__ = [
     "ActivityDefinition",
     "ActivityFailed",
     "ActivityTimedOut",
+    "AsyncClient",
     "Backoff",
     "Client",
     "ClientError",
