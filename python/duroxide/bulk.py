@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from duroxide import _native
     from duroxide._native import Call
+    from duroxide.references import OrchestrationName
 
 Item = TypeVar("Item", bound="StartRequest | EventToRaise | QueueMessage")
 Text = TypeVar("Text")
@@ -29,13 +30,13 @@ class StartRequest:
 
     Attributes:
         instance_id: Id of the new instance.
-        name: Name of the orchestration.
+        name: Name of the orchestration, or the declared orchestration itself.
         input: Its input, any value that can be written as JSON; default ``None``.
         version: Version to start; default ``None``, the newest one that the executing runtime has.
     """
 
     instance_id: str
-    name: str
+    name: OrchestrationName
     input: object = None
     version: str | None = None
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from duroxide import _native
     from duroxide._native import Call
+    from duroxide.references import OrchestrationName
 
 DEFAULT_WAIT_MS = 30_000
 """How long a wait lasts when no time is given, in milliseconds."""
@@ -29,7 +30,7 @@ class InstanceOperations:
     def start_orchestration(
         self,
         instance_id: str,
-        name: str,
+        name: OrchestrationName,
         input: object = None,
         *,
         version: str | None = None,
@@ -39,7 +40,7 @@ class InstanceOperations:
 
         Args:
             instance_id: Id of the new instance, 1 to 1,024 bytes.
-            name: Name of the orchestration.
+            name: Name of the orchestration, or the declared orchestration itself.
             input: Its input, any value that can be written as JSON; default ``None``.
             version: Version to start; default ``None``, the newest one that the executing runtime has.
             if_exists: What to do when the id is taken by the same orchestration: ``"attach"``, the default, leaves it
@@ -60,7 +61,7 @@ class InstanceOperations:
     def start_orchestration_versioned(
         self,
         instance_id: str,
-        name: str,
+        name: OrchestrationName,
         input: object,
         version: str,
         *,

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from duroxide._native import RawText
 from duroxide.checks import check_name, check_text
 from duroxide.codec import encode
 from duroxide.exceptions import LimitExceeded
 from duroxide.limits import MAX_PAYLOAD_BYTES
+from duroxide.references import function_name
 from duroxide.versions import check_version
 
 
@@ -18,15 +20,15 @@ def encode_start(instance_id: object, name: object, input: object, version: obje
     """Check what an instance is started with, and write its input."""
     return (
         check_id(instance_id),
-        check_name(name, "the name of an orchestration"),
+        function_name(name, "orchestration"),
         encode_value(input, "the input"),
         None if version is None else check_version(version),
     )
 
 
 def encode_value(value: object, what: str) -> str:
-    """Write ``value`` as JSON that is not too long to be recorded."""
-    return check_size(encode(value), what)
+    """Write ``value`` as JSON that is not too long to be recorded; what was written already is taken as it is."""
+    return check_size(value.text if isinstance(value, RawText) else encode(value), what)
 
 
 def encode_message(data: object) -> str:

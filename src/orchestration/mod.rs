@@ -9,6 +9,7 @@ mod arena;
 mod closing;
 mod context;
 mod driver;
+mod event_loop;
 pub(crate) mod limits;
 mod operation;
 mod retry;
@@ -17,7 +18,8 @@ mod task;
 mod timeline;
 mod turn;
 
-pub(crate) use context::OrchestrationContext;
+pub(crate) use context::{OrchestrationContext, current_context};
 pub(crate) use driver::run_turn;
+pub(crate) use event_loop::LoopSteps;
 pub(crate) use sticky::{Room, SuspendedOrchestrations};
 pub(crate) use task::Task;

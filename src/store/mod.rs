@@ -5,6 +5,7 @@
 
 mod backend;
 mod batch;
+mod cancellation;
 mod claim;
 mod client;
 mod clock;
@@ -35,6 +36,7 @@ use std::sync::{Arc, LazyLock, Weak};
 use duroxide::EventKind;
 use duroxide::providers::{Provider, ProviderAdmin as _};
 
+pub use cancellation::CANCELLATION_QUEUE;
 pub use delivery::{Delivery, split_delivery};
 pub use dispatcher::{Dispatcher, DispatcherSettings};
 pub use error::StoreError;
