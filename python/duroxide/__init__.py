@@ -121,6 +121,9 @@ from duroxide.outcomes import (
     Outcome,
     Winner,
 )
+from duroxide.process_context import (
+    ProcessActivityContext,
+)
 from duroxide.providers import (
     PostgresProvider,
     Provider,
@@ -190,6 +193,7 @@ __all__ = [
     "PoisonMessageError",
     "PostgresEntraOptions",
     "PostgresProvider",
+    "ProcessActivityContext",
     "Provider",
     "ProviderError",
     "PruneOptions",

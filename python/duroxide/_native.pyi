@@ -12,6 +12,7 @@ from uuid import UUID
 
 from typing_extensions import Self
 
+from duroxide.activity_loop import ActivityHost
 from duroxide.client import Client as _PublicClient
 from duroxide.declarations import Activity, Orchestration
 from duroxide.definitions import ActivityDefinition, OrchestrationDefinition
@@ -888,6 +889,7 @@ class Runtime:
         self,
         activities: list[ActivityDefinition],
         orchestrations: list[OrchestrationDefinition],
+        hosts: dict[str, ActivityHost],
         client: Callable[[], object],
     ) -> None: ...
     def shutdown(self, timeout_ms: int) -> None: ...

@@ -92,10 +92,10 @@ impl Letter {
         };
         let set = match end {
             Ok(value) => future.call_method1(intern!(py, "set_result"), (value,)),
-            Err(error) => fail(&future, &error),
+            Err(error) => fail(future, &error),
         };
         // A future refuses StopIteration, say.
-        drop(set.or_else(|error| fail(&future, &error)));
+        drop(set.or_else(|error| fail(future, &error)));
     }
 }
 

@@ -44,7 +44,7 @@ impl Call {
 
 #[pymethods]
 impl Call {
-    fn then<'py>(slf: Bound<'py, Self>, decode: Py<PyAny>) -> Bound<'py, Self> {
+    fn then(slf: Bound<'_, Self>, decode: Py<PyAny>) -> Bound<'_, Self> {
         if let Some(described) = slf.get().0.lock().as_mut() {
             described.decoders.push(decode);
         }
