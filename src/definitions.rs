@@ -44,14 +44,17 @@ impl OrchestrationDefinition {
 pub(crate) struct Definitions {
     pub(crate) activities: HashMap<String, Arc<ActivityDefinition>>,
     orchestrations: HashMap<String, Vec<(Version, Arc<OrchestrationDefinition>)>>,
+    /// Orchestrations are watched for calls that replay cannot repeat.
+    pub(crate) is_strict: bool,
 }
 
 impl Definitions {
     pub(crate) fn new(
         activities: Vec<ActivityDefinition>,
         orchestrations: Vec<OrchestrationDefinition>,
+        is_strict: bool,
     ) -> PyResult<Self> {
-        let mut definitions = Self::default();
+        let mut definitions = Self { is_strict, ..Self::default() };
         for activity in activities {
             definitions.activities.insert(activity.name.clone(), Arc::new(activity));
         }

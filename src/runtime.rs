@@ -64,7 +64,7 @@ impl NativeRuntime {
             ));
         }
         let store = self.store.get().store()?;
-        let definitions = Arc::new(Definitions::new(activities, orchestrations)?);
+        let definitions = Arc::new(Definitions::new(activities, orchestrations, self.options.strict())?);
         let executor = Arc::new(Executor::new(client));
         let settings = DispatcherSettings {
             activities: definitions.activity_names(),
@@ -72,6 +72,7 @@ impl NativeRuntime {
             poll_interval: self.options.poll_interval(),
             unregistered_timeout: self.options.unregistered_timeout(),
             max_attempts: self.options.max_attempts(),
+            nondeterminism: self.options.nondeterminism(),
         };
         let dispatcher = store.dispatcher(settings);
         let kept = self.options.sticky_room().map(SuspendedOrchestrations::new).transpose()?;

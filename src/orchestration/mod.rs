@@ -8,11 +8,13 @@
 mod arena;
 mod closing;
 mod context;
+mod difference;
 mod driver;
 pub(crate) mod limits;
 mod operation;
 mod retry;
 mod sticky;
+mod strict;
 mod task;
 mod timeline;
 mod turn;

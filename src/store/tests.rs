@@ -52,6 +52,7 @@ async fn run(store: &Store, activities: ActivityRegistry, orchestrations: Orches
         poll_interval: Duration::from_secs(3600),
         unregistered_timeout: Duration::from_millis(1),
         max_attempts: 10,
+        nondeterminism: Nondeterminism::Wait,
     };
     store.begin_dispatching().await.unwrap();
     let dispatcher = store.dispatcher(settings);
@@ -398,6 +399,7 @@ async fn stop_ends_fetches_and_leaves_no_wait() {
         poll_interval: Duration::from_secs(3600),
         unregistered_timeout: Duration::ZERO,
         max_attempts: 10,
+        nondeterminism: Nondeterminism::Wait,
     };
     let dispatcher = store.dispatcher(settings);
     let fetch = {

@@ -11,6 +11,7 @@ use tokio::task::Id;
 
 use super::clock::now_ms;
 use super::kept::{Handover, Keeper};
+use super::mismatch::Difference;
 use super::recorded::{RecordedEvent, RecordedKind, hash_data};
 
 /// The turn that a dispatcher's task runs.
@@ -33,8 +34,8 @@ pub struct TurnRecord {
     pub kv_times: HashMap<String, u64>,
     /// The custom status that the execution before has left.
     pub inherited_custom_status: Option<String>,
-    /// What the driver found wrong between code and history, where the engine sees nothing.
-    pub(super) mismatch: OnceLock<String>,
+    /// Where, as the driver sees it, the code first did something else than history records.
+    difference: OnceLock<Difference>,
     pub(super) handover: Handover,
     /// The code runs right now, so that nobody can say in time that the lease is to go on.
     pub(super) is_busy: Arc<AtomicBool>,
@@ -78,7 +79,7 @@ impl TurnRecord {
             events,
             kv_times,
             inherited_custom_status: inherited_custom_status(item, history),
-            mismatch: OnceLock::new(),
+            difference: OnceLock::new(),
             is_busy: Arc::default(),
             handover: Handover::from(kept.map(|kept| kept.state)),
         }
@@ -98,7 +99,7 @@ impl TurnRecord {
             events: Vec::new(),
             kv_times: HashMap::new(),
             inherited_custom_status: None,
-            mismatch: OnceLock::new(),
+            difference: OnceLock::new(),
             is_busy: Arc::default(),
             handover: Handover::default(),
         }
@@ -118,10 +119,14 @@ impl TurnRecord {
         code()
     }
 
-    /// Tells the dispatcher that the code does not match the history, so that the instance waits instead of ending.
-    pub fn report_mismatch(&self, report: String) {
-        // The first report names the cause.
-        self.mismatch.set(report).ok();
+    /// Tells the dispatcher where the code does not match the history, for what it says of that.
+    pub fn note_difference(&self, difference: Difference) {
+        // The first one is the cause of the others.
+        self.difference.set(difference).ok();
+    }
+
+    pub(super) fn difference(&self) -> Option<&Difference> {
+        self.difference.get()
     }
 }
 

@@ -4,6 +4,7 @@
 //! futures, by slot, and drops them at fixed points, in order; Python objects hold slot numbers.
 
 mod combine;
+mod compare;
 mod journal;
 mod start;
 #[cfg(test)]
@@ -20,6 +21,8 @@ use super::operation::Node;
 use super::retry::Retry;
 use super::timeline::{Mailbox, Moment, Timeline};
 use crate::store::TurnRecord;
+use compare::Comparison;
+pub(crate) use compare::Unlike;
 use journal::Journal;
 pub(crate) use journal::{Effect, Progress};
 
@@ -124,6 +127,7 @@ pub(crate) struct Arena {
     /// Those that end early when history holds a failure, in start order.
     gathers: Vec<usize>,
     actions: usize,
+    comparison: Comparison,
     pub(crate) continued: bool,
     bytes: usize,
 }
@@ -140,6 +144,7 @@ impl Arena {
             active: Vec::new(),
             gathers: Vec::new(),
             actions: 0,
+            comparison: Comparison::default(),
             continued: false,
             bytes: 0,
         }
@@ -175,13 +180,9 @@ impl Arena {
 
     /// Has an effect that needs no slot (custom status, KV), and says when it is recorded.
     pub(crate) fn happen(&mut self, effect: Effect) -> u64 {
+        let action = self.act(None, || Some(effect.action()));
         self.journal.happen(effect);
-        self.count_action()
-    }
-
-    fn count_action(&mut self) -> u64 {
-        self.actions += 1;
-        self.timeline.recorded_at(self.actions - 1)
+        self.timeline.recorded_at(action)
     }
 
     pub(crate) fn actions(&self) -> usize {
@@ -274,6 +275,6 @@ impl Arena {
         self.queue_waits.clear();
         self.gathers.clear();
         self.journal.clear();
-        (mem::take(&mut self.slots), mem::take(&mut self.branches))
+        (mem::take(&mut self.slots), mem::take(&mut self.branches), mem::take(&mut self.comparison))
     }
 }
