@@ -11,7 +11,7 @@ module, writes to the log, formats a traceback or warns, since none of that flow
 from __future__ import annotations
 
 import builtins
-import datetime
+import datetime as dt
 import os
 import random
 import socket
@@ -69,13 +69,15 @@ _CALLS: dict[Any, str] = {
         _DURATION,
     ),
     time.sleep: _SLEEP,
-    **_functions(datetime.datetime, ["now", "utcnow", "today"], _TIME),
-    datetime.date.today: _TIME,
+    **_functions(dt.datetime, ["now", "utcnow", "today"], _TIME),
+    dt.date.today: _TIME,
     **_functions(_SHARED, ["random", "getrandbits"], _RANDOM),
     os.urandom: _RANDOM,
     builtins.open: _ACTIVITY,
     builtins.input: _ACTIVITY,
-    **_functions(os, ["open", "system", "fork", "forkpty", "posix_spawn", "posix_spawnp", "execv", "execve"], _ACTIVITY),
+    **_functions(
+        os, ["open", "system", "fork", "forkpty", "posix_spawn", "posix_spawnp", "execv", "execve"], _ACTIVITY
+    ),
     **_functions(sys.modules["_socket"], ["getaddrinfo", "gethostbyname", "gethostbyaddr", "socketpair"], _ACTIVITY),
     **_functions(sys.modules["_thread"], ["start_new_thread", "start_joinable_thread"], _ACTIVITY),
 }
@@ -186,7 +188,12 @@ def _may_call(frame: FrameType, module: str, file: str, *, is_inside: bool) -> b
         return True
     package = module.partition(".")[0]
     # Finalizers run whenever memory is freed, on whatever thread that happens.
-    return package in _LET_THROUGH or package == "importlib" or file.startswith("<frozen importlib") or frame.f_code.co_name == "__del__"
+    return (
+        package in _LET_THROUGH
+        or package == "importlib"
+        or file.startswith("<frozen importlib")
+        or frame.f_code.co_name == "__del__"
+    )
 
 
 def _is_of_library(file: str) -> bool:

@@ -66,7 +66,8 @@ fn place_of_task(node: &Node) -> Option<Place> {
 /// A line of the user's code with its text.
 pub(super) fn place_of(py: Python<'_>, origin: &Origin) -> Place {
     let (file, line) = origin.place(py);
-    let source = py.import("linecache").and_then(|linecache| linecache.call_method1("getline", (&file, line))?.extract());
+    let source =
+        py.import("linecache").and_then(|linecache| linecache.call_method1("getline", (&file, line))?.extract());
     let source = source.map_or_else(|_| String::new(), |text: String| text.trim().to_owned());
     Place { file, line, source }
 }

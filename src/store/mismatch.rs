@@ -102,6 +102,7 @@ fn compared(difference: &Difference, recorded: Option<&Described>) -> String {
     if let (Some(recorded), Did::Action(did)) = (recorded, &difference.did)
         && let (Some(before), Some(now)) = (&recorded.input, &did.input)
         && before != now
+        && recorded.what == did.what
         && (is_long(before) || is_long(now))
     {
         for (number, line) in differences(before, now).into_iter().enumerate() {
@@ -226,4 +227,70 @@ impl Lines {
 
 fn value_of(value: &Value) -> String {
     shortened(&value.to_string(), SHOWN_VALUE)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn json_is_compared_by_its_parts() {
+        let lines = differences(r#"{"a": {"b": [1, 2]}, "gone": 1}"#, r#"{"a": {"b": [1, 3, 4]}, "new": null}"#);
+
+        assert_eq!(
+            lines,
+            [
+                "/a/b/1: 2 was recorded, now 3",
+                "/a/b: 2 items were recorded, now 3",
+                "/gone: 1 was recorded, now it is missing",
+                "/new: was not recorded, now null",
+            ]
+        );
+    }
+
+    #[test]
+    fn texts_are_compared_from_where_they_differ() {
+        let lines = differences("the price of it all, as agreed: five", "the price of it all, as agreed: six");
+
+        assert_eq!(lines, ["from byte 32 on: …it all, as agreed: five was recorded, now …it all, as agreed: six"]);
+    }
+
+    #[test]
+    fn a_text_that_begins_with_the_other_differs_at_its_end() {
+        assert_eq!(differences("ärger", "ärgerlich"), ["from byte 6 on: ärger was recorded, now ärgerlich"]);
+    }
+
+    #[test]
+    fn long_values_that_begin_alike_are_told_apart_in_the_text() {
+        let text = |end: &str| format!("\"{}{end}\"", "x".repeat(300));
+
+        let lines = differences(&text("a"), &text("b"));
+
+        assert_eq!(lines.len(), 2);
+        assert!(lines[1].starts_with("from byte 301 on: …"), "{lines:?}");
+        assert!(lines[1].contains("xa\" was recorded, now …"), "{lines:?}");
+    }
+
+    #[test]
+    fn the_list_of_differences_is_bounded() {
+        let array = |value: u32| serde_json::to_string(&vec![value; 10_000]).unwrap();
+
+        let lines = differences(&array(1), &array(2));
+
+        assert!(lines.iter().map(String::len).sum::<usize>() < LONGEST_LIST + 100);
+        assert_eq!(lines.last().map(String::as_str), Some("and more"));
+    }
+
+    #[test]
+    fn an_input_of_many_lines_is_shown_on_one() {
+        let action = Described { what: "activity 'print'".to_owned(), input: Some("one\ntwo".to_owned()) };
+
+        assert_eq!(shown(&action), "activity 'print'  one two");
+    }
+
+    #[test]
+    fn paths_are_not_told() {
+        assert_eq!(base_name("/srv/app/shop.py"), "shop.py");
+        assert_eq!(base_name(r"C:\app\shop.py"), "shop.py");
+    }
 }

@@ -32,11 +32,7 @@ pub(super) struct Comparison {
 
 impl Arena {
     /// Counts an action, which `node` describes if it has a task, and looks at what history has in its place.
-    pub(super) fn act<'a>(
-        &mut self,
-        node: Option<&Arc<Node>>,
-        action: impl FnOnce() -> Option<Action<'a>>,
-    ) -> usize {
+    pub(super) fn act<'a>(&mut self, node: Option<&Arc<Node>>, action: impl FnOnce() -> Option<Action<'a>>) -> usize {
         let number = self.actions;
         self.actions += 1;
         if let Some(recorded) = self.timeline.scheduled(number)

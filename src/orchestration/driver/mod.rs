@@ -18,8 +18,8 @@ use pyo3::prelude::*;
 
 use super::arena::Progress;
 use super::closing::{close, end_turn};
-use super::difference::note_difference;
 use super::context::OrchestrationContext;
+use super::difference::note_difference;
 use super::sticky::{Suspended, SuspendedOrchestrations};
 use super::task::is_branch;
 use super::timeline::Moment;
