@@ -59,17 +59,13 @@ impl<'a> Action<'a> {
     pub fn describe(&self) -> Described {
         let (what, input) = match self {
             Self::Activity { name, input, session, tag } => {
-                let mut what = match name.strip_prefix(SYSTEM_CALL) {
+                let what = match name.strip_prefix(SYSTEM_CALL) {
                     Some(call) => format!("system call '{call}'"),
                     None => format!("activity '{name}'"),
                 };
-                if let Some(session) = session {
-                    what += &format!(" on session '{session}'");
-                }
-                if let Some(tag) = tag {
-                    what += &format!(" with tag '{tag}'");
-                }
-                (what, Some(input.as_ref()).filter(|input| !input.is_empty()))
+                let session = session.map(|session| format!(" on session '{session}'")).unwrap_or_default();
+                let tag = tag.map(|tag| format!(" with tag '{tag}'")).unwrap_or_default();
+                (what + &session + &tag, Some(input.as_ref()).filter(|input| !input.is_empty()))
             }
             Self::SubOrchestration { name, input } => (format!("sub-orchestration '{name}'"), Some(*input)),
             Self::Start { name, instance, input } => {

@@ -146,46 +146,46 @@ fn shortened(text: &str, most: usize) -> String {
 
 /// Where two inputs differ, one line for each place: a path into the JSON, or a position in the text.
 fn differences(before: &str, now: &str) -> Vec<String> {
-    let mut lines = Lines::default();
+    let mut list = Differences::default();
     match (serde_json::from_str::<Value>(before), serde_json::from_str::<Value>(now)) {
-        (Ok(old), Ok(new)) if old != new => lines.compare("", &old, &new),
+        (Ok(old), Ok(new)) if old != new => list.compare("", &old, &new),
         (Ok(_), Ok(_)) => {
-            lines.says_nothing = true;
-            lines.push("the JSON means the same, and is written differently".to_owned());
+            list.says_nothing = true;
+            list.push("the JSON means the same, and is written differently".to_owned());
         }
         _ => {}
     }
-    if lines.lines.is_empty() || lines.says_nothing {
+    if list.found.is_empty() || list.says_nothing {
         let at = before.char_indices().zip(now.chars()).find(|((_, old), new)| old != new);
         let at = at.map_or_else(|| before.len().min(now.len()), |((position, _), _)| position);
         let start = before[..at].char_indices().rev().nth(CONTEXT).map_or(0, |(position, _)| position);
         let rest = |text: &str| shortened(text.get(start..).unwrap_or_default(), SHOWN_VALUE);
         let cut = if start > 0 { "…" } else { "" };
-        lines.push(format!("from byte {at} on: {cut}{} was recorded, now {cut}{}", rest(before), rest(now)));
+        list.push(format!("from byte {at} on: {cut}{} was recorded, now {cut}{}", rest(before), rest(now)));
     }
-    lines.lines
+    list.found
 }
 
 #[derive(Default)]
-struct Lines {
-    lines: Vec<String>,
+struct Differences {
+    found: Vec<String>,
     bytes: usize,
     is_full: bool,
     says_nothing: bool,
 }
 
-impl Lines {
+impl Differences {
     fn push(&mut self, line: String) {
         if self.is_full {
             return;
         }
         if self.bytes + line.len() > LONGEST_LIST {
             self.is_full = true;
-            self.lines.push("and more".to_owned());
+            self.found.push("and more".to_owned());
             return;
         }
         self.bytes += line.len();
-        self.lines.push(line);
+        self.found.push(line);
     }
 
     fn compare(&mut self, path: &str, before: &Value, now: &Value) {

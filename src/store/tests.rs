@@ -322,7 +322,7 @@ async fn code_that_does_not_match_waits_and_goes_on_with_the_code_that_does() {
     for registry in [other(), OrchestrationRegistry::builder().build()] {
         let running = run(&store, activities(), registry).await;
         running.client.raise_event("x", "go", "now").await.unwrap();
-        while store.mismatch("x").is_none() {
+        while store.mismatch("x").await.is_none() {
             tokio::task::yield_now().await;
         }
         assert!(matches!(
@@ -333,7 +333,7 @@ async fn code_that_does_not_match_waits_and_goes_on_with_the_code_that_does() {
     }
     let running = run(&store, activities(), orchestrations()).await;
     assert_eq!(running.end("x").await, Ok("now".to_owned()));
-    assert_eq!(store.mismatch("x"), None);
+    assert_eq!(store.mismatch("x").await, None);
     running.stop().await;
 }
 

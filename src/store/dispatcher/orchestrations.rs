@@ -246,13 +246,11 @@ impl Dispatcher {
             return Ok(());
         }
         if let Some(mismatch) = mismatch {
-            match self.end_mismatched(&held, &mismatch).await {
-                Some(ending) => commit = ending.into(),
-                None => {
-                    self.put_off_mismatch(token, &held, &mismatch).await;
-                    return Ok(());
-                }
-            }
+            let Some(ending) = self.end_mismatched(&held, &mismatch).await else {
+                self.put_off_mismatch(token, &held, &mismatch).await;
+                return Ok(());
+            };
+            commit = ending.into();
         }
         stamp(&mut commit.delta, held.record.time_ms);
         tell_waiting_parent(&mut commit, &held);
