@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use pyo3::prelude::*;
 use semver::Version;
@@ -46,15 +47,18 @@ pub(crate) struct Definitions {
     orchestrations: HashMap<String, Vec<(Version, Arc<OrchestrationDefinition>)>>,
     /// Orchestrations are watched for calls that replay cannot repeat.
     pub(crate) is_strict: bool,
+    /// How long a coroutine may take to clean up after it was asked to end.
+    pub(crate) cleanup_timeout: Duration,
 }
 
 impl Definitions {
     pub(crate) fn new(
         activities: Vec<ActivityDefinition>,
         orchestrations: Vec<OrchestrationDefinition>,
+        cleanup_timeout: Duration,
         is_strict: bool,
     ) -> PyResult<Self> {
-        let mut definitions = Self { is_strict, ..Self::default() };
+        let mut definitions = Self { cleanup_timeout, is_strict, ..Self::default() };
         for activity in activities {
             definitions.activities.insert(activity.name.clone(), Arc::new(activity));
         }

@@ -38,7 +38,7 @@ mod _native {
     #[pymodule_export]
     use super::logging::{init_tracing, start_logging, stop_logging};
     #[pymodule_export]
-    use super::orchestration::{OrchestrationContext, Task};
+    use super::orchestration::{LoopSteps, OrchestrationContext, Task, current_context};
     #[pymodule_export]
     use super::provider::NativeStore;
     #[pymodule_export]

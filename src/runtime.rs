@@ -64,7 +64,8 @@ impl NativeRuntime {
             ));
         }
         let store = self.store.get().store()?;
-        let definitions = Arc::new(Definitions::new(activities, orchestrations, self.options.strict())?);
+        let (cleanup_timeout, is_strict) = (self.options.cleanup_timeout(), self.options.strict());
+        let definitions = Arc::new(Definitions::new(activities, orchestrations, cleanup_timeout, is_strict)?);
         let executor = Arc::new(Executor::new(client));
         let settings = DispatcherSettings {
             activities: definitions.activity_names(),

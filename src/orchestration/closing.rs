@@ -1,5 +1,7 @@
 //! Closing generators and coroutines that will not go on: what they still do is nobody's, and must make no noise.
 
+use std::sync::Arc;
+
 use pyo3::intern;
 use pyo3::prelude::*;
 
@@ -11,11 +13,12 @@ use crate::errors::TurnClosed;
 const CLOSE_ATTEMPTS: usize = 8;
 
 /// Closes everything that has not ended, and takes apart what Python and the turn hold of each other.
-pub(super) fn end_turn(py: Python<'_>, turn: &Turn) {
+pub(super) fn end_turn(py: Python<'_>, turn: &Arc<Turn>) {
     let runners = turn.arena().unfinished();
     // Nothing that happens from here on is recorded, and nothing of it is logged again.
     turn.begin_closing();
-    for runner in runners {
+    let coroutines = turn.abandon_loop(py).into_iter().map(Arc::new);
+    for runner in runners.into_iter().chain(coroutines) {
         close_unbegun_locals(runner.bind(py));
         let closed = TurnClosed::new_err("the turn of this orchestration has ended; it goes on in a later one");
         close(turn, runner.bind(py), &closed);
@@ -28,7 +31,7 @@ pub(super) fn end_turn(py: Python<'_>, turn: &Turn) {
 }
 
 /// Throws `exit` until the generator or coroutine ends; what it yields or raises meanwhile is nobody's.
-pub(super) fn close(turn: &Turn, runner: &Bound<'_, PyAny>, exit: &PyErr) {
+pub(super) fn close(turn: &Arc<Turn>, runner: &Bound<'_, PyAny>, exit: &PyErr) {
     let py = runner.py();
     if is_unbegun(runner) {
         // It has no finally block to run, and thrown into, a coroutine would be said to be never awaited.

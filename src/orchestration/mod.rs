@@ -10,6 +10,7 @@ mod closing;
 mod context;
 mod difference;
 mod driver;
+mod event_loop;
 pub(crate) mod limits;
 mod operation;
 mod retry;
@@ -19,7 +20,8 @@ mod task;
 mod timeline;
 mod turn;
 
-pub(crate) use context::OrchestrationContext;
+pub(crate) use context::{OrchestrationContext, current_context};
 pub(crate) use driver::run_turn;
+pub(crate) use event_loop::LoopSteps;
 pub(crate) use sticky::{Room, SuspendedOrchestrations};
 pub(crate) use task::Task;

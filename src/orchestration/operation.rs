@@ -111,16 +111,25 @@ pub(crate) struct Node {
     pub(crate) origin: Option<Origin>,
     /// How many levels of combinators it has, itself included.
     pub(crate) depth: usize,
+    /// Its place among all that its orchestration has described.
+    pub(crate) number: usize,
     slot: AtomicUsize,
     replaced: AtomicBool,
 }
 
 impl Node {
-    pub(crate) fn new(operation: Operation, decode: Decode, turn: Arc<Turn>, origin: Option<Origin>) -> Arc<Self> {
+    pub(crate) fn new(
+        operation: Operation,
+        decode: Decode,
+        turn: Arc<Turn>,
+        origin: Option<Origin>,
+        number: usize,
+    ) -> Arc<Self> {
         let depth = 1 + operation.children().iter().map(|child| child.depth).max().unwrap_or(0);
         Arc::new(Self {
             operation,
             depth,
+            number,
             decode,
             turn,
             origin,

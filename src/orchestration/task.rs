@@ -1,14 +1,16 @@
 //! The task that Python code holds, and how the outcome of its slot becomes a Python object or an exception.
 
+use std::mem;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use pyo3::exceptions::{PyStopIteration, PyTypeError, PyValueError};
+use pyo3::exceptions::{PyRuntimeError, PyStopIteration, PyTypeError, PyValueError};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
 
 use super::arena::{Failure, Outcome};
+use super::event_loop::Awaited;
 use super::operation::{Node, Operation};
 use super::turn::Turn;
 use crate::bridge;
@@ -18,6 +20,14 @@ use crate::codec::Decode;
 #[pyclass(frozen, generic, name = "Task", module = "duroxide._native")]
 pub(crate) struct Task {
     pub(crate) node: Arc<Node>,
+    /// Of whoever drives it as a coroutine.
+    state: Mutex<Progress>,
+}
+
+impl Task {
+    pub(crate) fn new(node: Arc<Node>) -> Self {
+        Self { node, state: Mutex::new(Progress::Unbegun) }
+    }
 }
 
 #[pymethods]
@@ -46,15 +56,42 @@ impl Task {
         };
         self.node.set_replaced();
         let node = self.node.turn.describe(Operation::Activity(call), decode, bridge::caller(py));
-        Ok(Self { node })
+        Ok(Self::new(node))
     }
 
     fn __iter__(slf: Py<Self>) -> TaskSteps {
-        TaskSteps { task: Mutex::new(Some(slf)) }
+        TaskSteps { task: slf, state: Mutex::new(Progress::Unbegun) }
     }
 
     fn __await__(slf: Py<Self>) -> TaskSteps {
-        TaskSteps { task: Mutex::new(Some(slf)) }
+        TaskSteps { task: slf, state: Mutex::new(Progress::Unbegun) }
+    }
+
+    // A task is a coroutine: asyncio makes its own tasks of it, as in `asyncio.create_task(ship(order))`.
+
+    fn send<'py>(slf: &Bound<'py, Self>, value: Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        step(slf, &slf.get().state, value)
+    }
+
+    #[pyo3(signature = (error, value=None, traceback=None))]
+    fn throw<'py>(
+        &self,
+        error: Bound<'py, PyAny>,
+        value: Option<Bound<'py, PyAny>>,
+        traceback: Option<Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        drop(traceback);
+        *self.state.lock() = Progress::Ended;
+        Err(PyErr::from_value(value.filter(|value| !value.is_none()).unwrap_or(error)))
+    }
+
+    fn close(&self) {
+        *self.state.lock() = Progress::Ended;
+    }
+
+    /// The place of the task among all that its orchestration has described: sets of tasks have the same order at every replay.
+    fn __hash__(&self) -> usize {
+        self.node.number
     }
 
     fn __repr__(&self) -> String {
@@ -63,10 +100,21 @@ impl Task {
     }
 }
 
-/// What `yield from task` and `await task` step through: the task, once; then what the driver sends is its value.
+/// How far whoever awaits a task has come.
+pub(crate) enum Progress {
+    Unbegun,
+    /// The driver sends the value.
+    Yielded,
+    /// The event loop has a future for the value.
+    Waits(Py<PyAny>),
+    Ended,
+}
+
+/// What `yield from task` and `await task` step through: the task or its future, once; then its value.
 #[pyclass(frozen, module = "duroxide._native")]
 pub(crate) struct TaskSteps {
-    task: Mutex<Option<Py<Task>>>,
+    task: Py<Task>,
+    state: Mutex<Progress>,
 }
 
 #[pymethods]
@@ -75,14 +123,49 @@ impl TaskSteps {
         slf
     }
 
-    fn __next__(&self, py: Python<'_>) -> PyResult<Py<Task>> {
-        self.send(py.None())
+    fn __next__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        step(self.task.bind(py), &self.state, py.None().into_bound(py))
     }
 
-    fn send(&self, value: Py<PyAny>) -> PyResult<Py<Task>> {
-        // The lock is free again before the exception is made.
-        let task = self.task.lock().take();
-        task.ok_or_else(|| PyStopIteration::new_err((value,)))
+    fn send<'py>(&self, py: Python<'py>, value: Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        step(self.task.bind(py), &self.state, value)
+    }
+}
+
+/// One step of awaiting `task`.
+fn step<'py>(
+    task: &Bound<'py, Task>,
+    state: &Mutex<Progress>,
+    value: Bound<'py, PyAny>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let py = task.py();
+    let node = &task.get().node;
+    // The lock is free again before Python code runs.
+    let before = mem::replace(&mut *state.lock(), Progress::Ended);
+    match before {
+        Progress::Unbegun => {
+            let Some(event_loop) = node.turn.running_loop(py) else {
+                *state.lock() = Progress::Yielded;
+                return Ok(task.clone().into_any());
+            };
+            match node.turn.wait_in_loop(&event_loop, node)? {
+                Awaited::Value(value) => Err(PyStopIteration::new_err((value.unbind(),))),
+                Awaited::Future(future) => {
+                    future.setattr(intern!(py, "_asyncio_future_blocking"), true)?;
+                    *state.lock() = Progress::Waits(future.clone().unbind());
+                    Ok(future)
+                }
+            }
+        }
+        Progress::Yielded => Err(PyStopIteration::new_err((value.unbind(),))),
+        Progress::Waits(future) => {
+            let value = future.bind(py).call_method0(intern!(py, "result"))?;
+            Err(PyStopIteration::new_err((value.unbind(),)))
+        }
+        Progress::Ended => Err(PyRuntimeError::new_err(format!(
+            "{} is awaited already: await the asyncio task that was made of it, or start it with ctx.spawn",
+            node.operation.describe()
+        ))),
     }
 }
 
@@ -131,6 +214,10 @@ pub(crate) fn as_node(turn: &Arc<Turn>, value: &Bound<'_, PyAny>) -> PyResult<Ar
 /// Whether a value can be stepped through: a generator or a coroutine.
 pub(crate) fn is_branch(value: &Bound<'_, PyAny>) -> bool {
     let py = value.py();
+    // A task is stepped by what awaits it.
+    if value.is_instance_of::<Task>() {
+        return false;
+    }
     [intern!(py, "send"), intern!(py, "throw"), intern!(py, "close")]
         .into_iter()
         .all(|name| value.hasattr(name).unwrap_or(false))

@@ -34,6 +34,8 @@ impl Moment {
 struct Completion {
     moment: Moment,
     failed: bool,
+    /// Its place among all completions that were learned of.
+    order: usize,
 }
 
 struct Arrival {
@@ -66,6 +68,7 @@ pub(crate) struct Timeline {
     completions: HashMap<u64, Completion>,
     /// Without the recorded ones that are consumed, as far as nothing else stands before them.
     arrivals: HashMap<Address, VecDeque<Arrival>>,
+    learned: usize,
     now_ms: u64,
     turn: u32,
     /// What this turn knows of and history does not record yet.
@@ -79,6 +82,7 @@ impl Timeline {
             scheduled: Vec::new(),
             completions: HashMap::new(),
             arrivals: HashMap::new(),
+            learned: 0,
             now_ms: record.time_ms,
             turn: RECORDED,
             new_completions: Vec::new(),
@@ -139,7 +143,9 @@ impl Timeline {
     fn complete(&mut self, source: Option<u64>, moment: Moment, failed: bool) {
         let Some(source) = source else { return };
         let before = self.completions.len();
-        self.completions.entry(source).or_insert(Completion { moment, failed });
+        let order = self.learned;
+        self.learned += 1;
+        self.completions.entry(source).or_insert(Completion { moment, failed, order });
         if moment.turn != RECORDED && self.completions.len() > before {
             self.new_completions.push(source);
         }
@@ -196,6 +202,17 @@ impl Timeline {
         self.event_id(action)
             .and_then(|event_id| self.completions.get(&event_id))
             .map_or_else(|| self.now(), |completion| completion.moment)
+    }
+
+    /// The place of an action's completion among all that this turn knows of.
+    pub(crate) fn completion_order(&self, action: usize) -> Option<usize> {
+        let event_id = self.event_id(action)?;
+        self.completions.get(&event_id).map(|completion| completion.order)
+    }
+
+    /// The action that was recorded as this event.
+    pub(crate) fn action_of(&self, event_id: u64) -> Option<usize> {
+        self.scheduled.binary_search_by_key(&event_id, |scheduled| scheduled.event_id).ok()
     }
 
     /// Whether the completion of an action, as far as it is known in this turn, is a failure.

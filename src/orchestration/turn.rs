@@ -2,17 +2,20 @@
 //!
 //! It lives for one turn of the engine, or, suspended in between, for many: then the engine's context changes under it.
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, ThreadId};
 
-use duroxide::OrchestrationContext;
+use duroxide::OrchestrationContext as EngineContext;
 use parking_lot::{Mutex, MutexGuard};
 use pyo3::prelude::*;
 
 use super::arena::{Arena, Effect};
+use super::context::OrchestrationContext;
 use super::difference::place_of;
+use super::event_loop::EventLoop;
 use super::operation::{Node, Operation};
 use super::strict::Watch;
 use super::timeline::{Moment, Timeline};
@@ -22,10 +25,16 @@ use crate::definitions::Definitions;
 use crate::errors::{NotAllowedInOrchestration, TurnClosed};
 use crate::store::TurnRecord;
 
+thread_local! {
+    /// The orchestration whose code runs on this thread.
+    static CURRENT: RefCell<Option<Arc<Turn>>> = const { RefCell::new(None) };
+}
+
 /// What code sees of time: the moment of the completion that it consumed last.
 struct Clock {
     now_ms: u64,
     is_replaying: bool,
+    moment: Moment,
 }
 
 pub(crate) struct Turn {
@@ -46,6 +55,12 @@ pub(crate) struct Turn {
     described: Mutex<Vec<Arc<Node>>>,
     /// The tasks made of generators and coroutines, by the address of these, which they keep alive.
     branches: Mutex<HashMap<usize, Arc<Node>>>,
+    /// What runs it, if it is a coroutine.
+    pub(super) event_loop: Mutex<Option<EventLoop>>,
+    pub(super) loop_runs: AtomicBool,
+    pub(super) loop_ended: AtomicBool,
+    /// What the orchestration was called with.
+    context: Mutex<Option<Py<OrchestrationContext>>>,
     /// The thread that runs the orchestration's code right now.
     running: Mutex<Option<ThreadId>>,
     /// No turn of the engine is under way.
@@ -53,7 +68,7 @@ pub(crate) struct Turn {
 }
 
 impl Turn {
-    pub(crate) fn new(engine: OrchestrationContext, record: &TurnRecord, definitions: Arc<Definitions>) -> Arc<Self> {
+    pub(crate) fn new(engine: EngineContext, record: &TurnRecord, definitions: Arc<Definitions>) -> Arc<Self> {
         let timeline = Timeline::new(record);
         Arc::new(Self {
             instance: record.instance.clone(),
@@ -63,11 +78,19 @@ impl Turn {
             orchestration_version: engine.orchestration_version(),
             definitions,
             arena: Mutex::new(Arena::new(engine, timeline)),
-            clock: Mutex::new(Clock { now_ms: record.started_ms, is_replaying: record.persisted > 0 }),
+            clock: Mutex::new(Clock {
+                now_ms: record.started_ms,
+                is_replaying: record.persisted > 0,
+                moment: Moment::BEGINNING,
+            }),
             kv_times: Mutex::new(record.kv_times.clone()),
             custom_status: Mutex::new(record.inherited_custom_status.clone()),
             described: Mutex::new(Vec::new()),
             branches: Mutex::new(HashMap::new()),
+            event_loop: Mutex::new(None),
+            loop_runs: AtomicBool::new(false),
+            loop_ended: AtomicBool::new(false),
+            context: Mutex::new(None),
             running: Mutex::new(None),
             closed: AtomicBool::new(false),
         })
@@ -76,7 +99,7 @@ impl Turn {
     /// Lets go of the engine until the next turn. Calls that code makes while it is closed meanwhile reach nobody.
     pub(crate) fn suspend(&self) {
         self.close();
-        let idle = OrchestrationContext::new(
+        let idle = EngineContext::new(
             Vec::new(),
             self.execution_id,
             self.instance.clone(),
@@ -88,14 +111,14 @@ impl Turn {
     }
 
     /// Goes on in a new turn of the engine, of which `record` tells.
-    pub(crate) fn resume(&self, engine: OrchestrationContext, record: &TurnRecord) {
+    pub(crate) fn resume(&self, engine: EngineContext, record: &TurnRecord) {
         self.arena().resume(engine, record);
         self.clock.lock().is_replaying = true;
         self.closed.store(false, Ordering::Relaxed);
     }
 
     /// The engine's context of this turn, to be read from.
-    pub(crate) fn engine(&self) -> OrchestrationContext {
+    pub(crate) fn engine(&self) -> EngineContext {
         self.arena().engine().clone()
     }
 
@@ -105,13 +128,27 @@ impl Turn {
     }
 
     /// Runs `body`, during which the context may be used on this thread.
-    pub(crate) fn run<R>(&self, body: impl FnOnce() -> R) -> R {
+    pub(crate) fn run<R>(self: &Arc<Self>, body: impl FnOnce() -> R) -> R {
         let watch = self.definitions.is_strict.then(Watch::begin);
         *self.running.lock() = Some(thread::current().id());
+        let before = CURRENT.replace(Some(Arc::clone(self)));
         let result = body();
+        CURRENT.set(before);
         *self.running.lock() = None;
         drop(watch);
         result
+    }
+
+    /// The context of the orchestration whose code runs on this thread.
+    pub(crate) fn current_context(py: Python<'_>) -> Option<Py<OrchestrationContext>> {
+        CURRENT.with_borrow(|turn| turn.as_ref()?.context.lock().as_ref().map(|context| context.clone_ref(py)))
+    }
+
+    /// Makes the context that the orchestration is called with.
+    pub(crate) fn make_context<'py>(self: &Arc<Self>, py: Python<'py>) -> PyResult<Bound<'py, OrchestrationContext>> {
+        let context = Bound::new(py, OrchestrationContext::new(py, Arc::clone(self)))?;
+        *self.context.lock() = Some(context.clone().unbind());
+        Ok(context)
     }
 
     /// Refuses a use of the context after its turn or from elsewhere.
@@ -167,6 +204,12 @@ impl Turn {
         let mut clock = self.clock.lock();
         clock.now_ms = clock.now_ms.max(moment.time_ms);
         clock.is_replaying &= !is_new;
+        clock.moment = moment;
+    }
+
+    /// When what the running code has consumed last was recorded.
+    pub(crate) fn moment(&self) -> Moment {
+        self.clock.lock().moment
     }
 
     /// The deterministic time, in milliseconds since the epoch.
@@ -185,11 +228,12 @@ impl Turn {
         decode: Decode,
         origin: Option<Origin>,
     ) -> Arc<Node> {
-        let node = Node::new(operation, decode, Arc::clone(self), origin);
+        let mut described = self.described.lock();
+        let node = Node::new(operation, decode, Arc::clone(self), origin, described.len());
         if let Operation::Branch(runner) = &node.operation {
             self.branches.lock().insert(runner.as_ptr().addr(), Arc::clone(&node));
         }
-        self.described.lock().push(Arc::clone(&node));
+        described.push(Arc::clone(&node));
         node
     }
 
@@ -204,7 +248,8 @@ impl Turn {
         drop(started);
         let branches = std::mem::take(&mut *self.branches.lock());
         let described = std::mem::take(&mut *self.described.lock());
-        drop((branches, described));
+        let (context, event_loop) = (self.context.lock().take(), self.event_loop.lock().take());
+        drop((branches, described, context, event_loop));
     }
 
     pub(crate) fn status(&self) -> Option<String> {

@@ -5,6 +5,8 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 use duroxide::EventKind;
 
+use super::cancellation::CANCELLATION_QUEUE;
+
 const SYSTEM_CALL: &str = "__duroxide_syscall:";
 
 /// One action; two that are equal are the same to the engine, which does not look at delays, statuses and child ids.
@@ -73,6 +75,9 @@ impl<'a> Action<'a> {
             }
             Self::Timer => ("timer".to_owned(), None),
             Self::Event { name } => (format!("wait for event '{name}'"), None),
+            Self::Queue { name: CANCELLATION_QUEUE } => {
+                ("wait for a cancellation, as `async def` does".to_owned(), None)
+            }
             Self::Queue { name } => (format!("wait for queue '{name}'"), None),
             Self::Status => ("change of the custom status".to_owned(), None),
             Self::SetValue { key, value } => (format!("write of key '{key}'"), Some(*value)),

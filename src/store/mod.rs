@@ -6,6 +6,7 @@
 mod action;
 mod backend;
 mod batch;
+mod cancellation;
 mod claim;
 mod client;
 mod clock;
@@ -39,6 +40,7 @@ use duroxide::EventKind;
 use duroxide::providers::{Provider, ProviderAdmin as _};
 
 pub use action::{Action, Described};
+pub use cancellation::CANCELLATION_QUEUE;
 pub use delivery::{Delivery, split_delivery};
 pub use dispatcher::{Dispatcher, DispatcherSettings, Nondeterminism};
 pub use error::StoreError;

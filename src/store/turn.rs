@@ -9,6 +9,7 @@ use duroxide::{Event, EventKind};
 use parking_lot::Mutex;
 use tokio::task::Id;
 
+use super::cancellation;
 use super::clock::now_ms;
 use super::kept::{Handover, Keeper};
 use super::mismatch::Difference;
@@ -34,6 +35,13 @@ pub struct TurnRecord {
     pub kv_times: HashMap<String, u64>,
     /// The custom status that the execution before has left.
     pub inherited_custom_status: Option<String>,
+    /// Whether a request for the end of this execution reaches its code, as a message of `CANCELLATION_QUEUE`, instead of
+    /// ending it. Its first recorded action says so once and for all; a new execution may choose.
+    pub hears_cancellation: bool,
+    /// The code has heard, in this turn, that it is to end.
+    heard: AtomicBool,
+    /// Why the code, having heard that, has ended.
+    pub(super) cancelled: OnceLock<String>,
     /// Where, as the driver sees it, the code first did something else than history records.
     difference: OnceLock<Difference>,
     pub(super) handover: Handover,
@@ -79,6 +87,9 @@ impl TurnRecord {
             events,
             kv_times,
             inherited_custom_status: inherited_custom_status(item, history),
+            hears_cancellation: history.is_empty() || cancellation::is_heard(history),
+            heard: AtomicBool::new(false),
+            cancelled: OnceLock::new(),
             difference: OnceLock::new(),
             is_busy: Arc::default(),
             handover: Handover::from(kept.map(|kept| kept.state)),
@@ -99,6 +110,9 @@ impl TurnRecord {
             events: Vec::new(),
             kv_times: HashMap::new(),
             inherited_custom_status: None,
+            hears_cancellation: true,
+            heard: AtomicBool::new(false),
+            cancelled: OnceLock::new(),
             difference: OnceLock::new(),
             is_busy: Arc::default(),
             handover: Handover::default(),
@@ -117,6 +131,20 @@ impl TurnRecord {
         self.is_busy.store(true, Ordering::Release);
         let _busy = Busy(&self.is_busy);
         code()
+    }
+
+    /// Notes that the code has heard, in this turn, that it is to end.
+    pub fn report_heard(&self) {
+        self.heard.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn has_heard(&self) -> bool {
+        self.heard.load(Ordering::Relaxed)
+    }
+
+    /// Tells the dispatcher that the code has ended because it was asked to.
+    pub fn report_cancelled(&self, reason: String) {
+        self.cancelled.set(reason).ok();
     }
 
     /// Tells the dispatcher where the code does not match the history, for what it says of that.
@@ -220,16 +248,20 @@ struct Tables {
 }
 
 impl Turns {
-    pub fn publish(&self, token: &str, item: &OrchestrationItem, record: TurnRecord, fetched_at: u64) {
+    pub fn publish(
+        &self,
+        token: &str,
+        item: &OrchestrationItem,
+        record: TurnRecord,
+        cancellation: Option<String>,
+        fetched_at: u64,
+    ) {
         let record = Arc::new(record);
         let task = tokio::task::try_id();
         let held = HeldTurn {
             record: Arc::clone(&record),
             parent: started(&item.history).and_then(|event| ParentLink::of(&event.kind)),
-            cancellation: item.messages.iter().find_map(|message| match message {
-                WorkItem::CancelInstance { reason, .. } => Some(reason.clone()),
-                _ => None,
-            }),
+            cancellation,
             // Only a turn that can be cancelled by us needs its history again.
             history: Vec::new(),
             fetched_at,

@@ -156,6 +156,7 @@ impl Arena {
     fn stop_branch(&mut self, branch: usize) {
         let waiting = mem::replace(&mut self.branches[branch].waiting, Waiting::Ended);
         if waiting != Waiting::Ended {
+            // A coroutine of the event loop is cancelled there.
             self.closing.push(Arc::clone(&self.branches[branch].runner));
         }
         if let Waiting::On(slot) = waiting {

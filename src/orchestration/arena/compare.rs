@@ -85,6 +85,7 @@ impl Arena {
     pub(crate) fn awaited(&self) -> Option<Arc<Node>> {
         match self.branches.first()?.waiting {
             Waiting::On(slot) => Some(self.node(slot)),
+            Waiting::InLoop => self.first_watched().map(|slot| self.node(slot)),
             _ => None,
         }
     }

@@ -9,6 +9,7 @@ mod journal;
 mod start;
 #[cfg(test)]
 mod tests;
+mod watch;
 
 use std::mem::{self, size_of};
 use std::sync::Arc;
@@ -25,6 +26,7 @@ use compare::Comparison;
 pub(crate) use compare::Unlike;
 use journal::Journal;
 pub(crate) use journal::{Effect, Progress};
+use watch::Watched;
 
 /// How a started operation ended.
 #[derive(Clone)]
@@ -103,6 +105,8 @@ struct Slot {
 pub(crate) enum Waiting {
     Begin,
     On(usize),
+    /// The event loop drives it.
+    InLoop,
     Ended,
 }
 
@@ -126,6 +130,8 @@ pub(crate) struct Arena {
     active: Vec<usize>,
     /// Those that end early when history holds a failure, in start order.
     gathers: Vec<usize>,
+    /// What the event loop waits for.
+    watched: Watched,
     actions: usize,
     comparison: Comparison,
     pub(crate) continued: bool,
@@ -143,6 +149,7 @@ impl Arena {
             queue_waits: Vec::new(),
             active: Vec::new(),
             gathers: Vec::new(),
+            watched: Watched::default(),
             actions: 0,
             comparison: Comparison::default(),
             continued: false,
@@ -165,6 +172,7 @@ impl Arena {
         if self.timeline.extend(record) {
             self.suspect_again();
         }
+        self.watch_again(record);
         self.journal.resume(engine, self.slots.len());
     }
 
@@ -190,8 +198,8 @@ impl Arena {
     }
 
     /// Makes the orchestration itself the first branch.
-    pub(crate) fn begin(&mut self, runner: Py<PyAny>) {
-        self.branches.push(Branch { runner: Arc::new(runner), waiting: Waiting::Begin, slot: None });
+    pub(crate) fn begin(&mut self, runner: Py<PyAny>, waiting: Waiting) {
+        self.branches.push(Branch { runner: Arc::new(runner), waiting, slot: None });
     }
 
     /// Looks once at every slot that must be looked at whoever waits for it; whether one of them has ended.
@@ -235,7 +243,8 @@ impl Arena {
         self.branches[branch].waiting = Waiting::Ended;
         if let Some(slot) = self.branches[branch].slot {
             self.slots[slot].state = State::Vacant;
-            self.slots[slot].done = Some((outcome, moment));
+            // One that has lost a race has its outcome.
+            self.slots[slot].done.get_or_insert((outcome, moment));
         }
     }
 
@@ -245,9 +254,14 @@ impl Arena {
         let ready = match waiting {
             Waiting::Begin => true,
             Waiting::On(slot) => self.settle(slot),
-            Waiting::Ended => false,
+            Waiting::InLoop | Waiting::Ended => false,
         };
         ready.then_some(waiting)
+    }
+
+    /// Whether a generator beside the event loop waits for something.
+    pub(crate) fn has_waiting_branch(&self) -> bool {
+        self.branches.iter().any(|branch| matches!(branch.waiting, Waiting::On(_)))
     }
 
     /// Drops everything that is left when the orchestration has ended, in start order.
@@ -261,7 +275,8 @@ impl Arena {
     pub(crate) fn unfinished(&mut self) -> Vec<Arc<Py<PyAny>>> {
         let mut runners = mem::take(&mut self.closing);
         for branch in &mut self.branches {
-            if mem::replace(&mut branch.waiting, Waiting::Ended) != Waiting::Ended {
+            let waiting = mem::replace(&mut branch.waiting, Waiting::Ended);
+            if !matches!(waiting, Waiting::InLoop | Waiting::Ended) {
                 runners.push(Arc::clone(&branch.runner));
             }
         }
@@ -274,6 +289,7 @@ impl Arena {
         self.active.clear();
         self.queue_waits.clear();
         self.gathers.clear();
+        self.watched = Watched::default();
         self.journal.clear();
         (mem::take(&mut self.slots), mem::take(&mut self.branches), mem::take(&mut self.comparison))
     }

@@ -16,10 +16,10 @@ use duroxide::OrchestrationContext as EngineContext;
 use pyo3::exceptions::{PyGeneratorExit, PyRuntimeWarning};
 use pyo3::prelude::*;
 
-use super::arena::Progress;
+use super::arena::{Progress, Waiting};
 use super::closing::{close, end_turn};
-use super::context::OrchestrationContext;
 use super::difference::note_difference;
+use super::event_loop::is_coroutine;
 use super::sticky::{Suspended, SuspendedOrchestrations};
 use super::task::is_branch;
 use super::timeline::Moment;
@@ -148,8 +148,12 @@ impl Driver {
     fn begin(&self, py: Python<'_>) -> Option<End> {
         let result = self.call(py);
         match result {
+            Ok(runner) if is_coroutine(&runner) => {
+                let ended = self.turn.begin_loop(&runner, self.record.hears_cancellation);
+                self.end_of_loop(py, ended)
+            }
             Ok(runner) if is_branch(&runner) => {
-                self.turn.arena().begin(runner.unbind());
+                self.turn.arena().begin(runner.unbind(), Waiting::Begin);
                 None
             }
             Ok(value) => Some(codec::encode(&value).map_err(|error| codec::encode_failure(py, &error))),
@@ -162,7 +166,7 @@ impl Driver {
         if let Some(annotation) = &self.definition.input_type {
             value = codec::convert(py, value, annotation.bind(py))?;
         }
-        let context = Bound::new(py, OrchestrationContext::new(py, Arc::clone(&self.turn)))?;
+        let context = self.turn.make_context(py)?;
         self.turn.run(|| self.definition.function.bind(py).call1((context, value)))
     }
 
@@ -170,6 +174,15 @@ impl Driver {
     fn run(&mut self) -> Option<End> {
         loop {
             let mut moved = self.turn.arena().advance();
+            let mut watched = self.turn.arena().next_watched();
+            while let Some(slot) = watched {
+                moved = true;
+                if let Some(end) = self.deliver(slot) {
+                    return Some(end);
+                }
+                let mut arena = self.turn.arena();
+                watched = if arena.continued { None } else { arena.next_watched() };
+            }
             let mut branch = 0;
             loop {
                 let next = {
@@ -188,8 +201,23 @@ impl Driver {
                 branch += 1;
             }
             moved |= self.close_losers();
+            if let Some(ended) = self.turn.notice_cancellation() {
+                moved = true;
+                self.record.report_heard();
+                if let Some(end) = enter(|py| self.end_of_loop(py, ended)) {
+                    return Some(end);
+                }
+            }
             if !moved && !self.turn.arena().take_message() {
-                return None;
+                let passed_over = self.turn.arena().next_out_of_order();
+                match passed_over {
+                    Some(slot) => {
+                        if let Some(end) = self.deliver(slot) {
+                            return Some(end);
+                        }
+                    }
+                    None => return self.stuck(),
+                }
             }
         }
     }
@@ -197,10 +225,14 @@ impl Driver {
     /// Ends the orchestration: leftovers are closed and dropped in order, and code that returned early is noticed.
     fn finish(&mut self, end: End) -> End {
         self.phase = Phase::Over;
+        enter(|py| self.turn.end_loop(py));
         self.turn.arena().drop_leftovers();
         self.close_losers();
         note_difference(&self.turn, &self.record, Some(&end));
         enter(|py| self.warn_of_forgotten(py));
+        if let Some(reason) = self.turn.cancellation_reason().filter(|_| enter(|py| self.turn.is_cancelling(py))) {
+            self.record.report_cancelled(reason);
+        }
         end
     }
 
@@ -212,6 +244,9 @@ impl Driver {
         }
         enter(|py| {
             for runner in losers {
+                if matches!(self.turn.cancel_branch(runner.bind(py)), Ok(Some(_))) {
+                    continue;
+                }
                 close(&self.turn, runner.bind(py), &PyGeneratorExit::new_err("the branch is no longer needed"));
             }
         });

@@ -7,18 +7,59 @@ use pyo3::intern;
 use pyo3::prelude::*;
 
 use super::{Driver, End};
+use crate::bridge::enter;
 use crate::codec;
+use crate::errors::CancelledError;
 use crate::orchestration::arena::{Failure, Outcome, Waiting};
+use crate::orchestration::event_loop::is_coroutine;
 use crate::orchestration::task::{Task, as_node, not_a_task, value_of};
 use crate::orchestration::turn::Turn;
 
 impl Driver {
+    /// Ends the future of a slot that the event loop waits for, and lets the loop run.
+    pub(super) fn deliver(&self, slot: usize) -> Option<End> {
+        enter(|py| {
+            let ended = self.turn.deliver(py, slot);
+            self.end_of_loop(py, ended)
+        })
+    }
+
+    /// The end of the orchestration, if the main task of its loop `has_ended`.
+    pub(super) fn end_of_loop(&self, py: Python<'_>, has_ended: PyResult<bool>) -> Option<End> {
+        match has_ended {
+            Ok(false) => None,
+            Ok(true) => {
+                let result = self.turn.event_loop(py)?.call_method0(intern!(py, "result"));
+                self.end(py, 0, result)
+            }
+            Err(error) => self.end(py, 0, Err(error)),
+        }
+    }
+
+    /// Nothing can move. A loop that nothing can wake any more is told so, instead of waiting for ever.
+    pub(super) fn stuck(&self) -> Option<End> {
+        let arena = self.turn.arena();
+        if arena.continued || arena.watches_something() || arena.has_waiting_branch() {
+            return None;
+        }
+        drop(arena);
+        enter(|py| {
+            let event_loop = self.turn.event_loop(py)?;
+            let error = event_loop.call_method0(intern!(py, "stuck")).map(PyErr::from_value);
+            self.end(py, 0, Err(error.unwrap_or_else(|error| error)))
+        })
+    }
+
     /// Runs one branch to its next wait or its end.
     pub(super) fn resume(&mut self, py: Python<'_>, branch: usize, waiting: Waiting) -> Option<End> {
         let runner = Arc::clone(&self.turn.arena().branches[branch].runner);
         let runner = runner.bind(py);
+        if waiting == Waiting::Begin && is_coroutine(runner) && self.turn.event_loop(py).is_some() {
+            let ended = self.turn.begin_branch(branch, runner);
+            return self.end_of_loop(py, ended);
+        }
         let mut step = match waiting {
-            Waiting::Begin | Waiting::Ended => self.send(runner, &py.None().into_bound(py)),
+            Waiting::Begin | Waiting::InLoop | Waiting::Ended => self.send(runner, &py.None().into_bound(py)),
             Waiting::On(slot) => {
                 let outcome = self.turn.arena().outcome(slot);
                 if let Some((_, moment)) = outcome {
@@ -74,7 +115,9 @@ impl Driver {
             self.turn.arena().branches[branch].waiting = Waiting::Ended;
             let end = result.and_then(|value| codec::encode(&value));
             return Some(end.map_err(|error| {
-                log_failure(py, &self.turn, &error);
+                if self.turn.cancellation_reason().is_none() || !error.is_instance_of::<CancelledError>(py) {
+                    log_failure(py, &self.turn, &error);
+                }
                 codec::encode_failure(py, &error)
             }));
         }

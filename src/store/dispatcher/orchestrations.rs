@@ -14,6 +14,7 @@ use tokio::time::Instant;
 
 use super::{Dispatcher, Nondeterminism, Outcome, listed};
 use crate::store::backend::{Database, Server, patiently};
+use crate::store::cancellation;
 use crate::store::claim;
 use crate::store::clock::after_ms;
 use crate::store::ending::{Ending, cancelled, make_catchable, not_registered, tell_parent, tells_parent};
@@ -46,6 +47,32 @@ impl From<Ending> for Commit {
             messages: ending.messages,
             metadata: ending.metadata,
             cancelled: ending.cancelled,
+        }
+    }
+}
+
+impl Commit {
+    /// Records the end of code that was asked to end as the cancellation that it is.
+    fn heed_cancellation(&mut self, held: &HeldTurn) {
+        if let Some(reason) = held.record.cancelled.get()
+            && let Some(details) = cancellation::record_end(&mut self.delta, reason)
+        {
+            self.metadata.status = Some("Failed".to_owned());
+            self.metadata.output = Some(details.display_message());
+            // It says something else; `tell_waiting_parent` says this.
+            self.messages.retain(|message| {
+                !matches!(message, WorkItem::SubOrchCompleted { .. } | WorkItem::SubOrchFailed { .. })
+            });
+        }
+        // It is asked for again: of an execution that has just begun and does not listen, which the engine then ends, or of
+        // the one that follows on one that did not wait to hear it.
+        let is_deaf = started(&self.delta).is_some() && !cancellation::is_heard(&self.delta);
+        if let Some(reason) = &held.cancellation
+            && !ended(&self.delta)
+            && (is_deaf || continues_as_new(&self.delta) && !held.record.has_heard())
+        {
+            let instance = held.record.instance.clone();
+            self.messages.push(WorkItem::CancelInstance { instance, reason: reason.clone() });
         }
     }
 }
@@ -121,12 +148,16 @@ impl Dispatcher {
         add(&self.counters.orch_dispatcher_items_fetched);
         let mut verdict = self.judge(&item, attempt);
         item.messages.iter_mut().for_each(make_catchable);
+        let requested = cancellation::requested(&item.messages).map(str::to_owned);
+        if matches!(verdict, Verdict::Run) && cancellation::is_heard(&item.history) {
+            cancellation::make_heard(&mut item.messages);
+        }
         self.shared.descriptors.remember(&item.history);
         let record = TurnRecord::new(&item, attempt, self.keeper.get().map(Arc::as_ref));
         if let Database::Embedded(store) = &self.shared.backend.database {
             store.lasts_while_busy(&token, &record.is_busy);
         }
-        self.turns.publish(&token, &item, record, sequence);
+        self.turns.publish(&token, &item, record, requested, sequence);
         let is_settled = match &mut verdict {
             Verdict::Run => true,
             // Whatever fails here leaves the instance locked until its lease ends, and then comes again.
@@ -165,10 +196,7 @@ impl Dispatcher {
         if self.settings.has_orchestration(name, version) {
             return Verdict::Run;
         }
-        let cancellation = item.messages.iter().find_map(|message| match message {
-            WorkItem::CancelInstance { reason, .. } => Some(reason.as_str()),
-            _ => None,
-        });
+        let cancellation = cancellation::requested(&item.messages);
         match (cancellation, successor) {
             (Some(reason), Some(start)) => {
                 match Ending::of_start(&item.instance, item.execution_id + 1, start, cancelled(reason)) {
@@ -253,6 +281,7 @@ impl Dispatcher {
             commit = ending.into();
         }
         stamp(&mut commit.delta, held.record.time_ms);
+        commit.heed_cancellation(&held);
         tell_waiting_parent(&mut commit, &held);
         forget_unborn_children(&mut commit);
         let keeper = self.keeper.get();
@@ -430,8 +459,11 @@ fn ended(history: &[Event]) -> bool {
 
 /// Whether a commit leaves the execution, which the turn ran, waiting for more.
 fn is_suspended(held: &HeldTurn, commit: &Commit) -> bool {
-    let ends = |event: &Event| matches!(event.kind, EventKind::OrchestrationContinuedAsNew { .. });
-    commit.execution_id == held.record.execution_id && !ended(&commit.delta) && !commit.delta.iter().any(ends)
+    commit.execution_id == held.record.execution_id && !ended(&commit.delta) && !continues_as_new(&commit.delta)
+}
+
+fn continues_as_new(delta: &[Event]) -> bool {
+    delta.iter().any(|event| matches!(event.kind, EventKind::OrchestrationContinuedAsNew { .. }))
 }
 
 /// One time for everything that a turn records: the one that the turn itself was told.

@@ -1,0 +1,103 @@
+//! What the event loop of an orchestration waits for, and in which order history brings it.
+//!
+//! The engine polls once for each completion, in the order of history. Looking at every slot each time would cost n² a
+//! turn; so those whose completion is known are looked at in the order of these, and the others not before it is.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use super::{Arena, State};
+use crate::store::TurnRecord;
+
+#[derive(Default)]
+pub(super) struct Watched {
+    /// Slots whose completion is not known yet, by action.
+    unknown: HashMap<usize, usize>,
+    /// Slots whose completion is known, by its place in history.
+    due: BTreeMap<usize, usize>,
+    /// What has no completion of its own: messages, combinators, retries and branches, in start order.
+    others: BTreeSet<usize>,
+}
+
+impl Watched {
+    pub(super) fn is_empty(&self) -> bool {
+        self.unknown.is_empty() && self.due.is_empty() && self.others.is_empty()
+    }
+}
+
+impl Arena {
+    /// The action whose completion ends a slot, if one does.
+    fn completed_action(&self, slot: usize) -> Option<usize> {
+        match self.slots[slot].state {
+            State::Leaf { action, mailbox: None } => Some(action),
+            _ => None,
+        }
+    }
+
+    /// Has `next_watched` give this slot once it has ended.
+    pub(crate) fn watch(&mut self, slot: usize) {
+        match self.completed_action(slot) {
+            None => _ = self.watched.others.insert(slot),
+            Some(action) => match self.timeline.completion_order(action) {
+                Some(order) => _ = self.watched.due.insert(order, slot),
+                None => _ = self.watched.unknown.insert(action, slot),
+            },
+        }
+    }
+
+    /// Nobody waits for it any more.
+    pub(crate) fn unwatch(&mut self, slot: usize) {
+        self.watched.others.remove(&slot);
+        if let Some(action) = self.completed_action(slot) {
+            self.watched.unknown.remove(&action);
+            if let Some(order) = self.timeline.completion_order(action) {
+                self.watched.due.remove(&order);
+            }
+        }
+    }
+
+    /// The one of them that was started first.
+    pub(super) fn first_watched(&self) -> Option<usize> {
+        let Watched { unknown, due, others } = &self.watched;
+        unknown.values().chain(due.values()).chain(others).copied().min()
+    }
+
+    /// Whether anything is watched that may still end.
+    pub(crate) fn watches_something(&self) -> bool {
+        !self.watched.is_empty()
+    }
+
+    /// Learns from a further turn which completions are known now.
+    pub(super) fn watch_again(&mut self, record: &TurnRecord) {
+        for source in record.events.iter().filter_map(|event| event.source_event_id) {
+            let Some(action) = self.timeline.action_of(source) else { continue };
+            if let Some(order) = self.timeline.completion_order(action)
+                && let Some(slot) = self.watched.unknown.remove(&action)
+            {
+                self.watched.due.insert(order, slot);
+            }
+        }
+    }
+
+    /// The next slot that has ended, in the order of history.
+    pub(crate) fn next_watched(&mut self) -> Option<usize> {
+        let others: Vec<usize> = self.watched.others.iter().copied().collect();
+        if let Some(slot) = others.into_iter().find(|slot| self.settle(*slot)) {
+            self.watched.others.remove(&slot);
+            return Some(slot);
+        }
+        let (order, slot) = self.watched.due.first_key_value().map(|(order, slot)| (*order, *slot))?;
+        if !self.settle(slot) {
+            return None;
+        }
+        self.watched.due.remove(&order);
+        Some(slot)
+    }
+
+    /// One that has ended although an earlier completion has not come: the engine has passed that one over.
+    pub(crate) fn next_out_of_order(&mut self) -> Option<usize> {
+        let due: Vec<(usize, usize)> = self.watched.due.iter().map(|(order, slot)| (*order, *slot)).collect();
+        let (order, slot) = due.into_iter().find(|(_, slot)| self.settle(*slot))?;
+        self.watched.due.remove(&order);
+        Some(slot)
+    }
+}

@@ -1,0 +1,329 @@
+//! The asyncio loop of an `async def` orchestration, as the driver and its tasks see it.
+//!
+//! The loop itself is Python (`duroxide.event_loop`): the standard library's tasks and futures run on it as they are. Here
+//! is what ties it to the arena: an awaited task becomes a slot and a future, and a slot that has ended ends its future.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use pyo3::call::PyCallArgs;
+use pyo3::exceptions::PyValueError;
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::PyString;
+
+use super::arena::{Failure, Outcome, Waiting};
+use super::limits::MAX_DELAY_MS;
+use super::operation::{Node, Operation};
+use super::task::value_of;
+use super::turn::Turn;
+use crate::bridge;
+use crate::codec::Decode;
+use crate::errors::{CancelledError, LimitExceeded};
+use crate::store::CANCELLATION_QUEUE;
+
+/// The loop of one orchestration, and how far its cancellation has come.
+pub(super) struct EventLoop {
+    object: Py<PyAny>,
+    cancellation: Cancellation,
+}
+
+enum Cancellation {
+    /// Its history began before requests reached the code: the engine ends it without asking.
+    Unheard,
+    /// The slot that waits for a request.
+    Awaited(usize),
+    Requested {
+        reason: String,
+        /// The timer that bounds the clean-up.
+        bound: Option<usize>,
+    },
+}
+
+/// What awaiting a task leads to.
+pub(super) enum Awaited<'py> {
+    Value(Bound<'py, PyAny>),
+    Future(Bound<'py, PyAny>),
+}
+
+impl Turn {
+    /// The loop that runs the orchestration, if it is a coroutine.
+    pub(super) fn event_loop<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
+        self.event_loop.lock().as_ref().map(|event_loop| event_loop.object.bind(py).clone())
+    }
+
+    /// The loop, while it is what runs: a generator may be a branch beside it.
+    pub(super) fn running_loop<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
+        self.loop_runs.load(Ordering::Relaxed).then(|| self.event_loop(py)).flatten()
+    }
+
+    /// Calls a method of the loop, which runs until nothing on it can; whether its main task has ended.
+    fn run_loop<'py>(
+        self: &Arc<Self>,
+        event_loop: &Bound<'py, PyAny>,
+        method: &Bound<'py, PyString>,
+        arguments: impl PyCallArgs<'py>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        self.loop_runs.store(true, Ordering::Relaxed);
+        let result = self.run(|| event_loop.call_method1(method, arguments));
+        self.loop_runs.store(false, Ordering::Relaxed);
+        result
+    }
+
+    /// Begins `coroutine` as the main task of a loop; whether it has ended at once.
+    pub(super) fn begin_loop(
+        self: &Arc<Self>,
+        coroutine: &Bound<'_, PyAny>,
+        hears_cancellation: bool,
+    ) -> PyResult<bool> {
+        let py = coroutine.py();
+        let steps = Bound::new(py, LoopSteps { turn: Arc::clone(self) })?;
+        let object = py.import("duroxide.event_loop")?.getattr("OrchestrationLoop")?.call1((steps,))?;
+        self.arena().begin(coroutine.clone().unbind(), Waiting::InLoop);
+        let cancellation = if hears_cancellation {
+            let node = self.describe(Operation::Queue(CANCELLATION_QUEUE.to_owned()), Decode::Raw, None);
+            Cancellation::Awaited(self.arena().start(&node))
+        } else {
+            Cancellation::Unheard
+        };
+        *self.event_loop.lock() = Some(EventLoop { object: object.clone().unbind(), cancellation });
+        self.run_loop(&object, intern!(py, "begin"), (coroutine,))?.extract()
+    }
+
+    /// Lets the loop know that a slot has ended, and run; whether its main task has ended.
+    pub(super) fn deliver(self: &Arc<Self>, py: Python<'_>, slot: usize) -> PyResult<bool> {
+        let Some(object) = self.event_loop(py) else { return Ok(false) };
+        let outcome = self.arena().outcome(slot);
+        match outcome {
+            // Nobody waits for what was given up.
+            None | Some((Outcome::Failed(Failure::Cancelled), _)) => return Ok(false),
+            Some((_, moment)) => self.consume(moment),
+        }
+        let (value, error) = match value_of(py, self, slot) {
+            Ok(value) => (Some(value), None),
+            Err(error) => (None, Some(error.into_value(py))),
+        };
+        self.run_loop(&object, intern!(py, "deliver"), (slot, value, error))?.extract()
+    }
+
+    /// Has the loop run the coroutine of a branch.
+    pub(super) fn begin_branch(self: &Arc<Self>, branch: usize, runner: &Bound<'_, PyAny>) -> PyResult<bool> {
+        let py = runner.py();
+        let Some(object) = self.event_loop(py) else { return Ok(false) };
+        self.arena().branches[branch].waiting = Waiting::InLoop;
+        self.run_loop(&object, intern!(py, "begin_branch"), (branch, runner))?.extract()
+    }
+
+    /// Cancels a branch that the loop runs; `None` if it runs no such coroutine.
+    pub(super) fn cancel_branch(self: &Arc<Self>, runner: &Bound<'_, PyAny>) -> PyResult<Option<bool>> {
+        let py = runner.py();
+        let Some(object) = self.event_loop(py) else { return Ok(None) };
+        self.run_loop(&object, intern!(py, "cancel_branch"), (runner,))?.extract()
+    }
+
+    /// Hands a request for the end of the orchestration to its main task, once, and bounds what that does about it; whether the
+    /// main task has ended, or its time has.
+    pub(super) fn notice_cancellation(self: &Arc<Self>) -> Option<PyResult<bool>> {
+        let awaited = match self.event_loop.lock().as_ref()?.cancellation {
+            Cancellation::Awaited(slot) => Ok(slot),
+            Cancellation::Requested { bound: Some(bound), .. } => Err(bound),
+            _ => return None,
+        };
+        let slot = match awaited {
+            Ok(slot) => slot,
+            Err(bound) => {
+                if !self.arena().settle(bound) {
+                    return None;
+                }
+                tracing::warn!(
+                    target: "duroxide::orchestration",
+                    instance_id = %self.instance,
+                    "orchestration '{}' was cancelled and has not ended within {} ms; it ends now",
+                    self.orchestration_name,
+                    self.definitions.cleanup_timeout.as_millis()
+                );
+                return Some(Ok(true));
+            }
+        };
+        let (outcome, moment) = self.arena().outcome(slot)?;
+        let Outcome::Text(reason) = outcome else { return None };
+        self.consume(moment);
+        self.set_cancellation(Cancellation::Requested { reason: reason.to_string(), bound: None });
+        Some(bridge::enter(|py| {
+            let Some(object) = self.event_loop(py) else { return Ok(false) };
+            let ended: bool = self.run_loop(&object, intern!(py, "cancel"), (reason.as_ref(),))?.extract()?;
+            if !ended {
+                let node = self.describe(Operation::Timer(self.definitions.cleanup_timeout), Decode::Nothing, None);
+                let bound = Some(self.arena().start(&node));
+                self.set_cancellation(Cancellation::Requested { reason: reason.to_string(), bound });
+            }
+            Ok(ended)
+        }))
+    }
+
+    /// The main task has ended: what else runs on the loop is cancelled, and does nothing that is recorded.
+    pub(super) fn end_loop(self: &Arc<Self>, py: Python<'_>) {
+        let Some(object) = self.event_loop(py) else { return };
+        self.loop_ended.store(true, Ordering::Relaxed);
+        if let Err(error) = self.run_loop(&object, intern!(py, "end"), ()) {
+            tracing::error!(target: "duroxide::orchestration", instance_id = %self.instance, "a loop did not end: {error}");
+        }
+    }
+
+    /// The coroutines of what has not ended on the loop, which goes no further; nothing of it is reported.
+    pub(super) fn abandon_loop(&self, py: Python<'_>) -> Vec<Py<PyAny>> {
+        let Some(object) = self.event_loop(py) else { return Vec::new() };
+        object.call_method0(intern!(py, "abandon")).and_then(|coroutines| coroutines.extract()).unwrap_or_default()
+    }
+
+    /// Refuses a step after the end: it would be recorded, and never run.
+    fn check_loop(&self) -> PyResult<()> {
+        if self.loop_ended.load(Ordering::Relaxed) {
+            return Err(CancelledError::new_err("the orchestration has ended"));
+        }
+        Ok(())
+    }
+
+    /// Whether its code was asked to end, and has not refused.
+    pub(super) fn is_cancelling(&self, py: Python<'_>) -> bool {
+        self.event_loop(py).is_some_and(|object| {
+            let is_cancelling = object.call_method0(intern!(py, "is_cancelling"));
+            is_cancelling.is_ok_and(|is_cancelling| is_cancelling.is_truthy().unwrap_or(false))
+        })
+    }
+
+    fn set_cancellation(&self, cancellation: Cancellation) {
+        if let Some(event_loop) = self.event_loop.lock().as_mut() {
+            event_loop.cancellation = cancellation;
+        }
+    }
+
+    /// Why the orchestration was asked to end, if it was.
+    pub(super) fn cancellation_reason(&self) -> Option<String> {
+        match &self.event_loop.lock().as_ref()?.cancellation {
+            Cancellation::Requested { reason, .. } => Some(reason.clone()),
+            _ => None,
+        }
+    }
+
+    /// Starts what a task describes, and gives its value, or the future that will have it.
+    pub(super) fn wait_in_loop<'py>(
+        self: &Arc<Self>,
+        event_loop: &Bound<'py, PyAny>,
+        node: &Arc<Node>,
+    ) -> PyResult<Awaited<'py>> {
+        let py = event_loop.py();
+        self.check()?;
+        self.check_loop()?;
+        if matches!(node.operation, Operation::ContinueAsNew { .. }) {
+            // A request for the end is not carried over into an execution that knows nothing of it.
+            event_loop.call_method0(intern!(py, "check_not_cancelled"))?;
+        }
+        let (slot, has_ended, continued) = {
+            let mut arena = self.arena();
+            let slot = arena.start(node);
+            let has_ended = arena.settle(slot);
+            if !has_ended {
+                arena.watch(slot);
+            }
+            (slot, has_ended, arena.continued)
+        };
+        if has_ended {
+            let outcome = self.arena().outcome(slot);
+            if let Some((_, moment)) = outcome {
+                self.consume(moment);
+            }
+            return value_of(py, self, slot).map(Awaited::Value);
+        }
+        if continued {
+            event_loop.call_method0(intern!(py, "halt"))?;
+        }
+        event_loop.call_method1(intern!(py, "wait"), (slot,)).map(Awaited::Future)
+    }
+}
+
+/// What the loop asks of the orchestration that it runs.
+#[pyclass(frozen, module = "duroxide._native")]
+pub(crate) struct LoopSteps {
+    turn: Arc<Turn>,
+}
+
+#[pymethods]
+impl LoopSteps {
+    /// Seconds since the execution started.
+    fn time(&self) -> f64 {
+        let elapsed = self.turn.now_ms().saturating_sub(self.turn.started_ms);
+        Duration::from_millis(elapsed).as_secs_f64()
+    }
+
+    /// Whether what happens now has happened before, or is nobody's.
+    fn is_silent(&self) -> bool {
+        self.turn.check().is_err() || self.turn.is_replaying()
+    }
+
+    #[getter]
+    fn orchestration_name(&self) -> &str {
+        &self.turn.orchestration_name
+    }
+
+    #[getter]
+    fn instance_id(&self) -> &str {
+        &self.turn.instance
+    }
+
+    /// Starts a durable timer of so many seconds; its slot.
+    fn start_timer(&self, py: Python<'_>, seconds: f64) -> PyResult<usize> {
+        self.turn.check()?;
+        self.turn.check_loop()?;
+        if seconds.is_nan() {
+            return Err(PyValueError::new_err("a timer cannot wait for NaN seconds"));
+        }
+        // Times are sums of floats: less than a microsecond too many is no reason for another millisecond.
+        let milliseconds = ((seconds * 1e6).round() / 1e3).ceil().max(0.0);
+        if milliseconds > MAX_DELAY_MS as f64 {
+            return Err(LimitExceeded::new_err(format!(
+                "a timer cannot wait for {seconds} s: at most {} s, which is ten years",
+                MAX_DELAY_MS / 1000
+            )));
+        }
+        let delay = Duration::from_millis(milliseconds as u64);
+        let node = self.turn.describe(Operation::Timer(delay), Decode::Nothing, bridge::caller(py));
+        let mut arena = self.turn.arena();
+        let slot = arena.start(&node);
+        arena.watch(slot);
+        Ok(slot)
+    }
+
+    /// Gives up what a slot waits for.
+    fn give_up(&self, slot: usize) {
+        // What is closed between two turns gives up nothing: history goes on from where it stands.
+        if self.turn.check().is_ok() {
+            let mut arena = self.turn.arena();
+            arena.unwatch(slot);
+            arena.drop_all(Some(slot));
+        }
+    }
+
+    /// Tells how the coroutine of a branch has ended.
+    fn end_branch(&self, branch: usize, value: Option<Py<PyAny>>, error: Option<Py<PyAny>>, py: Python<'_>) {
+        let outcome = match error {
+            Some(error) => Outcome::Failed(Failure::Raised(Arc::new(error))),
+            None => Outcome::Returned(Arc::new(value.unwrap_or_else(|| py.None()))),
+        };
+        let moment = self.turn.moment();
+        self.turn.arena().end_branch(branch, outcome, moment);
+    }
+
+    fn __repr__(&self) -> String {
+        format!("<LoopSteps of {}>", self.turn.instance)
+    }
+}
+
+/// Whether a value is what `async def` makes.
+pub(super) fn is_coroutine(value: &Bound<'_, PyAny>) -> bool {
+    let py = value.py();
+    py.import(intern!(py, "inspect"))
+        .and_then(|inspect| inspect.call_method1(intern!(py, "iscoroutine"), (value,)))
+        .is_ok_and(|is_coroutine| is_coroutine.is_truthy().unwrap_or(false))
+}
