@@ -49,6 +49,9 @@ from duroxide.ambient import (
     dequeue_event,
     wait_for_event,
 )
+from duroxide.async_client import (
+    AsyncClient,
+)
 from duroxide.bulk import (
     EventToRaise,
     QueueMessage,
@@ -156,6 +159,7 @@ __all__ = [
     "ActivityDefinition",
     "ActivityFailed",
     "ActivityTimedOut",
+    "AsyncClient",
     "Backoff",
     "Client",
     "ClientError",
