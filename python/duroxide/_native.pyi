@@ -33,6 +33,9 @@ _Branch: TypeAlias = Generator[Any, Any, _T] | Coroutine[Any, Any, _T]
 engine_version: Final[str]
 """Version of the duroxide engine."""
 
+CANCELLATION_QUEUE: Final[str]
+"""Queue on which an orchestration hears that it is to end."""
+
 MAX_WORKER_TAGS: Final[int]
 """Most tags that one runtime serves."""
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 from duroxide.checks import check_integer, check_milliseconds, check_name, check_text
 from duroxide.operations import blocking
-from duroxide.payloads import check_id, check_size, encode_message, encode_start, encode_value
+from duroxide.payloads import check_id, check_queue, check_size, encode_message, encode_start, encode_value
 from duroxide.records import OrchestrationResult, read_status
 from duroxide.versions import check_version
 
@@ -229,7 +229,7 @@ class InstanceOperations:
 
 def enqueue(native: _native.Client, instance_id: str, queue: str, text: str) -> Call[None]:
     """Describe a message to a queue."""
-    return native.enqueue_event(check_id(instance_id), check_name(queue, "the name of a queue"), text)
+    return native.enqueue_event(check_id(instance_id), check_queue(queue), text)
 
 
 def wait_for_end(native: _native.Client, instance_id: str, timeout_ms: int | timedelta) -> Call[OrchestrationResult]:
