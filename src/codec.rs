@@ -19,6 +19,11 @@ impl RawText {
     fn new(text: String) -> Self {
         Self(text)
     }
+
+    #[getter]
+    fn text(&self) -> &str {
+        &self.0
+    }
 }
 
 /// How the text of an outcome becomes the object that Python code receives.

@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use pyo3::prelude::*;
 use semver::Version;
@@ -44,14 +45,17 @@ impl OrchestrationDefinition {
 pub(crate) struct Definitions {
     pub(crate) activities: HashMap<String, Arc<ActivityDefinition>>,
     orchestrations: HashMap<String, Vec<(Version, Arc<OrchestrationDefinition>)>>,
+    /// How long a coroutine may take to clean up after it was asked to end.
+    pub(crate) cleanup_timeout: Duration,
 }
 
 impl Definitions {
     pub(crate) fn new(
         activities: Vec<ActivityDefinition>,
         orchestrations: Vec<OrchestrationDefinition>,
+        cleanup_timeout: Duration,
     ) -> PyResult<Self> {
-        let mut definitions = Self::default();
+        let mut definitions = Self { cleanup_timeout, ..Self::default() };
         for activity in activities {
             definitions.activities.insert(activity.name.clone(), Arc::new(activity));
         }

@@ -7,6 +7,7 @@ use pyo3::import_exception;
 
 use crate::store::StoreError;
 
+import_exception!(asyncio, CancelledError);
 import_exception!(duroxide.exceptions, ClientError);
 import_exception!(duroxide.exceptions, CodecError);
 import_exception!(duroxide.exceptions, ConfigurationError);

@@ -23,6 +23,7 @@ pub(crate) struct RuntimeOptions {
     worker_lock_renewal_buffer_ms: Option<u64>,
     max_attempts: u32,
     activity_cancellation_grace_period_ms: u64,
+    cleanup_timeout_ms: u64,
     unregistered_timeout_ms: u64,
     session_lock_timeout_ms: u64,
     session_lock_renewal_buffer_ms: u64,
@@ -50,6 +51,11 @@ impl RuntimeOptions {
 
     pub(crate) fn unregistered_timeout(&self) -> Duration {
         Duration::from_millis(self.unregistered_timeout_ms)
+    }
+
+    /// How long a coroutine may take to clean up after it was asked to end.
+    pub(crate) fn cleanup_timeout(&self) -> Duration {
+        Duration::from_millis(self.cleanup_timeout_ms)
     }
 
     pub(crate) fn max_attempts(&self) -> u32 {

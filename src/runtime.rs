@@ -64,7 +64,7 @@ impl NativeRuntime {
             ));
         }
         let store = self.store.get().store()?;
-        let definitions = Arc::new(Definitions::new(activities, orchestrations)?);
+        let definitions = Arc::new(Definitions::new(activities, orchestrations, self.options.cleanup_timeout())?);
         let executor = Arc::new(Executor::new(client));
         let settings = DispatcherSettings {
             activities: definitions.activity_names(),

@@ -149,7 +149,7 @@ def test_subclasses_of_what_is_not_retried_are_not_retried() -> None:
         ({"total_timeout_ms": 10**18}, "total_timeout must be at most"),
         ({"multiplier": float("nan")}, "multiplier"),
         ({"multiplier": 0.5}, "multiplier"),
-        ({"non_retryable": "Gone"}, "must be a tuple"),
+        ({"non_retryable": "Gone"}, "must be a list or a tuple"),
         ({"non_retryable": [int]}, "exception classes"),
         ({"backoff": Backoff.none(), "base_ms": 1}, "put them into the Backoff"),
     ],

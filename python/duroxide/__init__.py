@@ -43,6 +43,12 @@ from duroxide.aliases import (
     PyTagFilter,
     ScheduledTask,
 )
+from duroxide.ambient import (
+    context,
+    continue_as_new,
+    dequeue_event,
+    wait_for_event,
+)
 from duroxide.bulk import (
     EventToRaise,
     QueueMessage,
@@ -50,6 +56,14 @@ from duroxide.bulk import (
 )
 from duroxide.client import (
     Client,
+)
+from duroxide.declarations import (
+    Activity,
+    Orchestration,
+)
+from duroxide.decorators import (
+    activity,
+    orchestration,
 )
 from duroxide.definitions import (
     ActivityDefinition,
@@ -68,6 +82,7 @@ from duroxide.exceptions import (
     LimitExceeded,
     NondeterminismError,
     NotAllowedInOrchestration,
+    NotInOrchestration,
     OrchestrationCancelled,
     OrchestrationFailed,
     PoisonMessageError,
@@ -78,6 +93,9 @@ from duroxide.exceptions import (
     TurnClosed,
     UnknownOption,
     WaitTimedOut,
+)
+from duroxide.handles import (
+    Handle,
 )
 from duroxide.limits import (
     MAX_BULK_ITEMS,
@@ -133,6 +151,7 @@ __all__ = [
     "MAX_PAYLOAD_BYTES",
     "MAX_TAG_NAME_BYTES",
     "MAX_WORKER_TAGS",
+    "Activity",
     "ActivityContext",
     "ActivityDefinition",
     "ActivityFailed",
@@ -147,6 +166,7 @@ __all__ = [
     "Event",
     "EventToRaise",
     "ExecutionInfo",
+    "Handle",
     "InstanceAlreadyExists",
     "InstanceFilter",
     "InstanceInfo",
@@ -157,6 +177,8 @@ __all__ = [
     "MetricsSnapshot",
     "NondeterminismError",
     "NotAllowedInOrchestration",
+    "NotInOrchestration",
+    "Orchestration",
     "OrchestrationCancelled",
     "OrchestrationContext",
     "OrchestrationDefinition",
@@ -214,8 +236,14 @@ __all__ = [
     "WaitTimedOut",
     "Winner",
     "__version__",
+    "activity",
+    "context",
+    "continue_as_new",
+    "dequeue_event",
     "engine_version",
     "init_tracing",
+    "orchestration",
+    "wait_for_event",
 ]
 
 __version__ = _version("duroxide")

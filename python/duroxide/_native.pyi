@@ -6,13 +6,14 @@ Users meet ``OrchestrationContext``, ``ActivityContext`` and ``Task``; the rest 
 import random as _random
 from collections.abc import Callable, Coroutine, Generator, Mapping, Sequence
 from datetime import datetime, timedelta
-from types import UnionType
-from typing import Any, Final, Generic, TypeAlias, TypeVar, final, overload
+from types import TracebackType, UnionType
+from typing import Any, Final, NoReturn, TypeAlias, TypeVar, final, overload
 from uuid import UUID
 
 from typing_extensions import Self
 
 from duroxide.client import Client as _PublicClient
+from duroxide.declarations import Activity, Orchestration
 from duroxide.definitions import ActivityDefinition, OrchestrationDefinition
 from duroxide.outcomes import Outcome, Winner
 from duroxide.records import StatusTuple
@@ -22,6 +23,9 @@ _T = TypeVar("_T")
 _T_co = TypeVar("_T_co", covariant=True)
 _Duration: TypeAlias = int | timedelta
 _Retry: TypeAlias = RetryPolicy | Mapping[str, Any]
+# Where a call takes the name of something that is registered, it takes the declared function too.
+_ActivityName: TypeAlias = str | Activity[..., Any] | ActivityDefinition
+_OrchestrationName: TypeAlias = str | Orchestration[..., Any] | OrchestrationDefinition
 _Branch: TypeAlias = Generator[Any, Any, _T] | Coroutine[Any, Any, _T]
 
 engine_version: Final[str]
@@ -60,11 +64,12 @@ class LoopSteps:
     def end_branch(self, branch: int, value: object, error: BaseException | None) -> None: ...
 
 @final
-class Task(Generic[_T_co]):
+class Task(Coroutine[Any, Any, _T_co]):
     """A described step of an orchestration.
 
     Nothing happens until it is yielded, awaited, or given to a combinator or ``ctx.spawn``. Its result is then recorded
-    once, and every replay gets the same.
+    once, and every replay gets the same. ``await task`` and ``yield from task`` give the type checker that result;
+    ``yield task`` gives it ``Any``.
     """
 
     def with_tag(self, tag: str) -> Self:
@@ -83,6 +88,24 @@ class Task(Generic[_T_co]):
 
     def __await__(self) -> Generator[Any, Any, _T_co]:
         """Run the task with ``await``."""
+
+    def send(self, value: Any, /) -> Any:
+        """Run the task as a coroutine, one step; asyncio does so."""
+
+    @overload
+    def throw(
+        self,
+        typ: type[BaseException],
+        val: BaseException | object = None,
+        tb: TracebackType | None = None,
+        /,
+    ) -> Any:
+        """Raise an exception in the task as in a coroutine; asyncio does so."""
+
+    @overload
+    def throw(self, typ: BaseException, val: None = None, tb: TracebackType | None = None, /) -> Any: ...
+    def close(self) -> None:
+        """Give the task up, as a coroutine."""
 
     def __class_getitem__(cls, key: Any) -> Any: ...
 
@@ -119,7 +142,7 @@ class OrchestrationContext:
     @overload
     def schedule_activity(
         self,
-        name: str,
+        name: _ActivityName,
         input: object = None,
         *,
         session_id: str | None = None,
@@ -130,7 +153,7 @@ class OrchestrationContext:
         """Run an activity.
 
         Args:
-            name: Name of the activity.
+            name: Name of the activity, or the declared activity itself.
             input: Its input, any value that can be written as JSON; default ``None``.
             session_id: Session whose worker must run it; default ``None``, any worker.
             tag: Tag that its worker must serve; default ``None``, a worker for activities without one.
@@ -151,7 +174,18 @@ class OrchestrationContext:
     @overload
     def schedule_activity(
         self,
-        name: str,
+        name: Activity[..., _T],
+        input: object = None,
+        *,
+        session_id: str | None = None,
+        tag: str | None = None,
+        retry: _Retry | None = None,
+        result_type: None = None,
+    ) -> Task[_T]: ...
+    @overload
+    def schedule_activity(
+        self,
+        name: str | ActivityDefinition,
         input: object = None,
         *,
         session_id: str | None = None,
@@ -162,7 +196,7 @@ class OrchestrationContext:
     @overload
     def schedule_activity(
         self,
-        name: str,
+        name: _ActivityName,
         input: object = None,
         *,
         session_id: str | None = None,
@@ -171,13 +205,13 @@ class OrchestrationContext:
         result_type: UnionType,
     ) -> Task[Any]: ...
     def schedule_activity_on_session(
-        self, name: str, input: object, session_id: str, *, tag: str | None = None, result_type: Any = None
+        self, name: _ActivityName, input: object, session_id: str, *, tag: str | None = None, result_type: Any = None
     ) -> Task[Any]:
         """Run an activity on the worker that holds a session."""
 
     def schedule_activity_with_retry(
         self,
-        name: str,
+        name: _ActivityName,
         input: object,
         retry: _Retry | None = None,
         *,
@@ -189,7 +223,7 @@ class OrchestrationContext:
 
     def schedule_activity_with_retry_on_session(
         self,
-        name: str,
+        name: _ActivityName,
         input: object,
         retry: _Retry | None,
         session_id: str,
@@ -250,7 +284,7 @@ class OrchestrationContext:
     @overload
     def schedule_sub_orchestration(
         self,
-        name: str,
+        name: _OrchestrationName,
         input: object = None,
         *,
         instance_id: str | None = None,
@@ -260,7 +294,7 @@ class OrchestrationContext:
         """Run another orchestration and wait for its end.
 
         Args:
-            name: Name of the orchestration.
+            name: Name of the orchestration, or the declared orchestration itself.
             input: Its input; default ``None``.
             instance_id: Id of its instance; default ``None``, one derived from this instance.
             version: Version to run; default ``None``, the newest.
@@ -277,7 +311,17 @@ class OrchestrationContext:
     @overload
     def schedule_sub_orchestration(
         self,
-        name: str,
+        name: Orchestration[..., _T],
+        input: object = None,
+        *,
+        instance_id: str | None = None,
+        version: str | None = None,
+        result_type: None = None,
+    ) -> Task[_T]: ...
+    @overload
+    def schedule_sub_orchestration(
+        self,
+        name: str | OrchestrationDefinition,
         input: object = None,
         *,
         instance_id: str | None = None,
@@ -287,7 +331,7 @@ class OrchestrationContext:
     @overload
     def schedule_sub_orchestration(
         self,
-        name: str,
+        name: _OrchestrationName,
         input: object = None,
         *,
         instance_id: str | None = None,
@@ -295,48 +339,54 @@ class OrchestrationContext:
         result_type: UnionType,
     ) -> Task[Any]: ...
     def schedule_sub_orchestration_with_id(
-        self, name: str, instance_id: str, input: object = None, *, result_type: Any = None
+        self, name: _OrchestrationName, instance_id: str, input: object = None, *, result_type: Any = None
     ) -> Task[Any]:
         """Run another orchestration under a given instance id."""
 
     def schedule_sub_orchestration_versioned(
-        self, name: str, version: str | None, input: object = None, *, result_type: Any = None
+        self, name: _OrchestrationName, version: str | None, input: object = None, *, result_type: Any = None
     ) -> Task[Any]:
         """Run one version of another orchestration."""
 
     def schedule_sub_orchestration_versioned_with_id(
-        self, name: str, version: str | None, instance_id: str, input: object = None, *, result_type: Any = None
+        self,
+        name: _OrchestrationName,
+        version: str | None,
+        instance_id: str,
+        input: object = None,
+        *,
+        result_type: Any = None,
     ) -> Task[Any]:
         """Run one version of another orchestration under a given instance id."""
 
     def start_orchestration(
-        self, name: str, instance_id: str, input: object = None, *, version: str | None = None
+        self, name: _OrchestrationName, instance_id: str, input: object = None, *, version: str | None = None
     ) -> Task[None]:
         """Start another orchestration that runs on its own, and go on at once.
 
         Args:
-            name: Name of the orchestration.
+            name: Name of the orchestration, or the declared orchestration itself.
             instance_id: Id of its instance.
             input: Its input; default ``None``.
             version: Version to run; default ``None``, the newest.
         """
 
     def start_orchestration_versioned(
-        self, name: str, version: str | None, instance_id: str, input: object = None
+        self, name: _OrchestrationName, version: str | None, instance_id: str, input: object = None
     ) -> Task[None]:
         """Start one version of another orchestration that runs on its own."""
 
     def schedule_orchestration(
-        self, name: str, instance_id: str, input: object = None, *, version: str | None = None
+        self, name: _OrchestrationName, instance_id: str, input: object = None, *, version: str | None = None
     ) -> Task[None]:
         """Start another orchestration that runs on its own; another name of ``start_orchestration``."""
 
     def schedule_orchestration_versioned(
-        self, name: str, version: str | None, instance_id: str, input: object = None
+        self, name: _OrchestrationName, version: str | None, instance_id: str, input: object = None
     ) -> Task[None]:
         """Start one version of another orchestration; another name of ``start_orchestration_versioned``."""
 
-    def continue_as_new(self, input: object = None, *, version: str | None = None) -> Task[Any]:
+    def continue_as_new(self, input: object = None, *, version: str | None = None) -> Task[NoReturn]:
         """End this execution and start the orchestration again with an empty history; the task never returns.
 
         Args:
@@ -344,7 +394,7 @@ class OrchestrationContext:
             version: Version of the next execution; default ``None``, the newest.
         """
 
-    def continue_as_new_versioned(self, input: object, version: str) -> Task[Any]:
+    def continue_as_new_versioned(self, input: object, version: str) -> Task[NoReturn]:
         """End this execution and start ``version`` of the orchestration again with an empty history."""
 
     # Combinators
@@ -489,7 +539,7 @@ class OrchestrationContext:
 
     def schedule_activity_typed(
         self,
-        name: str,
+        name: _ActivityName,
         input: object = None,
         *,
         session_id: str | None = None,
@@ -500,13 +550,13 @@ class OrchestrationContext:
         """As ``schedule_activity``; a ``str`` input is sent as it is."""
 
     def schedule_activity_on_session_typed(
-        self, name: str, input: object, session_id: str, *, tag: str | None = None, result_type: Any = None
+        self, name: _ActivityName, input: object, session_id: str, *, tag: str | None = None, result_type: Any = None
     ) -> Task[Any]:
         """As ``schedule_activity_on_session``; a ``str`` input is sent as it is."""
 
     def schedule_activity_with_retry_typed(
         self,
-        name: str,
+        name: _ActivityName,
         input: object,
         retry: _Retry | None = None,
         *,
@@ -518,7 +568,7 @@ class OrchestrationContext:
 
     def schedule_activity_with_retry_on_session_typed(
         self,
-        name: str,
+        name: _ActivityName,
         input: object,
         retry: _Retry | None,
         session_id: str,
@@ -530,7 +580,7 @@ class OrchestrationContext:
 
     def schedule_sub_orchestration_typed(
         self,
-        name: str,
+        name: _OrchestrationName,
         input: object = None,
         *,
         instance_id: str | None = None,
@@ -540,27 +590,33 @@ class OrchestrationContext:
         """As ``schedule_sub_orchestration``; a ``str`` input is sent as it is."""
 
     def schedule_sub_orchestration_with_id_typed(
-        self, name: str, instance_id: str, input: object = None, *, result_type: Any = None
+        self, name: _OrchestrationName, instance_id: str, input: object = None, *, result_type: Any = None
     ) -> Task[Any]:
         """As ``schedule_sub_orchestration_with_id``; a ``str`` input is sent as it is."""
 
     def schedule_sub_orchestration_versioned_typed(
-        self, name: str, version: str | None, input: object = None, *, result_type: Any = None
+        self, name: _OrchestrationName, version: str | None, input: object = None, *, result_type: Any = None
     ) -> Task[Any]:
         """As ``schedule_sub_orchestration_versioned``; a ``str`` input is sent as it is."""
 
     def schedule_sub_orchestration_versioned_with_id_typed(
-        self, name: str, version: str | None, instance_id: str, input: object = None, *, result_type: Any = None
+        self,
+        name: _OrchestrationName,
+        version: str | None,
+        instance_id: str,
+        input: object = None,
+        *,
+        result_type: Any = None,
     ) -> Task[Any]:
         """As ``schedule_sub_orchestration_versioned_with_id``; a ``str`` input is sent as it is."""
 
     def start_orchestration_typed(
-        self, name: str, instance_id: str, input: object = None, *, version: str | None = None
+        self, name: _OrchestrationName, instance_id: str, input: object = None, *, version: str | None = None
     ) -> Task[None]:
         """As ``start_orchestration``; a ``str`` input is sent as it is."""
 
     def start_orchestration_versioned_typed(
-        self, name: str, version: str | None, instance_id: str, input: object = None
+        self, name: _OrchestrationName, version: str | None, instance_id: str, input: object = None
     ) -> Task[None]:
         """As ``start_orchestration_versioned``; a ``str`` input is sent as it is."""
 
@@ -674,6 +730,9 @@ class RawText:
     """
 
     def __new__(cls, text: str) -> Self: ...
+    @property
+    def text(self) -> str:
+        """The text."""
 
 @final
 class Store:

@@ -9,6 +9,8 @@ import threading
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+from duroxide.ambient import running_activity
+
 Done = Callable[[Any, BaseException | None], object]
 """Called with the result and ``None``, or with ``None`` and the exception."""
 
@@ -117,8 +119,9 @@ def _serve(loop: asyncio.AbstractEventLoop) -> None:
 
 
 async def _guard(
-    function: Callable[[Any, Any], Coroutine[Any, Any, Any]], context: object, input: object
+    function: Callable[[Any, Any], Coroutine[Any, Any, Any]], context: Any, input: object
 ) -> tuple[Any, BaseException | None]:
+    running_activity.set(context)  # the asyncio task has a contextvars context of its own
     try:
         return await function(context, input), None
     except BaseException as error:  # noqa: BLE001  (asyncio lets SystemExit and KeyboardInterrupt end the whole loop)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING, Any
 
+from duroxide.ambient import running_activity
+
 if TYPE_CHECKING:
     from duroxide._native import Worker
 
@@ -24,10 +26,13 @@ def _run(call: tuple[Any, Any, Any, Any] | None) -> bool:
     if call is None:
         return False
     function, context, value, done = call
+    running = running_activity.set(context)
     try:
         result = function(context, value)
     except BaseException as error:  # noqa: BLE001 - whatever ends an activity is its recorded failure
         done(None, error)
     else:
         done(result, None)
+    finally:
+        running_activity.reset(running)
     return True

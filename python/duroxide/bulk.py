@@ -11,12 +11,14 @@ from duroxide.exceptions import CodecError, LimitExceeded
 from duroxide.instances import is_to_attach
 from duroxide.limits import MAX_BULK_ITEMS
 from duroxide.payloads import check_id, encode_message, encode_value
+from duroxide.references import function_name
 from duroxide.versions import check_version
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from duroxide import _native
+    from duroxide.references import OrchestrationName
 
 Item = TypeVar("Item", bound="StartRequest | EventToRaise | QueueMessage")
 Text = TypeVar("Text")
@@ -28,13 +30,13 @@ class StartRequest:
 
     Attributes:
         instance_id: Id of the new instance.
-        name: Name of the orchestration.
+        name: Name of the orchestration, or the declared orchestration itself.
         input: Its input, any value that can be written as JSON; default ``None``.
         version: Version to start; default ``None``, the newest one that the executing runtime has.
     """
 
     instance_id: str
-    name: str
+    name: OrchestrationName
     input: object = None
     version: str | None = None
 
@@ -157,7 +159,7 @@ _SHOWN = 80
 def _encode_start(request: StartRequest) -> tuple[str, str, str, str | None]:
     return (
         check_id(request.instance_id),
-        check_name(request.name, "the name of an orchestration"),
+        function_name(request.name, "orchestration"),
         encode_value(request.input, "the input"),
         None if request.version is None else check_version(request.version),
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import functools
+import math
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -84,6 +85,25 @@ def check_milliseconds(value: object, what: str, *, least: int = 0) -> int:
     elif not isinstance(value, int) or isinstance(value, bool):
         raise TypeError(f"{what} must be an int of milliseconds or a timedelta, not {type(value).__name__}")
     return check_integer(value, what, least=least, most=MAX_DURATION_MS)
+
+
+def check_seconds(value: object, what: str) -> int:
+    """Return ``value``, seconds, a ``timedelta`` or ``None`` for the longest time there is, as milliseconds.
+
+    Raises:
+        TypeError: It is none of them.
+        ValueError: It is negative or not a number.
+        LimitExceeded: It is longer than ten years.
+    """
+    if value is None:
+        return MAX_DURATION_MS
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        if not math.isfinite(value):
+            raise ValueError(f"{what} must be a number of seconds, not {value}; None is without a limit")
+        return check_integer(math.ceil(round(value * 1000, 6)), f"{what}, in milliseconds,", most=MAX_DURATION_MS)
+    if not isinstance(value, timedelta):
+        raise TypeError(f"{what} must be a number of seconds, a timedelta or None, not {type(value).__name__}")
+    return check_milliseconds(value, what)
 
 
 def check_moment(value: object, what: str) -> int:

@@ -11,7 +11,7 @@ import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import CodeType, SimpleNamespace
-from typing import Any, get_args, get_origin
+from typing import Any, ClassVar, Literal, get_args, get_origin
 
 from duroxide.checks import check_name
 from duroxide.exceptions import RegistrationError
@@ -35,6 +35,8 @@ class ActivityDefinition:
         result_type: Annotation of what it returns, or ``None``.
     """
 
+    kind: ClassVar[Literal["activity"]] = "activity"
+
     name: str
     function: Function
     is_async: bool
@@ -53,14 +55,9 @@ class ActivityDefinition:
         Raises:
             RegistrationError: It cannot be an activity.
         """
-        what = _check_function(function, "activity", name)
-        if _is(function, inspect.isgeneratorfunction):
-            raise RegistrationError(
-                f"{what} is a generator function; return its result instead of yielding it, or register it as an "
-                "orchestration"
-            )
+        _check_convention(function, "activity", name)
         input_type, result_type = _annotations(function, local_names or {})
-        return cls(name, function, _is(function, inspect.iscoroutinefunction), input_type, result_type)
+        return cls(name, function, is_async(function), input_type, result_type)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +72,8 @@ class OrchestrationDefinition:
         input_type: Annotation of its second parameter, or ``None``.
         result_type: Annotation of what it returns in the end, or ``None``.
     """
+
+    kind: ClassVar[Literal["orchestration"]] = "orchestration"
 
     name: str
     version: str | None
@@ -102,12 +101,8 @@ class OrchestrationDefinition:
         Raises:
             RegistrationError: It cannot be an orchestration, or the version is malformed.
         """
-        _check_function(function, "orchestration", name)
-        if version is not None:
-            try:
-                check_version(version)
-            except (TypeError, ValueError) as error:
-                raise RegistrationError(f"orchestration '{name}' cannot be registered: {error}") from None
+        _check_convention(function, "orchestration", name)
+        check_registered_version(name, version)
         input_type, result_type = _annotations(function, local_names or {})
         return cls(name, version, function, input_type, result_type)
 
@@ -130,7 +125,20 @@ def is_same_function(old: Function, new: Function) -> bool:
     return names[0][0] == "__main__" and old_code.co_filename != new_code.co_filename and not is_lambda
 
 
-def _check_function(function: object, kind: str, name: object) -> str:
+def check_function(function: object, kind: str, name: object) -> str:
+    """Refuse what cannot be an activity or orchestration, whatever its parameters are.
+
+    Args:
+        function: The function.
+        kind: ``"activity"`` or ``"orchestration"``.
+        name: The name under which it is to be registered.
+
+    Returns:
+        What it is called in messages.
+
+    Raises:
+        RegistrationError: It cannot be one, or the name cannot be one.
+    """
     try:
         checked = check_name(name, f"the name of an {kind}")
     except (TypeError, ValueError) as error:
@@ -138,6 +146,8 @@ def _check_function(function: object, kind: str, name: object) -> str:
     what = f"{kind} '{checked}'"
     if checked.startswith(_RESERVED_PREFIX):
         raise RegistrationError(f"{what} has a name that the engine reserves; choose one without '{_RESERVED_PREFIX}'")
+    if getattr(function, "kind", None) in ("activity", "orchestration"):
+        raise RegistrationError(f"{what} is declared already, as {function!r}; pass it as Runtime(functions=[...])")
     if not callable(function):
         raise RegistrationError(f"{what} is a {type(function).__name__}, which cannot be called; pass a function")
     if isinstance(function, type):
@@ -146,15 +156,66 @@ def _check_function(function: object, kind: str, name: object) -> str:
         raise RegistrationError(
             f"{what} is an async generator, which cannot be driven; write 'def' with 'yield', or 'async def' with 'await'"
         )
+    if kind == "activity" and _is(function, inspect.isgeneratorfunction):
+        raise RegistrationError(
+            f"{what} is a generator function; return its result instead of yielding it, or register it as an "
+            "orchestration"
+        )
+    return what
+
+
+def check_registered_version(name: str, version: str | None) -> None:
+    """Refuse a version that the engine could not read.
+
+    Raises:
+        RegistrationError: It is malformed.
+    """
+    if version is not None:
+        try:
+            check_version(version)
+        except (TypeError, ValueError) as error:
+            raise RegistrationError(f"orchestration '{name}' cannot be registered: {error}") from None
+
+
+def is_async(function: Function) -> bool:
+    """Tell whether calls of ``function`` are to be awaited."""
+    return _is(function, inspect.iscoroutinefunction)
+
+
+def needed_names(function: Function, names: Mapping[str, Any]) -> dict[str, Any]:
+    """Take from ``names`` what the annotations of ``function`` speak of."""
+    needed: dict[str, Any] = {}
+    for annotation in _raw_annotations(function).values():
+        if isinstance(annotation, str):
+            with contextlib.suppress(SyntaxError):
+                spoken = compile(annotation, "<annotation>", "eval").co_names
+                needed.update({name: names[name] for name in spoken if name in names})
+    return needed
+
+
+def annotations_of(function: Function, local_names: Mapping[str, Any]) -> dict[str, Any]:
+    """Evaluate all annotations of ``function``, ``"return"`` among them; ``None`` for one that cannot be evaluated.
+
+    Args:
+        function: The function.
+        local_names: Where they may be defined besides its module.
+    """
+    target = _target(function)
+    return {name: _resolve(each, target, local_names) for name, each in _raw_annotations(function).items()}
+
+
+def _check_convention(function: Any, kind: str, name: object) -> None:
+    """Refuse what cannot be called with a context and an input."""
+    what = check_function(function, kind, name)
     try:
         inspect.signature(function).bind(None, None)
     except TypeError as error:
         raise RegistrationError(
-            f"{what} must take a context and an input, as in 'def f(ctx, input)': {error}"
+            f"{what} must take a context and an input, as in 'def f(ctx, input)': {error}; "
+            f"for other parameters decorate it with @duroxide.{kind}"
         ) from None
     except ValueError:
         pass  # a builtin without a signature
-    return what
 
 
 def _is(function: Any, test: Callable[[Any], bool]) -> bool:
@@ -167,19 +228,27 @@ def _annotations(function: Function, local_names: Mapping[str, Any]) -> tuple[An
         parameters = list(inspect.signature(function).parameters.values())
     except (TypeError, ValueError):
         return None, None
+    target, annotations = _target(function), _raw_annotations(function)
+    input_type = None
+    if len(parameters) > 1 and parameters[1].name in annotations:
+        input_type = _resolve(annotations[parameters[1].name], target, local_names)
+    result_type = _resolve(annotations["return"], target, local_names) if "return" in annotations else None
+    return input_type, result_of(result_type)
+
+
+def _target(function: Function) -> Any:
+    """Find the function that was written, below partials, decorators and objects that can be called."""
     target: Any = function
     while isinstance(target, functools.partial):
         target = target.func
     target = inspect.unwrap(target)
     if not inspect.isroutine(target):
         target = getattr(target, "__call__", target)  # noqa: B004
-    target = getattr(target, "__func__", target)
-    annotations: dict[str, Any] = dict(getattr(target, "__annotations__", {}))
-    input_type = None
-    if len(parameters) > 1 and parameters[1].name in annotations:
-        input_type = _resolve(annotations[parameters[1].name], target, local_names)
-    result_type = _resolve(annotations["return"], target, local_names) if "return" in annotations else None
-    return input_type, _result_of(result_type)
+    return getattr(target, "__func__", target)
+
+
+def _raw_annotations(function: Function) -> dict[str, Any]:
+    return dict(getattr(_target(function), "__annotations__", {}))
 
 
 def _resolve(annotation: Any, function: Any, local_names: Mapping[str, Any]) -> Any:
@@ -200,8 +269,8 @@ def _resolve(annotation: Any, function: Any, local_names: Mapping[str, Any]) -> 
         return None
 
 
-def _result_of(annotation: Any) -> Any:
-    """Return the type of what a function returns in the end, when it is a generator or a coroutine."""
+def result_of(annotation: Any) -> Any:
+    """Return the type of what a function so annotated returns in the end, when it is a generator or a coroutine."""
     origin = get_origin(annotation)
     kind = annotation if origin is None else origin
     if kind in (collections.abc.Generator, collections.abc.Coroutine):

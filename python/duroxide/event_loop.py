@@ -140,7 +140,7 @@ class OrchestrationLoop(asyncio.AbstractEventLoop):
     """
 
     def __init__(self, steps: LoopSteps) -> None:
-        if sys.version_info < (3, 11):
+        if not hasattr(asyncio, "timeout"):  # which came with Python 3.11, as all that the loop needs
             raise ConfigurationError(
                 "an 'async def' orchestration needs Python 3.11 or later; write 'def' with 'yield' instead of 'await'"
             )
@@ -332,7 +332,9 @@ class OrchestrationLoop(asyncio.AbstractEventLoop):
     ) -> OrchestrationTask:
         if type(coro) is not Task and (frame := _as_completed(sys._getframe(1))) is not None:
             return self._begin_in_order(coro, frame)
-        task = OrchestrationTask(coro, self, name=name or f"Task-{self._count - self._first + 1}", context=context, **options)
+        task = OrchestrationTask(
+            coro, self, name=name or f"Task-{self._count - self._first + 1}", context=context, **options
+        )
         self._tasks.append(task)
         if len(self._tasks) > self._many_tasks:
             self._tasks = self._pending_tasks()
@@ -431,7 +433,11 @@ class OrchestrationLoop(asyncio.AbstractEventLoop):
 
 def _as_completed(frame: FrameType | None) -> FrameType | None:
     """Find the frame of ``asyncio.as_completed``, if that is what creates a task."""
-    if frame is None or frame.f_globals.get("__name__") != "asyncio.tasks" or "ensure_future" not in frame.f_code.co_name:
+    if (
+        frame is None
+        or frame.f_globals.get("__name__") != "asyncio.tasks"
+        or "ensure_future" not in frame.f_code.co_name
+    ):
         return None
     for _ in range(3):
         frame = frame.f_back

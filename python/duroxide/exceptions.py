@@ -22,6 +22,7 @@ __all__ = [
     "LimitExceeded",
     "NondeterminismError",
     "NotAllowedInOrchestration",
+    "NotInOrchestration",
     "OrchestrationCancelled",
     "OrchestrationFailed",
     "PoisonMessageError",
@@ -195,6 +196,10 @@ class LimitExceeded(DuroxideError, ValueError):
 
 class NotAllowedInOrchestration(DuroxideError):
     """A call that waits for the outside world was made inside an orchestration."""
+
+
+class NotInOrchestration(DuroxideError, RuntimeError):
+    """What works only in an orchestration, or only where there is a context, was used elsewhere."""
 
 
 class TurnClosed(BaseException):

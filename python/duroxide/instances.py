@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, Any, Literal
 from duroxide.checks import check_integer, check_milliseconds, check_name, check_text
 from duroxide.payloads import check_id, check_size, encode_message, encode_value
 from duroxide.records import OrchestrationResult, read_status
+from duroxide.references import function_name
 from duroxide.versions import check_version
 
 if TYPE_CHECKING:
     from datetime import timedelta
 
     from duroxide import _native
+    from duroxide.references import OrchestrationName
 
 DEFAULT_WAIT_MS = 30_000
 """How long a wait lasts when no time is given, in milliseconds."""
@@ -26,7 +28,7 @@ class InstanceOperations:
     def start_orchestration(
         self,
         instance_id: str,
-        name: str,
+        name: OrchestrationName,
         input: object = None,
         *,
         version: str | None = None,
@@ -36,7 +38,7 @@ class InstanceOperations:
 
         Args:
             instance_id: Id of the new instance, 1 to 1,024 bytes.
-            name: Name of the orchestration.
+            name: Name of the orchestration, or the declared orchestration itself.
             input: Its input, any value that can be written as JSON; default ``None``.
             version: Version to start; default ``None``, the newest one that the executing runtime has.
             if_exists: What to do when the id is taken by the same orchestration: ``"attach"``, the default, leaves it
@@ -53,7 +55,7 @@ class InstanceOperations:
         attach = is_to_attach(if_exists)
         return self._native.start(
             check_id(instance_id),
-            check_name(name, "the name of an orchestration"),
+            function_name(name, "orchestration"),
             encode_value(input, "the input"),
             None if version is None else check_version(version),
             attach,
@@ -62,7 +64,7 @@ class InstanceOperations:
     def start_orchestration_versioned(
         self,
         instance_id: str,
-        name: str,
+        name: OrchestrationName,
         input: object,
         version: str,
         *,

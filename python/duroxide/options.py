@@ -69,6 +69,8 @@ class RuntimeOptions:
         session_cleanup_interval_ms: Time between two sweeps of abandoned sessions; default 300,000.
         max_attempts: Deliveries of one message before it is given up as poison; default 10.
         activity_cancellation_grace_period_ms: Time that a cancelled activity has to end by itself; default 10,000.
+        cleanup_timeout_ms: Time that a cancelled ``async def`` orchestration has for its ``except`` and ``finally``
+            blocks, which may run activities; then it ends where it stands. Default 30,000.
         unregistered_timeout_ms: Time after which work for a name that no node has registered fails; default 300,000.
         sticky: Whether suspended orchestrations stay awake between their steps, so that a step does not run the code
             again from its beginning; default ``True``. Results and histories are the same; ``False`` shows in a test
@@ -108,6 +110,7 @@ class RuntimeOptions:
     max_attempts: int = 10
     activity_cancellation_grace_period_ms: int = 10_000
     unregistered_timeout_ms: int = 300_000
+    cleanup_timeout_ms: int = 30_000
     sticky: bool = True
     max_sticky_orchestrations: int = 1_000
     max_sticky_bytes: int = 64 * 1024 * 1024

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from duroxide._native import RawText
 from duroxide.checks import check_name, check_text
 from duroxide.codec import encode
 from duroxide.exceptions import LimitExceeded
@@ -14,8 +15,8 @@ def check_id(instance_id: object) -> str:
 
 
 def encode_value(value: object, what: str) -> str:
-    """Write ``value`` as JSON that is not too long to be recorded."""
-    return check_size(encode(value), what)
+    """Write ``value`` as JSON that is not too long to be recorded; what was written already is taken as it is."""
+    return check_size(value.text if isinstance(value, RawText) else encode(value), what)
 
 
 def encode_message(data: object) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Literal, cast
@@ -128,7 +128,7 @@ class RetryPolicy:
     backoff: Backoff = Backoff.exponential()  # noqa: RUF009  (frozen)
     attempt_timeout: Duration | None = None
     total_timeout: Duration | None = None
-    non_retryable: tuple[type[BaseException] | str, ...] = ()
+    non_retryable: Sequence[type[BaseException] | str] = ()
 
     def __post_init__(self) -> None:
         check_integer(self.max_attempts, "max_attempts", least=1, most=_MOST_ATTEMPTS)
@@ -138,7 +138,7 @@ class RetryPolicy:
             if getattr(self, what) is not None:
                 check_milliseconds(getattr(self, what), what, least=1)
         if isinstance(cast("object", self.non_retryable), (str, type)):
-            raise TypeError("non_retryable must be a tuple; write non_retryable=(ValueError,)")
+            raise TypeError("non_retryable must be a list or a tuple; write non_retryable=[ValueError]")
         object.__setattr__(self, "non_retryable", tuple(self.non_retryable))
         for each in self.non_retryable:
             _names_of(each)

@@ -7,11 +7,13 @@ import os
 import sys
 import threading
 import weakref
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from duroxide import _native
 from duroxide.checks import check_milliseconds
 from duroxide.client import Client, check_provider
+from duroxide.declarations import Activity, Orchestration
 from duroxide.definitions import ActivityDefinition, Function, OrchestrationDefinition, is_same_function
 from duroxide.exceptions import DuroxideError, RegistrationError
 from duroxide.options import RuntimeOptions
@@ -43,8 +45,10 @@ class Runtime:
     Args:
         provider: The opened store.
         options: How it works; default ``None``, the defaults of ``RuntimeOptions``.
-        functions: Functions to register: definitions, or plain functions, of which a generator function is an
-            orchestration and any other is an activity, each under its ``__name__``. Default none.
+        functions: Functions to register: those declared with ``@activity`` and ``@orchestration``, definitions, modules,
+            of which everything declared in them is registered, or plain functions that take a context and an input, of
+            which a generator function is an orchestration and any other is an activity, each under its ``__name__``.
+            Default none.
 
     Raises:
         TypeError: An argument is of the wrong type.
@@ -56,7 +60,7 @@ class Runtime:
         provider: Provider,
         options: RuntimeOptions | None = None,
         *,
-        functions: Iterable[Function | ActivityDefinition | OrchestrationDefinition] = (),
+        functions: Iterable[ModuleType | Function | ActivityDefinition | OrchestrationDefinition] = (),
     ) -> None:
         check_provider(provider)
         if options is not None and not isinstance(options, RuntimeOptions):  # pyright: ignore[reportUnnecessaryIsInstance]
@@ -218,7 +222,11 @@ class Runtime:
         return f"<Runtime on {self._provider!r}, {state}>"
 
     def _add_function(self, function: object, names: Mapping[str, Any]) -> None:
-        if isinstance(function, ActivityDefinition):
+        if isinstance(function, ModuleType):
+            self._add_module(function)
+        elif isinstance(function, (Activity, Orchestration)):
+            self._add_function(function.definition, names)
+        elif isinstance(function, ActivityDefinition):
             self._add_activity(function)
         elif isinstance(function, OrchestrationDefinition):
             self._add_orchestration(function)
@@ -228,6 +236,16 @@ class Runtime:
             self._add_orchestration(OrchestrationDefinition.of(function, _name_of(function), None, names))
         else:
             self._add_activity(ActivityDefinition.of(function, _name_of(function), names))
+
+    def _add_module(self, module: ModuleType) -> None:
+        kinds = (Activity, Orchestration, ActivityDefinition, OrchestrationDefinition)
+        found: list[Any] = [each for each in vars(module).values() if isinstance(each, kinds)]
+        if not found:
+            raise RegistrationError(
+                f"module '{module.__name__}' declares nothing; decorate its functions with @activity or @orchestration"
+            )
+        for each in found:
+            self._add_function(each, {})
 
     def _add_activity(self, definition: ActivityDefinition) -> None:
         with self._lock:

@@ -8,6 +8,7 @@ use duroxide::providers::Provider as _;
 use parking_lot::Mutex;
 use pyo3::intern;
 use pyo3::prelude::*;
+use pyo3::types::PyDict;
 use tokio::sync::oneshot;
 
 use super::context::ActivityContext;
@@ -166,19 +167,28 @@ impl Call {
     /// The recorded failure; the traceback goes to the log.
     fn failure(&self, py: Python<'_>, error: &PyErr) -> String {
         let message = format!("activity '{}' of instance '{}' failed", self.definition.name, self.engine.instance_id());
-        crate::logging::log_exception(
-            py,
-            "duroxide.activity",
-            &message,
-            error,
-            &[
-                ("instance_id", self.engine.instance_id()),
-                ("orchestration_name", self.engine.orchestration_name()),
-                ("orchestration_version", self.engine.orchestration_version()),
-                ("activity_name", self.engine.activity_name()),
-                ("worker_id", self.engine.worker_id()),
-            ],
-        );
+        // By the same ids as the context of the activity and the failure of the orchestration have.
+        let extra = PyDict::new(py);
+        let fields = [
+            ("instance_id", self.engine.instance_id()),
+            ("orchestration_name", self.engine.orchestration_name()),
+            ("orchestration_version", self.engine.orchestration_version()),
+            ("activity_name", self.engine.activity_name()),
+            ("worker_id", self.engine.worker_id()),
+        ];
+        let written = fields
+            .into_iter()
+            .try_for_each(|(name, text)| extra.set_item(name, text))
+            .and_then(|()| extra.set_item("execution_id", self.engine.execution_id()))
+            .and_then(|()| {
+                let Some(delivery) = &self.delivery else { return Ok(()) };
+                extra.set_item("activity_id", delivery.activity_id)?;
+                extra.set_item("attempt", delivery.attempt)
+            });
+        match written {
+            Ok(()) => crate::logging::log_exception_with(py, "duroxide.activity", &message, error, &extra),
+            Err(broken) => broken.write_unraisable(py, None),
+        }
         codec::encode_failure(py, error)
     }
 }

@@ -191,11 +191,25 @@ fn output(format: Format, writer: BoxMakeWriter, colors: bool) -> Output {
 
 /// Logs an exception of Python code with its traceback, through `logging` alone: what is recorded has none.
 pub(crate) fn log_exception(py: Python<'_>, logger: &str, message: &str, error: &PyErr, fields: &[(&str, &str)]) {
+    match fields.iter().copied().into_py_dict(py) {
+        Ok(extra) => log_exception_with(py, logger, message, error, &extra),
+        Err(broken) => broken.write_unraisable(py, None),
+    }
+}
+
+/// Logs an exception as `log_exception` does, with fields of any type.
+pub(crate) fn log_exception_with(
+    py: Python<'_>,
+    logger: &str,
+    message: &str,
+    error: &PyErr,
+    extra: &Bound<'_, PyDict>,
+) {
     let outcome = (|| {
         let logger = py.import(intern!(py, "logging"))?.call_method1(intern!(py, "getLogger"), (logger,))?;
         let options = PyDict::new(py);
         options.set_item(intern!(py, "exc_info"), error.clone_ref(py).into_value(py))?;
-        options.set_item(intern!(py, "extra"), fields.iter().copied().into_py_dict(py)?)?;
+        options.set_item(intern!(py, "extra"), extra)?;
         // An argument of its own: a percent sign in the message formats nothing.
         logger.call_method(intern!(py, "warning"), ("%s", message), Some(&options))
     })();

@@ -20,11 +20,8 @@ use super::task::value_of;
 use super::turn::Turn;
 use crate::bridge;
 use crate::codec::Decode;
-use crate::errors::LimitExceeded;
+use crate::errors::{CancelledError, LimitExceeded};
 use crate::store::CANCELLATION_QUEUE;
-
-/// How long an orchestration may take to clean up after it was asked to end.
-const CLEANUP: Duration = Duration::from_secs(30);
 
 /// The loop of one orchestration, and how far its cancellation has come.
 pub(super) struct EventLoop {
@@ -142,9 +139,9 @@ impl Turn {
                 tracing::warn!(
                     target: "duroxide::orchestration",
                     instance_id = %self.instance,
-                    "orchestration '{}' was cancelled and has not ended within {} s; it ends now",
+                    "orchestration '{}' was cancelled and has not ended within {} ms; it ends now",
                     self.orchestration_name,
-                    CLEANUP.as_secs()
+                    self.definitions.cleanup_timeout.as_millis()
                 );
                 return Some(Ok(true));
             }
@@ -157,7 +154,7 @@ impl Turn {
             let Some(object) = self.event_loop(py) else { return Ok(false) };
             let ended: bool = self.run_loop(&object, intern!(py, "cancel"), (reason.as_ref(),))?.extract()?;
             if !ended {
-                let node = self.describe(Operation::Timer(CLEANUP), Decode::Nothing, None);
+                let node = self.describe(Operation::Timer(self.definitions.cleanup_timeout), Decode::Nothing, None);
                 let bound = Some(self.arena().start(&node));
                 self.set_cancellation(Cancellation::Requested { reason: reason.to_string(), bound });
             }
@@ -181,12 +178,11 @@ impl Turn {
     }
 
     /// Refuses a step after the end: it would be recorded, and never run.
-    fn check_loop(&self, py: Python<'_>) -> PyResult<()> {
-        if !self.loop_ended.load(Ordering::Relaxed) {
-            return Ok(());
+    fn check_loop(&self) -> PyResult<()> {
+        if self.loop_ended.load(Ordering::Relaxed) {
+            return Err(CancelledError::new_err("the orchestration has ended"));
         }
-        let class = py.import(intern!(py, "asyncio"))?.getattr(intern!(py, "CancelledError"))?;
-        Err(PyErr::from_value(class.call1(("the orchestration has ended",))?))
+        Ok(())
     }
 
     /// Whether its code was asked to end, and has not refused.
@@ -219,7 +215,7 @@ impl Turn {
     ) -> PyResult<Awaited<'py>> {
         let py = event_loop.py();
         self.check()?;
-        self.check_loop(py)?;
+        self.check_loop()?;
         if matches!(node.operation, Operation::ContinueAsNew { .. }) {
             // A request for the end is not carried over into an execution that knows nothing of it.
             event_loop.call_method0(intern!(py, "check_not_cancelled"))?;
@@ -279,19 +275,20 @@ impl LoopSteps {
     /// Starts a durable timer of so many seconds; its slot.
     fn start_timer(&self, py: Python<'_>, seconds: f64) -> PyResult<usize> {
         self.turn.check()?;
-        self.turn.check_loop(py)?;
+        self.turn.check_loop()?;
         if seconds.is_nan() {
             return Err(PyValueError::new_err("a timer cannot wait for NaN seconds"));
         }
+        let exact = Duration::try_from_secs_f64(seconds.max(0.0)).unwrap_or(Duration::MAX);
         // Times are sums of floats: less than a microsecond too many is no reason for another millisecond.
-        let milliseconds = ((seconds * 1e6).round() / 1e3).ceil().max(0.0);
-        if milliseconds > MAX_DELAY_MS as f64 {
+        let microseconds = exact.saturating_add(Duration::from_nanos(500)).as_micros();
+        let Some(delay) = u64::try_from(microseconds.div_ceil(1000)).ok().filter(|delay| *delay <= MAX_DELAY_MS) else {
             return Err(LimitExceeded::new_err(format!(
                 "a timer cannot wait for {seconds} s: at most {} s, which is ten years",
                 MAX_DELAY_MS / 1000
             )));
-        }
-        let delay = Duration::from_millis(milliseconds as u64);
+        };
+        let delay = Duration::from_millis(delay);
         let node = self.turn.describe(Operation::Timer(delay), Decode::Nothing, bridge::caller(py));
         let mut arena = self.turn.arena();
         let slot = arena.start(&node);
@@ -330,10 +327,4 @@ pub(super) fn is_coroutine(value: &Bound<'_, PyAny>) -> bool {
     py.import(intern!(py, "inspect"))
         .and_then(|inspect| inspect.call_method1(intern!(py, "iscoroutine"), (value,)))
         .is_ok_and(|is_coroutine| is_coroutine.is_truthy().unwrap_or(false))
-}
-
-/// Whether an exception is asyncio's cancellation.
-pub(super) fn is_cancelled_error(py: Python<'_>, error: &PyErr) -> bool {
-    let class = py.import(intern!(py, "asyncio")).and_then(|asyncio| asyncio.getattr(intern!(py, "CancelledError")));
-    class.is_ok_and(|class| error.is_instance(py, &class))
 }

@@ -9,6 +9,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyDelta, PyInt, PyTuple};
 
 use super::OrchestrationContext;
+use super::name::FunctionName;
 use crate::bridge;
 use crate::codec::{self, Decode};
 use crate::errors::LimitExceeded;
@@ -44,13 +45,14 @@ impl OrchestrationContext {
     pub(super) fn activity(
         &self,
         py: Python<'_>,
-        name: String,
+        name: FunctionName,
         input: Option<&Bound<'_, PyAny>>,
         session_id: Option<String>,
         tag: Option<String>,
         retry: Option<&Bound<'_, PyAny>>,
         result_type: Option<Py<PyAny>>,
     ) -> PyResult<Task> {
+        let (name, declared) = name.of_kind("activity")?;
         check_name("the name of the activity", &name)?;
         if name.starts_with("__duroxide_syscall:") {
             return Err(PyValueError::new_err(format!("the activity name '{name}' is reserved for the engine")));
@@ -62,7 +64,7 @@ impl OrchestrationContext {
             limits::check_tag(tag)?;
         }
         let retry = retry.map_or(Ok(None), RetryPolicy::from_python)?;
-        let annotation = result_type.or_else(|| self.turn.definitions.activity_result(py, &name));
+        let annotation = result_type.or(declared).or_else(|| self.turn.definitions.activity_result(py, &name));
         let call = ActivityCall { name, input: payload(py, input)?, session_id, tag, retry };
         self.task(py, Operation::Activity(call), Decode::typed(annotation, Decode::Json))
     }
@@ -81,18 +83,19 @@ impl OrchestrationContext {
     pub(super) fn sub_orchestration(
         &self,
         py: Python<'_>,
-        name: String,
+        name: FunctionName,
         input: Option<&Bound<'_, PyAny>>,
         instance_id: Option<String>,
         version: Option<String>,
         result_type: Option<Py<PyAny>>,
     ) -> PyResult<Task> {
+        let (name, declared) = name.of_kind("orchestration")?;
         check_name("the name of the sub-orchestration", &name)?;
         if let Some(instance_id) = &instance_id {
             check_instance_id(instance_id)?;
         }
         check_version(version.as_deref())?;
-        let annotation = result_type.or_else(|| self.turn.definitions.orchestration_result(py, &name));
+        let annotation = result_type.or(declared).or_else(|| self.turn.definitions.orchestration_result(py, &name));
         let input = payload(py, input)?;
         let operation = Operation::SubOrchestration { name, version, instance_id, input };
         self.task(py, operation, Decode::typed(annotation, Decode::Json))

@@ -1,6 +1,7 @@
 //! The context that an orchestration is called with.
 
 mod describe;
+mod name;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -15,7 +16,9 @@ use super::operation::Operation;
 use super::task::{Task, as_node};
 use super::turn::Turn;
 use crate::codec::Decode;
+use crate::store::CANCELLATION_QUEUE;
 use describe::{check_version, duration, payload};
+use name::FunctionName;
 
 /// What an orchestration may do; every method is deterministic.
 #[pyclass(frozen, module = "duroxide._native")]
@@ -64,7 +67,7 @@ impl OrchestrationContext {
     fn schedule_activity(
         &self,
         py: Python<'_>,
-        name: String,
+        name: FunctionName,
         input: Option<&Bound<'_, PyAny>>,
         session_id: Option<String>,
         tag: Option<String>,
@@ -78,7 +81,7 @@ impl OrchestrationContext {
     fn schedule_activity_on_session(
         &self,
         py: Python<'_>,
-        name: String,
+        name: FunctionName,
         input: Option<&Bound<'_, PyAny>>,
         session_id: String,
         tag: Option<String>,
@@ -92,7 +95,7 @@ impl OrchestrationContext {
     fn schedule_activity_with_retry(
         &self,
         py: Python<'_>,
-        name: String,
+        name: FunctionName,
         input: Option<&Bound<'_, PyAny>>,
         retry: Option<&Bound<'_, PyAny>>,
         session_id: Option<String>,
@@ -108,7 +111,7 @@ impl OrchestrationContext {
     fn schedule_activity_with_retry_on_session(
         &self,
         py: Python<'_>,
-        name: String,
+        name: FunctionName,
         input: Option<&Bound<'_, PyAny>>,
         retry: &Bound<'_, PyAny>,
         session_id: String,
@@ -132,6 +135,11 @@ impl OrchestrationContext {
     #[pyo3(signature = (queue, *, result_type=None))]
     fn dequeue_event(&self, py: Python<'_>, queue: String, result_type: Option<Py<PyAny>>) -> PyResult<Task> {
         check_name("the name of the queue", &queue)?;
+        if queue == CANCELLATION_QUEUE {
+            return Err(PyValueError::new_err(format!(
+                "queue '{queue}' is how a request for the end reaches the code: it raises CancelledError; choose another name"
+            )));
+        }
         self.task(py, Operation::Queue(queue), Decode::typed(result_type, Decode::Raw))
     }
 
@@ -139,7 +147,7 @@ impl OrchestrationContext {
     fn schedule_sub_orchestration(
         &self,
         py: Python<'_>,
-        name: String,
+        name: FunctionName,
         input: Option<&Bound<'_, PyAny>>,
         instance_id: Option<String>,
         version: Option<String>,
@@ -152,7 +160,7 @@ impl OrchestrationContext {
     fn schedule_sub_orchestration_with_id(
         &self,
         py: Python<'_>,
-        name: String,
+        name: FunctionName,
         instance_id: String,
         input: Option<&Bound<'_, PyAny>>,
         result_type: Option<Py<PyAny>>,
@@ -164,7 +172,7 @@ impl OrchestrationContext {
     fn schedule_sub_orchestration_versioned(
         &self,
         py: Python<'_>,
-        name: String,
+        name: FunctionName,
         version: Option<String>,
         input: Option<&Bound<'_, PyAny>>,
         result_type: Option<Py<PyAny>>,
@@ -176,7 +184,7 @@ impl OrchestrationContext {
     fn schedule_sub_orchestration_versioned_with_id(
         &self,
         py: Python<'_>,
-        name: String,
+        name: FunctionName,
         version: Option<String>,
         instance_id: String,
         input: Option<&Bound<'_, PyAny>>,
@@ -189,11 +197,12 @@ impl OrchestrationContext {
     fn start_orchestration(
         &self,
         py: Python<'_>,
-        name: String,
+        name: FunctionName,
         instance_id: String,
         input: Option<&Bound<'_, PyAny>>,
         version: Option<String>,
     ) -> PyResult<Task> {
+        let (name, _) = name.of_kind("orchestration")?;
         check_name("the name of the orchestration", &name)?;
         check_instance_id(&instance_id)?;
         check_version(version.as_deref())?;

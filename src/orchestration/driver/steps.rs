@@ -9,8 +9,9 @@ use pyo3::prelude::*;
 use super::{Driver, End};
 use crate::bridge::enter;
 use crate::codec;
+use crate::errors::CancelledError;
 use crate::orchestration::arena::{Failure, Outcome, Waiting};
-use crate::orchestration::event_loop::{is_cancelled_error, is_coroutine};
+use crate::orchestration::event_loop::is_coroutine;
 use crate::orchestration::task::{Task, as_node, not_a_task, value_of};
 use crate::orchestration::turn::Turn;
 
@@ -114,7 +115,7 @@ impl Driver {
             self.turn.arena().branches[branch].waiting = Waiting::Ended;
             let end = result.and_then(|value| codec::encode(&value));
             return Some(end.map_err(|error| {
-                if self.turn.cancellation_reason().is_none() || !is_cancelled_error(py, &error) {
+                if self.turn.cancellation_reason().is_none() || !error.is_instance_of::<CancelledError>(py) {
                     log_failure(py, &self.turn, &error);
                 }
                 codec::encode_failure(py, &error)
