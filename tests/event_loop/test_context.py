@@ -114,7 +114,9 @@ def test_messages_go_to_the_waits_in_the_order_in_which_they_began(
 
 @pytest.mark.alone
 @pytest.mark.slow
-def test_a_fan_out_of_ten_times_as_many_takes_about_ten_times_as_long(runtime_factory: StartRuntime, client: Client) -> None:
+def test_a_fan_out_of_ten_times_as_many_takes_about_ten_times_as_long(
+    runtime_factory: StartRuntime, client: Client
+) -> None:
     async def wide(ctx: OrchestrationContext, width: int) -> int:
         return sum(await asyncio.gather(*[ctx.schedule_activity("echo", number) for number in range(width)]))
 

@@ -108,11 +108,15 @@ def test_the_exception_of_a_forgotten_task_is_logged_once(
     assert client.wait_for_orchestration("forgets").result() == "over"
     gc.collect()
     wait_until(lambda: messages(caplog))
-    assert messages(caplog) == ["orchestration 'forgets': Task exception was never retrieved"]
+    assert messages(caplog) == ["orchestration 'forgets': the exception of task 'forgotten' was never retrieved"]
 
 
 def test_nothing_is_said_of_what_is_suspended_replayed_and_over(
-    runtime_factory: StartRuntime, client: Client, options: RuntimeOptions, heard: list[str], caplog: pytest.LogCaptureFixture
+    runtime_factory: StartRuntime,
+    client: Client,
+    options: RuntimeOptions,
+    heard: list[str],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     runtime = runtime_factory(ACTIVITIES, {"busy": busy}, options)
     client.start_orchestration("busy", "busy")
@@ -141,7 +145,11 @@ def test_nothing_is_said_of_what_is_evicted(
 
 
 def test_nothing_is_said_of_what_a_shutdown_leaves(
-    runtime_factory: StartRuntime, client: Client, options: RuntimeOptions, heard: list[str], caplog: pytest.LogCaptureFixture
+    runtime_factory: StartRuntime,
+    client: Client,
+    options: RuntimeOptions,
+    heard: list[str],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     runtime = runtime_factory(ACTIVITIES, {"busy": busy}, options)
     client.start_orchestration("busy", "busy")
@@ -152,7 +160,11 @@ def test_nothing_is_said_of_what_a_shutdown_leaves(
 
 
 def test_nothing_is_said_of_tasks_that_the_end_leaves_behind(
-    runtime_factory: StartRuntime, client: Client, options: RuntimeOptions, heard: list[str], caplog: pytest.LogCaptureFixture
+    runtime_factory: StartRuntime,
+    client: Client,
+    options: RuntimeOptions,
+    heard: list[str],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     async def leaves(ctx: OrchestrationContext, _: Any) -> Any:
         cleaned: list[Any] = []
@@ -176,7 +188,11 @@ def test_nothing_is_said_of_tasks_that_the_end_leaves_behind(
 
 
 def test_nothing_is_said_of_what_continues_as_new(
-    runtime_factory: StartRuntime, client: Client, options: RuntimeOptions, heard: list[str], caplog: pytest.LogCaptureFixture
+    runtime_factory: StartRuntime,
+    client: Client,
+    options: RuntimeOptions,
+    heard: list[str],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     async def rounds(ctx: OrchestrationContext, left: int) -> Any:
         task = asyncio.create_task(asyncio.sleep(LONG))
@@ -192,15 +208,16 @@ def test_nothing_is_said_of_what_continues_as_new(
     assert (heard, messages(caplog)) == ([], [])
 
 
-def test_loops_and_tasks_do_not_stay_in_memory(runtime_factory: StartRuntime, client: Client, options: RuntimeOptions) -> None:
+def test_loops_and_tasks_do_not_stay_in_memory(
+    runtime_factory: StartRuntime, client: Client, options: RuntimeOptions
+) -> None:
     loops: list[weakref.ref[Any]] = []
 
     async def short(ctx: OrchestrationContext, number: int) -> Any:
         loops.append(weakref.ref(asyncio.get_running_loop()))
         async with asyncio.TaskGroup() as group, asyncio.timeout(LONG):
             group.create_task(asyncio.sleep(0))
-            value = await ctx.schedule_activity("echo", number)
-        return value
+            return await ctx.schedule_activity("echo", number)
 
     runtime = runtime_factory(ACTIVITIES, {"short": short}, options)
     for number in range(1000):
@@ -213,7 +230,9 @@ def test_loops_and_tasks_do_not_stay_in_memory(runtime_factory: StartRuntime, cl
     runtime.shutdown()
 
 
-def test_a_task_group_of_the_play_leaves_nothing(play: Play, heard: list[str], caplog: pytest.LogCaptureFixture) -> None:
+def test_a_task_group_of_the_play_leaves_nothing(
+    play: Play, heard: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
     async def grouped(ctx: OrchestrationContext, _: Any) -> Any:
         try:
             async with asyncio.TaskGroup() as group:

@@ -134,7 +134,7 @@ def test_a_future_of_a_thread_is_refused(play: Play) -> None:
             except NotAllowedInOrchestration as error:
                 return str(error)
 
-    assert "cannot be replayed" in play(tries)
+    assert "asyncio.wrap_future waits for a thread or a process, which cannot be replayed" in play(tries)
 
 
 def test_a_future_of_another_loop_is_refused(play: Play) -> None:
@@ -162,20 +162,16 @@ def test_a_step_of_another_orchestration_is_refused(
         return await ctx.wait_for_event("go")
 
     async def second(ctx: OrchestrationContext, _: Any) -> Any:
-        try:
-            return await kept[0]
-        except (ValueError, NotAllowedInOrchestration) as error:
-            return str(error)
+        return await kept[0]
 
     runtime_factory(ACTIVITIES, {"first": first, "second": second}, RuntimeOptions())
     client.start_orchestration("first", "first")
     assert described.wait(20)
     client.start_orchestration("second", "second")
-    with pytest.raises(OrchestrationFailed, match="used from another thread|used after its turn|belongs to another"):
+    with pytest.raises(OrchestrationFailed, match="activity 'echo' belongs to another orchestration"):
         client.wait_for_orchestration("second").result()
-    with pytest.warns(RuntimeWarning, match="made a task and never yielded it"):
-        client.raise_event("first", "go")
-        client.wait_for_orchestration("first").result()
+    client.cancel_instance("first")
+    assert client.wait_for_orchestration("first").status == "Failed"
 
 
 def test_the_order_of_a_set_of_coroutines_is_refused(play: Play) -> None:
@@ -271,7 +267,7 @@ def test_a_control_flow_exception_is_not_swallowed_by_except_exception(
 
 def test_python_before_task_groups_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
     steps: Any = SimpleNamespace(instance_id="instance", orchestration_name="name")
-    monkeypatch.setattr("sys.version_info", (3, 10, 9, "final", 0))
+    monkeypatch.delattr("asyncio.timeout")
     with pytest.raises(ConfigurationError, match="needs Python 3.11 or later; write 'def' with 'yield'"):
         OrchestrationLoop(steps)
 
