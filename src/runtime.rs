@@ -1,5 +1,6 @@
 //! A runtime: the engine's dispatchers over one store, with the functions that Python registered.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -56,6 +57,7 @@ impl NativeRuntime {
         py: Python<'_>,
         activities: Vec<ActivityDefinition>,
         orchestrations: Vec<OrchestrationDefinition>,
+        hosts: HashMap<String, Py<PyAny>>,
         client: Py<PyAny>,
     ) -> PyResult<()> {
         if self.running.lock().is_some() {
@@ -64,14 +66,16 @@ impl NativeRuntime {
             ));
         }
         let store = self.store.get().store()?;
-        let definitions = Arc::new(Definitions::new(activities, orchestrations, self.options.cleanup_timeout())?);
-        let executor = Arc::new(Executor::new(client));
+        let (cleanup_timeout, is_strict) = (self.options.cleanup_timeout(), self.options.strict());
+        let definitions = Arc::new(Definitions::new(activities, orchestrations, cleanup_timeout, is_strict)?);
+        let executor = Arc::new(Executor::new(client, hosts));
         let settings = DispatcherSettings {
             activities: definitions.activity_names(),
             orchestrations: definitions.orchestration_versions(),
             poll_interval: self.options.poll_interval(),
             unregistered_timeout: self.options.unregistered_timeout(),
             max_attempts: self.options.max_attempts(),
+            nondeterminism: self.options.nondeterminism(),
         };
         let dispatcher = store.dispatcher(settings);
         let kept = self.options.sticky_room().map(SuspendedOrchestrations::new).transpose()?;

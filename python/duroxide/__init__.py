@@ -49,6 +49,12 @@ from duroxide.ambient import (
     dequeue_event,
     wait_for_event,
 )
+from duroxide.async_client import (
+    AsyncClient,
+)
+from duroxide.async_handles import (
+    AsyncHandle,
+)
 from duroxide.bulk import (
     EventToRaise,
     QueueMessage,
@@ -120,6 +126,9 @@ from duroxide.outcomes import (
     Outcome,
     Winner,
 )
+from duroxide.process_context import (
+    ProcessActivityContext,
+)
 from duroxide.providers import (
     PostgresProvider,
     Provider,
@@ -156,6 +165,8 @@ __all__ = [
     "ActivityDefinition",
     "ActivityFailed",
     "ActivityTimedOut",
+    "AsyncClient",
+    "AsyncHandle",
     "Backoff",
     "Client",
     "ClientError",
@@ -188,6 +199,7 @@ __all__ = [
     "PoisonMessageError",
     "PostgresEntraOptions",
     "PostgresProvider",
+    "ProcessActivityContext",
     "Provider",
     "ProviderError",
     "PruneOptions",
