@@ -33,8 +33,9 @@ _MOST_CALLBACKS = 1_000_000
 
 _FEWEST_TASKS_TO_SORT_OUT = 64
 
-# The part of asyncio.wait() that makes a future.
+# What makes futures for what asyncio.wait() and asyncio.wrap_future() are given.
 _WAIT = getattr(getattr(asyncio.tasks, "_wait", None), "__code__", None)
+_WRAP_FUTURE = asyncio.wrap_future.__code__
 
 # What cannot be replayed, by the method of a loop that begins it.
 _REFUSED = {
@@ -238,6 +239,7 @@ class OrchestrationLoop(asyncio.AbstractEventLoop):
     def halt(self) -> None:
         """Run nothing any more: the orchestration continues as new."""
         self._halted = True
+        self._report_forgotten()
 
     def stuck(self) -> NotAllowedInOrchestration:
         """Describe how the orchestration waits for what nobody will ever bring."""
@@ -253,14 +255,18 @@ class OrchestrationLoop(asyncio.AbstractEventLoop):
         for task in self._pending_tasks():
             task.cancel()
         self._run()
+        self._report_forgotten()
         self.abandon()
 
     def abandon(self) -> list[Coroutine[Any, Any, Any]]:
         """Let go of everything; the coroutines of what has not ended are to be closed by the caller."""
         self._ended = True
         pending = self._pending_tasks()
-        for task in pending:
+        for task in self._tasks:
             task._log_destroy_pending = False  # type: ignore[attr-defined]
+            if task.done():
+                # Another turn may still ask for its exception.
+                task._log_traceback = False  # type: ignore[attr-defined]
         self._ready.clear()
         self._tasks.clear()
         for table in (self._waits, self._timers, self._branches, self._contexts, self._begun_in_order):
@@ -311,6 +317,11 @@ class OrchestrationLoop(asyncio.AbstractEventLoop):
         caller = sys._getframe(1)
         if caller.f_code is _WAIT:
             self._check_order(caller.f_locals["fs"])
+        elif caller.f_code is _WRAP_FUTURE:
+            raise NotAllowedInOrchestration(
+                "asyncio.wrap_future waits for a thread or a process, which cannot be replayed inside an orchestration; do "
+                "it in an activity"
+            )
         return OrchestrationFuture(self)
 
     def _check_order(self, futures: set[asyncio.Future[Any]]) -> None:
@@ -337,7 +348,7 @@ class OrchestrationLoop(asyncio.AbstractEventLoop):
         )
         self._tasks.append(task)
         if len(self._tasks) > self._many_tasks:
-            self._tasks = self._pending_tasks()
+            self._tasks = [each for each in self._tasks if not each.done() or each._log_traceback]
             self._many_tasks = max(_FEWEST_TASKS_TO_SORT_OUT, 2 * len(self._tasks))
         return task
 
@@ -379,17 +390,31 @@ class OrchestrationLoop(asyncio.AbstractEventLoop):
     def get_exception_handler(self) -> None:
         return None
 
+    def _report_forgotten(self) -> None:
+        """Log the exceptions of tasks that nobody has asked for, at the one moment when nobody can any more.
+
+        Where they are raised, they are raised anew at every replay; and when their memory is freed is chance.
+        """
+        for task in self._tasks:
+            if task is not self._main and task.done() and task._log_traceback:
+                message = f"the exception of task '{task.get_name()}' was never retrieved"
+                self._log(message, task.exception())
+
     def default_exception_handler(self, context: dict[str, Any]) -> None:
         self.call_exception_handler(context)
 
     def call_exception_handler(self, context: dict[str, Any]) -> None:
-        if self._ended or self._steps.is_silent():
+        if not self._ended:
+            self._log(context.get("message", "an exception was not handled"), context.get("exception"))
+
+    def _log(self, message: str, error: BaseException | None) -> None:
+        if self._steps.is_silent():
             return
         _log.error(
             "orchestration '%s': %s",
             self._steps.orchestration_name,
-            context.get("message", "an exception was not handled"),
-            exc_info=context.get("exception"),
+            message,
+            exc_info=error,
             extra={"instance_id": self._steps.instance_id, "orchestration_name": self._steps.orchestration_name},
         )
 

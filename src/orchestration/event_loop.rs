@@ -215,7 +215,11 @@ impl Turn {
     ) -> PyResult<Awaited<'py>> {
         let py = event_loop.py();
         self.check()?;
-        self.check_loop()?;
+        if let Err(ended) = self.check_loop() {
+            // It was not forgotten.
+            node.set_replaced();
+            return Err(ended);
+        }
         if matches!(node.operation, Operation::ContinueAsNew { .. }) {
             // A request for the end is not carried over into an execution that knows nothing of it.
             event_loop.call_method0(intern!(py, "check_not_cancelled"))?;

@@ -145,6 +145,9 @@ fn step<'py>(
     match before {
         Progress::Unbegun => {
             let Some(event_loop) = node.turn.running_loop(py) else {
+                if node.turn.is_beside_a_running_loop() {
+                    return Err(not_of_this_turn(node));
+                }
                 *state.lock() = Progress::Yielded;
                 return Ok(task.clone().into_any());
             };
@@ -187,10 +190,7 @@ pub(crate) fn as_node(turn: &Arc<Turn>, value: &Bound<'_, PyAny>) -> PyResult<Ar
     if let Ok(task) = value.cast::<Task>() {
         let node = &task.get().node;
         if !Arc::ptr_eq(&node.turn, turn) {
-            return Err(PyValueError::new_err(format!(
-                "{} belongs to another orchestration or to an earlier turn; build it where it is yielded",
-                node.operation.describe()
-            )));
+            return Err(not_of_this_turn(node));
         }
         return Ok(Arc::clone(node));
     }
@@ -214,6 +214,13 @@ pub(crate) fn as_node(turn: &Arc<Turn>, value: &Bound<'_, PyAny>) -> PyResult<Ar
         return Ok(turn.describe(operation, Decode::Nothing, None));
     }
     Err(not_a_task(value))
+}
+
+fn not_of_this_turn(node: &Node) -> PyErr {
+    PyValueError::new_err(format!(
+        "{} belongs to another orchestration or to an earlier turn; build it where it is yielded",
+        node.operation.describe()
+    ))
 }
 
 /// Whether a value can be stepped through: a generator or a coroutine.

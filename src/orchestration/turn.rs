@@ -144,6 +144,13 @@ impl Turn {
         CURRENT.with_borrow(|turn| turn.as_ref()?.context.lock().as_ref().map(|context| context.clone_ref(py)))
     }
 
+    /// Whether the code on this thread is another orchestration's, on its event loop.
+    pub(crate) fn is_beside_a_running_loop(self: &Arc<Self>) -> bool {
+        CURRENT.with_borrow(|turn| {
+            turn.as_ref().is_some_and(|turn| !Arc::ptr_eq(turn, self) && turn.loop_runs.load(Ordering::Relaxed))
+        })
+    }
+
     /// Makes the context that the orchestration is called with.
     pub(crate) fn make_context<'py>(self: &Arc<Self>, py: Python<'py>) -> PyResult<Bound<'py, OrchestrationContext>> {
         let context = Bound::new(py, OrchestrationContext::new(py, Arc::clone(self)))?;

@@ -217,7 +217,9 @@ class Walk:
         inner = asyncio.create_task(self.part(depth - 1))
         self.left_behind.append(inner)
         outer = asyncio.create_task(self.waited(asyncio.shield(inner)))
-        done, _ = await asyncio.wait([outer, asyncio.create_task(self.waited(self.outside()))], return_when="FIRST_COMPLETED")
+        done, _ = await asyncio.wait(
+            [outer, asyncio.create_task(self.waited(self.outside()))], return_when="FIRST_COMPLETED"
+        )
         outer.cancel()
         return [len(done), await self.caught(outer)]
 
@@ -327,6 +329,6 @@ class Walk:
 
 def said(error: Any) -> Any:
     """An exception in words, group or not."""
-    if isinstance(error, BaseExceptionGroup):  # noqa: F821
+    if isinstance(error, BaseExceptionGroup):
         return [type(error).__name__, *(said(each) for each in error.exceptions)]
     return f"{type(error).__name__}: {error} {getattr(error, 'index', '')}"

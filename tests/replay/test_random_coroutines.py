@@ -9,6 +9,7 @@ import os
 import random
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,9 @@ async def program(ctx: OrchestrationContext, input: list[int]) -> Any:
     return result
 
 
-def play(seeds: range, options: RuntimeOptions, provider: SqliteProvider, *, restarts: bool = False) -> tuple[Histories, int]:
+def play(
+    seeds: range, options: RuntimeOptions, provider: SqliteProvider, *, restarts: bool = False
+) -> tuple[Histories, int]:
     """The histories of programs, and how often the code of all of them was called."""
     stage = Stage(program, options, provider, restarts=restarts, cancelled=0.03)
     return stage.play(seeds), stage.calls
@@ -59,6 +62,12 @@ def test_a_program_of_coroutines_records_the_same_awake_replayed_and_evicted(fir
     assert fewest_calls < some_calls < most_calls
 
 
+def has_ended(client: Client, instance: str) -> bool:
+    status = client.get_status(instance)
+    assert status.mismatch is None, f"{instance}: {status.mismatch}"
+    return status.status != "Running"
+
+
 def check_replay(provider: SqliteProvider, seeds: range) -> None:
     """Have a runtime that keeps nothing awake replay whole histories: the code must see what it saw when it was first."""
     client = Client(provider)
@@ -68,9 +77,8 @@ def check_replay(provider: SqliteProvider, seeds: range) -> None:
             status = client.get_status(instance)
             if status.status == "Running":
                 client.raise_event(instance, "again")
-                wait_until(lambda: client.get_status(instance).status != "Running" or client.get_status(instance).mismatch)
+                wait_until(partial(has_ended, client, instance))
                 status = client.get_status(instance)
-            assert status.mismatch is None, f"seed {seed}: {status.mismatch}"
             values = client.get_kv_all_values(instance)
             # One that was cancelled long ago has come to the end of its time.
             if "saw again" in values or status.status == "Completed":

@@ -1,0 +1,246 @@
+"""What is forgotten is told once; what is suspended, evicted, shut down or over is not told at all, and leaves memory."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import sys
+import warnings
+import weakref
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from conftest import StartRuntime
+from deadline import wait_until
+from duroxide import Client, OrchestrationContext, RuntimeOptions
+from event_loop.conftest import ACTIVITIES, Play
+
+LONG = 3600
+
+
+@pytest.fixture
+def heard(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """What was said that nobody asked for: logs of asyncio and of us, and exceptions that were in nobody's way."""
+    said: list[str] = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda unraisable: said.append(repr(unraisable.exc_value)))
+    with caplog.at_level(logging.WARNING), warnings.catch_warnings():
+        warnings.simplefilter("error")
+        yield said
+        gc.collect()
+    said += [record.getMessage() for record in caplog.records if record.name.startswith(("asyncio", "duroxide"))]
+
+
+def messages(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """What the loop and asyncio have logged."""
+    names = ("asyncio", "duroxide.orchestration")
+    return [record.getMessage() for record in caplog.records if record.name in names]
+
+
+async def busy(ctx: OrchestrationContext, _: Any) -> Any:
+    """Have a bit of everything under way, then wait."""
+
+    async def step() -> Any:
+        try:
+            return await ctx.wait_for_event("never")
+        finally:
+            await asyncio.sleep(0)
+            await ctx.schedule_activity("echo", "clean")
+
+    async def numbers() -> Any:
+        try:
+            yield 1
+            await asyncio.sleep(LONG)
+        finally:
+            await asyncio.sleep(0)
+
+    async def iterate() -> None:
+        async for _number in numbers():
+            pass
+
+    async def raises() -> None:
+        raise LookupError("retrieved later")
+
+    lock, event, queue = asyncio.Lock(), asyncio.Event(), asyncio.Queue[Any]()
+    failed = asyncio.create_task(raises())
+    kept = [asyncio.create_task(each) for each in (step(), iterate(), event.wait(), queue.get())]
+    async with asyncio.TaskGroup() as group, lock, asyncio.timeout(LONG):
+        kept.append(group.create_task(lock.acquire()))
+        kept.append(group.create_task(step()))
+        shielded = asyncio.shield(kept[0])
+        gathered = asyncio.gather(step(), asyncio.sleep(LONG))
+        branch = ctx.spawn(step())
+        await ctx.wait_for_event("go")
+        for each in (*kept, gathered, shielded):
+            each.cancel()
+    with pytest.raises(LookupError):
+        await failed
+    await asyncio.wait(kept)
+    assert branch is not None
+    return await ctx.schedule_activity("echo", "over")
+
+
+def is_waiting(client: Client, instance: str) -> bool:
+    if client.get_status(instance).status == "NotFound":
+        return False
+    return any('"go"' in event.data for event in client.read_execution_history(instance))
+
+
+def test_the_exception_of_a_forgotten_task_is_logged_once(
+    runtime_factory: StartRuntime, client: Client, options: RuntimeOptions, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def forgets(ctx: OrchestrationContext, _: Any) -> Any:
+        async def raises() -> None:
+            raise LookupError("nobody asks")
+
+        task = asyncio.create_task(raises(), name="forgotten")
+        await asyncio.sleep(0.001)
+        del task
+        gc.collect()
+        for number in range(3):
+            await ctx.schedule_activity("echo", number)
+        return "over"
+
+    runtime_factory(ACTIVITIES, {"forgets": forgets}, options)
+    client.start_orchestration("forgets", "forgets")
+    assert client.wait_for_orchestration("forgets").result() == "over"
+    gc.collect()
+    wait_until(lambda: messages(caplog))
+    assert messages(caplog) == ["orchestration 'forgets': the exception of task 'forgotten' was never retrieved"]
+
+
+def test_nothing_is_said_of_what_is_suspended_replayed_and_over(
+    runtime_factory: StartRuntime,
+    client: Client,
+    options: RuntimeOptions,
+    heard: list[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    runtime = runtime_factory(ACTIVITIES, {"busy": busy}, options)
+    client.start_orchestration("busy", "busy")
+    wait_until(lambda: is_waiting(client, "busy"))
+    client.raise_event("busy", "other")
+    client.raise_event("busy", "go")
+    assert client.wait_for_orchestration("busy").result() == "over"
+    runtime.shutdown()
+    gc.collect()
+    assert (heard, messages(caplog)) == ([], [])
+
+
+def test_nothing_is_said_of_what_is_evicted(
+    runtime_factory: StartRuntime, client: Client, heard: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    runtime_factory(ACTIVITIES, {"busy": busy}, RuntimeOptions(max_sticky_orchestrations=1))
+    names = [f"busy-{number}" for number in range(4)]
+    for name in names:
+        client.start_orchestration(name, "busy")
+    wait_until(lambda: all(is_waiting(client, name) for name in names))
+    for name in names:
+        client.raise_event(name, "go")
+    assert [client.wait_for_orchestration(name).result() for name in names] == ["over"] * 4
+    gc.collect()
+    assert (heard, messages(caplog)) == ([], [])
+
+
+def test_nothing_is_said_of_what_a_shutdown_leaves(
+    runtime_factory: StartRuntime,
+    client: Client,
+    options: RuntimeOptions,
+    heard: list[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    runtime = runtime_factory(ACTIVITIES, {"busy": busy}, options)
+    client.start_orchestration("busy", "busy")
+    wait_until(lambda: is_waiting(client, "busy"))
+    runtime.shutdown()
+    gc.collect()
+    assert (heard, messages(caplog)) == ([], [])
+
+
+def test_nothing_is_said_of_tasks_that_the_end_leaves_behind(
+    runtime_factory: StartRuntime,
+    client: Client,
+    options: RuntimeOptions,
+    heard: list[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def leaves(ctx: OrchestrationContext, _: Any) -> Any:
+        cleaned: list[Any] = []
+
+        async def careful() -> None:
+            try:
+                await asyncio.sleep(LONG)
+            finally:
+                cleaned.append(await ctx.schedule_activity("echo", "after the end"))
+
+        tasks = [asyncio.create_task(careful()), asyncio.create_task(asyncio.sleep(LONG))]
+        await ctx.schedule_activity("echo", 1)
+        return [len(tasks), cleaned]
+
+    runtime_factory(ACTIVITIES, {"leaves": leaves}, options)
+    client.start_orchestration("leaves", "leaves")
+    assert client.wait_for_orchestration("leaves").result() == [2, []]
+    assert "after the end" not in str(client.read_execution_history("leaves"))
+    gc.collect()
+    assert (heard, messages(caplog)) == ([], [])
+
+
+def test_nothing_is_said_of_what_continues_as_new(
+    runtime_factory: StartRuntime,
+    client: Client,
+    options: RuntimeOptions,
+    heard: list[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def rounds(ctx: OrchestrationContext, left: int) -> Any:
+        task = asyncio.create_task(asyncio.sleep(LONG))
+        await ctx.schedule_activity("echo", left)
+        if left > 0:
+            await ctx.continue_as_new(left - 1)
+        return task.done()
+
+    runtime_factory(ACTIVITIES, {"rounds": rounds}, options)
+    client.start_orchestration("rounds", "rounds", 3)
+    assert client.wait_for_orchestration("rounds").result() is False
+    gc.collect()
+    assert (heard, messages(caplog)) == ([], [])
+
+
+def test_loops_and_tasks_do_not_stay_in_memory(
+    runtime_factory: StartRuntime, client: Client, options: RuntimeOptions
+) -> None:
+    loops: list[weakref.ref[Any]] = []
+
+    async def short(ctx: OrchestrationContext, number: int) -> Any:
+        loops.append(weakref.ref(asyncio.get_running_loop()))
+        async with asyncio.TaskGroup() as group, asyncio.timeout(LONG):
+            group.create_task(asyncio.sleep(0))
+            return await ctx.schedule_activity("echo", number)
+
+    runtime = runtime_factory(ACTIVITIES, {"short": short}, options)
+    for number in range(1000):
+        client.start_orchestration(f"short-{number}", "short", number)
+    for number in range(1000):
+        assert client.wait_for_orchestration(f"short-{number}").result() == number
+    gc.collect()
+    wait_until(lambda: gc.collect() >= 0 and sum(loop() is not None for loop in loops) == 0)
+    assert len(loops) >= 1000
+    runtime.shutdown()
+
+
+def test_a_task_group_of_the_play_leaves_nothing(
+    play: Play, heard: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    async def grouped(ctx: OrchestrationContext, _: Any) -> Any:
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(asyncio.sleep(LONG))
+                await ctx.schedule_activity("fail", "no")
+        except BaseExceptionGroup as errors:
+            return len(errors.exceptions)
+
+    assert play(grouped) == 1
+    gc.collect()
+    assert (heard, messages(caplog)) == ([], [])
