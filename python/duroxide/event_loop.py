@@ -8,23 +8,25 @@ the history; and whatever asyncio keeps in sets is ordered by when it was made, 
 from __future__ import annotations
 
 import asyncio
-import asyncio.tasks
 import contextvars
 import logging
 import sys
 import zlib
 from collections import deque
-from types import CoroutineType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from duroxide._native import Task
 from duroxide.exceptions import ConfigurationError, NotAllowedInOrchestration
+from duroxide.loop_futures import OrchestrationFuture, OrchestrationTask, StepFuture, StepTimer
+from duroxide.loop_refusals import calling_as_completed, check_future_for, coroutines_in_order, refuse_methods
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Coroutine
+    from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
     from types import FrameType
 
     from duroxide._native import LoopSteps
+
+_T = TypeVar("_T")
 
 _log = logging.getLogger("duroxide.orchestration")
 
@@ -32,102 +34,6 @@ _MOST_CALLBACKS = 1_000_000
 """Callbacks that may run between two completions; beyond it the code is taken to spin."""
 
 _FEWEST_TASKS_TO_SORT_OUT = 64
-
-# What makes futures for what asyncio.wait() and asyncio.wrap_future() are given.
-_WAIT = getattr(getattr(asyncio.tasks, "_wait", None), "__code__", None)
-_WRAP_FUTURE = asyncio.wrap_future.__code__
-
-# What cannot be replayed, by the method of a loop that begins it.
-_REFUSED = {
-    "runs a thread or an executor": ("run_in_executor", "set_default_executor", "shutdown_default_executor"),
-    "is called from another thread": ("call_soon_threadsafe",),
-    "opens a connection": (
-        "create_connection",
-        "create_server",
-        "create_unix_connection",
-        "create_unix_server",
-        "create_datagram_endpoint",
-        "connect_accepted_socket",
-        "start_tls",
-        "sendfile",
-    ),
-    "resolves a name": ("getaddrinfo", "getnameinfo"),
-    "uses a socket": (
-        "sock_accept",
-        "sock_connect",
-        "sock_recv",
-        "sock_recv_into",
-        "sock_recvfrom",
-        "sock_recvfrom_into",
-        "sock_sendall",
-        "sock_sendfile",
-        "sock_sendto",
-    ),
-    "waits for a file descriptor": (
-        "add_reader",
-        "remove_reader",
-        "add_writer",
-        "remove_writer",
-        "connect_read_pipe",
-        "connect_write_pipe",
-    ),
-    "starts a process": ("subprocess_exec", "subprocess_shell"),
-    "handles a signal": ("add_signal_handler", "remove_signal_handler"),
-    "belongs to whoever runs the loop, which is the runtime": (
-        "run_forever",
-        "run_until_complete",
-        "stop",
-        "close",
-        "shutdown_asyncgens",
-        "set_task_factory",
-        "set_exception_handler",
-        "set_debug",
-    ),
-}
-
-
-class OrchestrationTask(asyncio.Task[Any]):
-    """A task of asyncio whose place in a set depends on when it was made."""
-
-    def __init__(self, coroutine: Coroutine[Any, Any, Any], loop: OrchestrationLoop, **options: Any) -> None:
-        # First, since asyncio puts it into a set at once.
-        self._number = loop.count()
-        super().__init__(coroutine, loop=loop, **options)
-
-    def __hash__(self) -> int:
-        return self._number
-
-
-class OrchestrationFuture(asyncio.Future[Any]):
-    """A future of asyncio whose place in a set depends on when it was made."""
-
-    def __init__(self, loop: OrchestrationLoop) -> None:
-        self._number = loop.count()
-        super().__init__(loop=loop)
-
-    def __hash__(self) -> int:
-        return self._number
-
-
-class StepFuture(OrchestrationFuture):
-    """What the code waits for while a durable step is under way; to cancel it is to give the step up."""
-
-    def __init__(self, loop: OrchestrationLoop, slot: int) -> None:
-        super().__init__(loop)
-        self._orchestration_loop = loop
-        self._slot = slot
-
-    def cancel(self, msg: Any | None = None) -> bool:
-        if not super().cancel(msg):
-            return False
-        self._orchestration_loop.give_up(self._slot)
-        return True
-
-
-class StepTimer(asyncio.TimerHandle):
-    """A callback that a durable timer makes due."""
-
-    slot: int | None = None
 
 
 class OrchestrationLoop(asyncio.AbstractEventLoop):
@@ -170,7 +76,7 @@ class OrchestrationLoop(asyncio.AbstractEventLoop):
         """Run the orchestration as far as it goes; whether it has ended."""
         # Nothing of what this thread happens to have in its context variables.
         context = contextvars.Context()
-        self._main = self.create_task(coroutine, name=self._steps.orchestration_name, context=context)
+        self._main = self._begin_task(coroutine, name=self._steps.orchestration_name, context=context)
         return self._run()
 
     def deliver(self, slot: int, value: Any, error: BaseException | None) -> bool:
@@ -201,7 +107,7 @@ class OrchestrationLoop(asyncio.AbstractEventLoop):
     def begin_branch(self, branch: int, coroutine: Coroutine[Any, Any, Any]) -> bool:
         """Run a coroutine that was given to a combinator of the context; whether the orchestration has ended."""
         context = self._contexts.pop(id(coroutine), None) or contextvars.Context()
-        task = self.create_task(coroutine, context=context)
+        task = self._begin_task(coroutine, context=context)
         self._branches[id(coroutine)] = task
         task.add_done_callback(lambda task: self._end_branch(branch, id(coroutine), task))
         return self._run()
@@ -216,13 +122,13 @@ class OrchestrationLoop(asyncio.AbstractEventLoop):
 
     def cancel(self, reason: str) -> bool:
         """Raise ``CancelledError`` in the orchestration where it waits; whether it has ended."""
-        assert self._main is not None
-        self._main.cancel(reason)
+        if self._main is not None:
+            self._main.cancel(reason)
         return self._run()
 
     def is_cancelling(self) -> bool:
         """Tell whether the orchestration was asked to end, and has not refused with ``uncancel()``."""
-        return self._main is not None and self._main.cancelling() > 0
+        return self._main is not None and cast("Any", self._main).cancelling() > 0
 
     def check_not_cancelled(self) -> None:
         """Refuse a step that would carry a cancelled orchestration on."""
@@ -231,8 +137,7 @@ class OrchestrationLoop(asyncio.AbstractEventLoop):
 
     def result(self) -> Any:
         """Give what the orchestration returned, or raise what it raised."""
-        assert self._main is not None
-        if not self._main.done():
+        if self._main is None or not self._main.done():
             raise asyncio.CancelledError("the orchestration had no time left")
         return self._main.result()
 
@@ -262,16 +167,16 @@ class OrchestrationLoop(asyncio.AbstractEventLoop):
         """Let go of everything; the coroutines of what has not ended are to be closed by the caller."""
         self._ended = True
         pending = self._pending_tasks()
-        for task in self._tasks:
-            task._log_destroy_pending = False  # type: ignore[attr-defined]
+        for task in cast("list[Any]", self._tasks):
+            task._log_destroy_pending = False
             if task.done():
                 # Another turn may still ask for its exception.
-                task._log_traceback = False  # type: ignore[attr-defined]
+                task._log_traceback = False
         self._ready.clear()
         self._tasks.clear()
         for table in (self._waits, self._timers, self._branches, self._contexts, self._begun_in_order):
             table.clear()
-        coroutines = [task.get_coro() for task in pending]
+        coroutines: list[Any] = [task.get_coro() for task in pending]
         return [coroutine for coroutine in coroutines if coroutine is not None and type(coroutine) is not Task]
 
     # What tasks and futures call
@@ -286,16 +191,22 @@ class OrchestrationLoop(asyncio.AbstractEventLoop):
         if self._waits.pop(slot, None) is not None:
             self._steps.give_up(slot)
 
-    def call_soon(
+    def call_soon(  # type: ignore[override]
         self, callback: Callable[..., object], *args: Any, context: contextvars.Context | None = None
     ) -> asyncio.Handle:
+        """Call back in this turn."""
         handle = asyncio.Handle(callback, args, self, context)
         self._ready.append(handle)
         return handle
 
-    def call_later(
-        self, delay: float, callback: Callable[..., object], *args: Any, context: contextvars.Context | None = None
+    def call_later(  # type: ignore[override]
+        self,
+        delay: float,
+        callback: Callable[..., object],
+        *args: Any,
+        context: contextvars.Context | None = None,
     ) -> asyncio.TimerHandle:
+        """Call back when a durable timer fires; at once, without one, if there is nothing to wait for."""
         timer = StepTimer(self.time() + delay, callback, args, self, context)
         if delay <= 0:
             self._ready.append(timer)
@@ -304,9 +215,14 @@ class OrchestrationLoop(asyncio.AbstractEventLoop):
             self._timers[timer.slot] = timer
         return timer
 
-    def call_at(
-        self, when: float, callback: Callable[..., object], *args: Any, context: contextvars.Context | None = None
+    def call_at(  # type: ignore[override]
+        self,
+        when: float,
+        callback: Callable[..., object],
+        *args: Any,
+        context: contextvars.Context | None = None,
     ) -> asyncio.TimerHandle:
+        """Call back at a time of the loop."""
         return self.call_later(when - self.time(), callback, *args, context=context)
 
     def _timer_handle_cancelled(self, handle: StepTimer) -> None:
@@ -314,81 +230,65 @@ class OrchestrationLoop(asyncio.AbstractEventLoop):
             self._steps.give_up(handle.slot)
 
     def create_future(self) -> OrchestrationFuture:
-        caller = sys._getframe(1)
-        if caller.f_code is _WAIT:
-            self._check_order(caller.f_locals["fs"])
-        elif caller.f_code is _WRAP_FUTURE:
-            raise NotAllowedInOrchestration(
-                "asyncio.wrap_future waits for a thread or a process, which cannot be replayed inside an orchestration; do "
-                "it in an activity"
-            )
+        """Make a future for the tasks of this orchestration."""
+        check_future_for(sys._getframe(1))
         return OrchestrationFuture(self)
-
-    def _check_order(self, futures: set[asyncio.Future[Any]]) -> None:
-        """Refuse futures whose place in the sets of ``asyncio.wait`` is their address."""
-        if len(futures) > 1 and not all(isinstance(each, OrchestrationTask | OrchestrationFuture) for each in futures):
-            raise NotAllowedInOrchestration(
-                "asyncio.wait puts what it is given into sets, whose order differs at each replay for futures that are not "
-                "this loop's own, such as those of asyncio.gather; give it tasks: asyncio.create_task(...) around a "
-                "coroutine that awaits them"
-            )
 
     def create_task(
         self,
-        coro: Coroutine[Any, Any, Any],
+        coro: Coroutine[Any, Any, _T] | Generator[Any, None, _T],
         *,
         name: str | None = None,
         context: contextvars.Context | None = None,
         **options: Any,
-    ) -> OrchestrationTask:
-        if type(coro) is not Task and (frame := _as_completed(sys._getframe(1))) is not None:
+    ) -> asyncio.Task[_T]:
+        """Make a task; those of ``as_completed`` are made in the order of its list."""
+        # A step has a place in a set of its own.
+        frame = None if isinstance(coro, Task) else calling_as_completed(sys._getframe(1))
+        if frame is not None:
             return self._begin_in_order(coro, frame)
-        task = OrchestrationTask(
-            coro, self, name=name or f"Task-{self._count - self._first + 1}", context=context, **options
-        )
+        return self._begin_task(coro, name=name, context=context, **options)
+
+    def _begin_task(self, coroutine: Any, *, name: str | None = None, **options: Any) -> OrchestrationTask:
+        task = OrchestrationTask(coroutine, self, name=name or f"Task-{self._count - self._first + 1}", **options)
         self._tasks.append(task)
         if len(self._tasks) > self._many_tasks:
             self._tasks = [each for each in self._tasks if not each.done() or each._log_traceback]
             self._many_tasks = max(_FEWEST_TASKS_TO_SORT_OUT, 2 * len(self._tasks))
         return task
 
-    def _begin_in_order(self, coroutine: Coroutine[Any, Any, Any], frame: FrameType) -> OrchestrationTask:
+    def _begin_in_order(self, coroutine: Any, frame: FrameType) -> OrchestrationTask:
         """Give the task of one of the coroutines of ``as_completed``, which come in the order of a set of addresses.
 
         With the first that comes, tasks are made of all, in the order of the list that they were given in.
         """
         if id(coroutine) not in self._begun_in_order:
-            given = frame.f_locals.get("fs", frame.f_locals.get("aws"))
-            ordered = given if isinstance(given, list | tuple) else []
-            known = (CoroutineType, Task, OrchestrationTask, OrchestrationFuture)
-            if not any(each is coroutine for each in ordered) or not all(isinstance(each, known) for each in ordered):
-                coroutine.close()
-                raise NotAllowedInOrchestration(
-                    "asyncio.as_completed begins what it is given in the order of a set, which differs at each replay; "
-                    "give it a list of coroutines, or of tasks, as in [asyncio.create_task(...) for ...]"
-                )
-            for each in ordered:
-                if type(each) is CoroutineType and id(each) not in self._begun_in_order:
-                    self._begun_in_order[id(each)] = self.create_task(each)
+            for each in coroutines_in_order(coroutine, frame):
+                if id(each) not in self._begun_in_order:
+                    self._begun_in_order[id(each)] = self._begin_task(each)
         return self._begun_in_order.pop(id(coroutine))
 
     def time(self) -> float:
+        """Give the seconds of history since the execution started."""
         return self._steps.time()
 
     def is_running(self) -> bool:
+        """Tell whether code of the orchestration runs right now."""
         return asyncio._get_running_loop() is self
 
     def is_closed(self) -> bool:
+        """Answer ``False``: the runtime ends it."""
         return False
 
     def get_debug(self) -> bool:
+        """Answer ``False``."""
         return False
 
     def get_task_factory(self) -> None:
-        return None
+        """Answer ``None``: all tasks are the loop's own."""
 
     def get_exception_handler(self) -> None:
-        return None
+        """Answer ``None``: what nobody handles is logged."""
 
     def _report_forgotten(self) -> None:
         """Log the exceptions of tasks that nobody has asked for, at the one moment when nobody can any more.
@@ -401,9 +301,11 @@ class OrchestrationLoop(asyncio.AbstractEventLoop):
                 self._log(message, task.exception())
 
     def default_exception_handler(self, context: dict[str, Any]) -> None:
+        """Log what nobody handles."""
         self.call_exception_handler(context)
 
     def call_exception_handler(self, context: dict[str, Any]) -> None:
+        """Log what nobody handles, unless that has happened before."""
         if not self._ended:
             self._log(context.get("message", "an exception was not handled"), context.get("exception"))
 
@@ -421,7 +323,8 @@ class OrchestrationLoop(asyncio.AbstractEventLoop):
     def _run(self) -> bool:
         """Call back until nobody is ready; whether the orchestration has ended."""
         main, ready = self._main, self._ready
-        assert main is not None
+        if main is None:
+            return False
         before = sys.get_asyncgen_hooks()
         sys.set_asyncgen_hooks(firstiter=None, finalizer=self._finalize)
         asyncio._set_running_loop(self)
@@ -456,41 +359,10 @@ class OrchestrationLoop(asyncio.AbstractEventLoop):
         return [task for task in self._tasks if not task.done()]
 
 
-def _as_completed(frame: FrameType | None) -> FrameType | None:
-    """Find the frame of ``asyncio.as_completed``, if that is what creates a task."""
-    if (
-        frame is None
-        or frame.f_globals.get("__name__") != "asyncio.tasks"
-        or "ensure_future" not in frame.f_code.co_name
-    ):
-        return None
-    for _ in range(3):
-        frame = frame.f_back
-        if frame is None or frame.f_globals.get("__name__") != "asyncio.tasks":
-            return None
-        if frame.f_code.co_name == "as_completed" or "todo" in frame.f_code.co_varnames:
-            return frame
-    return None
-
-
 def _describe(task: OrchestrationTask) -> str:
     stack = task.get_stack(limit=1)
     where = f" in {stack[0].f_code.co_name}, line {stack[0].f_lineno}" if stack else ""
     return f"task '{task.get_name()}' waits{where}"
 
 
-def _refusal(name: str, what: str) -> Any:
-    def refuse(self: OrchestrationLoop, *_arguments: Any, **_options: Any) -> Any:
-        raise NotAllowedInOrchestration(
-            f"the loop's {name}() {what}, which cannot be replayed inside an orchestration; do it in an activity"
-        )
-
-    refuse.__name__ = name
-    refuse.__qualname__ = f"OrchestrationLoop.{name}"
-    refuse.__doc__ = f"Refused: it {what}."
-    return refuse
-
-
-for _what, _names in _REFUSED.items():
-    for _name in _names:
-        setattr(OrchestrationLoop, _name, _refusal(_name, _what))
+refuse_methods(OrchestrationLoop)

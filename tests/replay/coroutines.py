@@ -201,8 +201,9 @@ class Walk:
         return [await self.caught(task) for task in done]
 
     async def as_completed(self, depth: int) -> Any:
-        results = []
-        for each in asyncio.as_completed(self.tasks(depth)):
+        results: list[Any] = []
+        some: list[Any] = self.parts(depth) if self.chance.random() < 0.5 else self.tasks(depth)
+        for each in asyncio.as_completed(some):
             results.append(await self.caught(each))
             self.seen.append(len(results))
         return results

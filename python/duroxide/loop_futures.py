@@ -1,0 +1,58 @@
+"""The tasks and futures of the event loop of an orchestration: asyncio's own, but for their place in a set."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine, Generator
+
+    from duroxide.event_loop import OrchestrationLoop
+
+
+class OrchestrationTask(asyncio.Task[Any]):
+    """A task of asyncio whose place in a set depends on when it was made."""
+
+    def __init__(
+        self, coroutine: Coroutine[Any, Any, Any] | Generator[Any, None, Any], loop: OrchestrationLoop, **options: Any
+    ) -> None:
+        # First, since asyncio puts it into a set at once.
+        self._number = loop.count()
+        super().__init__(coroutine, loop=loop, **options)
+
+    def __hash__(self) -> int:
+        return self._number
+
+
+class OrchestrationFuture(asyncio.Future[Any]):
+    """A future of asyncio whose place in a set depends on when it was made."""
+
+    def __init__(self, loop: OrchestrationLoop) -> None:
+        self._number = loop.count()
+        super().__init__(loop=loop)
+
+    def __hash__(self) -> int:
+        return self._number
+
+
+class StepFuture(OrchestrationFuture):
+    """What the code waits for while a durable step is under way; to cancel it is to give the step up."""
+
+    def __init__(self, loop: OrchestrationLoop, slot: int) -> None:
+        super().__init__(loop)
+        self._orchestration_loop = loop
+        self._slot = slot
+
+    def cancel(self, msg: Any | None = None) -> bool:
+        """Give up the step, unless it has ended."""
+        if not super().cancel(msg):
+            return False
+        self._orchestration_loop.give_up(self._slot)
+        return True
+
+
+class StepTimer(asyncio.TimerHandle):
+    """A callback that a durable timer makes due."""
+
+    slot: int | None = None
