@@ -91,21 +91,20 @@ class Task(Coroutine[Any, Any, _T_co]):
     def __await__(self) -> Generator[Any, Any, _T_co]:
         """Run the task with ``await``."""
 
-    def send(self, value: Any, /) -> Any:
+    def send(self, value: Any) -> Any:
         """Run the task as a coroutine, one step; asyncio does so."""
 
     @overload
     def throw(
         self,
-        typ: type[BaseException],
-        val: BaseException | object = None,
-        tb: TracebackType | None = None,
-        /,
+        error: type[BaseException],
+        value: BaseException | object = None,
+        traceback: TracebackType | None = None,
     ) -> Any:
         """Raise an exception in the task as in a coroutine; asyncio does so."""
 
     @overload
-    def throw(self, typ: BaseException, val: None = None, tb: TracebackType | None = None, /) -> Any: ...
+    def throw(self, error: BaseException, value: None = None, traceback: TracebackType | None = None) -> Any: ...
     def close(self) -> None:
         """Give the task up, as a coroutine."""
 

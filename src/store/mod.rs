@@ -3,6 +3,7 @@
 //! Everything goes to the database through a [`Store`]: clients by [`Store::provider`], each runtime by a [`Dispatcher`].
 //! Both know of each other's commits, so nobody polls for what happens in this process. No Python in here.
 
+mod action;
 mod backend;
 mod batch;
 mod cancellation;
@@ -16,12 +17,15 @@ mod error;
 mod failure;
 mod kept;
 mod metrics;
+mod mismatch;
 mod postgres;
 mod recorded;
 mod removal;
+mod reports;
 mod send;
 mod shared;
 mod sqlite;
+mod start;
 #[cfg(test)]
 mod tests;
 mod turn;
@@ -35,15 +39,19 @@ use std::sync::{Arc, LazyLock, Weak};
 
 use duroxide::EventKind;
 use duroxide::providers::{Provider, ProviderAdmin as _};
+use tokio::task::JoinError;
 
+pub use action::{Action, Described};
 pub use cancellation::CANCELLATION_QUEUE;
 pub use delivery::{Delivery, split_delivery};
-pub use dispatcher::{Dispatcher, DispatcherSettings};
+pub use dispatcher::{Dispatcher, DispatcherSettings, Nondeterminism};
 pub use error::StoreError;
 pub use kept::{DriverState, Keeper, KeptTurn};
 pub use metrics::Metrics;
+pub use mismatch::{Did, Difference, Place};
 pub use postgres::{PostgresConnection, PostgresTarget};
 pub use recorded::{RecordedEvent, RecordedKind, hash_data};
+pub use start::{IfExists, StartOutcome, StartRequest};
 pub use turn::TurnRecord;
 pub use watch::Watch;
 
@@ -89,29 +97,6 @@ impl Durability {
             Self::Normal => "normal",
         }
     }
-}
-
-/// A start as a client asks for it.
-#[derive(Debug, Clone)]
-pub struct StartRequest {
-    pub instance: String,
-    pub orchestration: String,
-    pub input: String,
-    pub version: Option<String>,
-}
-
-/// What to do when the instance exists.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum IfExists {
-    /// Take it for the one that was asked for, if it runs the same orchestration.
-    Attach,
-    Raise,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum StartOutcome {
-    Started,
-    Attached,
 }
 
 /// An opened store, shared by all clients and runtimes that were given it or a clone of it.
@@ -301,10 +286,13 @@ impl Store {
     }
 
     /// Why `instance` waits for code that can run it, if it does.
-    pub fn mismatch(&self, instance: &str) -> Option<String> {
+    pub async fn mismatch(&self, instance: &str) -> Option<String> {
         match &self.backend().database {
             Database::Embedded(store) => store.mismatch(instance).ok().flatten(),
-            Database::Postgres { .. } => self.0.shared.waiting.report(instance),
+            Database::Postgres { pool, schema } => match (Server { pool, schema }).waiting(instance).await {
+                Ok(report) => report,
+                Err(_) => self.0.shared.waiting.report(instance),
+            },
         }
     }
 
@@ -373,5 +361,10 @@ fn not_found(operation: &str, message: &str) -> StoreError {
 async fn unblocked<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
 ) -> Result<T, StoreError> {
-    tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| Err(StoreError::Unavailable(error.to_string())))
+    tokio::task::spawn_blocking(work).await.map_err(broken_off)?
+}
+
+/// What a task did that panicked, or that the end of the process cut off.
+fn broken_off(error: JoinError) -> StoreError {
+    StoreError::Unavailable(error.to_string())
 }

@@ -12,6 +12,7 @@ use tokio::task::Id;
 use super::cancellation;
 use super::clock::now_ms;
 use super::kept::{Handover, Keeper};
+use super::mismatch::Difference;
 use super::recorded::{RecordedEvent, RecordedKind, hash_data};
 
 /// The turn that a dispatcher's task runs.
@@ -37,10 +38,12 @@ pub struct TurnRecord {
     /// Whether a request for the end of this execution reaches its code, as a message of `CANCELLATION_QUEUE`, instead of
     /// ending it. Its first recorded action says so once and for all; a new execution may choose.
     pub hears_cancellation: bool,
-    /// Why the code, having heard that it is to end, has ended.
+    /// The code has heard, in this turn, that it is to end.
+    heard: AtomicBool,
+    /// Why the code, having heard that, has ended.
     pub(super) cancelled: OnceLock<String>,
-    /// What the driver found wrong between code and history, where the engine sees nothing.
-    pub(super) mismatch: OnceLock<String>,
+    /// Where, as the driver sees it, the code first did something else than history records.
+    difference: OnceLock<Difference>,
     pub(super) handover: Handover,
     /// The code runs right now, so that nobody can say in time that the lease is to go on.
     pub(super) is_busy: Arc<AtomicBool>,
@@ -85,8 +88,9 @@ impl TurnRecord {
             kv_times,
             inherited_custom_status: inherited_custom_status(item, history),
             hears_cancellation: history.is_empty() || cancellation::is_heard(history),
+            heard: AtomicBool::new(false),
             cancelled: OnceLock::new(),
-            mismatch: OnceLock::new(),
+            difference: OnceLock::new(),
             is_busy: Arc::default(),
             handover: Handover::from(kept.map(|kept| kept.state)),
         }
@@ -107,8 +111,9 @@ impl TurnRecord {
             kv_times: HashMap::new(),
             inherited_custom_status: None,
             hears_cancellation: true,
+            heard: AtomicBool::new(false),
             cancelled: OnceLock::new(),
-            mismatch: OnceLock::new(),
+            difference: OnceLock::new(),
             is_busy: Arc::default(),
             handover: Handover::default(),
         }
@@ -128,15 +133,28 @@ impl TurnRecord {
         code()
     }
 
+    /// Notes that the code has heard, in this turn, that it is to end.
+    pub fn report_heard(&self) {
+        self.heard.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn has_heard(&self) -> bool {
+        self.heard.load(Ordering::Relaxed)
+    }
+
     /// Tells the dispatcher that the code has ended because it was asked to.
     pub fn report_cancelled(&self, reason: String) {
         self.cancelled.set(reason).ok();
     }
 
-    /// Tells the dispatcher that the code does not match the history, so that the instance waits instead of ending.
-    pub fn report_mismatch(&self, report: String) {
-        // The first report names the cause.
-        self.mismatch.set(report).ok();
+    /// Tells the dispatcher where the code does not match the history, for what it says of that.
+    pub fn note_difference(&self, difference: Difference) {
+        // The first one is the cause of the others.
+        self.difference.set(difference).ok();
+    }
+
+    pub(super) fn difference(&self) -> Option<&Difference> {
+        self.difference.get()
     }
 }
 
