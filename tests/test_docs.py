@@ -22,6 +22,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree as ET
 
 import psycopg
 import pytest
@@ -32,6 +33,9 @@ ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
 EXPECTED = re.compile(r"(?:^|\s)(?:# prints:|#>) ?(.*)$")
 LINK = re.compile(r"\[[^\]]+\]\(([^)\s]+)\)")
+IMAGE = re.compile(r"!\[([^\]]*)\]\(([^)\s]+)\)")
+PICTURES = sorted((ROOT / "docs/pictures").iterdir())
+SVG = {"svg": "http://www.w3.org/2000/svg"}
 TARGET = re.compile(r"\bmake ([a-z][a-z-]*)")
 KINDS = ("python", "python continued", "python postgres", "python alone", "python tests", "python elsewhere")
 # The loop of ``async def`` orchestrations.
@@ -267,6 +271,23 @@ def test_every_page_says_first_what_it_is_good_for(page: Path) -> None:
     assert title.startswith("# ")
     assert not empty
     assert purpose.startswith("After this page you ")
+
+
+@pytest.mark.parametrize("picture", PICTURES, ids=lambda picture: picture.name)
+def test_every_picture_is_read_in_the_dark_and_shown_with_the_words_of_its_title(picture: Path) -> None:
+    drawing = ET.parse(picture).getroot()
+    title = drawing.findtext("svg:title", namespaces=SVG)
+    assert title
+    assert drawing.get("role") == "img"
+    assert "prefers-color-scheme: dark" in (drawing.findtext("svg:style", namespaces=SVG) or "")
+    assert drawing.find(".//svg:image", namespaces=SVG) is None, "its words are text"
+    shown = [
+        words
+        for page in PAGES
+        for words, path in IMAGE.findall(prose_of(page))
+        if (page.parent / path).resolve() == picture.resolve()
+    ]
+    assert set(shown) == {title}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
