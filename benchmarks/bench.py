@@ -114,7 +114,13 @@ class Bench:
         return rates
 
     def compare(
-        self, workload: str, size: int, own: Callable[[str], list[float]], *, contenders: Sequence[str] | None = None
+        self,
+        workload: str,
+        size: int,
+        own: Callable[[str], list[float]],
+        *,
+        styles: Mapping[str, Callable[[], list[float]]] | None = None,
+        contenders: Sequence[str] | None = None,
     ) -> Rounds:
         """Measure in rounds, each contender once a round, so that all meet the same moods of the machine.
 
@@ -122,9 +128,10 @@ class Bench:
             workload: Name by which the programs of the others know it.
             size: How large.
             own: Measures this package on an empty store of the kind that it is given.
+            styles: Measure the same program in other styles, each on an empty store; default ``None``, no others.
             contenders: Names of those beside the store that take part; default ``None``, all.
         """
-        plays: dict[str, Callable[[], list[float] | None]] = {OWN: lambda: own(self.store)}
+        plays: dict[str, Callable[[], list[float] | None]] = {OWN: lambda: own(self.store), **(styles or {})}
         if self.store != MEMORY:
             plays[NO_DISK] = lambda: own(MEMORY)
         for program in [*([self.rust] if self.rust else []), *(self.peers if self.store == "sqlite" else [])]:
@@ -172,13 +179,14 @@ class Bench:
         orchestrations: Mapping[str, Callable[..., Any]],
         options: RuntimeOptions | None = None,
         *,
+        functions: Sequence[Any] = (),
         store: str | None = None,
     ) -> Iterator[Session]:
         """A started runtime on an empty store of its own, of the kind that is measured or of another."""
         kind = store or self.store
         with (
             open_store(kind, self.place(kind), self.postgres_url) as provider,
-            running(provider, activities, orchestrations, options) as runtime,
+            running(provider, activities, orchestrations, options, functions) as runtime,
         ):
             yield Session(provider, runtime, Client(provider))
 
@@ -210,9 +218,10 @@ def running(
     activities: Mapping[str, Callable[..., Any]],
     orchestrations: Mapping[str, Callable[..., Any]],
     options: RuntimeOptions | None = None,
+    functions: Sequence[Any] = (),
 ) -> Iterator[Runtime]:
     """A started runtime on a store that is open."""
-    runtime = Runtime(provider, options)
+    runtime = Runtime(provider, options, functions=functions)
     for name, function in activities.items():
         runtime.register_activity(name, function)
     for name, function in orchestrations.items():

@@ -11,8 +11,9 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import duroxide
+from benchmarks import styles
 from benchmarks.bench import NO_DISK, RUST, Bench, Figure, finish, timed
-from duroxide import ActivityContext, Client, OrchestrationContext
+from duroxide import ActivityContext, Client, Orchestration, OrchestrationContext
 
 THREADS = 8
 FULL_SIZE = 1_000
@@ -40,19 +41,26 @@ def has_bulk_start() -> bool:
     return hasattr(Client, "start_orchestrations")
 
 
-def start_singly(client: Client, names: list[str], orchestration: str = "one_activity", value: Any = 1) -> None:
+def start_singly(
+    client: Client, names: list[str], orchestration: str | Orchestration[..., Any] = "one_activity", value: Any = 1
+) -> None:
     """Start so many by single calls from eight threads; returns when the last start is acknowledged."""
 
     def start(share: list[str]) -> None:
         for name in share:
-            client.start_orchestration(name, orchestration, value)
+            if isinstance(orchestration, str):
+                client.start_orchestration(name, orchestration, value)
+            else:
+                client.start(orchestration, value, id=name)
 
     with ThreadPoolExecutor(THREADS) as threads:
         for each in [threads.submit(start, names[number::THREADS]) for number in range(THREADS)]:
             each.result()
 
 
-def start_in_bulk(client: Any, names: list[str], orchestration: str = "one_activity", value: Any = 1) -> None:
+def start_in_bulk(
+    client: Any, names: list[str], orchestration: str | Orchestration[..., Any] = "one_activity", value: Any = 1
+) -> None:
     """Start so many by as few calls as there can be."""
     request: Any = vars(duroxide)["StartRequest"]
     for first in range(0, len(names), BULK_SIZE):
@@ -66,9 +74,16 @@ def start_all(client: Client, names: list[str], orchestration: str = "one_activi
     (start_in_bulk if has_bulk_start() else start_singly)(client, names, orchestration, value)
 
 
-def play(client: Client, prefix: str, count: int, *, bulk: bool = False) -> None:
+def play(
+    client: Client,
+    prefix: str,
+    count: int,
+    orchestration: str | Orchestration[..., Any] = "one_activity",
+    *,
+    bulk: bool = False,
+) -> None:
     names = [f"{prefix}-{number}" for number in range(count)]
-    (start_in_bulk if bulk else start_singly)(client, names)
+    (start_in_bulk if bulk else start_singly)(client, names, orchestration)
     for name in names:
         finish(client, name)
 
@@ -88,16 +103,24 @@ def measure(bench: Bench) -> Iterator[Figure]:
 
             return [timed(burst)]
 
+    def style(written: Orchestration[..., Any], *, bulk: bool = False) -> list[float]:
+        with bench.session({}, {}, functions=[written, *styles.ACTIVITIES]) as session:
+            return [timed(lambda: play(session.client, "burst", count, written, bulk=bulk))]
+
+    def bulk_style(written: Orchestration[..., Any]) -> list[float]:
+        return style(written, bulk=True)
+
     seconds_each = probe(bench)
     count = SLOW_SIZE if bench.too_long(seconds_each * FULL_SIZE) else FULL_SIZE
 
     def rate(measured: list[float]) -> float:
         return count / measured[0]
 
-    rounds = bench.compare("burst", count, own)
+    rounds = bench.compare("burst", count, own, styles=styles.plays(styles.BURST, style))
     yield rounds.figure("W1", f"{count:,} of one activity, single starts", "per s", rate)
     if has_bulk_start():
-        rounds = bench.compare("bulk", count, lambda store: own(store, bulk=True))
+        in_styles = styles.plays(styles.BURST, bulk_style)
+        rounds = bench.compare("bulk", count, lambda store: own(store, bulk=True), styles=in_styles)
         yield rounds.figure("W1", f"{count:,} of one activity, started in bulk", "per s", rate)
     else:
         yield Figure("W1", "the same, started in bulk", "per s", remark="left out: there is no start in bulk")

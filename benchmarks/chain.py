@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Generator, Iterator
 from typing import Any
 
+from benchmarks import styles
 from benchmarks.bench import Bench, Figure, finish, timed
-from duroxide import ActivityContext, Client, OrchestrationContext
+from duroxide import ActivityContext, Client, Orchestration, OrchestrationContext
 
 SIZES = (100, 400, 800)
 
@@ -43,6 +44,10 @@ def measure(bench: Bench) -> Iterator[Figure]:
         def read(measured: list[float], length: int = length) -> float:
             return 1_000 * measured[0] / length
 
-        rounds = bench.compare("chain", length, own)
+        def style(written: Orchestration[..., Any], length: int = length) -> list[float]:
+            with bench.session({}, {}, functions=[written, *styles.ACTIVITIES]) as session:
+                return [timed(play, session.client, "chain", length)]
+
+        rounds = bench.compare("chain", length, own, styles=styles.plays(styles.CHAIN, style))
         step_seconds = rounds.longest / length
         yield rounds.figure("W2", what, "ms", read)

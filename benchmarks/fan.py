@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Generator, Iterator
 from typing import Any
 
+from benchmarks import styles
 from benchmarks.bench import Bench, Figure, finish, timed
-from duroxide import ActivityContext, Client, OrchestrationContext
+from duroxide import ActivityContext, Client, Orchestration, OrchestrationContext
 
 SIZES = (200, 2_000, 10_000)
 
@@ -37,6 +38,10 @@ def measure(bench: Bench) -> Iterator[Figure]:
             with bench.session({"square": square}, {"fan": fan}, store=store) as session:
                 return [timed(play, session.client, "fan", width)]
 
-        rounds = bench.compare("fan", width, own)
+        def style(written: Orchestration[..., Any], width: int = width) -> list[float]:
+            with bench.session({}, {}, functions=[written, *styles.ACTIVITIES]) as session:
+                return [timed(play, session.client, "fan", width)]
+
+        rounds = bench.compare("fan", width, own, styles=styles.plays(styles.FAN, style))
         item_seconds = rounds.longest / width
         yield rounds.figure("W3", what, "s")

@@ -6,6 +6,7 @@ import statistics
 from collections.abc import Sequence
 
 from benchmarks.bench import COMMIT, MEMORY, NO_DISK, OWN, RUST, SYNC, Bench, Figure
+from benchmarks.styles import ASYNC, NATURAL
 
 LABEL = "{:<4}{:<50}{:>9}  {:<6}{:>19}"
 CELL = "{:>10}"
@@ -20,7 +21,8 @@ class Table:
         self._bounds = [] if bench.store == MEMORY else [SYNC]
         if bench.store == "sqlite" and bench.rust is not None:
             self._bounds.append(COMMIT)
-        self._contenders = [] if bench.store == MEMORY else [NO_DISK]
+        self._contenders = [NATURAL, ASYNC]
+        self._contenders += [] if bench.store == MEMORY else [NO_DISK]
         if bench.rust is not None and bench.store != "postgres":
             self._contenders.append(RUST)
         self._contenders += [peer.name for peer in bench.peers]
@@ -36,6 +38,7 @@ class Table:
         meanings = {
             SYNC: "a sync is 4 KiB and fdatasync on this disk",
             COMMIT: "a commit is a row and SQLite's own sync",
+            NATURAL: "natural and async are other styles of the same program",
             NO_DISK: "the others are medians",
         }
         return "".join(f"; {text}" for column, text in meanings.items() if column in (*self._bounds, *self._contenders))

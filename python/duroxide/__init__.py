@@ -60,6 +60,8 @@ from duroxide.client import (
 from duroxide.declarations import (
     Activity,
     Orchestration,
+)
+from duroxide.decorators import (
     activity,
     orchestration,
 )

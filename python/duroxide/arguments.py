@@ -20,7 +20,7 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any, cast
 
-from duroxide._native import RawText
+from duroxide._native import ActivityContext, OrchestrationContext, RawText
 from duroxide.codec import convert, encode
 from duroxide.exceptions import CodecError, RegistrationError
 
@@ -36,10 +36,10 @@ class Arguments:
         what: Kind and name of the function, for messages.
         function: The function.
         annotations: What the annotations of its parameters mean, as far as they are known.
-        context_types: A parameter annotated with one of these gets the context, and is no argument.
+        context_type: A parameter annotated with it gets the context, and is no argument.
 
     Raises:
-        RegistrationError: Several parameters ask for the context.
+        RegistrationError: Several parameters ask for the context, or one for a context of the other kind.
     """
 
     def __init__(
@@ -47,15 +47,18 @@ class Arguments:
         what: str,
         function: Callable[..., Any],
         annotations: Mapping[str, Any],
-        context_types: tuple[type, ...],
+        context_type: type,
     ) -> None:
         self._what = what
         self._function = function
         self._annotations = annotations
-        every = list(inspect.signature(function).parameters.values())
-        contexts = [each.name for each in every if annotations.get(each.name) in context_types]
-        if len(contexts) > 1:
-            raise RegistrationError(f"{what} asks for its context twice, as {' and '.join(contexts)}; keep one of them")
+        try:
+            every = list(inspect.signature(function).parameters.values())
+        except ValueError:
+            raise RegistrationError(
+                f"{what} has no signature that can be read; write a function that calls it"
+            ) from None
+        contexts = _contexts(what, every, annotations, context_type)
         self._context = contexts[0] if contexts else None
         self._every = every
         self._parameters = {each.name: each for each in every if each.name != self._context}
@@ -227,6 +230,28 @@ class Arguments:
             else:
                 named[each.name] = value
         return positional, named
+
+
+def _contexts(
+    what: str, parameters: list[inspect.Parameter], annotations: Mapping[str, Any], context_type: type
+) -> list[str]:
+    """Find the parameter that asks for the context; there is one at most."""
+    other_type = ActivityContext if context_type is OrchestrationContext else OrchestrationContext
+    for each in parameters:
+        if annotations.get(each.name) is other_type:
+            raise RegistrationError(
+                f"{what} asks for an {other_type.__name__} as {each.name}, and it gets an {context_type.__name__}; "
+                "correct the annotation"
+            )
+    contexts = [each.name for each in parameters if annotations.get(each.name) is context_type]
+    if len(contexts) > 1:
+        raise RegistrationError(f"{what} asks for its context twice, as {' and '.join(contexts)}; keep one of them")
+    if not contexts and parameters and parameters[0].name == "ctx" and parameters[0].annotation is _EMPTY:
+        raise RegistrationError(
+            f"{what} has a parameter ctx without an annotation, which would be an argument; annotate it with "
+            f"{context_type.__name__} to get the context, or give it another name"
+        )
+    return contexts
 
 
 def _without_context(function: Callable[..., Any]) -> Callable[[Any, Any], Any]:

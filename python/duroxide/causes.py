@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import TYPE_CHECKING, Any, cast
 
 from duroxide.exceptions import (
     ActivityTimedOut,
-    InstanceNotFound,
+    ClientError,
     TaskFailed,
     activity_failed,
     sub_orchestration_failed,
@@ -27,35 +28,44 @@ _DERIVED = "sub::"
 _MOST_LEVELS = 32
 
 
-def add_causes(client: ManagementOperations, failure: OrchestrationFailed) -> None:
+def find_causes(failure: OrchestrationFailed) -> Generator[str, list[Event] | None, None]:
     """Set ``__cause__`` of ``failure`` to the failure of the activity or child that its code let through, if there was one.
 
+    That of a child has its own cause, and so on.
+
     Args:
-        client: The client of its store.
-        failure: The failure of an instance; that of a child has its own cause, and so on.
+        failure: The failure of an instance.
+
+    Yields:
+        An instance whose newest history is to be sent in, or ``None`` if it cannot be read.
     """
     outer: OrchestrationFailed | TaskFailed = failure
     instance_id = failure.instance_id
-    record = _record(failure)
+    record = FailureRecord(failure.error_type, failure.message, failure.details, failure.retryable)
     for _ in range(_MOST_LEVELS):
-        if instance_id is None:
-            return
-        try:
-            history = client.read_execution_history(instance_id)
-        except InstanceNotFound:  # deleted meanwhile
-            return
-        cause = _cause(history, record, instance_id)
+        history = None if instance_id is None else (yield instance_id)
+        cause = None if history is None or instance_id is None else _cause(history, record, instance_id)
         if cause is None:
             return
         outer.__cause__ = outer = cause
         instance_id = getattr(cause, "instance_id", None)
 
 
+def add_causes(client: ManagementOperations, failure: OrchestrationFailed) -> None:
+    """Set the causes of ``failure`` as ``find_causes`` does, from the histories in a store."""
+    steps = find_causes(failure)
+    with contextlib.suppress(StopIteration):
+        instance_id = next(steps)
+        while True:
+            try:
+                history = client.read_execution_history(instance_id)
+            except ClientError:  # deleted meanwhile, or the store fails: the failure itself is what counts
+                history = None
+            instance_id = steps.send(history)
+
+
 def _cause(history: list[Event], record: FailureRecord, instance_id: str) -> TaskFailed | None:
     events = {event.event_id: event for event in history}
-    if record.error_type == ActivityTimedOut.__name__:
-        cancelled = [event for event in history if event.kind == "ActivityCancelRequested"]
-        return _timed_out(history, events, record, cancelled[-1]) if cancelled else None
     for event in reversed(history):
         if event.kind not in ("ActivityFailed", "SubOrchestrationFailed") or event.source_event_id not in events:
             continue
@@ -69,20 +79,23 @@ def _cause(history: list[Event], record: FailureRecord, instance_id: str) -> Tas
             return sub_orchestration_failed(text, scheduled["name"], child)
         attempts = sum(1 for _ in _attempts(history, scheduled, event.event_id))
         return activity_failed(text, scheduled["name"], event.source_event_id, attempts)
+    return _timed_out(history, events, record) if record.error_type == ActivityTimedOut.__name__ else None
+
+
+def _timed_out(history: list[Event], events: dict[int, Event], record: FailureRecord) -> ActivityTimedOut | None:
+    """Find the activity that ran out of time: history has no failure of it, only that it was given up."""
+    for event in reversed(history):
+        if event.kind != "ActivityCancelRequested" or event.source_event_id not in events:
+            continue
+        scheduled = json.loads(events[event.source_event_id].data)
+        # Others may have been given up since.
+        if f"'{scheduled['name']}'" not in record.message:
+            continue
+        failure = ActivityTimedOut(record.error_type, record.message, record.details, retryable=record.retryable)
+        failure.activity_name, failure.activity_id = scheduled["name"], event.source_event_id
+        failure.attempts = sum(1 for _ in _attempts(history, scheduled, event.event_id))
+        return failure
     return None
-
-
-def _timed_out(
-    history: list[Event], events: dict[int, Event], record: FailureRecord, cancelled: Event
-) -> ActivityTimedOut | None:
-    source = cancelled.source_event_id
-    if source is None or source not in events:
-        return None
-    scheduled = json.loads(events[source].data)
-    failure = ActivityTimedOut(record.error_type, record.message, record.details, retryable=record.retryable)
-    failure.activity_name, failure.activity_id = scheduled["name"], source
-    failure.attempts = sum(1 for _ in _attempts(history, scheduled, cancelled.event_id))
-    return failure
 
 
 def _attempts(history: list[Event], scheduled: dict[str, Any], until: int) -> Iterator[Event]:
@@ -92,10 +105,6 @@ def _attempts(history: list[Event], scheduled: dict[str, Any], until: int) -> It
             other = json.loads(event.data)
             if (other["name"], other["input"]) == (scheduled["name"], scheduled["input"]):
                 yield event
-
-
-def _record(failure: OrchestrationFailed) -> FailureRecord:
-    return FailureRecord(failure.error_type, failure.message, failure.details, failure.retryable)
 
 
 def _failure_text(event: Event) -> str | None:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar, cast, overload
-from uuid import uuid4
+from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar, overload
 
 from duroxide import _native
 from duroxide.bulk import BulkOperations
@@ -11,7 +10,7 @@ from duroxide.declarations import Orchestration
 from duroxide.handles import Handle, result_type_of
 from duroxide.management import ManagementOperations
 from duroxide.providers import Provider
-from duroxide.references import function_name
+from duroxide.starts import describe_start
 from duroxide.typed import TypedOperations
 
 if TYPE_CHECKING:
@@ -179,17 +178,7 @@ class Client(TypedOperations, BulkOperations, ManagementOperations):
             CodecError: An argument cannot be written as JSON.
             LimitExceeded: The id or the input is too long.
         """
-        chosen, function = id, cast("object", orchestration)
-        if isinstance(function, Orchestration):
-            value = orchestration.arguments.encode(arguments, named)
-            chosen = orchestration.instance_id if id is None else id
-            version = orchestration.pinned_version if version is None else version
-        else:
-            name = function_name(orchestration, "orchestration")
-            if len(arguments) > 1 or named:
-                raise TypeError(f"orchestration '{name}' is started by its name, and then takes its input alone")
-            value = arguments[0] if arguments else None
-        chosen = uuid4().hex if chosen is None else chosen
+        chosen, value, version = describe_start(orchestration, arguments, named, id, version)
         self.start_orchestration(chosen, orchestration, value, version=version, if_exists=if_exists)
         return self.handle(chosen, orchestration)
 

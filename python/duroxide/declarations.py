@@ -4,30 +4,31 @@ from __future__ import annotations
 
 import functools
 import inspect
-import sys
 import typing
-from collections.abc import Callable, Coroutine, Generator, Mapping
-from typing import TYPE_CHECKING, Any, Concatenate, Generic, Literal, NoReturn, ParamSpec, TypeVar, overload
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Generic, Literal, NoReturn, ParamSpec, TypeVar
 
 from duroxide._native import ActivityContext, OrchestrationContext, Task, current_context
 from duroxide.arguments import Arguments
+from duroxide.checks import check_name
 from duroxide.definitions import (
     ActivityDefinition,
     OrchestrationDefinition,
     annotations_of,
     check_function,
-    check_registered_version,
     is_async,
     needed_names,
     result_of,
 )
 from duroxide.exceptions import NotInOrchestration, RegistrationError
+from duroxide.payloads import check_id
 from duroxide.retry import RetryPolicy
+from duroxide.tags import check_tag
+from duroxide.versions import check_version
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-    from duroxide.decorators import ActivityDecorator, OrchestrationDecorator, Unannotated
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -61,15 +62,18 @@ class Declared(Generic[P, T]):
     def __init__(self, function: Callable[..., Any], name: str | None, local_names: Mapping[str, Any]) -> None:
         self.name = _check(function, self.kind, name)
         self.fn = function
-        functools.update_wrapper(self, function)
+        # Attributes of the function stay on it: they must not hide what is here.
+        functools.update_wrapper(self, function, updated=())
         # Only what the annotations speak of, so that nothing else is kept alive.
         self._local_names = needed_names(function, local_names)
         self._options: dict[str, Any] = {}
+        # Variants with other options share what was read of the function.
+        self._original: Declared[P, T] = self
 
     @property
     def result_type(self) -> Any:
         """Annotation of what the function returns in the end, or ``None``."""
-        return self._result_type
+        return self._original._result_type
 
     def __call__(self, *arguments: P.args, **named: P.kwargs) -> Task[T]:
         """Describe a call, in an orchestration; it happens when the task is awaited, yielded or started."""
@@ -79,17 +83,21 @@ class Declared(Generic[P, T]):
                 f"{self.kind} '{self.name}' was called outside an orchestration, where nothing can be recorded; "
                 f"{self._way_out()}"
             )
-        return self._schedule(context, self.arguments.encode(arguments, named))
+        return self._schedule(context, self._original._arguments.encode(arguments, named))
+
+    @property
+    def arguments(self) -> Arguments:
+        """How calls of it are recorded."""
+        return self._original._arguments
 
     def __repr__(self) -> str:
         return f"<{self.kind} '{self.name}'>"
 
-    @functools.cached_property
-    def arguments(self) -> Arguments:
-        """How calls of it are recorded."""
-        return Arguments(f"{self.kind} '{self.name}'", self.fn, self._annotations, (self._context_type,))
-
     # Annotations may name what comes later in the module, so they are read when they are needed.
+    @functools.cached_property
+    def _arguments(self) -> Arguments:
+        return Arguments(f"{self.kind} '{self.name}'", self.fn, self._annotations, self._context_type)
+
     @functools.cached_property
     def _annotations(self) -> dict[str, Any]:
         return annotations_of(self.fn, self._local_names)
@@ -97,6 +105,10 @@ class Declared(Generic[P, T]):
     @functools.cached_property
     def _result_type(self) -> Any:
         return result_of(self._annotations.get("return"))
+
+    @functools.cached_property
+    def _call_options(self) -> dict[str, Any]:
+        return {"result_type": self.result_type, **self._options}
 
     def _schedule(self, context: OrchestrationContext, value: object) -> Task[T]:
         raise NotImplementedError
@@ -107,10 +119,10 @@ class Declared(Generic[P, T]):
     def _with(self, changes: Mapping[str, Any]) -> Self:
         given = {option: value for option, value in changes.items() if value is not _UNCHANGED}
         variant = object.__new__(type(self))
-        # What was read of the function already is that of the variant too.
         variant.__dict__.update(self.__dict__)
         options = {**self._options, **given}
         variant._options = {option: value for option, value in options.items() if value is not None}
+        variant.__dict__.pop("_call_options", None)
         return variant
 
 
@@ -143,10 +155,15 @@ class Activity(Declared[P, T]):
             session: Session whose worker must run it; ``None`` for none. Default: as it was declared.
 
         Raises:
-            ConfigurationError: An option has a value that makes no sense.
+            ConfigurationError: The retry policy has a value that makes no sense.
+            LimitExceeded: The tag or the session is empty or too long.
         """
         if retry is not _UNCHANGED and retry is not None:
             retry = RetryPolicy.from_value(retry)
+        if tag is not _UNCHANGED and tag is not None:
+            check_tag(tag)
+        if session is not _UNCHANGED and session is not None:
+            check_name(session, "a session")
         return self._with({"retry": retry, "tag": tag, "session_id": session})
 
     @functools.cached_property
@@ -157,11 +174,11 @@ class Activity(Declared[P, T]):
             self.arguments.adapter(),
             is_async(self.fn),
             self.arguments.input_type,
-            self._result_type,
+            self.result_type,
         )
 
     def _schedule(self, context: OrchestrationContext, value: object) -> Task[T]:
-        return context.schedule_activity(self.name, value, result_type=self._result_type, **self._options)
+        return context.schedule_activity(self.name, value, **self._call_options)
 
     def _way_out(self) -> str:
         return f"call {self.name}.fn(...) to run the function itself, or call it in an orchestration"
@@ -192,8 +209,13 @@ class Orchestration(Declared[P, T]):
             version: Version to run; ``None`` for the newest that the executing runtime has, as every call has at first.
 
         Raises:
-            ConfigurationError: An option has a value that makes no sense.
+            LimitExceeded: The id is empty or too long.
+            ValueError: The version is malformed.
         """
+        if instance_id is not _UNCHANGED and instance_id is not None:
+            check_id(instance_id)
+        if version is not _UNCHANGED and version is not None:
+            check_version(version)
         return self._with({"instance_id": instance_id, "version": version})
 
     @property
@@ -226,118 +248,14 @@ class Orchestration(Declared[P, T]):
     def definition(self) -> OrchestrationDefinition:
         """What a runtime registers."""
         return OrchestrationDefinition(
-            self.name, self.version, self.arguments.adapter(), self.arguments.input_type, self._result_type
+            self.name, self.version, self.arguments.adapter(), self.arguments.input_type, self.result_type
         )
 
     def _schedule(self, context: OrchestrationContext, value: object) -> Task[T]:
-        return context.schedule_sub_orchestration(self.name, value, result_type=self._result_type, **self._options)
+        return context.schedule_sub_orchestration(self.name, value, **self._call_options)
 
     def _way_out(self) -> str:
         return f"start it with client.start({self.name}, ...), or call {self.name}.fn(...) to run the function itself"
-
-
-@overload
-def activity(
-    function: Callable[Concatenate[Unannotated, P], Coroutine[Any, Any, T]], /
-) -> Activity[Concatenate[Any, P], T]: ...
-@overload
-def activity(function: Callable[Concatenate[Unannotated, P], T], /) -> Activity[Concatenate[Any, P], T]: ...
-@overload
-def activity(function: Callable[Concatenate[ActivityContext, P], Coroutine[Any, Any, T]], /) -> Activity[P, T]: ...
-@overload
-def activity(function: Callable[Concatenate[ActivityContext, P], T], /) -> Activity[P, T]: ...
-@overload
-def activity(function: Callable[P, Coroutine[Any, Any, T]], /) -> Activity[P, T]: ...
-@overload
-def activity(function: Callable[P, T], /) -> Activity[P, T]: ...
-@overload
-def activity(
-    *, name: str | None = None, retry: Retry | None = None, tag: str | None = None, session: str | None = None
-) -> ActivityDecorator: ...
-def activity(
-    function: Any = None,
-    /,
-    *,
-    name: str | None = None,
-    retry: Retry | None = None,
-    tag: str | None = None,
-    session: str | None = None,
-) -> Any:
-    """Declare a function as an activity: ``@activity``, or ``@activity(retry=...)`` with options.
-
-    Args:
-        function: A plain function or an ``async def`` of any parameters, which take what can be written as JSON. One
-            that is annotated with ``ActivityContext`` gets the context; put it first for the type checker.
-        name: Name under which it is registered; default ``None``, the function's own.
-        retry: How a call is tried again, a ``RetryPolicy`` or a dictionary; default ``None``, it is not.
-        tag: Tag that the worker of a call must serve; default ``None``, a worker for activities without one.
-        session: Session whose worker must run a call; default ``None``, any worker.
-
-    Returns:
-        The activity, or a decorator. The options hold for calls of the activity as a function, each of them for one
-        call with ``.options``; where the activity is scheduled by its name, that call says everything.
-
-    Raises:
-        RegistrationError: The function cannot be an activity.
-        ConfigurationError: An option has a value that makes no sense.
-    """
-    local_names = _local_names()
-
-    def declare(function: Any) -> Any:
-        declared: Activity[..., Any] = Activity(function, name, local_names)
-        return declared.options(retry=retry, tag=tag, session=session)
-
-    return declare if function is None else declare(function)
-
-
-@overload
-def orchestration(
-    function: Callable[Concatenate[Unannotated, P], Coroutine[Any, Any, T]], /
-) -> Orchestration[Concatenate[Any, P], T]: ...
-@overload
-def orchestration(
-    function: Callable[Concatenate[Unannotated, P], Generator[Any, Any, T]], /
-) -> Orchestration[Concatenate[Any, P], T]: ...
-@overload
-def orchestration(
-    function: Callable[Concatenate[OrchestrationContext, P], Coroutine[Any, Any, T]], /
-) -> Orchestration[P, T]: ...
-@overload
-def orchestration(
-    function: Callable[Concatenate[OrchestrationContext, P], Generator[Any, Any, T]], /
-) -> Orchestration[P, T]: ...
-@overload
-def orchestration(function: Callable[P, Coroutine[Any, Any, T]], /) -> Orchestration[P, T]: ...
-@overload
-def orchestration(function: Callable[P, Generator[Any, Any, T]], /) -> Orchestration[P, T]: ...
-@overload
-def orchestration(*, name: str | None = None, version: str | None = None) -> OrchestrationDecorator: ...
-def orchestration(function: Any = None, /, *, name: str | None = None, version: str | None = None) -> Any:
-    """Declare a function as an orchestration: ``@orchestration``, or ``@orchestration(version="1.1.0")``.
-
-    Args:
-        function: An ``async def``, a generator function or a plain function of any parameters, which take what can be
-            written as JSON. One that is annotated with ``OrchestrationContext`` gets the context; put it first for the
-            type checker.
-        name: Name under which it is registered; default ``None``, the function's own.
-        version: Version as which it is registered; default ``None``, which is 1.0.0. A call or a start takes the newest
-            version that the executing runtime has, unless it names one.
-
-    Returns:
-        The orchestration, or a decorator.
-
-    Raises:
-        RegistrationError: The function cannot be an orchestration, or the version is malformed.
-    """
-    local_names = _local_names()
-
-    def declare(function: Any) -> Any:
-        declared: Orchestration[..., Any] = Orchestration(function, name, local_names)
-        check_registered_version(declared.name, version)
-        declared.version = version
-        return declared
-
-    return declare if function is None else declare(function)
 
 
 def _check(function: Any, kind: str, name: str | None) -> str:
@@ -361,9 +279,3 @@ def _check(function: Any, kind: str, name: str | None) -> str:
                 f"{what} is a method without its object; declare the bound one, as in {kind}(shop.{function.__name__})"
             )
     return str(chosen)
-
-
-def _local_names() -> Mapping[str, Any]:
-    """The local names of who declares: annotations of a function in a function may name its local classes."""
-    frame = sys._getframe(2)
-    return {} if frame.f_locals is frame.f_globals else frame.f_locals

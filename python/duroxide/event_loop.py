@@ -12,6 +12,7 @@ import asyncio.tasks
 import contextvars
 import logging
 import sys
+import zlib
 from collections import deque
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,7 @@ from duroxide.exceptions import ConfigurationError, NotAllowedInOrchestration
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Coroutine
+    from types import FrameType
 
     from duroxide._native import LoopSteps
 
@@ -30,6 +32,9 @@ _MOST_CALLBACKS = 1_000_000
 """Callbacks that may run between two completions; beyond it the code is taken to spin."""
 
 _FEWEST_TASKS_TO_SORT_OUT = 64
+
+# The part of asyncio.wait() that makes a future.
+_WAIT = getattr(getattr(asyncio.tasks, "_wait", None), "__code__", None)
 
 # What cannot be replayed, by the method of a loop that begins it.
 _REFUSED = {
@@ -135,7 +140,7 @@ class OrchestrationLoop(asyncio.AbstractEventLoop):
     """
 
     def __init__(self, steps: LoopSteps) -> None:
-        if sys.version_info < (3, 11):
+        if not hasattr(asyncio, "timeout"):  # which came with Python 3.11, as all that the loop needs
             raise ConfigurationError(
                 "an 'async def' orchestration needs Python 3.11 or later; write 'def' with 'yield' instead of 'await'"
             )
@@ -146,7 +151,11 @@ class OrchestrationLoop(asyncio.AbstractEventLoop):
         self._tasks: list[OrchestrationTask] = []
         self._many_tasks = _FEWEST_TASKS_TO_SORT_OUT
         self._branches: dict[int, OrchestrationTask] = {}
-        self._count = 0
+        self._contexts: dict[int, contextvars.Context] = {}
+        self._begun_in_order: dict[int, OrchestrationTask] = {}
+        # Tasks of all loops meet in sets of asyncio's, so those of two orchestrations must not have the same numbers.
+        self._count = zlib.crc32(steps.instance_id.encode()) << 24
+        self._first = self._count
         self._halted = False
         self._ended = False
         self._main: OrchestrationTask | None = None
@@ -184,9 +193,14 @@ class OrchestrationLoop(asyncio.AbstractEventLoop):
             future = self._waits[slot] = StepFuture(self, slot)
         return future
 
+    def describe_branch(self, coroutine: Coroutine[Any, Any, Any]) -> None:
+        """Keep the context variables of whoever gives a coroutine to a combinator, which is what it will see."""
+        self._contexts[id(coroutine)] = contextvars.copy_context()
+
     def begin_branch(self, branch: int, coroutine: Coroutine[Any, Any, Any]) -> bool:
         """Run a coroutine that was given to a combinator of the context; whether the orchestration has ended."""
-        task = self.create_task(coroutine)
+        context = self._contexts.pop(id(coroutine), None) or contextvars.Context()
+        task = self.create_task(coroutine, context=context)
         self._branches[id(coroutine)] = task
         task.add_done_callback(lambda task: self._end_branch(branch, id(coroutine), task))
         return self._run()
@@ -247,8 +261,10 @@ class OrchestrationLoop(asyncio.AbstractEventLoop):
         pending = self._pending_tasks()
         for task in pending:
             task._log_destroy_pending = False  # type: ignore[attr-defined]
-        for container in (self._ready, self._waits, self._timers, self._tasks, self._branches):
-            container.clear()
+        self._ready.clear()
+        self._tasks.clear()
+        for table in (self._waits, self._timers, self._branches, self._contexts, self._begun_in_order):
+            table.clear()
         coroutines = [task.get_coro() for task in pending]
         return [coroutine for coroutine in coroutines if coroutine is not None and type(coroutine) is not Task]
 
@@ -292,7 +308,19 @@ class OrchestrationLoop(asyncio.AbstractEventLoop):
             self._steps.give_up(handle.slot)
 
     def create_future(self) -> OrchestrationFuture:
+        caller = sys._getframe(1)
+        if caller.f_code is _WAIT:
+            self._check_order(caller.f_locals["fs"])
         return OrchestrationFuture(self)
+
+    def _check_order(self, futures: set[asyncio.Future[Any]]) -> None:
+        """Refuse futures whose place in the sets of ``asyncio.wait`` is their address."""
+        if len(futures) > 1 and not all(isinstance(each, OrchestrationTask | OrchestrationFuture) for each in futures):
+            raise NotAllowedInOrchestration(
+                "asyncio.wait puts what it is given into sets, whose order differs at each replay for futures that are not "
+                "this loop's own, such as those of asyncio.gather; give it tasks: asyncio.create_task(...) around a "
+                "coroutine that awaits them"
+            )
 
     def create_task(
         self,
@@ -302,18 +330,36 @@ class OrchestrationLoop(asyncio.AbstractEventLoop):
         context: contextvars.Context | None = None,
         **options: Any,
     ) -> OrchestrationTask:
-        if type(coro) is CoroutineType and _is_ordered_by_set(sys._getframe(1)):
-            coro.close()
-            raise NotAllowedInOrchestration(
-                "asyncio.as_completed begins coroutines in the order of a set, which differs at each replay; give it "
-                "tasks that were made in order, as in [asyncio.create_task(...) for ...]"
-            )
-        task = OrchestrationTask(coro, self, name=name or f"Task-{self._count + 1}", context=context, **options)
+        if type(coro) is not Task and (frame := _as_completed(sys._getframe(1))) is not None:
+            return self._begin_in_order(coro, frame)
+        task = OrchestrationTask(
+            coro, self, name=name or f"Task-{self._count - self._first + 1}", context=context, **options
+        )
         self._tasks.append(task)
         if len(self._tasks) > self._many_tasks:
             self._tasks = self._pending_tasks()
             self._many_tasks = max(_FEWEST_TASKS_TO_SORT_OUT, 2 * len(self._tasks))
         return task
+
+    def _begin_in_order(self, coroutine: Coroutine[Any, Any, Any], frame: FrameType) -> OrchestrationTask:
+        """Give the task of one of the coroutines of ``as_completed``, which come in the order of a set of addresses.
+
+        With the first that comes, tasks are made of all, in the order of the list that they were given in.
+        """
+        if id(coroutine) not in self._begun_in_order:
+            given = frame.f_locals.get("fs", frame.f_locals.get("aws"))
+            ordered = given if isinstance(given, list | tuple) else []
+            known = (CoroutineType, Task, OrchestrationTask, OrchestrationFuture)
+            if not any(each is coroutine for each in ordered) or not all(isinstance(each, known) for each in ordered):
+                coroutine.close()
+                raise NotAllowedInOrchestration(
+                    "asyncio.as_completed begins what it is given in the order of a set, which differs at each replay; "
+                    "give it a list of coroutines, or of tasks, as in [asyncio.create_task(...) for ...]"
+                )
+            for each in ordered:
+                if type(each) is CoroutineType and id(each) not in self._begun_in_order:
+                    self._begun_in_order[id(each)] = self.create_task(each)
+        return self._begun_in_order.pop(id(coroutine))
 
     def time(self) -> float:
         return self._steps.time()
@@ -385,17 +431,21 @@ class OrchestrationLoop(asyncio.AbstractEventLoop):
         return [task for task in self._tasks if not task.done()]
 
 
-def _is_ordered_by_set(frame: Any) -> bool:
-    """Tell whether ``asyncio.as_completed`` is creating a task, which it does in the order of a set."""
-    if frame.f_globals.get("__name__") != "asyncio.tasks" or "ensure_future" not in frame.f_code.co_name:
-        return False
+def _as_completed(frame: FrameType | None) -> FrameType | None:
+    """Find the frame of ``asyncio.as_completed``, if that is what creates a task."""
+    if (
+        frame is None
+        or frame.f_globals.get("__name__") != "asyncio.tasks"
+        or "ensure_future" not in frame.f_code.co_name
+    ):
+        return None
     for _ in range(3):
         frame = frame.f_back
         if frame is None or frame.f_globals.get("__name__") != "asyncio.tasks":
-            return False
+            return None
         if frame.f_code.co_name == "as_completed" or "todo" in frame.f_code.co_varnames:
-            return True
-    return False
+            return frame
+    return None
 
 
 def _describe(task: OrchestrationTask) -> str:

@@ -279,15 +279,16 @@ impl LoopSteps {
         if seconds.is_nan() {
             return Err(PyValueError::new_err("a timer cannot wait for NaN seconds"));
         }
+        let exact = Duration::try_from_secs_f64(seconds.max(0.0)).unwrap_or(Duration::MAX);
         // Times are sums of floats: less than a microsecond too many is no reason for another millisecond.
-        let milliseconds = ((seconds * 1e6).round() / 1e3).ceil().max(0.0);
-        if milliseconds > MAX_DELAY_MS as f64 {
+        let microseconds = exact.saturating_add(Duration::from_nanos(500)).as_micros();
+        let Some(delay) = u64::try_from(microseconds.div_ceil(1000)).ok().filter(|delay| *delay <= MAX_DELAY_MS) else {
             return Err(LimitExceeded::new_err(format!(
                 "a timer cannot wait for {seconds} s: at most {} s, which is ten years",
                 MAX_DELAY_MS / 1000
             )));
-        }
-        let delay = Duration::from_millis(milliseconds as u64);
+        };
+        let delay = Duration::from_millis(delay);
         let node = self.turn.describe(Operation::Timer(delay), Decode::Nothing, bridge::caller(py));
         let mut arena = self.turn.arena();
         let slot = arena.start(&node);

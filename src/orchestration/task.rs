@@ -10,7 +10,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
 
 use super::arena::{Failure, Outcome};
-use super::event_loop::Awaited;
+use super::event_loop::{Awaited, is_coroutine};
 use super::operation::{Node, Operation};
 use super::turn::Turn;
 use crate::bridge;
@@ -204,6 +204,11 @@ pub(crate) fn as_node(turn: &Arc<Turn>, value: &Bound<'_, PyAny>) -> PyResult<Ar
                 "a {} that has begun already cannot be a branch: call its function once more",
                 type_name(value)
             )));
+        }
+        if is_coroutine(value)
+            && let Some(event_loop) = turn.running_loop(value.py())
+        {
+            event_loop.call_method1(intern!(value.py(), "describe_branch"), (value,))?;
         }
         let operation = Operation::Branch(Arc::new(value.clone().unbind()));
         return Ok(turn.describe(operation, Decode::Nothing, None));

@@ -5,7 +5,6 @@
 
 use std::collections::HashMap;
 
-use duroxide::INITIAL_EXECUTION_ID;
 use duroxide::providers::{ProviderError, WorkItem};
 use sqlx::{PgConnection, Postgres, Transaction};
 
@@ -13,6 +12,7 @@ use super::backend::{Server, failed};
 use super::clock::now_ms;
 use super::error::StoreError;
 use super::shared::target;
+use super::start::judge;
 use super::{IfExists, StartOutcome, StartRequest};
 
 /// Starts of one id take the same lock. Few, since a transaction can hold some thousand at most.
@@ -27,19 +27,6 @@ const SEND: &str = "enqueue_for_orchestrator";
 pub(super) struct Unheard {
     transaction: i64,
     outcomes: Vec<StartOutcome>,
-}
-
-pub(super) fn start_message(request: &StartRequest) -> WorkItem {
-    WorkItem::StartOrchestration {
-        instance: request.instance.clone(),
-        orchestration: request.orchestration.clone(),
-        input: request.input.clone(),
-        version: request.version.clone(),
-        parent_instance: None,
-        parent_id: None,
-        parent_execution_id: None,
-        execution_id: INITIAL_EXECUTION_ID,
-    }
 }
 
 impl Server<'_> {
@@ -60,12 +47,13 @@ impl Server<'_> {
         ids.dedup();
         lock(&mut transaction, &ids).await?;
         let existing = self.known(&mut transaction, START, &ids).await?;
-        let outcomes = match judge(requests, if_exists, existing) {
+        let running = |id: &str| Ok(existing.get(id).map(String::as_str));
+        let outcomes = match judge(requests.iter().map(StartRequest::names), if_exists, running) {
             Ok(outcomes) => outcomes,
             Err(error) => return Ok(Err(error)),
         };
         let started = requests.iter().zip(&outcomes).filter(|(_, outcome)| **outcome == StartOutcome::Started);
-        let messages: Vec<WorkItem> = started.map(|(request, _)| start_message(request)).collect();
+        let messages: Vec<WorkItem> = started.map(|(request, _)| request.clone().into_message()).collect();
         self.append(transaction, START, &messages, outcomes, unheard).await.map(Ok)
     }
 
@@ -206,28 +194,4 @@ async fn lock(transaction: &mut Transaction<'_, Postgres>, ids: &[&str]) -> Resu
     .await
     .map_err(|error| failed(START, &error))?;
     Ok(())
-}
-
-fn judge(
-    requests: &[StartRequest],
-    if_exists: IfExists,
-    mut running: HashMap<String, String>,
-) -> Result<Vec<StartOutcome>, StoreError> {
-    let mut outcomes = Vec::with_capacity(requests.len());
-    for StartRequest { instance, orchestration, .. } in requests {
-        outcomes.push(match running.get(instance) {
-            None => {
-                running.insert(instance.clone(), orchestration.clone());
-                StartOutcome::Started
-            }
-            Some(existing) if if_exists == IfExists::Attach && existing == orchestration => StartOutcome::Attached,
-            Some(existing) => {
-                return Err(StoreError::InstanceAlreadyExists {
-                    instance: instance.clone(),
-                    orchestration: existing.clone(),
-                });
-            }
-        });
-    }
-    Ok(outcomes)
 }

@@ -22,6 +22,7 @@ mod removal;
 mod send;
 mod shared;
 mod sqlite;
+mod start;
 #[cfg(test)]
 mod tests;
 mod turn;
@@ -35,6 +36,7 @@ use std::sync::{Arc, LazyLock, Weak};
 
 use duroxide::EventKind;
 use duroxide::providers::{Provider, ProviderAdmin as _};
+use tokio::task::JoinError;
 
 pub use cancellation::CANCELLATION_QUEUE;
 pub use delivery::{Delivery, split_delivery};
@@ -44,6 +46,7 @@ pub use kept::{DriverState, Keeper, KeptTurn};
 pub use metrics::Metrics;
 pub use postgres::{PostgresConnection, PostgresTarget};
 pub use recorded::{RecordedEvent, RecordedKind, hash_data};
+pub use start::{IfExists, StartOutcome, StartRequest};
 pub use turn::TurnRecord;
 pub use watch::Watch;
 
@@ -89,29 +92,6 @@ impl Durability {
             Self::Normal => "normal",
         }
     }
-}
-
-/// A start as a client asks for it.
-#[derive(Debug, Clone)]
-pub struct StartRequest {
-    pub instance: String,
-    pub orchestration: String,
-    pub input: String,
-    pub version: Option<String>,
-}
-
-/// What to do when the instance exists.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum IfExists {
-    /// Take it for the one that was asked for, if it runs the same orchestration.
-    Attach,
-    Raise,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum StartOutcome {
-    Started,
-    Attached,
 }
 
 /// An opened store, shared by all clients and runtimes that were given it or a clone of it.
@@ -373,5 +353,10 @@ fn not_found(operation: &str, message: &str) -> StoreError {
 async fn unblocked<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
 ) -> Result<T, StoreError> {
-    tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| Err(StoreError::Unavailable(error.to_string())))
+    tokio::task::spawn_blocking(work).await.map_err(broken_off)?
+}
+
+/// What a task did that panicked, or that the end of the process cut off.
+fn broken_off(error: JoinError) -> StoreError {
+    StoreError::Unavailable(error.to_string())
 }

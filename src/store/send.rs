@@ -5,7 +5,6 @@ use std::sync::atomic::Ordering;
 use duroxide::providers::WorkItem;
 
 use super::backend::{Database, Server, patiently};
-use super::batch::start_message;
 use super::error::StoreError;
 use super::failure::{Patience, Retry};
 use super::{IfExists, StartOutcome, StartRequest, Store};
@@ -43,7 +42,7 @@ impl Store {
                 )??;
                 for (request, outcome) in requests.iter().zip(&outcomes) {
                     if *outcome == StartOutcome::Started {
-                        self.0.shared.enqueued(&start_message(request), None);
+                        self.0.shared.enqueued(&request.clone().into_message(), None);
                     }
                 }
                 Ok(outcomes)

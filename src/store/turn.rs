@@ -37,7 +37,9 @@ pub struct TurnRecord {
     /// Whether a request for the end of this execution reaches its code, as a message of `CANCELLATION_QUEUE`, instead of
     /// ending it. Its first recorded action says so once and for all; a new execution may choose.
     pub hears_cancellation: bool,
-    /// Why the code, having heard that it is to end, has ended.
+    /// The code has heard, in this turn, that it is to end.
+    heard: AtomicBool,
+    /// Why the code, having heard that, has ended.
     pub(super) cancelled: OnceLock<String>,
     /// What the driver found wrong between code and history, where the engine sees nothing.
     pub(super) mismatch: OnceLock<String>,
@@ -85,6 +87,7 @@ impl TurnRecord {
             kv_times,
             inherited_custom_status: inherited_custom_status(item, history),
             hears_cancellation: history.is_empty() || cancellation::is_heard(history),
+            heard: AtomicBool::new(false),
             cancelled: OnceLock::new(),
             mismatch: OnceLock::new(),
             is_busy: Arc::default(),
@@ -107,6 +110,7 @@ impl TurnRecord {
             kv_times: HashMap::new(),
             inherited_custom_status: None,
             hears_cancellation: true,
+            heard: AtomicBool::new(false),
             cancelled: OnceLock::new(),
             mismatch: OnceLock::new(),
             is_busy: Arc::default(),
@@ -126,6 +130,15 @@ impl TurnRecord {
         self.is_busy.store(true, Ordering::Release);
         let _busy = Busy(&self.is_busy);
         code()
+    }
+
+    /// Notes that the code has heard, in this turn, that it is to end.
+    pub fn report_heard(&self) {
+        self.heard.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn has_heard(&self) -> bool {
+        self.heard.load(Ordering::Relaxed)
     }
 
     /// Tells the dispatcher that the code has ended because it was asked to.

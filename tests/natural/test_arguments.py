@@ -213,6 +213,29 @@ def test_context_is_asked_for_once() -> None:
         _ = twice.definition
 
 
+def test_context_of_the_other_kind_is_refused() -> None:
+    @orchestration
+    async def confused(ctx: ActivityContext): ...
+
+    with pytest.raises(
+        RegistrationError, match="asks for an ActivityContext as ctx, and it gets an OrchestrationContext"
+    ):
+        _ = confused.definition
+
+
+def test_context_without_an_annotation_is_told_to_have_one() -> None:
+    @activity
+    def documented(ctx, order): ...
+
+    with pytest.raises(RegistrationError, match="annotate it with ActivityContext to get the context"):
+        _ = documented.definition
+
+
+def test_builtin_without_a_signature_is_refused() -> None:
+    with pytest.raises(RegistrationError, match="activity 'max' has no signature that can be read"):
+        _ = activity(max).definition
+
+
 def test_annotation_may_name_what_is_defined_later() -> None:
     @activity
     def later(parcel: Parcel) -> Parcel:

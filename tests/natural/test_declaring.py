@@ -119,6 +119,21 @@ def test_options_are_checked_where_they_are_given() -> None:
         activity(retry={"max_attempts": 0})(charge)
     with pytest.raises(ConfigurationError, match="no option 'attempts'"):
         activity(charge).options(retry={"attempts": 3})
+    for wrong in ({"tag": ""}, {"session": ""}, {"tag": "x" * 300}):
+        with pytest.raises(ValueError, match="is empty|bytes"):
+            activity(charge).options(**wrong)
+    for wrong in ({"instance_id": ""}, {"version": "1"}):
+        with pytest.raises(ValueError, match="is empty|version"):
+            orchestration(charge).options(**wrong)
+
+
+def test_attributes_of_the_function_hide_nothing() -> None:
+    def marked(order: str) -> str:
+        return order
+
+    marked.name = marked.arguments = marked._options = "mine"
+
+    assert (activity(marked).name, activity(marked).fn.name) == ("marked", "mine")
 
 
 def test_classes_that_are_not_tried_again_may_be_a_list() -> None:

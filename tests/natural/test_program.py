@@ -68,7 +68,6 @@ async def fulfil(order: Order) -> Parcel:
 
 
 @pytest.mark.skipif(sys.version_info < (3, 11), reason="asyncio.timeout came with Python 3.11")
-@pytest.mark.skip(reason="needs the asyncio loop of orchestrations")
 def test_order_is_fulfilled(tmp_path: Path) -> None:
     order = Order("order-7", Decimal("9.90"), ["cup", "pot"])
     with (

@@ -28,7 +28,9 @@ ENDINGS = {
     ),
     "TimerCreated": ("TimerFired",),
 }
-LONG_TIMER_MS = 60_000
+# Less than a cancelled coroutine has to clean up.
+LONG_TIMER_MS = 20_000
+ENDS = ("OrchestrationCompleted", "OrchestrationFailed")
 
 Record = tuple[int, str, str]
 """Execution, kind and data of one event, without what the clock and chance decide."""
@@ -123,7 +125,7 @@ class Player:
                 asked = len(events)
                 if stop_after(asked):
                     self._restart()
-            if events and events[-1].kind in ("OrchestrationCompleted", "OrchestrationFailed"):
+            if events and events[-1].kind in ENDS:
                 break
             if len(events) > waiting_for and is_settled(events, self._tags) and stimuli:
                 waiting_for = len(events)
@@ -194,6 +196,8 @@ class Player:
 
 def is_settled(events: list[Any], tags: tuple[str, ...]) -> bool:
     """Whether nothing more happens by itself: everything that was begun has ended or waits for somebody."""
+    if events[-1].kind in ENDS:
+        return True
     current = [event for event in events if event.execution_id == events[-1].execution_id]
     ended = {(event.kind, event.source_event_id) for event in current}
     for event in current:

@@ -8,33 +8,19 @@ from __future__ import annotations
 import json
 import os
 import random
-from collections import Counter
-from collections.abc import Generator
 from typing import Any
 
 import pytest
 
-from deadline import wait_until
-from duroxide import Client, OrchestrationContext, Runtime, RuntimeOptions, SqliteProvider, Task
-from replay.playback import is_settled, mask
-
-Steps = Generator[Task[Any], Any, Any]
-Histories = dict[str, list[tuple[int, str, str]]]
+from duroxide import OrchestrationContext, RuntimeOptions, SqliteProvider, Task
+from replay.stage import AWAKE, CROWDED, HOURS_MS, PROGRAMS_AT_ONCE, REPLAYED, Histories, Stage, Steps, instance_of
 
 PROGRAMS = int(os.environ.get("DUROXIDE_RANDOM_PROGRAMS", "150"))
 FIRST_SEED = int(os.environ.get("DUROXIDE_RANDOM_SEED", "0"))
-PROGRAMS_AT_ONCE = 50
 
 STEPS = 4
 DEPTH = 2
-# Beyond it a timer never fires here, so that only the test decides what happens first.
-HOURS_MS = 10 * 3_600_000
 RETRY = {"max_attempts": 3, "backoff": "fixed", "base_ms": 1, "timeout_ms": HOURS_MS, "total_timeout_ms": 2 * HOURS_MS}
-
-AWAKE = RuntimeOptions(dispatcher_poll_interval_ms=10)
-REPLAYED = RuntimeOptions(dispatcher_poll_interval_ms=10, sticky=False)
-# Most are evicted before they go on, and some are not.
-CROWDED = RuntimeOptions(dispatcher_poll_interval_ms=10, max_sticky_orchestrations=PROGRAMS_AT_ONCE // 3)
 
 
 class Walk:
@@ -145,126 +131,17 @@ def one(task: Task[Any]) -> Steps:
     return (yield task)
 
 
-def child(ctx: OrchestrationContext, input: Any) -> Steps:
-    if (yield ctx.schedule_activity("echo", input)) == "name-003":
-        raise ValueError("refused")
-    return input
-
-
-class Stage:
-    """Plays programs side by side on one store, and answers their histories."""
-
-    def __init__(self, options: RuntimeOptions, *, restarts: bool) -> None:
-        self.provider = SqliteProvider.in_memory()
-        self.client = Client(self.provider)
-        self.options = options
-        self.restarts = restarts
-        self.chance = random.Random(FIRST_SEED)
-        self.tries: Counter[str] = Counter()
-        self.calls = 0
-
-    def program(self, ctx: OrchestrationContext, input: list[int]) -> Steps:
-        self.calls += 1
-        seed, rounds = input
-        walk = Walk(ctx, f"{seed} {rounds}")
-        result = yield from walk.run()
-        if rounds > 0:
-            yield ctx.continue_as_new([seed, rounds - 1])
-        return result
-
-    def third_time(self, _ctx: Any, key: str) -> int:
-        self.tries[key] += 1
-        if self.tries[key] < 3:
-            raise ConnectionError("not yet")
-        return self.tries[key]
-
-    def fail(self, _ctx: Any, input: str) -> None:
-        raise ValueError(input)
-
-    def start(self) -> Runtime:
-        runtime = Runtime(self.provider, self.options)
-        runtime.register_activity("echo", lambda ctx, input: input)
-        runtime.register_activity("fail", self.fail)
-        runtime.register_activity("third_time", self.third_time)
-        runtime.register_orchestration("program", self.program)
-        runtime.register_orchestration("child", child)
-        runtime.start()
-        return runtime
-
-    def events(self, instance: str) -> list[Any]:
-        executions = self.client.list_executions(instance)
-        return [event for each in executions for event in self.client.read_execution_history(instance, each)]
-
-    def play(self, seeds: range) -> Histories:
-        runtime = self.start()
-        for seed in seeds:
-            self.client.start_orchestration(instance_of(seed), "program", [seed, seed % 3 // 2])
-        running = dict.fromkeys(seeds, 0)
-        histories: Histories = {}
-        while running:
-            found = {seed: self.settled(seed, known) for seed, known in running.items()}
-            if self.restarts and self.chance.random() < 0.3:
-                runtime.shutdown(10_000)
-                runtime = self.start()
-            for seed, events in found.items():
-                instance = instance_of(seed)
-                if events[-1].kind in ("OrchestrationCompleted", "OrchestrationFailed"):
-                    del running[seed]
-                    histories[instance] = [(each.execution_id, each.kind, mask(each.data, instance)) for each in events]
-                else:
-                    running[seed] = len(events)
-                    self.go_on(seed, events)
-        runtime.shutdown(10_000)
-        self.provider.close()
-        return histories
-
-    def settled(self, seed: int, known: int) -> list[Any]:
-        """The events of a program, when there are more and nothing more happens by itself."""
-        instance = instance_of(seed)
-        events: list[Any] = []
-
-        def is_there() -> bool:
-            nonlocal events
-            status = self.client.get_status(instance)
-            assert status.mismatch is None, f"seed {seed}"
-            if status.status == "NotFound":
-                return False
-            events = self.events(instance)
-            return len(events) > known and is_settled(events, ())
-
-        wait_until(is_there, seconds=60)
-        return events
-
-    def go_on(self, seed: int, events: list[Any]) -> None:
-        """Bring about one of the things that a program waits for."""
-        current = [event for event in events if event.execution_id == events[-1].execution_id]
-        cancelled = {event.source_event_id for event in current if event.kind.endswith("Cancelled")}
-        waits: Counter[tuple[str, str]] = Counter()
-        for event in current:
-            name = json.loads(event.data).get("name", "")
-            match event.kind:
-                case "ExternalSubscribed" | "QueueSubscribed" if event.event_id not in cancelled:
-                    waits[event.kind, name] += 1
-                case "ExternalEvent":
-                    waits["ExternalSubscribed", name] -= 1
-                case "QueueEventDelivered":
-                    waits["QueueSubscribed", name] -= 1
-        missing = sorted((+waits).elements())
-        assert missing, f"seed {seed} waits for nothing after {[event.kind for event in current]}"
-        kind, name = random.Random(f"{seed} {len(events)}").choice(missing)
-        if kind == "QueueSubscribed":
-            self.client.enqueue_event(instance_of(seed), name, f"message {len(events)}")
-        else:
-            self.client.raise_event(instance_of(seed), name, {"data": len(events)})
-
-
-def instance_of(seed: int) -> str:
-    return f"program-{seed:06}"
+def program(ctx: OrchestrationContext, input: list[int]) -> Steps:
+    seed, rounds = input
+    result = yield from Walk(ctx, f"{seed} {rounds}").run()
+    if rounds > 0:
+        yield ctx.continue_as_new([seed, rounds - 1])
+    return result
 
 
 def play(seeds: range, options: RuntimeOptions, *, restarts: bool = False) -> tuple[Histories, int]:
     """The histories of programs, and how often the code of all of them was called."""
-    stage = Stage(options, restarts=restarts)
+    stage = Stage(program, options, SqliteProvider.in_memory(), restarts=restarts)
     return stage.play(seeds), stage.calls
 
 

@@ -200,8 +200,13 @@ impl Driver {
                 branch += 1;
             }
             moved |= self.close_losers();
+            // What comes now is for the next execution.
+            if self.turn.arena().continued {
+                return None;
+            }
             if let Some(ended) = self.turn.notice_cancellation() {
                 moved = true;
+                self.record.report_heard();
                 if let Some(end) = enter(|py| self.end_of_loop(py, ended)) {
                     return Some(end);
                 }

@@ -62,11 +62,12 @@ impl Commit {
                 !matches!(message, WorkItem::SubOrchCompleted { .. } | WorkItem::SubOrchFailed { .. })
             });
         }
-        // An execution that has just begun, and does not listen, is ended by the engine with its next turn.
+        // It is asked for again: of an execution that has just begun and does not listen, which the engine then ends, or of
+        // the one that follows on one that did not wait to hear it.
+        let is_deaf = started(&self.delta).is_some() && !cancellation::is_heard(&self.delta);
         if let Some(reason) = &held.cancellation
-            && started(&self.delta).is_some()
-            && !cancellation::is_heard(&self.delta)
             && !ended(&self.delta)
+            && (is_deaf || continues_as_new(&self.delta) && !held.record.has_heard())
         {
             let instance = held.record.instance.clone();
             self.messages.push(WorkItem::CancelInstance { instance, reason: reason.clone() });
@@ -420,8 +421,11 @@ fn ended(history: &[Event]) -> bool {
 
 /// Whether a commit leaves the execution, which the turn ran, waiting for more.
 fn is_suspended(held: &HeldTurn, commit: &Commit) -> bool {
-    let ends = |event: &Event| matches!(event.kind, EventKind::OrchestrationContinuedAsNew { .. });
-    commit.execution_id == held.record.execution_id && !ended(&commit.delta) && !commit.delta.iter().any(ends)
+    commit.execution_id == held.record.execution_id && !ended(&commit.delta) && !continues_as_new(&commit.delta)
+}
+
+fn continues_as_new(delta: &[Event]) -> bool {
+    delta.iter().any(|event| matches!(event.kind, EventKind::OrchestrationContinuedAsNew { .. }))
 }
 
 /// The verdict that the code does not match the history: the engine's, or the driver's where the engine sees an end.

@@ -7,8 +7,7 @@ use std::path::Path;
 use rusqlite::Connection;
 use rusqlite::config::DbConfig;
 
-use super::place::refused;
-use super::presence::log_of;
+use super::place::{log_of, refused};
 use super::schema;
 use crate::store::Durability;
 use crate::store::error::StoreError;

@@ -1,7 +1,7 @@
 //! The file of a store, those beside it, and what is said when it cannot be used.
 
 use std::ffi::OsString;
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::path::{Path, PathBuf};
 
 use rusqlite::ErrorCode;
@@ -46,6 +46,11 @@ pub(super) fn beside(path: &Path, ending: &str) -> PathBuf {
     PathBuf::from(name)
 }
 
+/// The log that belongs to a file.
+pub(super) fn log_of(file: &Path) -> PathBuf {
+    beside(file, "-wal")
+}
+
 /// A file that was just made survives a power failure only when its directory is on the disk too.
 pub(super) fn sync_names(path: &Path) -> std::io::Result<()> {
     if cfg!(unix)
@@ -60,17 +65,23 @@ pub(super) fn sync_names(path: &Path) -> std::io::Result<()> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Identity(u64, u64);
 
-#[cfg(unix)]
-pub(super) fn identity(file: &Path) -> Option<Identity> {
-    use std::os::unix::fs::MetadataExt as _;
-    let metadata = std::fs::metadata(file).ok()?;
-    Some(Identity(metadata.dev(), metadata.ino()))
+impl Identity {
+    #[cfg(unix)]
+    pub fn of(metadata: &Metadata) -> Self {
+        use std::os::unix::fs::MetadataExt as _;
+        Self(metadata.dev(), metadata.ino())
+    }
+
+    #[cfg(not(unix))]
+    pub fn of(_: &Metadata) -> Self {
+        // An open file can be neither deleted nor replaced there.
+        Self(0, 0)
+    }
 }
 
-#[cfg(not(unix))]
+/// `None` where there is no file.
 pub(super) fn identity(file: &Path) -> Option<Identity> {
-    // An open file can be neither deleted nor replaced there.
-    file.exists().then_some(Identity(0, 0))
+    std::fs::metadata(file).ok().as_ref().map(Identity::of)
 }
 
 /// Gives a file that is to be made beside a store the permissions of the store: whoever may use the one needs the other. What

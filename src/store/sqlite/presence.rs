@@ -8,42 +8,17 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use rusqlite::ffi;
 
+use super::place::{Identity, log_of};
 use crate::store::error::StoreError;
 
 /// A file and its log, as they were when they were opened.
 pub(super) struct Presence {
     file: PathBuf,
     log: PathBuf,
-    identity: Option<Identity>,
-    log_identity: Option<Identity>,
+    identity: Identity,
+    log_identity: Identity,
     /// The file never gets shorter: it is not vacuumed while it is open.
     length: AtomicU64,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Identity {
-    device: u64,
-    node: u64,
-}
-
-#[cfg(unix)]
-#[expect(clippy::unnecessary_wraps, reason = "other systems have no such numbers")]
-fn identity(metadata: &Metadata) -> Option<Identity> {
-    use std::os::unix::fs::MetadataExt as _;
-    Some(Identity { device: metadata.dev(), node: metadata.ino() })
-}
-
-#[cfg(not(unix))]
-fn identity(_: &Metadata) -> Option<Identity> {
-    // An open file can be neither deleted nor replaced there.
-    None
-}
-
-/// The name of the log that belongs to a file.
-pub(super) fn log_of(file: &Path) -> PathBuf {
-    let mut name = file.as_os_str().to_owned();
-    name.push("-wal");
-    name.into()
 }
 
 impl Presence {
@@ -57,8 +32,8 @@ impl Presence {
         let (metadata, log_metadata) = (look(file)?, look(&log)?);
         Ok(Self {
             file: file.to_owned(),
-            identity: identity(&metadata),
-            log_identity: identity(&log_metadata),
+            identity: Identity::of(&metadata),
+            log_identity: Identity::of(&log_metadata),
             length: AtomicU64::new(metadata.len()),
             log,
         })
@@ -75,10 +50,10 @@ impl Presence {
         Ok(())
     }
 
-    fn found(path: &Path, identity: Option<Identity>) -> rusqlite::Result<Metadata> {
+    fn found(path: &Path, identity: Identity) -> rusqlite::Result<Metadata> {
         let metadata = fs::metadata(path)
             .map_err(|error| moved(&format!("'{}' was deleted or moved away ({error})", path.display())))?;
-        if self::identity(&metadata) != identity {
+        if Identity::of(&metadata) != identity {
             return Err(moved(&format!("'{}' was replaced by another file", path.display())));
         }
         Ok(metadata)

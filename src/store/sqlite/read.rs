@@ -29,6 +29,9 @@ pub(super) use values::{custom_status, instance_stats, kv_all, kv_snapshot, kv_v
 
 pub(super) type Outcome<T> = Result<T, ProviderError>;
 
+/// How the failure to read an event begins, in the words of the engine's own store.
+pub(super) const UNDECODABLE: &str = "Failed to deserialize event";
+
 /// What a wait has to know of an instance.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct StatusRow {
@@ -64,6 +67,11 @@ pub(super) fn status(connection: &Connection, id: &str) -> Outcome<Option<Status
             custom_status_version: count(row, 8)?,
         })
     })
+}
+
+/// Whether an execution of this status is the last one of its instance.
+pub(super) fn is_last(status: &str) -> bool {
+    matches!(status, "Completed" | "Failed")
 }
 
 /// What those who ask how an instance stands are told.
@@ -149,9 +157,8 @@ fn events(
     let mut events = Vec::new();
     while let Some(row) = rows.next().map_err(failed)? {
         let number: i64 = row.get(0).map_err(failed)?;
-        let undecodable = |error: String| {
-            ProviderError::permanent(operation, format!("Failed to deserialize event {number}: {error}"))
-        };
+        let undecodable =
+            |error: String| ProviderError::permanent(operation, format!("{UNDECODABLE} {number}: {error}"));
         // Read as it lies in the page: the decoder makes its own strings.
         let data = row.get_ref(1).map_err(failed)?.as_str().map_err(|error| undecodable(error.to_string()))?;
         events.push(serde_json::from_str(data).map_err(|error| undecodable(error.to_string()))?);

@@ -8,7 +8,7 @@ use std::time::Duration;
 use duroxide::providers::{ProviderError, WorkItem};
 use parking_lot::RwLock;
 use tokio::sync::{Mutex, oneshot, watch};
-use tokio::task::{JoinError, JoinHandle};
+use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use super::client::{Change, ClientProvider, ClientStore};
@@ -17,7 +17,7 @@ use super::owner::{Opening, Owner};
 use super::schema;
 use super::work::{Work, Workplace};
 use crate::store::error::{CLOSED, StoreError};
-use crate::store::{Durability, IfExists, Standing, StartOutcome, StartRequest};
+use crate::store::{Durability, IfExists, Standing, StartOutcome, StartRequest, broken_off, unblocked};
 
 type Outcome<T> = Result<T, ProviderError>;
 
@@ -190,9 +190,7 @@ impl SqliteStore {
         let Some(workplace) = self.workplace() else { return Ok(true) };
         // Nobody would end what is begun on a closed store.
         self.role()?;
-        let begun = tokio::task::spawn_blocking(move || Work::begin(&workplace));
-        let begun = begun.await.map_err(|error| StoreError::Unavailable(error.to_string()))??;
-        let Some(work) = begun else { return Ok(false) };
+        let Some(work) = unblocked(move || Work::begin(&workplace)).await? else { return Ok(false) };
         self.listen(&work);
         self.set_role(Some(Role::Owner(Arc::new(work))));
         Ok(true)
@@ -334,17 +332,6 @@ fn client(workplace: &Arc<Workplace>) -> Result<Arc<ClientProvider>, StoreError>
     let stand_in = Arc::clone(workplace);
     let store = ClientStore::open(workplace.path(), Box::new(move |body| Work::stand_in(&stand_in, body)))?;
     Ok(Arc::new(ClientProvider(Arc::new(store))))
-}
-
-fn broken_off(error: JoinError) -> StoreError {
-    StoreError::Unavailable(error.to_string())
-}
-
-/// Runs what blocks on a thread that may.
-async fn unblocked<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
-) -> Result<T, StoreError> {
-    tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| Err(StoreError::Unavailable(error.to_string())))
 }
 
 #[cfg(test)]

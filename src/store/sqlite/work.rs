@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use duroxide::providers::ProviderAdmin as _;
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
 
@@ -214,9 +215,9 @@ async fn carry_out(owner: &Owner, body: Body) -> Answer {
             owner.send(items).await?;
             Reply::Delivered
         }
-        Body::Delete { ids, force } => Reply::Deleted(owner.delete(&ids, force).await?),
-        Body::DeleteBulk(filter) => Reply::Deleted(owner.delete_bulk(filter).await?),
-        Body::Prune { id, options } => Reply::Pruned(owner.prune(&id, options).await?),
-        Body::PruneBulk { filter, options } => Reply::Pruned(owner.prune_bulk(filter, options).await?),
+        Body::Delete { ids, force } => Reply::Deleted(owner.delete_instances_atomic(&ids, force).await?),
+        Body::DeleteBulk(filter) => Reply::Deleted(owner.delete_instance_bulk(filter).await?),
+        Body::Prune { id, options } => Reply::Pruned(owner.prune_executions(&id, options).await?),
+        Body::PruneBulk { filter, options } => Reply::Pruned(owner.prune_executions_bulk(filter, options).await?),
     })
 }

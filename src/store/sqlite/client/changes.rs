@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use rusqlite::Connection;
 use tokio::sync::watch;
 
-use crate::store::sqlite::place::{Identity, beside, identity};
+use crate::store::sqlite::place::{Identity, identity, log_of};
 use crate::store::sqlite::read;
 use crate::store::sqlite::tidings::{Bell, Pace, Tidings};
 
@@ -96,7 +96,7 @@ impl Drop for Change {
 
 /// Until nobody waits any more.
 fn follow(shared: &Shared) {
-    let tidings = Tidings::of(&beside(&shared.path, "-wal"), PACE, Arc::clone(&shared.bell));
+    let tidings = Tidings::of(&log_of(&shared.path), PACE, Arc::clone(&shared.bell));
     let mut seen = Seen::nothing();
     loop {
         let heard = shared.bell.heard();

@@ -1,12 +1,11 @@
 //! Starting instances from a client process: the owner decides, or without one the client, by what the store and the inbox
 //! say while nobody can change either.
 
-use std::collections::HashMap;
-
 use super::{ClientStore, Outcome, lost};
 use crate::store::error::StoreError;
 use crate::store::sqlite::inbox::{Body, Draft, Replied, Reply, Request};
 use crate::store::sqlite::read;
+use crate::store::start::{exists, judge};
 use crate::store::{IfExists, StartOutcome, StartRequest};
 
 impl ClientStore {
@@ -82,7 +81,7 @@ impl ClientStore {
             .iter()
             .map(|request| match self.running(&request.instance)? {
                 Some(orchestration) if orchestration == request.orchestration => Ok(carried_out),
-                Some(orchestration) => Err(exists(request, orchestration)),
+                Some(orchestration) => Err(exists(&request.instance, &orchestration)),
                 None => Err(lost("started")),
             })
             .collect()
@@ -97,28 +96,10 @@ impl ClientStore {
         but: Option<i64>,
     ) -> Result<Vec<StartOutcome>, StoreError> {
         let done = self.done(draft)?;
-        let mut outcomes = Vec::with_capacity(requests.len());
-        let mut starting = HashMap::new();
-        for request in requests {
-            let mut existing = starting.get(request.instance.as_str()).map(|name: &&str| (*name).to_owned());
-            if existing.is_none() {
-                existing = self.running(&request.instance)?;
-            }
-            if existing.is_none() {
-                existing = draft.starting(&request.instance, done, but)?;
-            }
-            outcomes.push(match existing {
-                None => {
-                    starting.insert(request.instance.as_str(), request.orchestration.as_str());
-                    StartOutcome::Started
-                }
-                Some(existing) if if_exists == IfExists::Attach && existing == request.orchestration => {
-                    StartOutcome::Attached
-                }
-                Some(existing) => return Err(exists(request, existing)),
-            });
-        }
-        Ok(outcomes)
+        judge(requests.iter().map(StartRequest::names), if_exists, |id| match self.running(id)? {
+            None => draft.starting(id, done, but),
+            running => Ok(running),
+        })
     }
 
     /// The orchestration that an instance runs, or that a start in the store will run.
@@ -162,8 +143,4 @@ fn accepted(requests: &[StartRequest], outcomes: &[StartOutcome]) -> Option<Body
     let started = requests.iter().zip(outcomes).filter(|(_, outcome)| **outcome == StartOutcome::Started);
     let requests: Vec<_> = started.map(|(request, _)| request.clone()).collect();
     (!requests.is_empty()).then_some(Body::Start { requests, if_exists: IfExists::Attach })
-}
-
-pub(super) fn exists(request: &StartRequest, orchestration: String) -> StoreError {
-    StoreError::InstanceAlreadyExists { instance: request.instance.clone(), orchestration }
 }

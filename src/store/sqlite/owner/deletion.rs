@@ -7,7 +7,6 @@ use super::Core;
 use super::change::Totals;
 use super::effect::Effect;
 use super::state::Number;
-use super::writer::{Job, Operation};
 use crate::store::sqlite::read;
 
 type Outcome<T> = Result<T, ProviderError>;
@@ -48,7 +47,7 @@ impl Core {
             let Some(status) = read::status(&transaction, id)? else { continue };
             let state = status.status.as_deref().unwrap_or("Running");
             let exists = status.orchestration.is_some();
-            if exists && !force && !matches!(state, "Completed" | "Failed") {
+            if exists && !force && !read::is_last(state) {
                 return Err(ProviderError::permanent(
                     DELETE,
                     format!("Instance {id} is still running. Use force=true to delete anyway, or cancel first."),
@@ -103,9 +102,7 @@ impl Core {
             state.drop_instance(*number);
         }
         // Sent under the lock, it comes after every change that still names one of them.
-        let changes = Vec::new();
-        let effect = Effect::Forgotten(numbers);
-        self.send(Job::Write(Operation { number: None, changes, effect, answer: None }));
+        self.submit_and_forget(None, Vec::new(), Effect::Forgotten(numbers));
     }
 
     pub async fn delete_bulk(&self, filter: InstanceFilter) -> Outcome<DeleteInstanceResult> {

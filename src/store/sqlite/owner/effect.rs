@@ -85,9 +85,7 @@ fn add_activity(state: &mut State, activity: Activity) {
     if let Some(instance) = state.get(activity.number) {
         instance.activities += 1;
     }
-    let mut bells = std::mem::take(&mut state.bells);
-    state.activities.add(activity, &mut bells);
-    state.bells = bells;
+    state.activities.add(activity, &mut state.bells);
 }
 
 impl TurnEffect {

@@ -9,13 +9,23 @@ use super::{Core, Locked};
 use crate::store::clock::now_ms;
 use crate::store::sqlite::read;
 
-const KNOWN: &str = "
-    SELECT i.number, i.id, i.orchestration, i.version, i.starting, i.execution, i.completed_ms IS NOT NULL,
-        coalesce(e.execution, 0), e.major, e.minor, e.patch,
-        EXISTS (SELECT 1 FROM kv WHERE kv.instance = i.number)
-            OR EXISTS (SELECT 1 FROM kv_changes WHERE kv_changes.instance = i.number),
-        EXISTS (SELECT 1 FROM mismatches WHERE mismatches.instance = i.number)
-    FROM instances i LEFT JOIN executions e ON e.instance = i.number AND e.execution = i.execution";
+/// What the file says of the instances that a condition names.
+macro_rules! known_where {
+    ($condition:literal) => {
+        concat!(
+            "SELECT i.number, i.id, i.orchestration, i.version, i.starting, i.execution, i.completed_ms IS NOT NULL, \
+             coalesce(e.execution, 0), e.major, e.minor, e.patch, \
+             EXISTS (SELECT 1 FROM kv WHERE kv.instance = i.number) \
+             OR EXISTS (SELECT 1 FROM kv_changes WHERE kv_changes.instance = i.number), \
+             EXISTS (SELECT 1 FROM mismatches WHERE mismatches.instance = i.number) \
+             FROM instances i LEFT JOIN executions e ON e.instance = i.number AND e.execution = i.execution WHERE ",
+            $condition
+        )
+    };
+}
+
+const WAITING: &str = known_where!("i.number IN (SELECT instance FROM messages UNION SELECT instance FROM activities)");
+const BY_ID: &str = known_where!("i.id = ?1");
 
 fn text(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<std::sync::Arc<str>>> {
     row.get::<_, Option<String>>(column).map(|text| text.map(Into::into))
@@ -54,9 +64,7 @@ pub(super) fn state(connection: &Connection, is_bare: bool) -> rusqlite::Result<
         |row| row.get(0),
     )?;
     let mut state = State::new(number, sequence, is_bare);
-    let waiting =
-        format!("{KNOWN} WHERE i.number IN (SELECT instance FROM messages UNION SELECT instance FROM activities)");
-    let mut statement = connection.prepare(&waiting)?;
+    let mut statement = connection.prepare(WAITING)?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
         let (number, id, known) = known(row)?;
@@ -110,7 +118,7 @@ fn load_activities(connection: &Connection, state: &mut State) -> rusqlite::Resu
 }
 
 fn find(connection: &Connection, id: &str) -> rusqlite::Result<Option<(Number, Known)>> {
-    let mut statement = connection.prepare_cached(&format!("{KNOWN} WHERE i.id = ?1"))?;
+    let mut statement = connection.prepare_cached(BY_ID)?;
     statement.query_row(params![id], |row| known(row).map(|(number, _, known)| (number, known))).optional()
 }
 

@@ -11,9 +11,9 @@ use super::activities::Activity;
 use super::change::{ActivityRow, Change, MessageRow};
 use super::effect::Effect;
 use super::state::{Message, Number, Sequence, State};
-use super::writer::{Job, Operation};
-use crate::store::clock::now_ms;
+use super::writer::Written;
 use crate::store::error::StoreError;
+use crate::store::start::judge;
 use crate::store::{IfExists, StartOutcome, StartRequest};
 
 type Outcome<T> = Result<T, ProviderError>;
@@ -62,29 +62,20 @@ impl State {
         if let Some(starting) = &starting {
             instance.known.get_or_insert_default().starting = Some(Arc::clone(starting));
         }
-        if !instance.has_row {
-            instance.has_row = true;
-            changes.push(Change::Instance { number, id: Arc::clone(&instance.id), starting, created_ms: now_ms() });
-        } else if let Some(orchestration) = starting {
-            changes.push(Change::Starting { number, orchestration });
-        }
+        let row = instance.make_row(number, starting.clone());
+        // The row says it already where there was none.
+        changes.extend(row.or_else(|| starting.map(|orchestration| Change::Starting { number, orchestration })));
         let sequence = self.sequence();
         self.push(number, Message { sequence, item: Box::new(item), attempts: 0, is_found: false }, visible_ms);
         Some(sequence)
     }
 }
 
-fn start_item(request: StartRequest) -> WorkItem {
-    let StartRequest { instance, orchestration, input, version } = request;
-    WorkItem::StartOrchestration {
-        instance,
-        orchestration,
-        input,
-        version,
-        parent_instance: None,
-        parent_id: None,
-        parent_execution_id: None,
-        execution_id: duroxide::INITIAL_EXECUTION_ID,
+/// The instance and the orchestration of a start.
+fn start(item: &WorkItem) -> Option<(&str, &str)> {
+    match item {
+        WorkItem::StartOrchestration { instance, orchestration, .. } => Some((instance, orchestration)),
+        _ => None,
     }
 }
 
@@ -101,7 +92,7 @@ impl Core {
         items: Vec<WorkItem>,
         visible_ms: u64,
         position: Option<InboxPosition>,
-    ) -> Outcome<oneshot::Receiver<Outcome<()>>> {
+    ) -> Outcome<Written> {
         let data: Vec<String> = items.iter().map(encode).collect::<Outcome<_>>()?;
         let owned: Vec<String> = items.iter().filter_map(receiver).map(str::to_owned).collect();
         if owned.len() < items.len() || items.iter().any(|item| matches!(item, WorkItem::ActivityExecute { .. })) {
@@ -130,19 +121,21 @@ impl Core {
         requests: Vec<StartRequest>,
         if_exists: IfExists,
         position: Option<InboxPosition>,
-    ) -> Result<(Vec<StartOutcome>, oneshot::Receiver<Outcome<()>>), StoreError> {
+    ) -> Result<(Vec<StartOutcome>, Written), StoreError> {
         let owned: Vec<String> = requests.iter().map(|request| request.instance.clone()).collect();
         let ids: Vec<&str> = owned.iter().map(String::as_str).collect();
         let items: Vec<(WorkItem, String)> = requests
             .into_iter()
             .map(|request| {
-                let item = start_item(request);
+                let item = request.into_message();
                 let data = encode(&item)?;
                 Ok((item, data))
             })
             .collect::<Outcome<_>>()?;
         self.with_instances(&ids, |state, numbers| {
-            let outcomes = state.judge_starts(numbers, &items, if_exists)?;
+            let outcomes = judge(items.iter().filter_map(|(item, _)| start(item)), if_exists, |id| {
+                Ok(state.numbers.get(id).and_then(|number| state.instances.get(number)?.running()))
+            })?;
             let mut changes = Vec::with_capacity(2 * items.len());
             let mut pushed = Vec::with_capacity(items.len());
             for (((item, data), number), outcome) in items.into_iter().zip(numbers).zip(&outcomes) {
@@ -166,7 +159,7 @@ impl Core {
             known.has_mismatch = true;
         }
         let changes = vec![Change::Mismatch { number, report: report.to_owned() }];
-        self.send(Job::Write(Operation { number: Some(number), changes, effect: Effect::None, answer: None }));
+        self.submit_and_forget(Some(number), changes, Effect::None);
     }
 
     pub(super) fn write(
@@ -174,18 +167,16 @@ impl Core {
         mut changes: Vec<Change>,
         pushed: Vec<(Number, Sequence)>,
         position: Option<InboxPosition>,
-    ) -> oneshot::Receiver<Outcome<()>> {
+    ) -> Written {
         if let Some(InboxPosition { inbox, position }) = position {
             changes.push(Change::InboxPosition { inbox, position });
         }
-        let (answer, written) = oneshot::channel();
         if changes.is_empty() {
+            let (answer, written) = oneshot::channel();
             answer.send(Ok(())).ok();
-        } else {
-            let effect = Effect::Pushed(pushed);
-            self.send(Job::Write(Operation { number: None, changes, effect, answer: Some(answer) }));
+            return written;
         }
-        written
+        self.submit(None, changes, Effect::Pushed(pushed))
     }
 
     /// Hands an activity to the workers that no turn has scheduled.
@@ -194,24 +185,11 @@ impl Core {
         let data = encode(&item)?;
         let written = self.with_instances(&[&id], |state, numbers| {
             let number = numbers[0];
-            let mut changes = Vec::new();
-            if let Some(instance) = state.get(number)
-                && !instance.has_row
-            {
-                instance.has_row = true;
-                changes.push(Change::Instance {
-                    number,
-                    id: Arc::clone(&instance.id),
-                    starting: None,
-                    created_ms: now_ms(),
-                });
-            }
+            let row = state.get(number).and_then(|instance| instance.make_row(number, None));
+            let mut changes = Vec::from_iter(row);
             let sequence = state.sequence();
             changes.push(Change::Activity(ActivityRow { sequence, number, attempts: 0, data }));
-            let (answer, written) = oneshot::channel();
-            let effect = Effect::Activity(Box::new(Activity::new(sequence, number, item)));
-            self.send(Job::Write(Operation { number: Some(number), changes, effect, answer: Some(answer) }));
-            written
+            self.submit(Some(number), changes, Effect::Activity(Box::new(Activity::new(sequence, number, item))))
         })?;
         self.settled_in_time(written).await
     }
@@ -221,23 +199,10 @@ impl Core {
         let rows = events.iter().map(|event| Ok((event.event_id, encode(event)?))).collect::<Outcome<Vec<_>>>()?;
         let written = self.with_instances(&[id], |state, numbers| {
             let number = numbers[0];
-            let mut changes = Vec::new();
-            if let Some(instance) = state.get(number)
-                && !instance.has_row
-            {
-                instance.has_row = true;
-                changes.push(Change::Instance {
-                    number,
-                    id: Arc::clone(&instance.id),
-                    starting: None,
-                    created_ms: now_ms(),
-                });
-            }
+            let row = state.get(number).and_then(|instance| instance.make_row(number, None));
+            let mut changes = Vec::from_iter(row);
             changes.push(Change::Events { number, execution, events: rows });
-            let (answer, written) = oneshot::channel();
-            let effect = Effect::HistoryChanged(number);
-            self.send(Job::Write(Operation { number: Some(number), changes, effect, answer: Some(answer) }));
-            written
+            self.submit(Some(number), changes, Effect::HistoryChanged(number))
         })?;
         self.settled_in_time(written).await
     }
@@ -249,36 +214,5 @@ impl Core {
             state.forget_if_idle(numbers[0]);
             running
         })
-    }
-}
-
-impl State {
-    fn judge_starts(
-        &mut self,
-        numbers: &[Number],
-        items: &[(WorkItem, String)],
-        if_exists: IfExists,
-    ) -> Result<Vec<StartOutcome>, StoreError> {
-        let mut starting: std::collections::HashMap<Number, &str> = std::collections::HashMap::new();
-        let mut outcomes = Vec::with_capacity(items.len());
-        for ((item, _), number) in items.iter().zip(numbers) {
-            let WorkItem::StartOrchestration { instance, orchestration, .. } = item else { continue };
-            let recorded = self.get(*number).and_then(|instance| instance.running());
-            let existing = recorded.as_deref().or_else(|| starting.get(number).copied());
-            outcomes.push(match existing {
-                None => {
-                    starting.insert(*number, orchestration);
-                    StartOutcome::Started
-                }
-                Some(existing) if if_exists == IfExists::Attach && existing == orchestration => StartOutcome::Attached,
-                Some(existing) => {
-                    return Err(StoreError::InstanceAlreadyExists {
-                        instance: instance.clone(),
-                        orchestration: existing.to_owned(),
-                    });
-                }
-            });
-        }
-        Ok(outcomes)
     }
 }

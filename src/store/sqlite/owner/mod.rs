@@ -1,11 +1,13 @@
 //! The process that works on a file: memory says what is to be done, one thread writes, and an acknowledgement means that it
 //! is on the disk.
 //!
-//! `state` and `activities` are what is held in memory, `mail` what is held back; `turns`, `work` and `messages` are the
-//! operations on them; `change` is what they write, `writer` the thread that does, `effect` what becomes visible then.
+//! `core` is what all of it shares; `state` and `activities` are what is held in memory, `mail` what is held back; `turns`,
+//! `turn_end`, `work` and `messages` are the operations on them; `change` is what they write, `writer` the thread that does,
+//! `effect` what becomes visible then.
 
 mod activities;
 mod change;
+mod core;
 mod deletion;
 mod effect;
 mod health;
@@ -15,44 +17,28 @@ mod messages;
 mod provider;
 mod state;
 mod timers;
+mod turn_end;
 mod turns;
 mod waiters;
 mod work;
 mod writer;
 
-use std::collections::HashSet;
-use std::ops::{Deref, DerefMut};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::thread::JoinHandle;
-use std::time::Duration;
 
-use crossbeam_channel::{RecvTimeoutError, Sender};
-use duroxide::providers::{DeleteInstanceResult, InstanceFilter, ProviderError, PruneOptions, PruneResult, WorkItem};
-use parking_lot::{Condvar, Mutex, MutexGuard};
+use crossbeam_channel::RecvTimeoutError;
+use duroxide::providers::{ProviderError, WorkItem};
+use parking_lot::Mutex;
 use rusqlite::Connection;
-use rusqlite::config::DbConfig;
-use tokio::sync::oneshot;
-use tokio::time::timeout;
 
-use super::presence::Presence;
-use super::read::{self, Readers};
-use crate::store::error::{CLOSED, StoreError};
+use self::core::{Core, Locked, PATIENCE};
+use super::read;
+use crate::store::error::StoreError;
 use crate::store::{IfExists, Standing, StartOutcome, StartRequest};
-use health::Health;
 pub(in crate::store) use messages::InboxPosition;
-use state::{Number, State, Token};
-use writer::{Job, Task};
-
-/// Hears the id of an instance that was deleted.
-type TellDeletion = Box<dyn Fn(&str) + Send + Sync>;
-
-/// How long a caller waits for a disk that takes nothing.
-const PATIENCE: Duration = Duration::from_secs(10);
-
-/// Of the process, so that the token of an owner that was closed is never one of the next.
-static NEXT_TOKEN: AtomicU64 = AtomicU64::new(1);
+use writer::{Job, Written};
 
 /// What an owner is opened with.
 pub(in crate::store) struct Opening {
@@ -65,20 +51,6 @@ pub(in crate::store) struct Opening {
     pub is_bare: bool,
 }
 
-struct Core {
-    pub description: String,
-    state: Mutex<State>,
-    pub connection: Mutex<Connection>,
-    readers: Option<Readers>,
-    jobs: Sender<Job>,
-    pub health: Health,
-    /// Deleted while changes to them were on their way.
-    pub deleted: Mutex<HashSet<Number>>,
-    presence: Option<Presence>,
-    told_deletions: OnceLock<TellDeletion>,
-    timer: (Mutex<bool>, Condvar),
-}
-
 /// The owner of a file, or of a store in memory. Closing it ends its threads.
 pub(in crate::store) struct Owner {
     core: Arc<Core>,
@@ -86,190 +58,13 @@ pub(in crate::store) struct Owner {
 }
 
 /// Changes that are on their way to the disk.
-pub(in crate::store) struct Accepted(oneshot::Receiver<Result<(), ProviderError>>);
-
-/// The state under its lock; those who wait are woken when it is let go.
-struct Locked<'a> {
-    core: &'a Core,
-    state: Option<MutexGuard<'a, State>>,
-}
-
-impl Deref for Locked<'_> {
-    type Target = State;
-
-    fn deref(&self) -> &State {
-        // Taken by the destructor alone.
-        self.state.as_ref().expect("the state is locked")
-    }
-}
-
-impl DerefMut for Locked<'_> {
-    fn deref_mut(&mut self) -> &mut State {
-        self.state.as_mut().expect("the state is locked")
-    }
-}
-
-impl Drop for Locked<'_> {
-    fn drop(&mut self) {
-        let Some(mut state) = self.state.take() else { return };
-        let bells = std::mem::take(&mut state.bells);
-        let timer_moved = state.takes_timers_by_surprise();
-        drop(state);
-        for bell in bells {
-            // Whoever left meanwhile has woken another.
-            bell.send(()).ok();
-        }
-        if timer_moved {
-            *self.core.timer.0.lock() = true;
-            self.core.timer.1.notify_one();
-        }
-    }
-}
-
-impl Core {
-    pub fn lock(&self) -> Locked<'_> {
-        Locked { core: self, state: Some(self.state.lock()) }
-    }
-
-    /// Reads what is committed.
-    pub fn read<R>(
-        &self,
-        operation: &'static str,
-        look: impl FnOnce(&Connection) -> Result<R, ProviderError>,
-    ) -> Result<R, ProviderError> {
-        if let Some(reason) = self.health.broken() {
-            return Err(ProviderError::permanent(operation, reason));
-        }
-        let outcome = match &self.readers {
-            Some(readers) => readers.read(operation, look),
-            None => look(&self.connection.lock()),
-        };
-        outcome.map_err(|error| self.explain(operation, error))
-    }
-
-    /// What fails in reading may be the end of the store.
-    fn explain(&self, operation: &'static str, error: ProviderError) -> ProviderError {
-        if let Err(reason) = self.files_in_place() {
-            self.health.fail(self, &reason.to_string());
-        }
-        match self.health.broken() {
-            Some(reason) => ProviderError::permanent(operation, reason),
-            None => error,
-        }
-    }
-
-    /// Sends to the writer, which must be done while the state is locked wherever the order matters.
-    pub fn send(&self, job: Job) {
-        // The writer outlives every sender but for the time of closing, when answers are dropped.
-        self.jobs.send(job).ok();
-    }
-
-    /// Waits until what was sent is on the disk, however long that takes.
-    pub async fn settled(&self, answer: oneshot::Receiver<Result<(), ProviderError>>) -> Result<(), ProviderError> {
-        answer.await.unwrap_or_else(|_| Err(ProviderError::permanent("write", CLOSED)))
-    }
-
-    /// As [`Self::settled`] for a caller who wants to hear it when the disk takes nothing.
-    pub async fn settled_in_time(
-        &self,
-        mut answer: oneshot::Receiver<Result<(), ProviderError>>,
-    ) -> Result<(), ProviderError> {
-        loop {
-            let waited = timeout(PATIENCE, &mut answer).await;
-            if let Ok(outcome) = waited {
-                return outcome.unwrap_or_else(|_| Err(ProviderError::permanent("write", CLOSED)));
-            }
-            if let Some(reason) = self.health.stalled() {
-                let message = format!("{reason}; it is not yet recorded, and will be when the disk takes it");
-                return Err(ProviderError::retryable("write", message));
-            }
-        }
-    }
-
-    /// Refuses to take in more while the disk takes nothing, after waiting for it.
-    pub async fn admit(&self, operation: &str) -> Result<(), ProviderError> {
-        if let Some(reason) = self.health.broken() {
-            return Err(ProviderError::permanent(operation, reason));
-        }
-        if self.health.stalled().is_none() {
-            return Ok(());
-        }
-        let well = async {
-            while self.health.stalled().is_some() {
-                // A change between the look and the wait is seen a moment later.
-                let _ = timeout(Duration::from_millis(100), self.health.news.notified()).await;
-            }
-        };
-        if timeout(PATIENCE, well).await.is_err()
-            && let Some(reason) = self.health.stalled()
-        {
-            return Err(ProviderError::retryable(
-                operation,
-                format!("{reason}; nothing was recorded, try again later"),
-            ));
-        }
-        match self.health.broken() {
-            Some(reason) => Err(ProviderError::permanent(operation, reason)),
-            None => Ok(()),
-        }
-    }
-
-    pub fn token() -> Token {
-        NEXT_TOKEN.fetch_add(1, Ordering::Relaxed)
-    }
-
-    /// Closes the file while others may still hold on to this. SQLite writes the log back and removes it, unless another
-    /// process reads it.
-    fn close_connection(&self) {
-        let Ok(nowhere) = Connection::open_in_memory() else { return };
-        let connection = std::mem::replace(&mut *self.connection.lock(), nowhere);
-        if self.health.broken().is_none() {
-            // What fails here is done by the next who opens the file.
-            connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false).ok();
-        }
-        drop(connection);
-    }
-
-    fn files_in_place(&self) -> rusqlite::Result<()> {
-        self.presence.as_ref().map_or(Ok(()), Presence::check)
-    }
-
-    /// Runs `task` when all that was sent before is on the disk.
-    pub async fn perform<R: Send + 'static>(
-        &self,
-        task: impl FnOnce(&mut Connection, &Core) -> Result<R, ProviderError> + Send + 'static,
-    ) -> Result<R, ProviderError> {
-        let (sender, receiver) = oneshot::channel();
-        let task: Task = Box::new(move |connection, core| {
-            // Whoever asked may be gone.
-            sender.send(task(connection, core)).ok();
-        });
-        self.send(Job::Task(task));
-        receiver.await.unwrap_or_else(|_| Err(ProviderError::permanent("write", CLOSED)))
-    }
-}
+pub(in crate::store) struct Accepted(Written);
 
 impl Owner {
     /// Takes over a file: loads what is waiting in it, and starts the threads.
     pub fn open(opening: Opening) -> Result<Arc<Self>, StoreError> {
-        let Opening { description, connection, file, is_bare } = opening;
-        let state = load::state(&connection, is_bare).map_err(|error| {
-            StoreError::Unavailable(format!("{description} cannot be read: {error}; restore it from a backup"))
-        })?;
         let (jobs, receiver) = crossbeam_channel::unbounded();
-        let presence = file.as_deref().map(Presence::of).transpose()?;
-        let core = Arc::new(Core {
-            description,
-            state: Mutex::new(state),
-            connection: Mutex::new(connection),
-            readers: file.as_deref().map(Readers::new),
-            jobs,
-            health: Health::default(),
-            deleted: Mutex::default(),
-            presence,
-            told_deletions: OnceLock::new(),
-            timer: (Mutex::new(false), Condvar::new()),
-        });
+        let core = Arc::new(Core::load(opening, jobs)?);
         let spawn = |name: &str, body: Box<dyn FnOnce() + Send>| {
             std::thread::Builder::new()
                 .name(name.to_owned())
@@ -338,26 +133,6 @@ impl Owner {
         self.core.read("read_inbox", |connection| read::inbox_position(connection, inbox))
     }
 
-    pub async fn delete(&self, ids: &[String], force: bool) -> Result<DeleteInstanceResult, ProviderError> {
-        self.core.delete(ids, force).await
-    }
-
-    pub async fn delete_bulk(&self, filter: InstanceFilter) -> Result<DeleteInstanceResult, ProviderError> {
-        self.core.delete_bulk(filter).await
-    }
-
-    pub async fn prune(&self, id: &str, options: PruneOptions) -> Result<PruneResult, ProviderError> {
-        self.core.prune(id, options).await
-    }
-
-    pub async fn prune_bulk(
-        &self,
-        filter: InstanceFilter,
-        options: PruneOptions,
-    ) -> Result<PruneResult, ProviderError> {
-        self.core.prune_bulk(filter, options).await
-    }
-
     /// The orchestration that an instance runs, or that a waiting start will run.
     pub fn running(&self, id: &str) -> Result<Option<String>, ProviderError> {
         Ok(self.core.running(id)?.map(|orchestration| orchestration.to_string()))
@@ -417,10 +192,7 @@ impl Owner {
             }
             // Their fetches end with nothing.
             drop(core.lock().take_waiters());
-            if let Some(readers) = &core.readers {
-                readers.close();
-                core.close_connection();
-            }
+            core.close_file();
         })
         .await;
         if let Err(error) = closed {

@@ -12,7 +12,7 @@ use duroxide::providers::{
 use duroxide::{Event, SystemStats};
 
 use super::Owner;
-use super::turns::TurnEnd;
+use super::turn_end::TurnEnd;
 use crate::store::clock::after_ms;
 use crate::store::sqlite::read::{self, Page};
 

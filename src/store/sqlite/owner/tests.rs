@@ -1,8 +1,10 @@
 use std::path::Path;
 use std::sync::mpsc;
+use std::time::Duration;
 
 use duroxide::providers::{ExecutionMetadata, Provider as _, ProviderAdmin as _, TagFilter};
 use duroxide::{Event, EventKind};
+use tokio::sync::oneshot;
 
 use super::*;
 use crate::store::Durability;
@@ -235,7 +237,7 @@ async fn an_instance_can_be_started_whose_first_start_was_void() {
     let token = owner.start_one().await;
     let busy = Busy::with(&owner).await;
     let deleting = Arc::clone(&owner);
-    let deleting = tokio::spawn(async move { deleting.delete(&["a".to_owned()], true).await });
+    let deleting = tokio::spawn(async move { deleting.delete_instances_atomic(&["a".to_owned()], true).await });
     queued(&owner, 1);
     let ending = Arc::clone(&owner);
     let ending = tokio::spawn(async move {
@@ -267,7 +269,7 @@ async fn an_instance_that_is_deleted_while_it_is_looked_up_can_be_started_again(
         looking.core.with_instances(&ids, |_, _| ()).unwrap();
     });
     eventually("the look", || owner.core.lock().numbers.len() > 30_000);
-    owner.delete(&["a".to_owned()], false).await.unwrap();
+    owner.delete_instances_atomic(&["a".to_owned()], false).await.unwrap();
     looking.await.unwrap();
 
     let started = owner.start(vec![request("a")], IfExists::Raise).await;
@@ -284,7 +286,7 @@ async fn a_message_that_comes_while_its_instance_is_deleted_leaves_nothing_in_th
     owner.end(&token, begun(), recorded(None)).await.unwrap();
     let busy = Busy::with(&owner).await;
     let deleting = Arc::clone(&owner);
-    let deleting = tokio::spawn(async move { deleting.delete(&["a".to_owned()], true).await });
+    let deleting = tokio::spawn(async move { deleting.delete_instances_atomic(&["a".to_owned()], true).await });
     queued(&owner, 1);
     let sending = Arc::clone(&owner);
     let sending = tokio::spawn(async move { sending.enqueue_for_orchestrator(message("late"), None).await });
@@ -342,7 +344,7 @@ async fn large_messages_do_not_make_the_log_grow_without_end() {
     for _ in 0..200 {
         owner.enqueue_for_orchestrator(message(&large), None).await.unwrap();
     }
-    let log = std::fs::metadata(super::super::presence::log_of(&path)).unwrap().len();
+    let log = std::fs::metadata(super::super::place::log_of(&path)).unwrap().len();
     assert!(log < 100 << 20, "the log has {log} bytes");
     owner.close().await;
 }

@@ -4,7 +4,6 @@ use super::Core;
 use super::change::Change;
 use super::effect::Effect;
 use super::state::{Number, Sequence};
-use super::writer::{Job, Operation};
 
 pub(super) fn run(core: &Core) {
     loop {
@@ -60,8 +59,7 @@ impl Core {
             instance.has_row = false;
             changes.push(Change::InstanceDropped(number));
         }
-        let effect = Effect::ForgetIfIdle(number);
-        self.send(Job::Write(Operation { number: None, changes, effect, answer: None }));
+        self.submit_and_forget(None, changes, Effect::ForgetIfIdle(number));
         drop(state);
         tracing::warn!(
             target: "duroxide::store",

@@ -1,24 +1,20 @@
-//! Turns: what a dispatcher is handed, and what becomes of it.
+//! Turns: what a dispatcher is handed, keeps for longer, or gives back.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use duroxide::providers::{
-    DispatcherCapabilityFilter, ExecutionMetadata, OrchestrationItem, ProviderError, ScheduledActivityIdentifier,
-    WorkItem,
-};
+use duroxide::providers::{DispatcherCapabilityFilter, OrchestrationItem, ProviderError, WorkItem};
 use duroxide::{Event, EventKind};
 use tokio::sync::oneshot;
 use tokio::time::timeout_at;
 
-use super::activities::Activity;
-use super::change::{ActivityRow, Change, CustomStatus, KvChange, MessageRow, TurnRow};
-use super::effect::{Effect, TurnEffect};
+use super::change::Change;
+use super::effect::Effect;
 use super::mail::Mail;
-use super::messages::{encode, receiver};
-use super::state::{Capabilities, Due, Known, Number, State, Token};
-use super::writer::{Job, Operation};
+use super::state::{Capabilities, Due, History, Number, State, Token};
+use super::waiters::Place;
+use super::writer::Written;
 use super::{Core, Locked};
 use crate::store::clock::{after_ms, now_ms};
 use crate::store::sqlite::read;
@@ -26,10 +22,7 @@ use crate::store::sqlite::read;
 type Outcome<T> = Result<T, ProviderError>;
 type Fetched = (OrchestrationItem, String, u32);
 
-const ACKNOWLEDGE: &str = "ack_orchestration_item";
-/// How the failure to read a history begins.
-const UNDECODABLE: &str = "Failed to deserialize event";
-const INVALID: &str = "Invalid lock token: the turn has ended, or its lock expired";
+pub(super) const INVALID: &str = "Invalid lock token: the turn has ended, or its lock expired";
 
 /// A claim that goes back when whoever made it is dropped.
 struct Claim<'a> {
@@ -53,43 +46,12 @@ impl Drop for Claim<'_> {
     }
 }
 
-/// One who waits in the row, and leaves it when dropped.
-struct Place<'a> {
-    core: &'a Core,
-    waiter: u64,
-}
-
-impl Drop for Place<'_> {
-    fn drop(&mut self) {
-        let mut state = self.core.lock();
-        if !state.turn_waiters.leave(self.waiter) {
-            state.ring_for_turns();
-        }
-    }
-}
-
 fn capabilities(filter: Option<&DispatcherCapabilityFilter>) -> Option<Capabilities> {
     let triple = |version: &semver::Version| (version.major, version.minor, version.patch);
     filter.map(|filter| match filter.supported_duroxide_versions.first() {
         Some(range) => Capabilities { first: triple(&range.min), last: triple(&range.max), none: false },
         None => Capabilities { first: (0, 0, 0), last: (0, 0, 0), none: true },
     })
-}
-
-/// What an acknowledgement brings, with everything made ready to be written.
-pub(in crate::store) struct TurnEnd {
-    pub execution: u64,
-    pub delta: Vec<Event>,
-    pub activities: Vec<WorkItem>,
-    pub messages: Vec<WorkItem>,
-    pub metadata: ExecutionMetadata,
-    pub cancelled: Vec<ScheduledActivityIdentifier>,
-}
-
-struct Encoded {
-    events: Vec<(u64, String)>,
-    activities: Vec<String>,
-    messages: Vec<String>,
 }
 
 impl Core {
@@ -131,7 +93,7 @@ impl Core {
         }
         state.drop_orphans();
         let (waiter, bell) = state.turn_waiters.add(capabilities);
-        Ok(Look::Nothing(Place { core: self, waiter }, bell))
+        Ok(Look::Nothing(Place::new(self, waiter, State::leave_turns), bell))
     }
 
     async fn hand_over(&self, found: Found<'_>) -> Outcome<Fetched> {
@@ -175,7 +137,7 @@ impl Core {
                         instance.history = Some(Arc::new(parking_lot::Mutex::new(history)));
                     }
                 }
-                Err(error) if error.message.contains(UNDECODABLE) => history_error = Some(error.message),
+                Err(error) if error.message.contains(read::UNDECODABLE) => history_error = Some(error.message),
                 // The engine waits a moment before it asks again.
                 Err(error) => {
                     drop(state);
@@ -191,114 +153,9 @@ impl Core {
         state.touch(number);
         let mut turn = state.turn_item(number, history_error);
         let changes = turn.as_mut().map(|turn| std::mem::take(&mut turn.found)).unwrap_or_default();
-        let written = if changes.is_empty() {
-            None
-        } else {
-            let (answer, written) = oneshot::channel();
-            self.send(Job::Write(Operation { number: None, changes, effect: Effect::None, answer: Some(answer) }));
-            Some(written)
-        };
+        let written = if changes.is_empty() { None } else { Some(self.submit(None, changes, Effect::None)) };
         drop(state);
         Ok(turn.map(|turn| Found { claim, turn, written }))
-    }
-
-    pub async fn end_turn(&self, token: &str, end: TurnEnd) -> Outcome<()> {
-        let token: Token = token.parse().map_err(|_| ProviderError::permanent(ACKNOWLEDGE, INVALID))?;
-        let encoded = Encoded {
-            events: end.delta.iter().map(|event| Ok((event.event_id, encode(event)?))).collect::<Outcome<_>>()?,
-            activities: end.activities.iter().map(encode).collect::<Outcome<_>>()?,
-            messages: end.messages.iter().map(encode).collect::<Outcome<_>>()?,
-        };
-        let owned: Vec<String> = end
-            .messages
-            .iter()
-            .filter_map(receiver)
-            .chain(end.activities.iter().filter_map(receiver))
-            .map(str::to_owned)
-            .collect();
-        let ids: Vec<&str> = owned.iter().map(String::as_str).collect();
-        let written =
-            self.with_instances(&ids, |state, numbers| self.submit_turn(state, numbers, token, end, encoded))??;
-        self.settled(written).await
-    }
-
-    fn submit_turn(
-        &self,
-        state: &mut Locked<'_>,
-        numbers: &[Number],
-        token: Token,
-        end: TurnEnd,
-        encoded: Encoded,
-    ) -> Outcome<oneshot::Receiver<Outcome<()>>> {
-        let number = state.check_turn(token, &end)?;
-        let (answer, written) = oneshot::channel();
-        let mut changes = Vec::new();
-        let TurnEnd { execution, delta, activities, messages, metadata, cancelled } = end;
-        let mut row = TurnRow { number, execution, events: encoded.events, ..TurnRow::default() };
-        let known = state.begin_ending(number, &mut row, &mut changes);
-        row.pinned = metadata.pinned_duroxide_version.map(|version| (version.major, version.minor, version.patch));
-        row.status = metadata.status;
-        row.output = metadata.output;
-        row.parent = metadata.parent_instance_id;
-        row.recorded = metadata.orchestration_name.zip(metadata.orchestration_version);
-        row.is_new_instance = row.recorded.is_some() && known.orchestration.is_none();
-        row.time_ms = delta.last().map_or_else(now_ms, |event| event.timestamp_ms);
-        row.begins = execution > known.recorded_execution;
-        let has_ended = matches!(row.status.as_deref(), Some("Completed" | "Failed"));
-        row.merges_kv = matches!(row.status.as_deref(), Some("Completed" | "Failed" | "ContinuedAsNew"));
-        row.clears_mismatch = state.has_mismatch(number);
-        fold(&delta, &mut row);
-        row.merges_kv &= known.has_kv || !row.kv.is_empty();
-        let mut effect = TurnEffect {
-            number,
-            token,
-            execution,
-            delta,
-            recorded: row.recorded.clone(),
-            pinned: row.pinned,
-            has_ended,
-            has_kv: known.has_kv || !row.kv.is_empty(),
-            activities: Vec::with_capacity(activities.len()),
-            cancelled: Vec::new(),
-            pushed: Vec::with_capacity(messages.len()),
-        };
-        if has_ended && !state.is_bare {
-            row.consumed.extend(state.drop_unread(number));
-        }
-        let (to_messages, to_activities) = numbers.split_at(messages.len());
-        for ((item, data), receiver) in activities.into_iter().zip(encoded.activities).zip(to_activities) {
-            let sequence = state.sequence();
-            // It is handed out as soon as it is recorded, and may end the process before anything else is.
-            let is_counted = state.activities.is_awaited(&item, effect.activities.len());
-            let attempts = u32::from(is_counted);
-            row.activities.push(ActivityRow { sequence, number: *receiver, attempts, data });
-            effect.activities.push(Activity { attempts, is_counted, ..Activity::new(sequence, *receiver, item) });
-        }
-        for activity in cancelled {
-            let Some(owner) = state.numbers.get(activity.instance.as_str()).copied() else { continue };
-            let key = (owner, activity.execution_id, activity.activity_id);
-            let scheduled_now = effect.activities.iter().find(|new| {
-                matches!(&new.item, WorkItem::ActivityExecute { execution_id, id, .. }
-                    if (new.number, *execution_id, *id) == key)
-            });
-            let sequence = scheduled_now.map(|new| new.sequence).or_else(|| state.activities.by_key(key));
-            row.cancelled.extend(sequence);
-            effect.cancelled.extend(sequence);
-        }
-        for ((item, data), receiver) in messages.into_iter().zip(encoded.messages).zip(to_messages) {
-            let visible_ms = match &item {
-                WorkItem::TimerFired { fire_at_ms, .. } => *fire_at_ms,
-                _ => 0,
-            };
-            if let Some(pushed) = state.deliver(*receiver, item, visible_ms, &mut changes) {
-                row.messages.push(MessageRow { sequence: pushed, number: *receiver, visible_ms, data });
-                effect.pushed.push((*receiver, pushed));
-            }
-        }
-        changes.push(Change::Turn(Box::new(row)));
-        let effect = Effect::Turn(Box::new(effect));
-        self.send(Job::Write(Operation { number: Some(number), changes, effect, answer: Some(answer) }));
-        Ok(written)
     }
 
     pub fn abandon_turn(&self, token: &str, delay: Option<Duration>, ignore_attempt: bool) -> Outcome<()> {
@@ -338,25 +195,10 @@ impl Core {
     }
 }
 
-/// What the events of a turn change beside the history.
-fn fold(delta: &[Event], row: &mut TurnRow) {
-    for event in delta {
-        match &event.kind {
-            EventKind::CustomStatusUpdated { status } => row.custom_status = Some(CustomStatus(status.clone())),
-            EventKind::KeyValueSet { key, value, last_updated_at_ms } => {
-                row.kv.push(KvChange::Set { key: key.clone(), value: value.clone(), updated_ms: *last_updated_at_ms });
-            }
-            EventKind::KeyValueCleared { key } => row.kv.push(KvChange::Clear { key: key.clone() }),
-            EventKind::KeyValuesCleared => row.kv.push(KvChange::ClearAll),
-            _ => {}
-        }
-    }
-}
-
 /// A turn as the engine wants it, but for its history and KV entries.
 struct TurnItem {
     item: OrchestrationItem,
-    history: Option<super::state::History>,
+    history: Option<History>,
     attempts: u32,
     has_kv: bool,
     /// The attempts to be written before it is handed out.
@@ -366,7 +208,7 @@ struct TurnItem {
 struct Found<'a> {
     claim: Claim<'a>,
     turn: TurnItem,
-    written: Option<oneshot::Receiver<Outcome<()>>>,
+    written: Option<Written>,
 }
 
 enum Look<'a> {
@@ -407,66 +249,6 @@ impl State {
         };
         let history = if history_error.is_some() { None } else { instance.history.clone() };
         Some(TurnItem { item, history, attempts, has_kv: known.has_kv, found })
-    }
-
-    /// The instance of a turn that may be acknowledged as `end` says.
-    fn check_turn(&mut self, token: Token, end: &TurnEnd) -> Outcome<Number> {
-        let invalid = || ProviderError::permanent(ACKNOWLEDGE, INVALID);
-        let number = self.turn(token).ok_or_else(invalid)?;
-        let instance = self.instances.get(&number).ok_or_else(invalid)?;
-        let held = instance.held.as_ref().ok_or_else(invalid)?;
-        // A lease that nobody has ended yet is as good as one that lasts, unless the engine's own suite asks.
-        let is_over = self.is_bare && held.until <= Instant::now();
-        if held.token != token || held.is_ending || is_over {
-            return Err(invalid());
-        }
-        if let (Some(history), Some(first)) = (&instance.history, end.delta.first())
-            && history
-                .lock()
-                .iter()
-                .rev()
-                .take_while(|event| event.event_id >= first.event_id && event.execution_id == end.execution)
-                .any(|event| end.delta.iter().any(|new| new.event_id == event.event_id))
-        {
-            return Err(ProviderError::permanent(
-                ACKNOWLEDGE,
-                format!("event {} of execution {} is recorded already", first.event_id, end.execution),
-            ));
-        }
-        Ok(number)
-    }
-
-    /// Marks a turn as being written, and notes what it consumes.
-    fn begin_ending(&mut self, number: Number, row: &mut TurnRow, changes: &mut Vec<Change>) -> Known {
-        let Some(instance) = self.instances.get_mut(&number) else { return Known::default() };
-        if !instance.has_row {
-            instance.has_row = true;
-            changes.push(Change::Instance {
-                number,
-                id: Arc::clone(&instance.id),
-                starting: None,
-                created_ms: now_ms(),
-            });
-        }
-        if let Some(held) = &mut instance.held {
-            held.is_ending = true;
-            row.consumed.extend(held.taken.iter().map(|message| message.sequence));
-        }
-        instance.known.clone().unwrap_or_default()
-    }
-
-    /// Messages that an ended instance will never read. A start may want to be told that its id is taken.
-    fn drop_unread(&mut self, number: Number) -> Vec<super::state::Sequence> {
-        let Some(instance) = self.instances.get_mut(&number) else { return Vec::new() };
-        let mut dropped: Vec<_> = std::mem::take(&mut instance.delayed).into_keys().collect();
-        instance.queue.retain(|message| {
-            let is_start = matches!(*message.item, WorkItem::StartOrchestration { .. });
-            if !is_start {
-                dropped.push(message.sequence);
-            }
-            is_start
-        });
-        dropped
     }
 
     fn renew(&mut self, token: Token, now: Instant, until: Instant) -> Option<()> {

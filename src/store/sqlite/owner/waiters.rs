@@ -4,8 +4,30 @@ use std::collections::VecDeque;
 
 use tokio::sync::oneshot;
 
+use super::Core;
+use super::state::State;
+
 /// Wakes one waiting fetch.
 pub(super) type Bell = oneshot::Sender<()>;
+
+/// One who waits in a row, and leaves it when dropped.
+pub(super) struct Place<'a> {
+    core: &'a Core,
+    waiter: u64,
+    leave: fn(&mut State, u64),
+}
+
+impl<'a> Place<'a> {
+    pub fn new(core: &'a Core, waiter: u64, leave: fn(&mut State, u64)) -> Self {
+        Self { core, waiter, leave }
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        (self.leave)(&mut self.core.lock(), self.waiter);
+    }
+}
 
 /// Those who wait, each with what it would take.
 pub(super) struct Waiters<T> {

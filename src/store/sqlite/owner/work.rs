@@ -12,26 +12,13 @@ use super::change::{Change, MessageRow};
 use super::effect::Effect;
 use super::messages::encode;
 use super::state::{Due, Sequence, State, Token};
-use super::writer::{Job, Operation};
+use super::waiters::Place;
+use super::writer::Written;
 use crate::store::clock::{after_ms, now_ms};
 
 type Outcome<T> = Result<T, ProviderError>;
 
 const INVALID: &str = "the activity was cancelled, or its lock expired (Invalid lock token)";
-
-struct Place<'a> {
-    core: &'a Core,
-    waiter: u64,
-}
-
-impl Drop for Place<'_> {
-    fn drop(&mut self) {
-        let mut state = self.core.lock();
-        if !state.activities.waiters.leave(self.waiter) {
-            state.ring_for_activities();
-        }
-    }
-}
 
 /// A lease that goes back when whoever made it is dropped.
 struct Claim<'a> {
@@ -53,7 +40,7 @@ enum Look<'a> {
         fetched: Box<(WorkItem, String, u32)>,
         claim: Claim<'a>,
         /// The attempt is on the disk.
-        written: Option<oneshot::Receiver<Outcome<()>>>,
+        written: Option<Written>,
     },
     Nothing(Place<'a>, oneshot::Receiver<()>),
 }
@@ -102,23 +89,20 @@ impl Core {
         state.expire(now);
         let Some(activity) = state.activities.claim(wanted, token, now + lock_timeout, now) else {
             let (waiter, bell) = state.activities.waiters.add(wanted.clone());
-            return Look::Nothing(Place { core: self, waiter }, bell);
+            return Look::Nothing(Place::new(self, waiter, State::leave_activities), bell);
         };
         let (sequence, attempts) = (activity.sequence, activity.attempts);
         let fetched = Box::new((activity.item.clone(), token.to_string(), attempts));
         let (is_found, is_counted) = (activity.is_found, std::mem::take(&mut activity.is_counted));
         let mut written = None;
         if !is_counted {
-            // What was found may be what ended the process before, so its attempt is on the disk before it begins.
-            let answer = if is_found {
-                let (answer, receiver) = oneshot::channel();
-                written = Some(receiver);
-                Some(answer)
-            } else {
-                None
-            };
             let changes = vec![Change::ActivityAttempts { sequence, attempts }];
-            self.send(Job::Write(Operation { number: None, changes, effect: Effect::None, answer }));
+            if is_found {
+                // It may be what ended the process before, so its attempt is on the disk before it begins.
+                written = Some(self.submit(None, changes, Effect::None));
+            } else {
+                self.submit_and_forget(None, changes, Effect::None);
+            }
         }
         Look::Found { fetched, claim: Claim { core: self, token, is_open: true }, written }
     }
@@ -143,10 +127,7 @@ impl Core {
                 changes.push(Change::Message(MessageRow { sequence, number, visible_ms: 0, data }));
                 pushed.push((number, sequence));
             }
-            let (answer, written) = oneshot::channel();
-            let effect = Effect::Pushed(pushed);
-            self.send(Job::Write(Operation { number: Some(number), changes, effect, answer: Some(answer) }));
-            written
+            self.submit(Some(number), changes, Effect::Pushed(pushed))
         };
         self.settled(written).await
     }
@@ -180,15 +161,14 @@ impl Core {
 
 impl State {
     fn show_activity(&mut self, sequence: Sequence) {
-        let mut bells = std::mem::take(&mut self.bells);
-        self.activities.show(sequence, &mut bells);
-        self.bells = bells;
+        self.activities.show(sequence, &mut self.bells);
     }
 
-    fn ring_for_activities(&mut self) {
-        let mut bells = std::mem::take(&mut self.bells);
-        self.activities.ring(&mut bells);
-        self.bells = bells;
+    /// One who waited has left; if it was woken already, others are woken in its place.
+    fn leave_activities(&mut self, waiter: u64) {
+        if !self.activities.waiters.leave(waiter) {
+            self.activities.ring(&mut self.bells);
+        }
     }
 
     /// An activity was cancelled; whoever runs it finds its lease gone.

@@ -29,6 +29,8 @@ const IDLE: Duration = Duration::from_millis(100);
 pub(super) const NOTED_AFTER: Duration = Duration::from_millis(5);
 
 pub(super) type Answer = oneshot::Sender<Result<(), ProviderError>>;
+/// Hears when changes are on the disk, or that they will never be.
+pub(super) type Written = oneshot::Receiver<Result<(), ProviderError>>;
 /// Work that needs the connection to itself, in a transaction of its own; it answers its caller itself.
 pub(super) type Task = Box<dyn FnOnce(&mut Connection, &Core) + Send>;
 
@@ -39,6 +41,13 @@ pub(super) struct Operation {
     pub changes: Vec<Change>,
     pub effect: Effect,
     pub answer: Option<Answer>,
+}
+
+impl Operation {
+    /// Changes that nobody waits for.
+    fn unasked(changes: Vec<Change>) -> Self {
+        Self { number: None, changes, effect: Effect::None, answer: None }
+    }
 }
 
 pub(super) enum Job {
@@ -106,12 +115,7 @@ impl Writer {
                 Job::Stop(stopped) => {
                     self.noted_after = Duration::ZERO;
                     // Attempts that are under way count, although no other change carries them to the disk any more.
-                    self.batch.push(Operation {
-                        number: None,
-                        changes: Vec::new(),
-                        effect: Effect::None,
-                        answer: None,
-                    });
+                    self.batch.push(Operation::unasked(Vec::new()));
                     self.commit();
                     self.write_back();
                     // Nobody listens when the caller was dropped.
@@ -124,41 +128,59 @@ impl Writer {
         Ending::Idle
     }
 
-    /// Commits the batch, however often that takes, and answers those who wait for it.
+    /// Commits the batch and answers those who wait for it.
     fn commit(&mut self) {
         if self.batch.is_empty() {
             return;
         }
         self.note_attempts();
+        if self.settle().is_ok() {
+            return;
+        }
+        // One of the operations contradicts the file; the others must not suffer from it.
+        for operation in std::mem::take(&mut self.batch) {
+            self.batch.push(operation);
+            if let Err(conflict) = self.settle() {
+                self.fail_all(&format!("the change contradicts what is recorded: {conflict}"));
+            }
+        }
+        self.core.health.recover(&self.core);
+    }
+
+    /// Writes the batch, however often that takes, and answers; the error is a conflict, and the batch is then as it was.
+    fn settle(&mut self) -> rusqlite::Result<()> {
         let mut pause = FIRST_PAUSE;
         loop {
             if let Some(reason) = self.core.health.broken() {
-                return self.fail_all(&reason);
+                self.fail_all(&reason);
+                return Ok(());
             }
-            match self.try_commit() {
-                Ok(()) => break,
-                Err(error) if is_conflict(&error) => return self.commit_one_by_one(),
-                Err(error) => match Trouble::of(&error) {
-                    Trouble::Passing => {
-                        self.core.health.stall(&self.core, &error);
-                        if self.core.health.wait_while_stalled(pause) {
-                            return self.fail_all("the store was closed before the disk took what was written");
-                        }
-                        pause = (pause * 2).min(LONGEST_PAUSE);
+            let Err(error) = self.try_commit() else { break };
+            if is_conflict(&error) {
+                return Err(error);
+            }
+            match Trouble::of(&error) {
+                Trouble::Passing => {
+                    self.core.health.stall(&self.core, &error);
+                    if self.core.health.wait_while_stalled(pause) {
+                        self.fail_all("the store was closed before the disk took what was written");
+                        return Ok(());
                     }
-                    Trouble::Lasting => self.core.health.fail(&self.core, &error.to_string()),
-                },
+                    pause = (pause * 2).min(LONGEST_PAUSE);
+                }
+                Trouble::Lasting => self.core.health.fail(&self.core, &error.to_string()),
             }
         }
         self.core.health.recover(&self.core);
         self.finish();
+        Ok(())
     }
 
     /// Adds the attempts that last.
     fn note_attempts(&mut self) {
         let changes = self.core.lock().running_attempts(Instant::now(), self.noted_after);
         if !changes.is_empty() {
-            self.batch.push(Operation { number: None, changes, effect: Effect::None, answer: None });
+            self.batch.push(Operation::unasked(changes));
         }
     }
 
@@ -195,44 +217,6 @@ impl Writer {
                 Err(error)
             }
         }
-    }
-
-    /// One of the operations contradicts the file; the others must not suffer from it.
-    fn commit_one_by_one(&mut self) {
-        for operation in std::mem::take(&mut self.batch) {
-            self.batch.push(operation);
-            let mut pause = FIRST_PAUSE;
-            loop {
-                if let Some(reason) = self.core.health.broken() {
-                    self.fail_all(&reason);
-                    break;
-                }
-                match self.try_commit() {
-                    Ok(()) => {
-                        self.finish();
-                        break;
-                    }
-                    Err(error) if is_conflict(&error) => {
-                        self.fail_all(&format!("the change contradicts what is recorded: {error}"));
-                        break;
-                    }
-                    Err(error) if Trouble::of(&error) == Trouble::Passing => {
-                        self.core.health.stall(&self.core, &error);
-                        if self.core.health.wait_while_stalled(pause) {
-                            self.fail_all("the store was closed before the disk took what was written");
-                            break;
-                        }
-                        pause = (pause * 2).min(LONGEST_PAUSE);
-                    }
-                    Err(error) => {
-                        self.core.health.fail(&self.core, &error.to_string());
-                        self.fail_all(&error.to_string());
-                        break;
-                    }
-                }
-            }
-        }
-        self.core.health.recover(&self.core);
     }
 
     /// Makes the effects of the batch visible, then answers.

@@ -7,7 +7,7 @@ use duroxide::providers::{
 use rusqlite::Connection;
 use serde::Deserialize;
 
-use super::{Outcome, column, count, failed, not_found, one, signed, unsigned};
+use super::{Outcome, column, count, failed, is_last, not_found, one, signed, unsigned};
 
 /// How many instances a bulk operation takes when it is not told.
 const BULK_LIMIT: u32 = 1000;
@@ -89,7 +89,7 @@ pub(in super::super) fn list_by_status(connection: &Connection, status: &str, pa
          AND e.execution = i.execution WHERE i.completed_ms IS NULL AND i.orchestration IS NOT NULL AND e.status = ?3 \
          AND i.number < CASE WHEN ?1 IS NULL THEN 9223372036854775807 ELSE (SELECT number FROM instances WHERE id = ?1) \
          END ORDER BY i.number DESC LIMIT ?2";
-    let sql = if matches!(status, "Completed" | "Failed") { LIST } else { LIST_ALIVE };
+    let sql = if is_last(status) { LIST } else { LIST_ALIVE };
     column(connection, "list_instances_by_status", sql, (page.after, limit(page), status))
 }
 

@@ -6,7 +6,7 @@ use duroxide::providers::{KvEntry, ProviderError};
 use duroxide::{Event, EventKind, SystemStats};
 use rusqlite::Connection;
 
-use super::{Outcome, count, failed, one, signed};
+use super::{Outcome, UNDECODABLE, count, failed, one, signed};
 
 /// The custom status and its version, if that is newer than `last_seen`.
 pub(in super::super) fn custom_status(
@@ -81,7 +81,7 @@ pub(in super::super) fn instance_stats(connection: &Connection, id: &str) -> Out
     let Some((mut stats, first)) = stats else { return Ok(None) };
     if let Some(first) = first {
         let first: Event = serde_json::from_str(&first)
-            .map_err(|error| ProviderError::permanent(OPERATION, format!("Failed to deserialize event 1: {error}")))?;
+            .map_err(|error| ProviderError::permanent(OPERATION, format!("{UNDECODABLE} 1: {error}")))?;
         // The messages that the execution before had not read.
         if let EventKind::OrchestrationStarted { carry_forward_events: Some(carried), .. } = first.kind {
             stats.queue_pending_count = carried.len() as u64;

@@ -1,0 +1,149 @@
+"""Sleeping, timeouts and the clock: durable, and those of the history."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from conftest import StartRuntime
+from duroxide import Client, OrchestrationContext, RuntimeOptions
+from event_loop.conftest import ACTIVITIES, Play
+
+LONG = 3600
+
+
+def test_a_timeout_that_passes_raises(play: Play) -> None:
+    async def late(ctx: OrchestrationContext, _: Any) -> Any:
+        try:
+            async with asyncio.timeout(0.01) as scope:
+                await ctx.wait_for_event("never")
+        except TimeoutError:
+            return [await ctx.schedule_activity("echo", "too late"), scope.expired()]
+
+    assert play(late) == ["too late", True]
+
+
+def test_a_timeout_that_does_not_pass_leaves_what_it_guards_alone(play: Play) -> None:
+    async def in_time(ctx: OrchestrationContext, _: Any) -> Any:
+        async with asyncio.timeout(LONG) as scope:
+            value = await ctx.schedule_activity("echo", "in time")
+        return [value, scope.expired()]
+
+    assert play(in_time) == ["in time", False]
+
+
+def test_the_inner_of_two_timeouts_passes_alone(play: Play) -> None:
+    async def nested(ctx: OrchestrationContext, _: Any) -> Any:
+        async with asyncio.timeout(LONG) as outer:
+            try:
+                async with asyncio.timeout(0.01):
+                    await asyncio.sleep(LONG)
+            except TimeoutError:
+                return [await ctx.schedule_activity("echo", "inner"), outer.expired()]
+
+    assert play(nested) == ["inner", False]
+
+
+def test_a_timeout_at_a_time_of_the_loop_passes_then(play: Play) -> None:
+    async def late(ctx: OrchestrationContext, _: Any) -> Any:
+        loop = asyncio.get_running_loop()
+        when = loop.time() + 0.02
+        try:
+            async with asyncio.timeout_at(when):
+                await asyncio.sleep(LONG)
+        except TimeoutError:
+            return loop.time() >= when
+
+    assert play(late) is True
+
+
+def test_a_timeout_may_be_put_off(play: Play) -> None:
+    async def rescheduled(ctx: OrchestrationContext, _: Any) -> Any:
+        async with asyncio.timeout(0.01) as scope:
+            scope.reschedule(asyncio.get_running_loop().time() + LONG)
+            await asyncio.sleep(0.05)
+        return scope.expired()
+
+    assert play(rescheduled) is False
+
+
+def test_a_timeout_of_nothing_passes_at_once(play: Play) -> None:
+    async def at_once(ctx: OrchestrationContext, _: Any) -> Any:
+        seen = []
+        for delay in (0, -1):
+            try:
+                async with asyncio.timeout(delay):
+                    await ctx.wait_for_event("never")
+            except TimeoutError:
+                seen.append(await ctx.schedule_activity("echo", delay))
+        return seen
+
+    assert play(at_once) == [0, -1]
+
+
+def test_wait_for_gives_the_value_or_raises(play: Play) -> None:
+    async def waits(ctx: OrchestrationContext, _: Any) -> Any:
+        value = await asyncio.wait_for(ctx.schedule_activity("echo", "value"), LONG)
+        try:
+            await asyncio.wait_for(ctx.wait_for_event("never"), 0.01)
+        except TimeoutError:
+            return [value, "too late"]
+
+    assert play(waits) == ["value", "too late"]
+
+
+def test_wait_for_lets_what_it_gives_up_clean_up_first(play: Play) -> None:
+    async def waits(ctx: OrchestrationContext, _: Any) -> Any:
+        cleaned = []
+
+        async def careful() -> None:
+            try:
+                await asyncio.sleep(LONG)
+            finally:
+                cleaned.append(await ctx.schedule_activity("echo", "clean"))
+
+        try:
+            await asyncio.wait_for(careful(), 0.01)
+        except TimeoutError:
+            return cleaned
+
+    assert play(waits) == ["clean"]
+
+
+def test_to_sleep_is_a_durable_timer(runtime_factory: StartRuntime, client: Client, options: RuntimeOptions) -> None:
+    async def sleeps(ctx: OrchestrationContext, _: Any) -> Any:
+        await asyncio.sleep(0)
+        return await asyncio.sleep(0.02, "slept")
+
+    runtime_factory(ACTIVITIES, {"sleeps": sleeps}, options)
+    client.start_orchestration("sleeps", "sleeps")
+    assert client.wait_for_orchestration("sleeps").result() == "slept"
+    kinds = [event.kind for event in client.read_execution_history("sleeps")]
+    assert (kinds.count("TimerCreated"), kinds.count("TimerFired")) == (1, 1)
+
+
+def test_the_time_of_the_loop_is_that_of_the_history(play: Play) -> None:
+    async def times(ctx: OrchestrationContext, _: Any) -> Any:
+        loop = asyncio.get_running_loop()
+        began, now = loop.time(), ctx.now()
+        await asyncio.sleep(0.05)
+        passed = loop.time() - began
+        # Recorded, so that another time at replay would not match.
+        await ctx.schedule_activity("echo", [began, passed])
+        return [began, passed >= 0.05, abs((ctx.now() - now).total_seconds() - passed) < 0.001 or loop.time() - began]
+
+    began, slept, _ = play(times)
+    assert (began, slept) == (0, True)
+
+
+def test_a_call_later_and_a_call_that_was_given_up(play: Play) -> None:
+    async def calls(ctx: OrchestrationContext, _: Any) -> Any:
+        loop = asyncio.get_running_loop()
+        called: list[str] = []
+        loop.call_soon(called.append, "soon")
+        loop.call_later(0.01, called.append, "later")
+        loop.call_at(loop.time() + 0.01, called.append, "never").cancel()
+        await asyncio.sleep(0.03)
+        return await ctx.schedule_activity("echo", called)
+
+    assert play(calls) == ["soon", "later"]

@@ -1,0 +1,122 @@
+"""Coroutine programs made by chance: awake, replayed and evicted, and whatever happened first, they see the same.
+
+``DUROXIDE_RANDOM_PROGRAMS=10000`` plays so many of them, and ``DUROXIDE_RANDOM_SEED`` begins elsewhere.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from deadline import wait_until
+from duroxide import Client, OrchestrationContext, RuntimeOptions, SqliteProvider
+from replay import racing
+from replay.coroutines import Walk
+from replay.stage import AWAKE, CROWDED, PROGRAMS_AT_ONCE, REPLAYED, Histories, Stage, instance_of
+
+pytestmark = [
+    pytest.mark.skipif(sys.version_info < (3, 11), reason="asyncio has no task groups and no timeouts"),
+    pytest.mark.filterwarnings("ignore:orchestration 'program' made a task and never yielded it:RuntimeWarning"),
+    pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning"),
+]
+
+PROGRAMS = int(os.environ.get("DUROXIDE_RANDOM_PROGRAMS", "150"))
+FIRST_SEED = int(os.environ.get("DUROXIDE_RANDOM_SEED", "0"))
+RACING = PROGRAMS * 2 // 3
+KILLS = 3
+
+
+async def program(ctx: OrchestrationContext, input: list[int]) -> Any:
+    seed, rounds = input
+    result = await Walk(ctx, f"{seed} {rounds}", in_turn=True).run()
+    if rounds > 0:
+        await ctx.continue_as_new([seed, rounds - 1])
+    return result
+
+
+def play(seeds: range, options: RuntimeOptions, provider: SqliteProvider, *, restarts: bool = False) -> tuple[Histories, int]:
+    """The histories of programs, and how often the code of all of them was called."""
+    stage = Stage(program, options, provider, restarts=restarts, cancelled=0.03)
+    return stage.play(seeds), stage.calls
+
+
+@pytest.mark.parametrize("first_seed", range(FIRST_SEED, FIRST_SEED + PROGRAMS, PROGRAMS_AT_ONCE))
+def test_a_program_of_coroutines_records_the_same_awake_replayed_and_evicted(first_seed: int, tmp_path: Path) -> None:
+    seeds = range(first_seed, min(first_seed + PROGRAMS_AT_ONCE, FIRST_SEED + PROGRAMS))
+    replayed, most_calls = play(seeds, REPLAYED, SqliteProvider.in_memory())
+    awake, fewest_calls = play(seeds, AWAKE, SqliteProvider.in_memory())
+    crowded, some_calls = play(seeds, CROWDED, SqliteProvider.open(str(tmp_path / "store.db")), restarts=True)
+    for seed in seeds:
+        instance = instance_of(seed)
+        assert awake[instance] == replayed[instance], f"seed {seed}, kept awake"
+        assert crowded[instance] == replayed[instance], f"seed {seed}, evicted now and then"
+    assert fewest_calls < some_calls < most_calls
+
+
+def check_replay(provider: SqliteProvider, seeds: range) -> None:
+    """Have a runtime that keeps nothing awake replay whole histories: the code must see what it saw when it was first."""
+    client = Client(provider)
+    with racing.runtime_of(provider, racing.REPLAYED):
+        for seed in seeds:
+            instance = instance_of(seed)
+            status = client.get_status(instance)
+            if status.status == "Running":
+                client.raise_event(instance, "again")
+                wait_until(lambda: client.get_status(instance).status != "Running" or client.get_status(instance).mismatch)
+                status = client.get_status(instance)
+            assert status.mismatch is None, f"seed {seed}: {status.mismatch}"
+            values = client.get_kv_all_values(instance)
+            # One that was cancelled long ago has come to the end of its time.
+            if "saw again" in values or status.status == "Completed":
+                assert values["saw again"] == values["saw"], f"seed {seed}"
+
+
+@pytest.mark.parametrize("first_seed", range(FIRST_SEED, FIRST_SEED + RACING, PROGRAMS_AT_ONCE))
+def test_whatever_comes_first_comes_first_at_replay(first_seed: int) -> None:
+    seeds = range(first_seed, min(first_seed + PROGRAMS_AT_ONCE, FIRST_SEED + RACING))
+    chance = random.Random(first_seed)
+    provider = SqliteProvider.in_memory()
+    client = Client(provider)
+    runtime = racing.runtime_of(provider, racing.CROWDED)
+    runtime.start()
+
+    def have_all_told() -> bool:
+        nonlocal runtime
+        if chance.random() < 0.1:
+            runtime.shutdown(10_000)
+            runtime = racing.runtime_of(provider, racing.CROWDED)
+            runtime.start()
+        return racing.advance(client, seeds, chance) == 0
+
+    wait_until(have_all_told, seconds=racing.SECONDS)
+    runtime.shutdown(10_000)
+    check_replay(provider, seeds)
+    provider.close()
+
+
+@pytest.mark.alone
+@pytest.mark.slow
+def test_programs_of_coroutines_go_on_in_another_process_when_theirs_is_killed(tmp_path: Path) -> None:
+    seeds = range(FIRST_SEED, FIRST_SEED + PROGRAMS_AT_ONCE)
+    chance = random.Random(FIRST_SEED)
+    file = tmp_path / "store.db"
+    for lives in range(KILLS + 1):
+        command = [sys.executable, racing.__file__, str(file), str(seeds.start), str(seeds.stop), str(lives)]
+        with subprocess.Popen(
+            command, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+        ) as process:
+            assert process.stdout is not None
+            # The last life is not cut short.
+            for _ in range(chance.randint(2, 6) if lives < KILLS else sys.maxsize):
+                if process.stdout.readline() != "went on\n":
+                    break
+            process.kill() if lives < KILLS else process.wait()
+    assert process.returncode == 0
+    with SqliteProvider.open(str(file)) as provider:
+        check_replay(provider, seeds)
