@@ -59,7 +59,7 @@ class Callable:
         """How it is called."""
         shown: list[str] = []
         kind = griffe.ParameterKind
-        stars = {kind.var_positional: "*", kind.var_keyword: "**"}
+        stars: dict[Any, str] = {kind.var_positional: "*", kind.var_keyword: "**"}
         last = None
         for each in self.parameters:
             if last is kind.positional_only and each.kind is not kind.positional_only:
@@ -92,7 +92,8 @@ def load() -> griffe.Object:
         allow_inspection=False,
         resolve_aliases=True,
     )
-    assert isinstance(package, griffe.Module)
+    if not isinstance(package, griffe.Module):
+        raise TypeError("the sources of the package were not found")
     return package
 
 

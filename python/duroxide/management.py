@@ -51,7 +51,7 @@ class ManagementOperations:
         return self._native.list_instances(status)
 
     def get_instance_info(self, instance_id: str) -> InstanceInfo:
-        """Read what the store knows about an instance.
+        """Read what the store knows about the instance ``instance_id``.
 
         Raises:
             InstanceNotFound: There is no such instance.
@@ -59,7 +59,11 @@ class ManagementOperations:
         return InstanceInfo(*self._native.instance_info(_check_id(instance_id)))
 
     def get_execution_info(self, instance_id: str, execution_id: int) -> ExecutionInfo:
-        """Read what the store knows about one execution, counted from 1, of an instance.
+        """Read what the store knows about one execution of an instance.
+
+        Args:
+            instance_id: The instance.
+            execution_id: Number of the execution, counted from 1.
 
         Raises:
             InstanceNotFound: There is no such instance or execution.
@@ -67,7 +71,7 @@ class ManagementOperations:
         return ExecutionInfo(*self._native.execution_info(_check_id(instance_id), _check_execution(execution_id)))
 
     def list_executions(self, instance_id: str) -> list[int]:
-        """List the numbers of an instance's executions, the oldest first.
+        """List the numbers of the executions of ``instance_id``, the oldest first.
 
         Raises:
             InstanceNotFound: There is no such instance.
@@ -91,7 +95,7 @@ class ManagementOperations:
         return [Event(*event) for event in self._native.history(_check_id(instance_id), execution)]
 
     def get_orchestration_stats(self, instance_id: str) -> SystemStats | None:
-        """Read the size of an orchestration, or ``None`` if there is no such instance."""
+        """Read the size of the orchestration ``instance_id``, or ``None`` if there is no such instance."""
         stats = self._native.stats(_check_id(instance_id))
         return None if stats is None else SystemStats(**stats)
 
@@ -104,7 +108,7 @@ class ManagementOperations:
         return QueueDepths(**self._native.queue_depths())
 
     def get_instance_tree(self, instance_id: str) -> InstanceTree:
-        """List an instance and all its sub-orchestrations.
+        """List the instance ``instance_id`` and all its sub-orchestrations.
 
         Raises:
             InstanceNotFound: There is no such instance.

@@ -60,7 +60,7 @@ class TypedOperations(InstanceOperations):
         return convert(self.wait_for_orchestration(instance_id, timeout_ms).result(), result_type)
 
     def get_kv_value_typed(self, instance_id: str, key: str) -> Any:
-        """Read one value of an instance's key-value store and decode it; ``None`` if there is no such key."""
+        """Read one value of an instance's key-value store and decode it from JSON; otherwise as ``get_kv_value``."""
         text = self.get_kv_value(instance_id, key)
         return None if text is None else decode(text)
 
