@@ -1,4 +1,6 @@
-//! The one place where threads meet the interpreter: attaching, detaching, blocking, spawning.
+//! The one place where threads meet the interpreter: attaching, detaching, blocking, spawning, awaiting.
+
+mod mailbox;
 
 use std::future::Future;
 use std::process;
@@ -15,7 +17,9 @@ use pyo3::{ffi, intern};
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::JoinHandle;
 
-use crate::errors::Error;
+use crate::errors::{Error, NotAllowedInOrchestration};
+
+pub(crate) use mailbox::{Awaited, Mailbox, awaited};
 
 /// How often a blocked call looks whether Ctrl-C was pressed.
 const SIGNAL_CHECK: Duration = Duration::from_millis(50);
@@ -108,13 +112,19 @@ pub(crate) fn enter<R>(work: impl for<'py> FnOnce(Python<'py>) -> R) -> R {
 /// Runs `future` to completion with the interpreter released; Ctrl-C and a forked process become exceptions.
 pub(crate) fn block_on<T: Send>(py: Python<'_>, future: impl Future<Output = Result<T, Error>> + Send) -> PyResult<T> {
     let runtime = runtime()?;
-    if tokio::runtime::Handle::try_current().is_ok() {
-        return Err(crate::errors::NotAllowedInOrchestration::new_err(
-            "a blocking call of the client was made inside an orchestration; make it in an activity, or use the \
-             context's own operations",
-        ));
-    }
+    refuse_in_orchestration()?;
     py.detach(|| runtime.block_on(interruptible(future))).map_err(PyErr::from)
+}
+
+/// Refuses what waits for the outside world on the threads of the engine, where orchestrations take their turns.
+fn refuse_in_orchestration() -> PyResult<()> {
+    if tokio::runtime::Handle::try_current().is_err() {
+        return Ok(());
+    }
+    Err(NotAllowedInOrchestration::new_err(
+        "a call of the client was made inside an orchestration; make it in an activity, or use the context's own \
+         operations",
+    ))
 }
 
 /// Waits for `ended` at most `longest`, noticing Ctrl-C; whether it came. It needs none of our threads, which may all be busy.

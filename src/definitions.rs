@@ -14,7 +14,6 @@ const FIRST_VERSION: Version = Version::new(1, 0, 0);
 pub(crate) struct ActivityDefinition {
     pub(crate) name: String,
     pub(crate) function: Py<PyAny>,
-    pub(crate) is_async: bool,
     pub(crate) input_type: Option<Py<PyAny>>,
     pub(crate) result_type: Option<Py<PyAny>>,
 }

@@ -32,7 +32,9 @@ mod _native {
     #[pymodule_export]
     use super::activity::{ActivityContext, Worker};
     #[pymodule_export]
-    use super::client::NativeClient;
+    use super::bridge::{Awaited, Mailbox};
+    #[pymodule_export]
+    use super::client::{Call, NativeClient};
     #[pymodule_export]
     use super::codec::RawText;
     #[pymodule_export]

@@ -1,5 +1,6 @@
 //! A runtime: the engine's dispatchers over one store, with the functions that Python registered.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -56,6 +57,7 @@ impl NativeRuntime {
         py: Python<'_>,
         activities: Vec<ActivityDefinition>,
         orchestrations: Vec<OrchestrationDefinition>,
+        hosts: HashMap<String, Py<PyAny>>,
         client: Py<PyAny>,
     ) -> PyResult<()> {
         if self.running.lock().is_some() {
@@ -65,7 +67,7 @@ impl NativeRuntime {
         }
         let store = self.store.get().store()?;
         let definitions = Arc::new(Definitions::new(activities, orchestrations, self.options.cleanup_timeout())?);
-        let executor = Arc::new(Executor::new(client));
+        let executor = Arc::new(Executor::new(client, hosts));
         let settings = DispatcherSettings {
             activities: definitions.activity_names(),
             orchestrations: definitions.orchestration_versions(),

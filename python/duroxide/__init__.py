@@ -49,6 +49,9 @@ from duroxide.ambient import (
     dequeue_event,
     wait_for_event,
 )
+from duroxide.async_client import (
+    AsyncClient,
+)
 from duroxide.bulk import (
     EventToRaise,
     QueueMessage,
@@ -120,6 +123,9 @@ from duroxide.outcomes import (
     Outcome,
     Winner,
 )
+from duroxide.process_context import (
+    ProcessActivityContext,
+)
 from duroxide.providers import (
     PostgresProvider,
     Provider,
@@ -156,6 +162,7 @@ __all__ = [
     "ActivityDefinition",
     "ActivityFailed",
     "ActivityTimedOut",
+    "AsyncClient",
     "Backoff",
     "Client",
     "ClientError",
@@ -188,6 +195,7 @@ __all__ = [
     "PoisonMessageError",
     "PostgresEntraOptions",
     "PostgresProvider",
+    "ProcessActivityContext",
     "Provider",
     "ProviderError",
     "PruneOptions",

@@ -7,11 +7,12 @@ import random as _random
 from collections.abc import Callable, Coroutine, Generator, Mapping, Sequence
 from datetime import datetime, timedelta
 from types import TracebackType, UnionType
-from typing import Any, Final, NoReturn, TypeAlias, TypeVar, final, overload
+from typing import Any, Final, Generic, NoReturn, TypeAlias, TypeVar, final, overload
 from uuid import UUID
 
 from typing_extensions import Self
 
+from duroxide.activity_loop import ActivityHost
 from duroxide.client import Client as _PublicClient
 from duroxide.declarations import Activity, Orchestration
 from duroxide.definitions import ActivityDefinition, OrchestrationDefinition
@@ -20,6 +21,7 @@ from duroxide.records import StatusTuple
 from duroxide.retry import RetryPolicy
 
 _T = TypeVar("_T")
+_U = TypeVar("_U")
 _T_co = TypeVar("_T_co", covariant=True)
 _Duration: TypeAlias = int | timedelta
 _Retry: TypeAlias = RetryPolicy | Mapping[str, Any]
@@ -89,21 +91,20 @@ class Task(Coroutine[Any, Any, _T_co]):
     def __await__(self) -> Generator[Any, Any, _T_co]:
         """Run the task with ``await``."""
 
-    def send(self, value: Any, /) -> Any:
+    def send(self, value: Any) -> Any:
         """Run the task as a coroutine, one step, and send it ``value``; asyncio does so."""
 
     @overload
     def throw(
         self,
-        typ: type[BaseException],
-        val: BaseException | object = None,
-        tb: TracebackType | None = None,
-        /,
+        error: type[BaseException],
+        value: BaseException | object = None,
+        traceback: TracebackType | None = None,
     ) -> Any:
-        """Raise an exception, ``typ`` with ``val`` and ``tb``, in the task as in a coroutine; asyncio does so."""
+        """Raise an exception, ``error`` with ``value`` and ``traceback``, in the task as in a coroutine; asyncio does so."""
 
     @overload
-    def throw(self, typ: BaseException, val: None = None, tb: TracebackType | None = None, /) -> Any: ...
+    def throw(self, error: BaseException, value: None = None, traceback: TracebackType | None = None) -> Any: ...
     def close(self) -> None:
         """Give the task up, as a coroutine."""
 
@@ -823,39 +824,96 @@ class Store:
         """Close it; closing twice does no harm."""
 
 @final
+class Call(Generic[_T]):
+    """One call of a client, described and not made yet. It is made once."""
+
+    def then(self, decode: Callable[[_T], _U]) -> Call[_U]:
+        """Let ``decode`` turn the answer into what the caller gets; it runs where the answer is waited for."""
+
+    def run(self) -> _T:
+        """Make the call, and wait for its answer with the interpreter released.
+
+        Raises:
+            NotAllowedInOrchestration: It is made inside an orchestration.
+            RuntimeError: It was made already.
+        """
+
+    def begin(self, mailbox: Mailbox) -> Awaited[_T]:
+        """Make the call without waiting.
+
+        Raises:
+            RuntimeError: It was made already.
+        """
+
+@final
+class Awaited(Generic[_T]):
+    """A call that was begun on an event loop."""
+
+    def __await__(self) -> Generator[Any, Any, _T]:
+        """Wait for the answer, on that loop."""
+
+    def abort(self) -> None:
+        """Give the call up; does nothing once it has ended."""
+
+@final
+class Mailbox:
+    """What tells one event loop the ends of calls; many that come at once wake the loop once."""
+
+    @staticmethod
+    def of_running_loop(last: Mailbox | None) -> Mailbox:
+        """Return the mailbox of the running loop.
+
+        Args:
+            last: The one that was used last, which is returned if it is that loop's.
+
+        Raises:
+            NotAllowedInOrchestration: It is asked for inside an orchestration.
+            RuntimeError: No loop runs in this thread.
+        """
+
+    def open(self) -> None:
+        """Complete what has ended; called by the loop."""
+
+@final
 class Client:
-    """The client's operations on checked arguments and JSON text; wrapped by ``duroxide.Client``."""
+    """The client's operations on checked arguments and JSON text; wrapped by ``duroxide.Client`` and ``AsyncClient``."""
 
     def __new__(cls, store: Store) -> Self: ...
-    def start(self, instance: str, orchestration: str, input: str, version: str | None, attach: bool) -> bool: ...
-    def raise_event(self, instance: str, name: str, data: str) -> None: ...
-    def enqueue_event(self, instance: str, queue: str, data: str) -> None: ...
-    def start_all(self, requests: list[tuple[str, str, str, str | None]], attach: bool) -> list[bool]: ...
-    def raise_events(self, events: list[tuple[str, str, str]]) -> None: ...
-    def enqueue_events(self, messages: list[tuple[str, str, str]]) -> None: ...
-    def cancel(self, instance: str, reason: str) -> None: ...
-    def status(self, instance: str) -> StatusTuple: ...
-    def wait(self, instance: str, timeout_ms: int) -> StatusTuple: ...
+    def start(self, instance: str, orchestration: str, input: str, version: str | None, attach: bool) -> Call[bool]: ...
+    def raise_event(self, instance: str, name: str, data: str) -> Call[None]: ...
+    def enqueue_event(self, instance: str, queue: str, data: str) -> Call[None]: ...
+    def start_all(self, requests: list[tuple[str, str, str, str | None]], attach: bool) -> Call[list[bool]]: ...
+    def raise_events(self, events: list[tuple[str, str, str]]) -> Call[None]: ...
+    def enqueue_events(self, messages: list[tuple[str, str, str]]) -> Call[None]: ...
+    def cancel(self, instance: str, reason: str) -> Call[None]: ...
+    def status(self, instance: str) -> Call[StatusTuple]: ...
+    def wait(self, instance: str, timeout_ms: int) -> Call[StatusTuple]: ...
     def wait_for_status_change(
         self, instance: str, last_seen_version: int, poll_interval_ms: int, timeout_ms: int
-    ) -> StatusTuple | None: ...
-    def kv_value(self, instance: str, key: str) -> str | None: ...
-    def kv_values(self, instance: str) -> dict[str, str]: ...
-    def wait_for_kv_value(self, instance: str, key: str, timeout_ms: int) -> str: ...
-    def list_instances(self, status: str | None) -> list[str]: ...
-    def instance_info(self, instance: str) -> tuple[str, str, str, int, str, str | None, int, int, str | None]: ...
-    def execution_info(self, instance: str, execution_id: int) -> tuple[int, str, str | None, int, int | None, int]: ...
-    def list_executions(self, instance: str) -> list[int]: ...
-    def history(self, instance: str, execution_id: int | None) -> list[tuple[int, int | None, str, int, str, int]]: ...
-    def stats(self, instance: str) -> dict[str, int] | None: ...
-    def system_metrics(self) -> dict[str, int]: ...
-    def queue_depths(self) -> dict[str, int]: ...
-    def tree(self, instance: str) -> tuple[str, list[str]]: ...
-    def delete(self, instance: str, force: bool) -> dict[str, int]: ...
+    ) -> Call[StatusTuple | None]: ...
+    def kv_value(self, instance: str, key: str) -> Call[str | None]: ...
+    def kv_values(self, instance: str) -> Call[dict[str, str]]: ...
+    def wait_for_kv_value(self, instance: str, key: str, timeout_ms: int) -> Call[str]: ...
+    def list_instances(self, status: str | None) -> Call[list[str]]: ...
+    def instance_info(
+        self, instance: str
+    ) -> Call[tuple[str, str, str, int, str, str | None, int, int, str | None]]: ...
+    def execution_info(
+        self, instance: str, execution_id: int
+    ) -> Call[tuple[int, str, str | None, int, int | None, int]]: ...
+    def list_executions(self, instance: str) -> Call[list[int]]: ...
+    def history(
+        self, instance: str, execution_id: int | None
+    ) -> Call[list[tuple[int, int | None, str, int, str, int]]]: ...
+    def stats(self, instance: str) -> Call[dict[str, int] | None]: ...
+    def system_metrics(self) -> Call[dict[str, int]]: ...
+    def queue_depths(self) -> Call[dict[str, int]]: ...
+    def tree(self, instance: str) -> Call[tuple[str, list[str]]]: ...
+    def delete(self, instance: str, force: bool) -> Call[dict[str, int]]: ...
     def delete_bulk(
         self, instance_ids: list[str] | None, completed_before: int | None, limit: int | None
-    ) -> dict[str, int]: ...
-    def prune(self, instance: str, keep_last: int | None, completed_before: int | None) -> dict[str, int]: ...
+    ) -> Call[dict[str, int]]: ...
+    def prune(self, instance: str, keep_last: int | None, completed_before: int | None) -> Call[dict[str, int]]: ...
     def prune_bulk(
         self,
         instance_ids: list[str] | None,
@@ -863,7 +921,7 @@ class Client:
         limit: int | None,
         keep_last: int | None,
         completed_before: int | None,
-    ) -> dict[str, int]: ...
+    ) -> Call[dict[str, int]]: ...
 
 @final
 class Runtime:
@@ -874,6 +932,7 @@ class Runtime:
         self,
         activities: list[ActivityDefinition],
         orchestrations: list[OrchestrationDefinition],
+        hosts: dict[str, ActivityHost],
         client: Callable[[], object],
     ) -> None: ...
     def shutdown(self, timeout_ms: int) -> None: ...

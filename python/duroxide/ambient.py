@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, overload
 
 from duroxide._native import ActivityContext, OrchestrationContext, current_context
 from duroxide.exceptions import NotInOrchestration
+from duroxide.process_context import ProcessActivityContext
 
 if TYPE_CHECKING:
     from types import UnionType
@@ -16,7 +17,9 @@ if TYPE_CHECKING:
 Context = TypeVar("Context", OrchestrationContext, ActivityContext)
 Message = TypeVar("Message")
 
-running_activity: contextvars.ContextVar[ActivityContext] = contextvars.ContextVar("duroxide_activity")
+running_activity: contextvars.ContextVar[ActivityContext | ProcessActivityContext] = contextvars.ContextVar(
+    "duroxide_activity"
+)
 """The activity that this thread or asyncio task runs; set by those who call activities."""
 
 
@@ -45,7 +48,8 @@ def context(kind: Any = None, /) -> Any:
         raise NotInOrchestration(
             "there is no context here: duroxide.context() works in an orchestration and in an activity while they run"
         )
-    if kind is not None and not isinstance(found, kind):
+    is_activity = kind is ActivityContext and isinstance(found, ProcessActivityContext)
+    if kind is not None and not is_activity and not isinstance(found, kind):
         raise NotInOrchestration(
             f"the code that is calling has an {type(found).__name__}, and an {kind.__name__} was asked for"
         )

@@ -10,14 +10,14 @@ from duroxide.checks import check_name
 from duroxide.exceptions import CodecError, LimitExceeded
 from duroxide.instances import is_to_attach
 from duroxide.limits import MAX_BULK_ITEMS
-from duroxide.payloads import check_id, encode_message, encode_value
-from duroxide.references import function_name
-from duroxide.versions import check_version
+from duroxide.operations import blocking
+from duroxide.payloads import check_id, encode_message, encode_start, encode_value
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from duroxide import _native
+    from duroxide._native import Call
     from duroxide.references import OrchestrationName
 
 Item = TypeVar("Item", bound="StartRequest | EventToRaise | QueueMessage")
@@ -76,9 +76,10 @@ class BulkOperations:
 
     _native: _native.Client
 
+    @blocking
     def start_orchestrations(
         self, requests: Iterable[StartRequest], *, if_exists: Literal["attach", "raise"] = "attach"
-    ) -> list[bool]:
+    ) -> Call[list[bool]]:
         """Start many orchestrations: all of them or none, in one transaction, with one wait for the disk.
 
         All requests are checked before anything is sent; what is wrong with one is said with its position and its id.
@@ -99,7 +100,8 @@ class BulkOperations:
         attach = is_to_attach(if_exists)
         return self._native.start_all(_encode_all(requests, "requests", StartRequest, _encode_start), attach)
 
-    def raise_events(self, events: Iterable[EventToRaise]) -> None:
+    @blocking
+    def raise_events(self, events: Iterable[EventToRaise]) -> Call[None]:
         """Raise many events, of one instance or of several: all of them or none, in one transaction.
 
         Args:
@@ -111,9 +113,10 @@ class BulkOperations:
             LimitExceeded: An id, a name or the data is too long, or there are too many events.
             TypeError: Something else than an ``EventToRaise`` is among them.
         """
-        self._native.raise_events(_encode_all(events, "events", EventToRaise, _encode_event))
+        return self._native.raise_events(_encode_all(events, "events", EventToRaise, _encode_event))
 
-    def enqueue_events(self, messages: Iterable[QueueMessage]) -> None:
+    @blocking
+    def enqueue_events(self, messages: Iterable[QueueMessage]) -> Call[None]:
         """Append many messages to queues, of one instance or of several: all of them or none, in one transaction.
 
         Args:
@@ -126,7 +129,7 @@ class BulkOperations:
                 messages.
             TypeError: Something else than a ``QueueMessage`` is among them.
         """
-        self._native.enqueue_events(_encode_all(messages, "messages", QueueMessage, _encode_message))
+        return self._native.enqueue_events(_encode_all(messages, "messages", QueueMessage, _encode_message))
 
 
 def _encode_all(items: Iterable[Item], what: str, kind: type[Item], encode_one: Callable[[Item], Text]) -> list[Text]:
@@ -157,12 +160,7 @@ _SHOWN = 80
 
 
 def _encode_start(request: StartRequest) -> tuple[str, str, str, str | None]:
-    return (
-        check_id(request.instance_id),
-        function_name(request.name, "orchestration"),
-        encode_value(request.input, "the input"),
-        None if request.version is None else check_version(request.version),
-    )
+    return encode_start(request.instance_id, request.name, request.input, request.version)
 
 
 def _encode_event(event: EventToRaise) -> tuple[str, str, str]:

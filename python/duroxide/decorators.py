@@ -99,7 +99,8 @@ def activity(
 
     Args:
         function: A plain function or an ``async def`` of any parameters, which take what can be written as JSON. One
-            that is annotated with ``ActivityContext`` gets the context; put it first for the type checker.
+            that is annotated with ``ActivityContext`` gets the context; put it first for the type checker. With ``Any``
+            among its annotations too, mypy leaves the activity untyped; ``duroxide.context()`` does without.
         name: Name under which it is registered; default ``None``, the function's own.
         retry: How a call is tried again, a ``RetryPolicy`` or a dictionary; default ``None``, it is not.
         tag: Tag that the worker of a call must serve; default ``None``, a worker for activities without one.
@@ -150,7 +151,9 @@ def orchestration(function: Any = None, /, *, name: str | None = None, version: 
     Args:
         function: An ``async def``, a generator function or a plain function of any parameters, which take what can be
             written as JSON. One that is annotated with ``OrchestrationContext`` gets the context; put it first for the
-            type checker.
+            type checker. With ``Any`` among its annotations too, as in ``Generator[Task[Any], Any, int]``, mypy leaves
+            the orchestration untyped; ``duroxide.context()`` does without. The type checkers refuse a plain function,
+            in which a ``yield`` was forgotten most likely.
         name: Name under which it is registered; default ``None``, the function's own.
         version: Version as which it is registered; default ``None``, which is 1.0.0. A call or a start takes the newest
             version that the executing runtime has, unless it names one.

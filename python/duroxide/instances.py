@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from duroxide.checks import check_integer, check_milliseconds, check_name, check_text
-from duroxide.payloads import check_id, check_size, encode_message, encode_value
+from duroxide.operations import blocking
+from duroxide.payloads import check_id, check_size, encode_message, encode_start, encode_value
 from duroxide.records import OrchestrationResult, read_status
-from duroxide.references import function_name
 from duroxide.versions import check_version
 
 if TYPE_CHECKING:
     from datetime import timedelta
 
     from duroxide import _native
+    from duroxide._native import Call
     from duroxide.references import OrchestrationName
 
 DEFAULT_WAIT_MS = 30_000
@@ -25,6 +26,7 @@ class InstanceOperations:
 
     _native: _native.Client
 
+    @blocking
     def start_orchestration(
         self,
         instance_id: str,
@@ -33,7 +35,7 @@ class InstanceOperations:
         *,
         version: str | None = None,
         if_exists: Literal["attach", "raise"] = "attach",
-    ) -> bool:
+    ) -> Call[bool]:
         """Start an orchestration; it is recorded when the call returns.
 
         Args:
@@ -53,14 +55,9 @@ class InstanceOperations:
             LimitExceeded: An id, a name or the input is too long.
         """
         attach = is_to_attach(if_exists)
-        return self._native.start(
-            check_id(instance_id),
-            function_name(name, "orchestration"),
-            encode_value(input, "the input"),
-            None if version is None else check_version(version),
-            attach,
-        )
+        return self._native.start(*encode_start(instance_id, name, input, version), attach)
 
+    @blocking
     def start_orchestration_versioned(
         self,
         instance_id: str,
@@ -69,11 +66,16 @@ class InstanceOperations:
         version: str,
         *,
         if_exists: Literal["attach", "raise"] = "attach",
-    ) -> bool:
+    ) -> Call[bool]:
         """Start exactly ``version`` of an orchestration; otherwise the same as ``start_orchestration``."""
-        return self.start_orchestration(instance_id, name, input, version=check_version(version), if_exists=if_exists)
+        attach = is_to_attach(if_exists)
+        return self._native.start(*encode_start(instance_id, name, input, check_version(version)), attach)
 
-    def raise_event(self, instance_id: str, name: str, data: object = None) -> None:
+    start_orchestration_typed = start_orchestration
+    start_orchestration_versioned_typed = start_orchestration_versioned
+
+    @blocking
+    def raise_event(self, instance_id: str, name: str, data: object = None) -> Call[None]:
         """Raise an event for the orchestration that waits for it with ``ctx.wait_for_event``.
 
         In a file or in memory, an event that comes before its wait is kept for it, also across ``ctx.continue_as_new``.
@@ -90,11 +92,14 @@ class InstanceOperations:
             CodecError: The data cannot be written as JSON.
             LimitExceeded: An id, a name or the data is too long.
         """
-        self._native.raise_event(
+        return self._native.raise_event(
             check_id(instance_id), check_name(name, "the name of an event"), encode_value(data, "the data")
         )
 
-    def enqueue_event(self, instance_id: str, queue: str, data: object) -> None:
+    raise_event_typed = raise_event
+
+    @blocking
+    def enqueue_event(self, instance_id: str, queue: str, data: object) -> Call[None]:
         """Append a message to a queue of an instance, which reads it with ``ctx.dequeue_event``.
 
         Messages wait in the queue, in order. In a file or in memory, those that come before their instance are kept for
@@ -110,11 +115,10 @@ class InstanceOperations:
             CodecError: The data cannot be written as JSON.
             LimitExceeded: An id, a name or the data is too long, or a ``str`` is not valid UTF-8.
         """
-        self._native.enqueue_event(
-            check_id(instance_id), check_name(queue, "the name of a queue"), encode_message(data)
-        )
+        return enqueue(self._native, instance_id, queue, encode_message(data))
 
-    def cancel_instance(self, instance_id: str, reason: str = "") -> None:
+    @blocking
+    def cancel_instance(self, instance_id: str, reason: str = "") -> Call[None]:
         """Ask for the end of an instance and its sub-orchestrations; it fails with ``canceled: reason``.
 
         Args:
@@ -124,9 +128,10 @@ class InstanceOperations:
         Raises:
             InstanceNotFound: The instance was never started, or was deleted; in every store.
         """
-        self._native.cancel(check_id(instance_id), check_size(check_text(reason, "the reason"), "the reason"))
+        return self._native.cancel(check_id(instance_id), check_size(check_text(reason, "the reason"), "the reason"))
 
-    def get_status(self, instance_id: str) -> OrchestrationResult:
+    @blocking
+    def get_status(self, instance_id: str) -> Call[OrchestrationResult]:
         """Read how an instance stands, without waiting.
 
         Args:
@@ -136,15 +141,14 @@ class InstanceOperations:
             Its status, which is ``"NotFound"`` if there is no such instance.
         """
         checked = check_id(instance_id)
-        return read_status(checked, self._native.status(checked))
+        return self._native.status(checked).then(lambda status: read_status(checked, status))
 
-    def get_orchestration_status(self, instance_id: str) -> OrchestrationResult:
-        """Read how an instance stands; another name of ``get_status``."""
-        return self.get_status(instance_id)
+    get_orchestration_status = get_status
 
+    @blocking
     def wait_for_orchestration(
         self, instance_id: str, timeout_ms: int | timedelta = DEFAULT_WAIT_MS
-    ) -> OrchestrationResult:
+    ) -> Call[OrchestrationResult]:
         """Wait until an instance has completed or failed.
 
         Args:
@@ -157,16 +161,16 @@ class InstanceOperations:
         Raises:
             WaitTimedOut: The time passed first.
         """
-        checked = check_id(instance_id)
-        return read_status(checked, self._native.wait(checked, check_milliseconds(timeout_ms, "timeout_ms")))
+        return wait_for_end(self._native, instance_id, timeout_ms)
 
+    @blocking
     def wait_for_status_change(
         self,
         instance_id: str,
         last_seen_version: int = 0,
         poll_interval_ms: int | timedelta = 100,
         timeout_ms: int | timedelta = DEFAULT_WAIT_MS,
-    ) -> OrchestrationResult | None:
+    ) -> Call[OrchestrationResult | None]:
         """Wait until the custom status of an instance is newer than the one seen last.
 
         Args:
@@ -180,15 +184,16 @@ class InstanceOperations:
             The status, or ``None`` if the time passed first or the orchestration has ended with nothing newer.
         """
         checked = check_id(instance_id)
-        status = self._native.wait_for_status_change(
+        change = self._native.wait_for_status_change(
             checked,
             check_integer(last_seen_version, "last_seen_version"),
             check_milliseconds(poll_interval_ms, "poll_interval_ms"),
             check_milliseconds(timeout_ms, "timeout_ms"),
         )
-        return None if status is None else read_status(checked, status)
+        return change.then(lambda status: None if status is None else read_status(checked, status))
 
-    def get_kv_value(self, instance_id: str, key: str) -> str | None:
+    @blocking
+    def get_kv_value(self, instance_id: str, key: str) -> Call[str | None]:
         """Read one value of an instance's key-value store.
 
         Args:
@@ -198,13 +203,15 @@ class InstanceOperations:
         Returns:
             The text, or ``None`` if there is no such key or instance.
         """
-        return self._native.kv_value(check_id(instance_id), check_name(key, "a key"))
+        return kv_value(self._native, instance_id, key)
 
-    def get_kv_all_values(self, instance_id: str) -> dict[str, str]:
+    @blocking
+    def get_kv_all_values(self, instance_id: str) -> Call[dict[str, str]]:
         """Read the key-value store of ``instance_id``; empty if there is no such instance."""
         return self._native.kv_values(check_id(instance_id))
 
-    def wait_for_kv_value(self, instance_id: str, key: str, timeout_ms: int | timedelta = DEFAULT_WAIT_MS) -> str:
+    @blocking
+    def wait_for_kv_value(self, instance_id: str, key: str, timeout_ms: int | timedelta = DEFAULT_WAIT_MS) -> Call[str]:
         """Wait until an instance has set a key.
 
         Args:
@@ -218,12 +225,30 @@ class InstanceOperations:
         Raises:
             WaitTimedOut: The time passed first.
         """
-        timeout = check_milliseconds(timeout_ms, "timeout_ms")
-        return self._native.wait_for_kv_value(check_id(instance_id), check_name(key, "a key"), timeout)
+        return wait_for_kv(self._native, instance_id, key, timeout_ms)
 
-    def _enqueue_json(self, instance_id: str, queue: str, data: Any) -> None:
-        text = encode_value(data, "the message")
-        self._native.enqueue_event(check_id(instance_id), check_name(queue, "the name of a queue"), text)
+
+def enqueue(native: _native.Client, instance_id: str, queue: str, text: str) -> Call[None]:
+    """Describe a message to a queue."""
+    return native.enqueue_event(check_id(instance_id), check_name(queue, "the name of a queue"), text)
+
+
+def wait_for_end(native: _native.Client, instance_id: str, timeout_ms: int | timedelta) -> Call[OrchestrationResult]:
+    """Describe the wait for the end of an instance."""
+    checked = check_id(instance_id)
+    wait = native.wait(checked, check_milliseconds(timeout_ms, "timeout_ms"))
+    return wait.then(lambda status: read_status(checked, status))
+
+
+def kv_value(native: _native.Client, instance_id: str, key: str) -> Call[str | None]:
+    """Describe a look at one value."""
+    return native.kv_value(check_id(instance_id), check_name(key, "a key"))
+
+
+def wait_for_kv(native: _native.Client, instance_id: str, key: str, timeout_ms: int | timedelta) -> Call[str]:
+    """Describe the wait for one value."""
+    timeout = check_milliseconds(timeout_ms, "timeout_ms")
+    return native.wait_for_kv_value(check_id(instance_id), check_name(key, "a key"), timeout)
 
 
 def is_to_attach(if_exists: object) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from duroxide.checks import check_integer, check_name, suggest
+from duroxide.operations import blocking
 from duroxide.options import InstanceFilter, PruneOptions
 from duroxide.records import (
     DeleteInstanceResult,
@@ -20,6 +21,7 @@ from duroxide.records import (
 
 if TYPE_CHECKING:
     from duroxide import _native
+    from duroxide._native import Call
 
 _STATUSES = ("Running", "Completed", "Failed", "ContinuedAsNew")
 
@@ -33,11 +35,13 @@ class ManagementOperations:
         """Tell whether the store supports the operations below; every store of this package does."""
         return True
 
-    def list_all_instances(self) -> list[str]:
+    @blocking
+    def list_all_instances(self) -> Call[list[str]]:
         """List the ids of all instances."""
         return self._native.list_instances(None)
 
-    def list_instances_by_status(self, status: str) -> list[str]:
+    @blocking
+    def list_instances_by_status(self, status: str) -> Call[list[str]]:
         """List the ids of the instances with a status.
 
         Args:
@@ -50,15 +54,17 @@ class ManagementOperations:
             raise ValueError(f"status {status!r} is unknown; {suggest(str(status), _STATUSES)}")
         return self._native.list_instances(status)
 
-    def get_instance_info(self, instance_id: str) -> InstanceInfo:
+    @blocking
+    def get_instance_info(self, instance_id: str) -> Call[InstanceInfo]:
         """Read what the store knows about the instance ``instance_id``.
 
         Raises:
             InstanceNotFound: There is no such instance.
         """
-        return InstanceInfo(*self._native.instance_info(_check_id(instance_id)))
+        return self._native.instance_info(_check_id(instance_id)).then(lambda fields: InstanceInfo(*fields))
 
-    def get_execution_info(self, instance_id: str, execution_id: int) -> ExecutionInfo:
+    @blocking
+    def get_execution_info(self, instance_id: str, execution_id: int) -> Call[ExecutionInfo]:
         """Read what the store knows about one execution of an instance.
 
         Args:
@@ -68,9 +74,12 @@ class ManagementOperations:
         Raises:
             InstanceNotFound: There is no such instance or execution.
         """
-        return ExecutionInfo(*self._native.execution_info(_check_id(instance_id), _check_execution(execution_id)))
+        return self._native.execution_info(_check_id(instance_id), _check_execution(execution_id)).then(
+            lambda fields: ExecutionInfo(*fields)
+        )
 
-    def list_executions(self, instance_id: str) -> list[int]:
+    @blocking
+    def list_executions(self, instance_id: str) -> Call[list[int]]:
         """List the numbers of the executions of ``instance_id``, the oldest first.
 
         Raises:
@@ -78,7 +87,8 @@ class ManagementOperations:
         """
         return self._native.list_executions(_check_id(instance_id))
 
-    def read_execution_history(self, instance_id: str, execution_id: int | None = None) -> list[Event]:
+    @blocking
+    def read_execution_history(self, instance_id: str, execution_id: int | None = None) -> Call[list[Event]]:
         """Read the history of one execution.
 
         Args:
@@ -92,30 +102,36 @@ class ManagementOperations:
             InstanceNotFound: There is no such instance or execution.
         """
         execution = None if execution_id is None else _check_execution(execution_id)
-        return [Event(*event) for event in self._native.history(_check_id(instance_id), execution)]
+        history = self._native.history(_check_id(instance_id), execution)
+        return history.then(lambda events: [Event(*event) for event in events])
 
-    def get_orchestration_stats(self, instance_id: str) -> SystemStats | None:
+    @blocking
+    def get_orchestration_stats(self, instance_id: str) -> Call[SystemStats | None]:
         """Read the size of the orchestration ``instance_id``, or ``None`` if there is no such instance."""
         stats = self._native.stats(_check_id(instance_id))
-        return None if stats is None else SystemStats(**stats)
+        return stats.then(lambda fields: None if fields is None else SystemStats(**fields))
 
-    def get_system_metrics(self) -> SystemMetrics:
+    @blocking
+    def get_system_metrics(self) -> Call[SystemMetrics]:
         """Count instances, executions and events in the whole store."""
-        return SystemMetrics(**self._native.system_metrics())
+        return self._native.system_metrics().then(lambda fields: SystemMetrics(**fields))
 
-    def get_queue_depths(self) -> QueueDepths:
+    @blocking
+    def get_queue_depths(self) -> Call[QueueDepths]:
         """Count the messages that wait in the store."""
-        return QueueDepths(**self._native.queue_depths())
+        return self._native.queue_depths().then(lambda fields: QueueDepths(**fields))
 
-    def get_instance_tree(self, instance_id: str) -> InstanceTree:
+    @blocking
+    def get_instance_tree(self, instance_id: str) -> Call[InstanceTree]:
         """List the instance ``instance_id`` and all its sub-orchestrations.
 
         Raises:
             InstanceNotFound: There is no such instance.
         """
-        return InstanceTree(*self._native.tree(_check_id(instance_id)))
+        return self._native.tree(_check_id(instance_id)).then(lambda fields: InstanceTree(*fields))
 
-    def delete_instance(self, instance_id: str, force: bool = False) -> DeleteInstanceResult:
+    @blocking
+    def delete_instance(self, instance_id: str, force: bool = False) -> Call[DeleteInstanceResult]:
         """Delete an instance with its sub-orchestrations, histories and messages.
 
         Args:
@@ -132,9 +148,10 @@ class ManagementOperations:
         """
         if not isinstance(force, bool):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise TypeError(f"force must be a bool, not {type(force).__name__}")
-        return DeleteInstanceResult(**self._native.delete(_check_id(instance_id), force))
+        return self._native.delete(_check_id(instance_id), force).then(lambda fields: DeleteInstanceResult(**fields))
 
-    def delete_instance_bulk(self, filter: InstanceFilter | None = None) -> DeleteInstanceResult:
+    @blocking
+    def delete_instance_bulk(self, filter: InstanceFilter | None = None) -> Call[DeleteInstanceResult]:
         """Delete ended root instances.
 
         Args:
@@ -144,9 +161,12 @@ class ManagementOperations:
             What was removed, in all.
         """
         ids, completed_before, limit = _filter_parts(filter)
-        return DeleteInstanceResult(**self._native.delete_bulk(ids, completed_before, limit))
+        return self._native.delete_bulk(ids, completed_before, limit).then(
+            lambda fields: DeleteInstanceResult(**fields)
+        )
 
-    def prune_executions(self, instance_id: str, options: PruneOptions) -> PruneResult:
+    @blocking
+    def prune_executions(self, instance_id: str, options: PruneOptions) -> Call[PruneResult]:
         """Remove old executions of an instance that continued as new.
 
         Args:
@@ -159,9 +179,12 @@ class ManagementOperations:
         Raises:
             InstanceNotFound: There is no such instance.
         """
-        return PruneResult(**self._native.prune(_check_id(instance_id), *_prune_parts(options)))
+        return self._native.prune(_check_id(instance_id), *_prune_parts(options)).then(
+            lambda fields: PruneResult(**fields)
+        )
 
-    def prune_executions_bulk(self, filter: InstanceFilter | None, options: PruneOptions) -> PruneResult:
+    @blocking
+    def prune_executions_bulk(self, filter: InstanceFilter | None, options: PruneOptions) -> Call[PruneResult]:
         """Remove old executions of many instances.
 
         Args:
@@ -171,7 +194,9 @@ class ManagementOperations:
         Returns:
             What was removed, in all.
         """
-        return PruneResult(**self._native.prune_bulk(*_filter_parts(filter), *_prune_parts(options)))
+        return self._native.prune_bulk(*_filter_parts(filter), *_prune_parts(options)).then(
+            lambda fields: PruneResult(**fields)
+        )
 
 
 def _check_id(instance_id: object) -> str:

@@ -7,11 +7,23 @@ from duroxide.checks import check_name, check_text
 from duroxide.codec import encode
 from duroxide.exceptions import LimitExceeded
 from duroxide.limits import MAX_PAYLOAD_BYTES
+from duroxide.references import function_name
+from duroxide.versions import check_version
 
 
 def check_id(instance_id: object) -> str:
     """Return ``instance_id`` if it can be one."""
     return check_name(instance_id, "an instance id")
+
+
+def encode_start(instance_id: object, name: object, input: object, version: object) -> tuple[str, str, str, str | None]:
+    """Check what an instance is started with, and write its input."""
+    return (
+        check_id(instance_id),
+        function_name(name, "orchestration"),
+        encode_value(input, "the input"),
+        None if version is None else check_version(version),
+    )
 
 
 def encode_value(value: object, what: str) -> str:

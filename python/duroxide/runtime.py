@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import os
 import sys
@@ -11,11 +12,15 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from duroxide import _native
+from duroxide.activity_loop import ActivityLoop, ApplicationLoop
+from duroxide.async_client import AsyncClient
 from duroxide.checks import check_milliseconds
 from duroxide.client import Client, check_provider
 from duroxide.declarations import Activity, Orchestration
 from duroxide.definitions import ActivityDefinition, Function, OrchestrationDefinition, is_same_function
 from duroxide.exceptions import DuroxideError, RegistrationError
+from duroxide.executors import check_executor, place_activities
+from duroxide.off_loop import off_loop
 from duroxide.options import RuntimeOptions
 from duroxide.records import MetricsSnapshot
 from duroxide.versions import version_order
@@ -25,6 +30,8 @@ if TYPE_CHECKING:
     from datetime import timedelta
     from types import TracebackType
 
+    from duroxide.activity_loop import ActivityHost
+    from duroxide.executors import ExecutorChoice
     from duroxide.providers import Provider
 
 AnyFunction = TypeVar("AnyFunction", bound=Function)
@@ -40,7 +47,8 @@ class Runtime:
     """Runs the orchestrations and activities of one store in this process.
 
     Register functions, then ``start()``; ``with`` starts it and shuts it down at the end, and so does the end of the
-    process.
+    process. ``async with`` does both without blocking the loop, and while it is open, ``async def`` activities run on
+    that loop; otherwise they run on a loop and a thread of the runtime.
 
     Args:
         provider: The opened store.
@@ -49,6 +57,13 @@ class Runtime:
             of which everything declared in them is registered, or plain functions that take a context and an input, of
             which a generator function is an orchestration and any other is an activity, each under its ``__name__``.
             Default none.
+        executor: Where activities that are no ``async def`` run: an executor of ``concurrent.futures``, such as a
+            ``ProcessPoolExecutor`` for those that compute, which stays yours; or a function that makes one, which the
+            runtime then shuts down, and makes anew when a process of it has died; or a mapping of names of activities to
+            those, and the others run as ever. Default ``None``, on threads of the runtime, as many as there are activities.
+            In another process an activity gets a ``ProcessActivityContext``, and must be a function at the top level of a
+            module; what it takes and returns travels as JSON. A process pool should start its processes with
+            ``"spawn"`` or ``"forkserver"``, since this process has threads.
 
     Raises:
         TypeError: An argument is of the wrong type.
@@ -61,11 +76,14 @@ class Runtime:
         options: RuntimeOptions | None = None,
         *,
         functions: Iterable[ModuleType | Function | ActivityDefinition | OrchestrationDefinition] = (),
+        executor: ExecutorChoice | Mapping[str, ExecutorChoice] | None = None,
     ) -> None:
         check_provider(provider)
         if options is not None and not isinstance(options, RuntimeOptions):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise TypeError(f"options must be RuntimeOptions, not {type(options).__name__}")
+        check_executor(executor)
         self._provider = provider
+        self._executor = executor
         self._options = RuntimeOptions() if options is None else options
         self._activities: dict[str, ActivityDefinition] = {}
         self._orchestrations: dict[tuple[str, str], OrchestrationDefinition] = {}
@@ -73,6 +91,7 @@ class Runtime:
         self._native: _native.Runtime | None = None
         self._started_in: int | None = None
         self._client: Client | None = None
+        self._async_client: AsyncClient | None = None
         names = sys._getframe(1).f_locals
         for function in functions:
             self._add_function(function, names)
@@ -162,8 +181,12 @@ class Runtime:
 
         Raises:
             DuroxideError: It has been started.
+            RegistrationError: An activity cannot run where ``executor`` would have it run.
             ProviderError: The store fails.
         """
+        self._start(ActivityLoop())
+
+    def _start(self, loop: ActivityHost) -> None:
         with self._lock:
             if self._started_in is not None:
                 raise DuroxideError("the runtime has been started already; call shutdown() before you start it again")
@@ -176,6 +199,7 @@ class Runtime:
                 sorted(
                     self._orchestrations.values(), key=lambda each: (each.name, version_order(each.resolved_version))
                 ),
+                place_activities(self._activities, loop, self._executor),
                 lambda: Client(provider),
             )
             self._native = native
@@ -208,6 +232,14 @@ class Runtime:
                 self._client = Client(self._provider)
             return self._client
 
+    @property
+    def async_client(self) -> AsyncClient:
+        """A client of the same store, to be awaited."""
+        with self._lock:
+            if self._async_client is None:
+                self._async_client = AsyncClient(self._provider)
+            return self._async_client
+
     def __enter__(self) -> Runtime:
         self.start()
         return self
@@ -216,6 +248,24 @@ class Runtime:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.shutdown()
+
+    async def __aenter__(self) -> Runtime:
+        loop = ApplicationLoop(self._end_with_loop)
+        try:
+            await off_loop(lambda: self._start(loop))
+        except asyncio.CancelledError:
+            await off_loop(self.shutdown)
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await off_loop(self.shutdown)
+
+    def _end_with_loop(self) -> None:
+        # Nobody leaves the ``async with`` any more. What is unfinished is for the next start, or for another process.
+        threading.Thread(target=self.shutdown, args=(0,), name="duroxide-shutdown", daemon=True).start()
 
     def __repr__(self) -> str:
         state = "stopped" if self._started_in is None else "running"

@@ -8,10 +8,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from duroxide.codec import convert, decode
-from duroxide.instances import DEFAULT_WAIT_MS, InstanceOperations
+from duroxide.instances import DEFAULT_WAIT_MS, InstanceOperations, enqueue, kv_value, wait_for_end, wait_for_kv
+from duroxide.operations import blocking
+from duroxide.payloads import encode_value
 
 if TYPE_CHECKING:
     from datetime import timedelta
+
+    from duroxide._native import Call
 
 
 class TypedOperations(InstanceOperations):
@@ -28,19 +32,19 @@ class TypedOperations(InstanceOperations):
     ``get_kv_value_typed``                     the value is decoded from JSON
     ``wait_for_kv_value_typed``                the value is decoded from JSON
     ========================================== ==================================================
+
+    Those that differ in nothing stand beside the plain ones.
     """
 
-    start_orchestration_typed = InstanceOperations.start_orchestration
-    start_orchestration_versioned_typed = InstanceOperations.start_orchestration_versioned
-    raise_event_typed = InstanceOperations.raise_event
-
-    def enqueue_event_typed(self, instance_id: str, queue: str, data: object) -> None:
+    @blocking
+    def enqueue_event_typed(self, instance_id: str, queue: str, data: object) -> Call[None]:
         """Append a message to a queue as JSON, for ``ctx.dequeue_event_typed``; otherwise as ``enqueue_event``."""
-        self._enqueue_json(instance_id, queue, data)
+        return enqueue(self._native, instance_id, queue, encode_value(data, "the message"))
 
+    @blocking
     def wait_for_orchestration_typed(
         self, instance_id: str, timeout_ms: int | timedelta = DEFAULT_WAIT_MS, *, result_type: Any = None
-    ) -> Any:
+    ) -> Call[Any]:
         """Wait until an instance has ended, and return its output.
 
         Args:
@@ -57,13 +61,18 @@ class TypedOperations(InstanceOperations):
             WaitTimedOut: The time passed first.
             CodecError: The output does not fit ``result_type``.
         """
-        return convert(self.wait_for_orchestration(instance_id, timeout_ms).result(), result_type)
+        wait = wait_for_end(self._native, instance_id, timeout_ms)
+        return wait.then(lambda status: convert(status.result(), result_type))
 
-    def get_kv_value_typed(self, instance_id: str, key: str) -> Any:
+    @blocking
+    def get_kv_value_typed(self, instance_id: str, key: str) -> Call[Any]:
         """Read one value of an instance's key-value store and decode it from JSON; otherwise as ``get_kv_value``."""
-        text = self.get_kv_value(instance_id, key)
-        return None if text is None else decode(text)
+        value = kv_value(self._native, instance_id, key)
+        return value.then(lambda text: None if text is None else decode(text))
 
-    def wait_for_kv_value_typed(self, instance_id: str, key: str, timeout_ms: int | timedelta = DEFAULT_WAIT_MS) -> Any:
+    @blocking
+    def wait_for_kv_value_typed(
+        self, instance_id: str, key: str, timeout_ms: int | timedelta = DEFAULT_WAIT_MS
+    ) -> Call[Any]:
         """Wait until an instance has set a key, and decode its value; otherwise as ``wait_for_kv_value``."""
-        return decode(self.wait_for_kv_value(instance_id, key, timeout_ms))
+        return wait_for_kv(self._native, instance_id, key, timeout_ms).then(decode)

@@ -1,11 +1,14 @@
-//! Runs one activity for the engine: decodes its input, calls it on a thread or on a loop, records how it ended.
+//! Runs one activity for the engine: calls it on a thread or hands it to its host, records how it ended.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use duroxide::ActivityContext as EngineContext;
 use duroxide::providers::Provider as _;
 use parking_lot::Mutex;
+use pyo3::exceptions::PyRuntimeError;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
@@ -20,12 +23,15 @@ use crate::{bridge, codec};
 /// The recorded result or failure of an activity.
 type End = Result<String, String>;
 
+/// How long an activity that was cut off rests before it runs again: what cut it off may not be over.
+const REST: Duration = Duration::from_secs(1);
+
 /// What the activities of one runtime share.
 pub(crate) struct Executor {
     pub(crate) threads: Arc<Threads>,
     client: Arc<Py<PyAny>>,
-    /// The loop of `async def` activities, made by the first of them.
-    activity_loop: Mutex<Option<Py<PyAny>>>,
+    /// What runs the activities that do not run on our threads, by name: an event loop or a pool, `ActivityHost` in Python.
+    hosts: HashMap<String, Py<PyAny>>,
     /// Set when activities are cut off, whose failures are then ours and not theirs.
     is_stopped: AtomicBool,
 }
@@ -39,41 +45,23 @@ struct Lease {
 pub(super) struct Call {
     pub(super) definition: Arc<ActivityDefinition>,
     client: Arc<Py<PyAny>>,
-    lease: Option<Lease>,
+    lease: Option<Arc<Lease>>,
     engine: EngineContext,
     delivery: Option<Arc<Delivery>>,
     input: String,
 }
 
 impl Executor {
-    pub(crate) fn new(client: Py<PyAny>) -> Self {
-        Self {
-            threads: Arc::new(Threads::new()),
-            client: Arc::new(client),
-            activity_loop: Mutex::new(None),
-            is_stopped: AtomicBool::new(false),
-        }
+    pub(crate) fn new(client: Py<PyAny>, hosts: HashMap<String, Py<PyAny>>) -> Self {
+        Self { threads: Arc::new(Threads::new()), client: Arc::new(client), hosts, is_stopped: AtomicBool::new(false) }
     }
 
-    /// Ends the threads and the loop after their work in hand.
+    /// Ends the threads and the hosts after their work in hand.
     pub(crate) fn stop(&self, py: Python<'_>) -> PyResult<()> {
         self.is_stopped.store(true, Ordering::Release);
         py.detach(|| self.threads.stop());
-        let activity_loop = self.activity_loop.lock().take();
-        if let Some(activity_loop) = activity_loop {
-            activity_loop.bind(py).call_method0(intern!(py, "stop"))?;
-        }
-        Ok(())
-    }
-
-    fn activity_loop<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        if let Some(activity_loop) = self.activity_loop.lock().as_ref() {
-            return Ok(activity_loop.bind(py).clone());
-        }
-        // Made without the lock, since making it runs Python; a second one that lost the race never started.
-        let made = py.import("duroxide.activity_loop")?.getattr("ActivityLoop")?.call0()?;
-        let mut kept = self.activity_loop.lock();
-        Ok(kept.get_or_insert_with(|| made.unbind()).bind(py).clone())
+        // One that is stopped twice does not mind.
+        self.hosts.values().try_for_each(|host| host.bind(py).call_method0(intern!(py, "stop")).map(drop))
     }
 
     /// Runs an activity to its end.
@@ -87,40 +75,49 @@ impl Executor {
         let (delivery, lease, input) = match split_delivery(&input) {
             Some((token, input)) => {
                 let lease = Lease { dispatcher: Arc::clone(&dispatcher), token: token.to_owned() };
-                (dispatcher.delivery(token), Some(lease), input.to_owned())
+                (dispatcher.delivery(token), Some(Arc::new(lease)), input.to_owned())
             }
             None => (None, None, input),
         };
-        let call = Call { definition, client: Arc::clone(&self.client), lease, engine, delivery, input };
-        let end = if call.definition.is_async {
-            Arc::clone(&self).run_on_loop(call).await
-        } else {
-            self.run_on_thread(call).await
-        };
-        if end.is_err() && self.is_stopped.load(Ordering::Acquire) {
-            // It was cut off, and runs again at the next start; the engine gives this task up.
-            return std::future::pending().await;
+        let host = self.hosts.contains_key(&definition.name);
+        let call = Call { definition, client: Arc::clone(&self.client), lease: lease.clone(), engine, delivery, input };
+        let end = if host { Arc::clone(&self).run_on_host(call).await } else { self.run_on_thread(call).await };
+        let is_stopped = self.is_stopped.load(Ordering::Acquire);
+        match end {
+            Some(end) if end.is_ok() || !is_stopped => end,
+            // It was cut off, which is not its failure: it runs again, and the engine gives this task up.
+            _ => {
+                if let Some(lease) = lease {
+                    // At a shutdown the next start takes it at once; else its attempts are counted.
+                    lease.give_back(if is_stopped { None } else { Some(REST) });
+                }
+                std::future::pending().await
+            }
         }
-        end
     }
 
-    async fn run_on_thread(&self, call: Call) -> End {
+    async fn run_on_thread(&self, call: Call) -> Option<End> {
         let (ending, receiver) = Ending::new(call);
-        self.threads.run(Job::Call(ending))?;
-        receiver.await.unwrap_or_else(|_| Err("the activity's thread ended without a result".to_owned()))
+        if let Err(error) = self.threads.run(Job::Call(ending)) {
+            return Some(Err(error));
+        }
+        receiver.await.ok()
     }
 
-    async fn run_on_loop(self: Arc<Self>, call: Call) -> End {
+    async fn run_on_host(self: Arc<Self>, call: Call) -> Option<End> {
         let (handle_sender, handle) = oneshot::channel::<Py<PyAny>>();
         let executor = Arc::clone(&self);
         let delivery = call.delivery.clone();
         let engine = call.engine.clone();
         let (ending, mut receiver) = Ending::new(call);
-        self.threads.run(Job::Ours(Box::new(move |py| match executor.begin_on_loop(py, &ending) {
+        let begin = Job::Ours(Box::new(move |py| match executor.begin_on_host(py, &ending) {
             // The activity may have ended meanwhile, and then nobody wants the handle.
             Ok(running) => drop(handle_sender.send(running)),
             Err(error) => ending.finish(py, Err(error)),
-        })))?;
+        }));
+        if let Err(error) = self.threads.run(begin) {
+            return Some(Err(error));
+        }
         let cancelled = async {
             match delivery {
                 Some(delivery) => {
@@ -129,28 +126,42 @@ impl Executor {
                 None => engine.cancelled().await,
             }
         };
-        let lost = || Err("the activity's loop ended without a result".to_owned());
         tokio::select! {
             biased;
-            end = &mut receiver => return end.unwrap_or_else(|_| lost()),
+            end = &mut receiver => return end.ok(),
             () = cancelled => {}
         }
         if let Ok(running) = handle.await {
-            self.threads.run(Job::Ours(Box::new(move |py| {
+            let cancel = Job::Ours(Box::new(move |py| {
                 if let Err(error) = running.bind(py).call_method0(intern!(py, "cancel")) {
                     tracing::warn!(target: "duroxide::activity", "an activity could not be cancelled: {error}");
                 }
-            })))?;
+            }));
+            if let Err(error) = self.threads.run(cancel) {
+                return Some(Err(error));
+            }
         }
-        receiver.await.unwrap_or_else(|_| lost())
+        receiver.await.ok()
     }
 
-    fn begin_on_loop(&self, py: Python<'_>, ending: &Arc<Ending>) -> PyResult<Py<PyAny>> {
-        let (context, input) = ending.call.prepare(py)?;
-        let function = ending.call.definition.function.bind(py);
+    fn begin_on_host(&self, py: Python<'_>, ending: &Arc<Ending>) -> PyResult<Py<PyAny>> {
+        let Call { definition, input, .. } = &ending.call;
+        let host =
+            self.hosts.get(&definition.name).ok_or_else(|| PyRuntimeError::new_err("the activity has no host"))?;
+        let context = ending.call.context(py)?;
         let done = Bound::new(py, Done(Arc::clone(ending)))?;
-        let running = self.activity_loop(py)?.call_method1(intern!(py, "run"), (function, context, input, done))?;
-        Ok(running.unbind())
+        let arguments = (definition.function.bind(py), &definition.input_type, context, input, done);
+        Ok(host.bind(py).call_method1(intern!(py, "run"), arguments)?.unbind())
+    }
+}
+
+impl Lease {
+    /// Lets the activity run again after `rest`, without waiting for the end of the lease.
+    fn give_back(self: Arc<Self>, rest: Option<Duration>) {
+        // A task of its own: the engine may end the one that asks.
+        let given_back = async move { self.dispatcher.abandon_work_item(&self.token, rest, rest.is_none()).await };
+        // A cancelled activity has no lease any more, and a closed store ends it by itself.
+        drop(bridge::spawn(given_back));
     }
 }
 
@@ -160,8 +171,12 @@ impl Call {
         if let Some(annotation) = &self.definition.input_type {
             input = codec::convert(py, input, annotation.bind(py))?;
         }
+        Ok((self.context(py)?, input))
+    }
+
+    fn context<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, ActivityContext>> {
         let context = ActivityContext::new(self.engine.clone(), self.delivery.clone(), Arc::clone(&self.client));
-        Ok((Bound::new(py, context)?, input))
+        Bound::new(py, context)
     }
 
     /// The recorded failure; the traceback goes to the log.
@@ -205,14 +220,10 @@ impl Ending {
         (Arc::new(Self { call, sender: Mutex::new(Some(sender)) }), receiver)
     }
 
-    /// The engine has given the activity up, at a shutdown most likely: now that its code has ended, it may run again
-    /// without waiting for the end of its lease.
+    /// The engine has given the activity up, at a shutdown most likely: now that its code has ended, it may run again.
     fn give_back(&self) {
-        if let Some(Lease { dispatcher, token }) = &self.call.lease {
-            let (dispatcher, token) = (Arc::clone(dispatcher), token.clone());
-            let given_back = async move { dispatcher.abandon_work_item(&token, None, true).await };
-            // A cancelled activity has no lease any more, and a closed store ends it by itself.
-            drop(bridge::spawn(given_back));
+        if let Some(lease) = self.call.lease.clone() {
+            lease.give_back(None);
         }
     }
 
@@ -225,7 +236,17 @@ impl Ending {
     }
 }
 
-/// What a thread or a loop calls when an activity has ended: `done(result, None)` or `done(None, error)`.
+impl Drop for Ending {
+    fn drop(&mut self) {
+        // Its code ended without telling how, and the engine does not wait any more.
+        if self.sender.get_mut().take().is_some_and(|sender| sender.is_closed()) {
+            self.give_back();
+        }
+    }
+}
+
+/// What a thread or a host calls when an activity has ended: `done(result, None)` or `done(None, error)`. One that is never
+/// called was cut off, and runs again.
 #[pyclass(frozen, module = "duroxide._native")]
 pub(crate) struct Done(pub(super) Arc<Ending>);
 

@@ -1,4 +1,4 @@
-//! Running activities: their context, the threads and the loop they run on, and how their end is recorded.
+//! Running activities: their context, the threads and the hosts they run on, and how their end is recorded.
 
 mod context;
 mod executor;

@@ -1,29 +1,32 @@
 //! The client: asks and tells the store, and waits for what runtimes do.
 //!
-//! Every operation is one `async fn` of [`View`], run to its end by [`bridge::block_on`]: `status` and `waits` read how an
-//! instance stands, `bulk` starts and sends many at once, `records` answers those who run the system.
+//! Every operation is one `async fn` of [`View`], and a method that describes it as a [`Call`], which Python makes blocking
+//! or awaits: `status` and `waits` read how an instance stands, `bulk` starts and sends many at once, `records` answers those
+//! who run the system.
 
 mod bulk;
+mod call;
 mod records;
 mod status;
 mod waits;
 
 use std::collections::BTreeMap;
+use std::future::Future;
 use std::sync::Arc;
 
 use duroxide::Client as EngineClient;
 use duroxide::client::ClientError;
 use duroxide::providers::{InstanceFilter, Provider, ProviderAdmin, ProviderError, PruneOptions};
 use pyo3::prelude::*;
-use pyo3::types::PyDict;
 
-use crate::bridge::block_on;
 use crate::errors::Error;
 use crate::provider::NativeStore;
 use crate::store::{IfExists, StartOutcome, StartRequest, Store, StoreError};
 
+pub(crate) use call::Call;
+
 use bulk::{MessageTuple, StartTuple, event, queue_message};
-use records::{EventTuple, ExecutionTuple, InstanceTuple, deleted, pruned};
+use records::{deleted, pruned};
 use status::StatusTuple;
 
 #[pyclass(frozen, name = "Client", module = "duroxide._native")]
@@ -42,6 +45,23 @@ impl NativeClient {
         let store = self.store.get().store()?;
         let provider = store.provider();
         Ok(View { store, provider })
+    }
+
+    fn call<T, F>(&self, operation: impl FnOnce(View) -> F) -> PyResult<Call>
+    where
+        T: for<'py> IntoPyObject<'py> + Send + 'static,
+        F: Future<Output = Result<T, Error>> + Send + 'static,
+    {
+        Ok(Call::new(operation(self.view()?)))
+    }
+
+    /// An operation that answers nothing.
+    fn order<F>(&self, operation: impl FnOnce(View) -> F) -> PyResult<Call>
+    where
+        F: Future<Output = Result<(), Error>> + Send + 'static,
+    {
+        let work = operation(self.view()?);
+        Ok(Call::new(async { work.await.map(|()| None::<bool>) }))
     }
 }
 
@@ -106,147 +126,139 @@ impl NativeClient {
 
     fn start(
         &self,
-        py: Python<'_>,
         instance: String,
         orchestration: String,
         input: String,
         version: Option<String>,
         attach: bool,
-    ) -> PyResult<bool> {
-        block_on(py, self.view()?.start(StartRequest { instance, orchestration, input, version }, attach))
+    ) -> PyResult<Call> {
+        let request = StartRequest { instance, orchestration, input, version };
+        self.call(|view| async move { view.start(request, attach).await })
     }
 
-    fn raise_event(&self, py: Python<'_>, instance: &str, name: &str, data: &str) -> PyResult<()> {
-        block_on(py, self.view()?.raise_event(instance, name, data))
+    fn raise_event(&self, instance: String, name: String, data: String) -> PyResult<Call> {
+        self.order(|view| async move { view.raise_event(&instance, &name, &data).await })
     }
 
-    fn enqueue_event(&self, py: Python<'_>, instance: &str, queue: &str, data: &str) -> PyResult<()> {
-        block_on(py, self.view()?.enqueue_event(instance, queue, data))
+    fn enqueue_event(&self, instance: String, queue: String, data: String) -> PyResult<Call> {
+        self.order(|view| async move { view.enqueue_event(&instance, &queue, &data).await })
     }
 
-    fn start_all(&self, py: Python<'_>, requests: Vec<StartTuple>, attach: bool) -> PyResult<Vec<bool>> {
-        block_on(py, self.view()?.start_all(requests, attach))
+    fn start_all(&self, requests: Vec<StartTuple>, attach: bool) -> PyResult<Call> {
+        self.call(|view| async move { view.start_all(requests, attach).await })
     }
 
-    fn raise_events(&self, py: Python<'_>, events: Vec<MessageTuple>) -> PyResult<()> {
-        block_on(py, self.view()?.send_all("events", events, event))
+    fn raise_events(&self, events: Vec<MessageTuple>) -> PyResult<Call> {
+        self.order(|view| async move { view.send_all("events", events, event).await })
     }
 
-    fn enqueue_events(&self, py: Python<'_>, messages: Vec<MessageTuple>) -> PyResult<()> {
-        block_on(py, self.view()?.send_all("messages", messages, queue_message))
+    fn enqueue_events(&self, messages: Vec<MessageTuple>) -> PyResult<Call> {
+        self.order(|view| async move { view.send_all("messages", messages, queue_message).await })
     }
 
-    fn cancel(&self, py: Python<'_>, instance: &str, reason: &str) -> PyResult<()> {
-        block_on(py, self.view()?.cancel(instance, reason))
+    fn cancel(&self, instance: String, reason: String) -> PyResult<Call> {
+        self.order(|view| async move { view.cancel(&instance, &reason).await })
     }
 
-    fn status(&self, py: Python<'_>, instance: &str) -> PyResult<StatusTuple> {
-        Ok(block_on(py, self.view()?.status(instance))?.into())
+    fn status(&self, instance: String) -> PyResult<Call> {
+        self.call(|view| async move { view.status(&instance).await.map(StatusTuple::from) })
     }
 
-    fn wait(&self, py: Python<'_>, instance: &str, timeout_ms: u64) -> PyResult<StatusTuple> {
-        Ok(block_on(py, self.view()?.wait(instance, timeout_ms))?.into())
+    fn wait(&self, instance: String, timeout_ms: u64) -> PyResult<Call> {
+        self.call(|view| async move { view.wait(&instance, timeout_ms).await.map(StatusTuple::from) })
     }
 
     fn wait_for_status_change(
         &self,
-        py: Python<'_>,
-        instance: &str,
+        instance: String,
         last_seen_version: u64,
         poll_interval_ms: u64,
         timeout_ms: u64,
-    ) -> PyResult<Option<StatusTuple>> {
-        let view = self.view()?;
-        let wait = view.wait_for_status_change(instance, last_seen_version, poll_interval_ms, timeout_ms);
-        Ok(block_on(py, wait)?.map(StatusTuple::from))
+    ) -> PyResult<Call> {
+        self.call(|view| async move {
+            let wait = view.wait_for_status_change(&instance, last_seen_version, poll_interval_ms, timeout_ms);
+            Ok(wait.await?.map(StatusTuple::from))
+        })
     }
 
-    fn kv_value(&self, py: Python<'_>, instance: &str, key: &str) -> PyResult<Option<String>> {
-        block_on(py, self.view()?.kv_value(instance, key))
+    fn kv_value(&self, instance: String, key: String) -> PyResult<Call> {
+        self.call(|view| async move { view.kv_value(&instance, &key).await })
     }
 
-    fn kv_values(&self, py: Python<'_>, instance: &str) -> PyResult<BTreeMap<String, String>> {
-        block_on(py, self.view()?.kv_values(instance))
+    fn kv_values(&self, instance: String) -> PyResult<Call> {
+        self.call(|view| async move { view.kv_values(&instance).await })
     }
 
-    fn wait_for_kv_value(&self, py: Python<'_>, instance: &str, key: &str, timeout_ms: u64) -> PyResult<String> {
-        block_on(py, self.view()?.wait_for_kv_value(instance, key, timeout_ms))
+    fn wait_for_kv_value(&self, instance: String, key: String, timeout_ms: u64) -> PyResult<Call> {
+        self.call(|view| async move { view.wait_for_kv_value(&instance, &key, timeout_ms).await })
     }
 
-    fn list_instances(&self, py: Python<'_>, status: Option<&str>) -> PyResult<Vec<String>> {
-        block_on(py, self.view()?.list_instances(status))
+    fn list_instances(&self, status: Option<String>) -> PyResult<Call> {
+        self.call(|view| async move { view.list_instances(status.as_deref()).await })
     }
 
-    fn instance_info(&self, py: Python<'_>, instance: &str) -> PyResult<InstanceTuple> {
-        block_on(py, self.view()?.instance_info(instance))
+    fn instance_info(&self, instance: String) -> PyResult<Call> {
+        self.call(|view| async move { view.instance_info(&instance).await })
     }
 
-    fn execution_info(&self, py: Python<'_>, instance: &str, execution_id: u64) -> PyResult<ExecutionTuple> {
-        block_on(py, self.view()?.execution_info(instance, execution_id))
+    fn execution_info(&self, instance: String, execution_id: u64) -> PyResult<Call> {
+        self.call(|view| async move { view.execution_info(&instance, execution_id).await })
     }
 
-    fn list_executions(&self, py: Python<'_>, instance: &str) -> PyResult<Vec<u64>> {
-        block_on(py, self.view()?.list_executions(instance))
+    fn list_executions(&self, instance: String) -> PyResult<Call> {
+        self.call(|view| async move { view.list_executions(&instance).await })
     }
 
-    fn history(&self, py: Python<'_>, instance: &str, execution_id: Option<u64>) -> PyResult<Vec<EventTuple>> {
-        block_on(py, self.view()?.history(instance, execution_id))
+    fn history(&self, instance: String, execution_id: Option<u64>) -> PyResult<Call> {
+        self.call(|view| async move { view.history(&instance, execution_id).await })
     }
 
-    fn stats<'py>(&self, py: Python<'py>, instance: &str) -> PyResult<Option<Bound<'py, PyDict>>> {
-        block_on(py, self.view()?.stats(instance))?.map(|stats| records::stats(py, &stats)).transpose()
+    fn stats(&self, instance: String) -> PyResult<Call> {
+        self.call(|view| async move { Ok(view.stats(&instance).await?.as_ref().map(records::stats)) })
     }
 
-    fn system_metrics<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
-        records::system_metrics(py, &block_on(py, self.view()?.system_metrics())?)
+    fn system_metrics(&self) -> PyResult<Call> {
+        self.call(|view| async move { Ok(records::system_metrics(&view.system_metrics().await?)) })
     }
 
-    fn queue_depths<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
-        records::queue_depths(py, &block_on(py, self.view()?.queue_depths())?)
+    fn queue_depths(&self) -> PyResult<Call> {
+        self.call(|view| async move { Ok(records::queue_depths(&view.queue_depths().await?)) })
     }
 
-    fn tree(&self, py: Python<'_>, instance: &str) -> PyResult<(String, Vec<String>)> {
-        block_on(py, self.view()?.tree(instance))
+    fn tree(&self, instance: String) -> PyResult<Call> {
+        self.call(|view| async move { view.tree(&instance).await })
     }
 
-    fn delete<'py>(&self, py: Python<'py>, instance: &str, force: bool) -> PyResult<Bound<'py, PyDict>> {
-        deleted(py, &block_on(py, self.view()?.delete(instance, force))?)
+    fn delete(&self, instance: String, force: bool) -> PyResult<Call> {
+        self.call(|view| async move { Ok(deleted(&view.delete(&instance, force).await?)) })
     }
 
-    fn delete_bulk<'py>(
+    fn delete_bulk(
         &self,
-        py: Python<'py>,
         instance_ids: Option<Vec<String>>,
         completed_before: Option<u64>,
         limit: Option<u32>,
-    ) -> PyResult<Bound<'py, PyDict>> {
+    ) -> PyResult<Call> {
         let filter = InstanceFilter { instance_ids, completed_before, limit };
-        deleted(py, &block_on(py, self.view()?.delete_bulk(filter))?)
+        self.call(|view| async move { Ok(deleted(&view.delete_bulk(filter).await?)) })
     }
 
-    fn prune<'py>(
-        &self,
-        py: Python<'py>,
-        instance: &str,
-        keep_last: Option<u32>,
-        completed_before: Option<u64>,
-    ) -> PyResult<Bound<'py, PyDict>> {
+    fn prune(&self, instance: String, keep_last: Option<u32>, completed_before: Option<u64>) -> PyResult<Call> {
         let options = PruneOptions { keep_last, completed_before };
-        pruned(py, &block_on(py, self.view()?.prune(instance, options))?)
+        self.call(|view| async move { Ok(pruned(&view.prune(&instance, options).await?)) })
     }
 
-    fn prune_bulk<'py>(
+    fn prune_bulk(
         &self,
-        py: Python<'py>,
         instance_ids: Option<Vec<String>>,
         filter_completed_before: Option<u64>,
         limit: Option<u32>,
         keep_last: Option<u32>,
         completed_before: Option<u64>,
-    ) -> PyResult<Bound<'py, PyDict>> {
+    ) -> PyResult<Call> {
         let filter = InstanceFilter { instance_ids, completed_before: filter_completed_before, limit };
         let options = PruneOptions { keep_last, completed_before };
-        pruned(py, &block_on(py, self.view()?.prune_bulk(filter, options))?)
+        self.call(|view| async move { Ok(pruned(&view.prune_bulk(filter, options).await?)) })
     }
 }
 

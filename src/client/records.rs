@@ -1,17 +1,20 @@
 //! What those who run the system ask for: lists, times, histories, metrics, deletion and pruning.
 
+use std::collections::BTreeMap;
+
 use duroxide::client::ClientError;
 use duroxide::providers::{
     DeleteInstanceResult, InstanceFilter, PruneOptions, PruneResult, QueueDepths, SystemMetrics,
 };
 use duroxide::{Event, EventKind, SystemStats};
-use pyo3::prelude::*;
-use pyo3::types::{IntoPyDict as _, PyDict};
 use serde_json::Value;
 
 use super::{View, of_engine, of_instance, of_store};
 use crate::errors::{Error, InstanceNotFound};
 use crate::store::StoreError;
+
+/// Numbers by the name of the field of Python's record.
+type Fields<T = u64> = BTreeMap<&'static str, T>;
 
 const RUNNING: &str = "Running";
 
@@ -209,55 +212,50 @@ fn kind_name(kind: &EventKind) -> &'static str {
     }
 }
 
-pub(super) fn stats<'py>(py: Python<'py>, stats: &SystemStats) -> PyResult<Bound<'py, PyDict>> {
-    [
+pub(super) fn stats(stats: &SystemStats) -> Fields {
+    BTreeMap::from([
         ("history_event_count", stats.history_event_count),
         ("history_size_bytes", stats.history_size_bytes),
         ("queue_pending_count", stats.queue_pending_count),
         ("kv_user_key_count", stats.kv_user_key_count),
         ("kv_total_value_bytes", stats.kv_total_value_bytes),
-    ]
-    .into_py_dict(py)
+    ])
 }
 
-pub(super) fn system_metrics<'py>(py: Python<'py>, metrics: &SystemMetrics) -> PyResult<Bound<'py, PyDict>> {
-    [
+pub(super) fn system_metrics(metrics: &SystemMetrics) -> Fields {
+    BTreeMap::from([
         ("total_instances", metrics.total_instances),
         ("total_executions", metrics.total_executions),
         ("running_instances", metrics.running_instances),
         ("completed_instances", metrics.completed_instances),
         ("failed_instances", metrics.failed_instances),
         ("total_events", metrics.total_events),
-    ]
-    .into_py_dict(py)
+    ])
 }
 
-pub(super) fn queue_depths<'py>(py: Python<'py>, depths: &QueueDepths) -> PyResult<Bound<'py, PyDict>> {
-    [
+pub(super) fn queue_depths(depths: &QueueDepths) -> Fields<usize> {
+    BTreeMap::from([
         ("orchestrator_queue", depths.orchestrator_queue),
         ("worker_queue", depths.worker_queue),
         ("timer_queue", depths.timer_queue),
-    ]
-    .into_py_dict(py)
+    ])
 }
 
-pub(super) fn deleted<'py>(py: Python<'py>, result: &DeleteInstanceResult) -> PyResult<Bound<'py, PyDict>> {
-    [
+pub(super) fn deleted(result: &DeleteInstanceResult) -> Fields {
+    BTreeMap::from([
         ("instances_deleted", result.instances_deleted),
         ("executions_deleted", result.executions_deleted),
         ("events_deleted", result.events_deleted),
         ("queue_messages_deleted", result.queue_messages_deleted),
-    ]
-    .into_py_dict(py)
+    ])
 }
 
-pub(super) fn pruned<'py>(py: Python<'py>, result: &PruneResult) -> PyResult<Bound<'py, PyDict>> {
-    [
+pub(super) fn pruned(result: &PruneResult) -> Fields {
+    BTreeMap::from([
         ("instances_processed", result.instances_processed),
         ("executions_deleted", result.executions_deleted),
         ("events_deleted", result.events_deleted),
-    ]
-    .into_py_dict(py)
+    ])
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from duroxide import (
+    AsyncClient,
     Client,
     OrchestrationContext,
     PostgresProvider,
@@ -63,3 +64,12 @@ async def shop(ctx: OrchestrationContext, order: int) -> str:
     winner = await ctx.race(ctx.schedule_timer(1), ctx.schedule_timer(2))
     winner["position"]  # type: ignore[typeddict-item]
     return number + await later
+
+
+async def serve() -> None:
+    """Misuse the client that is awaited."""
+    awaited = AsyncClient(provider)
+    awaited.get_status("order-1").status  # type: ignore[attr-defined]
+    await awaited.start_orchestration("order-1")  # type: ignore[call-arg]
+    await awaited.wait_for_orchestration("order-1", "10 s")  # type: ignore[arg-type]
+    (await awaited.get_kv_value("order-1", "key")).upper()  # type: ignore[union-attr]

@@ -11,6 +11,7 @@ from typing import Any
 from duroxide import (
     ActivityContext,
     ActivityFailed,
+    AsyncClient,
     Backoff,
     Client,
     EventToRaise,
@@ -112,3 +113,14 @@ with runtime:
     snapshot: MetricsSnapshot = runtime.metrics_snapshot()
     starts: int = snapshot.orch_starts + snapshot["orch_starts"]
     client.prune_executions("order-1", PruneOptions(keep_last=5))
+
+
+async def serve() -> str:
+    """Await the same operations."""
+    awaited = AsyncClient(provider)
+    started: bool = await awaited.start_orchestration("order-1", "Shop", Order(1), if_exists="raise")
+    status: OrchestrationResult = await awaited.wait_for_orchestration("order-1", timeout_ms=timedelta(seconds=5))
+    changed: OrchestrationResult | None = await awaited.wait_for_status_change("order-1", 0, 50)
+    text: str | None = await awaited.get_kv_value("order-1", "seen")
+    kind: str = (await awaited.read_execution_history("order-1"))[0].kind
+    return f"{started} {status} {changed} {text} {kind}"

@@ -1,0 +1,299 @@
+"""Sync activities in a pool that the application gives: of threads, or of processes for work that computes.
+
+What goes to another process is text and names: where the function is found, the ids of the activity, and the input as it was
+recorded; back come the result or the failure as they are recorded. The pool itself carries them, as it does for every call.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import inspect
+import logging
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import BrokenExecutor, Executor, Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, cast
+
+from duroxide._native import RawText
+from duroxide.ambient import running_activity
+from duroxide.codec import convert, decode, encode
+from duroxide.definitions import ActivityDefinition
+from duroxide.exceptions import ConfigurationError, RegistrationError
+from duroxide.failures import FailureRecord, RecordedFailure, encode_failure
+from duroxide.process_context import ProcessActivityContext
+
+if TYPE_CHECKING:
+    from duroxide.activity_loop import ActivityHost, Done
+
+ExecutorChoice = Executor | Callable[[], Executor]
+"""A pool, or what makes one."""
+
+_log = logging.getLogger("duroxide.activity")
+
+
+@dataclass(frozen=True)
+class _Address:
+    """Where another process finds an activity."""
+
+    module: str
+    qualname: str
+    name: str
+
+    @classmethod
+    def of(cls, definition: ActivityDefinition) -> _Address:
+        function = inspect.unwrap(definition.function)
+        address = cls(getattr(function, "__module__", ""), getattr(function, "__qualname__", ""), definition.name)
+        found = None
+        if address.module in sys.modules:
+            try:
+                found = address.find()
+            except AttributeError:
+                found = None
+        if found is None or inspect.unwrap(getattr(found, "fn", found)) is not function:
+            raise RegistrationError(
+                f"activity '{definition.name}' cannot be found from another process: {function!r} is no function at the top "
+                "level of a module; move it there, or name the activities of the pool, as in executor={'resize': pool}"
+            )
+        return address
+
+    def find(self) -> Any:
+        """Import what stands there."""
+        return functools.reduce(getattr, self.qualname.split("."), importlib.import_module(self.module))
+
+
+@functools.lru_cache(maxsize=1024)
+def _definition_at(address: _Address) -> ActivityDefinition:
+    found = address.find()
+    definition = getattr(found, "definition", None)  # of what ``@activity`` made
+    return definition if isinstance(definition, ActivityDefinition) else ActivityDefinition.of(found, address.name)
+
+
+@dataclass(frozen=True)
+class _End:
+    """How an activity ended in another process: a result or a failure, as it is recorded, and what is to be logged."""
+
+    result: str | None
+    failure: str | None
+    traceback: str
+    traces: list[tuple[str, str]]
+
+
+def run_in_process(address: _Address, context: ProcessActivityContext, text: str) -> _End:
+    """Run an activity; called in the process of a pool. Nothing that it raises travels as an object."""
+    running = running_activity.set(context)
+    try:
+        definition = _definition_at(address)
+        result = definition.function(context, convert(decode(text), definition.input_type))
+        return _End(encode(result), None, "", context._traces)
+    except BaseException as error:  # noqa: BLE001  (whatever ends an activity is its recorded failure)
+        return _End(None, encode_failure(error), traceback.format_exc(), context._traces)
+    finally:
+        running_activity.reset(running)
+
+
+class _FailedInProcess(RecordedFailure, Exception):  # noqa: N818  (named as those of duroxide.exceptions are)
+    """Carries a failure from another process to its record, with the traceback that it had there."""
+
+    def __init__(self, record: FailureRecord, where: str) -> None:
+        super().__init__(record.message)
+        self.error_type = record.error_type
+        self.message = record.message
+        self.details = record.details
+        self.retryable = record.retryable
+        if where:
+            self.__cause__ = Exception(f"in the process of the pool:\n{where}")
+
+
+class PoolCall:
+    """One activity in a pool."""
+
+    def __init__(self, future: Future[Any] | None) -> None:
+        self._future = future
+        self.was_asked = False
+
+    def cancel(self) -> None:
+        """Take it back if no thread or process of the pool has begun it; what runs goes on, for nobody."""
+        self.was_asked = True
+        if self._future is not None:
+            self._future.cancel()
+
+
+class Pool:
+    """Runs sync activities in an executor of ``concurrent.futures``.
+
+    Args:
+        choice: The executor, which stays its owner's; or what makes one, which is then made with the runtime's start and
+            anew when it is broken, and shut down with the runtime.
+    """
+
+    def __init__(self, choice: ExecutorChoice) -> None:
+        self._make = None if isinstance(choice, Executor) else choice
+        self._executor = choice if isinstance(choice, Executor) else None
+        self._lock = threading.Lock()
+        self._futures: set[Future[Any]] = set()
+        self._stopped = False
+
+    def run(
+        self, function: Callable[[Any, Any], Any], input_type: Any, context: Any, text: str, done: Done
+    ) -> PoolCall:
+        """Hand an activity to the executor; see ``ActivityHost``."""
+        executor = self._current()
+        try:
+            if isinstance(executor, ThreadPoolExecutor):
+                future = executor.submit(_run_on_thread, function, context, convert(decode(text), input_type))
+            else:
+                definition = ActivityDefinition(context.activity_name, function, is_async=False)
+                place = ProcessActivityContext.of(context)
+                future = executor.submit(run_in_process, _Address.of(definition), place, text)
+        except BrokenExecutor as error:
+            if self._make is None:
+                raise self._broken(context.activity_name, error) from error
+            self._replace(executor)
+            return self.run(function, input_type, context, text, done)
+        except RuntimeError as error:
+            # It was shut down. Nobody is told of an end, so the activity is not failed, and runs again later.
+            _log.warning(
+                "activity '%s' waits: the executor of its runtime takes no work: %s", context.activity_name, error
+            )
+            return PoolCall(None)
+        call = PoolCall(future)
+        with self._lock:
+            self._futures.add(future)
+        future.add_done_callback(lambda future: self._end(call, executor, future, context, done))
+        return call
+
+    def check(self, definitions: Iterable[ActivityDefinition]) -> None:
+        """Refuse what the executor could not run.
+
+        Raises:
+            RegistrationError: One of the activities cannot be found from another process.
+        """
+        if not isinstance(self._current(), ThreadPoolExecutor):
+            for definition in definitions:
+                _Address.of(definition)
+
+    def stop(self) -> None:
+        """Take back what has not begun; end the executor, if it was made here. Stopping twice does no harm."""
+        with self._lock:
+            self._stopped = True
+            futures = list(self._futures)
+            executor = self._executor if self._make is not None else None
+        for future in futures:
+            future.cancel()
+        if executor is not None:
+            executor.shutdown(wait=False, cancel_futures=True)
+
+    def _current(self) -> Executor:
+        with self._lock:
+            if self._stopped:
+                raise RuntimeError("the pool of this runtime's activities has been stopped")
+            if self._executor is None:
+                made: Any = self._make() if self._make is not None else None
+                if not isinstance(made, Executor):
+                    raise ConfigurationError(
+                        f"executor() gave a {type(made).__name__}; it must give an executor of concurrent.futures"
+                    )
+                self._executor = made
+            return self._executor
+
+    def _replace(self, broken: Executor) -> None:
+        """Let the next activity make a new executor, if it may."""
+        with self._lock:
+            if self._make is None or self._executor is not broken:
+                return
+            self._executor = None
+        broken.shutdown(wait=False, cancel_futures=True)
+
+    def _broken(self, name: str, error: BrokenExecutor) -> _FailedInProcess:
+        way_out = (
+            "the next attempt gets a new pool"
+            if self._make is not None
+            else "a broken pool stays so: give what makes one, as in executor=lambda: ProcessPoolExecutor()"
+        )
+        message = f"a process of the pool ended while activity '{name}' was in it; {way_out}"
+        return _FailedInProcess(FailureRecord(type(error).__name__, message, retryable=True), "")
+
+    def _end(self, call: PoolCall, executor: Executor, future: Future[Any], context: Any, done: Done) -> None:
+        with self._lock:
+            self._futures.discard(future)
+        if future.cancelled():
+            if call.was_asked:
+                done(None, _FailedInProcess(FailureRecord("CancelledError", "it was cancelled before it began"), ""))
+            return  # by the end of the runtime or of the pool: it runs again
+        error = future.exception()
+        if isinstance(error, BrokenExecutor):
+            self._replace(executor)
+            done(None, self._broken(context.activity_name, error))
+        elif error is not None:
+            done(None, error)
+        elif isinstance(end := future.result(), _End):
+            for level, message in end.traces:
+                getattr(context, level)(message)
+            if end.failure is None:
+                done(RawText(end.result or "null"), None)
+            else:
+                done(None, _FailedInProcess(FailureRecord.from_text(end.failure), end.traceback))
+        else:
+            done(end, None)
+
+
+def _run_on_thread(function: Callable[[Any, Any], Any], context: Any, value: Any) -> Any:
+    running = running_activity.set(context)
+    try:
+        return function(context, value)
+    finally:
+        running_activity.reset(running)
+
+
+def check_executor(choice: object) -> None:
+    """Refuse what is no executor.
+
+    Raises:
+        TypeError: It is neither an executor, nor what makes one, nor a mapping of activities to those.
+    """
+    for each in cast("Mapping[str, object]", choice).values() if isinstance(choice, Mapping) else [choice]:
+        if each is not None and not isinstance(each, Executor) and not callable(each):
+            raise TypeError(
+                f"executor must be an executor of concurrent.futures, a function that makes one, or a mapping of names of "
+                f"activities to those, not {type(each).__name__}"
+            )
+
+
+def place_activities(
+    definitions: Mapping[str, ActivityDefinition],
+    loop: ActivityHost,
+    choice: ExecutorChoice | Mapping[str, ExecutorChoice] | None,
+) -> dict[str, ActivityHost]:
+    """Say which activities run elsewhere than on the threads of the runtime, and where.
+
+    Args:
+        definitions: All activities, by name.
+        loop: Where those that are ``async def`` run.
+        choice: The pool of all others, or the pools of some by name; ``None`` for none.
+
+    Raises:
+        RegistrationError: A pool is given for an activity that is not registered or is ``async def``, or one cannot be
+            found from another process.
+    """
+    hosts: dict[str, ActivityHost] = {name: loop for name, each in definitions.items() if each.is_async}
+    if choice is None:
+        return hosts
+    chosen = (
+        choice
+        if isinstance(choice, Mapping)
+        else dict.fromkeys((name for name in definitions if name not in hosts), choice)
+    )
+    pools: dict[int, Pool] = {}
+    for name, executor in chosen.items():
+        if name not in definitions:
+            raise RegistrationError(f"executor names activity '{name}', which is not registered")
+        if name in hosts:
+            raise RegistrationError(f"executor names activity '{name}', which is an 'async def' and runs on a loop")
+        pool = pools.setdefault(id(executor), Pool(executor))
+        pool.check([definitions[name]])
+        hosts[name] = pool
+    return hosts

@@ -1,0 +1,80 @@
+"""The context of an activity that runs in another process."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, NoReturn
+
+from duroxide.exceptions import DuroxideError
+
+
+@dataclass(frozen=True)
+class ProcessActivityContext:
+    """What an activity knows about itself in a process of a pool: a copy of what ``ActivityContext`` says.
+
+    There is no client in that process, and no word of a cancellation. Traces are written when the activity has ended.
+
+    Attributes:
+        instance_id: Instance of the orchestration that scheduled the activity.
+        execution_id: Number of the execution that scheduled it, counted from 1.
+        orchestration_name: Name of that orchestration.
+        orchestration_version: Version of that orchestration.
+        activity_name: Name of the activity.
+        activity_id: Number of the event that scheduled it, or ``None`` where the store did not say.
+        attempt: How often this scheduling was delivered, counted from 1.
+        worker_id: The worker that runs it.
+        session_id: Its session, or ``None``.
+    """
+
+    instance_id: str
+    execution_id: int
+    orchestration_name: str
+    orchestration_version: str
+    activity_name: str
+    activity_id: int | None
+    attempt: int
+    worker_id: str
+    session_id: str | None
+    _tag: str | None = None
+    _traces: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]], compare=False, repr=False)
+
+    @classmethod
+    def of(cls, context: Any) -> ProcessActivityContext:
+        """Copy what an ``ActivityContext`` says."""
+        names = [name for name in cls.__dataclass_fields__ if not name.startswith("_")]
+        return cls(**{name: getattr(context, name) for name in names}, _tag=context.tag())
+
+    def tag(self) -> str | None:
+        """Return its tag, or ``None``."""
+        return self._tag
+
+    def is_cancelled(self) -> bool:
+        """Return False: nothing tells the process of a cancellation. The result is then not wanted any more."""
+        return False
+
+    def get_client(self) -> NoReturn:
+        """Refuse: a store is not carried into another process.
+
+        Raises:
+            DuroxideError: Always.
+        """
+        raise DuroxideError(
+            f"activity '{self.activity_name}' runs in another process, where there is no client; return what is to be done "
+            "and let the orchestration do it, or name the activities of the pool, as in executor={'resize': pool}"
+        )
+
+    def trace_debug(self, message: str) -> None:
+        """Log a message for debugging."""
+        self._traces.append(("trace_debug", message))
+
+    def trace_info(self, message: str) -> None:
+        """Log a message."""
+        self._traces.append(("trace_info", message))
+
+    def trace_warn(self, message: str) -> None:
+        """Log a warning."""
+        self._traces.append(("trace_warn", message))
+
+    def trace_error(self, message: str) -> None:
+        """Log an error."""
+        self._traces.append(("trace_error", message))
