@@ -11,7 +11,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use _native::store::{
-    Dispatcher, DispatcherSettings, Durability, IfExists, StartOutcome, StartRequest, Store, StoreError, split_delivery,
+    Dispatcher, DispatcherSettings, Durability, IfExists, Nondeterminism, StartOutcome, StartRequest, Store,
+    StoreError, split_delivery,
 };
 use duroxide::providers::Provider;
 use duroxide::runtime::Runtime;
@@ -93,6 +94,7 @@ impl Session {
             poll_interval: Duration::from_millis(100),
             unregistered_timeout: Duration::from_secs(300),
             max_attempts: 10,
+            nondeterminism: Nondeterminism::Wait,
         };
         let dispatcher = store.dispatcher(settings);
         let provider = Arc::clone(&dispatcher) as Arc<dyn Provider>;

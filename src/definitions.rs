@@ -44,6 +44,8 @@ impl OrchestrationDefinition {
 pub(crate) struct Definitions {
     pub(crate) activities: HashMap<String, Arc<ActivityDefinition>>,
     orchestrations: HashMap<String, Vec<(Version, Arc<OrchestrationDefinition>)>>,
+    /// Orchestrations are watched for calls that replay cannot repeat.
+    pub(crate) is_strict: bool,
     /// How long a coroutine may take to clean up after it was asked to end.
     pub(crate) cleanup_timeout: Duration,
 }
@@ -53,8 +55,9 @@ impl Definitions {
         activities: Vec<ActivityDefinition>,
         orchestrations: Vec<OrchestrationDefinition>,
         cleanup_timeout: Duration,
+        is_strict: bool,
     ) -> PyResult<Self> {
-        let mut definitions = Self { cleanup_timeout, ..Self::default() };
+        let mut definitions = Self { cleanup_timeout, is_strict, ..Self::default() };
         for activity in activities {
             definitions.activities.insert(activity.name.clone(), Arc::new(activity));
         }

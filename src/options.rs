@@ -8,6 +8,7 @@ use pyo3::prelude::*;
 
 use crate::logging;
 use crate::orchestration::Room;
+use crate::store::Nondeterminism;
 
 /// Read from the dictionary that `duroxide.options` makes of a `RuntimeOptions`; times are milliseconds.
 #[derive(FromPyObject)]
@@ -42,6 +43,10 @@ pub(crate) struct RuntimeOptions {
     max_sticky_bytes: usize,
     sticky_idle_timeout_ms: u64,
     retention_ms: Option<u64>,
+    /// `"wait"` or `"fail"`.
+    nondeterminism: String,
+    /// Whether orchestrations are watched for calls that replay cannot repeat.
+    strict: bool,
 }
 
 impl RuntimeOptions {
@@ -60,6 +65,17 @@ impl RuntimeOptions {
 
     pub(crate) fn max_attempts(&self) -> u32 {
         self.max_attempts
+    }
+
+    pub(crate) fn nondeterminism(&self) -> Nondeterminism {
+        match self.nondeterminism.as_str() {
+            "fail" => Nondeterminism::Fail,
+            _ => Nondeterminism::Wait,
+        }
+    }
+
+    pub(crate) fn strict(&self) -> bool {
+        self.strict
     }
 
     /// How long instances stay after they have ended; `None` is for ever.

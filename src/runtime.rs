@@ -66,7 +66,8 @@ impl NativeRuntime {
             ));
         }
         let store = self.store.get().store()?;
-        let definitions = Arc::new(Definitions::new(activities, orchestrations, self.options.cleanup_timeout())?);
+        let (cleanup_timeout, is_strict) = (self.options.cleanup_timeout(), self.options.strict());
+        let definitions = Arc::new(Definitions::new(activities, orchestrations, cleanup_timeout, is_strict)?);
         let executor = Arc::new(Executor::new(client, hosts));
         let settings = DispatcherSettings {
             activities: definitions.activity_names(),
@@ -74,6 +75,7 @@ impl NativeRuntime {
             poll_interval: self.options.poll_interval(),
             unregistered_timeout: self.options.unregistered_timeout(),
             max_attempts: self.options.max_attempts(),
+            nondeterminism: self.options.nondeterminism(),
         };
         let dispatcher = store.dispatcher(settings);
         let kept = self.options.sticky_room().map(SuspendedOrchestrations::new).transpose()?;

@@ -52,6 +52,9 @@ from duroxide.ambient import (
 from duroxide.async_client import (
     AsyncClient,
 )
+from duroxide.async_handles import (
+    AsyncHandle,
+)
 from duroxide.bulk import (
     EventToRaise,
     QueueMessage,
@@ -163,6 +166,7 @@ __all__ = [
     "ActivityFailed",
     "ActivityTimedOut",
     "AsyncClient",
+    "AsyncHandle",
     "Backoff",
     "Client",
     "ClientError",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from duroxide.checks import check_integer, check_milliseconds, check_moment, check_name, keyword_options, suggest
 from duroxide.exceptions import ConfigurationError
@@ -31,6 +31,7 @@ _LOG_LEVELS = ("trace", "debug", "info", "warn", "error", "off")
 # The engine renews locks at intervals of a second or more.
 _SHORTEST_LOCK_MS = 2_000
 _LOG_FORMATS = ("pretty", "compact", "json")
+_NONDETERMINISM = ("wait", "fail")
 
 # The engine ignores the renewal buffer of a lock shorter than this, and renews at half of it.
 _SHORT_LOCK_MS = 15_000
@@ -85,6 +86,10 @@ class RuntimeOptions:
         retention: How long instances stay after they have ended, a ``timedelta``; default ``None``, for ever. Those that
             ended longer ago are removed with their sub-orchestrations, a little at a time, so that work goes on. Whoever
             wants to read a result has to do so within that time.
+        nondeterminism: What becomes of an instance whose code no longer does what its history records. ``"wait"``, the
+            default: it keeps its history, ``get_status(...).mismatch``, the metrics and the log say what differs, and it
+            goes on when the code is put right. ``"fail"``: it fails for good with ``NondeterminismError``, which says the
+            same, and what it has under way is cancelled, except its sub-orchestrations.
 
     Raises:
         UnknownOption: There is no option of that name.
@@ -119,6 +124,7 @@ class RuntimeOptions:
     max_sticky_bytes: int = 64 * 1024 * 1024
     sticky_idle_timeout_ms: int = 60_000
     retention: timedelta | None = None
+    nondeterminism: Literal["wait", "fail"] = "wait"
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -153,6 +159,10 @@ class RuntimeOptions:
         elif name == "sticky":
             if not isinstance(value, bool):
                 raise TypeError(f"{name} must be True or False, not {type(value).__name__}")
+        elif name == "nondeterminism":
+            check_name(value, name)
+            if value not in _NONDETERMINISM:
+                raise ConfigurationError(f"{name} '{value}' is unknown; {suggest(str(value), _NONDETERMINISM)}")
         elif name.endswith("_ms"):
             if value is not None or name != "worker_lock_renewal_buffer_ms":
                 check_milliseconds(check_integer(value, name), name, least=0 if "grace" in name else 1)

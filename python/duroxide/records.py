@@ -290,6 +290,7 @@ class MetricsSnapshot(Record):
         suborchestration_calls: Sub-orchestrations started.
         provider_errors: Operations that the store failed.
         active_orchestrations: Started here and not ended yet.
+        orch_waiting_for_code: Instances that wait, right now, for code that fits their history or that is not registered.
     """
 
     orch_starts: int = 0
@@ -310,3 +311,4 @@ class MetricsSnapshot(Record):
     suborchestration_calls: int = 0
     provider_errors: int = 0
     active_orchestrations: int = 0
+    orch_waiting_for_code: int = 0

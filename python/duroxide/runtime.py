@@ -23,6 +23,7 @@ from duroxide.executors import check_executor, place_activities
 from duroxide.off_loop import off_loop
 from duroxide.options import RuntimeOptions
 from duroxide.records import MetricsSnapshot
+from duroxide.strict import is_strict
 from duroxide.versions import version_order
 
 if TYPE_CHECKING:
@@ -64,6 +65,10 @@ class Runtime:
             In another process an activity gets a ``ProcessActivityContext``, and must be a function at the top level of a
             module; what it takes and returns travels as JSON. A process pool should start its processes with
             ``"spawn"`` or ``"forkserver"``, since this process has threads.
+        strict: Whether orchestrations are watched while they run, and calls whose results replay cannot repeat raise
+            ``NotAllowedInOrchestration``, which names what to use in their place: the clock, randomness, files, sockets,
+            processes, threads, sleeps. It costs about 0.1 µs a function call of orchestrations, and nothing elsewhere.
+            Default ``None``: under pytest and in Python's development mode (``python -X dev``), but not else.
 
     Raises:
         TypeError: An argument is of the wrong type.
@@ -77,6 +82,7 @@ class Runtime:
         *,
         functions: Iterable[ModuleType | Function | ActivityDefinition | OrchestrationDefinition] = (),
         executor: ExecutorChoice | Mapping[str, ExecutorChoice] | None = None,
+        strict: bool | None = None,
     ) -> None:
         check_provider(provider)
         if options is not None and not isinstance(options, RuntimeOptions):  # pyright: ignore[reportUnnecessaryIsInstance]
@@ -85,6 +91,7 @@ class Runtime:
         self._provider = provider
         self._executor = executor
         self._options = RuntimeOptions() if options is None else options
+        self._strict = is_strict(strict)
         self._activities: dict[str, ActivityDefinition] = {}
         self._orchestrations: dict[tuple[str, str], OrchestrationDefinition] = {}
         self._lock = threading.RLock()
@@ -191,7 +198,7 @@ class Runtime:
             if self._started_in is not None:
                 raise DuroxideError("the runtime has been started already; call shutdown() before you start it again")
             # A native runtime runs once, so that a second start is as good as the first.
-            native = _native.Runtime(self._provider._store, self._options.to_native())
+            native = _native.Runtime(self._provider._store, {**self._options.to_native(), "strict": self._strict})
             provider = self._provider
             native.start(
                 [self._activities[name] for name in sorted(self._activities)],

@@ -81,7 +81,7 @@ impl View {
         match shown.name {
             COMPLETED => shown.output = output,
             FAILED => shown.failure = Some(self.failure(instance, output).await?),
-            _ => shown.mismatch = self.store.mismatch(instance),
+            _ => shown.mismatch = self.store.mismatch(instance).await,
         }
         Ok(shown)
     }
@@ -116,7 +116,9 @@ impl From<ErrorDetails> for Failure {
                 AppErrorKind::Panicked => shown,
             },
             // The engine's text alone would leave Python to guess the class from its words.
-            ErrorDetails::Configuration { .. } => typed("NondeterminismError", &shown),
+            ErrorDetails::Configuration { message, .. } => {
+                typed("NondeterminismError", message.as_deref().unwrap_or(&shown))
+            }
             ErrorDetails::Poison { .. } => typed("PoisonMessageError", &shown),
             ErrorDetails::Infrastructure { .. } => shown,
         };

@@ -125,7 +125,8 @@ impl View {
             }
             _ => format!("the store of instance '{instance}' does not answer"),
         };
-        let mismatch = self.store.mismatch(instance).map(|report| format!(": {report}")).unwrap_or_default();
+        let mismatch = timeout(LOOK, self.store.mismatch(instance)).await.ok().flatten();
+        let mismatch = mismatch.map(|report| format!(": {report}")).unwrap_or_default();
         Error::TimedOut(format!("{known}; waited {timeout_ms} ms for {expected}{mismatch}"))
     }
 }

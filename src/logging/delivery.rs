@@ -90,6 +90,9 @@ impl<S: Subscriber> Layer<S> for ToPython {
         let mut record =
             Record { target: metadata.target(), level: *metadata.level(), message: String::new(), fields: Vec::new() };
         event.record(&mut record);
+        if record.is_premature() {
+            return;
+        }
         if delivery.records.try_send(Parcel::Record(record)).is_err() {
             delivery.dropped.fetch_add(1, Ordering::Relaxed);
         }
@@ -97,6 +100,15 @@ impl<S: Subscriber> Layer<S> for ToPython {
 }
 
 impl Record {
+    /// Whether the engine says that an orchestration has failed, before it is decided that it waits for its code. What
+    /// becomes of it, the dispatcher says.
+    fn is_premature(&self) -> bool {
+        self.message == "Orchestration failed"
+            && self.fields.iter().any(|(name, value)| {
+                *name == "error_type" && matches!(value, Value::Text(text) if text == "configuration")
+            })
+    }
+
     fn add(&mut self, field: &Field, value: Value) {
         match (field.name(), value) {
             ("message", Value::Text(text)) => self.message = text,

@@ -8,12 +8,14 @@
 mod arena;
 mod closing;
 mod context;
+mod difference;
 mod driver;
 mod event_loop;
 pub(crate) mod limits;
 mod operation;
 mod retry;
 mod sticky;
+mod strict;
 mod task;
 mod timeline;
 mod turn;

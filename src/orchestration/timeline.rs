@@ -53,8 +53,18 @@ pub(crate) enum Mailbox {
 
 type Address = (Mailbox, String);
 
+/// An action that an earlier turn has recorded.
+#[derive(Clone, Copy)]
+pub(crate) struct Scheduled {
+    pub(crate) event_id: u64,
+    time_ms: u64,
+    /// Of the action, to be compared with that of the code's.
+    pub(crate) fingerprint: u64,
+    pub(crate) is_effect: bool,
+}
+
 pub(crate) struct Timeline {
-    scheduled: Vec<(u64, u64)>,
+    scheduled: Vec<Scheduled>,
     completions: HashMap<u64, Completion>,
     /// Without the recorded ones that are consumed, as far as nothing else stands before them.
     arrivals: HashMap<Address, VecDeque<Arrival>>,
@@ -100,7 +110,12 @@ impl Timeline {
     fn learn(&mut self, event: &RecordedEvent, turn: u32) {
         let moment = Moment { time_ms: event.timestamp_ms, turn };
         match &event.kind {
-            RecordedKind::Scheduled => self.scheduled.push((event.event_id, event.timestamp_ms)),
+            RecordedKind::Scheduled { fingerprint, is_effect } => self.scheduled.push(Scheduled {
+                event_id: event.event_id,
+                time_ms: event.timestamp_ms,
+                fingerprint: *fingerprint,
+                is_effect: *is_effect,
+            }),
             RecordedKind::Succeeded => self.complete(event.source_event_id, moment, false),
             RecordedKind::Failed => self.complete(event.source_event_id, moment, true),
             RecordedKind::Event { name, data } => self.arrive(Mailbox::Event, name, *data, moment),
@@ -167,14 +182,19 @@ impl Timeline {
         self.scheduled.len()
     }
 
+    /// What an earlier turn has recorded as the action of that number.
+    pub(crate) fn scheduled(&self, action: usize) -> Option<Scheduled> {
+        self.scheduled.get(action).copied()
+    }
+
     /// The event id of an action, if an earlier turn recorded it.
     pub(crate) fn event_id(&self, action: usize) -> Option<u64> {
-        self.scheduled.get(action).map(|(event_id, _)| *event_id)
+        self.scheduled(action).map(|scheduled| scheduled.event_id)
     }
 
     /// When an action was recorded; one of this turn will be recorded with the turn's time.
     pub(crate) fn recorded_at(&self, action: usize) -> u64 {
-        self.scheduled.get(action).map_or(self.now_ms, |(_, time_ms)| *time_ms)
+        self.scheduled(action).map_or(self.now_ms, |scheduled| scheduled.time_ms)
     }
 
     /// When the completion of an action was recorded.
@@ -192,7 +212,7 @@ impl Timeline {
 
     /// The action that was recorded as this event.
     pub(crate) fn action_of(&self, event_id: u64) -> Option<usize> {
-        self.scheduled.binary_search_by_key(&event_id, |(scheduled, _)| *scheduled).ok()
+        self.scheduled.binary_search_by_key(&event_id, |scheduled| scheduled.event_id).ok()
     }
 
     /// Whether the completion of an action, as far as it is known in this turn, is a failure.

@@ -14,10 +14,12 @@ use pyo3::prelude::*;
 
 use super::arena::{Arena, Effect};
 use super::context::OrchestrationContext;
+use super::difference::place_of;
 use super::event_loop::EventLoop;
 use super::operation::{Node, Operation};
+use super::strict::Watch;
 use super::timeline::{Moment, Timeline};
-use crate::bridge::Origin;
+use crate::bridge::{Origin, caller, enter};
 use crate::codec::Decode;
 use crate::definitions::Definitions;
 use crate::errors::{NotAllowedInOrchestration, TurnClosed};
@@ -127,11 +129,13 @@ impl Turn {
 
     /// Runs `body`, during which the context may be used on this thread.
     pub(crate) fn run<R>(self: &Arc<Self>, body: impl FnOnce() -> R) -> R {
+        let watch = self.definitions.is_strict.then(Watch::begin);
         *self.running.lock() = Some(thread::current().id());
         let before = CURRENT.replace(Some(Arc::clone(self)));
         let result = body();
         CURRENT.set(before);
         *self.running.lock() = None;
+        drop(watch);
         result
     }
 
@@ -254,22 +258,35 @@ impl Turn {
 
     pub(crate) fn set_status(&self, status: Option<String>) {
         self.custom_status.lock().clone_from(&status);
-        self.arena().happen(Effect::SetStatus(status));
+        self.happen(Effect::SetStatus(status));
     }
 
     pub(crate) fn write_kv(&self, key: &str, value: &str) {
-        let recorded_ms = self.arena().happen(Effect::SetValue { key: key.to_owned(), value: value.to_owned() });
+        let recorded_ms = self.happen(Effect::SetValue { key: key.to_owned(), value: value.to_owned() });
         self.kv_times.lock().insert(key.to_owned(), recorded_ms);
     }
 
     pub(crate) fn clear_kv(&self, key: &str) {
-        self.arena().happen(Effect::ClearValue(key.to_owned()));
+        self.happen(Effect::ClearValue(key.to_owned()));
         self.kv_times.lock().remove(key);
     }
 
     pub(crate) fn clear_all_kv(&self) {
-        self.arena().happen(Effect::ClearValues);
+        self.happen(Effect::ClearValues);
         self.kv_times.lock().clear();
+    }
+
+    /// Has an effect, and says when it is recorded. Where history has something else, the line of the code is kept.
+    fn happen(&self, effect: Effect) -> u64 {
+        let (recorded_ms, wants_place) = {
+            let mut arena = self.arena();
+            (arena.happen(effect), arena.wants_place())
+        };
+        if wants_place {
+            let place = enter(|py| caller(py).map(|origin| place_of(py, &origin)));
+            self.arena().set_place(place);
+        }
+        recorded_ms
     }
 
     /// The keys last written before `cutoff_ms`, in key order, so that every replay clears them alike.

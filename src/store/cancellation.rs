@@ -7,15 +7,15 @@
 use duroxide::providers::WorkItem;
 use duroxide::{ErrorDetails, Event, EventKind};
 
+use super::action::Action;
 use super::ending::cancelled;
-use super::recorded::RecordedKind;
 
 /// The queue whose messages are the reasons of requests.
 pub const CANCELLATION_QUEUE: &str = "__duroxide_cancellation";
 
 /// Whether the execution that `history` records hears of requests.
 pub(super) fn is_heard(history: &[Event]) -> bool {
-    let first = history.iter().find(|event| RecordedKind::from(&event.kind) == RecordedKind::Scheduled);
+    let first = history.iter().find(|event| Action::recorded(&event.kind).is_some());
     first.is_some_and(|event| matches!(&event.kind, EventKind::QueueSubscribed { name } if name == CANCELLATION_QUEUE))
 }
 

@@ -26,6 +26,16 @@ use super::shared::Shared;
 use super::turn::{TurnRecord, Turns};
 use super::wake::{Lane, Signals};
 
+/// What becomes of an instance whose code no longer matches its history.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Nondeterminism {
+    /// It waits for the code that fits.
+    #[default]
+    Wait,
+    /// It ends, as with the engine alone.
+    Fail,
+}
+
 /// What a runtime can run, and how it looks for work.
 #[derive(Debug, Clone)]
 pub struct DispatcherSettings {
@@ -37,6 +47,7 @@ pub struct DispatcherSettings {
     pub unregistered_timeout: Duration,
     /// Beyond this the engine takes a message for poison and runs nothing.
     pub max_attempts: u32,
+    pub nondeterminism: Nondeterminism,
 }
 
 impl DispatcherSettings {
@@ -105,7 +116,7 @@ impl Dispatcher {
     }
 
     pub fn metrics(&self) -> Metrics {
-        self.counters.snapshot()
+        Metrics { orch_waiting_for_code: self.shared.waiting.count(), ..self.counters.snapshot() }
     }
 
     /// Ends every fetch that waits, and every later one, with nothing found.

@@ -127,13 +127,35 @@ impl Ending {
         parent: Option<&ParentLink>,
     ) -> Self {
         let mut ending = Self { execution_id, ..Self::default() };
-        let mut id = history.iter().map(|event| event.event_id).max().unwrap_or(0);
-        let mut next = || {
-            id += 1;
-            id
-        };
         let requested = EventKind::OrchestrationCancelRequested { reason: reason.to_owned() };
-        ending.push(instance, None, next(), requested);
+        ending.push(instance, None, ending.next(last(history)), requested);
+        ending.cancel_work(instance, history, true);
+        ending.fail(instance, ending.next(last(history)), cancelled(reason), parent);
+        ending
+    }
+
+    /// Fails an execution whose code does not fit its history. Its children go on, as they do after every failure.
+    pub fn of_failure(
+        instance: &str,
+        execution_id: u64,
+        history: &[Event],
+        details: ErrorDetails,
+        parent: Option<&ParentLink>,
+    ) -> Self {
+        let mut ending = Self { execution_id, ..Self::default() };
+        ending.cancel_work(instance, history, false);
+        ending.fail(instance, ending.next(last(history)), details, parent);
+        ending
+    }
+
+    /// The id of the next event; `last` is the one of history.
+    fn next(&self, last: u64) -> u64 {
+        self.delta.last().map_or(last, |event| event.event_id) + 1
+    }
+
+    /// Cancels what is under way.
+    fn cancel_work(&mut self, instance: &str, history: &[Event], with_children: bool) {
+        let last = last(history);
         let resolved: HashSet<u64> =
             history.iter().filter(|event| resolves(event)).filter_map(|event| event.source_event_id).collect();
         for event in history.iter().filter(|event| !resolved.contains(&event.event_id)) {
@@ -141,15 +163,15 @@ impl Ending {
                 EventKind::ActivityScheduled { .. } => {
                     let cancelled =
                         EventKind::ActivityCancelRequested { reason: "orchestration_terminal_failed".to_owned() };
-                    ending.push(instance, Some(event.event_id), next(), cancelled);
-                    ending.cancelled.push(ScheduledActivityIdentifier {
+                    self.push(instance, Some(event.event_id), self.next(last), cancelled);
+                    self.cancelled.push(ScheduledActivityIdentifier {
                         instance: instance.to_owned(),
-                        execution_id,
+                        execution_id: self.execution_id,
                         activity_id: event.event_id,
                     });
                 }
-                EventKind::SubOrchestrationScheduled { instance: child, .. } => {
-                    ending.messages.push(WorkItem::CancelInstance {
+                EventKind::SubOrchestrationScheduled { instance: child, .. } if with_children => {
+                    self.messages.push(WorkItem::CancelInstance {
                         instance: build_child_instance_id(instance, child),
                         reason: "parent canceled".to_owned(),
                     });
@@ -157,9 +179,11 @@ impl Ending {
                 _ => {}
             }
         }
-        ending.fail(instance, next(), cancelled(reason), parent);
-        ending
     }
+}
+
+fn last(history: &[Event]) -> u64 {
+    history.iter().map(|event| event.event_id).max().unwrap_or(0)
 }
 
 fn resolves(event: &Event) -> bool {

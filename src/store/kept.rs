@@ -191,6 +191,7 @@ mod tests {
             poll_interval: Duration::from_secs(3600),
             unregistered_timeout: Duration::from_secs(1),
             max_attempts: 10,
+            nondeterminism: crate::store::Nondeterminism::Wait,
         });
         let shelf = Arc::new(Shelf::default());
         dispatcher.keep_in(Arc::clone(&shelf) as Arc<dyn Keeper>);

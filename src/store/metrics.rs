@@ -50,6 +50,8 @@ metrics! {
     provider_errors,
     /// Instances that this dispatcher started and that have not ended here.
     active_orchestrations,
+    /// Instances that wait for code that can run them, as far as this process knows. Counted when it is asked for.
+    orch_waiting_for_code,
 }
 
 pub(super) fn add(counter: &AtomicU64) {

@@ -3,6 +3,7 @@
 //! Everything goes to the database through a [`Store`]: clients by [`Store::provider`], each runtime by a [`Dispatcher`].
 //! Both know of each other's commits, so nobody polls for what happens in this process. No Python in here.
 
+mod action;
 mod backend;
 mod batch;
 mod cancellation;
@@ -16,9 +17,11 @@ mod error;
 mod failure;
 mod kept;
 mod metrics;
+mod mismatch;
 mod postgres;
 mod recorded;
 mod removal;
+mod reports;
 mod send;
 mod shared;
 mod sqlite;
@@ -38,12 +41,14 @@ use duroxide::EventKind;
 use duroxide::providers::{Provider, ProviderAdmin as _};
 use tokio::task::JoinError;
 
+pub use action::{Action, Described};
 pub use cancellation::CANCELLATION_QUEUE;
 pub use delivery::{Delivery, split_delivery};
-pub use dispatcher::{Dispatcher, DispatcherSettings};
+pub use dispatcher::{Dispatcher, DispatcherSettings, Nondeterminism};
 pub use error::StoreError;
 pub use kept::{DriverState, Keeper, KeptTurn};
 pub use metrics::Metrics;
+pub use mismatch::{Did, Difference, Place};
 pub use postgres::{PostgresConnection, PostgresTarget};
 pub use recorded::{RecordedEvent, RecordedKind, hash_data};
 pub use start::{IfExists, StartOutcome, StartRequest};
@@ -281,10 +286,13 @@ impl Store {
     }
 
     /// Why `instance` waits for code that can run it, if it does.
-    pub fn mismatch(&self, instance: &str) -> Option<String> {
+    pub async fn mismatch(&self, instance: &str) -> Option<String> {
         match &self.backend().database {
             Database::Embedded(store) => store.mismatch(instance).ok().flatten(),
-            Database::Postgres { .. } => self.0.shared.waiting.report(instance),
+            Database::Postgres { pool, schema } => match (Server { pool, schema }).waiting(instance).await {
+                Ok(report) => report,
+                Err(_) => self.0.shared.waiting.report(instance),
+            },
         }
     }
 

@@ -4,6 +4,8 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 use duroxide::{Event, EventKind};
 
+use super::action::Action;
+
 pub struct RecordedEvent {
     /// 0 for a message of this batch.
     pub event_id: u64,
@@ -14,8 +16,11 @@ pub struct RecordedEvent {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RecordedKind {
-    /// Corresponds to an action that the code emitted.
-    Scheduled,
+    /// Corresponds to an action that the code emitted: its fingerprint, and whether it has no result.
+    Scheduled {
+        fingerprint: u64,
+        is_effect: bool,
+    },
     Succeeded,
     Failed,
     /// An event raised by name; `data` is its hash.
@@ -40,17 +45,10 @@ pub fn hash_data(data: &str) -> u64 {
 
 impl From<&EventKind> for RecordedKind {
     fn from(kind: &EventKind) -> Self {
+        if let Some(action) = Action::recorded(kind) {
+            return Self::Scheduled { fingerprint: action.fingerprint(), is_effect: action.is_effect() };
+        }
         match kind {
-            EventKind::ActivityScheduled { .. }
-            | EventKind::TimerCreated { .. }
-            | EventKind::ExternalSubscribed { .. }
-            | EventKind::QueueSubscribed { .. }
-            | EventKind::SubOrchestrationScheduled { .. }
-            | EventKind::OrchestrationChained { .. }
-            | EventKind::CustomStatusUpdated { .. }
-            | EventKind::KeyValueSet { .. }
-            | EventKind::KeyValueCleared { .. }
-            | EventKind::KeyValuesCleared => Self::Scheduled,
             EventKind::ActivityCompleted { .. }
             | EventKind::SubOrchestrationCompleted { .. }
             | EventKind::TimerFired { .. } => Self::Succeeded,

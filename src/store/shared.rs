@@ -228,6 +228,13 @@ impl WaitingInstances {
         waiting.since.elapsed()
     }
 
+    /// How many instances wait; those that another node has taken on are not asked for any more.
+    pub fn count(&self) -> u64 {
+        let table = self.table.lock();
+        let waits = |waiting: &&Waiting| waiting.report.is_some() && waiting.asked.elapsed() < LONGEST_WAIT;
+        table.values().filter(waits).count() as u64
+    }
+
     pub fn report(&self, instance: &str) -> Option<String> {
         self.table.lock().get(instance)?.report.clone()
     }

@@ -52,6 +52,7 @@ async fn run(store: &Store, activities: ActivityRegistry, orchestrations: Orches
         poll_interval: Duration::from_secs(3600),
         unregistered_timeout: Duration::from_millis(1),
         max_attempts: 10,
+        nondeterminism: Nondeterminism::Wait,
     };
     store.begin_dispatching().await.unwrap();
     let dispatcher = store.dispatcher(settings);
@@ -321,7 +322,7 @@ async fn code_that_does_not_match_waits_and_goes_on_with_the_code_that_does() {
     for registry in [other(), OrchestrationRegistry::builder().build()] {
         let running = run(&store, activities(), registry).await;
         running.client.raise_event("x", "go", "now").await.unwrap();
-        while store.mismatch("x").is_none() {
+        while store.mismatch("x").await.is_none() {
             tokio::task::yield_now().await;
         }
         assert!(matches!(
@@ -332,7 +333,7 @@ async fn code_that_does_not_match_waits_and_goes_on_with_the_code_that_does() {
     }
     let running = run(&store, activities(), orchestrations()).await;
     assert_eq!(running.end("x").await, Ok("now".to_owned()));
-    assert_eq!(store.mismatch("x"), None);
+    assert_eq!(store.mismatch("x").await, None);
     running.stop().await;
 }
 
@@ -398,6 +399,7 @@ async fn stop_ends_fetches_and_leaves_no_wait() {
         poll_interval: Duration::from_secs(3600),
         unregistered_timeout: Duration::ZERO,
         max_attempts: 10,
+        nondeterminism: Nondeterminism::Wait,
     };
     let dispatcher = store.dispatcher(settings);
     let fetch = {

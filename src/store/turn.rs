@@ -12,6 +12,7 @@ use tokio::task::Id;
 use super::cancellation;
 use super::clock::now_ms;
 use super::kept::{Handover, Keeper};
+use super::mismatch::Difference;
 use super::recorded::{RecordedEvent, RecordedKind, hash_data};
 
 /// The turn that a dispatcher's task runs.
@@ -41,8 +42,8 @@ pub struct TurnRecord {
     heard: AtomicBool,
     /// Why the code, having heard that, has ended.
     pub(super) cancelled: OnceLock<String>,
-    /// What the driver found wrong between code and history, where the engine sees nothing.
-    pub(super) mismatch: OnceLock<String>,
+    /// Where, as the driver sees it, the code first did something else than history records.
+    difference: OnceLock<Difference>,
     pub(super) handover: Handover,
     /// The code runs right now, so that nobody can say in time that the lease is to go on.
     pub(super) is_busy: Arc<AtomicBool>,
@@ -89,7 +90,7 @@ impl TurnRecord {
             hears_cancellation: history.is_empty() || cancellation::is_heard(history),
             heard: AtomicBool::new(false),
             cancelled: OnceLock::new(),
-            mismatch: OnceLock::new(),
+            difference: OnceLock::new(),
             is_busy: Arc::default(),
             handover: Handover::from(kept.map(|kept| kept.state)),
         }
@@ -112,7 +113,7 @@ impl TurnRecord {
             hears_cancellation: true,
             heard: AtomicBool::new(false),
             cancelled: OnceLock::new(),
-            mismatch: OnceLock::new(),
+            difference: OnceLock::new(),
             is_busy: Arc::default(),
             handover: Handover::default(),
         }
@@ -146,10 +147,14 @@ impl TurnRecord {
         self.cancelled.set(reason).ok();
     }
 
-    /// Tells the dispatcher that the code does not match the history, so that the instance waits instead of ending.
-    pub fn report_mismatch(&self, report: String) {
-        // The first report names the cause.
-        self.mismatch.set(report).ok();
+    /// Tells the dispatcher where the code does not match the history, for what it says of that.
+    pub fn note_difference(&self, difference: Difference) {
+        // The first one is the cause of the others.
+        self.difference.set(difference).ok();
+    }
+
+    pub(super) fn difference(&self) -> Option<&Difference> {
+        self.difference.get()
     }
 }
 

@@ -33,6 +33,7 @@ class Play(Protocol):
         activities: Mapping[str, Callable[..., Any]] | None = None,
         orchestrations: Mapping[str, Callable[..., Any]] | None = None,
         options: RuntimeOptions | None = None,
+        strict: bool | None = None,
     ) -> OrchestrationResult:
         """Play ``orchestration`` to its end; after it, a healthy one must run on the same runtime.
 
@@ -60,8 +61,9 @@ def play(provider: SqliteProvider | PostgresProvider) -> Iterator[Play]:
         activities: Mapping[str, Callable[..., Any]] | None = None,
         orchestrations: Mapping[str, Callable[..., Any]] | None = None,
         options: RuntimeOptions | None = None,
+        strict: bool | None = None,
     ) -> OrchestrationResult:
-        runtime = Runtime(provider, options)
+        runtime = Runtime(provider, options, strict=strict)
         runtimes.append(runtime)
         for name, function in {"echo": echo, **(activities or {})}.items():
             runtime.register_activity(name, function)

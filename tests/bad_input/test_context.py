@@ -92,7 +92,7 @@ def test_a_context_is_refused_on_another_thread(play: Play) -> None:
         thread.join()
         return (yield ctx.schedule_activity("echo", "goes on"))
 
-    assert play(orchestration).result() == "goes on"
+    assert play(orchestration, strict=False).result() == "goes on"
     assert errors
     for error in errors:
         assert isinstance(error, NotAllowedInOrchestration)

@@ -16,6 +16,8 @@ import duroxide
 from duroxide import (
     Activity,
     ActivityContext,
+    AsyncClient,
+    AsyncHandle,
     Client,
     Event,
     Handle,
@@ -161,3 +163,16 @@ with Runtime(SqliteProvider.in_memory(), functions=[fulfil, nothing, charge, shi
     handle.cancel("not needed")
     client.start_orchestration("order-7", fulfil, order)
     client.start_orchestrations([StartRequest("order-7", fulfil, order)])
+
+
+async def serve(client: AsyncClient) -> None:
+    """Await the other client."""
+    order = Order(Decimal(1))
+    handle = await client.start(fulfil, order)
+    assert_type(handle, AsyncHandle[str])
+    assert_type(await client.start(fulfil, order, id="order-7"), AsyncHandle[str])
+    assert_type(await client.start(fulfil, order=order, id="order-7"), AsyncHandle[str])
+    assert_type(await client.start(nothing), AsyncHandle[list[Receipt]])
+    assert_type(client.handle("order-7", fulfil), AsyncHandle[str])
+    assert_type(await handle.result(timeout=60), str)
+    assert_type(await handle.history(), list[Event])

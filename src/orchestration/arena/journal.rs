@@ -16,7 +16,7 @@ use super::{Failure, Outcome, Slot};
 use crate::orchestration::operation::{ActivityCall, Operation};
 
 /// The engine's activity that reads a value of another instance.
-const READ_VALUE: &str = "__duroxide_syscall:get_kv_value";
+pub(super) const READ_VALUE: &str = "__duroxide_syscall:get_kv_value";
 
 /// A future of the engine. Its own `map` is not used: it never gives the context back that it was made from.
 enum Leaf {
@@ -242,9 +242,7 @@ fn begin(engine: &OrchestrationContext, operation: &Operation) -> Option<Leaf> {
         Operation::Event(name) => Leaf::Message(engine.schedule_wait(name)),
         Operation::Queue(name) => Leaf::Message(engine.dequeue_event(name)),
         Operation::InstanceValue { instance_id, key } => {
-            // What the engine's own method records; that one would map the future.
-            let input = serde_json::json!({ "instance_id": instance_id, "key": key }).to_string();
-            Leaf::Answer(engine.schedule_activity(READ_VALUE, input))
+            Leaf::Answer(engine.schedule_activity(READ_VALUE, read_value_input(instance_id, key)))
         }
         Operation::ContinueAsNew { version, input } => {
             // The future only says that nothing follows; the action is emitted by the call.
@@ -256,6 +254,11 @@ fn begin(engine: &OrchestrationContext, operation: &Operation) -> Option<Leaf> {
         }
         Operation::All(_) | Operation::Gather(_) | Operation::Race(_) | Operation::Branch(_) => return None,
     })
+}
+
+/// What the engine's own method records; that one would map the future.
+pub(super) fn read_value_input(instance_id: &str, key: &str) -> String {
+    serde_json::json!({ "instance_id": instance_id, "key": key }).to_string()
 }
 
 fn begin_activity(engine: &OrchestrationContext, call: &ActivityCall) -> DurableFuture<Result<String, String>> {

@@ -4,6 +4,7 @@
 //! futures, by slot, and drops them at fixed points, in order; Python objects hold slot numbers.
 
 mod combine;
+mod compare;
 mod journal;
 mod start;
 #[cfg(test)]
@@ -21,6 +22,8 @@ use super::operation::Node;
 use super::retry::Retry;
 use super::timeline::{Mailbox, Moment, Timeline};
 use crate::store::TurnRecord;
+use compare::Comparison;
+pub(crate) use compare::Unlike;
 use journal::Journal;
 pub(crate) use journal::{Effect, Progress};
 use watch::Watched;
@@ -130,6 +133,7 @@ pub(crate) struct Arena {
     /// What the event loop waits for.
     watched: Watched,
     actions: usize,
+    comparison: Comparison,
     pub(crate) continued: bool,
     bytes: usize,
 }
@@ -147,6 +151,7 @@ impl Arena {
             gathers: Vec::new(),
             watched: Watched::default(),
             actions: 0,
+            comparison: Comparison::default(),
             continued: false,
             bytes: 0,
         }
@@ -183,13 +188,9 @@ impl Arena {
 
     /// Has an effect that needs no slot (custom status, KV), and says when it is recorded.
     pub(crate) fn happen(&mut self, effect: Effect) -> u64 {
+        let action = self.act(None, || Some(effect.action()));
         self.journal.happen(effect);
-        self.count_action()
-    }
-
-    fn count_action(&mut self) -> u64 {
-        self.actions += 1;
-        self.timeline.recorded_at(self.actions - 1)
+        self.timeline.recorded_at(action)
     }
 
     pub(crate) fn actions(&self) -> usize {
@@ -290,6 +291,6 @@ impl Arena {
         self.gathers.clear();
         self.watched = Watched::default();
         self.journal.clear();
-        (mem::take(&mut self.slots), mem::take(&mut self.branches))
+        (mem::take(&mut self.slots), mem::take(&mut self.branches), mem::take(&mut self.comparison))
     }
 }

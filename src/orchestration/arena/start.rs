@@ -4,10 +4,12 @@ use std::mem;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::compare::action_of;
 use super::{Arena, Branch, Outcome, Slot, State, Waiting};
 use crate::orchestration::operation::{ActivityCall, Node, Operation};
 use crate::orchestration::retry::Retry;
 use crate::orchestration::timeline::{Mailbox, Moment};
+use crate::store::Action;
 
 impl Arena {
     /// Starts what `node` describes, once; a task that was started before keeps its slot.
@@ -19,7 +21,7 @@ impl Arena {
             Operation::Activity(call) => self.start_call(node, call),
             Operation::SubOrchestration { .. } | Operation::InstanceValue { .. } => self.leaf(node, None),
             Operation::Start { .. } => {
-                self.count_action();
+                self.act(Some(node), || action_of(&node.operation));
                 let slot = self.push(node, State::Vacant, Some((Outcome::Nothing, Moment::BEGINNING)));
                 self.journal.start(slot, &node.operation);
                 slot
@@ -83,20 +85,24 @@ impl Arena {
     }
 
     pub(crate) fn start_timer(&mut self, node: &Arc<Node>, delay: Duration) -> usize {
-        let slot = self.push_leaf(node, None);
+        let slot = self.push_leaf(node, None, || Some(Action::Timer));
         self.journal.start_timer(slot, delay);
         slot
     }
 
     fn leaf(&mut self, node: &Arc<Node>, mailbox: Option<Mailbox>) -> usize {
-        let slot = self.push_leaf(node, mailbox);
+        let slot = self.push_leaf(node, mailbox, || action_of(&node.operation));
         self.journal.start(slot, &node.operation);
         slot
     }
 
-    fn push_leaf(&mut self, node: &Arc<Node>, mailbox: Option<Mailbox>) -> usize {
-        let action = self.actions;
-        self.actions += 1;
+    fn push_leaf<'a>(
+        &mut self,
+        node: &Arc<Node>,
+        mailbox: Option<Mailbox>,
+        action: impl FnOnce() -> Option<Action<'a>>,
+    ) -> usize {
+        let action = self.act(Some(node), action);
         self.push(node, State::Leaf { action, mailbox }, None)
     }
 

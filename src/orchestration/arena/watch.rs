@@ -55,6 +55,12 @@ impl Arena {
         }
     }
 
+    /// The one of them that was started first.
+    pub(super) fn first_watched(&self) -> Option<usize> {
+        let Watched { unknown, due, others } = &self.watched;
+        unknown.values().chain(due.values()).chain(others).copied().min()
+    }
+
     /// Whether anything is watched that may still end.
     pub(crate) fn watches_something(&self) -> bool {
         !self.watched.is_empty()

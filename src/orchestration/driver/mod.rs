@@ -18,6 +18,7 @@ use pyo3::prelude::*;
 
 use super::arena::{Progress, Waiting};
 use super::closing::{close, end_turn};
+use super::difference::note_difference;
 use super::event_loop::is_coroutine;
 use super::sticky::{Suspended, SuspendedOrchestrations};
 use super::task::is_branch;
@@ -231,16 +232,7 @@ impl Driver {
         enter(|py| self.turn.end_loop(py));
         self.turn.arena().drop_leftovers();
         self.close_losers();
-        let (actions, recorded) = {
-            let arena = self.turn.arena();
-            (arena.actions(), arena.timeline.recorded_actions())
-        };
-        if actions < recorded {
-            self.record.report_mismatch(format!(
-                "the code of orchestration '{}' ended after {actions} recorded operations, and history holds {recorded}",
-                self.definition.name
-            ));
-        }
+        note_difference(&self.turn, &self.record, Some(&end));
         enter(|py| self.warn_of_forgotten(py));
         if let Some(reason) = self.turn.cancellation_reason().filter(|_| enter(|py| self.turn.is_cancelling(py))) {
             self.record.report_cancelled(reason);
@@ -290,6 +282,9 @@ impl Drop for Driver {
     fn drop(&mut self) {
         if self.phase == Phase::CatchesUp {
             self.give_up("history ended before all that the code has seen".to_owned());
+        }
+        if self.phase == Phase::Runs {
+            note_difference(&self.turn, &self.record, None);
         }
         // Code that continues as new has ended, even if it waits.
         let is_suspended = self.phase == Phase::Runs && !self.turn.arena().continued;

@@ -12,14 +12,16 @@ use duroxide::{AppErrorKind, ConfigErrorKind, ErrorDetails, Event, EventKind};
 use semver::Version;
 use tokio::time::Instant;
 
-use super::{Dispatcher, Outcome, listed};
-use crate::store::backend::{Database, patiently};
+use super::{Dispatcher, Nondeterminism, Outcome, listed};
+use crate::store::backend::{Database, Server, patiently};
 use crate::store::cancellation;
 use crate::store::claim;
 use crate::store::clock::after_ms;
 use crate::store::ending::{Ending, cancelled, make_catchable, not_registered, tell_parent, tells_parent};
 use crate::store::failure::{Patience, Retry, lock_lost};
 use crate::store::metrics::add;
+use crate::store::mismatch::Mismatch;
+use crate::store::reports::LONGEST_NOTE;
 use crate::store::shared::SIBLINGS_TURN;
 use crate::store::turn::{HeldTurn, ParentLink, TurnRecord, started};
 
@@ -82,6 +84,10 @@ enum Verdict {
     /// Somebody else may be able to run it, or this process later.
     PutOff {
         delay: Duration,
+    },
+    /// Nobody here can run it; why.
+    Wait {
+        report: String,
     },
 }
 
@@ -157,6 +163,15 @@ impl Dispatcher {
             // Whatever fails here leaves the instance locked until its lease ends, and then comes again.
             Verdict::End(ending) => self.end_turn(&token, Commit::from(std::mem::take(&mut **ending))).await.is_ok(),
             Verdict::PutOff { delay } => self.abandon_turn(&token, Some(*delay), true).await.is_ok(),
+            Verdict::Wait { report } => {
+                let instance = &item.instance;
+                let (delay, news) = self.shared.waiting.postpone(instance, report);
+                if news {
+                    tracing::warn!(target: "duroxide::runtime", instance = %instance, "{report}");
+                }
+                self.note_mismatch(instance, report, news).await;
+                self.abandon_turn(&token, Some(delay), true).await.is_ok()
+            }
         };
         if is_settled && let Some(claim) = claim {
             claim.settled();
@@ -205,12 +220,7 @@ impl Dispatcher {
                     item.instance,
                     self.lacks(name, version)
                 );
-                let (delay, news) = self.shared.waiting.postpone(&item.instance, &report);
-                if news {
-                    tracing::warn!(target: "duroxide::runtime", instance = %item.instance, "{report}");
-                    self.note_mismatch(&item.instance, &report);
-                }
-                Verdict::PutOff { delay }
+                Verdict::Wait { report }
             }
         }
     }
@@ -256,25 +266,19 @@ impl Dispatcher {
         let Some(held) = self.turns.get(token) else {
             return Err(ProviderError::permanent("ack_orchestration_item", "Invalid lock token: the turn has ended"));
         };
-        let mismatch = mismatch(&commit.delta, &held.record);
+        let mismatch = Mismatch::of(&commit.delta, &held.record);
         // Only a turn that has begun anew can say that the code does not match: here the state may be to blame.
-        if let Some(report) = held.record.stale().or(mismatch.as_deref().filter(|_| held.record.is_resumed())) {
+        let unproven = mismatch.is_some() && held.record.is_resumed();
+        if let Some(report) = held.record.stale().or(unproven.then_some("its code did not match its history")) {
             self.begin_anew(token, &held, report).await;
             return Ok(());
         }
-        if let Some(report) = mismatch {
-            match &held.cancellation {
-                Some(reason) if !held.history.is_empty() => {
-                    let record = &held.record;
-                    let (instance, execution) = (&record.instance, record.execution_id);
-                    let parent = held.parent.as_ref();
-                    commit = Ending::of_cancellation(instance, execution, &held.history, reason, parent).into();
-                }
-                _ => {
-                    self.put_off_mismatch(token, &held, &report).await;
-                    return Ok(());
-                }
-            }
+        if let Some(mismatch) = mismatch {
+            let Some(ending) = self.end_mismatched(&held, &mismatch).await else {
+                self.put_off_mismatch(token, &held, &mismatch).await;
+                return Ok(());
+            };
+            commit = ending.into();
         }
         stamp(&mut commit.delta, held.record.time_ms);
         commit.heed_cancellation(&held);
@@ -310,26 +314,60 @@ impl Dispatcher {
         let _ = self.abandon_turn(token, None, true).await;
     }
 
-    async fn put_off_mismatch(&self, token: &str, held: &HeldTurn, report: &str) {
+    /// How an instance ends whose code does not match its history; `None` if it waits.
+    async fn end_mismatched(&self, held: &HeldTurn, mismatch: &Mismatch<'_>) -> Option<Ending> {
+        let (record, parent) = (&held.record, held.parent.as_ref());
+        let (instance, execution) = (record.instance.as_str(), record.execution_id);
+        if let Some(reason) = &held.cancellation
+            && !held.history.is_empty()
+        {
+            return Some(Ending::of_cancellation(instance, execution, &held.history, reason, parent));
+        }
+        if self.settings.nondeterminism == Nondeterminism::Wait {
+            return None;
+        }
+        // Without it nobody knows what is under way, so the instance waits until the store answers again.
+        let history = self.view.read_with_execution(instance, execution).await.ok()?;
+        let message = mismatch.report(instance, &history);
+        tracing::error!(target: "duroxide::runtime", instance = %instance, "{message}");
+        let details = ErrorDetails::Configuration {
+            kind: ConfigErrorKind::Nondeterminism,
+            resource: String::new(),
+            message: Some(message),
+        };
+        Some(Ending::of_failure(instance, execution, &history, details, parent))
+    }
+
+    async fn put_off_mismatch(&self, token: &str, held: &HeldTurn, mismatch: &Mismatch<'_>) {
         let instance = &held.record.instance;
-        let report = format!(
-            "the code of instance '{instance}' no longer matches its history ({report}); \
-             bring back the code that recorded it, or cancel the instance"
-        );
+        // What cannot be read is missing in the report, and is there when the instance is looked at again.
+        let history = self.view.read_with_execution(instance, held.record.execution_id).await.unwrap_or_default();
+        let report = mismatch.report(instance, &history);
         let (delay, news) = self.shared.waiting.postpone(instance, &report);
         if news {
             tracing::error!(target: "duroxide::runtime", instance = %instance, "{report}");
-            self.note_mismatch(instance, &report);
-            self.shared.watches.notify(instance);
         }
+        self.note_mismatch(instance, &report, news).await;
         // If this fails, the lease ends by itself.
         let _ = self.abandon_turn(token, Some(delay), true).await;
     }
 
-    /// Records for other processes why an instance waits.
-    fn note_mismatch(&self, instance: &str, report: &str) {
-        if let Database::Embedded(store) = &self.shared.backend.database {
-            store.note_mismatch(instance, report);
+    /// Records for other processes why an instance waits, and tells those of this one.
+    async fn note_mismatch(&self, instance: &str, report: &str, news: bool) {
+        match &self.shared.backend.database {
+            Database::Embedded(store) if news => store.note_mismatch(instance, report),
+            Database::Embedded(_) => {}
+            Database::Postgres { pool, schema } => {
+                // Each time, since another process may have gone on in between, and since it may have failed.
+                let server = Server { pool, schema };
+                let noted = tokio::time::timeout(LONGEST_NOTE, server.note_waiting(instance, report)).await;
+                if let Ok(Err(error)) = noted {
+                    tracing::debug!(target: "duroxide::runtime", instance, "other processes are not told: {error}");
+                }
+            }
+        }
+        if news {
+            self.shared.watches.notify(instance);
         }
     }
 
@@ -426,20 +464,6 @@ fn is_suspended(held: &HeldTurn, commit: &Commit) -> bool {
 
 fn continues_as_new(delta: &[Event]) -> bool {
     delta.iter().any(|event| matches!(event.kind, EventKind::OrchestrationContinuedAsNew { .. }))
-}
-
-/// The verdict that the code does not match the history: the engine's, or the driver's where the engine sees an end.
-fn mismatch(delta: &[Event], record: &TurnRecord) -> Option<String> {
-    delta.iter().find_map(|event| match &event.kind {
-        EventKind::OrchestrationFailed {
-            details: details @ ErrorDetails::Configuration { kind: ConfigErrorKind::Nondeterminism, .. },
-        } => Some(details.display_message()),
-        EventKind::OrchestrationCompleted { .. }
-        | EventKind::OrchestrationFailed {
-            details: ErrorDetails::Application { kind: AppErrorKind::OrchestrationFailed, .. },
-        } => record.mismatch.get().cloned(),
-        _ => None,
-    })
 }
 
 /// One time for everything that a turn records: the one that the turn itself was told.

@@ -207,6 +207,24 @@ async fn a_message_does_not_overtake_one_that_was_put_off() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_event_that_must_wait_for_one_that_was_put_off_does_not_bring_it_back() {
+    let folder = Folder::new();
+    let owner = open(&folder.join("store.db"));
+    let token = owner.start_one().await;
+    let mut delta = begun();
+    delta.push(Event::with_event_id(2, "a", 1, None, EventKind::ExternalSubscribed { name: "go".to_owned() }));
+    owner.end(&token, delta, recorded(None)).await.unwrap();
+    owner.enqueue_for_orchestrator(raised(), None).await.unwrap();
+    let (_, token) = owner.turn().await.unwrap();
+    owner.enqueue_for_orchestrator(raised(), None).await.unwrap();
+
+    owner.abandon_orchestration_item(&token, Some(Duration::from_secs(3600)), true).await.unwrap();
+
+    assert!(owner.turn().await.is_none());
+    owner.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_attempt_of_an_activity_is_on_the_disk_when_its_process_ends() {
     let folder = Folder::new();
     let path = folder.join("store.db");

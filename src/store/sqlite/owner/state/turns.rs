@@ -56,9 +56,13 @@ impl State {
         if !is_bare
             && !instance.has_ended()
             && let Some(mail) = &instance.mail
-            && mail.choose(instance.queue.iter().map(|message| &*message.item)).is_empty()
         {
-            return;
+            // What was put off goes first: beside it, a message may have to wait that alone could be given to a turn.
+            let put_off = instance.put_off.len();
+            let messages = instance.put_off.values().chain(&instance.queue).map(|message| &*message.item);
+            if !mail.choose(messages).into_iter().any(|place| place >= put_off) {
+                return;
+            }
         }
         instance.is_ready = true;
         self.ready.push_back(number);
