@@ -48,6 +48,7 @@ class Callable:
     returns: str
     docstring: griffe.Docstring | None
     line: int
+    is_async: bool
 
     @property
     def described(self) -> dict[str, str]:
@@ -75,11 +76,13 @@ class Callable:
             shown.append(text)
         if last is kind.positional_only:
             shown.append("/")
-        text = f"{self.name}({', '.join(shown)}){f' -> {self.returns}' if self.returns else ''}"
+        name = f"async {self.name}" if self.is_async else self.name
+        returns = f" -> {self.returns}" if self.returns else ""
+        text = f"{name}({', '.join(shown)}){returns}"
         if len(text) <= 110:
             return text
         lines = "".join(f"    {each},\n" for each in shown)
-        return f"{self.name}(\n{lines}){f' -> {self.returns}' if self.returns else ''}"
+        return f"{name}(\n{lines}){returns}"
 
 
 def load() -> griffe.Object:
@@ -173,13 +176,15 @@ def callable_of(name: str, function: Any, overloads: list[Any]) -> Callable:
     if function is None:
         # Of a stub: what one overload requires is left out in another.
         parameters = [merged(each, [other.parameters for other in overloads]) for each in parameters]
-    returns = [plain(each.returns) for each in overloads or versions]
+    # A method that describes a call is decorated into one that gives what the call answers.
+    returns = [re.sub(r"^Call\[(.*)\]$", r"\1", plain(each.returns)) for each in overloads or versions]
     if len(set(returns)) > 1:
         kinds = {each.partition("[")[0] for each in returns}
         returns = [max(returns, key=lambda each: "[T]" in each) if len(kinds) == 1 else ""]
     docstring = next((each.docstring for each in versions if each.docstring), None)
     line = min(each.lineno or 0 for each in versions)
-    return Callable(name, tuple(parameters), "" if returns[0] == "None" else returns[0], docstring, line)
+    result = "" if returns[0] in ("None", "Any") else returns[0]
+    return Callable(name, tuple(parameters), result, docstring, line, "async" in first.labels)
 
 
 def merged(parameter: griffe.Parameter, overloads: list[griffe.Parameters]) -> griffe.Parameter:
@@ -234,8 +239,17 @@ def aliases_of(kind: Any) -> dict[str, str]:
         name: str(member.value).rpartition(".")[2]
         for each in bases_of(kind)
         for name, member in each.members.items()
-        if member.is_attribute and name.endswith("_typed")
+        if member.is_attribute and name.endswith("_typed") and "(" not in str(member.value)
     }
+
+
+def awaited_of(kind: Any) -> list[str]:
+    """Methods that are those of another class, awaited."""
+    return [
+        name
+        for name, member in kind.members.items()
+        if member.is_attribute and str(member.value).startswith("awaited(") and not name.endswith("_typed")
+    ]
 
 
 def properties_of(kind: Any) -> list[Any]:
@@ -294,6 +308,11 @@ def class_parts(name: str, kind: Any) -> Iterator[str]:
         if not method.name.endswith("_typed"):
             yield f"### `{name}.{method.name}`"
             yield from callable_parts(method)
+    awaited = awaited_of(kind)
+    if awaited:
+        yield f"### `{name}`, as those of `Client`"
+        links = (f"[`{each}`](#client{each})" for each in awaited)
+        yield f"Awaited, these take, give and raise what those of `Client` do: {', '.join(links)}. So do the typed names."
     typed = {each.name: text_of(each.docstring) for each in methods if each.name.endswith("_typed")}
     typed |= {alias: f"As `{target}`." for alias, target in aliases.items()}
     if typed:
@@ -317,7 +336,7 @@ def fields_of(name: str) -> dict[str, Any]:
     kind = getattr(duroxide, name)
     if not dataclasses.is_dataclass(kind):
         return dict.fromkeys(getattr(kind, "__annotations__", {}), dataclasses.MISSING) if name == "Winner" else {}
-    return {field.name: field.default for field in dataclasses.fields(kind)}
+    return {field.name: field.default for field in dataclasses.fields(kind) if not field.name.startswith("_")}
 
 
 def fields_table(name: str, fields: dict[str, Any], described: dict[str, str]) -> str:
@@ -427,15 +446,15 @@ PAGES = (
         "Activity context",
         "After this page you know what `ctx` offers in an activity.",
         "",
-        ("ActivityContext",),
+        ("ActivityContext", "ProcessActivityContext"),
     ),
     Page(
         "client.md",
-        "Client and handles",
+        "Clients and handles",
         "After this page you know every call of a client and of a handle, its defaults, and what it raises.",
         "Times of a client are milliseconds or a `timedelta`; those of a handle are seconds or a `timedelta`. Every call may "
         "raise `ProviderError` when the store fails; ids and names that are empty or too long raise `LimitExceeded`.",
-        ("Client", "Handle", "StartRequest", "EventToRaise", "QueueMessage"),
+        ("Client", "Handle", "AsyncClient", "AsyncHandle", "StartRequest", "EventToRaise", "QueueMessage"),
     ),
     Page(
         "runtime.md",
