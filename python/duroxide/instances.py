@@ -176,7 +176,8 @@ class InstanceOperations:
         Args:
             instance_id: The instance.
             last_seen_version: ``custom_status_version`` of the status seen last; default 0, none.
-            poll_interval_ms: Time between two looks at the store when another process changes it; default 100.
+            poll_interval_ms: Time between two looks at the store, for changes that other processes make; those of this one
+                are known at once. Default 100.
             timeout_ms: Longest time to wait; default 30,000.
 
         Returns:
@@ -206,7 +207,7 @@ class InstanceOperations:
 
     @blocking
     def get_kv_all_values(self, instance_id: str) -> Call[dict[str, str]]:
-        """Read the key-value store of an instance; empty if there is no such instance."""
+        """Read the key-value store of ``instance_id``; empty if there is no such instance."""
         return self._native.kv_values(check_id(instance_id))
 
     @blocking
