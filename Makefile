@@ -19,7 +19,7 @@ RUST_SOURCES := $(shell find src -name '*.rs' 2>/dev/null) Cargo.toml Cargo.lock
 PYTHON_SOURCES := $(shell find python -name '*.py' -o -name '*.pyi' 2>/dev/null)
 # Where the stub and the compiled module may differ, each line with its reason.
 STUB_EXCEPTIONS := $(wildcard tests/typing/stubtest-allowlist.txt)
-PYTHON_CHECKED := python tests benchmarks docs/examples
+PYTHON_CHECKED := python tests benchmarks docs/examples tools
 
 # PostgreSQL's client speaks TLS through OpenSSL on Linux. Where its headers are missing it is compiled along.
 ifeq ($(shell uname -s),Linux)
@@ -39,7 +39,7 @@ INTERPRETER := PYO3_PYTHON=$(CURDIR)/$(BIN)/python
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help quickstart build test test-rust test-python check format format-check lint types docs bench soak clean
+.PHONY: help quickstart build test test-rust test-python check format format-check lint types docs reference bench soak clean
 
 help: ## print this list
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -92,7 +92,10 @@ types: $(VENV)/.developer build
 	  $(BIN)/python -m mypy.stubtest duroxide._native $(addprefix --allowlist ,$(STUB_EXCEPTIONS))
 
 docs: $(VENV)/.developer build ## run every code block of the README and the docs
-	@$(BIN)/pytest -q tests/test_docs.py $(ARGS)
+	@$(BIN)/pytest -q tests/test_docs.py tests/test_reference.py $(ARGS)
+
+reference: $(VENV)/.developer build ## write the reference pages from the docstrings
+	@$(BIN)/python tools/reference.py
 
 bench: $(BENCH_VENV)/.installed $(RUST_HANDLERS) ## measure W1 to W11 with a release build (STORE, ONLY, AGAINST, FULL=1)
 	@PYTHONPATH=tests $(BENCH_VENV)/bin/python -m benchmarks --store $(STORE) --rust $(RUST_HANDLERS) \
@@ -103,7 +106,7 @@ soak: $(BENCH_VENV)/.installed ## watch memory, threads and files over 20,000 or
 
 clean: ## remove all that was made, the virtual environments included
 	@rm -rf $(VENV) $(BENCH_VENV) $(BENCH_VENV)-* .quickstart .mypy_cache .pytest_cache .ruff_cache dist python/duroxide/_native*.so
-	@find python tests benchmarks docs -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
+	@find python tests benchmarks docs tools -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
 	@cargo clean --quiet
 
 $(VENV)/.created:

@@ -57,7 +57,7 @@ impl Definitions {
         cleanup_timeout: Duration,
         is_strict: bool,
     ) -> PyResult<Self> {
-        let mut definitions = Self { cleanup_timeout, is_strict, ..Self::default() };
+        let mut definitions = Self { is_strict, cleanup_timeout, ..Self::default() };
         for activity in activities {
             definitions.activities.insert(activity.name.clone(), Arc::new(activity));
         }

@@ -52,6 +52,7 @@ mod _native {
 
         logging::install();
         module.add("engine_version", duroxide::providers::current_build_version().to_string())?;
+        module.add("CANCELLATION_QUEUE", super::store::CANCELLATION_QUEUE)?;
         module.add("MAX_WORKER_TAGS", limits::MAX_WORKER_TAGS)?;
         module.add("MAX_TAG_NAME_BYTES", limits::MAX_TAG_NAME_BYTES)?;
         module.add("MAX_KV_KEYS", limits::MAX_KV_KEYS)?;

@@ -322,3 +322,9 @@ def test_the_reserved_queue_is_refused_to_the_code(
     client.start_orchestration("order", "reads")
 
     assert "choose another name" in str(client.wait_for_orchestration("order").error)
+
+
+def test_the_reserved_queue_is_refused_to_clients(client: Client, options: RuntimeOptions) -> None:
+    for enqueue in (client.enqueue_event, client.enqueue_event_typed):
+        with pytest.raises(ValueError, match="call cancel_instance"):
+            enqueue("order", "__duroxide_cancellation", "a reason")

@@ -4,19 +4,24 @@ A fence says how its block runs: ``python`` in a namespace of its own, ``python 
 it that is not continued, ``python postgres`` with ``DATABASE_URL`` set to a real server, ``python alone`` in a process of
 its own, since it changes the whole process, ``python tests`` as a file of tests. What a block prints is exactly what its
 comments say: ``# prints: …`` behind a line, or ``#> …`` on lines of their own.
+
+``python file NAME`` is a program that the reader saves; a ``console`` block runs those above it, one after the other in one
+folder, and shows what they print. A run that is shown to end with ``Killed`` is killed with SIGKILL when it has printed the
+lines before. ``python elsewhere`` is the code of another framework: it must compile, and is not run.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree as ET
 
 import psycopg
 import pytest
@@ -27,8 +32,13 @@ ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
 EXPECTED = re.compile(r"(?:^|\s)(?:# prints:|#>) ?(.*)$")
 LINK = re.compile(r"\[[^\]]+\]\(([^)\s]+)\)")
+IMAGE = re.compile(r"!\[([^\]]*)\]\(([^)\s]+)\)")
+PICTURES = sorted((ROOT / "docs/pictures").iterdir())
+SVG = {"svg": "http://www.w3.org/2000/svg"}
 TARGET = re.compile(r"\bmake ([a-z][a-z-]*)")
-KINDS = ("python", "python continued", "python postgres", "python alone", "python tests")
+KINDS = ("python", "python continued", "python postgres", "python alone", "python tests", "python elsewhere")
+# The loop of ``async def`` orchestrations.
+NEEDS_ASYNCIO = re.compile(r"^@(?:runtime\.register_)?orchestration.*\nasync def ", flags=re.MULTILINE)
 # Of the blocks that use PostgreSQL; dropped when they end.
 SCHEMA = "duroxide_docs"
 
@@ -49,6 +59,16 @@ class Block:
     @property
     def is_python(self) -> bool:
         return self.kind.startswith("python")
+
+    @property
+    def file(self) -> str | None:
+        """The name under which the reader saves it."""
+        return self.kind.removeprefix("python file ") if self.kind.startswith("python file ") else None
+
+    @property
+    def needs_asyncio(self) -> bool:
+        """Whether it has an orchestration that is run by asyncio."""
+        return bool(NEEDS_ASYNCIO.search(self.text))
 
     @property
     def expected(self) -> list[str]:
@@ -84,7 +104,8 @@ def anchors_of(page: Path) -> set[str]:
 
 
 BLOCKS = [block for page in PAGES for block in blocks_of(page)]
-PYTHON_BLOCKS = [block for block in BLOCKS if block.is_python]
+PYTHON_BLOCKS = [block for block in BLOCKS if block.is_python and block.file is None]
+SESSIONS = [block for block in BLOCKS if block.kind == "console"]
 
 
 def base_of(block: Block) -> list[Block]:
@@ -114,6 +135,38 @@ def run_alone(block: Block, folder: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=60, check=False)
 
 
+def files_above(session: Block) -> list[Block]:
+    """The programs that the reader of a session has saved by then; the last one of a name counts."""
+    return [block for block in BLOCKS if block.page == session.page and block.file and block.line < session.line]
+
+
+def runs_of(session: Block) -> Iterator[tuple[str, list[str]]]:
+    """The programs that a session runs, each with the lines that it shows."""
+    for run in re.split(r"^\$ ", session.text, flags=re.MULTILINE)[1:]:
+        command, *lines = run.splitlines()
+        match = re.fullmatch(r"python (\w+\.py)", command)
+        assert match, f"{session.name} runs '{command}'; a session runs 'python FILE.py'"
+        yield match.group(1), lines
+
+
+def run_until_killed(program: Path, lines: list[str]) -> None:
+    """Run a program, and kill it when it has printed these lines."""
+    with subprocess.Popen(
+        [sys.executable, "-u", program.name], cwd=program.parent, stdout=subprocess.PIPE, text=True
+    ) as run:
+        assert run.stdout is not None
+        printed = [run.stdout.readline().rstrip("\n") for _ in lines]
+        run.kill()
+        assert (printed, run.stdout.read()) == (lines, "")
+    assert run.returncode == -signal.SIGKILL
+
+
+def skip_without_asyncio(*blocks: Block) -> None:
+    """Leave out what this Python has no task groups for."""
+    if sys.version_info < (3, 11) and any(block.needs_asyncio for block in blocks):
+        pytest.skip("an 'async def' orchestration needs Python 3.11")
+
+
 @pytest.fixture
 def surroundings(
     block: Block, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
@@ -141,6 +194,10 @@ def test_every_block_runs_and_prints_what_it_says(
     block: Block, surroundings: dict[str, Any], capfd: pytest.CaptureFixture[str]
 ) -> None:
     assert block.kind in KINDS, f"unknown kind of block: {block.kind}"
+    if block.kind == "python elsewhere":
+        compile(block.text, block.name, "exec", dont_inherit=True)
+        return
+    skip_without_asyncio(*base_of(block), block)
     if block.kind == "python tests":
         ended = run_alone(block, Path.cwd())
         assert (ended.returncode, ended.stderr) == (0, ""), ended.stdout
@@ -158,6 +215,28 @@ def test_every_block_runs_and_prints_what_it_says(
     printed = capfd.readouterr()
     assert printed.out.splitlines() == block.expected
     assert printed.err == "", "a healthy run prints nothing on its own"
+
+
+@pytest.mark.parametrize("session", SESSIONS, ids=lambda session: session.name)
+def test_every_session_goes_as_it_is_shown(session: Block, tmp_path: Path) -> None:
+    files = files_above(session)
+    skip_without_asyncio(*files)
+    for block in files:
+        assert block.file is not None
+        (tmp_path / block.file).write_text(block.text, encoding="utf-8")
+    for name, lines in runs_of(session):
+        if lines[-1:] == ["Killed"]:
+            run_until_killed(tmp_path / name, lines[:-1])
+        else:
+            command = [sys.executable, name]
+            ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+            assert (ended.returncode, ended.stdout.splitlines(), ended.stderr) == (0, lines, "")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_file_that_is_to_be_saved_is_run_by_a_session(page: Path) -> None:
+    run = {name for session in SESSIONS if session.page == page for name, _ in runs_of(session)}
+    assert {block.file for block in BLOCKS if block.page == page and block.file} == run
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
@@ -193,6 +272,23 @@ def test_every_page_says_first_what_it_is_good_for(page: Path) -> None:
     assert purpose.startswith("After this page you ")
 
 
+@pytest.mark.parametrize("picture", PICTURES, ids=lambda picture: picture.name)
+def test_every_picture_is_read_in_the_dark_and_shown_with_the_words_of_its_title(picture: Path) -> None:
+    drawing = ET.parse(picture).getroot()
+    title = drawing.findtext("svg:title", namespaces=SVG)
+    assert title
+    assert drawing.get("role") == "img"
+    assert "prefers-color-scheme: dark" in (drawing.findtext("svg:style", namespaces=SVG) or "")
+    assert drawing.find(".//svg:image", namespaces=SVG) is None, "its words are text"
+    shown = [
+        words
+        for page in PAGES
+        for words, path in IMAGE.findall(prose_of(page))
+        if (page.parent / path).resolve() == picture.resolve()
+    ]
+    assert set(shown) == {title}
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_every_make_target_that_is_named_exists(page: Path) -> None:
     targets = set(re.findall(r"^([a-z][a-z-]*):", (ROOT / "Makefile").read_text(encoding="utf-8"), flags=re.MULTILINE))
@@ -204,17 +300,6 @@ def test_every_make_target_that_is_named_exists(page: Path) -> None:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_no_page_names_a_machine(page: Path) -> None:
     assert not re.search(r"/home/|/root/|/Users/|/work/|pypi\.org|crates\.io", page.read_text(encoding="utf-8"))
-
-
-def test_every_runtime_option_is_listed_with_its_default() -> None:
-    page = (ROOT / "docs/reference/options.md").read_text(encoding="utf-8")
-    rows = dict(re.findall(r"^\| `(\w+)` \| ([^|]+) \|", page, flags=re.MULTILINE))
-    for field in dataclasses.fields(duroxide.RuntimeOptions):
-        assert field.name in rows, f"no row for {field.name}"
-        default = field.default
-        shown = rows[field.name].strip().strip("`").replace(",", "")
-        if default is not None and not isinstance(default, duroxide.TagFilter):
-            assert shown == str(default), f"the default of {field.name} is {default}, not {shown}"
 
 
 def test_every_public_name_is_in_the_reference() -> None:

@@ -259,6 +259,7 @@ __all__ = [
 ]
 
 __version__ = _version("duroxide")
+"""Version of the package."""
 
 _typed_context.install()
 _logs.silence_by_default()

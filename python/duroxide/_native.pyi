@@ -33,6 +33,9 @@ _Branch: TypeAlias = Generator[Any, Any, _T] | Coroutine[Any, Any, _T]
 engine_version: Final[str]
 """Version of the duroxide engine."""
 
+CANCELLATION_QUEUE: Final[str]
+"""Queue on which an orchestration hears that it is to end."""
+
 MAX_WORKER_TAGS: Final[int]
 """Most tags that one runtime serves."""
 
@@ -92,7 +95,7 @@ class Task(Coroutine[Any, Any, _T_co]):
         """Run the task with ``await``."""
 
     def send(self, value: Any) -> Any:
-        """Run the task as a coroutine, one step; asyncio does so."""
+        """Run the task as a coroutine, one step, and send it ``value``; asyncio does so."""
 
     @overload
     def throw(
@@ -101,7 +104,7 @@ class Task(Coroutine[Any, Any, _T_co]):
         value: BaseException | object = None,
         traceback: TracebackType | None = None,
     ) -> Any:
-        """Raise an exception in the task as in a coroutine; asyncio does so."""
+        """Raise an exception, ``error`` with ``value`` and ``traceback``, in the task as in a coroutine; asyncio does so."""
 
     @overload
     def throw(self, error: BaseException, value: None = None, traceback: TracebackType | None = None) -> Any: ...
@@ -208,7 +211,15 @@ class OrchestrationContext:
     def schedule_activity_on_session(
         self, name: _ActivityName, input: object, session_id: str, *, tag: str | None = None, result_type: Any = None
     ) -> Task[Any]:
-        """Run an activity on the worker that holds a session."""
+        """Run an activity on the worker that holds a session; otherwise as ``schedule_activity``.
+
+        Args:
+            name: Name of the activity, or the declared activity itself.
+            input: Its input, any value that can be written as JSON.
+            session_id: The session; the first activity of it chooses the worker.
+            tag: As for ``schedule_activity``; default ``None``.
+            result_type: As for ``schedule_activity``; default ``None``.
+        """
 
     def schedule_activity_with_retry(
         self,
@@ -220,7 +231,19 @@ class OrchestrationContext:
         tag: str | None = None,
         result_type: Any = None,
     ) -> Task[Any]:
-        """Run an activity and try it again as ``retry`` says."""
+        """Run an activity and try it again as ``retry`` says; otherwise as ``schedule_activity``.
+
+        Args:
+            name: Name of the activity, or the declared activity itself.
+            input: Its input, any value that can be written as JSON.
+            retry: A ``RetryPolicy`` or a dictionary; default ``None``, the default ``RetryPolicy``: three attempts.
+            session_id: As for ``schedule_activity``; default ``None``.
+            tag: As for ``schedule_activity``; default ``None``.
+            result_type: As for ``schedule_activity``; default ``None``.
+
+        Raises:
+            ConfigurationError: ``retry`` makes no sense.
+        """
 
     def schedule_activity_with_retry_on_session(
         self,
@@ -232,7 +255,19 @@ class OrchestrationContext:
         tag: str | None = None,
         result_type: Any = None,
     ) -> Task[Any]:
-        """Run an activity on the worker that holds a session, and try it again there as ``retry`` says."""
+        """Run an activity on the worker that holds a session, and try it again there as ``retry`` says.
+
+        Args:
+            name: Name of the activity, or the declared activity itself.
+            input: Its input, any value that can be written as JSON.
+            retry: A ``RetryPolicy`` or a dictionary; ``None`` for the default ``RetryPolicy``: three attempts.
+            session_id: The session.
+            tag: As for ``schedule_activity``; default ``None``.
+            result_type: As for ``schedule_activity``; default ``None``.
+
+        Raises:
+            ConfigurationError: ``retry`` makes no sense.
+        """
 
     # Time and messages
 
@@ -342,12 +377,12 @@ class OrchestrationContext:
     def schedule_sub_orchestration_with_id(
         self, name: _OrchestrationName, instance_id: str, input: object = None, *, result_type: Any = None
     ) -> Task[Any]:
-        """Run another orchestration under a given instance id."""
+        """Run another orchestration under a given ``instance_id``; otherwise as ``schedule_sub_orchestration``."""
 
     def schedule_sub_orchestration_versioned(
         self, name: _OrchestrationName, version: str | None, input: object = None, *, result_type: Any = None
     ) -> Task[Any]:
-        """Run one version of another orchestration."""
+        """Run one version of another orchestration; otherwise as ``schedule_sub_orchestration``."""
 
     def schedule_sub_orchestration_versioned_with_id(
         self,
@@ -358,7 +393,7 @@ class OrchestrationContext:
         *,
         result_type: Any = None,
     ) -> Task[Any]:
-        """Run one version of another orchestration under a given instance id."""
+        """Run one version of another orchestration under a given ``instance_id``; otherwise as ``schedule_sub_orchestration``."""
 
     def start_orchestration(
         self, name: _OrchestrationName, instance_id: str, input: object = None, *, version: str | None = None
@@ -375,7 +410,7 @@ class OrchestrationContext:
     def start_orchestration_versioned(
         self, name: _OrchestrationName, version: str | None, instance_id: str, input: object = None
     ) -> Task[None]:
-        """Start one version of another orchestration that runs on its own."""
+        """Start one version of another orchestration that runs on its own; otherwise as ``start_orchestration``."""
 
     def schedule_orchestration(
         self, name: _OrchestrationName, instance_id: str, input: object = None, *, version: str | None = None
@@ -396,7 +431,7 @@ class OrchestrationContext:
         """
 
     def continue_as_new_versioned(self, input: object, version: str) -> Task[NoReturn]:
-        """End this execution and start ``version`` of the orchestration again with an empty history."""
+        """End this execution and start ``version`` of the orchestration again with ``input`` and an empty history."""
 
     # Combinators
 
@@ -424,7 +459,7 @@ class OrchestrationContext:
             A task with ``{"index": place, "value": value}`` of the first to finish; ties go to the task started first.
 
         Raises:
-            TaskFailed: Where the task is yielded: the first to finish failed.
+            TaskFailed: Where the task is yielded: the first to finish failed; ``index`` of the exception is its place.
         """
 
     @overload
@@ -446,7 +481,7 @@ class OrchestrationContext:
     @overload
     def gather(self, tasks: Sequence[Task[_T] | _Branch[_T]], /) -> Task[list[_T]]: ...
     def spawn(self, task: Task[_T] | _Branch[_T]) -> Task[_T]:
-        """Start a task now, and return the task to be yielded later. Nothing is to be yielded for the start."""
+        """Start ``task`` now, and return a task to be yielded later. Nothing is to be yielded for the start."""
 
     # Time and chance, the same at every replay
 
@@ -470,8 +505,11 @@ class OrchestrationContext:
     def set_custom_status(self, status: str) -> None:
         """Publish a status text that clients can read and wait for.
 
+        Args:
+            status: The text, at most 262,144 bytes.
+
         Raises:
-            LimitExceeded: The text is longer than 256 KiB.
+            LimitExceeded: The text is longer than that.
         """
 
     def reset_custom_status(self) -> None:
@@ -492,7 +530,7 @@ class OrchestrationContext:
         """
 
     def get_kv_value(self, key: str) -> str | None:
-        """Return one value of this instance, or ``None``."""
+        """Return the value of ``key`` of this instance, or ``None``."""
 
     def get_kv_all_values(self) -> dict[str, str]:
         """Return all values of this instance."""
@@ -504,7 +542,7 @@ class OrchestrationContext:
         """Return the number of keys of this instance."""
 
     def clear_kv_value(self, key: str) -> None:
-        """Remove one key; does nothing if there is none."""
+        """Remove ``key`` and its value; does nothing if there is none."""
 
     def clear_all_kv_values(self) -> None:
         """Remove all keys."""
@@ -520,21 +558,30 @@ class OrchestrationContext:
         """
 
     def get_kv_value_from_instance(self, instance_id: str, key: str, *, result_type: Any = None) -> Task[Any]:
-        """Read one value of another instance as a recorded step."""
+        """Read one value of another instance as a recorded step.
+
+        Args:
+            instance_id: The other instance, which need not exist.
+            key: The key.
+            result_type: Type to convert the value to, read as JSON; default ``None``, the text as it was set.
+
+        Returns:
+            A task with the value, or with ``None`` if there is no such instance or key.
+        """
 
     # Traces: at once, suppressed during replay
 
     def trace_debug(self, message: str) -> None:
-        """Log a message for debugging."""
+        """Log ``message`` for debugging."""
 
     def trace_info(self, message: str) -> None:
-        """Log a message."""
+        """Log ``message``."""
 
     def trace_warn(self, message: str) -> None:
-        """Log a warning."""
+        """Log ``message`` as a warning."""
 
     def trace_error(self, message: str) -> None:
-        """Log an error."""
+        """Log ``message`` as an error."""
 
     # Names that take text as it is, or decode: a ``str`` input is recorded without being encoded again
 
@@ -711,16 +758,16 @@ class ActivityContext:
         """Return a client of the store that the activity came from."""
 
     def trace_debug(self, message: str) -> None:
-        """Log a message for debugging."""
+        """Log ``message`` for debugging."""
 
     def trace_info(self, message: str) -> None:
-        """Log a message."""
+        """Log ``message``."""
 
     def trace_warn(self, message: str) -> None:
-        """Log a warning."""
+        """Log ``message`` as a warning."""
 
     def trace_error(self, message: str) -> None:
-        """Log an error."""
+        """Log ``message`` as an error."""
 
 @final
 class RawText:

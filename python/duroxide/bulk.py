@@ -11,7 +11,7 @@ from duroxide.exceptions import CodecError, LimitExceeded
 from duroxide.instances import is_to_attach
 from duroxide.limits import MAX_BULK_ITEMS
 from duroxide.operations import blocking
-from duroxide.payloads import check_id, encode_message, encode_start, encode_value
+from duroxide.payloads import check_id, check_queue, encode_message, encode_start, encode_value
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -169,5 +169,5 @@ def _encode_event(event: EventToRaise) -> tuple[str, str, str]:
 
 
 def _encode_message(message: QueueMessage) -> tuple[str, str, str]:
-    queue = check_name(message.queue, "the name of a queue")
+    queue = check_queue(message.queue)
     return check_id(message.instance_id), queue, encode_message(message.data)

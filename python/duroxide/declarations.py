@@ -231,6 +231,10 @@ class Orchestration(Declared[P, T]):
     def continue_as_new(self, *arguments: P.args, **named: P.kwargs) -> Task[NoReturn]:
         """End this execution of the orchestration and start it again, with new arguments and an empty history.
 
+        Args:
+            arguments: Arguments of the next execution.
+            named: Arguments of the next execution, by name.
+
         Returns:
             A task that never returns, to be awaited in this orchestration.
 

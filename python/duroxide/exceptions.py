@@ -143,11 +143,14 @@ class OrchestrationCancelled(OrchestrationFailed):
 
 
 class NondeterminismError(OrchestrationFailed):
-    """The code of an orchestration no longer does what its history says that it did."""
+    """The code of an orchestration no longer does what its history says that it did, and it was failed for that.
+
+    This version lets such an instance wait instead, and says so in its ``mismatch``; older ones failed it.
+    """
 
 
 class PoisonMessageError(OrchestrationFailed):
-    """A message was given up after it had been fetched too often without an end."""
+    """A message was given up after ``RuntimeOptions.max_attempts`` deliveries without an end."""
 
 
 class ClientError(DuroxideError):
@@ -195,7 +198,7 @@ class LimitExceeded(DuroxideError, ValueError):
 
 
 class NotAllowedInOrchestration(DuroxideError):
-    """A call that waits for the outside world was made inside an orchestration."""
+    """A call that waits for the outside world was made inside an orchestration, or its context used by another thread."""
 
 
 class NotInOrchestration(DuroxideError, RuntimeError):
@@ -205,7 +208,7 @@ class NotInOrchestration(DuroxideError, RuntimeError):
 class TurnClosed(BaseException):
     """The context was used outside the turn that it belongs to.
 
-    Derives from ``BaseException`` so that an orchestration's ``except Exception`` does not keep its turn from closing.
+    It is also what closes an orchestration that is suspended, at shutdown, say. It derives from ``BaseException`` so that an orchestration's ``except Exception`` does not keep its turn from closing.
     """
 
 

@@ -111,8 +111,9 @@ class _FailedInProcess(RecordedFailure, Exception):  # noqa: N818  (named as tho
 class PoolCall:
     """One activity in a pool."""
 
-    def __init__(self, future: Future[Any] | None) -> None:
+    def __init__(self, future: Future[Any] | None, done: Done | None) -> None:
         self._future = future
+        self._done = done
         self.was_asked = False
 
     def cancel(self) -> None:
@@ -120,6 +121,16 @@ class PoolCall:
         self.was_asked = True
         if self._future is not None:
             self._future.cancel()
+
+    def end(self, result: Any, error: BaseException | None) -> None:
+        """Tell how it ended."""
+        if self._done is not None:
+            self._done(result, error)
+        self._done = None
+
+    def cut_off(self) -> None:
+        """Let it run again: nobody is told of an end, though the pool may know of the call for a long time."""
+        self._done = None
 
 
 class Pool:
@@ -155,15 +166,17 @@ class Pool:
             self._replace(executor)
             return self.run(function, input_type, context, text, done)
         except RuntimeError as error:
-            # It was shut down. Nobody is told of an end, so the activity is not failed, and runs again later.
+            # It was shut down. Nobody is told of an end, so the activity is not failed, and runs again later. The log gets
+            # the text alone: the error would keep this frame, and with it what is to be dropped.
+            reason = str(error)
             _log.warning(
-                "activity '%s' waits: the executor of its runtime takes no work: %s", context.activity_name, error
+                "activity '%s' waits: the executor of its runtime takes no work: %s", context.activity_name, reason
             )
-            return PoolCall(None)
-        call = PoolCall(future)
+            return PoolCall(None, None)
+        call = PoolCall(future, done)
         with self._lock:
             self._futures.add(future)
-        future.add_done_callback(lambda future: self._end(call, executor, future, context, done))
+        future.add_done_callback(lambda future: self._end(call, executor, future, context))
         return call
 
     def check(self, definitions: Iterable[ActivityDefinition]) -> None:
@@ -217,28 +230,32 @@ class Pool:
         message = f"a process of the pool ended while activity '{name}' was in it; {way_out}"
         return _FailedInProcess(FailureRecord(type(error).__name__, message, retryable=True), "")
 
-    def _end(self, call: PoolCall, executor: Executor, future: Future[Any], context: Any, done: Done) -> None:
+    def _end(self, call: PoolCall, executor: Executor, future: Future[Any], context: Any) -> None:
         with self._lock:
             self._futures.discard(future)
         if future.cancelled():
             if call.was_asked:
-                done(None, _FailedInProcess(FailureRecord("CancelledError", "it was cancelled before it began"), ""))
-            return  # by the end of the runtime or of the pool: it runs again
+                call.end(
+                    None, _FailedInProcess(FailureRecord("CancelledError", "it was cancelled before it began"), "")
+                )
+            else:
+                call.cut_off()  # by the end of the runtime or of the pool
+            return
         error = future.exception()
         if isinstance(error, BrokenExecutor):
             self._replace(executor)
-            done(None, self._broken(context.activity_name, error))
+            call.end(None, self._broken(context.activity_name, error))
         elif error is not None:
-            done(None, error)
+            call.end(None, error)
         elif isinstance(end := future.result(), _End):
             for level, message in end.traces:
                 getattr(context, level)(message)
             if end.failure is None:
-                done(RawText(end.result or "null"), None)
+                call.end(RawText(end.result or "null"), None)
             else:
-                done(None, _FailedInProcess(FailureRecord.from_text(end.failure), end.traceback))
+                call.end(None, _FailedInProcess(FailureRecord.from_text(end.failure), end.traceback))
         else:
-            done(end, None)
+            call.end(end, None)
 
 
 def _run_on_thread(function: Callable[[Any, Any], Any], context: Any, value: Any) -> Any:
@@ -282,8 +299,9 @@ def place_activities(
     hosts: dict[str, ActivityHost] = {name: loop for name, each in definitions.items() if each.is_async}
     if choice is None:
         return hosts
-    chosen = (
-        choice
+    by_name: Any = choice
+    chosen: Mapping[str, ExecutorChoice] = (
+        by_name
         if isinstance(choice, Mapping)
         else dict.fromkeys((name for name in definitions if name not in hosts), choice)
     )

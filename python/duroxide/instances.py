@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 from duroxide.checks import check_integer, check_milliseconds, check_name, check_text
 from duroxide.operations import blocking
-from duroxide.payloads import check_id, check_size, encode_message, encode_start, encode_value
+from duroxide.payloads import check_id, check_queue, check_size, encode_message, encode_start, encode_value
 from duroxide.records import OrchestrationResult, read_status
 from duroxide.versions import check_version
 
@@ -176,7 +176,8 @@ class InstanceOperations:
         Args:
             instance_id: The instance.
             last_seen_version: ``custom_status_version`` of the status seen last; default 0, none.
-            poll_interval_ms: Time between two looks at the store when another process changes it; default 100.
+            poll_interval_ms: Time between two looks at the store, for changes that other processes make; those of this one
+                are known at once. Default 100.
             timeout_ms: Longest time to wait; default 30,000.
 
         Returns:
@@ -206,7 +207,7 @@ class InstanceOperations:
 
     @blocking
     def get_kv_all_values(self, instance_id: str) -> Call[dict[str, str]]:
-        """Read the key-value store of an instance; empty if there is no such instance."""
+        """Read the key-value store of ``instance_id``; empty if there is no such instance."""
         return self._native.kv_values(check_id(instance_id))
 
     @blocking
@@ -229,7 +230,7 @@ class InstanceOperations:
 
 def enqueue(native: _native.Client, instance_id: str, queue: str, text: str) -> Call[None]:
     """Describe a message to a queue."""
-    return native.enqueue_event(check_id(instance_id), check_name(queue, "the name of a queue"), text)
+    return native.enqueue_event(check_id(instance_id), check_queue(queue), text)
 
 
 def wait_for_end(native: _native.Client, instance_id: str, timeout_ms: int | timedelta) -> Call[OrchestrationResult]:

@@ -56,7 +56,7 @@ class ManagementOperations:
 
     @blocking
     def get_instance_info(self, instance_id: str) -> Call[InstanceInfo]:
-        """Read what the store knows about an instance.
+        """Read what the store knows about the instance ``instance_id``.
 
         Raises:
             InstanceNotFound: There is no such instance.
@@ -65,7 +65,11 @@ class ManagementOperations:
 
     @blocking
     def get_execution_info(self, instance_id: str, execution_id: int) -> Call[ExecutionInfo]:
-        """Read what the store knows about one execution, counted from 1, of an instance.
+        """Read what the store knows about one execution of an instance.
+
+        Args:
+            instance_id: The instance.
+            execution_id: Number of the execution, counted from 1.
 
         Raises:
             InstanceNotFound: There is no such instance or execution.
@@ -76,7 +80,7 @@ class ManagementOperations:
 
     @blocking
     def list_executions(self, instance_id: str) -> Call[list[int]]:
-        """List the numbers of an instance's executions, the oldest first.
+        """List the numbers of the executions of ``instance_id``, the oldest first.
 
         Raises:
             InstanceNotFound: There is no such instance.
@@ -103,7 +107,7 @@ class ManagementOperations:
 
     @blocking
     def get_orchestration_stats(self, instance_id: str) -> Call[SystemStats | None]:
-        """Read the size of an orchestration, or ``None`` if there is no such instance."""
+        """Read the size of the orchestration ``instance_id``, or ``None`` if there is no such instance."""
         stats = self._native.stats(_check_id(instance_id))
         return stats.then(lambda fields: None if fields is None else SystemStats(**fields))
 
@@ -119,7 +123,7 @@ class ManagementOperations:
 
     @blocking
     def get_instance_tree(self, instance_id: str) -> Call[InstanceTree]:
-        """List an instance and all its sub-orchestrations.
+        """List the instance ``instance_id`` and all its sub-orchestrations.
 
         Raises:
             InstanceNotFound: There is no such instance.

@@ -53,26 +53,29 @@ class RuntimeOptions:
         log_level: Least level of what is logged, one of ``"error"`` to ``"trace"``; default ``None``, as
             configured by ``RUST_LOG`` or ``init_tracing``.
         log_format: ``"pretty"``, ``"compact"`` or ``"json"``; default ``None``, as configured by ``init_tracing``.
-        service_name: Name of the service in logs; default ``None``.
-        service_version: Version of the service in logs; default ``None``.
+        service_name: Handed to the engine, which does nothing with it in this version; default ``None``.
+        service_version: Handed to the engine, which does nothing with it in this version; default ``None``.
         max_sessions_per_runtime: Sessions that this runtime holds at the same time; default 10.
         session_idle_timeout_ms: How long an idle session stays with its worker; default 300,000. Must be longer than
             the time between two renewals of an activity's lock.
         worker_node_id: Identity of this node as the owner of sessions; default ``None``, a new one at every start.
         worker_tag_filter: Which activities this runtime takes; default those without a tag.
-        orchestrator_lock_timeout_ms: Lease of an orchestration's step; default 5,000.
+        orchestrator_lock_timeout_ms: Lease of an orchestration's step, after which another node takes it over; default
+            5,000. At least 2,000.
         orchestrator_lock_renewal_buffer_ms: How long before its end that lease is renewed; default 2,000.
-        worker_lock_timeout_ms: Lease of an activity, after which another node takes it over; default 30,000.
+        worker_lock_timeout_ms: Lease of an activity, after which another node takes it over; default 30,000. At least
+            2,000.
         worker_lock_renewal_buffer_ms: How long before its end that lease is renewed; default ``None``, half of the
             lease, so that a cancellation is known within that time on any node.
-        session_lock_timeout_ms: Lease of a session; default 30,000.
+        session_lock_timeout_ms: Lease of a session; default 30,000. At least 2,000.
         session_lock_renewal_buffer_ms: How long before its end that lease is renewed; default 5,000.
         session_cleanup_interval_ms: Time between two sweeps of abandoned sessions; default 300,000.
         max_attempts: Deliveries of one message before it is given up as poison; default 10.
         activity_cancellation_grace_period_ms: Time that a cancelled activity has to end by itself; default 10,000.
         cleanup_timeout_ms: Time that a cancelled ``async def`` orchestration has for its ``except`` and ``finally``
             blocks, which may run activities; then it ends where it stands. Default 30,000.
-        unregistered_timeout_ms: Time after which work for a name that no node has registered fails; default 300,000.
+        unregistered_timeout_ms: Time after which work for a name that no node has registered fails; default 300,000. It
+            fails at once where one process works alone.
         sticky: Whether suspended orchestrations stay awake between their steps, so that a step does not run the code
             again from its beginning; default ``True``. Results and histories are the same; ``False`` shows in a test
             that the code can be replayed.

@@ -6,6 +6,7 @@ from duroxide._native import RawText
 from duroxide.checks import check_name, check_text
 from duroxide.codec import encode
 from duroxide.exceptions import LimitExceeded
+from duroxide._native import CANCELLATION_QUEUE
 from duroxide.limits import MAX_PAYLOAD_BYTES
 from duroxide.references import function_name
 from duroxide.versions import check_version
@@ -24,6 +25,22 @@ def encode_start(instance_id: object, name: object, input: object, version: obje
         encode_value(input, "the input"),
         None if version is None else check_version(version),
     )
+
+
+def check_queue(queue: object) -> str:
+    """Return ``queue`` if it can be the name of a queue.
+
+    Raises:
+        TypeError: It is not a ``str``.
+        LimitExceeded: It is empty, too long or not valid UTF-8.
+        ValueError: It is the queue on which orchestrations hear that they are to end.
+    """
+    name = check_name(queue, "the name of a queue")
+    if name == CANCELLATION_QUEUE:
+        raise ValueError(
+            f"queue '{name}' is how a request for the end reaches an orchestration; call cancel_instance() instead"
+        )
+    return name
 
 
 def encode_value(value: object, what: str) -> str:

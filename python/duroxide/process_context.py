@@ -40,7 +40,7 @@ class ProcessActivityContext:
 
     @classmethod
     def of(cls, context: Any) -> ProcessActivityContext:
-        """Copy what an ``ActivityContext`` says."""
+        """Copy what ``context``, an ``ActivityContext``, says."""
         names = [name for name in cls.__dataclass_fields__ if not name.startswith("_")]
         return cls(**{name: getattr(context, name) for name in names}, _tag=context.tag())
 

@@ -182,7 +182,16 @@ class InstanceTree(Record):
 
 @dataclass(frozen=True, slots=True)
 class SystemMetrics(Record):
-    """Counts over the whole store: of instances, in all and by status, of executions, and of events."""
+    """Counts over the whole store.
+
+    Attributes:
+        total_instances: Instances, whatever their status.
+        total_executions: Executions of all instances.
+        running_instances: Instances that have not ended.
+        completed_instances: Instances that returned.
+        failed_instances: Instances that failed or were cancelled.
+        total_events: Events of all histories.
+    """
 
     total_instances: int
     total_executions: int
@@ -194,7 +203,13 @@ class SystemMetrics(Record):
 
 @dataclass(frozen=True, slots=True)
 class QueueDepths(Record):
-    """Numbers of messages that wait in the store: for a step of an orchestration, for a worker, for their time."""
+    """Numbers of messages that wait in the store.
+
+    Attributes:
+        orchestrator_queue: Messages that wait for a step of an orchestration.
+        worker_queue: Activities that wait for a worker.
+        timer_queue: Timers that wait for their time.
+    """
 
     orchestrator_queue: int
     worker_queue: int
@@ -222,7 +237,14 @@ class SystemStats(Record):
 
 @dataclass(frozen=True, slots=True)
 class DeleteInstanceResult(Record):
-    """Numbers of what a deletion removed: instances, their executions, events and messages in queues."""
+    """Numbers of what a deletion removed.
+
+    Attributes:
+        instances_deleted: Instances, sub-orchestrations included.
+        executions_deleted: Their executions.
+        events_deleted: Events of their histories.
+        queue_messages_deleted: Messages that waited for them.
+    """
 
     instances_deleted: int
     executions_deleted: int
@@ -232,7 +254,13 @@ class DeleteInstanceResult(Record):
 
 @dataclass(frozen=True, slots=True)
 class PruneResult(Record):
-    """Numbers of what a pruning did: instances looked at, executions and events removed."""
+    """Numbers of what a pruning did.
+
+    Attributes:
+        instances_processed: Instances that were looked at.
+        executions_deleted: Executions that were removed.
+        events_deleted: Events of their histories.
+    """
 
     instances_processed: int
     executions_deleted: int

@@ -103,7 +103,7 @@ class Backoff:
         multiplier: float = 2.0,
         maximum: Duration = timedelta(seconds=30),
     ) -> Backoff:
-        """Wait ``base`` after the first attempt, and ``multiplier`` times the last wait after each other one."""
+        """Wait ``base`` after the first attempt, and ``multiplier`` times the last wait after each other, at most ``maximum``."""
         return cls(kind="exponential", base=base, multiplier=multiplier, maximum=maximum)
 
 

@@ -49,12 +49,12 @@ class TagFilter:
 
     @staticmethod
     def tags(*names: str) -> TagFilter:
-        """Take activities with one of these tags, and none without a tag."""
+        """Take activities with one of ``names`` as their tag, one to five of them, and none without a tag."""
         return TagFilter("tags", names)
 
     @staticmethod
     def default_and(*names: str) -> TagFilter:
-        """Take activities with one of these tags, and those without a tag."""
+        """Take activities with one of ``names`` as their tag, one to five of them, and those without a tag."""
         return TagFilter("default_and", names)
 
     @staticmethod

@@ -66,7 +66,7 @@ class TypedOperations(InstanceOperations):
 
     @blocking
     def get_kv_value_typed(self, instance_id: str, key: str) -> Call[Any]:
-        """Read one value of an instance's key-value store and decode it; ``None`` if there is no such key."""
+        """Read one value of an instance's key-value store and decode it from JSON; otherwise as ``get_kv_value``."""
         value = kv_value(self._native, instance_id, key)
         return value.then(lambda text: None if text is None else decode(text))
 

@@ -252,7 +252,7 @@ mod tests {
     fn texts_are_compared_from_where_they_differ() {
         let lines = differences("the price of it all, as agreed: five", "the price of it all, as agreed: six");
 
-        assert_eq!(lines, ["from byte 32 on: …it all, as agreed: five was recorded, now …it all, as agreed: six"]);
+        assert_eq!(lines, ["from byte 32 on: …f it all, as agreed: five was recorded, now …f it all, as agreed: six"]);
     }
 
     #[test]

@@ -290,3 +290,42 @@ def test_inputs_that_mean_the_same_are_told_from_each_other(provider: Provider) 
 
 def test_the_report_names_the_instance(provider: Provider) -> None:
     assert f"'{INSTANCE}'" in mismatch_of(provider, old, with_a_timer)
+
+
+async def as_a_coroutine(ctx: OrchestrationContext, _: Any) -> None:
+    await ctx.schedule_activity("charge", {"amount": 5})
+    await ctx.wait_for_event("go")
+
+
+async def as_another_coroutine(ctx: OrchestrationContext, _: Any) -> None:
+    await ctx.wait_for_event("go")
+
+
+async def as_a_shorter_coroutine(ctx: OrchestrationContext, _: Any) -> None:
+    await ctx.schedule_activity("charge", {"amount": 5})
+
+
+@in_memory
+def test_the_line_of_a_coroutine_is_shown(provider: Provider) -> None:
+    assert mismatch_of(provider, as_a_coroutine, as_another_coroutine) == report(
+        ("event 3 recorded:", "activity 'charge'  {\"amount\": 5}"),
+        ("the code did:", "wait for event 'go'"),
+        (f"at {place(as_another_coroutine, 'await')}:", 'await ctx.wait_for_event("go")'),
+    )
+
+
+@in_memory
+def test_the_early_end_of_a_coroutine_is_shown(provider: Provider) -> None:
+    assert mismatch_of(provider, as_a_coroutine, as_a_shorter_coroutine) == report(
+        ("event 5 recorded:", "wait for event 'go'"),
+        ("the code did:", "nothing more: it returned after 2 of 3 recorded operations"),
+    )
+
+
+@in_memory
+def test_a_coroutine_that_became_a_generator_is_told_from_it(provider: Provider) -> None:
+    assert mismatch_of(provider, as_a_coroutine, old) == report(
+        ("event 2 recorded:", "wait for a cancellation, as `async def` does"),
+        ("the code did:", "activity 'charge'  {\"amount\": 5}"),
+        (f"at {place(old, 'charge')}:", 'yield ctx.schedule_activity("charge", {"amount": 5})'),
+    )

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import concurrent.futures
 import datetime as dt
 import logging
@@ -280,3 +281,29 @@ def test_the_profiler_of_a_thread_is_given_back(run: Run) -> None:
     run(order)
     assert set(seen) == {True}
     assert sys.getprofile() is None
+
+
+@in_memory
+def test_the_loop_of_a_coroutine_is_let_through(run: Run) -> None:
+    async def order(ctx: OrchestrationContext, _: Any) -> Any:
+        async def wait() -> float:
+            await asyncio.sleep(0.001)
+            return asyncio.get_running_loop().time()
+
+        times = await asyncio.wait_for(asyncio.gather(wait(), wait()), 60)
+        task = asyncio.create_task(wait())
+        return len({*times, await task}) > 0
+
+    assert run(order) is True
+
+
+@in_memory
+def test_a_task_of_a_coroutine_is_watched(run: Run) -> None:
+    async def look() -> float:
+        await asyncio.sleep(0.001)
+        return time.time()
+
+    async def order(ctx: OrchestrationContext, _: Any) -> Any:
+        return await asyncio.create_task(look())
+
+    assert refusal(run, order).startswith(f"time.time() at {place(look, 'return')} ")

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -124,3 +125,14 @@ async def serve() -> str:
     text: str | None = await awaited.get_kv_value("order-1", "seen")
     kind: str = (await awaited.read_execution_history("order-1"))[0].kind
     return f"{started} {status} {changed} {text} {kind}"
+
+
+Runtime(provider, executor=ProcessPoolExecutor(2))
+Runtime(provider, executor=lambda: ProcessPoolExecutor(2))
+Runtime(provider, executor={"charge": ThreadPoolExecutor(2), "resize": ProcessPoolExecutor})
+
+
+async def run() -> None:
+    """Enter a runtime on a loop."""
+    async with Runtime(provider, RuntimeOptions()) as entered:
+        await entered.async_client.raise_event("order-1", "paid")
