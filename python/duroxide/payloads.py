@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from duroxide._native import RawText
+from duroxide._native import CANCELLATION_QUEUE, RawText
 from duroxide.checks import check_name, check_text
 from duroxide.codec import encode
 from duroxide.exceptions import LimitExceeded
-from duroxide._native import CANCELLATION_QUEUE
 from duroxide.limits import MAX_PAYLOAD_BYTES
 from duroxide.references import function_name
 from duroxide.versions import check_version
