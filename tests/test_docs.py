@@ -322,6 +322,7 @@ def test_every_public_method_is_in_the_reference(kind: type) -> None:
 @pytest.mark.alone
 def test_the_program_of_the_readme_runs_as_a_file_in_any_folder_and_again(tmp_path: Path) -> None:
     program = next(block for block in PYTHON_BLOCKS if block.page.name == "README.md")
+    skip_without_asyncio(program)
     for _ in range(2):
         ended = run_alone(program, tmp_path)
         assert (ended.returncode, ended.stdout.splitlines(), ended.stderr) == (0, program.expected, "")

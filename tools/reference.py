@@ -235,11 +235,12 @@ def methods_of(kind: Any) -> list[Callable]:
 
 def aliases_of(kind: Any) -> dict[str, str]:
     """Methods that are other names of methods, and of which."""
+    methods = {each.name for each in methods_of(kind)}
     return {
         name: str(member.value).rpartition(".")[2]
         for each in bases_of(kind)
         for name, member in each.members.items()
-        if member.is_attribute and name.endswith("_typed") and "(" not in str(member.value)
+        if not name.startswith("_") and member.is_attribute and str(member.value).rpartition(".")[2] in methods
     }
 
 
@@ -308,13 +309,17 @@ def class_parts(name: str, kind: Any) -> Iterator[str]:
         if not method.name.endswith("_typed"):
             yield f"### `{name}.{method.name}`"
             yield from callable_parts(method)
+    for alias, target in aliases.items():
+        if not alias.endswith("_typed"):
+            yield f"### `{name}.{alias}`"
+            yield f"Another name of `{target}`."
     awaited = awaited_of(kind)
     if awaited:
         yield f"### `{name}`, as those of `Client`"
         links = (f"[`{each}`](#client{each})" for each in awaited)
         yield f"Awaited, these take, give and raise what those of `Client` do: {', '.join(links)}. So do the typed names."
     typed = {each.name: text_of(each.docstring) for each in methods if each.name.endswith("_typed")}
-    typed |= {alias: f"As `{target}`." for alias, target in aliases.items()}
+    typed |= {alias: f"As `{target}`." for alias, target in aliases.items() if alias.endswith("_typed")}
     if typed:
         yield f"### `{name}`, typed names"
         yield "They take what the plain names take; see [where they differ](names.md#typed-names)."

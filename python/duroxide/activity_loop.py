@@ -138,13 +138,15 @@ class ApplicationLoop:
     """Runs ``async def`` activities on the loop that makes it, which the application runs and ends by itself.
 
     Args:
-        when_closed: Called when an activity comes and the loop is closed.
+        when_closed: Called once, when an activity comes and the loop is closed.
     """
 
     def __init__(self, when_closed: Callable[[], object]) -> None:
         self._loop = asyncio.get_running_loop()
         self._thread = threading.get_ident()
         self._when_closed = when_closed
+        self._lock = threading.Lock()
+        self._is_closed = False
         # These two are touched on the loop's thread alone.
         self._tasks: set[asyncio.Task[End]] = set()
         self._stopped = False
@@ -164,7 +166,10 @@ class ApplicationLoop:
         try:
             _call_on(self._loop, start)
         except RuntimeError:
-            self._when_closed()
+            with self._lock:
+                is_first, self._is_closed = not self._is_closed, True
+            if is_first:
+                self._when_closed()
         return call
 
     def stop(self) -> None:

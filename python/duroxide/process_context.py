@@ -64,17 +64,17 @@ class ProcessActivityContext:
         )
 
     def trace_debug(self, message: str) -> None:
-        """Log a message for debugging."""
+        """Log ``message`` for debugging."""
         self._traces.append(("trace_debug", message))
 
     def trace_info(self, message: str) -> None:
-        """Log a message."""
+        """Log ``message``."""
         self._traces.append(("trace_info", message))
 
     def trace_warn(self, message: str) -> None:
-        """Log a warning."""
+        """Log ``message`` as a warning."""
         self._traces.append(("trace_warn", message))
 
     def trace_error(self, message: str) -> None:
-        """Log an error."""
+        """Log ``message`` as an error."""
         self._traces.append(("trace_error", message))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import logging
 import os
 import sys
 import threading
@@ -272,6 +273,9 @@ class Runtime:
 
     def _end_with_loop(self) -> None:
         # Nobody leaves the ``async with`` any more. What is unfinished is for the next start, or for another process.
+        logging.getLogger("duroxide.runtime").warning(
+            "the loop that entered the runtime is closed, so the runtime shuts down; leave 'async with' before the loop ends"
+        )
         threading.Thread(target=self.shutdown, args=(0,), name="duroxide-shutdown", daemon=True).start()
 
     def __repr__(self) -> str:

@@ -36,16 +36,22 @@ pub(crate) struct Executor {
     is_stopped: AtomicBool,
 }
 
-/// By what the engine holds an activity for this process.
+/// By what the engine holds an activity for this process. Both the engine's task and the activity's code hold on to it; when
+/// they are gone and no end was given to the engine, it is given back, so that the activity runs again.
 struct Lease {
     dispatcher: Arc<Dispatcher>,
     token: String,
+    /// The engine has the end.
+    is_settled: AtomicBool,
+    /// What cut the activity off may not be over: it rests before it runs again, and the attempt counts.
+    is_to_rest: AtomicBool,
 }
 
 pub(super) struct Call {
     pub(super) definition: Arc<ActivityDefinition>,
     client: Arc<Py<PyAny>>,
-    lease: Option<Arc<Lease>>,
+    /// Held, not read.
+    _lease: Option<Arc<Lease>>,
     engine: EngineContext,
     delivery: Option<Arc<Delivery>>,
     input: String,
@@ -74,22 +80,32 @@ impl Executor {
     ) -> End {
         let (delivery, lease, input) = match split_delivery(&input) {
             Some((token, input)) => {
-                let lease = Lease { dispatcher: Arc::clone(&dispatcher), token: token.to_owned() };
+                let lease = Lease {
+                    dispatcher: Arc::clone(&dispatcher),
+                    token: token.to_owned(),
+                    is_settled: AtomicBool::new(false),
+                    is_to_rest: AtomicBool::new(false),
+                };
                 (dispatcher.delivery(token), Some(Arc::new(lease)), input.to_owned())
             }
             None => (None, None, input),
         };
         let host = self.hosts.contains_key(&definition.name);
-        let call = Call { definition, client: Arc::clone(&self.client), lease: lease.clone(), engine, delivery, input };
+        let call =
+            Call { definition, client: Arc::clone(&self.client), _lease: lease.clone(), engine, delivery, input };
         let end = if host { Arc::clone(&self).run_on_host(call).await } else { self.run_on_thread(call).await };
         let is_stopped = self.is_stopped.load(Ordering::Acquire);
         match end {
-            Some(end) if end.is_ok() || !is_stopped => end,
+            Some(end) if end.is_ok() || !is_stopped => {
+                if let Some(lease) = lease {
+                    lease.is_settled.store(true, Ordering::Release);
+                }
+                end
+            }
             // It was cut off, which is not its failure: it runs again, and the engine gives this task up.
             _ => {
                 if let Some(lease) = lease {
-                    // At a shutdown the next start takes it at once; else its attempts are counted.
-                    lease.give_back(if is_stopped { None } else { Some(REST) });
+                    lease.is_to_rest.store(!is_stopped, Ordering::Release);
                 }
                 std::future::pending().await
             }
@@ -155,13 +171,15 @@ impl Executor {
     }
 }
 
-impl Lease {
-    /// Lets the activity run again after `rest`, without waiting for the end of the lease.
-    fn give_back(self: Arc<Self>, rest: Option<Duration>) {
-        // A task of its own: the engine may end the one that asks.
-        let given_back = async move { self.dispatcher.abandon_work_item(&self.token, rest, rest.is_none()).await };
+impl Drop for Lease {
+    fn drop(&mut self) {
+        if *self.is_settled.get_mut() {
+            return;
+        }
+        let (dispatcher, token) = (Arc::clone(&self.dispatcher), std::mem::take(&mut self.token));
+        let rest = self.is_to_rest.get_mut().then_some(REST);
         // A cancelled activity has no lease any more, and a closed store ends it by itself.
-        drop(bridge::spawn(given_back));
+        drop(bridge::spawn(async move { dispatcher.abandon_work_item(&token, rest, rest.is_none()).await }));
     }
 }
 
@@ -220,27 +238,11 @@ impl Ending {
         (Arc::new(Self { call, sender: Mutex::new(Some(sender)) }), receiver)
     }
 
-    /// The engine has given the activity up, at a shutdown most likely: now that its code has ended, it may run again.
-    fn give_back(&self) {
-        if let Some(lease) = self.call.lease.clone() {
-            lease.give_back(None);
-        }
-    }
-
     pub(super) fn finish(&self, py: Python<'_>, result: PyResult<Bound<'_, PyAny>>) {
         let end = result.and_then(|value| codec::encode(&value)).map_err(|error| self.call.failure(py, &error));
-        let sender = self.sender.lock().take();
-        if sender.is_some_and(|sender| sender.send(end).is_err()) {
-            self.give_back();
-        }
-    }
-}
-
-impl Drop for Ending {
-    fn drop(&mut self) {
-        // Its code ended without telling how, and the engine does not wait any more.
-        if self.sender.get_mut().take().is_some_and(|sender| sender.is_closed()) {
-            self.give_back();
+        if let Some(sender) = self.sender.lock().take() {
+            // If the engine has given the activity up, its lease is given back.
+            sender.send(end).ok();
         }
     }
 }

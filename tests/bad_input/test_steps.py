@@ -95,11 +95,13 @@ def test_a_function_that_was_not_called_is_told_to_be_called(play: Play) -> None
 
 
 def test_awaiting_a_future_of_another_loop_fails_instead_of_hanging(play: Play) -> None:
-    async def orchestration(ctx: OrchestrationContext, _: Any) -> Any:
-        with contextlib.closing(asyncio.new_event_loop()) as other:
-            await other.create_future()
+    with contextlib.closing(asyncio.new_event_loop()) as other:
+        future = other.create_future()
 
-    assert "attached to a different loop" in str(play(orchestration).error)
+        async def orchestration(ctx: OrchestrationContext, _: Any) -> Any:
+            await future
+
+        assert "attached to a different loop" in str(play(orchestration).error)
 
 
 def test_an_async_generator_is_refused_when_it_is_registered(runtime: Runtime) -> None:
