@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import gc
 import logging
 import sys
+import threading
 import zlib
 from collections import deque
 from typing import TYPE_CHECKING, Any, TypeVar, cast
@@ -34,6 +36,19 @@ _MOST_CALLBACKS = 1_000_000
 """Callbacks that may run between two completions; beyond it the code is taken to spin."""
 
 _FEWEST_TASKS_TO_SORT_OUT = 64
+
+
+class _Collection:
+    """Knows which thread collects garbage."""
+
+    thread: int | None = None
+
+    def note(self, phase: str, _info: dict[str, int]) -> None:
+        self.thread = threading.get_ident() if phase == "start" else None
+
+
+_collection = _Collection()
+gc.callbacks.append(_collection.note)
 
 
 class OrchestrationLoop(asyncio.AbstractEventLoop):
@@ -63,6 +78,7 @@ class OrchestrationLoop(asyncio.AbstractEventLoop):
         # Tasks of all loops meet in sets of asyncio's, so those of two orchestrations must not have the same numbers.
         self._count = zlib.crc32(steps.instance_id.encode()) << 24
         self._first = self._count
+        self._found_as_garbage: list[AsyncGenerator[Any, Any]] = []
         self._halted = False
         self._ended = False
         self._main: OrchestrationTask | None = None
@@ -174,6 +190,7 @@ class OrchestrationLoop(asyncio.AbstractEventLoop):
                 task._log_traceback = False
         self._ready.clear()
         self._tasks.clear()
+        self._found_as_garbage.clear()
         for table in (self._waits, self._timers, self._branches, self._contexts, self._begun_in_order):
             table.clear()
         coroutines: list[Any] = [task.get_coro() for task in pending]
@@ -347,7 +364,12 @@ class OrchestrationLoop(asyncio.AbstractEventLoop):
         return main.done()
 
     def _finalize(self, generator: AsyncGenerator[Any, Any]) -> None:
-        if self.is_running() and not self._ended:
+        if not self.is_running() or self._ended:
+            return
+        if _collection.thread == threading.get_ident():
+            # When the garbage collector comes is chance, which must not run code; kept, it is not asked for again.
+            self._found_as_garbage.append(generator)
+        else:
             self.create_task(generator.aclose())
 
     def _end_branch(self, branch: int, key: int, task: asyncio.Task[Any]) -> None:

@@ -131,5 +131,5 @@ def test_a_fan_out_of_ten_times_as_many_takes_about_ten_times_as_long(
     seconds("warm", 100)
     few = min(seconds(f"few-{number}", 1_000) for number in range(3))
     many = min(seconds(f"many-{number}", 10_000) for number in range(2))
-    # A hundred times as long, if it were quadratic.
-    assert many < 50 * few
+    # A hundred times as long, if it were quadratic; collections of garbage make it a little more than ten.
+    assert many < 70 * few

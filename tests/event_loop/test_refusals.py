@@ -223,12 +223,14 @@ def test_tasks_that_wait_for_each_other_are_reported(play: Play) -> None:
         play(deadlock)
 
 
-def test_code_that_spins_is_reported(play: Play) -> None:
+def test_code_that_spins_is_reported(play: Play, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("duroxide.event_loop._MOST_CALLBACKS", 10_000)
+
     async def spins(ctx: OrchestrationContext, _: Any) -> Any:
         while True:
             await asyncio.sleep(0)
 
-    with pytest.raises(OrchestrationFailed, match="orchestration 'spins' ran 1000000 callbacks without waiting"):
+    with pytest.raises(OrchestrationFailed, match="orchestration 'spins' ran 10000 callbacks without waiting"):
         play(spins)
 
 
@@ -281,3 +283,17 @@ def test_the_activity_of_an_orchestration_may_use_what_the_orchestration_may_not
     runtime_factory({"work": work}, {"main": main}, options)
     client.start_orchestration("main", "main")
     assert client.wait_for_orchestration("main").result() > 1
+
+
+def test_combinators_that_wait_for_nothing_durable_are_reported(play: Play) -> None:
+    async def stuck(ctx: OrchestrationContext, _: Any) -> Any:
+        async def waits_in_vain() -> None:
+            await asyncio.Event().wait()
+
+        def generator() -> Any:
+            yield ctx.spawn(waits_in_vain())
+
+        await ctx.gather(waits_in_vain(), ctx.race(generator(), waits_in_vain()), ctx.schedule_activity("echo", 1))
+
+    with pytest.raises(OrchestrationFailed, match="orchestration 'stuck' waits for nothing durable"):
+        play(stuck)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from contextlib import AsyncExitStack, asynccontextmanager
 from contextvars import ContextVar
 from typing import Any
@@ -226,3 +227,25 @@ def test_an_async_generator_that_is_left_early_is_closed(play: Play) -> None:
         return log
 
     assert play(composed) == ["closed"]
+
+
+def test_an_async_generator_that_only_the_garbage_collector_finds_is_not_closed(play: Play) -> None:
+    async def composed(ctx: OrchestrationContext, _: Any) -> Any:
+        log: list[str] = []
+
+        async def numbers() -> Any:
+            try:
+                yield await ctx.schedule_activity("echo", 1)
+            finally:
+                log.append(await ctx.schedule_activity("echo", "by chance"))
+
+        generator = numbers()
+        await anext(generator)
+        circle: list[Any] = [generator]
+        circle.append(circle)
+        del circle, generator
+        gc.collect()
+        await asyncio.sleep(0.01)
+        return log
+
+    assert play(composed) == []

@@ -27,7 +27,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning"),
 ]
 
-PROGRAMS = int(os.environ.get("DUROXIDE_RANDOM_PROGRAMS", "150"))
+PROGRAMS = int(os.environ.get("DUROXIDE_RANDOM_PROGRAMS", "200"))
 FIRST_SEED = int(os.environ.get("DUROXIDE_RANDOM_SEED", "0"))
 RACING = PROGRAMS * 2 // 3
 KILLS = 3

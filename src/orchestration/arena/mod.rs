@@ -117,6 +117,16 @@ pub(crate) struct Branch {
     slot: Option<usize>,
 }
 
+impl Branch {
+    /// What it waits for, unless the event loop runs it.
+    fn awaited(&self) -> Option<usize> {
+        match self.waiting {
+            Waiting::On(slot) => Some(slot),
+            Waiting::Begin | Waiting::InLoop | Waiting::Ended => None,
+        }
+    }
+}
+
 pub(crate) struct Arena {
     journal: Journal,
     pub(crate) timeline: Timeline,
@@ -257,11 +267,6 @@ impl Arena {
             Waiting::InLoop | Waiting::Ended => false,
         };
         ready.then_some(waiting)
-    }
-
-    /// Whether a generator beside the event loop waits for something.
-    pub(crate) fn has_waiting_branch(&self) -> bool {
-        self.branches.iter().any(|branch| matches!(branch.waiting, Waiting::On(_)))
     }
 
     /// Drops everything that is left when the orchestration has ended, in start order.

@@ -3,9 +3,9 @@
 //! The engine polls once for each completion, in the order of history. Looking at every slot each time would cost n² a
 //! turn; so those whose completion is known are looked at in the order of these, and the others not before it is.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
-use super::{Arena, State};
+use super::{Arena, Branch, Slot, State};
 use crate::store::TurnRecord;
 
 #[derive(Default)]
@@ -19,8 +19,8 @@ pub(super) struct Watched {
 }
 
 impl Watched {
-    pub(super) fn is_empty(&self) -> bool {
-        self.unknown.is_empty() && self.due.is_empty() && self.others.is_empty()
+    fn has_completions(&self) -> bool {
+        !self.unknown.is_empty() || !self.due.is_empty()
     }
 }
 
@@ -61,9 +61,51 @@ impl Arena {
         unknown.values().chain(due.values()).chain(others).copied().min()
     }
 
-    /// Whether anything is watched that may still end.
-    pub(crate) fn watches_something(&self) -> bool {
-        !self.watched.is_empty()
+    /// Whether anything durable may still wake the event loop, or a generator beside it. Asked when nothing can move.
+    pub(crate) fn may_go_on(&mut self) -> bool {
+        if self.watched.has_completions() {
+            return true;
+        }
+        let awaited: Vec<usize> = self.branches.iter().filter_map(Branch::awaited).collect();
+        let others: Vec<usize> = self.watched.others.iter().copied().collect();
+        let mut seen = HashSet::new();
+        awaited.iter().any(|slot| self.slots[*slot].done.is_some())
+            || others.into_iter().chain(awaited).any(|slot| self.may_end(slot, &mut seen))
+    }
+
+    /// Whether something durable may still end a slot. A coroutine of the event loop goes on by what the loop watches.
+    fn may_end(&mut self, slot: usize, seen: &mut HashSet<usize>) -> bool {
+        let Slot { state, done, .. } = &self.slots[slot];
+        if done.is_some() || !seen.insert(slot) {
+            return false;
+        }
+        let mut next = match state {
+            // One of an `all` or a `gather` may have ended without being looked at.
+            State::Leaf { .. } => return !self.settle(slot),
+            State::Retry(_) => return true,
+            State::All { first_pending, .. } | State::Gather { first_pending, .. } => *first_pending,
+            State::Race { .. } => 0,
+            State::Branch(branch) => {
+                let awaited = self.branches[*branch].awaited();
+                return awaited.is_some_and(|awaited| self.may_end(awaited, seen));
+            }
+            State::Never | State::Vacant => return false,
+        };
+        while let Some(child) = self.child(slot, next) {
+            if self.may_end(child, seen) {
+                return true;
+            }
+            next += 1;
+        }
+        false
+    }
+
+    fn child(&self, slot: usize, index: usize) -> Option<usize> {
+        match &self.slots[slot].state {
+            State::All { children, .. } | State::Gather { children, .. } => children.get(index).copied(),
+            State::Race { children } => children.get(index).map(|(child, _)| *child),
+            _ => None,
+        }
     }
 
     /// Learns from a further turn which completions are known now.

@@ -38,8 +38,11 @@ impl Driver {
 
     /// Nothing can move. A loop that nothing can wake any more is told so, instead of waiting for ever.
     pub(super) fn stuck(&self) -> Option<End> {
-        let arena = self.turn.arena();
-        if arena.continued || arena.watches_something() || arena.has_waiting_branch() {
+        if self.turn.event_loop.lock().is_none() {
+            return None;
+        }
+        let mut arena = self.turn.arena();
+        if arena.continued || arena.may_go_on() {
             return None;
         }
         drop(arena);
