@@ -125,7 +125,7 @@ class Player:
                 asked = len(events)
                 if stop_after(asked):
                     self._restart()
-            if events and events[-1].kind in ENDS:
+            if has_ended(events):
                 break
             if len(events) > waiting_for and is_settled(events, self._tags) and stimuli:
                 waiting_for = len(events)
@@ -194,9 +194,14 @@ class Player:
         self._start()
 
 
+def has_ended(events: list[Any]) -> bool:
+    """Whether the orchestration has ended; what it gave up may be recorded after its end."""
+    return any(event.kind in ENDS for event in events)
+
+
 def is_settled(events: list[Any], tags: tuple[str, ...]) -> bool:
     """Whether nothing more happens by itself: everything that was begun has ended or waits for somebody."""
-    if events[-1].kind in ENDS:
+    if has_ended(events):
         return True
     current = [event for event in events if event.execution_id == events[-1].execution_id]
     ended = {(event.kind, event.source_event_id) for event in current}
@@ -206,8 +211,7 @@ def is_settled(events: list[Any], tags: tuple[str, ...]) -> bool:
         endings = ENDINGS.get(event.kind, ())
         if endings and not waits and not any((kind, event.event_id) in ended for kind in endings):
             return False
-    last: str = current[-1].kind
-    return last != "OrchestrationContinuedAsNew"
+    return all(event.kind != "OrchestrationContinuedAsNew" for event in current)
 
 
 _ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import random
+import re
 from collections import Counter
 from collections.abc import Callable, Generator
 from typing import Any
 
 from deadline import wait_until
 from duroxide import Client, OrchestrationContext, Runtime, RuntimeOptions, SqliteProvider, Task
-from replay.playback import ENDS, Record, is_settled, mask
+from replay.playback import Record, has_ended, is_settled, mask
 
 Steps = Generator[Task[Any], Any, Any]
 Histories = dict[str, list[Record]]
@@ -106,13 +107,11 @@ class Stage:
                 runtime = self.start()
             for seed, events in found.items():
                 instance = instance_of(seed)
-                if events[-1].kind in ENDS:
+                if has_ended(events):
                     del running[seed]
-                    # A timer that was given up in the turn that has set it fires nevertheless, whatever else happens.
                     histories[instance] = [
-                        (each.execution_id, each.kind, mask(each.data, instance))
-                        for each in events
-                        if each.kind != "TimerFired"
+                        (each.execution_id, each.kind, masked(each.data, instance))
+                        for each in without_leftovers(events)
                     ]
                 else:
                     running[seed] = len(events)
@@ -140,7 +139,7 @@ class Stage:
 
     def go_on(self, seed: int, events: list[Any]) -> None:
         """Bring about one of the things that a program waits for."""
-        events = [event for event in events if event.kind != "TimerFired"]
+        events = without_leftovers(events)
         missing = waits_of(events)
         chance = random.Random(f"{seed} {len(events)}")
         request = ("QueueSubscribed", REQUESTS)
@@ -155,6 +154,23 @@ class Stage:
             self.client.enqueue_event(instance_of(seed), name, f"message {len(events)}")
         else:
             self.client.raise_event(instance_of(seed), name, {"data": len(events)})
+
+
+def masked(data: str, instance: str) -> str:
+    """What ``mask`` leaves, without the number of an event, which counts those that come whenever they like."""
+    return re.sub(r"sub::\d+_\d+", "sub::<event>", mask(data, instance))
+
+
+def without_leftovers(events: list[Any]) -> list[Any]:
+    """The events of a history without those that come whenever they like: what was given up ends nevertheless."""
+    given_up = {(each.execution_id, each.source_event_id) for each in events if each.kind.endswith("CancelRequested")}
+    return [
+        each
+        for each in events
+        # Of a timer nothing tells that it was given up.
+        if each.kind != "TimerFired"
+        and (each.kind.endswith("CancelRequested") or (each.execution_id, each.source_event_id) not in given_up)
+    ]
 
 
 def waits_of(events: list[Any]) -> list[tuple[str, str]]:
