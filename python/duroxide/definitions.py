@@ -7,6 +7,7 @@ import contextlib
 import functools
 import inspect
 import logging
+import sys
 import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -155,6 +156,10 @@ def check_function(function: object, kind: str, name: object) -> str:
     if _is(function, inspect.isasyncgenfunction):
         raise RegistrationError(
             f"{what} is an async generator, which cannot be driven; write 'def' with 'yield', or 'async def' with 'await'"
+        )
+    if kind == "orchestration" and _is(function, inspect.iscoroutinefunction) and sys.version_info < (3, 11):
+        raise RegistrationError(
+            f"{what} is an 'async def', which needs Python 3.11 or later as an orchestration; write 'def' with 'yield'"
         )
     if kind == "activity" and _is(function, inspect.isgeneratorfunction):
         raise RegistrationError(

@@ -224,4 +224,6 @@ def _name_of_frame(frame: FrameType) -> str:
         return f"{module}.{code.co_name}"
     # A constructor is called by the name of its class.
     method = "" if code.co_name == "__init__" else f".{code.co_name}"
-    return f"{type(owner).__module__}.{type(owner).__qualname__}{method}"
+    # Python 3.13 has the classes of `pathlib` in a private module of it.
+    public = type(owner).__module__.partition("._")[0]
+    return f"{public}.{type(owner).__qualname__}{method}"

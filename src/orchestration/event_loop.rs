@@ -78,9 +78,11 @@ impl Turn {
         hears_cancellation: bool,
     ) -> PyResult<bool> {
         let py = coroutine.py();
-        let steps = Bound::new(py, LoopSteps { turn: Arc::clone(self) })?;
-        let object = py.import("duroxide.event_loop")?.getattr("OrchestrationLoop")?.call1((steps,))?;
         self.arena().begin(coroutine.clone().unbind(), Waiting::InLoop);
+        let steps = Bound::new(py, LoopSteps { turn: Arc::clone(self) })?;
+        let made =
+            py.import("duroxide.event_loop").and_then(|module| module.getattr("OrchestrationLoop")?.call1((steps,)));
+        let object = made.inspect_err(|_| drop(coroutine.call_method0(intern!(py, "close"))))?;
         let cancellation = if hears_cancellation {
             let node = self.describe(Operation::Queue(CANCELLATION_QUEUE.to_owned()), Decode::Raw, None);
             Cancellation::Awaited(self.arena().start(&node))

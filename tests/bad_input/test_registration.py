@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Generator
 from typing import Any
 
@@ -210,3 +211,13 @@ def test_the_engine_keeps_its_own_activities_to_itself(play: Play) -> None:
         return "not refused"
 
     assert "reserved" in play(orchestration).result()
+
+
+@pytest.mark.skipif(sys.version_info >= (3, 11), reason="from Python 3.11 on there is all that a coroutine needs")
+@in_memory
+def test_a_coroutine_is_refused_by_a_python_without_task_groups(runtime: Runtime) -> None:
+    async def orchestration(ctx: OrchestrationContext, input: Any) -> None:
+        pass
+
+    with pytest.raises(RegistrationError, match=r"needs Python 3\.11"):
+        runtime.register_orchestration("coroutine", orchestration)
