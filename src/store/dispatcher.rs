@@ -1,7 +1,10 @@
 //! The store as one runtime sees it: the [`Provider`] that the engine's dispatchers fetch from and acknowledge to.
 
 mod activities;
+mod commit;
+mod mismatched;
 mod orchestrations;
+mod verdict;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, OnceLock};
@@ -16,6 +19,8 @@ use duroxide::{Event, SystemStats};
 use semver::Version;
 use tokio::sync::SemaphorePermit;
 use tokio::time::Instant;
+
+use commit::Commit;
 
 use super::client::ClientView;
 use super::delivery::Delivery;
@@ -228,7 +233,7 @@ impl Provider for Dispatcher {
         metadata: ExecutionMetadata,
         cancelled_activities: Vec<ScheduledActivityIdentifier>,
     ) -> Outcome<()> {
-        let commit = orchestrations::Commit {
+        let commit = Commit {
             execution_id,
             delta: history_delta,
             activities: worker_items,

@@ -1,95 +1,26 @@
-//! Turns: what is fetched, what is refused or put off, and what is committed.
+//! Turns: fetched, taken on, and committed or given back.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use duroxide::providers::{
-    DispatcherCapabilityFilter, ExecutionMetadata, OrchestrationItem, Provider as _, ProviderError,
-    ScheduledActivityIdentifier, WorkItem,
-};
-use duroxide::{AppErrorKind, ConfigErrorKind, ErrorDetails, Event, EventKind};
-use semver::Version;
+use duroxide::providers::{DispatcherCapabilityFilter, OrchestrationItem, Provider as _, ProviderError, WorkItem};
 use tokio::time::Instant;
 
-use super::{Dispatcher, Nondeterminism, Outcome, listed};
-use crate::store::backend::{Database, Server, patiently};
+use super::commit::Commit;
+use super::verdict::Verdict;
+use super::{Dispatcher, Outcome};
+use crate::store::backend::{Database, patiently};
 use crate::store::cancellation;
 use crate::store::claim;
 use crate::store::clock::after_ms;
-use crate::store::ending::{Ending, cancelled, make_catchable, not_registered, tell_parent, tells_parent};
+use crate::store::ending::make_catchable;
 use crate::store::failure::{Patience, Retry, lock_lost};
 use crate::store::metrics::add;
 use crate::store::mismatch::Mismatch;
-use crate::store::reports::LONGEST_NOTE;
-use crate::store::shared::SIBLINGS_TURN;
-use crate::store::turn::{HeldTurn, ParentLink, TurnRecord, started};
+use crate::store::turn::{HeldTurn, TurnRecord};
 
 type Fetched = (OrchestrationItem, String, u32);
 type Claimed = (OrchestrationItem, String, u32, Option<claim::Claim>);
-
-/// The arguments of one acknowledgement.
-pub(super) struct Commit {
-    pub execution_id: u64,
-    pub delta: Vec<Event>,
-    pub activities: Vec<WorkItem>,
-    pub messages: Vec<WorkItem>,
-    pub metadata: ExecutionMetadata,
-    pub cancelled: Vec<ScheduledActivityIdentifier>,
-}
-
-impl From<Ending> for Commit {
-    fn from(ending: Ending) -> Self {
-        Self {
-            execution_id: ending.execution_id,
-            delta: ending.delta,
-            activities: Vec::new(),
-            messages: ending.messages,
-            metadata: ending.metadata,
-            cancelled: ending.cancelled,
-        }
-    }
-}
-
-impl Commit {
-    /// Records the end of code that was asked to end as the cancellation that it is.
-    fn heed_cancellation(&mut self, held: &HeldTurn) {
-        if let Some(reason) = held.record.cancelled.get()
-            && let Some(details) = cancellation::record_end(&mut self.delta, reason)
-        {
-            self.metadata.status = Some("Failed".to_owned());
-            self.metadata.output = Some(details.display_message());
-            // It says something else; `tell_waiting_parent` says this.
-            self.messages.retain(|message| {
-                !matches!(message, WorkItem::SubOrchCompleted { .. } | WorkItem::SubOrchFailed { .. })
-            });
-        }
-        // It is asked for again: of an execution that has just begun and does not listen, which the engine then ends, or of
-        // the one that follows on one that did not wait to hear it.
-        let is_deaf = started(&self.delta).is_some() && !cancellation::is_heard(&self.delta);
-        if let Some(reason) = &held.cancellation
-            && !ended(&self.delta)
-            && (is_deaf || continues_as_new(&self.delta) && !held.record.has_heard())
-        {
-            let instance = held.record.instance.clone();
-            self.messages.push(WorkItem::CancelInstance { instance, reason: reason.clone() });
-        }
-    }
-}
-
-/// What to do with a fetched instance.
-enum Verdict {
-    Run,
-    End(Box<Ending>),
-    /// Somebody else may be able to run it, or this process later.
-    PutOff {
-        delay: Duration,
-    },
-    /// Nobody here can run it; why.
-    Wait {
-        report: String,
-    },
-}
 
 impl Dispatcher {
     pub(super) async fn next_turn(
@@ -179,88 +110,6 @@ impl Dispatcher {
         matches!(verdict, Verdict::Run).then_some((item, token, attempt))
     }
 
-    fn judge(&self, item: &OrchestrationItem, attempt: u32) -> Verdict {
-        if item.history_error.is_some() || attempt > self.settings.max_attempts || ended(&item.history) {
-            return Verdict::Run;
-        }
-        let successor = item.messages.iter().find(|message| matches!(message, WorkItem::ContinueAsNew { .. }));
-        let recorded = started(&item.history);
-        let (name, version) = match (successor, recorded) {
-            (Some(WorkItem::ContinueAsNew { orchestration, version, .. }), _) => (orchestration, version.as_deref()),
-            (_, Some(Event { kind: EventKind::OrchestrationStarted { name, version, .. }, .. })) => {
-                // The engine writes this where there is no version.
-                (name, Some(version.as_str()).filter(|version| *version != "0.0.0"))
-            }
-            _ => return self.judge_start(item),
-        };
-        if self.settings.has_orchestration(name, version) {
-            return Verdict::Run;
-        }
-        let cancellation = cancellation::requested(&item.messages);
-        match (cancellation, successor) {
-            (Some(reason), Some(start)) => {
-                match Ending::of_start(&item.instance, item.execution_id + 1, start, cancelled(reason)) {
-                    Some(ending) => Verdict::End(Box::new(ending)),
-                    None => Verdict::Run,
-                }
-            }
-            (Some(reason), None) => {
-                let parent = recorded.and_then(|event| ParentLink::of(&event.kind));
-                let (instance, execution) = (&item.instance, item.execution_id);
-                let ending = Ending::of_cancellation(instance, execution, &item.history, reason, parent.as_ref());
-                Verdict::End(Box::new(ending))
-            }
-            (None, _) if self.shared.some_dispatcher(|other| other.has_orchestration(name, version)) => {
-                // The other runtime takes it from its own turn on; if it never does, this one still says nothing wrong.
-                Verdict::PutOff { delay: SIBLINGS_TURN }
-            }
-            (None, _) => {
-                let report = format!(
-                    "instance '{}' waits: {}; register it and start the runtime again, or cancel the instance",
-                    item.instance,
-                    self.lacks(name, version)
-                );
-                Verdict::Wait { report }
-            }
-        }
-    }
-
-    /// Judges an instance that has no history: only its own start may be refused for good.
-    fn judge_start(&self, item: &OrchestrationItem) -> Verdict {
-        let start = item.messages.iter().find(|message| matches!(message, WorkItem::StartOrchestration { .. }));
-        let Some(start @ WorkItem::StartOrchestration { orchestration, version, .. }) = start else {
-            return Verdict::Run;
-        };
-        if !item.history.is_empty() || self.settings.has_orchestration(orchestration, version.as_deref()) {
-            return Verdict::Run;
-        }
-        let has_it = self.shared.some_dispatcher(|other| other.has_orchestration(orchestration, version.as_deref()));
-        let timeout = self.settings.unregistered_timeout;
-        if let Some(delay) = self.shared.leave_to_others(&item.instance, has_it, timeout) {
-            return Verdict::PutOff { delay };
-        }
-        let message = self.lacks(orchestration, version.as_deref());
-        let details = not_registered(AppErrorKind::OrchestrationFailed, &message);
-        match Ending::of_start(&item.instance, item.execution_id, start, details) {
-            Some(ending) => Verdict::End(Box::new(ending)),
-            None => Verdict::Run,
-        }
-    }
-
-    fn lacks(&self, name: &str, version: Option<&str>) -> String {
-        match (self.settings.orchestrations.get(name), version) {
-            (Some(registered), Some(version)) => {
-                let registered: Vec<_> = registered.iter().map(Version::to_string).collect();
-                let registered = listed(registered.iter());
-                format!("orchestration '{name}' has no version {version} in this runtime; registered are: {registered}")
-            }
-            _ => format!(
-                "orchestration '{name}' is not registered with this runtime; registered are: {}",
-                listed(self.settings.orchestrations.keys())
-            ),
-        }
-    }
-
     pub(super) async fn end_turn(&self, token: &str, mut commit: Commit) -> Outcome<()> {
         // After a lost lock the engine acknowledges a failure with the same token: it must never get through.
         let Some(held) = self.turns.get(token) else {
@@ -280,14 +129,11 @@ impl Dispatcher {
             };
             commit = ending.into();
         }
-        stamp(&mut commit.delta, held.record.time_ms);
-        commit.heed_cancellation(&held);
-        tell_waiting_parent(&mut commit, &held);
-        forget_unborn_children(&mut commit);
+        commit.complete(&held);
         let keeper = self.keeper.get();
         // Before the commit: whoever fetches the next turn, right after it, looks there.
         if let Some(keeper) = keeper
-            && is_suspended(&held, &commit)
+            && commit.leaves_suspended(&held)
             && let Some(kept) = held.record.left(&commit.delta)
         {
             keeper.keep(kept);
@@ -305,70 +151,6 @@ impl Dispatcher {
             Err(_) => {}
         }
         outcome
-    }
-
-    async fn begin_anew(&self, token: &str, held: &HeldTurn, report: &str) {
-        let instance = &held.record.instance;
-        tracing::debug!(target: "duroxide::runtime", instance = %instance, "a turn begins anew: {report}");
-        // If this fails, the lease ends by itself.
-        let _ = self.abandon_turn(token, None, true).await;
-    }
-
-    /// How an instance ends whose code does not match its history; `None` if it waits.
-    async fn end_mismatched(&self, held: &HeldTurn, mismatch: &Mismatch<'_>) -> Option<Ending> {
-        let (record, parent) = (&held.record, held.parent.as_ref());
-        let (instance, execution) = (record.instance.as_str(), record.execution_id);
-        if let Some(reason) = &held.cancellation
-            && !held.history.is_empty()
-        {
-            return Some(Ending::of_cancellation(instance, execution, &held.history, reason, parent));
-        }
-        if self.settings.nondeterminism == Nondeterminism::Wait {
-            return None;
-        }
-        // Without it nobody knows what is under way, so the instance waits until the store answers again.
-        let history = self.view.read_with_execution(instance, execution).await.ok()?;
-        let message = mismatch.report(instance, &history);
-        tracing::error!(target: "duroxide::runtime", instance = %instance, "{message}");
-        let details = ErrorDetails::Configuration {
-            kind: ConfigErrorKind::Nondeterminism,
-            resource: String::new(),
-            message: Some(message),
-        };
-        Some(Ending::of_failure(instance, execution, &history, details, parent))
-    }
-
-    async fn put_off_mismatch(&self, token: &str, held: &HeldTurn, mismatch: &Mismatch<'_>) {
-        let instance = &held.record.instance;
-        // What cannot be read is missing in the report, and is there when the instance is looked at again.
-        let history = self.view.read_with_execution(instance, held.record.execution_id).await.unwrap_or_default();
-        let report = mismatch.report(instance, &history);
-        let (delay, news) = self.shared.waiting.postpone(instance, &report);
-        if news {
-            tracing::error!(target: "duroxide::runtime", instance = %instance, "{report}");
-        }
-        self.note_mismatch(instance, &report, news).await;
-        // If this fails, the lease ends by itself.
-        let _ = self.abandon_turn(token, Some(delay), true).await;
-    }
-
-    /// Records for other processes why an instance waits, and tells those of this one.
-    async fn note_mismatch(&self, instance: &str, report: &str, news: bool) {
-        match &self.shared.backend.database {
-            Database::Embedded(store) if news => store.note_mismatch(instance, report),
-            Database::Embedded(_) => {}
-            Database::Postgres { pool, schema } => {
-                // Each time, since another process may have gone on in between, and since it may have failed.
-                let server = Server { pool, schema };
-                let noted = tokio::time::timeout(LONGEST_NOTE, server.note_waiting(instance, report)).await;
-                if let Ok(Err(error)) = noted {
-                    tracing::debug!(target: "duroxide::runtime", instance, "other processes are not told: {error}");
-                }
-            }
-        }
-        if news {
-            self.shared.watches.notify(instance);
-        }
     }
 
     async fn commit(&self, token: &str, held: &HeldTurn, commit: &Commit) -> Outcome<()> {
@@ -447,78 +229,5 @@ impl Dispatcher {
             self.shared.wake.released(instance, held.fetched_at);
         }
         outcome
-    }
-}
-
-/// Whether the execution that `history` records has ended for good.
-fn ended(history: &[Event]) -> bool {
-    history.iter().any(|event| {
-        matches!(event.kind, EventKind::OrchestrationCompleted { .. } | EventKind::OrchestrationFailed { .. })
-    })
-}
-
-/// Whether a commit leaves the execution, which the turn ran, waiting for more.
-fn is_suspended(held: &HeldTurn, commit: &Commit) -> bool {
-    commit.execution_id == held.record.execution_id && !ended(&commit.delta) && !continues_as_new(&commit.delta)
-}
-
-fn continues_as_new(delta: &[Event]) -> bool {
-    delta.iter().any(|event| matches!(event.kind, EventKind::OrchestrationContinuedAsNew { .. }))
-}
-
-/// One time for everything that a turn records: the one that the turn itself was told.
-fn stamp(delta: &mut [Event], time_ms: u64) {
-    for event in delta {
-        event.timestamp_ms = time_ms;
-        if let EventKind::KeyValueSet { last_updated_at_ms, .. } = &mut event.kind {
-            *last_updated_at_ms = time_ms;
-        }
-    }
-}
-
-/// An orchestration that ends in the turn in which it schedules a child never starts it, and yet cancels it: a message to
-/// nobody, which on SQLite blocks all that comes after it.
-fn forget_unborn_children(commit: &mut Commit) {
-    let Commit { delta, messages, .. } = commit;
-    let scheduled: HashSet<&str> = delta
-        .iter()
-        .filter_map(|event| match &event.kind {
-            EventKind::SubOrchestrationScheduled { instance, .. } => Some(instance.as_str()),
-            _ => None,
-        })
-        .collect();
-    if scheduled.is_empty() {
-        return;
-    }
-    let started: HashSet<String> = messages
-        .iter()
-        .filter_map(|message| match message {
-            WorkItem::StartOrchestration { instance, .. } => Some(instance.clone()),
-            _ => None,
-        })
-        .collect();
-    messages.retain(|message| match message {
-        WorkItem::CancelInstance { instance, .. } => {
-            started.contains(instance) || !scheduled.contains(instance.as_str())
-        }
-        _ => true,
-    });
-}
-
-/// A child that broke a limit ends without a word: the engine clears its messages.
-fn tell_waiting_parent(commit: &mut Commit, held: &HeldTurn) {
-    if commit.metadata.status.as_deref() != Some("Failed") {
-        return;
-    }
-    let of_this_turn = started(&commit.delta).and_then(|event| ParentLink::of(&event.kind));
-    let Some(parent) = of_this_turn.or_else(|| held.parent.clone()) else { return };
-    let failure = commit.delta.iter().rev().find_map(|event| match &event.kind {
-        EventKind::OrchestrationFailed { details } => Some(details.clone()),
-        _ => None,
-    });
-    if let Some(details) = failure
-        && !tells_parent(&commit.messages, &parent)
-    {
-        commit.messages.push(tell_parent(&parent, details));
     }
 }
