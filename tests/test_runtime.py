@@ -223,6 +223,8 @@ def test_metrics_count_each_thing_once(run: Run, runtime_factory: StartRuntime, 
         client.start_orchestration(name, name, 2)
     for name in ("good", "bad", "again"):
         client.wait_for_orchestration(name)
+    # An end is seen as soon as it is recorded, and counted right after.
+    runtime.shutdown()
     snapshot = runtime.metrics_snapshot()
 
     assert (snapshot.orch_starts, snapshot.orch_completions, snapshot.orch_failures) == (4, 3, 1)
