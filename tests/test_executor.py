@@ -26,6 +26,7 @@ from duroxide import (
     RetryPolicy,
     Runtime,
     WaitTimedOut,
+    executors,
 )
 
 Steps = Generator[Any, Any, Any]
@@ -55,6 +56,7 @@ def play(provider: Provider) -> Play:
         *,
         executor: Any,
         retry: RetryPolicy | None = None,
+        instance: str = "one",
     ) -> Any:
         def call_it(ctx: OrchestrationContext, input: Any) -> Steps:
             return (yield ctx.schedule_activity(function.__name__, input, retry=retry))
@@ -63,8 +65,8 @@ def play(provider: Provider) -> Play:
         runtime.register_orchestration("call_it", call_it)
         runtime.register_activity(function.__name__, function)
         with runtime:
-            runtime.client.start_orchestration("one", "call_it", input)
-            return runtime.client.wait_for_orchestration("one", WAIT_MS).result()
+            runtime.client.start_orchestration(instance, "call_it", input)
+            return runtime.client.wait_for_orchestration(instance, WAIT_MS).result()
 
     return play
 
@@ -106,6 +108,36 @@ def test_the_context_tells_the_process_what_it_is_about(
 
     assert described == ["one", "describe", "call_it", 1, None, False]
     assert "described" in caplog.text
+
+
+def test_a_trace_that_cannot_be_logged_is_refused_in_the_process_as_it_is_in_a_thread(
+    play: Play, process_pool: Executor
+) -> None:
+    with ThreadPoolExecutor(1) as pool:
+        in_a_thread = play(pool_activities.trace_badly, executor=pool, instance="thread")
+    in_a_process = play(pool_activities.trace_badly, executor=process_pool, instance="process")
+
+    assert [each.partition(":")[0] for each in in_a_process] == ["UnicodeEncodeError", "TypeError"]
+    assert in_a_process == in_a_thread
+
+
+def test_a_trace_that_the_log_refuses_does_not_take_the_result_away(
+    play: Play, process_pool: Executor, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert play(pool_activities.trace_unchecked, executor=process_pool) == "kept"
+    assert "activity 'trace_unchecked' traced what could not be logged" in caplog.text
+
+
+def test_an_end_that_cannot_be_told_is_a_failure(
+    play: Play, process_pool: Executor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(text: str) -> None:
+        raise ValueError("no such text")
+
+    monkeypatch.setattr(executors, "RawText", fail)
+
+    with pytest.raises(OrchestrationFailed, match="ValueError: no such text"):
+        play(pool_activities.process_of, executor=process_pool)
 
 
 def test_there_is_no_client_in_another_process(play: Play, process_pool: Executor) -> None:

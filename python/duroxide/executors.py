@@ -233,6 +233,12 @@ class Pool:
     def _end(self, call: PoolCall, executor: Executor, future: Future[Any], context: Any) -> None:
         with self._lock:
             self._futures.discard(future)
+        try:
+            self._tell(call, executor, future, context)
+        except BaseException as error:  # noqa: BLE001  (an activity that nobody ends would hang)
+            call.end(None, error)
+
+    def _tell(self, call: PoolCall, executor: Executor, future: Future[Any], context: Any) -> None:
         if future.cancelled():
             if call.was_asked:
                 call.end(
@@ -248,14 +254,23 @@ class Pool:
         elif error is not None:
             call.end(None, error)
         elif isinstance(end := future.result(), _End):
-            for level, message in end.traces:
-                getattr(context, level)(message)
+            # Before the end, so that they stand in the log when the result is known.
+            _write(end.traces, context)
             if end.failure is None:
                 call.end(RawText(end.result or "null"), None)
             else:
                 call.end(None, _FailedInProcess(FailureRecord.from_text(end.failure), end.traceback))
         else:
             call.end(end, None)
+
+
+def _write(traces: list[tuple[str, str]], context: Any) -> None:
+    """Log what an activity traced in another process; what the log makes of it is no matter of the activity's."""
+    for level, message in traces:
+        try:
+            getattr(context, level)(message)
+        except Exception:
+            _log.exception("activity '%s' traced what could not be logged", context.activity_name)
 
 
 def _run_on_thread(function: Callable[[Any, Any], Any], context: Any, value: Any) -> Any:
