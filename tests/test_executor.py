@@ -183,6 +183,20 @@ def test_a_pool_of_the_application_stays_broken_and_says_what_to_do(play: Play) 
         play(pool_activities.die, executor=pool, retry=RetryPolicy(max_attempts=2))
 
 
+def test_pools_that_are_all_broken_fail_the_attempt_and_say_so(play: Play) -> None:
+    class Broken(Executor):
+        def submit(self, *arguments: Any, **options: Any) -> Any:
+            raise BrokenProcessPool("no process starts")
+
+    with pytest.raises(
+        OrchestrationFailed, match=r"executor\(\) gave 3 pools.* when activity 'describe' came"
+    ) as caught:
+        play(pool_activities.describe, executor=Broken)
+
+    assert caught.value.is_caused_by(BrokenProcessPool)
+    assert caught.value.retryable is True
+
+
 def test_a_pool_that_the_runtime_made_ends_with_it(provider: Provider) -> None:
     made: list[ThreadPoolExecutor] = []
 
