@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from typing import TYPE_CHECKING, Any, cast
 
 from duroxide.exceptions import (
@@ -77,7 +77,7 @@ def _cause(history: list[Event], record: FailureRecord, instance_id: str) -> Tas
             child = scheduled["instance"]
             child = f"{instance_id}::{child}" if child.startswith(_DERIVED) else child
             return sub_orchestration_failed(text, scheduled["name"], child)
-        attempts = sum(1 for _ in _attempts(history, scheduled, event.event_id))
+        attempts = _count_attempts(history, events[event.source_event_id])
         return activity_failed(text, scheduled["name"], event.source_event_id, attempts)
     return _timed_out(history, events, record) if record.error_type == ActivityTimedOut.__name__ else None
 
@@ -93,18 +93,40 @@ def _timed_out(history: list[Event], events: dict[int, Event], record: FailureRe
             continue
         failure = ActivityTimedOut(record.error_type, record.message, record.details, retryable=record.retryable)
         failure.activity_name, failure.activity_id = scheduled["name"], event.source_event_id
-        failure.attempts = sum(1 for _ in _attempts(history, scheduled, event.event_id))
+        failure.attempts = _count_attempts(history, events[event.source_event_id])
         return failure
     return None
 
 
-def _attempts(history: list[Event], scheduled: dict[str, Any], until: int) -> Iterator[Event]:
-    """Find the schedulings of one activity with one input: an attempt again is a new one."""
-    for event in history:
-        if event.kind == "ActivityScheduled" and event.event_id < until:
-            other = json.loads(event.data)
-            if (other["name"], other["input"]) == (scheduled["name"], scheduled["input"]):
-                yield event
+def _count_attempts(history: list[Event], last: Event) -> int:
+    """Count the schedulings that led to ``last``: an attempt again is a new one, of the same activity and input.
+
+    Before each of them the one before had failed, or it was given up, which history may tell a little later. One that
+    succeeded belongs to another call, and one that was still under way ran beside.
+    """
+    wanted = _call(last)
+    ends: dict[int | None, Event] = {
+        event.source_event_id: event for event in history if event.kind in ("ActivityCompleted", "ActivityFailed")
+    }
+    given_up = {event.source_event_id for event in history if event.kind == "ActivityCancelRequested"}
+    count = 1
+    for event in reversed(history):
+        if event.kind != "ActivityScheduled" or event.event_id >= last.event_id or _call(event) != wanted:
+            continue
+        end = ends.get(event.event_id)
+        if event.event_id not in given_up:
+            if end is None or end.event_id > last.event_id:
+                continue
+            if end.kind == "ActivityCompleted":
+                break
+        count += 1
+        last = event
+    return count
+
+
+def _call(scheduled: Event) -> tuple[str, str]:
+    data = json.loads(scheduled.data)
+    return data["name"], data["input"]
 
 
 def _failure_text(event: Event) -> str | None:
