@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import bisect
 import contextlib
 import json
+import math
 from collections.abc import Generator
 from typing import TYPE_CHECKING, Any, cast
 
@@ -101,24 +103,28 @@ def _timed_out(history: list[Event], events: dict[int, Event], record: FailureRe
 def _count_attempts(history: list[Event], last: Event) -> int:
     """Count the schedulings that led to ``last``: an attempt again is a new one, of the same activity and input.
 
-    Before each of them the one before had failed, or it was given up, which history may tell a little later. One that
+    The one before had failed by then, or was given up in the same turn, which history tells a little later. One that
     succeeded belongs to another call, and one that was still under way ran beside.
     """
     wanted = _call(last)
-    ends: dict[int | None, Event] = {
-        event.source_event_id: event for event in history if event.kind in ("ActivityCompleted", "ActivityFailed")
-    }
-    given_up = {event.source_event_id for event in history if event.kind == "ActivityCancelRequested"}
+    ends: dict[int, Event] = {}
+    arrivals: list[int] = []
+    for event in history:
+        if event.source_event_id is not None:
+            if event.kind in ("ActivityCompleted", "ActivityFailed", "ActivityCancelRequested"):
+                ends.setdefault(event.source_event_id, event)
+            if not event.kind.endswith("CancelRequested"):
+                arrivals.append(event.event_id)
     count = 1
     for event in reversed(history):
         if event.kind != "ActivityScheduled" or event.event_id >= last.event_id or _call(event) != wanted:
             continue
         end = ends.get(event.event_id)
-        if event.event_id not in given_up:
-            if end is None or end.event_id > last.event_id:
-                continue
-            if end.kind == "ActivityCompleted":
-                break
+        next_turn = bisect.bisect(arrivals, last.event_id)
+        if end is None or end.event_id >= (arrivals[next_turn] if next_turn < len(arrivals) else math.inf):
+            continue
+        if end.kind == "ActivityCompleted":
+            break
         count += 1
         last = event
     return count
