@@ -155,12 +155,13 @@ class Pool:
         self, function: Callable[[Any, Any], Any], input_type: Any, context: Any, text: str, done: Done
     ) -> PoolCall:
         """Hand an activity to the executor; see ``ActivityHost``."""
+        kind = BrokenExecutor.__name__
         for _ in range(_MOST_BROKEN_POOLS):
             executor = self._current()
             try:
                 return self._submit(executor, function, input_type, context, text, done)
             except BrokenExecutor as error:
-                broken = error
+                kind = type(error).__name__
                 if self._make is None:
                     raise self._broken(context.activity_name, error) from error
                 self._replace(executor)
@@ -168,7 +169,7 @@ class Pool:
             f"executor() gave {_MOST_BROKEN_POOLS} pools, one after the other, that were broken when activity "
             f"'{context.activity_name}' came; let it make a new pool each time, and see that its processes start"
         )
-        raise _FailedInProcess(FailureRecord(type(broken).__name__, message, retryable=True), "")
+        raise _FailedInProcess(FailureRecord(kind, message, retryable=True), "")
 
     def _submit(  # noqa: PLR0917  (what ``run`` was called with)
         self,

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import asyncio.futures
-import asyncio.tasks
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from duroxide.exceptions import NotAllowedInOrchestration
 
@@ -34,6 +33,10 @@ class OrchestrationTask(asyncio.Task[Any]):
     def __hash__(self) -> int:
         return self._number
 
+    def is_of(self, loop: asyncio.AbstractEventLoop) -> bool:
+        """Tell whether it runs on ``loop``."""
+        return super().get_loop() is loop
+
     def get_loop(self) -> asyncio.AbstractEventLoop:
         """Give its loop."""
         loop = super().get_loop()
@@ -42,11 +45,8 @@ class OrchestrationTask(asyncio.Task[Any]):
             frame = _calling_all_tasks(caller.f_back)
             if frame is not None and frame.f_locals.get("loop") is loop and _is_out_of_order(frame, loop):
                 # It stands in the list once more, in its place.
-                return _OF_NO_LOOP
+                return cast("asyncio.AbstractEventLoop", None)
         return loop
-
-
-_OF_NO_LOOP: Any = None
 
 
 def _calling_all_tasks(frame: FrameType | None) -> FrameType | None:
@@ -72,7 +72,7 @@ def _is_out_of_order(frame: FrameType, loop: asyncio.AbstractEventLoop) -> bool:
         )
     if tasks[0] is None:
         return False
-    own = [task for task in tasks if type(task) is OrchestrationTask and asyncio.Task.get_loop(task) is loop]
+    own = [task for task in tasks if type(task) is OrchestrationTask and task.is_of(loop)]
     # The first place was looked at already, and tells from now on that this is done. None of the others is asked for.
     met = next(place for place, task in enumerate(tasks) if task is own[0])
     tasks[met + 1 :] = sorted(own, key=hash)
