@@ -328,3 +328,90 @@ def test_the_reserved_queue_is_refused_to_clients(client: Client, options: Runti
     for enqueue in (client.enqueue_event, client.enqueue_event_typed):
         with pytest.raises(ValueError, match="call cancel_instance"):
             enqueue("order", "__duroxide_cancellation", "a reason")
+
+
+def test_a_refused_request_bounds_nothing_and_the_next_one_is_heard(
+    runtime_factory: StartRuntime, client: Client, sticky: bool
+) -> None:
+    async def refuses_once(ctx: OrchestrationContext, _: Any) -> Any:
+        try:
+            await ctx.wait_for_event("never")
+        except asyncio.CancelledError:
+            task: Any = asyncio.current_task()
+            task.uncancel()
+        ctx.set_custom_status("refused")
+        await asyncio.sleep(0.1)
+        ctx.set_custom_status("went on")
+        await ctx.wait_for_event("never")
+
+    options = RuntimeOptions(sticky=sticky, cleanup_timeout_ms=20)
+    runtime_factory({}, {"refuses_once": refuses_once}, options=options)
+    client.start_orchestration("order", "refuses_once")
+    wait_for_event_kind(client, "order", "ExternalSubscribed")
+    client.cancel_instance("order", "first")
+    wait_until(lambda: client.get_status("order").custom_status == "went on", "the code to go on")
+    client.cancel_instance("order", "second")
+
+    assert client.wait_for_orchestration("order").error == "canceled: second"
+
+
+def test_a_clean_up_that_swallows_every_cancellation_is_cut_off_all_the_same(
+    runtime_factory: StartRuntime, client: Client, sticky: bool
+) -> None:
+    async def swallows(ctx: OrchestrationContext, _: Any) -> Any:
+        while True:
+            try:
+                await ctx.wait_for_event("never")
+            except BaseException:
+                continue
+
+    runtime_factory({}, {"swallows": swallows}, options=RuntimeOptions(sticky=sticky, cleanup_timeout_ms=20))
+    client.start_orchestration("order", "swallows")
+    wait_for_event_kind(client, "order", "ExternalSubscribed")
+    client.cancel_instance("order", "enough")
+
+    assert client.wait_for_orchestration("order").error == "canceled: enough"
+
+
+def test_a_coroutine_that_continues_as_new_without_waiting_is_ended(
+    runtime_factory: StartRuntime, client: Client, options: RuntimeOptions
+) -> None:
+    async def hurries(ctx: OrchestrationContext, number: int) -> Any:
+        return await ctx.continue_as_new(number + 1)
+
+    runtime_factory({}, {"hurries": hurries}, options=options)
+    client.start_orchestration("hurries", "hurries", 1)
+    wait_for_execution(client, "hurries", 3)
+    client.cancel_instance("hurries", "enough")
+
+    assert client.wait_for_orchestration("hurries").error == "canceled: enough"
+
+
+def test_a_request_is_heard_once_although_the_execution_continues_as_new_at_that_moment(
+    runtime_factory: StartRuntime, client: Client, options: RuntimeOptions
+) -> None:
+    async def goes_on(ctx: OrchestrationContext, heard: int) -> Any:
+        try:
+            await ctx.wait_for_event("go")
+        except asyncio.CancelledError:
+            task: Any = asyncio.current_task()
+            task.uncancel()
+            heard += 1
+            return await ctx.continue_as_new(heard)
+        if heard:
+            return heard
+        return await ctx.continue_as_new(heard)
+
+    client.start_orchestration("goes-on", "goes_on", 0)
+    first = runtime_factory({}, {"goes_on": goes_on}, options=options)
+    wait_for_event_kind(client, "goes-on", "ExternalSubscribed")
+    first.shutdown()
+    client.raise_event("goes-on", "go")
+    client.cancel_instance("goes-on", "once")
+    runtime_factory({}, {"goes_on": goes_on}, options=options)
+    wait_for_execution(client, "goes-on", 2)
+    wait_until(lambda: client.get_instance_info("goes-on").current_execution_id >= 3, "the request to be heard")
+    wait_for_event_kind(client, "goes-on", "ExternalSubscribed")
+    client.raise_event("goes-on", "go")
+
+    assert client.wait_for_orchestration("goes-on").output == 1

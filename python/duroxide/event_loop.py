@@ -80,6 +80,7 @@ class OrchestrationLoop(asyncio.AbstractEventLoop):
         self._first = self._count
         self._found_as_garbage: list[AsyncGenerator[Any, Any]] = []
         self._halted = False
+        self._refused: set[asyncio.Task[Any]] = set()
         self._ended = False
         self._main: OrchestrationTask | None = None
 
@@ -136,6 +137,10 @@ class OrchestrationLoop(asyncio.AbstractEventLoop):
         task.cancel()
         return self._run()
 
+    def run_ready(self) -> bool:
+        """Run what is ready; whether the orchestration has ended."""
+        return self._run()
+
     def cancel(self, reason: str) -> bool:
         """Raise ``CancelledError`` in the orchestration where it waits; whether it has ended."""
         if self._main is not None:
@@ -144,7 +149,7 @@ class OrchestrationLoop(asyncio.AbstractEventLoop):
 
     def is_cancelling(self) -> bool:
         """Tell whether the orchestration was asked to end, and has not refused with ``uncancel()``."""
-        return self._main is not None and cast("Any", self._main).cancelling() > 0
+        return self._main is not None and (cast("Any", self._main).cancelling() > 0 or self._main.cancelled())
 
     def check_not_cancelled(self) -> None:
         """Refuse a step that would carry a cancelled orchestration on."""
@@ -170,14 +175,22 @@ class OrchestrationLoop(asyncio.AbstractEventLoop):
             f"{waiting}. Wait for an activity, a timer, an event or a queue, or for a task that does"
         )
 
-    def end(self) -> None:
-        """Cancel what the orchestration has left behind, as ``asyncio.run`` does."""
+    def end(self) -> list[Coroutine[Any, Any, Any]]:
+        """Cancel what the orchestration has left behind, as ``asyncio.run`` does; what does not end is to be closed."""
         self._ended = True
         for task in self._pending_tasks():
             task.cancel()
         self._run()
         self._report_forgotten()
-        self.abandon()
+        return self.abandon()
+
+    def refuse_step(self) -> OrchestrationFuture:
+        """Raise ``CancelledError`` in a task that goes on after the end; the second time, give it nothing to go on with."""
+        task = asyncio.current_task()
+        if task is not None and task not in self._refused:
+            self._refused.add(task)
+            raise asyncio.CancelledError("the orchestration has ended")
+        return OrchestrationFuture(self)
 
     def abandon(self) -> list[Coroutine[Any, Any, Any]]:
         """Let go of everything; the coroutines of what has not ended are to be closed by the caller."""
@@ -191,6 +204,7 @@ class OrchestrationLoop(asyncio.AbstractEventLoop):
         self._ready.clear()
         self._tasks.clear()
         self._found_as_garbage.clear()
+        self._refused.clear()
         for table in (self._waits, self._timers, self._branches, self._contexts, self._begun_in_order):
             table.clear()
         coroutines: list[Any] = [task.get_coro() for task in pending]
@@ -225,7 +239,9 @@ class OrchestrationLoop(asyncio.AbstractEventLoop):
     ) -> asyncio.TimerHandle:
         """Call back when a durable timer fires; at once, without one, if there is nothing to wait for."""
         timer = StepTimer(self.time() + delay, callback, args, self, context)
-        if delay <= 0:
+        if self._ended and delay > 0:
+            self.refuse_step()
+        elif delay <= 0:
             self._ready.append(timer)
         else:
             timer.slot = self._steps.start_timer(delay)

@@ -138,12 +138,16 @@ impl Awaited {
         self.future.bind(py).call_method0(intern!(py, "__await__"))
     }
 
-    /// Gives the task up; does nothing once it has ended.
+    /// Gives the task up: nobody awaits its end any more.
     fn abort(&self, py: Python<'_>) {
-        if !self.task.is_finished() {
-            self.task.abort();
-            // It fails where the loop is closed, and then nobody is told.
-            drop(self.future.bind(py).call_method0(intern!(py, "cancel")));
+        self.task.abort();
+        let future = self.future.bind(py);
+        // It fails where the loop is closed, and then nobody is told.
+        let is_cancelled =
+            future.call_method0(intern!(py, "cancel")).is_ok_and(|done| done.is_truthy().unwrap_or(false));
+        if !is_cancelled {
+            // An exception that nobody asks for would be reported.
+            drop(future.call_method0(intern!(py, "exception")));
         }
     }
 }

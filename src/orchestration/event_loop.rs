@@ -83,12 +83,7 @@ impl Turn {
         let made =
             py.import("duroxide.event_loop").and_then(|module| module.getattr("OrchestrationLoop")?.call1((steps,)));
         let object = made.inspect_err(|_| drop(coroutine.call_method0(intern!(py, "close"))))?;
-        let cancellation = if hears_cancellation {
-            let node = self.describe(Operation::Queue(CANCELLATION_QUEUE.to_owned()), Decode::Raw, None);
-            Cancellation::Awaited(self.arena().start(&node))
-        } else {
-            Cancellation::Unheard
-        };
+        let cancellation = if hears_cancellation { self.await_request() } else { Cancellation::Unheard };
         *self.event_loop.lock() = Some(EventLoop { object: object.clone().unbind(), cancellation });
         self.run_loop(&object, intern!(py, "begin"), (coroutine,))?.extract()
     }
@@ -98,8 +93,9 @@ impl Turn {
         let Some(object) = self.event_loop(py) else { return Ok(false) };
         let outcome = self.arena().outcome(slot);
         match outcome {
-            // Nobody waits for what was given up.
-            None | Some((Outcome::Failed(Failure::Cancelled), _)) => return Ok(false),
+            None => return Ok(false),
+            // It was given up, at a moment that the code knows.
+            Some((Outcome::Failed(Failure::Cancelled), _)) => {}
             Some((_, moment)) => self.consume(moment),
         }
         let (value, error) = match value_of(py, self, slot) {
@@ -124,30 +120,22 @@ impl Turn {
         self.run_loop(&object, intern!(py, "cancel_branch"), (runner,))?.extract()
     }
 
-    /// Hands a request for the end of the orchestration to its main task, once, and bounds what that does about it; whether the
+    /// Hands a request for the end of the orchestration to its main task, and bounds what that does about it; whether the
     /// main task has ended, or its time has.
     pub(super) fn notice_cancellation(self: &Arc<Self>) -> Option<PyResult<bool>> {
-        let awaited = match self.event_loop.lock().as_ref()?.cancellation {
-            Cancellation::Awaited(slot) => Ok(slot),
-            Cancellation::Requested { bound: Some(bound), .. } => Err(bound),
-            _ => return None,
+        let (awaited, bound) = match self.event_loop.lock().as_ref()?.cancellation {
+            Cancellation::Unheard => return None,
+            Cancellation::Awaited(slot) => (Some(slot), None),
+            Cancellation::Requested { bound, .. } => (None, bound),
         };
-        let slot = match awaited {
-            Ok(slot) => slot,
-            Err(bound) => {
-                if !self.arena().settle(bound) {
-                    return None;
-                }
-                tracing::warn!(
-                    target: "duroxide::orchestration",
-                    instance_id = %self.instance,
-                    "orchestration '{}' was cancelled and has not ended within {} ms; it ends now",
-                    self.orchestration_name,
-                    self.definitions.cleanup_timeout.as_millis()
-                );
-                return Some(Ok(true));
-            }
-        };
+        match awaited {
+            Some(slot) => self.hear_request(slot),
+            None if self.withdraw_request() => None,
+            None => self.end_of_time(bound?),
+        }
+    }
+
+    fn hear_request(self: &Arc<Self>, slot: usize) -> Option<PyResult<bool>> {
         let (outcome, moment) = self.arena().outcome(slot)?;
         let Outcome::Text(reason) = outcome else { return None };
         self.consume(moment);
@@ -155,7 +143,7 @@ impl Turn {
         Some(bridge::enter(|py| {
             let Some(object) = self.event_loop(py) else { return Ok(false) };
             let ended: bool = self.run_loop(&object, intern!(py, "cancel"), (reason.as_ref(),))?.extract()?;
-            if !ended {
+            if !ended && self.is_cancelling(py) {
                 let node = self.describe(Operation::Timer(self.definitions.cleanup_timeout), Decode::Nothing, None);
                 let bound = Some(self.arena().start(&node));
                 self.set_cancellation(Cancellation::Requested { reason: reason.to_string(), bound });
@@ -164,13 +152,62 @@ impl Turn {
         }))
     }
 
-    /// The main task has ended: what else runs on the loop is cancelled, and does nothing that is recorded.
-    pub(super) fn end_loop(self: &Arc<Self>, py: Python<'_>) {
-        let Some(object) = self.event_loop(py) else { return };
-        self.loop_ended.store(true, Ordering::Relaxed);
-        if let Err(error) = self.run_loop(&object, intern!(py, "end"), ()) {
-            tracing::error!(target: "duroxide::orchestration", instance_id = %self.instance, "a loop did not end: {error}");
+    /// Waits for a further request if the code has refused this one; whether it has.
+    fn withdraw_request(self: &Arc<Self>) -> bool {
+        if bridge::enter(|py| self.is_cancelling(py)) {
+            return false;
         }
+        let Some(event_loop) = &mut *self.event_loop.lock() else { return false };
+        let before = std::mem::replace(&mut event_loop.cancellation, Cancellation::Unheard);
+        if let Cancellation::Requested { bound: Some(bound), .. } = before {
+            self.arena().drop_all(Some(bound));
+        }
+        event_loop.cancellation = self.await_request();
+        true
+    }
+
+    fn await_request(self: &Arc<Self>) -> Cancellation {
+        let node = self.describe(Operation::Queue(CANCELLATION_QUEUE.to_owned()), Decode::Raw, None);
+        Cancellation::Awaited(self.arena().start(&node))
+    }
+
+    /// Whether the time for cleaning up is over.
+    fn end_of_time(&self, bound: usize) -> Option<PyResult<bool>> {
+        let outcome = {
+            let mut arena = self.arena();
+            if !arena.settle(bound) {
+                return None;
+            }
+            arena.outcome(bound)
+        };
+        let (_, moment) = outcome?;
+        self.consume(moment);
+        tracing::warn!(
+            target: "duroxide::orchestration",
+            instance_id = %self.instance,
+            "orchestration '{}' was cancelled and has not ended within {} ms; it ends now",
+            self.orchestration_name,
+            self.definitions.cleanup_timeout.as_millis()
+        );
+        Some(Ok(true))
+    }
+
+    /// Has the loop run what others than the loop have made ready; whether the main task has ended.
+    pub(super) fn run_ready(self: &Arc<Self>, py: Python<'_>) -> PyResult<bool> {
+        let Some(object) = self.event_loop(py) else { return Ok(false) };
+        self.run_loop(&object, intern!(py, "run_ready"), ())?.extract()
+    }
+
+    /// The main task has ended: what else runs on the loop is cancelled, and does nothing that is recorded. The coroutines
+    /// of what does not end by that are to be closed.
+    pub(super) fn end_loop(self: &Arc<Self>, py: Python<'_>) -> Vec<Py<PyAny>> {
+        let Some(object) = self.event_loop(py) else { return Vec::new() };
+        self.loop_ended.store(true, Ordering::Relaxed);
+        let left = self.run_loop(&object, intern!(py, "end"), ()).and_then(|coroutines| coroutines.extract());
+        left.unwrap_or_else(|error| {
+            tracing::error!(target: "duroxide::orchestration", instance_id = %self.instance, "a loop did not end: {error}");
+            self.abandon_loop(py)
+        })
     }
 
     /// The coroutines of what has not ended on the loop, which goes no further; nothing of it is reported.
@@ -180,7 +217,7 @@ impl Turn {
     }
 
     /// Refuses a step after the end: it would be recorded, and never run.
-    fn check_loop(&self) -> PyResult<()> {
+    pub(super) fn check_loop(&self) -> PyResult<()> {
         if self.loop_ended.load(Ordering::Relaxed) {
             return Err(CancelledError::new_err("the orchestration has ended"));
         }
@@ -217,10 +254,10 @@ impl Turn {
     ) -> PyResult<Awaited<'py>> {
         let py = event_loop.py();
         self.check()?;
-        if let Err(ended) = self.check_loop() {
+        if self.check_loop().is_err() {
             // It was not forgotten.
             node.set_replaced();
-            return Err(ended);
+            return event_loop.call_method0(intern!(py, "refuse_step")).map(Awaited::Future);
         }
         if matches!(node.operation, Operation::ContinueAsNew { .. }) {
             // A request for the end is not carried over into an execution that knows nothing of it.
@@ -281,7 +318,6 @@ impl LoopSteps {
     /// Starts a durable timer of so many seconds; its slot.
     fn start_timer(&self, py: Python<'_>, seconds: f64) -> PyResult<usize> {
         self.turn.check()?;
-        self.turn.check_loop()?;
         if seconds.is_nan() {
             return Err(PyValueError::new_err("a timer cannot wait for NaN seconds"));
         }

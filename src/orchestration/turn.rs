@@ -158,6 +158,12 @@ impl Turn {
         Ok(context)
     }
 
+    /// Refuses an effect after the end of the orchestration too, whose history is complete.
+    pub(crate) fn check_effect(&self) -> PyResult<()> {
+        self.check()?;
+        self.check_loop()
+    }
+
     /// Refuses a use of the context after its turn or from elsewhere.
     pub(crate) fn check(&self) -> PyResult<()> {
         if self.closed.load(Ordering::Relaxed) {

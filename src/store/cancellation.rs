@@ -1,13 +1,12 @@
 //! Requests for the end of an orchestration, on their way to its code.
 //!
 //! The engine throws the turn away in which it cancels. An execution that wants to clean up first subscribes to a
-//! reserved queue with its first action; from then on a request is a message of that queue, and the end that the code comes to
+//! reserved queue before it runs; from then on a request is a message of that queue, and the end that the code comes to
 //! is recorded as the cancellation that was asked for.
 
 use duroxide::providers::WorkItem;
 use duroxide::{ErrorDetails, Event, EventKind};
 
-use super::action::Action;
 use super::ending::cancelled;
 
 /// The queue whose messages are the reasons of requests.
@@ -15,23 +14,60 @@ pub const CANCELLATION_QUEUE: &str = "__duroxide_cancellation";
 
 /// Whether the execution that `history` records hears of requests.
 pub(super) fn is_heard(history: &[Event]) -> bool {
-    let first = history.iter().find(|event| Action::recorded(&event.kind).is_some());
-    first.is_some_and(|event| matches!(&event.kind, EventKind::QueueSubscribed { name } if name == CANCELLATION_QUEUE))
+    history.iter().any(|event| matches!(&event.kind, EventKind::QueueSubscribed { name } if name == CANCELLATION_QUEUE))
 }
 
 /// The reason of the first request among the messages of a turn, or among those that an execution carries over unread.
 pub(super) fn requested(messages: &[WorkItem]) -> Option<&str> {
     messages.iter().find_map(|message| match message {
         WorkItem::CancelInstance { reason, .. } => Some(reason.as_str()),
-        WorkItem::ContinueAsNew { carry_forward_events, .. } => carry_forward_events
-            .iter()
-            .find_map(|(queue, reason)| (queue == CANCELLATION_QUEUE).then_some(reason.as_str())),
+        WorkItem::ContinueAsNew { carry_forward_events, .. } => carried(carry_forward_events),
         _ => None,
     })
 }
 
+/// The reason of the first request among the messages that an execution carries over unread.
+fn carried(messages: &[(String, String)]) -> Option<&str> {
+    messages.iter().find_map(|(queue, reason)| (queue == CANCELLATION_QUEUE).then_some(reason.as_str()))
+}
+
+/// Whether the messages of a turn begin an execution to which the engine carries a request over.
+pub(super) fn is_carried(messages: &[WorkItem]) -> bool {
+    messages.iter().any(|message| match message {
+        WorkItem::ContinueAsNew { carry_forward_events, .. } => carried(carry_forward_events).is_some(),
+        _ => false,
+    })
+}
+
+/// Has the code hear the requests among the messages of a turn.
+///
+/// An execution that began with a request, and continued as new without waiting to hear it, is followed by one that the
+/// engine ends: no other would hear it either.
+pub(super) fn deliver(history: &[Event], messages: &mut Vec<WorkItem>) {
+    let began_with_it = history.iter().any(|event| match &event.kind {
+        EventKind::OrchestrationStarted { carry_forward_events: Some(events), .. } => carried(events).is_some(),
+        _ => false,
+    });
+    if !began_with_it || !is_carried(messages) {
+        return make_heard(messages);
+    }
+    let mut requests = Vec::new();
+    for message in messages.iter_mut() {
+        if let WorkItem::ContinueAsNew { instance, carry_forward_events, .. } = message {
+            carry_forward_events.retain(|(queue, reason)| {
+                let is_request = queue == CANCELLATION_QUEUE;
+                if is_request {
+                    requests.push(WorkItem::CancelInstance { instance: instance.clone(), reason: reason.clone() });
+                }
+                !is_request
+            });
+        }
+    }
+    messages.append(&mut requests);
+}
+
 /// Makes requests messages that the code hears.
-pub(super) fn make_heard(messages: &mut [WorkItem]) {
+fn make_heard(messages: &mut [WorkItem]) {
     for message in messages {
         if let WorkItem::CancelInstance { instance, reason } = message {
             *message = WorkItem::QueueMessage {

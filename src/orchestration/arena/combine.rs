@@ -133,6 +133,8 @@ impl Arena {
         if self.settle(slot) {
             return;
         }
+        // Whoever waits for it on the event loop is told.
+        self.end_watch(slot);
         let state = mem::replace(&mut self.slots[slot].state, State::Vacant);
         self.slots[slot].done = Some((Outcome::Failed(Failure::Cancelled), Moment::BEGINNING));
         match state {

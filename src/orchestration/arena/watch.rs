@@ -44,14 +44,22 @@ impl Arena {
         }
     }
 
-    /// Nobody waits for it any more.
-    pub(crate) fn unwatch(&mut self, slot: usize) {
-        self.watched.others.remove(&slot);
+    /// Nobody waits for it any more; whether somebody did.
+    pub(crate) fn unwatch(&mut self, slot: usize) -> bool {
+        let mut was_watched = self.watched.others.remove(&slot);
         if let Some(action) = self.completed_action(slot) {
-            self.watched.unknown.remove(&action);
+            was_watched |= self.watched.unknown.remove(&action).is_some();
             if let Some(order) = self.timeline.completion_order(action) {
-                self.watched.due.remove(&order);
+                was_watched |= self.watched.due.remove(&order).is_some();
             }
+        }
+        was_watched
+    }
+
+    /// It ends before its completion; `next_watched` gives it next.
+    pub(super) fn end_watch(&mut self, slot: usize) {
+        if self.unwatch(slot) {
+            self.watched.others.insert(slot);
         }
     }
 

@@ -244,7 +244,7 @@ impl OrchestrationContext {
     }
 
     fn spawn(&self, task: &Bound<'_, PyAny>) -> PyResult<Task> {
-        self.turn.check()?;
+        self.turn.check_effect()?;
         let node = as_node(&self.turn, task)?;
         self.turn.arena().start(&node);
         Ok(Task::new(node))
@@ -281,14 +281,14 @@ impl OrchestrationContext {
     }
 
     fn set_custom_status(&self, status: String) -> PyResult<()> {
-        self.turn.check()?;
+        self.turn.check_effect()?;
         limits::check_custom_status(&status)?;
         self.turn.set_status(Some(status));
         Ok(())
     }
 
     fn reset_custom_status(&self) -> PyResult<()> {
-        self.turn.check()?;
+        self.turn.check_effect()?;
         self.turn.set_status(None);
         Ok(())
     }
@@ -299,7 +299,7 @@ impl OrchestrationContext {
     }
 
     fn set_kv_value(&self, key: &str, value: &str) -> PyResult<()> {
-        self.turn.check()?;
+        self.turn.check_effect()?;
         let engine = self.turn.engine();
         let added = usize::from(engine.get_kv_value(key).is_none());
         limits::check_kv(key, value, engine.get_kv_length() + added)?;
@@ -329,19 +329,19 @@ impl OrchestrationContext {
     }
 
     fn clear_kv_value(&self, key: &str) -> PyResult<()> {
-        self.turn.check()?;
+        self.turn.check_effect()?;
         self.turn.clear_kv(key);
         Ok(())
     }
 
     fn clear_all_kv_values(&self) -> PyResult<()> {
-        self.turn.check()?;
+        self.turn.check_effect()?;
         self.turn.clear_all_kv();
         Ok(())
     }
 
     fn prune_kv_values_updated_before(&self, cutoff_ms: u64) -> PyResult<usize> {
-        self.turn.check()?;
+        self.turn.check_effect()?;
         let keys = self.turn.keys_written_before(cutoff_ms);
         for key in &keys {
             self.turn.clear_kv(key);

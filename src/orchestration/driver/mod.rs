@@ -194,13 +194,19 @@ impl Driver {
                 };
                 if let Some(waiting) = next {
                     moved = true;
-                    if let Some(end) = enter(|py| self.resume(py, branch, waiting)) {
+                    if let Some(end) = enter(|py| self.resume(py, branch, waiting).or_else(|| self.run_ready(py))) {
                         return Some(end);
                     }
                 }
                 branch += 1;
             }
-            moved |= self.close_losers();
+            let losers = self.take_losers();
+            if !losers.is_empty() {
+                moved = true;
+                if let Some(end) = self.close_losers(losers) {
+                    return Some(end);
+                }
+            }
             // What comes now is for the next execution.
             if self.turn.arena().continued {
                 return None;
@@ -229,32 +235,42 @@ impl Driver {
     /// Ends the orchestration: leftovers are closed and dropped in order, and code that returned early is noticed.
     fn finish(&mut self, end: End) -> End {
         self.phase = Phase::Over;
-        enter(|py| self.turn.end_loop(py));
+        // Before what is left over runs its last, which may not refuse any more.
+        let cancelled = self.turn.cancellation_reason().filter(|_| enter(|py| self.turn.is_cancelling(py)));
+        enter(|py| {
+            let exit = PyGeneratorExit::new_err("the orchestration has ended");
+            for coroutine in self.turn.end_loop(py) {
+                close(&self.turn, coroutine.bind(py), &exit);
+            }
+        });
         self.turn.arena().drop_leftovers();
-        self.close_losers();
+        for loser in self.take_losers() {
+            enter(|py| close(&self.turn, loser.bind(py), &PyGeneratorExit::new_err("the orchestration has ended")));
+        }
         note_difference(&self.turn, &self.record, Some(&end));
         enter(|py| self.warn_of_forgotten(py));
-        if let Some(reason) = self.turn.cancellation_reason().filter(|_| enter(|py| self.turn.is_cancelling(py))) {
+        if let Some(reason) = cancelled {
             self.record.report_cancelled(reason);
         }
         end
     }
 
-    /// Closes the generators of branches that lost a race or were left over; whether there were any.
-    fn close_losers(&self) -> bool {
-        let losers = std::mem::take(&mut self.turn.arena().closing);
-        if losers.is_empty() {
-            return false;
-        }
+    /// The branches that lost a race or were left over.
+    fn take_losers(&self) -> Vec<Arc<Py<PyAny>>> {
+        mem::take(&mut self.turn.arena().closing)
+    }
+
+    /// Closes generators, and cancels coroutines; what that wakes on the event loop may end the orchestration.
+    fn close_losers(&self, losers: Vec<Arc<Py<PyAny>>>) -> Option<End> {
         enter(|py| {
-            for runner in losers {
-                if matches!(self.turn.cancel_branch(runner.bind(py)), Ok(Some(_))) {
-                    continue;
+            losers.into_iter().find_map(|runner| match self.turn.cancel_branch(runner.bind(py)).transpose() {
+                Some(ended) => self.end_of_loop(py, ended),
+                None => {
+                    close(&self.turn, runner.bind(py), &PyGeneratorExit::new_err("the branch is no longer needed"));
+                    self.run_ready(py)
                 }
-                close(&self.turn, runner.bind(py), &PyGeneratorExit::new_err("the branch is no longer needed"));
-            }
-        });
-        true
+            })
+        })
     }
 
     fn warn_of_forgotten(&self, py: Python<'_>) {

@@ -36,6 +36,12 @@ impl Driver {
         }
     }
 
+    /// Runs what a generator has made ready on the event loop beside it.
+    pub(super) fn run_ready(&self, py: Python<'_>) -> Option<End> {
+        let ended = self.turn.run_ready(py);
+        self.end_of_loop(py, ended)
+    }
+
     /// Nothing can move. A loop that nothing can wake any more is told so, instead of waiting for ever.
     pub(super) fn stuck(&self) -> Option<End> {
         if self.turn.event_loop.lock().is_none() {

@@ -50,7 +50,10 @@ impl Commit {
         let is_deaf = started(&self.delta).is_some() && !cancellation::is_heard(&self.delta);
         if let Some(reason) = &held.cancellation
             && !ended(&self.delta)
-            && (is_deaf || continues_as_new(&self.delta) && !held.record.has_heard())
+            && (is_deaf
+                || continues_as_new(&self.delta)
+                    && !held.record.has_heard()
+                    && !cancellation::is_carried(&self.messages))
         {
             let instance = held.record.instance.clone();
             self.messages.push(WorkItem::CancelInstance { instance, reason: reason.clone() });

@@ -81,7 +81,7 @@ impl Dispatcher {
         item.messages.iter_mut().for_each(make_catchable);
         let requested = cancellation::requested(&item.messages).map(str::to_owned);
         if matches!(verdict, Verdict::Run) && cancellation::is_heard(&item.history) {
-            cancellation::make_heard(&mut item.messages);
+            cancellation::deliver(&item.history, &mut item.messages);
         }
         self.shared.descriptors.remember(&item.history);
         let record = TurnRecord::new(&item, attempt, self.keeper.get().map(Arc::as_ref));
