@@ -46,6 +46,23 @@ def refuse(ctx: ActivityContext, code: int) -> None:
     raise Refused(code=code)
 
 
+def trace_badly(ctx: ActivityContext, input: Any) -> list[str]:
+    wrong: Any = 5
+    said: list[str] = []
+    for message in ("half a \ud800", wrong):
+        try:
+            ctx.trace_info(message)
+        except (TypeError, ValueError) as error:
+            said.append(f"{type(error).__name__}: {error}".encode("ascii", "backslashreplace").decode())
+    return said
+
+
+def trace_unchecked(ctx: ActivityContext, input: Any) -> str:
+    traces: Any = getattr(ctx, "_traces")  # noqa: B009  (as if the process did not look at them)
+    traces.append(("trace_info", "half a \ud800"))
+    return "kept"
+
+
 def die(ctx: ActivityContext, input: Any) -> None:
     os._exit(1)
 

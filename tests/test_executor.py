@@ -26,6 +26,7 @@ from duroxide import (
     RetryPolicy,
     Runtime,
     WaitTimedOut,
+    executors,
 )
 
 Steps = Generator[Any, Any, Any]
@@ -55,6 +56,7 @@ def play(provider: Provider) -> Play:
         *,
         executor: Any,
         retry: RetryPolicy | None = None,
+        instance: str = "one",
     ) -> Any:
         def call_it(ctx: OrchestrationContext, input: Any) -> Steps:
             return (yield ctx.schedule_activity(function.__name__, input, retry=retry))
@@ -63,8 +65,8 @@ def play(provider: Provider) -> Play:
         runtime.register_orchestration("call_it", call_it)
         runtime.register_activity(function.__name__, function)
         with runtime:
-            runtime.client.start_orchestration("one", "call_it", input)
-            return runtime.client.wait_for_orchestration("one", WAIT_MS).result()
+            runtime.client.start_orchestration(instance, "call_it", input)
+            return runtime.client.wait_for_orchestration(instance, WAIT_MS).result()
 
     return play
 
@@ -108,6 +110,36 @@ def test_the_context_tells_the_process_what_it_is_about(
     assert "described" in caplog.text
 
 
+def test_a_trace_that_cannot_be_logged_is_refused_in_the_process_as_it_is_in_a_thread(
+    play: Play, process_pool: Executor
+) -> None:
+    with ThreadPoolExecutor(1) as pool:
+        in_a_thread = play(pool_activities.trace_badly, executor=pool, instance="thread")
+    in_a_process = play(pool_activities.trace_badly, executor=process_pool, instance="process")
+
+    assert [each.partition(":")[0] for each in in_a_process] == ["UnicodeEncodeError", "TypeError"]
+    assert in_a_process == in_a_thread
+
+
+def test_a_trace_that_the_log_refuses_does_not_take_the_result_away(
+    play: Play, process_pool: Executor, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert play(pool_activities.trace_unchecked, executor=process_pool) == "kept"
+    assert "activity 'trace_unchecked' traced what could not be logged" in caplog.text
+
+
+def test_an_end_that_cannot_be_told_is_a_failure(
+    play: Play, process_pool: Executor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(text: str) -> None:
+        raise ValueError("no such text")
+
+    monkeypatch.setattr(executors, "RawText", fail)
+
+    with pytest.raises(OrchestrationFailed, match="ValueError: no such text"):
+        play(pool_activities.process_of, executor=process_pool)
+
+
 def test_there_is_no_client_in_another_process(play: Play, process_pool: Executor) -> None:
     with pytest.raises(OrchestrationFailed, match="DuroxideError: activity 'ask_client' runs in another process"):
         play(pool_activities.ask_client, executor=process_pool)
@@ -149,6 +181,20 @@ def test_a_process_that_dies_says_so(play: Play) -> None:
 def test_a_pool_of_the_application_stays_broken_and_says_what_to_do(play: Play) -> None:
     with new_pool() as pool, pytest.raises(OrchestrationFailed, match="give what makes one, as in executor=lambda"):
         play(pool_activities.die, executor=pool, retry=RetryPolicy(max_attempts=2))
+
+
+def test_pools_that_are_all_broken_fail_the_attempt_and_say_so(play: Play) -> None:
+    class Broken(Executor):
+        def submit(self, *arguments: Any, **options: Any) -> Any:
+            raise BrokenProcessPool("no process starts")
+
+    with pytest.raises(
+        OrchestrationFailed, match=r"executor\(\) gave 3 pools.* when activity 'describe' came"
+    ) as caught:
+        play(pool_activities.describe, executor=Broken)
+
+    assert caught.value.is_caused_by(BrokenProcessPool)
+    assert caught.value.retryable is True
 
 
 def test_a_pool_that_the_runtime_made_ends_with_it(provider: Provider) -> None:

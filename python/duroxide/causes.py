@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import bisect
 import contextlib
 import json
-from collections.abc import Generator, Iterator
+import math
+from collections.abc import Generator
 from typing import TYPE_CHECKING, Any, cast
 
 from duroxide.exceptions import (
@@ -77,7 +79,7 @@ def _cause(history: list[Event], record: FailureRecord, instance_id: str) -> Tas
             child = scheduled["instance"]
             child = f"{instance_id}::{child}" if child.startswith(_DERIVED) else child
             return sub_orchestration_failed(text, scheduled["name"], child)
-        attempts = sum(1 for _ in _attempts(history, scheduled, event.event_id))
+        attempts = _count_attempts(history, events[event.source_event_id])
         return activity_failed(text, scheduled["name"], event.source_event_id, attempts)
     return _timed_out(history, events, record) if record.error_type == ActivityTimedOut.__name__ else None
 
@@ -93,18 +95,44 @@ def _timed_out(history: list[Event], events: dict[int, Event], record: FailureRe
             continue
         failure = ActivityTimedOut(record.error_type, record.message, record.details, retryable=record.retryable)
         failure.activity_name, failure.activity_id = scheduled["name"], event.source_event_id
-        failure.attempts = sum(1 for _ in _attempts(history, scheduled, event.event_id))
+        failure.attempts = _count_attempts(history, events[event.source_event_id])
         return failure
     return None
 
 
-def _attempts(history: list[Event], scheduled: dict[str, Any], until: int) -> Iterator[Event]:
-    """Find the schedulings of one activity with one input: an attempt again is a new one."""
+def _count_attempts(history: list[Event], last: Event) -> int:
+    """Count the schedulings that led to ``last``: an attempt again is a new one, of the same activity and input.
+
+    The one before had failed by then, or was given up in the same turn, which history tells a little later. One that
+    succeeded belongs to another call, and one that was still under way ran beside.
+    """
+    wanted = _call(last)
+    ends: dict[int, Event] = {}
+    arrivals: list[int] = []
     for event in history:
-        if event.kind == "ActivityScheduled" and event.event_id < until:
-            other = json.loads(event.data)
-            if (other["name"], other["input"]) == (scheduled["name"], scheduled["input"]):
-                yield event
+        if event.source_event_id is not None:
+            if event.kind in ("ActivityCompleted", "ActivityFailed", "ActivityCancelRequested"):
+                ends.setdefault(event.source_event_id, event)
+            if not event.kind.endswith("CancelRequested"):
+                arrivals.append(event.event_id)
+    count = 1
+    for event in reversed(history):
+        if event.kind != "ActivityScheduled" or event.event_id >= last.event_id or _call(event) != wanted:
+            continue
+        end = ends.get(event.event_id)
+        next_turn = bisect.bisect(arrivals, last.event_id)
+        if end is None or end.event_id >= (arrivals[next_turn] if next_turn < len(arrivals) else math.inf):
+            continue
+        if end.kind == "ActivityCompleted":
+            break
+        count += 1
+        last = event
+    return count
+
+
+def _call(scheduled: Event) -> tuple[str, str]:
+    data = json.loads(scheduled.data)
+    return data["name"], data["input"]
 
 
 def _failure_text(event: Event) -> str | None:

@@ -34,6 +34,9 @@ ExecutorChoice = Executor | Callable[[], Executor]
 
 _log = logging.getLogger("duroxide.activity")
 
+_MOST_BROKEN_POOLS = 3
+"""Broken pools that one attempt of an activity meets; what makes one after the other mends nothing by making more."""
+
 
 @dataclass(frozen=True)
 class _Address:
@@ -152,7 +155,31 @@ class Pool:
         self, function: Callable[[Any, Any], Any], input_type: Any, context: Any, text: str, done: Done
     ) -> PoolCall:
         """Hand an activity to the executor; see ``ActivityHost``."""
-        executor = self._current()
+        kind = BrokenExecutor.__name__
+        for _ in range(_MOST_BROKEN_POOLS):
+            executor = self._current()
+            try:
+                return self._submit(executor, function, input_type, context, text, done)
+            except BrokenExecutor as error:
+                kind = type(error).__name__
+                if self._make is None:
+                    raise self._broken(context.activity_name, error) from error
+                self._replace(executor)
+        message = (
+            f"executor() gave {_MOST_BROKEN_POOLS} pools, one after the other, that were broken when activity "
+            f"'{context.activity_name}' came; let it make a new pool each time, and see that its processes start"
+        )
+        raise _FailedInProcess(FailureRecord(kind, message, retryable=True), "")
+
+    def _submit(  # noqa: PLR0917  (what ``run`` was called with)
+        self,
+        executor: Executor,
+        function: Callable[[Any, Any], Any],
+        input_type: Any,
+        context: Any,
+        text: str,
+        done: Done,
+    ) -> PoolCall:
         try:
             if isinstance(executor, ThreadPoolExecutor):
                 future = executor.submit(_run_on_thread, function, context, convert(decode(text), input_type))
@@ -160,11 +187,8 @@ class Pool:
                 definition = ActivityDefinition(context.activity_name, function, is_async=False)
                 place = ProcessActivityContext.of(context)
                 future = executor.submit(run_in_process, _Address.of(definition), place, text)
-        except BrokenExecutor as error:
-            if self._make is None:
-                raise self._broken(context.activity_name, error) from error
-            self._replace(executor)
-            return self.run(function, input_type, context, text, done)
+        except BrokenExecutor:
+            raise
         except RuntimeError as error:
             # It was shut down. Nobody is told of an end, so the activity is not failed, and runs again later. The log gets
             # the text alone: the error would keep this frame, and with it what is to be dropped.
@@ -233,6 +257,12 @@ class Pool:
     def _end(self, call: PoolCall, executor: Executor, future: Future[Any], context: Any) -> None:
         with self._lock:
             self._futures.discard(future)
+        try:
+            self._tell(call, executor, future, context)
+        except BaseException as error:  # noqa: BLE001  (an activity that nobody ends would hang)
+            call.end(None, error)
+
+    def _tell(self, call: PoolCall, executor: Executor, future: Future[Any], context: Any) -> None:
         if future.cancelled():
             if call.was_asked:
                 call.end(
@@ -248,14 +278,23 @@ class Pool:
         elif error is not None:
             call.end(None, error)
         elif isinstance(end := future.result(), _End):
-            for level, message in end.traces:
-                getattr(context, level)(message)
+            # Before the end, so that they stand in the log when the result is known.
+            _write(end.traces, context)
             if end.failure is None:
                 call.end(RawText(end.result or "null"), None)
             else:
                 call.end(None, _FailedInProcess(FailureRecord.from_text(end.failure), end.traceback))
         else:
             call.end(end, None)
+
+
+def _write(traces: list[tuple[str, str]], context: Any) -> None:
+    """Log what an activity traced in another process; what the log makes of it is no matter of the activity's."""
+    for level, message in traces:
+        try:
+            getattr(context, level)(message)
+        except Exception:  # noqa: BLE001, PERF203  (the next may be logged)
+            _log.exception("activity '%s' traced what could not be logged", context.activity_name)
 
 
 def _run_on_thread(function: Callable[[Any, Any], Any], context: Any, value: Any) -> Any:

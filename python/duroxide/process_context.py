@@ -65,16 +65,23 @@ class ProcessActivityContext:
 
     def trace_debug(self, message: str) -> None:
         """Log ``message`` for debugging."""
-        self._traces.append(("trace_debug", message))
+        self._trace("trace_debug", message)
 
     def trace_info(self, message: str) -> None:
         """Log ``message``."""
-        self._traces.append(("trace_info", message))
+        self._trace("trace_info", message)
 
     def trace_warn(self, message: str) -> None:
         """Log ``message`` as a warning."""
-        self._traces.append(("trace_warn", message))
+        self._trace("trace_warn", message)
 
     def trace_error(self, message: str) -> None:
         """Log ``message`` as an error."""
-        self._traces.append(("trace_error", message))
+        self._trace("trace_error", message)
+
+    def _trace(self, level: str, message: str) -> None:
+        # Refused here, in the activity that wrote it, as the context of an activity in a thread refuses it.
+        if not isinstance(message, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise TypeError(f"'{type(message).__name__}' object is not an instance of 'str'")
+        # Through bytes, which refuses half characters and leaves the text alone of a subclass.
+        self._traces.append((level, str.encode(message).decode()))

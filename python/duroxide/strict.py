@@ -175,11 +175,33 @@ def _judge(frame: FrameType | None, name: str, instead: str) -> None:
             else:
                 user = each
         each = each.f_back
+    if frame is not None:
+        _watch_again_in(frame)
     where = f" at {Path(user.f_code.co_filename).name}:{user.f_lineno}" if user else ""
     raise NotAllowedInOrchestration(
         f"{name}(){where} is not allowed in an orchestration, whose code is replayed: {instead}; "
         "Runtime(strict=False) lets it through"
     )
+
+
+def _watch_again_in(frame: FrameType) -> None:
+    """Watch again as soon as what is raised reaches ``frame``: Python takes a profile function away that raises.
+
+    A trace function of that frame sees the exception before any code that catches it runs.
+    """
+    before, of_frame = sys.gettrace(), frame.f_trace
+
+    def resume(*_event: object) -> None:
+        frame.f_trace = of_frame
+        sys.settrace(before)
+        sys.setprofile(_watch)
+
+    frame.f_trace = resume
+    # Python looks at those of the frames while there is one of the thread; it need not trace anything by itself.
+    sys.settrace(_trace_nothing)
+
+
+def _trace_nothing(*_event: object) -> None: ...
 
 
 def _may_call(frame: FrameType, module: str, file: str, *, is_inside: bool) -> bool:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import contextlib
 import datetime as dt
 import logging
 import os
@@ -24,13 +25,14 @@ import warnings
 from collections.abc import Callable
 from datetime import datetime as imported_datetime
 from time import time as imported_time
+from types import FrameType
 from typing import Any
 
 import pytest
 
 from conftest import Run
 from determinism.common import WAIT_MS, Steps, place
-from duroxide import Client, OrchestrationContext, OrchestrationFailed, Provider, Runtime
+from duroxide import Client, NotAllowedInOrchestration, OrchestrationContext, OrchestrationFailed, Provider, Runtime
 
 in_memory = pytest.mark.parametrize("store", ["memory"])
 
@@ -149,6 +151,45 @@ def test_a_refusal_can_be_caught_where_it_is_raised(run: Run) -> None:
             return type(error).__name__
 
     assert run(order) == "NotAllowedInOrchestration"
+
+
+@in_memory
+def test_each_call_is_refused_though_refusals_before_were_caught(run: Run) -> None:
+    def helper() -> float:
+        return time.time()
+
+    def order(ctx: OrchestrationContext, _: Any) -> Steps:
+        refused = 0
+        for step in range(2):
+            for call in (time.time, uuid.uuid4, helper, lambda: sorted("ab", key=lambda _: time.time())):
+                for _again in range(2):
+                    try:
+                        call()
+                    except NotAllowedInOrchestration:
+                        refused += 1
+            with contextlib.suppress(NotAllowedInOrchestration):
+                time.sleep(0)
+                refused -= 1
+            yield ctx.schedule_timer(step)
+        return refused
+
+    assert run(order) == 16
+
+
+@in_memory
+def test_a_trace_function_is_kept_when_a_call_is_refused(run: Run) -> None:
+    def trace(frame: FrameType, event: str, argument: object) -> None: ...
+
+    def order(ctx: OrchestrationContext, _: Any) -> Any:
+        sys.settrace(trace)
+        try:
+            with contextlib.suppress(NotAllowedInOrchestration):
+                time.time()
+            return sys.gettrace() is trace
+        finally:
+            sys.settrace(None)
+
+    assert run(order) is True
 
 
 @in_memory

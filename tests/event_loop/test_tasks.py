@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from duroxide import ActivityFailed, OrchestrationContext
+from duroxide.event_loop import OrchestrationLoop
 from event_loop.conftest import Play
 
 LONG = 3600
@@ -279,6 +281,38 @@ def test_current_task_and_all_tasks_are_those_of_the_orchestration(play: Play) -
         return [main.get_name(), names]
 
     assert play(tasks) == ["tasks", ["beside", "tasks"]]
+
+
+def test_all_tasks_have_an_order_that_the_tasks_of_others_do_not_change() -> None:
+    def names_of_all(others: int) -> list[str]:
+        beside = [new_loop(f"other-{number}") for number in range(others)]
+        tasks = [loop.create_task(asyncio.sleep(0)) for loop in beside]
+        loop = new_loop("this")
+        loop.begin(leave_some(names := []))
+        assert [asyncio.all_tasks(each) for each in beside] == [{task} for task in tasks]
+        for each in (loop, *beside):
+            for coroutine in each.abandon():
+                coroutine.close()
+        return names
+
+    async def leave_some(names: list[str]) -> None:
+        made = [asyncio.create_task(asyncio.Event().wait(), name=str(number)) for number in range(40)]
+        for number, task in enumerate(made):
+            if number % 8 != 5:
+                task.cancel()
+        await asyncio.sleep(0)
+        names += [task.get_name() for task in asyncio.all_tasks() - {asyncio.current_task()}]
+
+    alone = names_of_all(0)
+
+    assert sorted(alone) == ["13", "21", "29", "37", "5"]
+    for others in (3, 10, 40, 200, 1000):
+        assert names_of_all(others) == alone
+
+
+def new_loop(instance_id: str) -> OrchestrationLoop:
+    steps: Any = SimpleNamespace(instance_id=instance_id, orchestration_name="alone", is_silent=lambda: True)
+    return OrchestrationLoop(steps)
 
 
 def test_tasks_without_a_name_have_the_same_one_at_every_replay(play: Play) -> None:

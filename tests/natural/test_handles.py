@@ -182,6 +182,41 @@ def test_failure_by_a_timeout_names_the_activity(serve: Serve) -> None:
     assert (cause.activity_name, cause.attempts) == ("stall", 2)
 
 
+def test_calls_that_succeeded_before_are_no_attempts(serve: Serve) -> None:
+    calls: list[int] = []
+
+    @activity(retry=RetryPolicy(max_attempts=2, backoff=Backoff.none()))
+    def fails_in_the_end() -> None:
+        calls.append(1)
+        if len(calls) > 3:
+            raise ValueError("in the end")
+
+    @orchestration
+    async def loop() -> None:
+        for _ in range(4):
+            await fails_in_the_end()
+
+    cause = failure_of(serve(loop, fails_in_the_end).start(loop)).__cause__
+
+    assert isinstance(cause, ActivityFailed)
+    assert cause.attempts == 2
+
+
+def test_calls_that_ran_beside_are_no_attempts(serve: Serve) -> None:
+    @activity(retry=RetryPolicy(max_attempts=1))
+    def fails_each_time() -> None:
+        raise ValueError("each time")
+
+    @orchestration
+    async def beside() -> None:
+        await asyncio.gather(fails_each_time(), fails_each_time(), fails_each_time())
+
+    cause = failure_of(serve(beside, fails_each_time).start(beside)).__cause__
+
+    assert isinstance(cause, ActivityFailed)
+    assert cause.attempts == 1
+
+
 def test_failure_of_the_code_itself_has_no_cause(serve: Serve) -> None:
     @orchestration
     async def careful(order: str) -> None:
