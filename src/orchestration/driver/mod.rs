@@ -263,12 +263,12 @@ impl Driver {
     /// Closes generators, and cancels coroutines; what that wakes on the event loop may end the orchestration.
     fn close_losers(&self, losers: Vec<Arc<Py<PyAny>>>) -> Option<End> {
         enter(|py| {
-            losers.into_iter().find_map(|runner| match self.turn.cancel_branch(runner.bind(py)).transpose() {
-                Some(ended) => self.end_of_loop(py, ended),
-                None => {
-                    close(&self.turn, runner.bind(py), &PyGeneratorExit::new_err("the branch is no longer needed"));
-                    self.run_ready(py)
+            losers.into_iter().find_map(|runner| {
+                if let Some(ended) = self.turn.cancel_branch(runner.bind(py)).transpose() {
+                    return self.end_of_loop(py, ended);
                 }
+                close(&self.turn, runner.bind(py), &PyGeneratorExit::new_err("the branch is no longer needed"));
+                self.run_ready(py)
             })
         })
     }
