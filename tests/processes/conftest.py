@@ -17,9 +17,11 @@ AnyProvider = SqliteProvider | PostgresProvider
 Start = Callable[[str], subprocess.Popen[str]]
 
 PROLOGUE = """
-import sys, threading, time
+import signal, sys, threading, time
 from duroxide import Client, PostgresProvider, Runtime, RuntimeOptions, SqliteProvider
 
+# A run in the background of a shell begins with Ctrl-C ignored.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 provider = SqliteProvider.open(sys.argv[1])
 client = Client(provider)
 runtime = Runtime(provider)
