@@ -1078,6 +1078,8 @@ def test_metrics_snapshot_prints_the_counters(play: Play, names: Names, capsys: 
     # The guide gives None where observability is off; the snapshot is there without any option.
     names["runtime"].register_activity("Work", lambda ctx, input: input)
     run_activity(names, "Work", 1)
+    # An end is seen as soon as it is recorded, and counted right after.
+    names["runtime"].shutdown()
 
     play(METRICS)
 
