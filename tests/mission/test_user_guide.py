@@ -970,7 +970,7 @@ def test_long_running_activity_notices_that_it_lost_a_race(
     start(names, "Lose")
 
     assert output_of(names) == 1
-    assert noticed.wait(15)
+    assert noticed.wait(60)
 
 
 def test_orchestration_traces_are_written_once(play: Play, names: Names, caplog: pytest.LogCaptureFixture) -> None:
