@@ -32,6 +32,13 @@ def echo(ctx: ActivityContext, input: Any) -> Any:
     return input
 
 
+def cancel_where_it_waits(client: Client, orchestration: str, reason: str) -> None:
+    """Start an orchestration as the instance ``order``, and cancel it where it waits for an event."""
+    client.start_orchestration("order", orchestration)
+    wait_for_event_kind(client, "order", "ExternalSubscribed")
+    client.cancel_instance("order", reason)
+
+
 def kinds(client: Client, instance: str) -> list[str]:
     return [event.kind for event in client.read_execution_history(instance, 1)]
 
@@ -48,10 +55,7 @@ def test_the_code_cleans_up_with_activities_and_then_ends_as_cancelled(
     runtime_factory: StartRuntime, client: Client, options: RuntimeOptions
 ) -> None:
     runtime_factory({"echo": echo}, {"cleans_up": cleans_up}, options=options)
-    client.start_orchestration("order", "cleans_up")
-    wait_for_event_kind(client, "order", "ExternalSubscribed")
-
-    client.cancel_instance("order", "no longer needed")
+    cancel_where_it_waits(client, "cleans_up", "no longer needed")
 
     ended = client.wait_for_orchestration("order")
     with pytest.raises(OrchestrationCancelled) as caught:
@@ -89,9 +93,7 @@ def test_except_exception_does_not_swallow_it(
                 return "swallowed"
 
     runtime_factory({}, {"swallows": swallows}, options=options)
-    client.start_orchestration("order", "swallows")
-    wait_for_event_kind(client, "order", "ExternalSubscribed")
-    client.cancel_instance("order", "enough")
+    cancel_where_it_waits(client, "swallows", "enough")
 
     assert client.wait_for_orchestration("order").error == "canceled: enough"
 
@@ -132,9 +134,7 @@ def test_uncancel_refuses_it(runtime_factory: StartRuntime, client: Client, opti
         return str(await ctx.schedule_activity("echo", "shipped all the same"))
 
     runtime_factory({"echo": echo}, {"refuses": refuses}, options=options)
-    client.start_orchestration("order", "refuses")
-    wait_for_event_kind(client, "order", "ExternalSubscribed")
-    client.cancel_instance("order", "too late")
+    cancel_where_it_waits(client, "refuses", "too late")
 
     assert client.wait_for_orchestration("order").output == "shipped all the same"
 
@@ -149,9 +149,7 @@ def test_a_clean_up_that_takes_too_long_is_cut_off(
             await ctx.wait_for_event("never either")
 
     runtime_factory({}, {"lingers": lingers}, options=RuntimeOptions(sticky=sticky, cleanup_timeout_ms=50))
-    client.start_orchestration("order", "lingers")
-    wait_for_event_kind(client, "order", "ExternalSubscribed")
-    client.cancel_instance("order", "enough")
+    cancel_where_it_waits(client, "lingers", "enough")
 
     assert client.wait_for_orchestration("order").error == "canceled: enough"
     wait_until(lambda: "has not ended within 50 ms" in caplog.text, "the warning")
@@ -233,9 +231,7 @@ def test_a_cancelled_orchestration_does_not_continue_as_new(
             await ctx.continue_as_new(None)
 
     runtime_factory({}, {"tries": tries}, options=options)
-    client.start_orchestration("order", "tries")
-    wait_for_event_kind(client, "order", "ExternalSubscribed")
-    client.cancel_instance("order", "enough")
+    cancel_where_it_waits(client, "tries", "enough")
 
     assert client.wait_for_orchestration("order").error == "canceled: enough"
     assert client.get_instance_info("order").current_execution_id == 1
@@ -252,9 +248,7 @@ def test_a_second_request_changes_nothing(
             await ctx.wait_for_event("cleaned")
 
     runtime_factory({}, {"asks": asks}, options=options)
-    client.start_orchestration("order", "asks")
-    wait_for_event_kind(client, "order", "ExternalSubscribed")
-    client.cancel_instance("order", "first")
+    cancel_where_it_waits(client, "asks", "first")
     wait_until(lambda: client.get_status("order").custom_status == "cleaning", "the clean-up")
     client.cancel_instance("order", "second")
     wait_for_event_kind(client, "order", "QueueEventDelivered", count=2)
@@ -300,9 +294,7 @@ def test_a_clean_up_goes_on_in_the_next_process(
             ctx.set_custom_status("cleaned")
 
     first = runtime_factory({}, {"asks": asks}, options=options)
-    client.start_orchestration("order", "asks")
-    wait_for_event_kind(client, "order", "ExternalSubscribed")
-    client.cancel_instance("order", "enough")
+    cancel_where_it_waits(client, "asks", "enough")
     wait_until(lambda: client.get_status("order").custom_status == "cleaning", "the clean-up")
     first.shutdown(timedelta(seconds=5))
     runtime_factory({}, {"asks": asks}, options=options)
@@ -346,9 +338,7 @@ def test_a_refused_request_bounds_nothing_and_the_next_one_is_heard(
 
     options = RuntimeOptions(sticky=sticky, cleanup_timeout_ms=20)
     runtime_factory({}, {"refuses_once": refuses_once}, options=options)
-    client.start_orchestration("order", "refuses_once")
-    wait_for_event_kind(client, "order", "ExternalSubscribed")
-    client.cancel_instance("order", "first")
+    cancel_where_it_waits(client, "refuses_once", "first")
     wait_until(lambda: client.get_status("order").custom_status == "went on", "the code to go on")
     client.cancel_instance("order", "second")
 
@@ -366,9 +356,7 @@ def test_a_clean_up_that_swallows_every_cancellation_is_cut_off_all_the_same(
                 continue
 
     runtime_factory({}, {"swallows": swallows}, options=RuntimeOptions(sticky=sticky, cleanup_timeout_ms=20))
-    client.start_orchestration("order", "swallows")
-    wait_for_event_kind(client, "order", "ExternalSubscribed")
-    client.cancel_instance("order", "enough")
+    cancel_where_it_waits(client, "swallows", "enough")
 
     assert client.wait_for_orchestration("order").error == "canceled: enough"
 

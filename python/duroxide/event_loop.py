@@ -94,7 +94,7 @@ class OrchestrationLoop(asyncio.AbstractEventLoop):
         # Nothing of what this thread happens to have in its context variables.
         context = contextvars.Context()
         self._main = self._begin_task(coroutine, name=self._steps.orchestration_name, context=context)
-        return self._run()
+        return self.run_ready()
 
     def deliver(self, slot: int, value: Any, error: BaseException | None) -> bool:
         """End what waits for a step, and run; whether the orchestration has ended."""
@@ -108,7 +108,7 @@ class OrchestrationLoop(asyncio.AbstractEventLoop):
                 future.set_result(value)
             else:
                 future.set_exception(error)
-        return self._run()
+        return self.run_ready()
 
     def wait(self, slot: int) -> StepFuture:
         """Give the future of a step that is under way."""
@@ -127,7 +127,7 @@ class OrchestrationLoop(asyncio.AbstractEventLoop):
         task = self._begin_task(coroutine, context=context)
         self._branches[id(coroutine)] = task
         task.add_done_callback(lambda task: self._end_branch(branch, id(coroutine), task))
-        return self._run()
+        return self.run_ready()
 
     def cancel_branch(self, coroutine: Coroutine[Any, Any, Any]) -> bool | None:
         """Cancel such a coroutine; ``None`` if it is not run here, else whether the orchestration has ended."""
@@ -135,17 +135,39 @@ class OrchestrationLoop(asyncio.AbstractEventLoop):
         if task is None:
             return None
         task.cancel()
-        return self._run()
+        return self.run_ready()
 
     def run_ready(self) -> bool:
-        """Run what is ready; whether the orchestration has ended."""
-        return self._run()
+        """Call back until nobody is ready; whether the orchestration has ended."""
+        main, ready = self._main, self._ready
+        if main is None:
+            return False
+        before = sys.get_asyncgen_hooks()
+        sys.set_asyncgen_hooks(firstiter=None, finalizer=self._finalize)
+        asyncio._set_running_loop(self)
+        try:
+            callbacks = 0
+            while ready and not self._halted and (self._ended or not main.done()):
+                handle = ready.popleft()
+                if not handle.cancelled():
+                    handle._run()
+                callbacks += 1
+                if callbacks >= _MOST_CALLBACKS:
+                    raise NotAllowedInOrchestration(
+                        f"orchestration '{self._steps.orchestration_name}' ran {callbacks} callbacks without waiting "
+                        "for anything durable; a loop around asyncio.sleep(0) never ends here: wait for an activity, "
+                        "a timer, an event or a queue"
+                    )
+        finally:
+            asyncio._set_running_loop(None)
+            sys.set_asyncgen_hooks(*before)
+        return main.done()
 
     def cancel(self, reason: str) -> bool:
         """Raise ``CancelledError`` in the orchestration where it waits; whether it has ended."""
         if self._main is not None:
             self._main.cancel(reason)
-        return self._run()
+        return self.run_ready()
 
     def is_cancelling(self) -> bool:
         """Tell whether the orchestration was asked to end, and has not refused with ``uncancel()``."""
@@ -180,7 +202,7 @@ class OrchestrationLoop(asyncio.AbstractEventLoop):
         self._ended = True
         for task in self._pending_tasks():
             task.cancel()
-        self._run()
+        self.run_ready()
         self._report_forgotten()
         return self.abandon()
 
@@ -352,32 +374,6 @@ class OrchestrationLoop(asyncio.AbstractEventLoop):
             exc_info=error,
             extra={"instance_id": self._steps.instance_id, "orchestration_name": self._steps.orchestration_name},
         )
-
-    def _run(self) -> bool:
-        """Call back until nobody is ready; whether the orchestration has ended."""
-        main, ready = self._main, self._ready
-        if main is None:
-            return False
-        before = sys.get_asyncgen_hooks()
-        sys.set_asyncgen_hooks(firstiter=None, finalizer=self._finalize)
-        asyncio._set_running_loop(self)
-        try:
-            callbacks = 0
-            while ready and not self._halted and (self._ended or not main.done()):
-                handle = ready.popleft()
-                if not handle.cancelled():
-                    handle._run()
-                callbacks += 1
-                if callbacks >= _MOST_CALLBACKS:
-                    raise NotAllowedInOrchestration(
-                        f"orchestration '{self._steps.orchestration_name}' ran {callbacks} callbacks without waiting "
-                        "for anything durable; a loop around asyncio.sleep(0) never ends here: wait for an activity, "
-                        "a timer, an event or a queue"
-                    )
-        finally:
-            asyncio._set_running_loop(None)
-            sys.set_asyncgen_hooks(*before)
-        return main.done()
 
     def _finalize(self, generator: AsyncGenerator[Any, Any]) -> None:
         if not self.is_running() or self._ended:
