@@ -71,17 +71,17 @@ class ConformanceLoop(OrchestrationLoop):
 
     def run_until_complete(self, future: Any) -> Any:
         self._main = main = asyncio.ensure_future(future, loop=self)  # type: ignore[assignment]
-        ended = self._run()
+        ended = self.run_ready()
         while not ended:
             slot = self.steps.fire_next()
             if slot is None:
                 main.cancel()
-                self._run()
+                self.run_ready()
                 raise RuntimeError("the loop is stuck: nothing but timers wakes it here")
             ended = self.deliver(slot, None, None)
         # A loop that is stopped still calls back who was ready.
         self._ended = True
-        self._run()
+        self.run_ready()
         self._ended = False
         return main.result()
 

@@ -239,10 +239,13 @@ impl Driver {
         let cancelled = self.turn.cancellation_reason().filter(|_| enter(|py| self.turn.is_cancelling(py)));
         enter(|py| {
             let exit = PyGeneratorExit::new_err("the orchestration has ended");
-            let left = self.turn.end_loop(py);
-            left.iter().for_each(|coroutine| close(&self.turn, coroutine.bind(py), &exit));
+            for coroutine in self.turn.end_loop(py) {
+                close(&self.turn, coroutine.bind(py), &exit);
+            }
             self.turn.arena().drop_leftovers();
-            self.take_losers().iter().for_each(|loser| close(&self.turn, loser.bind(py), &exit));
+            for loser in self.take_losers() {
+                close(&self.turn, loser.bind(py), &exit);
+            }
         });
         note_difference(&self.turn, &self.record, Some(&end));
         enter(|py| self.warn_of_forgotten(py));
