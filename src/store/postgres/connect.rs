@@ -8,9 +8,9 @@ use duroxide_pg::{EntraAuthOptions, PostgresProvider, ProviderConfig};
 use sqlx::Connection as _;
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 
-use super::StoreKind;
-use super::backend::{Backend, Database};
-use super::error::StoreError;
+use crate::store::StoreKind;
+use crate::store::backend::{Backend, Database};
+use crate::store::error::StoreError;
 
 /// Where a PostgreSQL store is.
 #[derive(Clone)]
@@ -38,7 +38,7 @@ pub enum PostgresConnection {
     },
 }
 
-pub(super) async fn connect(target: PostgresTarget) -> Result<Backend, StoreError> {
+pub(in crate::store) async fn connect(target: PostgresTarget) -> Result<Backend, StoreError> {
     if let Some(schema) = &target.schema {
         check_schema(schema)?;
     }
