@@ -1,15 +1,14 @@
 //! Connecting to PostgreSQL by `duroxide-pg`.
 
 use std::str::FromStr as _;
-use std::sync::Arc;
 use std::time::Duration;
 
 use duroxide_pg::{EntraAuthOptions, PostgresProvider, ProviderConfig};
 use sqlx::Connection as _;
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 
-use crate::store::StoreKind;
-use crate::store::backend::{Backend, Database};
+use super::store::PostgresStore;
+use crate::store::backend::Backend;
 use crate::store::error::StoreError;
 
 /// Where a PostgreSQL store is.
@@ -80,9 +79,18 @@ pub(in crate::store) async fn connect(target: PostgresTarget) -> Result<Backend,
         .await
         .map_err(|error| StoreError::Unavailable(format!("PostgreSQL {server} cannot be used: {error:#}")))?;
     let schema = target.schema.unwrap_or_else(|| "public".to_owned());
-    let database = Database::Postgres { pool: provider.pool().clone(), schema: folded(&schema) };
     let description = format!("PostgreSQL {server}, schema '{schema}'");
-    Ok(Backend::new(StoreKind::Postgres, description, Arc::new(provider), database))
+    install(provider.pool(), &folded(&schema)).await.map_err(|error| StoreError::Unavailable(error.to_string()))?;
+    let store = PostgresStore::open(provider, &folded(&schema), false);
+    Ok(Backend::postgres(description, store))
+}
+
+async fn install(pool: &sqlx::PgPool, schema: &str) -> Result<(), sqlx::Error> {
+    let mut transaction = pool.begin().await?;
+    sqlx::query("SELECT pg_advisory_xact_lock(1685416561)").execute(&mut *transaction).await?;
+    let functions = include_str!("functions.sql").replace("{schema}", &format!("\"{schema}\""));
+    sqlx::raw_sql(&functions).execute(&mut *transaction).await?;
+    transaction.commit().await
 }
 
 const GREETING: Duration = Duration::from_secs(10);

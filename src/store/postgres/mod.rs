@@ -1,6 +1,30 @@
 //! PostgreSQL: the store of many nodes, on the tables of `duroxide-pg`.
+//!
+//! What the tasks of a node want committed gathers, and goes to the server as one call of a function (`functions.sql`), which
+//! is one transaction. With it the node leases what can go on at once, so a chain of activities asks for nothing. What
+//! is leased waits in lanes for who asks for it. `duroxide-pg` does the rest: migrations, administration, and what is rare.
 
+mod batch;
+mod bulk;
+mod claims;
 mod connect;
+mod core;
+mod histories;
+mod lanes;
+mod leases;
+mod link;
+mod news;
+mod operation;
+mod provider;
+mod reports;
+mod rows;
+mod server;
+mod store;
+mod trouble;
+mod turns;
+mod writer;
 
 pub(super) use connect::connect;
 pub use connect::{PostgresConnection, PostgresTarget};
+pub(super) use reports::LONGEST_NOTE;
+pub(super) use store::PostgresStore;
