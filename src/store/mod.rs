@@ -49,7 +49,7 @@ pub use error::StoreError;
 pub use kept::{DriverState, Keeper, KeptTurn};
 pub use metrics::Metrics;
 pub use mismatch::{Did, Difference, Place};
-pub use postgres::{PostgresConnection, PostgresTarget};
+pub use postgres::{Entra, Migrate, PostgresConnection, PostgresOptions, PostgresTarget};
 pub use recorded::{RecordedEvent, RecordedKind, hash_data};
 pub use start::{IfExists, StartOutcome, StartRequest};
 pub use turn::TurnRecord;
