@@ -47,7 +47,7 @@ pub use error::StoreError;
 pub use kept::{DriverState, Keeper, KeptTurn};
 pub use metrics::Metrics;
 pub use mismatch::{Did, Difference, Place};
-pub use postgres::{PostgresConnection, PostgresTarget};
+pub use postgres::{Entra, Migrate, PostgresConnection, PostgresOptions, PostgresTarget};
 pub use recorded::{RecordedEvent, RecordedKind, hash_data};
 pub use start::{IfExists, StartOutcome, StartRequest};
 pub use turn::TurnRecord;
@@ -215,19 +215,14 @@ impl Store {
     pub async fn standing(&self, instance: &str) -> Result<Option<Standing>, StoreError> {
         let backend = self.backend();
         backend.check_open("get_instance_info")?;
-        if let Database::Embedded(store) = &backend.database {
-            return Ok(store.standing(instance)?);
+        match &backend.database {
+            Database::Embedded(store) => Ok(store.standing(instance)?),
+            Database::Postgres(store) => {
+                let server = store.server();
+                let mut retry = Retry::new(Patience::Caller);
+                Ok(patiently!(backend, "get_instance_info", &mut retry, server.standing(instance))?)
+            }
         }
-        let view = ClientView { shared: Arc::clone(&self.0.shared) };
-        let info = match view.get_instance_info(instance).await {
-            Ok(info) => info,
-            Err(error) if !error.retryable && error.message.to_lowercase().contains("not found") => return Ok(None),
-            Err(error) => return Err(error.into()),
-        };
-        // Read after `info`: the custom status of an ended instance is its last one.
-        let custom = view.get_custom_status(instance, 0).await?;
-        let (custom_status, custom_status_version) = custom.unwrap_or_default();
-        Ok(Some(Standing { status: info.status, output: info.output, custom_status, custom_status_version }))
     }
 
     /// For waiting: watch first, then look, then wait for the change.

@@ -7,7 +7,7 @@ use duroxide::providers::{ProviderError, WorkItem};
 use duroxide::{Event, EventKind};
 use serde::Serialize;
 use sqlx::postgres::PgRow;
-use sqlx::{PgConnection, query, raw_sql};
+use sqlx::{Executor as _, PgConnection, query};
 
 use super::operation::{TurnEnd, Work};
 use crate::store::clock::now_ms;
@@ -331,10 +331,10 @@ impl Batch {
         taking: &Taking<'_>,
         heard: &mut Option<Vec<PgRow>>,
     ) -> Result<Vec<PgRow>, sqlx::Error> {
-        raw_sql("BEGIN").execute(&mut *connection).await?;
+        connection.execute("BEGIN").await?;
         let rows = self.commit(connection, statement, taking).await?;
         *heard = Some(rows);
-        raw_sql("COMMIT").execute(&mut *connection).await?;
+        connection.execute("COMMIT").await?;
         Ok(Vec::new())
     }
 }

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use duroxide::providers::TagFilter;
 use sqlx::postgres::PgRow;
-use sqlx::{PgConnection, query};
-use tokio::time::Instant;
+use sqlx::query;
+use tokio::time::{Instant, timeout};
 
 use super::core::{ActivityLane, Core, TurnLane};
 use super::leases::{deliver, deliver_activities, leases};
@@ -164,28 +164,25 @@ impl Claims {
         let activities = question.activities.as_ref().map(|(lane, demand)| (lane.lease_ms(), *demand as i64));
         let (activity_lease_ms, activities) = activities.unwrap_or_default();
         let (left_instances, left_activities) = (core.left.instances(), core.left.activities());
-        let statement = statement.as_str();
-        let claim = |mut connection: PgConnection| async move {
-            let answers = query(statement)
-                .bind(&prefix)
-                .bind(turns)
-                .bind(lease_ms)
-                .bind(versions.map(|(lowest, _)| lowest))
-                .bind(versions.map(|(_, highest)| highest))
-                .bind(&left_instances)
-                .bind(activities)
-                .bind(activity_lease_ms)
-                .bind(mode)
-                .bind(&tags)
-                .bind(&left_activities)
-                .bind(&question.owners)
-                .bind(question.session_ms)
-                .bind(finds_ended)
-                .fetch_all(&mut connection)
-                .await;
-            (connection, answers)
-        };
-        link.run(ANSWER, claim).await
+        let mut connection = link.take().await?;
+        let answers = query(statement)
+            .bind(&prefix)
+            .bind(turns)
+            .bind(lease_ms)
+            .bind(versions.map(|(lowest, _)| lowest))
+            .bind(versions.map(|(_, highest)| highest))
+            .bind(&left_instances)
+            .bind(activities)
+            .bind(activity_lease_ms)
+            .bind(mode)
+            .bind(&tags)
+            .bind(&left_activities)
+            .bind(&question.owners)
+            .bind(question.session_ms)
+            .bind(finds_ended)
+            .fetch_all(&mut connection);
+        let answers = timeout(ANSWER, answers).await;
+        link.put_back(connection, answers).await
     }
 
     /// Tells the other nodes what there is to tell.
@@ -196,13 +193,11 @@ impl Claims {
         }
         let Some(news) = core.outbox.take(&core.node) else { return Ok(()) };
         let channel = channel(&core.schema);
-        let tell = |mut connection: PgConnection| async move {
-            // Lost in a crash, it is made up for by the slow look.
-            let tell = query("SELECT set_config('synchronous_commit', 'off', true), pg_notify($1, $2)");
-            let told = tell.bind(&channel).bind(&news).execute(&mut connection).await;
-            (connection, told)
-        };
-        link.run(ANSWER, tell).await?;
+        let mut connection = link.take().await?;
+        // Lost in a crash, it is made up for by the slow look.
+        let tell = query("SELECT set_config('synchronous_commit', 'off', true), pg_notify($1, $2)");
+        let told = timeout(ANSWER, tell.bind(&channel).bind(&news).execute(&mut connection)).await;
+        link.put_back(connection, told).await?;
         Ok(())
     }
 

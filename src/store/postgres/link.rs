@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::postgres::PgConnectOptions;
-use sqlx::{Connection as _, PgConnection, PgPool};
+use sqlx::{Connection as _, Executor as _, PgConnection, PgPool};
+use tokio::time::error::Elapsed;
+use tokio::time::timeout;
 
 /// Longer than this nobody waits for a connection, or for the answer to a batch: the network may hang without a word.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -20,55 +22,53 @@ impl Link {
         Self { pool, connection: None }
     }
 
-    /// Runs `work`, which hands the connection back, and gives the connection up if it fails or does not answer.
-    pub async fn run<T, Working>(
-        &mut self,
-        limit: Duration,
-        work: impl FnOnce(PgConnection) -> Working,
-    ) -> Result<T, sqlx::Error>
-    where
-        Working: Future<Output = (PgConnection, Result<T, sqlx::Error>)>,
-    {
-        // Taken out while it works: whatever ends this future early ends the connection, whose state nobody knows then.
-        let connection = match self.connection.take() {
-            Some(connection) => connection,
-            None => connect(&self.pool.connect_options()).await?,
-        };
-        let Ok((mut connection, outcome)) = tokio::time::timeout(limit, work(connection)).await else {
-            return Err(no_answer(limit));
-        };
-        match &outcome {
-            Ok(_) => self.connection = Some(connection),
-            Err(sqlx::Error::Database(_)) => {
-                // A refused statement leaves an open transaction at most.
-                let rollback = async {
-                    let outcome = sqlx::raw_sql("ROLLBACK").execute(&mut connection).await;
-                    (connection, outcome)
-                };
-                if let Ok((connection, Ok(_))) = tokio::time::timeout(CONNECT, rollback).await {
-                    self.connection = Some(connection);
-                }
-            }
-            Err(_) => {}
+    /// Takes the connection for one piece of work. Whatever ends the work early ends the connection, whose state nobody knows then.
+    pub async fn take(&mut self) -> Result<PgConnection, sqlx::Error> {
+        match self.connection.take() {
+            Some(connection) => Ok(connection),
+            None => connect(&self.pool.connect_options()).await,
         }
-        outcome
+    }
+
+    /// Takes the connection back, unless the work on it has failed or did not come to an end in time.
+    pub async fn put_back<T>(
+        &mut self,
+        mut connection: PgConnection,
+        outcome: Result<Result<T, sqlx::Error>, Elapsed>,
+    ) -> Result<T, sqlx::Error> {
+        match outcome {
+            Ok(Ok(value)) => {
+                self.connection = Some(connection);
+                Ok(value)
+            }
+            Ok(Err(error)) => {
+                // A refused statement leaves an open transaction at most.
+                if matches!(error, sqlx::Error::Database(_)) {
+                    let rollback = connection.execute(sqlx::raw_sql("ROLLBACK"));
+                    if let Ok(Ok(_)) = timeout(CONNECT, rollback).await {
+                        self.connection = Some(connection);
+                    }
+                }
+                Err(error)
+            }
+            Err(_) => Err(no_answer()),
+        }
     }
 
     pub async fn close(&mut self) {
         if let Some(connection) = self.connection.take() {
-            let _ = tokio::time::timeout(CONNECT, connection.close()).await;
+            let _ = timeout(CONNECT, connection.close()).await;
         }
     }
 }
 
 async fn connect(options: &Arc<PgConnectOptions>) -> Result<PgConnection, sqlx::Error> {
-    match tokio::time::timeout(CONNECT, PgConnection::connect_with(options)).await {
+    match timeout(CONNECT, PgConnection::connect_with(options)).await {
         Ok(connected) => connected,
-        Err(_) => Err(no_answer(CONNECT)),
+        Err(_) => Err(no_answer()),
     }
 }
 
-fn no_answer(limit: Duration) -> sqlx::Error {
-    let message = format!("the server did not answer within {} s: timed out", limit.as_secs());
-    sqlx::Error::Io(std::io::Error::new(std::io::ErrorKind::TimedOut, message))
+fn no_answer() -> sqlx::Error {
+    sqlx::Error::Io(std::io::Error::new(std::io::ErrorKind::TimedOut, "the server did not answer in time: timed out"))
 }

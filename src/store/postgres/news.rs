@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
-use sqlx::postgres::PgListener;
+use sqlx::postgres::{PgConnectOptions, PgListener, PgPoolOptions};
 use tokio::time::Instant;
 
 use super::core::Core;
@@ -112,7 +112,9 @@ pub(super) async fn listen(core: Arc<Core>, told: Told) {
 }
 
 async fn hear(core: &Core, told: &Told) -> Result<(), sqlx::Error> {
-    let mut listener = PgListener::connect_with(&core.pool).await?;
+    let options = PgConnectOptions::clone(&core.pool.connect_options());
+    let pool = PgPoolOptions::new().max_connections(1).max_lifetime(None).idle_timeout(None).connect_lazy_with(options);
+    let mut listener = PgListener::connect_with(&pool).await?;
     listener.listen(&channel(&core.schema)).await?;
     core.is_hearing.store(true, Ordering::Release);
     // Whoever looked before this may have missed something.

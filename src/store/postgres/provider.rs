@@ -250,7 +250,7 @@ impl Provider for PostgresStore {
     }
 
     async fn cleanup_orphaned_sessions(&self, idle: Duration) -> Outcome<usize> {
-        self.inner.cleanup_orphaned_sessions(idle).await
+        self.connections.rare.enter().await.cleanup_orphaned_sessions(idle).await
     }
 
     async fn enqueue_for_orchestrator(&self, item: WorkItem, delay: Option<Duration>) -> Outcome<()> {
@@ -258,25 +258,25 @@ impl Provider for PostgresStore {
     }
 
     async fn enqueue_for_worker(&self, item: WorkItem) -> Outcome<()> {
-        self.inner.enqueue_for_worker(item).await?;
+        self.connections.rare.enter().await.enqueue_for_worker(item).await?;
         self.core.hint_activities();
         Ok(())
     }
 
     async fn read(&self, instance: &str) -> Outcome<Vec<Event>> {
-        self.inner.read(instance).await
+        self.connections.rare.enter().await.read(instance).await
     }
 
     async fn read_with_execution(&self, instance: &str, execution_id: u64) -> Outcome<Vec<Event>> {
-        self.inner.read_with_execution(instance, execution_id).await
+        self.connections.rare.enter().await.read_with_execution(instance, execution_id).await
     }
 
     async fn append_with_execution(&self, instance: &str, execution_id: u64, events: Vec<Event>) -> Outcome<()> {
-        self.inner.append_with_execution(instance, execution_id, events).await
+        self.connections.rare.enter().await.append_with_execution(instance, execution_id, events).await
     }
 
     fn as_management_capability(&self) -> Option<&dyn ProviderAdmin> {
-        self.inner.as_management_capability()
+        Some(self)
     }
 
     async fn get_custom_status(
@@ -284,18 +284,18 @@ impl Provider for PostgresStore {
         instance: &str,
         last_seen_version: u64,
     ) -> Outcome<Option<(Option<String>, u64)>> {
-        self.inner.get_custom_status(instance, last_seen_version).await
+        self.connections.rare.enter().await.get_custom_status(instance, last_seen_version).await
     }
 
     async fn get_kv_value(&self, instance: &str, key: &str) -> Outcome<Option<String>> {
-        self.inner.get_kv_value(instance, key).await
+        self.connections.rare.enter().await.get_kv_value(instance, key).await
     }
 
     async fn get_kv_all_values(&self, instance: &str) -> Outcome<HashMap<String, String>> {
-        self.inner.get_kv_all_values(instance).await
+        self.connections.rare.enter().await.get_kv_all_values(instance).await
     }
 
     async fn get_instance_stats(&self, instance: &str) -> Outcome<Option<SystemStats>> {
-        self.inner.get_instance_stats(instance).await
+        self.connections.rare.enter().await.get_instance_stats(instance).await
     }
 }

@@ -5,6 +5,7 @@ use duroxide::providers::ProviderError;
 use sqlx::PgPool;
 
 use super::trouble::failed;
+use crate::store::Standing;
 
 /// PostgreSQL, asked for what its provider does not tell.
 pub(in crate::store) struct Server<'a> {
@@ -34,6 +35,26 @@ impl Server<'_> {
         .fetch_all(*pool)
         .await
         .map_err(|error| failed("delete_instance_bulk", &error))
+    }
+
+    /// How an instance stands; `None` if it does not exist.
+    pub async fn standing(&self, instance: &str) -> Result<Option<Standing>, ProviderError> {
+        let Self { pool, schema } = self;
+        let row: Option<(String, Option<String>, Option<String>, i32)> = sqlx::query_as(&format!(
+            "SELECT coalesce(e.status, 'Running'), e.output, i.custom_status, i.custom_status_version \
+             FROM \"{schema}\".instances i LEFT JOIN \"{schema}\".executions e \
+             ON e.instance_id = i.instance_id AND e.execution_id = i.current_execution_id WHERE i.instance_id = $1"
+        ))
+        .bind(instance)
+        .fetch_optional(*pool)
+        .await
+        .map_err(|error| failed("get_instance_info", &error))?;
+        Ok(row.map(|(status, output, custom_status, version)| Standing {
+            status,
+            output,
+            custom_status,
+            custom_status_version: u64::try_from(version).unwrap_or(0),
+        }))
     }
 
     /// The first and the last event of an instance.

@@ -5,11 +5,11 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use duroxide::providers::{ProviderError, WorkItem};
-use duroxide_pg::PostgresProvider;
 use parking_lot::Mutex;
 use tokio::task::JoinHandle;
 
 use super::claims::Claims;
+use super::connect::Connections;
 use super::core::Core;
 use super::news::{Told, listen};
 use super::operation::Work;
@@ -19,13 +19,9 @@ use crate::store::StartRequest;
 
 type Outcome<T> = Result<T, ProviderError>;
 
-/// One commits while the other gathers.
-const WRITERS: usize = 2;
-
 /// A schema of a PostgreSQL server, opened.
 pub(in crate::store) struct PostgresStore {
-    /// The tables' own provider: migrations, administration, and what is rare.
-    pub(super) inner: PostgresProvider,
+    pub(super) connections: Connections,
     pub(super) core: Arc<Core>,
     tasks: Mutex<Vec<JoinHandle<()>>>,
     /// Looks for work, and hears what others tell, from the first moment that somebody needs it.
@@ -35,13 +31,13 @@ pub(in crate::store) struct PostgresStore {
 }
 
 impl PostgresStore {
-    pub fn open(inner: PostgresProvider, schema: &str, is_bare: bool) -> Self {
-        let (core, operations) = Core::new(inner.pool().clone(), schema.to_owned(), is_bare);
+    pub fn open(connections: Connections, is_bare: bool) -> Self {
+        let (core, operations) = Core::new(connections.pool.clone(), connections.schema.clone(), is_bare);
         let operations = Arc::new(tokio::sync::Mutex::new(operations));
         let writer = || tokio::spawn(Writer::new(Arc::clone(&core)).run(Arc::clone(&operations)));
-        let tasks = (0..WRITERS).map(|_| writer()).collect();
+        let tasks = (0..connections.options.writing_connections()).map(|_| writer()).collect();
         Self {
-            inner,
+            connections,
             core,
             tasks: Mutex::new(tasks),
             looking: Mutex::default(),
@@ -63,6 +59,7 @@ impl PostgresStore {
     pub fn hear(&self) {
         let mut hearing = self.hearing.lock();
         if hearing.is_none()
+            && self.connections.session_features
             && let Some(told) = self.told.lock().clone()
         {
             *hearing = Some(tokio::spawn(listen(Arc::clone(&self.core), told)));
@@ -101,7 +98,7 @@ impl PostgresStore {
             writer.abort();
             let _ = writer.await;
         }
-        self.core.pool.close().await;
+        self.connections.close().await;
     }
 
     /// Starts an instance; the orchestration that it runs already, if there is one.

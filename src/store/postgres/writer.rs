@@ -2,15 +2,14 @@
 //!
 //! While one commit is on its way to the disk, the next one gathers. An operation is answered when it is on disk, and not before.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use duroxide::providers::{ProviderError, TagFilter, WorkItem};
 use sqlx::postgres::PgRow;
-use sqlx::PgConnection;
 use tokio::sync::{Mutex, mpsc};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use super::batch::{Batch, COLUMNS, Sizes, Taking};
 use super::core::{ActivityLane, Core, LeasedActivity, TurnLane};
@@ -65,46 +64,35 @@ impl Writer {
     /// Works until nobody is left who could submit anything.
     pub async fn run(mut self, queue: Queue) {
         while let Some(operations) = gather(&queue).await {
-            self.commit(operations).await;
+            let mut batches = VecDeque::from([operations]);
+            while let Some(operations) = batches.pop_front() {
+                batches.extend(self.commit(operations).await);
+            }
         }
         self.link.close().await;
     }
 
-    async fn commit(&mut self, mut operations: Vec<Operation>) {
+    /// Commits a batch; what of it is to be tried again apart from the rest.
+    async fn commit(&mut self, mut operations: Vec<Operation>) -> Vec<Vec<Operation>> {
         let again = starts_of_the_same(&mut operations);
-        self.commit_together(operations).await;
-        if !again.is_empty() {
-            Box::pin(self.commit(again)).await;
-        }
-    }
-
-    async fn commit_together(&mut self, operations: Vec<Operation>) {
-        let (mut batch, sizes) = match Batch::of(operations.iter().map(|operation| &operation.work)) {
-            Ok(columns) => columns,
-            Err(error) => return self.commit_apart(operations, error).await,
-        };
-        match self.try_commit(&mut batch, &operations).await {
-            Ok(committed) => self.finish(operations, &batch, &sizes, committed),
-            Err(error) if error.retryable => {
-                for operation in operations {
-                    operation.finish(Err(error.clone()));
+        let mut apart = match Batch::of(operations.iter().map(|operation| &operation.work)) {
+            Err(error) => set_apart(operations, error),
+            Ok((mut batch, sizes)) => match self.try_commit(&mut batch, &operations).await {
+                Ok(committed) => {
+                    self.finish(operations, &batch, &sizes, committed);
+                    Vec::new()
                 }
-            }
-            Err(error) => self.commit_apart(operations, error).await,
+                Err(error) if error.retryable => {
+                    operations.into_iter().for_each(|operation| operation.finish(Err(error.clone())));
+                    Vec::new()
+                }
+                Err(error) => set_apart(operations, error),
+            },
+        };
+        if !again.is_empty() {
+            apart.push(again);
         }
-    }
-
-    /// One of them cannot be committed: the others are not to suffer from it.
-    async fn commit_apart(&mut self, operations: Vec<Operation>, error: ProviderError) {
-        if operations.len() > 1 {
-            for operation in operations {
-                Box::pin(self.commit_together(vec![operation])).await;
-            }
-        } else {
-            for operation in operations {
-                operation.finish(Err(error.clone()));
-            }
-        }
+        apart
     }
 
     async fn try_commit(&mut self, batch: &mut Batch, operations: &[Operation]) -> Result<Committed, ProviderError> {
@@ -120,16 +108,17 @@ impl Writer {
             activity_lease_ms: taken.activities.values().map(|(lane, _)| lane.lease_ms()).max().unwrap_or(0),
         };
         let mut heard = None;
-        let (statement, heard_so_far) = (&self.statement, &mut heard);
-        let work = |mut connection: PgConnection| async move {
-            let outcome = if is_once {
-                batch.commit_once(&mut connection, statement, &taking, heard_so_far).await
-            } else {
-                batch.commit(&mut connection, statement, &taking).await
-            };
-            (connection, outcome)
+        let outcome = match self.link.take().await {
+            Ok(mut connection) => {
+                let outcome = if is_once {
+                    timeout(ANSWER, batch.commit_once(&mut connection, &self.statement, &taking, &mut heard)).await
+                } else {
+                    timeout(ANSWER, batch.commit(&mut connection, &self.statement, &taking)).await
+                };
+                self.link.put_back(connection, outcome).await
+            }
+            Err(error) => Err(error),
         };
-        let outcome = self.link.run(ANSWER, work).await;
         let rows = match (outcome, heard) {
             (Ok(_), Some(rows)) | (Ok(rows), None) => rows,
             (Err(error), Some(rows)) if !matches!(error, sqlx::Error::Database(_)) => {
@@ -162,12 +151,7 @@ impl Writer {
         let transaction = transaction(rows).map_err(|error| failed(operation, &error))?;
         let until = Instant::now() + ASKING;
         while Instant::now() < until {
-            let ask = |mut connection: PgConnection| async move {
-                let status = sqlx::query_scalar("SELECT txid_status($1)").bind(transaction);
-                let status = status.fetch_one(&mut connection).await;
-                (connection, status)
-            };
-            let asked = self.link.run(PAUSE * 20, ask).await;
+            let asked = self.ask_after(transaction).await;
             let status: Option<String> = match asked {
                 Ok(status) => status,
                 // A server that does not know so late a transaction has never made it.
@@ -186,6 +170,13 @@ impl Writer {
             ASKING.as_secs()
         );
         Err(ProviderError::permanent(operation, message))
+    }
+
+    async fn ask_after(&mut self, transaction: i64) -> Result<Option<String>, sqlx::Error> {
+        let mut connection = self.link.take().await?;
+        let status = sqlx::query_scalar("SELECT txid_status($1)").bind(transaction).fetch_one(&mut connection);
+        let outcome = timeout(ANSWER, status).await;
+        self.link.put_back(connection, outcome).await
     }
 
     /// Chooses what this node takes with the commit: what somebody here waits for.
@@ -339,6 +330,17 @@ impl Writer {
             core.wanted.notify_one();
         }
     }
+}
+
+/// What becomes of a batch that cannot be committed: the others are not to suffer from the one that is to blame.
+fn set_apart(mut operations: Vec<Operation>, error: ProviderError) -> Vec<Vec<Operation>> {
+    if operations.len() > 1 {
+        return operations.into_iter().map(|operation| vec![operation]).collect();
+    }
+    if let Some(operation) = operations.pop() {
+        operation.finish(Err(error));
+    }
+    Vec::new()
 }
 
 /// Takes out the starts whose instance an earlier one of them starts: of two, the first counts.
