@@ -8,6 +8,8 @@ mod backend;
 mod cancellation;
 mod client;
 mod clock;
+#[cfg(test)]
+mod conformance;
 mod delivery;
 mod dispatcher;
 mod ending;

@@ -8,6 +8,8 @@ mod administration;
 mod batch;
 mod bulk;
 mod claims;
+#[cfg(test)]
+pub(super) mod conformance;
 mod connect;
 mod core;
 mod entra;

@@ -6,7 +6,7 @@
 
 mod client;
 #[cfg(test)]
-mod conformance;
+pub(super) mod conformance;
 mod connection;
 mod inbox;
 mod network;
