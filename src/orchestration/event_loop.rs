@@ -198,22 +198,19 @@ impl Turn {
         self.run_loop(&object, intern!(py, "run_ready"), ())?.extract()
     }
 
-    /// The main task has ended: what else runs on the loop is cancelled, and does nothing that is recorded. The coroutines
-    /// of what does not end by that are to be closed.
-    pub(super) fn end_loop(self: &Arc<Self>, py: Python<'_>) -> Vec<Py<PyAny>> {
-        let Some(object) = self.event_loop(py) else { return Vec::new() };
+    /// The main task has ended: what else runs on the loop is cancelled, and does nothing that is recorded.
+    pub(super) fn end_loop(self: &Arc<Self>, py: Python<'_>) {
+        let Some(object) = self.event_loop(py) else { return };
         self.loop_ended.store(true, Ordering::Relaxed);
-        let left = self.run_loop(&object, intern!(py, "end"), ()).and_then(|coroutines| coroutines.extract());
-        left.unwrap_or_else(|error| {
+        if let Err(error) = self.run_loop(&object, intern!(py, "end"), ()) {
             tracing::error!(target: "duroxide::orchestration", instance_id = %self.instance, "a loop did not end: {error}");
-            self.abandon_loop(py)
-        })
+        }
     }
 
-    /// The coroutines of what has not ended on the loop, which goes no further; nothing of it is reported.
-    pub(super) fn abandon_loop(&self, py: Python<'_>) -> Vec<Py<PyAny>> {
+    /// The tasks that have not ended on the loop, which goes no further; nothing of it is reported.
+    pub(super) fn abandon_loop<'py>(&self, py: Python<'py>) -> Vec<Bound<'py, PyAny>> {
         let Some(object) = self.event_loop(py) else { return Vec::new() };
-        object.call_method0(intern!(py, "abandon")).and_then(|coroutines| coroutines.extract()).unwrap_or_default()
+        object.call_method0(intern!(py, "abandon")).and_then(|tasks| tasks.extract()).unwrap_or_default()
     }
 
     /// Refuses a step after the end: it would be recorded, and never run.

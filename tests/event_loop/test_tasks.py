@@ -291,8 +291,8 @@ def test_all_tasks_have_an_order_that_the_tasks_of_others_do_not_change() -> Non
         loop.begin(leave_some(names := []))
         assert [asyncio.all_tasks(each) for each in beside] == [{task} for task in tasks]
         for each in (loop, *beside):
-            for coroutine in each.abandon():
-                coroutine.close()
+            for task in each.abandon():
+                task.get_coro().close()
         return names
 
     async def leave_some(names: list[str]) -> None:
