@@ -48,13 +48,11 @@ def _is_coroutine(value: object) -> bool:
     return type(value) is CoroutineType
 
 
-def _within(value: Any) -> Collection[object]:
-    kind: Any = type(value)
-    if kind is dict:
-        return cast("Collection[object]", value.values())
-    names = _STEPPED.get(kind)
+def _within(value: object) -> Collection[object]:
+    names = _STEPPED.get(type(value))
     if names is None:
-        return cast("Collection[object]", value)
+        contents = cast("Any", value)
+        return contents.values() if type(value) is dict else contents
     frame, awaited = (getattr(value, name) for name in names)
     values: list[object] = [] if frame is None else list(frame.f_locals.values())
     if awaited is not None:
