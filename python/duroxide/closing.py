@@ -52,7 +52,7 @@ def _within(value: object) -> Collection[object]:
     names = _STEPPED.get(type(value))
     if names is None:
         contents = cast("Any", value)
-        return contents.values() if type(value) is dict else contents
+        return cast("Collection[object]", contents.values() if type(value) is dict else contents)
     frame, awaited = (getattr(value, name) for name in names)
     values: list[object] = [] if frame is None else list(frame.f_locals.values())
     if awaited is not None:

@@ -95,7 +95,7 @@ impl Turn {
         match outcome {
             None => return Ok(false),
             // It was given up, at a moment that the code knows.
-            Some((Outcome::Failed(Failure::Cancelled), _)) => {}
+            Some((Outcome::Failed(Failure::Cancelled { .. }), _)) => {}
             Some((_, moment)) => self.consume(moment),
         }
         let (value, error) = match value_of(py, self, slot) {

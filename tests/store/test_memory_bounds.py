@@ -22,7 +22,7 @@ def resident_after(process: StoreProcess) -> int:
 def test_an_instance_that_waits_takes_little_memory(processes: StoreProcesses) -> None:
     # Generators that stay alive between turns cost what Python makes them cost; this is about the store.
     process = processes.start(serve=True, sticky=False)
-    instances, events_each = 3_000, 2
+    instances, events_each = 5_000, 2
     sizes: list[int] = []
     for number in range(1, 5):
         process.ask("start_many", f"round-{number}", instances, "waiting")
