@@ -145,10 +145,10 @@ def test_attempt_that_takes_too_long_is_tried_again(run: Run) -> None:
     def slow_once(ctx: ActivityContext, input: Any) -> int:
         calls.append(1)
         if len(calls) == 1:
-            over.wait(20)
+            over.wait(30)
         return len(calls)
 
-    policy = RetryPolicy(max_attempts=3, backoff=Backoff.none(), attempt_timeout=100)
+    policy = RetryPolicy(max_attempts=3, backoff=Backoff.none(), attempt_timeout=3_000)
     try:
         assert run(with_policy(policy), activities={"flaky": slow_once}) == 2
     finally:
