@@ -122,6 +122,10 @@ from duroxide.options import (
     RuntimeOptions,
     TagFilter,
 )
+from duroxide.outbox import (
+    Outbox,
+    SetAsideRow,
+)
 from duroxide.outcomes import (
     Outcome,
     Winner,
@@ -150,6 +154,10 @@ from duroxide.records import (
 from duroxide.runtime import (
     Runtime,
 )
+from duroxide.transactions import (
+    AsyncTransactionClient,
+    TransactionClient,
+)
 
 __all__ = [
     "MAX_BULK_ITEMS",
@@ -167,6 +175,7 @@ __all__ = [
     "ActivityTimedOut",
     "AsyncClient",
     "AsyncHandle",
+    "AsyncTransactionClient",
     "Backoff",
     "Client",
     "ClientError",
@@ -195,6 +204,7 @@ __all__ = [
     "OrchestrationDefinition",
     "OrchestrationFailed",
     "OrchestrationResult",
+    "Outbox",
     "Outcome",
     "PoisonMessageError",
     "PostgresEntraOptions",
@@ -235,6 +245,7 @@ __all__ = [
     "Runtime",
     "RuntimeOptions",
     "ScheduledTask",
+    "SetAsideRow",
     "SqliteProvider",
     "StartRequest",
     "SubOrchestrationFailed",
@@ -243,6 +254,7 @@ __all__ = [
     "TagFilter",
     "Task",
     "TaskFailed",
+    "TransactionClient",
     "TurnClosed",
     "UnknownOption",
     "WaitTimedOut",

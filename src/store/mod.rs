@@ -20,6 +20,7 @@ mod metrics;
 mod mismatch;
 mod postgres;
 mod recorded;
+mod relay;
 mod removal;
 mod reports;
 mod send;
@@ -51,6 +52,7 @@ pub use metrics::Metrics;
 pub use mismatch::{Did, Difference, Place};
 pub use postgres::{PostgresConnection, PostgresTarget};
 pub use recorded::{RecordedEvent, RecordedKind, hash_data};
+pub use relay::{Relay, Relayed, written};
 pub use start::{IfExists, StartOutcome, StartRequest};
 pub use turn::TurnRecord;
 pub use watch::Watch;
@@ -183,6 +185,14 @@ impl Store {
     /// Whether all that happens in the store is told to its watches.
     pub fn tells_changes(&self) -> bool {
         self.keeps_early_messages()
+    }
+
+    /// The schema of its tables, as the server has the name; `None` where there are no schemas.
+    pub fn schema(&self) -> Option<&str> {
+        match &self.backend().database {
+            Database::Embedded(_) => None,
+            Database::Postgres { schema, .. } => Some(schema),
+        }
     }
 
     /// For logs; never holds a password.

@@ -15,6 +15,7 @@ mod load;
 mod mail;
 mod messages;
 mod provider;
+mod relay;
 mod state;
 mod timers;
 mod turn_end;
@@ -55,6 +56,8 @@ pub(in crate::store) struct Opening {
 pub(in crate::store) struct Owner {
     core: Arc<Core>,
     threads: Mutex<Vec<JoinHandle<()>>>,
+    /// Those who relay outboxes take turns.
+    relays: tokio::sync::Mutex<()>,
 }
 
 /// Changes that are on their way to the disk.
@@ -77,7 +80,7 @@ impl Owner {
             spawn("duroxide-writer", Box::new(move || writer::run(writer, receiver)))?,
             spawn("duroxide-timers", Box::new(move || timers::run(&timers)))?,
         ];
-        Ok(Arc::new(Self { core, threads: Mutex::new(threads) }))
+        Ok(Arc::new(Self { core, threads: Mutex::new(threads), relays: tokio::sync::Mutex::default() }))
     }
 
     /// Starts instances, all of them or none.
