@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from abc import ABC, abstractmethod
 from contextlib import closing
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from duroxide.exceptions import ConfigurationError
 
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from duroxide.statements import Statement
+
+AnyConnection = TypeVar("AnyConnection", bound="Connection")
 
 
 class Connection(ABC):
@@ -120,7 +122,6 @@ def _dollar(position: int) -> str:
 class _Psycopg:
     """What the two kinds of psycopg's connections have in common."""
 
-    way_in = "write `with connection.transaction():`, or connect without autocommit"
     target: Any
 
     def _database(self) -> str:
@@ -142,6 +143,8 @@ class _Psycopg:
 
 class _PsycopgConnection(_Psycopg, BlockingConnection):
     """``psycopg.Connection``."""
+
+    way_in = "write `with connection.transaction():`, or connect without autocommit"
 
     def check_transaction(self) -> None:
         self.refuse(self._is_in_transaction)
@@ -355,7 +358,8 @@ def blocking_connection(connection: object) -> BlockingConnection:
         if _class_in(_AWAITED, connection) is not None:
             hint = "; the calls of this one are awaited: use AsyncTransactionClient"
         raise TypeError(f"connection must be a {_BLOCKING_NAMES}, not {_title(connection)}{hint}")
-    return _of_known_database(found(connection))
+    recognised: BlockingConnection = found(connection)
+    return _of_known_database(recognised)
 
 
 def awaited_connection(connection: object) -> AwaitedConnection:
@@ -371,10 +375,11 @@ def awaited_connection(connection: object) -> AwaitedConnection:
         if _class_in(_BLOCKING, connection) is not None:
             hint = "; the calls of this one block: use TransactionClient"
         raise TypeError(f"connection must be a {_AWAITED_NAMES}, not {_title(connection)}{hint}")
-    return _of_known_database(found(connection))
+    recognised: AwaitedConnection = found(connection)
+    return _of_known_database(recognised)
 
 
-def _of_known_database(connection: Any) -> Any:
+def _of_known_database(connection: AnyConnection) -> AnyConnection:
     if connection.database not in _DATABASES:
         raise ConfigurationError(
             f"the connection is to {connection.database}; transactions of PostgreSQL and of SQLite can be used"

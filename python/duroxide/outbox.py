@@ -186,7 +186,7 @@ class Outbox:
             connection.isolation_level = None
             connection.row_factory = None
             # What is no text must not stop those behind it.
-            connection.text_factory = lambda text: text.decode("utf-8", "surrogateescape")
+            connection.text_factory = _as_it_is
             tables = "SELECT count(*) FROM sqlite_master WHERE name IN ('duroxide_outbox', 'duroxide_outbox_name')"
             (found,) = connection.execute(tables).fetchone()
         except sqlite3.Error as error:
@@ -201,6 +201,10 @@ class Outbox:
 
     def __repr__(self) -> str:
         return f"<Outbox {self._title}>"
+
+
+def _as_it_is(text: bytes) -> str:
+    return text.decode("utf-8", "surrogateescape")
 
 
 def check_outboxes(outboxes: Iterable[Outbox]) -> list[Outbox]:

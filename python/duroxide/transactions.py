@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
@@ -91,7 +91,7 @@ class TransactionOperations:
         return Statement("SELECT pg_notify(:channel, '')", {"channel": f"duroxide_{self._schema}"})
 
     @contextmanager
-    def _explained(self) -> Iterator[None]:
+    def _explained(self) -> Generator[None]:
         """Say what to do about tables that are missing or closed to the application; other errors are its own."""
         try:
             yield

@@ -5,80 +5,56 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
 
-from duroxide import Client, Outbox, PostgresProvider, Provider, Runtime, SqliteProvider, activity, orchestration
-from duroxide import dequeue_event as next_message
-from duroxide import wait_for_event as next_event
-
-WAIT_SECONDS = 20
+from duroxide import Client, Outbox, PostgresProvider, Provider, Runtime, SqliteProvider
+from transactions.shop import FUNCTIONS
 
 
-@activity
-def pack(number: int) -> str:
-    return f"packed {number}"
+@dataclass(frozen=True)
+class Shop:
+    """A store on PostgreSQL, and the application's table of orders in the same schema.
 
+    Attributes:
+        provider: The store.
+        schema: Its schema.
+        url: Where the database is.
+        beside: A connection to it, past all others.
+    """
 
-@orchestration
-def fulfil(number: int) -> Any:
-    return (yield pack(number))
+    provider: PostgresProvider
+    schema: str
+    url: str
+    beside: psycopg.Connection
 
+    @property
+    def insert(self) -> str:
+        """What adds order 7."""
+        return f"INSERT INTO {self.schema}.orders VALUES (7)"
 
-@orchestration
-def paid(number: int) -> Any:
-    amount = yield next_event("paid", int)
-    return [number, amount]
+    def orders(self) -> list[int]:
+        """The orders that are committed."""
+        return [row[0] for row in self.beside.execute(f"SELECT number FROM {self.schema}.orders ORDER BY number")]
 
-
-@orchestration
-def listen(count: int) -> Any:
-    heard = []
-    for _ in range(count):
-        heard.append((yield next_message("inbox", int)))
-    return heard
-
-
-FUNCTIONS = [pack, fulfil, paid, listen]
-
-
-@pytest.fixture
-def schema(postgres_schema: str) -> str:
-    return postgres_schema
+    def queued(self) -> list[Any]:
+        """The messages that are committed to the queue of the store, while no runtime works on it."""
+        select = "SELECT instance_id, work_item, lock_token, attempt_count FROM"
+        return self.beside.execute(f"{select} {self.schema}.orchestrator_queue ORDER BY id").fetchall()
 
 
 @pytest.fixture
-def shop(postgres_url: str, schema: str) -> Iterator[PostgresProvider]:
-    """The store, with the application's table beside its own."""
-    with PostgresProvider.connect_with_schema(postgres_url, schema) as provider:
+def shop(postgres_url: str, postgres_schema: str, postgres_connection: psycopg.Connection) -> Iterator[Shop]:
+    """The application's table, beside the tables of the store."""
+    with PostgresProvider.connect_with_schema(postgres_url, postgres_schema) as provider:
+        shop = Shop(provider, postgres_schema, postgres_url, postgres_connection)
         with psycopg.connect(postgres_url) as connection:
-            connection.execute(f"CREATE TABLE {schema}.orders (number int)")
-        yield provider
-
-
-@pytest.fixture
-def orders(postgres_connection: psycopg.Connection, schema: str) -> Callable[[], list[int]]:
-    """The orders that are committed."""
-
-    def read() -> list[int]:
-        return [row[0] for row in postgres_connection.execute(f"SELECT number FROM {schema}.orders ORDER BY number")]
-
-    return read
-
-
-@pytest.fixture
-def queued(postgres_connection: psycopg.Connection, schema: str) -> Callable[[], int]:
-    """How many messages are committed to the queue of the store, while no runtime works on it."""
-
-    def count() -> int:
-        row = postgres_connection.execute(f"SELECT count(*) FROM {schema}.orchestrator_queue").fetchone()
-        assert row is not None
-        return int(row[0])
-
-    return count
+            connection.execute(f"CREATE TABLE {postgres_schema}.orders (number int)")
+        yield shop
 
 
 @pytest.fixture

@@ -45,8 +45,10 @@ def engine_of(url: str) -> Iterator[sqlalchemy.Engine]:
     """SQLAlchemy's engine on PostgreSQL, by psycopg, or on the file of a path."""
     where = url.replace("postgresql://", "postgresql+psycopg://") if "://" in url else f"sqlite:///{url}"
     engine = sqlalchemy.create_engine(where)
-    yield engine
-    engine.dispose()
+    try:
+        yield engine
+    finally:
+        engine.dispose()
 
 
 @contextmanager
@@ -65,9 +67,11 @@ def sqlalchemy_session(url: str) -> Iterator[Begun]:
 def sqlalchemy_scoped_session(url: str) -> Iterator[Begun]:
     with engine_of(url) as engine:
         session = scoped_session(sessionmaker(engine))
-        with session.begin():
-            yield session, lambda sql: session.execute(sqlalchemy.text(sql))
-        session.remove()
+        try:
+            with session.begin():
+                yield session, lambda sql: session.execute(sqlalchemy.text(sql))
+        finally:
+            session.remove()
 
 
 def django_database(url: str) -> str:

@@ -11,7 +11,6 @@ from contextlib import closing
 import psycopg
 import pytest
 import sqlalchemy
-from transactions.conftest import fulfil, pack
 
 from duroxide import (
     AsyncTransactionClient,
@@ -23,6 +22,7 @@ from duroxide import (
     TransactionClient,
     orchestration,
 )
+from transactions.shop import fulfil, pack
 
 
 @pytest.mark.parametrize("wrong", [None, "postgresql://", object()])
