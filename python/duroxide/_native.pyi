@@ -58,6 +58,20 @@ def write_message(kind: str, instance: str, name: str, data: str, version: str |
     """Write a start, an event or a message as PostgreSQL's queue holds it."""
 
 @final
+class FileNews:
+    """Tells when a SQLite file may have changed, without opening it."""
+
+    def __new__(cls, file: str) -> Self: ...
+    def heard(self) -> int:
+        """How far it was heard; asked before the file is looked at."""
+
+    def wait(self, heard: int) -> bool:
+        """Wait until something was written since, or it is time for a look; whether there was a notice."""
+
+    def ring(self) -> None:
+        """End a wait."""
+
+@final
 class LoopSteps:
     """What the event loop of an orchestration asks of it."""
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import sys
 from abc import ABC, abstractmethod
-from contextlib import closing
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from duroxide.exceptions import ConfigurationError
@@ -79,8 +78,8 @@ class BlockingConnection(Connection):
         """
 
     @abstractmethod
-    def run(self, statement: Statement) -> bool:
-        """Run a statement in the application's transaction; whether it answered a row."""
+    def run(self, statement: Statement) -> None:
+        """Run a statement in the application's transaction."""
 
     @abstractmethod
     def run_alone(self, statement: Statement) -> None:
@@ -99,7 +98,7 @@ class AwaitedConnection(Connection):
         """As that of ``BlockingConnection``."""
 
     @abstractmethod
-    async def run(self, statement: Statement) -> bool:
+    async def run(self, statement: Statement) -> None:
         """As that of ``BlockingConnection``."""
 
     @abstractmethod
@@ -149,10 +148,9 @@ class _PsycopgConnection(_Psycopg, BlockingConnection):
     def check_transaction(self) -> None:
         self.refuse(self._is_in_transaction)
 
-    def run(self, statement: Statement) -> bool:
+    def run(self, statement: Statement) -> None:
         with self._cursor("Cursor") as cursor:
             cursor.execute(*statement.positional(_percent))
-            return cursor.fetchone() is not None
 
     def run_alone(self, statement: Statement) -> None:
         self.refuse_to_notify(not self._is_idle)
@@ -168,10 +166,9 @@ class _AsyncPsycopgConnection(_Psycopg, AwaitedConnection):
     async def check_transaction(self) -> None:
         self.refuse(self._is_in_transaction)
 
-    async def run(self, statement: Statement) -> bool:
+    async def run(self, statement: Statement) -> None:
         async with self._cursor("AsyncCursor") as cursor:
             await cursor.execute(*statement.positional(_percent))
-            return await cursor.fetchone() is not None
 
     async def run_alone(self, statement: Statement) -> None:
         self.refuse_to_notify(not self._is_idle)
@@ -190,9 +187,9 @@ class _AsyncpgConnection(AwaitedConnection):
     async def check_transaction(self) -> None:
         self.refuse(self.target.is_in_transaction())
 
-    async def run(self, statement: Statement) -> bool:
+    async def run(self, statement: Statement) -> None:
         text, values = statement.positional(_dollar)
-        return bool(await self.target.fetch(text, *values))
+        await self.target.execute(text, *values)
 
     async def run_alone(self, statement: Statement) -> None:
         self.refuse_to_notify(self.target.is_in_transaction())
@@ -237,9 +234,8 @@ class _SqlAlchemyConnection(_SqlAlchemy, BlockingConnection):
         is_session = hasattr(self.target, "get_bind")
         self.refuse(_has_transaction(self.target.connection() if is_session else self.target, self.database))
 
-    def run(self, statement: Statement) -> bool:
-        result = self.target.execute(self._text(statement), dict(statement.values))
-        return bool(result.returns_rows) and result.first() is not None
+    def run(self, statement: Statement) -> None:
+        self.target.execute(self._text(statement), dict(statement.values)).close()
 
     def run_alone(self, statement: Statement) -> None:
         self.refuse_to_notify(self.target.in_transaction())
@@ -255,9 +251,8 @@ class _AsyncSqlAlchemyConnection(_SqlAlchemy, AwaitedConnection):
         connection = await self.target.connection() if is_session else self.target
         self.refuse(_has_transaction(connection.sync_connection, self.database))
 
-    async def run(self, statement: Statement) -> bool:
-        result = await self.target.execute(self._text(statement), dict(statement.values))
-        return bool(result.returns_rows) and result.first() is not None
+    async def run(self, statement: Statement) -> None:
+        await self.target.execute(self._text(statement), dict(statement.values))
 
     async def run_alone(self, statement: Statement) -> None:
         self.refuse_to_notify(self.target.in_transaction())
@@ -280,10 +275,9 @@ class _DjangoConnection(BlockingConnection):
     def check_transaction(self) -> None:
         self.refuse(self._is_in_transaction)
 
-    def run(self, statement: Statement) -> bool:
+    def run(self, statement: Statement) -> None:
         with self.target.cursor() as cursor:
             cursor.execute(*statement.positional(_percent))
-            return cursor.description is not None and cursor.fetchone() is not None
 
     def run_alone(self, statement: Statement) -> None:
         self.refuse_to_notify(self._is_in_transaction)
@@ -301,9 +295,8 @@ class _SqliteConnection(BlockingConnection):
     def check_transaction(self) -> None:
         self.refuse(_sqlite_has_transaction(self.target))
 
-    def run(self, statement: Statement) -> bool:
-        with closing(self.target.execute(*statement.positional(_question_mark))) as cursor:
-            return cursor.fetchone() is not None
+    def run(self, statement: Statement) -> None:
+        self.target.execute(*statement.positional(_question_mark)).close()
 
     def run_alone(self, statement: Statement) -> None:
         self.refuse_to_notify(self.target.in_transaction)

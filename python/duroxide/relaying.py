@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sqlite3
 import threading
+import time
 from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
@@ -24,9 +25,13 @@ WHERE error IS NULL ORDER BY id LIMIT 256"""
 # A payload may be large.
 _BATCH_BYTES = 4 << 20
 
-_IDLE_SECONDS = 0.025
 _FAILED_SECONDS = 0.5
 _ELSEWHERE_SECONDS = 0.25
+# A notice of a write comes before the commit can be seen: it is looked for so often, for so long.
+_LOOK_SECONDS = 0.002
+_COMMIT_SECONDS = 0.06
+# Where no notice can come.
+_UNTOLD_SECONDS = 0.025
 
 _logger = logging.getLogger("duroxide.outbox")
 
@@ -192,6 +197,7 @@ class OutboxThread:
         outbox.connect().close()
         self._stopped = threading.Event()
         self._is_failing = False
+        self._news: _native.FileNews | None = None
         self._thread = threading.Thread(target=self._run, name="duroxide-outbox", daemon=True)
 
     def start(self) -> None:
@@ -201,6 +207,8 @@ class OutboxThread:
     def stop(self, timeout_ms: int) -> None:
         """End after the step that is being done, or when the time has passed."""
         self._stopped.set()
+        if self._news is not None:
+            self._news.ring()
         if self._thread.ident is not None:
             self._thread.join(timeout_ms / 1000)
 
@@ -218,21 +226,32 @@ class OutboxThread:
 
     def _work(self, connection: sqlite3.Connection) -> None:
         relay = Relay(connection, self._native)
-        version, pause = None, 0.0
-        while not self._stopped.wait(pause):
-            pause = _IDLE_SECONDS
+        (_, _, file) = connection.execute("PRAGMA database_list").fetchone()
+        self._news = _native.FileNews(file) if file else None
+        version, awake_until = None, 0.0
+        while not self._stopped.is_set():
+            heard = self._news.heard() if self._news else 0
             # Changes with every commit of others, and costs a glance.
             (current,) = connection.execute("PRAGMA data_version").fetchone()
-            if current == version:
-                continue
-            taken = relay.take_over()
-            self._say_well()
-            if taken is None:
-                pause = _ELSEWHERE_SECONDS
-            elif taken:
-                pause = 0.0
-            else:
-                version = current
+            if current != version:
+                taken = relay.take_over()
+                self._say_well()
+                if taken is None:
+                    self._stopped.wait(_ELSEWHERE_SECONDS)
+                elif not taken:
+                    version = current
+            elif time.monotonic() < awake_until:
+                self._stopped.wait(_LOOK_SECONDS)
+            elif self._wait(heard):
+                awake_until = time.monotonic() + _COMMIT_SECONDS
+
+    def _wait(self, heard: int) -> bool:
+        """Wait for a notice that the file was written to, or until it is time to look; whether there was one."""
+        if self._news is None:
+            self._stopped.wait(_UNTOLD_SECONDS)
+            return False
+        # A stop that comes between the two ends the wait too.
+        return not self._stopped.is_set() and self._news.wait(heard)
 
     def _say_failing(self, error: Exception) -> None:
         if not self._is_failing and not self._stopped.is_set():

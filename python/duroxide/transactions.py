@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 from duroxide._native import current_context, write_message
 from duroxide.checks import check_name
 from duroxide.connections import awaited_connection, blocking_connection, sql_state
-from duroxide.exceptions import ConfigurationError, InstanceNotFound, NotAllowedInOrchestration
+from duroxide.exceptions import ConfigurationError, NotAllowedInOrchestration
 from duroxide.payloads import check_id, check_queue, encode_message, encode_start, encode_value
 from duroxide.providers import PostgresProvider
 from duroxide.starts import describe_start
@@ -67,28 +67,13 @@ class TransactionOperations:
         if self._database == "sqlite":
             values = {"kind": kind, "instance": instance, "name": name, "data": data, "version": version}
             return Statement(_INSERT, values)
-        schema = f'"{self._schema}"'
         # As duroxide-pg's own nodes enqueue. The transaction's time has come on every node, whatever its clock says.
-        text = f"SELECT {schema}.enqueue_orchestrator_work(:instance, :item, now())"
-        if kind != "start":
-            # A message for nobody would be dropped, or wait for good.
-            text += (
-                f" WHERE EXISTS (SELECT 1 FROM {schema}.instances WHERE instance_id = :instance)"  # noqa: S608
-                f" OR EXISTS (SELECT 1 FROM {schema}.orchestrator_queue WHERE instance_id = :instance"
-                " AND starts_with(work_item, '{\"StartOrchestration\"'))"
-            )
+        text = f'SELECT "{self._schema}".enqueue_orchestrator_work(:instance, :item, now())'
         return Statement(text, {"instance": instance, "item": write_message(kind, instance, name, data, version)})
 
-    def _check_found(self, statement: Statement, is_found: bool) -> None:
-        if not is_found and self._database == "postgresql":
-            raise InstanceNotFound(
-                f"instance '{statement.values['instance']}' does not exist in schema '{self._schema}', as this transaction "
-                "sees it; start it first, in the same transaction if you like"
-            )
-
     def _wake_up(self) -> Statement:
-        # Without a payload: the nodes look everywhere.
-        return Statement("SELECT pg_notify(:channel, '')", {"channel": f"duroxide_{self._schema}"})
+        # Without a payload: the nodes look everywhere. The server cuts the name for those who listen, and not here.
+        return Statement("SELECT pg_notify(:channel, '')", {"channel": f"duroxide_{self._schema}"[:_LONGEST_NAME]})
 
     @contextmanager
     def _explained(self) -> Generator[None]:
@@ -115,7 +100,7 @@ class TransactionOperations:
         if state == _DENIED:
             return (
                 f"this connection's role may not write to schema '{self._schema}': {error}; grant it USAGE on the schema, "
-                "SELECT and INSERT on orchestrator_queue, SELECT on instances, and USAGE on orchestrator_queue_id_seq"
+                "INSERT on orchestrator_queue, and USAGE on orchestrator_queue_id_seq"
             )
         return None
 
@@ -123,6 +108,7 @@ class TransactionOperations:
 # PostgreSQL's codes: no such schema, table or function; and no right to use it.
 _MISSING = ("3F000", "42P01", "42883")
 _DENIED = "42501"
+_LONGEST_NAME = 63
 _SCHEMA = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}")
 
 
@@ -298,36 +284,32 @@ class TransactionClient(TransactionOperations):
         self._run(self._start(instance_id, name, input, version))
 
     def raise_event(self, instance_id: str, name: str, data: object = None) -> None:
-        """Raise an event, when your transaction commits; see ``Client.raise_event`` for when it is delivered.
+        """Raise an event, when your transaction commits; it is delivered as those of ``Client.raise_event``.
 
         Args:
-            instance_id: The instance, which may be one that the same transaction starts.
+            instance_id: The instance, which may be one that the same transaction starts, or that is started soon.
             name: Name of the event.
             data: Any value that can be written as JSON; the wait returns it. Default ``None``.
 
         Raises:
-            InstanceNotFound: On PostgreSQL, the transaction sees no such instance; it goes on all the same.
             CodecError: The data cannot be written as JSON.
             LimitExceeded: An id, a name or the data is too long.
         """
-        statement = self._event(instance_id, name, data)
-        self._check_found(statement, self._run(statement))
+        self._run(self._event(instance_id, name, data))
 
     def enqueue_event(self, instance_id: str, queue: str, data: object) -> None:
         """Append a message to a queue of an instance, when your transaction commits.
 
         Args:
-            instance_id: The instance, which may be one that the same transaction starts.
+            instance_id: The instance, which may be one that the same transaction starts, or that is started soon.
             queue: Name of the queue.
             data: A ``str`` is delivered as it is; any other value is delivered as its JSON text.
 
         Raises:
-            InstanceNotFound: On PostgreSQL, the transaction sees no such instance; it goes on all the same.
             CodecError: The data cannot be written as JSON.
             LimitExceeded: An id, a name or the data is too long, or a ``str`` is not valid UTF-8.
         """
-        statement = self._message(instance_id, queue, data)
-        self._check_found(statement, self._run(statement))
+        self._run(self._message(instance_id, queue, data))
 
     def notify(self) -> None:
         """Have the nodes look for what you committed at once; call it after the commit.
@@ -342,10 +324,10 @@ class TransactionClient(TransactionOperations):
         if self._database == "postgresql":
             self._connection.run_alone(self._wake_up())
 
-    def _run(self, statement: Statement) -> bool:
+    def _run(self, statement: Statement) -> None:
         self._connection.check_transaction()
         with self._explained():
-            return self._connection.run(statement)
+            self._connection.run(statement)
 
 
 class AsyncTransactionClient(TransactionOperations):
@@ -502,36 +484,32 @@ class AsyncTransactionClient(TransactionOperations):
         await self._run(self._start(instance_id, name, input, version))
 
     async def raise_event(self, instance_id: str, name: str, data: object = None) -> None:
-        """Raise an event, when your transaction commits; see ``Client.raise_event`` for when it is delivered.
+        """Raise an event, when your transaction commits; it is delivered as those of ``Client.raise_event``.
 
         Args:
-            instance_id: The instance, which may be one that the same transaction starts.
+            instance_id: The instance, which may be one that the same transaction starts, or that is started soon.
             name: Name of the event.
             data: Any value that can be written as JSON; the wait returns it. Default ``None``.
 
         Raises:
-            InstanceNotFound: On PostgreSQL, the transaction sees no such instance; it goes on all the same.
             CodecError: The data cannot be written as JSON.
             LimitExceeded: An id, a name or the data is too long.
         """
-        statement = self._event(instance_id, name, data)
-        self._check_found(statement, await self._run(statement))
+        await self._run(self._event(instance_id, name, data))
 
     async def enqueue_event(self, instance_id: str, queue: str, data: object) -> None:
         """Append a message to a queue of an instance, when your transaction commits.
 
         Args:
-            instance_id: The instance, which may be one that the same transaction starts.
+            instance_id: The instance, which may be one that the same transaction starts, or that is started soon.
             queue: Name of the queue.
             data: A ``str`` is delivered as it is; any other value is delivered as its JSON text.
 
         Raises:
-            InstanceNotFound: On PostgreSQL, the transaction sees no such instance; it goes on all the same.
             CodecError: The data cannot be written as JSON.
             LimitExceeded: An id, a name or the data is too long, or a ``str`` is not valid UTF-8.
         """
-        statement = self._message(instance_id, queue, data)
-        self._check_found(statement, await self._run(statement))
+        await self._run(self._message(instance_id, queue, data))
 
     async def notify(self) -> None:
         """Have the nodes look for what you committed at once; call it after the commit.
@@ -546,7 +524,7 @@ class AsyncTransactionClient(TransactionOperations):
         if self._database == "postgresql":
             await self._connection.run_alone(self._wake_up())
 
-    async def _run(self, statement: Statement) -> bool:
+    async def _run(self, statement: Statement) -> None:
         await self._connection.check_transaction()
         with self._explained():
-            return await self._connection.run(statement)
+            await self._connection.run(statement)

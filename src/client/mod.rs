@@ -25,7 +25,7 @@ use crate::provider::NativeStore;
 use crate::store::{IfExists, StartOutcome, StartRequest, Store, StoreError};
 
 pub(crate) use call::Call;
-pub(crate) use outbox::write_message;
+pub(crate) use outbox::{NativeFileNews, write_message};
 
 use bulk::{MessageTuple, StartTuple, event, queue_message};
 use outbox::{RowTuple, relay, relayed};

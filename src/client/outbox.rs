@@ -1,12 +1,15 @@
 //! Starts, events and messages as an application writes them into its own database: rows of an outbox, or of PostgreSQL's
 //! queue itself.
 
+use std::path::PathBuf;
+
 use duroxide::providers::WorkItem;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
+use crate::bridge;
 use crate::errors::Error;
-use crate::store::{Relay, Relayed, StartRequest, written};
+use crate::store::{FileNews, Relay, Relayed, StartRequest, written};
 
 /// Kind, instance, name of the orchestration, event or queue, data, version.
 pub(super) type RowTuple = (String, String, String, String, Option<String>);
@@ -27,6 +30,29 @@ pub(super) fn relayed(relayed: Relayed) -> Option<RelayedTuple> {
 pub(super) fn relay(outbox: String, seen: Option<i64>, last: i64, rows: Vec<RowTuple>) -> PyResult<Relay> {
     let messages = rows.into_iter().map(message).collect::<PyResult<_>>()?;
     Ok(Relay { outbox, seen, last, messages })
+}
+
+#[pyclass(frozen, name = "FileNews", module = "duroxide._native")]
+pub(crate) struct NativeFileNews(FileNews);
+
+#[pymethods]
+impl NativeFileNews {
+    #[new]
+    fn new(file: PathBuf) -> Self {
+        Self(FileNews::of(&file))
+    }
+
+    fn heard(&self) -> u64 {
+        self.0.heard()
+    }
+
+    fn wait(&self, py: Python<'_>, heard: u64) -> bool {
+        bridge::leave(py, || self.0.wait(heard))
+    }
+
+    fn ring(&self) {
+        self.0.ring();
+    }
 }
 
 /// The text of a message as it stands in PostgreSQL's queue.

@@ -53,6 +53,7 @@ pub use mismatch::{Did, Difference, Place};
 pub use postgres::{PostgresConnection, PostgresTarget};
 pub use recorded::{RecordedEvent, RecordedKind, hash_data};
 pub use relay::{Relay, Relayed, written};
+pub use sqlite::FileNews;
 pub use start::{IfExists, StartOutcome, StartRequest};
 pub use turn::TurnRecord;
 pub use watch::Watch;

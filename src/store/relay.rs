@@ -42,30 +42,20 @@ pub enum Relayed {
 
 /// Decides about each message by what its instance runs: `None` to send it, or why it is refused. A start of what is started
 /// already is sent too; the engine drops it.
+#[derive(Default)]
 pub(super) struct Sieve {
     starting: HashMap<String, String>,
-    /// Whether a message may come before its instance.
-    keeps_early: bool,
 }
 
 impl Sieve {
-    pub fn new(keeps_early: bool) -> Self {
-        Self { starting: HashMap::new(), keeps_early }
-    }
-
     pub fn refuses(&mut self, message: &WorkItem, running: Option<&str>) -> Option<String> {
-        let instance = target(message)?;
-        let running = self.starting.get(instance).map(String::as_str).or(running);
-        match (message, running) {
-            (WorkItem::StartOrchestration { orchestration, .. }, Some(running)) => {
-                (running != orchestration).then(|| exists(instance, running).to_string())
-            }
-            (WorkItem::StartOrchestration { orchestration, .. }, None) => {
-                self.starting.insert(instance.to_owned(), orchestration.clone());
+        let WorkItem::StartOrchestration { instance, orchestration, .. } = message else { return None };
+        match self.starting.get(instance).map(String::as_str).or(running) {
+            Some(running) => (running != orchestration).then(|| exists(instance, running).to_string()),
+            None => {
+                self.starting.insert(instance.clone(), orchestration.clone());
                 None
             }
-            (_, None) if !self.keeps_early => Some(format!("instance '{instance}' does not exist in this store")),
-            _ => None,
         }
     }
 }
@@ -134,7 +124,7 @@ impl Server<'_> {
         ids.sort_unstable();
         ids.dedup();
         let known = self.known(&mut transaction, OPERATION, &ids).await?;
-        let mut sieve = Sieve::new(false);
+        let mut sieve = Sieve::default();
         let (mut refused, mut instances, mut items) = (Vec::new(), Vec::new(), Vec::new());
         for (place, message) in relay.messages.iter().enumerate() {
             let Some(instance) = target(message) else { continue };

@@ -289,21 +289,6 @@ def test_a_row_that_was_set_aside_can_be_tried_again(database, rows, provider, w
         outbox.retry(row.id)
 
 
-@pytest.mark.parametrize("store", ["postgres"])
-def test_a_message_for_nobody_is_set_aside_on_postgres(store, database, provider, work):
-    outbox = Outbox(database)
-    with writing(database) as transaction:
-        transaction.enqueue_event("nobody", "inbox", 1)
-        transaction.start(listen, 1, id="listener")
-        transaction.enqueue_event("listener", "inbox", 2)
-
-    client = work(provider, outboxes=[outbox])
-
-    assert client.handle("listener").result(WAIT_SECONDS) == [2]
-    (row,) = outbox.set_aside()
-    assert row.error == "instance 'nobody' does not exist in this store"
-
-
 def test_a_runtime_that_starts_again_goes_on(database, file_store):
     runtime = Runtime(file_store, functions=FUNCTIONS, outboxes=[Outbox(database)])
     for number in range(3):

@@ -27,7 +27,7 @@ impl Owner {
             return Ok(Relayed::Behind(seen));
         }
         self.core.admit("relay").await?;
-        let mut sieve = Sieve::new(true);
+        let mut sieve = Sieve::default();
         let mut refused = Vec::new();
         for (place, message) in relay.messages.iter().enumerate() {
             let running = match target(message) {
