@@ -303,6 +303,25 @@ class _SqliteConnection(BlockingConnection):
         self.run(statement)
 
 
+class _AiosqliteConnection(AwaitedConnection):
+    """``aiosqlite.Connection``."""
+
+    way_in = _SqliteConnection.way_in
+
+    def _database(self) -> str:
+        return "sqlite"
+
+    async def check_transaction(self) -> None:
+        self.refuse(_sqlite_has_transaction(self.target))
+
+    async def run(self, statement: Statement) -> None:
+        await (await self.target.execute(*statement.positional(_question_mark))).close()
+
+    async def run_alone(self, statement: Statement) -> None:
+        self.refuse_to_notify(self.target.in_transaction)
+        await self.run(statement)
+
+
 _BLOCKING: Mapping[tuple[str, str], type[BlockingConnection]] = {
     ("psycopg", "Connection"): _PsycopgConnection,
     ("sqlalchemy.engine.base", "Connection"): _SqlAlchemyConnection,
@@ -316,6 +335,7 @@ _AWAITED: Mapping[tuple[str, str], type[AwaitedConnection]] = {
     ("psycopg", "AsyncConnection"): _AsyncPsycopgConnection,
     ("asyncpg.connection", "Connection"): _AsyncpgConnection,
     ("asyncpg.pool", "PoolConnectionProxy"): _AsyncpgConnection,
+    ("aiosqlite.core", "Connection"): _AiosqliteConnection,
     ("sqlalchemy.ext.asyncio.engine", "AsyncConnection"): _AsyncSqlAlchemyConnection,
     ("sqlalchemy.ext.asyncio.session", "AsyncSession"): _AsyncSqlAlchemyConnection,
     ("sqlalchemy.ext.asyncio.scoping", "async_scoped_session"): _AsyncSqlAlchemyConnection,
@@ -324,8 +344,8 @@ _BLOCKING_NAMES = (
     "psycopg.Connection, sqlalchemy.Connection, sqlalchemy.orm.Session, django.db.connection or sqlite3.Connection"
 )
 _AWAITED_NAMES = (
-    "psycopg.AsyncConnection, asyncpg.Connection, sqlalchemy.ext.asyncio.AsyncConnection or "
-    "sqlalchemy.ext.asyncio.AsyncSession"
+    "psycopg.AsyncConnection, asyncpg.Connection, sqlalchemy.ext.asyncio.AsyncConnection, "
+    "sqlalchemy.ext.asyncio.AsyncSession or aiosqlite.Connection"
 )
 _DATABASES = ("postgresql", "sqlite")
 

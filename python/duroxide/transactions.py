@@ -341,7 +341,7 @@ class AsyncTransactionClient(TransactionOperations):
     ``InstanceAlreadyExists``; when an instance with that id exists by then, it stays as it is.
 
     Args:
-        connection: Your connection: of psycopg, asyncpg or SQLAlchemy; a session of SQLAlchemy too. It is used, and never committed, rolled back or closed.
+        connection: Your connection: of psycopg, asyncpg, SQLAlchemy or ``aiosqlite``; a session of SQLAlchemy too. It is used, and never committed, rolled back or closed.
         store: On PostgreSQL, the ``PostgresProvider``, or the name of its schema. Default ``None``, the schema ``public``. On
             SQLite it is not needed.
 

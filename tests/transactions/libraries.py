@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, closing, contextmanager
 from typing import Any
 
+import aiosqlite
 import asyncpg
 import psycopg
 import sqlalchemy
@@ -191,6 +192,13 @@ def sqlalchemy_awaited_session(driver: str) -> Callable[[str], Any]:
     return begin
 
 
+@asynccontextmanager
+async def aiosqlite_connection(path: str) -> AsyncIterator[AwaitedBegun]:
+    async with aiosqlite.connect(path) as connection:
+        yield connection, connection.execute
+        await connection.commit()
+
+
 ON_POSTGRES = {
     "psycopg": psycopg_connection,
     "psycopg autocommit": psycopg_autocommit,
@@ -215,4 +223,4 @@ AWAITED_ON_POSTGRES = {
     "sqlalchemy session": sqlalchemy_awaited_session("asyncpg"),
     "sqlalchemy session by psycopg": sqlalchemy_awaited_session("psycopg"),
 }
-AWAITED_ON_SQLITE = {"sqlalchemy session": sqlalchemy_awaited_session("aiosqlite")}
+AWAITED_ON_SQLITE = {"aiosqlite": aiosqlite_connection, "sqlalchemy session": sqlalchemy_awaited_session("aiosqlite")}

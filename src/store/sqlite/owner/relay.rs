@@ -46,3 +46,69 @@ impl Owner {
         Ok(Relayed::Done)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::sync::Arc;
+
+    use duroxide::providers::WorkItem;
+
+    use super::*;
+    use crate::store::Durability;
+    use crate::store::sqlite::connection;
+    use crate::store::sqlite::owner::Opening;
+    use crate::store::sqlite::testing::Folder;
+
+    fn open(path: &Path) -> Arc<Owner> {
+        let connection = connection::open(path, Durability::Full).unwrap();
+        let file = Some(path.to_owned());
+        Owner::open(Opening { description: "a store under test".to_owned(), connection, file, is_bare: false }).unwrap()
+    }
+
+    fn start(instance: &str, orchestration: &str) -> WorkItem {
+        crate::store::StartRequest {
+            instance: instance.to_owned(),
+            orchestration: orchestration.to_owned(),
+            input: String::new(),
+            version: None,
+        }
+        .into_message()
+    }
+
+    fn relay(seen: Option<i64>, last: i64, messages: Vec<WorkItem>) -> Relay {
+        Relay { outbox: "shop".to_owned(), seen, last, messages }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn who_has_not_seen_the_last_key_is_told_it_also_after_a_restart() {
+        let folder = Folder::new();
+        let owner = open(&folder.join("store.db"));
+        let rows = relay(None, -7, vec![start("a", "order")]);
+        assert_eq!(owner.relay(rows.clone()).await, Ok(Relayed::Done));
+        assert_eq!(owner.relay(rows.clone()).await, Ok(Relayed::Behind(Some(-7))));
+        owner.close().await;
+
+        let owner = open(&folder.join("store.db"));
+        assert_eq!(owner.relayed("shop"), Ok(Some(-7)));
+        assert_eq!(owner.relayed("another"), Ok(None));
+        assert_eq!(owner.relay(rows).await, Ok(Relayed::Behind(Some(-7))));
+        assert_eq!(owner.relay(relay(Some(-7), 8, vec![start("b", "order")])).await, Ok(Relayed::Done));
+        owner.close().await;
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_start_of_what_another_orchestration_runs_is_refused_and_nothing_is_sent() {
+        let folder = Folder::new();
+        let owner = open(&folder.join("store.db"));
+        let rows = vec![start("a", "order"), start("a", "refund"), start("a", "order"), start("b", "order")];
+
+        let outcome = owner.relay(relay(None, 1, rows)).await.unwrap();
+
+        let Relayed::Refused(refused) = outcome else { panic!("{outcome:?}") };
+        assert_eq!(refused.iter().map(|(place, _)| *place).collect::<Vec<_>>(), [1]);
+        assert_eq!(owner.running("a"), Ok(None));
+        assert_eq!(owner.relayed("shop"), Ok(None));
+        owner.close().await;
+    }
+}
