@@ -204,13 +204,15 @@ class OutboxThread:
         """Begin."""
         self._thread.start()
 
-    def stop(self, timeout_ms: int) -> None:
-        """End after the step that is being done, or when the time has passed."""
+    def stop(self) -> None:
+        """Ask for the end, after the step that is being done."""
         self._stopped.set()
         if self._news is not None:
             self._news.ring()
-        if self._thread.ident is not None:
-            self._thread.join(timeout_ms / 1000)
+
+    def join(self, seconds: float) -> None:
+        """Wait for the end, for so long at most; a step that a store or a disk holds up ends by itself later."""
+        self._thread.join(seconds)
 
     def _run(self) -> None:
         while not self._stopped.is_set():

@@ -8,6 +8,7 @@ import logging
 import os
 import sys
 import threading
+import time
 import weakref
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, TypeVar, overload
@@ -237,9 +238,13 @@ class Runtime:
         timeout = check_milliseconds(timeout_ms, "timeout_ms")
         with self._lock:
             if self._native is not None and self._started_in is not None:
+                deadline = time.monotonic() + timeout / 1000
                 for relay in self._relays:
-                    relay.stop(timeout)
+                    relay.stop()
                 self._native.shutdown(timeout)
+                for relay in self._relays:
+                    # One that has nothing to do ends at once.
+                    relay.join(max(deadline - time.monotonic(), 0.1))
                 self._started_in = None
                 _running.discard(self)
 

@@ -48,13 +48,11 @@ pub(super) struct Sieve {
 impl Sieve {
     pub fn refuses(&mut self, message: &WorkItem, running: Option<&str>) -> Option<String> {
         let WorkItem::StartOrchestration { instance, orchestration, .. } = message else { return None };
-        match self.starting.get(instance).map(String::as_str).or(running) {
-            Some(running) => (running != orchestration).then(|| exists(instance, running).to_string()),
-            None => {
-                self.starting.insert(instance.clone(), orchestration.clone());
-                None
-            }
+        if let Some(running) = self.starting.get(instance).map(String::as_str).or(running) {
+            return (running != orchestration).then(|| exists(instance, running).to_string());
         }
+        self.starting.insert(instance.clone(), orchestration.clone());
+        None
     }
 }
 

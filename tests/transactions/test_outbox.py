@@ -6,6 +6,7 @@ import asyncio
 import logging
 import sqlite3
 import threading
+import time
 from contextlib import closing, contextmanager, suppress
 from typing import Any
 
@@ -369,3 +370,16 @@ def test_the_statements_make_what_create_makes(tmp_path, rows, database):
             connection.execute(statement)
         found = connection.execute("SELECT name, sql FROM sqlite_master ORDER BY name").fetchall()
     assert found == rows("SELECT name, sql FROM sqlite_master WHERE name <> 'orders' ORDER BY name")
+
+
+def test_a_shutdown_does_not_wait_for_an_outbox_that_is_locked(database, file_store):
+    runtime = Runtime(file_store, functions=FUNCTIONS, outboxes=[Outbox(database)])
+    runtime.start()
+    with closing(sqlite3.connect(database, isolation_level=None)) as connection:
+        with writing(database) as transaction:
+            transaction.start(fulfil, 7, id="order-7")
+        connection.execute("BEGIN EXCLUSIVE")
+        began = time.monotonic()
+        runtime.shutdown(500)
+        # The relay itself waits half a minute for a lock.
+        assert time.monotonic() - began < 15

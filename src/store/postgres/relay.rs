@@ -42,13 +42,10 @@ impl Server<'_> {
         let (mut refused, mut instances, mut items) = (Vec::new(), Vec::new(), Vec::new());
         for (place, message) in relay.messages.iter().enumerate() {
             let Some(instance) = target(message) else { continue };
-            match sieve.refuses(message, known.get(instance).map(String::as_str)) {
-                Some(reason) => refused.push((place, reason)),
-                None => {
-                    instances.push(instance);
-                    items.push(written(message)?);
-                }
-            }
+            refused
+                .extend(sieve.refuses(message, known.get(instance).map(String::as_str)).map(|reason| (place, reason)));
+            instances.push(instance);
+            items.push(written(message)?);
         }
         if !refused.is_empty() {
             return Ok(Relayed::Refused(refused));
