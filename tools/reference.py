@@ -497,6 +497,7 @@ PAGES = (
             "TagFilter",
             "RetryPolicy",
             "Backoff",
+            "PostgresOptions",
             "PostgresEntraOptions",
             "PruneOptions",
             "InstanceFilter",

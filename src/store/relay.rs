@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use duroxide::providers::{ProviderError, WorkItem};
 
 use super::Store;
-use super::backend::{Backend, Database, Server};
+use super::backend::{Backend, Database};
 use super::error::StoreError;
 use super::start::exists;
 
@@ -62,7 +62,7 @@ impl Store {
         let backend = self.open_backend()?;
         match &backend.database {
             Database::Embedded(store) => store.relayed(outbox),
-            Database::Postgres { pool, schema } => Ok(Server { pool, schema }.relayed(outbox).await?),
+            Database::Postgres(store) => Ok(store.server().relayed(outbox).await?),
         }
     }
 
@@ -71,13 +71,10 @@ impl Store {
         let backend = self.open_backend()?;
         match &backend.database {
             Database::Embedded(store) => store.relay(relay).await,
-            Database::Postgres { pool, schema } => {
-                let messages = relay.messages.clone();
-                let relayed = Server { pool, schema }.relay(relay).await?;
+            Database::Postgres(store) => {
+                let relayed = store.server().relay(relay).await?;
                 if relayed == Relayed::Done {
-                    for message in &messages {
-                        self.0.shared.enqueued(message, None);
-                    }
+                    store.look_again();
                 }
                 Ok(relayed)
             }

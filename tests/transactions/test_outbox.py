@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from cut_connections import ConnectionCutter
 from deadline import wait_until
 from duroxide import (
     AsyncTransactionClient,
@@ -19,6 +20,7 @@ from duroxide import (
     ClientError,
     ConfigurationError,
     Outbox,
+    PostgresProvider,
     Runtime,
     TransactionClient,
 )
@@ -383,3 +385,19 @@ def test_a_shutdown_does_not_wait_for_an_outbox_that_is_locked(database, file_st
         runtime.shutdown(500)
         # The relay itself waits half a minute for a lock.
         assert time.monotonic() - began < 15
+
+
+def test_a_commit_whose_answer_is_lost_delivers_nothing_twice(database, rows, postgres_url, postgres_schema, work):
+    with writing(database) as transaction:
+        start_listeners(transaction, 2)
+        tell_listeners(transaction, 0)
+    cutter = ConnectionCutter(postgres_url)
+    with PostgresProvider.connect_with_schema(cutter.url, postgres_schema) as provider:
+        cutter.arm()
+        with Runtime(provider, functions=FUNCTIONS, outboxes=[Outbox(database)]) as runtime:
+            assert cutter.has_cut.wait(WAIT_SECONDS)
+            with writing(database) as transaction:
+                tell_listeners(transaction, 1)
+            assert heard(runtime.client) == [[0, 1]] * LISTENERS
+            wait_until(lambda: rows("SELECT count(*) FROM duroxide_outbox") == [(0,)])
+    cutter.close()

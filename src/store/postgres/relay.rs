@@ -3,7 +3,8 @@
 use duroxide::providers::ProviderError;
 use sqlx::{PgConnection, Postgres, Transaction};
 
-use crate::store::backend::{Server, failed};
+use super::server::Server;
+use super::trouble::failed;
 use crate::store::relay::{Relay, Relayed, Sieve, written};
 use crate::store::shared::target;
 
