@@ -241,6 +241,8 @@ def test_what_was_recorded_is_what_a_client_records(shop):
 
 @pytest.mark.parametrize("library", ["psycopg", "sqlalchemy connection", "sqlalchemy session", "django"])
 def test_notify_tells_the_nodes_after_the_commit(library, shop):
+    from django.db import transaction as django_transaction
+
     with psycopg.connect(shop.url, autocommit=True) as node:
         node.execute(f"LISTEN duroxide_{shop.schema}")
         if library == "sqlalchemy connection":
@@ -258,8 +260,7 @@ def test_notify_tells_the_nodes_after_the_commit(library, shop):
                 transaction.start(fulfil, 7, id="order-7")
                 with pytest.raises(ConfigurationError, match="call it after the commit"):
                     transaction.notify()
-            transaction.notify()
-            connection.close()
+                django_transaction.on_commit(transaction.notify)
         heard = list(node.notifies(timeout=WAIT_SECONDS, stop_after=1))
 
     assert [(each.channel, each.payload) for each in heard] == [(f"duroxide_{shop.schema}", "")]
