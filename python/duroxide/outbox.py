@@ -173,23 +173,14 @@ class Outbox:
         Raises:
             ConfigurationError: The database cannot be opened or has no outbox.
         """
+        connection: sqlite3.Connection | None = None
         try:
-            if callable(self._database):
-                connection = self._database()
-            else:
-                # Not made where it is missing: the application's tables would be missing too.
-                place = f"{Path(os.fspath(self._database)).absolute().as_uri()}?mode=rw"
-                connection = sqlite3.connect(place, uri=True, timeout=30, check_same_thread=False)
-            if hasattr(connection, "autocommit"):
-                # From Python 3.12 on it would go before the next line, which is the older way.
-                setattr(connection, "autocommit", -1)  # noqa: B010  (unknown to the types of older versions)
-            connection.isolation_level = None
-            connection.row_factory = None
-            # What is no text must not stop those behind it.
-            connection.text_factory = _as_it_is
+            connection = self._open()
             tables = "SELECT count(*) FROM sqlite_master WHERE name IN ('duroxide_outbox', 'duroxide_outbox_name')"
             (found,) = connection.execute(tables).fetchone()
-        except sqlite3.Error as error:
+        except Exception as error:
+            if connection is not None:
+                connection.close()
             raise ConfigurationError(f"the outbox {self._title} cannot be opened: {error}") from error
         if found < len(_STATEMENTS):
             connection.close()
@@ -197,6 +188,23 @@ class Outbox:
                 f"the database {self._title} has no table {OUTBOX}; make it with Outbox.create(connection), or in a "
                 "migration of yours"
             )
+        return connection
+
+    def _open(self) -> sqlite3.Connection:
+        if callable(self._database):
+            connection = self._database()
+        else:
+            # Not made where it is missing: the application's tables would be missing too.
+            place = f"{Path(os.fspath(self._database)).absolute().as_uri()}?mode=rw"
+            connection = sqlite3.connect(place, uri=True, timeout=30, check_same_thread=False)
+        if hasattr(connection, "autocommit"):
+            # From Python 3.12 on it goes before `isolation_level`, unless it is -1. True ends a transaction that False began.
+            for mode in (True, -1):
+                setattr(connection, "autocommit", mode)  # noqa: B010  (unknown to the types of older versions)
+        connection.isolation_level = None
+        connection.row_factory = None
+        # What is no text must not stop those behind it.
+        connection.text_factory = _as_it_is
         return connection
 
     def __repr__(self) -> str:

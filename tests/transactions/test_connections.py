@@ -53,11 +53,13 @@ def test_a_connection_of_the_other_kind_names_the_other_client(postgres_url):
 def test_a_database_of_another_kind_is_refused():
     from sqlalchemy.dialects import mysql
 
-    with sqlalchemy.create_engine("sqlite://").connect() as connection:
+    engine = sqlalchemy.create_engine("sqlite://")
+    with engine.connect() as connection:
         # Nobody has such a server for a test.
         connection.dialect = mysql.dialect()
         with pytest.raises(ConfigurationError, match="the connection is to mysql"):
             TransactionClient(connection)
+    engine.dispose()
 
 
 def test_a_store_that_is_none_of_postgres_is_refused(postgres_url):

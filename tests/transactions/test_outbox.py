@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import sqlite3
+import sys
 import threading
 import time
 from contextlib import closing, contextmanager, suppress
@@ -355,6 +356,8 @@ def test_a_database_that_is_missing_or_has_no_outbox_is_said_at_the_start(tmp_pa
     with pytest.raises(ConfigurationError, match="cannot be opened"):
         Runtime(file_store, outboxes=[Outbox(tmp_path / "missing.db")]).start()
     assert not (tmp_path / "missing.db").exists()
+    with pytest.raises(ConfigurationError, match="cannot be opened: division by zero"):
+        Outbox(lambda: 1 / 0).set_aside()  # type: ignore[arg-type,return-value]
 
 
 def test_what_is_no_outbox_is_refused(file_store):
@@ -401,3 +404,22 @@ def test_a_commit_whose_answer_is_lost_delivers_nothing_twice(database, rows, po
             assert heard(runtime.client) == [[0, 1]] * LISTENERS
             wait_until(lambda: rows("SELECT count(*) FROM duroxide_outbox") == [(0,)])
     cutter.close()
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="connections have no autocommit before")
+def test_the_newer_way_to_begin_transactions_works_too(database, rows, file_store, work):
+    def connect(autocommit: bool) -> sqlite3.Connection:
+        return sqlite3.connect(database, autocommit=autocommit, check_same_thread=False)  # type: ignore[call-arg]
+
+    by_itself = connect(autocommit=True)
+    with closing(by_itself), pytest.raises(ConfigurationError, match='execute "BEGIN" first'):
+        TransactionClient(by_itself).start(fulfil, 6)
+    with closing(connect(autocommit=False)) as connection:
+        TransactionClient(connection).start(fulfil, 7, id="order-7")
+        connection.rollback()
+        TransactionClient(connection).start(fulfil, 8, id="order-8")
+        connection.commit()
+
+    assert rows("SELECT instance_id FROM duroxide_outbox") == [("order-8",)]
+    client = work(file_store, outboxes=[Outbox(lambda: connect(autocommit=False))])
+    assert client.handle("order-8").result(WAIT_SECONDS) == "packed 8"
