@@ -242,6 +242,8 @@ class OutboxThread:
                     self._stopped.wait(_ELSEWHERE_SECONDS)
                 elif not taken:
                     version = current
+                    # An application that commits all the time is not looked at as often.
+                    self._stopped.wait(_LOOK_SECONDS)
             elif time.monotonic() < awake_until:
                 self._stopped.wait(_LOOK_SECONDS)
             elif self._wait(heard):
