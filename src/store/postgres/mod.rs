@@ -23,6 +23,7 @@ mod options;
 mod pooler;
 mod provider;
 mod rare;
+mod relay;
 mod reports;
 mod rows;
 mod schema;
