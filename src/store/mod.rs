@@ -167,6 +167,15 @@ impl Store {
         Ok(Self::opened(Arc::new(Shared::new(postgres::connect(target).await?)), None))
     }
 
+    /// Gives a PostgreSQL store the indexes and settings that help when much is in it; says what was missing.
+    pub async fn tune(&self) -> Result<Vec<String>, StoreError> {
+        let Database::Postgres { pool, schema } = &self.backend().database else {
+            return Err(StoreError::Configuration("only a store in PostgreSQL is tuned".to_owned()));
+        };
+        self.backend().check_open("tune")?;
+        postgres::tune(pool, schema).await.map_err(|error| backend::failed("tune", &error).into())
+    }
+
     fn backend(&self) -> &Backend {
         &self.0.shared.backend
     }
