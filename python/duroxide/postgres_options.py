@@ -18,8 +18,8 @@ _SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full
 _MIGRATE = ("apply", "verify")
 FILES = ("ssl_root_cert", "ssl_client_cert", "ssl_client_key")
 TIMES = ("acquire_timeout", "connect_timeout", "statement_timeout")
-# One for what is rare, one that listens, one for all the rest.
-_FEWEST_CONNECTIONS = 3
+# One that writes, one that looks for work, one that listens, one for reading, one for what is rare.
+_FEWEST_CONNECTIONS = 5
 _MOST_CONNECTIONS = 10_000
 _DEFAULT_CONNECTIONS = 10
 _DEFAULT_ACQUIRE_MS = 30_000
@@ -41,7 +41,7 @@ class PostgresOptions:
 
     Attributes:
         max_connections: Connections that one process opens at most; default ``None``: 10, or what the environment variable
-            ``DUROXIDE_PG_POOL_MAX`` says. At least 3.
+            ``DUROXIDE_PG_POOL_MAX`` says. At least 5.
         acquire_timeout: Longest wait for one of them when all are in use; default ``None``, 30 seconds.
         connect_timeout: Longest wait for the server to let in a new one; default ``None``, 10 seconds.
         statement_timeout: How long the server works on one statement before it ends it; default ``None``, as the server is
@@ -122,7 +122,8 @@ class PostgresEntraOptions:
     Attributes:
         audience: Scope that tokens are asked for; default ``None``, that of Azure's public cloud.
         max_connections: Connections that one process opens at most; default ``None``: 10, or what the environment variable
-            ``DUROXIDE_PG_POOL_MAX`` says. At least 3.
+            ``DUROXIDE_PG_POOL_MAX`` says. Fewer than 5
+            count as 5.
         acquire_timeout_ms: Longest wait for one of them when all are in use; default ``None``, 30,000.
         connect_timeout_ms: Longest wait for the server to let in a new one; default ``None``, 10,000.
         refresh_interval_ms: Longest time between two renewals of the token; default ``None``: 20 minutes, and in any case
@@ -155,13 +156,15 @@ class PostgresEntraOptions:
                 check_name(value, field.name)
             elif field.name.endswith("_ms"):
                 check_milliseconds(check_integer(value, field.name), field.name, least=1)
+            elif field.name == "max_connections":
+                check_integer(value, field.name, least=1, most=_MOST_CONNECTIONS)
             else:
                 _check(field.name, value)
 
     def to_native(self) -> dict[str, object]:
         """Give what the native half reads, with defaults filled in."""
         return {
-            "max_connections": self.max_connections or default_connections(),
+            "max_connections": max(self.max_connections or default_connections(), _FEWEST_CONNECTIONS),
             "acquire_timeout_ms": self.acquire_timeout_ms or _DEFAULT_ACQUIRE_MS,
             "connect_timeout_ms": self.connect_timeout_ms or _DEFAULT_CONNECT_MS,
             "pgbouncer": self.pgbouncer,

@@ -49,7 +49,6 @@ async fn run(store: &Store, activities: ActivityRegistry, orchestrations: Orches
             .into_iter()
             .map(|name| (name, vec![Version::new(1, 0, 0)]))
             .collect(),
-        poll_interval: Duration::from_secs(3600),
         unregistered_timeout: Duration::from_millis(1),
         max_attempts: 10,
         nondeterminism: Nondeterminism::Wait,
@@ -396,7 +395,6 @@ async fn stop_ends_fetches_and_leaves_no_wait() {
     let settings = DispatcherSettings {
         activities: [].into(),
         orchestrations: [].into(),
-        poll_interval: Duration::from_secs(3600),
         unregistered_timeout: Duration::ZERO,
         max_attempts: 10,
         nondeterminism: Nondeterminism::Wait,

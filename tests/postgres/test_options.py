@@ -120,7 +120,7 @@ def test_settings_of_the_session_are_handed_on() -> None:
         ("channel_binding=require", "channel_binding=prefer"),
         ("target_session_attrs=read-write", "target_session_attrs=any"),
         ("max_connections=many", "must be a whole number"),
-        ("max_connections=2", "at least 3"),
+        ("max_connections=4", "at least 5"),
         ("connect_timeout=soon", "number of seconds"),
         ("connect_timeout=inf", "number of seconds"),
         ("acquire_timeout=-1", "at least 1"),
@@ -147,7 +147,7 @@ def test_a_url_of_sqlalchemy_is_told_to_leave_the_driver_out() -> None:
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        ({"max_connections": 2}, "at least 3"),
+        ({"max_connections": 4}, "at least 5"),
         ({"max_connections": 1_000_000}, "at most 10000"),
         ({"max_connections": "ten"}, "must be an int"),
         ({"acquire_timeout": 5}, "write timedelta(seconds=10)"),

@@ -13,9 +13,9 @@ use tokio::time::{Instant, sleep, timeout};
 use super::entra::{self, Entra, Follow};
 use super::options::{Migrate, PostgresOptions};
 use super::rare::Rare;
+use super::store::PostgresStore;
 use super::{pooler, schema};
-use crate::store::StoreKind;
-use crate::store::backend::{Backend, Database};
+use crate::store::backend::Backend;
 use crate::store::error::StoreError;
 
 /// Where a PostgreSQL store is, and how it is used.
@@ -53,12 +53,6 @@ pub struct Connections {
 }
 
 impl Connections {
-    /// A connection outside the pool.
-    pub async fn connect_one(&self) -> Result<PgConnection, sqlx::Error> {
-        let options = self.pool.connect_options();
-        timeout(self.options.connect_timeout, options.connect()).await.unwrap_or(Err(sqlx::Error::PoolTimedOut))
-    }
-
     pub async fn close(&self) {
         if let Some(follow) = &self.follow {
             follow.stop();
@@ -70,13 +64,11 @@ impl Connections {
 
 pub(in crate::store) async fn connect(target: PostgresTarget) -> Result<Backend, StoreError> {
     let connections = open(target).await?;
-    let Connections { rare, pool, schema, description, .. } = connections;
-    pool.close().await;
-    let database = Database::Postgres { pool: rare.provider().pool().clone(), schema };
-    Ok(Backend::new(StoreKind::Postgres, description, Arc::clone(rare.provider()) as _, database))
+    let description = connections.description.clone();
+    Ok(Backend::postgres(description, PostgresStore::open(connections, false)))
 }
 
-pub async fn open(target: PostgresTarget) -> Result<Connections, StoreError> {
+pub(super) async fn open(target: PostgresTarget) -> Result<Connections, StoreError> {
     let PostgresTarget { connection, schema, options } = target;
     let schema = schema.unwrap_or_else(|| "public".to_owned());
     check_schema(&schema)?;

@@ -1,20 +1,39 @@
 //! PostgreSQL: the store of many nodes, on the tables of `duroxide-pg`.
+//!
+//! What the tasks of a node want committed gathers, and goes to the server as one call of a function (`functions.sql`), which
+//! is one transaction. With it the node leases what can go on at once, so a chain of activities asks for nothing. What
+//! is leased waits in lanes for who asks for it. `duroxide-pg` does the rest: migrations, administration, and what is rare.
 
-#[allow(dead_code, reason = "for the fast path")]
+mod administration;
+mod batch;
+mod bulk;
+mod claims;
 mod connect;
+mod core;
 mod entra;
+mod histories;
+mod lanes;
+mod leases;
+mod link;
+mod news;
+mod operation;
 mod options;
 mod pooler;
-#[allow(dead_code, reason = "for the fast path")]
+mod provider;
 mod rare;
-pub mod schema;
+mod reports;
+mod rows;
+mod schema;
+mod server;
+mod store;
+mod trouble;
 mod tune;
+mod turns;
+mod writer;
 
 pub(super) use connect::connect;
-#[allow(unused_imports, reason = "for the fast path")]
-pub use connect::{Connections, PostgresConnection, PostgresTarget, open};
+pub use connect::{PostgresConnection, PostgresTarget};
 pub use entra::Entra;
 pub use options::{Migrate, PostgresOptions};
-#[allow(unused_imports, reason = "for the fast path")]
-pub use rare::{Entered, Rare};
-pub(super) use tune::tune;
+pub(super) use reports::LONGEST_NOTE;
+pub(super) use store::PostgresStore;

@@ -3,10 +3,10 @@
 
 use std::time::Duration;
 
-/// Fewer cannot do the work: one for what is rare, one that listens, one for all the rest.
-const FEWEST_CONNECTIONS: u32 = 3;
-/// Where there are as many, what is rare gets two, and notifying one of its own.
-const AMPLE_CONNECTIONS: u32 = 6;
+/// Fewer cannot do the work: one that writes, one that looks for work, one that listens, one for reading, one for what is rare.
+const FEWEST_CONNECTIONS: u32 = 5;
+/// Where there are as many, a second one writes while the first one commits, and what is rare gets two.
+const AMPLE_CONNECTIONS: u32 = 8;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PostgresOptions {
@@ -55,13 +55,14 @@ impl PostgresOptions {
         if self.budget() < AMPLE_CONNECTIONS { 1 } else { 2 }
     }
 
-    /// Connections outside any pool: one that listens, and, where there are enough, one that notifies.
-    pub fn dedicated_connections(&self) -> u32 {
+    /// Connections that write, each outside any pool.
+    pub fn writing_connections(&self) -> u32 {
         if self.budget() < AMPLE_CONNECTIONS { 1 } else { 2 }
     }
 
     /// What is left for the pool of the fast path.
     pub fn pool_connections(&self) -> u32 {
-        self.budget() - self.rare_connections() - self.dedicated_connections()
+        const LOOKS_AND_LISTENS: u32 = 2;
+        self.budget() - self.rare_connections() - self.writing_connections() - LOOKS_AND_LISTENS
     }
 }

@@ -2,8 +2,12 @@
 //! up. Measured with 300,000 finished instances and 10,000 queued: the adapter's search for work went from 62 ms (294 ms
 //! after ANALYZE) to 6 ms, the search for what retention removes from 900 to 20 ms.
 
+use duroxide::providers::ProviderError;
 use sqlx::postgres::PgConnection;
-use sqlx::{Executor as _, PgPool, Row as _};
+use sqlx::{Executor as _, Row as _};
+
+use super::server::Server;
+use super::trouble::failed;
 
 struct Vacuum {
     tables: &'static [&'static str],
@@ -42,19 +46,25 @@ const VACUUM: [Vacuum; 2] = [
     Vacuum { tables: &["instances", "executions"], settings: &[("autovacuum_vacuum_scale_factor", "0.02")] },
 ];
 
-/// Makes what is missing, while work goes on, and says what it made. What somebody else has set stays.
-pub async fn tune(pool: &PgPool, schema: &str) -> Result<Vec<String>, sqlx::Error> {
-    let mut connection = pool.acquire().await?;
-    let mut done = Vec::new();
-    for index in &INDEXES {
-        make_index(&mut connection, schema, index, &mut done).await?;
+impl Server<'_> {
+    /// Makes what is missing, while work goes on, and says what it made. What somebody else has set stays.
+    pub async fn tune(&self) -> Result<Vec<String>, ProviderError> {
+        self.make_missing().await.map_err(|error| failed("tune", &error))
     }
-    for Vacuum { tables, settings } in VACUUM {
-        for table in tables {
-            set(&mut connection, schema, table, settings, &mut done).await?;
+
+    async fn make_missing(&self) -> Result<Vec<String>, sqlx::Error> {
+        let mut connection = self.pool.acquire().await?;
+        let mut done = Vec::new();
+        for index in &INDEXES {
+            make_index(&mut connection, self.schema, index, &mut done).await?;
         }
+        for Vacuum { tables, settings } in VACUUM {
+            for table in tables {
+                set(&mut connection, self.schema, table, settings, &mut done).await?;
+            }
+        }
+        Ok(done)
     }
-    Ok(done)
 }
 
 async fn make_index(
