@@ -57,8 +57,19 @@ impl Connections {
         if let Some(follow) = &self.follow {
             follow.stop();
         }
-        self.pool.close().await;
-        self.rare.provider().pool().close().await;
+        end(&self.pool).await;
+        end(self.rare.provider().pool()).await;
+    }
+}
+
+/// Closes a pool. A connection that comes back at the last moment stays in it, and is found by closing it again.
+async fn end(pool: &PgPool) {
+    const ROUNDS: u32 = 3;
+    for _ in 0..ROUNDS {
+        pool.close().await;
+        if pool.size() == 0 {
+            return;
+        }
     }
 }
 
