@@ -30,6 +30,7 @@ mod schema;
 mod server;
 mod store;
 mod trouble;
+mod tune;
 mod turns;
 mod writer;
 
