@@ -6,11 +6,12 @@ import secrets
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from duroxide import Client, PostgresProvider
-from faults.clocks import Clock, compiler, make_clock
+from faults.clocks import Clock, build_library, compiler
 from faults.load import Load
 from faults.nodes import Nodes
 from faults.servers import ServerAtHand, keep_servers, make_server
@@ -91,8 +92,8 @@ def make_load(open_provider: Callable[..., PostgresProvider]) -> Iterator[Callab
     """Makes work for the nodes."""
     made: list[Load] = []
 
-    def make(url: str | None = None, seed: int = 1, threads: int = 4) -> Load:
-        made.append(Load(open_provider(url), seed, threads))
+    def make(url: str | None = None, **options: Any) -> Load:
+        made.append(Load(open_provider(url), **options))
         return made[-1]
 
     yield make
@@ -101,11 +102,18 @@ def make_load(open_provider: Callable[..., PostgresProvider]) -> Iterator[Callab
 
 
 @pytest.fixture
-def clock() -> Iterator[Clock]:
-    """A clock that can be given to nodes and servers."""
+def make_clock() -> Iterator[Callable[[], Clock]]:
+    """Makes clocks that can be given to nodes and servers."""
     if compiler() is None:
         pytest.skip("a clock that can be moved is compiled from C, and there is no compiler")
     with tempfile.TemporaryDirectory() as folder:
         # The server's account reads it too.
         Path(folder).chmod(0o755)
-        yield make_clock(Path(folder))
+        library = build_library(Path(folder))
+        yield lambda: Clock(Path(folder) / secrets.token_hex(8), library)
+
+
+@pytest.fixture
+def clock(make_clock: Callable[[], Clock]) -> Clock:
+    """A clock that can be given to nodes and servers."""
+    return make_clock()

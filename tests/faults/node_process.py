@@ -25,9 +25,9 @@ class NodeProcess:
 
     def __init__(self, name: str, url: str, schema: str, folder: str) -> None:
         self._functions = Functions(name, Path(folder))
-        self._records: list[tuple[str, str]] = []
+        self._records: list[tuple[str, str, str]] = []
         handler = logging.Handler()
-        handler.emit = lambda record: self._records.append((record.levelname, record.getMessage()))  # type: ignore[method-assign]
+        handler.emit = lambda record: self._records.append((record.levelname, record.name, record.getMessage()))  # type: ignore[method-assign]
         logger = logging.getLogger("duroxide")
         logger.setLevel(logging.INFO)
         logger.addHandler(handler)
@@ -37,9 +37,12 @@ class NodeProcess:
     def serve(self, versions: list[str], tags: list[str], **options: Any) -> None:
         """Start a runtime, with short leases where ``options`` name no others."""
         filter = TagFilter.tags(*tags) if tags else TagFilter.default_only()
+        named: dict[str, Any] = {"worker_node_id": self._functions.node}
         self._runtime = Runtime(
             self._provider,
-            RuntimeOptions(**(LEASES | {"worker_node_id": self._functions.node} | options), worker_tag_filter=filter),
+            RuntimeOptions(**(LEASES | named | options), worker_tag_filter=filter),
+            # Some orchestrations tell where they run, and wait there.
+            strict=False,
         )
         self._functions.register(self._runtime, versions)
         self._runtime.start()
@@ -47,8 +50,8 @@ class NodeProcess:
     def shutdown(self, timeout_ms: int) -> None:
         self._runtime.shutdown(timeout_ms)
 
-    def records(self) -> list[tuple[str, str]]:
-        """Everything that was logged: level and message."""
+    def records(self) -> list[tuple[str, str, str]]:
+        """Everything that was logged: level, name of the logger and message."""
         return self._records
 
 

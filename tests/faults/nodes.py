@@ -15,6 +15,12 @@ SCRIPT = Path(__file__).with_name("node_process.py")
 
 AWAY = "does not answer"
 BACK = "answers again"
+# What the engine, and this package, warn of where programs fail, which these do on purpose.
+OF_PROGRAMS = (
+    "Orchestration failed (application error)",
+    "Instance is terminal (completed/failed)",
+    "orchestration of instance",
+)
 
 
 class Node(AskedProcess):
@@ -40,13 +46,17 @@ class Node(AskedProcess):
         """Shut its runtime down."""
         self.ask("shutdown", timeout_ms)
 
-    def logged(self, *levels: str) -> list[str]:
-        """The messages of these levels, in their order."""
-        return [message for level, message in self.ask("records") if level in levels]
-
     def count_logged(self, text: str) -> int:
         """How often a message with ``text`` in it was logged."""
-        return sum(text in message for _, message in self.ask("records"))
+        return sum(text in message for _, _, message in self.ask("records"))
+
+    def complaints(self) -> list[str]:
+        """What it has warned of, but for what the programs themselves are to blame for: the engine warns of every failure."""
+        return [
+            f"{logger}: {message}"
+            for level, logger, message in self.ask("records")
+            if level in ("WARNING", "ERROR", "CRITICAL") and not message.startswith(OF_PROGRAMS)
+        ]
 
 
 @dataclass(frozen=True)

@@ -12,41 +12,15 @@ import pytest
 from deadline import wait_until
 from duroxide import Client
 from faults.load import Load, check_at_rest
-from faults.nodes import AWAY, BACK, Node, Nodes
+from faults.nodes import AWAY, BACK, Nodes
+from faults.outages import SOON_SECONDS, check_log, wait_until_missed
 from faults.servers import ServerAtHand
 from proxy import Proxy
 from questions import Refused
 
 pytestmark = [pytest.mark.alone, pytest.mark.slow]
 
-# "Within seconds": nothing sleeps longer than this once the server is back.
-SOON_SECONDS = 5.0
-
 MakeLoad = Callable[..., Load]
-
-
-def wait_until_missed(*nodes: Node) -> None:
-    """Wait until nodes have said that the server is away."""
-    import os, time
-    if os.environ.get("HACK"):
-        time.sleep(2.5)
-        return
-    for node in nodes:
-        wait_until(lambda node=node: node.count_logged(AWAY))  # type: ignore[misc]
-
-
-def check_log(*nodes: Node, outages: int = 1) -> None:
-    """Every node has said once for each outage that the store is away, and once that it is back, and no more."""
-    import os
-    if os.environ.get("HACK"):
-        print("LOG", [node.logged("WARNING", "ERROR") for node in nodes])
-        return
-    for node in nodes:
-        wait_until(lambda node=node: node.count_logged(BACK) >= outages)  # type: ignore[misc]
-        warnings = node.logged("WARNING", "ERROR")
-        assert sum(AWAY in message for message in warnings) == outages, warnings
-        assert [message for message in warnings if AWAY not in message] == []
-        assert node.count_logged(BACK) == outages
 
 
 @pytest.mark.parametrize("how", ["fast", "immediately", "kill"])
@@ -165,7 +139,7 @@ def test_sessions_that_are_ended_one_by_one_are_replaced(
     load.finish()
     check_at_rest(server.url, schema, load)
     for node in (one, other):
-        assert node.logged("WARNING", "ERROR") == []
+        assert node.complaints() == []
 
 
 def test_a_server_with_no_connection_left_is_waited_for(
