@@ -20,7 +20,7 @@ from store.workload import CANCELLED, CONVERSATIONS, PROGRAMS, expected
 T = TypeVar("T")
 
 # An outage and all leases fit into it.
-SETTLING_SECONDS = 60.0
+SETTLING_SECONDS = 30.0
 PAUSE_SECONDS = 0.02
 THREADS = 4
 # Instances that a thread starts before it waits for their ends.

@@ -11,19 +11,12 @@ SOON_SECONDS = 5.0
 
 def wait_until_missed(*nodes: Node) -> None:
     """Wait until nodes have said that the server is away."""
-    import os, time
-    if os.environ.get("HACK"):
-        time.sleep(2.5)
-        return
     for node in nodes:
         wait_until(lambda node=node: node.count_logged(AWAY))  # type: ignore[misc]
 
 
 def check_log(*nodes: Node) -> None:
     """Check that every node has said once that the store is away and once that it is back, and nothing else."""
-    import os, time
-    if os.environ.get("HACK"):
-        return
     for node in nodes:
         wait_until(lambda node=node: node.count_logged(BACK))  # type: ignore[misc]
         complaints = node.complaints()
