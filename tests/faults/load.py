@@ -212,8 +212,10 @@ def check_at_rest(url: str, schema: str, load: Load) -> None:
                 "SELECT 'instance', i.instance_id, e.status FROM instances i LEFT JOIN executions e "
                 "ON e.instance_id = i.instance_id AND e.execution_id = i.current_execution_id "
                 "WHERE e.status IS NULL OR e.status = 'Running' "
-                "UNION ALL SELECT 'message', instance_id, work_item FROM orchestrator_queue "
-                "WHERE work_item NOT LIKE '{\"TimerFired\"%' "
+                # Timers that nobody waits for any more, and what was said to children that were never started, come to nothing.
+                "UNION ALL SELECT 'message', q.instance_id, q.work_item FROM orchestrator_queue q "
+                "LEFT JOIN instances i ON i.instance_id = q.instance_id WHERE q.work_item NOT LIKE '{\"TimerFired\"%' "
+                "AND (q.work_item NOT LIKE '{\"CancelInstance\"%' OR i.instance_id IS NOT NULL) "
                 "UNION ALL SELECT 'activity', instance_id, work_item FROM worker_queue"
             )
 
