@@ -21,7 +21,7 @@ class Proxy:
     """Passes connections on to a server until it is told to do otherwise.
 
     Attributes:
-        has_swallowed: Set when an answer was swallowed as ``swallow_answer`` says.
+        has_swallowed: Set when what ``swallow_answer`` or ``run_instead`` asked for has been done.
     """
 
     def __init__(self, url: str) -> None:
@@ -31,6 +31,7 @@ class Proxy:
         self._port: int = self._socket.getsockname()[1]
         self._connections: set[Connection] = set()
         self._swallow: bytes | None = None
+        self._instead: Callable[[], object] | None = None
         self.has_swallowed = threading.Event()
         self._loop = asyncio.new_event_loop()
         self._flow = asyncio.Event()
@@ -87,7 +88,14 @@ class Proxy:
     def swallow_answer(self, to: str) -> None:
         """Cut the next connection that asks something with such a text in it, once the server has done that."""
         self.has_swallowed.clear()
+        self._instead = None
         self._swallow = to.encode()
+
+    def run_instead(self, of: str, action: Callable[[], object]) -> None:
+        """Run ``action`` instead of forwarding the next question with such a text in it, and cut the connection then."""
+        self.has_swallowed.clear()
+        self._instead = action
+        self._swallow = of.encode()
 
     def close(self) -> None:
         """End."""
@@ -123,6 +131,11 @@ class Proxy:
             self._server = None
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        # At the end of the proxy; whoever started this task would report it.
+        with contextlib.suppress(asyncio.CancelledError):
+            await self._connect(reader, writer)
+
+    async def _connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await self._flow.wait()
         try:
             server_reader, server_writer = await asyncio.open_connection(*self._target)
@@ -148,12 +161,21 @@ class Proxy:
             while data := await reader.read(1 << 16):
                 if self._swallow is not None and connection.asks(data, self._swallow):
                     self._swallow = None
+                    if self._instead is not None:
+                        # In a thread that ends by itself: the connection may end before.
+                        await asyncio.to_thread(self._run_and_tell, self._instead)
+                        connection.cut()
+                        return
                     connection.swallows = True
                 elif self._swallow is None:
                     connection.asks(data, None)
                 await self._flow.wait()
                 writer.write(data)
                 await writer.drain()
+
+    def _run_and_tell(self, action: Callable[[], object]) -> None:
+        action()
+        self.has_swallowed.set()
 
     async def _answer(
         self, connection: Connection, reader: asyncio.StreamReader, writer: asyncio.StreamWriter

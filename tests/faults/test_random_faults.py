@@ -146,7 +146,7 @@ class Faults:
         self._server_clock.set(0)
 
     def move_clock_of_node(self) -> None:
-        self._node_clock.set(self._choice.choice([-300, -4, 4, 300]))
+        self._node_clock.set(self._choice.choice([-4, 4]))
         self._last(0.2, 3.0)
         self._node_clock.set(0)
 

@@ -10,7 +10,7 @@ import psycopg.sql
 import pytest
 
 from deadline import wait_until
-from duroxide import Client
+from duroxide import Client, PostgresProvider
 from faults.load import Load, check_at_rest
 from faults.nodes import AWAY, BACK, Nodes
 from faults.outages import SOON_SECONDS, check_log, wait_until_missed
@@ -77,6 +77,30 @@ def test_a_node_waits_for_a_server_that_is_away_for_longer_than_a_lease(
     load.finish()
     check_at_rest(server.url, schema, load)
     check_log(node)
+
+
+def test_what_a_crash_has_undone_is_not_taken_for_done(
+    server: ServerAtHand, proxy: Proxy, nodes: Nodes, open_provider: Callable[..., PostgresProvider]
+) -> None:
+    nodes.start("one")
+    client = Client(open_provider(proxy.url))
+
+    def crash() -> None:
+        proxy.refuse()
+        server.stop_immediately()
+        server.start()
+        # The server gives the numbers of transactions that it has forgotten to others.
+        with server.connect() as connection:
+            for _ in range(100):
+                connection.execute("SELECT pg_current_xact_id()")
+        proxy.accept()
+
+    client.start_orchestration("warm", "place")
+    for number in range(3):
+        proxy.run_instead("COMMIT", crash)
+        client.start_orchestration(f"started-{number}", "place")
+        wait_until(proxy.has_swallowed.is_set)
+        assert client.wait_for_orchestration(f"started-{number}", 20_000).result() == "one"
 
 
 @pytest.fixture
