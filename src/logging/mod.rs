@@ -57,7 +57,14 @@ impl Levels {
     fn filter(self) -> EnvFilter {
         let Self { engine, user } = self;
         let others = engine.min(LevelFilter::WARN);
-        EnvFilter::new(format!("{others},duroxide={engine},duroxide::orchestration={user},duroxide::activity={user}"))
+        // PostgreSQL's driver warns of every connection that breaks and of every wait for one; the store says what it means.
+        let driver = if engine > LevelFilter::WARN { others } else { others.min(LevelFilter::ERROR) };
+        // Whoever hears that a store is away wants to hear that it is back.
+        let store = if engine < LevelFilter::WARN { engine } else { engine.max(LevelFilter::INFO) };
+        EnvFilter::new(format!(
+            "{others},sqlx={driver},sqlx_core={driver},sqlx_postgres={driver},duroxide={engine},duroxide::store={store},\
+             duroxide::orchestration={user},duroxide::activity={user}"
+        ))
     }
 }
 
