@@ -22,7 +22,7 @@ from duroxide import Client, Provider
 QUEUED = 10_000
 FINISHED = 100_000
 FULL_FINISHED = 1_000_000
-LONGEST_SECONDS = 15.0
+LONGEST_SECONDS = 30.0
 TEMPLATE = "template"
 # Texts in which the instance is named once more.
 TEXTS = ("work_item", "event_data")
@@ -97,15 +97,18 @@ def analyzed_full(server: Server, place: str, provider: Provider) -> None:
     server.query(EMPTY, place=place)
 
 
-def drain(provider: Provider, count: int) -> tuple[int, float]:
-    """How many of those that are queued have ended in how many seconds: so many, or fewer where it takes long."""
+def drain(provider: Provider, _: int) -> tuple[int, float]:
+    """How many of those that are queued have ended, and in how many seconds: all, unless it takes too long.
+
+    All, since the turns after an activity come behind the first turns of those that are queued.
+    """
     with running(provider, ACTIVITIES, ORCHESTRATIONS) as runtime:
         ended = 0
 
         def work() -> None:
             nonlocal ended
             deadline = time.perf_counter() + LONGEST_SECONDS
-            while (ended := runtime.metrics_snapshot().orch_completions) < count and time.perf_counter() < deadline:
+            while (ended := runtime.metrics_snapshot().orch_completions) < QUEUED and time.perf_counter() < deadline:
                 time.sleep(0.002)
 
         seconds = timed(work)
@@ -137,9 +140,9 @@ def measure(bench: Bench) -> Iterator[Figure]:
     cases = [
         Case(f"{count:,} beside {finished:,} that have ended", partial(add_ended, count=finished), burst),
         Case(f"{count:,} beside {QUEUED:,} that are not due", add_postponed, burst),
-        Case(f"the first {count:,} of {QUEUED:,} that are queued", partial(add_queued, count=QUEUED), drain),
-        Case(f"the same, ANALYZE before they were queued: {count:,}", analyzed_empty, drain),
-        Case(f"{count:,} on empty queues, ANALYZE when they were full", analyzed_full, burst),
+        Case(f"{QUEUED:,} that are queued", partial(add_queued, count=QUEUED), drain),
+        Case(f"{QUEUED:,} that are queued, ANALYZE before", analyzed_empty, drain),
+        Case(f"{count:,} on empty queues, ANALYZE when full", analyzed_full, burst),
     ]
     for case in cases:
         samples, spent, probes = [], [], []
@@ -151,6 +154,8 @@ def measure(bench: Bench) -> Iterator[Figure]:
                 METER.reset()
                 ended, seconds = case.measure(provider, count)
                 samples.append(ended / seconds)
-                spent.append((METER.spent or Spent()).each(max(1, ended)))
+                if ended:
+                    spent.append((METER.spent or Spent()).each(ended))
             server.drop(place)
-        yield Figure("W12", case.what, "per s", {OWN: samples}, medians(probes), spent={OWN: middle(spent)})
+        cost = {OWN: middle(spent)} if spent else {}
+        yield Figure("W12", case.what, "per s", {OWN: samples}, medians(probes), spent=cost)
