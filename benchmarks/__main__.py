@@ -88,6 +88,10 @@ def run(bench: Bench, names: list[str]) -> None:
     print(f"\n{time.perf_counter() - began:.0f} s in all{table.legend}")
     for note in bench.notes:
         print(note)
+    if bench.server is not None and bench.server.profiled:
+        print("\nwhat the server's functions took, without those that they called:")
+        for line in bench.server.profile:
+            print(line)
 
 
 def invite(peers: list[str], bench: Bench) -> Iterator[Program]:

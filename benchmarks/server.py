@@ -20,6 +20,19 @@ ROWS_A_CONNECTION = 250
 STATEMENT = re.compile(r"^(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3}) UTC \[\d+\] LOG:  (?:statement|execute [^:]*): ")
 
 
+FUNCTIONS = """
+SELECT funcname, calls, self_time / 1000 FROM pg_stat_user_functions WHERE schemaname = :'place'
+"""
+
+
+@dataclass(frozen=True)
+class Calls:
+    """How often a function was called, and the seconds that it took without those that it called."""
+
+    number: int = 0
+    seconds: float = 0.0
+
+
 @dataclass(frozen=True)
 class Server:
     """A server, and the programs that came with one.
@@ -34,6 +47,9 @@ class Server:
     programs: Path
     log: Path | None = None
     commits_in: str = field(default_factory=lambda: f"bench_{secrets.token_hex(6)}")
+    profiled: bool = field(default_factory=lambda: os.environ.get("PROFILE", "") not in {"", "0"})
+    functions: dict[str, Calls] = field(default_factory=dict)
+    """What the server's functions took, by their names, if ``PROFILE`` asks for it."""
 
     def query(self, sql: str, **names: str) -> list[list[str]]:
         """Run SQL and return its rows as text; ``:"name"`` and ``:'name'`` in it stand for what is given by name."""
@@ -55,6 +71,8 @@ class Server:
     def prepare(self) -> None:
         """Make the table whose commits are counted, and find the server's first process if it is on this machine."""
         self.query('CREATE SCHEMA :"place"; CREATE TABLE :"place".commits (number int)', place=self.commits_in)
+        if self.profiled:
+            self.query("ALTER SYSTEM SET track_functions = 'pl'; SELECT pg_reload_conf()")
         file = Path(self.query("SHOW data_directory")[0][0]) / "postmaster.pid"
         number = file.read_text().split()[0] if file.exists() else ""
         if number and (PROC / number).exists():
@@ -62,9 +80,15 @@ class Server:
 
     def close(self) -> None:
         os.environ.pop(POSTMASTER, None)
+        if self.profiled:
+            self.query("ALTER SYSTEM RESET track_functions; SELECT pg_reload_conf()")
         self.drop(self.commits_in)
 
     def drop(self, schema: str) -> None:
+        # What is known of functions goes with them.
+        for name, calls, seconds in self.query(FUNCTIONS, place=schema) if self.profiled else []:
+            before = self.functions.get(name, Calls())
+            self.functions[name] = Calls(before.number + int(calls), before.seconds + float(seconds))
         self.query('SET client_min_messages = warning; DROP SCHEMA IF EXISTS :"place" CASCADE', place=schema)
 
     def commits_per_second(self, connections: int) -> float:
@@ -90,6 +114,12 @@ class Server:
             yield urlunsplit(urlsplit(self.url)._replace(path=f"/{name}"))
         finally:
             self.query('DROP DATABASE IF EXISTS :"name" WITH (FORCE)', name=name)
+
+    @property
+    def profile(self) -> Iterator[str]:
+        """A line for each function, those that took most first."""
+        for name, calls in sorted(self.functions.items(), key=lambda item: -item[1].seconds):
+            yield f"{calls.seconds:9.2f} s {calls.number:9,} calls {1_000 * calls.seconds / calls.number:8.3f} ms  {name}"
 
     @contextmanager
     def logged(self) -> Iterator[None]:

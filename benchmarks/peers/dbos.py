@@ -2,8 +2,8 @@
 
 Settings, and why:
 
-- On PostgreSQL, its defaults: 20 connections, LISTEN and NOTIFY. ``max_executor_threads`` as below: as many threads as it
-  would have by itself, one for each workflow of a burst, made it slower there as well.
+- On PostgreSQL, its defaults: 20 connections, LISTEN and NOTIFY. ``max_executor_threads`` is 16: with one thread for each
+  workflow of a burst, as it has by itself, it was slower there as well.
 - On SQLite, the file is put into WAL mode beforehand, which lasts: DBOS leaves SQLite's default, a rollback journal, which costs
   more syncs a commit. ``synchronous`` stays at SQLite's default, FULL.
 - Its intervals of polling are one second; the documents say that lower ones speed up tests. 10 ms here.
@@ -42,6 +42,7 @@ from benchmarks.peers import (
 
 STORE = "dbos.db"
 POLLING_SECONDS = 0.01
+POSTGRES_THREADS = 16
 QUEUE = "night"
 
 
@@ -108,7 +109,7 @@ def about(folder: Path) -> str:
 
 
 @contextmanager
-def opened(folder: Path, threads: int = THREADS) -> Iterator[None]:
+def opened(folder: Path, threads: int = POSTGRES_THREADS if DATABASE_URL else THREADS) -> Iterator[None]:
     if not DATABASE_URL:
         with sqlite3.connect(folder / STORE) as connection:
             connection.execute("PRAGMA journal_mode = WAL")

@@ -3,7 +3,7 @@
 Settings, and why:
 
 - ``psycopg[binary]``, which its documents advise for speed, and a pool as large as the worker's concurrency needs.
-- Coroutines, many at once: its documents keep ``concurrency`` for those. Sixteen were the quickest here.
+- Coroutines, sixteen at once: its documents keep ``concurrency`` for those. More were no quicker.
 - LISTEN and NOTIFY as by default; ends are found out by one query for all, every 10 ms, and of a single job every 2 ms.
 - In bulk, jobs are deferred by its ``batch_defer_async``.
 
