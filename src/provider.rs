@@ -9,7 +9,53 @@ use pyo3::prelude::*;
 
 use crate::bridge;
 use crate::errors::{ConfigurationError, Error};
-use crate::store::{Durability, PostgresConnection, PostgresTarget, Store, StoreError, StoreKind};
+use crate::store::{
+    Durability, Entra, Migrate, PostgresConnection, PostgresOptions, PostgresTarget, Store, StoreError, StoreKind,
+};
+
+/// Read from the dictionary that `duroxide.options` makes of `PostgresOptions`, and of `PostgresEntraOptions`.
+#[derive(FromPyObject)]
+#[pyo3(from_item_all)]
+struct GivenOptions {
+    max_connections: u32,
+    acquire_timeout_ms: u64,
+    connect_timeout_ms: u64,
+    pgbouncer: Option<bool>,
+    /// `"apply"` or `"verify"`.
+    migrate: String,
+    application_name: Option<String>,
+}
+
+impl From<GivenOptions> for PostgresOptions {
+    fn from(given: GivenOptions) -> Self {
+        Self {
+            max_connections: given.max_connections,
+            acquire_timeout: Duration::from_millis(given.acquire_timeout_ms),
+            connect_timeout: Duration::from_millis(given.connect_timeout_ms),
+            pgbouncer: given.pgbouncer,
+            migrate: if given.migrate == "verify" { Migrate::Verify } else { Migrate::Apply },
+            application_name: given.application_name,
+        }
+    }
+}
+
+#[derive(FromPyObject)]
+#[pyo3(from_item_all)]
+struct GivenEntra {
+    host: String,
+    port: u16,
+    database: String,
+    user: String,
+    audience: Option<String>,
+    refresh_interval_ms: Option<u64>,
+}
+
+impl From<GivenEntra> for Entra {
+    fn from(given: GivenEntra) -> Self {
+        let GivenEntra { host, port, database, user, audience, refresh_interval_ms } = given;
+        Self { host, port, database, user, audience, refresh_interval: refresh_interval_ms.map(Duration::from_millis) }
+    }
+}
 
 /// One opened store. Clients and runtimes hold on to it.
 #[pyclass(frozen, name = "Store", module = "duroxide._native")]
@@ -49,35 +95,21 @@ impl NativeStore {
     }
 
     #[staticmethod]
-    fn connect_postgres(py: Python<'_>, url: String, schema: Option<String>) -> PyResult<Self> {
-        connect(py, PostgresTarget { connection: PostgresConnection::Url(url), schema })
+    fn connect_postgres(py: Python<'_>, url: String, schema: Option<String>, options: GivenOptions) -> PyResult<Self> {
+        connect(py, PostgresTarget { connection: PostgresConnection::Url(url), schema, options: options.into() })
     }
 
     #[staticmethod]
-    #[expect(clippy::too_many_arguments, reason = "Python's dataclass of options is passed field by field")]
     fn connect_postgres_entra(
         py: Python<'_>,
-        host: String,
-        port: u16,
-        database: String,
-        user: String,
+        place: GivenEntra,
         schema: Option<String>,
-        audience: Option<String>,
-        max_connections: Option<u32>,
-        acquire_timeout_ms: Option<u64>,
-        refresh_interval_ms: Option<u64>,
+        options: GivenOptions,
     ) -> PyResult<Self> {
-        let connection = PostgresConnection::Entra {
-            host,
-            port,
-            database,
-            user,
-            audience,
-            max_connections,
-            acquire_timeout: acquire_timeout_ms.map(Duration::from_millis),
-            refresh_interval: refresh_interval_ms.map(Duration::from_millis),
-        };
-        connect(py, PostgresTarget { connection, schema })
+        connect(
+            py,
+            PostgresTarget { connection: PostgresConnection::Entra(place.into()), schema, options: options.into() },
+        )
     }
 
     #[getter]

@@ -72,7 +72,6 @@ impl NativeRuntime {
         let settings = DispatcherSettings {
             activities: definitions.activity_names(),
             orchestrations: definitions.orchestration_versions(),
-            poll_interval: self.options.poll_interval(),
             unregistered_timeout: self.options.unregistered_timeout(),
             max_attempts: self.options.max_attempts(),
             nondeterminism: self.options.nondeterminism(),

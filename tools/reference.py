@@ -490,6 +490,7 @@ PAGES = (
             "TagFilter",
             "RetryPolicy",
             "Backoff",
+            "PostgresOptions",
             "PostgresEntraOptions",
             "PruneOptions",
             "InstanceFilter",

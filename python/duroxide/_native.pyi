@@ -795,21 +795,11 @@ class Store:
         """Open a store in memory."""
 
     @staticmethod
-    def connect_postgres(url: str, schema: str | None) -> Store:
-        """Connect to PostgreSQL with a password."""
+    def connect_postgres(url: str, schema: str | None, options: dict[str, object]) -> Store:
+        """Connect to PostgreSQL with a password; the options are those of ``PostgresOptions.to_native``."""
 
     @staticmethod
-    def connect_postgres_entra(
-        host: str,
-        port: int,
-        database: str,
-        user: str,
-        schema: str | None,
-        audience: str | None,
-        max_connections: int | None,
-        acquire_timeout_ms: int | None,
-        refresh_interval_ms: int | None,
-    ) -> Store:
+    def connect_postgres_entra(place: dict[str, object], schema: str | None, options: dict[str, object]) -> Store:
         """Connect to Azure Database for PostgreSQL with tokens."""
 
     @property

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 from duroxide.checks import check_integer, check_milliseconds, check_moment, check_name, keyword_options, suggest
 from duroxide.exceptions import ConfigurationError
+from duroxide.postgres_options import PostgresEntraOptions, PostgresOptions
 from duroxide.retry import Backoff, Duration, RetryPolicy, retry_parts
 from duroxide.tags import TagFilter
 
@@ -19,6 +20,7 @@ __all__ = [
     "Duration",
     "InstanceFilter",
     "PostgresEntraOptions",
+    "PostgresOptions",
     "PruneOptions",
     "RetryPolicy",
     "RuntimeOptions",
@@ -203,37 +205,6 @@ class RuntimeOptions:
         options["retention_ms"] = None if self.retention is None else check_milliseconds(self.retention, "retention")
         options["worker_tag_filter"] = (self.worker_tag_filter.kind, sorted(set(self.worker_tag_filter.names)))
         return options
-
-
-@keyword_options
-@dataclass(frozen=True, kw_only=True)
-class PostgresEntraOptions:
-    """How a store on Azure Database for PostgreSQL gets its access tokens from Microsoft Entra ID.
-
-    Attributes:
-        audience: Scope that tokens are asked for; default ``None``, that of Azure's public cloud.
-        max_connections: Connections in the pool; default ``None``, the store's own number.
-        acquire_timeout_ms: Longest wait for a connection of the pool; default ``None``, the store's own.
-        refresh_interval_ms: Time between two renewals of the token; default ``None``, the store's own.
-
-    Raises:
-        UnknownOption: There is no option of that name.
-        ConfigurationError: A value is of the wrong type or out of its range.
-    """
-
-    audience: str | None = None
-    max_connections: int | None = None
-    acquire_timeout_ms: int | None = None
-    refresh_interval_ms: int | None = None
-
-    def __post_init__(self) -> None:
-        if self.audience is not None:
-            check_name(self.audience, "audience")
-        if self.max_connections is not None:
-            check_integer(self.max_connections, "max_connections", least=1, most=10_000)
-        for what in ("acquire_timeout_ms", "refresh_interval_ms"):
-            if getattr(self, what) is not None:
-                check_milliseconds(check_integer(getattr(self, what), what), what, least=1)
 
 
 @keyword_options

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Literal, TypeVar, cast
 from duroxide import _native
 from duroxide.checks import check_integer, check_name
 from duroxide.exceptions import ConfigurationError
-from duroxide.options import PostgresEntraOptions
+from duroxide.options import PostgresEntraOptions, PostgresOptions
+from duroxide.postgres_options import read_url
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -119,34 +120,38 @@ class PostgresProvider(Provider):
     _ways_in = "PostgresProvider.connect(url)"
 
     @classmethod
-    def connect(cls, url: str) -> PostgresProvider:
+    def connect(cls, url: str, *, options: PostgresOptions | None = None) -> PostgresProvider:
         """Connect to a database and create the tables of the store if they do not exist.
 
         Args:
-            url: ``postgresql://user:password@host:port/database``.
+            url: ``postgresql://user:password@host:port/database``; what libpq takes behind a ``?`` is taken here too.
+            options: How the database is reached and used; default ``None``, as the URL says, and the defaults of
+                ``PostgresOptions``.
 
         Returns:
             The opened store.
 
         Raises:
-            ProviderError: The server cannot be reached or refuses.
-            ConfigurationError: The URL is none of PostgreSQL.
+            ProviderError: The server cannot be reached or refuses, or the schema is not as it should be.
+            ConfigurationError: The URL is none of PostgreSQL, or at odds with the options.
         """
-        return cls._of(_native.Store.connect_postgres(_check_url(url), None))
+        return cls._connect(url, None, options)
 
     @classmethod
-    def connect_with_schema(cls, url: str, schema: str) -> PostgresProvider:
+    def connect_with_schema(cls, url: str, schema: str, *, options: PostgresOptions | None = None) -> PostgresProvider:
         """Connect as ``connect`` does, with the tables in a schema of their own.
 
         Args:
-            url: ``postgresql://user:password@host:port/database``.
+            url: ``postgresql://user:password@host:port/database``; what libpq takes behind a ``?`` is taken here too.
             schema: Name of the schema, which is created if it does not exist.
+            options: How the database is reached and used; default ``None``, as the URL says, and the defaults of
+                ``PostgresOptions``.
 
         Raises:
-            ProviderError: The server cannot be reached or refuses.
-            ConfigurationError: The URL is none of PostgreSQL.
+            ProviderError: The server cannot be reached or refuses, or the schema is not as it should be.
+            ConfigurationError: The URL is none of PostgreSQL, or at odds with the options.
         """
-        return cls._of(_native.Store.connect_postgres(_check_url(url), check_name(schema, "schema")))
+        return cls._connect(url, check_name(schema, "schema"), options)
 
     @classmethod
     def connect_with_entra(
@@ -197,18 +202,20 @@ class PostgresProvider(Provider):
         cls, host: str, port: int, database: str, user: str, schema: str | None, options: PostgresEntraOptions | None
     ) -> PostgresProvider:
         chosen = PostgresEntraOptions() if options is None else options
-        store = _native.Store.connect_postgres_entra(
-            check_name(host, "host"),
-            check_integer(port, "port", least=1, most=65_535),
-            check_name(database, "database"),
-            check_name(user, "user"),
-            schema,
-            chosen.audience,
-            chosen.max_connections,
-            chosen.acquire_timeout_ms,
-            chosen.refresh_interval_ms,
-        )
-        return cls._of(store)
+        place = {
+            "host": check_name(host, "host"),
+            "port": check_integer(port, "port", least=1, most=65_535),
+            "database": check_name(database, "database"),
+            "user": check_name(user, "user"),
+            "audience": chosen.audience,
+            "refresh_interval_ms": chosen.refresh_interval_ms,
+        }
+        return cls._of(_native.Store.connect_postgres_entra(place, schema, chosen.to_native()))
+
+    @classmethod
+    def _connect(cls, url: str, schema: str | None, options: PostgresOptions | None) -> PostgresProvider:
+        whole, chosen = read_url(url, options)
+        return cls._of(_native.Store.connect_postgres(whole, schema, chosen.to_native()))
 
 
 def _check_path(path: object) -> str:
@@ -216,12 +223,3 @@ def _check_path(path: object) -> str:
     if not isinstance(cast("object", text), str):
         raise TypeError(f"path must be a str or a path of str, not {type(text).__name__}")
     return text
-
-
-def _check_url(url: object) -> str:
-    if not isinstance(url, str):
-        raise TypeError(f"url must be a str, not {type(url).__name__}")
-    # The URL itself stays out of the message: it may hold a password.
-    if not url.startswith(("postgresql://", "postgres://")):
-        raise ConfigurationError("the URL is none of PostgreSQL; write postgresql://user:password@host:5432/database")
-    return url

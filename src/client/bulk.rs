@@ -3,7 +3,7 @@
 use duroxide::providers::WorkItem;
 
 use super::View;
-use crate::errors::{Error, InstanceAlreadyExists, InstanceNotFound};
+use crate::errors::{Error, InstanceAlreadyExists};
 use crate::store::{IfExists, StartOutcome, StartRequest, StoreError};
 
 /// Instance, orchestration, input, version.
@@ -35,21 +35,12 @@ impl View {
         }
     }
 
-    /// Sends messages, which `what` names for an error.
     pub(super) async fn send_all(
         &self,
-        what: &str,
         messages: Vec<MessageTuple>,
         message: fn(MessageTuple) -> WorkItem,
     ) -> Result<(), Error> {
-        let ids: Vec<String> = messages.iter().map(|(instance, ..)| instance.clone()).collect();
-        let Some(position) = self.store.send(messages.into_iter().map(message).collect()).await? else {
-            return Ok(());
-        };
-        let instance = ids.get(position).map_or("", String::as_str);
-        Err(Error::Python(InstanceNotFound::new_err(format!(
-            "{what}[{position}]: instance '{instance}' does not exist in this store; nothing was sent"
-        ))))
+        Ok(self.store.send(messages.into_iter().map(message).collect()).await?)
     }
 }
 

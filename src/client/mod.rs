@@ -85,18 +85,11 @@ impl View {
         if self.store.exists(instance).await? { Ok(()) } else { Err(Error::NotFound(instance.to_owned())) }
     }
 
-    /// As [`Self::check_exists`], unless the store keeps what comes before its instance.
-    async fn check_receiver(&self, instance: &str) -> Result<(), Error> {
-        if self.store.keeps_early_messages() { Ok(()) } else { self.check_exists(instance).await }
-    }
-
     async fn raise_event(&self, instance: &str, name: &str, data: &str) -> Result<(), Error> {
-        self.check_receiver(instance).await?;
         self.engine().raise_event(instance, name, data).await.map_err(of_engine)
     }
 
     async fn enqueue_event(&self, instance: &str, queue: &str, data: &str) -> Result<(), Error> {
-        self.check_receiver(instance).await?;
         self.engine().enqueue_event(instance, queue, data).await.map_err(of_engine)
     }
 
@@ -149,11 +142,11 @@ impl NativeClient {
     }
 
     fn raise_events(&self, events: Vec<MessageTuple>) -> PyResult<Call> {
-        self.order(|view| async move { view.send_all("events", events, event).await })
+        self.order(|view| async move { view.send_all(events, event).await })
     }
 
     fn enqueue_events(&self, messages: Vec<MessageTuple>) -> PyResult<Call> {
-        self.order(|view| async move { view.send_all("messages", messages, queue_message).await })
+        self.order(|view| async move { view.send_all(messages, queue_message).await })
     }
 
     fn cancel(&self, instance: String, reason: String) -> PyResult<Call> {

@@ -20,13 +20,17 @@ const SLOWEST_POLL: Duration = Duration::from_millis(100);
 /// Every change is told; looking once a second limits what a lost wake-up could do.
 const SAFETY_POLL: Duration = Duration::from_secs(1);
 
-/// The times between two looks.
+/// The times between two looks, where nothing tells of changes.
 struct Polls {
     next: Duration,
     slowest: Duration,
 }
 
 impl Polls {
+    fn slowing() -> Self {
+        Self { next: FIRST_POLL, slowest: SLOWEST_POLL }
+    }
+
     fn next(&mut self) -> Duration {
         let next = self.next;
         self.next = (next * 2).min(self.slowest);
@@ -36,7 +40,7 @@ impl Polls {
 
 impl View {
     pub(super) async fn wait(&self, instance: &str, timeout_ms: u64) -> Result<Status, Error> {
-        match self.until(instance, timeout_ms, self.polls(), || self.end(instance)).await? {
+        match self.until(instance, timeout_ms, None, || self.end(instance)).await? {
             Some(status) => Ok(status),
             None => Err(self.timed_out(instance, timeout_ms, "its end").await),
         }
@@ -62,7 +66,7 @@ impl View {
         let interval = Duration::from_millis(poll_interval_ms.max(1)).min(LONGEST_WAIT);
         let polls = Polls { next: interval, slowest: interval };
         let look = || self.newer(instance, last_seen_version);
-        let status = self.until(instance, timeout_ms, polls, look).await?;
+        let status = self.until(instance, timeout_ms, Some(polls), look).await?;
         Ok(status.filter(|status| status.version > last_seen_version))
     }
 
@@ -73,26 +77,19 @@ impl View {
     }
 
     pub(super) async fn wait_for_kv_value(&self, instance: &str, key: &str, timeout_ms: u64) -> Result<String, Error> {
-        match self.until(instance, timeout_ms, self.polls(), || self.kv_value(instance, key)).await? {
+        match self.until(instance, timeout_ms, None, || self.kv_value(instance, key)).await? {
             Some(value) => Ok(value),
             None => Err(self.timed_out(instance, timeout_ms, &format!("its key '{key}'")).await),
         }
     }
 
-    fn polls(&self) -> Polls {
-        if self.store.tells_changes() {
-            Polls { next: SAFETY_POLL, slowest: SAFETY_POLL }
-        } else {
-            Polls { next: FIRST_POLL, slowest: SLOWEST_POLL }
-        }
-    }
-
-    /// Looks until `look` finds something; `None` when the time has passed first.
+    /// Looks until `look` finds something; `None` when the time has passed first. Without `polls` it looks after a change, and
+    /// as often as it must where changes are not told.
     async fn until<T, Look>(
         &self,
         instance: &str,
         timeout_ms: u64,
-        mut polls: Polls,
+        mut polls: Option<Polls>,
         look: impl Fn() -> Look,
     ) -> Result<Option<T>, Error>
     where
@@ -113,7 +110,11 @@ impl View {
                 return Ok(None);
             }
             // Whether a commit or the poll ended the pause, the next look tells what there is.
-            let _ = timeout_at(deadline.min(now + polls.next()), watch.changed()).await;
+            let pause = match &mut polls {
+                None if self.store.tells_changes() => SAFETY_POLL,
+                polls => polls.get_or_insert_with(Polls::slowing).next(),
+            };
+            let _ = timeout_at(deadline.min(now + pause), watch.changed()).await;
         }
     }
 
@@ -146,7 +147,7 @@ mod tests {
 
     #[test]
     fn polls_slow_down_to_a_tenth_of_a_second() {
-        let mut polls = Polls { next: FIRST_POLL, slowest: SLOWEST_POLL };
+        let mut polls = Polls::slowing();
 
         let times: Vec<_> = (0..7).map(|_| polls.next().as_millis()).collect();
 

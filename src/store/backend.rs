@@ -4,22 +4,18 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use duroxide::Event;
 use duroxide::providers::{Provider, ProviderError};
-use sqlx::PgPool;
 
 use super::StoreKind;
 use super::error::CLOSED;
+use super::postgres::PostgresStore;
 use super::sqlite::SqliteStore;
 
 pub(super) enum Database {
-    /// Our own: it wakes those who wait, never fails for a moment, and has nothing to be polled for.
+    /// In this process: it never fails for a moment.
     Embedded(Arc<SqliteStore>),
-    Postgres {
-        pool: PgPool,
-        /// As the adapter validated it: letters, digits and underscores.
-        schema: String,
-    },
+    /// Of many processes, by the tables of duroxide-pg.
+    Postgres(Arc<PostgresStore>),
 }
 
 pub(super) struct Backend {
@@ -32,7 +28,7 @@ pub(super) struct Backend {
 }
 
 impl Backend {
-    pub fn new(kind: StoreKind, description: String, provider: Arc<dyn Provider>, database: Database) -> Self {
+    fn new(kind: StoreKind, description: String, provider: Arc<dyn Provider>, database: Database) -> Self {
         Self { kind, description, provider, database, closed: AtomicBool::new(false), outage: AtomicBool::new(false) }
     }
 
@@ -42,9 +38,10 @@ impl Backend {
         Self::new(kind, description, provider, Database::Embedded(store))
     }
 
-    /// Whether a fetch waits in the store itself until there is something to do.
-    pub fn wakes_fetches(&self) -> bool {
-        matches!(self.database, Database::Embedded(_))
+    pub fn postgres(description: String, store: PostgresStore) -> Self {
+        let store = Arc::new(store);
+        let provider = Arc::clone(&store) as Arc<dyn Provider>;
+        Self::new(StoreKind::Postgres, description, provider, Database::Postgres(store))
     }
 
     /// Refuses an operation on a store that is closed.
@@ -76,70 +73,8 @@ impl Backend {
         self.closed.store(true, Ordering::Release);
         match &self.database {
             Database::Embedded(store) => store.close().await,
-            Database::Postgres { pool, .. } => pool.close().await,
+            Database::Postgres(store) => store.close().await,
         }
-    }
-}
-
-/// PostgreSQL, asked for what its provider does not tell.
-pub(super) struct Server<'a> {
-    pub pool: &'a PgPool,
-    pub schema: &'a str,
-}
-
-impl Server<'_> {
-    /// The orchestration that `instance` runs, or that a start which is waiting will run.
-    pub async fn running(&self, instance: &str) -> Result<Option<String>, ProviderError> {
-        const OPERATION: &str = "start_orchestration";
-        let mut connection = self.pool.acquire().await.map_err(|error| failed(OPERATION, &error))?;
-        Ok(self.known(&mut connection, OPERATION, &[instance]).await?.remove(instance))
-    }
-
-    /// The roots that ended before a moment, those first that ended first.
-    pub async fn ended(&self, before_ms: u64, limit: u32) -> Result<Vec<String>, ProviderError> {
-        let Self { pool, schema } = self;
-        sqlx::query_scalar(&format!(
-            "SELECT i.instance_id FROM \"{schema}\".instances i JOIN \"{schema}\".executions e \
-             ON e.instance_id = i.instance_id AND e.execution_id = i.current_execution_id \
-             WHERE i.parent_instance_id IS NULL AND e.status IN ('Completed', 'Failed') \
-             AND e.completed_at < 'epoch'::timestamptz + $1 * interval '1 millisecond' ORDER BY e.completed_at LIMIT $2"
-        ))
-        .bind(i64::try_from(before_ms).unwrap_or(i64::MAX))
-        .bind(i64::from(limit))
-        .fetch_all(*pool)
-        .await
-        .map_err(|error| failed("delete_instance_bulk", &error))
-    }
-
-    /// The first and the last event of an instance.
-    pub async fn first_and_last(&self, instance: &str) -> Result<Option<(Event, Event)>, ProviderError> {
-        let first = self.edge(instance, "ASC").await?;
-        let last = self.edge(instance, "DESC").await?;
-        Ok(first.zip(last))
-    }
-
-    async fn edge(&self, instance: &str, order: &'static str) -> Result<Option<Event>, ProviderError> {
-        const OPERATION: &str = "get_instance_info";
-        let Self { pool, schema } = self;
-        let text: Option<String> = sqlx::query_scalar(&format!(
-            "SELECT event_data FROM \"{schema}\".history WHERE instance_id = $1 \
-             ORDER BY execution_id {order}, event_id {order} LIMIT 1"
-        ))
-        .bind(instance)
-        .fetch_optional(*pool)
-        .await
-        .map_err(|error| failed(OPERATION, &error))?;
-        text.map(|text| serde_json::from_str(&text))
-            .transpose()
-            .map_err(|error| ProviderError::permanent(OPERATION, format!("an event cannot be read: {error}")))
-    }
-}
-
-pub(super) fn failed(operation: &str, error: &sqlx::Error) -> ProviderError {
-    let message = error.to_string();
-    match error {
-        sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut => ProviderError::retryable(operation, message),
-        _ => ProviderError::permanent(operation, message),
     }
 }
 

@@ -13,7 +13,6 @@ use duroxide::providers::{
 use duroxide::{Event, SystemStats};
 
 use super::backend::{Database, patiently};
-use super::clock::after_ms;
 use super::failure::{Patience, Retry};
 use super::shared::Shared;
 
@@ -72,25 +71,20 @@ impl Provider for ClientView {
 
     async fn enqueue_for_worker(&self, item: WorkItem) -> Outcome<()> {
         forward!(self, CallerOnce, enqueue_for_worker(item.clone()))?;
-        self.shared.wake.activities(matches!(item, WorkItem::ActivityExecute { session_id: Some(_), .. }));
         Ok(())
     }
 
     async fn enqueue_for_orchestrator(&self, item: WorkItem, delay: Option<Duration>) -> Outcome<()> {
-        // The engine drops a second start and a second cancellation; a second event would be seen.
-        let patience = match item {
-            WorkItem::StartOrchestration { .. } | WorkItem::CancelInstance { .. } => Patience::Caller,
-            _ => Patience::CallerOnce,
-        };
         let backend = &self.shared.backend;
-        let mut retry = Retry::new(patience);
+        // Both stores know what they have recorded: what they say may be tried again was not.
+        let mut retry = Retry::new(Patience::Caller);
         patiently!(
             backend,
             "enqueue_for_orchestrator",
             &mut retry,
             backend.provider.enqueue_for_orchestrator(item.clone(), delay)
         )?;
-        self.shared.enqueued(&item, delay.map(after_ms));
+        self.shared.enqueued(&item);
         Ok(())
     }
 
@@ -269,7 +263,7 @@ impl ProviderAdmin for ClientView {
         // Our own store knows that they are alive.
         let continued = match self.shared.backend.database {
             Database::Embedded(_) => Vec::new(),
-            Database::Postgres { .. } => self.list_instances_by_status(CONTINUED).await?,
+            Database::Postgres(_) => self.list_instances_by_status(CONTINUED).await?,
         };
         let filter = if continued.is_empty() { filter } else { self.without(filter, &continued).await? };
         let result = manage!(self, Caller, delete_instance_bulk(filter.clone()))?;

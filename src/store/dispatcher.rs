@@ -17,19 +17,19 @@ use duroxide::providers::{
 };
 use duroxide::{Event, SystemStats};
 use semver::Version;
-use tokio::sync::SemaphorePermit;
 use tokio::time::Instant;
 
 use commit::Commit;
 
+use super::backend::Database;
 use super::client::ClientView;
 use super::delivery::Delivery;
 use super::failure::lock_lost;
 use super::kept::Keeper;
 use super::metrics::{Counters, Metrics, add};
 use super::shared::Shared;
+use super::stop::Stop;
 use super::turn::{TurnRecord, Turns};
-use super::wake::{Lane, Signals};
 
 /// What becomes of an instance whose code no longer matches its history.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -46,8 +46,6 @@ pub enum Nondeterminism {
 pub struct DispatcherSettings {
     pub activities: HashSet<String>,
     pub orchestrations: HashMap<String, Vec<Version>>,
-    /// How often to look for what other processes enqueued.
-    pub poll_interval: Duration,
     /// How long a name that this runtime lacks is left to other nodes.
     pub unregistered_timeout: Duration,
     /// Beyond this the engine takes a message for poison and runs nothing.
@@ -69,7 +67,7 @@ pub struct Dispatcher {
     shared: Arc<Shared>,
     view: ClientView,
     settings: Arc<DispatcherSettings>,
-    signals: Arc<Signals>,
+    stop: Stop,
     turns: Turns,
     /// Where suspended orchestrations stay between their turns; without it every turn begins anew.
     keeper: OnceLock<Arc<dyn Keeper>>,
@@ -84,14 +82,13 @@ const LONGEST_POLL: Duration = Duration::from_secs(3600);
 
 impl Dispatcher {
     pub(super) fn new(shared: Arc<Shared>, settings: DispatcherSettings) -> Self {
-        let signals = shared.wake.register();
         let settings = Arc::new(settings);
         shared.add_registry(&settings);
         Self {
             view: ClientView { shared: Arc::clone(&shared) },
             shared,
             settings,
-            signals,
+            stop: Stop::default(),
             turns: Turns::default(),
             keeper: OnceLock::new(),
             counters: Counters::default(),
@@ -112,7 +109,7 @@ impl Dispatcher {
 
     /// Whether the lease of a turn lasts while its code runs, although nobody renews it.
     pub fn leases_last_while_busy(&self) -> bool {
-        self.shared.backend.wakes_fetches()
+        matches!(self.shared.backend.database, Database::Embedded(_))
     }
 
     /// The running activity whose input carries `token`.
@@ -126,16 +123,19 @@ impl Dispatcher {
 
     /// Ends every fetch that waits, and every later one, with nothing found.
     pub fn stop(&self) {
-        self.signals.stop();
+        self.stop.stop();
         self.shared.remove_registry(&self.settings);
     }
 
-    async fn permit<'a>(&self, lane: &'a Lane, deadline: Instant) -> Option<SemaphorePermit<'a>> {
-        let next = lane.next(self.settings.poll_interval, &self.shared.wake);
-        tokio::time::timeout_at(deadline, next).await.ok().flatten()
+    /// Resolves when the runtime ends, or the store.
+    async fn stopped(&self) {
+        tokio::select! {
+            () = self.stop.stopped() => {}
+            () = self.shared.stop.stopped() => {}
+        }
     }
 
-    /// What a store that wakes its fetches finds; `None` when the time has passed, or at the stop.
+    /// What the store finds; `None` when the time has passed, or at the stop.
     async fn wait_for<T>(
         &self,
         operation: &str,
@@ -149,7 +149,7 @@ impl Dispatcher {
         };
         tokio::select! {
             biased;
-            () = self.signals.stopped() => None,
+            () = self.stopped() => None,
             fetched = fetched => Some(fetched),
         }
     }
@@ -158,27 +158,21 @@ impl Dispatcher {
     async fn rest(&self, pause: Duration, deadline: Instant) {
         tokio::select! {
             () = tokio::time::sleep_until(deadline.min(Instant::now() + pause)) => {}
-            () = self.signals.stopped() => {}
+            () = self.stopped() => {}
         }
     }
 
     /// What a fetch that failed does: the engine's own waiting grows without bound, so the outage is waited out here.
-    async fn endure(&self, error: &ProviderError, failures: u32, lane: &Lane, deadline: Instant) {
+    async fn endure(&self, error: &ProviderError, failures: u32, deadline: Instant) {
         if self.shared.backend.is_closed() {
             return self.rest(LONGEST_POLL, deadline).await;
         }
         add(&self.counters.provider_errors);
         if failures >= 3 {
-            lane.suspend(true);
             self.shared.backend.outage_began(error);
         }
         let pause = Duration::from_millis(20).saturating_mul(1 << failures.min(10)).min(LONGEST_OUTAGE_PAUSE);
         self.rest(pause, deadline).await;
-    }
-
-    fn recovered(&self, lane: &Lane) {
-        lane.suspend(false);
-        self.shared.backend.outage_ended();
     }
 
     fn counted<T>(&self, outcome: Outcome<T>) -> Outcome<T> {

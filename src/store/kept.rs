@@ -188,7 +188,6 @@ mod tests {
         let dispatcher = store.dispatcher(DispatcherSettings {
             activities: HashSet::new(),
             orchestrations: HashMap::from([("wait_twice".to_owned(), vec![Version::new(1, 0, 0)])]),
-            poll_interval: Duration::from_secs(3600),
             unregistered_timeout: Duration::from_secs(1),
             max_attempts: 10,
             nondeterminism: crate::store::Nondeterminism::Wait,

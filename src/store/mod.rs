@@ -5,9 +5,7 @@
 
 mod action;
 mod backend;
-mod batch;
 mod cancellation;
-mod claim;
 mod client;
 mod clock;
 mod delivery;
@@ -16,20 +14,20 @@ mod ending;
 mod error;
 mod failure;
 mod kept;
+mod mail;
 mod metrics;
 mod mismatch;
 mod postgres;
 mod recorded;
 mod removal;
-mod reports;
 mod send;
 mod shared;
 mod sqlite;
 mod start;
+mod stop;
 #[cfg(test)]
 mod tests;
 mod turn;
-mod wake;
 mod watch;
 
 use std::collections::HashMap;
@@ -49,13 +47,13 @@ pub use error::StoreError;
 pub use kept::{DriverState, Keeper, KeptTurn};
 pub use metrics::Metrics;
 pub use mismatch::{Did, Difference, Place};
-pub use postgres::{PostgresConnection, PostgresTarget};
+pub use postgres::{Entra, Migrate, PostgresConnection, PostgresOptions, PostgresTarget};
 pub use recorded::{RecordedEvent, RecordedKind, hash_data};
 pub use start::{IfExists, StartOutcome, StartRequest};
 pub use turn::TurnRecord;
 pub use watch::Watch;
 
-use backend::{Backend, Database, Server, patiently};
+use backend::{Backend, Database, patiently};
 use client::ClientView;
 use failure::{Patience, Retry};
 use shared::Shared;
@@ -164,7 +162,7 @@ impl Store {
     }
 
     pub async fn connect_postgres(target: PostgresTarget) -> Result<Self, StoreError> {
-        Ok(Self::opened(Arc::new(Shared::new(postgres::connect(target).await?)), None))
+        Ok(Self::opened(Shared::of_server(postgres::connect(target).await?), None))
     }
 
     fn backend(&self) -> &Backend {
@@ -175,14 +173,12 @@ impl Store {
         self.backend().kind
     }
 
-    /// Whether a message that comes before its instance waits for it.
-    pub fn keeps_early_messages(&self) -> bool {
-        matches!(self.backend().database, Database::Embedded(_))
-    }
-
-    /// Whether all that happens in the store is told to its watches.
+    /// Whether all that happens in the store is told to its watches at present.
     pub fn tells_changes(&self) -> bool {
-        self.keeps_early_messages()
+        match &self.backend().database {
+            Database::Embedded(_) => true,
+            Database::Postgres(store) => store.hears(),
+        }
     }
 
     /// For logs; never holds a password.
@@ -199,7 +195,7 @@ impl Store {
         // No new opening may find this one while it closes.
         let _files = OPEN_FILES.lock().await;
         if shared.openings.fetch_sub(1, Ordering::AcqRel) == 1 {
-            shared.wake.stop();
+            shared.stop.stop();
             shared.backend.close().await;
             shared.watches.notify_all();
         }
@@ -219,26 +215,24 @@ impl Store {
     pub async fn standing(&self, instance: &str) -> Result<Option<Standing>, StoreError> {
         let backend = self.backend();
         backend.check_open("get_instance_info")?;
-        if let Database::Embedded(store) = &backend.database {
-            return Ok(store.standing(instance)?);
+        match &backend.database {
+            Database::Embedded(store) => Ok(store.standing(instance)?),
+            Database::Postgres(store) => {
+                let server = store.server();
+                let mut retry = Retry::new(Patience::Caller);
+                Ok(patiently!(backend, "get_instance_info", &mut retry, server.standing(instance))?)
+            }
         }
-        let view = ClientView { shared: Arc::clone(&self.0.shared) };
-        let info = match view.get_instance_info(instance).await {
-            Ok(info) => info,
-            Err(error) if !error.retryable && error.message.to_lowercase().contains("not found") => return Ok(None),
-            Err(error) => return Err(error.into()),
-        };
-        // Read after `info`: the custom status of an ended instance is its last one.
-        let custom = view.get_custom_status(instance, 0).await?;
-        let (custom_status, custom_status_version) = custom.unwrap_or_default();
-        Ok(Some(Standing { status: info.status, output: info.output, custom_status, custom_status_version }))
     }
 
     /// For waiting: watch first, then look, then wait for the change.
     pub fn watch(&self, instance: &str) -> Watch {
         let elsewhere = match &self.backend().database {
             Database::Embedded(store) => store.change(),
-            Database::Postgres { .. } => None,
+            Database::Postgres(store) => {
+                store.hear();
+                None
+            }
         };
         self.0.shared.watches.watch(instance, elsewhere)
     }
@@ -247,14 +241,18 @@ impl Store {
     pub async fn begin_dispatching(&self) -> Result<(), StoreError> {
         match &self.backend().database {
             Database::Embedded(store) => store.begin_dispatching().await,
-            Database::Postgres { .. } => Ok(()),
+            Database::Postgres(store) => {
+                store.hear();
+                Ok(())
+            }
         }
     }
 
     /// Lets others work on the store, when a runtime has ended.
     pub async fn end_dispatching(&self) {
-        if let Database::Embedded(store) = &self.backend().database {
-            store.end_dispatching().await;
+        match &self.backend().database {
+            Database::Embedded(store) => store.end_dispatching().await,
+            Database::Postgres(store) => store.end_dispatching().await,
         }
     }
 
@@ -279,7 +277,7 @@ impl Store {
                 }
                 store.back_up(target).await
             }
-            Database::Postgres { .. } => Err(StoreError::Configuration(
+            Database::Postgres(_) => Err(StoreError::Configuration(
                 "a PostgreSQL database is backed up by its own tools, such as pg_dump".to_owned(),
             )),
         }
@@ -289,7 +287,7 @@ impl Store {
     pub async fn mismatch(&self, instance: &str) -> Option<String> {
         match &self.backend().database {
             Database::Embedded(store) => store.mismatch(instance).ok().flatten(),
-            Database::Postgres { pool, schema } => match (Server { pool, schema }).waiting(instance).await {
+            Database::Postgres(store) => match store.server().waiting(instance).await {
                 Ok(report) => report,
                 Err(_) => self.0.shared.waiting.report(instance),
             },
@@ -304,9 +302,9 @@ impl Store {
     async fn running(&self, instance: &str, operation: &'static str) -> Result<Option<String>, StoreError> {
         match &self.backend().database {
             Database::Embedded(store) => store.running(instance).await,
-            Database::Postgres { pool, schema } => {
+            Database::Postgres(store) => {
                 let backend = self.backend();
-                let server = Server { pool, schema };
+                let server = store.server();
                 let mut retry = Retry::new(Patience::Caller);
                 Ok(patiently!(backend, operation, &mut retry, server.running(instance))?)
             }
@@ -316,11 +314,11 @@ impl Store {
     /// When the instance was created and last changed, in milliseconds since the epoch; PostgreSQL's provider answers 0.
     pub async fn instance_times(&self, instance: &str) -> Result<(u64, u64), StoreError> {
         let backend = self.backend();
-        let Database::Postgres { pool, schema } = &backend.database else {
+        let Database::Postgres(store) = &backend.database else {
             let info = ClientView { shared: Arc::clone(&self.0.shared) }.get_instance_info(instance).await?;
             return Ok((info.created_at, info.updated_at));
         };
-        let server = Server { pool, schema };
+        let server = store.server();
         let mut retry = Retry::new(Patience::Caller);
         let edges = patiently!(backend, "get_instance_info", &mut retry, server.first_and_last(instance))?;
         match edges {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use duroxide::providers::{InstanceFilter, ProviderAdmin as _};
 
 use super::Store;
-use super::backend::{Database, Server, patiently};
+use super::backend::{Database, patiently};
 use super::client::ClientView;
 use super::clock::{milliseconds, now_ms};
 use super::error::StoreError;
@@ -16,7 +16,7 @@ impl Store {
     pub fn is_at_work(&self) -> bool {
         match &self.backend().database {
             Database::Embedded(store) => store.change().is_none(),
-            Database::Postgres { .. } => true,
+            Database::Postgres(_) => true,
         }
     }
 
@@ -29,8 +29,8 @@ impl Store {
             Database::Embedded(_) => None,
             // Its provider would take instances that are between two executions, and to leave them out it would have to be
             // told all others.
-            Database::Postgres { pool, schema } => {
-                let server = Server { pool, schema };
+            Database::Postgres(store) => {
+                let server = store.server();
                 let mut retry = Retry::new(Patience::Caller);
                 Some(patiently!(backend, "delete_instance_bulk", &mut retry, server.ended(before, limit))?)
             }

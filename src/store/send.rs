@@ -4,9 +4,10 @@ use std::sync::atomic::Ordering;
 
 use duroxide::providers::WorkItem;
 
-use super::backend::{Database, Server, patiently};
+use super::backend::{Database, patiently};
 use super::error::StoreError;
 use super::failure::{Patience, Retry};
+use super::start::judge;
 use super::{IfExists, StartOutcome, StartRequest, Store};
 
 impl Store {
@@ -31,8 +32,15 @@ impl Store {
         let backend = self.backend();
         match &backend.database {
             Database::Embedded(store) => store.start(requests, if_exists).await,
-            Database::Postgres { pool, schema } => {
-                let server = Server { pool, schema };
+            Database::Postgres(store) if requests.len() == 1 => {
+                let mut retry = Retry::new(Patience::Caller);
+                let request = &requests[0];
+                let found = patiently!(backend, "start_orchestration", &mut retry, store.start(request.clone()))?;
+                let running = |_: &str| Ok(found.as_deref());
+                judge(requests.iter().map(StartRequest::names), if_exists, running)
+            }
+            Database::Postgres(store) => {
+                let server = store.server();
                 let (mut retry, mut unheard) = (Retry::new(Patience::Caller), None);
                 let outcomes = patiently!(
                     backend,
@@ -40,42 +48,26 @@ impl Store {
                     &mut retry,
                     server.start_all(&requests, if_exists, &mut unheard)
                 )??;
-                for (request, outcome) in requests.iter().zip(&outcomes) {
-                    if *outcome == StartOutcome::Started {
-                        self.0.shared.enqueued(&request.clone().into_message(), None);
-                    }
-                }
+                store.look_again();
                 Ok(outcomes)
             }
         }
     }
 
-    /// Sends messages, all of them or none, in one transaction. Where the store does not keep what comes before its instance,
-    /// the answer is the position of the first message that is for nobody, and none is sent.
-    pub async fn send(&self, messages: Vec<WorkItem>) -> Result<Option<usize>, StoreError> {
+    /// Sends messages, all of them or none, in one transaction. Those to an instance that does not exist wait for it for a while.
+    pub async fn send(&self, messages: Vec<WorkItem>) -> Result<(), StoreError> {
         let backend = self.backend();
         backend.check_open("enqueue_for_orchestrator")?;
         if messages.is_empty() {
-            return Ok(None);
+            return Ok(());
         }
         match &backend.database {
-            Database::Embedded(store) => store.send(messages).await.map(|()| None),
-            Database::Postgres { pool, schema } => {
-                let server = Server { pool, schema };
-                let (mut retry, mut unheard) = (Retry::new(Patience::Caller), None);
-                let for_nobody = patiently!(
-                    backend,
-                    "enqueue_for_orchestrator",
-                    &mut retry,
-                    server.send_all(&messages, &mut unheard)
-                )?;
-                if for_nobody.is_none() {
-                    for message in &messages {
-                        self.0.shared.enqueued(message, None);
-                    }
-                }
-                Ok(for_nobody)
+            Database::Embedded(store) => store.send(messages).await?,
+            Database::Postgres(store) => {
+                let mut retry = Retry::new(Patience::Caller);
+                patiently!(backend, "enqueue_for_orchestrator", &mut retry, store.send(messages.clone(), None))?;
             }
         }
+        Ok(())
     }
 }

@@ -14,11 +14,9 @@ use super::backend::{Backend, Database};
 use super::delivery::Deliveries;
 use super::dispatcher::DispatcherSettings;
 use super::kept::Keeper;
-use super::wake::Wake;
+use super::stop::Stop;
 use super::watch::Watches;
 
-/// More than a few dispatchers on PostgreSQL queue behind one candidate's lock.
-const LOOKS_AT_ONCE: usize = 4;
 /// How long work is left to the other nodes before it is looked at again.
 const OTHERS_TURN: Duration = Duration::from_millis(500);
 /// The same for another runtime of this process.
@@ -28,7 +26,8 @@ const KNOWN_WAITING: usize = 10_000;
 
 pub(super) struct Shared {
     pub backend: Backend,
-    pub wake: Wake,
+    /// The store was closed.
+    pub stop: Stop,
     pub watches: Watches,
     pub deliveries: Deliveries,
     pub waiting: WaitingInstances,
@@ -42,11 +41,10 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    pub fn new(backend: Backend) -> Self {
-        let is_idle = backend.wakes_fetches();
+    fn new(backend: Backend) -> Self {
         Self {
             backend,
-            wake: Wake::new(LOOKS_AT_ONCE, is_idle),
+            stop: Stop::default(),
             watches: Watches::default(),
             deliveries: Deliveries::default(),
             waiting: WaitingInstances::default(),
@@ -55,6 +53,23 @@ impl Shared {
             registries: Mutex::default(),
             keepers: Mutex::default(),
         }
+    }
+
+    /// As [`Self::new`], for a store that tells what other processes change.
+    pub fn of_server(backend: Backend) -> Arc<Self> {
+        let shared = Arc::new(Self::new(backend));
+        if let Database::Postgres(store) = &shared.backend.database {
+            let told = Arc::downgrade(&shared);
+            store.tell_changes(Arc::new(move |instance| {
+                if let Some(shared) = told.upgrade() {
+                    match instance {
+                        Some(instance) => shared.watches.notify(instance),
+                        None => shared.watches.notify_all(),
+                    }
+                }
+            }));
+        }
+        shared
     }
 
     /// As [`Self::new`], for a store that tells which instances are deleted, by whichever process.
@@ -109,12 +124,8 @@ impl Shared {
         keepers.push(Arc::downgrade(keeper));
     }
 
-    pub fn enqueued(&self, message: &WorkItem, due_ms: Option<u64>) {
+    pub fn enqueued(&self, message: &WorkItem) {
         if let Some(instance) = target(message) {
-            match due_ms {
-                Some(due) => self.wake.orchestration_at(due, instance),
-                None => self.wake.orchestration(instance),
-            }
             self.watches.notify(instance);
         }
     }

@@ -49,7 +49,6 @@ async fn run(store: &Store, activities: ActivityRegistry, orchestrations: Orches
             .into_iter()
             .map(|name| (name, vec![Version::new(1, 0, 0)]))
             .collect(),
-        poll_interval: Duration::from_secs(3600),
         unregistered_timeout: Duration::from_millis(1),
         max_attempts: 10,
         nondeterminism: Nondeterminism::Wait,
@@ -396,7 +395,6 @@ async fn stop_ends_fetches_and_leaves_no_wait() {
     let settings = DispatcherSettings {
         activities: [].into(),
         orchestrations: [].into(),
-        poll_interval: Duration::from_secs(3600),
         unregistered_timeout: Duration::ZERO,
         max_attempts: 10,
         nondeterminism: Nondeterminism::Wait,
@@ -449,8 +447,11 @@ async fn a_file_that_is_not_ours_is_refused() {
 #[tokio::test]
 async fn a_url_with_a_password_is_never_shown() {
     let refused = async |url: &str, schema: Option<&str>| {
-        let target =
-            PostgresTarget { connection: PostgresConnection::Url(url.to_owned()), schema: schema.map(str::to_owned) };
+        let target = PostgresTarget {
+            connection: PostgresConnection::Url(url.to_owned()),
+            schema: schema.map(str::to_owned),
+            options: PostgresOptions::default(),
+        };
         match Store::connect_postgres(target).await {
             Err(error) => {
                 assert!(!format!("{error} {error:?}").contains("secret"), "{error}");
@@ -473,6 +474,7 @@ async fn postgres_runs_the_same() {
     let target = PostgresTarget {
         connection: PostgresConnection::Url(std::env::var("DATABASE_URL").unwrap()),
         schema: Some(format!("Store_{}", uuid::Uuid::new_v4().simple())),
+        options: PostgresOptions::default(),
     };
     let store = Store::connect_postgres(target).await.unwrap();
     let running = run(&store, activities(), orchestrations()).await;

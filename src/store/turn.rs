@@ -208,7 +208,6 @@ pub(super) struct HeldTurn {
     /// As fetched, without the history of values: what is needed to end the instance without running it.
     pub parent: Option<ParentLink>,
     pub cancellation: Option<String>,
-    pub fetched_at: u64,
     pub history: Vec<Event>,
     task: Option<Id>,
 }
@@ -248,14 +247,7 @@ struct Tables {
 }
 
 impl Turns {
-    pub fn publish(
-        &self,
-        token: &str,
-        item: &OrchestrationItem,
-        record: TurnRecord,
-        cancellation: Option<String>,
-        fetched_at: u64,
-    ) {
+    pub fn publish(&self, token: &str, item: &OrchestrationItem, record: TurnRecord, cancellation: Option<String>) {
         let record = Arc::new(record);
         let task = tokio::task::try_id();
         let held = HeldTurn {
@@ -264,7 +256,6 @@ impl Turns {
             cancellation,
             // Only a turn that can be cancelled by us needs its history again.
             history: Vec::new(),
-            fetched_at,
             task,
         };
         let keep = held.cancellation.is_some() && record.persisted > 0;

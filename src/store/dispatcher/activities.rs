@@ -7,16 +7,13 @@ use duroxide::providers::{Provider as _, SessionFetchConfig, TagFilter, WorkItem
 use tokio::time::Instant;
 
 use super::{Dispatcher, LONGEST_POLL, Outcome, listed};
-use crate::store::backend::patiently;
-use crate::store::claim;
-use crate::store::clock::after_ms;
+use crate::store::backend::{Database, patiently};
 use crate::store::delivery::{Delivery, join_delivery};
 use crate::store::ending::not_registered;
 use crate::store::failure::{Patience, Retry, lock_lost};
 use crate::store::metrics::add;
 
 type Fetched = (WorkItem, String, u32);
-type Claimed = (WorkItem, String, u32, Option<claim::Claim>);
 
 /// Activities of the engine itself: their input is the engine's.
 const BUILT_IN: &str = "__duroxide_syscall:";
@@ -33,65 +30,38 @@ impl Dispatcher {
             self.rest(LONGEST_POLL, deadline).await;
             return None;
         }
-        let (backend, lane) = (&self.shared.backend, &self.signals.activities);
-        let wakes_fetches = backend.wakes_fetches();
+        let backend = &self.shared.backend;
         let mut failures = 0;
-        let mut unasked = !wakes_fetches && lane.looks_unasked();
         loop {
-            let (fetched, permit): (Outcome<Option<Claimed>>, _) = if wakes_fetches {
-                let fetch = async |rest| {
-                    let fetched = backend.provider.fetch_work_item(lock_timeout, rest, session, tags).await?;
-                    Ok(fetched.map(|(item, token, attempt)| (item, token, attempt, None)))
-                };
-                (self.wait_for("fetch_work_item", deadline, fetch).await?, None)
-            } else {
-                let permit = if std::mem::take(&mut unasked) { None } else { Some(self.permit(lane, deadline).await?) };
-                (claim::activity(&self.shared, lock_timeout, session, tags).await, permit)
-            };
-            match fetched {
-                Ok(Some((item, token, attempt, claim))) => {
-                    drop(permit);
+            let fetch = async |rest| backend.provider.fetch_work_item(lock_timeout, rest, session, tags).await;
+            match self.wait_for("fetch_work_item", deadline, fetch).await? {
+                Ok(fetched) => {
                     failures = 0;
-                    self.recovered(lane);
-                    if let Some(fetched) = self.take_activity_on((item, token, attempt), claim).await {
-                        return Some(fetched);
+                    backend.outage_ended();
+                    if let Some(fetched) = fetched
+                        && let Some(taken) = self.take_activity_on(fetched).await
+                    {
+                        return Some(taken);
                     }
-                }
-                Ok(None) => {
-                    if let Some(permit) = permit {
-                        permit.forget();
-                    }
-                    failures = 0;
-                    self.recovered(lane);
                 }
                 Err(error) => {
-                    self.endure(&error, failures, lane, deadline).await;
+                    self.endure(&error, failures, deadline).await;
                     failures += 1;
-                    drop(permit);
                 }
             }
         }
     }
 
     /// Registers what was fetched; `None` when this runtime does not run it.
-    async fn take_activity_on(&self, (item, token, attempt): Fetched, claim: Option<claim::Claim>) -> Option<Fetched> {
+    async fn take_activity_on(&self, (item, token, attempt): Fetched) -> Option<Fetched> {
         add(&self.counters.worker_dispatcher_items_fetched);
-        let accepted = match self.accept(item, &token, attempt) {
-            Ok(item) => {
-                if matches!(&item, WorkItem::ActivityExecute { session_id: Some(_), .. }) {
-                    self.signals.activities.mark_session_slot();
-                }
-                Some((item, token, attempt))
-            }
+        match self.accept(item, &token, attempt) {
+            Ok(item) => Some((item, token, attempt)),
             Err(refused) => {
                 self.refuse(&refused, &token).await;
                 None
             }
-        };
-        if let Some(claim) = claim {
-            claim.settled();
         }
-        accepted
     }
 
     /// Registers the delivery, or gives back what this runtime cannot run.
@@ -120,7 +90,7 @@ impl Dispatcher {
         let has_it = self.shared.some_dispatcher(|other| other.activities.contains(name));
         if let Some(pause) = self.shared.leave_to_others(&key, has_it, self.settings.unregistered_timeout) {
             // If this fails, the lease ends by itself.
-            let _ = self.abandon_activity(token, Some(pause), true).await;
+            let _ = self.leave_activity(token, pause).await;
             return;
         }
         let message = format!(
@@ -156,9 +126,6 @@ impl Dispatcher {
         }
         if let Some(completion) = completion {
             self.counters.committed_activity(&completion);
-            if let Some(instance) = crate::store::shared::target(&completion) {
-                self.shared.wake.orchestration(instance);
-            }
         }
         Ok(())
     }
@@ -170,12 +137,14 @@ impl Dispatcher {
         ignore_attempt: bool,
     ) -> Outcome<()> {
         self.shared.deliveries.remove(token);
-        let outcome = self.view.abandon_work_item(token, delay, ignore_attempt).await;
-        match delay {
-            Some(delay) => self.shared.wake.activities_at(after_ms(delay)),
-            // It may belong to a session, and so to one slot.
-            None => self.shared.wake.activities(true),
+        self.view.abandon_work_item(token, delay, ignore_attempt).await
+    }
+
+    /// Leaves an activity to those who can run it, for so long at most.
+    async fn leave_activity(&self, token: &str, pause: Duration) -> Outcome<()> {
+        match &self.shared.backend.database {
+            Database::Embedded(_) => self.view.abandon_work_item(token, Some(pause), true).await,
+            Database::Postgres(store) => store.leave_activity(token, pause).await,
         }
-        outcome
     }
 }

@@ -4,10 +4,10 @@ use duroxide::providers::Provider as _;
 use duroxide::{ConfigErrorKind, ErrorDetails};
 
 use super::{Dispatcher, Nondeterminism};
-use crate::store::backend::{Database, Server};
+use crate::store::backend::Database;
 use crate::store::ending::Ending;
 use crate::store::mismatch::Mismatch;
-use crate::store::reports::LONGEST_NOTE;
+use crate::store::postgres::LONGEST_NOTE;
 use crate::store::turn::HeldTurn;
 
 impl Dispatcher {
@@ -61,10 +61,9 @@ impl Dispatcher {
         match &self.shared.backend.database {
             Database::Embedded(store) if news => store.note_mismatch(instance, report),
             Database::Embedded(_) => {}
-            Database::Postgres { pool, schema } => {
+            Database::Postgres(store) => {
                 // Each time, since another process may have gone on in between, and since it may have failed.
-                let server = Server { pool, schema };
-                let noted = tokio::time::timeout(LONGEST_NOTE, server.note_waiting(instance, report)).await;
+                let noted = tokio::time::timeout(LONGEST_NOTE, store.server().note_waiting(instance, report)).await;
                 if let Ok(Err(error)) = noted {
                     tracing::debug!(target: "duroxide::runtime", instance, "other processes are not told: {error}");
                 }

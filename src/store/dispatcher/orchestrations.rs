@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use duroxide::providers::{DispatcherCapabilityFilter, OrchestrationItem, Provider as _, ProviderError, WorkItem};
+use duroxide::providers::{DispatcherCapabilityFilter, OrchestrationItem, Provider as _, ProviderError};
 use tokio::time::Instant;
 
 use super::commit::Commit;
@@ -11,8 +11,6 @@ use super::verdict::Verdict;
 use super::{Dispatcher, Outcome};
 use crate::store::backend::{Database, patiently};
 use crate::store::cancellation;
-use crate::store::claim;
-use crate::store::clock::after_ms;
 use crate::store::ending::make_catchable;
 use crate::store::failure::{Patience, Retry, lock_lost};
 use crate::store::metrics::add;
@@ -20,7 +18,6 @@ use crate::store::mismatch::Mismatch;
 use crate::store::turn::{HeldTurn, TurnRecord};
 
 type Fetched = (OrchestrationItem, String, u32);
-type Claimed = (OrchestrationItem, String, u32, Option<claim::Claim>);
 
 impl Dispatcher {
     pub(super) async fn next_turn(
@@ -30,52 +27,30 @@ impl Dispatcher {
         filter: Option<&DispatcherCapabilityFilter>,
     ) -> Option<Fetched> {
         self.turns.forget_task();
-        let (backend, lane) = (&self.shared.backend, &self.signals.orchestrations);
+        let backend = &self.shared.backend;
         let mut failures = 0;
         loop {
-            let sequence = self.shared.wake.arrivals.now();
-            let (fetched, permit): (Outcome<Option<Claimed>>, _) = if backend.wakes_fetches() {
-                let fetch = async |rest| {
-                    let fetched = backend.provider.fetch_orchestration_item(lock_timeout, rest, filter).await?;
-                    Ok(fetched.map(|(item, token, attempt)| (item, token, attempt, None)))
-                };
-                (self.wait_for("fetch_orchestration_item", deadline, fetch).await?, None)
-            } else {
-                let permit = self.permit(lane, deadline).await?;
-                (claim::turn(&self.shared, lock_timeout, filter).await, Some(permit))
-            };
-            match fetched {
-                Ok(Some((item, token, attempt, claim))) => {
-                    drop(permit);
+            let fetch = async |rest| backend.provider.fetch_orchestration_item(lock_timeout, rest, filter).await;
+            match self.wait_for("fetch_orchestration_item", deadline, fetch).await? {
+                Ok(fetched) => {
                     failures = 0;
-                    self.recovered(lane);
-                    if let Some(fetched) = self.take_on((item, token, attempt), claim, sequence).await {
-                        return Some(fetched);
+                    backend.outage_ended();
+                    if let Some(fetched) = fetched
+                        && let Some(taken) = self.take_on(fetched).await
+                    {
+                        return Some(taken);
                     }
-                }
-                Ok(None) => {
-                    if let Some(permit) = permit {
-                        permit.forget();
-                    }
-                    failures = 0;
-                    self.recovered(lane);
                 }
                 Err(error) => {
-                    self.endure(&error, failures, lane, deadline).await;
+                    self.endure(&error, failures, deadline).await;
                     failures += 1;
-                    drop(permit);
                 }
             }
         }
     }
 
     /// Publishes what was fetched; `None` when this runtime does not run it.
-    async fn take_on(
-        &self,
-        (mut item, token, attempt): Fetched,
-        claim: Option<claim::Claim>,
-        sequence: u64,
-    ) -> Option<Fetched> {
+    async fn take_on(&self, (mut item, token, attempt): Fetched) -> Option<Fetched> {
         add(&self.counters.orch_dispatcher_items_fetched);
         let mut verdict = self.judge(&item, attempt);
         item.messages.iter_mut().for_each(make_catchable);
@@ -88,12 +63,12 @@ impl Dispatcher {
         if let Database::Embedded(store) = &self.shared.backend.database {
             store.lasts_while_busy(&token, &record.is_busy);
         }
-        self.turns.publish(&token, &item, record, requested, sequence);
-        let is_settled = match &mut verdict {
-            Verdict::Run => true,
-            // Whatever fails here leaves the instance locked until its lease ends, and then comes again.
-            Verdict::End(ending) => self.end_turn(&token, Commit::from(std::mem::take(&mut **ending))).await.is_ok(),
-            Verdict::PutOff { delay } => self.abandon_turn(&token, Some(*delay), true).await.is_ok(),
+        self.turns.publish(&token, &item, record, requested);
+        // Whatever fails here leaves the instance locked until its lease ends, and then comes again.
+        match &mut verdict {
+            Verdict::Run => {}
+            Verdict::End(ending) => _ = self.end_turn(&token, Commit::from(std::mem::take(&mut **ending))).await,
+            Verdict::PutOff { delay } => _ = self.leave_turn(&token, *delay).await,
             Verdict::Wait { report } => {
                 let instance = &item.instance;
                 let (delay, news) = self.shared.waiting.postpone(instance, report);
@@ -101,11 +76,8 @@ impl Dispatcher {
                     tracing::warn!(target: "duroxide::runtime", instance = %instance, "{report}");
                 }
                 self.note_mismatch(instance, report, news).await;
-                self.abandon_turn(&token, Some(delay), true).await.is_ok()
+                let _ = self.leave_turn(&token, delay).await;
             }
-        };
-        if is_settled && let Some(claim) = claim {
-            claim.settled();
         }
         matches!(verdict, Verdict::Run).then_some((item, token, attempt))
     }
@@ -201,33 +173,23 @@ impl Dispatcher {
         shared.waiting.clear(instance);
         shared.descriptors.remember(&commit.delta);
         shared.deliveries.cancel(&commit.cancelled);
-        if !commit.activities.is_empty() {
-            let of_session = |item: &WorkItem| matches!(item, WorkItem::ActivityExecute { session_id: Some(_), .. });
-            shared.wake.activities(commit.activities.iter().any(of_session));
-        }
-        for message in &commit.messages {
-            let due = match message {
-                WorkItem::TimerFired { fire_at_ms, .. } => Some(*fire_at_ms),
-                _ => None,
-            };
-            shared.enqueued(message, due);
-        }
-        shared.wake.released(instance, held.fetched_at);
+        commit.messages.iter().for_each(|message| shared.enqueued(message));
         shared.watches.notify(instance);
     }
 
     pub(super) async fn abandon_turn(&self, token: &str, delay: Option<Duration>, ignore_attempt: bool) -> Outcome<()> {
-        let held = self.turns.get(token);
         let outcome = self.view.abandon_orchestration_item(token, delay, ignore_attempt).await;
         self.turns.remove(token);
-        if let Some(held) = held {
-            let instance = &held.record.instance;
-            match delay {
-                Some(delay) => self.shared.wake.orchestration_at(after_ms(delay), instance),
-                None => self.shared.wake.orchestration(instance),
-            }
-            self.shared.wake.released(instance, held.fetched_at);
-        }
+        outcome
+    }
+
+    /// Leaves an instance to those who can run it, for so long at most.
+    async fn leave_turn(&self, token: &str, pause: Duration) -> Outcome<()> {
+        let Database::Postgres(store) = &self.shared.backend.database else {
+            return self.abandon_turn(token, Some(pause), true).await;
+        };
+        let outcome = store.leave_turn(token, pause).await;
+        self.turns.remove(token);
         outcome
     }
 }

@@ -1,23 +1,30 @@
-//! Connecting to PostgreSQL by `duroxide-pg`.
+//! Connecting to PostgreSQL: one greeting, so that what is wrong is named at once; then the schema, the pool, and
+//! `duroxide-pg`'s provider.
 
 use std::str::FromStr as _;
 use std::sync::Arc;
 use std::time::Duration;
 
-use duroxide_pg::{EntraAuthOptions, PostgresProvider, ProviderConfig};
-use sqlx::Connection as _;
-use sqlx::postgres::{PgConnectOptions, PgConnection};
+use duroxide_pg::{MigrationPolicy, PostgresProvider, ProviderConfig};
+use sqlx::postgres::{PgConnectOptions, PgConnection, PgPoolOptions};
+use sqlx::{ConnectOptions as _, Connection as _, Executor as _, PgPool, Row as _};
+use tokio::time::{Instant, sleep, timeout};
 
-use crate::store::StoreKind;
-use crate::store::backend::{Backend, Database};
+use super::entra::{self, Entra, Follow};
+use super::options::{Migrate, PostgresOptions};
+use super::rare::Rare;
+use super::store::PostgresStore;
+use super::{pooler, schema};
+use crate::store::backend::Backend;
 use crate::store::error::StoreError;
 
-/// Where a PostgreSQL store is.
+/// Where a PostgreSQL store is, and how it is used.
 #[derive(Clone)]
 pub struct PostgresTarget {
     pub connection: PostgresConnection,
     /// `None` is `public`.
     pub schema: Option<String>,
+    pub options: PostgresOptions,
 }
 
 /// How to reach it.
@@ -26,88 +33,196 @@ pub enum PostgresConnection {
     /// `postgresql://user:password@host:port/database?options`
     Url(String),
     /// Azure Database for PostgreSQL with a token of Microsoft Entra ID.
-    Entra {
-        host: String,
-        port: u16,
-        database: String,
-        user: String,
-        audience: Option<String>,
-        max_connections: Option<u32>,
-        acquire_timeout: Option<Duration>,
-        refresh_interval: Option<Duration>,
-    },
+    Entra(Entra),
+}
+
+/// An opened store: all that leads to its server.
+pub struct Connections {
+    /// `duroxide-pg`'s own provider, with few connections of its own.
+    pub rare: Rare,
+    /// For the fast path. Its options for connecting are always fresh, so a connection beside it is made from them too.
+    pub pool: PgPool,
+    /// As the server has it, in lower case; letters, digits and underscores.
+    pub schema: String,
+    pub options: PostgresOptions,
+    /// Whether a session is this store's own: LISTEN, SET and locks of sessions last longer than a transaction.
+    pub session_features: bool,
+    /// Which store it is, without secrets.
+    pub description: String,
+    follow: Option<Follow>,
+}
+
+impl Connections {
+    pub async fn close(&self) {
+        if let Some(follow) = &self.follow {
+            follow.stop();
+        }
+        self.pool.close().await;
+        self.rare.provider().pool().close().await;
+    }
 }
 
 pub(in crate::store) async fn connect(target: PostgresTarget) -> Result<Backend, StoreError> {
-    if let Some(schema) = &target.schema {
-        check_schema(schema)?;
+    let connections = open(target).await?;
+    let description = connections.description.clone();
+    Ok(Backend::postgres(description, PostgresStore::open(connections, false)))
+}
+
+pub(super) async fn open(target: PostgresTarget) -> Result<Connections, StoreError> {
+    let PostgresTarget { connection, schema, options } = target;
+    let schema = schema.unwrap_or_else(|| "public".to_owned());
+    check_schema(&schema)?;
+    // The adapter writes the name unquoted, so the server folds it.
+    let schema = schema.to_ascii_lowercase();
+    match connection {
+        PostgresConnection::Url(url) => open_url(&url, schema, options).await,
+        PostgresConnection::Entra(entra) => open_entra(entra, schema, options).await,
     }
-    let (mut config, server) = match target.connection {
-        PostgresConnection::Url(url) => {
-            let server = describe_url(&url)?;
-            greet(&url, &server).await?;
-            (ProviderConfig::url(url), server)
+}
+
+async fn open_url(url: &str, schema: String, options: PostgresOptions) -> Result<Connections, StoreError> {
+    let (parsed, server) = read_url(url)?;
+    let parsed = parsed.disable_statement_logging();
+    let mut greeting = greet(&parsed, &server, options.connect_timeout).await?;
+    check_not_reserved(&mut greeting, &schema, &server).await?;
+    let pool = pool(&options, parsed.clone());
+    let session_features = pooler::session_features(&mut greeting, &pool, &options, &server).await?;
+    // Done with; what matters is that it was let in.
+    let _ = greeting.close().await;
+    let mut config = ProviderConfig::url(url);
+    config.migration_policy = policy(&options, session_features);
+    config.schema_name = Some(schema.clone());
+    let provider = provider(config, &schema, &server, &options, session_features).await?;
+    provider.pool().set_connect_options(parsed);
+    finish(provider, pool, None, schema, options, session_features, &server).await
+}
+
+async fn open_entra(entra: Entra, schema: String, options: PostgresOptions) -> Result<Connections, StoreError> {
+    let server = entra.describe();
+    entra::reach(&entra, options.connect_timeout).await.map_err(|fact| unreachable(&server, &fact))?;
+    // Migrations hold a lock of the session, which a pooler of transactions does not have.
+    let mut session_features = options.pgbouncer != Some(true);
+    let mut config = entra.config(options.rare_connections(), options.acquire_timeout);
+    config.migration_policy = policy(&options, session_features);
+    config.schema_name = Some(schema.clone());
+    let provider = provider(config, &schema, &server, &options, session_features).await?;
+    let pool = pool(&options, entra::adapted(&provider.pool().connect_options(), &options));
+    if session_features {
+        let mut greeting = provider.pool().acquire().await.map_err(refused_by(&server))?;
+        session_features = pooler::session_features(&mut greeting, &pool, &options, &server).await?;
+    }
+    let follow = Follow::start(provider.pool(), &pool, &options);
+    finish(provider, pool, Some(follow), schema, options, session_features, &server).await
+}
+
+async fn provider(
+    config: ProviderConfig,
+    schema: &str,
+    server: &str,
+    options: &PostgresOptions,
+    session_features: bool,
+) -> Result<Arc<PostgresProvider>, StoreError> {
+    let opened = PostgresProvider::new_with_config(config).await;
+    opened.map(Arc::new).map_err(|error| {
+        let text = format!("{error:#}");
+        // What follows is a migration's statement over many lines, or advice for those who program the adapter.
+        let fact = text.split("\nStatement:").next().and_then(|text| text.split(". ").next()).unwrap_or_default();
+        if error.chain().any(|cause| cause.downcast_ref::<sqlx::Error>().is_some_and(is_about_reaching)) {
+            return unreachable(server, fact);
         }
-        PostgresConnection::Entra {
-            host,
-            port,
-            database,
-            user,
-            audience,
-            max_connections,
-            acquire_timeout,
-            refresh_interval,
-        } => {
-            let mut options = EntraAuthOptions::new();
-            if let Some(audience) = audience {
-                options = options.audience(audience);
-            }
-            if let Some(most) = max_connections {
-                options = options.max_connections(most);
-            }
-            if let Some(timeout) = acquire_timeout {
-                options = options.acquire_timeout(timeout);
-            }
-            if let Some(interval) = refresh_interval {
-                options = options.refresh_interval(interval);
-            }
-            let server = format!("database '{database}' on {host}:{port} as '{user}'");
-            (ProviderConfig::entra(host, port, database, user, options), server)
-        }
+        let way_out = if text.contains("ahead of the code") {
+            "install the version of duroxide here that the other nodes have".to_owned()
+        } else {
+            way_out(schema, options, session_features)
+        };
+        StoreError::Unavailable(format!("PostgreSQL {server}, schema '{schema}' cannot be used: {fact}; {way_out}"))
+    })
+}
+
+fn is_about_reaching(error: &sqlx::Error) -> bool {
+    matches!(error, sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::PoolTimedOut)
+}
+
+async fn finish(
+    provider: Arc<PostgresProvider>,
+    pool: PgPool,
+    follow: Option<Follow>,
+    schema: String,
+    options: PostgresOptions,
+    session_features: bool,
+    server: &str,
+) -> Result<Connections, StoreError> {
+    let unusable = |fact: &str| {
+        StoreError::Unavailable(format!(
+            "PostgreSQL {server}, schema '{schema}' cannot be used: {fact}; {}",
+            way_out(&schema, &options, session_features)
+        ))
     };
-    config.schema_name = target.schema.clone();
-    let provider = PostgresProvider::new_with_config(config)
-        .await
-        .map_err(|error| StoreError::Unavailable(format!("PostgreSQL {server} cannot be used: {error:#}")))?;
-    let schema = target.schema.unwrap_or_else(|| "public".to_owned());
-    let database = Database::Postgres { pool: provider.pool().clone(), schema: folded(&schema) };
+    match options.migrate {
+        Migrate::Apply => schema::apply(&pool, &schema).await.map_err(|error| unusable(&error.to_string()))?,
+        Migrate::Verify => {
+            let there = schema::verify(&pool, &schema).await.map_err(|error| unusable(&error.to_string()))?;
+            if !there {
+                return Err(unusable("the functions of this version are missing"));
+            }
+        }
+    }
     let description = format!("PostgreSQL {server}, schema '{schema}'");
-    Ok(Backend::new(StoreKind::Postgres, description, Arc::new(provider), database))
+    let rare = Rare::new(provider, options.rare_connections());
+    Ok(Connections { rare, pool, schema, options, session_features, description, follow })
 }
 
-const GREETING: Duration = Duration::from_secs(10);
-
-/// One connection, so that a server that is not there is named at once: the adapter's pool would try for half a minute, and
-/// then say that it timed out.
-async fn greet(url: &str, server: &str) -> Result<(), StoreError> {
-    let unavailable = |fact: String| {
-        StoreError::Unavailable(format!("PostgreSQL {server} cannot be reached: {fact}; check the server and the url"))
-    };
-    let greeting = tokio::time::timeout(GREETING, PgConnection::connect(url)).await;
-    match greeting {
-        Ok(Ok(connection)) => {
-            // What matters is that it was let in.
-            let _ = connection.close().await;
-            Ok(())
+/// What to do about a schema that is not as it should be.
+fn way_out(schema: &str, options: &PostgresOptions, session_features: bool) -> String {
+    let command = format!("`python -m duroxide migrate URL --schema {schema}`");
+    match options.migrate {
+        Migrate::Verify => format!("run {command} as a role that may create tables and functions in it"),
+        Migrate::Apply if session_features => {
+            format!("let a role that may create run {command}; then a role that only uses it can connect")
         }
-        Ok(Err(error)) => Err(unavailable(error.to_string())),
-        Err(_) => Err(unavailable(format!("no answer within {} s", GREETING.as_secs()))),
+        Migrate::Apply => format!("run {command} with the url of the server itself: PgBouncer cannot hold its lock"),
     }
 }
 
-/// The adapter writes the name unquoted, so the server folds it to lower case; quoted, it must be folded by us.
-fn folded(schema: &str) -> String {
-    schema.to_ascii_lowercase()
+fn policy(options: &PostgresOptions, session_features: bool) -> MigrationPolicy {
+    match options.migrate {
+        Migrate::Apply if session_features => MigrationPolicy::ApplyAll,
+        Migrate::Apply | Migrate::Verify => MigrationPolicy::VerifyOnly,
+    }
+}
+
+fn pool(options: &PostgresOptions, connect: PgConnectOptions) -> PgPool {
+    PgPoolOptions::new()
+        .max_connections(options.pool_connections())
+        .acquire_timeout(options.acquire_timeout)
+        .connect_lazy_with(connect)
+}
+
+/// One connection, so that a server that is not there is named at once: a pool would try for half a minute, and then say that
+/// it timed out. A server that is just starting, or full, is given the time.
+async fn greet(options: &PgConnectOptions, server: &str, patience: Duration) -> Result<PgConnection, StoreError> {
+    const PAUSE: Duration = Duration::from_millis(100);
+    let end = Instant::now() + patience;
+    loop {
+        match timeout(end - Instant::now(), options.connect()).await {
+            Ok(Ok(connection)) => return Ok(connection),
+            Ok(Err(sqlx::Error::Database(error)))
+                if error.is_transient_in_connect_phase() && Instant::now() + PAUSE < end =>
+            {
+                sleep(PAUSE).await;
+            }
+            Ok(Err(error)) => return Err(unreachable(server, &pooler::explain(&error))),
+            Err(_) => return Err(unreachable(server, &format!("no answer within {} s", patience.as_secs_f64()))),
+        }
+    }
+}
+
+pub(super) fn unreachable(server: &str, fact: &str) -> StoreError {
+    StoreError::Unavailable(format!("PostgreSQL {server} cannot be reached: {fact}; check the server and the url"))
+}
+
+pub(super) fn refused_by(server: &str) -> impl Fn(sqlx::Error) -> StoreError + '_ {
+    move |error| unreachable(server, &pooler::explain(&error))
 }
 
 fn check_schema(schema: &str) -> Result<(), StoreError> {
@@ -123,8 +238,21 @@ fn check_schema(schema: &str) -> Result<(), StoreError> {
     )))
 }
 
-/// What may be said of a url: everything but the password.
-fn describe_url(url: &str) -> Result<String, StoreError> {
+/// The adapter writes the name unquoted, which a reserved word cannot be.
+async fn check_not_reserved(connection: &mut PgConnection, schema: &str, server: &str) -> Result<(), StoreError> {
+    // Not a prepared statement: it is not known yet whether a pooler stands in between.
+    let words = sqlx::raw_sql("SELECT word FROM pg_catalog.pg_get_keywords() WHERE catcode IN ('R', 'T')");
+    let words = connection.fetch_all(words).await.map_err(refused_by(server))?;
+    if words.iter().any(|row| row.try_get::<&str, _>(0).is_ok_and(|word| word == schema)) {
+        return Err(StoreError::Configuration(format!(
+            "schema '{schema}' is a reserved word of SQL; choose another name"
+        )));
+    }
+    Ok(())
+}
+
+/// The url as the client library reads it, and what may be said of it: everything but the password.
+fn read_url(url: &str) -> Result<(PgConnectOptions, String), StoreError> {
     let unusable = || {
         StoreError::Configuration(
             "the url of the PostgreSQL store cannot be read; write it as postgresql://user:password@host:port/database, \
@@ -142,5 +270,6 @@ fn describe_url(url: &str) -> Result<String, StoreError> {
         None => format!("{}:{}", options.get_host(), options.get_port()),
     };
     let user = options.get_username();
-    Ok(format!("database '{}' on {place} as '{user}'", options.get_database().unwrap_or(user)))
+    let server = format!("database '{}' on {place} as '{user}'", options.get_database().unwrap_or(user));
+    Ok((options, server))
 }

@@ -3,8 +3,8 @@
 use duroxide::Event;
 
 use super::activities::Activity;
-use super::mail::Mail;
 use super::state::{Number, Sequence, State, Token, Version};
+use crate::store::mail::Mail;
 
 #[derive(Default)]
 pub(super) enum Effect {

@@ -12,7 +12,6 @@ mod deletion;
 mod effect;
 mod health;
 mod load;
-mod mail;
 mod messages;
 mod provider;
 mod state;

@@ -11,12 +11,12 @@ use tokio::time::timeout_at;
 
 use super::change::Change;
 use super::effect::Effect;
-use super::mail::Mail;
 use super::state::{Capabilities, Due, History, Number, State, Token};
 use super::waiters::Place;
 use super::writer::Written;
 use super::{Core, Locked};
 use crate::store::clock::{after_ms, now_ms};
+use crate::store::mail::Mail;
 use crate::store::sqlite::read;
 
 type Outcome<T> = Result<T, ProviderError>;

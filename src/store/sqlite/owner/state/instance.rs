@@ -9,8 +9,8 @@ use duroxide::providers::WorkItem;
 
 use super::{History, Number, Sequence, Token, Version};
 use crate::store::clock::now_ms;
+use crate::store::mail::Mail;
 use crate::store::sqlite::owner::change::Change;
-use crate::store::sqlite::owner::mail::Mail;
 
 pub(in super::super) struct Message {
     pub sequence: Sequence,

@@ -1,4 +1,4 @@
-//! Many messages in one transaction of PostgreSQL, in the tables of its provider.
+//! Many starts in one transaction.
 //!
 //! Which ids are taken is decided inside that transaction, under locks that all processes share. When the answer to a commit
 //! does not arrive, the server is asked what became of the transaction: nothing is sent twice, and nothing is left out.
@@ -8,12 +8,12 @@ use std::collections::HashMap;
 use duroxide::providers::{ProviderError, WorkItem};
 use sqlx::{PgConnection, Postgres, Transaction};
 
-use super::backend::{Server, failed};
-use super::clock::now_ms;
-use super::error::StoreError;
-use super::shared::target;
-use super::start::judge;
-use super::{IfExists, StartOutcome, StartRequest};
+use super::server::Server;
+use super::trouble::failed;
+use crate::store::error::StoreError;
+use crate::store::shared::target;
+use crate::store::start::judge;
+use crate::store::{IfExists, StartOutcome, StartRequest};
 
 /// Starts of one id take the same lock. Few, since a transaction can hold some thousand at most.
 const LOCKS: i32 = 64;
@@ -21,10 +21,9 @@ const LOCKS: i32 = 64;
 const LOCK_SPACE: i32 = 0x6475_726f;
 
 const START: &str = "start_orchestration";
-const SEND: &str = "enqueue_for_orchestrator";
 
 /// A transaction whose commit was sent and not answered.
-pub(super) struct Unheard {
+pub(in crate::store) struct Unheard {
     transaction: i64,
     outcomes: Vec<StartOutcome>,
 }
@@ -55,29 +54,6 @@ impl Server<'_> {
         let started = requests.iter().zip(&outcomes).filter(|(_, outcome)| **outcome == StartOutcome::Started);
         let messages: Vec<WorkItem> = started.map(|(request, _)| request.clone().into_message()).collect();
         self.append(transaction, START, &messages, outcomes, unheard).await.map(Ok)
-    }
-
-    /// Sends messages, all of them or none; the position of the first that is for nobody, if there is one. Goes on as
-    /// [`Self::start_all`] does.
-    pub async fn send_all(
-        &self,
-        messages: &[WorkItem],
-        unheard: &mut Option<Unheard>,
-    ) -> Result<Option<usize>, ProviderError> {
-        if self.committed(SEND, unheard).await?.is_some() {
-            return Ok(None);
-        }
-        let mut transaction = self.pool.begin().await.map_err(|error| failed(SEND, &error))?;
-        let mut ids: Vec<&str> = messages.iter().filter_map(target).collect();
-        ids.sort_unstable();
-        ids.dedup();
-        let existing = self.known(&mut transaction, SEND, &ids).await?;
-        let is_missing = |message| target(message).is_some_and(|id| !existing.contains_key(id));
-        if let Some(position) = messages.iter().position(is_missing) {
-            return Ok(Some(position));
-        }
-        self.append(transaction, SEND, messages, Vec::new(), unheard).await?;
-        Ok(None)
     }
 
     /// The orchestration that each of the instances runs, or that a start which is waiting will run.
@@ -158,16 +134,15 @@ impl Server<'_> {
             })?);
         }
         let Self { schema, .. } = self;
-        // As the provider's own procedure does it, for many: visible from now on, by the clock of the runtimes.
+        // As the provider's own procedure does it, for many: visible from now on.
         let number: i64 = sqlx::query_scalar(&format!(
             "WITH sent AS (INSERT INTO \"{schema}\".orchestrator_queue (instance_id, work_item, visible_at, created_at) \
-             SELECT instance, item, 'epoch'::timestamptz + $3 * interval '1 millisecond', now() \
+             SELECT instance, item, clock_timestamp(), clock_timestamp() \
              FROM unnest($1::text[], $2::text[]) WITH ORDINALITY AS message (instance, item, place) ORDER BY place) \
              SELECT txid_current()"
         ))
         .bind(&ids)
         .bind(&items)
-        .bind(i64::try_from(now_ms()).unwrap_or(i64::MAX))
         .fetch_one(&mut *transaction)
         .await
         .map_err(|error| failed(operation, &error))?;

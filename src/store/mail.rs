@@ -14,7 +14,7 @@ const UNREAD: usize = 90;
 const SPARE: usize = 8;
 
 /// The waits for one name, by the ids of the events that recorded them.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 struct Waits {
     name: String,
     open: VecDeque<u64>,
@@ -23,7 +23,7 @@ struct Waits {
 }
 
 /// The waits and messages of one execution.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Mail {
     events: Vec<Waits>,
     queues: Vec<Waits>,

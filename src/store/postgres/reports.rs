@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use duroxide::providers::ProviderError;
 
-use super::backend::{Server, failed};
+use super::server::Server;
+use super::trouble::failed;
 
 const NOTE: &str = "note_mismatch";
 const READ: &str = "get_instance_info";
@@ -15,7 +16,7 @@ const READ: &str = "get_instance_info";
 /// Making the table locks that of the instances for a moment, and must not hold up anybody.
 const LONGEST_LOCK: &str = "SET LOCAL lock_timeout = '1s'";
 /// Whoever notes something holds a lease.
-pub(super) const LONGEST_NOTE: Duration = Duration::from_secs(2);
+pub(in crate::store) const LONGEST_NOTE: Duration = Duration::from_secs(2);
 
 impl Server<'_> {
     /// Keeps the report of an instance in place of an earlier one.

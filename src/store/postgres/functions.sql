@@ -1,0 +1,515 @@
+-- What the store asks of the server, in one call a batch. The tables are those of duroxide-pg, and stay as they are.
+--
+-- {schema} stands for the schema, and {version} for a hash of this text: nodes of two releases may share a schema, so a function
+-- that changes gets a new name.
+--
+-- Plans are forced: a queue that was analyzed while it was empty is planned for one row for ever. Leases go by the server's
+-- clock alone, so that nodes need not agree about the time. Whoever deletes a lock row owns it, nobody waits for one, and new
+-- lock rows are inserted in the order of their instances: so no two batches wait for each other in a circle.
+
+-- Leases those of the instances that are free and have something to read.
+--
+-- kind 2, one a leased instance: token, instance, name, version, execution, last_event (of that execution), stamp (when it was
+-- created, in microseconds since the epoch); kind 3, one a message: token, id, attempt (counted so far), item, last_event (1 if
+-- it is held back), stamp (when it was sent, in ms since the epoch); kind 4, one a key of an earlier execution: token, name (the
+-- key), item (the value), stamp (when it was set, in ms).
+CREATE OR REPLACE FUNCTION "{schema}".python_lease_{version}(
+    p_instances text[], p_tokens text[], p_lease_ms bigint, p_lowest bigint, p_highest bigint
+) RETURNS TABLE (
+    kind smallint, token text, instance text, id bigint, attempt integer, item text,
+    name text, version text, execution bigint, last_event bigint, stamp bigint
+) LANGUAGE plpgsql AS $$
+#variable_conflict use_column
+DECLARE
+    now_ms bigint := (extract(epoch FROM clock_timestamp()) * 1000)::bigint;
+    now_at timestamptz := to_timestamp(now_ms / 1000.0);
+    instances text[];
+    tokens text[];
+    abandoned text[];
+BEGIN
+    SELECT array_agg(wanted.instance ORDER BY wanted.instance), array_agg(wanted.token ORDER BY wanted.instance),
+           array_agg(wanted.instance) FILTER (WHERE wanted.is_abandoned)
+    INTO instances, tokens, abandoned
+    FROM (
+        SELECT asked.instance, asked.token,
+               (SELECT true FROM "{schema}".instance_locks l WHERE l.instance_id = asked.instance LIMIT 1) AS is_abandoned
+        FROM unnest(p_instances, p_tokens) AS asked (instance, token)
+        WHERE (SELECT true FROM "{schema}".orchestrator_queue q
+               WHERE q.instance_id = asked.instance AND q.visible_at <= now_at LIMIT 1)
+          AND (SELECT true FROM "{schema}".instance_locks l
+               WHERE l.instance_id = asked.instance AND l.locked_until > now_ms LIMIT 1) IS NULL
+          AND (p_lowest IS NULL OR coalesce(
+               (SELECT e.duroxide_version_major * 1000000::bigint + e.duroxide_version_minor * 1000 + e.duroxide_version_patch
+                       BETWEEN p_lowest AND p_highest
+                FROM "{schema}".instances i, "{schema}".executions e
+                WHERE i.instance_id = asked.instance AND e.instance_id = i.instance_id
+                  AND e.execution_id = i.current_execution_id LIMIT 1), true))
+        OFFSET 0
+    ) AS wanted;
+    IF instances IS NULL THEN
+        RETURN;
+    END IF;
+    IF abandoned IS NOT NULL THEN
+        -- Their holder let the lease end: what it had read counts as tried. (duroxide-pg counts when it reads, and marks what
+        -- it has counted.)
+        WITH ended AS MATERIALIZED (
+            SELECT l.instance_id, l.lock_token, l.locked_at FROM "{schema}".instance_locks l
+            WHERE l.instance_id = ANY (abandoned) AND l.locked_until <= now_ms
+            FOR UPDATE SKIP LOCKED
+        ), tried AS (
+            UPDATE "{schema}".orchestrator_queue q SET attempt_count = q.attempt_count + 1 FROM ended
+            WHERE q.instance_id = ended.instance_id AND q.visible_at <= to_timestamp(ended.locked_at / 1000.0)
+              AND q.lock_token IS DISTINCT FROM ended.lock_token
+        ), freed AS (
+            DELETE FROM "{schema}".instance_locks l USING ended
+            WHERE l.instance_id = ended.instance_id AND l.lock_token = ended.lock_token RETURNING l.instance_id
+        )
+        SELECT array_agg(asked.instance), array_agg(asked.token) INTO instances, tokens
+        FROM unnest(instances, tokens) WITH ORDINALITY AS asked (instance, token, place)
+        WHERE asked.instance <> ALL (abandoned) OR asked.instance IN (SELECT freed.instance_id FROM freed);
+    END IF;
+    WITH leased AS (
+        INSERT INTO "{schema}".instance_locks (instance_id, lock_token, locked_until, locked_at)
+        SELECT asked.instance, asked.token, now_ms + p_lease_ms, now_ms
+        FROM unnest(instances, tokens) AS asked (instance, token)
+        ON CONFLICT (instance_id) DO NOTHING RETURNING instance_id, lock_token
+    )
+    SELECT array_agg(leased.instance_id), array_agg(leased.lock_token) INTO instances, tokens FROM leased;
+    IF instances IS NULL THEN
+        RETURN;
+    END IF;
+    RETURN QUERY
+    SELECT 2::smallint, leased.token, leased.instance, NULL::bigint, NULL::integer, NULL::text,
+           i.orchestration_name, i.orchestration_version, i.current_execution_id,
+           (SELECT max(h.event_id) FROM "{schema}".history h
+            WHERE h.instance_id = i.instance_id AND h.execution_id = i.current_execution_id),
+           (extract(epoch FROM i.created_at) * 1000000)::bigint
+    FROM unnest(instances, tokens) AS leased (instance, token)
+    LEFT JOIN LATERAL (SELECT * FROM "{schema}".instances i WHERE i.instance_id = leased.instance OFFSET 0) AS i ON true;
+    RETURN QUERY
+    SELECT 3::smallint, leased.token, NULL::text, q.id, q.attempt_count, q.work_item, NULL::text, NULL::text, NULL::bigint,
+           CASE WHEN q.lock_token = 'held' THEN 1::bigint ELSE 0 END, (extract(epoch FROM q.created_at) * 1000)::bigint
+    FROM unnest(instances, tokens) AS leased (instance, token),
+         LATERAL (SELECT * FROM "{schema}".orchestrator_queue q
+                  WHERE q.instance_id = leased.instance AND (q.visible_at <= now_at OR q.lock_token = 'held')
+                  ORDER BY q.id OFFSET 0) AS q;
+    RETURN QUERY
+    SELECT 4::smallint, leased.token, NULL::text, NULL::bigint, NULL::integer, k.value, k.key, NULL::text, NULL::bigint,
+           NULL::bigint, k.last_updated_at_ms
+    FROM unnest(instances, tokens) AS leased (instance, token),
+         LATERAL (SELECT * FROM "{schema}".kv_store k WHERE k.instance_id = leased.instance OFFSET 0) AS k;
+END $$;
+
+-- Leases what this node can take: turns, as above; kind 5, one an activity: token, id, attempt (with this one), item, name (the
+-- owner of its session); kind 6, when the next message is due (execution 0) or the next activity (execution 1): id, in ms from
+-- now.
+CREATE OR REPLACE FUNCTION "{schema}".python_claim_{version}(
+    p_prefix text,
+    p_turns bigint, p_lease_ms bigint, p_lowest bigint, p_highest bigint, p_left_instances text[],
+    p_activities bigint, p_activity_lease_ms bigint, p_tag_mode text, p_tags text[], p_left_activities bigint[],
+    p_owners text[], p_session_ms bigint, p_finds_ended boolean
+) RETURNS TABLE (
+    kind smallint, token text, instance text, id bigint, attempt integer, item text,
+    name text, version text, execution bigint, last_event bigint, stamp bigint
+) LANGUAGE plpgsql
+SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off
+AS $$
+#variable_conflict use_column
+DECLARE
+    now_ms bigint := (extract(epoch FROM clock_timestamp()) * 1000)::bigint;
+    now_at timestamptz := to_timestamp(now_ms / 1000.0);
+    found_instances text[];
+    found_count bigint := 0;
+    owners text[] := p_owners;
+    place integer;
+    owner_of_session text;
+    bound record;
+BEGIN
+    -- A claim that is lost in a crash of the server is a lease that nobody has.
+    PERFORM set_config('synchronous_commit', 'off', true);
+    IF p_turns > 0 THEN
+        SELECT array_agg(DISTINCT waiting.instance_id ORDER BY waiting.instance_id) INTO found_instances
+        FROM (
+            SELECT q.instance_id FROM "{schema}".orchestrator_queue q
+            WHERE q.visible_at <= now_at
+              AND (SELECT true FROM "{schema}".instance_locks l
+                   WHERE l.instance_id = q.instance_id AND l.locked_until > now_ms LIMIT 1) IS NULL
+              AND q.instance_id <> ALL (p_left_instances)
+              AND (p_lowest IS NULL OR coalesce(
+                   (SELECT e.duroxide_version_major * 1000000::bigint + e.duroxide_version_minor * 1000
+                           + e.duroxide_version_patch BETWEEN p_lowest AND p_highest
+                    FROM "{schema}".instances i, "{schema}".executions e
+                    WHERE i.instance_id = q.instance_id AND e.instance_id = i.instance_id
+                      AND e.execution_id = i.current_execution_id LIMIT 1), true))
+            ORDER BY q.visible_at, q.id LIMIT p_turns
+        ) AS waiting;
+        IF found_instances IS NOT NULL THEN
+            RETURN QUERY SELECT * FROM "{schema}".python_lease_{version}(
+                found_instances,
+                ARRAY(SELECT p_prefix || 't' || place FROM generate_series(1, cardinality(found_instances)) AS place),
+                p_lease_ms, p_lowest, p_highest);
+        END IF;
+    END IF;
+    IF p_activities > 0 THEN
+        RETURN QUERY
+        UPDATE "{schema}".worker_queue w
+        SET lock_token = p_prefix || 'a' || w.id, locked_until = now_ms + p_activity_lease_ms, attempt_count = w.attempt_count + 1
+        WHERE w.id = ANY (ARRAY(
+            SELECT c.id FROM "{schema}".worker_queue c
+            WHERE c.lock_token IS NULL AND c.visible_at <= now_at AND c.session_id IS NULL
+              AND CASE p_tag_mode WHEN 'default_only' THEN c.tag IS NULL WHEN 'tags' THEN c.tag = ANY (p_tags)
+                  WHEN 'default_and' THEN c.tag IS NULL OR c.tag = ANY (p_tags) ELSE true END
+              AND c.id <> ALL (p_left_activities)
+            ORDER BY c.lock_token, c.id LIMIT p_activities FOR UPDATE SKIP LOCKED))
+        RETURNING 5::smallint, w.lock_token, w.instance_id, w.id, w.attempt_count, w.work_item, NULL::text, NULL::text,
+                  NULL::bigint, NULL::bigint, NULL::bigint;
+        GET DIAGNOSTICS found_count = ROW_COUNT;
+        IF p_finds_ended AND found_count < p_activities THEN
+            RETURN QUERY
+            UPDATE "{schema}".worker_queue w
+            SET lock_token = p_prefix || 'a' || w.id, locked_until = now_ms + p_activity_lease_ms,
+                attempt_count = w.attempt_count + 1
+            WHERE w.id = ANY (ARRAY(
+                SELECT c.id FROM "{schema}".worker_queue c
+                WHERE c.lock_token IS NOT NULL AND c.locked_until <= now_ms AND c.visible_at <= now_at AND c.session_id IS NULL
+                  AND CASE p_tag_mode WHEN 'default_only' THEN c.tag IS NULL WHEN 'tags' THEN c.tag = ANY (p_tags)
+                      WHEN 'default_and' THEN c.tag IS NULL OR c.tag = ANY (p_tags) ELSE true END
+                  AND c.id <> ALL (p_left_activities)
+                ORDER BY c.id LIMIT p_activities - found_count FOR UPDATE SKIP LOCKED))
+            RETURNING 5::smallint, w.lock_token, w.instance_id, w.id, w.attempt_count, w.work_item, NULL::text, NULL::text,
+                      NULL::bigint, NULL::bigint, NULL::bigint;
+        END IF;
+    END IF;
+    IF cardinality(owners) > 0
+       AND (SELECT true FROM "{schema}".worker_queue w WHERE w.session_id IS NOT NULL LIMIT 1) THEN
+        FOR bound IN
+            SELECT w.id, w.session_id, s.worker_id FROM "{schema}".worker_queue w
+            LEFT JOIN "{schema}".sessions s ON s.session_id = w.session_id AND s.locked_until > now_ms
+            WHERE w.session_id IS NOT NULL AND w.visible_at <= now_at AND (w.lock_token IS NULL OR w.locked_until <= now_ms)
+              AND (s.worker_id IS NULL OR s.worker_id = ANY (p_owners))
+              AND CASE p_tag_mode WHEN 'default_only' THEN w.tag IS NULL WHEN 'tags' THEN w.tag = ANY (p_tags)
+                  WHEN 'default_and' THEN w.tag IS NULL OR w.tag = ANY (p_tags) ELSE true END
+              AND w.id <> ALL (p_left_activities)
+            ORDER BY w.id LIMIT 4 * cardinality(p_owners) FOR UPDATE OF w SKIP LOCKED
+        LOOP
+            EXIT WHEN cardinality(owners) = 0;
+            -- Whoever took the session a moment ago in this loop has it.
+            SELECT s.worker_id INTO owner_of_session FROM "{schema}".sessions s
+            WHERE s.session_id = bound.session_id AND s.locked_until > now_ms;
+            owner_of_session := coalesce(owner_of_session, owners[1]);
+            place := array_position(owners, owner_of_session);
+            CONTINUE WHEN place IS NULL;
+            INSERT INTO "{schema}".sessions AS s (session_id, worker_id, locked_until, last_activity_at)
+            VALUES (bound.session_id, owner_of_session, now_ms + p_session_ms, now_ms)
+            ON CONFLICT (session_id) DO UPDATE
+            SET worker_id = EXCLUDED.worker_id, locked_until = EXCLUDED.locked_until,
+                last_activity_at = EXCLUDED.last_activity_at
+            WHERE s.locked_until <= now_ms OR s.worker_id = EXCLUDED.worker_id;
+            CONTINUE WHEN NOT FOUND;
+            owners := owners[:place - 1] || owners[place + 1:];
+            RETURN QUERY
+            UPDATE "{schema}".worker_queue w
+            SET lock_token = p_prefix || 'a' || w.id, locked_until = now_ms + p_activity_lease_ms,
+                attempt_count = w.attempt_count + 1
+            WHERE w.id = bound.id
+            RETURNING 5::smallint, w.lock_token, w.instance_id, w.id, w.attempt_count, w.work_item, owner_of_session, NULL::text,
+                      NULL::bigint, NULL::bigint, NULL::bigint;
+        END LOOP;
+    END IF;
+    RETURN QUERY
+    (SELECT 6::smallint, NULL::text, NULL::text, (extract(epoch FROM q.visible_at - now_at) * 1000)::bigint, NULL::integer,
+            NULL::text, NULL::text, NULL::text, 0::bigint, NULL::bigint, NULL::bigint
+     FROM "{schema}".orchestrator_queue q WHERE q.visible_at > now_at ORDER BY q.visible_at LIMIT 1)
+    UNION ALL
+    (SELECT 6::smallint, NULL::text, NULL::text, (extract(epoch FROM w.visible_at - now_at) * 1000)::bigint, NULL::integer,
+            NULL::text, NULL::text, NULL::text, 1::bigint, NULL::bigint, NULL::bigint
+     FROM "{schema}".worker_queue w WHERE w.visible_at > now_at ORDER BY w.visible_at LIMIT 1);
+END $$;
+
+-- Commits what has gathered, and leases what can go on at once: the targets.
+--
+-- kind 0, one a turn whose lease held: id (its place), stamp (when its instance was created, in microseconds, where it was now);
+-- kind 1, one an activity whose lease held: id; kind 7, one a start that was not made, since there is such an instance: id (its
+-- place), name, or item (its waiting start); kind 8: id (the transaction); kind 9, one an activity that was scheduled and leased:
+-- token, id; and what is leased of the targets, as above.
+CREATE OR REPLACE FUNCTION "{schema}".python_commit_{version}(
+    p_turn_tokens text[], p_turn_instances text[], p_turn_executions bigint[], p_turn_records boolean[],
+    p_turn_names text[], p_turn_versions text[], p_turn_parents text[], p_turn_statuses text[], p_turn_outputs text[],
+    p_turn_majors integer[], p_turn_minors integer[], p_turn_patches integer[],
+    p_turn_custom_sets boolean[], p_turn_customs text[],
+    p_read_turns integer[], p_read_ids bigint[],
+    p_event_turns integer[], p_event_ids bigint[], p_event_types text[], p_event_data text[],
+    p_key_turns integer[], p_key_actions text[], p_keys text[], p_key_values text[], p_key_times bigint[],
+    p_cancelled_turns integer[], p_cancelled_instances text[], p_cancelled_executions bigint[], p_cancelled_ids bigint[],
+    p_hold_turns integer[], p_hold_ids bigint[], p_hold_ms bigint[],
+    p_activity_turns integer[], p_activity_items text[], p_activity_instances text[], p_activity_executions bigint[],
+    p_activity_ids bigint[], p_activity_sessions text[], p_activity_tags text[], p_activity_tokens text[], p_activity_lease_ms bigint,
+    p_sent_turns integer[], p_sent_instances text[], p_sent_items text[], p_sent_delays_ms bigint[],
+    p_ended_ids bigint[], p_ended_tokens text[], p_ended_instances text[], p_ended_items text[],
+    p_start_instances text[], p_start_items text[],
+    p_targets text[], p_target_tokens text[], p_lease_ms bigint, p_lowest bigint, p_highest bigint
+) RETURNS TABLE (
+    kind smallint, token text, instance text, id bigint, attempt integer, item text,
+    name text, version text, execution bigint, last_event bigint, stamp bigint
+) LANGUAGE plpgsql
+SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off
+AS $$
+#variable_conflict use_column
+DECLARE
+    now_ms bigint;
+    now_at timestamptz;
+    held integer[];
+    place integer;
+    ended_ids bigint[];
+    ended_sessions text[];
+BEGIN
+    IF cardinality(p_start_instances) > 0 THEN
+        -- First of all, so that nobody who holds something else waits for it. Starts of one id take the same lock; a bulk start
+        -- takes whole ranges of them.
+        PERFORM pg_advisory_xact_lock_shared(1685416559, range) FROM (
+            SELECT DISTINCT hashtext(start) & 63 AS range FROM unnest(p_start_instances) AS start ORDER BY range OFFSET 0) AS ranges;
+        PERFORM pg_advisory_xact_lock(1685416560, start) FROM (
+            SELECT DISTINCT hashtext(start) AS start FROM unnest(p_start_instances) AS start ORDER BY start OFFSET 0) AS starts;
+    END IF;
+    now_ms := (extract(epoch FROM clock_timestamp()) * 1000)::bigint;
+    now_at := to_timestamp(now_ms / 1000.0);
+
+    IF cardinality(p_turn_tokens) > 0 THEN
+        WITH freed AS (
+            DELETE FROM "{schema}".instance_locks l
+            WHERE l.ctid = ANY (ARRAY(
+                SELECT own.ctid FROM unnest(p_turn_instances, p_turn_tokens) AS turn (instance, token),
+                LATERAL (SELECT i.ctid FROM "{schema}".instance_locks i
+                         WHERE i.instance_id = turn.instance AND i.lock_token = turn.token AND i.locked_until > now_ms
+                         OFFSET 0) AS own))
+              AND l.lock_token = ANY (p_turn_tokens)
+            RETURNING l.lock_token
+        )
+        SELECT array_agg(turn.place::integer) INTO held
+        FROM unnest(p_turn_tokens) WITH ORDINALITY AS turn (token, place), freed WHERE freed.lock_token = turn.token;
+        held := coalesce(held, '{}');
+
+        IF cardinality(p_read_ids) > 0 THEN
+            DELETE FROM "{schema}".orchestrator_queue q
+            WHERE q.id = ANY (ARRAY(
+                SELECT r.id FROM unnest(p_read_turns, p_read_ids) AS r (turn, id) WHERE r.turn = ANY (held)));
+        END IF;
+
+        IF true = ANY (p_turn_records) THEN
+            INSERT INTO "{schema}".instances AS i
+                (instance_id, orchestration_name, orchestration_version, current_execution_id, parent_instance_id,
+                 created_at, updated_at)
+            SELECT turn.instance, turn.name, turn.version, turn.execution, turn.parent, now_at, now_at
+            FROM unnest(p_turn_instances, p_turn_executions, p_turn_names, p_turn_versions, p_turn_parents)
+                 WITH ORDINALITY AS turn (instance, execution, name, version, parent, place)
+            WHERE turn.name IS NOT NULL AND turn.version IS NOT NULL AND turn.place = ANY (held)
+            ON CONFLICT (instance_id) DO UPDATE
+            SET orchestration_name = EXCLUDED.orchestration_name, orchestration_version = EXCLUDED.orchestration_version,
+                parent_instance_id = coalesce(i.parent_instance_id, EXCLUDED.parent_instance_id),
+                current_execution_id = greatest(i.current_execution_id, EXCLUDED.current_execution_id),
+                updated_at = EXCLUDED.updated_at;
+            UPDATE "{schema}".instances i
+            SET current_execution_id = greatest(i.current_execution_id, turn.execution), updated_at = now_at
+            FROM unnest(p_turn_instances, p_turn_executions, p_turn_names, p_turn_versions, p_turn_records)
+                 WITH ORDINALITY AS turn (instance, execution, name, version, records, place)
+            WHERE i.instance_id = turn.instance AND turn.records AND (turn.name IS NULL OR turn.version IS NULL)
+              AND turn.place = ANY (held);
+            INSERT INTO "{schema}".executions AS x
+                (instance_id, execution_id, status, output, started_at, completed_at,
+                 duroxide_version_major, duroxide_version_minor, duroxide_version_patch)
+            SELECT turn.instance, turn.execution, coalesce(turn.status, 'Running'), turn.output, now_at,
+                   CASE WHEN turn.status IN ('Completed', 'Failed') THEN now_at END, turn.major, turn.minor, turn.patch
+            FROM unnest(p_turn_instances, p_turn_executions, p_turn_statuses, p_turn_outputs, p_turn_majors, p_turn_minors,
+                        p_turn_patches, p_turn_records)
+                 WITH ORDINALITY AS turn (instance, execution, status, output, major, minor, patch, records, place)
+            WHERE turn.records AND turn.place = ANY (held)
+            ON CONFLICT (instance_id, execution_id) DO UPDATE
+            SET status = CASE WHEN EXCLUDED.status = 'Running' THEN x.status ELSE EXCLUDED.status END,
+                output = CASE WHEN EXCLUDED.status = 'Running' THEN x.output ELSE EXCLUDED.output END,
+                completed_at = CASE WHEN EXCLUDED.status = 'Running' THEN x.completed_at ELSE EXCLUDED.completed_at END,
+                duroxide_version_major = coalesce(EXCLUDED.duroxide_version_major, x.duroxide_version_major),
+                duroxide_version_minor = coalesce(EXCLUDED.duroxide_version_minor, x.duroxide_version_minor),
+                duroxide_version_patch = coalesce(EXCLUDED.duroxide_version_patch, x.duroxide_version_patch);
+        END IF;
+
+        IF cardinality(p_event_ids) > 0 THEN
+            INSERT INTO "{schema}".history (instance_id, execution_id, event_id, event_type, event_data, created_at)
+            SELECT p_turn_instances[event.turn], p_turn_executions[event.turn], event.id, event.type, event.data, now_at
+            FROM unnest(p_event_turns, p_event_ids, p_event_types, p_event_data) AS event (turn, id, type, data)
+            WHERE event.turn = ANY (held);
+        END IF;
+
+        IF true = ANY (p_turn_custom_sets) THEN
+            UPDATE "{schema}".instances i
+            SET custom_status = turn.custom, custom_status_version = i.custom_status_version + 1
+            FROM unnest(p_turn_instances, p_turn_custom_sets, p_turn_customs) WITH ORDINALITY AS turn (instance, sets, custom, place)
+            WHERE i.instance_id = turn.instance AND turn.sets AND turn.place = ANY (held);
+        END IF;
+
+        IF cardinality(p_keys) > 0 THEN
+            FOR place IN 1 .. cardinality(p_keys) LOOP
+                CONTINUE WHEN p_key_turns[place] <> ALL (held);
+                IF p_key_actions[place] = 'clear_all' THEN
+                    UPDATE "{schema}".kv_delta d SET value = NULL, last_updated_at_ms = p_key_times[place]
+                    WHERE d.instance_id = p_turn_instances[p_key_turns[place]];
+                    INSERT INTO "{schema}".kv_delta (instance_id, key, value, last_updated_at_ms)
+                    SELECT k.instance_id, k.key, NULL, p_key_times[place] FROM "{schema}".kv_store k
+                    WHERE k.instance_id = p_turn_instances[p_key_turns[place]]
+                    ON CONFLICT (instance_id, key) DO NOTHING;
+                ELSE
+                    INSERT INTO "{schema}".kv_delta (instance_id, key, value, last_updated_at_ms)
+                    VALUES (p_turn_instances[p_key_turns[place]], p_keys[place], p_key_values[place], p_key_times[place])
+                    ON CONFLICT (instance_id, key) DO UPDATE
+                    SET value = EXCLUDED.value, last_updated_at_ms = EXCLUDED.last_updated_at_ms;
+                END IF;
+            END LOOP;
+        END IF;
+        IF EXISTS (SELECT 1 FROM unnest(p_turn_statuses) AS status WHERE status IS NOT NULL) THEN
+            FOR place IN
+                SELECT turn.place FROM unnest(p_turn_instances, p_turn_statuses) WITH ORDINALITY AS turn (instance, status, place)
+                WHERE turn.status IN ('Completed', 'Failed', 'ContinuedAsNew') AND turn.place = ANY (held)
+                  AND (SELECT true FROM "{schema}".kv_delta d WHERE d.instance_id = turn.instance LIMIT 1)
+            LOOP
+                INSERT INTO "{schema}".kv_store (instance_id, key, value, execution_id, last_updated_at_ms)
+                SELECT d.instance_id, d.key, d.value, p_turn_executions[place], d.last_updated_at_ms FROM "{schema}".kv_delta d
+                WHERE d.instance_id = p_turn_instances[place] AND d.value IS NOT NULL
+                ON CONFLICT (instance_id, key) DO UPDATE
+                SET value = EXCLUDED.value, execution_id = EXCLUDED.execution_id,
+                    last_updated_at_ms = EXCLUDED.last_updated_at_ms;
+                DELETE FROM "{schema}".kv_store k USING "{schema}".kv_delta d
+                WHERE k.instance_id = p_turn_instances[place] AND d.instance_id = k.instance_id AND d.key = k.key
+                  AND d.value IS NULL;
+                DELETE FROM "{schema}".kv_delta d WHERE d.instance_id = p_turn_instances[place];
+            END LOOP;
+        END IF;
+
+        IF cardinality(p_activity_items) > 0 THEN
+            RETURN QUERY
+            INSERT INTO "{schema}".worker_queue AS w
+                (work_item, visible_at, created_at, instance_id, execution_id, activity_id, session_id, tag,
+                 lock_token, locked_until, attempt_count)
+            SELECT activity.item, now_at, now_at, activity.instance, activity.execution, activity.id, activity.session, activity.tag,
+                   activity.token, CASE WHEN activity.token IS NOT NULL THEN now_ms + p_activity_lease_ms END,
+                   CASE WHEN activity.token IS NOT NULL THEN 1 ELSE 0 END
+            FROM unnest(p_activity_turns, p_activity_items, p_activity_instances, p_activity_executions, p_activity_ids,
+                        p_activity_sessions, p_activity_tags, p_activity_tokens)
+                 AS activity (turn, item, instance, execution, id, session, tag, token)
+            WHERE activity.turn = ANY (held)
+            RETURNING 9::smallint, w.lock_token, NULL::text, w.id, NULL::integer, NULL::text, NULL::text, NULL::text,
+                      NULL::bigint, NULL::bigint, NULL::bigint;
+        END IF;
+        IF cardinality(p_cancelled_ids) > 0 THEN
+            DELETE FROM "{schema}".worker_queue w
+            USING unnest(p_cancelled_turns, p_cancelled_instances, p_cancelled_executions, p_cancelled_ids)
+                  AS cancelled (turn, instance, execution, id)
+            WHERE w.instance_id = cancelled.instance AND w.execution_id = cancelled.execution AND w.activity_id = cancelled.id
+              AND cancelled.turn = ANY (held);
+        END IF;
+        IF cardinality(p_hold_ids) > 0 THEN
+            UPDATE "{schema}".orchestrator_queue q
+            SET visible_at = now_at + hold.ms * interval '1 millisecond',
+                lock_token = CASE WHEN hold.ms > 0 THEN 'held' END,
+                locked_until = CASE WHEN hold.ms > 0 THEN now_ms + hold.ms END
+            FROM unnest(p_hold_turns, p_hold_ids, p_hold_ms) AS hold (turn, id, ms)
+            WHERE q.id = hold.id AND hold.turn = ANY (held);
+        END IF;
+        RETURN QUERY
+        SELECT 0::smallint, NULL::text, NULL::text, turn.place::bigint, NULL::integer, NULL::text, NULL::text, NULL::text,
+               NULL::bigint, NULL::bigint,
+               CASE WHEN p_turn_names[turn.place] IS NOT NULL
+                    THEN (SELECT (extract(epoch FROM i.created_at) * 1000000)::bigint FROM "{schema}".instances i
+                          WHERE i.instance_id = p_turn_instances[turn.place]) END
+        FROM unnest(held) AS turn (place);
+    END IF;
+
+    IF cardinality(p_ended_ids) > 0 THEN
+        WITH ended AS (
+            DELETE FROM "{schema}".worker_queue w
+            WHERE w.ctid = ANY (ARRAY(
+                SELECT own.ctid FROM unnest(p_ended_ids, p_ended_tokens) AS activity (id, token),
+                LATERAL (SELECT i.ctid FROM "{schema}".worker_queue i
+                         WHERE i.id = activity.id AND i.lock_token = activity.token AND i.locked_until > now_ms
+                         OFFSET 0) AS own))
+              AND w.lock_token = ANY (p_ended_tokens)
+            RETURNING w.id, w.session_id
+        )
+        SELECT array_agg(ended.id), array_agg(ended.session_id) FILTER (WHERE ended.session_id IS NOT NULL)
+        INTO ended_ids, ended_sessions FROM ended;
+        ended_ids := coalesce(ended_ids, '{}');
+        IF ended_sessions IS NOT NULL THEN
+            UPDATE "{schema}".sessions s SET last_activity_at = now_ms
+            WHERE s.session_id = ANY (ended_sessions) AND s.locked_until > now_ms;
+        END IF;
+        RETURN QUERY
+        SELECT 1::smallint, NULL::text, NULL::text, activity.id, NULL::integer, NULL::text, NULL::text, NULL::text, NULL::bigint,
+               NULL::bigint, NULL::bigint
+        FROM unnest(ended_ids) AS activity (id);
+    END IF;
+
+    IF cardinality(p_start_instances) > 0 THEN
+        RETURN QUERY
+        WITH known AS MATERIALIZED (
+            SELECT start.place, start.instance, start.item AS new_item, running.name, running.item
+            FROM unnest(p_start_instances, p_start_items) WITH ORDINALITY AS start (instance, item, place)
+            LEFT JOIN LATERAL (
+                (SELECT i.orchestration_name AS name, NULL::text AS item FROM "{schema}".instances i
+                 WHERE i.instance_id = start.instance)
+                UNION ALL
+                (SELECT NULL::text, q.work_item FROM "{schema}".orchestrator_queue q
+                 WHERE q.instance_id = start.instance AND q.work_item LIKE '{"StartOrchestration":%' ORDER BY q.id LIMIT 1)
+                LIMIT 1) AS running ON true
+        ), started AS (
+            INSERT INTO "{schema}".orchestrator_queue (instance_id, work_item, visible_at, created_at)
+            SELECT known.instance, known.new_item, now_at, now_at FROM known
+            WHERE known.name IS NULL AND known.item IS NULL ORDER BY known.place
+        )
+        SELECT 7::smallint, NULL::text, NULL::text, known.place, NULL::integer, known.item, known.name, NULL::text, NULL::bigint,
+               NULL::bigint, NULL::bigint
+        FROM known WHERE known.name IS NOT NULL OR known.item IS NOT NULL;
+    END IF;
+
+    -- After the starts, so that what a batch sends comes after what it starts.
+    IF cardinality(p_sent_items) > 0 OR cardinality(p_ended_items) > 0 THEN
+        INSERT INTO "{schema}".orchestrator_queue (instance_id, work_item, visible_at, created_at)
+        SELECT message.instance, message.item, now_at + coalesce(message.delay_ms, 0) * interval '1 millisecond', now_at
+        FROM (
+            SELECT ended.instance, ended.item, NULL::bigint AS delay_ms, 0::bigint AS kind, ended.place
+            FROM unnest(p_ended_ids, p_ended_instances, p_ended_items) WITH ORDINALITY AS ended (id, instance, item, place)
+            WHERE ended.item IS NOT NULL AND ended.id = ANY (ended_ids)
+            UNION ALL
+            SELECT sent.instance, sent.item, sent.delay_ms, 1, sent.place
+            FROM unnest(p_sent_turns, p_sent_instances, p_sent_items, p_sent_delays_ms)
+                 WITH ORDINALITY AS sent (turn, instance, item, delay_ms, place)
+            WHERE sent.turn = 0 OR sent.turn = ANY (held)
+            ORDER BY kind, place
+        ) AS message;
+    END IF;
+
+    IF cardinality(p_targets) > 0 THEN
+        RETURN QUERY SELECT * FROM "{schema}".python_lease_{version}(p_targets, p_target_tokens, p_lease_ms, p_lowest, p_highest);
+    END IF;
+    RETURN QUERY
+    SELECT 8::smallint, NULL::text, NULL::text, pg_current_xact_id()::text::bigint, NULL::integer, NULL::text, NULL::text,
+           NULL::text, NULL::bigint, NULL::bigint, NULL::bigint;
+END $$;
+
+-- Gives the lease of a turn back. What it had read counts as tried, unless told otherwise, and is shown again after the delay.
+CREATE OR REPLACE FUNCTION "{schema}".python_give_back_turn_{version}(
+    p_instance text, p_token text, p_read_ids bigint[], p_delay_ms bigint, p_counts boolean
+) RETURNS boolean LANGUAGE plpgsql
+SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET jit = off
+AS $$
+BEGIN
+    DELETE FROM "{schema}".instance_locks l WHERE l.instance_id = p_instance AND l.lock_token = p_token;
+    IF NOT FOUND THEN
+        RETURN false;
+    END IF;
+    IF p_counts OR p_delay_ms > 0 THEN
+        UPDATE "{schema}".orchestrator_queue q
+        SET attempt_count = q.attempt_count + CASE WHEN p_counts THEN 1 ELSE 0 END,
+            visible_at = CASE WHEN p_delay_ms > 0 THEN clock_timestamp() + p_delay_ms * interval '1 millisecond'
+                              ELSE q.visible_at END
+        WHERE q.id = ANY (p_read_ids);
+    END IF;
+    RETURN true;
+END $$;

@@ -1,0 +1,140 @@
+//! The store as the rest of the package uses it, and the tasks that work for it.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use duroxide::providers::{ProviderError, WorkItem};
+use parking_lot::Mutex;
+use tokio::task::JoinHandle;
+
+use super::claims::Claims;
+use super::connect::Connections;
+use super::core::Core;
+use super::news::{Told, listen};
+use super::operation::Work;
+use super::server::Server;
+use super::writer::Writer;
+use crate::store::StartRequest;
+
+type Outcome<T> = Result<T, ProviderError>;
+
+/// A schema of a PostgreSQL server, opened.
+pub(in crate::store) struct PostgresStore {
+    pub(super) connections: Connections,
+    pub(super) core: Arc<Core>,
+    tasks: Mutex<Vec<JoinHandle<()>>>,
+    /// Looks for work, and hears what others tell, from the first moment that somebody needs it.
+    looking: Mutex<Option<JoinHandle<()>>>,
+    hearing: Mutex<Option<JoinHandle<()>>>,
+    told: Mutex<Option<Told>>,
+}
+
+impl PostgresStore {
+    pub fn open(connections: Connections, is_bare: bool) -> Self {
+        let (core, operations) = Core::new(connections.pool.clone(), connections.schema.clone(), is_bare);
+        let operations = Arc::new(tokio::sync::Mutex::new(operations));
+        let writer = || tokio::spawn(Writer::new(Arc::clone(&core)).run(Arc::clone(&operations)));
+        let tasks = (0..connections.options.writing_connections()).map(|_| writer()).collect();
+        Self {
+            connections,
+            core,
+            tasks: Mutex::new(tasks),
+            looking: Mutex::default(),
+            hearing: Mutex::default(),
+            told: Mutex::default(),
+        }
+    }
+
+    pub fn server(&self) -> Server<'_> {
+        Server { pool: &self.core.pool, schema: &self.core.schema }
+    }
+
+    /// Who is to be told when other nodes change something.
+    pub fn tell_changes(&self, told: Told) {
+        *self.told.lock() = Some(told);
+    }
+
+    /// Hears of what other nodes commit from now on.
+    pub fn hear(&self) {
+        let mut hearing = self.hearing.lock();
+        if hearing.is_none()
+            && self.connections.session_features
+            && let Some(told) = self.told.lock().clone()
+        {
+            *hearing = Some(tokio::spawn(listen(Arc::clone(&self.core), told)));
+        }
+        drop(hearing);
+        self.look();
+    }
+
+    /// Whether what other nodes tell is heard at present.
+    pub fn hears(&self) -> bool {
+        self.core.is_hearing.load(Ordering::Acquire)
+    }
+
+    /// Looks for work, where somebody waits for it, and tells others of it.
+    pub(super) fn look(&self) {
+        let mut looking = self.looking.lock();
+        if looking.is_none() {
+            *looking = Some(tokio::spawn(Claims::new(Arc::clone(&self.core)).run()));
+        }
+    }
+
+    /// Gives back what nobody here will run, when a runtime has ended.
+    pub async fn end_dispatching(&self) {
+        self.core.give_back_unwanted(Duration::ZERO, Duration::ZERO).await;
+    }
+
+    pub async fn close(&self) {
+        let tasks = [self.looking.lock().take(), self.hearing.lock().take()];
+        for task in tasks.into_iter().flatten() {
+            task.abort();
+            let _ = task.await;
+        }
+        self.end_dispatching().await;
+        let writers = std::mem::take(&mut *self.tasks.lock());
+        for writer in writers {
+            writer.abort();
+            let _ = writer.await;
+        }
+        self.connections.close().await;
+    }
+
+    /// Starts an instance; the orchestration that it runs already, if there is one.
+    pub async fn start(&self, request: StartRequest) -> Outcome<Option<String>> {
+        self.look();
+        self.core.submit("start_orchestration", Work::Start(request)).await
+    }
+
+    /// What another connection of this process has sent is looked for at once, here and elsewhere.
+    pub fn look_again(&self) {
+        self.look();
+        self.core.outbox.tell_turns();
+        self.core.hint_turns();
+    }
+
+    /// Sends messages, all of them or none.
+    pub async fn send(&self, messages: Vec<WorkItem>, delay_ms: Option<i64>) -> Outcome<()> {
+        self.look();
+        self.core.submit("enqueue_for_orchestrator", Work::Messages(messages, delay_ms)).await?;
+        Ok(())
+    }
+
+    /// Leaves a turn to the other nodes, for so long at most.
+    pub async fn leave_turn(&self, token: &str, pause: Duration) -> Outcome<()> {
+        if let Some(held) = self.core.held.get(token) {
+            self.core.left.leave_instance(&held.instance, pause);
+        }
+        self.core.due_in(i64::try_from(pause.as_millis()).unwrap_or(i64::MAX));
+        self.core.give_back_turn(token, None, false).await
+    }
+
+    /// Leaves an activity to the other nodes, for so long at most.
+    pub async fn leave_activity(&self, token: &str, pause: Duration) -> Outcome<()> {
+        let (id, own) = super::provider::parts(token)?;
+        self.core.left.leave_activity(id, pause);
+        self.core.due_in(i64::try_from(pause.as_millis()).unwrap_or(i64::MAX));
+        self.core.give_back_activity(id, own, None, false).await
+    }
+}
