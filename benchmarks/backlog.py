@@ -26,6 +26,7 @@ LONGEST_SECONDS = 30.0
 TEMPLATE = "template"
 # Texts in which the instance is named once more.
 TEXTS = ("work_item", "event_data")
+MOMENTS = ("visible_at", "created_at")
 TABLES_OF_ENDED = ("instances", "executions", "history")
 TABLES_OF_QUEUED = ("orchestrator_queue",)
 
@@ -52,11 +53,15 @@ def multiply(server: Server, place: str, tables: tuple[str, ...], count: int, pr
     for table in tables:
         columns = [row[0] for row in server.query(COLUMNS, place=place, table=table)]
         name = f"'{prefix}-' || number"
+        # One a millisecond, as if they had come one after the other until now.
+        moment = "{} - (:'count'::int - number) * interval '1 ms'"
         values = [
             name
             if column == "instance_id"
             else f"replace({column}, '{TEMPLATE}', {name})"
             if column in TEXTS
+            else moment.format(column)
+            if column in MOMENTS
             else column
             for column in columns
         ]

@@ -41,7 +41,8 @@ def rest(store: str, place: str, postgres_url: str | None, seconds: float) -> tu
 
 
 def measure(bench: Bench) -> Iterator[Figure]:
-    seconds = FULL_SECONDS if bench.full else SECONDS
+    # The time of the processes of a server is known in steps of a hundredth of a second.
+    seconds = FULL_SECONDS if bench.full or bench.server is not None else SECONDS
 
     server, watched = bench.server, bench.server is not None and bench.server.log is not None
     shares: list[float] = []
