@@ -91,7 +91,6 @@ impl Session {
                 .into_iter()
                 .map(|name| (name, vec![Version::new(1, 0, 0)]))
                 .collect(),
-            poll_interval: Duration::from_millis(100),
             unregistered_timeout: Duration::from_secs(300),
             max_attempts: 10,
             nondeterminism: Nondeterminism::Wait,

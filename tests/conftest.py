@@ -33,12 +33,6 @@ RUN_FOLDER = "DUROXIDE_TEST_RUN_FOLDER"
 RUN_PROCESS = "DUROXIDE_TEST_RUN_PROCESS"
 
 
-def fails_on_postgres(reason: str) -> pytest.MarkDecorator:
-    """Run a test on every store, and expect it to fail on PostgreSQL."""
-    postgres = pytest.param("postgres", marks=pytest.mark.xfail(strict=True, reason=reason))
-    return pytest.mark.parametrize("store", [*(store for store in STORES if store != "postgres"), postgres])
-
-
 class Run(Protocol):
     """What the fixture ``run`` gives."""
 

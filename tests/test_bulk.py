@@ -18,7 +18,6 @@ from duroxide import (
     CodecError,
     EventToRaise,
     InstanceAlreadyExists,
-    InstanceNotFound,
     LimitExceeded,
     OrchestrationContext,
     PostgresProvider,
@@ -139,7 +138,6 @@ def test_a_message_is_text_as_it_is_or_else_json(runtime_factory: StartRuntime, 
     assert client.wait_for_orchestration("mailbox", WAIT_MS).result() == ["a text", '{"a": 1}']
 
 
-@pytest.mark.parametrize("store", ["memory", "sqlite"])
 def test_messages_that_come_before_their_instances_are_kept(runtime_factory: StartRuntime, client: Client) -> None:
     runtime_factory(orchestrations=PROGRAMS)
     client.raise_events([EventToRaise("later", "go", "early")])
@@ -147,19 +145,6 @@ def test_messages_that_come_before_their_instances_are_kept(runtime_factory: Sta
     client.start_orchestrations([StartRequest("later", "wait_for_go"), StartRequest("mailbox", "read_messages", 3)])
     assert client.wait_for_orchestration("later", WAIT_MS).result() == "early"
     assert client.wait_for_orchestration("mailbox", WAIT_MS).result() == ["0", "1", "2"]
-
-
-@pytest.mark.parametrize("store", ["postgres"])
-def test_one_message_to_nobody_refuses_all(runtime_factory: StartRuntime, client: Client) -> None:
-    client.start_orchestration("mailbox", "read_messages", 1)
-    messages = [QueueMessage("mailbox", "inbox", "refused"), QueueMessage("nobody", "inbox", "refused")]
-    with pytest.raises(InstanceNotFound, match=r"messages\[1\].*'nobody'"):
-        client.enqueue_events(messages)
-    with pytest.raises(InstanceNotFound, match=r"events\[0\].*'nobody'"):
-        client.raise_events([EventToRaise("nobody", "go")])
-    client.enqueue_event("mailbox", "inbox", "accepted")
-    runtime_factory(orchestrations=PROGRAMS)
-    assert client.wait_for_orchestration("mailbox", WAIT_MS).result() == ["accepted"]
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 from collections.abc import Generator
 from dataclasses import dataclass
@@ -10,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from conftest import Run, StartRuntime, fails_on_postgres
-from duroxide import ActivityContext, Client, InstanceNotFound, LimitExceeded, OrchestrationContext, Provider
+from conftest import Run, StartRuntime
+from duroxide import ActivityContext, Client, LimitExceeded, OrchestrationContext
 from mission.waiting import wait_for_event_kind, wait_for_execution
 
 Steps = Generator[Any, Any, Any]
@@ -131,7 +130,6 @@ def test_wait_that_lost_a_race_leaves_the_event_to_the_next_wait(runtime_factory
     assert client.wait_for_orchestration("patient").result() == [1, "now"]
 
 
-@fails_on_postgres("the engine drops an event that nobody waits for yet; the embedded store holds it back")
 def test_event_that_is_raised_early_waits_for_its_wait(runtime_factory: StartRuntime, client: Client) -> None:
     def late(ctx: OrchestrationContext, input: Any) -> Steps:
         yield ctx.wait_for_event("ready")
@@ -320,15 +318,11 @@ def test_name_of_an_event_that_cannot_be_kept_is_refused(name: str, client: Clie
         client.raise_event("anyone", name)
 
 
-def test_event_for_nobody_holds_up_nobody(runtime_factory: StartRuntime, provider: Provider, client: Client) -> None:
+def test_event_for_nobody_holds_up_nobody(runtime_factory: StartRuntime, client: Client) -> None:
     runtime_factory(orchestrations={"wait_for_go": wait_for_go})
 
-    # The embedded store keeps such messages for a while; PostgreSQL's cannot.
-    refused = pytest.raises(InstanceNotFound) if provider.kind == "postgres" else contextlib.nullcontext()
-    with refused:
-        client.raise_event("nobody", "go", 1)
-    with refused:
-        client.enqueue_event("nobody", "inbox", "text")
+    client.raise_event("nobody", "go", 1)
+    client.enqueue_event("nobody", "inbox", "text")
     client.start_orchestration("somebody", "wait_for_go")
     wait_for_event_kind(client, "somebody", "ExternalSubscribed")
     client.raise_event("somebody", "go", 2)
@@ -336,7 +330,6 @@ def test_event_for_nobody_holds_up_nobody(runtime_factory: StartRuntime, provide
     assert client.wait_for_orchestration("somebody").result() == 2
 
 
-@fails_on_postgres("the engine fails a turn that reads 99 messages; the embedded store holds them back")
 def test_burst_of_more_than_a_hundred_messages_loses_none(runtime_factory: StartRuntime, client: Client) -> None:
     def drain(ctx: OrchestrationContext, input: int) -> Steps:
         yield ctx.wait_for_event("go")
@@ -357,7 +350,6 @@ def test_burst_of_more_than_a_hundred_messages_loses_none(runtime_factory: Start
     assert client.wait_for_orchestration("burst").result() == list(range(120))
 
 
-@fails_on_postgres("the engine carries at most 100 messages over; the embedded store holds the rest back")
 def test_burst_before_continue_as_new_loses_none(runtime_factory: StartRuntime, client: Client) -> None:
     def second_drains(ctx: OrchestrationContext, input: int) -> Steps:
         yield ctx.wait_for_event("go")

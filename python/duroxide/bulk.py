@@ -108,7 +108,6 @@ class BulkOperations:
             events: At most ``MAX_BULK_ITEMS`` of them. Those of one instance arrive in order.
 
         Raises:
-            InstanceNotFound: An instance does not exist; on PostgreSQL only, see ``raise_event``.
             CodecError: The data of one cannot be written as JSON.
             LimitExceeded: An id, a name or the data is too long, or there are too many events.
             TypeError: Something else than an ``EventToRaise`` is among them.
@@ -123,7 +122,6 @@ class BulkOperations:
             messages: At most ``MAX_BULK_ITEMS`` of them. Those of one instance arrive in order.
 
         Raises:
-            InstanceNotFound: An instance does not exist; on PostgreSQL only, see ``enqueue_event``.
             CodecError: The data of one cannot be written as JSON.
             LimitExceeded: An id, a name or the data is too long, a ``str`` is not valid UTF-8, or there are too many
                 messages.

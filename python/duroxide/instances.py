@@ -78,9 +78,9 @@ class InstanceOperations:
     def raise_event(self, instance_id: str, name: str, data: object = None) -> Call[None]:
         """Raise an event for the orchestration that waits for it with ``ctx.wait_for_event``.
 
-        In a file or in memory, an event that comes before its wait is kept for it, also across ``ctx.continue_as_new``.
-        One that comes before its instance is kept for ten minutes; if nobody has started the instance by then, it is
-        dropped with a warning in the log. On PostgreSQL, an event needs a wait that is there already.
+        An event that comes before its wait is kept for it, also across ``ctx.continue_as_new``. One that comes before its
+        instance is kept for ten minutes; if nobody has started the instance by then, it is dropped with a warning in the
+        log.
 
         Args:
             instance_id: The instance.
@@ -88,7 +88,6 @@ class InstanceOperations:
             data: Any value that can be written as JSON; the wait returns it. Default ``None``.
 
         Raises:
-            InstanceNotFound: On PostgreSQL, the instance was never started, or was deleted.
             CodecError: The data cannot be written as JSON.
             LimitExceeded: An id, a name or the data is too long.
         """
@@ -102,8 +101,8 @@ class InstanceOperations:
     def enqueue_event(self, instance_id: str, queue: str, data: object) -> Call[None]:
         """Append a message to a queue of an instance, which reads it with ``ctx.dequeue_event``.
 
-        Messages wait in the queue, in order. In a file or in memory, those that come before their instance are kept for
-        ten minutes; if nobody has started the instance by then, they are dropped with a warning in the log.
+        Messages wait in the queue, in order. Those that come before their instance are kept for ten minutes; if nobody
+        has started the instance by then, they are dropped with a warning in the log.
 
         Args:
             instance_id: The instance.
@@ -111,7 +110,6 @@ class InstanceOperations:
             data: A ``str`` is delivered as it is; any other value is delivered as its JSON text.
 
         Raises:
-            InstanceNotFound: On PostgreSQL, the instance was never started, or was deleted.
             CodecError: The data cannot be written as JSON.
             LimitExceeded: An id, a name or the data is too long, or a ``str`` is not valid UTF-8.
         """

@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-use duroxide::providers::WorkItem;
+use duroxide::providers::{ProviderError, WorkItem};
 use duroxide::{Event, EventKind};
 use parking_lot::Mutex;
 
@@ -14,6 +14,7 @@ use super::backend::{Backend, Database};
 use super::delivery::Deliveries;
 use super::dispatcher::DispatcherSettings;
 use super::kept::Keeper;
+use super::postgres::Told;
 use super::stop::Stop;
 use super::watch::Watches;
 
@@ -59,15 +60,7 @@ impl Shared {
     pub fn of_server(backend: Backend) -> Arc<Self> {
         let shared = Arc::new(Self::new(backend));
         if let Database::Postgres(store) = &shared.backend.database {
-            let told = Arc::downgrade(&shared);
-            store.tell_changes(Arc::new(move |instance| {
-                if let Some(shared) = told.upgrade() {
-                    match instance {
-                        Some(instance) => shared.watches.notify(instance),
-                        None => shared.watches.notify_all(),
-                    }
-                }
-            }));
+            store.tell(Arc::new(Learned(Arc::downgrade(&shared))));
         }
         shared
     }
@@ -139,6 +132,31 @@ impl Shared {
             drop(keeper.take(instance));
         }
         self.watches.notify(instance);
+    }
+}
+
+/// What a store learns by itself, for as long as somebody uses it.
+struct Learned(Weak<Shared>);
+
+impl Told for Learned {
+    fn changed(&self, instance: Option<&str>) {
+        let Some(shared) = self.0.upgrade() else { return };
+        match instance {
+            Some(instance) => shared.watches.notify(instance),
+            None => shared.watches.notify_all(),
+        }
+    }
+
+    fn cut_off(&self, error: &ProviderError) {
+        if let Some(shared) = self.0.upgrade() {
+            shared.backend.outage_began(error);
+        }
+    }
+
+    fn answers_again(&self) {
+        if let Some(shared) = self.0.upgrade() {
+            shared.backend.outage_ended();
+        }
     }
 }
 

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 from typing import Any
 
 import pytest
 
-from conftest import StartRuntime, fails_on_postgres
-from duroxide import Client, InstanceNotFound, OrchestrationContext, Provider
+from conftest import StartRuntime
+from duroxide import Client, InstanceNotFound, OrchestrationContext
 from engine_traps.common import QUICK, WAIT_MS, Steps, echo, healthy, wait_for_kind
-
-NOT_HELD_BACK = "only a store can hold such messages back, and on PostgreSQL the engine's own has them"
 
 
 def mailbox(ctx: OrchestrationContext, count: int) -> Steps:
@@ -29,11 +26,9 @@ def endless_mailbox(ctx: OrchestrationContext, state: Any) -> Steps:
 
 
 def test_a_message_to_an_instance_that_does_not_exist_does_not_stall_the_others(
-    runtime_factory: StartRuntime, provider: Provider, client: Client
+    runtime_factory: StartRuntime, client: Client
 ) -> None:
-    refused = pytest.raises(InstanceNotFound, match="nobody")
-    with refused if provider.kind == "postgres" else contextlib.nullcontext():
-        client.raise_event("nobody", "event", "data")
+    client.raise_event("nobody", "event", "data")
     with pytest.raises(InstanceNotFound, match="nobody"):
         client.cancel_instance("nobody")
     runtime_factory({"echo": echo}, {"healthy": healthy}, QUICK)
@@ -41,7 +36,6 @@ def test_a_message_to_an_instance_that_does_not_exist_does_not_stall_the_others(
     assert client.wait_for_orchestration("healthy", 5_000).result() == "well"
 
 
-@fails_on_postgres(NOT_HELD_BACK)
 def test_a_message_that_comes_before_its_instance_is_kept_for_a_while(
     runtime_factory: StartRuntime, client: Client
 ) -> None:
@@ -51,7 +45,6 @@ def test_a_message_that_comes_before_its_instance_is_kept_for_a_while(
     assert client.wait_for_orchestration("mailbox", WAIT_MS).result() == 7
 
 
-@fails_on_postgres(NOT_HELD_BACK)
 def test_a_hundred_messages_can_be_read_in_one_turn(runtime_factory: StartRuntime, client: Client) -> None:
     count = 120
     client.start_orchestration("mailbox", "mailbox", count)
@@ -61,7 +54,6 @@ def test_a_hundred_messages_can_be_read_in_one_turn(runtime_factory: StartRuntim
     assert client.wait_for_orchestration("mailbox", WAIT_MS).result() == sum(range(count))
 
 
-@fails_on_postgres(NOT_HELD_BACK)
 def test_a_burst_of_messages_crosses_continue_as_new_whole(runtime_factory: StartRuntime, client: Client) -> None:
     count = 120
     client.start_orchestration("mailbox", "endless_mailbox", {"left": count, "total": 0})
@@ -71,7 +63,6 @@ def test_a_burst_of_messages_crosses_continue_as_new_whole(runtime_factory: Star
     assert client.wait_for_orchestration("mailbox", WAIT_MS // 6).result() == sum(range(count))
 
 
-@fails_on_postgres(NOT_HELD_BACK)
 def test_an_event_that_is_raised_before_it_is_waited_for_is_kept(runtime_factory: StartRuntime, client: Client) -> None:
     def late(ctx: OrchestrationContext, _: Any) -> Steps:
         yield ctx.wait_for_event("first")

@@ -20,7 +20,15 @@ import psycopg
 
 SSL_REQUEST = 80877103
 # What PgBouncer keeps track of by itself.
-TRACKED = {"user", "database", "client_encoding", "datestyle", "timezone", "standard_conforming_strings", "application_name"}
+TRACKED = {
+    "user",
+    "database",
+    "client_encoding",
+    "datestyle",
+    "timezone",
+    "standard_conforming_strings",
+    "application_name",
+}
 
 
 @dataclass
@@ -58,7 +66,12 @@ class TransactionPooler:
     """
 
     def __init__(
-        self, url: str, size: int = 4, *, carries_statements: bool = True, ignored: tuple[str, ...] = ("extra_float_digits",)
+        self,
+        url: str,
+        size: int = 4,
+        *,
+        carries_statements: bool = True,
+        ignored: tuple[str, ...] = ("extra_float_digits",),
     ) -> None:
         self._url = url
         self._size = size

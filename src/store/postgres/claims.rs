@@ -1,7 +1,6 @@
 //! Looking for work on the server: when somebody tells that there is some, when something is due, and slowly beside that.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use duroxide::providers::TagFilter;
@@ -12,9 +11,10 @@ use tokio::time::{Instant, timeout};
 use super::core::{ActivityLane, Core, TurnLane};
 use super::leases::{deliver, deliver_activities, leases};
 use super::link::{ANSWER, Link};
-use super::news::channel;
+use super::news::{Told, channel};
 use super::rows::{self, Answer};
 use super::schema::function;
+use super::trouble::failed;
 
 /// How often to look when nothing is heard: nodes of other languages notify nobody, and notifications may be lost. Just above what
 /// makes two statements a second.
@@ -23,12 +23,15 @@ const SLOW_LOOK: Duration = Duration::from_millis(550);
 const TURNS_WAIT: Duration = Duration::from_secs(1);
 const ACTIVITIES_WAIT: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+/// So many failures, one after the other, are an outage.
+const NOTICED: u32 = 3;
 
 pub(super) struct Claims {
     core: Arc<Core>,
     link: Link,
     statement: String,
     failures: u32,
+    told: Option<Arc<dyn Told>>,
 }
 
 /// What one call asks for.
@@ -41,11 +44,11 @@ struct Question {
 }
 
 impl Claims {
-    pub fn new(core: Arc<Core>) -> Self {
+    pub fn new(core: Arc<Core>, told: Option<Arc<dyn Told>>) -> Self {
         let name = function(&core.schema, "claim");
         let statement = format!("SELECT * FROM {name}($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)");
         let link = Link::new(core.pool.clone());
-        Self { core, link, statement, failures: 0 }
+        Self { core, link, statement, failures: 0, told }
     }
 
     /// Looks until it is aborted.
@@ -123,8 +126,12 @@ impl Claims {
                 question.owners = owners.into_iter().map(|owner| owner.id).collect();
             }
             if let Err(error) = self.ask(&question, everything || core.is_bare).await {
-                turns.iter().for_each(|(lane, _)| lane.hint());
-                activities.iter().for_each(|(lane, _)| lane.hint());
+                for (lane, _) in &turns {
+                    lane.hint();
+                }
+                for (lane, _) in &activities {
+                    lane.hint();
+                }
                 return Err(error);
             }
         }
@@ -202,19 +209,24 @@ impl Claims {
     }
 
     fn recovered(&mut self) {
+        if self.failures == 0 {
+            return;
+        }
         self.failures = 0;
-        if self.core.is_cut_off.swap(false, Ordering::AcqRel) {
-            tracing::info!(target: "duroxide::store", schema = %self.core.schema, "the server answers again");
-            self.core.hint_turns();
-            self.core.hint_activities();
+        self.core.hint_turns();
+        self.core.hint_activities();
+        if let Some(told) = &self.told {
+            told.answers_again();
         }
     }
 
     /// How long to leave the server alone after a failure.
     fn endure(&mut self, error: &sqlx::Error) -> Duration {
         self.failures += 1;
-        if self.failures >= 3 && !self.core.is_cut_off.swap(true, Ordering::AcqRel) {
-            tracing::warn!(target: "duroxide::store", schema = %self.core.schema, error = %error, "the server does not answer; waiting for it");
+        if self.failures == NOTICED
+            && let Some(told) = &self.told
+        {
+            told.cut_off(&failed("fetch_orchestration_item", error));
         }
         Duration::from_millis(20).saturating_mul(1 << self.failures.min(8)).min(LONGEST_PAUSE)
     }

@@ -58,8 +58,6 @@ pub(super) struct Core {
     pub rounds: watch::Sender<u64>,
     /// When something is due that this node has recorded, if that is before the next look.
     due: Mutex<Option<Instant>>,
-    /// When the server last did not answer, until it does.
-    pub is_cut_off: AtomicBool,
     /// Whether what other nodes tell is heard at present.
     pub is_hearing: AtomicBool,
     /// Whether activities of sessions have been seen: they wait for one slot, and the news of them may come while it is busy.
@@ -86,7 +84,6 @@ impl Core {
             wanted: Notify::new(),
             rounds: watch::channel(0).0,
             due: Mutex::default(),
-            is_cut_off: AtomicBool::new(false),
             is_hearing: AtomicBool::new(false),
             has_sessions: AtomicBool::new(false),
             operations,

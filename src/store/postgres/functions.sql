@@ -35,7 +35,7 @@ BEGIN
                (SELECT true FROM "{schema}".instance_locks l WHERE l.instance_id = asked.instance LIMIT 1) AS is_abandoned
         FROM unnest(p_instances, p_tokens) AS asked (instance, token)
         WHERE (SELECT true FROM "{schema}".orchestrator_queue q
-               WHERE q.instance_id = asked.instance AND q.visible_at <= now_at LIMIT 1)
+               WHERE q.instance_id = asked.instance AND (q.visible_at <= now_at OR q.visible_at = q.created_at) LIMIT 1)
           AND (SELECT true FROM "{schema}".instance_locks l
                WHERE l.instance_id = asked.instance AND l.locked_until > now_ms LIMIT 1) IS NULL
           AND (p_lowest IS NULL OR coalesce(
@@ -78,6 +78,9 @@ BEGIN
     IF instances IS NULL THEN
         RETURN;
     END IF;
+    -- What its last turn has sent to itself is read now, whatever the clocks say: a successor that came after its messages would
+    -- find them gone. What is not delayed was sent at the time from which it can be seen.
+    now_at := clock_timestamp();
     RETURN QUERY
     SELECT 2::smallint, leased.token, leased.instance, NULL::bigint, NULL::integer, NULL::text,
            i.orchestration_name, i.orchestration_version, i.current_execution_id,
@@ -91,7 +94,8 @@ BEGIN
            CASE WHEN q.lock_token = 'held' THEN 1::bigint ELSE 0 END, (extract(epoch FROM q.created_at) * 1000)::bigint
     FROM unnest(instances, tokens) AS leased (instance, token),
          LATERAL (SELECT * FROM "{schema}".orchestrator_queue q
-                  WHERE q.instance_id = leased.instance AND (q.visible_at <= now_at OR q.lock_token = 'held')
+                  WHERE q.instance_id = leased.instance
+                    AND (q.visible_at <= now_at OR q.visible_at = q.created_at OR q.lock_token = 'held')
                   ORDER BY q.id OFFSET 0) AS q;
     RETURN QUERY
     SELECT 4::smallint, leased.token, NULL::text, NULL::bigint, NULL::integer, k.value, k.key, NULL::text, NULL::bigint,

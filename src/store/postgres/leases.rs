@@ -371,12 +371,9 @@ pub(super) fn deliver_activities(
     leased.sort_by_key(|(id, ..)| *id);
     let count = leased.len();
     for (id, token, attempt, text, owner) in leased {
-        let item = match serde_json::from_str::<WorkItem>(&text) {
-            Ok(item @ WorkItem::ActivityExecute { .. }) => item,
-            _ => {
-                tracing::error!(target: "duroxide::store", id, "an activity cannot be read, and is left alone");
-                continue;
-            }
+        let Ok(item @ WorkItem::ActivityExecute { .. }) = serde_json::from_str::<WorkItem>(&text) else {
+            tracing::error!(target: "duroxide::store", id, "an activity cannot be read, and is left alone");
+            continue;
         };
         let activity = LeasedActivity { item, id, token, attempt: u32::try_from(attempt).unwrap_or(1) };
         match owner {

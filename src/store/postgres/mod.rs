@@ -33,6 +33,7 @@ mod writer;
 pub(super) use connect::connect;
 pub use connect::{PostgresConnection, PostgresTarget};
 pub use entra::Entra;
+pub(super) use news::Told;
 pub use options::{Migrate, PostgresOptions};
 pub(super) use reports::LONGEST_NOTE;
 pub(super) use store::PostgresStore;

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use duroxide::providers::ProviderError;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use sqlx::postgres::{PgConnectOptions, PgListener, PgPoolOptions};
@@ -88,17 +89,22 @@ impl Outbox {
     }
 }
 
-/// Who is told of instances that changed elsewhere; `None` stands for all of them.
-pub(super) type Told = Arc<dyn Fn(Option<&str>) + Send + Sync>;
+/// Who is told what a store learns by itself.
+pub(in crate::store) trait Told: Send + Sync {
+    /// An instance was changed elsewhere; `None` stands for all of them.
+    fn changed(&self, instance: Option<&str>);
+    fn cut_off(&self, error: &ProviderError);
+    fn answers_again(&self);
+}
 
 pub(super) fn channel(schema: &str) -> String {
     format!("duroxide_{schema}")
 }
 
 /// Hears what other nodes tell, until it is aborted.
-pub(super) async fn listen(core: Arc<Core>, told: Told) {
+pub(super) async fn listen(core: Arc<Core>, told: Arc<dyn Told>) {
     loop {
-        let heard = hear(&core, &told).await;
+        let heard = hear(&core, told.as_ref()).await;
         core.is_hearing.store(false, Ordering::Release);
         if let Err(error) = heard {
             tracing::debug!(target: "duroxide::store", "notifications are interrupted: {error}");
@@ -106,19 +112,19 @@ pub(super) async fn listen(core: Arc<Core>, told: Told) {
         // Anything may have been missed.
         core.hint_turns();
         core.hint_activities();
-        told(None);
+        told.changed(None);
         tokio::time::sleep(RECONNECT).await;
     }
 }
 
-async fn hear(core: &Core, told: &Told) -> Result<(), sqlx::Error> {
+async fn hear(core: &Core, told: &dyn Told) -> Result<(), sqlx::Error> {
     let options = PgConnectOptions::clone(&core.pool.connect_options());
     let pool = PgPoolOptions::new().max_connections(1).max_lifetime(None).idle_timeout(None).connect_lazy_with(options);
     let mut listener = PgListener::connect_with(&pool).await?;
     listener.listen(&channel(&core.schema)).await?;
     core.is_hearing.store(true, Ordering::Release);
     // Whoever looked before this may have missed something.
-    told(None);
+    told.changed(None);
     while let Some(notification) = listener.try_recv().await? {
         let news: News = serde_json::from_str(notification.payload()).unwrap_or_else(|_| News {
             // From a transaction of an application, say.
@@ -137,9 +143,11 @@ async fn hear(core: &Core, told: &Told) -> Result<(), sqlx::Error> {
             core.hint_activities();
         }
         if news.all {
-            told(None);
+            told.changed(None);
         }
-        news.changed.iter().for_each(|instance| told(Some(instance)));
+        for instance in &news.changed {
+            told.changed(Some(instance));
+        }
     }
     Ok(())
 }

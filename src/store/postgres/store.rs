@@ -1,7 +1,7 @@
 //! The store as the rest of the package uses it, and the tasks that work for it.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use duroxide::providers::{ProviderError, WorkItem};
@@ -27,7 +27,7 @@ pub(in crate::store) struct PostgresStore {
     /// Looks for work, and hears what others tell, from the first moment that somebody needs it.
     looking: Mutex<Option<JoinHandle<()>>>,
     hearing: Mutex<Option<JoinHandle<()>>>,
-    told: Mutex<Option<Told>>,
+    told: OnceLock<Arc<dyn Told>>,
 }
 
 impl PostgresStore {
@@ -42,7 +42,7 @@ impl PostgresStore {
             tasks: Mutex::new(tasks),
             looking: Mutex::default(),
             hearing: Mutex::default(),
-            told: Mutex::default(),
+            told: OnceLock::new(),
         }
     }
 
@@ -50,9 +50,10 @@ impl PostgresStore {
         Server { pool: &self.core.pool, schema: &self.core.schema }
     }
 
-    /// Who is to be told when other nodes change something.
-    pub fn tell_changes(&self, told: Told) {
-        *self.told.lock() = Some(told);
+    /// Whom to tell what the store learns by itself.
+    pub fn tell(&self, told: Arc<dyn Told>) {
+        // The first one stays.
+        let _ = self.told.set(told);
     }
 
     /// Hears of what other nodes commit from now on.
@@ -60,7 +61,7 @@ impl PostgresStore {
         let mut hearing = self.hearing.lock();
         if hearing.is_none()
             && self.connections.session_features
-            && let Some(told) = self.told.lock().clone()
+            && let Some(told) = self.told.get().cloned()
         {
             *hearing = Some(tokio::spawn(listen(Arc::clone(&self.core), told)));
         }
@@ -77,7 +78,7 @@ impl PostgresStore {
     pub(super) fn look(&self) {
         let mut looking = self.looking.lock();
         if looking.is_none() {
-            *looking = Some(tokio::spawn(Claims::new(Arc::clone(&self.core)).run()));
+            *looking = Some(tokio::spawn(Claims::new(Arc::clone(&self.core), self.told.get().cloned()).run()));
         }
     }
 

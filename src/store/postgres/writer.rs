@@ -83,7 +83,9 @@ impl Writer {
                     Vec::new()
                 }
                 Err(error) if error.retryable => {
-                    operations.into_iter().for_each(|operation| operation.finish(Err(error.clone())));
+                    for operation in operations {
+                        operation.finish(Err(error.clone()));
+                    }
                     Vec::new()
                 }
                 Err(error) => set_apart(operations, error),
@@ -182,22 +184,22 @@ impl Writer {
     /// Chooses what this node takes with the commit: what somebody here waits for.
     fn choose(&self, batch: &mut Batch) -> Taken {
         let core = &self.core;
-        let mut taken = Taken::default();
+        let mut taking = Taken::default();
         batch.activities.tokens.iter_mut().for_each(|token| *token = None);
         if core.is_bare {
-            taken.leaves_turns = !batch.targets.is_empty();
-            taken.leaves_activities = !batch.activities.items.is_empty();
-            return taken;
+            taking.leaves_turns = !batch.targets.is_empty();
+            taking.leaves_activities = !batch.activities.items.is_empty();
+            return taking;
         }
         let lanes = core.turn_lanes();
         let lane =
             lanes.into_iter().map(|lane| (lane.demand(super::core::AHEAD), lane)).max_by_key(|(demand, _)| *demand);
         if let Some((demand, lane)) = lane {
             let targets = batch.targets.keys().filter(|target| !core.left.has_left(target));
-            taken.targets = targets.take(demand).cloned().collect();
-            taken.lane = Some(lane);
+            taking.targets = targets.take(demand).cloned().collect();
+            taking.lane = Some(lane);
         }
-        taken.leaves_turns = taken.targets.len() < batch.targets.len();
+        taking.leaves_turns = taking.targets.len() < batch.targets.len();
         let mut lanes: Vec<_> =
             core.activity_lanes().into_iter().map(|lane| (lane.demand(super::core::AHEAD), lane)).collect();
         let scheduled = &mut batch.activities;
@@ -209,12 +211,12 @@ impl Writer {
                     *demand -= 1;
                     let token = core.token();
                     scheduled.tokens[place] = Some(token.clone());
-                    taken.activities.insert(token, (Arc::clone(lane), scheduled.items[place].clone()));
+                    taking.activities.insert(token, (Arc::clone(lane), scheduled.items[place].clone()));
                 }
-                _ => taken.leaves_activities = true,
+                _ => taking.leaves_activities = true,
             }
         }
-        taken
+        taking
     }
 
     /// Answers everybody, and hands over what was taken.
