@@ -10,7 +10,7 @@ from benchmarks.processors import Spent
 from benchmarks.styles import ASYNC, NATURAL
 
 LABEL = "{:<4}{:<50}{:>9}  {:<6}{:>19}"
-CELL = "{:>11}"
+NARROWEST_CELL = 11
 # How many there are of each in a second.
 PROCESSORS = "processor time"
 UNITS = {"s": 1.0, "ms": 1_000.0}
@@ -34,7 +34,7 @@ class Table:
     @property
     def heading(self) -> str:
         columns = [*self._bounds, *self._contenders]
-        line = LABEL.format("", "", "median", "", "min - max") + "".join(map(CELL.format, columns))
+        line = LABEL.format("", "", "median", "", "min - max") + self._cells(columns)
         return f"{line}\n{'-' * len(line)}"
 
     @property
@@ -61,14 +61,20 @@ class Table:
         line = LABEL.format(figure.workload, figure.what, number(statistics.median(own)), figure.unit, spread)
         bounds = [bound(figure.disk.get(name), figure.unit) for name in self._bounds]
         others = [median(figure.samples.get(name)) for name in self._contenders]
-        row = (line + "".join(map(CELL.format, bounds + others))).rstrip()
+        row = (line + self._cells(bounds + others)).rstrip()
         return f"{row}\n{self._spent(figure)}" if figure.spent else row
 
     def _spent(self, figure: Figure) -> str:
         """The line below a row: what its operations cost, by contender."""
         own = processors(figure.spent.get(OWN))
-        line = LABEL.format("", f"  {PROCESSORS}", own, "ms", "") + CELL.format("") * len(self._bounds)
-        return (line + "".join(CELL.format(processors(figure.spent.get(name))) for name in self._contenders)).rstrip()
+        line = LABEL.format("", f"  {PROCESSORS}", own, "ms", "")
+        others = [processors(figure.spent.get(name)) for name in self._contenders]
+        return (line + self._cells([""] * len(self._bounds) + others)).rstrip()
+
+    def _cells(self, texts: Sequence[str]) -> str:
+        """Texts below the names of their columns."""
+        widths = [max(NARROWEST_CELL, len(name) + 2) for name in (*self._bounds, *self._contenders)]
+        return "".join(f"{text:>{width}}" for text, width in zip(texts, widths, strict=True))
 
 
 def bound(rate: float | None, unit: str) -> str:
