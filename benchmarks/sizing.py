@@ -35,9 +35,9 @@ class Shape:
 
 
 SHAPES = [
-    *(Shape(slots=slots) for slots in (2, 8, 32, 64, 128)),
-    *(Shape(pool=pool) for pool in (5, 8, 10, 20)),
-    *(Shape(nodes=nodes) for nodes in (1, 2, 4, 8)),
+    *(Shape(slots=slots) for slots in (8, 32, 64, 128, 256)),
+    *(Shape(pool=pool) for pool in (5, 10, 20)),
+    *(Shape(nodes=nodes) for nodes in (1, 2, 4)),
 ]
 
 
