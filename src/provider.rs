@@ -122,6 +122,11 @@ impl NativeStore {
     }
 
     #[getter]
+    fn schema(&self) -> Option<String> {
+        self.store.schema().map(str::to_owned)
+    }
+
+    #[getter]
     fn description(&self) -> String {
         self.store.describe()
     }
@@ -129,6 +134,11 @@ impl NativeStore {
     fn back_up(&self, py: Python<'_>, path: PathBuf) -> PyResult<()> {
         let store = self.store()?;
         bridge::block_on(py, async move { Ok(store.back_up(&path).await?) })
+    }
+
+    fn tune(&self, py: Python<'_>) -> PyResult<Vec<String>> {
+        let store = self.store()?;
+        bridge::block_on(py, async move { Ok(store.tune().await?) })
     }
 
     fn close(&self, py: Python<'_>) -> PyResult<()> {

@@ -81,8 +81,8 @@ impl Claims {
         if !listens {
             return tokio::time::sleep_until(next_look).await;
         }
-        if core.turn_lanes().iter().any(|lane| lane.has_hint() && lane.demand(core.ahead()) > 0)
-            || core.activity_lanes().iter().any(|lane| lane.has_hint() && lane.demand(core.ahead()) > 0)
+        if core.turn_lanes().iter().any(|lane| lane.has_hint() && lane.is_waited_for())
+            || core.activity_lanes().iter().any(|lane| lane.has_hint() && lane.is_waited_for())
         {
             return;
         }
@@ -100,16 +100,14 @@ impl Claims {
         let mut turns: Vec<_> = Vec::new();
         for lane in core.turn_lanes() {
             let demand = lane.demand(core.ahead());
-            if lane.is_waited_for() && wants(lane.has_hint(), demand) {
-                lane.take_hint();
+            if lane.is_waited_for() && wants(lane.take_hint(), demand) {
                 turns.push((lane, demand));
             }
         }
         let mut activities: Vec<_> = Vec::new();
         for lane in core.activity_lanes() {
             let demand = lane.demand(core.ahead());
-            if lane.key != TagFilter::None && lane.is_waited_for() && wants(lane.has_hint(), demand) {
-                lane.take_hint();
+            if lane.is_waited_for() && wants(lane.take_hint(), demand) {
                 activities.push((lane, demand));
             }
         }

@@ -3,9 +3,21 @@
 -- {schema} stands for the schema, and {version} for a hash of this text: nodes of two releases may share a schema, so a function
 -- that changes gets a new name.
 --
--- Plans are forced: a queue that was analyzed while it was empty is planned for one row for ever. Leases go by the server's
--- clock alone, so that nodes need not agree about the time. Whoever deletes a lock row owns it, nobody waits for one, and new
--- lock rows are inserted in the order of their instances: so no two batches wait for each other in a circle.
+-- Plans are forced: a queue that was analyzed while it was empty is planned for one row for ever. Where a lock row is found by
+-- its instance, the end of its lease is kept from the planner (locked_until + 0): analyzed while there were none, it would read
+-- all leases that have not ended, for each instance. What is taken first follows an index that is there, (visible_at,
+-- lock_token), so that the queue is not sorted.
+--
+-- Leases go by the server's clock alone, so that nodes need not agree about the time. Whoever deletes a lock row owns it, nobody
+-- waits for one, and new lock rows are inserted in the order of their instances: so no two batches wait for each other in a circle.
+
+-- Why instances wait for other code: see reports.rs.
+CREATE TABLE IF NOT EXISTS "{schema}".python_waiting (
+    instance_id TEXT PRIMARY KEY REFERENCES "{schema}".instances ON DELETE CASCADE,
+    execution_id BIGINT NOT NULL,
+    last_event_id BIGINT NOT NULL,
+    report TEXT NOT NULL
+);
 
 -- Leases those of the instances that are free and have something to read.
 --
@@ -37,7 +49,7 @@ BEGIN
         WHERE (SELECT true FROM "{schema}".orchestrator_queue q
                WHERE q.instance_id = asked.instance AND (q.visible_at <= now_at OR q.visible_at = q.created_at) LIMIT 1)
           AND (SELECT true FROM "{schema}".instance_locks l
-               WHERE l.instance_id = asked.instance AND l.locked_until > now_ms LIMIT 1) IS NULL
+               WHERE l.instance_id = asked.instance AND l.locked_until + 0 > now_ms LIMIT 1) IS NULL
           AND (p_lowest IS NULL OR coalesce(
                (SELECT e.duroxide_version_major * 1000000::bigint + e.duroxide_version_minor * 1000 + e.duroxide_version_patch
                        BETWEEN p_lowest AND p_highest
@@ -54,7 +66,7 @@ BEGIN
         -- it has counted.)
         WITH ended AS MATERIALIZED (
             SELECT l.instance_id, l.lock_token, l.locked_at FROM "{schema}".instance_locks l
-            WHERE l.instance_id = ANY (abandoned) AND l.locked_until <= now_ms
+            WHERE l.instance_id = ANY (abandoned) AND l.locked_until + 0 <= now_ms
             FOR UPDATE SKIP LOCKED
         ), tried AS (
             UPDATE "{schema}".orchestrator_queue q SET attempt_count = q.attempt_count + 1 FROM ended
@@ -137,7 +149,7 @@ BEGIN
             SELECT q.instance_id FROM "{schema}".orchestrator_queue q
             WHERE q.visible_at <= now_at
               AND (SELECT true FROM "{schema}".instance_locks l
-                   WHERE l.instance_id = q.instance_id AND l.locked_until > now_ms LIMIT 1) IS NULL
+                   WHERE l.instance_id = q.instance_id AND l.locked_until + 0 > now_ms LIMIT 1) IS NULL
               AND q.instance_id <> ALL (p_left_instances)
               AND (p_lowest IS NULL OR coalesce(
                    (SELECT e.duroxide_version_major * 1000000::bigint + e.duroxide_version_minor * 1000
@@ -145,7 +157,7 @@ BEGIN
                     FROM "{schema}".instances i, "{schema}".executions e
                     WHERE i.instance_id = q.instance_id AND e.instance_id = i.instance_id
                       AND e.execution_id = i.current_execution_id LIMIT 1), true))
-            ORDER BY q.visible_at, q.id LIMIT p_turns
+            ORDER BY q.visible_at LIMIT p_turns
         ) AS waiting;
         IF found_instances IS NOT NULL THEN
             RETURN QUERY SELECT * FROM "{schema}".python_lease_{version}(
@@ -284,7 +296,7 @@ BEGIN
             WHERE l.ctid = ANY (ARRAY(
                 SELECT own.ctid FROM unnest(p_turn_instances, p_turn_tokens) AS turn (instance, token),
                 LATERAL (SELECT i.ctid FROM "{schema}".instance_locks i
-                         WHERE i.instance_id = turn.instance AND i.lock_token = turn.token AND i.locked_until > now_ms
+                         WHERE i.instance_id = turn.instance AND i.lock_token = turn.token AND i.locked_until + 0 > now_ms
                          OFFSET 0) AS own))
               AND l.lock_token = ANY (p_turn_tokens)
             RETURNING l.lock_token

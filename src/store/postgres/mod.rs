@@ -8,6 +8,8 @@ mod administration;
 mod batch;
 mod bulk;
 mod claims;
+#[cfg(test)]
+pub(super) mod conformance;
 mod connect;
 mod core;
 mod entra;
@@ -21,12 +23,14 @@ mod options;
 mod pooler;
 mod provider;
 mod rare;
+mod relay;
 mod reports;
 mod rows;
 mod schema;
 mod server;
 mod store;
 mod trouble;
+mod tune;
 mod turns;
 mod writer;
 
