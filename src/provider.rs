@@ -136,6 +136,11 @@ impl NativeStore {
         bridge::block_on(py, async move { Ok(store.back_up(&path).await?) })
     }
 
+    fn tune(&self, py: Python<'_>) -> PyResult<Vec<String>> {
+        let store = self.store()?;
+        bridge::block_on(py, async move { Ok(store.tune().await?) })
+    }
+
     fn close(&self, py: Python<'_>) -> PyResult<()> {
         if self.closed.swap(true, Ordering::AcqRel) {
             return Ok(());

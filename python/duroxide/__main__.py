@@ -1,16 +1,71 @@
-"""``python -m duroxide`` says what is installed."""
+"""``python -m duroxide`` says what is installed; ``migrate`` and ``tune`` look after a PostgreSQL store."""
 
 from __future__ import annotations
 
+import argparse
+import os
+import sys
+from typing import TYPE_CHECKING
+
 import duroxide
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
-def main() -> None:
-    """Print the versions of the package and of its engine, and the stores that are built in."""
-    print(f"duroxide {duroxide.__version__}")
-    print(f"engine   {duroxide.engine_version}")
-    print("stores   memory, sqlite, postgres")
+_URL = "postgresql://user:password@host:port/database; without it, the environment variable DATABASE_URL says where"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Do what the command line says; without a command, print versions and the stores that are built in."""
+    chosen = _parser().parse_args(arguments)
+    if chosen.command is None:
+        print(f"duroxide {duroxide.__version__}")
+        print(f"engine   {duroxide.engine_version}")
+        print("stores   memory, sqlite, postgres")
+        return 0
+    url = chosen.url or os.environ.get("DATABASE_URL")
+    if not url:
+        print("say where: python -m duroxide migrate postgresql://…, or set DATABASE_URL", file=sys.stderr)
+        return 2
+    try:
+        return (
+            _migrate(url, chosen.schema, check=chosen.check)
+            if chosen.command == "migrate"
+            else _tune(url, chosen.schema)
+        )
+    except duroxide.DuroxideError as error:
+        print(error, file=sys.stderr)
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m duroxide", description=__doc__)
+    commands = parser.add_subparsers(dest="command")
+    migrate = commands.add_parser(
+        "migrate", help="make the tables and functions of a PostgreSQL store, or bring them up to date"
+    )
+    migrate.add_argument("--check", action="store_true", help="change nothing; end with 1 if something is missing")
+    tune = commands.add_parser("tune", help="add the indexes, and set how often its busy tables are vacuumed")
+    for command in (migrate, tune):
+        command.add_argument("url", nargs="?", help=_URL)
+        command.add_argument("--schema", default="public", help="default: public")
+    return parser
+
+
+def _migrate(url: str, schema: str, *, check: bool) -> int:
+    options = duroxide.PostgresOptions(migrate="verify" if check else "apply")
+    with duroxide.PostgresProvider.connect_with_schema(url, schema, options=options) as provider:
+        print(f"up to date: {provider!r}")
+    return 0
+
+
+def _tune(url: str, schema: str) -> int:
+    options = duroxide.PostgresOptions(migrate="verify")
+    with duroxide.PostgresProvider.connect_with_schema(url, schema, options=options) as provider:
+        for change in provider.tune() or ["nothing was left to do"]:
+            print(change)
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

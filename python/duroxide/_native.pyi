@@ -834,6 +834,9 @@ class Store:
     def back_up(self, path: str) -> None:
         """Copy it into a new file, as it is at one moment."""
 
+    def tune(self) -> list[str]:
+        """Give a PostgreSQL store indexes and settings; says what was missing."""
+
     def close(self) -> None:
         """Close it; closing twice does no harm."""
 

@@ -1,30 +1,25 @@
-"""How PostgreSQL is reached: options in the code, and what a URL says of them."""
+"""How PostgreSQL is reached and used, as frozen dataclasses that check themselves."""
 
 from __future__ import annotations
 
-import logging
 import os
 import sys
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
-from urllib.parse import parse_qsl, urlencode
+from typing import Literal, cast
 
 from duroxide.checks import check_integer, check_milliseconds, check_name, keyword_options, suggest
 from duroxide.exceptions import ConfigurationError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
 
 SslMode = Literal["disable", "allow", "prefer", "require", "verify-ca", "verify-full"]
 
 _SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
 _MIGRATE = ("apply", "verify")
-_FILES = ("ssl_root_cert", "ssl_client_cert", "ssl_client_key")
-_TIMES = ("acquire_timeout", "connect_timeout", "statement_timeout")
-# One for what is rare, one that listens, one for all the rest.
-_FEWEST_CONNECTIONS = 3
+FILES = ("ssl_root_cert", "ssl_client_cert", "ssl_client_key")
+TIMES = ("acquire_timeout", "connect_timeout", "statement_timeout")
+# One that writes, one that looks for work, one that listens, one for reading, one for what is rare.
+_FEWEST_CONNECTIONS = 5
 _MOST_CONNECTIONS = 10_000
 _DEFAULT_CONNECTIONS = 10
 _DEFAULT_ACQUIRE_MS = 30_000
@@ -33,8 +28,6 @@ _DEFAULT_CONNECT_MS = 10_000
 _MOST_NAME_BYTES = 63
 # The adapter's own variable for the number of its connections.
 _CONNECTIONS_VARIABLE = "DUROXIDE_PG_POOL_MAX"
-
-_LOGGER = logging.getLogger("duroxide.store")
 
 
 @keyword_options
@@ -48,7 +41,7 @@ class PostgresOptions:
 
     Attributes:
         max_connections: Connections that one process opens at most; default ``None``: 10, or what the environment variable
-            ``DUROXIDE_PG_POOL_MAX`` says. At least 3.
+            ``DUROXIDE_PG_POOL_MAX`` says. At least 5.
         acquire_timeout: Longest wait for one of them when all are in use; default ``None``, 30 seconds.
         connect_timeout: Longest wait for the server to let in a new one; default ``None``, 10 seconds.
         statement_timeout: How long the server works on one statement before it ends it; default ``None``, as the server is
@@ -96,7 +89,7 @@ class PostgresOptions:
         self._check_tls()
 
     def _check_tls(self) -> None:
-        given = [name for name in _FILES if getattr(self, name) is not None]
+        given = [name for name in FILES if getattr(self, name) is not None]
         if given and self.sslmode in ("disable", "allow", "prefer"):
             raise ConfigurationError(
                 f"{given[0]} is given, but sslmode '{self.sslmode}' may do without TLS; use 'verify-full', or leave "
@@ -129,7 +122,8 @@ class PostgresEntraOptions:
     Attributes:
         audience: Scope that tokens are asked for; default ``None``, that of Azure's public cloud.
         max_connections: Connections that one process opens at most; default ``None``: 10, or what the environment variable
-            ``DUROXIDE_PG_POOL_MAX`` says. At least 3.
+            ``DUROXIDE_PG_POOL_MAX`` says. Fewer than 5
+            count as 5.
         acquire_timeout_ms: Longest wait for one of them when all are in use; default ``None``, 30,000.
         connect_timeout_ms: Longest wait for the server to let in a new one; default ``None``, 10,000.
         refresh_interval_ms: Longest time between two renewals of the token; default ``None``: 20 minutes, and in any case
@@ -162,13 +156,15 @@ class PostgresEntraOptions:
                 check_name(value, field.name)
             elif field.name.endswith("_ms"):
                 check_milliseconds(check_integer(value, field.name), field.name, least=1)
+            elif field.name == "max_connections":
+                check_integer(value, field.name, least=1, most=_MOST_CONNECTIONS)
             else:
                 _check(field.name, value)
 
     def to_native(self) -> dict[str, object]:
         """Give what the native half reads, with defaults filled in."""
         return {
-            "max_connections": self.max_connections or default_connections(),
+            "max_connections": max(self.max_connections or default_connections(), _FEWEST_CONNECTIONS),
             "acquire_timeout_ms": self.acquire_timeout_ms or _DEFAULT_ACQUIRE_MS,
             "connect_timeout_ms": self.connect_timeout_ms or _DEFAULT_CONNECT_MS,
             "pgbouncer": self.pgbouncer,
@@ -180,11 +176,11 @@ class PostgresEntraOptions:
 def _check(name: str, value: object) -> None:
     if name == "max_connections":
         check_integer(value, name, least=_FEWEST_CONNECTIONS, most=_MOST_CONNECTIONS)
-    elif name in _TIMES:
+    elif name in TIMES:
         if not isinstance(value, timedelta):
             raise TypeError(f"{name} must be a timedelta, not {type(value).__name__}; write timedelta(seconds=10)")
         check_milliseconds(value, name, least=1)
-    elif name in _FILES:
+    elif name in FILES:
         _check_file(name, value)
     elif name == "application_name":
         _check_application_name(value)
@@ -211,7 +207,7 @@ def _check_application_name(value: object) -> None:
 def _check_file(name: str, value: object) -> None:
     if not isinstance(value, (str, os.PathLike)):
         raise TypeError(f"{name} must be a str or a path, not {type(value).__name__}")
-    path = os.fspath(value)
+    path = os.fspath(cast("str", value))
     try:
         text = Path(path).read_bytes()
     except OSError as error:
@@ -242,145 +238,3 @@ def program_name() -> str:
     name = path.parent.name if path.name == "__main__.py" else path.name
     printable = "".join(character for character in name if character.isascii() and character.isprintable())
     return f"duroxide: {printable}"[:_MOST_NAME_BYTES] if printable not in ("", "-c", "-m") else "duroxide"
-
-
-# What a URL may say of the options: libpq's name or ours.
-_URL_NAMES = {
-    "sslrootcert": "ssl_root_cert",
-    "sslcert": "ssl_client_cert",
-    "sslkey": "ssl_client_key",
-    **{field.name: field.name for field in fields(PostgresOptions)},
-}
-# What a URL says of the place, as libpq has it; handed on.
-_PLACE = ("host", "hostaddr", "port", "dbname", "user", "password", "options")
-# What libpq knows, and what changes nothing here whatever it says, or when it says just that.
-_WITHOUT_EFFECT: dict[str, tuple[str, ...] | None] = {
-    "channel_binding": ("prefer", "disable"),
-    "client_encoding": ("utf8", "utf-8", "auto"),
-    "fallback_application_name": None,
-    "gssencmode": ("prefer", "disable"),
-    "keepalives": None,
-    "keepalives_count": None,
-    "keepalives_idle": None,
-    "keepalives_interval": None,
-    "sslcompression": None,
-    "sslnegotiation": ("postgres",),
-    "sslsni": None,
-    "target_session_attrs": ("any",),
-    "tcp_user_timeout": None,
-}
-
-
-def read_url(url: object, options: PostgresOptions | None) -> tuple[str, PostgresOptions]:
-    """Put what a URL and the code say together.
-
-    Returns:
-        The URL as the native half wants it, with TLS and the program's name in it, and all options.
-
-    Raises:
-        TypeError: The URL is no ``str``.
-        ConfigurationError: The URL is none of PostgreSQL, or has a parameter that is unknown or makes no sense.
-    """
-    if options is not None and not isinstance(options, PostgresOptions):
-        raise TypeError(f"options must be PostgresOptions, not {type(options).__name__}")
-    base, place, said = _split(url)
-    chosen = PostgresOptions() if options is None else options
-    from_url = {name: value for name, value in said.items() if getattr(chosen, name) is None}
-    _say_what_is_overruled(said, chosen)
-    # Checked together: what the URL says may be at odds with what the code says.
-    whole = replace(chosen, **from_url)
-    return f"{base}?{urlencode(place + _parameters(whole))}", whole
-
-
-def _split(url: object) -> tuple[str, list[tuple[str, str]], dict[str, Any]]:
-    if not isinstance(url, str):
-        raise TypeError(f"url must be a str, not {type(url).__name__}")
-    # The URL itself stays out of the messages: it may hold a password.
-    scheme, separator, _ = url.partition("://")
-    if not separator or scheme not in ("postgresql", "postgres"):
-        driver = " without the name of a driver" if scheme.startswith(("postgresql+", "postgres+")) else ""
-        raise ConfigurationError(
-            f"the URL is none of PostgreSQL; write postgresql://user:password@host:5432/database{driver}"
-        )
-    base, _, query = url.partition("?")
-    place: list[tuple[str, str]] = []
-    said: dict[str, Any] = {}
-    for written, value in parse_qsl(query, keep_blank_values=True):
-        name = written.replace("-", "_")
-        if written in _PLACE or written.startswith("options["):
-            place.append((written, value))
-        elif name in _URL_NAMES:
-            said[_URL_NAMES[name]] = _read(_URL_NAMES[name], written, value)
-        elif written in _WITHOUT_EFFECT:
-            harmless = _WITHOUT_EFFECT[written]
-            if harmless is not None and value.lower() not in harmless:
-                raise ConfigurationError(
-                    f"the URL asks for {written}, which this client does not have; take it out of the URL, or write "
-                    f"{written}={harmless[0]}"
-                )
-        else:
-            raise ConfigurationError(_unknown(written))
-    return base, place, said
-
-
-def _unknown(parameter: str) -> str:
-    if parameter == "schema":
-        return "the URL has a parameter 'schema'; write PostgresProvider.connect_with_schema(url, schema)"
-    if not parameter.isidentifier():
-        # Perhaps a part of a password with a question mark in it.
-        return "the URL has a parameter that is no name; write special characters of a password percent-encoded"
-    return f"the URL has an unknown parameter '{parameter}'; {suggest(parameter, (*_PLACE, *_WITHOUT_EFFECT, *_URL_NAMES))}"
-
-
-def _read(name: str, written: str, value: str) -> object:
-    """One option as a URL writes it."""
-    if name == "max_connections":
-        if not (value.isascii() and value.isdigit()):
-            raise ConfigurationError(f"{written} in the URL must be a whole number")
-        return int(value)
-    if name in _TIMES:
-        try:
-            return timedelta(seconds=float(value))
-        except (ValueError, OverflowError):
-            raise ConfigurationError(f"{written} in the URL must be a number of seconds") from None
-    if name == "pgbouncer":
-        known = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
-        if value.lower() not in known:
-            raise ConfigurationError(f"{written} in the URL must be true or false")
-        return known[value.lower()]
-    return value
-
-
-def _parameters(options: PostgresOptions) -> list[tuple[str, str]]:
-    """What the client library itself reads from a URL."""
-    parameters: list[tuple[str, str]] = []
-    verified = options.ssl_root_cert is not None
-    mode = options.sslmode
-    if verified and mode in (None, "require"):
-        mode = "verify-full" if mode is None else "verify-ca"
-    if mode is not None:
-        parameters.append(("sslmode", mode))
-    for libpq, name in (("sslrootcert", _FILES[0]), ("sslcert", _FILES[1]), ("sslkey", _FILES[2])):
-        file = getattr(options, name)
-        if file is not None:
-            parameters.append((libpq, os.fspath(file)))
-    # libpq's own variable is read by the client library.
-    name = options.application_name or (None if "PGAPPNAME" in os.environ else program_name())
-    if name is not None:
-        parameters.append(("application_name", name))
-    if options.statement_timeout is not None:
-        parameters.append(("options[statement_timeout]", str(_milliseconds(options.statement_timeout, 0))))
-    return parameters
-
-
-def _say_what_is_overruled(said: dict[str, Any], options: PostgresOptions) -> None:
-    overruled = sorted(_differing(said, options))
-    if overruled:
-        _LOGGER.warning("the URL and PostgresOptions differ in %s; PostgresOptions win", ", ".join(overruled))
-
-
-def _differing(said: dict[str, Any], options: PostgresOptions) -> Iterable[str]:
-    for name, value in said.items():
-        chosen = getattr(options, name)
-        if chosen is not None and (os.fspath(chosen) if isinstance(chosen, os.PathLike) else chosen) != value:
-            yield name

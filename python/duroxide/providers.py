@@ -9,7 +9,7 @@ from duroxide import _native
 from duroxide.checks import check_integer, check_name
 from duroxide.exceptions import ConfigurationError
 from duroxide.options import PostgresEntraOptions, PostgresOptions
-from duroxide.postgres_options import read_url
+from duroxide.postgres_url import read_url
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -197,12 +197,26 @@ class PostgresProvider(Provider):
         """
         return cls._connect_entra(host, port, database, user, check_name(schema, "schema"), options)
 
+    def tune(self) -> list[str]:
+        """Add what helps when many instances are in the store: two indexes, and a vacuum that keeps up with the queues.
+
+        Work goes on meanwhile. It needs the role that owns the tables, and takes as long as PostgreSQL reads them. What
+        somebody else has set stays as it is. ``python -m duroxide tune`` does the same.
+
+        Returns:
+            What was missing and is there now, a line each; empty if nothing was.
+
+        Raises:
+            ProviderError: The server refuses, or fails.
+        """
+        return self._store.tune()
+
     @classmethod
     def _connect_entra(  # noqa: PLR0917  (private, called twice)
         cls, host: str, port: int, database: str, user: str, schema: str | None, options: PostgresEntraOptions | None
     ) -> PostgresProvider:
         chosen = PostgresEntraOptions() if options is None else options
-        place = {
+        place: dict[str, object] = {
             "host": check_name(host, "host"),
             "port": check_integer(port, "port", least=1, most=65_535),
             "database": check_name(database, "database"),

@@ -170,6 +170,15 @@ impl Store {
         Ok(Self::opened(Shared::of_server(postgres::connect(target).await?), None))
     }
 
+    /// Gives a PostgreSQL store the indexes and settings that help when much is in it; says what was missing.
+    pub async fn tune(&self) -> Result<Vec<String>, StoreError> {
+        let Database::Postgres(store) = &self.backend().database else {
+            return Err(StoreError::Configuration("only a store in PostgreSQL is tuned".to_owned()));
+        };
+        self.backend().check_open("tune")?;
+        Ok(store.server().tune().await?)
+    }
+
     fn backend(&self) -> &Backend {
         &self.0.shared.backend
     }

@@ -28,6 +28,7 @@ class TokenService:
     """
 
     def __init__(self, url: str, role: str) -> None:
+        self.role = role
         self.tokens: list[str] = []
         self.audiences: list[str] = []
         self.lifetime_seconds = 3_600

@@ -57,8 +57,19 @@ impl Connections {
         if let Some(follow) = &self.follow {
             follow.stop();
         }
-        self.pool.close().await;
-        self.rare.provider().pool().close().await;
+        end(&self.pool).await;
+        end(self.rare.provider().pool()).await;
+    }
+}
+
+/// Closes a pool. A connection that comes back at the last moment stays in it, and is found by closing it again.
+async fn end(pool: &PgPool) {
+    const ROUNDS: u32 = 3;
+    for _ in 0..ROUNDS {
+        pool.close().await;
+        if pool.size() == 0 {
+            return;
+        }
     }
 }
 
@@ -211,7 +222,7 @@ async fn greet(options: &PgConnectOptions, server: &str, patience: Duration) -> 
             {
                 sleep(PAUSE).await;
             }
-            Ok(Err(error)) => return Err(unreachable(server, &pooler::explain(&error))),
+            Ok(Err(error)) => return Err(unreachable(server, &explain(&error))),
             Err(_) => return Err(unreachable(server, &format!("no answer within {} s", patience.as_secs_f64()))),
         }
     }
@@ -222,7 +233,24 @@ pub(super) fn unreachable(server: &str, fact: &str) -> StoreError {
 }
 
 pub(super) fn refused_by(server: &str) -> impl Fn(sqlx::Error) -> StoreError + '_ {
-    move |error| unreachable(server, &pooler::explain(&error))
+    move |error| unreachable(server, &explain(&error))
+}
+
+/// The fact in an error of connecting, with its own way out where it has one.
+fn explain(error: &sqlx::Error) -> String {
+    let text = error.to_string();
+    let way_out = if text.contains("unsupported startup parameter") {
+        "this is PgBouncer, add ignore_startup_parameters = extra_float_digits to its settings"
+    } else if text.contains("hostname mismatch") || text.contains("IP address mismatch") {
+        "connect by the name that the server's certificate has, or say sslmode 'verify-ca'"
+    } else if text.contains("certificate verify failed") {
+        "give the certificates of its authority as ssl_root_cert"
+    } else if text.contains("server does not support TLS") {
+        "switch TLS on there, or say sslmode 'prefer'"
+    } else {
+        return text;
+    };
+    format!("{text}; {way_out}")
 }
 
 fn check_schema(schema: &str) -> Result<(), StoreError> {

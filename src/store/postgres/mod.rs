@@ -13,6 +13,7 @@ pub(super) mod conformance;
 mod connect;
 mod core;
 mod entra;
+mod fate;
 mod histories;
 mod lanes;
 mod leases;
@@ -30,6 +31,7 @@ mod schema;
 mod server;
 mod store;
 mod trouble;
+mod tune;
 mod turns;
 mod writer;
 

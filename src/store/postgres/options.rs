@@ -5,8 +5,8 @@ use std::time::Duration;
 
 /// Fewer cannot do the work: one that writes, one that looks for work, one that listens, one for reading, one for what is rare.
 const FEWEST_CONNECTIONS: u32 = 5;
-/// Where there are as many, a second one writes while the first one commits, and what is rare gets two.
-const AMPLE_CONNECTIONS: u32 = 8;
+/// Where there are as many, a second one writes while the first one commits, and what is rare gets two, or three for a moment.
+const AMPLE_CONNECTIONS: u32 = 9;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PostgresOptions {
@@ -50,7 +50,7 @@ impl PostgresOptions {
         self.max_connections.max(FEWEST_CONNECTIONS)
     }
 
-    /// Connections that `duroxide-pg` may have for what is rare: management, and what the fast path leaves to it.
+    /// Calls that `duroxide-pg` may have at a time for what is rare: management, and what the fast path leaves to it.
     pub fn rare_connections(&self) -> u32 {
         if self.budget() < AMPLE_CONNECTIONS { 1 } else { 2 }
     }
@@ -63,6 +63,8 @@ impl PostgresOptions {
     /// What is left for the pool of the fast path.
     pub fn pool_connections(&self) -> u32 {
         const LOOKS_AND_LISTENS: u32 = 2;
-        self.budget() - self.rare_connections() - self.writing_connections() - LOOKS_AND_LISTENS
+        // Where two are let in, a third connection may be opened while one is on its way back.
+        let rare = if self.rare_connections() > 1 { 3 } else { 1 };
+        self.budget() - rare - self.writing_connections() - LOOKS_AND_LISTENS
     }
 }

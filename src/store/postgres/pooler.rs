@@ -71,14 +71,3 @@ fn lost(error: sqlx::Error) -> Result<String, sqlx::Error> {
         _ => Err(error),
     }
 }
-
-/// The fact in an error of connecting, with the way out where `PgBouncer` refuses what the client library always sends.
-pub(super) fn explain(error: &sqlx::Error) -> String {
-    let text = error.to_string();
-    if text.contains("unsupported startup parameter") {
-        return format!(
-            "{text}; this is PgBouncer: add ignore_startup_parameters = extra_float_digits,options to its settings"
-        );
-    }
-    text
-}

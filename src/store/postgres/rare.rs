@@ -9,7 +9,8 @@ use duroxide_pg::PostgresProvider;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::sleep;
 
-/// Its pool cannot be made smaller than it is, so a few are let in at a time: it opens no connections but theirs.
+/// Its pool cannot be made smaller than it is, so a few are let in at a time. It opens a connection for each of them; if more
+/// than one is let in, one more, when somebody comes who has been let in after one has left whose connection is not back yet.
 #[derive(Clone)]
 pub struct Rare {
     provider: Arc<PostgresProvider>,

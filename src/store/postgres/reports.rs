@@ -1,5 +1,5 @@
 //! Why instances wait, kept on PostgreSQL where every process finds it. In the tables of its provider there is no place
-//! for it, so there is one table of our own, made when the first instance has to wait.
+//! for it, so there is one table of our own, which is made along with the functions.
 //!
 //! A report holds as long as history does not grow: whoever goes on with the instance needs not know of it.
 
@@ -13,8 +13,6 @@ use super::trouble::failed;
 const NOTE: &str = "note_mismatch";
 const READ: &str = "get_instance_info";
 
-/// Making the table locks that of the instances for a moment, and must not hold up anybody.
-const LONGEST_LOCK: &str = "SET LOCAL lock_timeout = '1s'";
 /// Whoever notes something holds a lease.
 pub(in crate::store) const LONGEST_NOTE: Duration = Duration::from_secs(2);
 
@@ -22,19 +20,6 @@ impl Server<'_> {
     /// Keeps the report of an instance in place of an earlier one.
     pub async fn note_waiting(&self, instance: &str, report: &str) -> Result<(), ProviderError> {
         let Self { pool, schema } = self;
-        if !self.has_reports(NOTE).await? {
-            let mut transaction = pool.begin().await.map_err(|error| failed(NOTE, &error))?;
-            sqlx::query(LONGEST_LOCK).execute(&mut *transaction).await.map_err(|error| failed(NOTE, &error))?;
-            sqlx::query(&format!(
-                "CREATE TABLE IF NOT EXISTS \"{schema}\".python_waiting (instance_id TEXT PRIMARY KEY \
-                 REFERENCES \"{schema}\".instances ON DELETE CASCADE, execution_id BIGINT NOT NULL, \
-                 last_event_id BIGINT NOT NULL, report TEXT NOT NULL)"
-            ))
-            .execute(&mut *transaction)
-            .await
-            .map_err(|error| failed(NOTE, &error))?;
-            transaction.commit().await.map_err(|error| failed(NOTE, &error))?;
-        }
         sqlx::query(&format!(
             "INSERT INTO \"{schema}\".python_waiting SELECT instance_id, execution_id, event_id, $2 \
              FROM \"{schema}\".history WHERE instance_id = $1 ORDER BY execution_id DESC, event_id DESC LIMIT 1 \
@@ -51,10 +36,6 @@ impl Server<'_> {
 
     /// Why an instance waits, if it does.
     pub async fn waiting(&self, instance: &str) -> Result<Option<String>, ProviderError> {
-        // The server would log a question that names a table which is missing.
-        if !self.has_reports(READ).await? {
-            return Ok(None);
-        }
         let Self { pool, schema } = self;
         sqlx::query_scalar(&format!(
             "SELECT w.report FROM \"{schema}\".python_waiting w WHERE w.instance_id = $1 AND NOT EXISTS (SELECT 1 FROM \
@@ -65,13 +46,5 @@ impl Server<'_> {
         .fetch_optional(*pool)
         .await
         .map_err(|error| failed(READ, &error))
-    }
-
-    async fn has_reports(&self, operation: &str) -> Result<bool, ProviderError> {
-        sqlx::query_scalar("SELECT to_regclass($1) IS NOT NULL")
-            .bind(format!("\"{}\".python_waiting", self.schema))
-            .fetch_one(self.pool)
-            .await
-            .map_err(|error| failed(operation, &error))
     }
 }

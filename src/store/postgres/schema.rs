@@ -1,10 +1,19 @@
 //! Our functions in the schema of the store: whether they are there, and making them.
 
 use std::sync::LazyLock;
+use std::time::Duration;
 
 use sqlx::{Executor as _, PgPool};
+use tokio::time::sleep;
 
 const FUNCTIONS: &str = include_str!("functions.sql");
+
+/// Making a table that refers to another one locks that for a moment: who has to wait for it must not hold up the nodes that
+/// work, which would wait behind it.
+const LONGEST_LOCK: &str = "SET LOCAL lock_timeout = '1s'";
+const LOCK_NOT_AVAILABLE: &str = "55P03";
+const ATTEMPTS: u32 = 20;
+const PAUSE: Duration = Duration::from_millis(200);
 
 /// The end of the names of our functions, drawn from their text: another text has other names, so whatever is installed is
 /// never replaced under a node that uses it.
@@ -28,11 +37,24 @@ pub async fn apply(pool: &PgPool, schema: &str) -> Result<(), sqlx::Error> {
     if installed(pool, schema).await? {
         return Ok(());
     }
-    // Ends with the transaction, so that it is safe behind a pooler of transactions too.
+    for _ in 0..ATTEMPTS {
+        match make(pool, schema).await {
+            Err(sqlx::Error::Database(error)) if error.code().as_deref() == Some(LOCK_NOT_AVAILABLE) => {
+                sleep(PAUSE).await;
+            }
+            outcome => return outcome,
+        }
+    }
+    make(pool, schema).await
+}
+
+async fn make(pool: &PgPool, schema: &str) -> Result<(), sqlx::Error> {
     let mut transaction = pool.begin().await?;
+    // Ends with the transaction, so that it is safe behind a pooler of transactions too.
     let key = hash(format!("duroxide-python:functions:{schema}").as_bytes());
     sqlx::query("SELECT pg_advisory_xact_lock($1)").bind(key as i64).execute(&mut *transaction).await?;
     if !installed(&mut *transaction, schema).await? {
+        sqlx::query(LONGEST_LOCK).execute(&mut *transaction).await?;
         transaction.execute(sqlx::raw_sql(&text(schema))).await?;
     }
     transaction.commit().await

@@ -4,8 +4,9 @@ use duroxide::providers::ProviderError;
 
 /// Failures that pass: of connections (class 08), of resources (53: too many connections, full disk, out of memory), of operators
 /// (57P: shut down, crashed, starting; 57014: cancelled), of the disk (58), of transactions that were in each other's way (40), of locks
-/// (55P03), of a server that has become a replica (25006), of a plan that has changed (0A000).
-const PASSING: &[&str] = &["08", "53", "57P", "57014", "58", "40", "55P03", "25006", "0A000"];
+/// (55P03), of a server that has become a replica (25006), of a plan that has changed (0A000), of letting in (28): the store was
+/// let in when it was opened, so its token or password is just being renewed.
+const PASSING: &[&str] = &["08", "53", "57P", "57014", "58", "40", "55P03", "25006", "0A000", "28"];
 
 /// Whether waiting can help.
 pub(super) fn passes(error: &sqlx::Error) -> bool {

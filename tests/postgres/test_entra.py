@@ -1,0 +1,134 @@
+"""Tokens of Entra ID, from a stand-in for the service that gives them to machines of Azure.
+
+The stand-in sets each token as the password of a role, so the server takes the newest one and no other. The server is
+reached by TLS, and its certificate is verified, as Azure wants it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Protocol
+from urllib.parse import urlsplit
+
+import psycopg
+import pytest
+from psycopg import sql
+
+from duroxide import Client, PostgresEntraOptions, PostgresProvider, ProviderError, Runtime
+from postgres.conftest import MakeRole
+from postgres.tls_proxy import Certificates, TlsProxy
+from postgres.token_service import TokenService
+
+# The adapter renews no earlier than this after it got a token, and trusts none that ends within five minutes.
+FIRST_RENEWAL_SECONDS = 30
+SHORTEST_LIFETIME_SECONDS = 315
+
+
+class Connect(Protocol):
+    """What the fixture ``connect`` gives."""
+
+    def __call__(self, options: PostgresEntraOptions | None = None, host: str = "localhost") -> PostgresProvider:
+        """Connect with a token, by TLS."""
+
+
+@pytest.fixture
+def service(
+    *,
+    postgres_url: str,
+    postgres_schema: str,
+    postgres_connection: psycopg.Connection,
+    make_role: MakeRole,
+    certificates: Certificates,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Iterator[TokenService]:
+    """Gives tokens to a role that owns the test's schema."""
+    role, _ = make_role()
+    create = sql.SQL("CREATE SCHEMA {} AUTHORIZATION {}")
+    postgres_connection.execute(create.format(sql.Identifier(postgres_schema), sql.Identifier(role)))
+    with TokenService(postgres_url, role) as service:
+        for name, value in service.environment.items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.setenv("PGSSLROOTCERT", str(certificates.root))
+        yield service
+
+
+@pytest.fixture
+def connect(service: TokenService, postgres_url: str, postgres_schema: str, tls_proxy: TlsProxy) -> Connect:
+    def connect(options: PostgresEntraOptions | None = None, host: str = "localhost") -> PostgresProvider:
+        return PostgresProvider.connect_with_schema_and_entra(
+            host=host,
+            port=tls_proxy.port,
+            database=urlsplit(postgres_url).path[1:],
+            user=service.role,
+            schema=postgres_schema,
+            options=options,
+        )
+
+    return connect
+
+
+def hello(ctx, name):  # type: ignore[no-untyped-def]
+    return (yield ctx.schedule_activity("greet", name))
+
+
+def greet(_: object, name: str) -> str:
+    return f"Hello, {name}!"
+
+
+def test_a_token_takes_the_place_of_the_password(connect: Connect, service: TokenService) -> None:
+    options = PostgresEntraOptions(application_name="with a token")
+    with connect(options) as provider, Runtime(provider, functions=[hello, greet]):
+        Client(provider).start_orchestration("one", "hello", "World")
+        assert Client(provider).wait_for_orchestration("one", 20_000).result() == "Hello, World!"
+    assert len(service.tokens) == 1
+    assert service.audiences == ["https://ossrdbms-aad.database.windows.net"]
+
+
+def test_another_cloud_has_another_audience(connect: Connect, service: TokenService) -> None:
+    connect(PostgresEntraOptions(audience="https://ossrdbms-aad.database.usgovcloudapi.net/.default")).close()
+    assert service.audiences == ["https://ossrdbms-aad.database.usgovcloudapi.net"]
+
+
+@pytest.mark.slow
+def test_a_renewed_token_lets_new_connections_in(
+    connect: Connect, service: TokenService, postgres_connection: psycopg.Connection
+) -> None:
+    service.lifetime_seconds = SHORTEST_LIFETIME_SECONDS
+    with connect() as provider, Runtime(provider, functions=[hello, greet]):
+        client = Client(provider)
+        client.start_orchestration("before", "hello", "World")
+        assert client.wait_for_orchestration("before", 20_000).result() == "Hello, World!"
+        service.wait_for_tokens(2, FIRST_RENEWAL_SECONDS + 30)
+        # Whoever is connected stays so; those who are sent away come back with the new token, the old one is worth nothing.
+        postgres_connection.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = %s", (service.role,)
+        )
+        client.start_orchestration("after", "hello", "World")
+        assert client.wait_for_orchestration("after", 60_000).result() == "Hello, World!"
+
+
+def test_no_token_is_an_error_that_says_who_refused(connect: Connect, service: TokenService) -> None:
+    service.refuses = True
+    with pytest.raises(ProviderError, match="no identity here|403|ManagedIdentity") as refused:
+        connect()
+    assert service.role in str(refused.value)
+
+
+def test_a_token_that_ends_soon_is_refused(connect: Connect, service: TokenService) -> None:
+    service.lifetime_seconds = 60
+    with pytest.raises(ProviderError, match="token") as refused:
+        connect()
+    assert all(token not in str(refused.value) for token in service.tokens)
+
+
+def test_the_certificate_of_the_server_is_verified(
+    connect: Connect, certificates: Certificates, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PGSSLROOTCERT", str(certificates.stranger))
+    with pytest.raises(ProviderError, match="certificate verify failed"):
+        connect()
+
+
+def test_the_name_of_the_server_is_verified(connect: Connect) -> None:
+    with pytest.raises(ProviderError, match="mismatch"):
+        connect(host="127.0.0.1")

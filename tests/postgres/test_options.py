@@ -1,0 +1,205 @@
+"""Options in the code and in the URL: what they do, which one wins, and how nonsense is refused."""
+
+from __future__ import annotations
+
+import logging
+import re
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from duroxide import Client, ConfigurationError, PostgresOptions, PostgresProvider, ProviderError, UnknownOption
+from duroxide.postgres_options import program_name
+from duroxide.postgres_url import read_url
+
+PLACE = "postgresql://user:s3cret@host:5432/database"
+
+
+def names_of_programs(connection: psycopg.Connection, schema: str) -> set[str]:
+    """Under which names connections have used the schema."""
+    rows = connection.execute(
+        "SELECT application_name FROM pg_stat_activity WHERE query LIKE %s AND pid <> pg_backend_pid()",
+        (f"%{schema}%",),
+    )
+    return {row[0] for row in rows}
+
+
+def test_connections_carry_the_name_of_the_program(
+    postgres_url: str, postgres_schema: str, postgres_connection: psycopg.Connection
+) -> None:
+    with PostgresProvider.connect_with_schema(postgres_url, postgres_schema) as provider:
+        Client(provider).list_all_instances()
+        assert names_of_programs(postgres_connection, postgres_schema) == {program_name()}
+
+
+def test_the_code_names_the_program(
+    postgres_url: str, postgres_schema: str, postgres_connection: psycopg.Connection
+) -> None:
+    options = PostgresOptions(application_name="orders worker")
+    url = f"{postgres_url}?application_name=another"
+    with PostgresProvider.connect_with_schema(url, postgres_schema, options=options) as provider:
+        Client(provider).list_all_instances()
+        assert names_of_programs(postgres_connection, postgres_schema) == {"orders worker"}
+
+
+@pytest.mark.parametrize("way", ["code", "url"])
+def test_the_server_ends_statements_that_take_too_long(
+    way: str, postgres_url: str, postgres_schema: str, postgres_connection: psycopg.Connection
+) -> None:
+    options = PostgresOptions(statement_timeout=timedelta(milliseconds=300)) if way == "code" else None
+    url = postgres_url if way == "code" else f"{postgres_url}?statement_timeout=0.3"
+    PostgresProvider.connect_with_schema(postgres_url, postgres_schema).close()
+    with PostgresProvider.connect_with_schema(url, postgres_schema, options=options) as provider:
+        lock = psycopg.sql.SQL("LOCK TABLE {}.instances").format(psycopg.sql.Identifier(postgres_schema))
+        with postgres_connection.transaction():
+            postgres_connection.execute(lock)
+            with pytest.raises(ProviderError, match="statement timeout"):
+                Client(provider).list_all_instances()
+        assert Client(provider).list_all_instances() == []
+
+
+def test_a_server_that_is_full_is_named_when_the_time_is_over(
+    postgres_url: str, postgres_schema: str, postgres_connection: psycopg.Connection
+) -> None:
+    identifier = psycopg.sql.Identifier(postgres_schema)
+    create = psycopg.sql.SQL("CREATE ROLE {} LOGIN PASSWORD 'full' CONNECTION LIMIT 0").format(identifier)
+    postgres_connection.execute(create)
+    try:
+        url = re.sub(r"//[^@]*@", f"//{postgres_schema}:full@", postgres_url)
+        with pytest.raises(ProviderError, match="too many connections"):
+            PostgresProvider.connect(url, options=PostgresOptions(connect_timeout=timedelta(milliseconds=300)))
+    finally:
+        postgres_connection.execute(psycopg.sql.SQL("DROP ROLE {}").format(identifier))
+
+
+def test_what_the_url_says_is_read_as_options() -> None:
+    said = "max_connections=7&acquire_timeout=2.5&connect_timeout=3&pgbouncer=true&migrate=verify&sslmode=require"
+    url, options = read_url(f"{PLACE}?{said}", None)
+    assert options == PostgresOptions(
+        max_connections=7,
+        acquire_timeout=timedelta(seconds=2.5),
+        connect_timeout=timedelta(seconds=3),
+        pgbouncer=True,
+        migrate="verify",
+        sslmode="require",
+    )
+    assert url.startswith(f"{PLACE}?sslmode=require&application_name=")
+
+
+def test_the_code_wins_and_the_log_says_so(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING, "duroxide"):
+        _, options = read_url(f"{PLACE}?sslmode=disable&max_connections=7", PostgresOptions(sslmode="require"))
+    assert (options.sslmode, options.max_connections) == ("require", 7)
+    assert caplog.messages == ["the URL and PostgresOptions differ in sslmode; PostgresOptions win"]
+
+
+def test_saying_the_same_twice_is_no_contradiction(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING, "duroxide"):
+        read_url(f"{PLACE}?sslmode=require", PostgresOptions(sslmode="require"))
+    assert caplog.messages == []
+
+
+def test_what_libpq_knows_and_does_nothing_here_is_let_pass() -> None:
+    url, _ = read_url(f"{PLACE}?keepalives_idle=30&channel_binding=prefer&target_session_attrs=any", None)
+    assert "keepalives" not in url
+
+
+def test_settings_of_the_session_are_handed_on() -> None:
+    url, _ = read_url(f"{PLACE}?options=-c%20lock_timeout%3D5s", None)
+    assert "options=-c+lock_timeout%3D5s" in url
+
+
+@pytest.mark.parametrize(
+    ("query", "says"),
+    [
+        ("sslmod=require", "unknown parameter 'sslmod'; did you mean 'sslmode'?"),
+        ("sslmode=on", "sslmode 'on' is unknown"),
+        ("channel_binding=require", "channel_binding=prefer"),
+        ("target_session_attrs=read-write", "target_session_attrs=any"),
+        ("max_connections=many", "must be a whole number"),
+        ("max_connections=4", "at least 5"),
+        ("connect_timeout=soon", "number of seconds"),
+        ("connect_timeout=inf", "number of seconds"),
+        ("acquire_timeout=-1", "at least 1"),
+        ("pgbouncer=perhaps", "true or false"),
+        ("migrate=maybe", "known are apply, verify"),
+        ("schema=app", "connect_with_schema"),
+        ("sslrootcert=/no/such/file", "'/no/such/file' cannot be read: No such file or directory"),
+        ("sslkey=%2Fetc%2Fhosts", "no PEM file"),
+        ("s3cret@host/database", "percent-encoded"),
+    ],
+)
+def test_a_parameter_that_makes_no_sense_is_refused(query: str, says: str) -> None:
+    with pytest.raises(ConfigurationError) as refused:
+        PostgresProvider.connect(f"{PLACE}?{query}")
+    assert says in str(refused.value)
+    assert "s3cret" not in str(refused.value)
+
+
+def test_a_url_of_sqlalchemy_is_told_to_leave_the_driver_out() -> None:
+    with pytest.raises(ConfigurationError, match="without the name of a driver"):
+        PostgresProvider.connect("postgresql+psycopg://user:s3cret@host/database")
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"max_connections": 4}, "at least 5"),
+        ({"max_connections": 1_000_000}, "at most 10000"),
+        ({"max_connections": "ten"}, "must be an int"),
+        ({"acquire_timeout": 5}, "write timedelta(seconds=10)"),
+        ({"connect_timeout": timedelta(0)}, "at least 1"),
+        ({"statement_timeout": timedelta(days=40_000)}, "at most"),
+        ({"sslmode": "verify_full"}, "did you mean 'verify-full'?"),
+        ({"sslmode": True}, "must be a str"),
+        ({"ssl_root_cert": 5}, "a str or a path"),
+        ({"ssl_root_cert": "/no/such/file"}, "cannot be read"),
+        ({"application_name": ""}, "empty"),
+        ({"application_name": "x" * 64}, "64 characters"),
+        ({"application_name": "zwölf"}, "printable ASCII"),
+        ({"pgbouncer": "yes"}, "True, False or None"),
+        ({"migrate": "never"}, "known are apply, verify"),
+        ({"pgbouncer": True, "statement_timeout": timedelta(seconds=1)}, "ALTER ROLE"),
+    ],
+)
+def test_an_option_that_makes_no_sense_is_refused(options: dict[str, Any], says: str) -> None:
+    with pytest.raises(ConfigurationError) as refused:
+        PostgresOptions(**options)
+    assert says in str(refused.value)
+
+
+def test_certificates_and_doing_without_tls_do_not_go_together(tmp_path: Path) -> None:
+    root = tmp_path / "root.pem"
+    root.write_text("-----BEGIN CERTIFICATE-----\n")
+    with pytest.raises(ConfigurationError, match="use 'verify-full'"):
+        PostgresOptions(ssl_root_cert=root, sslmode="prefer")
+    with pytest.raises(ConfigurationError, match="ssl_client_key is missing"):
+        PostgresOptions(ssl_client_cert=root)
+    with pytest.raises(ConfigurationError, match="use 'verify-full'"):  # one in the code, one in the URL
+        read_url(f"{PLACE}?sslmode=disable", PostgresOptions(ssl_root_cert=root))
+
+
+def test_an_unknown_option_is_named() -> None:
+    with pytest.raises(UnknownOption, match="did you mean 'max_connections'"):
+        PostgresOptions(max_connection=5)  # type: ignore[call-arg]
+
+
+def test_options_of_another_kind_are_refused() -> None:
+    with pytest.raises(TypeError, match="options must be PostgresOptions, not dict"):
+        PostgresProvider.connect(PLACE, options={"max_connections": 5})  # type: ignore[arg-type]
+
+
+def test_the_variable_of_the_adapter_says_how_many_connections(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert PostgresOptions().to_native()["max_connections"] == 10
+    monkeypatch.setenv("DUROXIDE_PG_POOL_MAX", "25")
+    assert PostgresOptions().to_native()["max_connections"] == 25
+    assert PostgresOptions(max_connections=6).to_native()["max_connections"] == 6
+
+
+@pytest.mark.parametrize("word", ["user", "order", "SELECT"])
+def test_a_reserved_word_is_refused_as_schema(word: str, postgres_url: str) -> None:
+    with pytest.raises(ConfigurationError, match="reserved word"):
+        PostgresProvider.connect_with_schema(postgres_url, word)

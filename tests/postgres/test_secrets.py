@@ -1,0 +1,174 @@
+"""Passwords and tokens are in no error, no log and no description, whatever fails."""
+
+from __future__ import annotations
+
+import logging
+import socket
+import subprocess
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from urllib.parse import quote, urlsplit
+
+import psycopg
+import pytest
+from psycopg import sql
+
+from duroxide import Client, PostgresOptions, PostgresProvider, Runtime, RuntimeOptions
+from postgres.conftest import MakeRole
+from postgres.tls_proxy import Certificates, TlsProxy
+from postgres.transaction_pooler import TransactionPooler
+
+# With all that is special in a URL, so that a part of it shows if it is taken apart wrongly.
+PASSWORD = "pa?ss&wo=rd#@:/%41 secret"
+PARTS = ("secret", "pa?ss", "wo=rd", "pa%3Fss", "ss%26wo", "%23%40", "rd#@")
+
+IMPATIENT = PostgresOptions(connect_timeout=timedelta(milliseconds=500))
+
+
+@pytest.fixture
+def logged(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
+    caplog.set_level(logging.DEBUG)
+    return caplog
+
+
+def check(text: str) -> None:
+    shown = [part for part in PARTS if part in text]
+    assert not shown, text
+
+
+def url_of(server: str, user: str, *, host: str | None = None, port: int | None = None, rest: str = "") -> str:
+    split = urlsplit(server)
+    place = f"{host or split.hostname}:{port or split.port}"
+    return f"postgresql://{user}:{quote(PASSWORD, safe='')}@{place}{rest or split.path}"
+
+
+@pytest.fixture
+def user(postgres_connection: psycopg.Connection, make_role: MakeRole) -> str:
+    """A role with the password of this file."""
+    role, _ = make_role()
+    statement = sql.SQL("ALTER ROLE {} PASSWORD {}").format(sql.Identifier(role), sql.Literal(PASSWORD))
+    postgres_connection.execute(statement)
+    return role
+
+
+@contextmanager
+def mute_server() -> Iterator[int]:
+    """A port where somebody listens and says nothing."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield server.getsockname()[1]
+
+
+@contextmanager
+def foreign_server() -> Iterator[int]:
+    """A port where somebody answers in another language."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(30)
+
+        def answer() -> None:
+            connection, _ = server.accept()
+            with connection:
+                connection.recv(100)
+                connection.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+
+        answering = threading.Thread(target=answer)
+        answering.start()
+        yield server.getsockname()[1]
+        answering.join()
+
+
+def failure(connect: Callable[[], object]) -> BaseException:
+    with pytest.raises(Exception) as failed:  # noqa: PT011  (which one it is, other tests say)
+        connect()
+    return failed.value
+
+
+def test_no_failure_of_connecting_shows_a_password(
+    *,
+    postgres_url: str,
+    postgres_schema: str,
+    user: str,
+    tls_proxy: TlsProxy,
+    certificates: Certificates,
+    logged: pytest.LogCaptureFixture,
+) -> None:
+    def connect(url: str, options: PostgresOptions = IMPATIENT, schema: str = postgres_schema) -> BaseException:
+        return failure(lambda: PostgresProvider.connect_with_schema(url, schema, options=options))
+
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        closed = probe.getsockname()[1]
+    own = PostgresOptions(ssl_root_cert=certificates.stranger)
+    failures = [
+        connect(url_of(postgres_url, "nobody_of_that_name")),
+        connect(url_of(postgres_url, user, rest="/no_such_database")),
+        connect(url_of(postgres_url, user, port=closed)),
+        connect(url_of(postgres_url, user, host="no-such-host.invalid")),
+        connect(url_of(postgres_url, user)),  # it may not create a schema
+        connect(url_of(postgres_url, user), PostgresOptions(migrate="verify")),
+        connect(url_of(postgres_url, user), schema="no schema"),
+        connect(url_of(postgres_url, user), schema="select"),
+        connect(url_of(postgres_url, user, rest="/postgres?sslmode=require")),
+        connect(url_of(postgres_url, user, port=tls_proxy.port, host="localhost"), own),
+        connect(url_of(postgres_url, user, rest="/postgres?sslmod=require")),
+        connect(url_of(postgres_url, user, rest="/postgres?connect_timeout=soon")),
+        connect(url_of(postgres_url, user, rest=f"/postgres?password={quote(PASSWORD, safe='')}&what=1")),
+        connect(f"postgresql://{user}:{PASSWORD}@localhost/postgres"),  # not percent-encoded
+        connect(f"postgres:{user}:{PASSWORD}@localhost/postgres"),
+        connect(f"mysql://{user}:{PASSWORD}@localhost/postgres"),
+        connect(url_of(postgres_url, user, rest="/postgres", port=5432).replace(":5432", ":no-port")),
+    ]
+    with mute_server() as port:
+        failures.append(connect(url_of(postgres_url, user, port=port)))
+    with foreign_server() as port:
+        failures.append(connect(url_of(postgres_url, user, port=port)))
+    with TransactionPooler(postgres_url, ignored=()) as pooler:
+        failures.append(connect(url_of(postgres_url, user, port=pooler.port)))
+    for each in failures:
+        check("".join(traceback.TracebackException.from_exception(each).format_exception_only()))
+        check(repr(each))
+        assert each.__cause__ is None
+        assert each.__context__ is None or each.__suppress_context__
+    for record in logged.records:
+        check(f"{record.getMessage()} {record.__dict__}")
+
+
+def test_no_failure_of_working_shows_a_password(
+    postgres_url: str,
+    postgres_schema: str,
+    user: str,
+    postgres_connection: psycopg.Connection,
+    logged: pytest.LogCaptureFixture,
+) -> None:
+    create = sql.SQL("CREATE SCHEMA {} AUTHORIZATION {}")
+    postgres_connection.execute(create.format(sql.Identifier(postgres_schema), sql.Identifier(user)))
+    provider = PostgresProvider.connect_with_schema(url_of(postgres_url, user), postgres_schema)
+    check(repr(provider))
+    check(repr(vars(provider)))
+    client = Client(provider)
+    with Runtime(provider, RuntimeOptions(log_level="trace")):
+        # The role is not let in again: every operation fails from now on.
+        postgres_connection.execute(sql.SQL("ALTER ROLE {} PASSWORD 'another'").format(sql.Identifier(user)))
+        postgres_connection.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = %s", (user,)
+        )
+        check(repr(failure(client.list_all_instances)))
+        check(repr(failure(client.get_system_metrics)))
+    provider.close()
+    check(repr(failure(client.list_all_instances)))
+    for record in logged.records:
+        check(f"{record.getMessage()} {record.__dict__}")
+
+
+def test_the_command_line_shows_no_password(postgres_url: str) -> None:
+    for command in ("migrate", "tune"):
+        url = url_of(postgres_url, "nobody_of_that_name")
+        ended = subprocess.run(
+            [sys.executable, "-m", "duroxide", command, url], check=False, capture_output=True, text=True
+        )
+        assert ended.returncode == 1
+        assert "nobody_of_that_name" in ended.stderr
+        check(ended.stdout + ended.stderr)

@@ -1,0 +1,113 @@
+"""TLS: encrypted is not yet verified, and a server that cannot show what it must is refused with the reason."""
+
+from __future__ import annotations
+
+from urllib.parse import quote, urlsplit
+
+import pytest
+
+from duroxide import Client, ConfigurationError, PostgresOptions, PostgresProvider, ProviderError
+from postgres.conftest import elsewhere
+from postgres.tls_proxy import Certificates, TlsProxy
+
+
+def connect(url: str, schema: str, options: PostgresOptions | None = None) -> None:
+    """Connect, and use the connection."""
+    with PostgresProvider.connect_with_schema(url, schema, options=options) as provider:
+        assert Client(provider).list_all_instances() == []
+
+
+def refusal(url: str, schema: str, options: PostgresOptions | None = None) -> str:
+    with pytest.raises(ProviderError) as refused:
+        PostgresProvider.connect_with_schema(url, schema, options=options)
+    password = urlsplit(url).password
+    assert password is not None
+    assert password not in str(refused.value)
+    return str(refused.value)
+
+
+@pytest.mark.parametrize("mode", ["prefer", "require"])
+def test_an_unknown_certificate_encrypts(
+    mode: str, postgres_url: str, postgres_schema: str, tls_proxy: TlsProxy
+) -> None:
+    connect(elsewhere(postgres_url, tls_proxy.port, f"sslmode={mode}"), postgres_schema)
+    assert tls_proxy.encrypted > 0
+
+
+def test_a_server_that_wants_tls_refuses_who_does_without(
+    postgres_url: str, postgres_schema: str, tls_proxy: TlsProxy
+) -> None:
+    refusal(elsewhere(postgres_url, tls_proxy.port), postgres_schema, PostgresOptions(sslmode="disable"))
+    assert tls_proxy.encrypted == 0
+
+
+def test_a_server_without_tls_is_refused_where_tls_is_required(postgres_url: str, postgres_schema: str) -> None:
+    message = refusal(postgres_url, postgres_schema, PostgresOptions(sslmode="require"))
+    assert "server does not support TLS" in message
+
+
+@pytest.mark.parametrize("mode", ["verify-ca", "verify-full", None])
+def test_the_right_authority_is_believed(
+    mode: str | None, postgres_url: str, postgres_schema: str, tls_proxy: TlsProxy, certificates: Certificates
+) -> None:
+    url = elsewhere(postgres_url, tls_proxy.port, host="localhost")
+    connect(url, postgres_schema, PostgresOptions(sslmode=mode, ssl_root_cert=certificates.root))
+    assert tls_proxy.encrypted > 0
+
+
+@pytest.mark.parametrize("mode", ["verify-ca", "verify-full", "require", None])
+def test_another_authority_is_not_believed(
+    mode: str | None, postgres_url: str, postgres_schema: str, tls_proxy: TlsProxy, certificates: Certificates
+) -> None:
+    url = elsewhere(postgres_url, tls_proxy.port, host="localhost")
+    message = refusal(url, postgres_schema, PostgresOptions(sslmode=mode, ssl_root_cert=certificates.stranger))
+    assert "certificate verify failed" in message
+    assert "ssl_root_cert" in message
+    assert tls_proxy.encrypted == 0
+
+
+def test_the_authorities_of_the_system_do_not_know_our_own(
+    postgres_url: str, postgres_schema: str, tls_proxy: TlsProxy
+) -> None:
+    url = elsewhere(postgres_url, tls_proxy.port, "sslmode=verify-full", host="localhost")
+    assert "certificate verify failed" in refusal(url, postgres_schema)
+
+
+def test_a_server_of_another_name_is_refused_by_verify_full_only(
+    postgres_url: str, postgres_schema: str, tls_proxy: TlsProxy, certificates: Certificates
+) -> None:
+    url = elsewhere(postgres_url, tls_proxy.port)  # the certificate is for localhost, not for its address
+    options = PostgresOptions(sslmode="verify-full", ssl_root_cert=certificates.root)
+    assert "mismatch" in refusal(url, postgres_schema, options)
+    connect(url, postgres_schema, PostgresOptions(sslmode="verify-ca", ssl_root_cert=certificates.root))
+
+
+def test_the_url_says_what_libpq_reads_in_it(
+    postgres_url: str, postgres_schema: str, tls_proxy: TlsProxy, certificates: Certificates
+) -> None:
+    root = quote(str(certificates.root), safe="")
+    connect(
+        elsewhere(postgres_url, tls_proxy.port, f"sslmode=verify-full&sslrootcert={root}", host="localhost"),
+        postgres_schema,
+    )
+    assert tls_proxy.encrypted > 0
+
+
+def test_a_client_shows_its_certificate(postgres_url: str, postgres_schema: str, certificates: Certificates) -> None:
+    split = urlsplit(postgres_url)
+    assert split.hostname is not None
+    assert split.port is not None
+    with TlsProxy(split.hostname, split.port, certificates.asking_context) as proxy:
+        url = elsewhere(postgres_url, proxy.port, host="localhost")
+        shown = PostgresOptions(
+            ssl_root_cert=certificates.root,
+            ssl_client_cert=certificates.client,
+            ssl_client_key=certificates.client_key,
+        )
+        connect(url, postgres_schema, shown)
+        refusal(url, postgres_schema, PostgresOptions(ssl_root_cert=certificates.root))
+
+
+def test_a_key_in_the_traditional_form_says_how_to_convert_it(certificates: Certificates) -> None:
+    with pytest.raises(ConfigurationError, match="openssl pkcs8 -topk8 -nocrypt"):
+        PostgresOptions(ssl_client_cert=certificates.client, ssl_client_key=certificates.traditional_key)
