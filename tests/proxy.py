@@ -154,9 +154,7 @@ class Proxy:
             self._connections.discard(connection)
             connection.close()
 
-    async def _ask(
-        self, connection: Connection, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
-    ) -> None:
+    async def _ask(self, connection: Connection, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError):
             while data := await reader.read(1 << 16):
                 if self._swallow is not None and connection.asks(data, self._swallow):
@@ -177,9 +175,7 @@ class Proxy:
         action()
         self.has_swallowed.set()
 
-    async def _answer(
-        self, connection: Connection, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
-    ) -> None:
+    async def _answer(self, connection: Connection, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         end = b""
         with contextlib.suppress(OSError):
             while data := await reader.read(1 << 16):
