@@ -57,10 +57,10 @@ test: test-rust test-python ## run the tests of both halves, PostgreSQL included
 
 # The test binaries start an interpreter of their own, so they need Python as a shared library. Most of their tests wait for
 # leases to end, so many run at once.
-test-rust: $(VENV)/.created
+test-rust: $(VENV)/.developer
 	@if $(BIN)/python .ci/shared_python.py >/dev/null; then \
 	  $(INTERPRETER) LD_LIBRARY_PATH="$$($(BIN)/python .ci/shared_python.py):$$LD_LIBRARY_PATH" RUST_TEST_THREADS=16 \
-	    $(QUIETLY) "testing the Rust half" cargo test $(CARGO_FEATURES); \
+	    $(QUIETLY) "testing the Rust half" $(BIN)/python .ci/with_postgres.py cargo test $(CARGO_FEATURES); \
 	else \
 	  echo "the tests of the Rust half are left out: this Python is not there as a shared library"; \
 	fi

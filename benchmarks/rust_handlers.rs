@@ -94,6 +94,8 @@ impl Session {
             unregistered_timeout: Duration::from_secs(300),
             max_attempts: 10,
             nondeterminism: Nondeterminism::Wait,
+            returns_by_name: false,
+            returns_by_name: false,
         };
         let dispatcher = store.dispatcher(settings);
         let provider = Arc::clone(&dispatcher) as Arc<dyn Provider>;

@@ -116,6 +116,11 @@ pub(crate) fn block_on<T: Send>(py: Python<'_>, future: impl Future<Output = Res
     py.detach(|| runtime.block_on(interruptible(future))).map_err(PyErr::from)
 }
 
+/// Runs `work`, which waits for something short, with the interpreter released.
+pub(crate) fn leave<T: Send>(py: Python<'_>, work: impl FnOnce() -> T + Send) -> T {
+    py.detach(work)
+}
+
 /// Refuses what waits for the outside world on the threads of the engine, where orchestrations take their turns.
 fn refuse_in_orchestration() -> PyResult<()> {
     if tokio::runtime::Handle::try_current().is_err() {

@@ -34,7 +34,7 @@ mod _native {
     #[pymodule_export]
     use super::bridge::{Awaited, Mailbox};
     #[pymodule_export]
-    use super::client::{Call, NativeClient};
+    use super::client::{Call, NativeClient, NativeFileNews, write_message};
     #[pymodule_export]
     use super::codec::RawText;
     #[pymodule_export]

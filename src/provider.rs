@@ -122,6 +122,11 @@ impl NativeStore {
     }
 
     #[getter]
+    fn schema(&self) -> Option<String> {
+        self.store.schema().map(str::to_owned)
+    }
+
+    #[getter]
     fn description(&self) -> String {
         self.store.describe()
     }

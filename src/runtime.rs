@@ -75,6 +75,7 @@ impl NativeRuntime {
             unregistered_timeout: self.options.unregistered_timeout(),
             max_attempts: self.options.max_attempts(),
             nondeterminism: self.options.nondeterminism(),
+            returns_by_name: self.options.has_node_id(),
         };
         let dispatcher = store.dispatcher(settings);
         let kept = self.options.sticky_room().map(SuspendedOrchestrations::new).transpose()?;
@@ -106,9 +107,11 @@ impl NativeRuntime {
         running.dispatcher.stop();
         let began = Instant::now();
         let (told, ended) = bounded(1);
-        let (engine, store) = (Arc::clone(&running.engine), running.store.clone());
+        let (engine, store, dispatcher) =
+            (Arc::clone(&running.engine), running.store.clone(), Arc::clone(&running.dispatcher));
         bridge::spawn(async move {
             engine.shutdown(Some(timeout_ms)).await;
+            dispatcher.give_everything_back().await;
             store.end_dispatching().await;
             // Nobody listens after Ctrl-C.
             told.send(()).ok();

@@ -24,6 +24,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -107,71 +108,154 @@ def keep(lives_with: int, fsync: str, *leaves: str) -> None:
         signal.signal(number, lambda *_: over.set())
     folder = Path(tempfile.mkdtemp(prefix="duroxide-postgres-"))
     try:
-        server, url = launch(folder, fsync)
-        print(url, folder, flush=True)
+        cluster = Cluster(folder)
+        cluster.initialize()
+        # Many tests at once, each with pools of its own.
+        cluster.start({"max_connections": 400, "fsync": fsync})
+        print(cluster.url, folder, flush=True)
         # The reader has what it waits for; an open pipe would tie its end to ours.
         os.close(1)
-        while not over.wait(0.2) and alive(lives_with) and server.poll() is None:
+        while not over.wait(0.2) and alive(lives_with) and cluster.is_running():
             pass
-        server.send_signal(signal.SIGINT)  # PostgreSQL's "fast shutdown": it ends its sessions
-        try:
-            server.wait(10)
-        except subprocess.TimeoutExpired:
-            server.send_signal(signal.SIGQUIT)
-            server.wait()
+        cluster.stop()
     finally:
         for each in (*leaves, str(folder)):
             shutil.rmtree(each, ignore_errors=True)
 
 
-def launch(folder: Path, fsync: str) -> tuple[subprocess.Popen[bytes], str]:
-    """Make a cluster in ``folder`` and start a server on it that listens on the loopback interface."""
-    account: dict[str, Any] = {}
-    if os.geteuid() == 0:
-        nobody = pwd.getpwnam("nobody")
-        account = {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
-        os.chown(folder, nobody.pw_uid, nobody.pw_gid)
-    programs = find_programs(folder, reachable_by_all=bool(account))
-    password = secrets.token_hex(16)
-    password_file = folder / "password"
-    password_file.write_text(password + "\n")
-    password_file.chmod(0o644)  # in a folder that is closed to everybody else
-    environment = {"PATH": os.environ.get("PATH", ""), "LC_ALL": "C", "TZ": "UTC"}
-    log = (folder / "log").open("wb")
-    data = folder / "data"
+class Cluster:
+    """A PostgreSQL cluster in a folder, and the server that runs on it, which listens on the loopback interface.
 
-    def fail(what: str) -> RuntimeError:
-        print((folder / "log").read_text(errors="replace"), file=sys.stderr)
+    Attributes:
+        folder: Everything of it is in there.
+        port: The port of the server, the same after every start.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.port = free_port()
+        self._account: dict[str, Any] = {}
+        if os.geteuid() == 0:
+            nobody = pwd.getpwnam("nobody")
+            self._account = {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
+        self.hand_over(folder)
+        self._programs = find_programs(folder, reachable_by_all=bool(self._account))
+        self._password = secrets.token_hex(16)
+        self._server: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        """Where its superuser finds its first database."""
+        return f"postgresql://postgres:{self._password}@127.0.0.1:{self.port}/postgres"
+
+    @property
+    def data(self) -> Path:
+        """The folder of its files."""
+        return self.folder / "data"
+
+    def hand_over(self, folder: Path) -> None:
+        """Give a folder to the account that the server runs as."""
+        if self._account:
+            os.chown(folder, self._account["user"], self._account["group"])
+
+    def initialize(self) -> None:
+        """Make the cluster."""
+        password_file = self.folder / "password"
+        password_file.write_text(self._password + "\n")
+        password_file.chmod(0o644)  # in a folder that is closed to everybody else
+        options = ["-U", "postgres", f"--pwfile={password_file}", "--auth=scram-sha-256", "--encoding=UTF8"]
+        self._run("initdb", "-D", str(self.data), *options, "--no-sync")
+
+    def copy(self, primary: Cluster) -> None:
+        """Make this cluster a replica of a running one, which follows it once it is started."""
+        self._password = primary._password
+        self._run(
+            "pg_basebackup", "--pgdata", str(self.data), "--dbname", primary.url, "--write-recovery-conf",
+            "--checkpoint=fast", "--no-sync",
+        )  # fmt: skip
+
+    def start(self, settings: Mapping[str, object], environment: Mapping[str, str] | None = None) -> None:
+        """Start the server, and return when it can be asked.
+
+        Args:
+            settings: Settings of the server by name.
+            environment: Further variables of its environment; default ``None``, none.
+        """
+        all_settings = {
+            "listen_addresses": "127.0.0.1",
+            "port": self.port,
+            "unix_socket_directories": "",
+            **settings,
+        }
+        arguments = [f"--{name}={value}" for name, value in all_settings.items()]
+        with (self.folder / "log").open("ab") as log:
+            server = subprocess.Popen(
+                [self._programs / "postgres", "-D", self.data, *arguments],
+                cwd="/", env=self._environment | dict(environment or {}), stdin=subprocess.DEVNULL,
+                stdout=log, stderr=log, **self._account,
+            )  # fmt: skip
+        deadline = time.monotonic() + STARTUP_SECONDS
+        while not self._is_ready(server.pid):
+            if server.poll() is not None or time.monotonic() > deadline:
+                server.kill()
+                server.wait()
+                raise self._failed("the server did not start")
+            time.sleep(0.02)
+        self._server = server
+
+    def is_running(self) -> bool:
+        """Whether the server runs."""
+        return self._server is not None and self._server.poll() is None
+
+    def stop(self, number: int = signal.SIGINT) -> None:
+        """Stop the server; done when this returns.
+
+        Args:
+            number: SIGINT, the default, is PostgreSQL's "fast shutdown", which ends the sessions; SIGQUIT leaves the
+                cluster as a crash does; SIGKILL is one.
+        """
+        if self._server is None:
+            return
+        server, self._server = self._server, None
+        sessions = children(server.pid)
+        server.send_signal(number)
+        try:
+            server.wait(10)
+        except subprocess.TimeoutExpired:
+            server.send_signal(signal.SIGQUIT)
+            server.wait()
+        # After a crash they notice by themselves that nobody is there any more; no server starts before they are gone.
+        deadline = time.monotonic() + STARTUP_SECONDS
+        while any(runs(session) for session in sessions):
+            assert time.monotonic() < deadline, "the sessions of a server that was stopped go on"
+            time.sleep(0.005)
+
+    def promote(self) -> None:
+        """Make a replica that runs a server of its own."""
+        self._run("pg_ctl", "promote", "-D", str(self.data))
+
+    @property
+    def _environment(self) -> dict[str, str]:
+        return {"PATH": os.environ.get("PATH", ""), "LC_ALL": "C", "TZ": "UTC"}
+
+    def _is_ready(self, server: int) -> bool:
+        # The file of a server that crashed says that that one was ready.
+        lines = read_lines(self.data / "postmaster.pid")
+        return bool(lines) and lines[0] == str(server) and lines[-1].strip() in ("ready", "standby")
+
+    def _run(self, program: str, *arguments: str) -> None:
+        with (self.folder / "log").open("ab") as log:
+            made = subprocess.run(
+                [self._programs / program, *arguments],
+                check=False, cwd="/", env=self._environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                **self._account,
+            )  # fmt: skip
+        if made.returncode != 0:
+            raise self._failed(f"{program} failed")
+
+    def _failed(self, what: str) -> RuntimeError:
+        print((self.folder / "log").read_text(errors="replace"), file=sys.stderr)
         return RuntimeError(what)
-
-    options = ["-U", "postgres", f"--pwfile={password_file}", "--auth=scram-sha-256", "--encoding=UTF8", "--no-sync"]
-    made = subprocess.run(
-        [programs / "initdb", "-D", data, *options],
-        check=False, cwd="/", env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, **account,
-    )  # fmt: skip
-    if made.returncode != 0:
-        raise fail("initdb failed")
-    port = free_port()
-    settings = {
-        "listen_addresses": "127.0.0.1",
-        "port": port,
-        "unix_socket_directories": "",
-        # Many tests at once, each with pools of its own.
-        "max_connections": 400,
-        "fsync": fsync,
-    }
-    arguments = [f"--{name}={value}" for name, value in settings.items()]
-    server = subprocess.Popen(
-        [programs / "postgres", "-D", data, *arguments],
-        cwd="/", env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, **account,
-    )  # fmt: skip
-    deadline = time.monotonic() + STARTUP_SECONDS
-    while "ready" not in last_line(data / "postmaster.pid"):
-        if server.poll() is not None or time.monotonic() > deadline:
-            server.kill()
-            raise fail("the server did not start")
-        time.sleep(0.02)
-    return server, f"postgresql://postgres:{password}@127.0.0.1:{port}/postgres"
 
 
 def find_programs(folder: Path, *, reachable_by_all: bool) -> Path:
@@ -199,12 +283,30 @@ def free_port() -> int:
         return port
 
 
-def last_line(file: Path) -> str:
-    """The last line of a file, empty where there is none yet."""
+def read_lines(file: Path) -> list[str]:
+    """The lines of a file, none where there is no file yet."""
     try:
-        return (file.read_text().splitlines() or [""])[-1]
+        return file.read_text().splitlines()
     except FileNotFoundError:
-        return ""
+        return []
+
+
+def children(process: int) -> list[int]:
+    """The processes that a process has started and that still run."""
+    files = Path(f"/proc/{process}/task/{process}/children")
+    try:
+        return [int(child) for child in files.read_text().split()]
+    except FileNotFoundError:
+        return []
+
+
+def runs(process: int) -> bool:
+    """Whether a process of this machine runs; one that has ended and that nobody has asked about does not."""
+    try:
+        state = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return state != "Z"
 
 
 def alive(process: int) -> bool:

@@ -428,3 +428,9 @@ def test_filter_that_is_a_text_is_refused() -> None:
 def test_moment_without_a_time_zone_is_refused() -> None:
     with pytest.raises(ConfigurationError, match="time zone"):
         PruneOptions(completed_before=datetime(2026, 1, 1))  # noqa: DTZ001
+
+
+def test_history_of_an_instance_whose_start_is_waiting_is_empty(client: Client) -> None:
+    client.start_orchestration("early", "echo")
+
+    assert client.read_execution_history("early") == []

@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 
 from conftest import WAIT_MS, OpenProvider, StartRuntime
-from cut_connections import ConnectionCutter
 from duroxide import (
     MAX_BULK_ITEMS,
     Client,
@@ -25,6 +24,7 @@ from duroxide import (
     StartRequest,
 )
 from mission.waiting import wait_for_event_kind
+from proxy import Proxy
 from store.programs import Steps
 
 
@@ -148,34 +148,34 @@ def test_messages_that_come_before_their_instances_are_kept(runtime_factory: Sta
 
 
 @pytest.fixture
-def cutter(postgres_url: str) -> Iterator[ConnectionCutter]:
-    cutter = ConnectionCutter(postgres_url)
-    yield cutter
-    cutter.close()
+def proxy(postgres_url: str) -> Iterator[Proxy]:
+    proxy = Proxy(postgres_url)
+    yield proxy
+    proxy.close()
 
 
 @pytest.mark.parametrize("store", ["postgres"])
 def test_starts_whose_commit_was_not_heard_of_are_not_repeated(
-    cutter: ConnectionCutter, postgres_schema: str, client: Client
+    proxy: Proxy, postgres_schema: str, client: Client
 ) -> None:
     requests = [StartRequest(f"echo-{number}", "echo") for number in range(3)]
-    with PostgresProvider.connect_with_schema(cutter.url, postgres_schema) as provider:
-        cutter.arm()
+    with PostgresProvider.connect_with_schema(proxy.url, postgres_schema) as provider:
+        proxy.swallow_answer("COMMIT")
         # A repetition would find the first attempt, and be refused.
         assert Client(provider).start_orchestrations(requests, if_exists="raise") == [True] * 3
-        assert cutter.has_cut.is_set()
+        assert proxy.has_swallowed.is_set()
     assert client.get_queue_depths().orchestrator_queue == 3
 
 
 @pytest.mark.parametrize("store", ["postgres"])
 def test_messages_whose_commit_was_not_heard_of_are_not_repeated(
-    cutter: ConnectionCutter, postgres_schema: str, client: Client
+    proxy: Proxy, postgres_schema: str, client: Client
 ) -> None:
     client.start_orchestration("mailbox", "read_messages", 2)
-    with PostgresProvider.connect_with_schema(cutter.url, postgres_schema) as provider:
-        cutter.arm()
+    with PostgresProvider.connect_with_schema(proxy.url, postgres_schema) as provider:
+        proxy.swallow_answer("COMMIT")
         Client(provider).enqueue_events([QueueMessage("mailbox", "inbox", text) for text in ("one", "two")])
-        assert cutter.has_cut.is_set()
+        assert proxy.has_swallowed.is_set()
     assert client.get_queue_depths().orchestrator_queue == 3
 
 

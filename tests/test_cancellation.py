@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import threading
 from collections.abc import Generator
 from typing import Any
@@ -241,3 +242,29 @@ def test_cancellation_by_another_opening_of_the_store_arrives(
         Client(other).cancel_instance("remote", "from elsewhere")
 
         assert client.wait_for_orchestration("remote").error == "canceled: from elsewhere"
+
+
+def test_a_cancelled_activity_that_ends_by_it_is_logged_as_cancelled_without_a_traceback(
+    runtime_factory: StartRuntime, client: Client, caplog: pytest.LogCaptureFixture
+) -> None:
+    running = threading.Event()
+
+    async def work(ctx: ActivityContext, input: Any) -> None:
+        running.set()
+        await asyncio.Event().wait()
+
+    def wait(ctx: OrchestrationContext, input: Any) -> Steps:
+        yield ctx.schedule_activity("work")
+
+    def logged() -> list[tuple[str, str, Any]]:
+        records = [record for record in caplog.records if record.name == "duroxide.activity"]
+        return [(record.levelname, record.getMessage(), record.exc_info) for record in records]
+
+    with caplog.at_level(logging.INFO, logger="duroxide.activity"):
+        runtime_factory({"work": work}, {"wait": wait})
+        client.start_orchestration("working", "wait")
+        assert running.wait(20)
+        client.cancel_instance("working")
+        wait_until(logged, "the end of the activity")
+
+    assert logged() == [("INFO", "activity 'work' of instance 'working' was cancelled", None)]

@@ -23,7 +23,6 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as ET
 
-import psycopg
 import pytest
 
 import duroxide
@@ -39,7 +38,7 @@ TARGET = re.compile(r"\bmake ([a-z][a-z-]*)")
 KINDS = ("python", "python continued", "python postgres", "python alone", "python tests", "python elsewhere")
 # The loop of ``async def`` orchestrations.
 NEEDS_ASYNCIO = re.compile(r"^@(?:runtime\.register_)?orchestration.*\nasync def ", flags=re.MULTILINE)
-# Of the blocks that use PostgreSQL; dropped when they end.
+# Of the blocks that use PostgreSQL; each gets one of its own in its place.
 SCHEMA = "duroxide_docs"
 
 
@@ -173,10 +172,8 @@ def surroundings(
 ) -> Iterator[dict[str, Any]]:
     """An empty folder to be in, and the namespace of the block, closed at the end."""
     monkeypatch.chdir(tmp_path)
-    connection: psycopg.Connection | None = None
     if block.kind == "python postgres":
         monkeypatch.setenv("DATABASE_URL", request.getfixturevalue("postgres_url"))
-        connection = request.getfixturevalue("postgres_connection")
     loggers = [logging.getLogger(name) for name in ("duroxide", "duroxide.orchestration", "duroxide.activity")]
     configured = [(logger, logger.level, logger.handlers[:]) for logger in loggers]
     names: dict[str, Any] = {"__name__": "__main__"}
@@ -185,13 +182,11 @@ def surroundings(
     for logger, level, handlers in configured:
         logger.setLevel(level)
         logger.handlers[:] = handlers
-    if connection is not None:
-        connection.execute(f"DROP SCHEMA IF EXISTS {SCHEMA} CASCADE")
 
 
 @pytest.mark.parametrize("block", PYTHON_BLOCKS, ids=lambda block: block.name)
 def test_every_block_runs_and_prints_what_it_says(
-    block: Block, surroundings: dict[str, Any], capfd: pytest.CaptureFixture[str]
+    block: Block, surroundings: dict[str, Any], capfd: pytest.CaptureFixture[str], request: pytest.FixtureRequest
 ) -> None:
     assert block.kind in KINDS, f"unknown kind of block: {block.kind}"
     if block.kind == "python elsewhere":
@@ -210,6 +205,8 @@ def test_every_block_runs_and_prints_what_it_says(
         capfd.readouterr()
         # The lines above keep the numbers of a traceback those of the page.
         text = "\n" * each.line + each.text
+        if block.kind == "python postgres":
+            text = text.replace(SCHEMA, request.getfixturevalue("postgres_schema"))
         exec(compile(text, str(each.page), "exec", dont_inherit=True), surroundings)
     close(surroundings)
     printed = capfd.readouterr()

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from conftest import Run, StartRuntime
-from duroxide import ActivityContext, ActivityFailed, Client, OrchestrationContext
+from duroxide import ActivityContext, ActivityFailed, Client, DuroxideError, OrchestrationContext
 from mission.waiting import wait_for_event_kind
 
 Steps = Generator[Any, Any, Any]
@@ -179,3 +179,15 @@ def test_an_unawaited_race_that_loses_its_shared_task_is_the_same_in_replay(
     runtime.start()
     client.raise_event("sharing", "go")
     assert client.wait_for_orchestration("sharing", SOON_MS).result() == [1, True, [{"ok": None}]]
+
+
+def test_a_task_that_lost_a_race_says_so_when_it_is_awaited(run: Run) -> None:
+    def late(ctx: OrchestrationContext, _: Any) -> Steps:
+        slow = ctx.wait_for_event("never")
+        yield ctx.race(ctx.schedule_timer(0), slow)
+        try:
+            yield slow
+        except DuroxideError as error:
+            return str(error)
+
+    assert run(late) == "wait for event 'never' was cancelled, since another task won the race"

@@ -100,8 +100,8 @@ def test_more_than_one_portion_is_removed_in_one_go(
 def test_a_shutdown_does_not_wait_for_the_next_look(runtime_factory: StartRuntime) -> None:
     runtime = runtime_factory(orchestrations=PROGRAMS, options=LONG)
     began = time.monotonic()
-    runtime.shutdown(SHUTDOWN_MS)
-    assert time.monotonic() - began < SHUTDOWN_MS / 1000
+    runtime.shutdown(60_000)
+    assert time.monotonic() - began < 30
 
 
 @pytest.mark.parametrize("retention", [60_000, "1 day", timedelta(0), timedelta(days=-1), timedelta(days=5_000)])

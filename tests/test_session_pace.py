@@ -12,7 +12,7 @@ Steps = Generator[Any, Any, Any]
 
 COUNT = 20
 # With a pause of one poll interval for every slot between two of them, they take a minute.
-ENOUGH_MS = 8_000
+ENOUGH_MS = 30_000
 
 
 def place(ctx: ActivityContext, input: Any) -> str:

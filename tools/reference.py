@@ -462,6 +462,13 @@ PAGES = (
         ("Client", "Handle", "AsyncClient", "AsyncHandle", "StartRequest", "EventToRaise", "QueueMessage"),
     ),
     Page(
+        "transactions.md",
+        "Transactions and outboxes",
+        "After this page you know every call of a client that works inside your own transaction, and of an outbox.",
+        "How they are used is in [starting in your own transaction](../guides/transactions.md).",
+        ("TransactionClient", "AsyncTransactionClient", "Outbox", "SetAsideRow"),
+    ),
+    Page(
         "runtime.md",
         "Runtime and providers",
         "After this page you know how to make, fill, start and stop a runtime, and every way to open a store.",

@@ -123,6 +123,10 @@ from duroxide.options import (
     RuntimeOptions,
     TagFilter,
 )
+from duroxide.outbox import (
+    Outbox,
+    SetAsideRow,
+)
 from duroxide.outcomes import (
     Outcome,
     Winner,
@@ -151,6 +155,10 @@ from duroxide.records import (
 from duroxide.runtime import (
     Runtime,
 )
+from duroxide.transactions import (
+    AsyncTransactionClient,
+    TransactionClient,
+)
 
 __all__ = [
     "MAX_BULK_ITEMS",
@@ -168,6 +176,7 @@ __all__ = [
     "ActivityTimedOut",
     "AsyncClient",
     "AsyncHandle",
+    "AsyncTransactionClient",
     "Backoff",
     "Client",
     "ClientError",
@@ -196,6 +205,7 @@ __all__ = [
     "OrchestrationDefinition",
     "OrchestrationFailed",
     "OrchestrationResult",
+    "Outbox",
     "Outcome",
     "PoisonMessageError",
     "PostgresEntraOptions",
@@ -237,6 +247,7 @@ __all__ = [
     "Runtime",
     "RuntimeOptions",
     "ScheduledTask",
+    "SetAsideRow",
     "SqliteProvider",
     "StartRequest",
     "SubOrchestrationFailed",
@@ -245,6 +256,7 @@ __all__ = [
     "TagFilter",
     "Task",
     "TaskFailed",
+    "TransactionClient",
     "TurnClosed",
     "UnknownOption",
     "WaitTimedOut",

@@ -54,6 +54,23 @@ MAX_PAYLOAD_BYTES: Final[int]
 MAX_NAME_BYTES: Final[int]
 """Longest name or instance id, in bytes of UTF-8."""
 
+def write_message(kind: str, instance: str, name: str, data: str, version: str | None) -> str:
+    """Write a start, an event or a message as PostgreSQL's queue holds it."""
+
+@final
+class FileNews:
+    """Tells when a SQLite file may have changed, without opening it."""
+
+    def __new__(cls, file: str) -> Self: ...
+    def heard(self) -> int:
+        """How far it was heard; asked before the file is looked at."""
+
+    def wait(self, heard: int) -> bool:
+        """Wait until something was written since, or it is time for a look; whether there was a notice."""
+
+    def ring(self) -> None:
+        """End a wait."""
+
 @final
 class LoopSteps:
     """What the event loop of an orchestration asks of it."""
@@ -807,6 +824,10 @@ class Store:
         """``"memory"``, ``"sqlite"`` or ``"postgres"``."""
 
     @property
+    def schema(self) -> str | None:
+        """Schema of its tables, on PostgreSQL."""
+
+    @property
     def description(self) -> str:
         """Which store it is, without secrets."""
 
@@ -881,6 +902,10 @@ class Client:
     def start_all(self, requests: list[tuple[str, str, str, str | None]], attach: bool) -> Call[list[bool]]: ...
     def raise_events(self, events: list[tuple[str, str, str]]) -> Call[None]: ...
     def enqueue_events(self, messages: list[tuple[str, str, str]]) -> Call[None]: ...
+    def relayed(self, outbox: str) -> Call[int | None]: ...
+    def relay(
+        self, outbox: str, seen: int | None, last: int, rows: list[tuple[str, str, str, str, str | None]]
+    ) -> Call[tuple[bool, int | None, list[tuple[int, str]]] | None]: ...
     def cancel(self, instance: str, reason: str) -> Call[None]: ...
     def status(self, instance: str) -> Call[StatusTuple]: ...
     def wait(self, instance: str, timeout_ms: int) -> Call[StatusTuple]: ...

@@ -116,6 +116,9 @@ class AsyncHandle(InstanceReference[T_co]):
         Args:
             execution_id: Number of the execution, counted from 1; default ``None``, the newest.
 
+        Returns:
+            The events, in their order; none as long as the start is waiting for a runtime.
+
         Raises:
             InstanceNotFound: There is no such instance or execution.
         """

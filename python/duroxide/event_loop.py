@@ -8,6 +8,7 @@ the history; and whatever asyncio keeps in sets is ordered by when it was made, 
 from __future__ import annotations
 
 import asyncio
+import asyncio.tasks
 import contextvars
 import gc
 import logging
@@ -197,14 +198,13 @@ class OrchestrationLoop(asyncio.AbstractEventLoop):
             f"{waiting}. Wait for an activity, a timer, an event or a queue, or for a task that does"
         )
 
-    def end(self) -> list[Coroutine[Any, Any, Any]]:
-        """Cancel what the orchestration has left behind, as ``asyncio.run`` does; what does not end is to be closed."""
+    def end(self) -> None:
+        """Cancel what the orchestration has left behind, as ``asyncio.run`` does; what does not end is to be abandoned."""
         self._ended = True
         for task in self._pending_tasks():
             task.cancel()
         self.run_ready()
         self._report_forgotten()
-        return self.abandon()
 
     def refuse_step(self) -> OrchestrationFuture:
         """Raise ``CancelledError`` in a task that goes on after the end; the second time, give it nothing to go on with."""
@@ -214,8 +214,8 @@ class OrchestrationLoop(asyncio.AbstractEventLoop):
             raise asyncio.CancelledError("the orchestration has ended")
         return OrchestrationFuture(self)
 
-    def abandon(self) -> list[Coroutine[Any, Any, Any]]:
-        """Let go of everything; the coroutines of what has not ended are to be closed by the caller."""
+    def abandon(self) -> list[OrchestrationTask]:
+        """Let go of everything; the coroutines of the tasks that have not ended are to be closed by the caller."""
         self._ended = True
         pending = self._pending_tasks()
         for task in cast("list[Any]", self._tasks):
@@ -229,8 +229,28 @@ class OrchestrationLoop(asyncio.AbstractEventLoop):
         self._refused.clear()
         for table in (self._waits, self._timers, self._branches, self._contexts, self._begun_in_order):
             table.clear()
-        coroutines: list[Any] = [task.get_coro() for task in pending]
-        return [coroutine for coroutine in coroutines if coroutine is not None and type(coroutine) is not Task]
+        return pending
+
+    def throw(self, task: OrchestrationTask, error: BaseException) -> Any:
+        """Raise ``error`` in the coroutine of an abandoned task, which may ask for its loop and its task as ever.
+
+        Returns:
+            What it waits for next.
+
+        Raises:
+            BaseException: It has ended: with ``StopIteration``, or with what it raised.
+        """
+        coroutine: Any = task.get_coro()
+        # It is told of its end by ``error``, and by nothing else.
+        self._refused.add(task)
+        before = asyncio._get_running_loop()
+        asyncio._set_running_loop(self)
+        asyncio.tasks._enter_task(self, task)
+        try:
+            return coroutine.throw(error)
+        finally:
+            asyncio.tasks._leave_task(self, task)
+            asyncio._set_running_loop(before)
 
     # What tasks and futures call
 

@@ -1,29 +1,20 @@
-"""Sync activities in a pool that the application gives: of threads, or of processes for work that computes.
-
-What goes to another process is text and names: where the function is found, the ids of the activity, and the input as it was
-recorded; back come the result or the failure as they are recorded. The pool itself carries them, as it does for every call.
-"""
+"""Sync activities in a pool that the application gives: of threads, or of processes for work that computes."""
 
 from __future__ import annotations
 
-import functools
-import importlib
-import inspect
 import logging
-import sys
 import threading
-import traceback
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import BrokenExecutor, Executor, Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 from duroxide._native import RawText
 from duroxide.ambient import running_activity
-from duroxide.codec import convert, decode, encode
+from duroxide.codec import convert, decode
 from duroxide.definitions import ActivityDefinition
 from duroxide.exceptions import ConfigurationError, RegistrationError
-from duroxide.failures import FailureRecord, RecordedFailure, encode_failure
+from duroxide.failures import FailureRecord
+from duroxide.process_calls import FailedInProcess, FunctionAddress, ProcessEnd, run_in_process
 from duroxide.process_context import ProcessActivityContext
 
 if TYPE_CHECKING:
@@ -36,79 +27,6 @@ _log = logging.getLogger("duroxide.activity")
 
 _MOST_BROKEN_POOLS = 3
 """Broken pools that one attempt of an activity meets; what makes one after the other mends nothing by making more."""
-
-
-@dataclass(frozen=True)
-class _Address:
-    """Where another process finds an activity."""
-
-    module: str
-    qualname: str
-    name: str
-
-    @classmethod
-    def of(cls, definition: ActivityDefinition) -> _Address:
-        function = inspect.unwrap(definition.function)
-        address = cls(getattr(function, "__module__", ""), getattr(function, "__qualname__", ""), definition.name)
-        found = None
-        if address.module in sys.modules:
-            try:
-                found = address.find()
-            except AttributeError:
-                found = None
-        if found is None or inspect.unwrap(getattr(found, "fn", found)) is not function:
-            raise RegistrationError(
-                f"activity '{definition.name}' cannot be found from another process: {function!r} is no function at the top "
-                "level of a module; move it there, or name the activities of the pool, as in executor={'resize': pool}"
-            )
-        return address
-
-    def find(self) -> Any:
-        """Import what stands there."""
-        return functools.reduce(getattr, self.qualname.split("."), importlib.import_module(self.module))
-
-
-@functools.lru_cache(maxsize=1024)
-def _definition_at(address: _Address) -> ActivityDefinition:
-    found = address.find()
-    definition = getattr(found, "definition", None)  # of what ``@activity`` made
-    return definition if isinstance(definition, ActivityDefinition) else ActivityDefinition.of(found, address.name)
-
-
-@dataclass(frozen=True)
-class _End:
-    """How an activity ended in another process: a result or a failure, as it is recorded, and what is to be logged."""
-
-    result: str | None
-    failure: str | None
-    traceback: str
-    traces: list[tuple[str, str]]
-
-
-def run_in_process(address: _Address, context: ProcessActivityContext, text: str) -> _End:
-    """Run an activity; called in the process of a pool. Nothing that it raises travels as an object."""
-    running = running_activity.set(context)
-    try:
-        definition = _definition_at(address)
-        result = definition.function(context, convert(decode(text), definition.input_type))
-        return _End(encode(result), None, "", context._traces)
-    except BaseException as error:  # noqa: BLE001  (whatever ends an activity is its recorded failure)
-        return _End(None, encode_failure(error), traceback.format_exc(), context._traces)
-    finally:
-        running_activity.reset(running)
-
-
-class _FailedInProcess(RecordedFailure, Exception):  # noqa: N818  (named as those of duroxide.exceptions are)
-    """Carries a failure from another process to its record, with the traceback that it had there."""
-
-    def __init__(self, record: FailureRecord, where: str) -> None:
-        super().__init__(record.message)
-        self.error_type = record.error_type
-        self.message = record.message
-        self.details = record.details
-        self.retryable = record.retryable
-        if where:
-            self.__cause__ = Exception(f"in the process of the pool:\n{where}")
 
 
 class PoolCall:
@@ -169,7 +87,7 @@ class Pool:
             f"executor() gave {_MOST_BROKEN_POOLS} pools, one after the other, that were broken when activity "
             f"'{context.activity_name}' came; let it make a new pool each time, and see that its processes start"
         )
-        raise _FailedInProcess(FailureRecord(kind, message, retryable=True), "")
+        raise FailedInProcess(FailureRecord(kind, message, retryable=True), "")
 
     def _submit(  # noqa: PLR0917  (what ``run`` was called with)
         self,
@@ -186,7 +104,7 @@ class Pool:
             else:
                 definition = ActivityDefinition(context.activity_name, function, is_async=False)
                 place = ProcessActivityContext.of(context)
-                future = executor.submit(run_in_process, _Address.of(definition), place, text)
+                future = executor.submit(run_in_process, FunctionAddress.of(definition), place, text)
         except BrokenExecutor:
             raise
         except RuntimeError as error:
@@ -211,7 +129,7 @@ class Pool:
         """
         if not isinstance(self._current(), ThreadPoolExecutor):
             for definition in definitions:
-                _Address.of(definition)
+                FunctionAddress.of(definition)
 
     def stop(self) -> None:
         """Take back what has not begun; end the executor, if it was made here. Stopping twice does no harm."""
@@ -245,14 +163,14 @@ class Pool:
             self._executor = None
         broken.shutdown(wait=False, cancel_futures=True)
 
-    def _broken(self, name: str, error: BrokenExecutor) -> _FailedInProcess:
+    def _broken(self, name: str, error: BrokenExecutor) -> FailedInProcess:
         way_out = (
             "the next attempt gets a new pool"
             if self._make is not None
             else "a broken pool stays so: give what makes one, as in executor=lambda: ProcessPoolExecutor()"
         )
         message = f"a process of the pool ended while activity '{name}' was in it; {way_out}"
-        return _FailedInProcess(FailureRecord(type(error).__name__, message, retryable=True), "")
+        return FailedInProcess(FailureRecord(type(error).__name__, message, retryable=True), "")
 
     def _end(self, call: PoolCall, executor: Executor, future: Future[Any], context: Any) -> None:
         with self._lock:
@@ -265,9 +183,7 @@ class Pool:
     def _tell(self, call: PoolCall, executor: Executor, future: Future[Any], context: Any) -> None:
         if future.cancelled():
             if call.was_asked:
-                call.end(
-                    None, _FailedInProcess(FailureRecord("CancelledError", "it was cancelled before it began"), "")
-                )
+                call.end(None, FailedInProcess(FailureRecord("CancelledError", "it was cancelled before it began"), ""))
             else:
                 call.cut_off()  # by the end of the runtime or of the pool
             return
@@ -277,13 +193,13 @@ class Pool:
             call.end(None, self._broken(context.activity_name, error))
         elif error is not None:
             call.end(None, error)
-        elif isinstance(end := future.result(), _End):
+        elif isinstance(end := future.result(), ProcessEnd):
             # Before the end, so that they stand in the log when the result is known.
             _write(end.traces, context)
             if end.failure is None:
                 call.end(RawText(end.result or "null"), None)
             else:
-                call.end(None, _FailedInProcess(FailureRecord.from_text(end.failure), end.traceback))
+                call.end(None, FailedInProcess(FailureRecord.from_text(end.failure), end.traceback))
         else:
             call.end(end, None)
 

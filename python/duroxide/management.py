@@ -96,7 +96,7 @@ class ManagementOperations:
             execution_id: Number of the execution; default ``None``, the newest one.
 
         Returns:
-            Its events in order.
+            Its events in order; none as long as its start is waiting for a runtime.
 
         Raises:
             InstanceNotFound: There is no such instance or execution.

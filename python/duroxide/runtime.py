@@ -8,6 +8,7 @@ import logging
 import os
 import sys
 import threading
+import time
 import weakref
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, TypeVar, overload
@@ -23,7 +24,9 @@ from duroxide.exceptions import DuroxideError, RegistrationError
 from duroxide.executors import check_executor, place_activities
 from duroxide.off_loop import off_loop
 from duroxide.options import RuntimeOptions
+from duroxide.outbox import check_outboxes
 from duroxide.records import MetricsSnapshot
+from duroxide.relaying import OutboxThread
 from duroxide.strict import is_strict
 from duroxide.versions import version_order
 
@@ -34,6 +37,7 @@ if TYPE_CHECKING:
 
     from duroxide.activity_loop import ActivityHost
     from duroxide.executors import ExecutorChoice
+    from duroxide.outbox import Outbox
     from duroxide.providers import Provider
 
 AnyFunction = TypeVar("AnyFunction", bound=Function)
@@ -66,6 +70,8 @@ class Runtime:
             In another process an activity gets a ``ProcessActivityContext``, and must be a function at the top level of a
             module; what it takes and returns travels as JSON. A process pool should start its processes with
             ``"spawn"`` or ``"forkserver"``, since this process has threads.
+        outboxes: Outboxes in databases of the application, to be relayed into the store while the runtime works; see
+            ``Outbox``. Default none.
         strict: Whether orchestrations are watched while they run, and calls whose results replay cannot repeat raise
             ``NotAllowedInOrchestration``, which names what to use in their place: the clock, randomness, files, sockets,
             processes, threads, sleeps. It costs about 0.1 µs a function call of orchestrations, and nothing elsewhere.
@@ -83,6 +89,7 @@ class Runtime:
         *,
         functions: Iterable[ModuleType | Function | ActivityDefinition | OrchestrationDefinition] = (),
         executor: ExecutorChoice | Mapping[str, ExecutorChoice] | None = None,
+        outboxes: Iterable[Outbox] = (),
         strict: bool | None = None,
     ) -> None:
         check_provider(provider)
@@ -91,6 +98,8 @@ class Runtime:
         check_executor(executor)
         self._provider = provider
         self._executor = executor
+        self._outboxes = check_outboxes(outboxes)
+        self._relays: list[OutboxThread] = []
         self._options = RuntimeOptions() if options is None else options
         self._strict = is_strict(strict)
         self._activities: dict[str, ActivityDefinition] = {}
@@ -190,6 +199,7 @@ class Runtime:
         Raises:
             DuroxideError: It has been started.
             RegistrationError: An activity cannot run where ``executor`` would have it run.
+        ConfigurationError: The database of an outbox cannot be opened, or has none.
             ProviderError: The store fails.
         """
         self._start(ActivityLoop())
@@ -199,6 +209,7 @@ class Runtime:
             if self._started_in is not None:
                 raise DuroxideError("the runtime has been started already; call shutdown() before you start it again")
             # A native runtime runs once, so that a second start is as good as the first.
+            relays = [OutboxThread(outbox, self._provider) for outbox in self._outboxes]
             native = _native.Runtime(self._provider._store, {**self._options.to_native(), "strict": self._strict})
             provider = self._provider
             native.start(
@@ -211,6 +222,9 @@ class Runtime:
                 lambda: Client(provider),
             )
             self._native = native
+            self._relays = relays
+            for relay in relays:
+                relay.start()
             self._started_in = os.getpid()
             _running.add(self)
 
@@ -224,7 +238,13 @@ class Runtime:
         timeout = check_milliseconds(timeout_ms, "timeout_ms")
         with self._lock:
             if self._native is not None and self._started_in is not None:
+                deadline = time.monotonic() + timeout / 1000
+                for relay in self._relays:
+                    relay.stop()
                 self._native.shutdown(timeout)
+                for relay in self._relays:
+                    # One that has nothing to do ends at once.
+                    relay.join(max(deadline - time.monotonic(), 0.1))
                 self._started_in = None
                 _running.discard(self)
 

@@ -17,6 +17,7 @@ use tokio::sync::oneshot;
 use super::context::ActivityContext;
 use super::threads::{Job, Threads};
 use crate::definitions::ActivityDefinition;
+use crate::errors::CancelledError;
 use crate::store::{Delivery, Dispatcher, split_delivery};
 use crate::{bridge, codec};
 
@@ -197,9 +198,15 @@ impl Call {
         Bound::new(py, context)
     }
 
-    /// The recorded failure; the traceback goes to the log.
+    fn is_cancelled(&self) -> bool {
+        self.engine.is_cancelled() || self.delivery.as_ref().is_some_and(|delivery| delivery.is_cancelled())
+    }
+
+    /// The recorded failure; the traceback goes to the log, unless it did what it was asked to.
     fn failure(&self, py: Python<'_>, error: &PyErr) -> String {
-        let message = format!("activity '{}' of instance '{}' failed", self.definition.name, self.engine.instance_id());
+        let was_cancelled = self.is_cancelled() && is_cancellation(py, error);
+        let end = if was_cancelled { "was cancelled" } else { "failed" };
+        let message = format!("activity '{}' of instance '{}' {end}", self.definition.name, self.engine.instance_id());
         // By the same ids as the context of the activity and the failure of the orchestration have.
         let extra = PyDict::new(py);
         let fields = [
@@ -219,11 +226,21 @@ impl Call {
                 extra.set_item("attempt", delivery.attempt)
             });
         match written {
+            Ok(()) if was_cancelled => crate::logging::log_info_with(py, "duroxide.activity", &message, &extra),
             Ok(()) => crate::logging::log_exception_with(py, "duroxide.activity", &message, error, &extra),
             Err(broken) => broken.write_unraisable(py, None),
         }
         codec::encode_failure(py, error)
     }
+}
+
+/// Whether an activity ended as one does that is cancelled, here or in the process of a pool.
+fn is_cancellation(py: Python<'_>, error: &PyErr) -> bool {
+    error.is_instance_of::<CancelledError>(py)
+        || error
+            .value(py)
+            .getattr(intern!(py, "error_type"))
+            .is_ok_and(|kind| kind.eq("CancelledError").unwrap_or(false))
 }
 
 /// The end of an activity, which comes once.

@@ -6,6 +6,7 @@
 
 mod bulk;
 mod call;
+mod outbox;
 mod records;
 mod status;
 mod waits;
@@ -24,8 +25,10 @@ use crate::provider::NativeStore;
 use crate::store::{IfExists, StartOutcome, StartRequest, Store, StoreError};
 
 pub(crate) use call::Call;
+pub(crate) use outbox::{NativeFileNews, write_message};
 
 use bulk::{MessageTuple, StartTuple, event, queue_message};
+use outbox::{RowTuple, relay, relayed};
 use records::{deleted, pruned};
 use status::StatusTuple;
 
@@ -147,6 +150,15 @@ impl NativeClient {
 
     fn enqueue_events(&self, messages: Vec<MessageTuple>) -> PyResult<Call> {
         self.order(|view| async move { view.send_all(messages, queue_message).await })
+    }
+
+    fn relayed(&self, outbox: String) -> PyResult<Call> {
+        self.call(|view| async move { Ok(view.store.relayed(&outbox).await?) })
+    }
+
+    fn relay(&self, outbox: String, seen: Option<i64>, last: i64, rows: Vec<RowTuple>) -> PyResult<Call> {
+        let relay = relay(outbox, seen, last, rows)?;
+        self.call(|view| async move { Ok(relayed(view.store.relay(relay).await?)) })
     }
 
     fn cancel(&self, instance: String, reason: String) -> PyResult<Call> {

@@ -85,10 +85,15 @@ impl View {
         Ok(executions)
     }
 
+    /// The events of one execution, the newest if none is named; none yet of an instance whose start is waiting.
     pub(super) async fn history(&self, instance: &str, execution_id: Option<u64>) -> Result<Vec<EventTuple>, Error> {
         let execution_id = match execution_id {
             Some(execution_id) => execution_id,
-            None => self.info(instance).await?.current_execution_id,
+            None => match self.info(instance).await {
+                Ok(info) => info.current_execution_id,
+                Err(Error::NotFound(_)) if self.store.exists(instance).await? => return Ok(Vec::new()),
+                Err(error) => return Err(error),
+            },
         };
         let read = self.admin()?.read_history_with_execution_id(instance, execution_id).await;
         let events = read.map_err(|error| of_instance(instance, error))?;

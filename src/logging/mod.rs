@@ -13,7 +13,7 @@ use std::sync::{Arc, OnceLock};
 use parking_lot::Mutex;
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{IntoPyDict as _, PyDict};
+use pyo3::types::{IntoPyDict as _, PyDict, PyString};
 use tracing_subscriber::filter::{EnvFilter, LevelFilter};
 use tracing_subscriber::fmt;
 use tracing_subscriber::fmt::writer::BoxMakeWriter;
@@ -57,7 +57,14 @@ impl Levels {
     fn filter(self) -> EnvFilter {
         let Self { engine, user } = self;
         let others = engine.min(LevelFilter::WARN);
-        EnvFilter::new(format!("{others},duroxide={engine},duroxide::orchestration={user},duroxide::activity={user}"))
+        // PostgreSQL's driver warns of every connection that breaks and of every wait for one; the store says what it means.
+        let driver = if engine > LevelFilter::WARN { others } else { others.min(LevelFilter::ERROR) };
+        // Whoever hears that a store is away wants to hear that it is back.
+        let store = if engine < LevelFilter::WARN { engine } else { engine.max(LevelFilter::INFO) };
+        EnvFilter::new(format!(
+            "{others},sqlx={driver},sqlx_core={driver},sqlx_postgres={driver},duroxide={engine},duroxide::store={store},\
+             duroxide::orchestration={user},duroxide::activity={user}"
+        ))
     }
 }
 
@@ -205,13 +212,29 @@ pub(crate) fn log_exception_with(
     error: &PyErr,
     extra: &Bound<'_, PyDict>,
 ) {
+    log_with(py, logger, intern!(py, "warning"), message, Some(error), extra);
+}
+
+/// Logs, through `logging` alone, what is in order.
+pub(crate) fn log_info_with(py: Python<'_>, logger: &str, message: &str, extra: &Bound<'_, PyDict>) {
+    log_with(py, logger, intern!(py, "info"), message, None, extra);
+}
+
+fn log_with(
+    py: Python<'_>,
+    logger: &str,
+    level: &Bound<'_, PyString>,
+    message: &str,
+    error: Option<&PyErr>,
+    extra: &Bound<'_, PyDict>,
+) {
     let outcome = (|| {
         let logger = py.import(intern!(py, "logging"))?.call_method1(intern!(py, "getLogger"), (logger,))?;
         let options = PyDict::new(py);
-        options.set_item(intern!(py, "exc_info"), error.clone_ref(py).into_value(py))?;
+        options.set_item(intern!(py, "exc_info"), error.map(|error| error.clone_ref(py).into_value(py)))?;
         options.set_item(intern!(py, "extra"), extra)?;
         // An argument of its own: a percent sign in the message formats nothing.
-        logger.call_method(intern!(py, "warning"), ("%s", message), Some(&options))
+        logger.call_method(level, ("%s", message), Some(&options))
     })();
     if let Err(broken) = outcome {
         broken.write_unraisable(py, None);

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use pyo3::exceptions::PyBaseException;
 use pyo3::intern;
 use pyo3::prelude::*;
 
@@ -9,7 +10,7 @@ use super::task::{Task, is_unbegun};
 use super::turn::Turn;
 use crate::errors::TurnClosed;
 
-/// How often a generator that keeps yielding while it is closed is asked again.
+/// How often a generator that keeps yielding while it is closed is asked again, and a loop on which tasks are made meanwhile.
 const CLOSE_ATTEMPTS: usize = 8;
 
 /// Closes everything that has not ended, and takes apart what Python and the turn hold of each other.
@@ -17,33 +18,65 @@ pub(super) fn end_turn(py: Python<'_>, turn: &Arc<Turn>) {
     let runners = turn.arena().unfinished();
     // Nothing that happens from here on is recorded, and nothing of it is logged again.
     turn.begin_closing();
-    let coroutines = turn.abandon_loop(py).into_iter().map(Arc::new);
-    for runner in runners.into_iter().chain(coroutines) {
-        close_unbegun_locals(runner.bind(py));
-        let closed = TurnClosed::new_err("the turn of this orchestration has ended; it goes on in a later one");
-        close(turn, runner.bind(py), &closed);
+    let exit = TurnClosed::new_err("the turn of this orchestration has ended; it goes on in a later one");
+    for runner in runners {
+        close(turn, runner.bind(py), &exit);
     }
+    close_loop(py, turn, &exit);
     for runner in turn.unbegun_branches() {
-        close(turn, runner.bind(py), &TurnClosed::new_err("the turn of this orchestration has ended"));
+        close(turn, runner.bind(py), &exit);
     }
     turn.close();
     turn.clear();
 }
 
+/// Closes the tasks that have not ended on the loop of a coroutine, and those that are made while it is closed.
+pub(super) fn close_loop(py: Python<'_>, turn: &Arc<Turn>, exit: &PyErr) {
+    let Some(event_loop) = turn.event_loop(py) else { return };
+    for _ in 0..CLOSE_ATTEMPTS {
+        let tasks = turn.abandon_loop(py);
+        if tasks.is_empty() {
+            return;
+        }
+        for task in tasks {
+            let Ok(coroutine) = task.call_method0(intern!(py, "get_coro")) else { continue };
+            if let Ok(step) = coroutine.cast::<Task>() {
+                // It was not forgotten, and has nothing to close.
+                step.get().node.set_replaced();
+                continue;
+            }
+            close_by(turn, &coroutine, exit, |exit| event_loop.call_method1(intern!(py, "throw"), (&task, exit)));
+        }
+    }
+}
+
 /// Throws `exit` until the generator or coroutine ends; what it yields or raises meanwhile is nobody's.
 pub(super) fn close(turn: &Arc<Turn>, runner: &Bound<'_, PyAny>, exit: &PyErr) {
+    close_by(turn, runner, exit, |exit| runner.call_method1(intern!(runner.py(), "throw"), (exit,)));
+}
+
+/// Closes it by a `throw` that is given the exception.
+fn close_by<'py>(
+    turn: &Arc<Turn>,
+    runner: &Bound<'py, PyAny>,
+    exit: &PyErr,
+    throw: impl Fn(Py<PyBaseException>) -> PyResult<Bound<'py, PyAny>>,
+) {
     let py = runner.py();
-    if is_unbegun(runner) {
-        // It has no finally block to run, and thrown into, a coroutine would be said to be never awaited.
+    let has_begun = !is_unbegun(runner);
+    close_unbegun(runner);
+    if !has_begun {
+        // It has no finally block to run.
         runner.call_method0(intern!(py, "close")).ok();
         return;
     }
     for _ in 0..CLOSE_ATTEMPTS {
-        let step = turn.run(|| runner.call_method1(intern!(py, "throw"), (exit.clone_ref(py).into_value(py),)));
+        let step = turn.run(|| throw(exit.clone_ref(py).into_value(py)));
         let Ok(yielded) = step else { return };
         if let Ok(task) = yielded.cast::<Task>() {
             task.get().node.set_replaced();
         }
+        close_unbegun(runner);
     }
     // Its destructor would ask once more, and report on stderr that it refuses to end.
     std::mem::forget(runner.clone());
@@ -57,15 +90,13 @@ pub(super) fn close(turn: &Arc<Turn>, runner: &Bound<'_, PyAny>, exit: &PyErr) {
     );
 }
 
-/// Closes the coroutines that a suspended one has made and not begun yet: Python would warn of them.
-fn close_unbegun_locals(runner: &Bound<'_, PyAny>) {
+/// Closes the coroutines that `runner` has made and not begun, and itself if it is one: Python would warn of them.
+fn close_unbegun(runner: &Bound<'_, PyAny>) {
     let py = runner.py();
-    let frame = runner.getattr(intern!(py, "gi_frame")).or_else(|_| runner.getattr(intern!(py, "cr_frame")));
-    let Ok(locals) = frame.and_then(|frame| frame.getattr(intern!(py, "f_locals"))) else { return };
-    let Ok(values) = locals.call_method0(intern!(py, "values")).and_then(|values| values.try_iter()) else { return };
-    for value in values.flatten() {
-        if value.hasattr(intern!(py, "cr_frame")).unwrap_or(false) && is_unbegun(&value) {
-            value.call_method0(intern!(py, "close")).ok();
-        }
+    let unbegun =
+        py.import("duroxide.closing").and_then(|module| module.getattr("unbegun_coroutines")?.call1((runner,)));
+    let Ok(unbegun) = unbegun.and_then(|unbegun| unbegun.extract::<Vec<Bound<'_, PyAny>>>()) else { return };
+    for coroutine in unbegun {
+        coroutine.call_method0(intern!(py, "close")).ok();
     }
 }

@@ -5,22 +5,20 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 use pyo3::call::PyCallArgs;
-use pyo3::exceptions::PyValueError;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyString;
 
 use super::arena::{Failure, Outcome, Waiting};
-use super::limits::MAX_DELAY_MS;
+use super::loop_steps::LoopSteps;
 use super::operation::{Node, Operation};
 use super::task::value_of;
 use super::turn::Turn;
 use crate::bridge;
 use crate::codec::Decode;
-use crate::errors::{CancelledError, LimitExceeded};
+use crate::errors::CancelledError;
 use crate::store::CANCELLATION_QUEUE;
 
 /// The loop of one orchestration, and how far its cancellation has come.
@@ -79,7 +77,7 @@ impl Turn {
     ) -> PyResult<bool> {
         let py = coroutine.py();
         self.arena().begin(coroutine.clone().unbind(), Waiting::InLoop);
-        let steps = Bound::new(py, LoopSteps { turn: Arc::clone(self) })?;
+        let steps = Bound::new(py, LoopSteps::of(self))?;
         let made =
             py.import("duroxide.event_loop").and_then(|module| module.getattr("OrchestrationLoop")?.call1((steps,)));
         let object = made.inspect_err(|_| drop(coroutine.call_method0(intern!(py, "close"))))?;
@@ -95,7 +93,7 @@ impl Turn {
         match outcome {
             None => return Ok(false),
             // It was given up, at a moment that the code knows.
-            Some((Outcome::Failed(Failure::Cancelled), _)) => {}
+            Some((Outcome::Failed(Failure::Cancelled { .. }), _)) => {}
             Some((_, moment)) => self.consume(moment),
         }
         let (value, error) = match value_of(py, self, slot) {
@@ -198,22 +196,19 @@ impl Turn {
         self.run_loop(&object, intern!(py, "run_ready"), ())?.extract()
     }
 
-    /// The main task has ended: what else runs on the loop is cancelled, and does nothing that is recorded. The coroutines
-    /// of what does not end by that are to be closed.
-    pub(super) fn end_loop(self: &Arc<Self>, py: Python<'_>) -> Vec<Py<PyAny>> {
-        let Some(object) = self.event_loop(py) else { return Vec::new() };
+    /// The main task has ended: what else runs on the loop is cancelled, and does nothing that is recorded.
+    pub(super) fn end_loop(self: &Arc<Self>, py: Python<'_>) {
+        let Some(object) = self.event_loop(py) else { return };
         self.loop_ended.store(true, Ordering::Relaxed);
-        let left = self.run_loop(&object, intern!(py, "end"), ()).and_then(|coroutines| coroutines.extract());
-        left.unwrap_or_else(|error| {
+        if let Err(error) = self.run_loop(&object, intern!(py, "end"), ()) {
             tracing::error!(target: "duroxide::orchestration", instance_id = %self.instance, "a loop did not end: {error}");
-            self.abandon_loop(py)
-        })
+        }
     }
 
-    /// The coroutines of what has not ended on the loop, which goes no further; nothing of it is reported.
-    pub(super) fn abandon_loop(&self, py: Python<'_>) -> Vec<Py<PyAny>> {
+    /// The tasks that have not ended on the loop, which goes no further; nothing of it is reported.
+    pub(super) fn abandon_loop<'py>(&self, py: Python<'py>) -> Vec<Bound<'py, PyAny>> {
         let Some(object) = self.event_loop(py) else { return Vec::new() };
-        object.call_method0(intern!(py, "abandon")).and_then(|coroutines| coroutines.extract()).unwrap_or_default()
+        object.call_method0(intern!(py, "abandon")).and_then(|tasks| tasks.extract()).unwrap_or_default()
     }
 
     /// Refuses a step after the end: it would be recorded, and never run.
@@ -283,83 +278,6 @@ impl Turn {
             event_loop.call_method0(intern!(py, "halt"))?;
         }
         event_loop.call_method1(intern!(py, "wait"), (slot,)).map(Awaited::Future)
-    }
-}
-
-/// What the loop asks of the orchestration that it runs.
-#[pyclass(frozen, module = "duroxide._native")]
-pub(crate) struct LoopSteps {
-    turn: Arc<Turn>,
-}
-
-#[pymethods]
-impl LoopSteps {
-    /// Seconds since the execution started.
-    fn time(&self) -> f64 {
-        let elapsed = self.turn.now_ms().saturating_sub(self.turn.started_ms);
-        Duration::from_millis(elapsed).as_secs_f64()
-    }
-
-    /// Whether what happens now has happened before, or is nobody's.
-    fn is_silent(&self) -> bool {
-        self.turn.check().is_err() || self.turn.is_replaying()
-    }
-
-    #[getter]
-    fn orchestration_name(&self) -> &str {
-        &self.turn.orchestration_name
-    }
-
-    #[getter]
-    fn instance_id(&self) -> &str {
-        &self.turn.instance
-    }
-
-    /// Starts a durable timer of so many seconds; its slot.
-    fn start_timer(&self, py: Python<'_>, seconds: f64) -> PyResult<usize> {
-        self.turn.check()?;
-        if seconds.is_nan() {
-            return Err(PyValueError::new_err("a timer cannot wait for NaN seconds"));
-        }
-        let exact = Duration::try_from_secs_f64(seconds.max(0.0)).unwrap_or(Duration::MAX);
-        // Times are sums of floats: less than a microsecond too many is no reason for another millisecond.
-        let microseconds = exact.saturating_add(Duration::from_nanos(500)).as_micros();
-        let Some(delay) = u64::try_from(microseconds.div_ceil(1000)).ok().filter(|delay| *delay <= MAX_DELAY_MS) else {
-            return Err(LimitExceeded::new_err(format!(
-                "a timer cannot wait for {seconds} s: at most {} s, which is ten years",
-                MAX_DELAY_MS / 1000
-            )));
-        };
-        let delay = Duration::from_millis(delay);
-        let node = self.turn.describe(Operation::Timer(delay), Decode::Nothing, bridge::caller(py));
-        let mut arena = self.turn.arena();
-        let slot = arena.start(&node);
-        arena.watch(slot);
-        Ok(slot)
-    }
-
-    /// Gives up what a slot waits for.
-    fn give_up(&self, slot: usize) {
-        // What is closed between two turns gives up nothing: history goes on from where it stands.
-        if self.turn.check().is_ok() {
-            let mut arena = self.turn.arena();
-            arena.unwatch(slot);
-            arena.drop_all(Some(slot));
-        }
-    }
-
-    /// Tells how the coroutine of a branch has ended.
-    fn end_branch(&self, branch: usize, value: Option<Py<PyAny>>, error: Option<Py<PyAny>>, py: Python<'_>) {
-        let outcome = match error {
-            Some(error) => Outcome::Failed(Failure::Raised(Arc::new(error))),
-            None => Outcome::Returned(Arc::new(value.unwrap_or_else(|| py.None()))),
-        };
-        let moment = self.turn.moment();
-        self.turn.arena().end_branch(branch, outcome, moment);
-    }
-
-    fn __repr__(&self) -> String {
-        format!("<LoopSteps of {}>", self.turn.instance)
     }
 }
 

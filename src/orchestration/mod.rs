@@ -12,6 +12,7 @@ mod difference;
 mod driver;
 mod event_loop;
 pub(crate) mod limits;
+mod loop_steps;
 mod operation;
 mod retry;
 mod sticky;
@@ -22,6 +23,6 @@ mod turn;
 
 pub(crate) use context::{OrchestrationContext, current_context};
 pub(crate) use driver::run_turn;
-pub(crate) use event_loop::LoopSteps;
+pub(crate) use loop_steps::LoopSteps;
 pub(crate) use sticky::{Room, SuspendedOrchestrations};
 pub(crate) use task::Task;

@@ -354,8 +354,9 @@ fn exception(py: Python<'_>, node: &Node, failure: &Failure) -> PyResult<PyErr> 
             make("activity_timed_out")?.call1((name, timeout_ms, *attempts, *total))?
         }
         (Failure::Raised(error), _) => error.bind(py).clone(),
-        (Failure::Cancelled, operation) => {
-            let message = format!("{} was cancelled, since another task won the race", operation.describe());
+        (Failure::Cancelled { lost_race }, operation) => {
+            let why = if *lost_race { "another task won the race" } else { "what waited for it has given it up" };
+            let message = format!("{} was cancelled, since {why}", operation.describe());
             make("DuroxideError")?.call1((message,))?
         }
     };

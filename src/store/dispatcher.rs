@@ -16,6 +16,7 @@ use duroxide::providers::{
     ScheduledActivityIdentifier, SessionFetchConfig, TagFilter, WorkItem,
 };
 use duroxide::{Event, SystemStats};
+use parking_lot::Mutex;
 use semver::Version;
 use tokio::time::Instant;
 
@@ -51,6 +52,8 @@ pub struct DispatcherSettings {
     /// Beyond this the engine takes a message for poison and runs nothing.
     pub max_attempts: u32,
     pub nondeterminism: Nondeterminism,
+    /// Whether it may come back under the name that its sessions know.
+    pub returns_by_name: bool,
 }
 
 impl DispatcherSettings {
@@ -72,6 +75,15 @@ pub struct Dispatcher {
     /// Where suspended orchestrations stay between their turns; without it every turn begins anew.
     keeper: OnceLock<Arc<dyn Keeper>>,
     counters: Counters,
+    /// What it has in hand beside its turns.
+    hands: Hands,
+}
+
+/// The leases of a dispatcher's activities, and the owners of its sessions.
+#[derive(Default)]
+struct Hands {
+    activities: Mutex<HashSet<String>>,
+    owners: Mutex<HashSet<String>>,
 }
 
 type Outcome<T> = Result<T, ProviderError>;
@@ -92,6 +104,7 @@ impl Dispatcher {
             turns: Turns::default(),
             keeper: OnceLock::new(),
             counters: Counters::default(),
+            hands: Hands::default(),
         }
     }
 
@@ -125,6 +138,24 @@ impl Dispatcher {
     pub fn stop(&self) {
         self.stop.stop();
         self.shared.remove_registry(&self.settings);
+    }
+
+    /// Gives back what is in hand when the runtime has ended, so that other nodes need not wait for leases: of turns that were cut
+    /// off, of activities whose code still runs and whose results nobody will record, of sessions that nobody will ever come
+    /// back to. What fails here ends with its lease.
+    pub async fn give_everything_back(&self) {
+        let Database::Postgres(store) = &self.shared.backend.database else { return };
+        for token in self.turns.tokens() {
+            let _ = self.abandon_turn(&token, None, true).await;
+        }
+        let activities = std::mem::take(&mut *self.hands.activities.lock());
+        for token in activities {
+            let _ = store.abandon_work_item(&token, None, true).await;
+        }
+        let owners: Vec<String> = self.hands.owners.lock().drain().collect();
+        if !self.settings.returns_by_name && !owners.is_empty() {
+            let _ = store.server().release_sessions(&owners).await;
+        }
     }
 
     /// Resolves when the runtime ends, or the store.

@@ -208,47 +208,44 @@ pub(super) fn cancelled(reason: &str) -> ErrorDetails {
 
 /// The first event of the execution that `start` begins.
 fn started_by(start: &WorkItem) -> Option<EventKind> {
-    // What the engine writes where a version is unknown; it reads it as none.
-    let unversioned = || "0.0.0".to_owned();
-    match start.clone() {
-        WorkItem::StartOrchestration {
-            orchestration,
-            input,
-            version,
-            parent_instance,
-            parent_id,
-            parent_execution_id,
-            ..
-        } => Some(EventKind::OrchestrationStarted {
-            name: orchestration,
-            version: version.unwrap_or_else(unversioned),
-            input,
-            parent_instance,
-            parent_id,
-            parent_execution_id,
-            carry_forward_events: None,
-            initial_custom_status: None,
-        }),
-        WorkItem::ContinueAsNew {
-            orchestration,
-            input,
-            version,
-            parent_instance,
-            parent_id,
-            parent_execution_id,
-            carry_forward_events,
-            initial_custom_status,
-            ..
-        } => Some(EventKind::OrchestrationStarted {
-            name: orchestration,
-            version: version.unwrap_or_else(unversioned),
-            input,
-            parent_instance,
-            parent_id,
-            parent_execution_id,
-            carry_forward_events: (!carry_forward_events.is_empty()).then_some(carry_forward_events),
-            initial_custom_status,
-        }),
-        _ => None,
+    let (carried, custom_status) = match start {
+        WorkItem::StartOrchestration { .. } => (None, None),
+        WorkItem::ContinueAsNew { carry_forward_events, initial_custom_status, .. } => {
+            let carried = Some(carry_forward_events.clone()).filter(|events| !events.is_empty());
+            (carried, initial_custom_status.clone())
+        }
+        _ => return None,
+    };
+    let (WorkItem::StartOrchestration {
+        orchestration,
+        input,
+        version,
+        parent_instance,
+        parent_id,
+        parent_execution_id,
+        ..
     }
+    | WorkItem::ContinueAsNew {
+        orchestration,
+        input,
+        version,
+        parent_instance,
+        parent_id,
+        parent_execution_id,
+        ..
+    }) = start
+    else {
+        return None;
+    };
+    Some(EventKind::OrchestrationStarted {
+        name: orchestration.clone(),
+        // What the engine writes where a version is unknown; it reads it as none.
+        version: version.clone().unwrap_or_else(|| "0.0.0".to_owned()),
+        input: input.clone(),
+        parent_instance: parent_instance.clone(),
+        parent_id: *parent_id,
+        parent_execution_id: *parent_execution_id,
+        carry_forward_events: carried,
+        initial_custom_status: custom_status,
+    })
 }

@@ -191,6 +191,7 @@ mod tests {
             unregistered_timeout: Duration::from_secs(1),
             max_attempts: 10,
             nondeterminism: crate::store::Nondeterminism::Wait,
+            returns_by_name: false,
         });
         let shelf = Arc::new(Shelf::default());
         dispatcher.keep_in(Arc::clone(&shelf) as Arc<dyn Keeper>);

@@ -8,6 +8,8 @@ mod backend;
 mod cancellation;
 mod client;
 mod clock;
+#[cfg(test)]
+mod conformance;
 mod delivery;
 mod dispatcher;
 mod ending;
@@ -19,6 +21,7 @@ mod metrics;
 mod mismatch;
 mod postgres;
 mod recorded;
+mod relay;
 mod removal;
 mod send;
 mod shared;
@@ -49,6 +52,8 @@ pub use metrics::Metrics;
 pub use mismatch::{Did, Difference, Place};
 pub use postgres::{Entra, Migrate, PostgresConnection, PostgresOptions, PostgresTarget};
 pub use recorded::{RecordedEvent, RecordedKind, hash_data};
+pub use relay::{Relay, Relayed, written};
+pub use sqlite::FileNews;
 pub use start::{IfExists, StartOutcome, StartRequest};
 pub use turn::TurnRecord;
 pub use watch::Watch;
@@ -187,6 +192,14 @@ impl Store {
         match &self.backend().database {
             Database::Embedded(_) => true,
             Database::Postgres(store) => store.hears(),
+        }
+    }
+
+    /// The schema of its tables, as the server has the name; `None` where there are no schemas.
+    pub fn schema(&self) -> Option<&str> {
+        match &self.backend().database {
+            Database::Embedded(_) => None,
+            Database::Postgres(store) => Some(store.server().schema),
         }
     }
 

@@ -37,7 +37,8 @@ impl StartRequest {
     }
 
     /// The message that starts the instance.
-    pub(super) fn into_message(self) -> WorkItem {
+    #[must_use]
+    pub fn into_message(self) -> WorkItem {
         let Self { instance, orchestration, input, version } = self;
         WorkItem::StartOrchestration {
             instance,

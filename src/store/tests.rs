@@ -52,6 +52,7 @@ async fn run(store: &Store, activities: ActivityRegistry, orchestrations: Orches
         unregistered_timeout: Duration::from_millis(1),
         max_attempts: 10,
         nondeterminism: Nondeterminism::Wait,
+        returns_by_name: false,
     };
     store.begin_dispatching().await.unwrap();
     let dispatcher = store.dispatcher(settings);
@@ -398,6 +399,7 @@ async fn stop_ends_fetches_and_leaves_no_wait() {
         unregistered_timeout: Duration::ZERO,
         max_attempts: 10,
         nondeterminism: Nondeterminism::Wait,
+        returns_by_name: false,
     };
     let dispatcher = store.dispatcher(settings);
     let fetch = {

@@ -275,6 +275,10 @@ impl Turns {
         self.table.lock().by_token.get(token).cloned()
     }
 
+    pub fn tokens(&self) -> Vec<String> {
+        self.table.lock().by_token.keys().cloned().collect()
+    }
+
     pub fn remove(&self, token: &str) {
         let mut tables = self.table.lock();
         if let Some(held) = tables.by_token.remove(token)

@@ -244,3 +244,70 @@ def test_a_task_group_of_the_play_leaves_nothing(
     assert play(grouped) == 1
     gc.collect()
     assert (heard, messages(caplog)) == ([], [])
+
+
+async def waits(awaited: Any) -> Any:
+    return await awaited
+
+
+def test_nothing_is_said_of_coroutines_that_are_made_while_a_turn_is_closed(
+    runtime_factory: StartRuntime, client: Client, heard: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    async def cleans_up(ctx: OrchestrationContext, _: Any) -> Any:
+        try:
+            return await ctx.wait_for_event("go")
+        finally:
+            step = waits(ctx.schedule_activity("echo", 1))
+            try:
+                await asyncio.gather(step, waits(asyncio.sleep(LONG)))
+            finally:
+                parts = [waits(asyncio.sleep(LONG)), waits(waits(asyncio.sleep(LONG)))]
+                async with asyncio.TaskGroup() as group, asyncio.timeout(LONG):
+                    for part in parts:
+                        group.create_task(part)
+
+    runtime = runtime_factory(ACTIVITIES, {"cleans_up": cleans_up}, RuntimeOptions(sticky=False))
+    client.start_orchestration("cleans_up", "cleans_up")
+    wait_until(lambda: is_waiting(client, "cleans_up"))
+    runtime.shutdown()
+    gc.collect()
+    assert (heard, messages(caplog)) == ([], [])
+
+
+def test_nothing_is_said_of_coroutines_that_wait_for_their_turn(
+    runtime_factory: StartRuntime, client: Client, heard: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    async def one_by_one(ctx: OrchestrationContext, _: Any) -> Any:
+        async def each(some: list[Any]) -> Any:
+            for part in some:
+                yield await part
+
+        named = {"go": waits(ctx.wait_for_event("go")), "never": waits(waits(asyncio.sleep(LONG)))}
+        parts = [waits(asyncio.sleep(0)), *named.values()]
+        del named
+        task = asyncio.create_task(waits(waits(asyncio.sleep(LONG))))
+        return [result async for result in each(parts)], task
+
+    runtime = runtime_factory(ACTIVITIES, {"one_by_one": one_by_one}, RuntimeOptions(sticky=False))
+    client.start_orchestration("one_by_one", "one_by_one")
+    wait_until(lambda: is_waiting(client, "one_by_one"))
+    runtime.shutdown()
+    gc.collect()
+    assert (heard, messages(caplog)) == ([], [])
+
+
+def test_code_that_swallows_every_exception_is_closed_where_it_sleeps(
+    runtime_factory: StartRuntime, client: Client, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def swallows(ctx: OrchestrationContext, _: Any) -> Any:
+        ended = False
+        while not ended:
+            try:
+                await asyncio.sleep(LONG)
+                ended = await ctx.schedule_activity("echo", True)
+            except BaseException:
+                continue
+
+    runtime_factory(ACTIVITIES, {"swallows": swallows}, RuntimeOptions(sticky=False))
+    client.start_orchestration("swallows", "swallows")
+    wait_until(lambda: any("does not let itself be closed" in message for message in messages(caplog)))

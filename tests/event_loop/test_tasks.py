@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from duroxide import ActivityFailed, OrchestrationContext
+from duroxide import ActivityFailed, DuroxideError, OrchestrationContext
 from duroxide.event_loop import OrchestrationLoop
 from event_loop.conftest import Play
 
@@ -291,8 +291,8 @@ def test_all_tasks_have_an_order_that_the_tasks_of_others_do_not_change() -> Non
         loop.begin(leave_some(names := []))
         assert [asyncio.all_tasks(each) for each in beside] == [{task} for task in tasks]
         for each in (loop, *beside):
-            for coroutine in each.abandon():
-                coroutine.close()
+            for task in each.abandon():
+                task.get_coro().close()
         return names
 
     async def leave_some(names: list[str]) -> None:
@@ -336,3 +336,19 @@ def test_a_failure_of_several_in_a_child_reaches_its_parent_with_its_words(play:
             return str(error)
 
     assert "unhandled errors in a TaskGroup (1 sub-exception)" in play(parent, orchestrations={"child": child})
+
+
+def test_a_step_whose_time_was_over_says_so_when_it_is_awaited_again(play: Play) -> None:
+    async def patient(ctx: OrchestrationContext, _: Any) -> Any:
+        step = ctx.wait_for_event("never")
+        try:
+            async with asyncio.timeout(0.001):
+                await step
+        except TimeoutError:
+            pass
+        try:
+            await step
+        except DuroxideError as error:
+            return str(error)
+
+    assert play(patient) == "wait for event 'never' was cancelled, since what waited for it has given it up"

@@ -16,6 +16,9 @@ from deadline import wait_until
 from duroxide import Client, Runtime, SqliteProvider
 from processes.conftest import AnyProvider, Start, first_line, hello
 
+# Far less than what is waited for, and enough for a machine that has other things to do.
+AT_ONCE_SECONDS = 20
+
 WAITS = {
     "wait_for_orchestration": "client.wait_for_orchestration('waiting', 600_000)",
     "wait_for_status_change": "client.wait_for_status_change('waiting', 0, 100, 600_000)",
@@ -42,7 +45,7 @@ def test_ctrl_c_ends_every_wait_at_once_and_the_program_cleanly(wait: str, start
     interrupt(process)
     began = time.monotonic()
     assert first_line(process) == "interrupted"
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < AT_ONCE_SECONDS
     output, errors = process.communicate(timeout=30)
     assert output == "left Running\n"
     assert errors == ""
@@ -107,7 +110,7 @@ def test_ctrl_c_in_a_shutdown_ends_the_shutdown(start_program: Start) -> None:
     interrupt(process)
     began = time.monotonic()
     assert first_line(process) == "interrupted"
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < AT_ONCE_SECONDS
 
 
 def test_a_runtime_starts_again_after_ctrl_c_in_a_wait(start_program: Start) -> None:
@@ -149,7 +152,7 @@ def test_ctrl_c_ends_the_connection_to_a_server_that_does_not_answer(
         interrupt(process)
         began = time.monotonic()
         assert first_line(process) == "interrupted"
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < AT_ONCE_SECONDS
         assert process.wait(30) == 0
 
 
@@ -173,7 +176,7 @@ def test_ctrl_c_ends_the_opening_of_a_file_that_another_process_has_locked(
         interrupt(process)
         began = time.monotonic()
         assert first_line(process) == "interrupted"
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < AT_ONCE_SECONDS
         assert process.wait(30) == 0
 
 
@@ -184,6 +187,6 @@ def test_a_store_that_is_closed_under_a_runtime_does_not_hold_up_its_shutdown(
     hello(client, "hello-1")
     provider.close()
     began = time.monotonic()
-    hello_runtime.shutdown(10_000)
-    assert time.monotonic() - began < 5
+    hello_runtime.shutdown(60_000)
+    assert time.monotonic() - began < AT_ONCE_SECONDS
     assert "stopped" in repr(hello_runtime)

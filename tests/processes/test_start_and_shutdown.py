@@ -106,7 +106,7 @@ def test_a_blocked_activity_does_not_hold_up_a_shutdown_for_longer_than_it_was_g
     runtime.shutdown(100)
     took = time.monotonic() - began
     over.set()
-    assert took < 10
+    assert took < 30
 
 
 def threads_of_activities() -> int:

@@ -5,10 +5,12 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import random
 import subprocess
 import sys
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -31,6 +33,13 @@ PROGRAMS = int(os.environ.get("DUROXIDE_RANDOM_PROGRAMS", "200"))
 FIRST_SEED = int(os.environ.get("DUROXIDE_RANDOM_SEED", "0"))
 RACING = PROGRAMS * 2 // 3
 KILLS = 3
+
+
+@pytest.fixture(autouse=True)
+def free_coroutines() -> Iterator[None]:
+    """Free what the programs have cancelled before it began, as coroutines of asyncio may be, where its warnings are ignored."""
+    yield
+    gc.collect()
 
 
 async def program(ctx: OrchestrationContext, input: list[int]) -> Any:
@@ -76,7 +85,7 @@ def check_replay(provider: SqliteProvider, seeds: range) -> None:
             instance = instance_of(seed)
             status = client.get_status(instance)
             if status.status == "Running":
-                client.raise_event(instance, "again")
+                client.raise_event(instance, racing.AGAIN)
                 wait_until(partial(has_ended, client, instance))
                 status = client.get_status(instance)
             values = client.get_kv_all_values(instance)

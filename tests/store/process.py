@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import os
 import resource
@@ -18,6 +17,7 @@ from typing import Any
 
 from duroxide import Client, Runtime, RuntimeOptions, SqliteProvider, WaitTimedOut
 from duroxide.records import Record
+from questions import answer_questions
 from store.programs import Ledger, register
 
 WAIT_MS = 30_000
@@ -183,16 +183,5 @@ def plain(value: Any) -> Any:
     raise TypeError(f"{value!r} does not cross")
 
 
-def main(arguments: list[str]) -> None:
-    process = Process(*arguments)
-    for line in sys.stdin:
-        question, positional, named = json.loads(line)
-        try:
-            answer = {"value": getattr(process, question)(*positional, **named)}
-        except Exception as error:
-            answer = {"error": type(error).__name__, "message": str(error)}
-        print(json.dumps(answer, default=plain), flush=True)
-
-
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    answer_questions(Process(*sys.argv[1:]), plain)

@@ -2,13 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import os
-import select
-import signal
 import sqlite3
-import subprocess
-import sys
 from collections import Counter
 from collections.abc import Callable
 from contextlib import closing
@@ -17,62 +11,16 @@ from pathlib import Path
 from typing import Any
 
 from deadline import wait_until
+from questions import AskedProcess, Refused
 
 PROCESS = Path(__file__).with_name("process.py")
-TESTS = Path(__file__).parents[1]
-ANSWER_SECONDS = 90.0
 
 
-class Refused(Exception):
-    """The process answered with an exception.
-
-    Attributes:
-        kind: Name of its class.
-    """
-
-    def __init__(self, kind: str, message: str) -> None:
-        super().__init__(f"{kind}: {message}")
-        self.kind = kind
-
-
-class StoreProcess:
+class StoreProcess(AskedProcess):
     """A running ``process.py``."""
 
     def __init__(self, arguments: list[str], before: list[str]) -> None:
-        self.running = subprocess.Popen(
-            [*before, sys.executable, str(PROCESS), *arguments],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env=os.environ | {"PYTHONPATH": str(TESTS)},
-        )
-
-    def send(self, question: str, *arguments: Any, **options: Any) -> None:
-        """Ask without waiting for the answer."""
-        assert self.running.stdin is not None
-        self.running.stdin.write(json.dumps([question, arguments, options]) + "\n")
-        self.running.stdin.flush()
-
-    def answer(self, seconds: float = ANSWER_SECONDS) -> Any:
-        """Wait for the answer to the question sent first.
-
-        Raises:
-            Refused: The process raised.
-        """
-        assert self.running.stdout is not None
-        ready, _, _ = select.select([self.running.stdout], [], [], seconds)
-        assert ready, f"no answer within {seconds} s"
-        line = self.running.stdout.readline()
-        assert line, f"the process has ended: {self.running.wait()}"
-        answer = json.loads(line)
-        if "error" in answer:
-            raise Refused(answer["error"], answer["message"])
-        return answer["value"]
-
-    def ask(self, question: str, *arguments: Any, **options: Any) -> Any:
-        """Ask, and wait for the answer."""
-        self.send(question, *arguments, **options)
-        return self.answer()
+        super().__init__(PROCESS, arguments, before)
 
     def call(self, operation: str, *arguments: Any, **options: Any) -> Any:
         """Call an operation of its client."""
@@ -83,20 +31,6 @@ class StoreProcess:
         status = self.call("wait_for_orchestration", instance, timeout_ms)
         assert status["status"] == "Completed", status
         return status["output"]
-
-    def is_alive(self) -> bool:
-        return self.running.poll() is None
-
-    def kill(self) -> None:
-        """End it as a power failure does."""
-        self.running.send_signal(signal.SIGKILL)
-        self.running.wait()
-
-    def leave(self) -> None:
-        """Let it end by itself."""
-        assert self.running.stdin is not None
-        self.running.stdin.close()
-        assert self.running.wait(30) == 0
 
 
 @dataclass

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from deadline import wait_until
-from store.processes import Refused, StoreProcess, StoreProcesses, check_integrity, wait_for_log
+from questions import Refused
+from store.processes import StoreProcess, StoreProcesses, check_integrity, wait_for_log
 
 pytestmark = [pytest.mark.alone, pytest.mark.slow]
 

@@ -17,7 +17,8 @@ from pathlib import Path
 import pytest
 
 from deadline import wait_until
-from store.processes import Refused, StoreProcess, StoreProcesses, check_integrity, is_busy, refusal
+from questions import Refused
+from store.processes import StoreProcess, StoreProcesses, check_integrity, is_busy, refusal
 
 pytestmark = [pytest.mark.alone, pytest.mark.slow, pytest.mark.timeout(300)]
 

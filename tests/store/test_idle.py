@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from deadline import wait_until
@@ -13,35 +15,41 @@ SPAN_SECONDS = 3.0
 LARGEST_SHARE = 0.02
 
 
-def share_of_a_core(process: StoreProcess) -> float:
-    used: float = process.ask("processor_seconds", SPAN_SECONDS)
-    return used / SPAN_SECONDS
+ROUNDS = 3
+
+
+def rests(used_seconds: Callable[[], float]) -> bool:
+    """Tell whether next to nothing is used in one span of several: what polls, polls in each of them."""
+    return any(used_seconds() / SPAN_SECONDS < LARGEST_SHARE for _ in range(ROUNDS))
+
+
+def is_at_rest(process: StoreProcess) -> bool:
+    return rests(lambda: process.ask("processor_seconds", SPAN_SECONDS))
 
 
 def test_an_idle_runtime_rests(processes: StoreProcesses) -> None:
     process = processes.start(serve=True)
     process.ask("round_trips", "before", 3)
-    assert share_of_a_core(process) < LARGEST_SHARE
+    assert is_at_rest(process)
 
 
 def test_a_runtime_with_instances_that_wait_rests(processes: StoreProcesses) -> None:
     process = processes.start(serve=True)
     process.ask("start_many", "waiting", 200, "waiting")
     process.ask("wait_for_events", 400)
-    assert share_of_a_core(process) < LARGEST_SHARE
+    assert is_at_rest(process)
 
 
 def test_an_owner_with_clients_and_a_standby_rest(processes: StoreProcesses) -> None:
     owner, standby, client = (processes.start(serve=serve) for serve in (True, True, False))
     client.ask("round_trips", "before", 3)
     for process in (owner, standby, client):
-        assert share_of_a_core(process) < LARGEST_SHARE
+        assert is_at_rest(process)
 
 
 def test_a_client_that_waits_rests(processes: StoreProcesses) -> None:
     owner, client = processes.start(serve=True), processes.start()
     client.call("start_orchestration", "long", "waiting")
     wait_until(lambda: client.call("get_status", "long")["status"] == "Running")
-    client.send("processor_seconds_of_a_wait", "long", SPAN_SECONDS)
-    assert client.answer() / SPAN_SECONDS < LARGEST_SHARE
+    assert rests(lambda: client.ask("processor_seconds_of_a_wait", "long", SPAN_SECONDS))
     assert owner.is_alive()

@@ -19,7 +19,8 @@ from typing import Any
 import pytest
 
 from duroxide import Client, SqliteProvider
-from store.processes import TESTS, check_integrity
+from questions import TESTS
+from store.processes import check_integrity
 from store.programs import STOP
 from store.workload import CONVERSATIONS, expected
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+from statistics import median
+
 import pytest
 
 from store.processes import StoreProcess, StoreProcesses
@@ -19,13 +22,16 @@ def resident_after(process: StoreProcess) -> int:
 def test_an_instance_that_waits_takes_little_memory(processes: StoreProcesses) -> None:
     # Generators that stay alive between turns cost what Python makes them cost; this is about the store.
     process = processes.start(serve=True, sticky=False)
-    events_each = 2
-    process.ask("start_many", "first", 500, "waiting")
-    process.ask("wait_for_events", 500 * events_each)
-    before = resident_after(process)
-    process.ask("start_many", "waiting", 5_000, "waiting")
-    process.ask("wait_for_events", 5_500 * events_each)
-    assert (resident_after(process) - before) / 5_000 < 4_096
+    instances, events_each = 5_000, 2
+    sizes: list[int] = []
+    for number in range(1, 5):
+        process.ask("start_many", f"round-{number}", instances, "waiting")
+        process.ask("wait_for_events", instances * number * events_each)
+        sizes.append(resident_after(process))
+    # The first round also fills what the process keeps anyway. In one of the others the allocator may take 20 MiB at once;
+    # what an instance takes is taken in every round.
+    each_takes = [(after - before) / instances for before, after in pairwise(sizes)]
+    assert median(each_takes) < 4_096, each_takes
 
 
 def test_instances_that_have_ended_leave_the_memory(processes: StoreProcesses) -> None:

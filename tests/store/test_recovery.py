@@ -13,7 +13,7 @@ from store.processes import StoreProcesses
 pytestmark = [pytest.mark.alone, pytest.mark.slow]
 
 # Shorter than the lease of an activity, which is half a minute.
-SOON_SECONDS = 10.0
+SOON_SECONDS = 20.0
 
 
 def test_an_activity_of_a_killed_process_runs_again_without_waiting_for_a_lease(

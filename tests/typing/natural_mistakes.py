@@ -16,6 +16,7 @@ from duroxide import (
     Runtime,
     SqliteProvider,
     Task,
+    TransactionClient,
     activity,
     orchestration,
     wait_for_event,
@@ -93,6 +94,9 @@ client.start(charge, 5)  # type: ignore[call-overload]
 client.start(fulfil.fn, 5)  # type: ignore[call-overload]
 client.start(len, "5")  # type: ignore[call-overload]
 client.start_orchestration("order-7", charge, 5)  # type: ignore[arg-type]
+transaction = TransactionClient(None)
+transaction.start(fulfil, "5", id="order-7")  # type: ignore[arg-type, call-arg]
+transaction.start(fulfil, 5, if_exists="raise")  # type: ignore[call-arg]
 handle: Handle[int] = client.start(fulfil, 5)  # type: ignore[arg-type]
 length: int = client.handle("order-7", fulfil).result()  # type: ignore[assignment]
 client.handle("order-7", charge)  # type: ignore[call-overload]

@@ -29,6 +29,7 @@ from duroxide import (
     SqliteProvider,
     StartRequest,
     Task,
+    TransactionClient,
     activity,
     orchestration,
     wait_for_event,
@@ -153,6 +154,11 @@ with Runtime(SqliteProvider.in_memory(), functions=[fulfil, nothing, charge, shi
     handle = client.handle("order-7", fulfil)
     assert_type(handle, Handle[str])
     assert_type(client.handle("order-7"), Handle[Any])
+    transaction = TransactionClient(None)
+    assert_type(transaction.start(fulfil, order), str)
+    assert_type(transaction.start(fulfil, order, True, id="order-7", version="1.0.0"), str)
+    assert_type(transaction.start(fulfil, order=order, id="order-7"), str)
+    assert_type(transaction.start("fulfil", {"total": 1}, id="order-7"), str)
     assert_type(handle.result(timeout=60), str)
     assert_type(handle.result(timedelta(minutes=1)), str)
     assert_type(handle.wait(None), OrchestrationResult)

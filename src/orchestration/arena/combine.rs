@@ -70,7 +70,7 @@ impl Arena {
             State::Race { children } => {
                 let (winner, index) = children.iter().copied().find(|(child, _)| self.settle(*child))?;
                 for (child, _) in children.iter().copied() {
-                    self.drop_all(Some(child));
+                    self.give_up(child, true);
                 }
                 Some((Outcome::Winner { index, slot: winner }, self.moment(winner)))
             }
@@ -129,14 +129,19 @@ impl Arena {
     /// Drops what a slot still waits for; it is looked at once more, since a finished one must not be cancelled. The wait for
     /// a queue is not: a message that nobody has taken stays for the next wait.
     pub(crate) fn drop_all(&mut self, slot: Option<usize>) {
-        let Some(slot) = slot else { return };
+        if let Some(slot) = slot {
+            self.give_up(slot, false);
+        }
+    }
+
+    fn give_up(&mut self, slot: usize, lost_race: bool) {
         if self.settle(slot) {
             return;
         }
         // Whoever waits for it on the event loop is told.
         self.end_watch(slot);
         let state = mem::replace(&mut self.slots[slot].state, State::Vacant);
-        self.slots[slot].done = Some((Outcome::Failed(Failure::Cancelled), Moment::BEGINNING));
+        self.slots[slot].done = Some((Outcome::Failed(Failure::Cancelled { lost_race }), Moment::BEGINNING));
         match state {
             State::Leaf { .. } => self.journal.drop_leaf(slot),
             State::All { children, .. } | State::Gather { children, .. } => {

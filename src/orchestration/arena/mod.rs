@@ -65,7 +65,9 @@ pub(crate) enum Failure {
     /// The exception that ended a branch.
     Raised(Arc<Py<PyAny>>),
     /// It was dropped before it ended.
-    Cancelled,
+    Cancelled {
+        lost_race: bool,
+    },
 }
 
 enum State {

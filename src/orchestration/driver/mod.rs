@@ -17,7 +17,7 @@ use pyo3::exceptions::{PyGeneratorExit, PyRuntimeWarning};
 use pyo3::prelude::*;
 
 use super::arena::{Progress, Waiting};
-use super::closing::{close, end_turn};
+use super::closing::{close, close_loop, end_turn};
 use super::difference::note_difference;
 use super::event_loop::is_coroutine;
 use super::sticky::{Suspended, SuspendedOrchestrations};
@@ -239,9 +239,8 @@ impl Driver {
         let cancelled = self.turn.cancellation_reason().filter(|_| enter(|py| self.turn.is_cancelling(py)));
         enter(|py| {
             let exit = PyGeneratorExit::new_err("the orchestration has ended");
-            for coroutine in self.turn.end_loop(py) {
-                close(&self.turn, coroutine.bind(py), &exit);
-            }
+            self.turn.end_loop(py);
+            close_loop(py, &self.turn, &exit);
             self.turn.arena().drop_leftovers();
             for loser in self.take_losers() {
                 close(&self.turn, loser.bind(py), &exit);

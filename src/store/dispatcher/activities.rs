@@ -30,6 +30,12 @@ impl Dispatcher {
             self.rest(LONGEST_POLL, deadline).await;
             return None;
         }
+        if let Some(session) = session {
+            let mut owners = self.hands.owners.lock();
+            if !owners.contains(&session.owner_id) {
+                owners.insert(session.owner_id.clone());
+            }
+        }
         let backend = &self.shared.backend;
         let mut failures = 0;
         loop {
@@ -54,6 +60,7 @@ impl Dispatcher {
 
     /// Registers what was fetched; `None` when this runtime does not run it.
     async fn take_activity_on(&self, (item, token, attempt): Fetched) -> Option<Fetched> {
+        self.hands.activities.lock().insert(token.clone());
         add(&self.counters.worker_dispatcher_items_fetched);
         match self.accept(item, &token, attempt) {
             Ok(item) => Some((item, token, attempt)),
@@ -114,15 +121,19 @@ impl Dispatcher {
         let outcome =
             patiently!(backend, "ack_work_item", &mut retry, backend.provider.ack_work_item(token, completion.clone()));
         let delivery = self.shared.deliveries.remove(token);
+        self.hands.activities.lock().remove(token);
         match outcome {
-            // Its result is not wanted, as both sides know: nothing that the engine should warn of.
-            Err(error) if lock_lost(&error) && delivery.is_some_and(|delivery| delivery.is_cancelled()) => {
+            // The row is gone, and the answer of an earlier attempt was lost: most likely that one took it away.
+            Err(error) if lock_lost(&error) && retry.ambiguous => {}
+            Err(error) if lock_lost(&error) => {
+                // Its result is not wanted: it was cancelled, or another node runs it. Nothing that the engine could do about it.
+                if !delivery.is_some_and(|delivery| delivery.is_cancelled()) {
+                    tracing::info!(target: "duroxide::runtime", "the lease of an activity ended before its code did; its result is not recorded");
+                }
                 return Ok(());
             }
-            // The row is gone, and the answer of an earlier attempt was lost: most likely that one took it away. If it was
-            // not, another node runs the activity, and there is nothing to be done here either.
-            Err(error) if !(retry.ambiguous && lock_lost(&error)) => return Err(error),
-            _ => {}
+            Err(error) => return Err(error),
+            Ok(()) => {}
         }
         if let Some(completion) = completion {
             self.counters.committed_activity(&completion);
@@ -137,11 +148,13 @@ impl Dispatcher {
         ignore_attempt: bool,
     ) -> Outcome<()> {
         self.shared.deliveries.remove(token);
+        self.hands.activities.lock().remove(token);
         self.view.abandon_work_item(token, delay, ignore_attempt).await
     }
 
     /// Leaves an activity to those who can run it, for so long at most.
     async fn leave_activity(&self, token: &str, pause: Duration) -> Outcome<()> {
+        self.hands.activities.lock().remove(token);
         match &self.shared.backend.database {
             Database::Embedded(_) => self.view.abandon_work_item(token, Some(pause), true).await,
             Database::Postgres(store) => store.leave_activity(token, pause).await,

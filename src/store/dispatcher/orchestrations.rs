@@ -118,7 +118,13 @@ impl Dispatcher {
         }
         match &outcome {
             Ok(()) => self.committed(token, &held, &commit),
-            Err(error) if lock_lost(error) => self.turns.remove(token),
+            Err(error) if lock_lost(error) => {
+                // Another node goes on with it. The engine would record a failure, which could never get through.
+                let instance = &held.record.instance;
+                tracing::info!(target: "duroxide::runtime", instance = %instance, "the lease of a turn ended before its code did; it runs again");
+                self.turns.remove(token);
+                return Ok(());
+            }
             // The engine now records why, with the same token.
             Err(_) => {}
         }

@@ -56,6 +56,8 @@ pub(super) struct Core {
     pub wanted: Notify,
     /// How often everything was looked for.
     pub rounds: watch::Sender<u64>,
+    /// How many batches of histories are being read.
+    pub reading: watch::Sender<usize>,
     /// When something is due that this node has recorded, if that is before the next look.
     due: Mutex<Option<Instant>>,
     /// Whether what other nodes tell is heard at present.
@@ -83,6 +85,7 @@ impl Core {
             outbox: Outbox::default(),
             wanted: Notify::new(),
             rounds: watch::channel(0).0,
+            reading: watch::channel(0).0,
             due: Mutex::default(),
             is_hearing: AtomicBool::new(false),
             has_sessions: AtomicBool::new(false),

@@ -9,6 +9,7 @@ use duroxide::providers::{KvEntry, OrchestrationItem, WorkItem};
 use duroxide::{Event, EventKind, INITIAL_EXECUTION_ID};
 use sqlx::Row as _;
 use sqlx::postgres::PgRow;
+use tokio::time::Instant;
 
 use super::core::{ActivityLane, Core, LeasedActivity, TurnLane};
 use super::histories::History;
@@ -106,11 +107,18 @@ pub(super) fn deliver(core: &Arc<Core>, lane: &Arc<TurnLane>, leases: Vec<Lease>
                 }
             }
             (Some(_), Some(_), None) => take_on(core, lane, lease, Ok(Vec::new())),
+            // It is about to begin.
+            (None, ..) if lease.messages.iter().any(starts) => take_on(core, lane, lease, Ok(Vec::new())),
             _ => unread.push((lease, None)),
         }
     }
     if !unread.is_empty() {
-        tokio::spawn(read(Arc::clone(core), Arc::clone(lane), unread));
+        core.reading.send_modify(|reading| *reading += 1);
+        let (core, lane) = (Arc::clone(core), Arc::clone(lane));
+        tokio::spawn(async move {
+            read(&core, &lane, unread).await;
+            core.reading.send_modify(|reading| *reading -= 1);
+        });
     }
 }
 
@@ -121,7 +129,7 @@ fn last(events: &[Event]) -> i64 {
 type Known = Option<(Vec<Event>, usize)>;
 
 /// Reads what is missing of the histories. If the server does not answer, the leases end by themselves.
-async fn read(core: Arc<Core>, lane: Arc<TurnLane>, unread: Vec<(Lease, Known)>) {
+async fn read(core: &Arc<Core>, lane: &TurnLane, unread: Vec<(Lease, Known)>) {
     let wanted = unread.iter().enumerate();
     let (mut places, mut instances, mut executions, mut after) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for (place, (lease, known)) in wanted {
@@ -151,6 +159,7 @@ async fn read(core: Arc<Core>, lane: Arc<TurnLane>, unread: Vec<(Lease, Known)>)
                     length: 0,
                     read: Vec::new(),
                     kept_back: None,
+                    leased: (now_ms(), Instant::now()),
                     orphaned_ms: None,
                 };
                 core.held.insert(&lease.token, held);
@@ -182,7 +191,7 @@ async fn read(core: Arc<Core>, lane: Arc<TurnLane>, unread: Vec<(Lease, Known)>)
             }
         }
         if let Some(error) = error {
-            take_on(&core, &lane, lease, Err(format!("Failed to deserialize event: {error}")));
+            take_on(core, lane, lease, Err(format!("Failed to deserialize event: {error}")));
             continue;
         }
         if let (Some(created_us), Some(execution)) = (lease.created_us, lease.execution)
@@ -191,8 +200,12 @@ async fn read(core: Arc<Core>, lane: Arc<TurnLane>, unread: Vec<(Lease, Known)>)
             let history = History { created_us, execution, events: events.clone(), bytes };
             core.histories.put(&lease.instance, history);
         }
-        take_on(&core, &lane, lease, Ok(events));
+        take_on(core, lane, lease, Ok(events));
     }
+}
+
+fn starts(message: &Message) -> bool {
+    matches!(message.item, WorkItem::StartOrchestration { .. })
 }
 
 fn begins(message: &Message) -> bool {
@@ -218,7 +231,7 @@ fn take_on(core: &Arc<Core>, lane: &TurnLane, mut lease: Lease, history: Result<
     }
     if lease.created_us.is_none() {
         // A start is read before all else.
-        lease.messages.sort_by_key(|message| !matches!(message.item, WorkItem::StartOrchestration { .. }));
+        lease.messages.sort_by_key(|message| !starts(message));
     }
     let mut chosen = std::mem::take(&mut lease.messages);
     let mut kept_back = None;
@@ -246,6 +259,7 @@ fn take_on(core: &Arc<Core>, lane: &TurnLane, mut lease: Lease, history: Result<
         length: history.len(),
         read,
         kept_back,
+        leased: (now_ms(), Instant::now()),
         orphaned_ms: None,
     };
     let held = core.held.insert(&lease.token, held);
@@ -326,6 +340,7 @@ fn set_orphans_aside(core: &Arc<Core>, lease: Lease) {
         length: 0,
         read,
         kept_back: Some((Mail::default(), aside)),
+        leased: (now_ms(), Instant::now()),
         orphaned_ms: Some(pause_ms),
     };
     let held = core.held.insert(&lease.token, held);

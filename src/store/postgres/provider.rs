@@ -82,6 +82,7 @@ impl PostgresStore {
                 lane.hint();
                 self.core.wanted.notify_one();
             }
+            let _ = self.core.reading.subscribe().wait_for(|reading| *reading == 0).await;
         };
         tokio::select! {
             biased;

@@ -57,6 +57,17 @@ impl Server<'_> {
         }))
     }
 
+    /// Lets sessions go to whoever takes them next.
+    pub async fn release_sessions(&self, owners: &[String]) -> Result<(), ProviderError> {
+        let Self { pool, schema } = self;
+        sqlx::query(&format!("UPDATE \"{schema}\".sessions SET locked_until = 0 WHERE worker_id = ANY ($1)"))
+            .bind(owners)
+            .execute(*pool)
+            .await
+            .map_err(|error| failed("release_sessions", &error))?;
+        Ok(())
+    }
+
     /// The first and the last event of an instance.
     pub async fn first_and_last(&self, instance: &str) -> Result<Option<(Event, Event)>, ProviderError> {
         let first = self.edge(instance, "ASC").await?;

@@ -87,6 +87,7 @@ impl PostgresStore {
         self.core.give_back_unwanted(Duration::ZERO, Duration::ZERO).await;
     }
 
+    /// Ends the tasks, gives back what nobody will run, and closes all connections.
     pub async fn close(&self) {
         let tasks = [self.looking.lock().take(), self.hearing.lock().take()];
         for task in tasks.into_iter().flatten() {
@@ -137,5 +138,14 @@ impl PostgresStore {
         self.core.left.leave_activity(id, pause);
         self.core.due_in(i64::try_from(pause.as_millis()).unwrap_or(i64::MAX));
         self.core.give_back_activity(id, own, None, false).await
+    }
+}
+
+impl Drop for PostgresStore {
+    fn drop(&mut self) {
+        let tasks = [self.looking.lock().take(), self.hearing.lock().take()];
+        for task in self.tasks.lock().drain(..).chain(tasks.into_iter().flatten()) {
+            task.abort();
+        }
     }
 }

@@ -6,10 +6,11 @@
 
 mod client;
 #[cfg(test)]
-mod conformance;
+pub(super) mod conformance;
 mod connection;
 mod inbox;
 mod network;
+mod news;
 mod owner;
 mod ownership;
 mod place;
@@ -25,5 +26,6 @@ mod upgrade;
 mod work;
 
 pub(super) use client::Change;
+pub use news::FileNews;
 pub(super) use place::locate;
 pub(super) use store::SqliteStore;

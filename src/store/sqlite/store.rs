@@ -17,6 +17,7 @@ use super::owner::{Opening, Owner};
 use super::schema;
 use super::work::{Work, Workplace};
 use crate::store::error::{CLOSED, StoreError};
+use crate::store::relay::{Relay, Relayed};
 use crate::store::{Durability, IfExists, Standing, StartOutcome, StartRequest, broken_off, unblocked};
 
 type Outcome<T> = Result<T, ProviderError>;
@@ -256,6 +257,25 @@ impl SqliteStore {
                 },
                 Role::Client(client) => return unblocked(move || client.0.send(messages, 0)).await,
             }
+        }
+    }
+
+    /// The key that is recorded for an outbox; for whoever works on the file.
+    pub fn relayed(&self, outbox: &str) -> Result<Option<i64>, StoreError> {
+        match self.role()? {
+            Role::Owner(work) => work.owner.relayed(outbox),
+            Role::Client(_) => Ok(None),
+        }
+    }
+
+    /// Takes rows of an outbox over, where this process works on the file.
+    pub async fn relay(&self, relay: Relay) -> Result<Relayed, StoreError> {
+        match self.role()? {
+            Role::Owner(work) => match work.owner.relay(relay).await {
+                Err(StoreError::Closed) if self.role().is_ok() => Ok(Relayed::Elsewhere),
+                outcome => outcome,
+            },
+            Role::Client(_) => Ok(Relayed::Elsewhere),
         }
     }
 

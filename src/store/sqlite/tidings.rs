@@ -19,6 +19,12 @@ pub(super) struct Pace {
     pub without_notices: Duration,
 }
 
+impl Pace {
+    pub fn limit(self, has_notices: bool) -> Duration {
+        if has_notices { self.beside_notices } else { self.without_notices }
+    }
+}
+
 /// Counts what was heard. Who waits remembers how far it had heard, and so misses nothing.
 #[derive(Default)]
 pub(super) struct Bell {
@@ -79,12 +85,12 @@ impl Tidings {
     /// Waits until the file may have changed since `heard` was asked of the bell, or it is time for a look; whether a notice
     /// came.
     pub fn wait(&self, heard: u64) -> bool {
-        let limit = if self.arm() { self.pace.beside_notices } else { self.pace.without_notices };
+        let limit = self.pace.limit(self.arm());
         self.bell.wait(heard, limit)
     }
 
     /// Whether notices will come. The file may be another one than the last time.
-    fn arm(&self) -> bool {
+    pub fn arm(&self) -> bool {
         let identity = identity(&self.file);
         let mut watch = self.watch.lock();
         if let Some(watch) = &*watch

@@ -14,6 +14,7 @@ mod health;
 mod load;
 mod messages;
 mod provider;
+mod relay;
 mod state;
 mod timers;
 mod turn_end;
@@ -54,6 +55,8 @@ pub(in crate::store) struct Opening {
 pub(in crate::store) struct Owner {
     core: Arc<Core>,
     threads: Mutex<Vec<JoinHandle<()>>>,
+    /// Those who relay outboxes take turns.
+    relays: tokio::sync::Mutex<()>,
 }
 
 /// Changes that are on their way to the disk.
@@ -76,7 +79,7 @@ impl Owner {
             spawn("duroxide-writer", Box::new(move || writer::run(writer, receiver)))?,
             spawn("duroxide-timers", Box::new(move || timers::run(&timers)))?,
         ];
-        Ok(Arc::new(Self { core, threads: Mutex::new(threads) }))
+        Ok(Arc::new(Self { core, threads: Mutex::new(threads), relays: tokio::sync::Mutex::default() }))
     }
 
     /// Starts instances, all of them or none.

@@ -1,0 +1,98 @@
+//! What the engine's conformance suite runs on: schemas of the server that `DATABASE_URL` names, each emptied before it is used
+//! again, since making one takes long.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use duroxide::provider_validation::ProviderFactory;
+use duroxide::providers::Provider;
+use parking_lot::Mutex;
+use sqlx::{Connection as _, Executor as _, PgConnection};
+
+use super::connect::{PostgresConnection, PostgresTarget, open};
+use super::options::PostgresOptions;
+use super::store::PostgresStore;
+
+/// Schemas that nobody uses.
+static FREE: Mutex<Vec<String>> = Mutex::new(Vec::new());
+
+const TABLES: &str = "instances, executions, history, orchestrator_queue, worker_queue, instance_locks, sessions, kv_store, \
+                      kv_delta";
+
+/// Gives every call an empty store.
+pub(in crate::store) struct Factory {
+    url: String,
+    used: Mutex<Vec<String>>,
+}
+
+fn server() -> String {
+    std::env::var("DATABASE_URL")
+        .expect("these tests need DATABASE_URL, the url of a PostgreSQL server; `make test-rust` starts one")
+}
+
+impl Factory {
+    #[allow(clippy::unused_async, reason = "as the other tests make theirs")]
+    pub async fn new() -> Self {
+        Self { url: server(), used: Mutex::default() }
+    }
+
+    async fn open(&self) -> PostgresStore {
+        let schema = FREE.lock().pop();
+        let is_used = schema.is_some();
+        let schema = schema.unwrap_or_else(|| format!("conformance_{}", uuid::Uuid::new_v4().simple()));
+        self.used.lock().push(schema.clone());
+        if is_used {
+            let mut connection = self.connect(&schema).await;
+            connection.execute(format!("TRUNCATE {TABLES} RESTART IDENTITY").as_str()).await.unwrap();
+        }
+        let target = PostgresTarget {
+            connection: PostgresConnection::Url(self.url.clone()),
+            schema: Some(schema),
+            options: PostgresOptions { max_connections: 5, ..PostgresOptions::default() },
+        };
+        PostgresStore::open(open(target).await.unwrap(), true)
+    }
+
+    async fn connect(&self, schema: &str) -> PgConnection {
+        let mut connection = PgConnection::connect(&self.url).await.unwrap();
+        connection.execute(format!("SET search_path = {schema}").as_str()).await.unwrap();
+        connection
+    }
+
+    async fn last(&self) -> PgConnection {
+        let schema = self.used.lock().last().cloned().unwrap();
+        self.connect(&schema).await
+    }
+}
+
+impl Drop for Factory {
+    fn drop(&mut self) {
+        FREE.lock().append(&mut self.used.lock());
+    }
+}
+
+#[async_trait]
+impl ProviderFactory for Factory {
+    async fn create_provider(&self) -> Arc<dyn Provider> {
+        Arc::new(self.open().await)
+    }
+
+    fn lock_timeout(&self) -> Duration {
+        Duration::from_secs(1)
+    }
+
+    async fn corrupt_instance_history(&self, instance: &str) {
+        let corrupt =
+            sqlx::query("UPDATE history SET event_data = 'this is no event' WHERE instance_id = $1").bind(instance);
+        corrupt.execute(&mut self.last().await).await.unwrap();
+    }
+
+    async fn get_max_attempt_count(&self, instance: &str) -> u32 {
+        let count = sqlx::query_scalar::<_, Option<i32>>(
+            "SELECT max(attempt_count) FROM orchestrator_queue WHERE instance_id = $1",
+        );
+        let count = count.bind(instance).fetch_one(&mut self.last().await).await.unwrap();
+        u32::try_from(count.unwrap_or(0)).unwrap()
+    }
+}

@@ -1,0 +1,95 @@
+//! What an application wrote into an outbox, a table of its own database, taken over into the store once.
+//!
+//! Every row of an outbox has a random key. With the messages of some rows the store records the key of the last of them, in
+//! the same transaction. A relay says which key it has seen there: if another one is recorded meanwhile, it is told that one,
+//! and nothing is sent. So whoever relays next, after a crash or at the same time, finds out which rows are done.
+
+use std::collections::HashMap;
+
+use duroxide::providers::{ProviderError, WorkItem};
+
+use super::Store;
+use super::backend::{Backend, Database};
+use super::error::StoreError;
+use super::start::exists;
+
+/// Rows of an outbox, in order.
+#[derive(Debug, Clone)]
+pub struct Relay {
+    /// The name of the outbox.
+    pub outbox: String,
+    /// The key that was recorded when the rows were read.
+    pub seen: Option<i64>,
+    /// The key of the last row.
+    pub last: i64,
+    pub messages: Vec<WorkItem>,
+}
+
+/// What became of rows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Relayed {
+    /// They are in the store.
+    Done,
+    /// Some are refused for good, by their places, with the reason; nothing was sent.
+    Refused(Vec<(usize, String)>),
+    /// Another key is recorded; nothing was sent.
+    Behind(Option<i64>),
+    /// Another process works on the store, and relays.
+    Elsewhere,
+}
+
+/// Decides about each message by what its instance runs: `None` to send it, or why it is refused. A start of what is started
+/// already is sent too; the engine drops it.
+#[derive(Default)]
+pub(super) struct Sieve {
+    starting: HashMap<String, String>,
+}
+
+impl Sieve {
+    pub fn refuses(&mut self, message: &WorkItem, running: Option<&str>) -> Option<String> {
+        let WorkItem::StartOrchestration { instance, orchestration, .. } = message else { return None };
+        if let Some(running) = self.starting.get(instance).map(String::as_str).or(running) {
+            return (running != orchestration).then(|| exists(instance, running).to_string());
+        }
+        self.starting.insert(instance.clone(), orchestration.clone());
+        None
+    }
+}
+
+impl Store {
+    /// The key that is recorded for an outbox.
+    pub async fn relayed(&self, outbox: &str) -> Result<Option<i64>, StoreError> {
+        let backend = self.open_backend()?;
+        match &backend.database {
+            Database::Embedded(store) => store.relayed(outbox),
+            Database::Postgres(store) => Ok(store.server().relayed(outbox).await?),
+        }
+    }
+
+    /// Takes rows over. After an error it is not known whether they were: ask [`Self::relayed`] before trying again.
+    pub async fn relay(&self, relay: Relay) -> Result<Relayed, StoreError> {
+        let backend = self.open_backend()?;
+        match &backend.database {
+            Database::Embedded(store) => store.relay(relay).await,
+            Database::Postgres(store) => {
+                let relayed = store.server().relay(relay).await?;
+                if relayed == Relayed::Done {
+                    store.look_again();
+                }
+                Ok(relayed)
+            }
+        }
+    }
+
+    fn open_backend(&self) -> Result<&Backend, StoreError> {
+        let backend = self.backend();
+        backend.check_open("relay")?;
+        Ok(backend)
+    }
+}
+
+/// A message as the tables of PostgreSQL's provider hold it.
+pub fn written(message: &WorkItem) -> Result<String, ProviderError> {
+    serde_json::to_string(message)
+        .map_err(|error| ProviderError::permanent("encode", format!("a message cannot be written as JSON: {error}")))
+}

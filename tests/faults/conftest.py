@@ -1,0 +1,119 @@
+"""A server of the tests' own, ways to it, nodes on it and work for them."""
+
+from __future__ import annotations
+
+import secrets
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from duroxide import Client, PostgresProvider
+from faults.clocks import Clock, build_library, compiler
+from faults.load import Load
+from faults.nodes import Nodes
+from faults.servers import ServerAtHand, keep_servers, make_server
+from proxy import Proxy
+from questions import AskedProcess
+
+
+@pytest.fixture(scope="session")
+def servers() -> Iterator[AskedProcess]:
+    process = keep_servers()
+    yield process
+    process.leave()
+    assert process.running.stdout is not None
+    process.running.stdout.close()
+
+
+@pytest.fixture(scope="session")
+def kept_server(servers: AskedProcess) -> ServerAtHand:
+    server = make_server(servers, "main")
+    server.start()
+    return server
+
+
+@pytest.fixture
+def server(kept_server: ServerAtHand) -> Iterator[ServerAtHand]:
+    """A server that runs as it should when a test begins, and that the test may break."""
+    yield kept_server
+    kept_server.stop_immediately()
+    kept_server.start()
+
+
+@pytest.fixture
+def schema() -> str:
+    """A schema of the test's own; it goes with the server."""
+    return f"test_{secrets.token_hex(8)}"
+
+
+@pytest.fixture
+def proxy(server: ServerAtHand) -> Iterator[Proxy]:
+    """A way to the server."""
+    proxy = Proxy(server.url)
+    yield proxy
+    proxy.close()
+
+
+@pytest.fixture
+def nodes(server: ServerAtHand, schema: str, tmp_path: Path) -> Iterator[Nodes]:
+    """Starts nodes on the server; those that still run are killed after the test."""
+    folder = tmp_path / "nodes"
+    folder.mkdir()
+    nodes = Nodes(server.url, schema, folder)
+    yield nodes
+    nodes.kill_all()
+
+
+@pytest.fixture
+def open_provider(server: ServerAtHand, schema: str) -> Iterator[Callable[..., PostgresProvider]]:
+    """Opens the store in this process, by any way."""
+    opened: list[PostgresProvider] = []
+
+    def open_provider(url: str | None = None) -> PostgresProvider:
+        opened.append(PostgresProvider.connect_with_schema(url or server.url, schema))
+        return opened[-1]
+
+    yield open_provider
+    for provider in opened:
+        provider.close()
+
+
+@pytest.fixture
+def client(open_provider: Callable[..., PostgresProvider]) -> Client:
+    """A client of the nodes' store."""
+    return Client(open_provider())
+
+
+@pytest.fixture
+def make_load(open_provider: Callable[..., PostgresProvider]) -> Iterator[Callable[..., Load]]:
+    """Makes work for the nodes."""
+    made: list[Load] = []
+
+    def make(url: str | None = None, **options: Any) -> Load:
+        made.append(Load(open_provider(url), **options))
+        return made[-1]
+
+    yield make
+    for load in made:
+        load.abandon()
+
+
+@pytest.fixture
+def make_clock() -> Iterator[Callable[[], Clock]]:
+    """Makes clocks that can be given to nodes and servers."""
+    if compiler() is None:
+        pytest.skip("a clock that can be moved is compiled from C, and there is no compiler")
+    with tempfile.TemporaryDirectory() as folder:
+        # The server's account reads it too.
+        Path(folder).chmod(0o755)
+        library = build_library(Path(folder))
+        yield lambda: Clock(Path(folder) / secrets.token_hex(8), library)
+
+
+@pytest.fixture
+def clock(make_clock: Callable[[], Clock]) -> Clock:
+    """A clock that can be given to nodes and servers."""
+    return make_clock()

@@ -1,0 +1,142 @@
+"""Nodes in processes of their own, which the tests start, pause, kill and ask, and what they have written."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from questions import AskedProcess
+
+SCRIPT = Path(__file__).with_name("node_process.py")
+
+AWAY = "does not answer"
+BACK = "answers again"
+# What the engine, and this package, warn of where programs fail, which these do on purpose.
+OF_PROGRAMS = (
+    "Orchestration failed (application error)",
+    "Instance is terminal (completed/failed)",
+    "orchestration of instance",
+)
+
+
+class Node(AskedProcess):
+    """A running node.
+
+    Attributes:
+        name: Its name, by which sessions and the ledger know it.
+    """
+
+    def __init__(self, name: str, arguments: list[str], environment: dict[str, str] | None) -> None:
+        super().__init__(SCRIPT, [name, *arguments], environment=environment)
+        self.name = name
+
+    def pause(self) -> None:
+        """Stop it as a machine that is put to sleep."""
+        self.running.send_signal(signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        """Let it go on after a pause."""
+        self.running.send_signal(signal.SIGCONT)
+
+    def shutdown(self, timeout_ms: int = 5_000) -> None:
+        """Shut its runtime down."""
+        self.ask("shutdown", timeout_ms)
+
+    def count_logged(self, text: str) -> int:
+        """How often a message with ``text`` in it was logged."""
+        return sum(text in message for _, _, message in self.ask("records"))
+
+    def complaints(self) -> list[str]:
+        """What it has warned of, but for what the programs themselves are to blame for: the engine warns of every failure."""
+        return [
+            f"{logger}: {message}"
+            for level, logger, message in self.ask("records")
+            if level in ("WARNING", "ERROR", "CRITICAL") and not message.startswith(OF_PROGRAMS)
+        ]
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line of the ledger."""
+
+    moment: float
+    node: str
+    word: str
+    instance: str
+    execution: int
+    place: int
+
+
+@dataclass
+class Nodes:
+    """Starts nodes on one schema.
+
+    Attributes:
+        url: The way to the server, unless a node is given another.
+        folder: Where the ledger is, and the files that hold nodes up.
+    """
+
+    url: str
+    schema: str
+    folder: Path
+    started: list[Node] = field(default_factory=list[Node])
+
+    def start(
+        self,
+        name: str,
+        *,
+        url: str | None = None,
+        environment: dict[str, str] | None = None,
+        versions: Iterable[str] = (),
+        tags: Iterable[str] = (),
+        **options: Any,
+    ) -> Node:
+        """Start a node; it serves when this returns."""
+        node = self.prepare(name, url=url, environment=environment)
+        node.ask("serve", list(versions), list(tags), **options)
+        return node
+
+    def prepare(self, name: str, *, url: str | None = None, environment: dict[str, str] | None = None) -> Node:
+        """Start the process of a node that is to be asked to serve."""
+        node = Node(name, [url or self.url, self.schema, str(self.folder)], environment)
+        self.started.append(node)
+        return node
+
+    def hold_up(self, what: str, *names: str) -> None:
+        """Let nodes wait in their activity ``hold`` (``"hold"``), or in the code of ``slow_turn`` (``"turn"``)."""
+        for name in names:
+            (self.folder / f"{what}-{name}").touch()
+
+    def let_go(self, what: str, *names: str) -> None:
+        """Let them go on."""
+        for name in names:
+            (self.folder / f"{what}-{name}").unlink()
+
+    def ledger(self) -> list[Line]:
+        """What all nodes have written."""
+        file = self.folder / "ledger"
+        lines = file.read_text().splitlines() if file.exists() else []
+        rows = [line.split() for line in lines]
+        return [
+            Line(float(moment), node, word, instance, int(execution), int(place))
+            for moment, node, word, instance, execution, place in rows
+        ]
+
+    def begun(self, instance: str) -> list[str]:
+        """The nodes on which the activities of an instance began, in that order."""
+        return [line.node for line in self.ledger() if line.instance == instance and line.word == "begin"]
+
+    def kill_all(self) -> None:
+        """End what runs."""
+        for node in self.started:
+            if node.is_alive():
+                node.kill()
+            for stream in (node.running.stdin, node.running.stdout):
+                if stream is not None:
+                    # The other end may be gone.
+                    with contextlib.suppress(BrokenPipeError):
+                        stream.close()

@@ -1,0 +1,25 @@
+"""What the nodes say of an outage, and how soon they are back at work after it."""
+
+from __future__ import annotations
+
+from deadline import wait_until
+from faults.nodes import AWAY, BACK, Node
+
+# "Within seconds": nothing waits longer than this once the server is back.
+SOON_SECONDS = 5.0
+
+
+def wait_until_missed(*nodes: Node) -> None:
+    """Wait until nodes have said that the server is away."""
+    for node in nodes:
+        wait_until(lambda node=node: node.count_logged(AWAY))  # type: ignore[misc]
+
+
+def check_log(*nodes: Node) -> None:
+    """Check that every node has said once that the store is away and once that it is back, and nothing else."""
+    for node in nodes:
+        wait_until(lambda node=node: node.count_logged(BACK))  # type: ignore[misc]
+        complaints = node.complaints()
+        assert len(complaints) == 1, complaints
+        assert AWAY in complaints[0], complaints
+        assert node.count_logged(BACK) == 1

@@ -1,0 +1,103 @@
+"""Clocks that jump, on the server or on a node: nothing fails for it, and nothing waits until the clock is right again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from deadline import wait_until
+from duroxide import Client
+from faults.clocks import Clock
+from faults.load import Load, check_at_rest
+from faults.nodes import Nodes
+from faults.outages import SOON_SECONDS
+from faults.servers import ServerAtHand
+
+pytestmark = [pytest.mark.alone, pytest.mark.slow]
+
+MakeLoad = Callable[..., Load]
+# Longer than all leases, and shorter than the timers of the programs that are not to pass.
+JUMP = 300
+JUMPS = pytest.mark.parametrize("jump", [JUMP, -JUMP], ids=["ahead", "back"])
+
+
+@JUMPS
+def test_work_goes_on_when_the_clock_of_the_server_jumps(
+    jump: int, clock: Clock, server: ServerAtHand, nodes: Nodes, make_load: MakeLoad, schema: str
+) -> None:
+    server.stop_fast()
+    server.start(clock.environment)
+    nodes.start("one")
+    nodes.start("other")
+    # Timers go by that clock.
+    load = make_load(without=["timers"])
+    load.start()
+    clock.set(jump)
+    assert load.wait_for_progress() < SOON_SECONDS
+    clock.set(0)
+    assert load.wait_for_progress() < SOON_SECONDS
+    load.finish()
+    check_at_rest(server.url, schema, load)
+
+
+@JUMPS
+def test_work_goes_on_when_the_clock_of_a_node_jumps(
+    jump: int, clock: Clock, server: ServerAtHand, nodes: Nodes, make_load: MakeLoad, schema: str
+) -> None:
+    nodes.start("jumping", environment=clock.environment)
+    nodes.start("right")
+    # A timer that is made in the moment of the jump goes by one clock or by the other.
+    load = make_load(without=["timers"])
+    load.start()
+    clock.set(jump)
+    assert load.wait_for_progress() < SOON_SECONDS
+    clock.set(0)
+    assert load.wait_for_progress() < SOON_SECONDS
+    load.finish()
+    check_at_rest(server.url, schema, load)
+
+
+@JUMPS
+def test_timers_of_a_node_with_a_wrong_clock_are_right(jump: int, clock: Clock, nodes: Nodes, client: Client) -> None:
+    clock.set(jump)
+    nodes.start("wrong", environment=clock.environment)
+    for number in range(10):
+        client.start_orchestration(f"timers-{number}", "timers", 3)
+    for number in range(10):
+        # Those that are a few milliseconds long have passed, and the one of ten minutes has not.
+        assert client.wait_for_orchestration(f"timers-{number}", 20_000).result() == [0, 1]
+
+
+@JUMPS
+def test_a_node_with_a_wrong_clock_takes_nobody_his_work(
+    jump: int, clock: Clock, nodes: Nodes, client: Client
+) -> None:
+    nodes.hold_up("hold", "right")
+    nodes.start("right")
+    client.start_orchestration("held", "held")
+    wait_until(lambda: nodes.begun("held"))
+    clock.set(jump)
+    nodes.start("wrong", environment=clock.environment)
+    # While it works on others, it sees that one; by its clock, the lease ended long ago, or lasts for ever.
+    for number in range(20):
+        client.start_orchestration(f"other-{number}", "chain", 2)
+    for number in range(20):
+        assert client.wait_for_orchestration(f"other-{number}", 20_000).result() == 1
+    nodes.let_go("hold", "right")
+    assert client.wait_for_orchestration("held", 20_000).result() == "right"
+    assert nodes.begun("held") == ["right"]
+
+
+@JUMPS
+def test_a_killed_node_with_a_wrong_clock_is_not_waited_for(
+    jump: int, clock: Clock, nodes: Nodes, client: Client
+) -> None:
+    nodes.hold_up("hold", "wrong")
+    clock.set(jump)
+    wrong = nodes.start("wrong", environment=clock.environment)
+    client.start_orchestration("held", "held")
+    wait_until(lambda: nodes.begun("held"))
+    wrong.kill()
+    nodes.start("right")
+    assert client.wait_for_orchestration("held", 20_000).result() == "right"

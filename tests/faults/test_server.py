@@ -1,0 +1,227 @@
+"""A PostgreSQL server that goes away, comes back, is replaced, is full or lets nobody in: work goes on, and nothing is lost."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+
+import psycopg
+import psycopg.sql
+import pytest
+
+from deadline import wait_until
+from duroxide import Client, PostgresProvider
+from faults.load import Load, check_at_rest
+from faults.nodes import AWAY, BACK, Nodes
+from faults.outages import SOON_SECONDS, check_log, wait_until_missed
+from faults.servers import ServerAtHand
+from proxy import Proxy
+from questions import Refused
+
+pytestmark = [pytest.mark.alone, pytest.mark.slow]
+
+MakeLoad = Callable[..., Load]
+
+
+@pytest.mark.parametrize("how", ["fast", "immediately", "kill"])
+def test_work_goes_on_when_the_server_comes_back(
+    how: str, server: ServerAtHand, nodes: Nodes, make_load: MakeLoad, schema: str
+) -> None:
+    one, other = nodes.start("one"), nodes.start("other")
+    load = make_load()
+    load.start()
+    {"fast": server.stop_fast, "immediately": server.stop_immediately, "kill": server.crash}[how]()
+    wait_until_missed(one, other)
+    server.start()
+
+    assert load.wait_for_progress() < SOON_SECONDS
+    load.finish()
+    check_at_rest(server.url, schema, load)
+    check_log(one, other)
+
+
+def test_a_restart_that_takes_no_time_is_survived(
+    server: ServerAtHand, nodes: Nodes, make_load: MakeLoad, schema: str
+) -> None:
+    nodes.start("one")
+    load = make_load()
+    load.start()
+    for _ in range(3):
+        server.stop_fast()
+        server.start()
+        assert load.wait_for_progress() < SOON_SECONDS
+    load.finish()
+    check_at_rest(server.url, schema, load)
+
+
+def test_a_node_waits_for_a_server_that_is_away_for_longer_than_a_lease(
+    server: ServerAtHand, nodes: Nodes, make_load: MakeLoad, schema: str
+) -> None:
+    node = nodes.start("one")
+    nodes.hold_up("hold", "one")
+    load = make_load()
+    client = Client(load.provider)
+    client.start_orchestration("held", "held")
+    wait_until(lambda: nodes.begun("held"))
+    load.start()
+    server.stop_fast()
+    wait_until_missed(node)
+    nodes.let_go("hold", "one")
+    # The activity ends while nobody can hear of it, and its lease ends too.
+    with pytest.raises(AssertionError):
+        wait_until(lambda: node.count_logged(BACK), 3.0)
+    server.start()
+
+    assert load.wait_for_progress() < SOON_SECONDS
+    assert client.wait_for_orchestration("held", 20_000).result() == "one"
+    load.finish()
+    check_at_rest(server.url, schema, load)
+    check_log(node)
+
+
+def test_what_a_crash_has_undone_is_not_taken_for_done(
+    server: ServerAtHand, proxy: Proxy, nodes: Nodes, open_provider: Callable[..., PostgresProvider]
+) -> None:
+    nodes.start("one")
+    client = Client(open_provider(proxy.url))
+
+    def crash() -> None:
+        proxy.refuse()
+        server.stop_immediately()
+        server.start()
+        # The server gives the numbers of transactions that it has forgotten to others.
+        with server.connect() as connection:
+            for _ in range(100):
+                connection.execute("SELECT pg_current_xact_id()")
+        proxy.accept()
+
+    client.start_orchestration("warm", "place")
+    for number in range(3):
+        proxy.run_instead("COMMIT", crash)
+        client.start_orchestration(f"started-{number}", "place")
+        wait_until(proxy.has_swallowed.is_set)
+        assert client.wait_for_orchestration(f"started-{number}", 20_000).result() == "one"
+
+
+@pytest.fixture
+def replica(server: ServerAtHand, schema: str) -> Iterator[ServerAtHand]:
+    """A server that has everything that was acknowledged by the first."""
+    replica = server.make_replica(f"replica-of-{schema}")
+    server.stop_fast()
+    # Nothing is acknowledged before both have it.
+    server.start(synchronous_standby_names="*", synchronous_commit="on")
+    replica.start()
+    yield replica
+    replica.stop_immediately()
+
+
+def test_work_goes_on_at_another_address_after_a_fail_over(
+    replica: ServerAtHand, server: ServerAtHand, proxy: Proxy, nodes: Nodes, make_load: MakeLoad, schema: str
+) -> None:
+    one, other = nodes.start("one", url=proxy.url), nodes.start("other", url=proxy.url)
+    load = make_load(proxy.url)
+    load.start()
+    server.crash()
+    replica.promote()
+    proxy.point_to(replica.url)
+
+    assert load.wait_for_progress() < SOON_SECONDS
+    load.finish()
+    check_at_rest(replica.url, schema, load)
+    for node in (one, other):
+        assert node.is_alive()
+
+
+def test_a_server_that_can_only_be_read_is_waited_for(
+    replica: ServerAtHand, server: ServerAtHand, proxy: Proxy, nodes: Nodes, make_load: MakeLoad, schema: str
+) -> None:
+    node = nodes.start("one", url=proxy.url)
+    load = make_load(proxy.url)
+    load.start()
+    # The name leads to the replica before that is promoted.
+    server.crash()
+    proxy.point_to(replica.url)
+    wait_until_missed(node)
+    replica.promote()
+
+    assert load.wait_for_progress() < SOON_SECONDS
+    load.finish()
+    check_at_rest(replica.url, schema, load)
+
+
+def test_sessions_that_are_ended_one_by_one_are_replaced(
+    server: ServerAtHand, nodes: Nodes, make_load: MakeLoad, schema: str
+) -> None:
+    one, other = nodes.start("one"), nodes.start("other")
+    load = make_load()
+    load.start()
+    with server.connect() as connection:
+        for _ in range(3):
+            for session in server.sessions_of(connection):
+                connection.execute("SELECT pg_terminate_backend(%s)", [session])
+                load.wait_for_progress(1)
+    load.finish()
+    check_at_rest(server.url, schema, load)
+    for node in (one, other):
+        assert node.complaints() == []
+
+
+def test_a_server_with_no_connection_left_is_waited_for(
+    server: ServerAtHand, nodes: Nodes, make_load: MakeLoad, schema: str
+) -> None:
+    node = nodes.start("one")
+    load = make_load()
+    load.start()
+    with ExitStack() as taken, server.connect() as administrator:
+
+        def take_all() -> None:
+            for session in set(server.sessions_of(administrator)) - ours:
+                administrator.execute("SELECT pg_terminate_backend(%s)", [session])
+            try:
+                while True:
+                    connection = taken.enter_context(server.connect())
+                    ours.add(connection.info.backend_pid)
+            except psycopg.OperationalError as error:
+                assert "too many clients" in str(error)  # noqa: PT017
+
+        ours: set[int] = set()
+        while not node.count_logged(AWAY):
+            take_all()
+
+    assert load.wait_for_progress() < SOON_SECONDS
+    load.finish()
+    check_at_rest(server.url, schema, load)
+    check_log(node)
+
+
+@pytest.fixture
+def disk(server: ServerAtHand) -> str:
+    """A small disk on which all new tables are."""
+    try:
+        disk = server.mount(24)
+    except Refused as refused:
+        if refused.kind != "PermissionError":
+            raise
+        pytest.skip("a disk that can be filled needs the right to mount one")
+    with server.connect() as connection:
+        connection.execute("DROP TABLESPACE IF EXISTS small")
+        connection.execute(psycopg.sql.SQL("CREATE TABLESPACE small LOCATION {}").format(disk))
+        connection.execute("ALTER DATABASE postgres SET default_tablespace = small")
+    return disk
+
+
+def test_a_full_disk_is_waited_for(
+    server: ServerAtHand, disk: str, nodes: Nodes, make_load: MakeLoad, schema: str
+) -> None:
+    node = nodes.start("one")
+    load = make_load()
+    load.start()
+    server.fill(disk)
+    # What is there has some room left, so that not everything fails at once.
+    wait_until_missed(node)
+    server.make_room(disk)
+
+    assert load.wait_for_progress() < SOON_SECONDS
+    load.finish()
+    check_at_rest(server.url, schema, load)
+    check_log(node)
