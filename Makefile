@@ -15,7 +15,7 @@ RUST_HANDLERS := target/release/rust_handlers
 BIN := $(VENV)/bin
 QUIETLY := .ci/quietly
 
-RUST_SOURCES := $(shell find src -name '*.rs' 2>/dev/null) Cargo.toml Cargo.lock
+RUST_SOURCES := $(shell find src -name '*.rs' -o -name '*.sql' 2>/dev/null) Cargo.toml Cargo.lock
 PYTHON_SOURCES := $(shell find python -name '*.py' -o -name '*.pyi' 2>/dev/null)
 # Where the stub and the compiled module may differ, each line with its reason.
 STUB_EXCEPTIONS := $(wildcard tests/typing/stubtest-allowlist.txt)
@@ -45,7 +45,7 @@ help: ## print this list
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo
 	@echo "  PYTHON=python3.12 chooses the interpreter of a new .venv; ARGS='-k timer' goes to pytest;"
-	@echo "  STORE=memory|sqlite|postgres, ONLY=W1,memory,idle, FULL=1 and AGAINST='dbos duroxide huey' go to the benchmarks."
+	@echo "  STORE=memory|sqlite|postgres, ONLY=W1,memory,idle, FULL=1, PROFILE=1 and AGAINST='dbos huey absurd' go to the benchmarks."
 
 quickstart: build ## build, then take a census of Python's standard library, killing the worker half-way
 	@$(BIN)/python docs/examples/census.py
@@ -97,7 +97,7 @@ docs: $(VENV)/.developer build ## run every code block of the README and the doc
 reference: $(VENV)/.developer build ## write the reference pages from the docstrings
 	@$(BIN)/python tools/reference.py
 
-bench: $(BENCH_VENV)/.installed $(RUST_HANDLERS) ## measure W1 to W11 with a release build (STORE, ONLY, AGAINST, FULL=1)
+bench: $(BENCH_VENV)/.installed $(RUST_HANDLERS) ## measure W1 to W14 with a release build (STORE, ONLY, AGAINST, FULL=1, PROFILE=1)
 	@PYTHONPATH=tests $(BENCH_VENV)/bin/python -m benchmarks --store $(STORE) --rust $(RUST_HANDLERS) \
 	  $(if $(ONLY),--only $(ONLY)) $(if $(AGAINST),--against "$(AGAINST)")
 

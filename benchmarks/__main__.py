@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import platform
 import shutil
@@ -13,9 +14,26 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import duroxide
-from benchmarks import burst, chain, crash, disk, fan, hello, idle, message, replay, sleepers, waiting
-from benchmarks.bench import Bench, Figure
+from benchmarks import (
+    backlog,
+    burst,
+    chain,
+    crash,
+    disk,
+    fan,
+    hello,
+    idle,
+    message,
+    nodes,
+    replay,
+    sizing,
+    sleepers,
+    waiting,
+    wakeup,
+)
+from benchmarks.bench import MEMORY, Bench, Figure
 from benchmarks.contenders import ROOT, CannotPlayError, Program, RustHandlers, install
+from benchmarks.server import serve
 from benchmarks.table import Table
 
 WORKLOADS: dict[str, Callable[[Bench], Iterator[Figure]]] = {
@@ -30,28 +48,33 @@ WORKLOADS: dict[str, Callable[[Bench], Iterator[Figure]]] = {
     "W9": waiting.measure,
     "W10": disk.measure,
     "W11": idle.measure,
+    "W12": backlog.measure,
+    "W13": nodes.measure,
+    "W14": wakeup.measure,
+    "W15": sizing.measure,
 }
 # A workload may be asked for by the name of its file as well, and what a user calls it.
 ALIASES = {measure.__module__.rpartition(".")[2].upper(): name for name, measure in WORKLOADS.items()}
 ALIASES["MEMORY"] = "W9"
+# The last one asks how large, not how fast: it is there for whoever asks for it.
+DEFAULT = [name for name in WORKLOADS if name != "W15"]
 
 
 def main() -> int:
     arguments = parse()
     folder = Path(tempfile.mkdtemp(prefix="bench-", dir=Path("target") if Path("target").is_dir() else None))
     folder = folder.resolve()
-    try:
-        postgres = start_postgres() if arguments.store == "postgres" else None
+    with contextlib.ExitStack() as stack:
+        stack.callback(shutil.rmtree, folder, ignore_errors=True)
+        server = stack.enter_context(serve()) if arguments.store == "postgres" else None
         rust = RustHandlers("Rust", [str(arguments.rust)]) if arguments.rust.exists() else None
-        bench = Bench(arguments.store, folder, postgres, rust)
+        bench = Bench(arguments.store, folder, server, rust)
         print(f"duroxide {duroxide.__version__}, Python {platform.python_version()}, {os.cpu_count()} processors")
-        print(f"store: {arguments.store}")
+        print(f"store: {arguments.store}{'' if server is None else f', {server.about}'}")
         if rust is None:
             print(f"without handlers in Rust, since there is no {arguments.rust}; make bench builds it")
-        bench.peers = list(invite(arguments.against, folder)) if arguments.store == "sqlite" else []
+        bench.peers = list(invite(arguments.against, bench)) if arguments.store != MEMORY else []
         run(bench, arguments.only)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
     return 0
 
 
@@ -65,14 +88,19 @@ def run(bench: Bench, names: list[str]) -> None:
     print(f"\n{time.perf_counter() - began:.0f} s in all{table.legend}")
     for note in bench.notes:
         print(note)
+    if bench.server is not None and bench.server.profiled:
+        print("\nwhat the server's functions took, without those that they called:")
+        for line in bench.server.profile:
+            print(line)
 
 
-def invite(peers: list[str], folder: Path) -> Iterator[Program]:
+def invite(peers: list[str], bench: Bench) -> Iterator[Program]:
     """Those of the peers that can be installed and run here; why others cannot is printed."""
     for name in peers:
         try:
             peer = install(name)
-            description = peer.describe(Path(tempfile.mkdtemp(dir=folder)))
+            with bench.empty_database() as database:
+                description = peer.describe(bench.new_folder(), database)
         except CannotPlayError as error:
             print(f"without {name}: {error}")
         else:
@@ -83,7 +111,7 @@ def invite(peers: list[str], folder: Path) -> Iterator[Program]:
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--store", choices=("memory", "sqlite", "postgres"), default="sqlite")
-    parser.add_argument("--only", type=workloads, default=list(WORKLOADS), help="some workloads alone: W1,memory,idle")
+    parser.add_argument("--only", type=workloads, default=DEFAULT, help="some workloads alone: W1,memory,idle")
     parser.add_argument(
         "--against", type=str.split, default=[], help="releases of others to measure as well: 'dbos huey'"
     )
@@ -97,17 +125,6 @@ def workloads(text: str) -> list[str]:
     if unknown:
         raise argparse.ArgumentTypeError(f"no workload {', '.join(unknown)}; there are {', '.join(WORKLOADS)}")
     return chosen
-
-
-def start_postgres() -> str:
-    """A server as the tests have it, but with its disk synced; or the one that ``DATABASE_URL`` names."""
-    # Other stores need neither. The server is the tests' own, in a folder that the Makefile puts on the path.
-    import dotenv  # noqa: PLC0415
-
-    from postgres_server import start_server  # noqa: PLC0415
-
-    named = os.environ.get("DATABASE_URL") or dotenv.dotenv_values(".env").get("DATABASE_URL")
-    return named or start_server(os.getpid(), fsync=True).url
 
 
 if __name__ == "__main__":

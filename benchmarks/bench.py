@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.contenders import CannotPlayError, Program
+from benchmarks.processors import Meter, Spent
+from benchmarks.server import Server
 from duroxide import Client, PostgresProvider, Provider, Runtime, RuntimeOptions, SqliteProvider
 
 WAIT_MS = 600_000
@@ -31,6 +33,11 @@ MEMORY = "memory"
 
 SYNC = "a sync"
 COMMIT = "a commit"
+COMMITS = "of eight"
+CONNECTIONS = 8
+
+# What processors do while something is timed, here and in the server.
+METER = Meter()
 
 
 @dataclass(frozen=True)
@@ -43,8 +50,10 @@ class Figure:
     samples: Mapping[str, Sequence[float]] = field(default_factory=dict)
     """By contender: ``OWN`` is the store that is measured."""
     disk: Mapping[str, float] = field(default_factory=dict)
-    """What the disk took a second while this was measured: by ``SYNC`` and ``COMMIT``."""
+    """What the disk took a second while this was measured: by ``SYNC``, ``COMMIT`` and ``COMMITS``."""
     remark: str = ""
+    spent: Mapping[str, Spent] = field(default_factory=dict)
+    """Processor time of one operation by contender, where it is known: the median of all rounds."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +62,8 @@ class Rounds:
 
     of: dict[str, list[list[float]]]
     disk: dict[str, float]
+    spent: dict[str, list[Spent]] = field(default_factory=dict)
+    """Processor time by contender and round, of those rounds in which a server's was known."""
 
     def figure(
         self,
@@ -62,10 +73,24 @@ class Rounds:
         read: Callable[[list[float]], float] = sum,
         *,
         bounded_by_disk: bool = True,
+        operations: int | None = None,
     ) -> Figure:
-        """A row, with ``read`` making its figure of what one contender measured in one round."""
+        """A row, with ``read`` making its figure of what one contender measured in one round.
+
+        Args:
+            workload: Its number.
+            what: What was measured, in words.
+            unit: Of what ``read`` returns.
+            read: Makes the figure.
+            bounded_by_disk: Whether the limits of the disk belong beside it.
+            operations: Among how many the processor time of a round is divided; by default there are as many as samples.
+        """
         samples = {name: [read(measured) for measured in rounds] for name, rounds in self.of.items()}
-        return Figure(workload, what, unit, samples, self.disk if bounded_by_disk else {})
+        spent = {
+            name: middle([each.each(operations or len(self.of[name][0])) for each in rounds])
+            for name, rounds in self.spent.items()
+        }
+        return Figure(workload, what, unit, samples, self.disk if bounded_by_disk else {}, spent=spent)
 
     @property
     def longest(self) -> float:
@@ -93,12 +118,16 @@ class Bench:
 
     store: str
     folder: Path
-    postgres_url: str | None = None
+    server: Server | None = None
     rust: Program | None = None
     peers: list[Program] = field(default_factory=list)
     full: bool = field(default_factory=lambda: os.environ.get("FULL", "") not in {"", "0"})
     notes: dict[str, None] = field(default_factory=dict)
     """Why a cell is empty; in order, each once."""
+
+    @property
+    def postgres_url(self) -> str | None:
+        return self.server.url if self.server is not None else None
 
     def probe_disk(self) -> dict[str, float]:
         """Measure how many syncs and commits the disk takes a second."""
@@ -107,6 +136,9 @@ class Bench:
         # PostgreSQL's data is where temporary files are.
         disk = Path(tempfile.gettempdir()) if self.store == "postgres" else self.folder
         rates = {SYNC: syncs_per_second(disk)}
+        if self.server is not None:
+            rates[COMMIT] = self.server.commits_per_second(1)
+            rates[COMMITS] = self.server.commits_per_second(CONNECTIONS)
         if self.rust is not None and self.store == "sqlite":
             commits = self._attempt(self.rust, "commits", 0, disk)
             if commits is not None:
@@ -134,33 +166,52 @@ class Bench:
         plays: dict[str, Callable[[], list[float] | None]] = {OWN: lambda: own(self.store), **(styles or {})}
         if self.store != MEMORY:
             plays[NO_DISK] = lambda: own(MEMORY)
-        for program in [*([self.rust] if self.rust else []), *(self.peers if self.store == "sqlite" else [])]:
+        for program in [*([self.rust] if self.rust else []), *(self.peers if self.store != MEMORY else [])]:
             plays[program.name] = lambda program=program: self._attempt(  # type: ignore[misc]
                 program, workload, size, self.new_folder()
             )
         if contenders is not None:
             plays = {name: play for name, play in plays.items() if name == OWN or name in contenders}
         rounds: dict[str, list[list[float]]] = {}
+        spent: dict[str, list[Spent]] = {}
         probes = []
         for _ in range(REPETITIONS):
             # Others may use the disk as well, so it is measured as often as what depends on it.
             probes.append(self.probe_disk())
             for name, play in list(plays.items()):
+                METER.reset()
                 measured, seconds = play(), 0.0
                 if measured is not None:
                     rounds.setdefault(name, []).append(measured)
                     seconds = sum(measured)
+                    if METER.spent is not None and METER.spent.server is not None:
+                        spent.setdefault(name, []).append(METER.spent)
                 # Who cannot do it is not asked again, and who is slow says it once.
                 if measured is None or (name != OWN and self.too_long(seconds)):
                     del plays[name]
-        return Rounds(rounds, medians(probes))
+        return Rounds(rounds, medians(probes), spent)
 
     def _attempt(self, program: Program, workload: str, size: int, folder: Path) -> list[float] | None:
         try:
-            return program.play(workload, size, folder, self.store)
+            with self.empty_database() as database:
+                played = program.play(workload, size, folder, self.store, database)
         except CannotPlayError as error:
             self.notes[f"{program.name}, {workload} of {size:,}: {error}"] = None
             return None
+        if played is None:
+            return None
+        if played.spent is not None:
+            METER.add(played.spent)
+        return played.samples
+
+    @contextmanager
+    def empty_database(self) -> Iterator[str | None]:
+        """The URL of one on the server that is measured, if one is."""
+        if self.server is None:
+            yield None
+            return
+        with self.server.database() as url:
+            yield url
 
     def new_folder(self) -> Path:
         """An empty folder on the disk that is measured."""
@@ -184,11 +235,17 @@ class Bench:
     ) -> Iterator[Session]:
         """A started runtime on an empty store of its own, of the kind that is measured or of another."""
         kind = store or self.store
-        with (
-            open_store(kind, self.place(kind), self.postgres_url) as provider,
-            running(provider, activities, orchestrations, options, functions) as runtime,
-        ):
-            yield Session(provider, runtime, Client(provider))
+        place = self.place(kind)
+        try:
+            with (
+                open_store(kind, place, self.postgres_url) as provider,
+                running(provider, activities, orchestrations, options, functions) as runtime,
+            ):
+                yield Session(provider, runtime, Client(provider))
+        finally:
+            # What is left in it would be the next one's load, by way of autovacuum.
+            if kind == "postgres" and self.server is not None:
+                self.server.drop(place)
 
     def program(self, module: str, *arguments: object) -> Any:
         """Run a module of this package in a process of its own, and return what it prints."""
@@ -239,10 +296,8 @@ def finish(client: Client, instance: str) -> Any:
 
 
 def timed(action: Callable[..., object], *arguments: object) -> float:
-    """Seconds that a call takes."""
-    began = time.perf_counter()
-    action(*arguments)
-    return time.perf_counter() - began
+    """Seconds that a call takes; what processors do meanwhile is added up."""
+    return METER.timed(action, *arguments)
 
 
 def percentile(samples: Sequence[float], percent: float) -> float:
@@ -254,6 +309,12 @@ def percentile(samples: Sequence[float], percent: float) -> float:
 def medians(probes: Sequence[Mapping[str, float]]) -> dict[str, float]:
     """The median of each thing that was measured."""
     return {name: statistics.median(probe[name] for probe in probes if name in probe) for name in probes[0]}
+
+
+def middle(spent: Sequence[Spent]) -> Spent:
+    """The median of each side."""
+    servers = [each.server for each in spent if each.server is not None]
+    return Spent(statistics.median(each.client for each in spent), statistics.median(servers) if servers else None)
 
 
 def syncs_per_second(folder: Path, seconds: float = 0.1) -> float:

@@ -117,11 +117,11 @@ def measure(bench: Bench) -> Iterator[Figure]:
         return count / measured[0]
 
     rounds = bench.compare("burst", count, own, styles=styles.plays(styles.BURST, style))
-    yield rounds.figure("W1", f"{count:,} of one activity, single starts", "per s", rate)
+    yield rounds.figure("W1", f"{count:,} of one activity, single starts", "per s", rate, operations=count)
     if has_bulk_start():
         in_styles = styles.plays(styles.BURST, bulk_style)
         rounds = bench.compare("bulk", count, lambda store: own(store, bulk=True), styles=in_styles)
-        yield rounds.figure("W1", f"{count:,} of one activity, started in bulk", "per s", rate)
+        yield rounds.figure("W1", f"{count:,} of one activity, started in bulk", "per s", rate, operations=count)
     else:
         yield Figure("W1", "the same, started in bulk", "per s", remark="left out: there is no start in bulk")
     what = f"{SUSTAINED_SIZE:,} of one activity"
@@ -131,4 +131,4 @@ def measure(bench: Bench) -> Iterator[Figure]:
     count = SUSTAINED_SIZE
     workload = "bulk" if has_bulk_start() else "burst"
     rounds = bench.compare(workload, count, lambda store: own(store, bulk=has_bulk_start()), contenders=(NO_DISK, RUST))
-    yield rounds.figure("W1", what, "per s", rate)
+    yield rounds.figure("W1", what, "per s", rate, operations=count)

@@ -50,4 +50,4 @@ def measure(bench: Bench) -> Iterator[Figure]:
 
         rounds = bench.compare("chain", length, own, styles=styles.plays(styles.CHAIN, style))
         step_seconds = rounds.longest / length
-        yield rounds.figure("W2", what, "ms", read)
+        yield rounds.figure("W2", what, "ms", read, operations=length)

@@ -2,6 +2,8 @@
 
 A program is called as ``COMMAND WORKLOAD SIZE FOLDER`` (the one in Rust has an argument list of its own) and prints, as
 its last line, a JSON array of what it measured, or ``null`` where the workload asks for something that it does not have.
+On PostgreSQL, ``DATABASE_URL`` names an empty database, and the line is an object: ``samples`` is that array, ``client`` and
+``server`` are seconds of processor time.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmarks.processors import Spent
 from duroxide import RuntimeOptions
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -22,10 +25,23 @@ LONGEST_SECONDS = 150
 LONGEST_INSTALL_SECONDS = 600
 RUST_WORKLOADS = {"burst", "bulk", "chain", "fan", "hello", "commits"}
 PEERS = Path(__file__).parent / "peers"
+# What to install for those that are more than one package, or called something else there.
+PACKAGES = {
+    "absurd": ("absurd-sdk", "absurdctl"),
+    "procrastinate": ("procrastinate", "psycopg[binary,pool]"),
+}
 
 
 class CannotPlayError(Exception):
     """A program could not play; the message says why."""
+
+
+@dataclass(frozen=True)
+class Played:
+    """What a program measured in one round."""
+
+    samples: list[float]
+    spent: Spent | None = None
 
 
 @dataclass(frozen=True)
@@ -35,28 +51,32 @@ class Program:
     name: str
     command: Sequence[str]
 
-    def play(self, workload: str, size: int, folder: Path, store: str) -> list[float] | None:
-        """Play one workload on an empty store in ``folder``; ``None`` if the contender has nothing of the kind.
+    def play(self, workload: str, size: int, folder: Path, store: str, database: str | None) -> Played | None:
+        """Play one workload on an empty store in ``folder`` or ``database``; ``None`` if the contender has nothing of the kind.
 
         Raises:
             CannotPlayError: It failed, or took too long.
         """
-        del store  # a peer knows one store
-        answer = self.ask(workload, str(size), str(folder))
-        return None if answer is None else [float(each) for each in answer]
+        del store  # the database tells
+        answer = self.ask(workload, str(size), str(folder), database=database)
+        if isinstance(answer, dict):
+            return Played(answer["samples"], Spent(answer["client"], answer["server"]))
+        return None if answer is None else Played([float(each) for each in answer])
 
-    def describe(self, folder: Path) -> str:
+    def describe(self, folder: Path, database: str | None) -> str:
         """Say which release it is, and how it keeps its data.
 
         Raises:
-            CannotPlayError: It does not run here.
+            CannotPlayError: It does not run here, or not on this store.
         """
-        return str(self.ask("about", "0", str(folder)))
+        return str(self.ask("about", "0", str(folder), database=database))
 
-    def ask(self, *arguments: str) -> Any:
+    def ask(self, *arguments: str, database: str | None = None) -> Any:
         """Run the program and read the last line that it prints."""
         # Its own packages alone: ours has the same name as one of theirs.
-        environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+        environment = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "DATABASE_URL")}
+        if database is not None:
+            environment["DATABASE_URL"] = database
         try:
             finished = subprocess.run(
                 [*self.command, *arguments],
@@ -82,16 +102,16 @@ class Program:
 class RustHandlers(Program):
     """The same store and engine with handlers in Rust, and as many slots as Python's runtime has by default."""
 
-    def play(self, workload: str, size: int, folder: Path, store: str) -> list[float] | None:
+    def play(self, workload: str, size: int, folder: Path, store: str, database: str | None) -> Played | None:
         """Play a workload on a store of the kind that is measured."""
-        if workload not in RUST_WORKLOADS or store == "postgres":
+        if workload not in RUST_WORKLOADS or database is not None:
             return None
         if workload == "commits":
-            return list(self.ask(workload, "0", str(folder)))
+            return Played(self.ask(workload, "0", str(folder)))
         options = RuntimeOptions()
         slots = (str(options.orchestration_concurrency), str(options.worker_concurrency))
         place = "memory" if store == "memory" else str(folder / "store.db")
-        return list(self.ask(workload, str(size), place, *slots))
+        return Played(self.ask(workload, str(size), place, *slots))
 
 
 def install(name: str) -> Program:
@@ -109,7 +129,15 @@ def install(name: str) -> Program:
     if not stamp.exists():
         for command in (
             [sys.executable, "-m", "venv", "--clear", str(folder)],
-            [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", name],
+            [
+                str(python),
+                "-m",
+                "pip",
+                "install",
+                "--quiet",
+                "--disable-pip-version-check",
+                *PACKAGES.get(name, (name,)),
+            ],
         ):
             try:
                 subprocess.run(command, check=True, capture_output=True, text=True, timeout=LONGEST_INSTALL_SECONDS)

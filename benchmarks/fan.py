@@ -44,4 +44,4 @@ def measure(bench: Bench) -> Iterator[Figure]:
 
         rounds = bench.compare("fan", width, own, styles=styles.plays(styles.FAN, style))
         item_seconds = rounds.longest / width
-        yield rounds.figure("W3", what, "s")
+        yield rounds.figure("W3", what, "s", operations=width)

@@ -38,4 +38,4 @@ def measure(bench: Bench) -> Iterator[Figure]:
     least = SLEEP_SECONDS * SLEEPERS / AT_ONCE
     rounds = bench.compare("sleepers", SLEEPERS, own)
     what = f"{SLEEPERS} activities of {SLEEP_SECONDS} s, {AT_ONCE} at once (≥ {least} s)"
-    yield rounds.figure("W6", what, "s", bounded_by_disk=False)
+    yield rounds.figure("W6", what, "s", bounded_by_disk=False, operations=SLEEPERS)

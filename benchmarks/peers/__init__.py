@@ -2,18 +2,22 @@
 
 A peer runs in the environment that ``benchmarks.contenders`` made for it, where this package is not installed, as
 ``python -m benchmarks.peers.NAME WORKLOAD SIZE FOLDER``. It works in the empty FOLDER and prints its seconds (bytes for
-``disk``, a share of a processor for ``idle``) as a JSON array, or ``null`` for a workload that it has nothing for.
+``disk``, a share of a processor for ``idle``) as a JSON array, or ``null`` for a workload that it has nothing for. With
+``DATABASE_URL`` it works in that empty PostgreSQL database, and prints processor time along.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+
+from benchmarks.processors import Meter
 
 # The same as in the workloads of this package, which cannot be imported here.
 THREADS = 8
@@ -22,25 +26,32 @@ SLEEP_SECONDS = 0.1
 SLEEPERS_AT_ONCE = 32
 IDLE_SETTLE_SECONDS = 1.0
 
+DATABASE_URL = os.environ.get("DATABASE_URL")
+METER = Meter()
+
 Workload = Callable[[int, Path], "list[float] | None"]
 
 
-def main(describe: Callable[[Path], str], workloads: Mapping[str, Workload]) -> None:
+def main(
+    describe: Callable[[Path], str], workloads: Mapping[str, Workload], stores: Collection[str] = ("sqlite",)
+) -> None:
     """Play what the command line asks for."""
     name, size, folder = sys.argv[1], int(sys.argv[2]), Path(sys.argv[3])
+    if (store := "postgres" if DATABASE_URL else "sqlite") not in stores:
+        sys.exit(f"it is not measured on {store} but on {', '.join(stores)}")
     answer: Any = None
     if name == "about":
         answer = describe(folder)
     elif name in workloads:
         answer = workloads[name](size, folder)
+        if answer is not None and METER.spent is not None and METER.spent.server is not None:
+            answer = {"samples": answer, "client": METER.spent.client, "server": METER.spent.server}
     print(f"\n{json.dumps(answer)}", flush=True)
 
 
 def timed(action: Callable[..., object], *arguments: object) -> float:
-    """Seconds that a call takes."""
-    began = time.perf_counter()
-    action(*arguments)
-    return time.perf_counter() - began
+    """Seconds that a call takes; what processors do meanwhile is added up."""
+    return METER.timed(action, *arguments)
 
 
 def repeat(action: Callable[[int], object], count: int) -> list[float]:

@@ -179,7 +179,7 @@ async fn finish(
         }
     }
     let description = format!("PostgreSQL {server}, schema '{schema}'");
-    let rare = Rare::new(provider, options.rare_connections());
+    let rare = Rare::new(provider, options.rare_connections()).await;
     Ok(Connections { rare, pool, schema, options, session_features, description, follow })
 }
 
