@@ -140,16 +140,15 @@ impl Writer {
         };
         let rows = match (outcome, heard) {
             (Ok(_), Some(rows)) | (Ok(rows), None) => rows,
-            (Err(error), Some(rows)) if !matches!(error, sqlx::Error::Database(_)) => {
-                match self.find_out(&rows, batch).await {
-                    Fate::Made => rows,
-                    Fate::NotMade => {
-                        let message = format!("the server has not recorded this: {error}; could not serialize access");
-                        return Err(Failure::Passing(ProviderError::retryable(operation, message)));
-                    }
-                    Fate::Unknown | Fate::UnderWay => return Err(Failure::Unknown(error.to_string())),
+            // The commit was asked for. A server that was told to end may have made it before it said so.
+            (Err(error), Some(rows)) if passes(&error) => match self.find_out(&rows, batch).await {
+                Fate::Made => rows,
+                Fate::NotMade => {
+                    let message = format!("the server has not recorded this: {error}; could not serialize access");
+                    return Err(Failure::Passing(ProviderError::retryable(operation, message)));
                 }
-            }
+                Fate::Unknown | Fate::UnderWay => return Err(Failure::Unknown(error.to_string())),
+            },
             (Err(error), _) if passes(&error) => return Err(Failure::Passing(failed(operation, &error))),
             (Err(error), _) => return Err(Failure::Refused(failed(operation, &error))),
         };
