@@ -15,7 +15,7 @@ RUST_HANDLERS := target/release/rust_handlers
 BIN := $(VENV)/bin
 QUIETLY := .ci/quietly
 
-RUST_SOURCES := $(shell find src -name '*.rs' 2>/dev/null) Cargo.toml Cargo.lock
+RUST_SOURCES := $(shell find src -name '*.rs' -o -name '*.sql' 2>/dev/null) Cargo.toml Cargo.lock
 PYTHON_SOURCES := $(shell find python -name '*.py' -o -name '*.pyi' 2>/dev/null)
 # Where the stub and the compiled module may differ, each line with its reason.
 STUB_EXCEPTIONS := $(wildcard tests/typing/stubtest-allowlist.txt)

@@ -36,7 +36,8 @@ class Proxy:
         self._loop = asyncio.new_event_loop()
         self._flow = asyncio.Event()
         self._flow.set()
-        self._server: asyncio.Server | None = None
+        self._listens = False
+        self._served: set[asyncio.Task[None]] = set()
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
         self._call(self._listen())
@@ -123,24 +124,39 @@ class Proxy:
         return self._call(do())
 
     async def _listen(self) -> None:
-        self._server = await asyncio.start_server(self._serve, sock=self._socket)
+        self._socket.setblocking(False)
+        self._loop.add_reader(self._socket, self._let_in)
+        self._listens = True
 
     async def _stop_listening(self) -> None:
-        if self._server is not None:
-            self._server.close()
-            self._server = None
+        if self._listens:
+            self._listens = False
+            self._loop.remove_reader(self._socket)
+            self._socket.close()
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        # At the end of the proxy; whoever started this task would report it.
-        with contextlib.suppress(asyncio.CancelledError):
+    def _let_in(self) -> None:
+        # Not by `asyncio.start_server`: what that accepts while it is closed is never closed itself.
+        try:
+            accepted, _ = self._socket.accept()
+        except (BlockingIOError, ConnectionAbortedError):
+            return
+        task = self._loop.create_task(self._serve(accepted))
+        self._served.add(task)
+        task.add_done_callback(self._served.discard)
+
+    async def _serve(self, accepted: socket.socket) -> None:
+        reader, writer = await asyncio.open_connection(sock=accepted)
+        try:
             await self._connect(reader, writer)
+        finally:
+            if not writer.is_closing():
+                writer.transport.abort()
 
     async def _connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await self._flow.wait()
         try:
             server_reader, server_writer = await asyncio.open_connection(*self._target)
         except OSError:
-            writer.transport.abort()
             return
         connection = Connection(writer, server_writer)
         self._connections.add(connection)
@@ -154,9 +170,7 @@ class Proxy:
             self._connections.discard(connection)
             connection.close()
 
-    async def _ask(
-        self, connection: Connection, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
-    ) -> None:
+    async def _ask(self, connection: Connection, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError):
             while data := await reader.read(1 << 16):
                 if self._swallow is not None and connection.asks(data, self._swallow):
@@ -177,9 +191,7 @@ class Proxy:
         action()
         self.has_swallowed.set()
 
-    async def _answer(
-        self, connection: Connection, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
-    ) -> None:
+    async def _answer(self, connection: Connection, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         end = b""
         with contextlib.suppress(OSError):
             while data := await reader.read(1 << 16):

@@ -150,7 +150,7 @@ impl Dispatcher {
         }
         let activities = std::mem::take(&mut *self.hands.activities.lock());
         for token in activities {
-            let _ = store.abandon_work_item(&token, None, true).await;
+            let _ = store.abandon_work_item(&token, None, false).await;
         }
         let owners: Vec<String> = self.hands.owners.lock().drain().collect();
         if !self.settings.returns_by_name && !owners.is_empty() {

@@ -88,12 +88,14 @@ def client(open_provider: Callable[..., PostgresProvider]) -> Client:
 
 
 @pytest.fixture
-def make_load(open_provider: Callable[..., PostgresProvider]) -> Iterator[Callable[..., Load]]:
+def make_load(
+    open_provider: Callable[..., PostgresProvider], server: ServerAtHand, schema: str
+) -> Iterator[Callable[..., Load]]:
     """Makes work for the nodes."""
     made: list[Load] = []
 
     def make(url: str | None = None, **options: Any) -> Load:
-        made.append(Load(open_provider(url), **options))
+        made.append(Load(open_provider(url), server.url, schema, **options))
         return made[-1]
 
     yield make

@@ -48,6 +48,8 @@ class Load:
 
     Args:
         provider: The store, by the way that the load takes.
+        url: The way past the store to its server.
+        schema: The schema of the store.
         seed: Chooses the programs.
         without: Programs to leave out.
 
@@ -56,8 +58,12 @@ class Load:
         wrong: What was lost, wrong, late or failed.
     """
 
-    def __init__(self, provider: PostgresProvider, seed: int = 1, without: Collection[str] = ()) -> None:
+    def __init__(
+        self, provider: PostgresProvider, url: str, schema: str, *, seed: int = 1, without: Collection[str] = ()
+    ) -> None:
         self.provider = provider
+        self._url = url
+        self._schema = schema
         self._client = Client(provider)
         self._seed = seed
         self._programs = [program for program in PROGRAMS if program not in without]
@@ -66,7 +72,9 @@ class Load:
         self.ended: list[float] = []
         self.wrong: list[str] = []
         self.pieces: list[Piece] = []
-        self._threads = [threading.Thread(target=self._guarded, args=(thread,), daemon=True) for thread in range(THREADS)]
+        self._threads = [
+            threading.Thread(target=self._guarded, args=(thread,), daemon=True) for thread in range(THREADS)
+        ]
 
     def start(self) -> None:
         """Begin, and return when the first instances have ended."""
@@ -81,11 +89,14 @@ class Load:
         assert not self.wrong, self.wrong
         return self.ended[before] - began
 
-    def finish(self) -> None:
-        """Start nothing more, and return when everything has ended; the faults are over.
+    def finish(self, url: str | None = None) -> None:
+        """Start nothing more, and return when everything has ended and nothing is left over; the faults are over.
+
+        Args:
+            url: The server that is to be looked at; default ``None``, the one that was there at the beginning.
 
         Raises:
-            AssertionError: Something was lost, wrong, late or failed.
+            AssertionError: Something was lost, wrong, late, failed, left over or recorded twice.
         """
         self._healed.set()
         self._stop.set()
@@ -94,6 +105,7 @@ class Load:
             thread.join(max(0.0, deadline - time.monotonic()))
         assert not self.wrong, self.wrong
         assert not any(thread.is_alive() for thread in self._threads), "the load does not end"
+        check_at_rest(url or self._url, self._schema, self.pieces)
 
     def abandon(self) -> None:
         """Start nothing more, whatever becomes of the rest."""
@@ -113,9 +125,8 @@ class Load:
             for _ in range(AT_ONCE):
                 number += 1
                 orchestration = choice.choice(self._programs)
-                input = PROGRAMS[orchestration](choice)
-                piece = Piece(f"{orchestration}-{thread}-{number}", orchestration, input)
-                self._insist(self._client.start_orchestration, piece.instance, orchestration, input)
+                piece = Piece(f"{orchestration}-{thread}-{number}", orchestration, PROGRAMS[orchestration](choice))
+                self._insist(self._client.start_orchestration, piece.instance, orchestration, piece.input)
                 pieces.append(piece)
                 self.pieces.append(piece)
             for piece in pieces:
@@ -173,7 +184,9 @@ class Load:
             was_healed = self._healed.is_set()
             try:
                 return self._insist(
-                    self._client.wait_for_orchestration, piece.instance, int(SETTLING_SECONDS * 1_000) if was_healed else 2_000
+                    self._client.wait_for_orchestration,
+                    piece.instance,
+                    int(SETTLING_SECONDS * 1_000) if was_healed else 2_000,
                 ).result()
             except WaitTimedOut:
                 if was_healed:
@@ -189,7 +202,7 @@ def is_right(piece: Piece, result: Any) -> bool:
     return certain == piece.sent and len(perhaps) == len(set(perhaps))
 
 
-def check_at_rest(url: str, schema: str, load: Load) -> None:
+def check_at_rest(url: str, schema: str, pieces: list[Piece]) -> None:
     """Check in the tables that everything has ended as it should, that nothing is left over, and every history is whole."""
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute(psycopg.sql.SQL("SET search_path = {}").format(psycopg.sql.Identifier(schema)))
@@ -203,7 +216,7 @@ def check_at_rest(url: str, schema: str, load: Load) -> None:
                 "ON e.instance_id = i.instance_id AND e.execution_id = i.current_execution_id"
             )
         )
-        for piece in load.pieces:
+        for piece in pieces:
             status = "Failed" if piece.orchestration == "asleep" else "Completed"
             assert ended.get(piece.instance) == status, f"{piece} is {ended.get(piece.instance)}"
 

@@ -36,11 +36,11 @@ class NodeProcess:
 
     def serve(self, versions: list[str], tags: list[str], **options: Any) -> None:
         """Start a runtime, with short leases where ``options`` name no others."""
-        filter = TagFilter.tags(*tags) if tags else TagFilter.default_only()
+        taken = TagFilter.tags(*tags) if tags else TagFilter.default_only()
         named: dict[str, Any] = {"worker_node_id": self._functions.node}
         self._runtime = Runtime(
             self._provider,
-            RuntimeOptions(**(LEASES | named | options), worker_tag_filter=filter),
+            RuntimeOptions(**(LEASES | named | options), worker_tag_filter=taken),
             # Some orchestrations tell where they run, and wait there.
             strict=False,
         )

@@ -13,6 +13,9 @@ from questions import AskedProcess
 
 SCRIPT = Path(__file__).with_name("node_process.py")
 
+# Of activities, turns and sessions alike, unless a node is started with others.
+LEASE_SECONDS = 2.0
+
 AWAY = "does not answer"
 BACK = "answers again"
 # What the engine, and this package, warn of where programs fail, which these do on purpose.

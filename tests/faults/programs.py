@@ -58,7 +58,7 @@ class Functions:
         self.folder = folder
         self._ledger = os.open(folder / "ledger", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
 
-    def note(self, word: str, instance: str, execution: int, place: int) -> None:
+    def note(self, word: str, instance: str, execution: int | None, place: int) -> None:
         """Write a line, in one write; its time is by the clock that all processes share and nobody moves."""
         line = f"{time.monotonic():.4f} {self.node} {word} {instance} {execution} {place}\n"
         os.write(self._ledger, line.encode())

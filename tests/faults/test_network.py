@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 
 import pytest
 
 from deadline import wait_until
 from duroxide import Client
-from faults.load import Load, check_at_rest
-from faults.nodes import Nodes
+from faults.load import Load
+from faults.nodes import LEASE_SECONDS, Nodes
 from faults.outages import SOON_SECONDS, check_log, wait_until_missed
 from faults.servers import ServerAtHand
 from proxy import Proxy
@@ -20,23 +21,24 @@ MakeLoad = Callable[..., Load]
 
 
 def test_a_network_that_hangs_for_longer_than_all_leases_is_waited_for(
-    proxy: Proxy, server: ServerAtHand, nodes: Nodes, make_load: MakeLoad, schema: str
+    proxy: Proxy, server: ServerAtHand, nodes: Nodes, make_load: MakeLoad
 ) -> None:
     node = nodes.start("one", url=proxy.url)
     load = make_load()
     load.start()
     proxy.hang()
-    wait_until_missed(node)
+    began = time.monotonic()
+    wait_until(lambda: time.monotonic() > began + LEASE_SECONDS + 1)
     proxy.flow()
 
     assert load.wait_for_progress() < SOON_SECONDS
     load.finish()
-    check_at_rest(server.url, schema, load)
-    check_log(node)
+    # How soon it is noticed that nobody answers is a matter of the time that an answer may take.
+    assert len(node.complaints()) <= 1, node.complaints()
 
 
 def test_the_others_do_the_work_of_a_node_whose_network_hangs(
-    proxy: Proxy, server: ServerAtHand, nodes: Nodes, make_load: MakeLoad, schema: str, client: Client
+    proxy: Proxy, server: ServerAtHand, nodes: Nodes, make_load: MakeLoad, client: Client
 ) -> None:
     nodes.hold_up("hold", "cut-off")
     nodes.start("cut-off", url=proxy.url)
@@ -53,14 +55,13 @@ def test_the_others_do_the_work_of_a_node_whose_network_hangs(
     proxy.flow()
 
     load.finish()
-    check_at_rest(server.url, schema, load)
     assert nodes.begun("held") == ["cut-off", "other"]
     client.start_orchestration("after", "place")
     assert client.wait_for_orchestration("after", 20_000).result() in ("cut-off", "other")
 
 
 def test_connections_that_break_are_replaced(
-    proxy: Proxy, server: ServerAtHand, nodes: Nodes, make_load: MakeLoad, schema: str
+    proxy: Proxy, server: ServerAtHand, nodes: Nodes, make_load: MakeLoad
 ) -> None:
     node = nodes.start("one", url=proxy.url)
     load = make_load(proxy.url)
@@ -69,12 +70,11 @@ def test_connections_that_break_are_replaced(
         assert proxy.cut(most) > 0
         load.wait_for_progress(2)
     load.finish()
-    check_at_rest(server.url, schema, load)
     assert node.complaints() == []
 
 
 def test_a_network_that_refuses_everybody_is_waited_for(
-    proxy: Proxy, server: ServerAtHand, nodes: Nodes, make_load: MakeLoad, schema: str
+    proxy: Proxy, server: ServerAtHand, nodes: Nodes, make_load: MakeLoad
 ) -> None:
     node = nodes.start("one", url=proxy.url)
     load = make_load(proxy.url)
@@ -85,28 +85,41 @@ def test_a_network_that_refuses_everybody_is_waited_for(
 
     assert load.wait_for_progress() < SOON_SECONDS
     load.finish()
-    check_at_rest(server.url, schema, load)
     check_log(node)
 
 
-# The statements by which work is taken and ended: `duroxide-pg`'s own, and those of this package.
-@pytest.mark.parametrize("statement", ["ack_orchestration_item", "ack_worker", "fetch_", "python_", "COMMIT"])
-def test_a_commit_whose_answer_is_lost_is_neither_lost_nor_repeated(
-    statement: str, proxy: Proxy, server: ServerAtHand, nodes: Nodes, make_load: MakeLoad, schema: str
+def check_that_nothing_ran_twice(nodes: Nodes) -> None:
+    begun = [(line.instance, line.execution, line.place) for line in nodes.ledger() if line.word == "begin"]
+    # The node lives, so it knows what it has begun.
+    assert len(begun) == len(set(begun))
+
+
+@pytest.mark.parametrize("statement", ["python_commit", "python_claim"])
+def test_what_was_done_for_a_node_that_did_not_hear_of_it_is_not_done_again(
+    statement: str, proxy: Proxy, nodes: Nodes, make_load: MakeLoad
 ) -> None:
     nodes.start("one", url=proxy.url)
     load = make_load()
     load.start()
-    proxy.swallow_answer(statement)
-    load.wait_for_progress()
-    if not proxy.has_swallowed.is_set():
-        pytest.skip(f"nothing asks for {statement}")
     for _ in range(10):
         proxy.swallow_answer(statement)
         wait_until(proxy.has_swallowed.is_set)
         load.wait_for_progress(1)
     load.finish()
-    check_at_rest(server.url, schema, load)
-    begun = [(line.instance, line.execution, line.place) for line in nodes.ledger() if line.word == "begin"]
-    # The node lives, so it knows what it has begun.
-    assert len(begun) == len(set(begun)), "an activity ran twice"
+    check_that_nothing_ran_twice(nodes)
+
+
+def test_what_was_sent_by_a_client_that_did_not_hear_of_it_is_not_sent_again(
+    proxy: Proxy, nodes: Nodes, make_load: MakeLoad
+) -> None:
+    nodes.start("one")
+    load = make_load(proxy.url)
+    load.start()
+    for _ in range(10):
+        proxy.swallow_answer("COMMIT")
+        wait_until(proxy.has_swallowed.is_set)
+        load.wait_for_progress(1)
+    load.finish()
+    # A client finds out what became of its message: no call has failed.
+    assert [piece for piece in load.pieces if piece.unsure] == []
+    check_that_nothing_ran_twice(nodes)

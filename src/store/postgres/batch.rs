@@ -10,7 +10,6 @@ use sqlx::postgres::PgRow;
 use sqlx::{Executor as _, PgConnection, query};
 
 use super::operation::{TurnEnd, Work};
-use crate::store::clock::now_ms;
 use crate::store::shared::target;
 
 type Outcome<T> = Result<T, ProviderError>;
@@ -189,7 +188,7 @@ impl Batch {
                 self.hold_ms.push(hold_ms);
             }
         }
-        let now = now_ms();
+        let now = held.now_ms();
         let mut bytes = 0;
         for event in delta {
             if event.event_id() == 0 {
@@ -244,6 +243,12 @@ impl Batch {
         self.keys.push(key);
         self.key_values.push(value);
         self.key_times.push(time);
+    }
+
+    /// What must be recorded once: the instances that it starts, and what it sends that no turn sends.
+    pub fn sent_once(&self) -> (Vec<String>, Vec<String>) {
+        let sent = self.sent_turns.iter().zip(&self.sent_items).filter(|(turn, _)| **turn == 0).map(|(_, item)| item);
+        (self.start_instances.clone(), self.start_items.iter().chain(sent).cloned().collect())
     }
 
     /// In how many milliseconds the first of its messages is due that is not due now.
@@ -339,7 +344,7 @@ impl Batch {
     }
 }
 
-/// In how many milliseconds a message is due, if that is later. The engine reckons by the clock of this node, and the server by its
+/// In how many milliseconds a message is due, if that is later. The engine reckons by the clock of this node, from `now`, and the server by its
 /// own: the time between is the same.
 fn delay_of(message: &WorkItem, now: u64) -> Option<i64> {
     match message {

@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use duroxide::providers::{ProviderError, WorkItem};
 use sqlx::{PgConnection, Postgres, Transaction};
 
+use super::fate::{Fate, Mark, fate};
 use super::server::Server;
 use super::trouble::failed;
 use crate::store::error::StoreError;
@@ -24,7 +25,9 @@ const START: &str = "start_orchestration";
 
 /// A transaction whose commit was sent and not answered.
 pub(in crate::store) struct Unheard {
-    transaction: i64,
+    mark: Mark,
+    starts: Vec<String>,
+    items: Vec<String>,
     outcomes: Vec<StartOutcome>,
 }
 
@@ -95,16 +98,13 @@ impl Server<'_> {
         operation: &str,
         unheard: &mut Option<Unheard>,
     ) -> Result<Option<Vec<StartOutcome>>, ProviderError> {
-        let Some(Unheard { transaction, .. }) = unheard.as_ref() else { return Ok(None) };
-        let status: Option<String> = sqlx::query_scalar("SELECT txid_status($1)")
-            .bind(transaction)
-            .fetch_one(self.pool)
-            .await
-            .map_err(|error| failed(operation, &error))?;
-        match status.as_deref() {
-            Some("in progress") => Err(ProviderError::retryable(operation, "the commit is still under way")),
-            Some("committed") => Ok(unheard.take().map(|unheard| unheard.outcomes)),
-            _ => {
+        let Some(Unheard { mark, starts, items, .. }) = unheard.as_ref() else { return Ok(None) };
+        let mut connection = self.pool.acquire().await.map_err(|error| failed(operation, &error))?;
+        let fate = fate(&mut connection, self.schema, *mark, starts, items).await;
+        match fate.map_err(|error| failed(operation, &error))? {
+            Fate::UnderWay => Err(ProviderError::retryable(operation, "the commit is still under way")),
+            Fate::Made => Ok(unheard.take().map(|unheard| unheard.outcomes)),
+            Fate::NotMade | Fate::Unknown => {
                 *unheard = None;
                 Ok(None)
             }
@@ -135,11 +135,11 @@ impl Server<'_> {
         }
         let Self { schema, .. } = self;
         // As the provider's own procedure does it, for many: visible from now on.
-        let number: i64 = sqlx::query_scalar(&format!(
+        let (transaction_id, checkpoint): (i64, i64) = sqlx::query_as(&format!(
             "WITH sent AS (INSERT INTO \"{schema}\".orchestrator_queue (instance_id, work_item, visible_at, created_at) \
-             SELECT instance, item, clock_timestamp(), clock_timestamp() \
+             SELECT instance, item, statement_timestamp(), statement_timestamp() \
              FROM unnest($1::text[], $2::text[]) WITH ORDINALITY AS message (instance, item, place) ORDER BY place) \
-             SELECT txid_current()"
+             SELECT txid_current(), (checkpoint_lsn - '0/0')::bigint FROM pg_control_checkpoint()"
         ))
         .bind(&ids)
         .bind(&items)
@@ -149,7 +149,9 @@ impl Server<'_> {
         match transaction.commit().await {
             Ok(()) => Ok(outcomes),
             Err(error) => {
-                *unheard = Some(Unheard { transaction: number, outcomes });
+                let mark = Mark { transaction: transaction_id, checkpoint };
+                let starts = ids.into_iter().map(str::to_owned).collect();
+                *unheard = Some(Unheard { mark, starts, items, outcomes });
                 Err(failed(operation, &error))
             }
         }

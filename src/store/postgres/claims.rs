@@ -25,12 +25,18 @@ const ACTIVITIES_WAIT: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 /// So many failures, one after the other, are an outage.
 const NOTICED: u32 = 3;
+/// A clock that is set by less is not noticed.
+const SET_BACK_MS: i64 = 2_000;
+/// Other nodes may lease for as long.
+const LONGEST_LEASE_MS: i64 = 60_000;
 
 pub(super) struct Claims {
     core: Arc<Core>,
     link: Link,
     statement: String,
     failures: u32,
+    /// What the server's clock said, and when.
+    time: Option<(i64, Instant)>,
     told: Option<Arc<dyn Told>>,
 }
 
@@ -48,7 +54,7 @@ impl Claims {
         let name = function(&core.schema, "claim");
         let statement = format!("SELECT * FROM {name}($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)");
         let link = Link::new(core.pool.clone());
-        Self { core, link, statement, failures: 0, told }
+        Self { core, link, statement, failures: 0, time: None, told }
     }
 
     /// Looks until it is aborted.
@@ -152,11 +158,43 @@ impl Claims {
         {
             lane.hint();
         }
+        let mut time = None;
         for row in answers.iter().map(Answer) {
-            if row.kind()? == rows::DUE {
-                core.due_in(row.id()?.max(1));
+            match row.kind()? {
+                rows::DUE => core.due_in(row.id()?.max(1)),
+                rows::TIME => time = Some(row.id()?),
+                _ => {}
             }
         }
+        match time {
+            Some(time) => self.compare(time).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Compares the server's clock with the time that has passed here: set back, it would hide what was sent before.
+    async fn compare(&mut self, time_ms: i64) -> Result<(), sqlx::Error> {
+        let passed = self.time.map_or(0, |(_, since)| i64::try_from(since.elapsed().as_millis()).unwrap_or(0));
+        let expected = self.time.map_or(time_ms, |(time_ms, _)| time_ms + passed);
+        self.time = Some((time_ms, Instant::now()));
+        if time_ms + SET_BACK_MS > expected {
+            return Ok(());
+        }
+        tracing::warn!(
+            target: "duroxide::store",
+            schema = %self.core.schema,
+            "the clock of the server was set back by {} ms; messages of the time between are shown",
+            expected - time_ms
+        );
+        let lanes = self.core.turn_lanes().iter().map(|lane| lane.lease_ms()).max();
+        let longest = lanes.max(self.core.activity_lanes().iter().map(|lane| lane.lease_ms()).max());
+        let mut connection = self.link.take().await?;
+        let statement = format!("SELECT {}($1)", function(&self.core.schema, "set_back"));
+        let set_back = query(&statement).bind(longest.unwrap_or(0).max(LONGEST_LEASE_MS)).execute(&mut connection);
+        let set_back = timeout(ANSWER, set_back).await;
+        self.link.put_back(connection, set_back).await?;
+        self.core.hint_turns();
+        self.core.hint_activities();
         Ok(())
     }
 

@@ -4,8 +4,8 @@
 -- that changes gets a new name.
 --
 -- Plans are forced: a queue that was analyzed while it was empty is planned for one row for ever. Where a lock row is found by
--- its instance, the end of its lease is kept from the planner (locked_until + 0): analyzed while there were none, it would read
--- all leases that have not ended, for each instance. What is taken first follows an index that is there, (visible_at,
+-- its instance, the end of its lease is kept from the planner (locked_until + 0), as is the time of a message that is found by
+-- its instance: analyzed while there were none, it would read all leases that have not ended, for each instance. What is taken first follows an index that is there, (visible_at,
 -- lock_token), so that the queue is not sorted.
 --
 -- Leases go by the server's clock alone, so that nodes need not agree about the time. Whoever deletes a lock row owns it, nobody
@@ -18,6 +18,9 @@ CREATE TABLE IF NOT EXISTS "{schema}".python_waiting (
     last_event_id BIGINT NOT NULL,
     report TEXT NOT NULL
 );
+
+-- Which rows of an application's outbox the store has taken over: see relay.rs.
+CREATE TABLE IF NOT EXISTS "{schema}".python_outboxes (outbox TEXT PRIMARY KEY, last BIGINT NOT NULL);
 
 -- Leases those of the instances that are free and have something to read.
 --
@@ -47,7 +50,8 @@ BEGIN
                (SELECT true FROM "{schema}".instance_locks l WHERE l.instance_id = asked.instance LIMIT 1) AS is_abandoned
         FROM unnest(p_instances, p_tokens) AS asked (instance, token)
         WHERE (SELECT true FROM "{schema}".orchestrator_queue q
-               WHERE q.instance_id = asked.instance AND (q.visible_at <= now_at OR q.visible_at = q.created_at) LIMIT 1)
+               WHERE q.instance_id = asked.instance
+                 AND (q.visible_at + interval '0' <= now_at OR q.visible_at = q.created_at) LIMIT 1)
           AND (SELECT true FROM "{schema}".instance_locks l
                WHERE l.instance_id = asked.instance AND l.locked_until + 0 > now_ms LIMIT 1) IS NULL
           AND (p_lowest IS NULL OR coalesce(
@@ -70,7 +74,7 @@ BEGIN
             FOR UPDATE SKIP LOCKED
         ), tried AS (
             UPDATE "{schema}".orchestrator_queue q SET attempt_count = q.attempt_count + 1 FROM ended
-            WHERE q.instance_id = ended.instance_id AND q.visible_at <= to_timestamp(ended.locked_at / 1000.0)
+            WHERE q.instance_id = ended.instance_id AND q.visible_at + interval '0' <= to_timestamp(ended.locked_at / 1000.0)
               AND q.lock_token IS DISTINCT FROM ended.lock_token
         ), freed AS (
             DELETE FROM "{schema}".instance_locks l USING ended
@@ -107,7 +111,7 @@ BEGIN
     FROM unnest(instances, tokens) AS leased (instance, token),
          LATERAL (SELECT * FROM "{schema}".orchestrator_queue q
                   WHERE q.instance_id = leased.instance
-                    AND (q.visible_at <= now_at OR q.visible_at = q.created_at OR q.lock_token = 'held')
+                    AND (q.visible_at + interval '0' <= now_at OR q.visible_at = q.created_at OR q.lock_token = 'held')
                   ORDER BY q.id OFFSET 0) AS q;
     RETURN QUERY
     SELECT 4::smallint, leased.token, NULL::text, NULL::bigint, NULL::integer, k.value, k.key, NULL::text, NULL::bigint,
@@ -118,7 +122,7 @@ END $$;
 
 -- Leases what this node can take: turns, as above; kind 5, one an activity: token, id, attempt (with this one), item, name (the
 -- owner of its session); kind 6, when the next message is due (execution 0) or the next activity (execution 1): id, in ms from
--- now.
+-- now; kind 10: id (the server's time, in ms since the epoch).
 CREATE OR REPLACE FUNCTION "{schema}".python_claim_{version}(
     p_prefix text,
     p_turns bigint, p_lease_ms bigint, p_lowest bigint, p_highest bigint, p_left_instances text[],
@@ -140,6 +144,7 @@ DECLARE
     place integer;
     owner_of_session text;
     bound record;
+    by_row boolean;
 BEGIN
     -- A claim that is lost in a crash of the server is a lease that nobody has.
     PERFORM set_config('synchronous_commit', 'off', true);
@@ -166,7 +171,9 @@ BEGIN
                 p_lease_ms, p_lowest, p_highest);
         END IF;
     END IF;
-    IF p_activities > 0 THEN
+    by_row := cardinality(owners) > 0 AND p_activities > 0
+              AND (SELECT true FROM "{schema}".worker_queue w WHERE w.session_id IS NOT NULL LIMIT 1);
+    IF p_activities > 0 AND by_row IS NOT TRUE THEN
         RETURN QUERY
         UPDATE "{schema}".worker_queue w
         SET lock_token = p_prefix || 'a' || w.id, locked_until = now_ms + p_activity_lease_ms, attempt_count = w.attempt_count + 1
@@ -196,33 +203,37 @@ BEGIN
                       NULL::bigint, NULL::bigint, NULL::bigint;
         END IF;
     END IF;
-    IF cardinality(owners) > 0
-       AND (SELECT true FROM "{schema}".worker_queue w WHERE w.session_id IS NOT NULL LIMIT 1) THEN
+    IF by_row THEN
+        -- First come, first served, whether of a session or not; a session goes where it is, or to the slot that waits longest.
         FOR bound IN
             SELECT w.id, w.session_id, s.worker_id FROM "{schema}".worker_queue w
             LEFT JOIN "{schema}".sessions s ON s.session_id = w.session_id AND s.locked_until > now_ms
-            WHERE w.session_id IS NOT NULL AND w.visible_at <= now_at AND (w.lock_token IS NULL OR w.locked_until <= now_ms)
-              AND (s.worker_id IS NULL OR s.worker_id = ANY (p_owners))
+            WHERE w.visible_at <= now_at AND (w.lock_token IS NULL OR w.locked_until <= now_ms)
+              AND (w.session_id IS NULL OR s.worker_id IS NULL OR s.worker_id = ANY (p_owners))
               AND CASE p_tag_mode WHEN 'default_only' THEN w.tag IS NULL WHEN 'tags' THEN w.tag = ANY (p_tags)
                   WHEN 'default_and' THEN w.tag IS NULL OR w.tag = ANY (p_tags) ELSE true END
               AND w.id <> ALL (p_left_activities)
-            ORDER BY w.id LIMIT 4 * cardinality(p_owners) FOR UPDATE OF w SKIP LOCKED
+            ORDER BY w.id LIMIT p_activities FOR UPDATE OF w SKIP LOCKED
         LOOP
-            EXIT WHEN cardinality(owners) = 0;
-            -- Whoever took the session a moment ago in this loop has it.
-            SELECT s.worker_id INTO owner_of_session FROM "{schema}".sessions s
-            WHERE s.session_id = bound.session_id AND s.locked_until > now_ms;
-            owner_of_session := coalesce(owner_of_session, owners[1]);
-            place := array_position(owners, owner_of_session);
-            CONTINUE WHEN place IS NULL;
-            INSERT INTO "{schema}".sessions AS s (session_id, worker_id, locked_until, last_activity_at)
-            VALUES (bound.session_id, owner_of_session, now_ms + p_session_ms, now_ms)
-            ON CONFLICT (session_id) DO UPDATE
-            SET worker_id = EXCLUDED.worker_id, locked_until = EXCLUDED.locked_until,
-                last_activity_at = EXCLUDED.last_activity_at
-            WHERE s.locked_until <= now_ms OR s.worker_id = EXCLUDED.worker_id;
-            CONTINUE WHEN NOT FOUND;
-            owners := owners[:place - 1] || owners[place + 1:];
+            owner_of_session := NULL;
+            IF bound.session_id IS NOT NULL THEN
+                -- Whoever took the session a moment ago in this loop has it.
+                SELECT s.worker_id INTO owner_of_session FROM "{schema}".sessions s
+                WHERE s.session_id = bound.session_id AND s.locked_until > now_ms;
+                owner_of_session := coalesce(owner_of_session, owners[1]);
+                place := array_position(owners, owner_of_session);
+                CONTINUE WHEN place IS NULL;
+                INSERT INTO "{schema}".sessions AS s (session_id, worker_id, locked_until, last_activity_at)
+                VALUES (bound.session_id, owner_of_session, now_ms + p_session_ms, now_ms)
+                ON CONFLICT (session_id) DO UPDATE
+                SET worker_id = EXCLUDED.worker_id, locked_until = EXCLUDED.locked_until,
+                    last_activity_at = EXCLUDED.last_activity_at
+                WHERE s.locked_until <= now_ms OR s.worker_id = EXCLUDED.worker_id;
+                CONTINUE WHEN NOT FOUND;
+                owners := owners[:place - 1] || owners[place + 1:];
+            ELSE
+                owners := owners[2:];
+            END IF;
             RETURN QUERY
             UPDATE "{schema}".worker_queue w
             SET lock_token = p_prefix || 'a' || w.id, locked_until = now_ms + p_activity_lease_ms,
@@ -239,14 +250,19 @@ BEGIN
     UNION ALL
     (SELECT 6::smallint, NULL::text, NULL::text, (extract(epoch FROM w.visible_at - now_at) * 1000)::bigint, NULL::integer,
             NULL::text, NULL::text, NULL::text, 1::bigint, NULL::bigint, NULL::bigint
-     FROM "{schema}".worker_queue w WHERE w.visible_at > now_at ORDER BY w.visible_at LIMIT 1);
+     FROM "{schema}".worker_queue w WHERE w.visible_at > now_at ORDER BY w.visible_at LIMIT 1)
+    UNION ALL
+    SELECT 10::smallint, NULL::text, NULL::text, now_ms, NULL::integer, NULL::text, NULL::text, NULL::text, NULL::bigint,
+           NULL::bigint, NULL::bigint;
 END $$;
 
 -- Commits what has gathered, and leases what can go on at once: the targets.
 --
 -- kind 0, one a turn whose lease held: id (its place), stamp (when its instance was created, in microseconds, where it was now);
 -- kind 1, one an activity whose lease held: id; kind 7, one a start that was not made, since there is such an instance: id (its
--- place), name, or item (its waiting start); kind 8: id (the transaction); kind 9, one an activity that was scheduled and leased:
+-- place), name, or item (its waiting start); kind 8, where something is
+-- recorded that must be recorded once: id (the transaction), stamp (the last checkpoint: unless there is another one, the server
+-- has not crashed since, and so has not given the number of the transaction to another); kind 9, one an activity that was scheduled and leased:
 -- token, id; and what is leased of the targets, as above.
 CREATE OR REPLACE FUNCTION "{schema}".python_commit_{version}(
     p_turn_tokens text[], p_turn_instances text[], p_turn_executions bigint[], p_turn_records boolean[],
@@ -282,9 +298,9 @@ BEGIN
     IF cardinality(p_start_instances) > 0 THEN
         -- First of all, so that nobody who holds something else waits for it. Starts of one id take the same lock; a bulk start
         -- takes whole ranges of them.
-        PERFORM pg_advisory_xact_lock_shared(1685416559, range) FROM (
+        PERFORM pg_advisory_xact_lock_shared(1685418607, range) FROM (
             SELECT DISTINCT hashtext(start) & 63 AS range FROM unnest(p_start_instances) AS start ORDER BY range OFFSET 0) AS ranges;
-        PERFORM pg_advisory_xact_lock(1685416560, start) FROM (
+        PERFORM pg_advisory_xact_lock(1685418608, start) FROM (
             SELECT DISTINCT hashtext(start) AS start FROM unnest(p_start_instances) AS start ORDER BY start OFFSET 0) AS starts;
     END IF;
     now_ms := (extract(epoch FROM clock_timestamp()) * 1000)::bigint;
@@ -423,7 +439,7 @@ BEGIN
         END IF;
         IF cardinality(p_hold_ids) > 0 THEN
             UPDATE "{schema}".orchestrator_queue q
-            SET visible_at = now_at + hold.ms * interval '1 millisecond',
+            SET visible_at = CASE WHEN hold.ms > 0 THEN now_at + hold.ms * interval '1 millisecond' ELSE q.created_at END,
                 lock_token = CASE WHEN hold.ms > 0 THEN 'held' END,
                 locked_until = CASE WHEN hold.ms > 0 THEN now_ms + hold.ms END
             FROM unnest(p_hold_turns, p_hold_ids, p_hold_ms) AS hold (turn, id, ms)
@@ -504,9 +520,12 @@ BEGIN
     IF cardinality(p_targets) > 0 THEN
         RETURN QUERY SELECT * FROM "{schema}".python_lease_{version}(p_targets, p_target_tokens, p_lease_ms, p_lowest, p_highest);
     END IF;
-    RETURN QUERY
-    SELECT 8::smallint, NULL::text, NULL::text, pg_current_xact_id()::text::bigint, NULL::integer, NULL::text, NULL::text,
-           NULL::text, NULL::bigint, NULL::bigint, NULL::bigint;
+    IF cardinality(p_start_instances) > 0 OR 0 = ANY (p_sent_turns) THEN
+        RETURN QUERY
+        SELECT 8::smallint, NULL::text, NULL::text, pg_current_xact_id()::text::bigint, NULL::integer, NULL::text, NULL::text,
+               NULL::text, NULL::bigint, NULL::bigint, (c.checkpoint_lsn - '0/0')::bigint
+        FROM pg_control_checkpoint() AS c;
+    END IF;
 END $$;
 
 -- Gives the lease of a turn back. What it had read counts as tried, unless told otherwise, and is shown again after the delay.
@@ -528,4 +547,19 @@ BEGIN
         WHERE q.id = ANY (p_read_ids);
     END IF;
     RETURN true;
+END $$;
+
+-- After the server's clock was set back: what was sent in a time that has not come yet is shown, and a lease ends when it could
+-- have ended.
+CREATE OR REPLACE FUNCTION "{schema}".python_set_back_{version}(p_longest_ms bigint) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+    now_at timestamptz := clock_timestamp();
+    latest bigint := (extract(epoch FROM now_at) * 1000)::bigint + p_longest_ms;
+BEGIN
+    UPDATE "{schema}".orchestrator_queue q SET visible_at = now_at, created_at = now_at
+    WHERE q.visible_at > now_at AND q.visible_at = q.created_at;
+    UPDATE "{schema}".worker_queue w SET visible_at = now_at, created_at = now_at
+    WHERE w.visible_at > now_at AND w.visible_at = w.created_at;
+    UPDATE "{schema}".instance_locks l SET locked_until = latest WHERE l.locked_until > latest;
+    UPDATE "{schema}".worker_queue w SET locked_until = latest WHERE w.locked_until > latest;
 END $$;

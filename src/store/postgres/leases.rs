@@ -9,6 +9,7 @@ use duroxide::providers::{KvEntry, OrchestrationItem, WorkItem};
 use duroxide::{Event, EventKind, INITIAL_EXECUTION_ID};
 use sqlx::Row as _;
 use sqlx::postgres::PgRow;
+use tokio::time::Instant;
 
 use super::core::{ActivityLane, Core, LeasedActivity, TurnLane};
 use super::histories::History;
@@ -158,6 +159,7 @@ async fn read(core: &Arc<Core>, lane: &TurnLane, unread: Vec<(Lease, Known)>) {
                     length: 0,
                     read: Vec::new(),
                     kept_back: None,
+                    leased: (now_ms(), Instant::now()),
                     orphaned_ms: None,
                 };
                 core.held.insert(&lease.token, held);
@@ -257,6 +259,7 @@ fn take_on(core: &Arc<Core>, lane: &TurnLane, mut lease: Lease, history: Result<
         length: history.len(),
         read,
         kept_back,
+        leased: (now_ms(), Instant::now()),
         orphaned_ms: None,
     };
     let held = core.held.insert(&lease.token, held);
@@ -337,6 +340,7 @@ fn set_orphans_aside(core: &Arc<Core>, lease: Lease) {
         length: 0,
         read,
         kept_back: Some((Mail::default(), aside)),
+        leased: (now_ms(), Instant::now()),
         orphaned_ms: Some(pause_ms),
     };
     let held = core.held.insert(&lease.token, held);

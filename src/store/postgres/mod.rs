@@ -13,6 +13,7 @@ pub(super) mod conformance;
 mod connect;
 mod core;
 mod entra;
+mod fate;
 mod histories;
 mod lanes;
 mod leases;

@@ -97,8 +97,11 @@ pub(in crate::store) trait Told: Send + Sync {
     fn answers_again(&self);
 }
 
+/// The channel of a schema. The server takes names of 63 bytes.
 pub(super) fn channel(schema: &str) -> String {
-    format!("duroxide_{schema}")
+    let mut channel = format!("duroxide_{schema}");
+    channel.truncate(63);
+    channel
 }
 
 /// Hears what other nodes tell, until it is aborted.

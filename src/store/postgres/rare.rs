@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use duroxide_pg::PostgresProvider;
+use sqlx::PgPool;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::sleep;
 
@@ -19,9 +20,11 @@ pub struct Rare {
 }
 
 impl Rare {
-    pub(super) fn new(provider: Arc<PostgresProvider>, connections: u32) -> Self {
-        let door = Arc::new(Semaphore::new(connections as usize));
-        Self { provider, door, inside: Arc::default() }
+    pub(super) async fn new(provider: Arc<PostgresProvider>, connections: u32) -> Self {
+        let inside = Arc::default();
+        // The one that has verified the tables.
+        come_back(provider.pool(), &inside).await;
+        Self { provider, door: Arc::new(Semaphore::new(connections as usize)), inside }
     }
 
     /// The provider without a door.
@@ -55,21 +58,25 @@ impl Deref for Entered {
 
 impl Drop for Entered {
     fn drop(&mut self) {
-        const LONGEST: u32 = 1_000;
         self.inside.fetch_sub(1, Ordering::AcqRel);
         let (provider, inside, permit) = (Arc::clone(&self.provider), Arc::clone(&self.inside), self.permit.take());
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
-        // A pool takes a connection back by asking it whether it lives: whoever came before that would open another one.
         runtime.spawn(async move {
-            let pool = provider.pool();
-            for _ in 0..LONGEST {
-                let used = (pool.size() as usize).saturating_sub(pool.num_idle());
-                if used <= inside.load(Ordering::Acquire) {
-                    break;
-                }
-                sleep(Duration::from_millis(1)).await;
-            }
+            come_back(provider.pool(), &inside).await;
             drop(permit);
         });
+    }
+}
+
+/// Waits for the connections of those who have left: a pool takes one back by asking it whether it lives, and whoever came before
+/// that would open another one.
+async fn come_back(pool: &PgPool, inside: &AtomicUsize) {
+    const LONGEST: u32 = 1_000;
+    for _ in 0..LONGEST {
+        let used = (pool.size() as usize).saturating_sub(pool.num_idle());
+        if used <= inside.load(Ordering::Acquire) {
+            break;
+        }
+        sleep(Duration::from_millis(1)).await;
     }
 }

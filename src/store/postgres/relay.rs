@@ -9,16 +9,13 @@ use crate::store::relay::{Relay, Relayed, Sieve, written};
 use crate::store::shared::target;
 
 const OPERATION: &str = "relay";
-/// Whoever makes the table, and relays of one outbox, take turns: "dout".
+/// Relays of one outbox take turns: "dout".
 const LOCK_SPACE: i32 = 0x646f_7574;
 
 impl Server<'_> {
     /// The key that is recorded for an outbox.
     pub async fn relayed(&self, outbox: &str) -> Result<Option<i64>, ProviderError> {
         let mut connection = self.pool.acquire().await.map_err(|error| failed(OPERATION, &error))?;
-        if !self.has_outboxes(&mut connection).await? {
-            return Ok(None);
-        }
         self.seen(&mut connection, outbox).await
     }
 
@@ -28,9 +25,6 @@ impl Server<'_> {
         let failed = |error: sqlx::Error| failed(OPERATION, &error);
         let mut transaction = pool.begin().await.map_err(failed)?;
         lock(&mut transaction, &relay.outbox).await?;
-        if !self.has_outboxes(&mut transaction).await? {
-            self.make_outboxes(&mut transaction).await?;
-        }
         let seen = self.seen(&mut transaction, &relay.outbox).await?;
         if seen != relay.seen {
             return Ok(Relayed::Behind(seen));
@@ -72,29 +66,6 @@ impl Server<'_> {
         .map_err(failed)?;
         transaction.commit().await.map_err(failed)?;
         Ok(Relayed::Done)
-    }
-
-    async fn has_outboxes(&self, connection: &mut PgConnection) -> Result<bool, ProviderError> {
-        sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM pg_tables WHERE schemaname = $1 AND tablename = $2)")
-            .bind(self.schema)
-            .bind("python_outboxes")
-            .fetch_one(connection)
-            .await
-            .map_err(|error| failed(OPERATION, &error))
-    }
-
-    /// Made by the first relay, since most stores have none.
-    async fn make_outboxes(&self, transaction: &mut Transaction<'_, Postgres>) -> Result<(), ProviderError> {
-        let Self { schema, .. } = self;
-        // Relays of other outboxes may be at it.
-        lock(transaction, "").await?;
-        sqlx::query(&format!(
-            "CREATE TABLE IF NOT EXISTS \"{schema}\".python_outboxes (outbox text PRIMARY KEY, last bigint NOT NULL)"
-        ))
-        .execute(&mut **transaction)
-        .await
-        .map(|_| ())
-        .map_err(|error| failed(OPERATION, &error))
     }
 
     async fn seen(&self, connection: &mut PgConnection, outbox: &str) -> Result<Option<i64>, ProviderError> {

@@ -13,6 +13,7 @@ pub(super) const DUE: i16 = 6;
 pub(super) const START_FOUND: i16 = 7;
 pub(super) const TRANSACTION: i16 = 8;
 pub(super) const SCHEDULED_ACTIVITY: i16 = 9;
+pub(super) const TIME: i16 = 10;
 
 pub(super) struct Answer<'a>(pub &'a PgRow);
 

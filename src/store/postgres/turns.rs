@@ -7,6 +7,7 @@ use std::time::Duration;
 use duroxide::Event;
 use duroxide::providers::{OrchestrationItem, WorkItem};
 use parking_lot::Mutex;
+use tokio::time::Instant;
 
 use crate::store::mail::Mail;
 
@@ -42,6 +43,8 @@ pub(super) struct HeldTurn {
     pub read: Vec<i64>,
     /// What it was not given, and what its code was ready to be told.
     pub kept_back: Option<(Mail, Vec<Message>)>,
+    /// When it was leased, by both clocks of this node.
+    pub leased: (u64, Instant),
     /// Where there is no such instance, for how many milliseconds its messages go out of sight.
     pub orphaned_ms: Option<i64>,
 }
@@ -50,6 +53,13 @@ pub(super) struct HeldTurn {
 const OUT_OF_SIGHT: Duration = Duration::from_secs(60);
 
 impl HeldTurn {
+    /// The time that the turn's own times are reckoned from, in milliseconds since the epoch: however long the turn takes and is
+    /// tried to be committed, a clock that is set meanwhile moves none of its timers.
+    pub fn now_ms(&self) -> u64 {
+        let (wall_ms, since) = self.leased;
+        wall_ms.saturating_add(u64::try_from(since.elapsed().as_millis()).unwrap_or(0))
+    }
+
     /// For what was kept back, how many milliseconds each is to stay out of sight after the turn: 0 shows it. What is as it
     /// should be is not listed.
     pub fn sight_after(&self, delta: &[Event]) -> Vec<(i64, i64)> {

@@ -13,6 +13,7 @@ use tokio::time::{Instant, timeout};
 
 use super::batch::{Batch, COLUMNS, Sizes, Taking};
 use super::core::{ActivityLane, Core, LeasedActivity, TurnLane};
+use super::fate::{Fate, Mark, fate};
 use super::histories::History;
 use super::leases::{deliver, leases};
 use super::link::{ANSWER, Link};
@@ -33,6 +34,16 @@ pub(super) struct Writer {
     core: Arc<Core>,
     link: Link,
     statement: String,
+}
+
+/// Why a batch was not committed.
+enum Failure {
+    /// One of them cannot be recorded.
+    Refused(ProviderError),
+    /// Nothing was recorded, or what was is found by its lease.
+    Passing(ProviderError),
+    /// It may have been.
+    Unknown(String),
 }
 
 /// What one commit was answered.
@@ -82,13 +93,19 @@ impl Writer {
                     self.finish(operations, &batch, &sizes, committed);
                     Vec::new()
                 }
-                Err(error) if error.retryable => {
+                Err(Failure::Refused(error)) => set_apart(operations, error),
+                Err(Failure::Passing(error)) => {
                     for operation in operations {
                         operation.finish(Err(error.clone()));
                     }
                     Vec::new()
                 }
-                Err(error) => set_apart(operations, error),
+                Err(Failure::Unknown(error)) => {
+                    for operation in operations {
+                        leave_open(operation, &error);
+                    }
+                    Vec::new()
+                }
             },
         };
         if !again.is_empty() {
@@ -97,7 +114,7 @@ impl Writer {
         apart
     }
 
-    async fn try_commit(&mut self, batch: &mut Batch, operations: &[Operation]) -> Result<Committed, ProviderError> {
+    async fn try_commit(&mut self, batch: &mut Batch, operations: &[Operation]) -> Result<Committed, Failure> {
         let operation = name(operations);
         let is_once = operations.iter().any(|operation| operation.work.is_once());
         let taken = self.choose(batch);
@@ -124,60 +141,38 @@ impl Writer {
         let rows = match (outcome, heard) {
             (Ok(_), Some(rows)) | (Ok(rows), None) => rows,
             (Err(error), Some(rows)) if !matches!(error, sqlx::Error::Database(_)) => {
-                if self.was_committed(&rows, operation, &error).await? {
-                    rows
-                } else {
-                    return Err(ProviderError::retryable(
-                        operation,
-                        "the commit was not made; the server refused the connection: could not serialize access",
-                    ));
+                match self.find_out(&rows, batch).await {
+                    Fate::Made => rows,
+                    Fate::NotMade => {
+                        let message = format!("the server has not recorded this: {error}; could not serialize access");
+                        return Err(Failure::Passing(ProviderError::retryable(operation, message)));
+                    }
+                    Fate::Unknown | Fate::UnderWay => return Err(Failure::Unknown(error.to_string())),
                 }
             }
-            (Err(error), _) => {
-                if !passes(&error) {
-                    tracing::debug!(target: "duroxide::store", "a batch was refused: {error}");
-                }
-                return Err(failed(operation, &error));
-            }
+            (Err(error), _) if passes(&error) => return Err(Failure::Passing(failed(operation, &error))),
+            (Err(error), _) => return Err(Failure::Refused(failed(operation, &error))),
         };
         Ok(Committed { rows, taken })
     }
 
-    /// What became of a commit that the server did not answer.
-    async fn was_committed(
-        &mut self,
-        rows: &[PgRow],
-        operation: &str,
-        error: &sqlx::Error,
-    ) -> Result<bool, ProviderError> {
-        let transaction = transaction(rows).map_err(|error| failed(operation, &error))?;
+    /// What became of a commit that the server did not answer, as soon as it does.
+    async fn find_out(&mut self, rows: &[PgRow], batch: &Batch) -> Fate {
+        let Ok(mark) = mark(rows) else { return Fate::Unknown };
+        let (starts, items) = batch.sent_once();
         let until = Instant::now() + ASKING;
         while Instant::now() < until {
-            let asked = self.ask_after(transaction).await;
-            let status: Option<String> = match asked {
-                Ok(status) => status,
-                // A server that does not know so late a transaction has never made it.
-                Err(sqlx::Error::Database(error)) if error.code().as_deref() == Some("22023") => return Ok(false),
-                Err(_) => Some("in progress".to_owned()),
-            };
-            match status.as_deref() {
-                Some("committed") => return Ok(true),
-                Some("in progress") => tokio::time::sleep(PAUSE).await,
-                _ => return Ok(false),
+            match self.ask_after(mark, &starts, &items).await {
+                Ok(Fate::UnderWay) | Err(_) => tokio::time::sleep(PAUSE).await,
+                Ok(fate) => return fate,
             }
         }
-        let message = format!(
-            "the server did not say within {} s whether it has recorded this: {error}; ask for the instance before you send it \
-             again",
-            ASKING.as_secs()
-        );
-        Err(ProviderError::permanent(operation, message))
+        Fate::Unknown
     }
 
-    async fn ask_after(&mut self, transaction: i64) -> Result<Option<String>, sqlx::Error> {
+    async fn ask_after(&mut self, mark: Mark, starts: &[String], items: &[String]) -> Result<Fate, sqlx::Error> {
         let mut connection = self.link.take().await?;
-        let status = sqlx::query_scalar("SELECT txid_status($1)").bind(transaction).fetch_one(&mut connection);
-        let outcome = timeout(ANSWER, status).await;
+        let outcome = timeout(ANSWER, fate(&mut connection, &self.core.schema, mark, starts, items)).await;
         self.link.put_back(connection, outcome).await
     }
 
@@ -392,13 +387,27 @@ pub(super) fn takes(filter: &TagFilter, tag: Option<&str>) -> bool {
     }
 }
 
-fn transaction(rows: &[PgRow]) -> Result<i64, sqlx::Error> {
+fn mark(rows: &[PgRow]) -> Result<Mark, sqlx::Error> {
     for row in rows.iter().rev().map(Answer) {
         if row.kind()? == rows::TRANSACTION {
-            return row.id();
+            return Ok(Mark { transaction: row.id()?, checkpoint: row.stamp()?.unwrap_or_default() });
         }
     }
     Err(sqlx::Error::RowNotFound)
+}
+
+/// Answers where it cannot be told whether it was recorded. Turns and activities find out by their leases.
+fn leave_open(operation: Operation, error: &str) {
+    let name = "enqueue_for_orchestrator";
+    let error = if operation.work.is_once() {
+        let message = format!(
+            "the server did not say whether it has recorded this: {error}; look at the instance before you send it again"
+        );
+        ProviderError::permanent(name, message)
+    } else {
+        ProviderError::retryable(name, error)
+    };
+    operation.finish(Err(error));
 }
 
 /// The answer to a commit.
