@@ -1,4 +1,4 @@
-"""Benchmarks: eleven workloads, one file each, measured as a user would meet them.
+"""Benchmarks: fifteen workloads, one file each, measured as a user would meet them.
 
 ``make bench`` builds a release wheel, installs it into an environment of its own and prints one table. Every figure is
 the median of at least three rounds with the smallest and the largest beside it. In each round every contender has its
@@ -9,7 +9,10 @@ turn, so a line compares what was measured under the same conditions:
   operations into one;
 - the same without a disk, which leaves the engine, Python and the boundary between them;
 - the same store with handlers in Rust (``rust_handlers.rs``), which leaves the engine and the store;
-- with ``AGAINST="dbos huey"``, releases of others (``peers/``), each in an environment of its own.
+- on PostgreSQL, the rows a second that the same server commits one by one, by one connection and by eight; and the processor
+  time of an operation, in clients and nodes and in the server apart;
+- with ``AGAINST="dbos huey"``, releases of others (``peers/``), each in an environment of its own; those that know
+  PostgreSQL get an empty database of the same server.
 
 ====  ============  ===========================================================================================
 W1    ``burst``     orchestrations of one activity, started at once: singly from eight threads, or in bulk
@@ -23,10 +26,15 @@ W8    ``replay``    what a recorded step costs when an orchestration is replayed
 W9    ``waiting``   many orchestrations that wait on timers or events: starts, memory, opening, ends
 W10   ``disk``      bytes on disk of an orchestration that has ended
 W11   ``idle``      processor time of a runtime that has nothing to do
+W12   ``backlog``   W1 on PostgreSQL beside much that has ended, waits or is queued, after ``ANALYZE`` at the wrong moment
+W13   ``nodes``     W1 by one, two and four processes on one PostgreSQL server
+W14   ``wakeup``    how soon another process takes up what this one asks for, on PostgreSQL
+W15   ``sizing``    W1 by numbers of slots, connections and nodes; only where it is asked for
 ====  ============  ===========================================================================================
 
 Sizes follow the store: where one is slow, fewer orchestrations say the same in less time. ``FULL=1`` asks for the full
-sizes whatever they take. The table names the size that was measured.
+sizes whatever they take. The table names the size that was measured. ``PROFILE=1`` says which functions of the PostgreSQL
+server took its time.
 
 ``benchmarks.soak`` (``make soak``) watches memory, threads and files over many orchestrations and restarts.
 """

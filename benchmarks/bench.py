@@ -220,7 +220,10 @@ class Bench:
     def place(self, store: str | None = None) -> str:
         """Where a new store is to be: a file in a folder of its own, or a schema."""
         if (store or self.store) == "postgres":
-            return f"bench_{secrets.token_hex(6)}"
+            schema = f"bench_{secrets.token_hex(6)}"
+            if self.server is not None:
+                self.server.schemas.add(schema)
+            return schema
         return str(self.new_folder() / "store.db")
 
     @contextmanager

@@ -48,6 +48,8 @@ class Server:
     log: Path | None = None
     commits_in: str = field(default_factory=lambda: f"bench_{secrets.token_hex(6)}")
     profiled: bool = field(default_factory=lambda: os.environ.get("PROFILE", "") not in {"", "0"})
+    schemas: set[str] = field(default_factory=set)
+    """Those that were made and are to be dropped, at the latest when this is closed."""
     functions: dict[str, Calls] = field(default_factory=dict)
     """What the server's functions took, by their names, if ``PROFILE`` asks for it."""
 
@@ -82,9 +84,11 @@ class Server:
         os.environ.pop(POSTMASTER, None)
         if self.profiled:
             self.query("ALTER SYSTEM RESET track_functions; SELECT pg_reload_conf()")
-        self.drop(self.commits_in)
+        for schema in [*self.schemas, self.commits_in]:
+            self.drop(schema)
 
     def drop(self, schema: str) -> None:
+        self.schemas.discard(schema)
         # What is known of functions goes with them.
         for name, calls, seconds in self.query(FUNCTIONS, place=schema) if self.profiled else []:
             before = self.functions.get(name, Calls())
