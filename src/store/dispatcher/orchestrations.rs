@@ -179,8 +179,9 @@ impl Dispatcher {
         shared.waiting.clear(instance);
         shared.descriptors.remember(&commit.delta);
         shared.deliveries.cancel(&commit.cancelled);
-        commit.messages.iter().for_each(|message| shared.enqueued(message));
-        shared.watches.notify(instance);
+        if commit.can_be_waited_for() {
+            shared.watches.notify(instance);
+        }
     }
 
     pub(super) async fn abandon_turn(&self, token: &str, delay: Option<Duration>, ignore_attempt: bool) -> Outcome<()> {
