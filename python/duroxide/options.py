@@ -49,8 +49,8 @@ class RuntimeOptions:
             and what is recorded by many at the same time is one write to the disk.
         worker_concurrency: Activities that run at the same time; default 64, since most of them wait for something else
             than the processor. Idle slots cost nothing.
-        dispatcher_poll_interval_ms: Time between two looks at a store that cannot wake this process when another one has
-            changed it, which is PostgreSQL; default 100. A store in a file or in memory wakes at once, and is not polled.
+        dispatcher_poll_interval_ms: Shortest time between two looks of an idle dispatcher at a store that finds nothing at
+            once; default 100. Every store of this package wakes its dispatchers, so there is nothing to gain by it.
         dispatcher_long_poll_timeout_ms: Longest time that one question waits in the store; default 30,000.
         log_level: Least level of what is logged, one of ``"error"`` to ``"trace"``; default ``None``, as
             configured by ``RUST_LOG`` or ``init_tracing``.

@@ -12,8 +12,8 @@ from contextlib import closing, contextmanager, suppress
 from typing import Any
 
 import pytest
-
 from cut_connections import ConnectionCutter
+
 from deadline import wait_until
 from duroxide import (
     AsyncTransactionClient,
