@@ -95,7 +95,6 @@ impl Session {
             max_attempts: 10,
             nondeterminism: Nondeterminism::Wait,
             returns_by_name: false,
-            returns_by_name: false,
         };
         let dispatcher = store.dispatcher(settings);
         let provider = Arc::clone(&dispatcher) as Arc<dyn Provider>;

@@ -64,12 +64,14 @@ impl Connections {
 
 /// Closes a pool. A connection that comes back at the last moment stays in it, and is found by closing it again.
 async fn end(pool: &PgPool) {
-    const ROUNDS: u32 = 3;
+    const ROUNDS: u32 = 200;
+    const PAUSE: Duration = Duration::from_millis(5);
     for _ in 0..ROUNDS {
         pool.close().await;
         if pool.size() == 0 {
             return;
         }
+        sleep(PAUSE).await;
     }
 }
 
