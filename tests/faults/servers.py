@@ -78,11 +78,6 @@ class ServerAtHand:
         ).fetchall()
         return [pid for (pid,) in rows]
 
-    def terminate_one(self, pid: int) -> None:
-        """End one session."""
-        with self.connect() as connection:
-            connection.execute("SELECT pg_terminate_backend(%s)", [pid])
-
     def terminate_all(self) -> int:
         """End the sessions of all others; how many there were."""
         with self.connect() as connection:

@@ -102,7 +102,7 @@ def test_a_paused_node_has_lost_its_activity_and_says_nothing_about_it(nodes: No
     assert client.wait_for_orchestration("after", WAIT_MS).result() == "zombie"
     zombie.shutdown()
     assert client.read_execution_history("held") == before
-    assert recorded_results(client, "held") == recorded_results(client, "held")[:1]
+    assert len(recorded_results(client, "held")) == 1
 
 
 def test_a_paused_node_commits_no_turn_that_another_has_taken(nodes: Nodes, client: Client) -> None:

@@ -22,7 +22,8 @@ from faults.nodes import Node, Nodes
 from faults.servers import ServerAtHand
 from proxy import Proxy
 
-SHORT_FORM = 9
+# Each kind of fault once.
+SHORT_FORM = 14
 FAULTS = int(os.environ.get("DUROXIDE_FAULTS", SHORT_FORM))
 SEED = int(os.environ.get("DUROXIDE_SEED", "1"))
 
