@@ -9,7 +9,8 @@ use sqlx::query;
 use tokio::time::{Instant, timeout};
 
 use super::core::{ActivityLane, Core, TurnLane};
-use super::leases::{deliver, deliver_activities, leases};
+use super::grants::leases;
+use super::leases::{deliver, deliver_activities};
 use super::link::{ANSWER, Link};
 use super::news::{Told, channel};
 use super::rows::{self, Answer};

@@ -3,95 +3,21 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
-use duroxide::providers::{KvEntry, OrchestrationItem, WorkItem};
+use duroxide::providers::{OrchestrationItem, WorkItem};
 use duroxide::{Event, EventKind, INITIAL_EXECUTION_ID};
 use sqlx::Row as _;
 use sqlx::postgres::PgRow;
 use tokio::time::Instant;
 
 use super::core::{ActivityLane, Core, LeasedActivity, TurnLane};
+use super::grants::Lease;
 use super::histories::History;
-use super::operation::{TurnEnd, Work};
+use super::orphans::{set_orphans_aside, settle};
 use super::rows::{self, Answer};
 use super::turns::{HeldTurn, LeasedTurn, Message};
 use crate::store::clock::now_ms;
 use crate::store::mail::Mail;
-
-/// How long a message waits for an instance that does not exist.
-const ORPHANS_LIFE_MS: i64 = 10 * 60 * 1000;
-/// For how long such a message is out of sight at first; then as long as it has waited.
-const ORPHANS_PAUSE_MS: i64 = 1_000;
-const LONGEST_PAUSE_MS: i64 = 60_000;
-
-/// The lease of a turn, as the server granted it.
-#[derive(Default)]
-pub(super) struct Lease {
-    token: String,
-    pub instance: String,
-    name: Option<String>,
-    version: Option<String>,
-    execution: Option<i64>,
-    last_event: Option<i64>,
-    created_us: Option<i64>,
-    messages: Vec<Message>,
-    /// Rows that cannot be read: they go with the turn.
-    unreadable: Vec<i64>,
-    keys: HashMap<String, KvEntry>,
-}
-
-/// Gathers the rows of leases in the order of their first messages.
-pub(super) fn leases(answers: &[PgRow]) -> Result<Vec<Lease>, sqlx::Error> {
-    let mut leases: Vec<Lease> = Vec::new();
-    let mut places: HashMap<String, usize> = HashMap::new();
-    for row in answers.iter().map(Answer) {
-        match row.kind()? {
-            rows::LEASED_TURN => {
-                let token = row.token()?;
-                places.insert(token.clone(), leases.len());
-                leases.push(Lease {
-                    token,
-                    instance: row.instance()?,
-                    name: row.name()?,
-                    version: row.version()?,
-                    execution: row.execution()?,
-                    last_event: row.last_event()?,
-                    created_us: row.stamp()?,
-                    ..Lease::default()
-                });
-            }
-            rows::MESSAGE => {
-                let Some(lease) = places.get(&row.token()?).map(|place| &mut leases[*place]) else { continue };
-                let id = row.id()?;
-                match serde_json::from_str(&row.item()?.unwrap_or_default()) {
-                    Ok(item) => lease.messages.push(Message {
-                        id,
-                        item,
-                        attempts: row.attempt()?,
-                        is_held_back: row.last_event()? == Some(1),
-                        sent_ms: row.stamp()?.unwrap_or_default(),
-                    }),
-                    Err(error) => {
-                        let instance = &lease.instance;
-                        tracing::error!(target: "duroxide::store", instance, id, "a message cannot be read, and is dropped: {error}");
-                        lease.unreadable.push(id);
-                    }
-                }
-            }
-            rows::KEY => {
-                let Some(lease) = places.get(&row.token()?).map(|place| &mut leases[*place]) else { continue };
-                let last_updated_at_ms = u64::try_from(row.stamp()?.unwrap_or_default()).unwrap_or(0);
-                if let (Some(key), Some(value)) = (row.name()?, row.item()?) {
-                    lease.keys.insert(key, KvEntry { value, last_updated_at_ms });
-                }
-            }
-            _ => {}
-        }
-    }
-    leases.sort_by_key(|lease| lease.messages.first().map_or(i64::MAX, |message| message.id));
-    Ok(leases)
-}
 
 /// Takes leases on: those whose history is known here at once, the others when it has been read.
 pub(super) fn deliver(core: &Arc<Core>, lane: &Arc<TurnLane>, leases: Vec<Lease>) {
@@ -309,66 +235,6 @@ fn identity(
         Some((name, version, execution)) => (name, version.unwrap_or_else(|| UNKNOWN.to_owned()), execution),
         None => ("Unknown".to_owned(), UNKNOWN.to_owned(), initial),
     }
-}
-
-/// Messages to an instance that does not exist: they stay out of sight and come again now and then, until it does, or until
-/// they are too old.
-fn set_orphans_aside(core: &Arc<Core>, lease: Lease) {
-    let now = i64::try_from(now_ms()).unwrap_or(i64::MAX);
-    let mut read = lease.unreadable;
-    let mut aside = Vec::new();
-    let mut pause_ms = ORPHANS_PAUSE_MS;
-    // As the engine's contract has it: such messages of queues are dropped.
-    let are_dropped = core.is_bare && lease.messages.iter().all(|m| matches!(m.item, WorkItem::QueueMessage { .. }));
-    for message in lease.messages {
-        let age = now.saturating_sub(message.sent_ms);
-        if are_dropped || age > ORPHANS_LIFE_MS {
-            read.push(message.id);
-        } else {
-            pause_ms = pause_ms.max(age.min(LONGEST_PAUSE_MS));
-            aside.push(message);
-        }
-    }
-    if !read.is_empty() && !core.is_bare {
-        let instance = &lease.instance;
-        tracing::warn!(target: "duroxide::store", instance, "{} messages to an instance that does not exist are dropped", read.len());
-    }
-    let held = HeldTurn {
-        instance: lease.instance,
-        execution: 0,
-        created_us: None,
-        length: 0,
-        read,
-        kept_back: Some((Mail::default(), aside)),
-        leased: (now_ms(), Instant::now()),
-        orphaned_ms: Some(pause_ms),
-    };
-    let held = core.held.insert(&lease.token, held);
-    let is_kept = held.kept_back.as_ref().is_some_and(|(_, messages)| !messages.is_empty());
-    if core.is_bare && is_kept {
-        let (core, token) = (Arc::clone(core), lease.token);
-        tokio::spawn(async move {
-            let _ = core.give_back_turn(&token, Some(Duration::from_millis(100)), false).await;
-        });
-        return;
-    }
-    settle(core, lease.token, held);
-}
-
-/// Ends a turn that has nothing to run.
-fn settle(core: &Arc<Core>, token: String, held: Arc<HeldTurn>) {
-    let end = TurnEnd {
-        token,
-        execution: u64::try_from(held.execution).unwrap_or(0),
-        held,
-        delta: Vec::new(),
-        activities: Vec::new(),
-        messages: Vec::new(),
-        metadata: duroxide::providers::ExecutionMetadata::default(),
-        cancelled: Vec::new(),
-        ran: false,
-    };
-    core.submit_and_forget(Work::Turn(Box::new(end)));
 }
 
 /// Hands leased activities over, first come, first served.

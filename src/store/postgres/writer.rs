@@ -2,24 +2,24 @@
 //!
 //! While one commit is on its way to the disk, the next one gathers. An operation is answered when it is on disk, and not before.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use duroxide::providers::{ProviderError, TagFilter, WorkItem};
+use duroxide::providers::ProviderError;
 use sqlx::postgres::PgRow;
 use tokio::sync::{Mutex, mpsc};
 use tokio::time::{Instant, timeout};
 
-use super::batch::{Batch, COLUMNS, Sizes, Taking};
-use super::core::{ActivityLane, Core, LeasedActivity, TurnLane};
+use super::batch::{Batch, COLUMNS, Taking};
+use super::committed::{Committed, finish};
+use super::core::Core;
 use super::fate::{Fate, Mark, fate};
-use super::histories::History;
-use super::leases::{deliver, leases};
 use super::link::{ANSWER, Link};
-use super::operation::{Operation, TurnEnd, Work};
+use super::operation::{Operation, Work};
 use super::rows::{self, Answer};
 use super::schema::function;
+use super::taking::choose;
 use super::trouble::{failed, passes};
 
 /// More operations than this make no commit cheaper.
@@ -44,24 +44,6 @@ enum Failure {
     Passing(ProviderError),
     /// It may have been.
     Unknown(String),
-}
-
-/// What one commit was answered.
-struct Committed {
-    rows: Vec<PgRow>,
-    taken: Taken,
-}
-
-/// What was meant to be taken with it.
-#[derive(Default)]
-struct Taken {
-    lane: Option<Arc<TurnLane>>,
-    targets: Vec<String>,
-    /// Whether there were more targets than anybody waits for.
-    leaves_turns: bool,
-    /// The lanes of the activities that were to be leased, by token.
-    activities: HashMap<String, (Arc<ActivityLane>, WorkItem)>,
-    leaves_activities: bool,
 }
 
 impl Writer {
@@ -90,7 +72,7 @@ impl Writer {
             Err(error) => set_apart(operations, error),
             Ok((mut batch, sizes)) => match self.try_commit(&mut batch, &operations).await {
                 Ok(committed) => {
-                    self.finish(operations, &batch, &sizes, committed);
+                    finish(&self.core, operations, &batch, &sizes, committed);
                     Vec::new()
                 }
                 Err(Failure::Refused(error)) => set_apart(operations, error),
@@ -117,7 +99,7 @@ impl Writer {
     async fn try_commit(&mut self, batch: &mut Batch, operations: &[Operation]) -> Result<Committed, Failure> {
         let operation = name(operations);
         let is_once = operations.iter().any(|operation| operation.work.is_once());
-        let taken = self.choose(batch);
+        let taken = choose(&self.core, batch);
         let tokens: Vec<String> = taken.targets.iter().map(|_| self.core.token()).collect();
         let taking = Taking {
             instances: &taken.targets,
@@ -174,158 +156,6 @@ impl Writer {
         let outcome = timeout(ANSWER, fate(&mut connection, &self.core.schema, mark, starts, items)).await;
         self.link.put_back(connection, outcome).await
     }
-
-    /// Chooses what this node takes with the commit: what somebody here waits for.
-    fn choose(&self, batch: &mut Batch) -> Taken {
-        let core = &self.core;
-        let mut taking = Taken::default();
-        batch.activities.tokens.iter_mut().for_each(|token| *token = None);
-        if core.is_bare {
-            taking.leaves_turns = !batch.targets.is_empty();
-            taking.leaves_activities = !batch.activities.items.is_empty();
-            return taking;
-        }
-        let lanes = core.turn_lanes();
-        let lane =
-            lanes.into_iter().map(|lane| (lane.demand(super::core::AHEAD), lane)).max_by_key(|(demand, _)| *demand);
-        if let Some((demand, lane)) = lane {
-            let targets = batch.targets.keys().filter(|target| !core.left.has_left(target));
-            taking.targets = targets.take(demand).cloned().collect();
-            taking.lane = Some(lane);
-        }
-        taking.leaves_turns = taking.targets.len() < batch.targets.len();
-        let mut lanes: Vec<_> =
-            core.activity_lanes().into_iter().map(|lane| (lane.demand(super::core::AHEAD), lane)).collect();
-        let scheduled = &mut batch.activities;
-        for place in 0..scheduled.items.len() {
-            let tag = scheduled.tags[place].as_deref();
-            let lane = lanes.iter_mut().find(|(demand, lane)| *demand > 0 && takes(&lane.key, tag));
-            match lane {
-                Some((demand, lane)) if scheduled.sessions[place].is_none() => {
-                    *demand -= 1;
-                    let token = core.token();
-                    scheduled.tokens[place] = Some(token.clone());
-                    taking.activities.insert(token, (Arc::clone(lane), scheduled.items[place].clone()));
-                }
-                _ => taking.leaves_activities = true,
-            }
-        }
-        taking
-    }
-
-    /// Answers everybody, and hands over what was taken.
-    fn finish(&self, operations: Vec<Operation>, batch: &Batch, sizes: &Sizes, committed: Committed) {
-        let Committed { rows, taken } = committed;
-        let read = match Reading::of(&rows) {
-            Ok(read) => read,
-            Err(error) => {
-                let error = failed("commit", &error);
-                return operations.into_iter().for_each(|operation| operation.finish(Err(error.clone())));
-            }
-        };
-        let leased: HashSet<&str> = read.leases.iter().map(|lease| lease.instance.as_str()).collect();
-        let (mut turn, mut start) = (0, 0);
-        for operation in operations {
-            let outcome = match &operation.work {
-                Work::Turn(end) => {
-                    turn += 1;
-                    match read.turns.get(&turn) {
-                        Some(created_us) => {
-                            self.turn_ended(end, *created_us, sizes[turn - 1], &leased);
-                            Ok(None)
-                        }
-                        None => Err(ProviderError::permanent(
-                            "ack_orchestration_item",
-                            "Invalid lock token: the turn has ended, or its lock expired",
-                        )),
-                    }
-                }
-                Work::Activity(end) if read.activities.contains(&end.id) => Ok(None),
-                Work::Activity(_) => Err(ProviderError::permanent(
-                    "ack_work_item",
-                    "the activity was cancelled, or its lock expired (Invalid lock token)",
-                )),
-                Work::Start(_) => {
-                    start += 1;
-                    Ok(read.starts.get(&start).cloned())
-                }
-                Work::Messages(..) | Work::Look(_) => Ok(None),
-            };
-            operation.finish(outcome);
-        }
-        self.hand_over(batch, taken, read);
-    }
-
-    fn turn_ended(&self, end: &TurnEnd, created_us: Option<i64>, bytes: usize, leased: &HashSet<&str>) {
-        let core = &self.core;
-        let TurnEnd { token, held, execution, delta, metadata, .. } = end;
-        let (instance, execution) = (held.instance.as_str(), i64::try_from(*execution).unwrap_or(i64::MAX));
-        if !core.is_bare && end.ran {
-            if matches!(metadata.status.as_deref(), Some("Completed" | "Failed")) {
-                core.histories.forget(instance);
-            } else if held.execution == execution && held.length > 0 {
-                core.histories.append(instance, execution, held.length, delta.clone(), bytes);
-            } else if let Some(created_us) = created_us.or(held.created_us) {
-                let history = History { created_us, execution, events: delta.clone(), bytes };
-                core.histories.put(instance, history);
-            }
-        }
-        let says = |event: &duroxide::Event| {
-            matches!(
-                event.kind,
-                duroxide::EventKind::CustomStatusUpdated { .. } | duroxide::EventKind::KeyValueSet { .. }
-            )
-        };
-        if metadata.status.is_some() || delta.iter().any(says) {
-            core.outbox.tell_changed(instance);
-        }
-        // Something came while the turn was held, and its end may not have seen it.
-        if core.held.remove(token) && !leased.contains(instance) {
-            core.submit_and_forget(Work::Look(instance.to_owned()));
-        }
-    }
-
-    fn hand_over(&self, batch: &Batch, taken: Taken, read: Reading) {
-        let core = &self.core;
-        let leased: HashSet<&str> = read.leases.iter().map(|lease| lease.instance.as_str()).collect();
-        let mut tells = taken.leaves_turns;
-        for (instance, is_sent) in batch.targets.iter().filter(|(instance, _)| !leased.contains(instance.as_str())) {
-            // The end of a turn that is held here looks for what has come.
-            if !is_sent || core.held.came(instance) {
-                continue;
-            }
-            // Another node holds a turn of it, or one ended here in this moment that did not see it.
-            tells = true;
-            if taken.targets.contains(instance) {
-                core.submit_and_forget(Work::Look(instance.clone()));
-            }
-        }
-        if taken.leaves_turns {
-            core.hint_turns();
-        }
-        if tells {
-            core.outbox.tell_turns();
-        }
-        if let Some(lane) = &taken.lane {
-            deliver(core, lane, read.leases);
-        }
-        let mut activities = taken.activities;
-        for (token, id) in read.scheduled {
-            if let Some((lane, item)) = activities.remove(&token) {
-                lane.offer(LeasedActivity { item, id, token, attempt: 1 });
-            }
-        }
-        if taken.leaves_activities {
-            core.hint_activities();
-            core.outbox.tell_activities();
-        }
-        if let Some(delay_ms) = batch.first_delay() {
-            core.due_in(delay_ms);
-        }
-        if !core.outbox.is_empty() {
-            core.wanted.notify_one();
-        }
-    }
 }
 
 /// What becomes of a batch that cannot be committed: the others are not to suffer from the one that is to blame.
@@ -377,15 +207,6 @@ fn name(operations: &[Operation]) -> &'static str {
     }
 }
 
-/// Whether a lane takes activities with this tag.
-pub(super) fn takes(filter: &TagFilter, tag: Option<&str>) -> bool {
-    match (filter, tag) {
-        (TagFilter::Any, _) | (TagFilter::DefaultOnly | TagFilter::DefaultAnd(_), None) => true,
-        (TagFilter::Tags(tags) | TagFilter::DefaultAnd(tags), Some(tag)) => tags.iter().any(|own| own == tag),
-        _ => false,
-    }
-}
-
 fn mark(rows: &[PgRow]) -> Result<Mark, sqlx::Error> {
     for row in rows.iter().rev().map(Answer) {
         if row.kind()? == rows::TRANSACTION {
@@ -407,49 +228,4 @@ fn leave_open(operation: Operation, error: &str) {
         ProviderError::retryable(name, error)
     };
     operation.finish(Err(error));
-}
-
-/// The answer to a commit.
-#[derive(Default)]
-struct Reading {
-    /// The turns that were ended, by their places, and when their instances were created.
-    turns: HashMap<usize, Option<i64>>,
-    activities: HashSet<i64>,
-    /// What was found in place of starts, by their places: the orchestration that runs.
-    starts: HashMap<usize, String>,
-    scheduled: Vec<(String, i64)>,
-    leases: Vec<super::leases::Lease>,
-}
-
-impl Reading {
-    fn of(rows: &[PgRow]) -> Result<Self, sqlx::Error> {
-        let mut read = Self::default();
-        for row in rows.iter().map(Answer) {
-            let place = || row.id().map(|id| usize::try_from(id).unwrap_or(0));
-            match row.kind()? {
-                rows::TURN_ENDED => {
-                    read.turns.insert(place()?, row.stamp()?);
-                }
-                rows::ACTIVITY_ENDED => {
-                    read.activities.insert(row.id()?);
-                }
-                rows::START_FOUND => {
-                    let waiting = row.item()?.and_then(|item| serde_json::from_str(&item).ok());
-                    let name = row.name()?.or(match waiting {
-                        Some(WorkItem::StartOrchestration { orchestration, .. }) => Some(orchestration),
-                        _ => None,
-                    });
-                    read.starts.insert(place()?, name.unwrap_or_default());
-                }
-                rows::SCHEDULED_ACTIVITY => {
-                    if let Ok(token) = row.token() {
-                        read.scheduled.push((token, row.id()?));
-                    }
-                }
-                _ => {}
-            }
-        }
-        read.leases = leases(rows)?;
-        Ok(read)
-    }
 }

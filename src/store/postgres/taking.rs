@@ -1,0 +1,65 @@
+//! What a node takes with a commit: what somebody here waits for.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use duroxide::providers::{TagFilter, WorkItem};
+
+use super::batch::Batch;
+use super::core::{AHEAD, ActivityLane, Core, TurnLane};
+
+/// What was meant to be taken with it.
+#[derive(Default)]
+pub(super) struct Taken {
+    pub lane: Option<Arc<TurnLane>>,
+    pub targets: Vec<String>,
+    /// Whether there were more targets than anybody waits for.
+    pub leaves_turns: bool,
+    /// The lanes of the activities that were to be leased, by token.
+    pub activities: HashMap<String, (Arc<ActivityLane>, WorkItem)>,
+    pub leaves_activities: bool,
+}
+
+/// Chooses what this node takes with the commit: what somebody here waits for.
+pub(super) fn choose(core: &Core, batch: &mut Batch) -> Taken {
+    let mut taking = Taken::default();
+    batch.activities.tokens.iter_mut().for_each(|token| *token = None);
+    if core.is_bare {
+        taking.leaves_turns = !batch.targets.is_empty();
+        taking.leaves_activities = !batch.activities.items.is_empty();
+        return taking;
+    }
+    let lanes = core.turn_lanes();
+    let lane = lanes.into_iter().map(|lane| (lane.demand(AHEAD), lane)).max_by_key(|(demand, _)| *demand);
+    if let Some((demand, lane)) = lane {
+        let targets = batch.targets.keys().filter(|target| !core.left.has_left(target));
+        taking.targets = targets.take(demand).cloned().collect();
+        taking.lane = Some(lane);
+    }
+    taking.leaves_turns = taking.targets.len() < batch.targets.len();
+    let mut lanes: Vec<_> = core.activity_lanes().into_iter().map(|lane| (lane.demand(AHEAD), lane)).collect();
+    let scheduled = &mut batch.activities;
+    for place in 0..scheduled.items.len() {
+        let tag = scheduled.tags[place].as_deref();
+        let lane = lanes.iter_mut().find(|(demand, lane)| *demand > 0 && takes(&lane.key, tag));
+        match lane {
+            Some((demand, lane)) if scheduled.sessions[place].is_none() => {
+                *demand -= 1;
+                let token = core.token();
+                scheduled.tokens[place] = Some(token.clone());
+                taking.activities.insert(token, (Arc::clone(lane), scheduled.items[place].clone()));
+            }
+            _ => taking.leaves_activities = true,
+        }
+    }
+    taking
+}
+
+/// Whether a lane takes activities with this tag.
+fn takes(filter: &TagFilter, tag: Option<&str>) -> bool {
+    match (filter, tag) {
+        (TagFilter::Any, _) | (TagFilter::DefaultOnly | TagFilter::DefaultAnd(_), None) => true,
+        (TagFilter::Tags(tags) | TagFilter::DefaultAnd(tags), Some(tag)) => tags.iter().any(|own| own == tag),
+        _ => false,
+    }
+}
