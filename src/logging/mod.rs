@@ -249,7 +249,17 @@ mod tests {
     fn quiet_levels_pass_traces_of_user_code_and_warnings_of_the_rest() {
         assert_eq!(
             QUIET.filter().to_string().split(',').collect::<std::collections::BTreeSet<_>>(),
-            ["warn", "duroxide=warn", "duroxide::orchestration=info", "duroxide::activity=info"].into()
+            [
+                "warn",
+                "duroxide=warn",
+                "duroxide::store=info",
+                "duroxide::orchestration=info",
+                "duroxide::activity=info",
+                "sqlx=error",
+                "sqlx_core=error",
+                "sqlx_postgres=error"
+            ]
+            .into()
         );
     }
 

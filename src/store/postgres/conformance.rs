@@ -18,7 +18,7 @@ use super::store::PostgresStore;
 static FREE: Mutex<Vec<String>> = Mutex::new(Vec::new());
 
 const TABLES: &str = "instances, executions, history, orchestrator_queue, worker_queue, instance_locks, sessions, kv_store, \
-                      kv_delta";
+                      kv_delta, python_waiting";
 
 /// Gives every call an empty store.
 pub(in crate::store) struct Factory {
