@@ -24,7 +24,8 @@ CREATE TABLE IF NOT EXISTS "{schema}".python_outboxes (outbox TEXT PRIMARY KEY, 
 
 -- Leases those of the instances that are free and have something to read.
 --
--- kind 2, one a leased instance: token, instance, name, version, execution, last_event (of that execution), stamp (when it was
+-- kind 2, one a leased instance: token, instance, name, version, execution, last_event (of that execution; 1 if there is
+-- a history without an instance), stamp (when it was
 -- created, in microseconds since the epoch); kind 3, one a message: token, id, attempt (counted so far), item, last_event (1 if
 -- it is held back), stamp (when it was sent, in ms since the epoch); kind 4, one a key of an earlier execution: token, name (the
 -- key), item (the value), stamp (when it was set, in ms).
@@ -100,8 +101,10 @@ BEGIN
     RETURN QUERY
     SELECT 2::smallint, leased.token, leased.instance, NULL::bigint, NULL::integer, NULL::text,
            i.orchestration_name, i.orchestration_version, i.current_execution_id,
-           (SELECT max(h.event_id) FROM "{schema}".history h
-            WHERE h.instance_id = i.instance_id AND h.execution_id = i.current_execution_id),
+           CASE WHEN i.instance_id IS NULL
+                THEN (SELECT 1::bigint FROM "{schema}".history h WHERE h.instance_id = leased.instance LIMIT 1)
+                ELSE (SELECT max(h.event_id) FROM "{schema}".history h
+                      WHERE h.instance_id = i.instance_id AND h.execution_id = i.current_execution_id) END,
            (extract(epoch FROM i.created_at) * 1000000)::bigint
     FROM unnest(instances, tokens) AS leased (instance, token)
     LEFT JOIN LATERAL (SELECT * FROM "{schema}".instances i WHERE i.instance_id = leased.instance OFFSET 0) AS i ON true;

@@ -34,7 +34,7 @@ pub(super) fn deliver(core: &Arc<Core>, lane: &Arc<TurnLane>, leases: Vec<Lease>
             }
             (Some(_), Some(_), None) => take_on(core, lane, lease, Ok(Vec::new())),
             // It is about to begin.
-            (None, ..) if lease.messages.iter().any(starts) => take_on(core, lane, lease, Ok(Vec::new())),
+            (None, _, None) if lease.messages.iter().any(starts) => take_on(core, lane, lease, Ok(Vec::new())),
             _ => unread.push((lease, None)),
         }
     }
