@@ -12,7 +12,6 @@ from contextlib import closing, contextmanager, suppress
 from typing import Any
 
 import pytest
-from cut_connections import ConnectionCutter
 
 from deadline import wait_until
 from duroxide import (
@@ -25,6 +24,7 @@ from duroxide import (
     Runtime,
     TransactionClient,
 )
+from proxy import Proxy
 from transactions.libraries import AWAITED_ON_SQLITE, ON_SQLITE
 from transactions.shop import FUNCTIONS, WAIT_SECONDS, fulfil, listen, paid
 
@@ -394,16 +394,16 @@ def test_a_commit_whose_answer_is_lost_delivers_nothing_twice(database, rows, po
     with writing(database) as transaction:
         start_listeners(transaction, 2)
         tell_listeners(transaction, 0)
-    cutter = ConnectionCutter(postgres_url)
-    with PostgresProvider.connect_with_schema(cutter.url, postgres_schema) as provider:
-        cutter.arm()
+    proxy = Proxy(postgres_url)
+    with PostgresProvider.connect_with_schema(proxy.url, postgres_schema) as provider:
+        proxy.swallow_answer("COMMIT")
         with Runtime(provider, functions=FUNCTIONS, outboxes=[Outbox(database)]) as runtime:
-            assert cutter.has_cut.wait(WAIT_SECONDS)
+            assert proxy.has_swallowed.wait(WAIT_SECONDS)
             with writing(database) as transaction:
                 tell_listeners(transaction, 1)
             assert heard(runtime.client) == [[0, 1]] * LISTENERS
             wait_until(lambda: rows("SELECT count(*) FROM duroxide_outbox") == [(0,)])
-    cutter.close()
+    proxy.close()
 
 
 @pytest.mark.skipif(sys.version_info < (3, 12), reason="connections have no autocommit before")
