@@ -106,15 +106,23 @@ impl Claims {
         let wants = |hint: bool, demand: usize| demand > 0 && (everything || hint);
         let mut turns: Vec<_> = Vec::new();
         for lane in core.turn_lanes() {
+            if !lane.is_waited_for() {
+                continue;
+            }
+            let hint = lane.take_hint();
             let demand = lane.demand(core.ahead());
-            if lane.is_waited_for() && wants(lane.take_hint(), demand) {
+            if wants(hint, demand) {
                 turns.push((lane, demand));
             }
         }
         let mut activities: Vec<_> = Vec::new();
         for lane in core.activity_lanes() {
+            if !lane.is_waited_for() {
+                continue;
+            }
+            let hint = lane.take_hint();
             let demand = lane.demand(core.ahead());
-            if lane.is_waited_for() && wants(lane.take_hint(), demand) {
+            if wants(hint, demand) {
                 activities.push((lane, demand));
             }
         }
@@ -145,6 +153,7 @@ impl Claims {
 
     async fn ask(&mut self, question: &Question, finds_ended: bool) -> Result<(), sqlx::Error> {
         let core = Arc::clone(&self.core);
+        let asked = Instant::now();
         let answers = self.claim(question, finds_ended).await?;
         if let Some((lane, demand)) = &question.turns {
             let leases = leases(&answers)?;
@@ -168,14 +177,16 @@ impl Claims {
             }
         }
         match time {
-            Some(time) => self.compare(time).await,
+            Some(time) => self.compare(time, asked).await,
             None => Ok(()),
         }
     }
 
     /// Compares the server's clock with the time that has passed here: set back, it would hide what was sent before.
-    async fn compare(&mut self, time_ms: i64) -> Result<(), sqlx::Error> {
-        let passed = self.time.map_or(0, |(_, since)| i64::try_from(since.elapsed().as_millis()).unwrap_or(0));
+    async fn compare(&mut self, time_ms: i64, asked: Instant) -> Result<(), sqlx::Error> {
+        let passed = self
+            .time
+            .map_or(0, |(_, since)| i64::try_from(asked.saturating_duration_since(since).as_millis()).unwrap_or(0));
         let expected = self.time.map_or(time_ms, |(time_ms, _)| time_ms + passed);
         self.time = Some((time_ms, Instant::now()));
         if time_ms + SET_BACK_MS > expected {

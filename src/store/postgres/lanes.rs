@@ -5,7 +5,7 @@
 //! waited for, so that a slot that comes free finds something at once.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -42,6 +42,8 @@ pub(super) struct Lane<Key, Item> {
     lease_ms: AtomicI64,
     /// Whether the server may have something that nobody here has looked for.
     more: AtomicBool,
+    /// How many are leased whose histories are being read.
+    coming: AtomicUsize,
     state: Mutex<State<Item>>,
 }
 
@@ -57,7 +59,13 @@ impl<Key, Item> Lane<Key, Item> {
             returned: Vec::new(),
             window: (Instant::now(), 0, 0),
         };
-        Self { key, lease_ms: AtomicI64::new(0), more: AtomicBool::new(true), state: Mutex::new(state) }
+        Self {
+            key,
+            lease_ms: AtomicI64::new(0),
+            more: AtomicBool::new(true),
+            coming: AtomicUsize::new(0),
+            state: Mutex::new(state),
+        }
     }
 
     pub fn lease_ms(&self) -> i64 {
@@ -83,7 +91,16 @@ impl<Key, Item> Lane<Key, Item> {
         state.turn_window();
         // A window of long activities takes few, and so leaves the rest to the other nodes.
         let soon = ahead.min(state.window.1.max(state.window.2));
-        (state.waiting.len() + soon).saturating_sub(state.ready.len())
+        (state.waiting.len() + soon).saturating_sub(state.ready.len() + self.coming.load(Ordering::Acquire))
+    }
+
+    /// So many more will be offered soon, or have been.
+    pub fn expect(&self, count: usize) {
+        self.coming.fetch_add(count, Ordering::AcqRel);
+    }
+
+    pub fn expect_no_more(&self, count: usize) {
+        self.coming.fetch_sub(count, Ordering::AcqRel);
     }
 
     pub fn is_waited_for(&self) -> bool {

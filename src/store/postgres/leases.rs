@@ -40,9 +40,11 @@ pub(super) fn deliver(core: &Arc<Core>, lane: &Arc<TurnLane>, leases: Vec<Lease>
     }
     if !unread.is_empty() {
         core.reading.send_modify(|reading| *reading += 1);
-        let (core, lane) = (Arc::clone(core), Arc::clone(lane));
+        let (core, lane, count) = (Arc::clone(core), Arc::clone(lane), unread.len());
+        lane.expect(count);
         tokio::spawn(async move {
             read(&core, &lane, unread).await;
+            lane.expect_no_more(count);
             core.reading.send_modify(|reading| *reading -= 1);
         });
     }

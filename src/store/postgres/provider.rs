@@ -99,7 +99,7 @@ impl PostgresStore {
 
 /// A wait that is over before the next slow look.
 const SHORT: Duration = Duration::from_millis(600);
-const LOOKED: Duration = Duration::from_secs(2);
+const LOOKED: Duration = Duration::from_secs(10);
 
 #[async_trait]
 impl Provider for PostgresStore {
