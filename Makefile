@@ -59,7 +59,7 @@ test: test-rust test-python ## run the tests of both halves, PostgreSQL included
 # leases to end, so many run at once.
 test-rust: $(VENV)/.developer
 	@if $(BIN)/python .ci/shared_python.py >/dev/null; then \
-	  $(INTERPRETER) LD_LIBRARY_PATH="$$($(BIN)/python .ci/shared_python.py):$$LD_LIBRARY_PATH" RUST_TEST_THREADS=16 \
+	  $(INTERPRETER) LD_LIBRARY_PATH="$$($(BIN)/python .ci/shared_python.py):$$LD_LIBRARY_PATH" RUST_TEST_THREADS=8 \
 	    $(QUIETLY) "testing the Rust half" $(BIN)/python .ci/with_postgres.py cargo test $(CARGO_FEATURES); \
 	else \
 	  echo "the tests of the Rust half are left out: this Python is not there as a shared library"; \

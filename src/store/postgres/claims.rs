@@ -88,8 +88,12 @@ impl Claims {
         if !listens {
             return tokio::time::sleep_until(next_look).await;
         }
-        if core.turn_lanes().iter().any(|lane| lane.has_hint() && lane.is_waited_for())
-            || core.activity_lanes().iter().any(|lane| lane.has_hint() && lane.is_waited_for())
+        let ahead = core.ahead();
+        if core.turn_lanes().iter().any(|lane| lane.has_hint() && lane.is_waited_for() && lane.demand(ahead) > 0)
+            || core
+                .activity_lanes()
+                .iter()
+                .any(|lane| lane.has_hint() && lane.is_waited_for() && lane.demand(ahead) > 0)
         {
             return;
         }
@@ -113,6 +117,8 @@ impl Claims {
             let demand = lane.demand(core.ahead());
             if wants(hint, demand) {
                 turns.push((lane, demand));
+            } else if hint {
+                lane.hint();
             }
         }
         let mut activities: Vec<_> = Vec::new();
@@ -124,6 +130,8 @@ impl Claims {
             let demand = lane.demand(core.ahead());
             if wants(hint, demand) {
                 activities.push((lane, demand));
+            } else if hint {
+                lane.hint();
             }
         }
         // Most nodes have one lane of each kind, and so ask one question.

@@ -45,6 +45,7 @@ pub(super) fn deliver(core: &Arc<Core>, lane: &Arc<TurnLane>, leases: Vec<Lease>
         tokio::spawn(async move {
             read(&core, &lane, unread).await;
             lane.expect_no_more(count);
+            core.wanted.notify_one();
             core.reading.send_modify(|reading| *reading -= 1);
         });
     }
