@@ -120,8 +120,8 @@ impl Dispatcher {
         self.turns.current()
     }
 
-    /// Whether the lease of a turn lasts while its code runs, although nobody renews it.
-    pub fn leases_last_while_busy(&self) -> bool {
+    /// Whether the lease of a turn counts from the end of its code, although nobody renews it meanwhile.
+    pub fn leases_count_from_the_end_of_code(&self) -> bool {
         matches!(self.shared.backend.database, Database::Embedded(_))
     }
 

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
 
 use duroxide::providers::{OrchestrationItem, WorkItem};
 use duroxide::{Event, EventKind};
@@ -45,8 +46,7 @@ pub struct TurnRecord {
     /// Where, as the driver sees it, the code first did something else than history records.
     difference: OnceLock<Difference>,
     pub(super) handover: Handover,
-    /// The code runs right now, so that nobody can say in time that the lease is to go on.
-    pub(super) is_busy: Arc<AtomicBool>,
+    pub(in crate::store) code_time: Arc<CodeTime>,
 }
 
 impl TurnRecord {
@@ -91,7 +91,7 @@ impl TurnRecord {
             heard: AtomicBool::new(false),
             cancelled: OnceLock::new(),
             difference: OnceLock::new(),
-            is_busy: Arc::default(),
+            code_time: Arc::default(),
             handover: Handover::from(kept.map(|kept| kept.state)),
         }
     }
@@ -114,22 +114,22 @@ impl TurnRecord {
             heard: AtomicBool::new(false),
             cancelled: OnceLock::new(),
             difference: OnceLock::new(),
-            is_busy: Arc::default(),
+            code_time: Arc::default(),
             handover: Handover::default(),
         }
     }
 
-    /// Runs the turn's code, during which its lease does not end where the store is in this process.
+    /// Runs the turn's code, from whose end its lease counts anew where the store is in this process.
     pub fn run<R>(&self, code: impl FnOnce() -> R) -> R {
         /// Also code that panics is over.
-        struct Busy<'a>(&'a AtomicBool);
-        impl Drop for Busy<'_> {
+        struct Running<'a>(&'a CodeTime);
+        impl Drop for Running<'_> {
             fn drop(&mut self) {
-                self.0.store(false, Ordering::Release);
+                *self.0.0.lock() = Ran::Until(Instant::now());
             }
         }
-        self.is_busy.store(true, Ordering::Release);
-        let _busy = Busy(&self.is_busy);
+        *self.code_time.0.lock() = Ran::Now;
+        let _running = Running(&self.code_time);
         code()
     }
 
@@ -155,6 +155,29 @@ impl TurnRecord {
 
     pub(super) fn difference(&self) -> Option<&Difference> {
         self.difference.get()
+    }
+}
+
+/// When the code of a turn ran last. While it does, nobody can say that the lease is to go on.
+#[derive(Debug, Default)]
+pub(in crate::store) struct CodeTime(Mutex<Ran>);
+
+#[derive(Debug, Default, Clone, Copy)]
+enum Ran {
+    #[default]
+    Never,
+    Now,
+    Until(Instant),
+}
+
+impl CodeTime {
+    /// Whether it runs, or has run within `span` before `now`.
+    pub fn is_within(&self, span: Duration, now: Instant) -> bool {
+        match *self.0.lock() {
+            Ran::Never => false,
+            Ran::Now => true,
+            Ran::Until(end) => now.saturating_duration_since(end) < span,
+        }
     }
 }
 

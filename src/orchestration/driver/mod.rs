@@ -42,7 +42,7 @@ pub(crate) async fn run_turn(
         // Only a handler that is polled outside its dispatcher's task has no record; it then sees no history.
         Arc::new(TurnRecord::empty(engine.instance_id(), engine.execution_id()))
     });
-    if !dispatcher.leases_last_while_busy() {
+    if !dispatcher.leases_count_from_the_end_of_code() {
         share_newest_task();
     }
     if let Some(suspended) = record.resume().and_then(Suspended::from_state) {

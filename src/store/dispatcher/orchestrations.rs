@@ -61,7 +61,7 @@ impl Dispatcher {
         self.shared.descriptors.remember(&item.history);
         let record = TurnRecord::new(&item, attempt, self.keeper.get().map(Arc::as_ref));
         if let Database::Embedded(store) = &self.shared.backend.database {
-            store.lasts_while_busy(&token, &record.is_busy);
+            store.lasts_with_code(&token, &record.code_time);
         }
         self.turns.publish(&token, &item, record, requested);
         // Whatever fails here leaves the instance locked until its lease ends, and then comes again.

@@ -1,7 +1,6 @@
 //! One opened file, or one store in memory, as the rest of the process uses it.
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -18,6 +17,7 @@ use super::schema;
 use super::work::{Work, Workplace};
 use crate::store::error::{CLOSED, StoreError};
 use crate::store::relay::{Relay, Relayed};
+use crate::store::turn::CodeTime;
 use crate::store::{Durability, IfExists, Standing, StartOutcome, StartRequest, broken_off, unblocked};
 
 type Outcome<T> = Result<T, ProviderError>;
@@ -318,10 +318,10 @@ impl SqliteStore {
         }
     }
 
-    /// The lease of this turn does not end while `is_busy`.
-    pub fn lasts_while_busy(&self, token: &str, is_busy: &Arc<AtomicBool>) {
+    /// The lease of this turn counts from the end of its code.
+    pub fn lasts_with_code(&self, token: &str, code_time: &Arc<CodeTime>) {
         if let Some(work) = self.owner() {
-            work.owner.lasts_while_busy(token, is_busy);
+            work.owner.lasts_with_code(token, code_time);
         }
     }
 

@@ -25,7 +25,6 @@ mod writer;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::thread::JoinHandle;
 
 use crossbeam_channel::RecvTimeoutError;
@@ -36,6 +35,7 @@ use rusqlite::Connection;
 use self::core::{Core, Locked, PATIENCE};
 use super::read;
 use crate::store::error::StoreError;
+use crate::store::turn::CodeTime;
 use crate::store::{IfExists, Standing, StartOutcome, StartRequest};
 pub(in crate::store) use messages::InboxPosition;
 use writer::{Job, Written};
@@ -164,9 +164,9 @@ impl Owner {
         self.core.told_deletions.set(Box::new(tell)).ok();
     }
 
-    pub fn lasts_while_busy(&self, token: &str, is_busy: &Arc<AtomicBool>) {
+    pub fn lasts_with_code(&self, token: &str, code_time: &Arc<CodeTime>) {
         if let Ok(token) = token.parse() {
-            self.core.lock().lasts_while_busy(token, is_busy);
+            self.core.lock().lasts_with_code(token, code_time);
         }
     }
 

@@ -1,6 +1,6 @@
 use std::path::Path;
 use std::sync::mpsc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use duroxide::providers::{ExecutionMetadata, Provider as _, ProviderAdmin as _, TagFilter};
 use duroxide::{Event, EventKind};
@@ -10,6 +10,7 @@ use super::*;
 use crate::store::Durability;
 use crate::store::sqlite::connection;
 use crate::store::sqlite::testing::{Folder, eventually};
+use crate::store::turn::TurnRecord;
 
 const LEASE: Duration = Duration::from_secs(60);
 const AT_ONCE: Duration = Duration::from_secs(5);
@@ -186,6 +187,25 @@ async fn an_event_that_comes_while_the_last_turn_is_written_does_not_stay_foreve
     owner.end(&token, Vec::new(), ExecutionMetadata::default()).await.unwrap();
 
     assert_eq!((owner.waiting().await, owner.count("messages")), (0, 0));
+    owner.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_lease_of_a_turn_counts_from_the_end_of_its_code() {
+    let folder = Folder::new();
+    let owner = open(&folder.join("store.db"));
+    let token = owner.start_one().await;
+    let record = TurnRecord::empty("a".to_owned(), 1);
+    owner.lasts_with_code(&token, &record.code_time);
+    let during_its_code = record.run(Instant::now);
+    let token = token.parse().unwrap();
+
+    // The lease was taken before.
+    owner.core.lock().expire(during_its_code + LEASE);
+    assert!(owner.core.lock().turn(token).is_some());
+
+    owner.core.lock().expire(Instant::now() + LEASE);
+    assert!(owner.core.lock().turn(token).is_none());
     owner.close().await;
 }
 

@@ -2,8 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use duroxide::providers::WorkItem;
 
@@ -11,6 +10,7 @@ use super::{History, Number, Sequence, Token, Version};
 use crate::store::clock::now_ms;
 use crate::store::mail::Mail;
 use crate::store::sqlite::owner::change::Change;
+use crate::store::turn::CodeTime;
 
 pub(in super::super) struct Message {
     pub sequence: Sequence,
@@ -29,16 +29,18 @@ pub(in super::super) struct Held {
     pub since: Instant,
     /// Its end is on the way to the disk, and its lease no longer ends.
     pub is_ending: bool,
-    /// Its code runs, on a thread that then renews nothing; the lease does not end.
-    pub is_busy: Option<Arc<AtomicBool>>,
+    /// How long the lease is.
+    pub lease: Duration,
+    /// When its code ran, on a thread that then renews nothing: the lease counts from its end.
+    pub code_time: Option<Arc<CodeTime>>,
     pub taken: Vec<Message>,
     /// Its attempts are on the disk, or on their way.
     pub is_noted: bool,
 }
 
 impl Held {
-    pub fn is_safe(&self) -> bool {
-        self.is_ending || self.is_busy.as_ref().is_some_and(|is_busy| is_busy.load(Ordering::Acquire))
+    pub fn is_safe(&self, now: Instant) -> bool {
+        self.is_ending || self.code_time.as_ref().is_some_and(|code_time| code_time.is_within(self.lease, now))
     }
 }
 

@@ -1,13 +1,13 @@
 //! The instances that a turn has something to do for, and the turns that somebody runs.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use super::{Held, Instance, Message, Number, State, Token, Version};
 use crate::store::sqlite::owner::change::Change;
+use crate::store::turn::CodeTime;
 
-/// How often a turn whose lease is over but whose code runs is looked at again.
+/// How often a turn whose lease lasts for its code is looked at again.
 const BUSY_LOOK: Duration = Duration::from_millis(500);
 /// The versions of recorded executions that a dispatcher can replay.
 #[derive(Clone, Copy, Debug)]
@@ -30,11 +30,11 @@ fn accepts(filter: Option<&Capabilities>, instance: &Instance) -> bool {
 }
 
 impl State {
-    pub fn lasts_while_busy(&mut self, token: Token, is_busy: &Arc<AtomicBool>) {
+    pub fn lasts_with_code(&mut self, token: Token, code_time: &Arc<CodeTime>) {
         if let Some(instance) = self.turn(token).and_then(|number| self.instances.get_mut(&number))
             && let Some(held) = &mut instance.held
         {
-            held.is_busy = Some(Arc::clone(is_busy));
+            held.code_time = Some(Arc::clone(code_time));
         }
     }
 
@@ -79,12 +79,14 @@ impl State {
         let number = self.ready.remove(place)?;
         let instance = self.instances.get_mut(&number)?;
         instance.is_ready = false;
+        let since = Instant::now();
         instance.held = Some(Held {
             token,
             until,
-            since: Instant::now(),
+            since,
             is_ending: false,
-            is_busy: None,
+            lease: until.saturating_duration_since(since),
+            code_time: None,
             taken: Vec::new(),
             is_noted: false,
         });
@@ -156,11 +158,10 @@ impl State {
                     continue;
                 };
                 if held.until <= now {
-                    if !held.is_safe() {
+                    if !held.is_safe(now) {
                         over.push(*token);
                         continue;
                     }
-                    // What has been busy for so long gets the time to say how it went.
                     held.until = now + BUSY_LOOK;
                 }
                 let until = held.until;
