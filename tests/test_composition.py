@@ -396,6 +396,39 @@ def test_losing_activity_that_has_not_begun_never_runs(runtime_factory: StartRun
     assert ran == []
 
 
+def test_losing_activities_never_run_that_a_busy_worker_has_leased_ahead(
+    runtime_factory: StartRuntime, client: Client
+) -> None:
+    from duroxide import RuntimeOptions
+
+    ran: list[str] = []
+    release = threading.Event()
+
+    def block(ctx: ActivityContext, input: Any) -> None:
+        release.wait(20)
+
+    def late(ctx: ActivityContext, input: Any) -> None:
+        ran.append("late")
+
+    def contest(ctx: OrchestrationContext, input: Any) -> Steps:
+        # Whoever works quickly is given more than there are slots.
+        yield ctx.gather([ctx.schedule_activity("echo", number) for number in range(30)])
+        blocking = ctx.spawn(ctx.schedule_activity("block"))
+        losers = ctx.gather([ctx.schedule_activity("late") for _ in range(20)])
+        yield ctx.race(losers, ctx.schedule_timer(20))
+        ctx.set_custom_status("raced")
+        yield blocking
+
+    activities = {"block": block, "late": late, "echo": lambda ctx, number: number}
+    runtime_factory(activities, {"contest": contest}, RuntimeOptions(worker_concurrency=1))
+    client.start_orchestration("never", "contest")
+    client.wait_for_status_change("never", 0, 50, 20_000)
+    release.set()
+
+    client.wait_for_orchestration("never").result()
+    assert ran == []
+
+
 def test_losing_sub_orchestration_is_cancelled(run: Run, client: Client) -> None:
     def forever(ctx: OrchestrationContext, input: Any) -> Steps:
         yield ctx.wait_for_event("never")

@@ -48,7 +48,7 @@ conformance!(management: test_get_execution_info, test_get_instance_info, test_g
 conformance!(multi_execution: test_continue_as_new_creates_new_execution, test_execution_history_persistence, test_execution_id_sequencing, test_execution_isolation, test_latest_execution_detection);
 conformance!(poison_message: abandon_orchestration_item_ignore_attempt_decrements, abandon_work_item_ignore_attempt_decrements, attempt_count_is_per_message, ignore_attempt_never_goes_negative, max_attempt_count_across_message_batch, orchestration_attempt_count_increments_on_refetch, orchestration_attempt_count_starts_at_one, orchestration_delayed_abandon_preserves_unlocked_rows, orchestration_ignore_attempt_preserves_hidden_start, worker_attempt_count_increments_on_lock_expiry, worker_attempt_count_starts_at_one);
 conformance!(prune: test_prune_bulk, test_prune_bulk_includes_running_instances, test_prune_options_combinations, test_prune_safety);
-conformance!(queue_semantics: test_lost_lock_token_handling, test_orphan_queue_messages_dropped, test_timer_delayed_visibility, test_worker_ack_atomicity, test_worker_item_immediate_visibility, test_worker_peek_lock_semantics, test_worker_queue_fifo_ordering);
+conformance!(queue_semantics: test_lost_lock_token_handling, test_orphan_queue_messages_dropped, test_timer_delayed_visibility, test_worker_ack_atomicity, test_worker_delayed_visibility_skips_future_items, test_worker_item_immediate_visibility, test_worker_peek_lock_semantics, test_worker_queue_fifo_ordering);
 conformance!(race_replay: test_continue_as_new_duplicate_start, test_continue_as_new_poisoned_successor_is_own_execution, test_continue_as_new_queue_race_replay, test_continue_as_new_unregistered_backoff, test_duplicate_start_preserves_pinned_handler, test_legacy_queue_race_decision_preserved, test_positional_wait_race_replay, test_queue_race_cancellation_replay, test_queue_replay_version_stamp_roundtrip);
 conformance!(sessions: test_abandoned_session_item_ignore_attempt, test_abandoned_session_item_retryable, test_ack_updates_session_last_activity, test_activity_lock_expires_session_lock_valid_same_worker_refetches, test_both_locks_expire_different_worker_claims, test_cleanup_keeps_active_sessions, test_cleanup_keeps_sessions_with_pending_items, test_cleanup_removes_expired_no_items, test_cleanup_then_new_item_recreates_session, test_concurrent_session_claim_only_one_wins, test_different_sessions_different_workers, test_mixed_session_and_non_session_items, test_non_session_items_fetchable_by_any_worker, test_non_session_items_returned_with_session_config, test_none_session_skips_session_items, test_original_worker_reclaims_expired_session, test_renew_session_lock_active, test_renew_session_lock_after_expiry_returns_zero, test_renew_session_lock_no_sessions, test_renew_session_lock_skips_idle, test_renew_work_item_updates_session_last_activity, test_session_affinity_blocks_other_worker, test_session_affinity_same_worker, test_session_claimable_after_lock_expiry, test_session_item_claimable_when_no_session, test_session_items_processed_in_order, test_session_lock_expires_activity_lock_valid_ack_succeeds, test_session_lock_expires_new_owner_gets_redelivery, test_session_lock_expires_same_worker_reacquires, test_session_lock_renewal_extends_past_original_timeout, test_session_takeover_after_lock_expiry, test_shared_worker_id_any_caller_can_fetch_owned_session, test_some_session_returns_all_items);
 conformance!(tag_filtering: test_any_filter_fetches_everything, test_default_and_fetches_untagged_and_matching, test_default_only_fetches_untagged, test_multi_runtime_tag_isolation, test_multi_tag_filter, test_none_filter_returns_nothing, test_tag_preserved_through_ack_orchestration_item, test_tag_round_trip_preservation, test_tag_survives_abandon_and_refetch, test_tags_fetches_only_matching);
@@ -96,23 +96,3 @@ long_polling!(
     test_long_poll_work_item_waits_for_timeout,
     test_fetch_respects_timeout_upper_bound
 );
-
-mod delayed_activity {
-    use super::{Postgres, Sqlite, suite::queue_semantics::test_worker_delayed_visibility_skips_future_items};
-
-    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-    async fn file() {
-        test_worker_delayed_visibility_skips_future_items(&Sqlite::in_files()).await;
-    }
-
-    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-    async fn memory() {
-        test_worker_delayed_visibility_skips_future_items(&Sqlite::in_memory()).await;
-    }
-
-    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-    #[ignore = "three calls within half a second: the look that a call of no length waits for may come later, cause not found yet"]
-    async fn postgres() {
-        test_worker_delayed_visibility_skips_future_items(&Postgres::new().await).await;
-    }
-}

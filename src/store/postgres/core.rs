@@ -11,6 +11,7 @@ use sqlx::PgPool;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::Instant;
 
+use super::cancelled::{Cancelled, CancelledActivities};
 use super::histories::Histories;
 use super::lanes::Lane;
 use super::news::Outbox;
@@ -28,6 +29,7 @@ pub(super) type TurnLane = Lane<Versions, LeasedTurn>;
 pub(super) type ActivityLane = Lane<TagFilter, LeasedActivity>;
 
 /// An activity as the engine is given it.
+#[derive(Clone)]
 pub(super) struct LeasedActivity {
     pub item: WorkItem,
     pub id: i64,
@@ -51,6 +53,7 @@ pub(super) struct Core {
     pub held: HeldTurns,
     pub histories: Histories,
     pub left: Left,
+    pub cancelled: CancelledActivities,
     pub outbox: Outbox,
     /// Wakes whoever claims.
     pub wanted: Notify,
@@ -82,6 +85,7 @@ impl Core {
             held: HeldTurns::default(),
             histories: Histories::default(),
             left: Left::default(),
+            cancelled: CancelledActivities::default(),
             outbox: Outbox::default(),
             wanted: Notify::new(),
             rounds: watch::channel(0).0,
@@ -227,6 +231,20 @@ impl Core {
         }
         self.outbox.tell_activities();
         Ok(())
+    }
+
+    /// Gives an activity back that a turn of this node has cancelled; whether it has.
+    pub fn drop_cancelled(self: &Arc<Self>, activity: &LeasedActivity) -> bool {
+        let Some(state) = self.cancelled.state(&activity.item) else { return false };
+        let core = Arc::clone(self);
+        let LeasedActivity { item, id, token, .. } = activity.clone();
+        tokio::spawn(async move {
+            let is_there = core.give_back_activity(id, &token, None, false).await.is_ok();
+            if is_there && state == Cancelled::Gone {
+                core.cancelled.forget(&item);
+            }
+        });
+        true
     }
 
     /// Gives back what was claimed and waited longer than so for a slot. What cannot be given back ends with its lease.

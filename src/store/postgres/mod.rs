@@ -7,6 +7,7 @@
 mod administration;
 mod batch;
 mod bulk;
+mod cancelled;
 mod claims;
 mod committed;
 #[cfg(test)]

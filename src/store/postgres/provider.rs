@@ -76,11 +76,12 @@ impl PostgresStore {
         }
         let looked = async {
             while *rounds.borrow_and_update() < first + 2 {
+                // Before the wait: the last look may have ended before anybody waited for it.
+                lane.hint();
+                self.core.wanted.notify_one();
                 if rounds.changed().await.is_err() {
                     break;
                 }
-                lane.hint();
-                self.core.wanted.notify_one();
             }
             let _ = self.core.reading.subscribe().wait_for(|reading| *reading == 0).await;
         };
@@ -192,8 +193,15 @@ impl Provider for PostgresStore {
         }
         let lane = self.core.activity_lane(tag_filter);
         let owner = session.map(|session| Owner { id: session.owner_id.clone(), lease: session.lock_timeout });
-        let found = self.next(&lane, lock_timeout, owner, poll_timeout).await;
-        Ok(found.map(|LeasedActivity { item, id, token, attempt }| (item, joined(id, &token), attempt)))
+        let until = Instant::now() + poll_timeout;
+        loop {
+            let poll = until.saturating_duration_since(Instant::now());
+            let Some(found) = self.next(&lane, lock_timeout, owner.clone(), poll).await else { return Ok(None) };
+            if !self.core.drop_cancelled(&found) {
+                let LeasedActivity { item, id, token, attempt } = found;
+                return Ok(Some((item, joined(id, &token), attempt)));
+            }
+        }
     }
 
     async fn ack_work_item(&self, token: &str, completion: Option<WorkItem>) -> Outcome<()> {

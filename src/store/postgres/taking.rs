@@ -6,6 +6,7 @@ use std::sync::Arc;
 use duroxide::providers::{TagFilter, WorkItem};
 
 use super::batch::Batch;
+use super::cancelled::Cancelled;
 use super::core::{AHEAD, ActivityLane, Core, TurnLane};
 
 /// What was meant to be taken with it.
@@ -40,6 +41,12 @@ pub(super) fn choose(core: &Core, batch: &mut Batch) -> Taken {
     let mut lanes: Vec<_> = core.activity_lanes().into_iter().map(|lane| (lane.demand(AHEAD), lane)).collect();
     let scheduled = &mut batch.activities;
     for place in 0..scheduled.items.len() {
+        match core.cancelled.state(&scheduled.items[place]) {
+            // By the turn that schedules it.
+            Some(Cancelled::Committing) => continue,
+            Some(Cancelled::Gone) => core.cancelled.forget(&scheduled.items[place]),
+            None => {}
+        }
         let tag = scheduled.tags[place].as_deref();
         let lane = lanes.iter_mut().find(|(demand, lane)| *demand > 0 && takes(&lane.key, tag));
         match lane {

@@ -70,25 +70,30 @@ impl Writer {
         let again = starts_of_the_same(&mut operations);
         let mut apart = match Batch::of(operations.iter().map(|operation| &operation.work)) {
             Err(error) => set_apart(operations, error),
-            Ok((mut batch, sizes)) => match self.try_commit(&mut batch, &operations).await {
-                Ok(committed) => {
-                    finish(&self.core, operations, &batch, &sizes, committed);
-                    Vec::new()
-                }
-                Err(Failure::Refused(error)) => set_apart(operations, error),
-                Err(Failure::Passing(error)) => {
-                    for operation in operations {
-                        operation.finish(Err(error.clone()));
+            Ok((mut batch, sizes)) => {
+                self.core.cancelled.begin(&operations);
+                let outcome = self.try_commit(&mut batch, &operations).await;
+                self.core.cancelled.end(&operations, outcome.is_ok());
+                match outcome {
+                    Ok(committed) => {
+                        finish(&self.core, operations, &batch, &sizes, committed);
+                        Vec::new()
                     }
-                    Vec::new()
-                }
-                Err(Failure::Unknown(error)) => {
-                    for operation in operations {
-                        leave_open(operation, &error);
+                    Err(Failure::Refused(error)) => set_apart(operations, error),
+                    Err(Failure::Passing(error)) => {
+                        for operation in operations {
+                            operation.finish(Err(error.clone()));
+                        }
+                        Vec::new()
                     }
-                    Vec::new()
+                    Err(Failure::Unknown(error)) => {
+                        for operation in operations {
+                            leave_open(operation, &error);
+                        }
+                        Vec::new()
+                    }
                 }
-            },
+            }
         };
         if !again.is_empty() {
             apart.push(again);
