@@ -244,13 +244,13 @@ def aliases_of(kind: Any) -> dict[str, str]:
     }
 
 
-def awaited_of(kind: Any) -> list[str]:
-    """Methods that are those of another class, awaited."""
-    return [
-        name
-        for name, member in kind.members.items()
-        if member.is_attribute and str(member.value).startswith("awaited(") and not name.endswith("_typed")
-    ]
+def awaited_of(kind: Any) -> tuple[str, list[str], bool]:
+    """Methods that are those of another class, awaited: which class that is, their names, and whether some are typed ones."""
+    written = {name: str(member.value) for name, member in kind.members.items() if member.is_attribute}
+    found = {name: re.match(r"awaited\((\w+)\.", value) for name, value in written.items()}
+    methods = {name: match[1] for name, match in found.items() if match}
+    plain_names = [name for name in methods if not name.endswith("_typed")]
+    return next(iter(methods.values()), ""), plain_names, len(plain_names) < len(methods)
 
 
 def properties_of(kind: Any) -> list[Any]:
@@ -313,11 +313,12 @@ def class_parts(name: str, kind: Any) -> Iterator[str]:
         if not alias.endswith("_typed"):
             yield f"### `{name}.{alias}`"
             yield f"Another name of `{target}`."
-    awaited = awaited_of(kind)
+    other, awaited, has_typed = awaited_of(kind)
     if awaited:
-        yield f"### `{name}`, as those of `Client`"
-        links = (f"[`{each}`](#client{each})" for each in awaited)
-        yield f"Awaited, these take, give and raise what those of `Client` do: {', '.join(links)}. So do the typed names."
+        yield f"### `{name}`, as those of `{other}`"
+        links = ", ".join(f"[`{each}`](#{other.lower()}{each})" for each in awaited)
+        text = f"Awaited, these take, give and raise what those of `{other}` do: {links}."
+        yield f"{text} So do the typed names." if has_typed else text
     typed = {each.name: text_of(each.docstring) for each in methods if each.name.endswith("_typed")}
     typed |= {alias: f"As `{target}`." for alias, target in aliases.items() if alias.endswith("_typed")}
     if typed:

@@ -1,6 +1,6 @@
 """How an operation of a client is written once and has two forms.
 
-Its method checks the arguments and describes a call of the native client. ``blocking`` turns it into the method that makes
+Its method checks the arguments and describes a call: of the native client, or on a connection of the application. ``blocking`` turns it into the method that makes
 the call and waits for its end; ``awaited`` makes a coroutine function of that one, for a client of ``asyncio``.
 """
 
@@ -11,20 +11,39 @@ import inspect
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
-
-    from duroxide._native import Awaited, Call
+    from collections.abc import Callable, Coroutine, Generator
 
 Owner = TypeVar("Owner")
 Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
+Answer_co = TypeVar("Answer_co", covariant=True)
 Function = TypeVar("Function", bound="Callable[..., Any]")
+
+
+class Call(Protocol[Answer_co]):
+    """A call that is described and not made yet."""
+
+    def run(self) -> Answer_co:
+        """Make it, and wait for its answer."""
+        ...
+
+
+class Begun(Protocol[Answer_co]):
+    """A call that was begun on an event loop."""
+
+    def __await__(self) -> Generator[Any, Any, Answer_co]:
+        """Wait for its answer."""
+        ...
+
+    def abort(self) -> None:
+        """Let go of it: nobody waits any more."""
+        ...
 
 
 class Awaiting(Protocol):
     """What an object with ``awaited`` methods has."""
 
-    def _begin(self, call: Call[Result]) -> Awaited[Result]:
+    def _begin(self, call: Any) -> Begun[Any]:
         """Begin a call whose end is told to the running loop."""
         ...
 
@@ -49,7 +68,7 @@ def awaited(
 
     @functools.wraps(describe)
     async def operation(self: Awaiting, /, *arguments: Parameters.args, **options: Parameters.kwargs) -> Result:
-        call = self._begin(describe(self, *arguments, **options))
+        call: Begun[Result] = self._begin(describe(self, *arguments, **options))
         try:
             return await call
         finally:

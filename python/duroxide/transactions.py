@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Generator
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
 from duroxide._native import current_context, write_message
 from duroxide.checks import check_name
 from duroxide.connections import awaited_connection, blocking_connection, sql_state
 from duroxide.exceptions import ConfigurationError, NotAllowedInOrchestration
+from duroxide.operations import awaited, blocking
 from duroxide.payloads import check_id, check_queue, encode_message, encode_start, encode_value
 from duroxide.providers import PostgresProvider
 from duroxide.starts import describe_start
@@ -19,6 +22,7 @@ from duroxide.statements import Statement
 if TYPE_CHECKING:
     from duroxide.connections import Connection
     from duroxide.declarations import Orchestration
+    from duroxide.operations import Call
     from duroxide.references import OrchestrationName
     from duroxide.startable import Startable0, Startable1, Startable2, Startable3, Startable4, Startable5
 
@@ -36,7 +40,23 @@ OUTBOX = "duroxide_outbox"
 _INSERT = "INSERT INTO duroxide_outbox (kind, instance_id, name, data, version) VALUES (:kind, :instance, :name, :data, :version)"
 
 
-class TransactionOperations:
+class _Call:
+    """A call that a client of transactions has described: it is run, or awaited."""
+
+    def __init__(self, make: Callable[[], Any]) -> None:
+        self._make = make
+
+    def run(self) -> None:
+        self._make()
+
+    def __await__(self) -> Generator[Any, Any, None]:
+        yield from self._make().__await__()
+
+    def abort(self) -> None:
+        """Nothing goes on beside the wait."""
+
+
+class TransactionOperations(ABC):
     """What both clients of transactions have in common: the statements that they run.
 
     Args:
@@ -48,17 +68,18 @@ class TransactionOperations:
         self._schema = _schema_of(store)
         self._database = connection.database
 
-    def _start(self, instance_id: object, name: object, input: object, version: object) -> Statement:
-        return self._write("start", *encode_start(instance_id, name, input, version))
+    @abstractmethod
+    def _run(self, statement: Statement) -> Any:
+        """Run a statement in the transaction."""
 
-    def _event(self, instance_id: object, name: object, data: object) -> Statement:
-        checked = check_name(name, "the name of an event")
-        return self._write("event", check_id(instance_id), checked, encode_value(data, "the data"))
+    @abstractmethod
+    def _tell(self) -> Any:
+        """Have the nodes look for what was committed."""
 
-    def _message(self, instance_id: object, queue: object, data: object) -> Statement:
-        return self._write("message", check_id(instance_id), check_queue(queue), encode_message(data))
+    def _write(self, kind: str, instance: str, name: str, data: str, version: str | None = None) -> Call[None]:
+        return _Call(partial(self._run, self._statement(kind, instance, name, data, version)))
 
-    def _write(self, kind: str, instance: str, name: str, data: str, version: str | None = None) -> Statement:
+    def _statement(self, kind: str, instance: str, name: str, data: str, version: str | None) -> Statement:
         if current_context() is not None:
             raise NotAllowedInOrchestration(
                 "an orchestration runs again when it is replayed, and would write again to your database; "
@@ -266,9 +287,10 @@ class TransactionClient(TransactionOperations):
         self.start_orchestration(chosen, orchestration, value, version=version)
         return chosen
 
+    @blocking
     def start_orchestration(
         self, instance_id: str, name: OrchestrationName, input: object = None, *, version: str | None = None
-    ) -> None:
+    ) -> Call[None]:
         """Start an orchestration by its name, when your transaction commits.
 
         Args:
@@ -281,9 +303,10 @@ class TransactionClient(TransactionOperations):
             CodecError: The input cannot be written as JSON.
             LimitExceeded: An id, a name or the input is too long.
         """
-        self._run(self._start(instance_id, name, input, version))
+        return self._write("start", *encode_start(instance_id, name, input, version))
 
-    def raise_event(self, instance_id: str, name: str, data: object = None) -> None:
+    @blocking
+    def raise_event(self, instance_id: str, name: str, data: object = None) -> Call[None]:
         """Raise an event, when your transaction commits; it is delivered as those of ``Client.raise_event``.
 
         Args:
@@ -295,9 +318,11 @@ class TransactionClient(TransactionOperations):
             CodecError: The data cannot be written as JSON.
             LimitExceeded: An id, a name or the data is too long.
         """
-        self._run(self._event(instance_id, name, data))
+        checked = check_name(name, "the name of an event")
+        return self._write("event", check_id(instance_id), checked, encode_value(data, "the data"))
 
-    def enqueue_event(self, instance_id: str, queue: str, data: object) -> None:
+    @blocking
+    def enqueue_event(self, instance_id: str, queue: str, data: object) -> Call[None]:
         """Append a message to a queue of an instance, when your transaction commits.
 
         Args:
@@ -309,9 +334,10 @@ class TransactionClient(TransactionOperations):
             CodecError: The data cannot be written as JSON.
             LimitExceeded: An id, a name or the data is too long, or a ``str`` is not valid UTF-8.
         """
-        self._run(self._message(instance_id, queue, data))
+        return self._write("message", check_id(instance_id), check_queue(queue), encode_message(data))
 
-    def notify(self) -> None:
+    @blocking
+    def notify(self) -> Call[None]:
         """Have the nodes look for what you committed at once; call it after the commit.
 
         Without it they find it within half a second. It is a statement of its own, outside of any transaction, since a
@@ -321,6 +347,9 @@ class TransactionClient(TransactionOperations):
         Raises:
             ConfigurationError: A transaction is open.
         """
+        return _Call(self._tell)
+
+    def _tell(self) -> None:
         if self._database == "postgresql":
             self._connection.run_alone(self._wake_up())
 
@@ -466,61 +495,15 @@ class AsyncTransactionClient(TransactionOperations):
         await self.start_orchestration(chosen, orchestration, value, version=version)
         return chosen
 
-    async def start_orchestration(
-        self, instance_id: str, name: OrchestrationName, input: object = None, *, version: str | None = None
-    ) -> None:
-        """Start an orchestration by its name, when your transaction commits.
+    start_orchestration = awaited(TransactionClient.start_orchestration)
+    raise_event = awaited(TransactionClient.raise_event)
+    enqueue_event = awaited(TransactionClient.enqueue_event)
+    notify = awaited(TransactionClient.notify)
 
-        Args:
-            instance_id: Id of the new instance, 1 to 1,024 bytes. Where it is taken by then, the instance stays as it is.
-            name: Name of the orchestration, or the declared orchestration itself.
-            input: Its input, any value that can be written as JSON; default ``None``.
-            version: Version to start; default ``None``, the newest one that the executing runtime has.
+    def _begin(self, call: _Call) -> _Call:
+        return call
 
-        Raises:
-            CodecError: The input cannot be written as JSON.
-            LimitExceeded: An id, a name or the input is too long.
-        """
-        await self._run(self._start(instance_id, name, input, version))
-
-    async def raise_event(self, instance_id: str, name: str, data: object = None) -> None:
-        """Raise an event, when your transaction commits; it is delivered as those of ``Client.raise_event``.
-
-        Args:
-            instance_id: The instance, which may be one that the same transaction starts, or that is started soon.
-            name: Name of the event.
-            data: Any value that can be written as JSON; the wait returns it. Default ``None``.
-
-        Raises:
-            CodecError: The data cannot be written as JSON.
-            LimitExceeded: An id, a name or the data is too long.
-        """
-        await self._run(self._event(instance_id, name, data))
-
-    async def enqueue_event(self, instance_id: str, queue: str, data: object) -> None:
-        """Append a message to a queue of an instance, when your transaction commits.
-
-        Args:
-            instance_id: The instance, which may be one that the same transaction starts, or that is started soon.
-            queue: Name of the queue.
-            data: A ``str`` is delivered as it is; any other value is delivered as its JSON text.
-
-        Raises:
-            CodecError: The data cannot be written as JSON.
-            LimitExceeded: An id, a name or the data is too long, or a ``str`` is not valid UTF-8.
-        """
-        await self._run(self._message(instance_id, queue, data))
-
-    async def notify(self) -> None:
-        """Have the nodes look for what you committed at once; call it after the commit.
-
-        Without it they find it within half a second. It is a statement of its own, outside of any transaction, since a
-        PostgreSQL that notifies inside of one makes the commits of all connections wait for each other. On SQLite it does
-        nothing: the relay sees the commit by itself.
-
-        Raises:
-            ConfigurationError: A transaction is open.
-        """
+    async def _tell(self) -> None:
         if self._database == "postgresql":
             await self._connection.run_alone(self._wake_up())
 
