@@ -171,12 +171,12 @@ enum Ran {
 }
 
 impl CodeTime {
-    /// Whether it runs, or has run within `span` before `now`.
-    pub fn is_within(&self, span: Duration, now: Instant) -> bool {
+    /// When a lease ends that counts from the end of the code; `None` if no code ran, and `later` while it runs.
+    pub fn lease_until(&self, lease: Duration, later: Instant) -> Option<Instant> {
         match *self.0.lock() {
-            Ran::Never => false,
-            Ran::Now => true,
-            Ran::Until(end) => now.saturating_duration_since(end) < span,
+            Ran::Never => None,
+            Ran::Now => Some(later),
+            Ran::Until(end) => Some(end + lease),
         }
     }
 }

@@ -84,10 +84,9 @@ impl Core {
 
     fn look(&self, capabilities: Option<Capabilities>, lock_timeout: Duration) -> Outcome<Look<'_>> {
         let token = Self::token();
-        let now = Instant::now();
         let mut state = self.lock();
-        state.expire(now);
-        if let Some(number) = state.claim(capabilities.as_ref(), token, now + lock_timeout) {
+        state.expire(Instant::now());
+        if let Some(number) = state.claim(capabilities.as_ref(), token, lock_timeout) {
             let claim = Claim { core: self, token, number, is_open: true };
             return Ok(self.prepare(claim, state)?.map_or(Look::Again, |found| Look::Found(Box::new(found))));
         }

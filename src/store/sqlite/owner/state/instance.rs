@@ -39,8 +39,13 @@ pub(in super::super) struct Held {
 }
 
 impl Held {
-    pub fn is_safe(&self, now: Instant) -> bool {
-        self.is_ending || self.code_time.as_ref().is_some_and(|code_time| code_time.is_within(self.lease, now))
+    /// When the lease ends, looked at again `later` where that cannot be told yet.
+    pub fn ends(&self, later: Instant) -> Instant {
+        if self.is_ending {
+            return later;
+        }
+        let until = self.code_time.as_ref().and_then(|code_time| code_time.lease_until(self.lease, later));
+        until.map_or(self.until, |until| until.max(self.until))
     }
 }
 

@@ -72,7 +72,7 @@ impl State {
     }
 
     /// Takes the first instance with work that `filter` accepts, and locks it. Its messages are taken by [`Self::take`].
-    pub fn claim(&mut self, filter: Option<&Capabilities>, token: Token, until: Instant) -> Option<Number> {
+    pub fn claim(&mut self, filter: Option<&Capabilities>, token: Token, lease: Duration) -> Option<Number> {
         let place = self.ready.iter().position(|number| {
             self.instances.get(number).is_some_and(|instance| instance.is_ready && accepts(filter, instance))
         })?;
@@ -82,16 +82,16 @@ impl State {
         let since = Instant::now();
         instance.held = Some(Held {
             token,
-            until,
+            until: since + lease,
             since,
             is_ending: false,
-            lease: until.saturating_duration_since(since),
+            lease,
             code_time: None,
             taken: Vec::new(),
             is_noted: false,
         });
         self.turns.insert(token, number);
-        self.note_expiry(until);
+        self.note_expiry(since + lease);
         Some(number)
     }
 
@@ -158,14 +158,13 @@ impl State {
                     continue;
                 };
                 if held.until <= now {
-                    if !held.is_safe(now) {
-                        over.push(*token);
-                        continue;
-                    }
-                    held.until = now + BUSY_LOOK;
+                    held.until = held.ends(now + BUSY_LOOK);
                 }
-                let until = held.until;
-                next = Some(next.map_or(until, |next| next.min(until)));
+                if held.until <= now {
+                    over.push(*token);
+                } else {
+                    next = Some(next.map_or(held.until, |next| next.min(held.until)));
+                }
             }
             self.first_expiry = next;
             for token in over {
