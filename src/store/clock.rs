@@ -11,6 +11,11 @@ pub(super) fn milliseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
+/// Milliseconds as a server counts them, which may be negative elsewhere.
+pub(super) fn span_ms(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
+}
+
 /// The time `delay` from now.
 pub(super) fn after_ms(delay: Duration) -> u64 {
     now_ms().saturating_add(milliseconds(delay))

@@ -10,12 +10,14 @@ use tokio::time::{Instant, timeout};
 
 use super::core::{ActivityLane, Core, TurnLane};
 use super::grants::leases;
+use super::lanes::Lane;
 use super::leases::{deliver, deliver_activities};
 use super::link::{ANSWER, Link};
 use super::news::{Told, channel};
 use super::rows::{self, Answer};
 use super::schema::function;
 use super::trouble::failed;
+use crate::store::clock::span_ms;
 
 /// How often to look when nothing is heard: nodes of other languages notify nobody, and notifications may be lost. Just above what
 /// makes two statements a second.
@@ -89,11 +91,8 @@ impl Claims {
             return tokio::time::sleep_until(next_look).await;
         }
         let ahead = core.ahead();
-        if core.turn_lanes().iter().any(|lane| lane.has_hint() && lane.is_waited_for() && lane.demand(ahead) > 0)
-            || core
-                .activity_lanes()
-                .iter()
-                .any(|lane| lane.has_hint() && lane.is_waited_for() && lane.demand(ahead) > 0)
+        if core.turn_lanes().iter().any(|lane| lane.can_use_hint(ahead))
+            || core.activity_lanes().iter().any(|lane| lane.can_use_hint(ahead))
         {
             return;
         }
@@ -107,33 +106,8 @@ impl Claims {
     async fn look(&mut self, everything: bool) -> Result<(), sqlx::Error> {
         self.tell().await?;
         let core = Arc::clone(&self.core);
-        let wants = |hint: bool, demand: usize| demand > 0 && (everything || hint);
-        let mut turns: Vec<_> = Vec::new();
-        for lane in core.turn_lanes() {
-            if !lane.is_waited_for() {
-                continue;
-            }
-            let hint = lane.take_hint();
-            let demand = lane.demand(core.ahead());
-            if wants(hint, demand) {
-                turns.push((lane, demand));
-            } else if hint {
-                lane.hint();
-            }
-        }
-        let mut activities: Vec<_> = Vec::new();
-        for lane in core.activity_lanes() {
-            if !lane.is_waited_for() {
-                continue;
-            }
-            let hint = lane.take_hint();
-            let demand = lane.demand(core.ahead());
-            if wants(hint, demand) {
-                activities.push((lane, demand));
-            } else if hint {
-                lane.hint();
-            }
-        }
+        let turns = to_ask_for(core.turn_lanes(), core.ahead(), everything);
+        let activities = to_ask_for(core.activity_lanes(), core.ahead(), everything);
         // Most nodes have one lane of each kind, and so ask one question.
         for place in 0..turns.len().max(activities.len()) {
             let mut question = Question {
@@ -143,7 +117,7 @@ impl Claims {
             };
             if let Some((lane, _)) = &question.activities {
                 let owners = lane.owners();
-                question.session_ms = owners.iter().map(|owner| owner.lease.as_millis() as i64).max().unwrap_or(0);
+                question.session_ms = owners.iter().map(|owner| span_ms(owner.lease)).max().unwrap_or(0);
                 question.owners = owners.into_iter().map(|owner| owner.id).collect();
             }
             if let Err(error) = self.ask(&question, everything || core.is_bare).await {
@@ -192,10 +166,8 @@ impl Claims {
 
     /// Compares the server's clock with the time that has passed here: set back, it would hide what was sent before.
     async fn compare(&mut self, time_ms: i64, asked: Instant) -> Result<(), sqlx::Error> {
-        let passed = self
-            .time
-            .map_or(0, |(_, since)| i64::try_from(asked.saturating_duration_since(since).as_millis()).unwrap_or(0));
-        let expected = self.time.map_or(time_ms, |(time_ms, _)| time_ms + passed);
+        let passed_since = |since: Instant| span_ms(asked.saturating_duration_since(since));
+        let expected = self.time.map_or(time_ms, |(time_ms, since)| time_ms + passed_since(since));
         self.time = Some((time_ms, Instant::now()));
         if time_ms + SET_BACK_MS > expected {
             return Ok(());
@@ -286,6 +258,28 @@ impl Claims {
         }
         Duration::from_millis(20).saturating_mul(1 << self.failures.min(8)).min(LONGEST_PAUSE)
     }
+}
+
+/// The lanes that have a use for what the server may have, and for how much of it.
+fn to_ask_for<Key, Item>(
+    lanes: Vec<Arc<Lane<Key, Item>>>,
+    ahead: usize,
+    everything: bool,
+) -> Vec<(Arc<Lane<Key, Item>>, usize)> {
+    let waited_for = lanes.into_iter().filter(|lane| lane.is_waited_for());
+    let wanted = waited_for.filter_map(|lane| {
+        let has_hint = lane.take_hint();
+        let demand = lane.demand(ahead);
+        if demand > 0 && (everything || has_hint) {
+            return Some((lane, demand));
+        }
+        if has_hint {
+            // It stays for when it can be used.
+            lane.hint();
+        }
+        None
+    });
+    wanted.collect()
 }
 
 fn tags(filter: &TagFilter) -> (&'static str, Vec<String>) {

@@ -19,6 +19,7 @@ use super::operation::{Found, Operation, Work};
 use super::schema::function;
 use super::trouble::failed;
 use super::turns::{HeldTurns, LeasedTurn};
+use crate::store::clock::span_ms;
 
 type Outcome<T> = Result<T, ProviderError>;
 
@@ -178,7 +179,7 @@ impl Core {
         const OPERATION: &str = "abandon_orchestration_item";
         let invalid = || ProviderError::permanent(OPERATION, "Invalid lock token: the turn has ended");
         let held = self.held.get(token).ok_or_else(invalid)?;
-        let delay_ms = delay.map_or(0, |delay| i64::try_from(delay.as_millis()).unwrap_or(i64::MAX));
+        let delay_ms = delay.map_or(0, span_ms);
         let statement = format!("SELECT {}($1, $2, $3, $4, $5)", function(&self.schema, "give_back_turn"));
         let given_back: bool = sqlx::query_scalar(&statement)
             .bind(&held.instance)
@@ -202,7 +203,7 @@ impl Core {
 
     pub async fn give_back_activity(&self, id: i64, token: &str, delay: Option<Duration>, counts: bool) -> Outcome<()> {
         const OPERATION: &str = "abandon_work_item";
-        let delay_ms = delay.map_or(0, |delay| i64::try_from(delay.as_millis()).unwrap_or(i64::MAX));
+        let delay_ms = delay.map_or(0, span_ms);
         let statement = format!(
             "UPDATE \"{}\".worker_queue SET lock_token = NULL, locked_until = NULL, \
              attempt_count = CASE WHEN $4 THEN attempt_count ELSE greatest(0, attempt_count - 1) END, \

@@ -5,8 +5,8 @@
 --
 -- Plans are forced: a queue that was analyzed while it was empty is planned for one row for ever. Where a lock row is found by
 -- its instance, the end of its lease is kept from the planner (locked_until + 0), as is the time of a message that is found by
--- its instance: analyzed while there were none, it would read all leases that have not ended, for each instance. What is taken first follows an index that is there, (visible_at,
--- lock_token), so that the queue is not sorted.
+-- its instance: analyzed while there were none, it would read all leases that have not ended, for each instance. What is taken
+-- first follows an index that is there, (visible_at, lock_token), so that the queue is not sorted.
 --
 -- Leases go by the server's clock alone, so that nodes need not agree about the time. Whoever deletes a lock row owns it, nobody
 -- waits for one, and new lock rows are inserted in the order of their instances: so no two batches wait for each other in a circle.
@@ -24,11 +24,11 @@ CREATE TABLE IF NOT EXISTS "{schema}".python_outboxes (outbox TEXT PRIMARY KEY, 
 
 -- Leases those of the instances that are free and have something to read.
 --
--- kind 2, one a leased instance: token, instance, name, version, execution, last_event (of that execution; 1 if there is
--- a history without an instance), stamp (when it was
--- created, in microseconds since the epoch); kind 3, one a message: token, id, attempt (counted so far), item, last_event (1 if
--- it is held back), stamp (when it was sent, in ms since the epoch); kind 4, one a key of an earlier execution: token, name (the
--- key), item (the value), stamp (when it was set, in ms).
+-- kind 2, one a leased instance: token, instance, name, version, execution, last_event (of that execution; 1 if there is a
+--   history without an instance), stamp (when it was created, in microseconds since the epoch);
+-- kind 3, one a message: token, id, attempt (counted so far), item, last_event (1 if it is held back), stamp (when it was sent,
+--   in ms since the epoch);
+-- kind 4, one a key of an earlier execution: token, name (the key), item (the value), stamp (when it was set, in ms).
 CREATE OR REPLACE FUNCTION "{schema}".python_lease_{version}(
     p_instances text[], p_tokens text[], p_lease_ms bigint, p_lowest bigint, p_highest bigint
 ) RETURNS TABLE (
@@ -123,9 +123,12 @@ BEGIN
          LATERAL (SELECT * FROM "{schema}".kv_store k WHERE k.instance_id = leased.instance OFFSET 0) AS k;
 END $$;
 
--- Leases what this node can take: turns, as above; kind 5, one an activity: token, id, attempt (with this one), item, name (the
--- owner of its session); kind 6, when the next message is due (execution 0) or the next activity (execution 1): id, in ms from
--- now; kind 10: id (the server's time, in ms since the epoch).
+-- Leases what this node can take.
+--
+-- Turns, as above;
+-- kind 5, one an activity: token, id, attempt (with this one), item, name (the owner of its session);
+-- kind 6, when the next message is due (execution 0) or the next activity (execution 1): id, in ms from now;
+-- kind 10: id (the server's time, in ms since the epoch).
 CREATE OR REPLACE FUNCTION "{schema}".python_claim_{version}(
     p_prefix text,
     p_turns bigint, p_lease_ms bigint, p_lowest bigint, p_highest bigint, p_left_instances text[],
@@ -142,7 +145,7 @@ DECLARE
     now_ms bigint := (extract(epoch FROM clock_timestamp()) * 1000)::bigint;
     now_at timestamptz := to_timestamp(now_ms / 1000.0);
     found_instances text[];
-    found_count bigint := 0;
+    activities bigint[];
     owners text[] := p_owners;
     place integer;
     owner_of_session text;
@@ -177,34 +180,28 @@ BEGIN
     by_row := cardinality(owners) > 0 AND p_activities > 0
               AND (SELECT true FROM "{schema}".worker_queue w WHERE w.session_id IS NOT NULL LIMIT 1);
     IF p_activities > 0 AND by_row IS NOT TRUE THEN
-        RETURN QUERY
-        UPDATE "{schema}".worker_queue w
-        SET lock_token = p_prefix || 'a' || w.id, locked_until = now_ms + p_activity_lease_ms, attempt_count = w.attempt_count + 1
-        WHERE w.id = ANY (ARRAY(
+        activities := ARRAY(
             SELECT c.id FROM "{schema}".worker_queue c
             WHERE c.lock_token IS NULL AND c.visible_at <= now_at AND c.session_id IS NULL
               AND CASE p_tag_mode WHEN 'default_only' THEN c.tag IS NULL WHEN 'tags' THEN c.tag = ANY (p_tags)
                   WHEN 'default_and' THEN c.tag IS NULL OR c.tag = ANY (p_tags) ELSE true END
               AND c.id <> ALL (p_left_activities)
-            ORDER BY c.lock_token, c.id LIMIT p_activities FOR UPDATE SKIP LOCKED))
-        RETURNING 5::smallint, w.lock_token, w.instance_id, w.id, w.attempt_count, w.work_item, NULL::text, NULL::text,
-                  NULL::bigint, NULL::bigint, NULL::bigint;
-        GET DIAGNOSTICS found_count = ROW_COUNT;
-        IF p_finds_ended AND found_count < p_activities THEN
-            RETURN QUERY
-            UPDATE "{schema}".worker_queue w
-            SET lock_token = p_prefix || 'a' || w.id, locked_until = now_ms + p_activity_lease_ms,
-                attempt_count = w.attempt_count + 1
-            WHERE w.id = ANY (ARRAY(
+            ORDER BY c.lock_token, c.id LIMIT p_activities FOR UPDATE SKIP LOCKED);
+        IF p_finds_ended AND cardinality(activities) < p_activities THEN
+            activities := activities || ARRAY(
                 SELECT c.id FROM "{schema}".worker_queue c
                 WHERE c.lock_token IS NOT NULL AND c.locked_until <= now_ms AND c.visible_at <= now_at AND c.session_id IS NULL
                   AND CASE p_tag_mode WHEN 'default_only' THEN c.tag IS NULL WHEN 'tags' THEN c.tag = ANY (p_tags)
                       WHEN 'default_and' THEN c.tag IS NULL OR c.tag = ANY (p_tags) ELSE true END
                   AND c.id <> ALL (p_left_activities)
-                ORDER BY c.id LIMIT p_activities - found_count FOR UPDATE SKIP LOCKED))
-            RETURNING 5::smallint, w.lock_token, w.instance_id, w.id, w.attempt_count, w.work_item, NULL::text, NULL::text,
-                      NULL::bigint, NULL::bigint, NULL::bigint;
+                ORDER BY c.id LIMIT p_activities - cardinality(activities) FOR UPDATE SKIP LOCKED);
         END IF;
+        RETURN QUERY
+        UPDATE "{schema}".worker_queue w
+        SET lock_token = p_prefix || 'a' || w.id, locked_until = now_ms + p_activity_lease_ms, attempt_count = w.attempt_count + 1
+        WHERE w.id = ANY (activities)
+        RETURNING 5::smallint, w.lock_token, w.instance_id, w.id, w.attempt_count, w.work_item, NULL::text, NULL::text,
+                  NULL::bigint, NULL::bigint, NULL::bigint;
     END IF;
     IF by_row THEN
         -- First come, first served, whether of a session or not; a session goes where it is, or to the slot that waits longest.
@@ -262,11 +259,12 @@ END $$;
 -- Commits what has gathered, and leases what can go on at once: the targets.
 --
 -- kind 0, one a turn whose lease held: id (its place), stamp (when its instance was created, in microseconds, where it was now);
--- kind 1, one an activity whose lease held: id; kind 7, one a start that was not made, since there is such an instance: id (its
--- place), name, or item (its waiting start); kind 8, where something is
--- recorded that must be recorded once: id (the transaction), stamp (the last checkpoint: unless there is another one, the server
--- has not crashed since, and so has not given the number of the transaction to another); kind 9, one an activity that was scheduled and leased:
--- token, id; and what is leased of the targets, as above.
+-- kind 1, one an activity whose lease held: id;
+-- kind 7, one a start that was not made, since there is such an instance: id (its place), name, or item (its waiting start);
+-- kind 8, where something is recorded that must be recorded once: id (the transaction), stamp (the last checkpoint: unless there
+--   is another one, the server has not crashed since, and so has not given the number of the transaction to another);
+-- kind 9, one an activity that was scheduled and leased: token, id;
+-- and what is leased of the targets, as above.
 CREATE OR REPLACE FUNCTION "{schema}".python_commit_{version}(
     p_turn_tokens text[], p_turn_instances text[], p_turn_executions bigint[], p_turn_records boolean[],
     p_turn_names text[], p_turn_versions text[], p_turn_parents text[], p_turn_statuses text[], p_turn_outputs text[],

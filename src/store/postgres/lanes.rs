@@ -12,6 +12,8 @@ use parking_lot::Mutex;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
+use crate::store::clock::span_ms;
+
 /// Who may be given an activity of a session.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Owner {
@@ -79,6 +81,11 @@ impl<Key, Item> Lane<Key, Item> {
 
     pub fn has_hint(&self) -> bool {
         self.more.load(Ordering::Acquire)
+    }
+
+    /// Whether somebody waits who could use what the server may have.
+    pub fn can_use_hint(&self, ahead: usize) -> bool {
+        self.has_hint() && self.is_waited_for() && self.demand(ahead) > 0
     }
 
     pub fn take_hint(&self) -> bool {
@@ -150,7 +157,7 @@ impl<Key, Item> Lane<Key, Item> {
 
     /// What is ready, or a place in the line.
     pub fn enter(&self, lease: Duration, owner: Option<Owner>) -> Entered<'_, Key, Item> {
-        self.lease_ms.store(i64::try_from(lease.as_millis()).unwrap_or(i64::MAX), Ordering::Relaxed);
+        self.lease_ms.store(span_ms(lease), Ordering::Relaxed);
         let mut state = self.state.lock();
         state.turn_window();
         state.window.1 += 1;

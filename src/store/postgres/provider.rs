@@ -19,6 +19,7 @@ use super::operation::{ActivityEnd, TurnEnd, Work};
 use super::store::PostgresStore;
 use super::trouble::failed;
 use super::turns::LeasedTurn;
+use crate::store::clock::span_ms;
 
 type Outcome<T> = Result<T, ProviderError>;
 
@@ -32,10 +33,6 @@ fn joined(id: i64, token: &str) -> String {
 pub(super) fn parts(token: &str) -> Outcome<(i64, &str)> {
     let parts = token.split_once(':').and_then(|(id, token)| Some((id.parse().ok()?, token)));
     parts.ok_or_else(|| ProviderError::permanent("ack_work_item", "Invalid lock token: it is not of this store"))
-}
-
-fn milliseconds(duration: Duration) -> i64 {
-    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }
 
 /// The range of versions that a filter takes; `None` if it takes nothing at all.
@@ -173,7 +170,7 @@ impl Provider for PostgresStore {
              AND locked_until > (extract(epoch FROM clock_timestamp()) * 1000)::bigint",
             self.core.schema
         );
-        let renewed = query(&statement).bind(token).bind(milliseconds(extend_for)).execute(&self.core.pool).await;
+        let renewed = query(&statement).bind(token).bind(span_ms(extend_for)).execute(&self.core.pool).await;
         match renewed.map_err(|error| failed(OPERATION, &error))?.rows_affected() {
             0 => Err(ProviderError::permanent(OPERATION, LOCK_LOST)),
             _ => Ok(()),
@@ -226,7 +223,7 @@ impl Provider for PostgresStore {
         let renewed = sqlx::query_scalar::<_, i64>(&statement)
             .bind(id)
             .bind(own)
-            .bind(milliseconds(extend_for))
+            .bind(span_ms(extend_for))
             .fetch_one(&self.core.pool)
             .await;
         match renewed.map_err(|error| failed(OPERATION, &error))? {
@@ -250,8 +247,8 @@ impl Provider for PostgresStore {
         let owners: Vec<String> = owners.iter().map(|&owner| owner.to_owned()).collect();
         let renewed = query(&statement)
             .bind(&owners)
-            .bind(milliseconds(extend_for))
-            .bind(milliseconds(idle))
+            .bind(span_ms(extend_for))
+            .bind(span_ms(idle))
             .execute(&self.core.pool)
             .await
             .map_err(|error| failed("renew_session_lock", &error))?;
@@ -263,7 +260,7 @@ impl Provider for PostgresStore {
     }
 
     async fn enqueue_for_orchestrator(&self, item: WorkItem, delay: Option<Duration>) -> Outcome<()> {
-        self.send(vec![item], delay.filter(|delay| !delay.is_zero()).map(milliseconds)).await
+        self.send(vec![item], delay.filter(|delay| !delay.is_zero()).map(span_ms)).await
     }
 
     async fn enqueue_for_worker(&self, item: WorkItem) -> Outcome<()> {

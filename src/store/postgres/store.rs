@@ -16,6 +16,7 @@ use super::operation::Work;
 use super::server::Server;
 use super::writer::Writer;
 use crate::store::StartRequest;
+use crate::store::clock::span_ms;
 
 type Outcome<T> = Result<T, ProviderError>;
 
@@ -128,7 +129,7 @@ impl PostgresStore {
         if let Some(held) = self.core.held.get(token) {
             self.core.left.leave_instance(&held.instance, pause);
         }
-        self.core.due_in(i64::try_from(pause.as_millis()).unwrap_or(i64::MAX));
+        self.core.due_in(span_ms(pause));
         self.core.give_back_turn(token, None, false).await
     }
 
@@ -136,7 +137,7 @@ impl PostgresStore {
     pub async fn leave_activity(&self, token: &str, pause: Duration) -> Outcome<()> {
         let (id, own) = super::provider::parts(token)?;
         self.core.left.leave_activity(id, pause);
-        self.core.due_in(i64::try_from(pause.as_millis()).unwrap_or(i64::MAX));
+        self.core.due_in(span_ms(pause));
         self.core.give_back_activity(id, own, None, false).await
     }
 }

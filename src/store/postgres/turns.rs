@@ -9,6 +9,7 @@ use duroxide::providers::{OrchestrationItem, WorkItem};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
+use crate::store::clock::{milliseconds, span_ms};
 use crate::store::mail::Mail;
 
 /// A turn as the engine is given it.
@@ -57,7 +58,7 @@ impl HeldTurn {
     /// tried to be committed, a clock that is set meanwhile moves none of its timers.
     pub fn now_ms(&self) -> u64 {
         let (wall_ms, since) = self.leased;
-        wall_ms.saturating_add(u64::try_from(since.elapsed().as_millis()).unwrap_or(0))
+        wall_ms.saturating_add(milliseconds(since.elapsed()))
     }
 
     /// For what was kept back, how many milliseconds each is to stay out of sight after the turn: 0 shows it. What is as it
@@ -73,7 +74,7 @@ impl HeldTurn {
         let each = messages.iter().enumerate().filter_map(|(place, message)| {
             match (chosen.contains(&place), message.is_held_back) {
                 (true, true) => Some((message.id, 0)),
-                (false, false) => Some((message.id, OUT_OF_SIGHT.as_millis() as i64)),
+                (false, false) => Some((message.id, span_ms(OUT_OF_SIGHT))),
                 (true, false) | (false, true) => None,
             }
         });
