@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import socket
-import threading
 from urllib.parse import urlsplit, urlunsplit
 
 import pytest
 
 from duroxide import ConfigurationError, PostgresProvider, ProviderError
+from postgres_server import free_port
+from strange_servers import foreign_server
 
 SECRET = "s3cret-that-nobody-may-see"
 
@@ -35,13 +35,6 @@ def refusal(url: str) -> str:
     return str(refused.value)
 
 
-def closed_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
 def test_a_wrong_password_is_refused_and_not_repeated(postgres_url: str) -> None:
     message = refusal(changed(postgres_url, password=SECRET))
     assert "password authentication failed" in message
@@ -55,7 +48,7 @@ def test_a_database_that_does_not_exist_is_named(postgres_url: str) -> None:
 
 
 def test_a_port_where_nobody_listens_is_named() -> None:
-    port = closed_port()
+    port = free_port()
     message = refusal(f"postgresql://user:{SECRET}@127.0.0.1:{port}/database")
     assert f"127.0.0.1:{port}" in message
     assert "cannot be reached" in message
@@ -69,22 +62,8 @@ def test_a_host_without_an_address_is_named() -> None:
 
 
 def test_a_server_that_is_no_postgres_is_refused() -> None:
-    with socket.socket() as server:
-        server.bind(("127.0.0.1", 0))
-        server.listen()
-        server.settimeout(30)
-        port = server.getsockname()[1]
-
-        def answer() -> None:
-            connection, _ = server.accept()
-            with connection:
-                connection.recv(100)
-                connection.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
-
-        answering = threading.Thread(target=answer)
-        answering.start()
+    with foreign_server() as port:
         message = refusal(f"postgresql://user:{SECRET}@127.0.0.1:{port}/database")
-        answering.join()
     assert f"127.0.0.1:{port}" in message
 
 

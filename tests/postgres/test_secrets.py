@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import logging
-import socket
 import subprocess
 import sys
-import threading
 import traceback
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from datetime import timedelta
 from urllib.parse import quote, urlsplit
 
@@ -21,6 +18,8 @@ from duroxide import Client, PostgresOptions, PostgresProvider, Runtime, Runtime
 from postgres.conftest import MakeRole
 from postgres.tls_proxy import Certificates, TlsProxy
 from postgres.transaction_pooler import TransactionPooler
+from postgres_server import free_port
+from strange_servers import foreign_server, mute_server
 
 # With all that is special in a URL, so that a part of it shows if it is taken apart wrongly.
 PASSWORD = "pa?ss&wo=rd#@:/%41 secret"
@@ -55,31 +54,6 @@ def user(postgres_connection: psycopg.Connection, make_role: MakeRole) -> str:
     return role
 
 
-@contextmanager
-def mute_server() -> Iterator[int]:
-    """A port where somebody listens and says nothing."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        yield server.getsockname()[1]
-
-
-@contextmanager
-def foreign_server() -> Iterator[int]:
-    """A port where somebody answers in another language."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        server.settimeout(30)
-
-        def answer() -> None:
-            connection, _ = server.accept()
-            with connection:
-                connection.recv(100)
-                connection.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
-
-        answering = threading.Thread(target=answer)
-        answering.start()
-        yield server.getsockname()[1]
-        answering.join()
-
-
 def failure(connect: Callable[[], object]) -> BaseException:
     with pytest.raises(Exception) as failed:  # noqa: PT011  (which one it is, other tests say)
         connect()
@@ -98,14 +72,11 @@ def test_no_failure_of_connecting_shows_a_password(
     def connect(url: str, options: PostgresOptions = IMPATIENT, schema: str = postgres_schema) -> BaseException:
         return failure(lambda: PostgresProvider.connect_with_schema(url, schema, options=options))
 
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        closed = probe.getsockname()[1]
     own = PostgresOptions(ssl_root_cert=certificates.stranger)
     failures = [
         connect(url_of(postgres_url, "nobody_of_that_name")),
         connect(url_of(postgres_url, user, rest="/no_such_database")),
-        connect(url_of(postgres_url, user, port=closed)),
+        connect(url_of(postgres_url, user, port=free_port())),
         connect(url_of(postgres_url, user, host="no-such-host.invalid")),
         connect(url_of(postgres_url, user)),  # it may not create a schema
         connect(url_of(postgres_url, user), PostgresOptions(migrate="verify")),
