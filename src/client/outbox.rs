@@ -9,7 +9,7 @@ use pyo3::prelude::*;
 
 use crate::bridge;
 use crate::errors::Error;
-use crate::store::{FileNews, Relay, Relayed, StartRequest, written};
+use crate::store::{FileNews, Relay, Relayed, StartRequest, encode};
 
 /// Kind, instance, name of the orchestration, event or queue, data, version.
 pub(super) type RowTuple = (String, String, String, String, Option<String>);
@@ -65,7 +65,7 @@ pub(crate) fn write_message(
     version: Option<String>,
 ) -> PyResult<String> {
     let message = message((kind, instance, name, data, version))?;
-    written(&message).map_err(|error| Error::from(error).into())
+    encode(&message).map_err(|error| Error::from(error).into())
 }
 
 fn message((kind, instance, name, data, version): RowTuple) -> PyResult<WorkItem> {

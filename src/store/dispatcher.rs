@@ -166,12 +166,36 @@ impl Dispatcher {
         }
     }
 
-    /// What the store finds; `None` when the time has passed, or at the stop.
-    async fn wait_for<T>(
+    /// What the store finds, however often it fails before; `None` when the time has passed, or at the stop.
+    async fn find<T, Fetch: Future<Output = Outcome<Option<T>>>>(
         &self,
         operation: &str,
         deadline: Instant,
-        fetch: impl AsyncFnOnce(Duration) -> Outcome<T>,
+        fetch: impl Fn(Duration) -> Fetch,
+    ) -> Option<T> {
+        let mut failures = 0;
+        loop {
+            match self.wait_for(operation, deadline, &fetch).await? {
+                Ok(fetched) => {
+                    failures = 0;
+                    self.shared.backend.outage_ended();
+                    if fetched.is_some() {
+                        return fetched;
+                    }
+                }
+                Err(error) => {
+                    self.endure(&error, failures, deadline).await;
+                    failures += 1;
+                }
+            }
+        }
+    }
+
+    async fn wait_for<T, Fetch: Future<Output = Outcome<T>>>(
+        &self,
+        operation: &str,
+        deadline: Instant,
+        fetch: &impl Fn(Duration) -> Fetch,
     ) -> Option<Outcome<T>> {
         let rest = deadline.checked_duration_since(Instant::now()).filter(|rest| !rest.is_zero())?;
         let fetched = async {

@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 
-use duroxide::providers::{ProviderError, WorkItem};
+use duroxide::providers::WorkItem;
 
 use super::Store;
 use super::backend::{Backend, Database};
@@ -86,10 +86,4 @@ impl Store {
         backend.check_open("relay")?;
         Ok(backend)
     }
-}
-
-/// A message as the tables of PostgreSQL's provider hold it.
-pub fn written(message: &WorkItem) -> Result<String, ProviderError> {
-    serde_json::to_string(message)
-        .map_err(|error| ProviderError::permanent("encode", format!("a message cannot be written as JSON: {error}")))
 }

@@ -3,10 +3,19 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use duroxide::providers::ExecutionMetadata;
+use duroxide::{Event, EventKind};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use super::sqlite::Change;
+
+/// Whether the end of a turn changes something that clients wait for: the end of the instance, its custom status, a value.
+pub(super) fn can_be_waited_for(metadata: &ExecutionMetadata, delta: &[Event]) -> bool {
+    let says =
+        |event: &Event| matches!(event.kind, EventKind::CustomStatusUpdated { .. } | EventKind::KeyValueSet { .. });
+    metadata.status.is_some() || delta.iter().any(says)
+}
 
 type Table = Mutex<HashMap<String, watch::Sender<()>>>;
 

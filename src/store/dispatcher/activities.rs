@@ -36,24 +36,12 @@ impl Dispatcher {
                 owners.insert(session.owner_id.clone());
             }
         }
-        let backend = &self.shared.backend;
-        let mut failures = 0;
+        let provider = &self.shared.backend.provider;
+        let fetch = |rest| provider.fetch_work_item(lock_timeout, rest, session, tags);
         loop {
-            let fetch = async |rest| backend.provider.fetch_work_item(lock_timeout, rest, session, tags).await;
-            match self.wait_for("fetch_work_item", deadline, fetch).await? {
-                Ok(fetched) => {
-                    failures = 0;
-                    backend.outage_ended();
-                    if let Some(fetched) = fetched
-                        && let Some(taken) = self.take_activity_on(fetched).await
-                    {
-                        return Some(taken);
-                    }
-                }
-                Err(error) => {
-                    self.endure(&error, failures, deadline).await;
-                    failures += 1;
-                }
+            let fetched = self.find("fetch_work_item", deadline, &fetch).await?;
+            if let Some(taken) = self.take_activity_on(fetched).await {
+                return Some(taken);
             }
         }
     }

@@ -68,14 +68,6 @@ impl Commit {
         self.forget_unborn_children();
     }
 
-    /// Whether it changes something that clients wait for: the end, the custom status, a value.
-    pub fn can_be_waited_for(&self) -> bool {
-        self.metadata.status.is_some()
-            || self.delta.iter().any(|event| {
-                matches!(event.kind, EventKind::CustomStatusUpdated { .. } | EventKind::KeyValueSet { .. })
-            })
-    }
-
     /// Whether it leaves the execution, which the turn ran, waiting for more.
     pub fn leaves_suspended(&self, held: &HeldTurn) -> bool {
         self.execution_id == held.record.execution_id && !ended(&self.delta) && !continues_as_new(&self.delta)

@@ -16,6 +16,7 @@ use crate::store::failure::{Patience, Retry, lock_lost};
 use crate::store::metrics::add;
 use crate::store::mismatch::Mismatch;
 use crate::store::turn::{HeldTurn, TurnRecord};
+use crate::store::watch::can_be_waited_for;
 
 type Fetched = (OrchestrationItem, String, u32);
 
@@ -27,24 +28,12 @@ impl Dispatcher {
         filter: Option<&DispatcherCapabilityFilter>,
     ) -> Option<Fetched> {
         self.turns.forget_task();
-        let backend = &self.shared.backend;
-        let mut failures = 0;
+        let provider = &self.shared.backend.provider;
+        let fetch = |rest| provider.fetch_orchestration_item(lock_timeout, rest, filter);
         loop {
-            let fetch = async |rest| backend.provider.fetch_orchestration_item(lock_timeout, rest, filter).await;
-            match self.wait_for("fetch_orchestration_item", deadline, fetch).await? {
-                Ok(fetched) => {
-                    failures = 0;
-                    backend.outage_ended();
-                    if let Some(fetched) = fetched
-                        && let Some(taken) = self.take_on(fetched).await
-                    {
-                        return Some(taken);
-                    }
-                }
-                Err(error) => {
-                    self.endure(&error, failures, deadline).await;
-                    failures += 1;
-                }
+            let fetched = self.find("fetch_orchestration_item", deadline, &fetch).await?;
+            if let Some(taken) = self.take_on(fetched).await {
+                return Some(taken);
             }
         }
     }
@@ -181,7 +170,7 @@ impl Dispatcher {
         shared.deliveries.cancel(&commit.cancelled);
         // A look at a server is a question to it, so only what somebody can wait for wakes those who wait.
         let looks_are_cheap = matches!(shared.backend.database, Database::Embedded(_));
-        if looks_are_cheap || commit.can_be_waited_for() {
+        if looks_are_cheap || can_be_waited_for(&commit.metadata, &commit.delta) {
             shared.watches.notify(instance);
         }
     }

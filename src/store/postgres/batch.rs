@@ -5,11 +5,11 @@ use std::fmt::{self, Write as _};
 
 use duroxide::providers::{ProviderError, WorkItem};
 use duroxide::{Event, EventKind};
-use serde::Serialize;
 use sqlx::postgres::PgRow;
 use sqlx::{Executor as _, PgConnection, query};
 
 use super::operation::{TurnEnd, Work};
+use crate::store::encoding::encode;
 use crate::store::shared::target;
 
 type Outcome<T> = Result<T, ProviderError>;
@@ -89,11 +89,6 @@ pub(super) struct Taking<'a> {
 /// How many bytes of JSON each turn adds to its history.
 pub(super) type Sizes = Vec<usize>;
 
-pub(super) fn encode<T: Serialize>(operation: &str, value: &T) -> Outcome<String> {
-    serde_json::to_string(value)
-        .map_err(|error| ProviderError::permanent(operation, format!("a value cannot be written as JSON: {error}")))
-}
-
 impl Batch {
     /// The columns of the operations, and the size of each turn among them. Fails for what cannot be written at all.
     pub fn of<'a>(operations: impl Iterator<Item = &'a Work>) -> Outcome<(Self, Sizes)> {
@@ -109,11 +104,11 @@ impl Batch {
                     batch.ended_ids.push(end.id);
                     batch.ended_tokens.push(end.token.clone());
                     batch.ended_instances.push(instance);
-                    batch.ended_items.push(completion.map(|item| encode("ack_work_item", item)).transpose()?);
+                    batch.ended_items.push(completion.map(encode).transpose()?);
                 }
                 Work::Start(request) => {
                     batch.start_instances.push(request.instance.clone());
-                    batch.start_items.push(encode("start_orchestration", &request.clone().into_message())?);
+                    batch.start_items.push(encode(&request.clone().into_message())?);
                     batch.targets.insert(request.instance.clone(), true);
                 }
                 Work::Look(instance) => {
@@ -139,7 +134,7 @@ impl Batch {
         }
         self.sent_turns.push(turn);
         self.sent_instances.push(instance.to_owned());
-        self.sent_items.push(encode(OPERATION, message)?);
+        self.sent_items.push(encode(message)?);
         self.sent_delays_ms.push(delay_ms);
         Ok(())
     }
@@ -194,7 +189,7 @@ impl Batch {
             if event.event_id() == 0 {
                 return Err(ProviderError::permanent(OPERATION, "event_id must be set by runtime"));
             }
-            let data = encode(OPERATION, event)?;
+            let data = encode(event)?;
             bytes += data.len();
             self.event_turns.push(turn);
             self.event_ids.push(i64::try_from(event.event_id()).unwrap_or(i64::MAX));
@@ -207,7 +202,7 @@ impl Batch {
                 let scheduled = &mut self.activities;
                 scheduled.turns.push(turn);
                 scheduled.items.push(item.clone());
-                scheduled.data.push(encode(OPERATION, item)?);
+                scheduled.data.push(encode(item)?);
                 scheduled.instances.push(instance.clone());
                 scheduled.executions.push(i64::try_from(*execution_id).unwrap_or(i64::MAX));
                 scheduled.ids.push(i64::try_from(*id).unwrap_or(i64::MAX));
@@ -324,9 +319,7 @@ impl Batch {
             .fetch_all(connection)
             .await
     }
-}
 
-impl Batch {
     /// As [`Self::commit`], in a transaction of which it can be told later whether it was made: what was heard before its commit
     /// says which one it is.
     pub async fn commit_once(

@@ -11,12 +11,12 @@ use sqlx::{PgConnection, Postgres, Transaction};
 use super::fate::{Fate, Mark, fate};
 use super::server::Server;
 use super::trouble::failed;
+use crate::store::encoding::encode;
 use crate::store::error::StoreError;
-use crate::store::shared::target;
 use crate::store::start::judge;
 use crate::store::{IfExists, StartOutcome, StartRequest};
 
-/// Starts of one id take the same lock. Few, since a transaction can hold some thousand at most.
+/// Starts of one id take the same lock, those that the writers commit too (functions.sql). Few, since a transaction can hold some thousand at most.
 const LOCKS: i32 = 64;
 /// The space of those locks, apart from that of the provider: "duro".
 const LOCK_SPACE: i32 = 0x6475_726f;
@@ -40,7 +40,7 @@ impl Server<'_> {
         if_exists: IfExists,
         unheard: &mut Option<Unheard>,
     ) -> Result<Result<Vec<StartOutcome>, StoreError>, ProviderError> {
-        if let Some(outcomes) = self.committed(START, unheard).await? {
+        if let Some(outcomes) = self.committed(unheard).await? {
             return Ok(Ok(outcomes));
         }
         let mut transaction = self.pool.begin().await.map_err(|error| failed(START, &error))?;
@@ -55,8 +55,8 @@ impl Server<'_> {
             Err(error) => return Ok(Err(error)),
         };
         let started = requests.iter().zip(&outcomes).filter(|(_, outcome)| **outcome == StartOutcome::Started);
-        let messages: Vec<WorkItem> = started.map(|(request, _)| request.clone().into_message()).collect();
-        self.append(transaction, START, &messages, outcomes, unheard).await.map(Ok)
+        let started: Vec<&StartRequest> = started.map(|(request, _)| request).collect();
+        self.append(transaction, &started, outcomes, unheard).await.map(Ok)
     }
 
     /// The orchestration that each of the instances runs, or that a start which is waiting will run.
@@ -93,16 +93,12 @@ impl Server<'_> {
     }
 
     /// What became of the transaction that is `unheard`: its outcomes if it was committed, `None` if it is to be tried again.
-    async fn committed(
-        &self,
-        operation: &str,
-        unheard: &mut Option<Unheard>,
-    ) -> Result<Option<Vec<StartOutcome>>, ProviderError> {
+    async fn committed(&self, unheard: &mut Option<Unheard>) -> Result<Option<Vec<StartOutcome>>, ProviderError> {
         let Some(Unheard { mark, starts, items, .. }) = unheard.as_ref() else { return Ok(None) };
-        let mut connection = self.pool.acquire().await.map_err(|error| failed(operation, &error))?;
+        let mut connection = self.pool.acquire().await.map_err(|error| failed(START, &error))?;
         let fate = fate(&mut connection, self.schema, *mark, starts, items).await;
-        match fate.map_err(|error| failed(operation, &error))? {
-            Fate::UnderWay => Err(ProviderError::retryable(operation, "the commit is still under way")),
+        match fate.map_err(|error| failed(START, &error))? {
+            Fate::UnderWay => Err(ProviderError::retryable(START, "the commit is still under way")),
             Fate::Made => Ok(unheard.take().map(|unheard| unheard.outcomes)),
             Fate::NotMade | Fate::Unknown => {
                 *unheard = None;
@@ -114,25 +110,16 @@ impl Server<'_> {
     async fn append(
         &self,
         mut transaction: Transaction<'_, Postgres>,
-        operation: &str,
-        messages: &[WorkItem],
+        started: &[&StartRequest],
         outcomes: Vec<StartOutcome>,
         unheard: &mut Option<Unheard>,
     ) -> Result<Vec<StartOutcome>, ProviderError> {
-        if messages.is_empty() {
+        if started.is_empty() {
             return Ok(outcomes);
         }
-        let mut ids = Vec::with_capacity(messages.len());
-        let mut items = Vec::with_capacity(messages.len());
-        for message in messages {
-            ids.push(
-                target(message)
-                    .ok_or_else(|| ProviderError::permanent(operation, "an activity is no message to an instance"))?,
-            );
-            items.push(serde_json::to_string(message).map_err(|error| {
-                ProviderError::permanent(operation, format!("a message cannot be written as JSON: {error}"))
-            })?);
-        }
+        let starts: Vec<String> = started.iter().map(|&request| request.instance.clone()).collect();
+        let messages = started.iter().map(|&request| encode(&request.clone().into_message()));
+        let items: Vec<String> = messages.collect::<Result<_, _>>()?;
         let Self { schema, .. } = self;
         // As the provider's own procedure does it, for many: visible from now on.
         let (transaction_id, checkpoint): (i64, i64) = sqlx::query_as(&format!(
@@ -141,18 +128,17 @@ impl Server<'_> {
              FROM unnest($1::text[], $2::text[]) WITH ORDINALITY AS message (instance, item, place) ORDER BY place) \
              SELECT txid_current(), (checkpoint_lsn - '0/0')::bigint FROM pg_control_checkpoint()"
         ))
-        .bind(&ids)
+        .bind(&starts)
         .bind(&items)
         .fetch_one(&mut *transaction)
         .await
-        .map_err(|error| failed(operation, &error))?;
+        .map_err(|error| failed(START, &error))?;
         match transaction.commit().await {
             Ok(()) => Ok(outcomes),
             Err(error) => {
                 let mark = Mark { transaction: transaction_id, checkpoint };
-                let starts = ids.into_iter().map(str::to_owned).collect();
                 *unheard = Some(Unheard { mark, starts, items, outcomes });
-                Err(failed(operation, &error))
+                Err(failed(START, &error))
             }
         }
     }

@@ -4,7 +4,6 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use duroxide::providers::{ProviderError, WorkItem};
-use duroxide::{Event, EventKind};
 use sqlx::postgres::PgRow;
 
 use super::batch::{Batch, Sizes};
@@ -16,6 +15,7 @@ use super::operation::{Operation, TurnEnd, Work};
 use super::rows::{self, Answer};
 use super::taking::Taken;
 use super::trouble::failed;
+use crate::store::watch::can_be_waited_for;
 
 /// What one commit was answered.
 pub(super) struct Committed {
@@ -79,9 +79,7 @@ fn turn_ended(core: &Core, end: &TurnEnd, created_us: Option<i64>, bytes: usize,
             core.histories.put(instance, history);
         }
     }
-    let says =
-        |event: &Event| matches!(event.kind, EventKind::CustomStatusUpdated { .. } | EventKind::KeyValueSet { .. });
-    if metadata.status.is_some() || delta.iter().any(says) {
+    if can_be_waited_for(metadata, delta) {
         core.outbox.tell_changed(instance);
     }
     // Something came while the turn was held, and its end may not have seen it.

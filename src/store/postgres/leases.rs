@@ -8,7 +8,6 @@ use duroxide::providers::{OrchestrationItem, WorkItem};
 use duroxide::{Event, EventKind, INITIAL_EXECUTION_ID};
 use sqlx::Row as _;
 use sqlx::postgres::PgRow;
-use tokio::time::Instant;
 
 use super::core::{ActivityLane, Core, LeasedActivity, TurnLane};
 use super::grants::Lease;
@@ -16,7 +15,6 @@ use super::histories::History;
 use super::orphans::{set_orphans_aside, settle};
 use super::rows::{self, Answer};
 use super::turns::{HeldTurn, LeasedTurn, Message};
-use crate::store::clock::now_ms;
 use crate::store::mail::Mail;
 
 /// Takes leases on: those whose history is known here at once, the others when it has been read.
@@ -81,17 +79,7 @@ async fn read(core: &Arc<Core>, lane: &TurnLane, unread: Vec<(Lease, Known)>) {
         Err(error) => {
             tracing::debug!(target: "duroxide::store", "histories could not be read: {error}");
             for (lease, _) in unread {
-                let held = HeldTurn {
-                    instance: lease.instance,
-                    execution: 0,
-                    created_us: None,
-                    length: 0,
-                    read: Vec::new(),
-                    kept_back: None,
-                    leased: (now_ms(), Instant::now()),
-                    orphaned_ms: None,
-                };
-                core.held.insert(&lease.token, held);
+                core.held.insert(&lease.token, HeldTurn::of(lease.instance));
                 let _ = core.give_back_turn(&lease.token, None, false).await;
             }
             return;
@@ -182,14 +170,12 @@ fn take_on(core: &Arc<Core>, lane: &TurnLane, mut lease: Lease, history: Result<
     let messages: Vec<WorkItem> = chosen.into_iter().map(|message| message.item).collect();
     let (name, version, execution) = identity(lease.name, lease.version, lease.execution, &history, &messages);
     let held = HeldTurn {
-        instance: lease.instance.clone(),
         execution,
         created_us: lease.created_us,
         length: history.len(),
         read,
         kept_back,
-        leased: (now_ms(), Instant::now()),
-        orphaned_ms: None,
+        ..HeldTurn::of(lease.instance.clone())
     };
     let held = core.held.insert(&lease.token, held);
     if messages.is_empty() {

@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use duroxide::providers::{ExecutionMetadata, WorkItem};
-use tokio::time::Instant;
 
 use super::core::Core;
 use super::grants::Lease;
@@ -42,14 +41,10 @@ pub(super) fn set_orphans_aside(core: &Arc<Core>, lease: Lease) {
         tracing::warn!(target: "duroxide::store", instance, "{} messages to an instance that does not exist are dropped", read.len());
     }
     let held = HeldTurn {
-        instance: lease.instance,
-        execution: 0,
-        created_us: None,
-        length: 0,
         read,
         kept_back: Some((Mail::default(), aside)),
-        leased: (now_ms(), Instant::now()),
         orphaned_ms: Some(pause_ms),
+        ..HeldTurn::of(lease.instance)
     };
     let held = core.held.insert(&lease.token, held);
     let is_kept = held.kept_back.as_ref().is_some_and(|(_, messages)| !messages.is_empty());

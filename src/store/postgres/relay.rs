@@ -5,7 +5,8 @@ use sqlx::{PgConnection, Postgres, Transaction};
 
 use super::server::Server;
 use super::trouble::failed;
-use crate::store::relay::{Relay, Relayed, Sieve, written};
+use crate::store::encoding::encode;
+use crate::store::relay::{Relay, Relayed, Sieve};
 use crate::store::shared::target;
 
 const OPERATION: &str = "relay";
@@ -40,7 +41,7 @@ impl Server<'_> {
             refused
                 .extend(sieve.refuses(message, known.get(instance).map(String::as_str)).map(|reason| (place, reason)));
             instances.push(instance);
-            items.push(written(message)?);
+            items.push(encode(message)?);
         }
         if !refused.is_empty() {
             return Ok(Relayed::Refused(refused));

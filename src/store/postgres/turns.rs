@@ -9,7 +9,7 @@ use duroxide::providers::{OrchestrationItem, WorkItem};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use crate::store::clock::{milliseconds, span_ms};
+use crate::store::clock::{milliseconds, now_ms, span_ms};
 use crate::store::mail::Mail;
 
 /// A turn as the engine is given it.
@@ -54,6 +54,20 @@ pub(super) struct HeldTurn {
 const OUT_OF_SIGHT: Duration = Duration::from_secs(60);
 
 impl HeldTurn {
+    /// A turn, leased now, that has read nothing yet of an instance that may not be there.
+    pub fn of(instance: String) -> Self {
+        Self {
+            instance,
+            execution: 0,
+            created_us: None,
+            length: 0,
+            read: Vec::new(),
+            kept_back: None,
+            leased: (now_ms(), Instant::now()),
+            orphaned_ms: None,
+        }
+    }
+
     /// The time that the turn's own times are reckoned from, in milliseconds since the epoch: however long the turn takes and is
     /// tried to be committed, a clock that is set meanwhile moves none of its timers.
     pub fn now_ms(&self) -> u64 {

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use duroxide::providers::{ProviderError, WorkItem};
-use serde::Serialize;
 use tokio::sync::oneshot;
 
 use super::Core;
@@ -12,16 +11,12 @@ use super::change::{ActivityRow, Change, MessageRow};
 use super::effect::Effect;
 use super::state::{Message, Number, Sequence, State};
 use super::writer::Written;
+use crate::store::encoding::encode;
 use crate::store::error::StoreError;
 use crate::store::start::judge;
 use crate::store::{IfExists, StartOutcome, StartRequest};
 
 type Outcome<T> = Result<T, ProviderError>;
-
-pub(super) fn encode<T: Serialize>(value: &T) -> Outcome<String> {
-    serde_json::to_string(value)
-        .map_err(|error| ProviderError::permanent("encode", format!("a value cannot be written as JSON: {error}")))
-}
 
 /// The instance that a message or an activity belongs to.
 pub(super) fn receiver(item: &WorkItem) -> Option<&str> {

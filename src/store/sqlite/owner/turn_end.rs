@@ -8,12 +8,13 @@ use duroxide::{Event, EventKind};
 use super::activities::Activity;
 use super::change::{ActivityRow, Change, CustomStatus, KvChange, MessageRow, TurnRow};
 use super::effect::{Effect, TurnEffect};
-use super::messages::{encode, receiver};
+use super::messages::receiver;
 use super::state::{Known, Number, Sequence, State, Token};
 use super::turns::INVALID;
 use super::writer::Written;
 use super::{Core, Locked};
 use crate::store::clock::now_ms;
+use crate::store::encoding::encode;
 use crate::store::sqlite::read;
 
 type Outcome<T> = Result<T, ProviderError>;

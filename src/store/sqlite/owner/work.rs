@@ -10,11 +10,11 @@ use super::Core;
 use super::activities::Wanted;
 use super::change::{Change, MessageRow};
 use super::effect::Effect;
-use super::messages::encode;
 use super::state::{Due, Sequence, State, Token};
 use super::waiters::Place;
 use super::writer::Written;
 use crate::store::clock::{after_ms, now_ms};
+use crate::store::encoding::encode;
 
 type Outcome<T> = Result<T, ProviderError>;
 
