@@ -70,6 +70,10 @@ def multiply(server: Server, place: str, tables: tuple[str, ...], count: int, pr
         server.query(REMOVE, place=place, table=table, template=TEMPLATE)
 
 
+def leave_empty(server: Server, place: str, provider: Provider) -> None:
+    """What the other cases compare with."""
+
+
 def add_ended(server: Server, place: str, provider: Provider, count: int) -> None:
     with running(provider, ACTIVITIES, ORCHESTRATIONS):
         client = Client(provider)
@@ -145,6 +149,7 @@ def measure(bench: Bench) -> Iterator[Figure]:
     count = size(bench)
     finished = FULL_FINISHED if bench.full else FINISHED
     cases = [
+        Case(f"{count:,} beside nothing", leave_empty, burst, stays=True),
         Case(f"{count:,} beside {finished:,} that have ended", partial(add_ended, count=finished), burst, stays=True),
         Case(f"{count:,} beside {QUEUED:,} that are not due", add_postponed, burst, stays=True),
         Case(f"{QUEUED:,} that are queued", partial(add_queued, count=QUEUED), drain),
