@@ -6,7 +6,7 @@ use std::time::Duration;
 use duroxide::providers::{DispatcherCapabilityFilter, OrchestrationItem, Provider as _, ProviderError};
 use tokio::time::Instant;
 
-use super::commit::Commit;
+use super::commit::{Commit, ended};
 use super::verdict::Verdict;
 use super::{Dispatcher, Outcome};
 use crate::store::backend::{Database, patiently};
@@ -91,8 +91,9 @@ impl Dispatcher {
             commit = ending.into();
         }
         commit.complete(&held);
-        let keeper = self.keeper.get();
-        // Before the commit: whoever fetches the next turn, right after it, looks there.
+        let (keeper, descriptors) = (self.keeper.get(), &self.shared.descriptors);
+        // Before the commit: whoever fetches the next turn or the activities, right after it, looks there.
+        descriptors.remember(&commit.delta);
         if let Some(keeper) = keeper
             && commit.leaves_suspended(&held)
             && let Some(kept) = held.record.left(&commit.delta)
@@ -100,6 +101,9 @@ impl Dispatcher {
             keeper.keep(kept);
         }
         let outcome = self.commit(token, &held, &commit).await;
+        if outcome.is_err() || ended(&commit.delta) {
+            descriptors.forget(&held.record.instance);
+        }
         if let Some(keeper) = keeper
             && outcome.is_err()
         {
@@ -166,7 +170,6 @@ impl Dispatcher {
         self.turns.remove(token);
         self.counters.committed_turn(commit.execution_id, &commit.delta);
         shared.waiting.clear(instance);
-        shared.descriptors.remember(&commit.delta);
         shared.deliveries.cancel(&commit.cancelled);
         // A look at a server is a question to it, so only what somebody can wait for wakes those who wait.
         let looks_are_cheap = matches!(shared.backend.database, Database::Embedded(_));
