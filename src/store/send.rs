@@ -35,7 +35,8 @@ impl Store {
             Database::Postgres(store) if requests.len() == 1 => {
                 let mut retry = Retry::new(Patience::Caller);
                 let request = &requests[0];
-                let found = patiently!(backend, "start_orchestration", &mut retry, store.start(request.clone()))?;
+                let found =
+                    patiently!(backend, "start_orchestration", &mut retry, store.start(request.clone(), if_exists))?;
                 let running = |_: &str| Ok(found.as_deref());
                 judge(requests.iter().map(StartRequest::names), if_exists, running)
             }
