@@ -35,8 +35,7 @@ impl Store {
             Database::Postgres(store) if requests.len() == 1 => {
                 let mut retry = Retry::new(Patience::Caller);
                 let request = &requests[0];
-                let found =
-                    patiently!(backend, "start_orchestration", &mut retry, store.start(request.clone(), if_exists))?;
+                let found = patiently!(backend, "start_orchestration", &mut retry, store.start(request.clone()))?;
                 let running = |_: &str| Ok(found.as_deref());
                 judge(requests.iter().map(StartRequest::names), if_exists, running)
             }

@@ -106,7 +106,7 @@ impl Batch {
                     batch.ended_instances.push(instance);
                     batch.ended_items.push(completion.map(encode).transpose()?);
                 }
-                Work::Start(request, _) => {
+                Work::Start(request) => {
                     batch.start_instances.push(request.instance.clone());
                     batch.start_items.push(encode(&request.clone().into_message())?);
                     batch.targets.insert(request.instance.clone(), true);

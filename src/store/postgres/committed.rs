@@ -55,7 +55,7 @@ pub(super) fn finish(core: &Arc<Core>, operations: Vec<Operation>, batch: &Batch
                 "ack_work_item",
                 "the activity was cancelled, or its lock expired (Invalid lock token)",
             )),
-            Work::Start(..) => {
+            Work::Start(_) => {
                 start += 1;
                 Ok(read.starts.get(&start).cloned())
             }

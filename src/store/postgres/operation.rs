@@ -7,7 +7,7 @@ use duroxide::providers::{ExecutionMetadata, ProviderError, ScheduledActivityIde
 use tokio::sync::oneshot;
 
 use super::turns::HeldTurn;
-use crate::store::{IfExists, StartRequest};
+use crate::store::StartRequest;
 
 type Outcome<T> = Result<T, ProviderError>;
 
@@ -38,8 +38,7 @@ pub(super) type Found = Option<String>;
 pub(super) enum Work {
     Turn(Box<TurnEnd>),
     Activity(ActivityEnd),
-    /// Where the instance exists already, whoever asks decides.
-    Start(StartRequest, IfExists),
+    Start(StartRequest),
     /// With in how many milliseconds they are due; `None` is now.
     Messages(Vec<WorkItem>, Option<i64>),
     /// An instance may have something to read.
@@ -47,10 +46,9 @@ pub(super) enum Work {
 }
 
 impl Work {
-    /// Whether it must be known whether a commit without an answer was made: done twice, it would be seen. A start that attaches
-    /// to the instance that is there attaches to the one that it has made itself.
+    /// Whether it must be known whether a commit without an answer was made: done twice, it would be seen.
     pub fn is_once(&self) -> bool {
-        matches!(self, Self::Start(_, IfExists::Raise) | Self::Messages(..))
+        matches!(self, Self::Start(_) | Self::Messages(..))
     }
 }
 

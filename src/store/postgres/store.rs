@@ -15,8 +15,8 @@ use super::news::{Told, listen};
 use super::operation::Work;
 use super::server::Server;
 use super::writer::Writer;
+use crate::store::StartRequest;
 use crate::store::clock::span_ms;
-use crate::store::{IfExists, StartRequest};
 
 type Outcome<T> = Result<T, ProviderError>;
 
@@ -105,9 +105,9 @@ impl PostgresStore {
     }
 
     /// Starts an instance; the orchestration that it runs already, if there is one.
-    pub async fn start(&self, request: StartRequest, if_exists: IfExists) -> Outcome<Option<String>> {
+    pub async fn start(&self, request: StartRequest) -> Outcome<Option<String>> {
         self.look();
-        self.core.submit("start_orchestration", Work::Start(request, if_exists)).await
+        self.core.submit("start_orchestration", Work::Start(request)).await
     }
 
     /// What another connection of this process has sent is looked for at once, here and elsewhere.

@@ -181,9 +181,7 @@ fn starts_of_the_same(operations: &mut Vec<Operation>) -> Vec<Operation> {
     let mut place = 0;
     while let Some(operation) = operations.get(place) {
         match &operation.work {
-            Work::Start(request, _) if !starting.insert(request.instance.clone()) => {
-                again.push(operations.remove(place));
-            }
+            Work::Start(request) if !starting.insert(request.instance.clone()) => again.push(operations.remove(place)),
             _ => place += 1,
         }
     }
@@ -209,7 +207,7 @@ fn name(operations: &[Operation]) -> &'static str {
     match operations.first().map(|operation| &operation.work) {
         Some(Work::Turn(_)) => "ack_orchestration_item",
         Some(Work::Activity(_)) => "ack_work_item",
-        Some(Work::Start(..)) => "start_orchestration",
+        Some(Work::Start(_)) => "start_orchestration",
         _ => "enqueue_for_orchestrator",
     }
 }
