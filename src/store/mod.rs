@@ -266,7 +266,7 @@ impl Store {
         match &self.backend().database {
             Database::Embedded(store) => store.begin_dispatching().await,
             Database::Postgres(store) => {
-                store.hear();
+                store.begin_dispatching();
                 Ok(())
             }
         }

@@ -106,6 +106,7 @@ impl Claims {
     async fn look(&mut self, everything: bool) -> Result<(), sqlx::Error> {
         self.tell().await?;
         let core = Arc::clone(&self.core);
+        let _leasing = core.leasing();
         let turns = to_ask_for(core.turn_lanes(), core.ahead(), everything);
         let activities = to_ask_for(core.activity_lanes(), core.ahead(), everything);
         // Most nodes have one lane of each kind, and so ask one question.

@@ -66,7 +66,7 @@ pub(super) fn finish(core: &Arc<Core>, operations: Vec<Operation>, batch: &Batch
     hand_over(core, batch, taken, read);
 }
 
-fn turn_ended(core: &Core, end: &TurnEnd, created_us: Option<i64>, bytes: usize, leased: &HashSet<&str>) {
+fn turn_ended(core: &Arc<Core>, end: &TurnEnd, created_us: Option<i64>, bytes: usize, leased: &HashSet<&str>) {
     let TurnEnd { token, held, execution, delta, metadata, .. } = end;
     let (instance, execution) = (held.instance.as_str(), i64::try_from(*execution).unwrap_or(i64::MAX));
     if !core.is_bare && end.ran {

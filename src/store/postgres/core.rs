@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use duroxide::providers::{ProviderError, TagFilter, WorkItem};
@@ -39,7 +39,18 @@ pub(super) struct LeasedActivity {
 }
 
 /// How much is claimed ahead of those who wait.
-pub(super) const AHEAD: usize = 32;
+const AHEAD: usize = 32;
+/// A server that takes longer to answer keeps its leases until they end.
+const SETTLES: Duration = Duration::from_secs(2);
+
+/// A lease that may be on its way to this node, or back.
+pub(super) struct Leasing(Arc<Core>);
+
+impl Drop for Leasing {
+    fn drop(&mut self) {
+        self.0.leasing.send_modify(|count| *count -= 1);
+    }
+}
 
 pub(super) struct Core {
     pub pool: PgPool,
@@ -62,6 +73,10 @@ pub(super) struct Core {
     pub rounds: watch::Sender<u64>,
     /// How many batches of histories are being read.
     pub reading: watch::Sender<usize>,
+    /// How many questions are on their way whose answers may be leases, and leases on their way back.
+    leasing: watch::Sender<usize>,
+    /// How many runtimes work here.
+    pub dispatching: AtomicUsize,
     /// When something is due that this node has recorded, if that is before the next look.
     due: Mutex<Option<Instant>>,
     /// Whether what other nodes tell is heard at present.
@@ -91,6 +106,8 @@ impl Core {
             wanted: Notify::new(),
             rounds: watch::channel(0).0,
             reading: watch::channel(0).0,
+            leasing: watch::channel(0).0,
+            dispatching: AtomicUsize::new(0),
             due: Mutex::default(),
             is_hearing: AtomicBool::new(false),
             has_sessions: AtomicBool::new(false),
@@ -105,8 +122,25 @@ impl Core {
         format!("{}.{:x}", self.node, self.tokens.fetch_add(1, Ordering::Relaxed))
     }
 
+    /// How much may be claimed for those who will come in a moment.
     pub fn ahead(&self) -> usize {
-        if self.is_bare { 0 } else { AHEAD }
+        let comes_nobody = self.is_bare || self.dispatching.load(Ordering::Acquire) == 0;
+        if comes_nobody { 0 } else { AHEAD }
+    }
+
+    /// Says that a lease may be on its way, until it is dropped.
+    pub fn leasing(self: &Arc<Self>) -> Leasing {
+        self.leasing.send_modify(|count| *count += 1);
+        Leasing(Arc::clone(self))
+    }
+
+    /// Waits, not for ever, until every lease that was on its way, to this node or back, is there.
+    pub async fn settle(&self) {
+        let settled = async {
+            let _ = self.leasing.subscribe().wait_for(|count| *count == 0).await;
+            let _ = self.reading.subscribe().wait_for(|count| *count == 0).await;
+        };
+        let _ = tokio::time::timeout(SETTLES, settled).await;
     }
 
     pub fn turn_lane(&self, key: Versions) -> Arc<TurnLane> {
@@ -169,9 +203,9 @@ impl Core {
     }
 
     /// Commits something that nobody waits for.
-    pub fn submit_and_forget(&self, work: Work) {
+    pub fn submit_and_forget(self: &Arc<Self>, work: Work) {
         let (submitted, _) = Operation::new(work);
-        let _ = self.operations.send(submitted);
+        let _ = self.operations.send(Operation { leasing: Some(self.leasing()), ..submitted });
     }
 
     /// Gives the lease of a turn back; what it had read is shown again after the delay.
@@ -237,9 +271,10 @@ impl Core {
     /// Gives an activity back that a turn of this node has cancelled; whether it has.
     pub fn drop_cancelled(self: &Arc<Self>, activity: &LeasedActivity) -> bool {
         let Some(state) = self.cancelled.state(&activity.item) else { return false };
-        let core = Arc::clone(self);
+        let (core, leasing) = (Arc::clone(self), self.leasing());
         let LeasedActivity { item, id, token, .. } = activity.clone();
         tokio::spawn(async move {
+            let _leasing = leasing;
             let is_there = core.give_back_activity(id, &token, None, false).await.is_ok();
             if is_there && state == Cancelled::Gone {
                 core.cancelled.forget(&item);
@@ -249,7 +284,8 @@ impl Core {
     }
 
     /// Gives back what was claimed and waited longer than so for a slot. What cannot be given back ends with its lease.
-    pub async fn give_back_unwanted(&self, turns: Duration, activities: Duration) {
+    pub async fn give_back_unwanted(self: &Arc<Self>, turns: Duration, activities: Duration) {
+        let _leasing = self.leasing();
         for turn in self.turn_lanes().iter().flat_map(|lane| lane.take_unwanted(turns)) {
             let _ = self.give_back_turn(&turn.token, None, false).await;
         }

@@ -251,8 +251,9 @@ pub(super) fn deliver_activities(
             Some(owner) => {
                 core.has_sessions.store(true, Ordering::Release);
                 if let Err(LeasedActivity { id, token, .. }) = lane.offer_to(&owner, activity) {
-                    let core = Arc::clone(core);
+                    let (core, leasing) = (Arc::clone(core), core.leasing());
                     tokio::spawn(async move {
+                        let _leasing = leasing;
                         let _ = core.give_back_activity(id, &token, None, false).await;
                     });
                 }

@@ -6,6 +6,7 @@ use duroxide::Event;
 use duroxide::providers::{ExecutionMetadata, ProviderError, ScheduledActivityIdentifier, WorkItem};
 use tokio::sync::oneshot;
 
+use super::core::Leasing;
 use super::turns::HeldTurn;
 use crate::store::StartRequest;
 
@@ -55,16 +56,19 @@ impl Work {
 pub(super) struct Operation {
     pub work: Work,
     pub answer: oneshot::Sender<Outcome<Found>>,
+    /// Where nobody waits for it: it may end a lease.
+    pub leasing: Option<Leasing>,
 }
 
 impl Operation {
     pub fn new(work: Work) -> (Self, oneshot::Receiver<Outcome<Found>>) {
         let (answer, receiver) = oneshot::channel();
-        (Self { work, answer }, receiver)
+        (Self { work, answer, leasing: None }, receiver)
     }
 
     /// Nobody may wait any more: that is no failure.
     pub fn finish(self, outcome: Outcome<Found>) {
         let _ = self.answer.send(outcome);
+        drop(self.leasing);
     }
 }

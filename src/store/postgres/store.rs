@@ -83,8 +83,24 @@ impl PostgresStore {
         }
     }
 
-    /// Gives back what nobody here will run, when a runtime has ended.
+    /// A runtime begins to work here.
+    pub fn begin_dispatching(&self) {
+        self.core.dispatching.fetch_add(1, Ordering::AcqRel);
+        self.hear();
+    }
+
+    /// Gives back what nobody here will run, when a runtime has ended: its process may end at once.
     pub async fn end_dispatching(&self) {
+        if self.core.dispatching.fetch_sub(1, Ordering::AcqRel) > 1 {
+            return self.give_back().await;
+        }
+        self.core.settle().await;
+        self.give_back().await;
+        // Who looks for work may have been about to give some back.
+        self.core.settle().await;
+    }
+
+    async fn give_back(&self) {
         self.core.give_back_unwanted(Duration::ZERO, Duration::ZERO).await;
     }
 
@@ -95,7 +111,7 @@ impl PostgresStore {
             task.abort();
             let _ = task.await;
         }
-        self.end_dispatching().await;
+        self.give_back().await;
         let writers = std::mem::take(&mut *self.tasks.lock());
         for writer in writers {
             writer.abort();

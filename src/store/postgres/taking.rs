@@ -7,7 +7,7 @@ use duroxide::providers::{TagFilter, WorkItem};
 
 use super::batch::Batch;
 use super::cancelled::Cancelled;
-use super::core::{AHEAD, ActivityLane, Core, TurnLane};
+use super::core::{ActivityLane, Core, Leasing, TurnLane};
 
 /// What was meant to be taken with it.
 #[derive(Default)]
@@ -19,10 +19,12 @@ pub(super) struct Taken {
     /// The lanes of the activities that were to be leased, by token.
     pub activities: HashMap<String, (Arc<ActivityLane>, WorkItem)>,
     pub leaves_activities: bool,
+    /// While any of it may come.
+    pub leasing: Option<Leasing>,
 }
 
 /// Chooses what this node takes with the commit: what somebody here waits for.
-pub(super) fn choose(core: &Core, batch: &mut Batch) -> Taken {
+pub(super) fn choose(core: &Arc<Core>, batch: &mut Batch) -> Taken {
     let mut taking = Taken::default();
     batch.activities.tokens.iter_mut().for_each(|token| *token = None);
     if core.is_bare {
@@ -30,15 +32,18 @@ pub(super) fn choose(core: &Core, batch: &mut Batch) -> Taken {
         taking.leaves_activities = !batch.activities.items.is_empty();
         return taking;
     }
+    // Before it is asked how much is wanted: a runtime that ends makes that less, and waits for what is on its way then.
+    let leasing = core.leasing();
+    let ahead = core.ahead();
     let lanes = core.turn_lanes();
-    let lane = lanes.into_iter().map(|lane| (lane.demand(AHEAD), lane)).max_by_key(|(demand, _)| *demand);
+    let lane = lanes.into_iter().map(|lane| (lane.demand(ahead), lane)).max_by_key(|(demand, _)| *demand);
     if let Some((demand, lane)) = lane {
         let targets = batch.targets.keys().filter(|target| !core.left.has_left(target));
         taking.targets = targets.take(demand).cloned().collect();
         taking.lane = Some(lane);
     }
     taking.leaves_turns = taking.targets.len() < batch.targets.len();
-    let mut lanes: Vec<_> = core.activity_lanes().into_iter().map(|lane| (lane.demand(AHEAD), lane)).collect();
+    let mut lanes: Vec<_> = core.activity_lanes().into_iter().map(|lane| (lane.demand(ahead), lane)).collect();
     let scheduled = &mut batch.activities;
     for place in 0..scheduled.items.len() {
         match core.cancelled.state(&scheduled.items[place]) {
@@ -59,6 +64,8 @@ pub(super) fn choose(core: &Core, batch: &mut Batch) -> Taken {
             _ => taking.leaves_activities = true,
         }
     }
+    let takes_some = !(taking.targets.is_empty() && taking.activities.is_empty());
+    taking.leasing = takes_some.then_some(leasing);
     taking
 }
 
