@@ -368,7 +368,8 @@ def test_losing_activity_sees_that_it_is_cancelled(run: Run) -> None:
     )
 
 
-def test_losing_activity_that_has_not_begun_never_runs(runtime_factory: StartRuntime, client: Client) -> None:
+def runs_of_late(contest: Callable[..., Any], runtime_factory: StartRuntime, client: Client) -> int:
+    """How often the activity `late` has run, which loses while `block` holds the only slot, until the status is set."""
     from duroxide import RuntimeOptions
 
     ran: list[str] = []
@@ -380,6 +381,17 @@ def test_losing_activity_that_has_not_begun_never_runs(runtime_factory: StartRun
     def late(ctx: ActivityContext, input: Any) -> None:
         ran.append("late")
 
+    activities = {"block": block, "late": late, "echo": lambda ctx, number: number}
+    runtime_factory(activities, {"contest": contest}, RuntimeOptions(worker_concurrency=1))
+    client.start_orchestration("never", "contest")
+    client.wait_for_status_change("never", 0, 50, 20_000)
+    release.set()
+
+    client.wait_for_orchestration("never").result()
+    return len(ran)
+
+
+def test_losing_activity_that_has_not_begun_never_runs(runtime_factory: StartRuntime, client: Client) -> None:
     def contest(ctx: OrchestrationContext, input: Any) -> Steps:
         blocking = ctx.spawn(ctx.schedule_activity("block"))
         yield ctx.schedule_timer(0)
@@ -387,29 +399,12 @@ def test_losing_activity_that_has_not_begun_never_runs(runtime_factory: StartRun
         ctx.set_custom_status("raced")
         yield blocking
 
-    runtime_factory({"block": block, "late": late}, {"contest": contest}, RuntimeOptions(worker_concurrency=1))
-    client.start_orchestration("never", "contest")
-    client.wait_for_status_change("never", 0, 50, 20_000)
-    release.set()
-
-    client.wait_for_orchestration("never").result()
-    assert ran == []
+    assert runs_of_late(contest, runtime_factory, client) == 0
 
 
 def test_losing_activities_never_run_that_a_busy_worker_has_leased_ahead(
     runtime_factory: StartRuntime, client: Client
 ) -> None:
-    from duroxide import RuntimeOptions
-
-    ran: list[str] = []
-    release = threading.Event()
-
-    def block(ctx: ActivityContext, input: Any) -> None:
-        release.wait(20)
-
-    def late(ctx: ActivityContext, input: Any) -> None:
-        ran.append("late")
-
     def contest(ctx: OrchestrationContext, input: Any) -> Steps:
         # Whoever works quickly is given more than there are slots.
         yield ctx.gather([ctx.schedule_activity("echo", number) for number in range(30)])
@@ -419,14 +414,7 @@ def test_losing_activities_never_run_that_a_busy_worker_has_leased_ahead(
         ctx.set_custom_status("raced")
         yield blocking
 
-    activities = {"block": block, "late": late, "echo": lambda ctx, number: number}
-    runtime_factory(activities, {"contest": contest}, RuntimeOptions(worker_concurrency=1))
-    client.start_orchestration("never", "contest")
-    client.wait_for_status_change("never", 0, 50, 20_000)
-    release.set()
-
-    client.wait_for_orchestration("never").result()
-    assert ran == []
+    assert runs_of_late(contest, runtime_factory, client) == 0
 
 
 def test_losing_sub_orchestration_is_cancelled(run: Run, client: Client) -> None:
