@@ -15,7 +15,7 @@ RUST_HANDLERS := target/release/rust_handlers
 BIN := $(VENV)/bin
 QUIETLY := .ci/quietly
 
-RUST_SOURCES := $(shell find src -name '*.rs' -o -name '*.sql' 2>/dev/null) Cargo.toml Cargo.lock
+RUST_SOURCES := $(shell find src crates -name '*.rs' -o -name '*.sql' -o -name Cargo.toml 2>/dev/null) Cargo.toml Cargo.lock
 PYTHON_SOURCES := $(shell find python -name '*.py' -o -name '*.pyi' 2>/dev/null)
 # Where the stub and the compiled module may differ, each line with its reason.
 STUB_EXCEPTIONS := $(wildcard tests/typing/stubtest-allowlist.txt)
@@ -60,7 +60,7 @@ test: test-rust test-python ## run the tests of both halves, PostgreSQL included
 test-rust: $(VENV)/.developer
 	@if $(BIN)/python .ci/shared_python.py >/dev/null; then \
 	  $(INTERPRETER) LD_LIBRARY_PATH="$$($(BIN)/python .ci/shared_python.py):$$LD_LIBRARY_PATH" RUST_TEST_THREADS=8 \
-	    $(QUIETLY) "testing the Rust half" $(BIN)/python .ci/with_postgres.py cargo test $(CARGO_FEATURES); \
+	    $(QUIETLY) "testing the Rust half" $(BIN)/python .ci/with_postgres.py cargo test --workspace $(CARGO_FEATURES); \
 	else \
 	  echo "the tests of the Rust half are left out: this Python is not there as a shared library"; \
 	fi
@@ -73,17 +73,17 @@ test-python: $(VENV)/.developer build
 check: format-check lint types test ## everything that a change must pass
 
 format: $(VENV)/.developer ## format all sources
-	@cargo fmt
+	@cargo fmt --all
 	@$(BIN)/ruff check --quiet --fix-only --select I $(PYTHON_CHECKED)
 	@$(BIN)/ruff format --quiet $(PYTHON_CHECKED)
 
 format-check: $(VENV)/.developer
-	@$(QUIETLY) "checking the format of Rust" cargo fmt --check
+	@$(QUIETLY) "checking the format of Rust" cargo fmt --all --check
 	@$(QUIETLY) "checking the format of Python" $(BIN)/ruff format --diff $(PYTHON_CHECKED)
 
 lint: $(VENV)/.developer
 	@$(QUIETLY) "linting Python" $(BIN)/ruff check $(PYTHON_CHECKED)
-	@$(INTERPRETER) $(QUIETLY) "linting Rust" cargo clippy --all-targets $(CARGO_FEATURES) -- -D warnings
+	@$(INTERPRETER) $(QUIETLY) "linting Rust" cargo clippy --workspace --all-targets $(CARGO_FEATURES) -- -D warnings
 
 types: $(VENV)/.developer build
 	@$(QUIETLY) "types, as mypy sees them" $(BIN)/mypy
@@ -148,7 +148,7 @@ $(BENCH_VENV)/.installed: $(VENV)/.builder $(RUST_SOURCES) $(PYTHON_SOURCES)
 
 # The same features as the wheel's, so that both share what is compiled; nothing of Python is left in it once it is linked.
 # After the wheel, since cargo does one thing at a time.
-$(RUST_HANDLERS): benchmarks/rust_handlers.rs $(RUST_SOURCES) | $(BENCH_VENV)/.installed
+$(RUST_HANDLERS): $(wildcard benchmarks/rust_handlers/src/*.rs) $(RUST_SOURCES) | $(BENCH_VENV)/.installed
 	@$(INTERPRETER) $(QUIETLY) "building the benchmarks' handlers in Rust" \
-	  cargo build --release --bin rust_handlers --features $(EXTENSION_FEATURES)
+	  cargo build --release --package duroxide-python --package rust_handlers --features $(EXTENSION_FEATURES)
 	@touch $@

@@ -31,7 +31,7 @@ impl OrchestrationDefinition {
     fn semver(&self) -> PyResult<Version> {
         let Some(text) = &self.version else { return Ok(FIRST_VERSION) };
         Version::parse(text).map_err(|error| {
-            crate::errors::ConfigurationError::new_err(format!(
+            crate::boundary::errors::ConfigurationError::new_err(format!(
                 "the version '{text}' of orchestration '{}' is not a semantic version: {error}",
                 self.name
             ))

@@ -7,18 +7,13 @@
 //! interpreter or let go of it; `codec` and `errors` are the only ones where values and failures change their form.
 
 mod activity;
-mod bridge;
+mod boundary;
 mod client;
-mod codec;
 mod definitions;
-mod errors;
 mod logging;
-mod options;
+mod native_store;
 mod orchestration;
-mod provider;
-mod retention;
 mod runtime;
-pub mod store;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -27,24 +22,26 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 mod _native {
     use pyo3::prelude::*;
 
-    use super::{codec, logging, orchestration};
+    use super::logging;
+    use super::orchestration;
+    use crate::boundary::codec;
 
     #[pymodule_export]
-    use super::activity::{ActivityContext, Worker};
+    use crate::activity::{ActivityContext, Worker};
     #[pymodule_export]
-    use super::bridge::{Awaited, Mailbox};
+    use crate::boundary::codec::RawText;
     #[pymodule_export]
-    use super::client::{Call, NativeClient, NativeFileNews, write_message};
+    use crate::boundary::{Awaited, Mailbox};
     #[pymodule_export]
-    use super::codec::RawText;
+    use crate::client::{Call, NativeClient, NativeFileNews, write_message};
     #[pymodule_export]
-    use super::logging::{init_tracing, start_logging, stop_logging};
+    use crate::logging::{init_tracing, start_logging, stop_logging};
     #[pymodule_export]
-    use super::orchestration::{LoopSteps, OrchestrationContext, Task, current_context};
+    use crate::native_store::NativeStore;
     #[pymodule_export]
-    use super::provider::NativeStore;
+    use crate::orchestration::{LoopSteps, OrchestrationContext, Task, current_context};
     #[pymodule_export]
-    use super::runtime::NativeRuntime;
+    use crate::runtime::NativeRuntime;
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
@@ -52,7 +49,7 @@ mod _native {
 
         logging::install();
         module.add("engine_version", duroxide::providers::current_build_version().to_string())?;
-        module.add("CANCELLATION_QUEUE", super::store::CANCELLATION_QUEUE)?;
+        module.add("CANCELLATION_QUEUE", engine_adapter::CANCELLATION_QUEUE)?;
         module.add("MAX_WORKER_TAGS", limits::MAX_WORKER_TAGS)?;
         module.add("MAX_TAG_NAME_BYTES", limits::MAX_TAG_NAME_BYTES)?;
         module.add("MAX_KV_KEYS", limits::MAX_KV_KEYS)?;

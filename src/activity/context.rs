@@ -5,7 +5,7 @@ use std::sync::Arc;
 use duroxide::ActivityContext as EngineContext;
 use pyo3::prelude::*;
 
-use crate::store::Delivery;
+use engine_adapter::Delivery;
 
 /// What an activity may know about itself, and how it learns that nobody waits for it any more.
 #[pyclass(frozen, module = "duroxide._native")]

@@ -3,29 +3,18 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use duroxide::ActivityContext as EngineContext;
-use duroxide::providers::Provider as _;
-use parking_lot::Mutex;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::PyDict;
 use tokio::sync::oneshot;
 
-use super::context::ActivityContext;
-use super::threads::{Job, Threads};
+use crate::activity::call::{Call, Done, End, Ending, Lease};
+use crate::activity::threads::{Job, Threads};
 use crate::definitions::ActivityDefinition;
-use crate::errors::CancelledError;
-use crate::store::{Delivery, Dispatcher, split_delivery};
-use crate::{bridge, codec};
-
-/// The recorded result or failure of an activity.
-type End = Result<String, String>;
-
-/// How long an activity that was cut off rests before it runs again: what cut it off may not be over.
-const REST: Duration = Duration::from_secs(1);
+use engine_adapter::Dispatcher;
+use engine_adapter::split_delivery;
 
 /// What the activities of one runtime share.
 pub(crate) struct Executor {
@@ -35,27 +24,6 @@ pub(crate) struct Executor {
     hosts: HashMap<String, Py<PyAny>>,
     /// Set when activities are cut off, whose failures are then ours and not theirs.
     is_stopped: AtomicBool,
-}
-
-/// By what the engine holds an activity for this process. Both the engine's task and the activity's code hold on to it; when
-/// they are gone and no end was given to the engine, it is given back, so that the activity runs again.
-struct Lease {
-    dispatcher: Arc<Dispatcher>,
-    token: String,
-    /// The engine has the end.
-    is_settled: AtomicBool,
-    /// What cut the activity off may not be over: it rests before it runs again, and the attempt counts.
-    is_to_rest: AtomicBool,
-}
-
-pub(super) struct Call {
-    pub(super) definition: Arc<ActivityDefinition>,
-    client: Arc<Py<PyAny>>,
-    /// Held, not read.
-    _lease: Option<Arc<Lease>>,
-    engine: EngineContext,
-    delivery: Option<Arc<Delivery>>,
-    input: String,
 }
 
 impl Executor {
@@ -169,109 +137,5 @@ impl Executor {
         let done = Bound::new(py, Done(Arc::clone(ending)))?;
         let arguments = (definition.function.bind(py), &definition.input_type, context, input, done);
         Ok(host.bind(py).call_method1(intern!(py, "run"), arguments)?.unbind())
-    }
-}
-
-impl Drop for Lease {
-    fn drop(&mut self) {
-        if *self.is_settled.get_mut() {
-            return;
-        }
-        let (dispatcher, token) = (Arc::clone(&self.dispatcher), std::mem::take(&mut self.token));
-        let rest = self.is_to_rest.get_mut().then_some(REST);
-        // A cancelled activity has no lease any more, and a closed store ends it by itself.
-        drop(bridge::spawn(async move { dispatcher.abandon_work_item(&token, rest, rest.is_none()).await }));
-    }
-}
-
-impl Call {
-    pub(super) fn prepare<'py>(&self, py: Python<'py>) -> PyResult<(Bound<'py, ActivityContext>, Bound<'py, PyAny>)> {
-        let mut input = codec::decode(py, &self.input)?;
-        if let Some(annotation) = &self.definition.input_type {
-            input = codec::convert(py, input, annotation.bind(py))?;
-        }
-        Ok((self.context(py)?, input))
-    }
-
-    fn context<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, ActivityContext>> {
-        let context = ActivityContext::new(self.engine.clone(), self.delivery.clone(), Arc::clone(&self.client));
-        Bound::new(py, context)
-    }
-
-    fn is_cancelled(&self) -> bool {
-        self.engine.is_cancelled() || self.delivery.as_ref().is_some_and(|delivery| delivery.is_cancelled())
-    }
-
-    /// The recorded failure; the traceback goes to the log, unless it did what it was asked to.
-    fn failure(&self, py: Python<'_>, error: &PyErr) -> String {
-        let was_cancelled = self.is_cancelled() && is_cancellation(py, error);
-        let end = if was_cancelled { "was cancelled" } else { "failed" };
-        let message = format!("activity '{}' of instance '{}' {end}", self.definition.name, self.engine.instance_id());
-        // By the same ids as the context of the activity and the failure of the orchestration have.
-        let extra = PyDict::new(py);
-        let fields = [
-            ("instance_id", self.engine.instance_id()),
-            ("orchestration_name", self.engine.orchestration_name()),
-            ("orchestration_version", self.engine.orchestration_version()),
-            ("activity_name", self.engine.activity_name()),
-            ("worker_id", self.engine.worker_id()),
-        ];
-        let written = fields
-            .into_iter()
-            .try_for_each(|(name, text)| extra.set_item(name, text))
-            .and_then(|()| extra.set_item("execution_id", self.engine.execution_id()))
-            .and_then(|()| {
-                let Some(delivery) = &self.delivery else { return Ok(()) };
-                extra.set_item("activity_id", delivery.activity_id)?;
-                extra.set_item("attempt", delivery.attempt)
-            });
-        match written {
-            Ok(()) if was_cancelled => crate::logging::log_info_with(py, "duroxide.activity", &message, &extra),
-            Ok(()) => crate::logging::log_exception_with(py, "duroxide.activity", &message, error, &extra),
-            Err(broken) => broken.write_unraisable(py, None),
-        }
-        codec::encode_failure(py, error)
-    }
-}
-
-/// Whether an activity ended as one does that is cancelled, here or in the process of a pool.
-fn is_cancellation(py: Python<'_>, error: &PyErr) -> bool {
-    error.is_instance_of::<CancelledError>(py)
-        || error
-            .value(py)
-            .getattr(intern!(py, "error_type"))
-            .is_ok_and(|kind| kind.eq("CancelledError").unwrap_or(false))
-}
-
-/// The end of an activity, which comes once.
-pub(super) struct Ending {
-    pub(super) call: Call,
-    sender: Mutex<Option<oneshot::Sender<End>>>,
-}
-
-impl Ending {
-    fn new(call: Call) -> (Arc<Self>, oneshot::Receiver<End>) {
-        let (sender, receiver) = oneshot::channel();
-        (Arc::new(Self { call, sender: Mutex::new(Some(sender)) }), receiver)
-    }
-
-    pub(super) fn finish(&self, py: Python<'_>, result: PyResult<Bound<'_, PyAny>>) {
-        let end = result.and_then(|value| codec::encode(&value)).map_err(|error| self.call.failure(py, &error));
-        if let Some(sender) = self.sender.lock().take() {
-            // If the engine has given the activity up, its lease is given back.
-            sender.send(end).ok();
-        }
-    }
-}
-
-/// What a thread or a host calls when an activity has ended: `done(result, None)` or `done(None, error)`. One that is never
-/// called was cut off, and runs again.
-#[pyclass(frozen, module = "duroxide._native")]
-pub(crate) struct Done(pub(super) Arc<Ending>);
-
-#[pymethods]
-impl Done {
-    fn __call__<'py>(&self, py: Python<'py>, result: Bound<'py, PyAny>, error: Bound<'py, PyAny>) {
-        self.0.finish(py, if error.is_none() { Ok(result) } else { Err(PyErr::from_value(error)) });
     }
 }

@@ -1,9 +1,10 @@
 //! Running activities: their context, the threads and the hosts they run on, and how their end is recorded.
 
+pub(crate) mod call;
 mod context;
-mod executor;
-mod threads;
+pub(crate) mod executor;
+pub(crate) mod threads;
 
-pub(crate) use context::ActivityContext;
-pub(crate) use executor::Executor;
-pub(crate) use threads::Worker;
+pub(crate) use crate::activity::context::ActivityContext;
+pub(crate) use crate::activity::executor::Executor;
+pub(crate) use crate::activity::threads::Worker;

@@ -11,9 +11,10 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
 use parking_lot::{Condvar, Mutex};
 use pyo3::prelude::*;
 
-use super::context::ActivityContext;
-use super::executor::{Done, Ending};
-use crate::bridge::{self, enter};
+use crate::activity::call::{Done, Ending};
+use crate::activity::context::ActivityContext;
+use crate::boundary;
+use crate::boundary::enter;
 
 /// What a thread is given to do.
 pub(super) enum Job {
@@ -101,7 +102,7 @@ impl Threads {
             Need::Thread => self.start_thread(),
             Need::Watch => {
                 let threads = Arc::clone(self);
-                bridge::spawn(async move { threads.watch().await }).map(drop).map_err(|error| error.to_string())
+                boundary::spawn(async move { threads.watch().await }).map(drop).map_err(|error| error.to_string())
             }
         };
         begun.inspect_err(|_| self.census.change(|counts| counts.queued -= 1))?;

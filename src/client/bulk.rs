@@ -2,9 +2,10 @@
 
 use duroxide::providers::WorkItem;
 
-use super::View;
-use crate::errors::{Error, InstanceAlreadyExists};
-use crate::store::{IfExists, StartOutcome, StartRequest, StoreError};
+use crate::boundary::errors::{Error, InstanceAlreadyExists};
+use crate::client::View;
+use store::error::StoreError;
+use store::start::{IfExists, StartOutcome, StartRequest};
 
 /// Instance, orchestration, input, version.
 pub(super) type StartTuple = (String, String, String, Option<String>);

@@ -8,8 +8,9 @@ use pyo3::IntoPyObjectExt as _;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 
-use crate::bridge::{self, Awaited, Mailbox};
-use crate::errors::Error;
+use crate::boundary;
+use crate::boundary::errors::Error;
+use crate::boundary::{Awaited, Mailbox};
 
 /// Makes the Python object of an answer.
 type Answer = Box<dyn FnOnce(Python<'_>) -> PyResult<Py<PyAny>> + Send>;
@@ -53,12 +54,12 @@ impl Call {
 
     fn run(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
         let Described { work, decoders } = self.take()?;
-        decode(py, bridge::block_on(py, work)?, decoders)
+        decode(py, boundary::block_on(py, work)?, decoders)
     }
 
     fn begin(&self, py: Python<'_>, mailbox: &Bound<'_, Mailbox>) -> PyResult<Awaited> {
         let Described { work, decoders } = self.take()?;
-        bridge::awaited(py, mailbox.get(), work, |py, answer| decode(py, answer, decoders))
+        boundary::awaited(py, mailbox.get(), work, |py, answer| decode(py, answer, decoders))
     }
 }
 

@@ -4,12 +4,12 @@
 //! or awaits: `status` and `waits` read how an instance stands, `bulk` starts and sends many at once, `records` answers those
 //! who run the system.
 
-mod bulk;
-mod call;
-mod outbox;
-mod records;
-mod status;
-mod waits;
+pub(crate) mod bulk;
+pub(crate) mod call;
+pub(crate) mod outbox;
+pub(crate) mod queries;
+pub(crate) mod status;
+pub(crate) mod waits;
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -20,17 +20,20 @@ use duroxide::client::ClientError;
 use duroxide::providers::{InstanceFilter, Provider, ProviderAdmin, ProviderError, PruneOptions};
 use pyo3::prelude::*;
 
-use crate::errors::Error;
-use crate::provider::NativeStore;
-use crate::store::{IfExists, StartOutcome, StartRequest, Store, StoreError};
+use crate::boundary::errors::Error;
+use crate::native_store::NativeStore;
+use engine_adapter::EngineAdapter;
+use store::Store;
+use store::error::StoreError;
+use store::start::{IfExists, StartOutcome, StartRequest};
 
-pub(crate) use call::Call;
-pub(crate) use outbox::{NativeFileNews, write_message};
+pub(crate) use crate::client::call::Call;
+pub(crate) use crate::client::outbox::{NativeFileNews, write_message};
 
-use bulk::{MessageTuple, StartTuple, event, queue_message};
-use outbox::{RowTuple, relay, relayed};
-use records::{deleted, pruned};
-use status::StatusTuple;
+use crate::client::bulk::{MessageTuple, StartTuple, event, queue_message};
+use crate::client::outbox::{RowTuple, relay, relayed};
+use crate::client::queries::{deleted, pruned};
+use crate::client::status::StatusTuple;
 
 #[pyclass(frozen, name = "Client", module = "duroxide._native")]
 pub(crate) struct NativeClient {
@@ -39,15 +42,16 @@ pub(crate) struct NativeClient {
 
 /// An open store for the time of one call.
 struct View {
+    adapter: EngineAdapter,
     store: Store,
     provider: Arc<dyn Provider>,
 }
 
 impl NativeClient {
     fn view(&self) -> PyResult<View> {
-        let store = self.store.get().store()?;
-        let provider = store.provider();
-        Ok(View { store, provider })
+        let adapter = self.store.get().adapter()?;
+        let (store, provider) = (adapter.store().clone(), adapter.provider());
+        Ok(View { adapter, store, provider })
     }
 
     fn call<T, F>(&self, operation: impl FnOnce(View) -> F) -> PyResult<Call>
@@ -116,7 +120,7 @@ impl View {
 impl NativeClient {
     #[new]
     fn new(store: Py<NativeStore>) -> PyResult<Self> {
-        store.get().store()?;
+        store.get().adapter()?;
         Ok(Self { store })
     }
 
@@ -219,15 +223,15 @@ impl NativeClient {
     }
 
     fn stats(&self, instance: String) -> PyResult<Call> {
-        self.call(|view| async move { Ok(view.stats(&instance).await?.as_ref().map(records::stats)) })
+        self.call(|view| async move { Ok(view.stats(&instance).await?.as_ref().map(queries::stats)) })
     }
 
     fn system_metrics(&self) -> PyResult<Call> {
-        self.call(|view| async move { Ok(records::system_metrics(&view.system_metrics().await?)) })
+        self.call(|view| async move { Ok(queries::system_metrics(&view.system_metrics().await?)) })
     }
 
     fn queue_depths(&self) -> PyResult<Call> {
-        self.call(|view| async move { Ok(records::queue_depths(&view.queue_depths().await?)) })
+        self.call(|view| async move { Ok(queries::queue_depths(&view.queue_depths().await?)) })
     }
 
     fn tree(&self, instance: String) -> PyResult<Call> {

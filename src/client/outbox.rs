@@ -7,9 +7,12 @@ use duroxide::providers::WorkItem;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
-use crate::bridge;
-use crate::errors::Error;
-use crate::store::{FileNews, Relay, Relayed, StartRequest, encode};
+use crate::boundary;
+use crate::boundary::errors::Error;
+use store::FileNews;
+use store::outbox::{Relay, Relayed};
+use store::start::StartRequest;
+use store::work_item::encode;
 
 /// Kind, instance, name of the orchestration, event or queue, data, version.
 pub(super) type RowTuple = (String, String, String, String, Option<String>);
@@ -47,7 +50,7 @@ impl NativeFileNews {
     }
 
     fn wait(&self, py: Python<'_>, heard: u64) -> bool {
-        bridge::leave(py, || self.0.wait(heard))
+        boundary::leave(py, || self.0.wait(heard))
     }
 
     fn ring(&self) {
@@ -71,8 +74,8 @@ pub(crate) fn write_message(
 fn message((kind, instance, name, data, version): RowTuple) -> PyResult<WorkItem> {
     match kind.as_str() {
         "start" => Ok(StartRequest { instance, orchestration: name, input: data, version }.into_message()),
-        "event" => Ok(super::bulk::event((instance, name, data))),
-        "message" => Ok(super::bulk::queue_message((instance, name, data))),
+        "event" => Ok(crate::client::bulk::event((instance, name, data))),
+        "message" => Ok(crate::client::bulk::queue_message((instance, name, data))),
         _ => Err(PyValueError::new_err(format!("kind must be 'start', 'event' or 'message', not '{kind}'"))),
     }
 }

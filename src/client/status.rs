@@ -3,9 +3,9 @@
 use duroxide::providers::InstanceInfo;
 use duroxide::{AppErrorKind, ErrorDetails, EventKind};
 
-use super::{View, of_instance, of_store};
-use crate::errors::Error;
-use crate::store::Standing;
+use crate::boundary::errors::Error;
+use crate::client::{View, of_instance, of_store};
+use store::types::InstanceState;
 
 /// Status, output, failure, custom status, its version, reason of a cancellation, report of a mismatch.
 pub(super) type StatusTuple =
@@ -66,7 +66,7 @@ impl View {
     }
 
     pub(super) async fn status(&self, instance: &str) -> Result<Status, Error> {
-        match self.store.standing(instance).await {
+        match self.store.instance_state(instance).await {
             Ok(Some(standing)) => self.status_of(instance, standing).await,
             Ok(None) => Ok(Status { name: NOT_FOUND, ..Status::default() }),
             Err(error) => Err(Error::Store(error)),
@@ -74,14 +74,14 @@ impl View {
     }
 
     /// The status of an instance that ended, or whose standing was just read; its history is read only if it has failed.
-    pub(super) async fn status_of(&self, instance: &str, standing: Standing) -> Result<Status, Error> {
-        let Standing { status, output, custom_status, custom_status_version } = standing;
+    pub(super) async fn status_of(&self, instance: &str, standing: InstanceState) -> Result<Status, Error> {
+        let InstanceState { status, output, custom_status, custom_status_version } = standing;
         let mut shown =
             Status { name: shown(&status), custom: custom_status, version: custom_status_version, ..Status::default() };
         match shown.name {
             COMPLETED => shown.output = output,
             FAILED => shown.failure = Some(self.failure(instance, output).await?),
-            _ => shown.mismatch = self.store.mismatch(instance).await,
+            _ => shown.mismatch = self.adapter.mismatch(instance).await,
         }
         Ok(shown)
     }

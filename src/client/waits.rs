@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::View;
-use super::status::{Status, has_ended, shown};
-use crate::errors::Error;
-use crate::store::StoreError;
+use crate::boundary::errors::Error;
+use crate::client::View;
+use crate::client::status::{Status, has_ended, shown};
+use store::error::StoreError;
 
 /// Longer than any process lives, and short enough to be added to the present.
 const LONGEST_WAIT: Duration = Duration::from_secs(30 * 365 * 24 * 3600);
@@ -47,7 +47,7 @@ impl View {
     }
 
     async fn end(&self, instance: &str) -> Result<Option<Status>, Error> {
-        match self.store.standing(instance).await {
+        match self.store.instance_state(instance).await {
             Ok(Some(standing)) if has_ended(&standing.status) => self.status_of(instance, standing).await.map(Some),
             // What does not exist may be started later.
             Ok(_) => Ok(None),
@@ -97,7 +97,7 @@ impl View {
     {
         let deadline = Instant::now() + Duration::from_millis(timeout_ms).min(LONGEST_WAIT);
         // Made before the first look, so that no commit falls between a look and the pause after it.
-        let mut watch = self.store.watch(instance);
+        let mut watch = self.adapter.watch(instance);
         loop {
             match timeout_at(deadline.max(Instant::now() + LOOK), look()).await {
                 Ok(Ok(Some(found))) => return Ok(Some(found)),
@@ -111,7 +111,7 @@ impl View {
             }
             // Whether a commit or the poll ended the pause, the next look tells what there is.
             let pause = match &mut polls {
-                None if self.store.tells_changes() => SAFETY_POLL,
+                None if self.adapter.reports_all_changes() => SAFETY_POLL,
                 polls => polls.get_or_insert_with(Polls::slowing).next(),
             };
             let _ = timeout_at(deadline.min(now + pause), watch.changed()).await;
@@ -126,7 +126,7 @@ impl View {
             }
             _ => format!("the store of instance '{instance}' does not answer"),
         };
-        let mismatch = timeout(LOOK, self.store.mismatch(instance)).await.ok().flatten();
+        let mismatch = timeout(LOOK, self.adapter.mismatch(instance)).await.ok().flatten();
         let mismatch = mismatch.map(|report| format!(": {report}")).unwrap_or_default();
         Error::TimedOut(format!("{known}; waited {timeout_ms} ms for {expected}{mismatch}"))
     }

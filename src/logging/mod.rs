@@ -1,6 +1,6 @@
 //! Logs of the native side: to Python's `logging`, and to a file or stderr if that is asked for.
 
-mod delivery;
+pub(crate) mod forwarder;
 
 use std::env;
 use std::fs::File;
@@ -21,9 +21,9 @@ use tracing_subscriber::layer::{Layer, Layered, SubscriberExt as _};
 use tracing_subscriber::registry::Registry;
 use tracing_subscriber::reload;
 
-pub(crate) use delivery::{set_service, settle, start_logging, stop_logging};
+pub(crate) use crate::logging::forwarder::{set_service, settle, start_logging, stop_logging};
 
-use crate::errors::ConfigurationError;
+use crate::boundary::errors::ConfigurationError;
 
 type Filter = reload::Layer<EnvFilter, Registry>;
 type Filtered = Layered<Filter, Registry>;
@@ -85,7 +85,7 @@ pub(crate) fn install() {
     let output = fixed.then(|| stderr(Format::Pretty));
     let (filter_layer, filter) = reload::Layer::new(filter);
     let (output_layer, output) = reload::Layer::new(output);
-    let subscriber = Registry::default().with(filter_layer).with(output_layer).with(delivery::ToPython);
+    let subscriber = Registry::default().with(filter_layer).with(output_layer).with(forwarder::ToPython);
     if tracing::subscriber::set_global_default(subscriber).is_ok() {
         let _ = LOGGING.set(Logging {
             filter,

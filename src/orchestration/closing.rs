@@ -6,9 +6,9 @@ use pyo3::exceptions::PyBaseException;
 use pyo3::intern;
 use pyo3::prelude::*;
 
-use super::task::{Task, is_unbegun};
-use super::turn::Turn;
-use crate::errors::TurnClosed;
+use crate::boundary::errors::TurnClosed;
+use crate::orchestration::execution::Turn;
+use crate::orchestration::task::{Task, is_unbegun};
 
 /// How often a generator that keeps yielding while it is closed is asked again, and a loop on which tasks are made meanwhile.
 const CLOSE_ATTEMPTS: usize = 8;

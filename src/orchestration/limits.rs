@@ -7,7 +7,7 @@ use duroxide::runtime::limits::{MAX_CUSTOM_STATUS_BYTES, MAX_KV_KEYS, MAX_KV_VAL
 use pyo3::PyResult;
 use pyo3::exceptions::PyValueError;
 
-use crate::errors::LimitExceeded;
+use crate::boundary::errors::LimitExceeded;
 
 /// The longest name or id, in bytes of UTF-8.
 pub(crate) const MAX_NAME_BYTES: usize = 1024;

@@ -5,24 +5,22 @@
 //! `turn` holds it all together, `driver` steps the Python code, and `context` and `task` are what that code sees.
 //! `sticky` keeps suspended orchestrations between their turns, and `closing` ends those that will not go on.
 
-mod arena;
-mod closing;
-mod context;
-mod difference;
-mod driver;
-mod event_loop;
+pub(crate) mod arena;
+pub(crate) mod closing;
+pub(crate) mod context;
+pub(crate) mod driver;
+pub(crate) mod event_loop;
+pub(crate) mod execution;
 pub(crate) mod limits;
-mod loop_steps;
-mod operation;
-mod retry;
-mod sticky;
-mod strict;
-mod task;
-mod timeline;
-mod turn;
+pub(crate) mod nondeterminism;
+pub(crate) mod operation;
+pub(crate) mod sticky_cache;
+pub(crate) mod strict;
+pub(crate) mod task;
+pub(crate) mod timeline;
 
-pub(crate) use context::{OrchestrationContext, current_context};
-pub(crate) use driver::run_turn;
-pub(crate) use loop_steps::LoopSteps;
-pub(crate) use sticky::{Room, SuspendedOrchestrations};
-pub(crate) use task::Task;
+pub(crate) use crate::orchestration::context::{OrchestrationContext, current_context};
+pub(crate) use crate::orchestration::driver::run_turn;
+pub(crate) use crate::orchestration::event_loop::steps::LoopSteps;
+pub(crate) use crate::orchestration::sticky_cache::{Room, SuspendedOrchestrations};
+pub(crate) use crate::orchestration::task::Task;

@@ -3,7 +3,7 @@
 use pyo3::intern;
 use pyo3::prelude::*;
 
-use crate::bridge::enter;
+use crate::boundary::enter;
 
 /// As long as it lives, the calls that are made on this thread are watched.
 pub(super) struct Watch {

@@ -9,12 +9,12 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
 
-use super::arena::{Failure, Outcome};
-use super::event_loop::{Awaited, is_coroutine};
-use super::operation::{Node, Operation};
-use super::turn::Turn;
-use crate::bridge;
-use crate::codec::Decode;
+use crate::boundary;
+use crate::boundary::codec::Decode;
+use crate::orchestration::arena::{Failure, Outcome};
+use crate::orchestration::event_loop::{Awaited, is_coroutine};
+use crate::orchestration::execution::Turn;
+use crate::orchestration::operation::{Node, Operation};
 
 /// A lazy description of a durable operation: `yield`, `yield from` or `await` it, or give it to a combinator.
 #[pyclass(frozen, generic, name = "Task", module = "duroxide._native")]
@@ -47,7 +47,7 @@ impl Task {
             )));
         }
         self.node.turn.check()?;
-        super::limits::check_tag(tag)?;
+        crate::orchestration::limits::check_tag(tag)?;
         let mut call = call.clone();
         call.tag = Some(tag.to_owned());
         let decode = match &self.node.decode {
@@ -55,7 +55,7 @@ impl Task {
             _ => Decode::Json,
         };
         self.node.set_replaced();
-        let node = self.node.turn.describe(Operation::Activity(call), decode, bridge::caller(py));
+        let node = self.node.turn.describe(Operation::Activity(call), decode, boundary::origin::caller(py));
         Ok(Self::new(node))
     }
 

@@ -9,7 +9,8 @@
 use std::collections::{HashMap, VecDeque};
 use std::mem;
 
-use crate::store::{RecordedEvent, RecordedKind, TurnRecord, hash_data};
+use engine_adapter::TurnRecord;
+use engine_adapter::{RecordedEvent, RecordedKind, hash_data};
 
 /// The number of the turn for what was recorded before it was known of.
 const RECORDED: u32 = 0;

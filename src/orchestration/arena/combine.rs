@@ -4,7 +4,7 @@ use std::mem;
 use std::sync::Arc;
 use std::task::Poll;
 
-use super::{Arena, Failure, Outcome, Slot, State, Waiting};
+use crate::orchestration::arena::{Arena, Failure, Outcome, Slot, State, Waiting};
 use crate::orchestration::operation::Operation;
 use crate::orchestration::timeline::{Mailbox, Moment};
 

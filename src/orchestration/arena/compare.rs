@@ -6,11 +6,12 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use super::journal::{Effect, READ_VALUE, read_value_input};
-use super::{Arena, Waiting};
+use crate::orchestration::arena::journal::{Effect, READ_VALUE, read_value_input};
+use crate::orchestration::arena::{Arena, Waiting};
 use crate::orchestration::operation::{Node, Operation};
 use crate::orchestration::timeline::Scheduled;
-use crate::store::{Action, Described, Place};
+use engine_adapter::Place;
+use engine_adapter::{Action, Described};
 
 /// The first action that is not the recorded one.
 pub(crate) struct Unlike {

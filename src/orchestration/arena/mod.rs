@@ -3,13 +3,14 @@
 //! Dropping an engine future is a durable cancellation that replay must repeat. So the arena's journal alone owns
 //! futures, by slot, and drops them at fixed points, in order; Python objects hold slot numbers.
 
-mod combine;
-mod compare;
-mod journal;
-mod start;
+pub(crate) mod combine;
+pub(crate) mod compare;
+pub(crate) mod journal;
+pub(crate) mod ready;
+pub(crate) mod retry;
+pub(crate) mod start;
 #[cfg(test)]
-mod tests;
-mod watch;
+pub(crate) mod tests;
 
 use std::mem::{self, size_of};
 use std::sync::Arc;
@@ -18,15 +19,15 @@ use std::time::Duration;
 use duroxide::OrchestrationContext;
 use pyo3::prelude::*;
 
-use super::operation::Node;
-use super::retry::Retry;
-use super::timeline::{Mailbox, Moment, Timeline};
-use crate::store::TurnRecord;
-use compare::Comparison;
-pub(crate) use compare::Unlike;
-use journal::Journal;
-pub(crate) use journal::{Effect, Progress};
-use watch::Watched;
+use crate::orchestration::arena::compare::Comparison;
+pub(crate) use crate::orchestration::arena::compare::Unlike;
+use crate::orchestration::arena::journal::Journal;
+pub(crate) use crate::orchestration::arena::journal::{Effect, Progress};
+use crate::orchestration::arena::ready::Watched;
+use crate::orchestration::arena::retry::Retry;
+use crate::orchestration::operation::Node;
+use crate::orchestration::timeline::{Mailbox, Moment, Timeline};
+use engine_adapter::TurnRecord;
 
 /// How a started operation ended.
 #[derive(Clone)]

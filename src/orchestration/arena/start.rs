@@ -4,12 +4,12 @@ use std::mem;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::compare::action_of;
-use super::{Arena, Branch, Outcome, Slot, State, Waiting};
+use crate::orchestration::arena::compare::action_of;
+use crate::orchestration::arena::retry::Retry;
+use crate::orchestration::arena::{Arena, Branch, Outcome, Slot, State, Waiting};
 use crate::orchestration::operation::{ActivityCall, Node, Operation};
-use crate::orchestration::retry::Retry;
 use crate::orchestration::timeline::{Mailbox, Moment};
-use crate::store::Action;
+use engine_adapter::Action;
 
 impl Arena {
     /// Starts what `node` describes, once; a task that was started before keeps its slot.

@@ -5,9 +5,9 @@ use std::task::Poll;
 use duroxide::CompletionResult;
 
 use super::*;
-use crate::codec::Decode;
+use crate::boundary::codec::Decode;
+use crate::orchestration::execution::Turn;
 use crate::orchestration::operation::{ActivityCall, Operation};
-use crate::orchestration::turn::Turn;
 
 fn engine() -> OrchestrationContext {
     let text = str::to_owned;

@@ -1,7 +1,7 @@
 //! The context that an orchestration is called with.
 
-mod describe;
-mod name;
+pub(crate) mod function_name;
+pub(crate) mod scheduling;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,14 +11,15 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
-use super::limits::{self, check_instance_id, check_name};
-use super::operation::Operation;
-use super::task::{Task, as_node};
-use super::turn::Turn;
-use crate::codec::Decode;
-use crate::store::CANCELLATION_QUEUE;
-use describe::{check_version, duration, payload};
-use name::FunctionName;
+use crate::boundary::codec::Decode;
+use crate::orchestration::context::function_name::FunctionName;
+use crate::orchestration::context::scheduling::{check_version, duration, payload};
+use crate::orchestration::execution::Turn;
+use crate::orchestration::limits;
+use crate::orchestration::limits::{check_instance_id, check_name};
+use crate::orchestration::operation::Operation;
+use crate::orchestration::task::{Task, as_node};
+use engine_adapter::CANCELLATION_QUEUE;
 
 /// What an orchestration may do; every method is deterministic.
 #[pyclass(frozen, module = "duroxide._native")]

@@ -4,7 +4,7 @@
 //! until none of them can move. When the engine drops the handler, a suspended orchestration is kept for its next turn,
 //! which goes on from there; or it is closed, and the next turn begins anew.
 
-mod steps;
+pub(crate) mod steps;
 
 use std::future::Future;
 use std::mem;
@@ -16,18 +16,19 @@ use duroxide::OrchestrationContext as EngineContext;
 use pyo3::exceptions::{PyGeneratorExit, PyRuntimeWarning};
 use pyo3::prelude::*;
 
-use super::arena::{Progress, Waiting};
-use super::closing::{close, close_loop, end_turn};
-use super::difference::note_difference;
-use super::event_loop::is_coroutine;
-use super::sticky::{Suspended, SuspendedOrchestrations};
-use super::task::is_branch;
-use super::timeline::Moment;
-use super::turn::Turn;
-use crate::bridge::{enter, share_newest_task};
-use crate::codec;
+use crate::boundary::codec;
+use crate::boundary::{enter, share_newest_task};
 use crate::definitions::{Definitions, OrchestrationDefinition};
-use crate::store::{Dispatcher, TurnRecord};
+use crate::orchestration::arena::{Progress, Waiting};
+use crate::orchestration::closing::{close, close_loop, end_turn};
+use crate::orchestration::event_loop::is_coroutine;
+use crate::orchestration::execution::Turn;
+use crate::orchestration::nondeterminism::note_difference;
+use crate::orchestration::sticky_cache::{Suspended, SuspendedOrchestrations};
+use crate::orchestration::task::is_branch;
+use crate::orchestration::timeline::Moment;
+use engine_adapter::Dispatcher;
+use engine_adapter::TurnRecord;
 
 /// Runs one turn of an orchestration for the engine.
 pub(crate) async fn run_turn(

@@ -6,14 +6,14 @@ use pyo3::exceptions::PyStopIteration;
 use pyo3::intern;
 use pyo3::prelude::*;
 
-use super::{Driver, End};
-use crate::bridge::enter;
-use crate::codec;
-use crate::errors::CancelledError;
+use crate::boundary::codec;
+use crate::boundary::enter;
+use crate::boundary::errors::CancelledError;
 use crate::orchestration::arena::{Failure, Outcome, Waiting};
+use crate::orchestration::driver::{Driver, End};
 use crate::orchestration::event_loop::is_coroutine;
+use crate::orchestration::execution::Turn;
 use crate::orchestration::task::{Task, as_node, not_a_task, value_of};
-use crate::orchestration::turn::Turn;
 
 impl Driver {
     /// Ends the future of a slot that the event loop waits for, and lets the loop run.

@@ -1,0 +1,150 @@
+//! Activities: handed out with their lock token, refused where nobody has their code, taken back with their result.
+
+use std::time::Duration;
+
+use duroxide::AppErrorKind;
+use duroxide::providers::{Provider as _, SessionFetchConfig, TagFilter, WorkItem};
+use tokio::time::Instant;
+
+use crate::dispatcher::{Dispatcher, LONGEST_POLL, listed};
+use crate::metrics::add;
+use crate::running_activities::{Delivery, join_delivery};
+use crate::terminal_commit::not_registered;
+use store::Result;
+use store::retry::{Patience, Retry, lock_lost};
+use store::retrying;
+
+type Fetched = (WorkItem, String, u32);
+
+/// Activities of the engine itself: their input is the engine's.
+const BUILT_IN: &str = "__duroxide_syscall:";
+
+impl Dispatcher {
+    pub async fn next_activity(
+        &self,
+        lock_timeout: Duration,
+        deadline: Instant,
+        session: Option<&SessionFetchConfig>,
+        tags: &TagFilter,
+    ) -> Option<Fetched> {
+        if *tags == TagFilter::None {
+            self.rest(LONGEST_POLL, deadline).await;
+            return None;
+        }
+        if let Some(session) = session {
+            let mut owners = self.hands.owners.lock();
+            if !owners.contains(&session.owner_id) {
+                owners.insert(session.owner_id.clone());
+            }
+        }
+        let provider = self.shared.backend();
+        let fetch = |rest| provider.fetch_work_item(lock_timeout, rest, session, tags);
+        loop {
+            let fetched = self.find("fetch_work_item", deadline, &fetch).await?;
+            if let Some(taken) = self.take_activity_on(fetched).await {
+                return Some(taken);
+            }
+        }
+    }
+
+    /// Registers what was fetched; `None` when this runtime does not run it.
+    async fn take_activity_on(&self, (item, token, attempt): Fetched) -> Option<Fetched> {
+        self.hands.activities.lock().insert(token.clone());
+        add(&self.counters.worker_dispatcher_items_fetched);
+        match self.accept(item, &token, attempt) {
+            Ok(item) => Some((item, token, attempt)),
+            Err(refused) => {
+                self.refuse(&refused, &token).await;
+                None
+            }
+        }
+    }
+
+    /// Registers the delivery, or gives back what this runtime cannot run.
+    fn accept(&self, mut item: WorkItem, token: &str, attempt: u32) -> Result<WorkItem, Box<WorkItem>> {
+        let WorkItem::ActivityExecute { instance, execution_id, id, name, input, .. } = &mut item else {
+            return Ok(item);
+        };
+        if name.starts_with(BUILT_IN) {
+            return Ok(item);
+        }
+        if !self.settings.activities.contains(name.as_str()) {
+            return Err(Box::new(item));
+        }
+        // Poison is reported by the engine with the item as it was scheduled, and runs nowhere.
+        if attempt <= self.settings.max_attempts {
+            let delivery = Delivery::new(instance.clone(), *execution_id, *id, attempt, name.clone());
+            self.shared.deliveries.insert(token, delivery);
+            *input = join_delivery(token, input);
+        }
+        Ok(item)
+    }
+
+    async fn refuse(&self, item: &WorkItem, token: &str) {
+        let WorkItem::ActivityExecute { instance, execution_id, id, name, .. } = item else { return };
+        let key = format!("activity {id} of execution {execution_id} of {instance}");
+        let has_it = self.shared.some_dispatcher(|other| other.activities.contains(name));
+        if let Some(pause) = self.shared.leave_to_others(&key, has_it, self.settings.unregistered_timeout) {
+            // If this fails, the lease ends by itself.
+            let _ = self.leave_activity(token, pause).await;
+            return;
+        }
+        let message = format!(
+            "activity '{name}' is not registered with this runtime; registered are: {}",
+            listed(self.settings.activities.iter())
+        );
+        let failed = WorkItem::ActivityFailed {
+            instance: instance.clone(),
+            execution_id: *execution_id,
+            id: *id,
+            details: not_registered(AppErrorKind::ActivityFailed, &message),
+        };
+        if self.end_activity(token, Some(failed)).await.is_ok() {
+            self.shared.waiting.clear(&key);
+        }
+    }
+
+    pub async fn end_activity(&self, token: &str, completion: Option<WorkItem>) -> Result<()> {
+        let backend = self.shared.backend();
+        let mut retry = Retry::new(Patience::Lease);
+        let outcome = retrying!(
+            self.shared.availability(),
+            "ack_work_item",
+            &mut retry,
+            backend.ack_work_item(token, completion.clone())
+        );
+        let delivery = self.shared.deliveries.remove(token);
+        self.hands.activities.lock().remove(token);
+        match outcome {
+            // The row is gone, and the answer of an earlier attempt was lost: most likely that one took it away.
+            Err(error) if lock_lost(&error) && retry.ambiguous => {}
+            Err(error) if lock_lost(&error) => {
+                // Its result is not wanted: it was cancelled, or another node runs it. Nothing that the engine could do about it.
+                if !delivery.is_some_and(|delivery| delivery.is_cancelled()) {
+                    tracing::info!(target: "duroxide::runtime", "the lease of an activity ended before its code did; its result is not recorded");
+                }
+                return Ok(());
+            }
+            Err(error) => return Err(error),
+            Ok(()) => {}
+        }
+        if let Some(completion) = completion {
+            self.counters.committed_activity(&completion);
+        }
+        Ok(())
+    }
+
+    pub async fn abandon_activity(&self, token: &str, delay: Option<Duration>, ignore_attempt: bool) -> Result<()> {
+        self.shared.deliveries.remove(token);
+        self.hands.activities.lock().remove(token);
+        self.view.abandon_work_item(token, delay, ignore_attempt).await
+    }
+
+    /// Leaves an activity to those who can run it, for so long at most.
+    async fn leave_activity(&self, token: &str, pause: Duration) -> Result<()> {
+        self.hands.activities.lock().remove(token);
+        let backend = self.shared.backend();
+        let mut retry = Retry::new(Patience::CallerOnce);
+        retrying!(self.shared.availability(), "abandon_work_item", &mut retry, backend.leave_activity(token, pause))
+    }
+}

@@ -1,0 +1,114 @@
+//! What becomes of an instance that was fetched: it runs here, it ends, or it is left to others and to later.
+
+use std::time::Duration;
+
+use duroxide::providers::{OrchestrationItem, WorkItem};
+use duroxide::{AppErrorKind, Event, EventKind};
+use semver::Version;
+
+use crate::cancellation;
+use crate::cancellation::cancelled;
+use crate::dispatcher::{Dispatcher, listed};
+use crate::parent_link::ParentLink;
+use crate::process::SIBLINGS_TURN;
+use crate::terminal_commit::{Ending, not_registered};
+use crate::turn_commit::ended;
+use crate::turn_record::started;
+
+/// What to do with a fetched instance.
+pub enum Verdict {
+    Run,
+    End(Box<Ending>),
+    /// Somebody else may be able to run it, or this process later.
+    PutOff {
+        delay: Duration,
+    },
+    /// Nobody here can run it; why.
+    Wait {
+        report: String,
+    },
+}
+
+impl Dispatcher {
+    pub fn judge(&self, item: &OrchestrationItem, attempt: u32) -> Verdict {
+        if item.history_error.is_some() || attempt > self.settings.max_attempts || ended(&item.history) {
+            return Verdict::Run;
+        }
+        let successor = item.messages.iter().find(|message| matches!(message, WorkItem::ContinueAsNew { .. }));
+        let recorded = started(&item.history);
+        let (name, version) = match (successor, recorded) {
+            (Some(WorkItem::ContinueAsNew { orchestration, version, .. }), _) => (orchestration, version.as_deref()),
+            (_, Some(Event { kind: EventKind::OrchestrationStarted { name, version, .. }, .. })) => {
+                // The engine writes this where there is no version.
+                (name, Some(version.as_str()).filter(|version| *version != "0.0.0"))
+            }
+            _ => return self.judge_start(item),
+        };
+        if self.settings.has_orchestration(name, version) {
+            return Verdict::Run;
+        }
+        let cancellation = cancellation::requested(&item.messages);
+        match (cancellation, successor) {
+            (Some(reason), Some(start)) => {
+                match Ending::of_start(&item.instance, item.execution_id + 1, start, cancelled(reason)) {
+                    Some(ending) => Verdict::End(Box::new(ending)),
+                    None => Verdict::Run,
+                }
+            }
+            (Some(reason), None) => {
+                let parent = recorded.and_then(|event| ParentLink::of(&event.kind));
+                let (instance, execution) = (&item.instance, item.execution_id);
+                let ending = Ending::of_cancellation(instance, execution, &item.history, reason, parent.as_ref());
+                Verdict::End(Box::new(ending))
+            }
+            (None, _) if self.shared.some_dispatcher(|other| other.has_orchestration(name, version)) => {
+                // The other runtime takes it from its own turn on; if it never does, this one still says nothing wrong.
+                Verdict::PutOff { delay: SIBLINGS_TURN }
+            }
+            (None, _) => {
+                let report = format!(
+                    "instance '{}' waits: {}; register it and start the runtime again, or cancel the instance",
+                    item.instance,
+                    self.lacks(name, version)
+                );
+                Verdict::Wait { report }
+            }
+        }
+    }
+
+    /// Judges an instance that has no history: only its own start may be refused for good.
+    fn judge_start(&self, item: &OrchestrationItem) -> Verdict {
+        let start = item.messages.iter().find(|message| matches!(message, WorkItem::StartOrchestration { .. }));
+        let Some(start @ WorkItem::StartOrchestration { orchestration, version, .. }) = start else {
+            return Verdict::Run;
+        };
+        if !item.history.is_empty() || self.settings.has_orchestration(orchestration, version.as_deref()) {
+            return Verdict::Run;
+        }
+        let has_it = self.shared.some_dispatcher(|other| other.has_orchestration(orchestration, version.as_deref()));
+        let timeout = self.settings.unregistered_timeout;
+        if let Some(delay) = self.shared.leave_to_others(&item.instance, has_it, timeout) {
+            return Verdict::PutOff { delay };
+        }
+        let message = self.lacks(orchestration, version.as_deref());
+        let details = not_registered(AppErrorKind::OrchestrationFailed, &message);
+        match Ending::of_start(&item.instance, item.execution_id, start, details) {
+            Some(ending) => Verdict::End(Box::new(ending)),
+            None => Verdict::Run,
+        }
+    }
+
+    fn lacks(&self, name: &str, version: Option<&str>) -> String {
+        match (self.settings.orchestrations.get(name), version) {
+            (Some(registered), Some(version)) => {
+                let registered: Vec<_> = registered.iter().map(Version::to_string).collect();
+                let registered = listed(registered.iter());
+                format!("orchestration '{name}' has no version {version} in this runtime; registered are: {registered}")
+            }
+            _ => format!(
+                "orchestration '{name}' is not registered with this runtime; registered are: {}",
+                listed(self.settings.orchestrations.keys())
+            ),
+        }
+    }
+}

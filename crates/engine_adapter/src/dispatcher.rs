@@ -1,0 +1,358 @@
+//! The store as one runtime sees it: the [`Provider`] that the engine's dispatchers fetch from and acknowledge to.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use duroxide::providers::{
+    DispatcherCapabilityFilter, ExecutionMetadata, OrchestrationItem, Provider, ProviderAdmin, ProviderError,
+    ScheduledActivityIdentifier, SessionFetchConfig, TagFilter, WorkItem,
+};
+use duroxide::{Event, SystemStats};
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
+use crate::turn_commit::Commit;
+use store::Result;
+
+use crate::client_view::ClientView;
+use crate::held_turns::Turns;
+use crate::metrics::{Counters, Metrics, add};
+use crate::process::ProcessState;
+use crate::running_activities::Delivery;
+use crate::settings::DispatcherSettings;
+use crate::suspended::Keeper;
+use crate::turn_record::TurnRecord;
+use store::retry::lock_lost;
+use tokio_util::sync::CancellationToken;
+
+/// A [`Provider`] for one runtime.
+pub struct Dispatcher {
+    pub shared: Arc<ProcessState>,
+    pub view: ClientView,
+    pub settings: Arc<DispatcherSettings>,
+    stop: CancellationToken,
+    pub turns: Turns,
+    /// Where suspended orchestrations stay between their turns; without it every turn begins anew.
+    pub keeper: OnceLock<Arc<dyn Keeper>>,
+    pub counters: Counters,
+    /// What it has in hand beside its turns.
+    pub hands: Hands,
+}
+
+/// The leases of a dispatcher's activities, and the owners of its sessions.
+#[derive(Default)]
+pub struct Hands {
+    pub activities: Mutex<HashSet<String>>,
+    pub owners: Mutex<HashSet<String>>,
+}
+
+const LONGEST_OUTAGE_PAUSE: Duration = Duration::from_secs(2);
+/// Nobody waits longer in one fetch, whatever the engine asks for: a deadline must be a point in time.
+pub const LONGEST_POLL: Duration = Duration::from_secs(3600);
+
+impl Dispatcher {
+    pub fn new(shared: Arc<ProcessState>, settings: DispatcherSettings) -> Self {
+        let settings = Arc::new(settings);
+        shared.add_registry(&settings);
+        Self {
+            view: ClientView { shared: Arc::clone(&shared) },
+            shared,
+            settings,
+            stop: CancellationToken::new(),
+            turns: Turns::default(),
+            keeper: OnceLock::new(),
+            counters: Counters::default(),
+            hands: Hands::default(),
+        }
+    }
+
+    /// Keeps suspended orchestrations in `keeper` from now on; only the first call has an effect.
+    pub fn keep_in(&self, keeper: Arc<dyn Keeper>) {
+        if self.keeper.set(Arc::clone(&keeper)).is_ok() {
+            self.shared.add_keeper(&keeper);
+        }
+    }
+
+    /// The turn of the current task, from its fetch until it is acknowledged or abandoned.
+    pub fn turn(&self) -> Option<Arc<TurnRecord>> {
+        self.turns.current()
+    }
+
+    /// Whether the lease of a turn counts from the end of its code, although nobody renews it meanwhile.
+    pub fn leases_count_from_the_end_of_code(&self) -> bool {
+        self.shared.backend().traits().leases_from_code_end
+    }
+
+    /// The running activity whose input carries `token`.
+    pub fn delivery(&self, token: &str) -> Option<Arc<Delivery>> {
+        self.shared.deliveries.get(token)
+    }
+
+    pub fn metrics(&self) -> Metrics {
+        Metrics { orch_waiting_for_code: self.shared.waiting.count(), ..self.counters.snapshot() }
+    }
+
+    /// Ends every fetch that waits, and every later one, with nothing found.
+    pub fn stop(&self) {
+        self.stop.cancel();
+        self.shared.remove_registry(&self.settings);
+    }
+
+    /// Gives back what is in hand when the runtime has ended, so that other nodes need not wait for leases: of turns that were cut
+    /// off, of activities whose code still runs and whose results nobody will record, of sessions that nobody will ever come
+    /// back to. What fails here ends with its lease.
+    pub async fn give_everything_back(&self) {
+        let backend = self.shared.backend();
+        if !backend.traits().has_other_nodes {
+            return;
+        }
+        for token in self.turns.tokens() {
+            let _ = self.abandon_turn(&token, None, true).await;
+        }
+        let activities = std::mem::take(&mut *self.hands.activities.lock());
+        for token in activities {
+            let _ = backend.abandon_work_item(&token, None, false).await;
+        }
+        let owners: Vec<String> = self.hands.owners.lock().drain().collect();
+        if !self.settings.returns_by_name && !owners.is_empty() {
+            let _ = backend.release_sessions(&owners).await;
+        }
+    }
+
+    /// Resolves when the runtime ends, or the store.
+    async fn stopped(&self) {
+        tokio::select! {
+            () = self.stop.cancelled() => {}
+            () = self.shared.database.closing.cancelled() => {}
+        }
+    }
+
+    /// What the store finds, however often it fails before; `None` when the time has passed, or at the stop.
+    pub async fn find<T, Fetch: Future<Output = Result<Option<T>>>>(
+        &self,
+        operation: &str,
+        deadline: Instant,
+        fetch: impl Fn(Duration) -> Fetch,
+    ) -> Option<T> {
+        let mut failures = 0;
+        loop {
+            match self.wait_for(operation, deadline, &fetch).await? {
+                Ok(fetched) => {
+                    failures = 0;
+                    self.shared.availability().outage_ended();
+                    if fetched.is_some() {
+                        return fetched;
+                    }
+                }
+                Err(error) => {
+                    self.endure(&error, failures, deadline).await;
+                    failures += 1;
+                }
+            }
+        }
+    }
+
+    async fn wait_for<T, Fetch: Future<Output = Result<T>>>(
+        &self,
+        operation: &str,
+        deadline: Instant,
+        fetch: &impl Fn(Duration) -> Fetch,
+    ) -> Option<Result<T>> {
+        let rest = deadline.checked_duration_since(Instant::now()).filter(|rest| !rest.is_zero())?;
+        let fetched = async {
+            self.shared.availability().check_open(operation)?;
+            fetch(rest).await
+        };
+        tokio::select! {
+            biased;
+            () = self.stopped() => None,
+            fetched = fetched => Some(fetched),
+        }
+    }
+
+    /// Waits for `pause`, at most until `deadline` or the stop.
+    pub async fn rest(&self, pause: Duration, deadline: Instant) {
+        tokio::select! {
+            () = tokio::time::sleep_until(deadline.min(Instant::now() + pause)) => {}
+            () = self.stopped() => {}
+        }
+    }
+
+    /// What a fetch that failed does: the engine's own waiting grows without bound, so the outage is waited out here.
+    async fn endure(&self, error: &ProviderError, failures: u32, deadline: Instant) {
+        if self.shared.availability().is_closed() {
+            return self.rest(LONGEST_POLL, deadline).await;
+        }
+        add(&self.counters.provider_errors);
+        if failures >= 3 {
+            self.shared.availability().outage_began(error);
+        }
+        let pause = Duration::from_millis(20).saturating_mul(1 << failures.min(10)).min(LONGEST_OUTAGE_PAUSE);
+        self.rest(pause, deadline).await;
+    }
+
+    fn counted<T>(&self, outcome: Result<T>) -> Result<T> {
+        if outcome.is_err() {
+            add(&self.counters.provider_errors);
+        }
+        outcome
+    }
+}
+
+fn deadline(poll_timeout: Duration) -> Instant {
+    Instant::now() + poll_timeout.min(LONGEST_POLL)
+}
+
+/// At most ten of the names that exist, for a message.
+pub fn listed<'a>(names: impl Iterator<Item = &'a String>) -> String {
+    let mut names: Vec<_> = names.map(String::as_str).collect();
+    names.sort_unstable();
+    match names.len() {
+        0 => "nothing".to_owned(),
+        1..=10 => names.join(", "),
+        _ => format!("{}, …", names[..10].join(", ")),
+    }
+}
+
+#[async_trait]
+impl Provider for Dispatcher {
+    fn name(&self) -> &str {
+        self.view.name()
+    }
+
+    fn version(&self) -> &str {
+        self.view.version()
+    }
+
+    async fn fetch_orchestration_item(
+        &self,
+        lock_timeout: Duration,
+        poll_timeout: Duration,
+        filter: Option<&DispatcherCapabilityFilter>,
+    ) -> Result<Option<(OrchestrationItem, String, u32)>> {
+        Ok(self.next_turn(lock_timeout, deadline(poll_timeout), filter).await)
+    }
+
+    async fn ack_orchestration_item(
+        &self,
+        lock_token: &str,
+        execution_id: u64,
+        history_delta: Vec<Event>,
+        worker_items: Vec<WorkItem>,
+        orchestrator_items: Vec<WorkItem>,
+        metadata: ExecutionMetadata,
+        cancelled_activities: Vec<ScheduledActivityIdentifier>,
+    ) -> Result<()> {
+        let commit = Commit {
+            execution_id,
+            delta: history_delta,
+            activities: worker_items,
+            messages: orchestrator_items,
+            metadata,
+            cancelled: cancelled_activities,
+        };
+        let outcome = self.end_turn(lock_token, commit).await;
+        self.counted(outcome)
+    }
+
+    async fn abandon_orchestration_item(
+        &self,
+        token: &str,
+        delay: Option<Duration>,
+        ignore_attempt: bool,
+    ) -> Result<()> {
+        let outcome = self.abandon_turn(token, delay, ignore_attempt).await;
+        self.counted(outcome)
+    }
+
+    async fn renew_orchestration_item_lock(&self, token: &str, extend_for: Duration) -> Result<()> {
+        // The engine stops its renewals a moment after the turn; losing that race is no failure of the store.
+        self.view.renew_orchestration_item_lock(token, extend_for).await
+    }
+
+    async fn fetch_work_item(
+        &self,
+        lock_timeout: Duration,
+        poll_timeout: Duration,
+        session: Option<&SessionFetchConfig>,
+        tag_filter: &TagFilter,
+    ) -> Result<Option<(WorkItem, String, u32)>> {
+        Ok(self.next_activity(lock_timeout, deadline(poll_timeout), session, tag_filter).await)
+    }
+
+    async fn ack_work_item(&self, token: &str, completion: Option<WorkItem>) -> Result<()> {
+        let outcome = self.end_activity(token, completion).await;
+        self.counted(outcome)
+    }
+
+    async fn renew_work_item_lock(&self, token: &str, extend_for: Duration) -> Result<()> {
+        let outcome = self.view.renew_work_item_lock(token, extend_for).await;
+        if outcome.as_ref().is_err_and(lock_lost)
+            && let Some(delivery) = self.shared.deliveries.get(token)
+        {
+            delivery.cancel();
+        }
+        outcome
+    }
+
+    async fn abandon_work_item(&self, token: &str, delay: Option<Duration>, ignore_attempt: bool) -> Result<()> {
+        let outcome = self.abandon_activity(token, delay, ignore_attempt).await;
+        self.counted(outcome)
+    }
+
+    /// The engine asks once per activity, for name, version and execution alone; see [`crate::process::Descriptors`].
+    async fn read(&self, instance: &str) -> Result<Vec<Event>> {
+        if let Some(started) = self.shared.descriptors.get(instance) {
+            return Ok(vec![started]);
+        }
+        let history = self.view.read(instance).await?;
+        self.shared.descriptors.remember(&history);
+        Ok(history)
+    }
+
+    async fn read_with_execution(&self, instance: &str, execution_id: u64) -> Result<Vec<Event>> {
+        self.view.read_with_execution(instance, execution_id).await
+    }
+
+    async fn append_with_execution(&self, instance: &str, execution_id: u64, events: Vec<Event>) -> Result<()> {
+        self.view.append_with_execution(instance, execution_id, events).await
+    }
+
+    async fn enqueue_for_worker(&self, item: WorkItem) -> Result<()> {
+        self.view.enqueue_for_worker(item).await
+    }
+
+    async fn enqueue_for_orchestrator(&self, item: WorkItem, delay: Option<Duration>) -> Result<()> {
+        self.view.enqueue_for_orchestrator(item, delay).await
+    }
+
+    async fn renew_session_lock(&self, owners: &[&str], extend_for: Duration, idle: Duration) -> Result<usize> {
+        self.view.renew_session_lock(owners, extend_for, idle).await
+    }
+
+    async fn cleanup_orphaned_sessions(&self, idle: Duration) -> Result<usize> {
+        self.view.cleanup_orphaned_sessions(idle).await
+    }
+
+    fn as_management_capability(&self) -> Option<&dyn ProviderAdmin> {
+        self.view.as_management_capability()
+    }
+
+    async fn get_custom_status(&self, instance: &str, last_seen_version: u64) -> Result<Option<(Option<String>, u64)>> {
+        self.view.get_custom_status(instance, last_seen_version).await
+    }
+
+    async fn get_kv_value(&self, instance: &str, key: &str) -> Result<Option<String>> {
+        self.view.get_kv_value(instance, key).await
+    }
+
+    async fn get_kv_all_values(&self, instance: &str) -> Result<HashMap<String, String>> {
+        self.view.get_kv_all_values(instance).await
+    }
+
+    async fn get_instance_stats(&self, instance: &str) -> Result<Option<SystemStats>> {
+        self.view.get_instance_stats(instance).await
+    }
+}

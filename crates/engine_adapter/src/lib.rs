@@ -1,0 +1,151 @@
+//! The store as the engine sees it. The adapter stands between the engine and a store: it retries, wakes waits, decides what a
+//! runtime may run, and tells the driver of Python code what its turn stands on. This crate knows nothing of Python.
+//!
+//! Clients use [`EngineAdapter::provider`], each runtime a [`Dispatcher`]. Both see each other's commits, so waits in this process do
+//! not poll.
+
+mod activities;
+mod admission;
+mod cancellation;
+mod client_view;
+mod dispatcher;
+mod held_turns;
+mod metrics;
+mod nondeterminism;
+mod parent_link;
+mod process;
+mod recorded;
+mod running_activities;
+mod settings;
+mod suspended;
+mod terminal_commit;
+#[cfg(test)]
+mod tests;
+mod turn_commit;
+mod turn_record;
+mod turns;
+mod waiting_instances;
+mod watch;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use duroxide::EventKind;
+use duroxide::providers::{InstanceFilter, Provider, ProviderAdmin as _};
+use store::clock::{milliseconds, now_ms};
+use store::error::not_found;
+use store::{Store, StoreError};
+
+pub use crate::cancellation::CANCELLATION_QUEUE;
+pub use crate::dispatcher::Dispatcher;
+pub use crate::metrics::Metrics;
+pub use crate::nondeterminism::action::{Action, Described};
+pub use crate::nondeterminism::difference::{Did, Difference, Place};
+pub use crate::recorded::{RecordedEvent, RecordedKind, hash_data};
+pub use crate::running_activities::{Delivery, split_delivery};
+pub use crate::settings::{DispatcherSettings, Nondeterminism};
+pub use crate::suspended::{DriverState, Keeper, KeptTurn};
+pub use crate::turn_record::TurnRecord;
+pub use crate::watch::Watch;
+
+use crate::client_view::ClientView;
+use crate::process::ProcessState;
+
+/// An opened store, and the state that all clients and runtimes of this process share over it.
+#[derive(Clone)]
+pub struct EngineAdapter {
+    store: Store,
+    process: Arc<ProcessState>,
+}
+
+impl EngineAdapter {
+    pub fn over(store: Store) -> Self {
+        let process = ProcessState::of(store.database());
+        Self { store, process }
+    }
+
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    fn client_view(&self) -> ClientView {
+        ClientView { shared: Arc::clone(&self.process) }
+    }
+
+    /// The store as a client uses it.
+    pub fn provider(&self) -> Arc<dyn Provider> {
+        Arc::new(self.client_view())
+    }
+
+    /// The store as one runtime uses it.
+    pub fn dispatcher(&self, settings: DispatcherSettings) -> Arc<Dispatcher> {
+        Arc::new(Dispatcher::new(Arc::clone(&self.process), settings))
+    }
+
+    /// Whether all changes of the store reach its watches at present.
+    pub fn reports_all_changes(&self) -> bool {
+        self.process.backend().reports_all_changes()
+    }
+
+    /// For waiting: watch first, then look, then wait for the change.
+    pub fn watch(&self, instance: &str) -> Watch {
+        let elsewhere = self.process.backend().watch_commits();
+        self.process.watches.watch(instance, elsewhere)
+    }
+
+    /// Why `instance` waits for code that fits its history, if it does.
+    pub async fn mismatch(&self, instance: &str) -> Option<String> {
+        match self.process.backend().mismatch(instance).await {
+            Ok(report) => report,
+            Err(_) => self.process.waiting.report(instance),
+        }
+    }
+
+    /// When the instance was created and last changed, in ms since the epoch.
+    pub async fn instance_times(&self, instance: &str) -> Result<(u64, u64), StoreError> {
+        const OPERATION: &str = "get_instance_info";
+        if self.process.backend().knows_times() {
+            let info = self.client_view().get_instance_info(instance).await?;
+            return Ok((info.created_at, info.updated_at));
+        }
+        match self.process.backend().instance_times(instance).await? {
+            Some(times) => Ok(times),
+            None => Err(not_found(OPERATION, &format!("Instance {instance} not found"))),
+        }
+    }
+
+    /// When the execution started and, if it has, ended, in ms since the epoch.
+    pub async fn execution_times(&self, instance: &str, execution_id: u64) -> Result<(u64, Option<u64>), StoreError> {
+        let view = self.client_view();
+        if self.process.backend().knows_times() {
+            let info = view.get_execution_info(instance, execution_id).await?;
+            return Ok((info.started_at, info.completed_at));
+        }
+        let history = view.read_with_execution(instance, execution_id).await?;
+        let Some(first) = history.first() else {
+            let message = format!("Execution {execution_id} of instance {instance} not found");
+            return Err(not_found("get_execution_info", &message));
+        };
+        let end = history.iter().find(|event| {
+            matches!(
+                event.kind,
+                EventKind::OrchestrationCompleted { .. }
+                    | EventKind::OrchestrationFailed { .. }
+                    | EventKind::OrchestrationContinuedAsNew { .. }
+            )
+        });
+        Ok((first.timestamp_ms, end.map(|event| event.timestamp_ms)))
+    }
+
+    /// Removes at most `limit` of the instances that ended longer ago than `kept`, and their sub-orchestrations. Returns how many
+    /// were removed in all.
+    pub async fn remove_ended(&self, kept: Duration, limit: u32) -> Result<u64, StoreError> {
+        let before = now_ms().saturating_sub(milliseconds(kept));
+        let instance_ids = self.process.backend().ended_instances(before, limit).await?;
+        if instance_ids.as_ref().is_some_and(Vec::is_empty) {
+            return Ok(0);
+        }
+        let filter = InstanceFilter { instance_ids, completed_before: Some(before), limit: Some(limit) };
+        Ok(self.client_view().delete_instance_bulk(filter).await?.instances_deleted)
+    }
+}

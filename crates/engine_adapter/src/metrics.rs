@@ -1,0 +1,107 @@
+//! Counters of one dispatcher, taken from what was committed. The engine's own count every replayed turn.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use duroxide::providers::WorkItem;
+use duroxide::{ErrorDetails, Event, EventKind};
+
+macro_rules! metrics {
+    ($($(#[$doc:meta])* $name:ident),* $(,)?) => {
+        /// What a dispatcher has done since it was made.
+        #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+        pub struct Metrics { $($(#[$doc])* pub $name: u64,)* }
+
+        impl Metrics {
+            /// Every counter by name, in a fixed order.
+            pub fn fields(&self) -> Vec<(&'static str, u64)> {
+                vec![$((stringify!($name), self.$name),)*]
+            }
+        }
+
+        #[derive(Default)]
+        pub struct Counters { $(pub $name: AtomicU64,)* }
+
+        impl Counters {
+            pub fn snapshot(&self) -> Metrics {
+                Metrics { $($name: self.$name.load(Ordering::Relaxed),)* }
+            }
+        }
+    };
+}
+
+metrics! {
+    /// Instances started; an execution that continues one is counted in `orch_continue_as_new`.
+    orch_starts,
+    orch_completions,
+    orch_failures,
+    orch_application_errors,
+    orch_infrastructure_errors,
+    orch_configuration_errors,
+    orch_poison,
+    activity_success,
+    activity_app_errors,
+    activity_infra_errors,
+    activity_config_errors,
+    activity_poison,
+    orch_dispatcher_items_fetched,
+    worker_dispatcher_items_fetched,
+    orch_continue_as_new,
+    suborchestration_calls,
+    provider_errors,
+    /// Instances that this dispatcher started and that have not ended here.
+    active_orchestrations,
+    /// Instances that wait for code that can run them, as far as this process knows. Counted when it is asked for.
+    orch_waiting_for_code,
+}
+
+pub fn add(counter: &AtomicU64) {
+    counter.fetch_add(1, Ordering::Relaxed);
+}
+
+fn subtract(counter: &AtomicU64) {
+    // An instance may end here that was started elsewhere.
+    let _ = counter.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |value| value.checked_sub(1));
+}
+
+impl Counters {
+    pub fn committed_turn(&self, execution_id: u64, delta: &[Event]) {
+        for event in delta {
+            match &event.kind {
+                EventKind::OrchestrationStarted { .. } if execution_id == duroxide::INITIAL_EXECUTION_ID => {
+                    add(&self.orch_starts);
+                    add(&self.active_orchestrations);
+                }
+                EventKind::OrchestrationCompleted { .. } => {
+                    add(&self.orch_completions);
+                    subtract(&self.active_orchestrations);
+                }
+                EventKind::OrchestrationFailed { details } => {
+                    add(&self.orch_failures);
+                    subtract(&self.active_orchestrations);
+                    add(match details {
+                        ErrorDetails::Application { .. } => &self.orch_application_errors,
+                        ErrorDetails::Infrastructure { .. } => &self.orch_infrastructure_errors,
+                        ErrorDetails::Configuration { .. } => &self.orch_configuration_errors,
+                        ErrorDetails::Poison { .. } => &self.orch_poison,
+                    });
+                }
+                EventKind::OrchestrationContinuedAsNew { .. } => add(&self.orch_continue_as_new),
+                EventKind::SubOrchestrationScheduled { .. } => add(&self.suborchestration_calls),
+                _ => {}
+            }
+        }
+    }
+
+    pub fn committed_activity(&self, completion: &WorkItem) {
+        match completion {
+            WorkItem::ActivityCompleted { .. } => add(&self.activity_success),
+            WorkItem::ActivityFailed { details, .. } => add(match details {
+                ErrorDetails::Application { .. } => &self.activity_app_errors,
+                ErrorDetails::Infrastructure { .. } => &self.activity_infra_errors,
+                ErrorDetails::Configuration { .. } => &self.activity_config_errors,
+                ErrorDetails::Poison { .. } => &self.activity_poison,
+            }),
+            _ => {}
+        }
+    }
+}

@@ -1,0 +1,269 @@
+//! What is said when the code of an instance no longer matches its history.
+
+use std::fmt::Write as _;
+
+use duroxide::{AppErrorKind, ConfigErrorKind, ErrorDetails, Event, EventKind};
+use serde_json::Value;
+
+use crate::nondeterminism::action::{Action, Described};
+use crate::nondeterminism::difference::{Did, Difference, Place};
+use crate::turn_record::TurnRecord;
+
+/// How much of an input is shown: it is the user's data, and goes to the log.
+const SHOWN_INPUT: usize = 200;
+const SHOWN_VALUE: usize = 100;
+/// Two texts that are no longer are compared at a glance.
+const SHORT: usize = 40;
+/// How long the list of differences may become, in bytes.
+const LONGEST_LIST: usize = 2_000;
+/// Where texts differ, so much before it is shown, too.
+const CONTEXT: usize = 20;
+
+/// Why a turn cannot be committed.
+pub enum Mismatch<'a> {
+    Difference(&'a Difference),
+    /// Only the engine has seen it: a completion or a cancellation that does not fit.
+    Engine(String),
+}
+
+impl<'a> Mismatch<'a> {
+    /// The verdict on a turn: the engine's, or the driver's where the engine sees an end.
+    pub fn of(delta: &[Event], record: &'a TurnRecord) -> Option<Self> {
+        let difference = record.difference();
+        delta.iter().find_map(|event| match &event.kind {
+            EventKind::OrchestrationFailed {
+                details: details @ ErrorDetails::Configuration { kind: ConfigErrorKind::Nondeterminism, .. },
+            } => Some(difference.map_or_else(|| Self::Engine(details.display_message()), Self::Difference)),
+            EventKind::OrchestrationCompleted { .. }
+            | EventKind::OrchestrationFailed {
+                details: ErrorDetails::Application { kind: AppErrorKind::OrchestrationFailed, .. },
+            } => difference.filter(|difference| difference.decides).map(Self::Difference),
+            _ => None,
+        })
+    }
+
+    /// The whole report; `history` is that of the execution, as far as it could be read.
+    pub fn report(&self, instance: &str, history: &[Event]) -> String {
+        let facts = match self {
+            Self::Engine(text) => format!("  {}\n", shortened(text, 2 * SHOWN_INPUT)),
+            Self::Difference(difference) => {
+                let event = history.iter().find(|event| event.event_id == difference.event_id);
+                let recorded = event.and_then(|event| Action::recorded(&event.kind)).map(|action| action.describe());
+                compared(difference, recorded.as_ref())
+            }
+        };
+        format!(
+            "the code of instance '{instance}' no longer matches its history:\n{facts}\
+             bring back the code that recorded it, or cancel the instance"
+        )
+    }
+}
+
+/// The two sides one below the other, the line of the code, and where the inputs differ.
+fn compared(difference: &Difference, recorded: Option<&Described>) -> String {
+    let mut rows = Vec::new();
+    let event = format!("event {} recorded:", difference.event_id);
+    rows.push((event, recorded.map_or_else(|| "an action that cannot be read now".to_owned(), shown)));
+    let did = match &difference.did {
+        Did::Action(did) => shown(did),
+        Did::Nothing(why) => format!("nothing more: {why}"),
+    };
+    rows.push(("the code did:".to_owned(), did));
+    if let Some(Place { file, line, source }) = &difference.place {
+        rows.push((format!("at {}:{line}:", base_name(file)), shortened(source, SHOWN_INPUT)));
+    }
+    if let (Some(recorded), Did::Action(did)) = (recorded, &difference.did)
+        && let (Some(before), Some(now)) = (&recorded.input, &did.input)
+        && before != now
+        && recorded.what == did.what
+        && (is_long(before) || is_long(now))
+    {
+        for (number, line) in differences(before, now).into_iter().enumerate() {
+            rows.push((if number == 0 { "difference:" } else { "" }.to_owned(), line));
+        }
+    }
+    let width = rows.iter().map(|(label, _)| label.chars().count()).max().unwrap_or(0);
+    let mut text = String::new();
+    for (label, row) in rows {
+        // Writing to a string cannot fail.
+        let _ = writeln!(text, "{}", format!("  {label:width$}  {row}").trim_end());
+    }
+    text
+}
+
+/// Whether the eye does not find a difference by itself.
+fn is_long(text: &str) -> bool {
+    text.len() > SHORT || text.starts_with(['{', '['])
+}
+
+fn shown(action: &Described) -> String {
+    match &action.input {
+        Some(input) => format!("{}  {}", action.what, shortened(input, SHOWN_INPUT)),
+        None => action.what.clone(),
+    }
+}
+
+/// The paths of a machine say nothing to others, and where its code lies is nobody's business.
+fn base_name(file: &str) -> &str {
+    file.rsplit(['/', '\\']).next().unwrap_or(file)
+}
+
+fn shortened(text: &str, most: usize) -> String {
+    // A report is read line by line.
+    let line = |text: &str| text.replace(['\n', '\r'], " ");
+    match text.char_indices().nth(most) {
+        Some((end, _)) => format!("{}… ({} bytes)", line(&text[..end]), text.len()),
+        None => line(text),
+    }
+}
+
+/// Where two inputs differ, one line for each place: a path into the JSON, or a position in the text.
+fn differences(before: &str, now: &str) -> Vec<String> {
+    let mut list = Differences::default();
+    match (serde_json::from_str::<Value>(before), serde_json::from_str::<Value>(now)) {
+        (Ok(old), Ok(new)) if old != new => list.compare("", &old, &new),
+        (Ok(_), Ok(_)) => {
+            list.says_nothing = true;
+            list.push("the JSON means the same, and is written differently".to_owned());
+        }
+        _ => {}
+    }
+    if list.found.is_empty() || list.says_nothing {
+        let at = before.char_indices().zip(now.chars()).find(|((_, old), new)| old != new);
+        let at = at.map_or_else(|| before.len().min(now.len()), |((position, _), _)| position);
+        let start = before[..at].char_indices().rev().nth(CONTEXT).map_or(0, |(position, _)| position);
+        let rest = |text: &str| shortened(text.get(start..).unwrap_or_default(), SHOWN_VALUE);
+        let cut = if start > 0 { "…" } else { "" };
+        list.push(format!("from byte {at} on: {cut}{} was recorded, now {cut}{}", rest(before), rest(now)));
+    }
+    list.found
+}
+
+#[derive(Default)]
+struct Differences {
+    found: Vec<String>,
+    bytes: usize,
+    is_full: bool,
+    says_nothing: bool,
+}
+
+impl Differences {
+    fn push(&mut self, line: String) {
+        if self.is_full {
+            return;
+        }
+        if self.bytes + line.len() > LONGEST_LIST {
+            self.is_full = true;
+            self.found.push("and more".to_owned());
+            return;
+        }
+        self.bytes += line.len();
+        self.found.push(line);
+    }
+
+    fn compare(&mut self, path: &str, before: &Value, now: &Value) {
+        if before == now || self.is_full {
+            return;
+        }
+        match (before, now) {
+            (Value::Object(old), Value::Object(new)) => {
+                for (key, value) in old {
+                    let path = format!("{path}/{key}");
+                    match new.get(key) {
+                        Some(other) => self.compare(&path, value, other),
+                        None => self.push(format!("{path}: {} was recorded, now it is missing", value_of(value))),
+                    }
+                }
+                for (key, value) in new.iter().filter(|(key, _)| !old.contains_key(*key)) {
+                    self.push(format!("{path}/{key}: was not recorded, now {}", value_of(value)));
+                }
+            }
+            (Value::Array(old), Value::Array(new)) => {
+                for (index, pair) in old.iter().zip(new).enumerate() {
+                    self.compare(&format!("{path}/{index}"), pair.0, pair.1);
+                }
+                if old.len() != new.len() {
+                    let path = if path.is_empty() { "/" } else { path };
+                    self.push(format!("{path}: {} items were recorded, now {}", old.len(), new.len()));
+                }
+            }
+            _ => {
+                let (old, new) = (value_of(before), value_of(now));
+                // Of long texts the beginnings may be alike.
+                self.says_nothing |= old == new;
+                let path = if path.is_empty() { "/" } else { path };
+                self.push(format!("{path}: {old} was recorded, now {new}"));
+            }
+        }
+    }
+}
+
+fn value_of(value: &Value) -> String {
+    shortened(&value.to_string(), SHOWN_VALUE)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn json_is_compared_by_its_parts() {
+        let lines = differences(r#"{"a": {"b": [1, 2]}, "gone": 1}"#, r#"{"a": {"b": [1, 3, 4]}, "new": null}"#);
+
+        assert_eq!(
+            lines,
+            [
+                "/a/b/1: 2 was recorded, now 3",
+                "/a/b: 2 items were recorded, now 3",
+                "/gone: 1 was recorded, now it is missing",
+                "/new: was not recorded, now null",
+            ]
+        );
+    }
+
+    #[test]
+    fn texts_are_compared_from_where_they_differ() {
+        let lines = differences("the price of it all, as agreed: five", "the price of it all, as agreed: six");
+
+        assert_eq!(lines, ["from byte 32 on: …f it all, as agreed: five was recorded, now …f it all, as agreed: six"]);
+    }
+
+    #[test]
+    fn a_text_that_begins_with_the_other_differs_at_its_end() {
+        assert_eq!(differences("ärger", "ärgerlich"), ["from byte 6 on: ärger was recorded, now ärgerlich"]);
+    }
+
+    #[test]
+    fn long_values_that_begin_alike_are_told_apart_in_the_text() {
+        let text = |end: &str| format!("\"{}{end}\"", "x".repeat(300));
+
+        let lines = differences(&text("a"), &text("b"));
+
+        assert_eq!(lines.len(), 2);
+        assert!(lines[1].starts_with("from byte 301 on: …"), "{lines:?}");
+        assert!(lines[1].contains("xa\" was recorded, now …"), "{lines:?}");
+    }
+
+    #[test]
+    fn the_list_of_differences_is_bounded() {
+        let array = |value: u32| serde_json::to_string(&vec![value; 10_000]).unwrap();
+
+        let lines = differences(&array(1), &array(2));
+
+        assert!(lines.iter().map(String::len).sum::<usize>() < LONGEST_LIST + 100);
+        assert_eq!(lines.last().map(String::as_str), Some("and more"));
+    }
+
+    #[test]
+    fn an_input_of_many_lines_is_shown_on_one() {
+        let action = Described { what: "activity 'print'".to_owned(), input: Some("one\ntwo".to_owned()) };
+
+        assert_eq!(shown(&action), "activity 'print'  one two");
+    }
+
+    #[test]
+    fn paths_are_not_told() {
+        assert_eq!(base_name("/srv/app/shop.py"), "shop.py");
+        assert_eq!(base_name(r"C:\app\shop.py"), "shop.py");
+    }
+}

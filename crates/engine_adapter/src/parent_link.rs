@@ -1,0 +1,25 @@
+//! The parent of a sub-orchestration.
+
+use duroxide::EventKind;
+
+/// Who waits for the end of a sub-orchestration.
+#[derive(Debug, Clone)]
+pub struct ParentLink {
+    pub instance: String,
+    pub execution_id: Option<u64>,
+    pub event_id: u64,
+}
+
+impl ParentLink {
+    pub fn of(kind: &EventKind) -> Option<Self> {
+        match kind {
+            EventKind::OrchestrationStarted {
+                parent_instance: Some(instance),
+                parent_id: Some(event_id),
+                parent_execution_id,
+                ..
+            } => Some(Self { instance: instance.clone(), execution_id: *parent_execution_id, event_id: *event_id }),
+            _ => None,
+        }
+    }
+}

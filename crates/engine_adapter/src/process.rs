@@ -1,0 +1,180 @@
+//! What all clients and runtimes of one opened store have in common.
+
+use std::collections::HashMap;
+use std::sync::{Arc, LazyLock, Weak};
+use std::time::Duration;
+
+use duroxide::providers::WorkItem;
+use duroxide::{Event, EventKind};
+use parking_lot::Mutex;
+
+use crate::running_activities::Deliveries;
+use crate::settings::DispatcherSettings;
+use crate::suspended::Keeper;
+use crate::waiting_instances::WaitingInstances;
+use crate::watch::Watches;
+use store::Database;
+use store::availability::Availability;
+use store::backend::Backend;
+use store::events::StoreEvents;
+use store::work_item::target;
+
+/// How long work is left to the other nodes before it is looked at again.
+const OTHERS_TURN: Duration = Duration::from_millis(500);
+/// The same for another runtime of this process.
+pub const SIBLINGS_TURN: Duration = Duration::from_millis(10);
+const KNOWN_STARTS: usize = 10_000;
+
+pub struct ProcessState {
+    pub database: Arc<Database>,
+    pub watches: Watches,
+    pub deliveries: Deliveries,
+    pub waiting: WaitingInstances,
+    pub descriptors: Descriptors,
+    /// What each running dispatcher of this process can run.
+    registries: Mutex<Vec<Arc<DispatcherSettings>>>,
+    /// Where the runtimes of this process keep suspended orchestrations.
+    keepers: Mutex<Vec<Weak<dyn Keeper>>>,
+}
+
+/// The state of each database that this process has open, by [`Database::id`].
+static STATES: LazyLock<Mutex<HashMap<u64, Weak<ProcessState>>>> = LazyLock::new(Mutex::default);
+
+impl ProcessState {
+    /// The state that all clients and runtimes of `database` share.
+    pub fn of(database: &Arc<Database>) -> Arc<Self> {
+        let mut states = STATES.lock();
+        if let Some(state) = states.get(&database.id()).and_then(Weak::upgrade) {
+            return state;
+        }
+        states.retain(|_, state| state.strong_count() > 0);
+        let state = Arc::new(Self {
+            database: Arc::clone(database),
+            watches: Watches::default(),
+            deliveries: Deliveries::default(),
+            waiting: WaitingInstances::default(),
+            descriptors: Descriptors::default(),
+            registries: Mutex::default(),
+            keepers: Mutex::default(),
+        });
+        states.insert(database.id(), Arc::downgrade(&state));
+        drop(states);
+        database.subscribe(Arc::new(Subscription(Arc::downgrade(&state))));
+        state
+    }
+
+    pub fn backend(&self) -> &dyn Backend {
+        &*self.database.backend
+    }
+
+    pub fn availability(&self) -> &Availability {
+        &self.database.availability
+    }
+
+    pub fn add_registry(&self, registry: &Arc<DispatcherSettings>) {
+        self.registries.lock().push(Arc::clone(registry));
+    }
+
+    pub fn remove_registry(&self, registry: &Arc<DispatcherSettings>) {
+        self.registries.lock().retain(|other| !Arc::ptr_eq(other, registry));
+    }
+
+    /// Whether a dispatcher of this process can run something.
+    pub fn some_dispatcher(&self, can_run: impl Fn(&DispatcherSettings) -> bool) -> bool {
+        self.registries.lock().iter().any(|registry| can_run(registry))
+    }
+
+    /// How long what a runtime lacks is left to those that may have it, from when it was first seen as `key`; `None` when
+    /// it is to fail now.
+    pub fn leave_to_others(&self, key: &str, has_it: bool, timeout: Duration) -> Option<Duration> {
+        // However busy it is: its work is not to be failed by those who lack the code.
+        if has_it {
+            return Some(SIBLINGS_TURN);
+        }
+        if !self.backend().traits().has_other_nodes {
+            return None;
+        }
+        let rest = timeout.checked_sub(self.waiting.age(key)).filter(|rest| !rest.is_zero())?;
+        Some(rest.min(OTHERS_TURN))
+    }
+
+    pub fn add_keeper(&self, keeper: &Arc<dyn Keeper>) {
+        let mut keepers = self.keepers.lock();
+        keepers.retain(|other| other.strong_count() > 0);
+        keepers.push(Arc::downgrade(keeper));
+    }
+
+    pub fn enqueued(&self, message: &WorkItem) {
+        if let Some(instance) = target(message) {
+            self.watches.notify(instance);
+        }
+    }
+
+    pub fn deleted(&self, instance: &str) {
+        self.deliveries.cancel_instance(instance);
+        self.waiting.clear(instance);
+        self.descriptors.forget(instance);
+        let keepers = self.keepers.lock().clone();
+        for keeper in keepers.iter().filter_map(Weak::upgrade) {
+            drop(keeper.take(instance));
+        }
+        self.watches.notify(instance);
+    }
+}
+
+/// Passes the events of a store on, for as long as the state is in use.
+struct Subscription(Weak<ProcessState>);
+
+impl StoreEvents for Subscription {
+    fn changed(&self, instance: Option<&str>) {
+        let Some(state) = self.0.upgrade() else { return };
+        match instance {
+            Some(instance) => state.watches.notify(instance),
+            None => state.watches.notify_all(),
+        }
+    }
+
+    fn deleted(&self, instance: &str) {
+        if let Some(state) = self.0.upgrade() {
+            state.deleted(instance);
+        }
+    }
+}
+
+/// What the engine reads of an instance for every activity: its first event, of which it wants name, version and execution.
+#[derive(Default)]
+pub struct Descriptors {
+    table: Mutex<HashMap<String, Event>>,
+}
+
+impl Descriptors {
+    pub fn remember(&self, events: &[Event]) {
+        let Some(event) = crate::turn_record::started(events) else { return };
+        let mut table = self.table.lock();
+        if table.get(&event.instance_id).is_some_and(|known| known.execution_id == event.execution_id) {
+            return;
+        }
+        if table.len() >= KNOWN_STARTS {
+            // Read again when asked for: rare, and cheaper than an order of use.
+            table.clear();
+        }
+        let mut event = event.clone();
+        if let EventKind::OrchestrationStarted { input, carry_forward_events, .. } = &mut event.kind {
+            input.clear();
+            *carry_forward_events = None;
+        }
+        table.insert(event.instance_id.clone(), event);
+    }
+
+    pub fn get(&self, instance: &str) -> Option<Event> {
+        self.table.lock().get(instance).cloned()
+    }
+
+    pub fn forget(&self, instance: &str) {
+        self.table.lock().remove(instance);
+    }
+
+    pub fn forget_all(&self) {
+        self.table.lock().clear();
+    }
+}

@@ -1,0 +1,118 @@
+//! The activities that this process runs, and the news that one of them is cancelled.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use duroxide::providers::ScheduledActivityIdentifier;
+use parking_lot::Mutex;
+use tokio::sync::watch;
+
+/// Marks the lock token in front of an activity's input. Every input handed to a handler has it, so an input that begins
+/// with the same character is not mistaken for one.
+const MARK: char = '\u{1}';
+
+/// The input as the engine hands it to the handler.
+pub fn join_delivery(token: &str, input: &str) -> String {
+    format!("{MARK}{token}{MARK}{input}")
+}
+
+/// Takes the lock token and the real input apart again; `None` for an input that did not come through a dispatcher.
+pub fn split_delivery(input: &str) -> Option<(&str, &str)> {
+    input.strip_prefix(MARK)?.split_once(MARK)
+}
+
+type Callback = Box<dyn FnOnce() + Send>;
+
+/// One activity that was handed to this process.
+pub struct Delivery {
+    pub instance: String,
+    pub execution_id: u64,
+    pub activity_id: u64,
+    pub attempt: u32,
+    pub name: String,
+    cancelled: watch::Sender<bool>,
+    callbacks: Mutex<Vec<Callback>>,
+}
+
+impl Delivery {
+    pub fn new(instance: String, execution_id: u64, activity_id: u64, attempt: u32, name: String) -> Self {
+        let (cancelled, _) = watch::channel(false);
+        Self { instance, execution_id, activity_id, attempt, name, cancelled, callbacks: Mutex::new(Vec::new()) }
+    }
+
+    pub fn is_cancelled(&self) -> bool {
+        *self.cancelled.borrow()
+    }
+
+    /// Resolves when the activity is cancelled, at once if it is already.
+    pub async fn cancelled(&self) {
+        // The sender is in `self`, so this cannot end by a closed channel.
+        let _ = self.cancelled.subscribe().wait_for(|cancelled| *cancelled).await;
+    }
+
+    /// Calls `callback` once when the activity is cancelled, at once if it is already. It must not block.
+    pub fn on_cancel(&self, callback: impl FnOnce() + Send + 'static) {
+        let mut callbacks = self.callbacks.lock();
+        if self.is_cancelled() {
+            drop(callbacks);
+            callback();
+        } else {
+            callbacks.push(Box::new(callback));
+        }
+    }
+
+    pub fn cancel(&self) {
+        let callbacks = {
+            let mut callbacks = self.callbacks.lock();
+            self.cancelled.send_replace(true);
+            std::mem::take(&mut *callbacks)
+        };
+        for callback in callbacks {
+            callback();
+        }
+    }
+}
+
+/// By lock token; shared by all runtimes of a store, since any of them may commit a cancellation.
+#[derive(Default)]
+pub struct Deliveries {
+    table: Mutex<HashMap<String, Arc<Delivery>>>,
+}
+
+impl Deliveries {
+    pub fn insert(&self, token: &str, delivery: Delivery) {
+        self.table.lock().insert(token.to_owned(), Arc::new(delivery));
+    }
+
+    pub fn get(&self, token: &str) -> Option<Arc<Delivery>> {
+        self.table.lock().get(token).cloned()
+    }
+
+    pub fn remove(&self, token: &str) -> Option<Arc<Delivery>> {
+        self.table.lock().remove(token)
+    }
+
+    pub fn cancel(&self, activities: &[ScheduledActivityIdentifier]) {
+        if !activities.is_empty() {
+            self.cancel_where(|delivery| {
+                activities.iter().any(|activity| {
+                    activity.activity_id == delivery.activity_id
+                        && activity.execution_id == delivery.execution_id
+                        && activity.instance == delivery.instance
+                })
+            });
+        }
+    }
+
+    pub fn cancel_instance(&self, instance: &str) {
+        self.cancel_where(|delivery| delivery.instance == instance);
+    }
+
+    fn cancel_where(&self, matches: impl Fn(&Delivery) -> bool) {
+        // Callbacks run outside the lock.
+        let cancelled: Vec<_> = self.table.lock().values().filter(|delivery| matches(delivery)).cloned().collect();
+        for delivery in cancelled {
+            delivery.cancel();
+        }
+    }
+}

@@ -1,0 +1,199 @@
+//! Turns: fetched, taken on, and committed or given back.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use duroxide::providers::{DispatcherCapabilityFilter, OrchestrationItem, Provider as _, ProviderError};
+use tokio::time::Instant;
+
+use crate::admission::Verdict;
+use crate::cancellation;
+use crate::dispatcher::Dispatcher;
+use crate::held_turns::HeldTurn;
+use crate::metrics::add;
+use crate::nondeterminism::report::Mismatch;
+use crate::terminal_commit::make_catchable;
+use crate::turn_commit::{Commit, ended};
+use crate::turn_record::TurnRecord;
+use store::Result;
+use store::retry::{Patience, Retry, lock_lost};
+use store::retrying;
+use store::work_item::can_be_waited_for;
+
+type Fetched = (OrchestrationItem, String, u32);
+
+impl Dispatcher {
+    pub async fn next_turn(
+        &self,
+        lock_timeout: Duration,
+        deadline: Instant,
+        filter: Option<&DispatcherCapabilityFilter>,
+    ) -> Option<Fetched> {
+        self.turns.forget_task();
+        let provider = self.shared.backend();
+        let fetch = |rest| provider.fetch_orchestration_item(lock_timeout, rest, filter);
+        loop {
+            let fetched = self.find("fetch_orchestration_item", deadline, &fetch).await?;
+            if let Some(taken) = self.take_on(fetched).await {
+                return Some(taken);
+            }
+        }
+    }
+
+    /// Publishes what was fetched; `None` when this runtime does not run it.
+    async fn take_on(&self, (mut item, token, attempt): Fetched) -> Option<Fetched> {
+        add(&self.counters.orch_dispatcher_items_fetched);
+        let mut verdict = self.judge(&item, attempt);
+        item.messages.iter_mut().for_each(make_catchable);
+        let requested = cancellation::requested(&item.messages).map(str::to_owned);
+        if matches!(verdict, Verdict::Run) && cancellation::is_heard(&item.history) {
+            cancellation::deliver(&item.history, &mut item.messages);
+        }
+        self.shared.descriptors.remember(&item.history);
+        let record = TurnRecord::new(&item, attempt, self.keeper.get().map(Arc::as_ref));
+        self.shared.backend().extend_lease_while_running(&token, &record.code_time);
+        self.turns.publish(&token, &item, record, requested);
+        // Whatever fails here leaves the instance locked until its lease ends, and then comes again.
+        match &mut verdict {
+            Verdict::Run => {}
+            Verdict::End(ending) => _ = self.end_turn(&token, Commit::from(std::mem::take(&mut **ending))).await,
+            Verdict::PutOff { delay } => _ = self.leave_turn(&token, *delay).await,
+            Verdict::Wait { report } => {
+                let instance = &item.instance;
+                let (delay, news) = self.shared.waiting.postpone(instance, report);
+                if news {
+                    tracing::warn!(target: "duroxide::runtime", instance = %instance, "{report}");
+                }
+                self.note_mismatch(instance, report, news).await;
+                let _ = self.leave_turn(&token, delay).await;
+            }
+        }
+        matches!(verdict, Verdict::Run).then_some((item, token, attempt))
+    }
+
+    pub async fn end_turn(&self, token: &str, mut commit: Commit) -> Result<()> {
+        // After a lost lock the engine acknowledges a failure with the same token: it must never get through.
+        let Some(held) = self.turns.get(token) else {
+            return Err(ProviderError::permanent("ack_orchestration_item", "Invalid lock token: the turn has ended"));
+        };
+        let mismatch = Mismatch::of(&commit.delta, &held.record);
+        // Only a turn that has begun anew can say that the code does not match: here the state may be to blame.
+        let unproven = mismatch.is_some() && held.record.is_resumed();
+        if let Some(report) = held.record.stale().or(unproven.then_some("its code did not match its history")) {
+            self.begin_anew(token, &held, report).await;
+            return Ok(());
+        }
+        if let Some(mismatch) = mismatch {
+            let Some(ending) = self.end_mismatched(&held, &mismatch).await else {
+                self.put_off_mismatch(token, &held, &mismatch).await;
+                return Ok(());
+            };
+            commit = ending.into();
+        }
+        commit.complete(&held);
+        let (keeper, descriptors) = (self.keeper.get(), &self.shared.descriptors);
+        // Before the commit: whoever fetches the next turn or the activities, right after it, looks there.
+        descriptors.remember(&commit.delta);
+        if let Some(keeper) = keeper
+            && commit.leaves_suspended(&held)
+            && let Some(kept) = held.record.left(&commit.delta)
+        {
+            keeper.keep(kept);
+        }
+        let outcome = self.commit(token, &held, &commit).await;
+        if outcome.is_err() || ended(&commit.delta) {
+            descriptors.forget(&held.record.instance);
+        }
+        if let Some(keeper) = keeper
+            && outcome.is_err()
+        {
+            drop(keeper.take(&held.record.instance));
+        }
+        match &outcome {
+            Ok(()) => self.committed(token, &held, &commit),
+            Err(error) if lock_lost(error) => {
+                // Another node goes on with it. The engine would record a failure, which could never get through.
+                let instance = &held.record.instance;
+                tracing::info!(target: "duroxide::runtime", instance = %instance, "the lease of a turn ended before its code did; it runs again");
+                self.turns.remove(token);
+                return Ok(());
+            }
+            // The engine now records why, with the same token.
+            Err(_) => {}
+        }
+        outcome
+    }
+
+    async fn commit(&self, token: &str, held: &HeldTurn, commit: &Commit) -> Result<()> {
+        const OPERATION: &str = "ack_orchestration_item";
+        let backend = self.shared.backend();
+        let mut retry = Retry::new(Patience::Lease);
+        let outcome = retrying!(
+            self.shared.availability(),
+            OPERATION,
+            &mut retry,
+            backend.ack_orchestration_item(
+                token,
+                commit.execution_id,
+                commit.delta.clone(),
+                commit.activities.clone(),
+                commit.messages.clone(),
+                commit.metadata.clone(),
+                commit.cancelled.clone(),
+            )
+        );
+        match outcome {
+            Err(error) if retry.ambiguous => {
+                if self.was_applied(&held.record.instance, commit).await {
+                    Ok(())
+                } else {
+                    Err(error)
+                }
+            }
+            outcome => outcome,
+        }
+    }
+
+    /// Whether a commit whose answer was lost is in the history.
+    async fn was_applied(&self, instance: &str, commit: &Commit) -> bool {
+        let Some(last) = commit.delta.last() else { return true };
+        match self.view.read_with_execution(instance, commit.execution_id).await {
+            Ok(history) => history.iter().any(|event| event == last),
+            Err(_) => false,
+        }
+    }
+
+    /// Tells everybody concerned. Nothing here waits.
+    fn committed(&self, token: &str, held: &HeldTurn, commit: &Commit) {
+        let shared = &self.shared;
+        let instance = held.record.instance.as_str();
+        self.turns.remove(token);
+        self.counters.committed_turn(commit.execution_id, &commit.delta);
+        shared.waiting.clear(instance);
+        shared.deliveries.cancel(&commit.cancelled);
+        // A look at a server is a question to it, so only what somebody can wait for wakes those who wait.
+        if shared.backend().traits().cheap_looks || can_be_waited_for(&commit.metadata, &commit.delta) {
+            shared.watches.notify(instance);
+        }
+    }
+
+    pub async fn abandon_turn(&self, token: &str, delay: Option<Duration>, ignore_attempt: bool) -> Result<()> {
+        let outcome = self.view.abandon_orchestration_item(token, delay, ignore_attempt).await;
+        self.turns.remove(token);
+        outcome
+    }
+
+    /// Leaves an instance to those who can run it, for so long at most.
+    async fn leave_turn(&self, token: &str, pause: Duration) -> Result<()> {
+        let backend = self.shared.backend();
+        let mut retry = Retry::new(Patience::CallerOnce);
+        let outcome = retrying!(
+            self.shared.availability(),
+            "abandon_orchestration_item",
+            &mut retry,
+            backend.leave_turn(token, pause)
+        );
+        self.turns.remove(token);
+        outcome
+    }
+}

@@ -1,0 +1,130 @@
+//! The seam between the package and a database: a new store implements [`Backend`] and gets a line in
+//! [`Store::open`](crate::Store::open).
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use duroxide::providers::{Provider, WorkItem};
+
+use crate::code_time::CodeTime;
+use crate::error::{Result, StoreError};
+use crate::events::StoreEvents;
+use crate::outbox::{Relay, Relayed};
+use crate::start::{IfExists, StartOutcome, StartRequest};
+use crate::types::InstanceState;
+
+/// Where stores differ in a way that the engine adapter has to know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Traits {
+    /// Other processes may run what this process cannot, so work can be left to them.
+    pub has_other_nodes: bool,
+    /// The lease of a turn counts from the end of its code, without renewals while the code runs.
+    pub leases_from_code_end: bool,
+    /// A read costs so little that every commit may wake the waits of its instance.
+    pub cheap_looks: bool,
+    /// The provider counts instances between two executions as ended when it deletes by a filter.
+    pub lists_continued: bool,
+}
+
+/// A database as this package needs it: the engine's [`Provider`], plus what the engine's interface lacks.
+#[async_trait]
+pub trait Backend: Provider {
+    fn traits(&self) -> Traits;
+
+    /// The schema of the tables as the server has the name; `None` in a store without schemas.
+    fn schema(&self) -> Option<&str> {
+        None
+    }
+
+    /// Reports changes to `events` from now on. Called at most once.
+    fn subscribe(&self, events: Arc<dyn StoreEvents>);
+
+    /// Whether every change of the store is reported to the subscribed events at present.
+    fn reports_all_changes(&self) -> bool;
+
+    /// Prepares for a wait: makes sure that changes by other processes are reported, or returns what resolves with their next
+    /// commit.
+    fn watch_commits(&self) -> Option<Box<dyn NextCommit>>;
+
+    /// Makes this process the one that works on the store, or the next in line where only one process can.
+    async fn begin_dispatching(self: Arc<Self>) -> Result<(), StoreError>;
+
+    /// Lets other processes work on the store after a runtime has ended.
+    async fn end_dispatching(&self);
+
+    /// Whether this process works on the store. A standby and a mere client do not.
+    fn is_at_work(&self) -> bool;
+
+    /// Ends the tasks and threads of the store and closes its connections.
+    async fn close(&self);
+
+    /// Copies the store into a new file, as it is at one moment.
+    async fn back_up(&self, target: &Path) -> Result<(), StoreError>;
+
+    /// Adds indexes and settings that a large store needs, and returns what was missing.
+    async fn tune(&self) -> Result<Vec<String>, StoreError>;
+
+    /// Starts instances, all of them or none, in one transaction.
+    async fn start(&self, requests: Vec<StartRequest>, if_exists: IfExists) -> Result<Vec<StartOutcome>, StoreError>;
+
+    /// Sends messages, all of them or none, in one transaction.
+    async fn send(&self, messages: Vec<WorkItem>) -> Result<(), StoreError>;
+
+    /// The orchestration that an instance runs, or that a waiting start will run; `None` if there is neither.
+    async fn orchestration_of(&self, instance: &str) -> Result<Option<String>, StoreError>;
+
+    /// The state of an instance; `None` if it does not exist.
+    async fn instance_state(&self, instance: &str) -> Result<Option<InstanceState>>;
+
+    /// Whether the provider's `get_instance_info` and `get_execution_info` know when instances and executions started and ended.
+    fn knows_times(&self) -> bool {
+        true
+    }
+
+    /// When an instance was created and last changed, in ms since the epoch, where the provider does not know it; `None` if the
+    /// instance does not exist.
+    async fn instance_times(&self, _instance: &str) -> Result<Option<(u64, u64)>> {
+        Ok(None)
+    }
+
+    /// At most `limit` of the instances that ended before `before_ms` and have no parent, where the provider cannot pick them
+    /// itself; `None` where it can.
+    async fn ended_instances(&self, _before_ms: u64, _limit: u32) -> Result<Option<Vec<String>>> {
+        Ok(None)
+    }
+
+    /// The key of the last row that was taken over from an outbox.
+    async fn relayed(&self, outbox: &str) -> Result<Option<i64>, StoreError>;
+
+    /// Takes over rows of an outbox, where this process works on the store.
+    async fn relay(&self, relay: Relay) -> Result<Relayed, StoreError>;
+
+    /// Why `instance` waits for code that fits its history, if it does.
+    async fn mismatch(&self, instance: &str) -> Result<Option<String>>;
+
+    /// Records why an instance waits, until its next turn is committed. `is_new` says that this process has not recorded the same
+    /// before.
+    async fn note_mismatch(&self, instance: &str, report: &str, is_new: bool) -> Result<()>;
+
+    /// Makes the lease of a turn count from the end of its code, where [`Traits::leases_from_code_end`] says so.
+    fn extend_lease_while_running(&self, _token: &str, _code_time: &Arc<CodeTime>) {}
+
+    /// Gives a turn back without counting it, and leaves it to other processes for `pause`.
+    async fn leave_turn(&self, token: &str, pause: Duration) -> Result<()>;
+
+    /// Gives an activity back without counting it, and leaves it to other processes for `pause`.
+    async fn leave_activity(&self, token: &str, pause: Duration) -> Result<()>;
+
+    /// Lets other processes take sessions whose owners will not come back.
+    async fn release_sessions(&self, _owners: &[String]) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// The next commit of another process.
+#[async_trait]
+pub trait NextCommit: Send {
+    async fn wait(&mut self);
+}

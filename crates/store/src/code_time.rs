@@ -1,0 +1,41 @@
+//! When the code of a turn ran, for leases that count from its end.
+
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+
+/// When the code of a turn ran last. While it runs, the turn's lease cannot be renewed.
+#[derive(Debug, Default)]
+pub struct CodeTime(Mutex<State>);
+
+#[derive(Debug, Default, Clone, Copy)]
+enum State {
+    #[default]
+    NeverRan,
+    Running,
+    EndedAt(Instant),
+}
+
+impl CodeTime {
+    /// Runs code and notes when it ends, also when it panics.
+    pub fn run<R>(&self, code: impl FnOnce() -> R) -> R {
+        struct Running<'a>(&'a CodeTime);
+        impl Drop for Running<'_> {
+            fn drop(&mut self) {
+                *self.0.0.lock() = State::EndedAt(Instant::now());
+            }
+        }
+        *self.0.lock() = State::Running;
+        let _running = Running(self);
+        code()
+    }
+
+    /// When a lease ends that counts from the end of the code: `None` if no code ran, `later` while code runs.
+    pub fn lease_until(&self, lease: Duration, later: Instant) -> Option<Instant> {
+        match *self.0.lock() {
+            State::NeverRan => None,
+            State::Running => Some(later),
+            State::EndedAt(end) => Some(end + lease),
+        }
+    }
+}

@@ -1,0 +1,161 @@
+//! The PostgreSQL store as a [`Backend`].
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use duroxide::providers::WorkItem;
+use tokio::time::timeout;
+
+use crate::backend::{Backend, NextCommit, Traits};
+use crate::error::{Result, StoreError};
+use crate::events::StoreEvents;
+use crate::outbox::{Relay, Relayed};
+use crate::postgres::queries::mismatch_reports::LONGEST_NOTE;
+use crate::postgres::store::PostgresStore;
+use crate::retry::{Patience, Retry};
+use crate::retrying;
+use crate::start::{IfExists, StartOutcome, StartRequest, judge};
+use crate::types::InstanceState;
+
+#[async_trait]
+impl Backend for PostgresStore {
+    fn traits(&self) -> Traits {
+        Traits { has_other_nodes: true, leases_from_code_end: false, cheap_looks: false, lists_continued: true }
+    }
+
+    fn schema(&self) -> Option<&str> {
+        Some(self.server().schema)
+    }
+
+    fn subscribe(&self, events: Arc<dyn StoreEvents>) {
+        self.report_to(events);
+    }
+
+    fn reports_all_changes(&self) -> bool {
+        self.hears()
+    }
+
+    fn watch_commits(&self) -> Option<Box<dyn NextCommit>> {
+        self.hear();
+        None
+    }
+
+    async fn begin_dispatching(self: Arc<Self>) -> Result<(), StoreError> {
+        Self::begin_dispatching(&self);
+        Ok(())
+    }
+
+    async fn end_dispatching(&self) {
+        Self::end_dispatching(self).await;
+    }
+
+    fn is_at_work(&self) -> bool {
+        true
+    }
+
+    async fn close(&self) {
+        Self::close(self).await;
+    }
+
+    async fn back_up(&self, _target: &Path) -> Result<(), StoreError> {
+        Err(StoreError::Configuration(
+            "a PostgreSQL database is backed up by its own tools, such as pg_dump".to_owned(),
+        ))
+    }
+
+    async fn tune(&self) -> Result<Vec<String>, StoreError> {
+        Ok(self.server().tune().await?)
+    }
+
+    async fn start(&self, requests: Vec<StartRequest>, if_exists: IfExists) -> Result<Vec<StartOutcome>, StoreError> {
+        const OPERATION: &str = "start_orchestration";
+        let mut retry = Retry::new(Patience::Caller);
+        if let [request] = requests.as_slice() {
+            let start = || Self::start(self, request.clone());
+            let found = retrying!(self.availability, OPERATION, &mut retry, start())?;
+            return judge(std::iter::once(request.names()), if_exists, |_: &str| Ok(found.as_deref()));
+        }
+        let (server, mut unheard) = (self.server(), None);
+        let outcomes =
+            retrying!(self.availability, OPERATION, &mut retry, server.start_all(&requests, if_exists, &mut unheard))??;
+        self.look_again();
+        Ok(outcomes)
+    }
+
+    async fn send(&self, messages: Vec<WorkItem>) -> Result<(), StoreError> {
+        let mut retry = Retry::new(Patience::Caller);
+        let send = || Self::send(self, messages.clone(), None);
+        retrying!(self.availability, "enqueue_for_orchestrator", &mut retry, send())?;
+        Ok(())
+    }
+
+    async fn orchestration_of(&self, instance: &str) -> Result<Option<String>, StoreError> {
+        let mut retry = Retry::new(Patience::Caller);
+        let server = self.server();
+        Ok(retrying!(self.availability, "find_instance", &mut retry, server.running(instance))?)
+    }
+
+    async fn instance_state(&self, instance: &str) -> Result<Option<InstanceState>> {
+        let mut retry = Retry::new(Patience::Caller);
+        let server = self.server();
+        retrying!(self.availability, "get_instance_info", &mut retry, server.standing(instance))
+    }
+
+    async fn instance_times(&self, instance: &str) -> Result<Option<(u64, u64)>> {
+        let mut retry = Retry::new(Patience::Caller);
+        let server = self.server();
+        let edges = retrying!(self.availability, "get_instance_info", &mut retry, server.first_and_last(instance))?;
+        Ok(edges.map(|(first, last)| (first.timestamp_ms, last.timestamp_ms)))
+    }
+
+    fn knows_times(&self) -> bool {
+        false
+    }
+
+    /// The provider would delete an instance between two executions. Its filter can only exclude by listing all others, so the ids
+    /// are listed here.
+    async fn ended_instances(&self, before_ms: u64, limit: u32) -> Result<Option<Vec<String>>> {
+        let mut retry = Retry::new(Patience::Caller);
+        let server = self.server();
+        retrying!(self.availability, "delete_instance_bulk", &mut retry, server.ended(before_ms, limit)).map(Some)
+    }
+
+    async fn relayed(&self, outbox: &str) -> Result<Option<i64>, StoreError> {
+        Ok(self.server().relayed(outbox).await?)
+    }
+
+    async fn relay(&self, relay: Relay) -> Result<Relayed, StoreError> {
+        let relayed = self.server().relay(relay).await?;
+        if relayed == Relayed::Done {
+            self.look_again();
+        }
+        Ok(relayed)
+    }
+
+    async fn mismatch(&self, instance: &str) -> Result<Option<String>> {
+        self.server().waiting(instance).await
+    }
+
+    /// Writes the report each time: another process may have run the instance since, and an earlier write may have failed.
+    async fn note_mismatch(&self, instance: &str, report: &str, _is_new: bool) -> Result<()> {
+        // The caller holds a lease, so a slow server must not hold the caller.
+        match timeout(LONGEST_NOTE, self.server().note_waiting(instance, report)).await {
+            Ok(outcome) => outcome,
+            Err(_) => Ok(()),
+        }
+    }
+
+    async fn leave_turn(&self, token: &str, pause: Duration) -> Result<()> {
+        Self::leave_turn(self, token, pause).await
+    }
+
+    async fn leave_activity(&self, token: &str, pause: Duration) -> Result<()> {
+        Self::leave_activity(self, token, pause).await
+    }
+
+    async fn release_sessions(&self, owners: &[String]) -> Result<()> {
+        self.server().release_sessions(owners).await
+    }
+}

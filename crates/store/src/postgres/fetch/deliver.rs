@@ -1,0 +1,261 @@
+//! What was leased becomes turns and activities, and goes to those who wait for it.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use duroxide::providers::{OrchestrationItem, WorkItem};
+use duroxide::{Event, EventKind, INITIAL_EXECUTION_ID};
+use sqlx::Row as _;
+use sqlx::postgres::PgRow;
+
+use crate::flow_control::Mail;
+use crate::postgres::fetch::lease::Lease;
+use crate::postgres::fetch::orphaned::{set_orphans_aside, settle};
+use crate::postgres::fetch::rows;
+use crate::postgres::fetch::rows::Answer;
+use crate::postgres::node::held_turns::{HeldTurn, LeasedTurn, Message};
+use crate::postgres::node::history_cache::History;
+use crate::postgres::node::state::{ActivityLane, Core, LeasedActivity, TurnLane};
+
+/// Takes leases on: those whose history is known here at once, the others when it has been read.
+pub fn deliver(core: &Arc<Core>, lane: &Arc<TurnLane>, leases: Vec<Lease>) {
+    let mut unread = Vec::new();
+    for lease in leases {
+        let Lease { instance, created_us, execution, last_event, .. } = &lease;
+        match (created_us, execution, last_event) {
+            (Some(created_us), Some(execution), Some(last_event)) => {
+                let known = core.histories.get(instance, *created_us, *execution);
+                match known {
+                    Some((events, _)) if last(&events) == *last_event => take_on(core, lane, lease, Ok(events)),
+                    known => unread.push((lease, known)),
+                }
+            }
+            (Some(_), Some(_), None) => take_on(core, lane, lease, Ok(Vec::new())),
+            // It is about to begin.
+            (None, _, None) if lease.messages.iter().any(starts) => take_on(core, lane, lease, Ok(Vec::new())),
+            _ => unread.push((lease, None)),
+        }
+    }
+    if !unread.is_empty() {
+        core.reading.send_modify(|reading| *reading += 1);
+        let (core, lane, count) = (Arc::clone(core), Arc::clone(lane), unread.len());
+        lane.expect(count);
+        tokio::spawn(async move {
+            read(&core, &lane, unread).await;
+            lane.expect_no_more(count);
+            core.wanted.notify_one();
+            core.reading.send_modify(|reading| *reading -= 1);
+        });
+    }
+}
+
+fn last(events: &[Event]) -> i64 {
+    events.last().map_or(0, |event| i64::try_from(event.event_id()).unwrap_or(i64::MAX))
+}
+
+type Known = Option<(Vec<Event>, usize)>;
+
+/// Reads what is missing of the histories. If the server does not answer, the leases end by themselves.
+async fn read(core: &Arc<Core>, lane: &TurnLane, unread: Vec<(Lease, Known)>) {
+    let wanted = unread.iter().enumerate();
+    let (mut places, mut instances, mut executions, mut after) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    for (place, (lease, known)) in wanted {
+        let is_behind = known.as_ref().filter(|(events, _)| Some(last(events)) < lease.last_event);
+        places.push(i32::try_from(place).unwrap_or(i32::MAX));
+        instances.push(lease.instance.clone());
+        executions.push(lease.execution);
+        after.push(is_behind.map_or(0, |(events, _)| last(events)));
+    }
+    let statement = format!(
+        "SELECT wanted.place, h.event_data, h.execution_id FROM unnest($1::int[], $2::text[], $3::bigint[], $4::bigint[]) \
+         AS wanted (place, instance, execution, after), LATERAL (SELECT * FROM \"{}\".history h WHERE \
+         h.instance_id = wanted.instance AND (wanted.execution IS NULL OR h.execution_id = wanted.execution) \
+         AND h.event_id > wanted.after ORDER BY h.execution_id, h.event_id OFFSET 0) AS h",
+        core.schema
+    );
+    let query = sqlx::query(&statement).bind(&places).bind(&instances).bind(&executions).bind(&after);
+    let found = match query.fetch_all(&core.pool).await {
+        Ok(found) => found,
+        Err(error) => {
+            tracing::debug!(target: "duroxide::store", "histories could not be read: {error}");
+            for (lease, _) in unread {
+                core.held.insert(&lease.token, HeldTurn::of(lease.instance));
+                let _ = core.give_back_turn(&lease.token, None, false).await;
+            }
+            return;
+        }
+    };
+    let mut texts: HashMap<i32, Vec<(String, i64)>> = HashMap::new();
+    for row in &found {
+        if let (Ok(place), Ok(text), Ok(execution)) = (row.try_get(0), row.try_get(1), row.try_get(2)) {
+            texts.entry(place).or_default().push((text, execution));
+        }
+    }
+    for (place, ((mut lease, known), from)) in unread.into_iter().zip(after).enumerate() {
+        let texts = texts.remove(&i32::try_from(place).unwrap_or(i32::MAX)).unwrap_or_default();
+        let (mut events, mut bytes) = known.filter(|_| from > 0).unwrap_or_default();
+        let mut error = None;
+        for (text, execution) in texts {
+            match serde_json::from_str::<Event>(&text) {
+                Ok(event) => {
+                    bytes += text.len();
+                    events.push(event);
+                }
+                Err(unreadable) => error = Some(unreadable.to_string()),
+            }
+            if lease.created_us.is_none() {
+                lease.execution.get_or_insert(execution);
+            }
+        }
+        if let Some(error) = error {
+            take_on(core, lane, lease, Err(format!("Failed to deserialize event: {error}")));
+            continue;
+        }
+        if let (Some(created_us), Some(execution)) = (lease.created_us, lease.execution)
+            && !core.is_bare
+        {
+            let history = History { created_us, execution, events: events.clone(), bytes };
+            core.histories.put(&lease.instance, history);
+        }
+        take_on(core, lane, lease, Ok(events));
+    }
+}
+
+fn starts(message: &Message) -> bool {
+    matches!(message.item, WorkItem::StartOrchestration { .. })
+}
+
+fn begins(message: &Message) -> bool {
+    matches!(message.item, WorkItem::StartOrchestration { .. } | WorkItem::ContinueAsNew { .. })
+}
+
+fn has_ended(history: &[Event]) -> bool {
+    history.iter().rev().take(4).any(|event| {
+        matches!(event.kind, EventKind::OrchestrationCompleted { .. } | EventKind::OrchestrationFailed { .. })
+    })
+}
+
+/// Makes the turn of a lease, of those messages that its code can be given now.
+fn take_on(core: &Arc<Core>, lane: &TurnLane, mut lease: Lease, history: Result<Vec<Event>, String>) {
+    let (history, history_error) = match history {
+        Ok(history) => (history, None),
+        Err(error) => (Vec::new(), Some(error)),
+    };
+    let exists = lease.created_us.is_some() || !history.is_empty() || history_error.is_some();
+    if !exists && !lease.messages.iter().any(begins) {
+        set_orphans_aside(core, lease);
+        return;
+    }
+    if lease.created_us.is_none() {
+        // A start is read before all else.
+        lease.messages.sort_by_key(|message| !starts(message));
+    }
+    let mut chosen = std::mem::take(&mut lease.messages);
+    let mut kept_back = None;
+    if !core.is_bare && !has_ended(&history) && history_error.is_none() {
+        let mail = Mail::of(&history);
+        let places = mail.choose(chosen.iter().map(|message| &message.item));
+        if places.len() < chosen.len() {
+            let mut rest = Vec::with_capacity(chosen.len() - places.len());
+            let mut given = Vec::with_capacity(places.len());
+            for (place, message) in chosen.into_iter().enumerate() {
+                if places.contains(&place) { given.push(message) } else { rest.push(message) }
+            }
+            chosen = given;
+            kept_back = Some((mail, rest));
+        }
+    }
+    let attempt = chosen.iter().map(|message| message.attempts).max().unwrap_or(0) + 1;
+    let read = chosen.iter().map(|message| message.id).chain(lease.unreadable).collect();
+    let messages: Vec<WorkItem> = chosen.into_iter().map(|message| message.item).collect();
+    let (name, version, execution) = identity(lease.name, lease.version, lease.execution, &history, &messages);
+    let held = HeldTurn {
+        execution,
+        created_us: lease.created_us,
+        length: history.len(),
+        read,
+        kept_back,
+        ..HeldTurn::of(lease.instance.clone())
+    };
+    let held = core.held.insert(&lease.token, held);
+    if messages.is_empty() {
+        settle(core, lease.token, held);
+        return;
+    }
+    let item = OrchestrationItem {
+        instance: lease.instance,
+        orchestration_name: name,
+        execution_id: u64::try_from(execution).unwrap_or(INITIAL_EXECUTION_ID),
+        version,
+        history,
+        messages,
+        history_error,
+        kv_snapshot: lease.keys,
+    };
+    lane.offer(LeasedTurn { item, token: lease.token, attempt: u32::try_from(attempt).unwrap_or(1) });
+}
+
+/// What an instance runs: as its row says, or its history, or its start.
+fn identity(
+    name: Option<String>,
+    version: Option<String>,
+    execution: Option<i64>,
+    history: &[Event],
+    messages: &[WorkItem],
+) -> (String, String, i64) {
+    const UNKNOWN: &str = "unknown";
+    let initial = i64::try_from(INITIAL_EXECUTION_ID).unwrap_or(1);
+    if let Some(name) = name {
+        return (name, version.unwrap_or_else(|| UNKNOWN.to_owned()), execution.unwrap_or(initial));
+    }
+    if let Some(EventKind::OrchestrationStarted { name, version, .. }) = history.first().map(|event| &event.kind) {
+        return (name.clone(), version.clone(), initial);
+    }
+    let start = messages.iter().find_map(|message| match message {
+        WorkItem::StartOrchestration { orchestration, version, execution_id, .. } => {
+            Some((orchestration.clone(), version.clone(), i64::try_from(*execution_id).unwrap_or(initial)))
+        }
+        WorkItem::ContinueAsNew { orchestration, version, .. } => {
+            Some((orchestration.clone(), version.clone(), initial))
+        }
+        _ => None,
+    });
+    match start {
+        Some((name, version, execution)) => (name, version.unwrap_or_else(|| UNKNOWN.to_owned()), execution),
+        None => ("Unknown".to_owned(), UNKNOWN.to_owned(), initial),
+    }
+}
+
+/// Hands leased activities over, first come, first served.
+pub fn deliver_activities(core: &Arc<Core>, lane: &ActivityLane, answers: &[PgRow]) -> Result<usize, sqlx::Error> {
+    let mut leased = Vec::new();
+    for row in answers.iter().map(Answer) {
+        if row.kind()? == rows::LEASED_ACTIVITY {
+            leased.push((row.id()?, row.token()?, row.attempt()?, row.item()?.unwrap_or_default(), row.name()?));
+        }
+    }
+    leased.sort_by_key(|(id, ..)| *id);
+    let count = leased.len();
+    for (id, token, attempt, text, owner) in leased {
+        let Ok(item @ WorkItem::ActivityExecute { .. }) = serde_json::from_str::<WorkItem>(&text) else {
+            tracing::error!(target: "duroxide::store", id, "an activity cannot be read, and is left alone");
+            continue;
+        };
+        let activity = LeasedActivity { item, id, token, attempt: u32::try_from(attempt).unwrap_or(1) };
+        match owner {
+            None => lane.offer(activity),
+            Some(owner) => {
+                core.has_sessions.store(true, Ordering::Release);
+                if let Err(LeasedActivity { id, token, .. }) = lane.offer_to(&owner, activity) {
+                    let (core, leasing) = (Arc::clone(core), core.leasing());
+                    tokio::spawn(async move {
+                        let _leasing = leasing;
+                        let _ = core.give_back_activity(id, &token, None, false).await;
+                    });
+                }
+            }
+        }
+    }
+    Ok(count)
+}

@@ -1,0 +1,7 @@
+//! TODO
+
+pub mod deliver;
+pub mod lease;
+pub mod orphaned;
+pub mod poller;
+pub mod rows;

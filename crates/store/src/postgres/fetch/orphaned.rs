@@ -1,0 +1,75 @@
+//! Turns that have nothing to run: messages to instances that do not exist, and such as nobody can be told yet.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use duroxide::providers::{ExecutionMetadata, WorkItem};
+
+use crate::clock::now_ms;
+use crate::flow_control::Mail;
+use crate::postgres::fetch::lease::Lease;
+use crate::postgres::node::held_turns::HeldTurn;
+use crate::postgres::node::request::{TurnEnd, Work};
+use crate::postgres::node::state::Core;
+
+/// How long a message waits for an instance that does not exist.
+const ORPHANS_LIFE_MS: i64 = 10 * 60 * 1000;
+/// For how long such a message is out of sight at first; then as long as it has waited.
+const ORPHANS_PAUSE_MS: i64 = 1_000;
+const LONGEST_PAUSE_MS: i64 = 60_000;
+
+/// Messages to an instance that does not exist: they stay out of sight and come again now and then, until it does, or until
+/// they are too old.
+pub fn set_orphans_aside(core: &Arc<Core>, lease: Lease) {
+    let now = i64::try_from(now_ms()).unwrap_or(i64::MAX);
+    let mut read = lease.unreadable;
+    let mut aside = Vec::new();
+    let mut pause_ms = ORPHANS_PAUSE_MS;
+    // As the engine's contract has it: such messages of queues are dropped.
+    let are_dropped = core.is_bare && lease.messages.iter().all(|m| matches!(m.item, WorkItem::QueueMessage { .. }));
+    for message in lease.messages {
+        let age = now.saturating_sub(message.sent_ms);
+        if are_dropped || age > ORPHANS_LIFE_MS {
+            read.push(message.id);
+        } else {
+            pause_ms = pause_ms.max(age.min(LONGEST_PAUSE_MS));
+            aside.push(message);
+        }
+    }
+    if !read.is_empty() && !core.is_bare {
+        let instance = &lease.instance;
+        tracing::warn!(target: "duroxide::store", instance, "{} messages to an instance that does not exist are dropped", read.len());
+    }
+    let held = HeldTurn {
+        read,
+        kept_back: Some((Mail::default(), aside)),
+        orphaned_ms: Some(pause_ms),
+        ..HeldTurn::of(lease.instance)
+    };
+    let held = core.held.insert(&lease.token, held);
+    let is_kept = held.kept_back.as_ref().is_some_and(|(_, messages)| !messages.is_empty());
+    if core.is_bare && is_kept {
+        let (core, token) = (Arc::clone(core), lease.token);
+        tokio::spawn(async move {
+            let _ = core.give_back_turn(&token, Some(Duration::from_millis(100)), false).await;
+        });
+        return;
+    }
+    settle(core, lease.token, held);
+}
+
+/// Ends a turn that has nothing to run.
+pub fn settle(core: &Arc<Core>, token: String, held: Arc<HeldTurn>) {
+    let end = TurnEnd {
+        token,
+        execution: u64::try_from(held.execution).unwrap_or(0),
+        held,
+        delta: Vec::new(),
+        activities: Vec::new(),
+        messages: Vec::new(),
+        metadata: ExecutionMetadata::default(),
+        cancelled: Vec::new(),
+        ran: false,
+    };
+    core.submit_and_forget(Work::Turn(Box::new(end)));
+}

@@ -1,0 +1,302 @@
+//! The store as the engine uses it.
+
+use std::collections::HashMap;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use duroxide::providers::{
+    DispatcherCapabilityFilter, ExecutionMetadata, OrchestrationItem, Provider, ProviderAdmin, ProviderError,
+    ScheduledActivityIdentifier, SessionFetchConfig, TagFilter, WorkItem,
+};
+use duroxide::{Event, SystemStats};
+use sqlx::query;
+use tokio::time::Instant;
+
+use crate::clock::span_ms;
+use crate::error::Result;
+use crate::postgres::errors::failed;
+use crate::postgres::node::held_turns::LeasedTurn;
+use crate::postgres::node::prefetch::{Entered, Lane, Owner};
+use crate::postgres::node::request::{ActivityEnd, TurnEnd, Work};
+use crate::postgres::node::state::{LeasedActivity, Versions};
+use crate::postgres::store::PostgresStore;
+
+const LOCK_LOST: &str = "Lock token invalid, expired, or already released";
+
+/// The token of an activity as the engine has it: its row and its lease.
+fn joined(id: i64, token: &str) -> String {
+    format!("{id}:{token}")
+}
+
+pub fn parts(token: &str) -> Result<(i64, &str)> {
+    let parts = token.split_once(':').and_then(|(id, token)| Some((id.parse().ok()?, token)));
+    parts.ok_or_else(|| ProviderError::permanent("ack_work_item", "Invalid lock token: it is not of this store"))
+}
+
+/// The range of versions that a filter takes; `None` if it takes nothing at all.
+fn versions(filter: Option<&DispatcherCapabilityFilter>) -> Option<Versions> {
+    let Some(filter) = filter else { return Some(None) };
+    let range = filter.supported_duroxide_versions.first()?;
+    let number = |version: &semver::Version| {
+        i64::try_from(version.major * 1_000_000 + version.minor * 1_000 + version.patch).unwrap_or(i64::MAX)
+    };
+    Some(Some((number(&range.min), number(&range.max))))
+}
+
+impl PostgresStore {
+    /// What is ready in a lane, or comes to it in time.
+    async fn next<Key, Item>(
+        &self,
+        lane: &Lane<Key, Item>,
+        lease: Duration,
+        owner: Option<Owner>,
+        poll: Duration,
+    ) -> Option<Item> {
+        self.look();
+        let until = Instant::now() + poll;
+        let mut rounds = self.core.rounds.subscribe();
+        let first = *rounds.borrow_and_update();
+        let has_owner = owner.is_some();
+        let mut place = match lane.enter(lease, owner) {
+            Entered::Found(item) => return Some(item),
+            Entered::Waits(place) => place,
+        };
+        // One look that began after now is the least that a short wait may expect.
+        let is_short = poll < SHORT;
+        if is_short || (has_owner && self.core.has_sessions.load(Ordering::Acquire)) {
+            lane.hint();
+        }
+        if is_short || lane.has_hint() {
+            self.core.wanted.notify_one();
+        }
+        let looked = async {
+            while *rounds.borrow_and_update() < first + 2 {
+                // Before the wait: the last look may have ended before anybody waited for it.
+                lane.hint();
+                self.core.wanted.notify_one();
+                if rounds.changed().await.is_err() {
+                    break;
+                }
+            }
+            let _ = self.core.reading.subscribe().wait_for(|reading| *reading == 0).await;
+        };
+        tokio::select! {
+            biased;
+            item = place.item() => item,
+            () = async {
+                tokio::time::sleep_until(until).await;
+                if is_short {
+                    let _ = tokio::time::timeout(LOOKED, looked).await;
+                }
+            } => place.item_now(),
+        }
+    }
+}
+
+/// A wait that is over before the next slow look.
+const SHORT: Duration = Duration::from_millis(600);
+const LOOKED: Duration = Duration::from_secs(10);
+
+#[async_trait]
+impl Provider for PostgresStore {
+    fn name(&self) -> &'static str {
+        "postgres"
+    }
+
+    fn version(&self) -> &'static str {
+        env!("CARGO_PKG_VERSION")
+    }
+
+    async fn fetch_orchestration_item(
+        &self,
+        lock_timeout: Duration,
+        poll_timeout: Duration,
+        filter: Option<&DispatcherCapabilityFilter>,
+    ) -> Result<Option<(OrchestrationItem, String, u32)>> {
+        let Some(versions) = versions(filter) else {
+            tokio::time::sleep(poll_timeout).await;
+            return Ok(None);
+        };
+        let lane = self.core.turn_lane(versions);
+        let found = self.next(&lane, lock_timeout, None, poll_timeout).await;
+        Ok(found.map(|LeasedTurn { item, token, attempt }| (item, token, attempt)))
+    }
+
+    async fn ack_orchestration_item(
+        &self,
+        lock_token: &str,
+        execution_id: u64,
+        history_delta: Vec<Event>,
+        worker_items: Vec<WorkItem>,
+        orchestrator_items: Vec<WorkItem>,
+        metadata: ExecutionMetadata,
+        cancelled_activities: Vec<ScheduledActivityIdentifier>,
+    ) -> Result<()> {
+        const OPERATION: &str = "ack_orchestration_item";
+        let Some(held) = self.core.held.get(lock_token) else {
+            return Err(ProviderError::permanent(OPERATION, "Invalid lock token: the turn has ended"));
+        };
+        let end = TurnEnd {
+            token: lock_token.to_owned(),
+            held,
+            execution: execution_id,
+            delta: history_delta,
+            activities: worker_items,
+            messages: orchestrator_items,
+            metadata,
+            cancelled: cancelled_activities,
+            ran: true,
+        };
+        self.core.submit(OPERATION, Work::Turn(Box::new(end))).await?;
+        Ok(())
+    }
+
+    async fn abandon_orchestration_item(
+        &self,
+        token: &str,
+        delay: Option<Duration>,
+        ignore_attempt: bool,
+    ) -> Result<()> {
+        self.core.give_back_turn(token, delay, !ignore_attempt).await
+    }
+
+    async fn renew_orchestration_item_lock(&self, token: &str, extend_for: Duration) -> Result<()> {
+        const OPERATION: &str = "renew_orchestration_item_lock";
+        let statement = format!(
+            "UPDATE \"{}\".instance_locks SET locked_until = greatest(locked_until, \
+             (extract(epoch FROM clock_timestamp()) * 1000)::bigint + $2) WHERE lock_token = $1 \
+             AND locked_until > (extract(epoch FROM clock_timestamp()) * 1000)::bigint",
+            self.core.schema
+        );
+        let renewed = query(&statement).bind(token).bind(span_ms(extend_for)).execute(&self.core.pool).await;
+        match renewed.map_err(|error| failed(OPERATION, &error))?.rows_affected() {
+            0 => Err(ProviderError::permanent(OPERATION, LOCK_LOST)),
+            _ => Ok(()),
+        }
+    }
+
+    async fn fetch_work_item(
+        &self,
+        lock_timeout: Duration,
+        poll_timeout: Duration,
+        session: Option<&SessionFetchConfig>,
+        tag_filter: &TagFilter,
+    ) -> Result<Option<(WorkItem, String, u32)>> {
+        if *tag_filter == TagFilter::None {
+            tokio::time::sleep(poll_timeout).await;
+            return Ok(None);
+        }
+        let lane = self.core.activity_lane(tag_filter);
+        let owner = session.map(|session| Owner { id: session.owner_id.clone(), lease: session.lock_timeout });
+        let until = Instant::now() + poll_timeout;
+        loop {
+            let poll = until.saturating_duration_since(Instant::now());
+            let Some(found) = self.next(&lane, lock_timeout, owner.clone(), poll).await else { return Ok(None) };
+            if !self.core.drop_cancelled(&found) {
+                let LeasedActivity { item, id, token, attempt } = found;
+                return Ok(Some((item, joined(id, &token), attempt)));
+            }
+        }
+    }
+
+    async fn ack_work_item(&self, token: &str, completion: Option<WorkItem>) -> Result<()> {
+        let (id, own) = parts(token)?;
+        let end = ActivityEnd { id, token: own.to_owned(), completion };
+        self.core.submit("ack_work_item", Work::Activity(end)).await?;
+        Ok(())
+    }
+
+    async fn renew_work_item_lock(&self, token: &str, extend_for: Duration) -> Result<()> {
+        const OPERATION: &str = "renew_work_item_lock";
+        let (id, own) = parts(token)?;
+        let schema = &self.core.schema;
+        let statement = format!(
+            "WITH renewed AS (UPDATE \"{schema}\".worker_queue SET locked_until = \
+             (extract(epoch FROM clock_timestamp()) * 1000)::bigint + $3 WHERE id = $1 AND lock_token = $2 \
+             AND locked_until > (extract(epoch FROM clock_timestamp()) * 1000)::bigint RETURNING session_id), \
+             used AS (UPDATE \"{schema}\".sessions s SET last_activity_at = \
+             (extract(epoch FROM clock_timestamp()) * 1000)::bigint FROM renewed WHERE s.session_id = renewed.session_id \
+             AND s.locked_until > (extract(epoch FROM clock_timestamp()) * 1000)::bigint) SELECT count(*) FROM renewed"
+        );
+        let renewed = sqlx::query_scalar::<_, i64>(&statement)
+            .bind(id)
+            .bind(own)
+            .bind(span_ms(extend_for))
+            .fetch_one(&self.core.pool)
+            .await;
+        match renewed.map_err(|error| failed(OPERATION, &error))? {
+            0 => Err(ProviderError::permanent(OPERATION, LOCK_LOST)),
+            _ => Ok(()),
+        }
+    }
+
+    async fn abandon_work_item(&self, token: &str, delay: Option<Duration>, ignore_attempt: bool) -> Result<()> {
+        let (id, own) = parts(token)?;
+        self.core.give_back_activity(id, own, delay, !ignore_attempt).await
+    }
+
+    async fn renew_session_lock(&self, owners: &[&str], extend_for: Duration, idle: Duration) -> Result<usize> {
+        let statement = format!(
+            "UPDATE \"{}\".sessions SET locked_until = (extract(epoch FROM clock_timestamp()) * 1000)::bigint + $2 \
+             WHERE worker_id = ANY ($1) AND locked_until > (extract(epoch FROM clock_timestamp()) * 1000)::bigint \
+             AND last_activity_at > (extract(epoch FROM clock_timestamp()) * 1000)::bigint - $3",
+            self.core.schema
+        );
+        let owners: Vec<String> = owners.iter().map(|&owner| owner.to_owned()).collect();
+        let renewed = query(&statement)
+            .bind(&owners)
+            .bind(span_ms(extend_for))
+            .bind(span_ms(idle))
+            .execute(&self.core.pool)
+            .await
+            .map_err(|error| failed("renew_session_lock", &error))?;
+        Ok(usize::try_from(renewed.rows_affected()).unwrap_or(usize::MAX))
+    }
+
+    async fn cleanup_orphaned_sessions(&self, idle: Duration) -> Result<usize> {
+        self.connections.rare.enter().await.cleanup_orphaned_sessions(idle).await
+    }
+
+    async fn enqueue_for_orchestrator(&self, item: WorkItem, delay: Option<Duration>) -> Result<()> {
+        self.send(vec![item], delay.filter(|delay| !delay.is_zero()).map(span_ms)).await
+    }
+
+    async fn enqueue_for_worker(&self, item: WorkItem) -> Result<()> {
+        self.connections.rare.enter().await.enqueue_for_worker(item).await?;
+        self.core.hint_activities();
+        Ok(())
+    }
+
+    async fn read(&self, instance: &str) -> Result<Vec<Event>> {
+        self.connections.rare.enter().await.read(instance).await
+    }
+
+    async fn read_with_execution(&self, instance: &str, execution_id: u64) -> Result<Vec<Event>> {
+        self.connections.rare.enter().await.read_with_execution(instance, execution_id).await
+    }
+
+    async fn append_with_execution(&self, instance: &str, execution_id: u64, events: Vec<Event>) -> Result<()> {
+        self.connections.rare.enter().await.append_with_execution(instance, execution_id, events).await
+    }
+
+    fn as_management_capability(&self) -> Option<&dyn ProviderAdmin> {
+        Some(self)
+    }
+
+    async fn get_custom_status(&self, instance: &str, last_seen_version: u64) -> Result<Option<(Option<String>, u64)>> {
+        self.connections.rare.enter().await.get_custom_status(instance, last_seen_version).await
+    }
+
+    async fn get_kv_value(&self, instance: &str, key: &str) -> Result<Option<String>> {
+        self.connections.rare.enter().await.get_kv_value(instance, key).await
+    }
+
+    async fn get_kv_all_values(&self, instance: &str) -> Result<HashMap<String, String>> {
+        self.connections.rare.enter().await.get_kv_all_values(instance).await
+    }
+
+    async fn get_instance_stats(&self, instance: &str) -> Result<Option<SystemStats>> {
+        self.connections.rare.enter().await.get_instance_stats(instance).await
+    }
+}

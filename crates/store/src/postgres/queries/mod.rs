@@ -1,0 +1,97 @@
+//! What the tables' own provider does not tell.
+
+pub mod bulk_start;
+pub mod mismatch_reports;
+pub mod outbox;
+
+use duroxide::Event;
+use duroxide::providers::ProviderError;
+use sqlx::PgPool;
+
+use crate::postgres::errors::failed;
+use crate::types::InstanceState;
+
+/// PostgreSQL, asked for what its provider does not tell.
+pub struct Server<'a> {
+    pub pool: &'a PgPool,
+    pub schema: &'a str,
+}
+
+impl Server<'_> {
+    /// The orchestration that `instance` runs, or that a start which is waiting will run.
+    pub async fn running(&self, instance: &str) -> Result<Option<String>, ProviderError> {
+        const OPERATION: &str = "start_orchestration";
+        let mut connection = self.pool.acquire().await.map_err(|error| failed(OPERATION, &error))?;
+        Ok(self.known(&mut connection, OPERATION, &[instance]).await?.remove(instance))
+    }
+
+    /// The roots that ended before a moment, those first that ended first.
+    pub async fn ended(&self, before_ms: u64, limit: u32) -> Result<Vec<String>, ProviderError> {
+        let Self { pool, schema } = self;
+        sqlx::query_scalar(&format!(
+            "SELECT i.instance_id FROM \"{schema}\".instances i JOIN \"{schema}\".executions e \
+             ON e.instance_id = i.instance_id AND e.execution_id = i.current_execution_id \
+             WHERE i.parent_instance_id IS NULL AND e.status IN ('Completed', 'Failed') \
+             AND e.completed_at < 'epoch'::timestamptz + $1 * interval '1 millisecond' ORDER BY e.completed_at LIMIT $2"
+        ))
+        .bind(i64::try_from(before_ms).unwrap_or(i64::MAX))
+        .bind(i64::from(limit))
+        .fetch_all(*pool)
+        .await
+        .map_err(|error| failed("delete_instance_bulk", &error))
+    }
+
+    /// How an instance stands; `None` if it does not exist.
+    pub async fn standing(&self, instance: &str) -> Result<Option<InstanceState>, ProviderError> {
+        let Self { pool, schema } = self;
+        let row: Option<(String, Option<String>, Option<String>, i32)> = sqlx::query_as(&format!(
+            "SELECT coalesce(e.status, 'Running'), e.output, i.custom_status, i.custom_status_version \
+             FROM \"{schema}\".instances i LEFT JOIN \"{schema}\".executions e \
+             ON e.instance_id = i.instance_id AND e.execution_id = i.current_execution_id WHERE i.instance_id = $1"
+        ))
+        .bind(instance)
+        .fetch_optional(*pool)
+        .await
+        .map_err(|error| failed("get_instance_info", &error))?;
+        Ok(row.map(|(status, output, custom_status, version)| InstanceState {
+            status,
+            output,
+            custom_status,
+            custom_status_version: u64::try_from(version).unwrap_or(0),
+        }))
+    }
+
+    /// Lets sessions go to whoever takes them next.
+    pub async fn release_sessions(&self, owners: &[String]) -> Result<(), ProviderError> {
+        let Self { pool, schema } = self;
+        sqlx::query(&format!("UPDATE \"{schema}\".sessions SET locked_until = 0 WHERE worker_id = ANY ($1)"))
+            .bind(owners)
+            .execute(*pool)
+            .await
+            .map_err(|error| failed("release_sessions", &error))?;
+        Ok(())
+    }
+
+    /// The first and the last event of an instance.
+    pub async fn first_and_last(&self, instance: &str) -> Result<Option<(Event, Event)>, ProviderError> {
+        let first = self.edge(instance, "ASC").await?;
+        let last = self.edge(instance, "DESC").await?;
+        Ok(first.zip(last))
+    }
+
+    async fn edge(&self, instance: &str, order: &'static str) -> Result<Option<Event>, ProviderError> {
+        const OPERATION: &str = "get_instance_info";
+        let Self { pool, schema } = self;
+        let text: Option<String> = sqlx::query_scalar(&format!(
+            "SELECT event_data FROM \"{schema}\".history WHERE instance_id = $1 \
+             ORDER BY execution_id {order}, event_id {order} LIMIT 1"
+        ))
+        .bind(instance)
+        .fetch_optional(*pool)
+        .await
+        .map_err(|error| failed(OPERATION, &error))?;
+        text.map(|text| serde_json::from_str(&text))
+            .transpose()
+            .map_err(|error| ProviderError::permanent(OPERATION, format!("an event cannot be read: {error}")))
+    }
+}

@@ -1,0 +1,90 @@
+//! What relays bring from the outboxes of applications, in the tables of PostgreSQL's provider.
+
+use duroxide::providers::ProviderError;
+use sqlx::{PgConnection, Postgres, Transaction};
+
+use crate::outbox::{Relay, Relayed, Sieve};
+use crate::postgres::errors::failed;
+use crate::postgres::queries::Server;
+use crate::work_item::encode;
+use crate::work_item::target;
+
+const OPERATION: &str = "relay";
+/// Relays of one outbox take turns: "dout".
+const LOCK_SPACE: i32 = 0x646f_7574;
+
+impl Server<'_> {
+    /// The key that is recorded for an outbox.
+    pub async fn relayed(&self, outbox: &str) -> Result<Option<i64>, ProviderError> {
+        let mut connection = self.pool.acquire().await.map_err(|error| failed(OPERATION, &error))?;
+        self.seen(&mut connection, outbox).await
+    }
+
+    /// Takes rows of an outbox over.
+    pub async fn relay(&self, relay: Relay) -> Result<Relayed, ProviderError> {
+        let Self { pool, schema } = self;
+        let failed = |error: sqlx::Error| failed(OPERATION, &error);
+        let mut transaction = pool.begin().await.map_err(failed)?;
+        lock(&mut transaction, &relay.outbox).await?;
+        let seen = self.seen(&mut transaction, &relay.outbox).await?;
+        if seen != relay.seen {
+            return Ok(Relayed::Behind(seen));
+        }
+        let mut ids: Vec<&str> = relay.messages.iter().filter_map(target).collect();
+        ids.sort_unstable();
+        ids.dedup();
+        let known = self.known(&mut transaction, OPERATION, &ids).await?;
+        let mut sieve = Sieve::default();
+        let (mut refused, mut instances, mut items) = (Vec::new(), Vec::new(), Vec::new());
+        for (place, message) in relay.messages.iter().enumerate() {
+            let Some(instance) = target(message) else { continue };
+            refused
+                .extend(sieve.refuses(message, known.get(instance).map(String::as_str)).map(|reason| (place, reason)));
+            instances.push(instance);
+            items.push(encode(message)?);
+        }
+        if !refused.is_empty() {
+            return Ok(Relayed::Refused(refused));
+        }
+        sqlx::query(&format!(
+            "INSERT INTO \"{schema}\".orchestrator_queue (instance_id, work_item, visible_at, created_at) \
+             SELECT instance, item, now(), now() \
+             FROM unnest($1::text[], $2::text[]) WITH ORDINALITY AS message (instance, item, place) ORDER BY place"
+        ))
+        .bind(&instances)
+        .bind(&items)
+        .execute(&mut *transaction)
+        .await
+        .map_err(failed)?;
+        sqlx::query(&format!(
+            "INSERT INTO \"{schema}\".python_outboxes (outbox, last) VALUES ($1, $2) \
+             ON CONFLICT (outbox) DO UPDATE SET last = excluded.last"
+        ))
+        .bind(&relay.outbox)
+        .bind(relay.last)
+        .execute(&mut *transaction)
+        .await
+        .map_err(failed)?;
+        transaction.commit().await.map_err(failed)?;
+        Ok(Relayed::Done)
+    }
+
+    async fn seen(&self, connection: &mut PgConnection, outbox: &str) -> Result<Option<i64>, ProviderError> {
+        let Self { schema, .. } = self;
+        sqlx::query_scalar(&format!("SELECT last FROM \"{schema}\".python_outboxes WHERE outbox = $1"))
+            .bind(outbox)
+            .fetch_optional(connection)
+            .await
+            .map_err(|error| failed(OPERATION, &error))
+    }
+}
+
+async fn lock(transaction: &mut Transaction<'_, Postgres>, outbox: &str) -> Result<(), ProviderError> {
+    sqlx::query("SELECT pg_advisory_xact_lock($1, hashtext($2))")
+        .bind(LOCK_SPACE)
+        .bind(outbox)
+        .execute(&mut **transaction)
+        .await
+        .map(|_| ())
+        .map_err(|error| failed(OPERATION, &error))
+}

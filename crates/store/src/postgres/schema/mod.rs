@@ -1,0 +1,93 @@
+//! Our functions in the schema of the store: whether they are there, and making them.
+
+pub mod tune;
+
+use std::sync::LazyLock;
+use std::time::Duration;
+
+use sqlx::{Executor as _, PgPool};
+use tokio::time::sleep;
+
+const FUNCTIONS: &str = include_str!("functions.sql");
+
+/// Making a table that refers to another one locks that for a moment: who has to wait for it must not hold up the nodes that
+/// work, which would wait behind it.
+const LONGEST_LOCK: &str = "SET LOCAL lock_timeout = '1s'";
+const LOCK_NOT_AVAILABLE: &str = "55P03";
+const ATTEMPTS: u32 = 20;
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// The end of the names of our functions, drawn from their text: another text has other names, so whatever is installed is
+/// never replaced under a node that uses it.
+pub static VERSION: LazyLock<String> = LazyLock::new(|| {
+    let hash = hash(FUNCTIONS.as_bytes());
+    format!("{:08x}", (hash >> 32) ^ (hash & 0xffff_ffff))
+});
+
+/// The full name of one of our functions: `function("app", "commit")` is `"app".python_commit_1f2e3d4c`.
+pub fn function(schema: &str, name: &str) -> String {
+    format!("\"{schema}\".python_{name}_{}", *VERSION)
+}
+
+/// Whether the functions of this version are there; needs no rights.
+pub async fn verify(pool: &PgPool, schema: &str) -> Result<bool, sqlx::Error> {
+    installed(pool, schema).await
+}
+
+/// Makes the functions of this version, unless they are there. Many nodes may do so at the same time.
+pub async fn apply(pool: &PgPool, schema: &str) -> Result<(), sqlx::Error> {
+    if installed(pool, schema).await? {
+        return Ok(());
+    }
+    for _ in 0..ATTEMPTS {
+        match make(pool, schema).await {
+            Err(sqlx::Error::Database(error)) if error.code().as_deref() == Some(LOCK_NOT_AVAILABLE) => {
+                sleep(PAUSE).await;
+            }
+            outcome => return outcome,
+        }
+    }
+    make(pool, schema).await
+}
+
+async fn make(pool: &PgPool, schema: &str) -> Result<(), sqlx::Error> {
+    let mut transaction = pool.begin().await?;
+    // Ends with the transaction, so that it is safe behind a pooler of transactions too.
+    let key = hash(format!("duroxide-python:functions:{schema}").as_bytes());
+    sqlx::query("SELECT pg_advisory_xact_lock($1)").bind(key as i64).execute(&mut *transaction).await?;
+    if !installed(&mut *transaction, schema).await? {
+        sqlx::query(LONGEST_LOCK).execute(&mut *transaction).await?;
+        transaction.execute(sqlx::raw_sql(&text(schema))).await?;
+    }
+    transaction.commit().await
+}
+
+/// The statements that make the functions of this version.
+fn text(schema: &str) -> String {
+    let marker = format!(
+        "\nCREATE OR REPLACE FUNCTION {marker}() RETURNS void LANGUAGE sql AS '';\n\
+         COMMENT ON FUNCTION {marker}() IS 'all functions of duroxide for Python {package} are installed';\n",
+        marker = function(schema, MARKER),
+        package = env!("CARGO_PKG_VERSION"),
+    );
+    FUNCTIONS.replace("{schema}", schema).replace("{version}", &VERSION) + &marker
+}
+
+/// Made last and in the same transaction, so all others are there if it is.
+const MARKER: &str = "installed";
+
+async fn installed(connection: impl sqlx::PgExecutor<'_>, schema: &str) -> Result<bool, sqlx::Error> {
+    sqlx::query_scalar(
+        "SELECT EXISTS (SELECT FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace \
+         WHERE n.nspname = $1 AND p.proname = $2)",
+    )
+    .bind(schema)
+    .bind(format!("python_{MARKER}_{}", *VERSION))
+    .fetch_one(connection)
+    .await
+}
+
+/// FNV-1a: the same number in every process and every build.
+fn hash(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
+}

@@ -1,0 +1,79 @@
+//! What a node takes with a commit: what somebody here waits for.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use duroxide::providers::{TagFilter, WorkItem};
+
+use crate::postgres::node::cancelled_activities::Cancelled;
+use crate::postgres::node::state::{ActivityLane, Core, Leasing, TurnLane};
+use crate::postgres::write::batch::Batch;
+
+/// What was meant to be taken with it.
+#[derive(Default)]
+pub struct Taken {
+    pub lane: Option<Arc<TurnLane>>,
+    pub targets: Vec<String>,
+    /// Whether there were more targets than anybody waits for.
+    pub leaves_turns: bool,
+    /// The lanes of the activities that were to be leased, by token.
+    pub activities: HashMap<String, (Arc<ActivityLane>, WorkItem)>,
+    pub leaves_activities: bool,
+    /// While any of it may come.
+    pub leasing: Option<Leasing>,
+}
+
+/// Chooses what this node takes with the commit: what somebody here waits for.
+pub fn choose(core: &Arc<Core>, batch: &mut Batch) -> Taken {
+    let mut taking = Taken::default();
+    batch.activities.tokens.iter_mut().for_each(|token| *token = None);
+    if core.is_bare {
+        taking.leaves_turns = !batch.targets.is_empty();
+        taking.leaves_activities = !batch.activities.items.is_empty();
+        return taking;
+    }
+    // Before it is asked how much is wanted: a runtime that ends makes that less, and waits for what is on its way then.
+    let leasing = core.leasing();
+    let ahead = core.ahead();
+    let lanes = core.turn_lanes();
+    let lane = lanes.into_iter().map(|lane| (lane.demand(ahead), lane)).max_by_key(|(demand, _)| *demand);
+    if let Some((demand, lane)) = lane {
+        let targets = batch.targets.keys().filter(|target| !core.left.has_left(target));
+        taking.targets = targets.take(demand).cloned().collect();
+        taking.lane = Some(lane);
+    }
+    taking.leaves_turns = taking.targets.len() < batch.targets.len();
+    let mut lanes: Vec<_> = core.activity_lanes().into_iter().map(|lane| (lane.demand(ahead), lane)).collect();
+    let scheduled = &mut batch.activities;
+    for place in 0..scheduled.items.len() {
+        match core.cancelled.state(&scheduled.items[place]) {
+            // By the turn that schedules it.
+            Some(Cancelled::Committing) => continue,
+            Some(Cancelled::Gone) => core.cancelled.forget(&scheduled.items[place]),
+            None => {}
+        }
+        let tag = scheduled.tags[place].as_deref();
+        let lane = lanes.iter_mut().find(|(demand, lane)| *demand > 0 && takes(&lane.key, tag));
+        match lane {
+            Some((demand, lane)) if scheduled.sessions[place].is_none() => {
+                *demand -= 1;
+                let token = core.token();
+                scheduled.tokens[place] = Some(token.clone());
+                taking.activities.insert(token, (Arc::clone(lane), scheduled.items[place].clone()));
+            }
+            _ => taking.leaves_activities = true,
+        }
+    }
+    let takes_some = !(taking.targets.is_empty() && taking.activities.is_empty());
+    taking.leasing = takes_some.then_some(leasing);
+    taking
+}
+
+/// Whether a lane takes activities with this tag.
+fn takes(filter: &TagFilter, tag: Option<&str>) -> bool {
+    match (filter, tag) {
+        (TagFilter::Any, _) | (TagFilter::DefaultOnly | TagFilter::DefaultAnd(_), None) => true,
+        (TagFilter::Tags(tags) | TagFilter::DefaultAnd(tags), Some(tag)) => tags.iter().any(|own| own == tag),
+        _ => false,
+    }
+}

@@ -1,0 +1,7 @@
+//! TODO
+
+pub mod batch;
+pub mod eager;
+pub mod in_doubt;
+pub mod reply;
+pub mod writer;

@@ -1,0 +1,129 @@
+//! The embedded store as a [`Backend`].
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use duroxide::providers::{Provider as _, WorkItem};
+
+use crate::backend::{Backend, NextCommit, Traits};
+use crate::code_time::CodeTime;
+use crate::error::{Result, StoreError};
+use crate::events::StoreEvents;
+use crate::outbox::{Relay, Relayed};
+use crate::sqlite::client::commit_watcher::Change;
+use crate::sqlite::file::paths::locate;
+use crate::sqlite::store::SqliteStore;
+use crate::start::{IfExists, StartOutcome, StartRequest};
+use crate::types::InstanceState;
+
+#[async_trait]
+impl Backend for SqliteStore {
+    fn traits(&self) -> Traits {
+        Traits { has_other_nodes: false, leases_from_code_end: true, cheap_looks: true, lists_continued: false }
+    }
+
+    fn subscribe(&self, events: Arc<dyn StoreEvents>) {
+        self.report_deletions(events);
+    }
+
+    fn reports_all_changes(&self) -> bool {
+        true
+    }
+
+    fn watch_commits(&self) -> Option<Box<dyn NextCommit>> {
+        Some(Box::new(self.change()?))
+    }
+
+    async fn begin_dispatching(self: Arc<Self>) -> Result<(), StoreError> {
+        Self::begin_dispatching(&self).await
+    }
+
+    async fn end_dispatching(&self) {
+        Self::end_dispatching(self).await;
+    }
+
+    fn is_at_work(&self) -> bool {
+        self.change().is_none()
+    }
+
+    async fn close(&self) {
+        Self::close(self).await;
+    }
+
+    async fn back_up(&self, target: &Path) -> Result<(), StoreError> {
+        let target = locate(target)?;
+        if self.file()?.as_ref() == Some(&target) {
+            return Err(StoreError::Configuration(format!(
+                "'{}' is the file of the store itself; give the path of a new file",
+                target.display()
+            )));
+        }
+        if target.exists() {
+            return Err(StoreError::Configuration(format!(
+                "'{}' exists already; give the path of a new file",
+                target.display()
+            )));
+        }
+        Self::back_up(self, target).await
+    }
+
+    async fn tune(&self) -> Result<Vec<String>, StoreError> {
+        Err(StoreError::Configuration("only a store in PostgreSQL is tuned".to_owned()))
+    }
+
+    async fn start(&self, requests: Vec<StartRequest>, if_exists: IfExists) -> Result<Vec<StartOutcome>, StoreError> {
+        Self::start(self, requests, if_exists).await
+    }
+
+    async fn send(&self, messages: Vec<WorkItem>) -> Result<(), StoreError> {
+        Self::send(self, messages).await
+    }
+
+    async fn orchestration_of(&self, instance: &str) -> Result<Option<String>, StoreError> {
+        self.running(instance).await
+    }
+
+    async fn instance_state(&self, instance: &str) -> Result<Option<InstanceState>> {
+        self.standing(instance)
+    }
+
+    async fn relayed(&self, outbox: &str) -> Result<Option<i64>, StoreError> {
+        Self::relayed(self, outbox)
+    }
+
+    async fn relay(&self, relay: Relay) -> Result<Relayed, StoreError> {
+        Self::relay(self, relay).await
+    }
+
+    async fn mismatch(&self, instance: &str) -> Result<Option<String>> {
+        Self::mismatch(self, instance)
+    }
+
+    async fn note_mismatch(&self, instance: &str, report: &str, is_new: bool) -> Result<()> {
+        if is_new {
+            Self::note_mismatch(self, instance, report);
+        }
+        Ok(())
+    }
+
+    fn extend_lease_while_running(&self, token: &str, code_time: &Arc<CodeTime>) {
+        self.lasts_with_code(token, code_time);
+    }
+
+    async fn leave_turn(&self, token: &str, pause: Duration) -> Result<()> {
+        self.abandon_orchestration_item(token, Some(pause), true).await
+    }
+
+    async fn leave_activity(&self, token: &str, pause: Duration) -> Result<()> {
+        self.abandon_work_item(token, Some(pause), true).await
+    }
+}
+
+#[async_trait]
+impl NextCommit for Change {
+    async fn wait(&mut self) {
+        self.changed().await;
+    }
+}

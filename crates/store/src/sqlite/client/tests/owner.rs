@@ -1,0 +1,96 @@
+//! What an owner does with requests, and nothing of what it does besides: what they ask for and their positions go into the
+//! file, in one transaction each.
+
+use std::path::Path;
+
+use duroxide::providers::DeleteInstanceResult;
+use rusqlite::Connection;
+
+use crate::error::StoreError;
+use crate::sqlite::file::lock::{Candidate, Ownership};
+use crate::sqlite::file::schema;
+use crate::sqlite::inbox::{Answer, Body, InboxReader, Reply};
+use crate::sqlite::read;
+use crate::start::{IfExists, StartOutcome};
+
+pub struct TinyOwner {
+    pub connection: Connection,
+    pub reader: InboxReader,
+    /// Held as long as it lives.
+    #[expect(dead_code)]
+    pub ownership: Ownership,
+}
+
+impl TinyOwner {
+    /// `None` while another has the ownership.
+    pub fn of(path: &Path) -> Option<Self> {
+        let ownership = Candidate::new(path).unwrap().try_acquire().unwrap()?;
+        let mut connection = Connection::open(path).unwrap();
+        schema::prepare(&mut connection, path).unwrap();
+        let position = |name: &str| Ok(read::inbox_position(&connection, name)?);
+        let reader = InboxReader::new(path, position).unwrap();
+        Some(Self { connection, reader, ownership })
+    }
+
+    /// Carries out one batch, and returns the answers that it would give.
+    pub fn carry_out(&self) -> Vec<(i64, Answer)> {
+        let batch = self.reader.next_batch().unwrap();
+        batch
+            .iter()
+            .map(|request| (request.position, self.carry_out_one(&request.inbox, request.position, &request.body)))
+            .collect()
+    }
+
+    fn carry_out_one(&self, inbox: &str, position: i64, body: &Body) -> Answer {
+        let transaction = self.connection.unchecked_transaction().unwrap();
+        let reply = match body {
+            Body::Start { requests, if_exists } => {
+                let mut outcomes = Vec::new();
+                for request in requests {
+                    let status = read::status(&transaction, &request.instance)?;
+                    match status.and_then(|status| status.orchestration.or(status.starting)) {
+                        None => {
+                            let row = (&request.instance, &request.orchestration);
+                            let insert = "INSERT INTO instances(id, starting, created_ms) VALUES (?, ?, 0)";
+                            transaction.execute(insert, row).unwrap();
+                            outcomes.push(StartOutcome::Started);
+                        }
+                        Some(name) if *if_exists == IfExists::Attach && name == request.orchestration => {
+                            outcomes.push(StartOutcome::Attached);
+                        }
+                        Some(name) => {
+                            return Err(StoreError::InstanceAlreadyExists {
+                                instance: request.instance.clone(),
+                                orchestration: name,
+                            });
+                        }
+                    }
+                }
+                Reply::Started(outcomes)
+            }
+            Body::Delete { ids, .. } => {
+                for id in ids {
+                    transaction.execute("DELETE FROM instances WHERE id = ?", [id]).unwrap();
+                }
+                Reply::Deleted(DeleteInstanceResult { instances_deleted: ids.len() as u64, ..Default::default() })
+            }
+            Body::Messages { items, .. } => {
+                for item in items {
+                    let data = serde_json::to_string(item).unwrap();
+                    let insert = "INSERT INTO messages(instance, visible_ms, data) VALUES (0, 0, ?)";
+                    transaction.execute(insert, [data]).unwrap();
+                }
+                Reply::Delivered
+            }
+            other => panic!("{other:?} is not asked for here"),
+        };
+        transaction.execute("INSERT OR REPLACE INTO inboxes VALUES (?, ?)", (inbox, position)).unwrap();
+        transaction.commit().unwrap();
+        Ok(reply)
+    }
+
+    pub fn serve(&self) {
+        let answers = self.carry_out();
+        self.reader.reply(answers);
+    }
+}

@@ -1,0 +1,76 @@
+//! What the engine's conformance suite runs on: a file, or memory.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use duroxide::provider_validation::ProviderFactory;
+use duroxide::providers::Provider;
+use parking_lot::Mutex;
+use rusqlite::Connection;
+
+use crate::sqlite::file::schema;
+use crate::sqlite::owner::{Opening, Owner};
+
+/// Opens an empty store for each call, and remembers the last one to look into it.
+pub struct Factory {
+    folder: Option<PathBuf>,
+    last: Mutex<Option<Arc<Owner>>>,
+}
+
+impl Factory {
+    pub fn in_memory() -> Self {
+        Self { folder: None, last: Mutex::default() }
+    }
+
+    pub fn in_files() -> Self {
+        let folder = std::env::temp_dir().join(format!("duroxide-conformance-{}", uuid::Uuid::new_v4()));
+        std::fs::create_dir(&folder).unwrap();
+        Self { folder: Some(folder), last: Mutex::default() }
+    }
+
+    fn open(&self) -> Arc<Owner> {
+        let file = self.folder.as_ref().map(|folder| folder.join(format!("{}.db", uuid::Uuid::new_v4())));
+        let connection = match &file {
+            Some(file) => Connection::open(file).unwrap(),
+            None => Connection::open_in_memory().unwrap(),
+        };
+        connection.query_row("PRAGMA journal_mode = WAL", [], |_| Ok(())).unwrap();
+        schema::create(&connection).unwrap();
+        Owner::open(Opening { description: "a store under test".to_owned(), connection, file, is_bare: true }).unwrap()
+    }
+
+    fn last(&self) -> Arc<Owner> {
+        self.last.lock().clone().unwrap()
+    }
+}
+
+impl Drop for Factory {
+    fn drop(&mut self) {
+        if let Some(folder) = &self.folder {
+            std::fs::remove_dir_all(folder).ok();
+        }
+    }
+}
+
+#[async_trait]
+impl ProviderFactory for Factory {
+    async fn create_provider(&self) -> Arc<dyn Provider> {
+        let owner = self.open();
+        *self.last.lock() = Some(Arc::clone(&owner));
+        owner
+    }
+
+    fn lock_timeout(&self) -> Duration {
+        Duration::from_secs(1)
+    }
+
+    async fn corrupt_instance_history(&self, instance: &str) {
+        self.last().corrupt_history(instance);
+    }
+
+    async fn get_max_attempt_count(&self, instance: &str) -> u32 {
+        self.last().attempts(instance)
+    }
+}

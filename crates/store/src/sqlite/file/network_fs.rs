@@ -1,0 +1,140 @@
+//! File systems on which a store cannot be: the log's shared memory and the locks do not reach from one machine to another.
+
+use std::path::Path;
+
+use crate::error::StoreError;
+
+/// Refuses a file on a file system of another machine.
+pub fn refuse(path: &Path) -> Result<(), StoreError> {
+    match system::of_network(path.parent().unwrap_or(path)) {
+        None => Ok(()),
+        Some(kind) => Err(StoreError::Configuration(format!(
+            "'{}' is on a network file system ({kind}), where neither locks nor the write-ahead log can be trusted; put it \
+             on a local disk, or use the PostgreSQL store",
+            path.display()
+        ))),
+    }
+}
+
+#[cfg(target_os = "linux")]
+mod system {
+    use std::path::{Path, PathBuf};
+
+    /// As `statfs` names them, from the kernel's `linux/magic.h` and from their own sources.
+    const NETWORK: [(u32, &str); 14] = [
+        (0x6969, "NFS"),
+        (0x517b, "SMB"),
+        (0xfe53_4d42, "SMB"),
+        (0xff53_4d42, "CIFS"),
+        (0x0102_1997, "9p"),
+        (0x5346_414f, "AFS"),
+        (0x6b41_4653, "AFS"),
+        (0x7375_7245, "Coda"),
+        (0x00c3_6400, "Ceph"),
+        (0x0bd0_0bd0, "Lustre"),
+        (0x4750_4653, "GPFS"),
+        (0x1983_0326, "BeeGFS"),
+        (0x7461_636f, "OCFS2"),
+        (0x0116_1970, "GFS2"),
+    ];
+    const FUSE: u32 = 0x6573_5546;
+    /// Of the file systems in user space, those that are another machine's. The rest says itself what it lacks.
+    const NETWORK_FUSE: [&str; 18] = [
+        "sshfs",
+        "s3fs",
+        "mount-s3",
+        "mountpoint-s3",
+        "goofys",
+        "gcsfuse",
+        "blobfuse",
+        "blobfuse2",
+        "rclone",
+        "davfs",
+        "davfs2",
+        "curlftpfs",
+        "smbnetfs",
+        "glusterfs",
+        "ceph-fuse",
+        "ceph",
+        "juicefs",
+        "moosefs",
+    ];
+
+    pub fn of_network(directory: &Path) -> Option<String> {
+        // What cannot be looked at is refused later, and better, by what cannot be opened.
+        let kind = rustix::fs::statfs(directory).ok()?.f_type;
+        let mounts = || std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+        // The kernel's field is signed and wider than the number in it.
+        classify(kind as u32, directory, mounts)
+    }
+
+    pub fn classify(kind: u32, directory: &Path, mounts: impl FnOnce() -> String) -> Option<String> {
+        if kind == FUSE {
+            let name = mounted_as(directory, &mounts())?;
+            let network = name.strip_prefix("fuse.").is_some_and(|name| NETWORK_FUSE.contains(&name));
+            return network.then_some(name);
+        }
+        NETWORK.iter().find(|(number, _)| *number == kind).map(|(_, name)| (*name).to_owned())
+    }
+
+    /// The type of the innermost mount that holds `directory`; a later one hides those before it.
+    fn mounted_as(directory: &Path, mounts: &str) -> Option<String> {
+        let mut found: Option<(PathBuf, String)> = None;
+        for line in mounts.lines() {
+            let (place, kind) = line.split_once(" - ")?;
+            let point = PathBuf::from(unescaped(place.split(' ').nth(4)?));
+            let deeper = found.as_ref().is_none_or(|(other, _)| point.starts_with(other));
+            if directory.starts_with(&point) && deeper {
+                found = Some((point, kind.split(' ').next()?.to_owned()));
+            }
+        }
+        found.map(|(_, kind)| kind)
+    }
+
+    /// The kernel writes blanks and backslashes of a path as three octal digits.
+    fn unescaped(text: &str) -> String {
+        let escapes = [("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")];
+        escapes.iter().fold(text.to_owned(), |text, (escape, character)| text.replace(escape, character))
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+mod system {
+    use std::path::Path;
+
+    pub fn of_network(_: &Path) -> Option<String> {
+        None
+    }
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use std::path::Path;
+
+    use super::refuse;
+    use crate::sqlite::file::network_fs::system::classify;
+    use crate::sqlite::testing::Folder;
+
+    const MOUNTS: &str = "\
+22 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw
+90 22 0:50 / /home/ann/far\\040away rw,nosuid shared:2 - fuse.sshfs host:/ rw,user_id=0
+91 22 0:51 / /media/stick rw,nosuid shared:3 - fuseblk /dev/sdb1 rw
+92 90 0:52 / /home/ann/far\\040away/near rw shared:4 - fuse.encfs encfs rw";
+
+    #[test]
+    fn file_systems_of_other_machines_are_known() {
+        let classify = |kind, directory| classify(kind, Path::new(directory), || MOUNTS.to_owned());
+        assert_eq!(classify(0x6969, "/srv").as_deref(), Some("NFS"));
+        assert_eq!(classify(0xff53_4d42, "/srv").as_deref(), Some("CIFS"));
+        assert_eq!(classify(0xef53, "/srv"), None);
+        let fuse = 0x6573_5546;
+        assert_eq!(classify(fuse, "/home/ann/far away/data").as_deref(), Some("fuse.sshfs"));
+        assert_eq!(classify(fuse, "/home/ann/far away/near"), None);
+        assert_eq!(classify(fuse, "/media/stick"), None);
+    }
+
+    #[test]
+    fn a_local_disk_is_not_refused() {
+        refuse(&Folder::new().join("store.db")).unwrap();
+    }
+}

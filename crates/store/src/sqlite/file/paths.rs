@@ -1,0 +1,120 @@
+//! The file of a store, those beside it, and what is said when it cannot be used.
+
+use std::ffi::OsString;
+use std::fs::{File, Metadata};
+use std::path::{Path, PathBuf};
+
+use rusqlite::ErrorCode;
+
+use crate::error::StoreError;
+
+/// The absolute path by which a file is known in this process.
+pub fn locate(path: &Path) -> Result<PathBuf, StoreError> {
+    let configuration = |message: String| Err(StoreError::Configuration(message));
+    let shown = path.display();
+    if path.to_str().is_none() {
+        return configuration(format!("'{shown}' is not valid unicode; choose another name"));
+    }
+    let path = std::path::absolute(path)
+        .map_err(|error| StoreError::Configuration(format!("'{shown}' is not a path of a file: {error}")))?;
+    if path.is_dir() {
+        return configuration(format!("'{shown}' is a directory; give the path of a file in it"));
+    }
+    if path.exists() && !path.is_file() {
+        return configuration(format!("'{shown}' is not a regular file; give the path of one, or of none"));
+    }
+    if path.exists() {
+        return path
+            .canonicalize()
+            .map_err(|error| StoreError::Configuration(format!("'{shown}' cannot be read: {error}")));
+    }
+    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+        return configuration(format!("'{shown}' is not a path of a file"));
+    };
+    match parent.canonicalize() {
+        Ok(parent) if parent.is_dir() => Ok(parent.join(name)),
+        _ => {
+            configuration(format!("the directory '{}' of '{shown}' does not exist; create it first", parent.display()))
+        }
+    }
+}
+
+/// The file beside `path` whose name goes on with `ending`.
+pub fn beside(path: &Path, ending: &str) -> PathBuf {
+    let mut name = OsString::from(path);
+    name.push(ending);
+    PathBuf::from(name)
+}
+
+/// The log that belongs to a file.
+pub fn log_of(file: &Path) -> PathBuf {
+    beside(file, "-wal")
+}
+
+/// A file that was just made survives a power failure only when its directory is on the disk too.
+pub fn sync_names(path: &Path) -> std::io::Result<()> {
+    if cfg!(unix)
+        && let Some(directory) = path.parent()
+    {
+        File::open(directory)?.sync_all()?;
+    }
+    Ok(())
+}
+
+/// What tells a file from another one of the same name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Identity(u64, u64);
+
+impl Identity {
+    #[cfg(unix)]
+    pub fn of(metadata: &Metadata) -> Self {
+        use std::os::unix::fs::MetadataExt as _;
+        Self(metadata.dev(), metadata.ino())
+    }
+
+    #[cfg(not(unix))]
+    pub fn of(_: &Metadata) -> Self {
+        // An open file can be neither deleted nor replaced there.
+        Self(0, 0)
+    }
+}
+
+/// `None` where there is no file.
+pub fn identity(file: &Path) -> Option<Identity> {
+    std::fs::metadata(file).ok().as_ref().map(Identity::of)
+}
+
+/// Gives a file that is to be made beside a store the permissions of the store: whoever may use the one needs the other. What
+/// cannot be arranged here shows when the file is opened.
+pub fn make_alike(store: &Path, file: &Path) {
+    if let Ok(metadata) = std::fs::metadata(store)
+        && let Ok(file) = File::create_new(file)
+    {
+        let _ = file.set_permissions(metadata.permissions());
+    }
+}
+
+/// Says what is wrong with the file, by SQLite's own codes.
+pub fn refused(path: &Path, error: &rusqlite::Error) -> StoreError {
+    let shown = path.display();
+    match error.sqlite_error_code() {
+        Some(ErrorCode::NotADatabase) => StoreError::Configuration(format!(
+            "'{shown}' is not a duroxide database (it is no SQLite file at all); give the path of a new file"
+        )),
+        Some(ErrorCode::DatabaseCorrupt) => {
+            StoreError::Configuration(format!("'{shown}' is damaged ({error}); restore it from a backup"))
+        }
+        Some(ErrorCode::ReadOnly) => StoreError::Configuration(format!(
+            "'{shown}' cannot be written; make the file and its directory writable for this process"
+        )),
+        Some(ErrorCode::PermissionDenied | ErrorCode::CannotOpen | ErrorCode::AuthorizationForStatementDenied) => {
+            StoreError::Configuration(format!(
+                "'{shown}' cannot be opened ({error}); check the permissions of the file and of its directory"
+            ))
+        }
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
+            StoreError::Unavailable(format!("'{shown}' is locked by another process; stop it and try again"))
+        }
+        _ => StoreError::Unavailable(format!("'{shown}' could not be opened: {error}")),
+    }
+}

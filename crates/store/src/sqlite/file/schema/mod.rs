@@ -1,0 +1,252 @@
+//! The tables of a store's file, and the version that says which they are.
+//!
+//! Times are milliseconds since the epoch. `data` is the engine's own JSON of an event or of a work item.
+
+#[cfg(test)]
+pub mod tests;
+
+use std::path::Path;
+
+use rusqlite::{Connection, Transaction, TransactionBehavior};
+
+use crate::error::StoreError;
+use crate::sqlite::file::paths::{refused, sync_names};
+use crate::sqlite::file::upgrade::upgrade;
+
+/// Marks a file as ours: "duro" in ASCII.
+pub const APPLICATION_ID: i32 = 0x6475_726f;
+/// The newest schema, which this version writes.
+pub const VERSION: i32 = 1;
+
+pub const TABLES: &str = "
+-- `instance` in all other tables is `number` here. `orchestration` is NULL until the first turn is recorded; `starting` is
+-- the orchestration of a start that waits for it.
+CREATE TABLE instances (
+    number INTEGER PRIMARY KEY,
+    id TEXT NOT NULL UNIQUE,
+    orchestration TEXT,
+    version TEXT,
+    starting TEXT,
+    execution INTEGER NOT NULL DEFAULT 1,
+    parent TEXT,
+    created_ms INTEGER NOT NULL,
+    completed_ms INTEGER,
+    custom_status TEXT,
+    custom_status_version INTEGER NOT NULL DEFAULT 0
+);
+CREATE INDEX instances_by_parent ON instances(parent) WHERE parent IS NOT NULL;
+CREATE INDEX instances_by_end ON instances(completed_ms) WHERE completed_ms IS NOT NULL;
+
+CREATE TABLE executions (
+    instance INTEGER NOT NULL,
+    execution INTEGER NOT NULL,
+    status TEXT NOT NULL,
+    output TEXT,
+    started_ms INTEGER NOT NULL,
+    completed_ms INTEGER,
+    major INTEGER,
+    minor INTEGER,
+    patch INTEGER,
+    PRIMARY KEY (instance, execution)
+) WITHOUT ROWID;
+
+CREATE TABLE events (
+    instance INTEGER NOT NULL,
+    execution INTEGER NOT NULL,
+    event INTEGER NOT NULL,
+    data TEXT NOT NULL,
+    PRIMARY KEY (instance, execution, event)
+) WITHOUT ROWID;
+
+CREATE TABLE messages (
+    sequence INTEGER PRIMARY KEY,
+    instance INTEGER NOT NULL,
+    visible_ms INTEGER NOT NULL,
+    attempts INTEGER NOT NULL DEFAULT 0,
+    data TEXT NOT NULL
+);
+
+CREATE TABLE activities (
+    sequence INTEGER PRIMARY KEY,
+    instance INTEGER NOT NULL,
+    visible_ms INTEGER NOT NULL,
+    attempts INTEGER NOT NULL DEFAULT 0,
+    data TEXT NOT NULL
+);
+
+-- What earlier executions of an instance have left, and what the current one has changed (NULL: removed).
+CREATE TABLE kv (
+    instance INTEGER NOT NULL,
+    key TEXT NOT NULL,
+    value TEXT NOT NULL,
+    updated_ms INTEGER NOT NULL,
+    PRIMARY KEY (instance, key)
+) WITHOUT ROWID;
+CREATE TABLE kv_changes (
+    instance INTEGER NOT NULL,
+    key TEXT NOT NULL,
+    value TEXT,
+    updated_ms INTEGER NOT NULL,
+    PRIMARY KEY (instance, key)
+) WITHOUT ROWID;
+
+-- Why an instance waits for code that can run it.
+CREATE TABLE mismatches (instance INTEGER PRIMARY KEY, report TEXT NOT NULL);
+
+-- How many there are: instances, executions, running, completed, failed, events. Counting a million takes too long.
+CREATE TABLE totals (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
+INSERT INTO totals VALUES
+    ('instances', 0), ('executions', 0), ('running', 0), ('completed', 0), ('failed', 0), ('events', 0);
+
+-- Up to where each inbox has been read.
+CREATE TABLE inboxes (inbox TEXT PRIMARY KEY, position INTEGER NOT NULL) WITHOUT ROWID;
+";
+
+/// What leads from each version to the next; the first leads from 1 to 2.
+const STEPS: [&str; VERSION as usize - 1] = [];
+
+/// Tables without which a database is not one of the engine's bundled provider.
+const BUNDLED: [&str; 3] = ["instances", "history", "orchestrator_queue"];
+
+/// What a file turns out to hold.
+enum Content {
+    Nothing,
+    /// Ours, of this version.
+    Ours(i32),
+    Bundled,
+    Foreign,
+}
+
+/// Makes the tables in an empty database.
+pub fn create(connection: &Connection) -> rusqlite::Result<()> {
+    let transaction = Transaction::new_unchecked(connection, TransactionBehavior::Immediate)?;
+    transaction.execute_batch(TABLES)?;
+    mark(&transaction)?;
+    transaction.commit()
+}
+
+/// Says whose the file is, and of which version, in the transaction that makes it so.
+pub fn mark(connection: &Connection) -> rusqlite::Result<()> {
+    connection.execute_batch(&format!("PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {VERSION};"))
+}
+
+/// Makes the file at `path` a store of this version with a write-ahead log, whatever it was: new, older, or the engine's.
+///
+/// `connection` must be the only one that will ever write to the file. A file that is no store is left as it is.
+pub fn prepare(connection: &mut Connection, path: &Path) -> Result<(), StoreError> {
+    let refused = |error| refused(path, &error);
+    let shown = path.display();
+    match content(connection).map_err(refused)? {
+        Content::Nothing => {
+            create(connection).map_err(refused)?;
+            sync_names(path).map_err(|error| {
+                StoreError::Unavailable(format!("the directory of '{shown}' could not be written: {error}"))
+            })?;
+        }
+        Content::Ours(VERSION) => {
+            // Leaves nothing behind, and fails where nothing can be written.
+            Transaction::new(connection, TransactionBehavior::Immediate)
+                .map_err(refused)?
+                .rollback()
+                .map_err(refused)?;
+        }
+        Content::Ours(version) if version > VERSION => {
+            return Err(newer(path, version));
+        }
+        Content::Ours(version) => migrate(connection, version).map_err(refused)?,
+        Content::Bundled => upgrade(connection, path)?,
+        Content::Foreign => {
+            return Err(foreign(path));
+        }
+    }
+    let mode: String =
+        connection.pragma_update_and_check(None, "journal_mode", "wal", |row| row.get(0)).map_err(refused)?;
+    if mode != "wal" {
+        return Err(StoreError::Configuration(format!(
+            "'{shown}' is on a file system without write-ahead logs (journal mode is '{mode}'); put it on a local disk"
+        )));
+    }
+    Ok(())
+}
+
+/// Whether the file at `path` is a store of this version. Fails for what [`prepare`] would refuse, and changes nothing.
+pub fn is_current(path: &Path) -> Result<bool, StoreError> {
+    let refused = |error| refused(path, &error);
+    if !path.exists() {
+        return Ok(false);
+    }
+    let connection = crate::sqlite::read::open(path).map_err(refused)?;
+    match content(&connection).map_err(refused)? {
+        Content::Ours(version) if version > VERSION => Err(newer(path, version)),
+        Content::Foreign => Err(foreign(path)),
+        Content::Ours(VERSION) => {
+            look_at_tables(&connection).map_err(refused)?;
+            Ok(true)
+        }
+        Content::Ours(_) | Content::Nothing | Content::Bundled => Ok(false),
+    }
+}
+
+/// Fails where a file was damaged or cut short so that work would soon come to a halt.
+fn look_at_tables(connection: &Connection) -> rusqlite::Result<()> {
+    for look in [
+        "SELECT 1 FROM instances LIMIT 1",
+        "SELECT 1 FROM executions LIMIT 1",
+        "SELECT 1 FROM events LIMIT 1",
+        "SELECT 1 FROM messages LIMIT 1",
+        "SELECT 1 FROM activities LIMIT 1",
+        "SELECT 1 FROM kv LIMIT 1",
+        "SELECT 1 FROM kv_changes LIMIT 1",
+        "SELECT 1 FROM mismatches LIMIT 1",
+        "SELECT 1 FROM totals LIMIT 1",
+        "SELECT 1 FROM inboxes LIMIT 1",
+    ] {
+        connection.prepare(look)?.exists([])?;
+    }
+    Ok(())
+}
+
+fn newer(path: &Path, version: i32) -> StoreError {
+    StoreError::Configuration(format!(
+        "'{}' was written by a newer version of duroxide (schema {version}; this one knows schemas up to {VERSION}); \
+         install that version to open it",
+        path.display()
+    ))
+}
+
+fn foreign(path: &Path) -> StoreError {
+    StoreError::Configuration(format!(
+        "'{}' is a SQLite database of another application; give the path of a new file",
+        path.display()
+    ))
+}
+
+/// Looks without writing.
+fn content(connection: &Connection) -> rusqlite::Result<Content> {
+    let pragma = |name| connection.pragma_query_value(None, name, |row| row.get::<_, i32>(0));
+    let (application, version) = (pragma("application_id")?, pragma("user_version")?);
+    if application == APPLICATION_ID {
+        return Ok(if version > 0 { Content::Ours(version) } else { Content::Foreign });
+    }
+    let mut statement = connection.prepare("SELECT name FROM sqlite_schema")?;
+    let names = statement.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<Vec<String>>>()?;
+    Ok(if BUNDLED.iter().all(|table| names.iter().any(|name| name == table)) {
+        Content::Bundled
+    } else if names.is_empty() && application == 0 {
+        Content::Nothing
+    } else {
+        Content::Foreign
+    })
+}
+
+/// Step by step, in one transaction.
+fn migrate(connection: &mut Connection, from: i32) -> rusqlite::Result<()> {
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    for (version, step) in (1..).zip(STEPS) {
+        if version >= from {
+            transaction.execute_batch(step)?;
+        }
+    }
+    mark(&transaction)?;
+    transaction.commit()
+}

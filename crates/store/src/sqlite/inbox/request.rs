@@ -1,0 +1,279 @@
+//! Requests and their answers, and how they are written down.
+
+use std::sync::Arc;
+
+use duroxide::providers::{DeleteInstanceResult, InstanceFilter, ProviderError, PruneOptions, PruneResult, WorkItem};
+use serde::{Deserialize, Serialize};
+
+use crate::error::StoreError;
+use crate::start::{IfExists, StartOutcome, StartRequest};
+
+/// One thing that a client process asks for.
+#[derive(Debug, Clone)]
+pub struct Request {
+    /// The random name of the inbox, by which the store remembers what it has done of it.
+    pub inbox: Arc<str>,
+    /// Its place in the inbox; later ones are higher.
+    pub position: i64,
+    pub body: Body,
+}
+
+impl Request {
+    /// How many messages to instances it holds.
+    pub fn messages(&self) -> usize {
+        match &self.body {
+            Body::Start { requests, .. } => requests.len(),
+            Body::Messages { items, .. } => items.len(),
+            _ => 0,
+        }
+    }
+}
+
+#[derive(Debug, Clone)]
+pub enum Body {
+    Start {
+        requests: Vec<StartRequest>,
+        if_exists: IfExists,
+    },
+    /// `visible_ms` is 0 for what is to be seen at once.
+    Messages {
+        items: Vec<WorkItem>,
+        visible_ms: u64,
+    },
+    Delete {
+        ids: Vec<String>,
+        force: bool,
+    },
+    DeleteBulk(InstanceFilter),
+    Prune {
+        id: String,
+        options: PruneOptions,
+    },
+    PruneBulk {
+        filter: InstanceFilter,
+        options: PruneOptions,
+    },
+}
+
+#[derive(Debug, Clone)]
+pub enum Reply {
+    Started(Vec<StartOutcome>),
+    /// The messages are in the store.
+    Delivered,
+    Deleted(DeleteInstanceResult),
+    Pruned(PruneResult),
+    /// It was carried out by an owner that ended before it could say with what result.
+    Lost,
+}
+
+pub type Answer = Result<Reply, StoreError>;
+
+#[derive(Serialize, Deserialize)]
+struct WrittenStart {
+    instance: String,
+    orchestration: String,
+    input: String,
+    version: Option<String>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct WrittenFilter {
+    ids: Option<Vec<String>>,
+    completed_before: Option<u64>,
+    limit: Option<u32>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct WrittenOptions {
+    keep_last: Option<u32>,
+    completed_before: Option<u64>,
+}
+
+/// A new variant or field is for a new version of the inbox only: processes of different releases share it.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum WrittenBody {
+    Start { requests: Vec<WrittenStart>, attach: bool },
+    Messages { items: Vec<WorkItem>, visible_ms: u64 },
+    Delete { ids: Vec<String>, force: bool },
+    DeleteBulk { filter: WrittenFilter },
+    Prune { id: String, options: WrittenOptions },
+    PruneBulk { filter: WrittenFilter, options: WrittenOptions },
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum WrittenAnswer {
+    Started { attached: Vec<bool> },
+    Delivered,
+    Deleted { instances: u64, executions: u64, events: u64, messages: u64 },
+    Pruned { instances: u64, executions: u64, events: u64 },
+    Lost,
+    Configuration { message: String },
+    Unavailable { message: String },
+    Exists { instance: String, orchestration: String },
+    Provider { operation: String, message: String, retryable: bool },
+    Closed,
+}
+
+impl From<&InstanceFilter> for WrittenFilter {
+    fn from(filter: &InstanceFilter) -> Self {
+        let InstanceFilter { instance_ids, completed_before, limit } = filter.clone();
+        Self { ids: instance_ids, completed_before, limit }
+    }
+}
+
+impl From<WrittenFilter> for InstanceFilter {
+    fn from(filter: WrittenFilter) -> Self {
+        Self { instance_ids: filter.ids, completed_before: filter.completed_before, limit: filter.limit }
+    }
+}
+
+impl From<&PruneOptions> for WrittenOptions {
+    fn from(options: &PruneOptions) -> Self {
+        Self { keep_last: options.keep_last, completed_before: options.completed_before }
+    }
+}
+
+impl From<WrittenOptions> for PruneOptions {
+    fn from(options: WrittenOptions) -> Self {
+        Self { keep_last: options.keep_last, completed_before: options.completed_before }
+    }
+}
+
+impl Body {
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Start { .. } => "start",
+            Self::Messages { .. } => "messages",
+            Self::Delete { .. } => "delete",
+            Self::DeleteBulk(_) => "delete_bulk",
+            Self::Prune { .. } => "prune",
+            Self::PruneBulk { .. } => "prune_bulk",
+        }
+    }
+
+    pub fn encode(&self) -> Result<String, StoreError> {
+        let written = match self.clone() {
+            Self::Start { requests, if_exists } => WrittenBody::Start {
+                requests: requests.into_iter().map(WrittenStart::from).collect(),
+                attach: if_exists == IfExists::Attach,
+            },
+            Self::Messages { items, visible_ms } => WrittenBody::Messages { items, visible_ms },
+            Self::Delete { ids, force } => WrittenBody::Delete { ids, force },
+            Self::DeleteBulk(filter) => WrittenBody::DeleteBulk { filter: (&filter).into() },
+            Self::Prune { id, options } => WrittenBody::Prune { id, options: (&options).into() },
+            Self::PruneBulk { filter, options } => {
+                WrittenBody::PruneBulk { filter: (&filter).into(), options: (&options).into() }
+            }
+        };
+        serde_json::to_string(&written).map_err(unwritable)
+    }
+
+    pub fn decode(payload: &str) -> serde_json::Result<Self> {
+        Ok(match serde_json::from_str(payload)? {
+            WrittenBody::Start { requests, attach } => Self::Start {
+                requests: requests.into_iter().map(StartRequest::from).collect(),
+                if_exists: if attach { IfExists::Attach } else { IfExists::Raise },
+            },
+            WrittenBody::Messages { items, visible_ms } => Self::Messages { items, visible_ms },
+            WrittenBody::Delete { ids, force } => Self::Delete { ids, force },
+            WrittenBody::DeleteBulk { filter } => Self::DeleteBulk(filter.into()),
+            WrittenBody::Prune { id, options } => Self::Prune { id, options: options.into() },
+            WrittenBody::PruneBulk { filter, options } => {
+                Self::PruneBulk { filter: filter.into(), options: options.into() }
+            }
+        })
+    }
+}
+
+impl From<StartRequest> for WrittenStart {
+    fn from(request: StartRequest) -> Self {
+        let StartRequest { instance, orchestration, input, version } = request;
+        Self { instance, orchestration, input, version }
+    }
+}
+
+impl From<WrittenStart> for StartRequest {
+    fn from(request: WrittenStart) -> Self {
+        let WrittenStart { instance, orchestration, input, version } = request;
+        Self { instance, orchestration, input, version }
+    }
+}
+
+pub fn encode_answer(answer: &Answer) -> Result<String, StoreError> {
+    let written = match answer.clone() {
+        Ok(Reply::Started(outcomes)) => WrittenAnswer::Started {
+            attached: outcomes.into_iter().map(|outcome| outcome == StartOutcome::Attached).collect(),
+        },
+        Ok(Reply::Delivered) => WrittenAnswer::Delivered,
+        Ok(Reply::Deleted(result)) => WrittenAnswer::Deleted {
+            instances: result.instances_deleted,
+            executions: result.executions_deleted,
+            events: result.events_deleted,
+            messages: result.queue_messages_deleted,
+        },
+        Ok(Reply::Pruned(result)) => WrittenAnswer::Pruned {
+            instances: result.instances_processed,
+            executions: result.executions_deleted,
+            events: result.events_deleted,
+        },
+        Ok(Reply::Lost) => WrittenAnswer::Lost,
+        Err(StoreError::Configuration(message)) => WrittenAnswer::Configuration { message },
+        Err(StoreError::Unavailable(message)) => WrittenAnswer::Unavailable { message },
+        Err(StoreError::InstanceAlreadyExists { instance, orchestration }) => {
+            WrittenAnswer::Exists { instance, orchestration }
+        }
+        Err(StoreError::Provider(ProviderError { operation, message, retryable })) => {
+            WrittenAnswer::Provider { operation, message, retryable }
+        }
+        Err(StoreError::Closed) => WrittenAnswer::Closed,
+    };
+    serde_json::to_string(&written).map_err(unwritable)
+}
+
+pub fn decode_answer(payload: &str) -> Answer {
+    match serde_json::from_str(payload) {
+        Ok(WrittenAnswer::Started { attached }) => Ok(Reply::Started(
+            attached
+                .into_iter()
+                .map(|attached| if attached { StartOutcome::Attached } else { StartOutcome::Started })
+                .collect(),
+        )),
+        Ok(WrittenAnswer::Delivered) => Ok(Reply::Delivered),
+        Ok(WrittenAnswer::Deleted { instances, executions, events, messages }) => {
+            Ok(Reply::Deleted(DeleteInstanceResult {
+                instances_deleted: instances,
+                executions_deleted: executions,
+                events_deleted: events,
+                queue_messages_deleted: messages,
+            }))
+        }
+        Ok(WrittenAnswer::Pruned { instances, executions, events }) => Ok(Reply::Pruned(PruneResult {
+            instances_processed: instances,
+            executions_deleted: executions,
+            events_deleted: events,
+        })),
+        Ok(WrittenAnswer::Lost) => Ok(Reply::Lost),
+        Ok(WrittenAnswer::Configuration { message }) => Err(StoreError::Configuration(message)),
+        Ok(WrittenAnswer::Unavailable { message }) => Err(StoreError::Unavailable(message)),
+        Ok(WrittenAnswer::Exists { instance, orchestration }) => {
+            Err(StoreError::InstanceAlreadyExists { instance, orchestration })
+        }
+        Ok(WrittenAnswer::Provider { operation, message, retryable }) => {
+            Err(StoreError::Provider(ProviderError { operation, message, retryable }))
+        }
+        // It is the owner's store that was closed, not the one of whoever reads this.
+        Ok(WrittenAnswer::Closed) => Err(StoreError::Unavailable(
+            "the process that works on the store closed it before the request was carried out; try again".to_owned(),
+        )),
+        Err(error) => Err(StoreError::Unavailable(format!(
+            "the process that works on the store answered in a way that this version does not understand ({error}); \
+             use one version of duroxide in all processes"
+        ))),
+    }
+}
+
+fn unwritable(error: serde_json::Error) -> StoreError {
+    StoreError::Configuration(format!("a request cannot be written as JSON: {error}"))
+}

@@ -1,0 +1,359 @@
+//! The activities that wait or run, their leases, and the sessions that bind some of them to one worker.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use duroxide::providers::{SessionFetchConfig, TagFilter, WorkItem};
+
+use crate::sqlite::owner::memory::ids::{Number, Sequence, Token};
+use crate::sqlite::owner::memory::waiters::{Bell, Waiters};
+
+pub struct Activity {
+    pub sequence: Sequence,
+    pub number: Number,
+    pub item: WorkItem,
+    pub attempts: u32,
+    /// See [`crate::sqlite::owner::memory::state::Message::is_found`].
+    pub is_found: bool,
+    /// The next attempt is in its row already: somebody was waiting for it when it was written.
+    pub is_counted: bool,
+    pub lease: Option<Lease>,
+}
+
+pub struct Lease {
+    pub token: Token,
+    pub until: Instant,
+}
+
+/// The activity of an execution: instance, execution, id.
+type Key = (Number, u64, u64);
+
+impl Activity {
+    pub fn new(sequence: Sequence, number: Number, item: WorkItem) -> Self {
+        Self { sequence, number, item, attempts: 0, is_found: false, is_counted: false, lease: None }
+    }
+
+    fn key(&self) -> Option<Key> {
+        match &self.item {
+            WorkItem::ActivityExecute { execution_id, id, .. } => Some((self.number, *execution_id, *id)),
+            _ => None,
+        }
+    }
+
+    fn session(&self) -> Option<&str> {
+        match &self.item {
+            WorkItem::ActivityExecute { session_id, .. } => session_id.as_deref(),
+            _ => None,
+        }
+    }
+
+    fn tag(&self) -> Option<&str> {
+        match &self.item {
+            WorkItem::ActivityExecute { tag, .. } => tag.as_deref(),
+            _ => None,
+        }
+    }
+}
+
+struct Session {
+    owner: String,
+    until: Instant,
+    active: Instant,
+}
+
+/// What a fetch takes: tags, and activities of sessions for one owner or of none.
+#[derive(Clone)]
+pub struct Wanted {
+    pub tags: TagFilter,
+    pub session: Option<SessionFetchConfig>,
+}
+
+impl Wanted {
+    fn takes_tag(&self, tag: Option<&str>) -> bool {
+        match (&self.tags, tag) {
+            (TagFilter::Any, _) | (TagFilter::DefaultOnly | TagFilter::DefaultAnd(_), None) => true,
+            (TagFilter::Tags(tags) | TagFilter::DefaultAnd(tags), Some(tag)) => tags.contains(tag),
+            _ => false,
+        }
+    }
+}
+
+/// Those that can be handed out, by tag and by whether they belong to a session.
+type Lane = (Option<Arc<str>>, bool);
+
+#[derive(Default)]
+pub struct Activities {
+    all: HashMap<Sequence, Activity>,
+    ready: HashMap<Lane, BTreeSet<Sequence>>,
+    by_key: HashMap<Key, Sequence>,
+    leases: HashMap<Token, Sequence>,
+    sessions: HashMap<String, Session>,
+    pub first_expiry: Option<Instant>,
+    pub waiters: Waiters<Wanted>,
+}
+
+impl Activities {
+    /// How many are not in somebody's hands.
+    pub fn waiting(&self) -> usize {
+        self.all.len() - self.leases.len()
+    }
+
+    pub fn add(&mut self, activity: Activity, bells: &mut Vec<Bell>) {
+        let sequence = activity.sequence;
+        self.add_delayed(activity);
+        self.show(sequence, bells);
+    }
+
+    /// Adds one that is shown later.
+    pub fn add_delayed(&mut self, activity: Activity) {
+        if let Some(key) = activity.key() {
+            self.by_key.insert(key, activity.sequence);
+        }
+        self.all.insert(activity.sequence, activity);
+    }
+
+    fn lane(activity: &Activity) -> Lane {
+        (activity.tag().map(Arc::from), activity.session().is_some())
+    }
+
+    /// Makes one that has no lease available, and wakes somebody who takes it.
+    pub fn show(&mut self, sequence: Sequence, bells: &mut Vec<Bell>) {
+        let Some(activity) = self.all.get(&sequence) else { return };
+        if activity.lease.is_some() {
+            return;
+        }
+        self.ready.entry(Self::lane(activity)).or_default().insert(sequence);
+        let now = Instant::now();
+        let (tag, session) = (activity.tag(), activity.session());
+        let sessions = &self.sessions;
+        // When its session is free again, somebody else may take it.
+        if let Some(until) = session.and_then(|session| sessions.get(session)).map(|session| session.until)
+            && until > now
+            && self.first_expiry.is_none_or(|first| until < first)
+        {
+            self.first_expiry = Some(until);
+        }
+        bells.extend(
+            self.waiters.first(|wanted| {
+                wanted.takes_tag(tag) && takes_session(sessions, wanted.session.as_ref(), session, now)
+            }),
+        );
+    }
+
+    /// The first that `wanted` takes, with a lease; a session that it belongs to is claimed along.
+    pub fn claim(&mut self, wanted: &Wanted, token: Token, until: Instant, now: Instant) -> Option<&mut Activity> {
+        let sequence = self.find(wanted, now)?;
+        let activity = self.all.get(&sequence)?;
+        let lane = Self::lane(activity);
+        self.hide(&lane, sequence);
+        let activity = self.all.get_mut(&sequence)?;
+        if let (Some(session), Some(config)) = (activity.session(), &wanted.session) {
+            let claimed = Session { owner: config.owner_id.clone(), until: now + config.lock_timeout, active: now };
+            self.sessions.insert(session.to_owned(), claimed);
+        }
+        if !activity.is_counted {
+            activity.attempts += 1;
+        }
+        activity.lease = Some(Lease { token, until });
+        self.leases.insert(token, sequence);
+        if self.first_expiry.is_none_or(|first| until < first) {
+            self.first_expiry = Some(until);
+        }
+        Some(activity)
+    }
+
+    fn hide(&mut self, lane: &Lane, sequence: Sequence) {
+        if let Some(ready) = self.ready.get_mut(lane) {
+            ready.remove(&sequence);
+            if ready.is_empty() {
+                self.ready.remove(lane);
+            }
+        }
+    }
+
+    fn find(&self, wanted: &Wanted, now: Instant) -> Option<Sequence> {
+        let mut first = None;
+        for ((tag, of_session), ready) in &self.ready {
+            if !wanted.takes_tag(tag.as_deref()) {
+                continue;
+            }
+            let found = if *of_session {
+                ready.iter().copied().find(|sequence| {
+                    let session = self.all.get(sequence).and_then(Activity::session);
+                    takes_session(&self.sessions, wanted.session.as_ref(), session, now)
+                })
+            } else {
+                ready.first().copied()
+            };
+            first = match (first, found) {
+                (Some(first), Some(found)) => Some(found.min(first)),
+                (first, found) => first.or(found),
+            };
+        }
+        first
+    }
+
+    /// The activity under a lease that has not ended.
+    pub fn leased(&mut self, token: Token, now: Instant) -> Option<&mut Activity> {
+        let activity = self.all.get_mut(self.leases.get(&token)?)?;
+        activity.lease.as_ref().is_some_and(|lease| lease.token == token && lease.until > now).then_some(activity)
+    }
+
+    pub fn renew(&mut self, token: Token, until: Instant, now: Instant) -> bool {
+        let Some(activity) = self.leased(token, now) else { return false };
+        if let Some(lease) = &mut activity.lease {
+            lease.until = until;
+        }
+        let session = activity.session().map(str::to_owned);
+        self.note_activity(session.as_deref(), now);
+        true
+    }
+
+    fn note_activity(&mut self, session: Option<&str>, now: Instant) {
+        if let Some(session) = session.and_then(|session| self.sessions.get_mut(session))
+            && session.until > now
+        {
+            session.active = now;
+        }
+    }
+
+    /// Takes the lease off; the activity stays.
+    pub fn release(&mut self, token: Token) -> Option<&mut Activity> {
+        let sequence = self.leases.remove(&token)?;
+        let activity = self.all.get_mut(&sequence)?;
+        activity.lease = None;
+        Some(activity)
+    }
+
+    /// Takes an activity out that has ended under its lease.
+    pub fn end(&mut self, token: Token, now: Instant) -> Option<Activity> {
+        self.leased(token, now)?;
+        let sequence = self.leases.get(&token).copied()?;
+        let activity = self.remove(sequence)?;
+        let session = activity.session().map(str::to_owned);
+        self.note_activity(session.as_deref(), now);
+        Some(activity)
+    }
+
+    pub fn remove(&mut self, sequence: Sequence) -> Option<Activity> {
+        let activity = self.all.remove(&sequence)?;
+        if let Some(key) = activity.key()
+            && self.by_key.get(&key) == Some(&sequence)
+        {
+            self.by_key.remove(&key);
+        }
+        if let Some(lease) = &activity.lease {
+            self.leases.remove(&lease.token);
+        } else {
+            self.hide(&Self::lane(&activity), sequence);
+        }
+        Some(activity)
+    }
+
+    /// Whether nobody runs it.
+    pub fn is_waiting(&self, sequence: Sequence) -> bool {
+        self.all.get(&sequence).is_some_and(|activity| activity.lease.is_none())
+    }
+
+    pub fn by_key(&self, key: Key) -> Option<Sequence> {
+        self.by_key.get(&key).copied()
+    }
+
+    /// Whether more fetches wait for `item` than the `taken` that others before it will take.
+    pub fn is_awaited(&self, item: &WorkItem, taken: usize) -> bool {
+        let WorkItem::ActivityExecute { session_id, tag, .. } = item else { return false };
+        let now = Instant::now();
+        let takers = self.waiters.count(|wanted| {
+            wanted.takes_tag(tag.as_deref())
+                && takes_session(&self.sessions, wanted.session.as_ref(), session_id.as_deref(), now)
+        });
+        takers > taken
+    }
+
+    /// Every activity of an instance, for its deletion.
+    pub fn of_instance(&self, number: Number) -> Vec<Sequence> {
+        self.all.values().filter(|activity| activity.number == number).map(|activity| activity.sequence).collect()
+    }
+
+    pub fn expire(&mut self, now: Instant, bells: &mut Vec<Bell>) {
+        if self.first_expiry.is_none_or(|first| first > now) {
+            return;
+        }
+        let mut next: Option<Instant> = None;
+        let mut over = Vec::new();
+        for (token, sequence) in &self.leases {
+            let Some(lease) = self.all.get(sequence).and_then(|activity| activity.lease.as_ref()) else { continue };
+            if lease.until <= now {
+                over.push((*token, *sequence));
+            } else {
+                next = Some(next.map_or(lease.until, |next| next.min(lease.until)));
+            }
+        }
+        self.first_expiry = next;
+        for (token, sequence) in over {
+            self.release(token);
+            self.show(sequence, bells);
+        }
+        let of_sessions: Vec<Sequence> = self
+            .ready
+            .iter()
+            .filter(|((_, of_session), _)| *of_session)
+            .flat_map(|(_, ready)| ready)
+            .copied()
+            .collect();
+        for sequence in of_sessions {
+            self.show(sequence, bells);
+        }
+    }
+
+    /// Wakes somebody for each that is available, after one who was woken has left.
+    pub fn ring(&mut self, bells: &mut Vec<Bell>) {
+        let ready: Vec<Sequence> = self.ready.values().flatten().copied().collect();
+        for sequence in ready {
+            self.show(sequence, bells);
+        }
+    }
+
+    pub fn renew_sessions(&mut self, owners: &[&str], until: Instant, idle: Duration, now: Instant) -> usize {
+        let mut renewed = 0;
+        for session in self.sessions.values_mut() {
+            let is_active = now.checked_sub(idle).is_none_or(|cutoff| session.active > cutoff);
+            if owners.contains(&session.owner.as_str()) && session.until > now && is_active {
+                session.until = until;
+                renewed += 1;
+            }
+        }
+        renewed
+    }
+
+    pub fn clean_sessions(&mut self, now: Instant) -> usize {
+        let needed: BTreeSet<&str> = self.all.values().filter_map(Activity::session).collect();
+        let before = self.sessions.len();
+        let over: Vec<String> = self
+            .sessions
+            .iter()
+            .filter(|(id, session)| session.until < now && !needed.contains(id.as_str()))
+            .map(|(id, _)| id.clone())
+            .collect();
+        for session in over {
+            self.sessions.remove(&session);
+        }
+        before - self.sessions.len()
+    }
+}
+
+fn takes_session(
+    sessions: &HashMap<String, Session>,
+    config: Option<&SessionFetchConfig>,
+    session: Option<&str>,
+    now: Instant,
+) -> bool {
+    match (session, config) {
+        (None, _) => true,
+        (Some(_), None) => false,
+        (Some(session), Some(config)) => {
+            sessions.get(session).is_none_or(|session| session.until <= now || session.owner == config.owner_id)
+        }
+    }
+}

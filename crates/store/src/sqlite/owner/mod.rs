@@ -1,0 +1,225 @@
+//! The process that works on a file: memory says what is to be done, one thread writes, and an acknowledgement means that it
+//! is on the disk.
+//!
+//! `core` is what all of it shares; `state` and `activities` are what is held in memory, `mail` what is held back; `turns`,
+//! `turn_end`, `work` and `messages` are the operations on them; `change` is what they write, `writer` the thread that does,
+//! `effect` what becomes visible then.
+
+pub mod core;
+pub mod disk;
+pub mod memory;
+pub mod operations;
+pub mod provider;
+#[cfg(test)]
+pub mod tests;
+pub mod timers;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use crossbeam_channel::RecvTimeoutError;
+use duroxide::providers::{ProviderError, WorkItem};
+use parking_lot::Mutex;
+use rusqlite::Connection;
+
+use crate::code_time::CodeTime;
+use crate::error::StoreError;
+use crate::sqlite::owner::core::{Core, Locked, PATIENCE};
+use crate::sqlite::owner::disk::writer::{Job, Written};
+pub use crate::sqlite::owner::operations::messages::InboxPosition;
+use crate::sqlite::read;
+use crate::start::{IfExists, StartOutcome, StartRequest};
+use crate::types::InstanceState;
+
+/// What an owner is opened with.
+pub struct Opening {
+    pub description: String,
+    /// The writer's connection, on a file or in memory, with its tables made.
+    pub connection: Connection,
+    /// `None` for a store in memory, which has one connection.
+    pub file: Option<PathBuf>,
+    /// Give messages to turns as they come, as the engine's conformance suite expects.
+    pub is_bare: bool,
+}
+
+/// The owner of a file, or of a store in memory. Closing it ends its threads.
+pub struct Owner {
+    core: Arc<Core>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+    /// Those who relay outboxes take turns.
+    relays: tokio::sync::Mutex<()>,
+}
+
+/// Changes that are on their way to the disk.
+pub struct Accepted(Written);
+
+impl Owner {
+    /// Takes over a file: loads what is waiting in it, and starts the threads.
+    pub fn open(opening: Opening) -> Result<Arc<Self>, StoreError> {
+        let (jobs, receiver) = crossbeam_channel::unbounded();
+        let core = Arc::new(Core::load(opening, jobs)?);
+        let spawn = |name: &str, body: Box<dyn FnOnce() + Send>| {
+            std::thread::Builder::new()
+                .name(name.to_owned())
+                .spawn(body)
+                .map_err(|error| StoreError::Unavailable(format!("no thread can be started: {error}")))
+        };
+        let writer = Arc::clone(&core);
+        let timers = Arc::clone(&core);
+        let threads = vec![
+            spawn("duroxide-writer", Box::new(move || disk::writer::run(writer, receiver)))?,
+            spawn("duroxide-timers", Box::new(move || timers::run(&timers)))?,
+        ];
+        Ok(Arc::new(Self { core, threads: Mutex::new(threads), relays: tokio::sync::Mutex::default() }))
+    }
+
+    /// Starts instances, all of them or none.
+    pub async fn start(
+        &self,
+        requests: Vec<StartRequest>,
+        if_exists: IfExists,
+    ) -> Result<Vec<StartOutcome>, StoreError> {
+        self.core.admit("start_orchestration").await?;
+        let (outcomes, accepted) = self.submit_starts(requests, if_exists, None)?;
+        self.core.settled_in_time(accepted.0).await?;
+        Ok(outcomes)
+    }
+
+    /// Sends messages, all of them or none.
+    pub async fn send(&self, messages: Vec<WorkItem>) -> Result<(), ProviderError> {
+        self.core.send_messages(messages, 0).await
+    }
+
+    /// As [`Self::start`], without waiting for the disk.
+    pub fn submit_starts(
+        &self,
+        requests: Vec<StartRequest>,
+        if_exists: IfExists,
+        position: Option<InboxPosition>,
+    ) -> Result<(Vec<StartOutcome>, Accepted), StoreError> {
+        let (outcomes, written) = self.core.submit_starts(requests, if_exists, position)?;
+        Ok((outcomes, Accepted(written)))
+    }
+
+    /// As [`Self::send`], without waiting for the disk.
+    pub fn submit_messages(
+        &self,
+        messages: Vec<WorkItem>,
+        visible_ms: u64,
+        position: Option<InboxPosition>,
+    ) -> Result<Accepted, ProviderError> {
+        self.core.submit_messages(messages, visible_ms, position).map(Accepted)
+    }
+
+    /// Waits until what was accepted is on the disk.
+    pub async fn settled(&self, accepted: Accepted) -> Result<(), ProviderError> {
+        self.core.settled(accepted.0).await
+    }
+
+    /// Records up to where an inbox was read.
+    pub async fn note_position(&self, position: InboxPosition) -> Result<(), ProviderError> {
+        self.core.settled(self.core.write(Vec::new(), Vec::new(), Some(position))).await
+    }
+
+    /// Up to where the inbox of that name was read.
+    pub fn inbox_position(&self, inbox: &str) -> Result<i64, ProviderError> {
+        self.core.read("read_inbox", |connection| read::inbox_position(connection, inbox))
+    }
+
+    /// The orchestration that an instance runs, or that a waiting start will run.
+    pub fn running(&self, id: &str) -> Result<Option<String>, ProviderError> {
+        Ok(self.core.running(id)?.map(|orchestration| orchestration.to_string()))
+    }
+
+    pub fn standing(&self, id: &str) -> Result<Option<InstanceState>, ProviderError> {
+        self.core.read("get_instance_info", |connection| read::standing(connection, id))
+    }
+
+    pub fn mismatch(&self, id: &str) -> Result<Option<String>, ProviderError> {
+        self.core.read("get_instance_info", |connection| read::mismatch(connection, id))
+    }
+
+    /// Records why an instance waits, until its next turn is recorded.
+    pub fn note_mismatch(&self, id: &str, report: &str) {
+        self.core.note_mismatch(id, report);
+    }
+
+    /// Copies what is committed into a new file, while work goes on.
+    pub fn back_up(&self, target: &Path) -> Result<(), ProviderError> {
+        self.core.read("backup", |connection| read::back_up(connection, target))
+    }
+
+    /// Has `tell` called with the id of every instance that is deleted, whoever deletes it.
+    pub fn on_deletion(&self, tell: impl Fn(&str) + Send + Sync + 'static) {
+        // An owner is told once what to do.
+        self.core.told_deletions.set(Box::new(tell)).ok();
+    }
+
+    pub fn lasts_with_code(&self, token: &str, code_time: &Arc<CodeTime>) {
+        if let Ok(token) = token.parse() {
+            self.core.lock().lasts_with_code(token, code_time);
+        }
+    }
+
+    /// Ends when all that was sent is on the disk, or cannot get there.
+    pub async fn close(&self) {
+        let threads = std::mem::take(&mut *self.threads.lock());
+        if threads.is_empty() {
+            return;
+        }
+        let core = Arc::clone(&self.core);
+        let closed = tokio::task::spawn_blocking(move || {
+            if core.health.stalled().is_some() || core.health.broken().is_some() {
+                core.health.give_up();
+            }
+            let (sender, stopped) = crossbeam_channel::bounded(1);
+            core.send(Job::Stop(sender));
+            while stopped.recv_timeout(PATIENCE) == Err(RecvTimeoutError::Timeout) && core.health.stalled().is_none() {
+                // The writer is at work; a disk that takes nothing is not waited for.
+            }
+            core.health.give_up();
+            timers::stop(&core);
+            for thread in threads {
+                // A thread that panicked has said so.
+                thread.join().ok();
+            }
+            // Their fetches end with nothing.
+            drop(core.lock().take_waiters());
+            core.close_file();
+        })
+        .await;
+        if let Err(error) = closed {
+            tracing::error!(target: "duroxide::store", "{} was not closed: {error}", self.core.description);
+        }
+    }
+}
+
+#[cfg(test)]
+impl Owner {
+    /// Makes the history of an instance unreadable.
+    pub fn corrupt_history(&self, id: &str) {
+        let connection = self.core.connection.lock();
+        let sql = "UPDATE events SET data = '?' WHERE instance = (SELECT number FROM instances WHERE id = ?1)";
+        connection.execute(sql, [id]).unwrap();
+        drop(connection);
+        let number = self.core.lock().numbers.get(id).copied();
+        if let Some(number) = number
+            && let Some(instance) = self.core.lock().get(number)
+        {
+            instance.history = None;
+            instance.mail = None;
+        }
+    }
+
+    /// How often the messages that wait for an instance were handed out, at most.
+    pub fn attempts(&self, id: &str) -> u32 {
+        let mut state = self.core.lock();
+        let number = state.numbers[id];
+        let instance = state.get(number).unwrap();
+        let taken = instance.held.iter().flat_map(|held| &held.taken);
+        let messages = instance.queue.iter().chain(instance.delayed.values()).chain(instance.put_off.values());
+        let messages = messages.chain(taken);
+        messages.map(|message| message.attempts).max().unwrap_or(0)
+    }
+}

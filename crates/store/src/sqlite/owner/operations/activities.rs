@@ -1,0 +1,182 @@
+//! Activities: what a worker is handed, and what becomes of it.
+
+use std::time::{Duration, Instant};
+
+use duroxide::providers::{ProviderError, SessionFetchConfig, TagFilter, WorkItem};
+use tokio::sync::oneshot;
+use tokio::time::timeout_at;
+
+use crate::clock::{after_ms, now_ms};
+use crate::error::Result;
+use crate::sqlite::owner::Core;
+use crate::sqlite::owner::disk::change::{Change, MessageRow};
+use crate::sqlite::owner::disk::effect::Effect;
+use crate::sqlite::owner::disk::writer::Written;
+use crate::sqlite::owner::memory::activity_queue::Wanted;
+use crate::sqlite::owner::memory::ids::{Sequence, Token};
+use crate::sqlite::owner::memory::state::{Due, State};
+use crate::sqlite::owner::memory::waiters::Place;
+use crate::work_item::encode;
+
+const INVALID: &str = "the activity was cancelled, or its lock expired (Invalid lock token)";
+
+/// A lease that goes back when whoever made it is dropped.
+struct Claim<'a> {
+    core: &'a Core,
+    token: Token,
+    is_open: bool,
+}
+
+impl Drop for Claim<'_> {
+    fn drop(&mut self) {
+        if self.is_open {
+            self.core.give_back(self.token, None, true);
+        }
+    }
+}
+
+enum Look<'a> {
+    Found {
+        fetched: Box<(WorkItem, String, u32)>,
+        claim: Claim<'a>,
+        /// The attempt is on the disk.
+        written: Option<Written>,
+    },
+    Nothing(Place<'a>, oneshot::Receiver<()>),
+}
+
+impl Core {
+    pub async fn fetch_activity(
+        &self,
+        lock_timeout: Duration,
+        poll_timeout: Duration,
+        session: Option<&SessionFetchConfig>,
+        tags: &TagFilter,
+    ) -> Result<Option<(WorkItem, String, u32)>> {
+        let deadline = tokio::time::Instant::now() + poll_timeout;
+        if *tags == TagFilter::None {
+            tokio::time::sleep_until(deadline).await;
+            return Ok(None);
+        }
+        let wanted = Wanted { tags: tags.clone(), session: session.cloned() };
+        loop {
+            if self.health.broken().is_some() {
+                tokio::time::sleep_until(deadline).await;
+                return Ok(None);
+            }
+            match self.look_for_activity(&wanted, lock_timeout) {
+                Look::Found { fetched, mut claim, written } => {
+                    if let Some(written) = written {
+                        self.settled(written).await?;
+                    }
+                    claim.is_open = false;
+                    return Ok(Some(*fetched));
+                }
+                Look::Nothing(place, bell) => {
+                    if timeout_at(deadline, bell).await.is_err() {
+                        return Ok(None);
+                    }
+                    std::mem::forget(place);
+                }
+            }
+        }
+    }
+
+    fn look_for_activity(&self, wanted: &Wanted, lock_timeout: Duration) -> Look<'_> {
+        let token = Self::token();
+        let now = Instant::now();
+        let mut state = self.lock();
+        state.expire(now);
+        let Some(activity) = state.activities.claim(wanted, token, now + lock_timeout, now) else {
+            let (waiter, bell) = state.activities.waiters.add(wanted.clone());
+            return Look::Nothing(Place::new(self, waiter, State::leave_activities), bell);
+        };
+        let (sequence, attempts) = (activity.sequence, activity.attempts);
+        let fetched = Box::new((activity.item.clone(), token.to_string(), attempts));
+        let (is_found, is_counted) = (activity.is_found, std::mem::take(&mut activity.is_counted));
+        let mut written = None;
+        if !is_counted {
+            let changes = vec![Change::ActivityAttempts { sequence, attempts }];
+            if is_found {
+                // It may be what ended the process before, so its attempt is on the disk before it begins.
+                written = Some(self.submit(None, changes, Effect::None));
+            } else {
+                self.submit_and_forget(None, changes, Effect::None);
+            }
+        }
+        Look::Found { fetched, claim: Claim { core: self, token, is_open: true }, written }
+    }
+
+    pub async fn end_activity(&self, token: &str, completion: Option<WorkItem>) -> Result<()> {
+        const OPERATION: &str = "ack_work_item";
+        let data = completion.as_ref().map(encode).transpose()?;
+        let invalid = || ProviderError::permanent(OPERATION, INVALID);
+        let token: Token = token.parse().map_err(|_| invalid())?;
+        let written = {
+            let mut state = self.lock();
+            let activity = state.activities.end(token, Instant::now()).ok_or_else(invalid)?;
+            let number = activity.number;
+            if let Some(instance) = state.get(number) {
+                instance.activities = instance.activities.saturating_sub(1);
+            }
+            let mut changes = vec![Change::ActivityEnded(activity.sequence)];
+            let mut pushed = Vec::new();
+            if let (Some(item), Some(data)) = (completion, data)
+                && let Some(sequence) = state.deliver(number, item, 0, &mut changes)
+            {
+                changes.push(Change::Message(MessageRow { sequence, number, visible_ms: 0, data }));
+                pushed.push((number, sequence));
+            }
+            self.submit(Some(number), changes, Effect::Pushed(pushed))
+        };
+        self.settled(written).await
+    }
+
+    pub fn abandon_activity(&self, token: &str, delay: Option<Duration>, ignore_attempt: bool) -> Result<()> {
+        let given_back = token.parse().is_ok_and(|token| self.give_back(token, delay, ignore_attempt));
+        if given_back { Ok(()) } else { Err(ProviderError::permanent("abandon_work_item", INVALID)) }
+    }
+
+    fn give_back(&self, token: Token, delay: Option<Duration>, ignore_attempt: bool) -> bool {
+        let mut state = self.lock();
+        let due_ms = delay.map(after_ms).filter(|due_ms| *due_ms > now_ms());
+        let Some(activity) = state.activities.release(token) else { return false };
+        if ignore_attempt {
+            activity.attempts = activity.attempts.saturating_sub(1);
+        }
+        let sequence = activity.sequence;
+        match due_ms {
+            Some(due_ms) => state.at(due_ms, Due::Activity(sequence)),
+            None => state.show_activity(sequence),
+        }
+        true
+    }
+
+    pub fn renew_activity(&self, token: &str, extend_for: Duration) -> Result<()> {
+        let now = Instant::now();
+        let renewed = token.parse().is_ok_and(|token| self.lock().activities.renew(token, now + extend_for, now));
+        if renewed { Ok(()) } else { Err(ProviderError::permanent("renew_work_item_lock", INVALID)) }
+    }
+}
+
+impl State {
+    fn show_activity(&mut self, sequence: Sequence) {
+        self.activities.show(sequence, &mut self.bells);
+    }
+
+    /// One who waited has left; if it was woken already, others are woken in its place.
+    fn leave_activities(&mut self, waiter: u64) {
+        if !self.activities.waiters.leave(waiter) {
+            self.activities.ring(&mut self.bells);
+        }
+    }
+
+    /// An activity was cancelled; whoever runs it finds its lease gone.
+    pub fn end_activity(&mut self, sequence: Sequence) {
+        if let Some(activity) = self.activities.remove(sequence)
+            && let Some(instance) = self.get(activity.number)
+        {
+            instance.activities = instance.activities.saturating_sub(1);
+        }
+    }
+}

@@ -1,0 +1,180 @@
+//! Deleting instances and pruning their past executions. Each is a task of the writer, in a transaction of its own.
+
+use duroxide::providers::{DeleteInstanceResult, InstanceFilter, ProviderError, PruneOptions, PruneResult};
+use rusqlite::{Connection, TransactionBehavior, params};
+
+use crate::error::Result;
+use crate::sqlite::owner::Core;
+use crate::sqlite::owner::disk::change::Totals;
+use crate::sqlite::owner::disk::effect::Effect;
+use crate::sqlite::owner::memory::ids::Number;
+use crate::sqlite::read;
+
+const DELETE: &str = "delete_instances_atomic";
+const PRUNE: &str = "prune_executions";
+/// Instances of a bulk deletion in one transaction.
+const AT_ONCE: usize = 100;
+
+/// What an instance leaves in the tables that are named, each with its column of the instance's number.
+const TABLES: [&str; 8] = [
+    "DELETE FROM events WHERE instance = ?1",
+    "DELETE FROM executions WHERE instance = ?1",
+    "DELETE FROM messages WHERE instance = ?1",
+    "DELETE FROM activities WHERE instance = ?1",
+    "DELETE FROM kv WHERE instance = ?1",
+    "DELETE FROM kv_changes WHERE instance = ?1",
+    "DELETE FROM mismatches WHERE instance = ?1",
+    "DELETE FROM instances WHERE number = ?1",
+];
+
+impl Core {
+    /// Deletes instances, all of them or none.
+    pub async fn delete(&self, ids: &[String], force: bool) -> Result<DeleteInstanceResult> {
+        if ids.is_empty() {
+            return Ok(DeleteInstanceResult::default());
+        }
+        let ids = ids.to_vec();
+        self.perform(move |connection, core| core.delete_now(connection, &ids, force)).await
+    }
+
+    fn delete_now(&self, connection: &mut Connection, ids: &[String], force: bool) -> Result<DeleteInstanceResult> {
+        let failed = read::failed(DELETE);
+        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed)?;
+        let mut numbers = Vec::with_capacity(ids.len());
+        let mut totals = Totals::default();
+        for id in ids {
+            let Some(status) = read::status(&transaction, id)? else { continue };
+            let state = status.status.as_deref().unwrap_or("Running");
+            let exists = status.orchestration.is_some();
+            if exists && !force && !read::is_last(state) {
+                return Err(ProviderError::permanent(
+                    DELETE,
+                    format!("Instance {id} is still running. Use force=true to delete anyway, or cancel first."),
+                ));
+            }
+            if exists {
+                totals.instances -= 1;
+                totals.count(state, -1);
+            }
+            if let Some(child) = read::children(&transaction, id)?.into_iter().find(|child| !ids.contains(child)) {
+                return Err(ProviderError::permanent(
+                    DELETE,
+                    format!(
+                        "Cannot delete: instance {id} has the child {child}, which has only now been started. Read the tree \
+                         again and retry."
+                    ),
+                ));
+            }
+            numbers.push(status.number);
+        }
+        let mut result = DeleteInstanceResult { instances_deleted: ids.len() as u64, ..Default::default() };
+        for number in &numbers {
+            let mut counts = [0; TABLES.len()];
+            for (count, table) in counts.iter_mut().zip(TABLES) {
+                let deleted = transaction.prepare_cached(table).and_then(|mut table| table.execute(params![number]));
+                *count = deleted.map_err(failed)? as u64;
+            }
+            let [events, executions, messages, activities, ..] = counts;
+            result.events_deleted += events;
+            result.executions_deleted += executions;
+            result.queue_messages_deleted += messages + activities;
+            totals.events -= events as i64;
+            totals.executions -= executions as i64;
+        }
+        totals.save(&transaction).map_err(failed)?;
+        transaction.commit().map_err(failed)?;
+        self.forget_deleted(numbers);
+        if let Some(tell) = self.told_deletions.get() {
+            for id in ids {
+                tell(id);
+            }
+        }
+        Ok(result)
+    }
+
+    /// What is on its way to the deleted instances is void; what comes later is for a new instance of the same id.
+    fn forget_deleted(&self, numbers: Vec<Number>) {
+        let mut state = self.lock();
+        self.deleted.lock().extend(&numbers);
+        state.deletions += 1;
+        for number in &numbers {
+            state.drop_instance(*number);
+        }
+        // Sent under the lock, it comes after every change that still names one of them.
+        self.submit_and_forget(None, Vec::new(), Effect::Forgotten(numbers));
+    }
+
+    pub async fn delete_bulk(&self, filter: InstanceFilter) -> Result<DeleteInstanceResult> {
+        if filter.instance_ids.as_ref().is_some_and(Vec::is_empty) {
+            return Ok(DeleteInstanceResult::default());
+        }
+        self.perform(move |connection, core| {
+            let mut total = DeleteInstanceResult::default();
+            let mut trees: Vec<Vec<String>> = vec![Vec::new()];
+            for id in read::to_delete(connection, &filter)? {
+                let tree = read::tree(connection, &id)?.all_ids;
+                // A tree goes in one transaction, and so do small ones together.
+                match trees.last_mut() {
+                    Some(last) if last.len() + tree.len() <= AT_ONCE => last.extend(tree),
+                    _ => trees.push(tree),
+                }
+            }
+            for ids in trees.iter().filter(|ids| !ids.is_empty()) {
+                let result = core.delete_now(connection, ids, true)?;
+                total.instances_deleted += result.instances_deleted;
+                total.executions_deleted += result.executions_deleted;
+                total.events_deleted += result.events_deleted;
+                total.queue_messages_deleted += result.queue_messages_deleted;
+            }
+            Ok(total)
+        })
+        .await
+    }
+
+    pub async fn prune(&self, id: &str, options: PruneOptions) -> Result<PruneResult> {
+        let id = id.to_owned();
+        self.perform(move |connection, _| prune_now(connection, &id, &options)).await
+    }
+
+    pub async fn prune_bulk(&self, filter: InstanceFilter, options: PruneOptions) -> Result<PruneResult> {
+        if filter.instance_ids.as_ref().is_some_and(Vec::is_empty) {
+            return Ok(PruneResult::default());
+        }
+        self.perform(move |connection, _| {
+            let mut total = PruneResult::default();
+            for id in read::to_prune(connection, &filter)? {
+                let result = prune_now(connection, &id, &options)?;
+                total.instances_processed += result.instances_processed;
+                total.executions_deleted += result.executions_deleted;
+                total.events_deleted += result.events_deleted;
+            }
+            Ok(total)
+        })
+        .await
+    }
+}
+
+fn prune_now(connection: &mut Connection, id: &str, options: &PruneOptions) -> Result<PruneResult> {
+    let failed = read::failed(PRUNE);
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed)?;
+    let mut result = PruneResult { instances_processed: 1, ..Default::default() };
+    let mut totals = Totals::default();
+    for execution in read::worn_executions(&transaction, id, options)? {
+        let delete = |sql: &str| {
+            transaction.prepare_cached(sql).and_then(|mut table| table.execute(params![id, execution])).map_err(failed)
+        };
+        let events = delete(
+            "DELETE FROM events WHERE instance = (SELECT number FROM instances WHERE id = ?1) AND execution = ?2",
+        )?;
+        delete(
+            "DELETE FROM executions WHERE instance = (SELECT number FROM instances WHERE id = ?1) AND execution = ?2",
+        )?;
+        result.executions_deleted += 1;
+        result.events_deleted += events as u64;
+        totals.executions -= 1;
+        totals.events -= events as i64;
+    }
+    totals.save(&transaction).map_err(failed)?;
+    transaction.commit().map_err(failed)?;
+    Ok(result)
+}

@@ -1,0 +1,213 @@
+//! Messages to instances: starts, events, completions, and the activities that are sent to workers directly.
+
+use std::sync::Arc;
+
+use duroxide::providers::{ProviderError, WorkItem};
+use tokio::sync::oneshot;
+
+use crate::error::Result;
+use crate::error::StoreError;
+use crate::sqlite::owner::Core;
+use crate::sqlite::owner::disk::change::{ActivityRow, Change, MessageRow};
+use crate::sqlite::owner::disk::effect::Effect;
+use crate::sqlite::owner::disk::writer::Written;
+use crate::sqlite::owner::memory::activity_queue::Activity;
+use crate::sqlite::owner::memory::ids::{Number, Sequence};
+use crate::sqlite::owner::memory::state::{Message, State};
+use crate::start::judge;
+use crate::start::{IfExists, StartOutcome, StartRequest};
+use crate::work_item::encode;
+
+/// The instance that a message or an activity belongs to.
+pub fn receiver(item: &WorkItem) -> Option<&str> {
+    match item {
+        WorkItem::ActivityExecute { instance, .. } => Some(instance),
+        other => crate::work_item::target(other),
+    }
+}
+
+/// Where the requests of other processes were read up to, to be recorded with what they ask for.
+#[derive(Clone)]
+pub struct InboxPosition {
+    pub inbox: String,
+    pub position: i64,
+}
+
+impl State {
+    /// Puts a message where its instance finds it. The caller writes its row, and first what is added to `changes`; `None` when
+    /// it is for an instance that has ended and would never read it.
+    pub fn deliver(
+        &mut self,
+        number: Number,
+        item: WorkItem,
+        visible_ms: u64,
+        changes: &mut Vec<Change>,
+    ) -> Option<Sequence> {
+        let is_bare = self.is_bare;
+        let instance = self.get(number)?;
+        let starting: Option<Arc<str>> = match &item {
+            WorkItem::StartOrchestration { orchestration, .. } if instance.running().is_none() => {
+                Some(orchestration.as_str().into())
+            }
+            _ => None,
+        };
+        if instance.has_ended() && !is_bare && !matches!(item, WorkItem::StartOrchestration { .. }) {
+            return None;
+        }
+        if let Some(starting) = &starting {
+            instance.known.get_or_insert_default().starting = Some(Arc::clone(starting));
+        }
+        let row = instance.make_row(number, starting.clone());
+        // The row says it already where there was none.
+        changes.extend(row.or_else(|| starting.map(|orchestration| Change::Starting { number, orchestration })));
+        let sequence = self.sequence();
+        self.push(number, Message { sequence, item: Box::new(item), attempts: 0, is_found: false }, visible_ms);
+        Some(sequence)
+    }
+}
+
+/// The instance and the orchestration of a start.
+fn start(item: &WorkItem) -> Option<(&str, &str)> {
+    match item {
+        WorkItem::StartOrchestration { instance, orchestration, .. } => Some((instance, orchestration)),
+        _ => None,
+    }
+}
+
+impl Core {
+    /// Sends messages, all of them or none.
+    pub async fn send_messages(&self, items: Vec<WorkItem>, visible_ms: u64) -> Result<()> {
+        self.admit("enqueue_for_orchestrator").await?;
+        let written = self.submit_messages(items, visible_ms, None)?;
+        self.settled_in_time(written).await
+    }
+
+    pub fn submit_messages(
+        &self,
+        items: Vec<WorkItem>,
+        visible_ms: u64,
+        position: Option<InboxPosition>,
+    ) -> Result<Written> {
+        let data: Vec<String> = items.iter().map(encode).collect::<Result<_>>()?;
+        let owned: Vec<String> = items.iter().filter_map(receiver).map(str::to_owned).collect();
+        if owned.len() < items.len() || items.iter().any(|item| matches!(item, WorkItem::ActivityExecute { .. })) {
+            let message = "an activity is no message to an instance";
+            return Err(ProviderError::permanent("enqueue_for_orchestrator", message));
+        }
+        let ids: Vec<&str> = owned.iter().map(String::as_str).collect();
+        self.with_instances(&ids, |state, numbers| {
+            let mut changes = Vec::with_capacity(items.len() + 1);
+            let mut pushed = Vec::with_capacity(items.len());
+            for ((item, data), number) in items.into_iter().zip(data).zip(numbers) {
+                if let Some(sequence) = state.deliver(*number, item, visible_ms, &mut changes) {
+                    changes.push(Change::Message(MessageRow { sequence, number: *number, visible_ms, data }));
+                    pushed.push((*number, sequence));
+                } else {
+                    state.forget_if_idle(*number);
+                }
+            }
+            self.write(changes, pushed, position)
+        })
+    }
+
+    /// Starts instances, all of them or none, without waiting for the disk.
+    pub fn submit_starts(
+        &self,
+        requests: Vec<StartRequest>,
+        if_exists: IfExists,
+        position: Option<InboxPosition>,
+    ) -> Result<(Vec<StartOutcome>, Written), StoreError> {
+        let owned: Vec<String> = requests.iter().map(|request| request.instance.clone()).collect();
+        let ids: Vec<&str> = owned.iter().map(String::as_str).collect();
+        let items: Vec<(WorkItem, String)> = requests
+            .into_iter()
+            .map(|request| {
+                let item = request.into_message();
+                let data = encode(&item)?;
+                Ok((item, data))
+            })
+            .collect::<Result<_>>()?;
+        self.with_instances(&ids, |state, numbers| {
+            let outcomes = judge(items.iter().filter_map(|(item, _)| start(item)), if_exists, |id| {
+                Ok(state.numbers.get(id).and_then(|number| state.instances.get(number)?.running()))
+            })?;
+            let mut changes = Vec::with_capacity(2 * items.len());
+            let mut pushed = Vec::with_capacity(items.len());
+            for (((item, data), number), outcome) in items.into_iter().zip(numbers).zip(&outcomes) {
+                if *outcome == StartOutcome::Started
+                    && let Some(sequence) = state.deliver(*number, item, 0, &mut changes)
+                {
+                    changes.push(Change::Message(MessageRow { sequence, number: *number, visible_ms: 0, data }));
+                    pushed.push((*number, sequence));
+                } else {
+                    state.forget_if_idle(*number);
+                }
+            }
+            Ok((outcomes, self.write(changes, pushed, position)))
+        })?
+    }
+
+    pub fn note_mismatch(&self, id: &str, report: &str) {
+        let mut state = self.lock();
+        let Some(number) = state.numbers.get(id).copied() else { return };
+        if let Some(known) = state.get(number).and_then(|instance| instance.known.as_mut()) {
+            known.has_mismatch = true;
+        }
+        let changes = vec![Change::Mismatch { number, report: report.to_owned() }];
+        self.submit_and_forget(Some(number), changes, Effect::None);
+    }
+
+    pub fn write(
+        &self,
+        mut changes: Vec<Change>,
+        pushed: Vec<(Number, Sequence)>,
+        position: Option<InboxPosition>,
+    ) -> Written {
+        if let Some(InboxPosition { inbox, position }) = position {
+            changes.push(Change::InboxPosition { inbox, position });
+        }
+        if changes.is_empty() {
+            let (answer, written) = oneshot::channel();
+            answer.send(Ok(())).ok();
+            return written;
+        }
+        self.submit(None, changes, Effect::Pushed(pushed))
+    }
+
+    /// Hands an activity to the workers that no turn has scheduled.
+    pub async fn send_activity(&self, item: WorkItem) -> Result<()> {
+        let id = receiver(&item).unwrap_or_default().to_owned();
+        let data = encode(&item)?;
+        let written = self.with_instances(&[&id], |state, numbers| {
+            let number = numbers[0];
+            let row = state.get(number).and_then(|instance| instance.make_row(number, None));
+            let mut changes = Vec::from_iter(row);
+            let sequence = state.sequence();
+            changes.push(Change::Activity(ActivityRow { sequence, number, attempts: 0, data }));
+            self.submit(Some(number), changes, Effect::Activity(Box::new(Activity::new(sequence, number, item))))
+        })?;
+        self.settled_in_time(written).await
+    }
+
+    /// Adds events to a history without a turn.
+    pub async fn append(&self, id: &str, execution: u64, events: &[duroxide::Event]) -> Result<()> {
+        let rows = events.iter().map(|event| Ok((event.event_id, encode(event)?))).collect::<Result<Vec<_>>>()?;
+        let written = self.with_instances(&[id], |state, numbers| {
+            let number = numbers[0];
+            let row = state.get(number).and_then(|instance| instance.make_row(number, None));
+            let mut changes = Vec::from_iter(row);
+            changes.push(Change::Events { number, execution, events: rows });
+            self.submit(Some(number), changes, Effect::HistoryChanged(number))
+        })?;
+        self.settled_in_time(written).await
+    }
+
+    /// The orchestration that `id` runs, or that a waiting start will run.
+    pub fn running(&self, id: &str) -> Result<Option<Arc<str>>> {
+        self.with_instances(&[id], |state, numbers| {
+            let running = state.get(numbers[0]).and_then(|instance| instance.running());
+            state.forget_if_idle(numbers[0]);
+            running
+        })
+    }
+}

@@ -1,0 +1,279 @@
+//! Turns: what a dispatcher is handed, keeps for longer, or gives back.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use duroxide::providers::{DispatcherCapabilityFilter, OrchestrationItem, ProviderError, WorkItem};
+use duroxide::{Event, EventKind};
+use tokio::sync::oneshot;
+use tokio::time::timeout_at;
+
+use crate::clock::{after_ms, now_ms};
+use crate::error::Result;
+use crate::flow_control::Mail;
+use crate::sqlite::owner::disk::change::Change;
+use crate::sqlite::owner::disk::effect::Effect;
+use crate::sqlite::owner::disk::writer::Written;
+use crate::sqlite::owner::memory::ids::{History, Number, Token};
+use crate::sqlite::owner::memory::state::{Capabilities, Due, State};
+use crate::sqlite::owner::memory::waiters::Place;
+use crate::sqlite::owner::{Core, Locked};
+use crate::sqlite::read;
+
+type Fetched = (OrchestrationItem, String, u32);
+
+pub const INVALID: &str = "Invalid lock token: the turn has ended, or its lock expired";
+
+/// A claim that goes back when whoever made it is dropped.
+struct Claim<'a> {
+    core: &'a Core,
+    token: Token,
+    number: Number,
+    is_open: bool,
+}
+
+impl Drop for Claim<'_> {
+    fn drop(&mut self) {
+        if self.is_open {
+            let mut state = self.core.lock();
+            if let Some((number, mut taken)) = state.release(self.token) {
+                for message in &mut taken {
+                    message.attempts = message.attempts.saturating_sub(1);
+                }
+                state.put_back(number, taken);
+            }
+        }
+    }
+}
+
+fn capabilities(filter: Option<&DispatcherCapabilityFilter>) -> Option<Capabilities> {
+    let triple = |version: &semver::Version| (version.major, version.minor, version.patch);
+    filter.map(|filter| match filter.supported_duroxide_versions.first() {
+        Some(range) => Capabilities { first: triple(&range.min), last: triple(&range.max), none: false },
+        None => Capabilities { first: (0, 0, 0), last: (0, 0, 0), none: true },
+    })
+}
+
+impl Core {
+    pub async fn fetch_turn(
+        &self,
+        lock_timeout: Duration,
+        poll_timeout: Duration,
+        filter: Option<&DispatcherCapabilityFilter>,
+    ) -> Result<Option<Fetched>> {
+        let deadline = tokio::time::Instant::now() + poll_timeout;
+        let capabilities = capabilities(filter);
+        loop {
+            if self.health.broken().is_some() {
+                // Nothing can be done with this store any more; whoever asks again too soon would only spin.
+                tokio::time::sleep_until(deadline).await;
+                return Ok(None);
+            }
+            match self.look(capabilities, lock_timeout)? {
+                Look::Found(found) => return self.hand_over(*found).await.map(Some),
+                Look::Again => {}
+                Look::Nothing(place, bell) => {
+                    if timeout_at(deadline, bell).await.is_err() {
+                        return Ok(None);
+                    }
+                    std::mem::forget(place);
+                }
+            }
+        }
+    }
+
+    fn look(&self, capabilities: Option<Capabilities>, lock_timeout: Duration) -> Result<Look<'_>> {
+        let token = Self::token();
+        let mut state = self.lock();
+        state.expire(Instant::now());
+        if let Some(number) = state.claim(capabilities.as_ref(), token, lock_timeout) {
+            let claim = Claim { core: self, token, number, is_open: true };
+            return Ok(self.prepare(claim, state)?.map_or(Look::Again, |found| Look::Found(Box::new(found))));
+        }
+        state.drop_orphans();
+        let (waiter, bell) = state.turn_waiters.add(capabilities);
+        Ok(Look::Nothing(Place::new(self, waiter, State::leave_turns), bell))
+    }
+
+    async fn hand_over(&self, found: Found<'_>) -> Result<Fetched> {
+        let Found { mut claim, turn, written } = found;
+        if let Some(written) = written {
+            self.settled(written).await?;
+        }
+        let TurnItem { mut item, history, attempts, has_kv, .. } = turn;
+        if let Some(history) = history {
+            item.history.clone_from(&history.lock());
+        }
+        if has_kv {
+            let number = claim.number;
+            item.kv_snapshot =
+                self.read("fetch_orchestration_item", |connection| read::kv_snapshot(connection, number))?;
+        }
+        claim.is_open = false;
+        Ok((item, claim.token.to_string(), attempts))
+    }
+
+    /// Reads what the turn needs, and takes its messages; `None` if there is nothing for it to do after all.
+    fn prepare<'a>(&'a self, claim: Claim<'a>, mut state: Locked<'a>) -> Result<Option<Found<'a>>> {
+        let number = claim.number;
+        let Some(instance) = state.get(number) else { return Ok(None) };
+        let mut history_error = None;
+        if instance.history.is_none() || instance.mail.is_none() {
+            let execution = instance.execution();
+            drop(state);
+            let loaded =
+                self.read("fetch_orchestration_item", |connection| read::history(connection, number, execution));
+            state = self.lock();
+            if state.turn(claim.token) != Some(number) {
+                // Reading took longer than the lease: what was read may be old by now.
+                drop(state);
+                return Ok(None);
+            }
+            match loaded {
+                Ok(history) => {
+                    if let Some(instance) = state.get(number) {
+                        instance.mail = Some(Mail::of(&history));
+                        instance.history = Some(Arc::new(parking_lot::Mutex::new(history)));
+                    }
+                }
+                Err(error) if error.message.contains(read::UNDECODABLE) => history_error = Some(error.message),
+                // The engine waits a moment before it asks again.
+                Err(error) => {
+                    drop(state);
+                    return Err(ProviderError::retryable(error.operation, error.message));
+                }
+            }
+        }
+        if !state.take(number) {
+            // The claim's own end takes the lock.
+            drop(state);
+            return Ok(None);
+        }
+        state.touch(number);
+        let mut turn = state.turn_item(number, history_error);
+        let changes = turn.as_mut().map(|turn| std::mem::take(&mut turn.found)).unwrap_or_default();
+        let written = if changes.is_empty() { None } else { Some(self.submit(None, changes, Effect::None)) };
+        drop(state);
+        Ok(turn.map(|turn| Found { claim, turn, written }))
+    }
+
+    pub fn abandon_turn(&self, token: &str, delay: Option<Duration>, ignore_attempt: bool) -> Result<()> {
+        let mut state = self.lock();
+        let released = token.parse().ok().and_then(|token| state.release(token));
+        let Some((number, mut messages)) = released else {
+            return Err(ProviderError::permanent("abandon_orchestration_item", INVALID));
+        };
+        if ignore_attempt {
+            for message in &mut messages {
+                message.attempts = message.attempts.saturating_sub(1);
+            }
+        }
+        match delay.map(after_ms) {
+            Some(due_ms) if due_ms > now_ms() => {
+                for message in messages {
+                    let sequence = message.sequence;
+                    let is_bare = state.is_bare;
+                    if let Some(instance) = state.get(number) {
+                        let place = if is_bare { &mut instance.delayed } else { &mut instance.put_off };
+                        place.insert(sequence, message);
+                    }
+                    state.at(due_ms, Due::Message(number, sequence));
+                }
+                state.refresh(number);
+            }
+            _ => state.put_back(number, messages),
+        }
+        Ok(())
+    }
+
+    pub fn renew_turn(&self, token: &str, extend_for: Duration) -> Result<()> {
+        let mut state = self.lock();
+        let now = Instant::now();
+        let renewed = token.parse().ok().and_then(|token| state.renew(token, now, now + extend_for));
+        renewed.ok_or_else(|| ProviderError::permanent("renew_orchestration_item_lock", INVALID))
+    }
+}
+
+/// A turn as the engine wants it, but for its history and KV entries.
+struct TurnItem {
+    item: OrchestrationItem,
+    history: Option<History>,
+    attempts: u32,
+    has_kv: bool,
+    /// The attempts to be written before it is handed out.
+    found: Vec<Change>,
+}
+
+struct Found<'a> {
+    claim: Claim<'a>,
+    turn: TurnItem,
+    written: Option<Written>,
+}
+
+enum Look<'a> {
+    Found(Box<Found<'a>>),
+    /// What was there is not to be handed out.
+    Again,
+    Nothing(Place<'a>, oneshot::Receiver<()>),
+}
+
+impl State {
+    fn turn_item(&mut self, number: Number, history_error: Option<String>) -> Option<TurnItem> {
+        let instance = self.instances.get(&number)?;
+        let held = instance.held.as_ref()?;
+        let known = instance.known.clone().unwrap_or_default();
+        let messages: Vec<WorkItem> = held.taken.iter().map(|message| (*message.item).clone()).collect();
+        let attempts = held.taken.iter().map(|message| message.attempts).max().unwrap_or(1);
+        let found = held
+            .taken
+            .iter()
+            .filter(|message| message.is_found)
+            .map(|message| Change::MessageAttempts { sequence: message.sequence, attempts: message.attempts })
+            .collect();
+        let (name, version) = match (&known.orchestration, &known.version) {
+            (Some(name), version) => (name.to_string(), version.as_deref().map(str::to_owned)),
+            (None, _) => begun_by(&messages)
+                .or_else(|| instance.history.as_ref().and_then(|history| recorded_start(&history.lock())))
+                .unwrap_or_default(),
+        };
+        let item = OrchestrationItem {
+            instance: instance.id.to_string(),
+            orchestration_name: name,
+            execution_id: instance.execution(),
+            version: version.unwrap_or_else(|| "unknown".to_owned()),
+            history: Vec::new(),
+            messages,
+            history_error: history_error.clone(),
+            kv_snapshot: HashMap::new(),
+        };
+        let history = if history_error.is_some() { None } else { instance.history.clone() };
+        Some(TurnItem { item, history, attempts, has_kv: known.has_kv, found })
+    }
+
+    fn renew(&mut self, token: Token, now: Instant, until: Instant) -> Option<()> {
+        let number = self.turn(token)?;
+        let is_bare = self.is_bare;
+        let held = self.instances.get_mut(&number)?.held.as_mut()?;
+        if held.token != token || (is_bare && held.until <= now && !held.is_ending) {
+            return None;
+        }
+        held.until = until;
+        Some(())
+    }
+}
+
+fn begun_by(messages: &[WorkItem]) -> Option<(String, Option<String>)> {
+    messages.iter().find_map(|message| match message {
+        WorkItem::StartOrchestration { orchestration, version, .. }
+        | WorkItem::ContinueAsNew { orchestration, version, .. } => Some((orchestration.clone(), version.clone())),
+        _ => None,
+    })
+}
+
+fn recorded_start(history: &[Event]) -> Option<(String, Option<String>)> {
+    history.iter().find_map(|event| match &event.kind {
+        EventKind::OrchestrationStarted { name, version, .. } => Some((name.clone(), Some(version.clone()))),
+        _ => None,
+    })
+}

@@ -1,0 +1,388 @@
+use std::path::Path;
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use duroxide::providers::{ExecutionMetadata, Provider as _, ProviderAdmin as _, TagFilter};
+use duroxide::{Event, EventKind};
+use tokio::sync::oneshot;
+
+use super::*;
+use crate::code_time::CodeTime;
+use crate::sqlite::file::connection;
+use crate::sqlite::testing::{Folder, eventually};
+use crate::types::Durability;
+
+const LEASE: Duration = Duration::from_secs(60);
+const AT_ONCE: Duration = Duration::from_secs(5);
+
+fn open(path: &Path) -> Arc<Owner> {
+    let connection = connection::open(path, Durability::Full).unwrap();
+    let file = Some(path.to_owned());
+    Owner::open(Opening { description: "a store under test".to_owned(), connection, file, is_bare: false }).unwrap()
+}
+
+fn request(instance: &str) -> StartRequest {
+    StartRequest {
+        instance: instance.to_owned(),
+        orchestration: "order".to_owned(),
+        input: String::new(),
+        version: None,
+    }
+}
+
+fn start_of(instance: &str) -> WorkItem {
+    WorkItem::StartOrchestration {
+        instance: instance.to_owned(),
+        orchestration: "order".to_owned(),
+        input: String::new(),
+        version: None,
+        parent_instance: None,
+        parent_id: None,
+        parent_execution_id: None,
+        execution_id: 1,
+    }
+}
+
+fn message(data: &str) -> WorkItem {
+    WorkItem::QueueMessage { instance: "a".to_owned(), name: "inbox".to_owned(), data: data.to_owned() }
+}
+
+fn raised() -> WorkItem {
+    WorkItem::ExternalRaised { instance: "a".to_owned(), name: "go".to_owned(), data: String::new() }
+}
+
+fn data(messages: &[WorkItem]) -> Vec<&str> {
+    let queued = messages.iter().filter_map(|message| match message {
+        WorkItem::QueueMessage { data, .. } => Some(data.as_str()),
+        _ => None,
+    });
+    queued.collect()
+}
+
+fn begun() -> Vec<Event> {
+    let kind = EventKind::OrchestrationStarted {
+        name: "order".to_owned(),
+        version: "1.0.0".to_owned(),
+        input: String::new(),
+        parent_instance: None,
+        parent_id: None,
+        parent_execution_id: None,
+        carry_forward_events: None,
+        initial_custom_status: None,
+    };
+    vec![Event::with_event_id(1, "a", 1, None, kind)]
+}
+
+fn ended() -> Vec<Event> {
+    let mut events = begun();
+    let kind = EventKind::OrchestrationCompleted { output: String::new() };
+    events.push(Event::with_event_id(2, "a", 1, None, kind));
+    events
+}
+
+fn recorded(status: Option<&str>) -> ExecutionMetadata {
+    ExecutionMetadata {
+        status: status.map(str::to_owned),
+        orchestration_name: Some("order".to_owned()),
+        orchestration_version: Some("1.0.0".to_owned()),
+        ..ExecutionMetadata::default()
+    }
+}
+
+impl Owner {
+    /// The messages of the next turn, and its token.
+    async fn turn(&self) -> Option<(Vec<WorkItem>, String)> {
+        let fetched = self.fetch_orchestration_item(LEASE, AT_ONCE, None).await.unwrap();
+        fetched.map(|(item, token, _)| (item.messages, token))
+    }
+
+    async fn end(&self, token: &str, delta: Vec<Event>, metadata: ExecutionMetadata) -> Result<(), ProviderError> {
+        self.ack_orchestration_item(token, 1, delta, Vec::new(), Vec::new(), metadata, Vec::new()).await
+    }
+
+    /// Starts the instance `a`, and the turn that follows.
+    async fn start_one(&self) -> String {
+        self.start(vec![request("a")], IfExists::Raise).await.unwrap();
+        self.turn().await.unwrap().1
+    }
+
+    async fn start_and_end_one(&self) {
+        let token = self.start_one().await;
+        self.end(&token, ended(), recorded(Some("Completed"))).await.unwrap();
+    }
+
+    fn count(&self, table: &str) -> i64 {
+        let sql = format!("SELECT count(*) FROM {table}");
+        let counted = self.core.read("count", |connection| {
+            connection.query_row(&sql, [], |row| row.get(0)).map_err(read::failed("count"))
+        });
+        counted.unwrap()
+    }
+
+    async fn waiting(&self) -> usize {
+        self.get_queue_depths().await.unwrap().orchestrator_queue
+    }
+}
+
+/// The writer at work with something, until this is dropped.
+struct Busy {
+    _ends: mpsc::Sender<()>,
+}
+
+impl Busy {
+    async fn with(owner: &Arc<Owner>) -> Self {
+        let (ends, end) = mpsc::channel();
+        let (begins, begin) = oneshot::channel();
+        let owner = Arc::clone(owner);
+        tokio::spawn(async move {
+            let work = move |_: &mut Connection, _: &Core| {
+                begins.send(()).ok();
+                end.recv().ok();
+                Ok(())
+            };
+            owner.core.perform(work).await
+        });
+        begin.await.unwrap();
+        Self { _ends: ends }
+    }
+}
+
+fn queued(owner: &Owner, jobs: usize) {
+    eventually("what was asked for", || owner.core.jobs.len() == jobs);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_instance_that_has_ended_takes_no_event_although_it_was_started_again() {
+    let folder = Folder::new();
+    let owner = open(&folder.join("store.db"));
+    owner.start_and_end_one().await;
+    owner.enqueue_for_orchestrator(start_of("a"), None).await.unwrap();
+    let (_, token) = owner.turn().await.unwrap();
+    owner.end(&token, Vec::new(), ExecutionMetadata::default()).await.unwrap();
+
+    owner.enqueue_for_orchestrator(raised(), None).await.unwrap();
+
+    assert_eq!((owner.waiting().await, owner.count("messages")), (0, 0));
+    owner.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_that_comes_while_the_last_turn_is_written_does_not_stay_forever() {
+    let folder = Folder::new();
+    let owner = open(&folder.join("store.db"));
+    let token = owner.start_one().await;
+    let busy = Busy::with(&owner).await;
+    let ending = Arc::clone(&owner);
+    let ending = tokio::spawn(async move { ending.end(&token, ended(), recorded(Some("Completed"))).await });
+    queued(&owner, 1);
+    let sending = Arc::clone(&owner);
+    let sending = tokio::spawn(async move { sending.enqueue_for_orchestrator(raised(), None).await });
+    queued(&owner, 2);
+    drop(busy);
+    ending.await.unwrap().unwrap();
+    sending.await.unwrap().unwrap();
+
+    // The engine acknowledges what comes for an instance that has ended, and does nothing.
+    let (_, token) = owner.turn().await.expect("the event is handed out");
+    owner.end(&token, Vec::new(), ExecutionMetadata::default()).await.unwrap();
+
+    assert_eq!((owner.waiting().await, owner.count("messages")), (0, 0));
+    owner.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_lease_of_a_turn_counts_from_the_end_of_its_code() {
+    let folder = Folder::new();
+    let owner = open(&folder.join("store.db"));
+    let token = owner.start_one().await;
+    let code_time = Arc::new(CodeTime::default());
+    owner.lasts_with_code(&token, &code_time);
+    let during_its_code = code_time.run(Instant::now);
+    let token = token.parse().unwrap();
+
+    // The lease was taken before.
+    owner.core.lock().expire(during_its_code + LEASE);
+    assert!(owner.core.lock().turn(token).is_some());
+
+    owner.core.lock().expire(Instant::now() + LEASE);
+    assert!(owner.core.lock().turn(token).is_none());
+    owner.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_does_not_overtake_one_that_was_put_off() {
+    let folder = Folder::new();
+    let owner = open(&folder.join("store.db"));
+    let token = owner.start_one().await;
+    owner.end(&token, begun(), recorded(None)).await.unwrap();
+    owner.enqueue_for_orchestrator(message("first"), None).await.unwrap();
+    let (_, token) = owner.turn().await.unwrap();
+    owner.abandon_orchestration_item(&token, Some(Duration::from_secs(3600)), true).await.unwrap();
+
+    owner.enqueue_for_orchestrator(message("second"), None).await.unwrap();
+
+    let (messages, _) = owner.turn().await.unwrap();
+    assert_eq!(data(&messages), ["first", "second"]);
+    owner.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_that_must_wait_for_one_that_was_put_off_does_not_bring_it_back() {
+    let folder = Folder::new();
+    let owner = open(&folder.join("store.db"));
+    let token = owner.start_one().await;
+    let mut delta = begun();
+    delta.push(Event::with_event_id(2, "a", 1, None, EventKind::ExternalSubscribed { name: "go".to_owned() }));
+    owner.end(&token, delta, recorded(None)).await.unwrap();
+    owner.enqueue_for_orchestrator(raised(), None).await.unwrap();
+    let (_, token) = owner.turn().await.unwrap();
+    owner.enqueue_for_orchestrator(raised(), None).await.unwrap();
+
+    owner.abandon_orchestration_item(&token, Some(Duration::from_secs(3600)), true).await.unwrap();
+
+    assert!(owner.turn().await.is_none());
+    owner.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_attempt_of_an_activity_is_on_the_disk_when_its_process_ends() {
+    let folder = Folder::new();
+    let path = folder.join("store.db");
+    let owner = open(&path);
+    let activity = WorkItem::ActivityExecute {
+        instance: "a".to_owned(),
+        execution_id: 1,
+        id: 2,
+        name: "pack".to_owned(),
+        input: String::new(),
+        session_id: None,
+        tag: None,
+    };
+    owner.enqueue_for_worker(activity).await.unwrap();
+    owner.fetch_work_item(LEASE, AT_ONCE, None, &TagFilter::DefaultOnly).await.unwrap().unwrap();
+    owner.close().await;
+
+    let attempts: u32 =
+        Connection::open(&path).unwrap().query_row("SELECT attempts FROM activities", [], |row| row.get(0)).unwrap();
+
+    assert_eq!(attempts, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_instance_can_be_started_whose_first_start_was_void() {
+    let folder = Folder::new();
+    let owner = open(&folder.join("store.db"));
+    let token = owner.start_one().await;
+    let busy = Busy::with(&owner).await;
+    let deleting = Arc::clone(&owner);
+    let deleting = tokio::spawn(async move { deleting.delete_instances_atomic(&["a".to_owned()], true).await });
+    queued(&owner, 1);
+    let ending = Arc::clone(&owner);
+    let ending = tokio::spawn(async move {
+        let messages = vec![start_of("child")];
+        let delta = begun();
+        ending.ack_orchestration_item(&token, 1, delta, Vec::new(), messages, recorded(None), Vec::new()).await
+    });
+    queued(&owner, 2);
+    drop(busy);
+    deleting.await.unwrap().unwrap();
+    ending.await.unwrap().unwrap_err();
+
+    let started = owner.start(vec![request("child")], IfExists::Raise).await;
+
+    assert_eq!(started, Ok(vec![StartOutcome::Started]));
+    assert_eq!((owner.count("instances"), owner.count("messages")), (1, 1));
+    owner.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_instance_that_is_deleted_while_it_is_looked_up_can_be_started_again() {
+    let folder = Folder::new();
+    let owner = open(&folder.join("store.db"));
+    owner.start_and_end_one().await;
+    let looking = Arc::clone(&owner);
+    let looking = tokio::task::spawn_blocking(move || {
+        let others: Vec<String> = (0..30_000).map(|number| number.to_string()).collect();
+        let ids: Vec<&str> = std::iter::once("a").chain(others.iter().map(String::as_str)).collect();
+        looking.core.with_instances(&ids, |_, _| ()).unwrap();
+    });
+    eventually("the look", || owner.core.lock().numbers.len() > 30_000);
+    owner.delete_instances_atomic(&["a".to_owned()], false).await.unwrap();
+    looking.await.unwrap();
+
+    let started = owner.start(vec![request("a")], IfExists::Raise).await;
+
+    assert_eq!(started, Ok(vec![StartOutcome::Started]));
+    owner.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_that_comes_while_its_instance_is_deleted_leaves_nothing_in_the_file() {
+    let folder = Folder::new();
+    let owner = open(&folder.join("store.db"));
+    let token = owner.start_one().await;
+    owner.end(&token, begun(), recorded(None)).await.unwrap();
+    let busy = Busy::with(&owner).await;
+    let deleting = Arc::clone(&owner);
+    let deleting = tokio::spawn(async move { deleting.delete_instances_atomic(&["a".to_owned()], true).await });
+    queued(&owner, 1);
+    let sending = Arc::clone(&owner);
+    let sending = tokio::spawn(async move { sending.enqueue_for_orchestrator(message("late"), None).await });
+    queued(&owner, 2);
+    drop(busy);
+    deleting.await.unwrap().unwrap();
+    sending.await.unwrap().unwrap();
+
+    assert_eq!(owner.count("messages"), 0);
+    owner.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn messages_to_nobody_end_each_at_its_own_time() {
+    let folder = Folder::new();
+    let owner = open(&folder.join("store.db"));
+    owner.enqueue_for_orchestrator(message("old"), None).await.unwrap();
+    owner.enqueue_for_orchestrator(message("young"), None).await.unwrap();
+    let (number, oldest) = {
+        let mut state = owner.core.lock();
+        let number = state.numbers["a"];
+        (number, state.get(number).unwrap().queue[0].sequence)
+    };
+
+    owner.core.drop_orphans_of(number, oldest);
+
+    owner.start(vec![request("a")], IfExists::Raise).await.unwrap();
+    let (messages, _) = owner.turn().await.unwrap();
+    assert_eq!(data(&messages), ["young"]);
+    owner.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn timers_that_nobody_needs_leave_memory() {
+    let folder = Folder::new();
+    let owner = open(&folder.join("store.db"));
+    let next_year = crate::clock::after_ms(Duration::from_secs(365 * 86_400));
+
+    let mut state = owner.core.lock();
+    for number in 0..100_000 {
+        state.at(next_year, crate::sqlite::owner::memory::due::Due::Message(number, number));
+    }
+
+    assert!(state.timers() < 10_000);
+    drop(state);
+    owner.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn large_messages_do_not_make_the_log_grow_without_end() {
+    let folder = Folder::new();
+    let path = folder.join("store.db");
+    let owner = open(&path);
+    let large = "x".repeat(1 << 20);
+    for _ in 0..200 {
+        owner.enqueue_for_orchestrator(message(&large), None).await.unwrap();
+    }
+    let log = std::fs::metadata(crate::sqlite::file::paths::log_of(&path)).unwrap().len();
+    assert!(log < 100 << 20, "the log has {log} bytes");
+    owner.close().await;
+}

@@ -1,0 +1,70 @@
+//! The thread that makes things visible when they are due. It sleeps until the next one is, and for good when there is none.
+
+use crate::sqlite::owner::Core;
+use crate::sqlite::owner::disk::change::Change;
+use crate::sqlite::owner::disk::effect::Effect;
+use crate::sqlite::owner::memory::ids::{Number, Sequence};
+
+pub fn run(core: &Core) {
+    loop {
+        let (pause, expired) = {
+            let mut state = core.lock();
+            let pause = state.tick();
+            (pause, std::mem::take(&mut state.expired))
+        };
+        for (number, last) in expired {
+            core.drop_orphans_of(number, last);
+        }
+        let mut moved = core.timer.0.lock();
+        if core.health.is_given_up() {
+            return;
+        }
+        if !std::mem::take(&mut *moved) {
+            match pause {
+                Some(pause) => _ = core.timer.1.wait_for(&mut moved, pause),
+                None => core.timer.1.wait(&mut moved),
+            }
+            *moved = false;
+        }
+    }
+}
+
+pub fn stop(core: &Core) {
+    *core.timer.0.lock() = true;
+    core.timer.1.notify_one();
+}
+
+impl Core {
+    /// Drops the messages up to `last` of an instance that was never started.
+    pub fn drop_orphans_of(&self, number: Number, last: Sequence) {
+        let mut state = self.lock();
+        let Some(instance) = state.get(number) else { return };
+        if instance.running().is_some() || instance.held.is_some() {
+            return;
+        }
+        let mut dropped = Vec::new();
+        instance.queue.retain(|message| {
+            let is_over = message.sequence <= last;
+            if is_over {
+                dropped.push(message.sequence);
+            }
+            !is_over
+        });
+        if dropped.is_empty() {
+            return;
+        }
+        let (id, count) = (instance.id.clone(), dropped.len());
+        let mut changes = vec![Change::MessagesDropped(dropped)];
+        if instance.queue.is_empty() && instance.delayed.is_empty() {
+            instance.has_row = false;
+            changes.push(Change::InstanceDropped(number));
+        }
+        self.submit_and_forget(None, changes, Effect::ForgetIfIdle(number));
+        drop(state);
+        tracing::warn!(
+            target: "duroxide::store",
+            instance = %id,
+            "{count} messages for instance '{id}' were dropped: it was not started in the ten minutes since they came"
+        );
+    }
+}

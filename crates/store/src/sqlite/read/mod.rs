@@ -1,0 +1,230 @@
+//! Reading a store's file: one statement an answer, so that each sees one moment of the store.
+//!
+//! The same functions serve the process that owns the file, inside its transactions too, and those that only look at it.
+//! An instance exists for readers once its first turn is recorded; before that its row holds a start or early messages.
+
+pub mod admin;
+pub mod pool;
+#[cfg(test)]
+pub mod tests;
+pub mod values;
+
+use std::fs::File;
+use std::path::Path;
+
+use duroxide::providers::ProviderError;
+use duroxide::{Event, INITIAL_EXECUTION_ID};
+use rusqlite::types::FromSql;
+use rusqlite::{Connection, ErrorCode, OptionalExtension as _, Params, Row};
+
+use crate::error::Result;
+use crate::sqlite::file::paths::sync_names;
+use crate::types::InstanceState;
+
+pub use crate::sqlite::read::admin::{
+    Page, children, execution_info, executions, instance_info, latest_execution, list, list_by_status, parent,
+    queue_depths, system_metrics, to_delete, to_prune, tree, worn_executions,
+};
+pub use crate::sqlite::read::pool::{Readers, open};
+pub use crate::sqlite::read::values::{custom_status, instance_stats, kv_all, kv_snapshot, kv_value};
+
+/// How the failure to read an event begins, in the words of the engine's own store.
+pub const UNDECODABLE: &str = "Failed to deserialize event";
+
+/// What a wait has to know of an instance.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StatusRow {
+    pub number: i64,
+    /// `None` until the first turn is recorded.
+    pub orchestration: Option<String>,
+    pub version: Option<String>,
+    /// The orchestration of a start that still waits for its first turn.
+    pub starting: Option<String>,
+    pub execution: u64,
+    /// Of the current execution; `None` until its first turn is recorded.
+    pub status: Option<String>,
+    pub output: Option<String>,
+    pub custom_status: Option<String>,
+    pub custom_status_version: u64,
+}
+
+/// Status, output and custom status, as of one moment.
+pub fn status(connection: &Connection, id: &str) -> Result<Option<StatusRow>> {
+    const STATUS: &str = "SELECT i.number, i.orchestration, i.version, i.starting, i.execution, e.status, e.output, \
+         i.custom_status, i.custom_status_version \
+         FROM instances i LEFT JOIN executions e ON e.instance = i.number AND e.execution = i.execution WHERE i.id = ?";
+    one(connection, "get_instance_info", STATUS, [id], |row| {
+        Ok(StatusRow {
+            number: row.get(0)?,
+            orchestration: row.get(1)?,
+            version: row.get(2)?,
+            starting: row.get(3)?,
+            execution: count(row, 4)?,
+            status: row.get(5)?,
+            output: row.get(6)?,
+            custom_status: row.get(7)?,
+            custom_status_version: count(row, 8)?,
+        })
+    })
+}
+
+/// Whether an execution of this status is the last one of its instance.
+pub fn is_last(status: &str) -> bool {
+    matches!(status, "Completed" | "Failed")
+}
+
+/// What those who ask how an instance stands are told.
+pub fn standing(connection: &Connection, id: &str) -> Result<Option<InstanceState>> {
+    let Some(row) = status(connection, id)? else { return Ok(None) };
+    Ok(row.orchestration.is_some().then(|| InstanceState {
+        status: row.status.unwrap_or_else(|| "Running".to_owned()),
+        output: row.output,
+        custom_status: row.custom_status,
+        custom_status_version: row.custom_status_version,
+    }))
+}
+
+/// Copies what is committed into a new file.
+pub fn back_up(connection: &Connection, target: &Path) -> Result<()> {
+    const OPERATION: &str = "backup";
+    let refused = |reason: String| ProviderError::permanent(OPERATION, reason);
+    let shown = target.display();
+    let Some(name) = target.to_str() else {
+        return Err(refused(format!("'{shown}' is not valid unicode; choose another name")));
+    };
+    if target.exists() {
+        return Err(refused(format!("'{shown}' exists already; give the path of a new file")));
+    }
+    // A reader may write nothing at all; the copy is written by the same connection, and nothing else meanwhile.
+    let queries_only = |on: bool| connection.pragma_update(None, "query_only", on);
+    let was_on = connection.pragma_query_value(None, "query_only", |row| row.get(0)).map_err(failed(OPERATION))?;
+    queries_only(false).map_err(failed(OPERATION))?;
+    let copied = connection.prepare("VACUUM INTO ?").and_then(|mut copy| copy.execute([name]));
+    queries_only(was_on).map_err(failed(OPERATION))?;
+    let synced = copied.map_err(failed(OPERATION)).and_then(|_| {
+        let file = File::open(target).and_then(|file| file.sync_all()).and_then(|()| sync_names(target));
+        file.map_err(|error| refused(format!("'{shown}' could not be written: {error}")))
+    });
+    if synced.is_err() {
+        // Half a copy is worse than none.
+        std::fs::remove_file(target).ok();
+    }
+    synced
+}
+
+/// The events of one execution, for the process that knows the instance by its number.
+pub fn history(connection: &Connection, number: i64, execution: u64) -> Result<Vec<Event>> {
+    const HISTORY: &str = "SELECT event, data FROM events WHERE instance = ? AND execution = ? ORDER BY event";
+    events(connection, "read", HISTORY, (number, signed(execution)))
+}
+
+/// The events of the latest execution; none for an instance that is not known.
+pub fn read(connection: &Connection, id: &str) -> Result<Vec<Event>> {
+    const READ: &str = "SELECT v.event, v.data FROM instances i JOIN events v ON v.instance = i.number AND v.execution = \
+         (SELECT coalesce(max(execution), ?2) FROM executions WHERE instance = i.number) WHERE i.id = ?1 ORDER BY v.event";
+    events(connection, "read", READ, (id, signed(INITIAL_EXECUTION_ID)))
+}
+
+/// The events of one execution; none for one that is not known.
+pub fn read_execution(connection: &Connection, id: &str, execution: u64) -> Result<Vec<Event>> {
+    const READ: &str = "SELECT v.event, v.data FROM instances i JOIN events v ON v.instance = i.number AND v.execution = ?2 \
+         WHERE i.id = ?1 ORDER BY v.event";
+    events(connection, "read_with_execution", READ, (id, signed(execution)))
+}
+
+/// Why an instance waits for code that can run it, if it does.
+pub fn mismatch(connection: &Connection, id: &str) -> Result<Option<String>> {
+    const MISMATCH: &str = "SELECT m.report FROM instances i JOIN mismatches m ON m.instance = i.number WHERE i.id = ?";
+    one(connection, "get_instance_info", MISMATCH, [id], |row| row.get(0))
+}
+
+/// Up to where the store has done what the inbox of that name asks for.
+pub fn inbox_position(connection: &Connection, inbox: &str) -> Result<i64> {
+    const POSITION: &str = "SELECT position FROM inboxes WHERE inbox = ?";
+    Ok(one(connection, "read_inbox_position", POSITION, [inbox], |row| row.get(0))?.unwrap_or(0))
+}
+
+fn events(
+    connection: &Connection,
+    operation: &'static str,
+    sql: &'static str,
+    parameters: impl Params,
+) -> Result<Vec<Event>> {
+    let failed = failed(operation);
+    let mut statement = connection.prepare_cached(sql).map_err(failed)?;
+    let mut rows = statement.query(parameters).map_err(failed)?;
+    let mut events = Vec::new();
+    while let Some(row) = rows.next().map_err(failed)? {
+        let number: i64 = row.get(0).map_err(failed)?;
+        let undecodable =
+            |error: String| ProviderError::permanent(operation, format!("{UNDECODABLE} {number}: {error}"));
+        // Read as it lies in the page: the decoder makes its own strings.
+        let data = row.get_ref(1).map_err(failed)?.as_str().map_err(|error| undecodable(error.to_string()))?;
+        events.push(serde_json::from_str(data).map_err(|error| undecodable(error.to_string()))?);
+    }
+    Ok(events)
+}
+
+/// The one row of a statement, if there is one.
+fn one<T>(
+    connection: &Connection,
+    operation: &'static str,
+    sql: &'static str,
+    parameters: impl Params,
+    read: impl FnOnce(&Row<'_>) -> rusqlite::Result<T>,
+) -> Result<Option<T>> {
+    let failed = failed(operation);
+    connection.prepare_cached(sql).map_err(failed)?.query_row(parameters, read).optional().map_err(failed)
+}
+
+/// The first column of all rows.
+fn column<T: FromSql>(
+    connection: &Connection,
+    operation: &'static str,
+    sql: &'static str,
+    parameters: impl Params,
+) -> Result<Vec<T>> {
+    let failed = failed(operation);
+    let mut statement = connection.prepare_cached(sql).map_err(failed)?;
+    let rows = statement.query_map(parameters, |row| row.get(0)).map_err(failed)?;
+    rows.collect::<Result<_, _>>().map_err(failed)
+}
+
+fn not_found(operation: &'static str, id: &str) -> ProviderError {
+    ProviderError::permanent(operation, format!("Instance {id} not found"))
+}
+
+/// The engine's error for one of SQLite's. Only a lock that another process holds for a moment is worth another attempt.
+pub fn failed(operation: &'static str) -> impl Fn(rusqlite::Error) -> ProviderError + Copy {
+    move |error| match error.sqlite_error_code() {
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
+            ProviderError::retryable(operation, error.to_string())
+        }
+        _ => ProviderError::permanent(operation, format!("{BY_SQLITE}{error}")),
+    }
+}
+
+/// Marks a failure of the file, as opposed to one of the question.
+const BY_SQLITE: &str = "SQLite says: ";
+
+/// The same error, with the name of the file that failed.
+pub fn naming(path: &Path, error: ProviderError) -> ProviderError {
+    if error.message.starts_with(BY_SQLITE) {
+        return ProviderError { message: format!("'{}' cannot be read; {}", path.display(), error.message), ..error };
+    }
+    error
+}
+
+fn count(row: &Row<'_>, column: usize) -> rusqlite::Result<u64> {
+    row.get(column).map(unsigned)
+}
+
+/// SQLite's integers are signed; ours are counts and times, never negative.
+pub fn unsigned(value: i64) -> u64 {
+    u64::try_from(value).unwrap_or(0)
+}
+
+/// Times that no calendar reaches ("before the end of all days") stay comparable.
+pub fn signed(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}

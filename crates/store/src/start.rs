@@ -1,0 +1,82 @@
+//! A start as a client asks for it, and what becomes of it by what its instance runs already.
+
+use std::collections::HashMap;
+use std::ops::Deref;
+
+use duroxide::INITIAL_EXECUTION_ID;
+use duroxide::providers::WorkItem;
+
+use crate::error::StoreError;
+
+/// A start as a client asks for it.
+#[derive(Debug, Clone)]
+pub struct StartRequest {
+    pub instance: String,
+    pub orchestration: String,
+    pub input: String,
+    pub version: Option<String>,
+}
+
+/// What to do when the instance exists.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum IfExists {
+    /// Take it for the one that was asked for, if it runs the same orchestration.
+    Attach,
+    Raise,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StartOutcome {
+    Started,
+    Attached,
+}
+
+impl StartRequest {
+    pub fn names(&self) -> (&str, &str) {
+        (&self.instance, &self.orchestration)
+    }
+
+    /// The message that starts the instance.
+    #[must_use]
+    pub fn into_message(self) -> WorkItem {
+        let Self { instance, orchestration, input, version } = self;
+        WorkItem::StartOrchestration {
+            instance,
+            orchestration,
+            input,
+            version,
+            parent_instance: None,
+            parent_id: None,
+            parent_execution_id: None,
+            execution_id: INITIAL_EXECUTION_ID,
+        }
+    }
+}
+
+/// Decides about starts, all of them or none: each is given as its instance and its orchestration, and `running` says which
+/// orchestration an instance runs already, or will. Of two for one instance the first counts.
+pub fn judge<'a, Name: Deref<Target = str>>(
+    starts: impl Iterator<Item = (&'a str, &'a str)>,
+    if_exists: IfExists,
+    running: impl Fn(&str) -> Result<Option<Name>, StoreError>,
+) -> Result<Vec<StartOutcome>, StoreError> {
+    let mut starting: HashMap<&str, &str> = HashMap::new();
+    let mut outcomes = Vec::with_capacity(starts.size_hint().0);
+    for (instance, orchestration) in starts {
+        let earlier = starting.get(instance).copied();
+        let known = if earlier.is_none() { running(instance)? } else { None };
+        outcomes.push(match earlier.or(known.as_deref()) {
+            None => {
+                starting.insert(instance, orchestration);
+                StartOutcome::Started
+            }
+            Some(existing) if if_exists == IfExists::Attach && existing == orchestration => StartOutcome::Attached,
+            Some(existing) => return Err(exists(instance, existing)),
+        });
+    }
+    Ok(outcomes)
+}
+
+pub fn exists(instance: &str, orchestration: &str) -> StoreError {
+    StoreError::InstanceAlreadyExists { instance: instance.to_owned(), orchestration: orchestration.to_owned() }
+}

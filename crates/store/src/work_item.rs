@@ -1,0 +1,35 @@
+//! Messages and events as text, as every store holds them.
+
+use duroxide::providers::{ExecutionMetadata, ProviderError, WorkItem};
+use duroxide::{Event, EventKind};
+use serde::Serialize;
+
+pub fn encode<T: Serialize>(value: &T) -> Result<String, ProviderError> {
+    serde_json::to_string(value)
+        .map_err(|error| ProviderError::permanent("encode", format!("a value cannot be written as JSON: {error}")))
+}
+
+/// The instance that a message is for.
+pub fn target(message: &WorkItem) -> Option<&str> {
+    match message {
+        WorkItem::StartOrchestration { instance, .. }
+        | WorkItem::ActivityCompleted { instance, .. }
+        | WorkItem::ActivityFailed { instance, .. }
+        | WorkItem::TimerFired { instance, .. }
+        | WorkItem::ExternalRaised { instance, .. }
+        | WorkItem::QueueMessage { instance, .. }
+        | WorkItem::CancelInstance { instance, .. }
+        | WorkItem::ContinueAsNew { instance, .. } => Some(instance),
+        WorkItem::SubOrchCompleted { parent_instance, .. } | WorkItem::SubOrchFailed { parent_instance, .. } => {
+            Some(parent_instance)
+        }
+        WorkItem::ActivityExecute { .. } => None,
+    }
+}
+
+/// Whether the end of a turn changes something that clients wait for: the end of the instance, its custom status, a value.
+pub fn can_be_waited_for(metadata: &ExecutionMetadata, delta: &[Event]) -> bool {
+    let says =
+        |event: &Event| matches!(event.kind, EventKind::CustomStatusUpdated { .. } | EventKind::KeyValueSet { .. });
+    metadata.status.is_some() || delta.iter().any(says)
+}

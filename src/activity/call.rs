@@ -1,0 +1,151 @@
+//! One run of an activity: the lease on it, the call of its code, and its end.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use duroxide::ActivityContext as EngineContext;
+use duroxide::providers::Provider as _;
+use engine_adapter::{Delivery, Dispatcher};
+use parking_lot::Mutex;
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+use tokio::sync::oneshot;
+
+use crate::activity::context::ActivityContext;
+use crate::boundary;
+use crate::boundary::codec;
+use crate::boundary::errors::CancelledError;
+use crate::definitions::ActivityDefinition;
+
+/// How long an activity that was cut off rests before it runs again: what cut it off may not be over.
+const REST: Duration = Duration::from_secs(1);
+
+/// The recorded result or failure of an activity.
+pub(crate) type End = Result<String, String>;
+
+/// By what the engine holds an activity for this process. Both the engine's task and the activity's code hold on to it; when
+/// they are gone and no end was given to the engine, it is given back, so that the activity runs again.
+pub(crate) struct Lease {
+    pub(crate) dispatcher: Arc<Dispatcher>,
+    pub(crate) token: String,
+    /// The engine has the end.
+    pub(crate) is_settled: AtomicBool,
+    /// What cut the activity off may not be over: it rests before it runs again, and the attempt counts.
+    pub(crate) is_to_rest: AtomicBool,
+}
+
+pub(crate) struct Call {
+    pub(crate) definition: Arc<ActivityDefinition>,
+    pub(crate) client: Arc<Py<PyAny>>,
+    /// Held, not read.
+    pub(crate) _lease: Option<Arc<Lease>>,
+    pub(crate) engine: EngineContext,
+    pub(crate) delivery: Option<Arc<Delivery>>,
+    pub(crate) input: String,
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        if *self.is_settled.get_mut() {
+            return;
+        }
+        let (dispatcher, token) = (Arc::clone(&self.dispatcher), std::mem::take(&mut self.token));
+        let rest = self.is_to_rest.get_mut().then_some(REST);
+        // A cancelled activity has no lease any more, and a closed store ends it by itself.
+        drop(boundary::spawn(async move { dispatcher.abandon_work_item(&token, rest, rest.is_none()).await }));
+    }
+}
+
+impl Call {
+    pub(crate) fn prepare<'py>(&self, py: Python<'py>) -> PyResult<(Bound<'py, ActivityContext>, Bound<'py, PyAny>)> {
+        let mut input = codec::decode(py, &self.input)?;
+        if let Some(annotation) = &self.definition.input_type {
+            input = codec::convert(py, input, annotation.bind(py))?;
+        }
+        Ok((self.context(py)?, input))
+    }
+
+    pub(crate) fn context<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, ActivityContext>> {
+        let context = ActivityContext::new(self.engine.clone(), self.delivery.clone(), Arc::clone(&self.client));
+        Bound::new(py, context)
+    }
+
+    fn is_cancelled(&self) -> bool {
+        self.engine.is_cancelled() || self.delivery.as_ref().is_some_and(|delivery| delivery.is_cancelled())
+    }
+
+    /// The recorded failure; the traceback goes to the log, unless it did what it was asked to.
+    fn failure(&self, py: Python<'_>, error: &PyErr) -> String {
+        let was_cancelled = self.is_cancelled() && is_cancellation(py, error);
+        let end = if was_cancelled { "was cancelled" } else { "failed" };
+        let message = format!("activity '{}' of instance '{}' {end}", self.definition.name, self.engine.instance_id());
+        // By the same ids as the context of the activity and the failure of the orchestration have.
+        let extra = PyDict::new(py);
+        let fields = [
+            ("instance_id", self.engine.instance_id()),
+            ("orchestration_name", self.engine.orchestration_name()),
+            ("orchestration_version", self.engine.orchestration_version()),
+            ("activity_name", self.engine.activity_name()),
+            ("worker_id", self.engine.worker_id()),
+        ];
+        let written = fields
+            .into_iter()
+            .try_for_each(|(name, text)| extra.set_item(name, text))
+            .and_then(|()| extra.set_item("execution_id", self.engine.execution_id()))
+            .and_then(|()| {
+                let Some(delivery) = &self.delivery else { return Ok(()) };
+                extra.set_item("activity_id", delivery.activity_id)?;
+                extra.set_item("attempt", delivery.attempt)
+            });
+        match written {
+            Ok(()) if was_cancelled => crate::logging::log_info_with(py, "duroxide.activity", &message, &extra),
+            Ok(()) => crate::logging::log_exception_with(py, "duroxide.activity", &message, error, &extra),
+            Err(broken) => broken.write_unraisable(py, None),
+        }
+        codec::encode_failure(py, error)
+    }
+}
+
+/// Whether an activity ended as one does that is cancelled, here or in the process of a pool.
+fn is_cancellation(py: Python<'_>, error: &PyErr) -> bool {
+    error.is_instance_of::<CancelledError>(py)
+        || error
+            .value(py)
+            .getattr(intern!(py, "error_type"))
+            .is_ok_and(|kind| kind.eq("CancelledError").unwrap_or(false))
+}
+
+/// The end of an activity, which comes once.
+pub(crate) struct Ending {
+    pub(crate) call: Call,
+    sender: Mutex<Option<oneshot::Sender<End>>>,
+}
+
+impl Ending {
+    pub(crate) fn new(call: Call) -> (Arc<Self>, oneshot::Receiver<End>) {
+        let (sender, receiver) = oneshot::channel();
+        (Arc::new(Self { call, sender: Mutex::new(Some(sender)) }), receiver)
+    }
+
+    pub(crate) fn finish(&self, py: Python<'_>, result: PyResult<Bound<'_, PyAny>>) {
+        let end = result.and_then(|value| codec::encode(&value)).map_err(|error| self.call.failure(py, &error));
+        if let Some(sender) = self.sender.lock().take() {
+            // If the engine has given the activity up, its lease is given back.
+            sender.send(end).ok();
+        }
+    }
+}
+
+/// What a thread or a host calls when an activity has ended: `done(result, None)` or `done(None, error)`. One that is never
+/// called was cut off, and runs again.
+#[pyclass(frozen, module = "duroxide._native")]
+pub(crate) struct Done(pub(crate) Arc<Ending>);
+
+#[pymethods]
+impl Done {
+    fn __call__<'py>(&self, py: Python<'py>, result: Bound<'py, PyAny>, error: Bound<'py, PyAny>) {
+        self.0.finish(py, if error.is_none() { Ok(result) } else { Err(PyErr::from_value(error)) });
+    }
+}

@@ -1,0 +1,171 @@
+//! The way from Tokio's threads to an event loop: what ends there completes a future of `asyncio` here.
+
+use std::future::Future;
+use std::mem;
+use std::sync::Arc;
+use std::thread;
+
+use parking_lot::Mutex;
+use pyo3::exceptions::PyRuntimeError;
+use pyo3::intern;
+use pyo3::prelude::*;
+use tokio::task::AbortHandle;
+
+use crate::boundary::errors::Error;
+use crate::boundary::{refuse_in_orchestration, runtime};
+
+/// What the loop's thread does with an end: it makes the object that `await` gives.
+type Finish = Box<dyn FnOnce(Python<'_>) -> PyResult<Py<PyAny>> + Send>;
+
+/// Takes ends to one event loop. Many that come at once wake it once.
+#[pyclass(frozen, module = "duroxide._native")]
+pub(crate) struct Mailbox(Arc<Letters>);
+
+struct Letters {
+    event_loop: Py<PyAny>,
+    waiting: Mutex<Vec<Letter>>,
+}
+
+struct Letter {
+    future: Py<PyAny>,
+    finish: Option<Finish>,
+    has_panicked: bool,
+}
+
+#[pymethods]
+impl Mailbox {
+    /// The mailbox of the running loop: `last`, if it is that one's.
+    #[staticmethod]
+    fn of_running_loop<'py>(py: Python<'py>, last: Option<Bound<'py, Self>>) -> PyResult<Bound<'py, Self>> {
+        refuse_in_orchestration()?;
+        let event_loop = py.import(intern!(py, "asyncio"))?.call_method0(intern!(py, "get_running_loop"))?;
+        match last {
+            Some(last) if last.get().0.event_loop.is(&event_loop) => Ok(last),
+            _ => Bound::new(py, Self(Arc::new(Letters { event_loop: event_loop.unbind(), waiting: Mutex::default() }))),
+        }
+    }
+
+    /// Opens all letters; called by the loop.
+    fn open(&self, py: Python<'_>) {
+        let letters = mem::take(&mut *self.0.waiting.lock());
+        for letter in letters {
+            letter.open(py);
+        }
+    }
+}
+
+impl Letters {
+    fn send(self: &Arc<Self>, letter: Letter) {
+        let is_first = {
+            let mut waiting = self.waiting.lock();
+            waiting.push(letter);
+            waiting.len() == 1
+        };
+        // The others are opened along with the first one.
+        if is_first && Python::try_attach(|py| self.wake(py)).is_none_or(|woken| woken.is_err()) {
+            // The loop is closed, or the interpreter ends: nobody awaits any more.
+            let unread = mem::take(&mut *self.waiting.lock());
+            drop(unread);
+        }
+    }
+
+    fn wake(self: &Arc<Self>, py: Python<'_>) -> PyResult<()> {
+        let mailbox = Bound::new(py, Mailbox(Arc::clone(self)))?;
+        let open = mailbox.getattr(intern!(py, "open"))?;
+        self.event_loop.bind(py).call_method1(intern!(py, "call_soon_threadsafe"), (open,)).map(drop)
+    }
+}
+
+impl Letter {
+    fn open(self, py: Python<'_>) {
+        let future = self.future.bind(py);
+        if future.call_method0(intern!(py, "done")).and_then(|done| done.is_truthy()).unwrap_or(true) {
+            return;
+        }
+        let end = match self.finish {
+            Some(finish) => finish(py),
+            None if self.has_panicked => Err(PyRuntimeError::new_err("the operation ended without a result")),
+            None => {
+                drop(future.call_method0(intern!(py, "cancel")));
+                return;
+            }
+        };
+        let set = match end {
+            Ok(value) => future.call_method1(intern!(py, "set_result"), (value,)),
+            Err(error) => fail(future, &error),
+        };
+        // A future refuses StopIteration, say.
+        drop(set.or_else(|error| fail(future, &error)));
+    }
+}
+
+fn fail<'py>(future: &Bound<'py, PyAny>, error: &PyErr) -> PyResult<Bound<'py, PyAny>> {
+    future.call_method1(intern!(future.py(), "set_exception"), (error.value(future.py()),))
+}
+
+/// The letter of one task, sent when the task ends, however it does.
+struct Reply {
+    letters: Arc<Letters>,
+    future: Option<Py<PyAny>>,
+    finish: Option<Finish>,
+}
+
+impl Reply {
+    fn send(mut self, finish: Finish) {
+        self.finish = Some(finish);
+    }
+}
+
+impl Drop for Reply {
+    fn drop(&mut self) {
+        if let Some(future) = self.future.take() {
+            let has_panicked = thread::panicking();
+            self.letters.send(Letter { future, finish: self.finish.take(), has_panicked });
+        }
+    }
+}
+
+/// A task of ours that Python awaits. Nothing waits on a thread.
+#[pyclass(frozen, module = "duroxide._native")]
+pub(crate) struct Awaited {
+    future: Py<PyAny>,
+    task: AbortHandle,
+}
+
+#[pymethods]
+impl Awaited {
+    fn __await__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        self.future.bind(py).call_method0(intern!(py, "__await__"))
+    }
+
+    /// Gives the task up: nobody awaits its end any more.
+    fn abort(&self, py: Python<'_>) {
+        self.task.abort();
+        let future = self.future.bind(py);
+        // It fails where the loop is closed, and then nobody is told.
+        let is_cancelled =
+            future.call_method0(intern!(py, "cancel")).is_ok_and(|done| done.is_truthy().unwrap_or(false));
+        if !is_cancelled {
+            // An exception that nobody asks for would be reported.
+            drop(future.call_method0(intern!(py, "exception")));
+        }
+    }
+}
+
+/// Starts `work` on the threads of this process; its end goes to `mailbox`, where `finish` makes an object of it.
+pub(crate) fn awaited<T: Send + 'static>(
+    py: Python<'_>,
+    mailbox: &Mailbox,
+    work: impl Future<Output = Result<T, Error>> + Send + 'static,
+    finish: impl FnOnce(Python<'_>, T) -> PyResult<Py<PyAny>> + Send + 'static,
+) -> PyResult<Awaited> {
+    let threads = runtime()?;
+    let letters = Arc::clone(&mailbox.0);
+    let future = letters.event_loop.bind(py).call_method0(intern!(py, "create_future"))?.unbind();
+    let reply = Reply { letters, future: Some(future.clone_ref(py)), finish: None };
+    let task = threads.spawn(async move {
+        let end = work.await;
+        reply.send(Box::new(move |py| finish(py, end?)));
+    });
+    Ok(Awaited { future, task: task.abort_handle() })
+}

@@ -1,0 +1,120 @@
+//! Values and failures between Python objects and the JSON text that is recorded. The rules live in Python.
+
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::PyString;
+
+use crate::boundary::errors::LimitExceeded;
+
+/// The longest payload that is recorded, in bytes of JSON text.
+pub(crate) const MAX_PAYLOAD_BYTES: usize = 16 * 1024 * 1024;
+
+/// Text that is recorded as it stands, without being encoded as JSON.
+#[pyclass(frozen, module = "duroxide._native")]
+pub(crate) struct RawText(String);
+
+#[pymethods]
+impl RawText {
+    #[new]
+    fn new(text: String) -> Self {
+        Self(text)
+    }
+
+    #[getter]
+    fn text(&self) -> &str {
+        &self.0
+    }
+}
+
+/// How the text of an outcome becomes the object that Python code receives.
+pub(crate) enum Decode {
+    /// JSON; text that is not JSON is handed over as it is.
+    Json,
+    /// JSON, converted to this annotation.
+    Typed(Py<PyAny>),
+    /// JSON of JSON, converted to this annotation; `None` stays.
+    Nested(Py<PyAny>),
+    /// The text itself.
+    Raw,
+    /// Always `None`.
+    Nothing,
+}
+
+impl Decode {
+    /// Decodes as `annotation` says, where there is one.
+    pub(crate) fn typed(annotation: Option<Py<PyAny>>, otherwise: Self) -> Self {
+        annotation.map_or(otherwise, Self::Typed)
+    }
+
+    pub(crate) fn apply<'py>(&self, py: Python<'py>, text: &str) -> PyResult<Bound<'py, PyAny>> {
+        match self {
+            Self::Json => decode(py, text),
+            Self::Typed(annotation) => convert(py, decode(py, text)?, annotation.bind(py)),
+            Self::Nested(annotation) => {
+                let inner = decode(py, text)?;
+                match inner.extract::<String>() {
+                    Ok(inner) => convert(py, decode(py, &inner)?, annotation.bind(py)),
+                    Err(_) => Ok(inner),
+                }
+            }
+            Self::Raw => Ok(PyString::new(py, text).into_any()),
+            Self::Nothing => Ok(py.None().into_bound(py)),
+        }
+    }
+}
+
+struct Functions {
+    encode: Py<PyAny>,
+    decode: Py<PyAny>,
+    convert: Py<PyAny>,
+    encode_failure: Py<PyAny>,
+}
+
+fn functions(py: Python<'_>) -> PyResult<&'static Functions> {
+    static FUNCTIONS: PyOnceLock<Functions> = PyOnceLock::new();
+    FUNCTIONS.get_or_try_init(py, || {
+        let codec = py.import("duroxide.codec")?;
+        let exceptions = py.import("duroxide.exceptions")?;
+        Ok(Functions {
+            encode: codec.getattr("encode")?.unbind(),
+            decode: codec.getattr("decode")?.unbind(),
+            convert: codec.getattr("convert")?.unbind(),
+            encode_failure: exceptions.getattr("encode_failure")?.unbind(),
+        })
+    })
+}
+
+/// Encodes a payload as the JSON text that is recorded.
+pub(crate) fn encode(value: &Bound<'_, PyAny>) -> PyResult<String> {
+    let text = match value.cast::<RawText>() {
+        Ok(raw) => raw.get().0.clone(),
+        Err(_) => functions(value.py())?.encode.bind(value.py()).call1((value,))?.extract()?,
+    };
+    if text.len() > MAX_PAYLOAD_BYTES {
+        return Err(LimitExceeded::new_err(format!(
+            "a payload of {} bytes is too large: at most {MAX_PAYLOAD_BYTES} bytes of JSON are recorded; store the data \
+             elsewhere and pass a reference to it",
+            text.len()
+        )));
+    }
+    Ok(text)
+}
+
+pub(crate) fn decode<'py>(py: Python<'py>, text: &str) -> PyResult<Bound<'py, PyAny>> {
+    functions(py)?.decode.bind(py).call1((text,))
+}
+
+pub(crate) fn convert<'py>(
+    py: Python<'py>,
+    value: Bound<'py, PyAny>,
+    annotation: &Bound<'py, PyAny>,
+) -> PyResult<Bound<'py, PyAny>> {
+    functions(py)?.convert.bind(py).call1((value, annotation))
+}
+
+/// The recorded form of an exception; never fails, since a failure must not be lost.
+pub(crate) fn encode_failure(py: Python<'_>, error: &PyErr) -> String {
+    functions(py)
+        .and_then(|functions| functions.encode_failure.bind(py).call1((error.value(py),))?.extract())
+        .unwrap_or_else(|_| error.to_string())
+}

@@ -1,0 +1,145 @@
+//! The retry loop of an activity, as a state machine over slots: attempts, waits between them, and two timeouts.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::orchestration::arena::{Arena, Failure, Outcome};
+use crate::orchestration::operation::{Node, RetryPolicy};
+use crate::orchestration::timeline::Moment;
+
+enum Phase {
+    Trying { activity: usize, timeout: Option<usize> },
+    Waiting { timer: usize },
+}
+
+pub(crate) struct Retry {
+    policy: RetryPolicy,
+    attempt: u32,
+    total: Option<usize>,
+    phase: Phase,
+}
+
+impl Retry {
+    /// Starts the timer of the total timeout, then the first attempt.
+    pub(crate) fn start(arena: &mut Arena, node: &Arc<Node>, policy: &RetryPolicy) -> Self {
+        let total = policy.total_timeout.map(|timeout| arena.start_timer(node, timeout));
+        let phase = Self::attempt(arena, node, policy);
+        Self { policy: policy.clone(), attempt: 1, total, phase }
+    }
+
+    fn attempt(arena: &mut Arena, node: &Arc<Node>, policy: &RetryPolicy) -> Phase {
+        let activity = arena.start_activity(node);
+        let timeout = policy.attempt_timeout.map(|timeout| arena.start_timer(node, timeout));
+        Phase::Trying { activity, timeout }
+    }
+
+    /// Goes on as far as history allows; the outcome when there is one.
+    pub(crate) fn advance(&mut self, arena: &mut Arena, node: &Arc<Node>) -> Option<(Outcome, Moment)> {
+        loop {
+            match self.phase {
+                Phase::Trying { activity, timeout } => {
+                    if arena.settle(activity) {
+                        let (outcome, moment) = arena.outcome(activity)?;
+                        let Outcome::Failed(Failure::Activity { text, activity_id, .. }) = outcome else {
+                            self.stop(arena);
+                            return Some((outcome, moment));
+                        };
+                        arena.drop_all(timeout);
+                        if self.attempt >= self.policy.max_attempts || !self.policy.retries(&text) {
+                            let attempts = self.attempt;
+                            self.stop(arena);
+                            return Some((Outcome::Failed(Failure::Activity { text, activity_id, attempts }), moment));
+                        }
+                        self.wait(arena, node);
+                    } else if let Some(expired) = self.expired_total(arena) {
+                        return Some(expired);
+                    } else if let Some(timer) = timeout
+                        && arena.settle(timer)
+                    {
+                        arena.drop_all(Some(activity));
+                        if self.attempt >= self.policy.max_attempts {
+                            let (_, moment) = arena.outcome(timer)?;
+                            let timeout = self.policy.attempt_timeout.unwrap_or_default();
+                            return Some((self.timed_out(arena, timeout, false), moment));
+                        }
+                        self.wait(arena, node);
+                    } else {
+                        return None;
+                    }
+                }
+                Phase::Waiting { timer } => {
+                    if let Some(expired) = self.expired_total(arena) {
+                        return Some(expired);
+                    }
+                    if !arena.settle(timer) {
+                        return None;
+                    }
+                    self.next(arena, node);
+                }
+            }
+        }
+    }
+
+    fn expired_total(&mut self, arena: &mut Arena) -> Option<(Outcome, Moment)> {
+        let total = self.total?;
+        if !arena.settle(total) {
+            return None;
+        }
+        let (_, moment) = arena.outcome(total)?;
+        let timeout = self.policy.total_timeout.unwrap_or_default();
+        Some((self.timed_out(arena, timeout, true), moment))
+    }
+
+    fn timed_out(&mut self, arena: &mut Arena, timeout: Duration, total: bool) -> Outcome {
+        let attempts = self.attempt;
+        self.stop(arena);
+        Outcome::Failed(Failure::TimedOut { timeout, attempts, total })
+    }
+
+    fn wait(&mut self, arena: &mut Arena, node: &Arc<Node>) {
+        let delay = self.policy.backoff.delay(self.attempt);
+        if delay.is_zero() {
+            self.next(arena, node);
+        } else {
+            self.phase = Phase::Waiting { timer: arena.start_timer(node, delay) };
+        }
+    }
+
+    fn next(&mut self, arena: &mut Arena, node: &Arc<Node>) {
+        self.attempt += 1;
+        self.phase = Self::attempt(arena, node, &self.policy);
+    }
+
+    /// Drops what is still under way, in the order in which it was started.
+    pub(crate) fn stop(&mut self, arena: &mut Arena) {
+        arena.drop_all(self.total.take());
+        match self.phase {
+            Phase::Trying { activity, timeout } => {
+                arena.drop_all(Some(activity));
+                arena.drop_all(timeout);
+            }
+            Phase::Waiting { timer } => arena.drop_all(Some(timer)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::orchestration::operation::Backoff;
+
+    #[test]
+    fn an_exponential_wait_doubles_up_to_its_maximum() {
+        let backoff =
+            Backoff::Exponential { base: Duration::from_millis(100), multiplier: 2.0, maximum: Duration::from_secs(1) };
+        let waits: Vec<u128> = (1..=6).map(|attempt| backoff.delay(attempt).as_millis()).collect();
+        assert_eq!(waits, [100, 200, 400, 800, 1000, 1000]);
+    }
+
+    #[test]
+    fn a_huge_wait_is_cut_to_the_maximum_instead_of_overflowing() {
+        let backoff =
+            Backoff::Exponential { base: Duration::from_secs(1), multiplier: 10.0, maximum: Duration::from_secs(60) };
+        assert_eq!(backoff.delay(u32::MAX), Duration::from_secs(60));
+    }
+}

@@ -1,0 +1,57 @@
+//! What the methods of the context take for the name of an activity or orchestration: text, or the function itself.
+
+use pyo3::exceptions::PyTypeError;
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::PyString;
+
+use crate::orchestration::task::type_name;
+
+/// The name of something that is registered, and what is known of it where the function itself was given.
+pub(crate) struct FunctionName {
+    name: String,
+    reference: Option<Reference>,
+}
+
+struct Reference {
+    kind: String,
+    result_type: Option<Py<PyAny>>,
+}
+
+impl FunctionName {
+    /// The name and the annotation of the result, of a function that must be a `kind`.
+    pub(crate) fn of_kind(self, kind: &str) -> PyResult<(String, Option<Py<PyAny>>)> {
+        match self.reference {
+            Some(reference) if reference.kind != kind => Err(PyTypeError::new_err(format!(
+                "'{}' is an {}, and an {kind} is needed here",
+                self.name, reference.kind
+            ))),
+            Some(reference) => Ok((self.name, reference.result_type)),
+            None => Ok((self.name, None)),
+        }
+    }
+}
+
+impl<'py> FromPyObject<'_, 'py> for FunctionName {
+    type Error = PyErr;
+
+    fn extract(object: Borrowed<'_, 'py, PyAny>) -> PyResult<Self> {
+        if let Ok(text) = object.cast::<PyString>() {
+            return Ok(Self { name: text.extract()?, reference: None });
+        }
+        let py = object.py();
+        // Declared functions and definitions have both.
+        let (Some(name), Some(kind)) =
+            (object.getattr_opt(intern!(py, "name"))?, object.getattr_opt(intern!(py, "kind"))?)
+        else {
+            return Err(PyTypeError::new_err(format!(
+                "an activity or orchestration is meant by its name, a str, or by the function that @activity or \
+                 @orchestration made, not {}",
+                type_name(&object)
+            )));
+        };
+        let result_type = object.getattr_opt(intern!(py, "result_type"))?.filter(|annotation| !annotation.is_none());
+        let reference = Reference { kind: kind.extract()?, result_type: result_type.map(Bound::unbind) };
+        Ok(Self { name: name.extract()?, reference: Some(reference) })
+    }
+}

@@ -1,0 +1,167 @@
+//! What the methods of the context have in common: checked arguments become operations, operations become tasks.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::{PyBool, PyDelta, PyInt, PyTuple};
+
+use crate::boundary;
+use crate::boundary::codec;
+use crate::boundary::codec::Decode;
+use crate::boundary::errors::LimitExceeded;
+use crate::orchestration::context::OrchestrationContext;
+use crate::orchestration::context::function_name::FunctionName;
+use crate::orchestration::execution::Turn;
+use crate::orchestration::limits;
+use crate::orchestration::limits::{check_instance_id, check_name};
+use crate::orchestration::operation::RetryPolicy;
+use crate::orchestration::operation::{ActivityCall, Node, Operation};
+use crate::orchestration::task::{Task, collect, type_name};
+
+impl OrchestrationContext {
+    pub(crate) fn new(_: Python<'_>, turn: Arc<Turn>) -> Self {
+        Self { turn, random: Mutex::new(None), uuids: Mutex::new(None) }
+    }
+
+    pub(crate) fn task(&self, py: Python<'_>, operation: Operation, decode: Decode) -> PyResult<Task> {
+        self.turn.check()?;
+        Ok(Task::new(self.turn.describe(operation, decode, boundary::origin::caller(py))))
+    }
+
+    pub(crate) fn tasks(&self, arguments: &Bound<'_, PyTuple>) -> PyResult<Vec<Arc<Node>>> {
+        self.turn.check()?;
+        let tasks = collect(&self.turn, arguments)?;
+        if tasks.iter().any(|task| task.depth > limits::MAX_DEPTH) {
+            return Err(LimitExceeded::new_err(format!(
+                "combinators nest at most {} levels deep: wait for some of the tasks first",
+                limits::MAX_DEPTH
+            )));
+        }
+        Ok(tasks)
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "one argument a field of the operation")]
+    pub(crate) fn activity(
+        &self,
+        py: Python<'_>,
+        name: FunctionName,
+        input: Option<&Bound<'_, PyAny>>,
+        session_id: Option<String>,
+        tag: Option<String>,
+        retry: Option<&Bound<'_, PyAny>>,
+        result_type: Option<Py<PyAny>>,
+    ) -> PyResult<Task> {
+        let (name, declared) = name.of_kind("activity")?;
+        check_name("the name of the activity", &name)?;
+        if name.starts_with("__duroxide_syscall:") {
+            return Err(PyValueError::new_err(format!("the activity name '{name}' is reserved for the engine")));
+        }
+        if let Some(session_id) = &session_id {
+            check_name("the session id", session_id)?;
+        }
+        if let Some(tag) = &tag {
+            limits::check_tag(tag)?;
+        }
+        let retry = retry.map_or(Ok(None), RetryPolicy::from_python)?;
+        let annotation = result_type.or(declared).or_else(|| self.turn.definitions.activity_result(py, &name));
+        let call = ActivityCall { name, input: payload(py, input)?, session_id, tag, retry };
+        self.task(py, Operation::Activity(call), Decode::typed(annotation, Decode::Json))
+    }
+
+    pub(crate) fn system_activity(&self, py: Python<'_>, name: &str, decode: Decode) -> PyResult<Task> {
+        let call = ActivityCall {
+            name: format!("__duroxide_syscall:{name}"),
+            input: String::new(),
+            session_id: None,
+            tag: None,
+            retry: None,
+        };
+        self.task(py, Operation::Activity(call), decode)
+    }
+
+    pub(crate) fn sub_orchestration(
+        &self,
+        py: Python<'_>,
+        name: FunctionName,
+        input: Option<&Bound<'_, PyAny>>,
+        instance_id: Option<String>,
+        version: Option<String>,
+        result_type: Option<Py<PyAny>>,
+    ) -> PyResult<Task> {
+        let (name, declared) = name.of_kind("orchestration")?;
+        check_name("the name of the sub-orchestration", &name)?;
+        if let Some(instance_id) = &instance_id {
+            check_instance_id(instance_id)?;
+        }
+        check_version(version.as_deref())?;
+        let annotation = result_type.or(declared).or_else(|| self.turn.definitions.orchestration_result(py, &name));
+        let input = payload(py, input)?;
+        let operation = Operation::SubOrchestration { name, version, instance_id, input };
+        self.task(py, operation, Decode::typed(annotation, Decode::Json))
+    }
+
+    pub(crate) fn trace(&self, level: &str, message: String) -> PyResult<()> {
+        self.turn.check()?;
+        if !self.turn.is_replaying() {
+            self.turn.engine().trace(level, message);
+        }
+        Ok(())
+    }
+
+    pub(crate) fn stream<'py>(
+        &self,
+        py: Python<'py>,
+        kept: &Mutex<Option<Py<PyAny>>>,
+        name: &str,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        self.turn.check()?;
+        if let Some(stream) = kept.lock().as_ref() {
+            return Ok(stream.bind(py).clone());
+        }
+        let Turn { instance, execution_id, started_ms, .. } = self.turn.as_ref();
+        let seed = format!("{instance}\n{execution_id}\n{started_ms}\n{name}");
+        let stream = py.import("random")?.getattr("Random")?.call1((seed,))?;
+        *kept.lock() = Some(stream.clone().unbind());
+        Ok(stream)
+    }
+}
+
+pub(crate) fn payload(py: Python<'_>, input: Option<&Bound<'_, PyAny>>) -> PyResult<String> {
+    match input {
+        Some(input) => codec::encode(input),
+        None => codec::encode(&py.None().into_bound(py)),
+    }
+}
+
+pub(crate) fn check_version(version: Option<&str>) -> PyResult<()> {
+    let Some(text) = version else { return Ok(()) };
+    semver::Version::parse(text)
+        .map(drop)
+        .map_err(|error| PyValueError::new_err(format!("the version '{text}' is not a semantic version: {error}")))
+}
+
+pub(crate) fn duration(delay: &Bound<'_, PyAny>) -> PyResult<Duration> {
+    let milliseconds = if let Ok(delta) = delay.cast::<PyDelta>() {
+        let seconds: f64 = delta.call_method0("total_seconds")?.extract()?;
+        // Milliseconds are all that the engine keeps, and a shorter wait than asked for would surprise.
+        (seconds * 1000.0).ceil() as i64
+    } else if delay.is_instance_of::<PyInt>() && !delay.is_instance_of::<PyBool>() {
+        // Beyond 64 bits it is as far out of range as at their ends.
+        delay.extract().unwrap_or(if delay.lt(0)? { i64::MIN } else { i64::MAX })
+    } else {
+        let kind = type_name(delay);
+        return Err(PyTypeError::new_err(format!("a timer needs milliseconds as an int, or a timedelta, not {kind}")));
+    };
+    let milliseconds = u64::try_from(milliseconds)
+        .map_err(|_| PyValueError::new_err(format!("a timer cannot wait for {delay}: the delay is negative")))?;
+    if milliseconds > limits::MAX_DELAY_MS {
+        return Err(LimitExceeded::new_err(format!(
+            "a timer cannot wait for {delay}: at most {} ms, which is ten years",
+            limits::MAX_DELAY_MS
+        )));
+    }
+    Ok(Duration::from_millis(milliseconds))
+}

@@ -1,0 +1,292 @@
+//! The asyncio loop of an `async def` orchestration, as the driver and its tasks see it.
+//!
+//! The loop itself is Python (`duroxide.event_loop`): the standard library's tasks and futures run on it as they are. Here
+//! is what ties it to the arena: an awaited task becomes a slot and a future, and a slot that has ended ends its future.
+
+pub(crate) mod steps;
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use pyo3::call::PyCallArgs;
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::PyString;
+
+use crate::boundary;
+use crate::boundary::codec::Decode;
+use crate::boundary::errors::CancelledError;
+use crate::orchestration::arena::{Failure, Outcome, Waiting};
+use crate::orchestration::event_loop::steps::LoopSteps;
+use crate::orchestration::execution::Turn;
+use crate::orchestration::operation::{Node, Operation};
+use crate::orchestration::task::value_of;
+use engine_adapter::CANCELLATION_QUEUE;
+
+/// The loop of one orchestration, and how far its cancellation has come.
+pub(crate) struct EventLoop {
+    object: Py<PyAny>,
+    cancellation: Cancellation,
+}
+
+enum Cancellation {
+    /// Its history began before requests reached the code: the engine ends it without asking.
+    Unheard,
+    /// The slot that waits for a request.
+    Awaited(usize),
+    Requested {
+        reason: String,
+        /// The timer that bounds the clean-up.
+        bound: Option<usize>,
+    },
+}
+
+/// What awaiting a task leads to.
+pub(crate) enum Awaited<'py> {
+    Value(Bound<'py, PyAny>),
+    Future(Bound<'py, PyAny>),
+}
+
+impl Turn {
+    /// The loop that runs the orchestration, if it is a coroutine.
+    pub(crate) fn event_loop<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
+        self.event_loop.lock().as_ref().map(|event_loop| event_loop.object.bind(py).clone())
+    }
+
+    /// The loop, while it is what runs: a generator may be a branch beside it.
+    pub(crate) fn running_loop<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
+        self.loop_runs.load(Ordering::Relaxed).then(|| self.event_loop(py)).flatten()
+    }
+
+    /// Calls a method of the loop, which runs until nothing on it can; whether its main task has ended.
+    fn run_loop<'py>(
+        self: &Arc<Self>,
+        event_loop: &Bound<'py, PyAny>,
+        method: &Bound<'py, PyString>,
+        arguments: impl PyCallArgs<'py>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        self.loop_runs.store(true, Ordering::Relaxed);
+        let result = self.run(|| event_loop.call_method1(method, arguments));
+        self.loop_runs.store(false, Ordering::Relaxed);
+        result
+    }
+
+    /// Begins `coroutine` as the main task of a loop; whether it has ended at once.
+    pub(crate) fn begin_loop(
+        self: &Arc<Self>,
+        coroutine: &Bound<'_, PyAny>,
+        hears_cancellation: bool,
+    ) -> PyResult<bool> {
+        let py = coroutine.py();
+        self.arena().begin(coroutine.clone().unbind(), Waiting::InLoop);
+        let steps = Bound::new(py, LoopSteps::of(self))?;
+        let made =
+            py.import("duroxide.event_loop").and_then(|module| module.getattr("OrchestrationLoop")?.call1((steps,)));
+        let object = made.inspect_err(|_| drop(coroutine.call_method0(intern!(py, "close"))))?;
+        let cancellation = if hears_cancellation { self.await_request() } else { Cancellation::Unheard };
+        *self.event_loop.lock() = Some(EventLoop { object: object.clone().unbind(), cancellation });
+        self.run_loop(&object, intern!(py, "begin"), (coroutine,))?.extract()
+    }
+
+    /// Lets the loop know that a slot has ended, and run; whether its main task has ended.
+    pub(crate) fn deliver(self: &Arc<Self>, py: Python<'_>, slot: usize) -> PyResult<bool> {
+        let Some(object) = self.event_loop(py) else { return Ok(false) };
+        let outcome = self.arena().outcome(slot);
+        match outcome {
+            None => return Ok(false),
+            // It was given up, at a moment that the code knows.
+            Some((Outcome::Failed(Failure::Cancelled { .. }), _)) => {}
+            Some((_, moment)) => self.consume(moment),
+        }
+        let (value, error) = match value_of(py, self, slot) {
+            Ok(value) => (Some(value), None),
+            Err(error) => (None, Some(error.into_value(py))),
+        };
+        self.run_loop(&object, intern!(py, "deliver"), (slot, value, error))?.extract()
+    }
+
+    /// Has the loop run the coroutine of a branch.
+    pub(crate) fn begin_branch(self: &Arc<Self>, branch: usize, runner: &Bound<'_, PyAny>) -> PyResult<bool> {
+        let py = runner.py();
+        let Some(object) = self.event_loop(py) else { return Ok(false) };
+        self.arena().branches[branch].waiting = Waiting::InLoop;
+        self.run_loop(&object, intern!(py, "begin_branch"), (branch, runner))?.extract()
+    }
+
+    /// Cancels a branch that the loop runs; `None` if it runs no such coroutine.
+    pub(crate) fn cancel_branch(self: &Arc<Self>, runner: &Bound<'_, PyAny>) -> PyResult<Option<bool>> {
+        let py = runner.py();
+        let Some(object) = self.event_loop(py) else { return Ok(None) };
+        self.run_loop(&object, intern!(py, "cancel_branch"), (runner,))?.extract()
+    }
+
+    /// Hands a request for the end of the orchestration to its main task, and bounds what that does about it; whether the
+    /// main task has ended, or its time has.
+    pub(crate) fn notice_cancellation(self: &Arc<Self>) -> Option<PyResult<bool>> {
+        let (awaited, bound) = match self.event_loop.lock().as_ref()?.cancellation {
+            Cancellation::Unheard => return None,
+            Cancellation::Awaited(slot) => (Some(slot), None),
+            Cancellation::Requested { bound, .. } => (None, bound),
+        };
+        match awaited {
+            Some(slot) => self.hear_request(slot),
+            None if self.withdraw_request() => None,
+            None => self.end_of_time(bound?),
+        }
+    }
+
+    fn hear_request(self: &Arc<Self>, slot: usize) -> Option<PyResult<bool>> {
+        let (outcome, moment) = self.arena().outcome(slot)?;
+        let Outcome::Text(reason) = outcome else { return None };
+        self.consume(moment);
+        self.set_cancellation(Cancellation::Requested { reason: reason.to_string(), bound: None });
+        Some(boundary::enter(|py| {
+            let Some(object) = self.event_loop(py) else { return Ok(false) };
+            let ended: bool = self.run_loop(&object, intern!(py, "cancel"), (reason.as_ref(),))?.extract()?;
+            if !ended && self.is_cancelling(py) {
+                let node = self.describe(Operation::Timer(self.definitions.cleanup_timeout), Decode::Nothing, None);
+                let bound = Some(self.arena().start(&node));
+                self.set_cancellation(Cancellation::Requested { reason: reason.to_string(), bound });
+            }
+            Ok(ended)
+        }))
+    }
+
+    /// Waits for a further request if the code has refused this one; whether it has.
+    fn withdraw_request(self: &Arc<Self>) -> bool {
+        if boundary::enter(|py| self.is_cancelling(py)) {
+            return false;
+        }
+        let Some(event_loop) = &mut *self.event_loop.lock() else { return false };
+        let before = std::mem::replace(&mut event_loop.cancellation, Cancellation::Unheard);
+        if let Cancellation::Requested { bound: Some(bound), .. } = before {
+            self.arena().drop_all(Some(bound));
+        }
+        event_loop.cancellation = self.await_request();
+        true
+    }
+
+    fn await_request(self: &Arc<Self>) -> Cancellation {
+        let node = self.describe(Operation::Queue(CANCELLATION_QUEUE.to_owned()), Decode::Raw, None);
+        Cancellation::Awaited(self.arena().start(&node))
+    }
+
+    /// Whether the time for cleaning up is over.
+    fn end_of_time(&self, bound: usize) -> Option<PyResult<bool>> {
+        let outcome = {
+            let mut arena = self.arena();
+            if !arena.settle(bound) {
+                return None;
+            }
+            arena.outcome(bound)
+        };
+        let (_, moment) = outcome?;
+        self.consume(moment);
+        tracing::warn!(
+            target: "duroxide::orchestration",
+            instance_id = %self.instance,
+            "orchestration '{}' was cancelled and has not ended within {} ms; it ends now",
+            self.orchestration_name,
+            self.definitions.cleanup_timeout.as_millis()
+        );
+        Some(Ok(true))
+    }
+
+    /// Has the loop run what others than the loop have made ready; whether the main task has ended.
+    pub(crate) fn run_ready(self: &Arc<Self>, py: Python<'_>) -> PyResult<bool> {
+        let Some(object) = self.event_loop(py) else { return Ok(false) };
+        self.run_loop(&object, intern!(py, "run_ready"), ())?.extract()
+    }
+
+    /// The main task has ended: what else runs on the loop is cancelled, and does nothing that is recorded.
+    pub(crate) fn end_loop(self: &Arc<Self>, py: Python<'_>) {
+        let Some(object) = self.event_loop(py) else { return };
+        self.loop_ended.store(true, Ordering::Relaxed);
+        if let Err(error) = self.run_loop(&object, intern!(py, "end"), ()) {
+            tracing::error!(target: "duroxide::orchestration", instance_id = %self.instance, "a loop did not end: {error}");
+        }
+    }
+
+    /// The tasks that have not ended on the loop, which goes no further; nothing of it is reported.
+    pub(crate) fn abandon_loop<'py>(&self, py: Python<'py>) -> Vec<Bound<'py, PyAny>> {
+        let Some(object) = self.event_loop(py) else { return Vec::new() };
+        object.call_method0(intern!(py, "abandon")).and_then(|tasks| tasks.extract()).unwrap_or_default()
+    }
+
+    /// Refuses a step after the end: it would be recorded, and never run.
+    pub(crate) fn check_loop(&self) -> PyResult<()> {
+        if self.loop_ended.load(Ordering::Relaxed) {
+            return Err(CancelledError::new_err("the orchestration has ended"));
+        }
+        Ok(())
+    }
+
+    /// Whether its code was asked to end, and has not refused.
+    pub(crate) fn is_cancelling(&self, py: Python<'_>) -> bool {
+        self.event_loop(py).is_some_and(|object| {
+            let is_cancelling = object.call_method0(intern!(py, "is_cancelling"));
+            is_cancelling.is_ok_and(|is_cancelling| is_cancelling.is_truthy().unwrap_or(false))
+        })
+    }
+
+    fn set_cancellation(&self, cancellation: Cancellation) {
+        if let Some(event_loop) = self.event_loop.lock().as_mut() {
+            event_loop.cancellation = cancellation;
+        }
+    }
+
+    /// Why the orchestration was asked to end, if it was.
+    pub(crate) fn cancellation_reason(&self) -> Option<String> {
+        match &self.event_loop.lock().as_ref()?.cancellation {
+            Cancellation::Requested { reason, .. } => Some(reason.clone()),
+            _ => None,
+        }
+    }
+
+    /// Starts what a task describes, and gives its value, or the future that will have it.
+    pub(crate) fn wait_in_loop<'py>(
+        self: &Arc<Self>,
+        event_loop: &Bound<'py, PyAny>,
+        node: &Arc<Node>,
+    ) -> PyResult<Awaited<'py>> {
+        let py = event_loop.py();
+        self.check()?;
+        if self.check_loop().is_err() {
+            // It was not forgotten.
+            node.set_replaced();
+            return event_loop.call_method0(intern!(py, "refuse_step")).map(Awaited::Future);
+        }
+        if matches!(node.operation, Operation::ContinueAsNew { .. }) {
+            // A request for the end is not carried over into an execution that knows nothing of it.
+            event_loop.call_method0(intern!(py, "check_not_cancelled"))?;
+        }
+        let (slot, has_ended, continued) = {
+            let mut arena = self.arena();
+            let slot = arena.start(node);
+            let has_ended = arena.settle(slot);
+            if !has_ended {
+                arena.watch(slot);
+            }
+            (slot, has_ended, arena.continued)
+        };
+        if has_ended {
+            let outcome = self.arena().outcome(slot);
+            if let Some((_, moment)) = outcome {
+                self.consume(moment);
+            }
+            return value_of(py, self, slot).map(Awaited::Value);
+        }
+        if continued {
+            event_loop.call_method0(intern!(py, "halt"))?;
+        }
+        event_loop.call_method1(intern!(py, "wait"), (slot,)).map(Awaited::Future)
+    }
+}
+
+/// Whether a value is what `async def` makes.
+pub(crate) fn is_coroutine(value: &Bound<'_, PyAny>) -> bool {
+    let py = value.py();
+    py.import(intern!(py, "inspect"))
+        .and_then(|inspect| inspect.call_method1(intern!(py, "iscoroutine"), (value,)))
+        .is_ok_and(|is_coroutine| is_coroutine.is_truthy().unwrap_or(false))
+}

@@ -1,0 +1,98 @@
+//! The orchestration, as its asyncio loop sees it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+
+use crate::boundary;
+use crate::boundary::codec::Decode;
+use crate::boundary::errors::LimitExceeded;
+use crate::orchestration::arena::{Failure, Outcome};
+use crate::orchestration::execution::Turn;
+use crate::orchestration::limits::MAX_DELAY_MS;
+use crate::orchestration::operation::Operation;
+
+/// What the loop asks of the orchestration that it runs.
+#[pyclass(frozen, module = "duroxide._native")]
+pub(crate) struct LoopSteps {
+    turn: Arc<Turn>,
+}
+
+impl LoopSteps {
+    pub(crate) fn of(turn: &Arc<Turn>) -> Self {
+        Self { turn: Arc::clone(turn) }
+    }
+}
+
+#[pymethods]
+impl LoopSteps {
+    /// Seconds since the execution started.
+    fn time(&self) -> f64 {
+        let elapsed = self.turn.now_ms().saturating_sub(self.turn.started_ms);
+        Duration::from_millis(elapsed).as_secs_f64()
+    }
+
+    /// Whether what happens now has happened before, or is nobody's.
+    fn is_silent(&self) -> bool {
+        self.turn.check().is_err() || self.turn.is_replaying()
+    }
+
+    #[getter]
+    fn orchestration_name(&self) -> &str {
+        &self.turn.orchestration_name
+    }
+
+    #[getter]
+    fn instance_id(&self) -> &str {
+        &self.turn.instance
+    }
+
+    /// Starts a durable timer of so many seconds; its slot.
+    fn start_timer(&self, py: Python<'_>, seconds: f64) -> PyResult<usize> {
+        self.turn.check()?;
+        if seconds.is_nan() {
+            return Err(PyValueError::new_err("a timer cannot wait for NaN seconds"));
+        }
+        let exact = Duration::try_from_secs_f64(seconds.max(0.0)).unwrap_or(Duration::MAX);
+        // Times are sums of floats: less than a microsecond too many is no reason for another millisecond.
+        let microseconds = exact.saturating_add(Duration::from_nanos(500)).as_micros();
+        let Some(delay) = u64::try_from(microseconds.div_ceil(1000)).ok().filter(|delay| *delay <= MAX_DELAY_MS) else {
+            return Err(LimitExceeded::new_err(format!(
+                "a timer cannot wait for {seconds} s: at most {} s, which is ten years",
+                MAX_DELAY_MS / 1000
+            )));
+        };
+        let delay = Duration::from_millis(delay);
+        let node = self.turn.describe(Operation::Timer(delay), Decode::Nothing, boundary::origin::caller(py));
+        let mut arena = self.turn.arena();
+        let slot = arena.start(&node);
+        arena.watch(slot);
+        Ok(slot)
+    }
+
+    /// Gives up what a slot waits for.
+    fn give_up(&self, slot: usize) {
+        // What is closed between two turns gives up nothing: history goes on from where it stands.
+        if self.turn.check().is_ok() {
+            let mut arena = self.turn.arena();
+            arena.unwatch(slot);
+            arena.drop_all(Some(slot));
+        }
+    }
+
+    /// Tells how the coroutine of a branch has ended.
+    fn end_branch(&self, branch: usize, value: Option<Py<PyAny>>, error: Option<Py<PyAny>>, py: Python<'_>) {
+        let outcome = match error {
+            Some(error) => Outcome::Failed(Failure::Raised(Arc::new(error))),
+            None => Outcome::Returned(Arc::new(value.unwrap_or_else(|| py.None()))),
+        };
+        let moment = self.turn.moment();
+        self.turn.arena().end_branch(branch, outcome, moment);
+    }
+
+    fn __repr__(&self) -> String {
+        format!("<LoopSteps of {}>", self.turn.instance)
+    }
+}

@@ -1,0 +1,226 @@
+//! Suspended orchestrations that stay awake between their turns, so that a turn costs what is new in it.
+//!
+//! There is room for so many of them, and so many bytes; the one that has waited longest goes first, and all go that
+//! have waited too long. One thread closes them, since that runs their Python code: whoever lets go of one only sends it
+//! there, and may do so under any lock.
+
+use std::any::Any;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
+use parking_lot::Mutex;
+use pyo3::prelude::*;
+
+use crate::boundary;
+use crate::definitions::OrchestrationDefinition;
+use crate::orchestration::closing::end_turn;
+use crate::orchestration::execution::Turn;
+use crate::orchestration::timeline::Moment;
+use engine_adapter::{DriverState, Keeper, KeptTurn};
+
+/// What a suspended orchestration takes beside its operations: frames, contexts, tables.
+const BYTES_AT_LEAST: usize = 4096;
+
+/// How exactly the idle time is kept, as a part of it, and at the least.
+const SWEEPS_PER_IDLE_TIME: u32 = 4;
+const SHORTEST_SWEEP: Duration = Duration::from_millis(10);
+
+/// How much is kept, and how long.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Room {
+    pub(crate) orchestrations: usize,
+    pub(crate) bytes: usize,
+    pub(crate) idle: Duration,
+}
+
+/// An orchestration between two turns.
+pub(crate) struct Suspended {
+    pub(crate) turn: Arc<Turn>,
+    pub(crate) definition: Arc<OrchestrationDefinition>,
+    /// What it was started with, as recorded.
+    pub(crate) input: String,
+    pub(crate) moment: Moment,
+}
+
+impl Suspended {
+    /// Takes it out of what passed through the store.
+    pub(crate) fn from_state(state: DriverState) -> Option<Self> {
+        let state: Box<dyn Any> = state;
+        state.downcast::<Guard>().ok()?.suspended.take()
+    }
+}
+
+/// Sends what nobody takes out of it to be closed.
+struct Guard {
+    suspended: Option<Suspended>,
+    closer: Sender<Order>,
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        let Some(suspended) = self.suspended.take() else { return };
+        if let Err(refused) = self.closer.send(Order::Close(suspended)) {
+            // The runtime was shut down while this turn still ran.
+            let body = move || perform(refused.into_inner());
+            if let Err(error) = boundary::start_thread("duroxide-close", body, || {}) {
+                tracing::warn!(target: "duroxide::runtime", "a suspended orchestration could not be closed: {error}");
+            }
+        }
+    }
+}
+
+enum Order {
+    Close(Suspended),
+    /// Close what came before, tell, and end.
+    Stop(Sender<()>),
+}
+
+/// Where the suspended orchestrations of one runtime are.
+pub(crate) struct SuspendedOrchestrations {
+    room: Room,
+    places: Mutex<Places>,
+    closer: Sender<Order>,
+}
+
+#[derive(Default)]
+struct Places {
+    by_instance: HashMap<String, Place>,
+    /// The instances by the order in which they came.
+    by_age: BTreeMap<u64, String>,
+    arrivals: u64,
+    bytes: usize,
+    is_shut: bool,
+}
+
+struct Place {
+    kept: KeptTurn,
+    arrival: u64,
+    since: Instant,
+}
+
+impl Places {
+    fn insert(&mut self, kept: KeptTurn) {
+        self.arrivals += 1;
+        self.bytes += kept.bytes;
+        let instance = kept.instance.clone();
+        self.by_age.insert(self.arrivals, instance.clone());
+        self.by_instance.insert(instance, Place { kept, arrival: self.arrivals, since: Instant::now() });
+    }
+
+    fn remove(&mut self, instance: &str) -> Option<KeptTurn> {
+        let place = self.by_instance.remove(instance)?;
+        self.by_age.remove(&place.arrival);
+        self.bytes -= place.kept.bytes;
+        Some(place.kept)
+    }
+
+    /// Takes out the oldest ones as long as `leaves` says so.
+    fn remove_while(&mut self, leaves: impl Fn(&Self, &Place) -> bool) -> Vec<KeptTurn> {
+        let mut removed = Vec::new();
+        while let Some((_, instance)) = self.by_age.first_key_value() {
+            let instance = instance.clone();
+            if !self.by_instance.get(&instance).is_some_and(|oldest| leaves(self, oldest)) {
+                break;
+            }
+            removed.extend(self.remove(&instance));
+        }
+        removed
+    }
+}
+
+impl SuspendedOrchestrations {
+    /// Makes room for them, and starts the thread that closes them.
+    pub(crate) fn new(room: Room) -> PyResult<Arc<Self>> {
+        let (closer, orders) = unbounded();
+        let kept = Arc::new(Self { room, places: Mutex::default(), closer });
+        let of_thread = Arc::downgrade(&kept);
+        boundary::start_thread("duroxide-sticky", move || serve(&of_thread, &orders, room), || {})?;
+        Ok(kept)
+    }
+
+    /// Makes a state of a suspended orchestration, to pass through the store. Dropped there, it is closed.
+    pub(crate) fn state(&self, suspended: Suspended) -> DriverState {
+        Box::new(Guard { suspended: Some(suspended), closer: self.closer.clone() })
+    }
+
+    /// Closes all, and waits until that is done, at most `longest`.
+    pub(crate) fn shut(&self, py: Python<'_>, longest: Duration) -> PyResult<()> {
+        let removed = {
+            let mut places = self.places.lock();
+            places.is_shut = true;
+            places.remove_while(|_, _| true)
+        };
+        drop(removed);
+        let (told, done) = bounded(1);
+        if self.closer.send(Order::Stop(told)).is_ok() && !boundary::wait(py, &done, longest)? {
+            tracing::warn!(
+                target: "duroxide::runtime",
+                "the runtime was left while suspended orchestrations were still being closed: a finally block of theirs \
+                 blocks"
+            );
+        }
+        Ok(())
+    }
+
+    fn sweep(&self) {
+        let removed = self.places.lock().remove_while(|_, oldest| oldest.since.elapsed() >= self.room.idle);
+        drop(removed);
+    }
+}
+
+impl Keeper for SuspendedOrchestrations {
+    fn keep(&self, mut kept: KeptTurn) {
+        kept.bytes += BYTES_AT_LEAST;
+        let removed = {
+            let mut places = self.places.lock();
+            if places.is_shut || kept.bytes > self.room.bytes {
+                vec![kept]
+            } else {
+                let before = places.remove(&kept.instance);
+                places.insert(kept);
+                let room = self.room;
+                let mut removed =
+                    places.remove_while(|all, _| all.by_instance.len() > room.orchestrations || all.bytes > room.bytes);
+                removed.extend(before);
+                removed
+            }
+        };
+        drop(removed);
+    }
+
+    fn take(&self, instance: &str) -> Option<KeptTurn> {
+        self.places.lock().remove(instance)
+    }
+}
+
+/// The thread that closes orchestrations and looks for those that have been idle too long.
+fn serve(kept: &Weak<SuspendedOrchestrations>, orders: &Receiver<Order>, room: Room) {
+    let pause = (room.idle / SWEEPS_PER_IDLE_TIME).max(SHORTEST_SWEEP);
+    let mut next_sweep = Instant::now() + pause;
+    loop {
+        match orders.recv_deadline(next_sweep) {
+            Ok(Order::Stop(told)) => {
+                // Nobody listens after Ctrl-C.
+                told.send(()).ok();
+                return;
+            }
+            Ok(order) => perform(order),
+            Err(RecvTimeoutError::Timeout) => {
+                if let Some(kept) = kept.upgrade() {
+                    kept.sweep();
+                }
+                next_sweep = Instant::now() + pause;
+            }
+            Err(RecvTimeoutError::Disconnected) => return,
+        }
+    }
+}
+
+fn perform(order: Order) {
+    match order {
+        Order::Close(suspended) => boundary::enter(|py| end_turn(py, &suspended.turn)),
+        Order::Stop(_) => {}
+    }
+}
