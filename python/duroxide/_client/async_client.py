@@ -172,7 +172,7 @@ class AsyncClient:
         if_exists: IfExists = "attach",
         **named: Any,
     ) -> Any:
-        """Start an orchestration with the arguments of a call; it is recorded when this is done.
+        """Start an orchestration with the arguments of a call; the start is recorded when the call ends.
 
         The type checkers see every argument where ``id`` and the other options are given with ``.options`` of the
         orchestration, or not at all, and up to five arguments by position beside them. Beside ``id``, arguments by name

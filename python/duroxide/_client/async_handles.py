@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from duroxide._client.async_client import AsyncClient
     from duroxide._client.records import Event, OrchestrationResult
+    from duroxide.exceptions import OrchestrationFailed
 
 T_co = TypeVar("T_co", covariant=True)
 
@@ -47,11 +48,7 @@ class AsyncHandle(InstanceReference[T_co]):
         """
         result = await self.wait(timeout)
         if result.failure is not None:
-            steps = find_causes(result.failure)
-            with contextlib.suppress(StopIteration):
-                instance_id = next(steps)
-                while True:
-                    instance_id = steps.send(await self._history_of(instance_id))
+            await self._add_causes(result.failure)
         value: T_co = self._value(result)
         return value
 
@@ -123,6 +120,13 @@ class AsyncHandle(InstanceReference[T_co]):
             InstanceNotFound: There is no such instance or execution.
         """
         return await self._client.read_execution_history(self._id, execution_id)
+
+    async def _add_causes(self, failure: OrchestrationFailed) -> None:
+        steps = find_causes(failure)
+        with contextlib.suppress(StopIteration):
+            instance_id = next(steps)
+            while True:
+                instance_id = steps.send(await self._history_of(instance_id))
 
     async def _history_of(self, instance_id: str) -> list[Event] | None:
         try:

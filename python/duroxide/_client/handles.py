@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from duroxide._client.client import Client
     from duroxide._client.records import Event, OrchestrationResult
     from duroxide._declare.declarations import Orchestration
+    from duroxide.exceptions import OrchestrationFailed
 
 T_co = TypeVar("T_co", covariant=True)
 
@@ -73,7 +74,7 @@ class Handle(InstanceReference[T_co]):
         """
         result = self.wait(timeout)
         if result.failure is not None:
-            add_causes(self._client, result.failure)
+            self._add_causes(result.failure)
         value: T_co = self._value(result)
         return value
 
@@ -142,6 +143,9 @@ class Handle(InstanceReference[T_co]):
             InstanceNotFound: There is no such instance or execution.
         """
         return self._client.read_execution_history(self._id, execution_id)
+
+    def _add_causes(self, failure: OrchestrationFailed) -> None:
+        add_causes(self._client, failure)
 
 
 def result_type_of(orchestration: Orchestration[..., Any] | str | None) -> Any:
