@@ -19,7 +19,7 @@ from collections import Counter
 from collections.abc import Callable, Coroutine, Generator
 from typing import Any
 
-from duroxide.event_loop import OrchestrationFuture, OrchestrationLoop, OrchestrationTask
+from duroxide._orchestration.event_loop import OrchestrationFuture, OrchestrationLoop, OrchestrationTask
 
 MODULES = ("test_taskgroups", "test_timeouts", "test_locks", "test_queues", "test_tasks")
 # Those of test_tasks that are not a test for one implementation of tasks in C or Python, but for the loop's.

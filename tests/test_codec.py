@@ -19,9 +19,9 @@ import msgspec
 import pydantic
 import pytest
 
-from duroxide.codec import convert, decode, encode
+from duroxide._orchestration.outcomes import Outcome, err, ok
+from duroxide._values.codec import convert, decode, encode
 from duroxide.exceptions import CodecError, activity_failed
-from duroxide.outcomes import Outcome, err, ok
 
 
 class Color(enum.Enum):
@@ -133,7 +133,9 @@ def test_values_come_back_by_their_annotation(value: Any, annotation: Any) -> No
 
 
 def test_a_set_is_written_the_same_in_every_process() -> None:
-    program = "from duroxide.codec import encode; print(encode({'set': set('abcdefgh'), 'mixed': {1, 'a', None}}))"
+    program = (
+        "from duroxide._values.codec import encode; print(encode({'set': set('abcdefgh'), 'mixed': {1, 'a', None}}))"
+    )
     texts = {
         subprocess.run(
             [sys.executable, "-c", program], env={"PYTHONHASHSEED": seed}, capture_output=True, check=True

@@ -26,8 +26,8 @@ from duroxide import (
     RetryPolicy,
     Runtime,
     WaitTimedOut,
-    executors,
 )
+from duroxide._runtime import executors
 
 Steps = Generator[Any, Any, Any]
 Play = Callable[..., Any]

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from duroxide import Backoff, InstanceFilter, PostgresEntraOptions, PruneOptions, RetryPolicy, RuntimeOptions, TagFilter
+from duroxide._declare.retry import retry_parts
 from duroxide.exceptions import ConfigurationError, UnknownOption
-from duroxide.options import retry_parts
 
 EXPONENTIAL: tuple[object, ...] = (3, "exponential", 100, 2.0, 30_000, None, None, [])
 

@@ -100,8 +100,16 @@ def load() -> griffe.Object:
     return package
 
 
+def modules_below(package: griffe.Object) -> Iterator[griffe.Module]:
+    """The modules of a package and of its own packages."""
+    for module in package.members.values():
+        if isinstance(module, griffe.Module):
+            yield module
+            yield from modules_below(module)
+
+
 PACKAGE = load()
-MODULES = [PACKAGE, *PACKAGE.modules.values()]
+MODULES = [PACKAGE, *modules_below(PACKAGE)]
 
 
 def public(name: str) -> Any:

@@ -6,15 +6,114 @@ import atexit as _atexit
 from importlib.metadata import version as _version
 
 from duroxide import _native
-from duroxide import logs as _logs
-from duroxide import runtime as _runtime
-from duroxide import typed_context as _typed_context
+from duroxide._client.async_client import (
+    AsyncClient,
+)
+from duroxide._client.async_handles import (
+    AsyncHandle,
+)
+from duroxide._client.bulk import (
+    EventToRaise,
+    QueueMessage,
+    StartRequest,
+)
+from duroxide._client.client import (
+    Client,
+)
+from duroxide._client.handles import (
+    Handle,
+)
+from duroxide._client.options import (
+    InstanceFilter,
+    PruneOptions,
+)
+from duroxide._client.records import (
+    DeleteInstanceResult,
+    Event,
+    ExecutionInfo,
+    InstanceInfo,
+    InstanceTree,
+    MetricsSnapshot,
+    OrchestrationResult,
+    PruneResult,
+    QueueDepths,
+    SystemMetrics,
+    SystemStats,
+)
+from duroxide._declare.declarations import (
+    Activity,
+    Orchestration,
+)
+from duroxide._declare.decorators import (
+    activity,
+    orchestration,
+)
+from duroxide._declare.definitions import (
+    ActivityDefinition,
+    OrchestrationDefinition,
+)
+from duroxide._declare.retry import (
+    Backoff,
+    RetryPolicy,
+)
+from duroxide._declare.tags import (
+    TagFilter,
+)
 from duroxide._native import (
     ActivityContext,
     OrchestrationContext,
     Task,
     engine_version,
     init_tracing,
+)
+from duroxide._orchestration import typed_context as _typed_context
+from duroxide._orchestration.outcomes import (
+    Outcome,
+    Winner,
+)
+from duroxide._runtime import logs as _logs
+from duroxide._runtime import runtime as _runtime_module
+from duroxide._runtime.current_context import (
+    context,
+    continue_as_new,
+    dequeue_event,
+    wait_for_event,
+)
+from duroxide._runtime.options import (
+    RuntimeOptions,
+)
+from duroxide._runtime.process_context import (
+    ProcessActivityContext,
+)
+from duroxide._runtime.runtime import (
+    Runtime,
+)
+from duroxide._store.postgres_options import (
+    PostgresEntraOptions,
+    PostgresOptions,
+)
+from duroxide._store.providers import (
+    PostgresProvider,
+    Provider,
+    SqliteProvider,
+)
+from duroxide._transactions.client import (
+    AsyncTransactionClient,
+    TransactionClient,
+)
+from duroxide._transactions.outbox import (
+    Outbox,
+    SetAsideRow,
+)
+from duroxide._values.limits import (
+    MAX_BULK_ITEMS,
+    MAX_DURATION_MS,
+    MAX_KV_KEYS,
+    MAX_KV_VALUE_BYTES,
+    MAX_NAME_BYTES,
+    MAX_PAYLOAD_BYTES,
+    MAX_TAG_NAME_BYTES,
+    MAX_WORKER_TAGS,
 )
 from duroxide.aliases import (
     PyActivityContext,
@@ -43,38 +142,6 @@ from duroxide.aliases import (
     PyTagFilter,
     ScheduledTask,
 )
-from duroxide.ambient import (
-    context,
-    continue_as_new,
-    dequeue_event,
-    wait_for_event,
-)
-from duroxide.async_client import (
-    AsyncClient,
-)
-from duroxide.async_handles import (
-    AsyncHandle,
-)
-from duroxide.bulk import (
-    EventToRaise,
-    QueueMessage,
-    StartRequest,
-)
-from duroxide.client import (
-    Client,
-)
-from duroxide.declarations import (
-    Activity,
-    Orchestration,
-)
-from duroxide.decorators import (
-    activity,
-    orchestration,
-)
-from duroxide.definitions import (
-    ActivityDefinition,
-    OrchestrationDefinition,
-)
 from duroxide.exceptions import (
     ActivityFailed,
     ActivityTimedOut,
@@ -99,65 +166,6 @@ from duroxide.exceptions import (
     TurnClosed,
     UnknownOption,
     WaitTimedOut,
-)
-from duroxide.handles import (
-    Handle,
-)
-from duroxide.limits import (
-    MAX_BULK_ITEMS,
-    MAX_DURATION_MS,
-    MAX_KV_KEYS,
-    MAX_KV_VALUE_BYTES,
-    MAX_NAME_BYTES,
-    MAX_PAYLOAD_BYTES,
-    MAX_TAG_NAME_BYTES,
-    MAX_WORKER_TAGS,
-)
-from duroxide.options import (
-    Backoff,
-    InstanceFilter,
-    PostgresEntraOptions,
-    PostgresOptions,
-    PruneOptions,
-    RetryPolicy,
-    RuntimeOptions,
-    TagFilter,
-)
-from duroxide.outbox import (
-    Outbox,
-    SetAsideRow,
-)
-from duroxide.outcomes import (
-    Outcome,
-    Winner,
-)
-from duroxide.process_context import (
-    ProcessActivityContext,
-)
-from duroxide.providers import (
-    PostgresProvider,
-    Provider,
-    SqliteProvider,
-)
-from duroxide.records import (
-    DeleteInstanceResult,
-    Event,
-    ExecutionInfo,
-    InstanceInfo,
-    InstanceTree,
-    MetricsSnapshot,
-    OrchestrationResult,
-    PruneResult,
-    QueueDepths,
-    SystemMetrics,
-    SystemStats,
-)
-from duroxide.runtime import (
-    Runtime,
-)
-from duroxide.transactions import (
-    AsyncTransactionClient,
-    TransactionClient,
 )
 
 __all__ = [
@@ -280,4 +288,4 @@ _logs.silence_by_default()
 _native.start_logging(_logs.deliver)
 # What is registered last runs first: the logs end after the runtimes.
 _atexit.register(_native.stop_logging)
-_atexit.register(_runtime.shut_down_all)
+_atexit.register(_runtime_module.shut_down_all)

@@ -12,13 +12,13 @@ from uuid import UUID
 
 from typing_extensions import Self
 
-from duroxide.activity_loop import ActivityHost
-from duroxide.client import Client as _PublicClient
-from duroxide.declarations import Activity, Orchestration
-from duroxide.definitions import ActivityDefinition, OrchestrationDefinition
-from duroxide.outcomes import Outcome, Winner
-from duroxide.records import StatusTuple
-from duroxide.retry import RetryPolicy
+from duroxide._client.client import Client as _PublicClient
+from duroxide._client.records import StatusTuple
+from duroxide._declare.declarations import Activity, Orchestration
+from duroxide._declare.definitions import ActivityDefinition, OrchestrationDefinition
+from duroxide._declare.retry import RetryPolicy
+from duroxide._orchestration.outcomes import Outcome, Winner
+from duroxide._runtime.activity_loop import ActivityHost
 
 _T = TypeVar("_T")
 _U = TypeVar("_U")

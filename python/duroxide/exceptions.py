@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from duroxide.failures import FailureRecord, RecordedFailure, describe_failure, encode_failure
+from duroxide._values.failures import FailureRecord, RecordedFailure, describe_failure, encode_failure
 
 __all__ = [
     "ActivityFailed",

@@ -139,7 +139,8 @@ impl Threads {
             is_new: AtomicBool::new(true),
             is_busy: AtomicBool::new(false),
         };
-        let started = enter(|py| py.import("duroxide.activity_thread")?.getattr("start")?.call1((worker,)).map(drop));
+        let started =
+            enter(|py| py.import("duroxide._runtime.activity_thread")?.getattr("start")?.call1((worker,)).map(drop));
         started.map_err(|error| {
             self.census.change(|counts| (counts.alive, counts.starting) = (counts.alive - 1, counts.starting - 1));
             format!("no thread could be started for the activity: {error}")

@@ -73,7 +73,7 @@ struct Functions {
 fn functions(py: Python<'_>) -> PyResult<&'static Functions> {
     static FUNCTIONS: PyOnceLock<Functions> = PyOnceLock::new();
     FUNCTIONS.get_or_try_init(py, || {
-        let codec = py.import("duroxide.codec")?;
+        let codec = py.import("duroxide._values.codec")?;
         let exceptions = py.import("duroxide.exceptions")?;
         Ok(Functions {
             encode: codec.getattr("encode")?.unbind(),

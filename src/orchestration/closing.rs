@@ -93,8 +93,9 @@ fn close_by<'py>(
 /// Closes the coroutines that `runner` has made and not begun, and itself if it is one: Python would warn of them.
 fn close_unbegun(runner: &Bound<'_, PyAny>) {
     let py = runner.py();
-    let unbegun =
-        py.import("duroxide.closing").and_then(|module| module.getattr("unbegun_coroutines")?.call1((runner,)));
+    let unbegun = py
+        .import("duroxide._orchestration.unawaited")
+        .and_then(|module| module.getattr("unbegun_coroutines")?.call1((runner,)));
     let Ok(unbegun) = unbegun.and_then(|unbegun| unbegun.extract::<Vec<Bound<'_, PyAny>>>()) else { return };
     for coroutine in unbegun {
         coroutine.call_method0(intern!(py, "close")).ok();

@@ -203,7 +203,7 @@ impl RetryPolicy {
         if value.is_none() {
             return Ok(None);
         }
-        let parts = value.py().import("duroxide.options")?.getattr("retry_parts")?.call1((value,))?;
+        let parts = value.py().import("duroxide._declare.retry")?.getattr("retry_parts")?.call1((value,))?;
         let (max_attempts, kind, base_ms, multiplier, max_ms, attempt_ms, total_ms, non_retryable): Parts =
             parts.extract()?;
         let base = Duration::from_millis(base_ms);

@@ -31,5 +31,5 @@ impl Drop for Watch {
 }
 
 fn strict(py: Python<'_>) -> PyResult<Bound<'_, PyModule>> {
-    py.import(intern!(py, "duroxide.strict"))
+    py.import(intern!(py, "duroxide._orchestration.strict"))
 }

@@ -317,7 +317,7 @@ fn children_of<'py>(py: Python<'py>, turn: &Turn, node: &Node, slot: usize) -> P
         }
         return Ok(values.into_any());
     }
-    let outcomes = py.import("duroxide.outcomes")?;
+    let outcomes = py.import("duroxide._orchestration.outcomes")?;
     let (ok, err) = (outcomes.getattr("ok")?, outcomes.getattr("err")?);
     for child in children {
         let outcome = match value_of(py, turn, child) {

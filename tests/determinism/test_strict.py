@@ -299,7 +299,12 @@ def test_the_development_mode_of_python_watches(
     options: list[str], expected: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("PYTEST_CURRENT_TEST")
-    command = [sys.executable, *options, "-c", "from duroxide.strict import is_strict; print(is_strict(None))"]
+    command = [
+        sys.executable,
+        *options,
+        "-c",
+        "from duroxide._orchestration.strict import is_strict; print(is_strict(None))",
+    ]
     ended = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
     assert ended.stdout.strip() == expected
 

@@ -23,7 +23,7 @@ from duroxide import (
     OrchestrationFailed,
     RuntimeOptions,
 )
-from duroxide.event_loop import OrchestrationLoop
+from duroxide._orchestration.event_loop import OrchestrationLoop
 from event_loop.conftest import ACTIVITIES, Play
 
 LONG = 3600
@@ -224,7 +224,7 @@ def test_tasks_that_wait_for_each_other_are_reported(play: Play) -> None:
 
 
 def test_code_that_spins_is_reported(play: Play, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("duroxide.event_loop._MOST_CALLBACKS", 10_000)
+    monkeypatch.setattr("duroxide._orchestration.event_loop._MOST_CALLBACKS", 10_000)
 
     async def spins(ctx: OrchestrationContext, _: Any) -> Any:
         while True:

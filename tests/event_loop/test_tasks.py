@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from duroxide import ActivityFailed, DuroxideError, OrchestrationContext
-from duroxide.event_loop import OrchestrationLoop
+from duroxide._orchestration.event_loop import OrchestrationLoop
 from event_loop.conftest import Play
 
 LONG = 3600

@@ -15,7 +15,7 @@ import msgspec
 import pydantic
 import pytest
 
-from duroxide.codec import convert, decode, encode
+from duroxide._values.codec import convert, decode, encode
 from golden.conftest import Compare
 
 

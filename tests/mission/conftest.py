@@ -10,7 +10,7 @@ from textwrap import dedent
 import pytest
 
 from duroxide import Client, Runtime
-from duroxide.providers import Provider
+from duroxide._store.providers import Provider
 from mission.blocks import Names, Play
 
 

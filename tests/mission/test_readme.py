@@ -22,7 +22,7 @@ from duroxide import (
     PruneOptions,
     Runtime,
 )
-from duroxide.providers import Provider
+from duroxide._store.providers import Provider
 from mission.blocks import Names, Play, stand_in
 from mission.waiting import wait_for_event_kind
 

@@ -28,7 +28,7 @@ from duroxide import (
     RuntimeOptions,
     SqliteProvider,
 )
-from duroxide.providers import Provider
+from duroxide._store.providers import Provider
 from mission.blocks import Names, Play, fragment, output_of, stand_in, start
 from mission.waiting import wait_for_event_kind
 

@@ -10,7 +10,7 @@ import pytest
 
 from duroxide import ActivityContext, CodecError, RegistrationError, activity, orchestration
 from duroxide._native import RawText
-from duroxide.codec import convert, decode, encode
+from duroxide._values.codec import convert, decode, encode
 
 
 @dataclass

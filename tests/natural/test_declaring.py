@@ -23,7 +23,7 @@ from duroxide import (
     activity,
     orchestration,
 )
-from duroxide.retry import Backoff
+from duroxide._declare.retry import Backoff
 
 
 def charge(order: str) -> str:

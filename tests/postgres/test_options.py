@@ -12,8 +12,8 @@ import psycopg
 import pytest
 
 from duroxide import Client, ConfigurationError, PostgresOptions, PostgresProvider, ProviderError, UnknownOption
-from duroxide.postgres_options import program_name
-from duroxide.postgres_url import read_url
+from duroxide._store.postgres_options import program_name
+from duroxide._store.postgres_url import read_url
 
 PLACE = "postgresql://user:s3cret@host:5432/database"
 

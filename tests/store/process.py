@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from duroxide import Client, Runtime, RuntimeOptions, SqliteProvider, WaitTimedOut
-from duroxide.records import Record
+from duroxide._client.records import Record
 from questions import answer_questions
 from store.programs import Ledger, register
 

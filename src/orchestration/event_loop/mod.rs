@@ -80,8 +80,9 @@ impl Turn {
         let py = coroutine.py();
         self.arena().begin(coroutine.clone().unbind(), Waiting::InLoop);
         let steps = Bound::new(py, LoopSteps::of(self))?;
-        let made =
-            py.import("duroxide.event_loop").and_then(|module| module.getattr("OrchestrationLoop")?.call1((steps,)));
+        let made = py
+            .import("duroxide._orchestration.event_loop")
+            .and_then(|module| module.getattr("OrchestrationLoop")?.call1((steps,)));
         let object = made.inspect_err(|_| drop(coroutine.call_method0(intern!(py, "close"))))?;
         let cancellation = if hears_cancellation { self.await_request() } else { Cancellation::Unheard };
         *self.event_loop.lock() = Some(EventLoop { object: object.clone().unbind(), cancellation });

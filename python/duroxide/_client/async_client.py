@@ -1,0 +1,268 @@
+"""The client of programs that run on an event loop."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
+
+from duroxide import _native
+from duroxide._client.async_handles import AsyncHandle
+from duroxide._client.calls import awaited
+from duroxide._client.client import Client, check_provider
+from duroxide._client.handles import result_type_of
+from duroxide._client.start import describe_start
+
+if TYPE_CHECKING:
+    from duroxide._client.client import IfExists
+    from duroxide._client.startable import Startable0, Startable1, Startable2, Startable3, Startable4, Startable5
+    from duroxide._declare.declarations import Orchestration
+    from duroxide._store.providers import Provider
+
+P = ParamSpec("P")
+T = TypeVar("T")
+A = TypeVar("A")
+B = TypeVar("B")
+C = TypeVar("C")
+D = TypeVar("D")
+E = TypeVar("E")
+Result = TypeVar("Result")
+
+
+class AsyncClient:
+    """Access to the orchestrations of one store, awaited on an event loop of ``asyncio``.
+
+    It has the operations of ``Client``, with the same names, arguments, defaults, results and errors. None of them blocks
+    the loop or holds a thread, however long it waits: a thousand waits are a thousand coroutines. A client may be used on
+    several loops.
+
+    A task that is cancelled gives its wait up at once. What it had begun to write may be recorded all the same: start an
+    instance again under the same id, and find out.
+
+    Args:
+        provider: The opened store; a runtime in this or another process does the work.
+
+    Raises:
+        TypeError: ``provider`` is something else.
+        NotAllowedInOrchestration: It is used inside an orchestration, in any operation.
+        ProviderError: The store fails, in any operation.
+    """
+
+    def __init__(self, provider: Provider) -> None:
+        check_provider(provider)
+        self._provider = provider
+        self._native = _native.Client(provider._store)
+        self._mailbox: _native.Mailbox | None = None
+
+    def __repr__(self) -> str:
+        return f"<AsyncClient of {self._provider!r}>"
+
+    def _begin(self, call: _native.Call[Result]) -> _native.Awaited[Result]:
+        mailbox = self._mailbox = _native.Mailbox.of_running_loop(self._mailbox)
+        return call.begin(mailbox)
+
+    # One instance, in the natural style
+
+    @overload
+    async def start(
+        self, orchestration: Orchestration[P, T], /, *arguments: P.args, **named: P.kwargs
+    ) -> AsyncHandle[T]: ...
+    @overload
+    async def start(
+        self,
+        orchestration: Startable0[T],
+        /,
+        *,
+        id: str | None = None,
+        version: str | None = None,
+        if_exists: IfExists = "attach",
+    ) -> AsyncHandle[T]: ...
+    @overload
+    async def start(
+        self,
+        orchestration: Startable1[A, T],
+        a: A,
+        /,
+        *,
+        id: str | None = None,
+        version: str | None = None,
+        if_exists: IfExists = "attach",
+    ) -> AsyncHandle[T]: ...
+    @overload
+    async def start(
+        self,
+        orchestration: Startable2[A, B, T],
+        a: A,
+        b: B,
+        /,
+        *,
+        id: str | None = None,
+        version: str | None = None,
+        if_exists: IfExists = "attach",
+    ) -> AsyncHandle[T]: ...
+    @overload
+    async def start(
+        self,
+        orchestration: Startable3[A, B, C, T],
+        a: A,
+        b: B,
+        c: C,
+        /,
+        *,
+        id: str | None = None,
+        version: str | None = None,
+        if_exists: IfExists = "attach",
+    ) -> AsyncHandle[T]: ...
+    @overload
+    async def start(
+        self,
+        orchestration: Startable4[A, B, C, D, T],
+        a: A,
+        b: B,
+        c: C,
+        d: D,
+        /,
+        *,
+        id: str | None = None,
+        version: str | None = None,
+        if_exists: IfExists = "attach",
+    ) -> AsyncHandle[T]: ...
+    @overload
+    async def start(
+        self,
+        orchestration: Startable5[A, B, C, D, E, T],
+        a: A,
+        b: B,
+        c: C,
+        d: D,
+        e: E,
+        /,
+        *,
+        id: str | None = None,
+        version: str | None = None,
+        if_exists: IfExists = "attach",
+    ) -> AsyncHandle[T]: ...
+    @overload
+    async def start(
+        self,
+        orchestration: Orchestration[..., T],
+        /,
+        *,
+        id: str,
+        version: str | None = None,
+        if_exists: IfExists = "attach",
+        **named: Any,
+    ) -> AsyncHandle[T]: ...
+    @overload
+    async def start(
+        self,
+        orchestration: str,
+        input: object = None,
+        /,
+        *,
+        id: str | None = None,
+        version: str | None = None,
+        if_exists: IfExists = "attach",
+    ) -> AsyncHandle[Any]: ...
+    async def start(  # type: ignore[misc]  # the parameters of an orchestration may be called as the options are
+        self,
+        orchestration: Any,
+        /,
+        *arguments: Any,
+        id: str | None = None,
+        version: str | None = None,
+        if_exists: IfExists = "attach",
+        **named: Any,
+    ) -> Any:
+        """Start an orchestration with the arguments of a call; the start is recorded when the call ends.
+
+        The type checkers see every argument where ``id`` and the other options are given with ``.options`` of the
+        orchestration, or not at all, and up to five arguments by position beside them. Beside ``id``, arguments by name
+        are not checked.
+
+        Args:
+            orchestration: What ``@orchestration`` made, or a name, which takes at most one argument, the input.
+            arguments: The arguments.
+            id: Id of the new instance, 1 to 1,024 bytes; default ``None``, a new one that is made up.
+            version: Version to start; default ``None``, the newest one that the executing runtime has.
+            if_exists: What to do when the id is taken by the same orchestration: ``"attach"``, the default, leaves it as
+                it is, and the handle is of that; ``"raise"`` refuses.
+            named: Arguments by name. A parameter that is called as one of the options is to be given by position.
+
+        Returns:
+            A handle of the instance.
+
+        Raises:
+            TypeError: The arguments do not fit, or this is no orchestration.
+            InstanceAlreadyExists: The id is taken by another orchestration, or by any with ``if_exists="raise"``.
+            CodecError: An argument cannot be written as JSON.
+            LimitExceeded: The id or the input is too long.
+        """
+        chosen, value, version = describe_start(orchestration, arguments, named, id, version)
+        await self.start_orchestration(chosen, orchestration, value, version=version, if_exists=if_exists)
+        return self.handle(chosen, orchestration)
+
+    @overload
+    def handle(self, id: str, orchestration: Orchestration[..., T]) -> AsyncHandle[T]: ...
+    @overload
+    def handle(self, id: str, orchestration: str | None = None) -> AsyncHandle[Any]: ...
+    def handle(self, id: str, orchestration: Any = None) -> Any:
+        """Give a handle of an instance, which need not exist yet; the store is not asked.
+
+        Args:
+            id: The instance.
+            orchestration: Its orchestration, by which the result is converted and typed; default ``None``, the result is
+                as JSON has it.
+        """
+        handle: AsyncHandle[Any] = AsyncHandle(self, id, result_type_of(orchestration))
+        return handle
+
+    # One instance
+
+    start_orchestration = awaited(Client.start_orchestration)
+    start_orchestration_versioned = awaited(Client.start_orchestration_versioned)
+    raise_event = awaited(Client.raise_event)
+    enqueue_event = awaited(Client.enqueue_event)
+    cancel_instance = awaited(Client.cancel_instance)
+    get_status = awaited(Client.get_status)
+    get_orchestration_status = awaited(Client.get_orchestration_status)
+    wait_for_orchestration = awaited(Client.wait_for_orchestration)
+    wait_for_status_change = awaited(Client.wait_for_status_change)
+    get_kv_value = awaited(Client.get_kv_value)
+    get_kv_all_values = awaited(Client.get_kv_all_values)
+    wait_for_kv_value = awaited(Client.wait_for_kv_value)
+
+    # One instance, with JSON on both sides
+
+    start_orchestration_typed = awaited(Client.start_orchestration_typed)
+    start_orchestration_versioned_typed = awaited(Client.start_orchestration_versioned_typed)
+    raise_event_typed = awaited(Client.raise_event_typed)
+    enqueue_event_typed = awaited(Client.enqueue_event_typed)
+    wait_for_orchestration_typed = awaited(Client.wait_for_orchestration_typed)
+    get_kv_value_typed = awaited(Client.get_kv_value_typed)
+    wait_for_kv_value_typed = awaited(Client.wait_for_kv_value_typed)
+
+    # Many instances, all of them or none
+
+    start_orchestrations = awaited(Client.start_orchestrations)
+    raise_events = awaited(Client.raise_events)
+    enqueue_events = awaited(Client.enqueue_events)
+
+    # For those who run the system
+
+    async def has_management_capability(self) -> bool:
+        """Tell whether the store supports the operations below; every store of this package does."""
+        return True
+
+    list_all_instances = awaited(Client.list_all_instances)
+    list_instances_by_status = awaited(Client.list_instances_by_status)
+    get_instance_info = awaited(Client.get_instance_info)
+    get_execution_info = awaited(Client.get_execution_info)
+    list_executions = awaited(Client.list_executions)
+    read_execution_history = awaited(Client.read_execution_history)
+    get_orchestration_stats = awaited(Client.get_orchestration_stats)
+    get_system_metrics = awaited(Client.get_system_metrics)
+    get_queue_depths = awaited(Client.get_queue_depths)
+    get_instance_tree = awaited(Client.get_instance_tree)
+    delete_instance = awaited(Client.delete_instance)
+    delete_instance_bulk = awaited(Client.delete_instance_bulk)
+    prune_executions = awaited(Client.prune_executions)
+    prune_executions_bulk = awaited(Client.prune_executions_bulk)

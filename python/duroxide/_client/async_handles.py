@@ -1,0 +1,135 @@
+"""A handle of one instance that is awaited: the same operations as ``Handle``."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from duroxide._client.failure_causes import find_causes
+from duroxide._client.handles import DEFAULT_WAIT_SECONDS, InstanceReference
+from duroxide._values.validation import check_seconds
+from duroxide.exceptions import ClientError
+
+if TYPE_CHECKING:
+    from datetime import timedelta
+
+    from duroxide._client.async_client import AsyncClient
+    from duroxide._client.records import Event, OrchestrationResult
+    from duroxide.exceptions import OrchestrationFailed
+
+T_co = TypeVar("T_co", covariant=True)
+
+
+class AsyncHandle(InstanceReference[T_co]):
+    """One instance of an orchestration, which need not exist yet; made by ``start`` and ``handle`` of ``AsyncClient``.
+
+    It has the operations of ``Handle``, awaited on an event loop. Times are in seconds.
+    """
+
+    def __init__(self, client: AsyncClient, instance_id: str, result_type: Any = None) -> None:
+        super().__init__(instance_id, result_type)
+        self._client = client
+
+    async def result(self, timeout: float | timedelta | None = DEFAULT_WAIT_SECONDS) -> T_co:
+        """Wait for the end of the orchestration and return its result.
+
+        Args:
+            timeout: Longest time to wait, in seconds or as a ``timedelta``; ``None`` for no limit. Default 30.
+
+        Returns:
+            What the orchestration returned, as the type that it is annotated with.
+
+        Raises:
+            OrchestrationFailed: It failed. Where it failed of an activity or child, that failure is the ``__cause__``,
+                with its name, its attempts and the type of the original exception.
+            OrchestrationCancelled: It was cancelled.
+            WaitTimedOut: The time passed first.
+            CodecError: The result does not fit the annotation.
+        """
+        result = await self.wait(timeout)
+        if result.failure is not None:
+            await self._add_causes(result.failure)
+        value: T_co = self._value(result)
+        return value
+
+    async def wait(
+        self,
+        timeout: float | timedelta | None = DEFAULT_WAIT_SECONDS,
+    ) -> OrchestrationResult:
+        """Wait for the end of the orchestration, and return how it ended; a failure is not raised.
+
+        Args:
+            timeout: Longest time to wait, in seconds or as a ``timedelta``; ``None`` for no limit. Default 30.
+
+        Raises:
+            WaitTimedOut: The time passed first.
+        """
+        return await self._client.wait_for_orchestration(self._id, check_seconds(timeout, "timeout"))
+
+    async def status(self) -> OrchestrationResult:
+        """Read how the instance stands, without waiting; its ``custom_status`` is among it."""
+        return await self._client.get_status(self._id)
+
+    async def cancel(self, reason: str = "") -> None:
+        """Ask for the end of the instance and its children; it fails with ``canceled: reason``.
+
+        Args:
+            reason: Why; default empty.
+
+        Raises:
+            InstanceNotFound: The instance was never started, or was deleted.
+        """
+        await self._client.cancel_instance(self._id, reason)
+
+    async def raise_event(self, name: str, data: object = None) -> None:
+        """Raise an event for an orchestration that waits for it with ``wait_for_event``.
+
+        Args:
+            name: Name of the event.
+            data: Any value that can be written as JSON; default ``None``.
+
+        Raises:
+            CodecError: The data cannot be written as JSON.
+            LimitExceeded: The name or the data is too long.
+        """
+        await self._client.raise_event(self._id, name, data)
+
+    async def enqueue(self, queue: str, data: object) -> None:
+        """Append a message, as JSON, to a queue that the orchestration reads with ``duroxide.dequeue_event``.
+
+        Args:
+            queue: Name of the queue.
+            data: Any value that can be written as JSON, a ``str`` too.
+
+        Raises:
+            CodecError: The data cannot be written as JSON.
+            LimitExceeded: The name or the data is too long.
+        """
+        await self._client.enqueue_event_typed(self._id, queue, data)
+
+    async def history(self, execution_id: int | None = None) -> list[Event]:
+        """Read the events of one execution.
+
+        Args:
+            execution_id: Number of the execution, counted from 1; default ``None``, the newest.
+
+        Returns:
+            The events, in their order; none as long as the start is waiting for a runtime.
+
+        Raises:
+            InstanceNotFound: There is no such instance or execution.
+        """
+        return await self._client.read_execution_history(self._id, execution_id)
+
+    async def _add_causes(self, failure: OrchestrationFailed) -> None:
+        steps = find_causes(failure)
+        with contextlib.suppress(StopIteration):
+            instance_id = next(steps)
+            while True:
+                instance_id = steps.send(await self._history_of(instance_id))
+
+    async def _history_of(self, instance_id: str) -> list[Event] | None:
+        try:
+            return await self._client.read_execution_history(instance_id)
+        except ClientError:  # deleted meanwhile, or the store fails: the failure itself is what counts
+            return None

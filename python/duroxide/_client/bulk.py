@@ -1,0 +1,171 @@
+"""What a client does with many instances in one call: all of it or nothing, recorded in one transaction."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
+
+from duroxide._client.calls import blocking
+from duroxide._client.instances import is_to_attach
+from duroxide._client.payloads import encode_message, encode_start, encode_value
+from duroxide._values.limits import MAX_BULK_ITEMS
+from duroxide._values.validation import check_id, check_name, check_queue
+from duroxide.exceptions import CodecError, LimitExceeded
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from duroxide import _native
+    from duroxide._declare.names import OrchestrationName
+    from duroxide._native import Call
+
+Item = TypeVar("Item", bound="StartRequest | EventToRaise | QueueMessage")
+Text = TypeVar("Text")
+
+
+@dataclass(frozen=True)
+class StartRequest:
+    """An orchestration to start, one of many.
+
+    Attributes:
+        instance_id: Id of the new instance.
+        name: Name of the orchestration, or the declared orchestration itself.
+        input: Its input, any value that can be written as JSON; default ``None``.
+        version: Version to start; default ``None``, the newest one that the executing runtime has.
+    """
+
+    instance_id: str
+    name: OrchestrationName
+    input: object = None
+    version: str | None = None
+
+
+@dataclass(frozen=True)
+class EventToRaise:
+    """An event to raise, one of many.
+
+    Attributes:
+        instance_id: The instance.
+        name: Name of the event.
+        data: Any value that can be written as JSON; default ``None``.
+    """
+
+    instance_id: str
+    name: str
+    data: object = None
+
+
+@dataclass(frozen=True)
+class QueueMessage:
+    """A message for a queue of an instance, one of many.
+
+    Attributes:
+        instance_id: The instance.
+        queue: Name of the queue.
+        data: A ``str`` is delivered as it is; any other value is delivered as its JSON text.
+    """
+
+    instance_id: str
+    queue: str
+    data: object
+
+
+class BulkOperations:
+    """The operations of ``Client`` on many instances."""
+
+    _native: _native.Client
+
+    @blocking
+    def start_orchestrations(
+        self, requests: Iterable[StartRequest], *, if_exists: Literal["attach", "raise"] = "attach"
+    ) -> Call[list[bool]]:
+        """Start many orchestrations: all of them or none, in one transaction, with one wait for the disk.
+
+        All requests are checked before anything is sent; what is wrong with one is said with its position and its id.
+
+        Args:
+            requests: At most ``MAX_BULK_ITEMS`` of them.
+            if_exists: As for ``start_orchestration``, for each of them; ``"raise"`` refuses an id that is given twice too.
+
+        Returns:
+            For each request, in order: True if the instance was started, False if it existed.
+
+        Raises:
+            InstanceAlreadyExists: An id is taken by another orchestration, or by any with ``if_exists="raise"``.
+            CodecError: An input cannot be written as JSON.
+            LimitExceeded: An id, a name or an input is too long, or there are too many requests.
+            TypeError: Something else than a ``StartRequest`` is among them.
+        """
+        attach = is_to_attach(if_exists)
+        return self._native.start_all(_encode_all(requests, "requests", StartRequest, _encode_start), attach)
+
+    @blocking
+    def raise_events(self, events: Iterable[EventToRaise]) -> Call[None]:
+        """Raise many events, of one instance or of several: all of them or none, in one transaction.
+
+        Args:
+            events: At most ``MAX_BULK_ITEMS`` of them. Those of one instance arrive in order.
+
+        Raises:
+            CodecError: The data of one cannot be written as JSON.
+            LimitExceeded: An id, a name or the data is too long, or there are too many events.
+            TypeError: Something else than an ``EventToRaise`` is among them.
+        """
+        return self._native.raise_events(_encode_all(events, "events", EventToRaise, _encode_event))
+
+    @blocking
+    def enqueue_events(self, messages: Iterable[QueueMessage]) -> Call[None]:
+        """Append many messages to queues, of one instance or of several: all of them or none, in one transaction.
+
+        Args:
+            messages: At most ``MAX_BULK_ITEMS`` of them. Those of one instance arrive in order.
+
+        Raises:
+            CodecError: The data of one cannot be written as JSON.
+            LimitExceeded: An id, a name or the data is too long, a ``str`` is not valid UTF-8, or there are too many
+                messages.
+            TypeError: Something else than a ``QueueMessage`` is among them.
+        """
+        return self._native.enqueue_events(_encode_all(messages, "messages", QueueMessage, _encode_message))
+
+
+def _encode_all(items: Iterable[Item], what: str, kind: type[Item], encode_one: Callable[[Item], Text]) -> list[Text]:
+    """Check and encode every item, and say of one that is refused where it stands."""
+    if isinstance(cast("Any", items), kind):
+        raise TypeError(f"{what} must be a list; write [{kind.__name__}(...)]")
+    # One more than is allowed is enough to know, however many there are.
+    taken = list(islice(items, MAX_BULK_ITEMS + 1))
+    if len(taken) > MAX_BULK_ITEMS:
+        raise LimitExceeded(f"{what} has more than {MAX_BULK_ITEMS} items; divide it among several calls")
+    encoded: list[Text] = []
+    for position, item in enumerate(taken):
+        if not isinstance(cast("Any", item), kind):
+            raise TypeError(f"{what}[{position}] must be a {kind.__name__}, not {type(item).__name__}")
+        try:
+            encoded.append(encode_one(item))
+        except (TypeError, ValueError) as error:
+            refusal = next(known for known in _REFUSALS if isinstance(error, known))
+            instance = repr(item.instance_id)
+            if len(instance) > _SHOWN:
+                instance = f"{instance[:_SHOWN]}..."
+            raise refusal(f"{what}[{position}], instance {instance}: {error}") from error
+    return encoded
+
+
+_REFUSALS: tuple[type[Exception], ...] = (CodecError, LimitExceeded, TypeError, ValueError)
+_SHOWN = 80
+
+
+def _encode_start(request: StartRequest) -> tuple[str, str, str, str | None]:
+    return encode_start(request.instance_id, request.name, request.input, request.version)
+
+
+def _encode_event(event: EventToRaise) -> tuple[str, str, str]:
+    name = check_name(event.name, "the name of an event")
+    return check_id(event.instance_id), name, encode_value(event.data, "the data")
+
+
+def _encode_message(message: QueueMessage) -> tuple[str, str, str]:
+    queue = check_queue(message.queue)
+    return check_id(message.instance_id), queue, encode_message(message.data)

@@ -1,0 +1,211 @@
+"""The client: starts orchestrations, talks to them, and looks after the store."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar, overload
+
+from duroxide import _native
+from duroxide._client.bulk import BulkOperations
+from duroxide._client.handles import Handle, result_type_of
+from duroxide._client.management import ManagementOperations
+from duroxide._client.start import describe_start
+from duroxide._client.typed import TypedOperations
+from duroxide._declare.declarations import Orchestration
+from duroxide._store.providers import Provider
+
+if TYPE_CHECKING:
+    from duroxide._client.startable import Startable0, Startable1, Startable2, Startable3, Startable4, Startable5
+
+P = ParamSpec("P")
+T = TypeVar("T")
+A = TypeVar("A")
+B = TypeVar("B")
+C = TypeVar("C")
+D = TypeVar("D")
+E = TypeVar("E")
+IfExists = Literal["attach", "raise"]
+
+
+class Client(TypedOperations, BulkOperations, ManagementOperations):
+    """Access to the orchestrations of one store, from any thread.
+
+    Calls block until the store has answered, and let other threads run meanwhile. Inside an orchestration they raise
+    ``NotAllowedInOrchestration``; make them in an activity, with ``ctx.get_client()``.
+
+    Args:
+        provider: The opened store; a runtime in this or another process does the work.
+
+    Raises:
+        TypeError: ``provider`` is something else.
+        ProviderError: The store fails, in any operation.
+    """
+
+    def __init__(self, provider: Provider) -> None:
+        check_provider(provider)
+        self._provider = provider
+        self._native = _native.Client(provider._store)
+
+    @overload
+    def start(self, orchestration: Orchestration[P, T], /, *arguments: P.args, **named: P.kwargs) -> Handle[T]: ...
+    @overload
+    def start(
+        self,
+        orchestration: Startable0[T],
+        /,
+        *,
+        id: str | None = None,
+        version: str | None = None,
+        if_exists: IfExists = "attach",
+    ) -> Handle[T]: ...
+    @overload
+    def start(
+        self,
+        orchestration: Startable1[A, T],
+        a: A,
+        /,
+        *,
+        id: str | None = None,
+        version: str | None = None,
+        if_exists: IfExists = "attach",
+    ) -> Handle[T]: ...
+    @overload
+    def start(
+        self,
+        orchestration: Startable2[A, B, T],
+        a: A,
+        b: B,
+        /,
+        *,
+        id: str | None = None,
+        version: str | None = None,
+        if_exists: IfExists = "attach",
+    ) -> Handle[T]: ...
+    @overload
+    def start(
+        self,
+        orchestration: Startable3[A, B, C, T],
+        a: A,
+        b: B,
+        c: C,
+        /,
+        *,
+        id: str | None = None,
+        version: str | None = None,
+        if_exists: IfExists = "attach",
+    ) -> Handle[T]: ...
+    @overload
+    def start(
+        self,
+        orchestration: Startable4[A, B, C, D, T],
+        a: A,
+        b: B,
+        c: C,
+        d: D,
+        /,
+        *,
+        id: str | None = None,
+        version: str | None = None,
+        if_exists: IfExists = "attach",
+    ) -> Handle[T]: ...
+    @overload
+    def start(
+        self,
+        orchestration: Startable5[A, B, C, D, E, T],
+        a: A,
+        b: B,
+        c: C,
+        d: D,
+        e: E,
+        /,
+        *,
+        id: str | None = None,
+        version: str | None = None,
+        if_exists: IfExists = "attach",
+    ) -> Handle[T]: ...
+    @overload
+    def start(
+        self,
+        orchestration: Orchestration[..., T],
+        /,
+        *,
+        id: str,
+        version: str | None = None,
+        if_exists: IfExists = "attach",
+        **named: Any,
+    ) -> Handle[T]: ...
+    @overload
+    def start(
+        self,
+        orchestration: str,
+        input: object = None,
+        /,
+        *,
+        id: str | None = None,
+        version: str | None = None,
+        if_exists: IfExists = "attach",
+    ) -> Handle[Any]: ...
+    def start(  # type: ignore[misc]  # the parameters of an orchestration may be called as the options are
+        self,
+        orchestration: Any,
+        /,
+        *arguments: Any,
+        id: str | None = None,
+        version: str | None = None,
+        if_exists: IfExists = "attach",
+        **named: Any,
+    ) -> Any:
+        """Start an orchestration with the arguments of a call; the start is recorded when the call ends.
+
+        The type checkers see every argument where ``id`` and the other options are given with ``.options`` of the
+        orchestration, or not at all, and up to five arguments by position beside them. Beside ``id``, arguments by name
+        are not checked.
+
+        Args:
+            orchestration: What ``@orchestration`` made, or a name, which takes at most one argument, the input.
+            arguments: The arguments.
+            id: Id of the new instance, 1 to 1,024 bytes; default ``None``, a new one that is made up.
+            version: Version to start; default ``None``, the newest one that the executing runtime has.
+            if_exists: What to do when the id is taken by the same orchestration: ``"attach"``, the default, leaves it as
+                it is, and the handle is of that; ``"raise"`` refuses.
+            named: Arguments by name. A parameter that is called as one of the options is to be given by position.
+
+        Returns:
+            A handle of the instance.
+
+        Raises:
+            TypeError: The arguments do not fit, or this is no orchestration.
+            InstanceAlreadyExists: The id is taken by another orchestration, or by any with ``if_exists="raise"``.
+            CodecError: An argument cannot be written as JSON.
+            LimitExceeded: The id or the input is too long.
+        """
+        chosen, value, version = describe_start(orchestration, arguments, named, id, version)
+        self.start_orchestration(chosen, orchestration, value, version=version, if_exists=if_exists)
+        return self.handle(chosen, orchestration)
+
+    @overload
+    def handle(self, id: str, orchestration: Orchestration[..., T]) -> Handle[T]: ...
+    @overload
+    def handle(self, id: str, orchestration: str | None = None) -> Handle[Any]: ...
+    def handle(self, id: str, orchestration: Any = None) -> Any:
+        """Give a handle of an instance, which need not exist yet; the store is not asked.
+
+        Args:
+            id: The instance.
+            orchestration: Its orchestration, by which the result is converted and typed; default ``None``, the result is
+                as JSON has it.
+        """
+        handle: Handle[Any] = Handle(self, id, result_type_of(orchestration))
+        return handle
+
+    def __repr__(self) -> str:
+        return f"<Client of {self._provider!r}>"
+
+
+def check_provider(provider: object) -> None:
+    """Refuse what is no provider.
+
+    Raises:
+        TypeError: It is none.
+    """
+    if not isinstance(provider, Provider):
+        raise TypeError(f"provider must be a SqliteProvider or PostgresProvider, not {type(provider).__name__}")

@@ -1,0 +1,144 @@
+"""What an orchestration failed of: read from its history, where the failure of an activity or child stands by itself."""
+
+from __future__ import annotations
+
+import bisect
+import contextlib
+import json
+import math
+from collections.abc import Generator
+from typing import TYPE_CHECKING, Any, cast
+
+from duroxide._values.failures import FailureRecord
+from duroxide.exceptions import (
+    ActivityTimedOut,
+    ClientError,
+    TaskFailed,
+    activity_failed,
+    sub_orchestration_failed,
+)
+
+if TYPE_CHECKING:
+    from duroxide._client.management import ManagementOperations
+    from duroxide._client.records import Event
+    from duroxide.exceptions import OrchestrationFailed
+
+# Of a child that the engine named, history has the end of the id; the beginning is that of its parent.
+_DERIVED = "sub::"
+
+# A tree that is deeper is told as far as this.
+_MOST_LEVELS = 32
+
+
+def find_causes(failure: OrchestrationFailed) -> Generator[str, list[Event] | None, None]:
+    """Set ``__cause__`` of ``failure`` to the failure of the activity or child that its code let through, if there was one.
+
+    That of a child has its own cause, and so on.
+
+    Args:
+        failure: The failure of an instance.
+
+    Yields:
+        An instance whose newest history is to be sent in, or ``None`` if it cannot be read.
+    """
+    outer: OrchestrationFailed | TaskFailed = failure
+    instance_id = failure.instance_id
+    record = FailureRecord(failure.error_type, failure.message, failure.details, failure.retryable)
+    for _ in range(_MOST_LEVELS):
+        history = None if instance_id is None else (yield instance_id)
+        cause = None if history is None or instance_id is None else _cause(history, record, instance_id)
+        if cause is None:
+            return
+        outer.__cause__ = outer = cause
+        instance_id = getattr(cause, "instance_id", None)
+
+
+def add_causes(client: ManagementOperations, failure: OrchestrationFailed) -> None:
+    """Set the causes of ``failure`` as ``find_causes`` does, from the histories in a store."""
+    steps = find_causes(failure)
+    with contextlib.suppress(StopIteration):
+        instance_id = next(steps)
+        while True:
+            try:
+                history = client.read_execution_history(instance_id)
+            except ClientError:  # deleted meanwhile, or the store fails: the failure itself is what counts
+                history = None
+            instance_id = steps.send(history)
+
+
+def _cause(history: list[Event], record: FailureRecord, instance_id: str) -> TaskFailed | None:
+    events = {event.event_id: event for event in history}
+    for event in reversed(history):
+        if event.kind not in ("ActivityFailed", "SubOrchestrationFailed") or event.source_event_id not in events:
+            continue
+        text = _failure_text(event)
+        if text is None or FailureRecord.from_text(text) != record:
+            continue
+        scheduled = json.loads(events[event.source_event_id].data)
+        if event.kind == "SubOrchestrationFailed":
+            child = scheduled["instance"]
+            child = f"{instance_id}::{child}" if child.startswith(_DERIVED) else child
+            return sub_orchestration_failed(text, scheduled["name"], child)
+        attempts = _count_attempts(history, events[event.source_event_id])
+        return activity_failed(text, scheduled["name"], event.source_event_id, attempts)
+    return _timed_out(history, events, record) if record.error_type == ActivityTimedOut.__name__ else None
+
+
+def _timed_out(history: list[Event], events: dict[int, Event], record: FailureRecord) -> ActivityTimedOut | None:
+    """Find the activity that ran out of time: history has no failure of it, only that it was given up."""
+    for event in reversed(history):
+        if event.kind != "ActivityCancelRequested" or event.source_event_id not in events:
+            continue
+        scheduled = json.loads(events[event.source_event_id].data)
+        # Others may have been given up since.
+        if f"'{scheduled['name']}'" not in record.message:
+            continue
+        failure = ActivityTimedOut(record.error_type, record.message, record.details, retryable=record.retryable)
+        failure.activity_name, failure.activity_id = scheduled["name"], event.source_event_id
+        failure.attempts = _count_attempts(history, events[event.source_event_id])
+        return failure
+    return None
+
+
+def _count_attempts(history: list[Event], last: Event) -> int:
+    """Count the schedulings that led to ``last``: an attempt again is a new one, of the same activity and input.
+
+    The one before had failed by then, or was given up in the same turn, which history tells a little later. One that
+    succeeded belongs to another call, and one that was still under way ran beside.
+    """
+    wanted = _call(last)
+    ends: dict[int, Event] = {}
+    arrivals: list[int] = []
+    for event in history:
+        if event.source_event_id is not None:
+            if event.kind in ("ActivityCompleted", "ActivityFailed", "ActivityCancelRequested"):
+                ends.setdefault(event.source_event_id, event)
+            if not event.kind.endswith("CancelRequested"):
+                arrivals.append(event.event_id)
+    count = 1
+    for event in reversed(history):
+        if event.kind != "ActivityScheduled" or event.event_id >= last.event_id or _call(event) != wanted:
+            continue
+        end = ends.get(event.event_id)
+        next_turn = bisect.bisect(arrivals, last.event_id)
+        if end is None or end.event_id >= (arrivals[next_turn] if next_turn < len(arrivals) else math.inf):
+            continue
+        if end.kind == "ActivityCompleted":
+            break
+        count += 1
+        last = event
+    return count
+
+
+def _call(scheduled: Event) -> tuple[str, str]:
+    data = json.loads(scheduled.data)
+    return data["name"], data["input"]
+
+
+def _failure_text(event: Event) -> str | None:
+    details: Any = json.loads(event.data).get("details")
+    for kind in cast("dict[str, Any]", details).values() if isinstance(details, dict) else ():
+        text = kind.get("message")
+        if isinstance(text, str):
+            return text
+    return None

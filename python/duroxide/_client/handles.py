@@ -1,0 +1,153 @@
+"""A handle of one instance: what a client does with it, typed by its orchestration."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from duroxide._client.failure_causes import add_causes
+from duroxide._values.codec import convert
+from duroxide._values.validation import check_id, check_seconds
+
+if TYPE_CHECKING:
+    from datetime import timedelta
+
+    from duroxide._client.client import Client
+    from duroxide._client.records import Event, OrchestrationResult
+    from duroxide._declare.declarations import Orchestration
+    from duroxide.exceptions import OrchestrationFailed
+
+T_co = TypeVar("T_co", covariant=True)
+
+DEFAULT_WAIT_SECONDS = 30.0
+"""How long a handle waits when no time is given, in seconds."""
+
+
+class InstanceReference(Generic[T_co]):
+    """Which instance a handle is of, and what its result is converted to.
+
+    Args:
+        instance_id: The instance.
+        result_type: Type of the result; ``None`` for the value as JSON has it.
+    """
+
+    def __init__(self, instance_id: str, result_type: Any) -> None:
+        self._id = check_id(instance_id)
+        self._result_type = result_type
+
+    @property
+    def id(self) -> str:
+        """Id of the instance."""
+        return self._id
+
+    def _value(self, result: OrchestrationResult) -> Any:
+        return convert(result.result(), self._result_type)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} of instance '{self._id}'>"
+
+
+class Handle(InstanceReference[T_co]):
+    """One instance of an orchestration, which need not exist yet; made by ``client.start`` and ``client.handle``.
+
+    Calls block as those of the client do, and are refused inside an orchestration. Times are in seconds.
+    """
+
+    def __init__(self, client: Client, instance_id: str, result_type: Any = None) -> None:
+        super().__init__(instance_id, result_type)
+        self._client = client
+
+    def result(self, timeout: float | timedelta | None = DEFAULT_WAIT_SECONDS) -> T_co:
+        """Wait for the end of the orchestration and return its result.
+
+        Args:
+            timeout: Longest time to wait, in seconds or as a ``timedelta``; ``None`` for no limit. Default 30.
+
+        Returns:
+            What the orchestration returned, as the type that it is annotated with.
+
+        Raises:
+            OrchestrationFailed: It failed. Where it failed of an activity or child, that failure is the ``__cause__``,
+                with its name, its attempts and the type of the original exception.
+            OrchestrationCancelled: It was cancelled.
+            WaitTimedOut: The time passed first.
+            CodecError: The result does not fit the annotation.
+        """
+        result = self.wait(timeout)
+        if result.failure is not None:
+            self._add_causes(result.failure)
+        value: T_co = self._value(result)
+        return value
+
+    def wait(self, timeout: float | timedelta | None = DEFAULT_WAIT_SECONDS) -> OrchestrationResult:
+        """Wait for the end of the orchestration, and return how it ended; a failure is not raised.
+
+        Args:
+            timeout: Longest time to wait, in seconds or as a ``timedelta``; ``None`` for no limit. Default 30.
+
+        Raises:
+            WaitTimedOut: The time passed first.
+        """
+        return self._client.wait_for_orchestration(self._id, check_seconds(timeout, "timeout"))
+
+    def status(self) -> OrchestrationResult:
+        """Read how the instance stands, without waiting; its ``custom_status`` is among it."""
+        return self._client.get_status(self._id)
+
+    def cancel(self, reason: str = "") -> None:
+        """Ask for the end of the instance and its children; it fails with ``canceled: reason``.
+
+        Args:
+            reason: Why; default empty.
+
+        Raises:
+            InstanceNotFound: The instance was never started, or was deleted.
+        """
+        self._client.cancel_instance(self._id, reason)
+
+    def raise_event(self, name: str, data: object = None) -> None:
+        """Raise an event for an orchestration that waits for it with ``wait_for_event``.
+
+        Args:
+            name: Name of the event.
+            data: Any value that can be written as JSON; default ``None``.
+
+        Raises:
+            CodecError: The data cannot be written as JSON.
+            LimitExceeded: The name or the data is too long.
+        """
+        self._client.raise_event(self._id, name, data)
+
+    def enqueue(self, queue: str, data: object) -> None:
+        """Append a message, as JSON, to a queue that the orchestration reads with ``duroxide.dequeue_event``.
+
+        Args:
+            queue: Name of the queue.
+            data: Any value that can be written as JSON, a ``str`` too.
+
+        Raises:
+            CodecError: The data cannot be written as JSON.
+            LimitExceeded: The name or the data is too long.
+        """
+        self._client.enqueue_event_typed(self._id, queue, data)
+
+    def history(self, execution_id: int | None = None) -> list[Event]:
+        """Read the events of one execution.
+
+        Args:
+            execution_id: Number of the execution, counted from 1; default ``None``, the newest.
+
+        Returns:
+            The events, in their order; none as long as the start is waiting for a runtime.
+
+        Raises:
+            InstanceNotFound: There is no such instance or execution.
+        """
+        return self._client.read_execution_history(self._id, execution_id)
+
+    def _add_causes(self, failure: OrchestrationFailed) -> None:
+        add_causes(self._client, failure)
+
+
+def result_type_of(orchestration: Orchestration[..., Any] | str | None) -> Any:
+    """The type that the results of an orchestration are converted to; ``None`` where only a name is known."""
+    return None if orchestration is None or isinstance(orchestration, str) else orchestration.result_type

@@ -1,0 +1,268 @@
+"""What a client does with one instance: start it, talk to it, wait for it, read it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from duroxide._client.calls import blocking
+from duroxide._client.payloads import encode_message, encode_start, encode_value
+from duroxide._client.records import OrchestrationResult, read_status
+from duroxide._values.validation import (
+    check_id,
+    check_integer,
+    check_milliseconds,
+    check_name,
+    check_queue,
+    check_size,
+    check_text,
+)
+from duroxide._values.versions import check_version
+
+if TYPE_CHECKING:
+    from datetime import timedelta
+
+    from duroxide import _native
+    from duroxide._declare.names import OrchestrationName
+    from duroxide._native import Call
+
+DEFAULT_WAIT_MS = 30_000
+"""How long a wait lasts when no time is given, in milliseconds."""
+
+
+class InstanceOperations:
+    """The operations of ``Client`` on one instance."""
+
+    _native: _native.Client
+
+    @blocking
+    def start_orchestration(
+        self,
+        instance_id: str,
+        name: OrchestrationName,
+        input: object = None,
+        *,
+        version: str | None = None,
+        if_exists: Literal["attach", "raise"] = "attach",
+    ) -> Call[bool]:
+        """Start an orchestration; it is recorded when the call returns.
+
+        Args:
+            instance_id: Id of the new instance, 1 to 1,024 bytes.
+            name: Name of the orchestration, or the declared orchestration itself.
+            input: Its input, any value that can be written as JSON; default ``None``.
+            version: Version to start; default ``None``, the newest one that the executing runtime has.
+            if_exists: What to do when the id is taken by the same orchestration: ``"attach"``, the default, leaves it
+                as it is, so that a program that was killed can be run again; ``"raise"`` refuses.
+
+        Returns:
+            True if the instance was started, False if it existed.
+
+        Raises:
+            InstanceAlreadyExists: The id is taken by another orchestration, or by any with ``if_exists="raise"``.
+            CodecError: The input cannot be written as JSON.
+            LimitExceeded: An id, a name or the input is too long.
+        """
+        attach = is_to_attach(if_exists)
+        return self._native.start(*encode_start(instance_id, name, input, version), attach)
+
+    @blocking
+    def start_orchestration_versioned(
+        self,
+        instance_id: str,
+        name: OrchestrationName,
+        input: object,
+        version: str,
+        *,
+        if_exists: Literal["attach", "raise"] = "attach",
+    ) -> Call[bool]:
+        """Start exactly ``version`` of an orchestration; otherwise the same as ``start_orchestration``."""
+        attach = is_to_attach(if_exists)
+        return self._native.start(*encode_start(instance_id, name, input, check_version(version)), attach)
+
+    start_orchestration_typed = start_orchestration
+    start_orchestration_versioned_typed = start_orchestration_versioned
+
+    @blocking
+    def raise_event(self, instance_id: str, name: str, data: object = None) -> Call[None]:
+        """Raise an event for the orchestration that waits for it with ``ctx.wait_for_event``.
+
+        An event that comes before its wait is kept for it, also across ``ctx.continue_as_new``. One that comes before its
+        instance is kept for ten minutes; if nobody has started the instance by then, it is dropped with a warning in the
+        log.
+
+        Args:
+            instance_id: The instance.
+            name: Name of the event.
+            data: Any value that can be written as JSON; the wait returns it. Default ``None``.
+
+        Raises:
+            CodecError: The data cannot be written as JSON.
+            LimitExceeded: An id, a name or the data is too long.
+        """
+        return self._native.raise_event(
+            check_id(instance_id), check_name(name, "the name of an event"), encode_value(data, "the data")
+        )
+
+    raise_event_typed = raise_event
+
+    @blocking
+    def enqueue_event(self, instance_id: str, queue: str, data: object) -> Call[None]:
+        """Append a message to a queue of an instance, which reads it with ``ctx.dequeue_event``.
+
+        Messages wait in the queue, in order. Those that come before their instance are kept for ten minutes; if nobody
+        has started the instance by then, they are dropped with a warning in the log.
+
+        Args:
+            instance_id: The instance.
+            queue: Name of the queue.
+            data: A ``str`` is delivered as it is; any other value is delivered as its JSON text.
+
+        Raises:
+            CodecError: The data cannot be written as JSON.
+            LimitExceeded: An id, a name or the data is too long, or a ``str`` is not valid UTF-8.
+        """
+        return enqueue(self._native, instance_id, queue, encode_message(data))
+
+    @blocking
+    def cancel_instance(self, instance_id: str, reason: str = "") -> Call[None]:
+        """Ask for the end of an instance and its sub-orchestrations; it fails with ``canceled: reason``.
+
+        Args:
+            instance_id: The instance.
+            reason: Why; default empty.
+
+        Raises:
+            InstanceNotFound: The instance was never started, or was deleted; in every store.
+        """
+        return self._native.cancel(check_id(instance_id), check_size(check_text(reason, "the reason"), "the reason"))
+
+    @blocking
+    def get_status(self, instance_id: str) -> Call[OrchestrationResult]:
+        """Read how an instance stands, without waiting.
+
+        Args:
+            instance_id: The instance.
+
+        Returns:
+            Its status, which is ``"NotFound"`` if there is no such instance.
+        """
+        checked = check_id(instance_id)
+        return self._native.status(checked).then(lambda status: read_status(checked, status))
+
+    get_orchestration_status = get_status
+
+    @blocking
+    def wait_for_orchestration(
+        self, instance_id: str, timeout_ms: int | timedelta = DEFAULT_WAIT_MS
+    ) -> Call[OrchestrationResult]:
+        """Wait until an instance has completed or failed.
+
+        Args:
+            instance_id: The instance; it need not exist yet.
+            timeout_ms: Longest time to wait, in milliseconds or as a ``timedelta``; default 30,000.
+
+        Returns:
+            Its status, ``"Completed"`` or ``"Failed"``; call ``result()`` on it for the output or the exception.
+
+        Raises:
+            WaitTimedOut: The time passed first.
+        """
+        return wait_for_end(self._native, instance_id, timeout_ms)
+
+    @blocking
+    def wait_for_status_change(
+        self,
+        instance_id: str,
+        last_seen_version: int = 0,
+        poll_interval_ms: int | timedelta = 100,
+        timeout_ms: int | timedelta = DEFAULT_WAIT_MS,
+    ) -> Call[OrchestrationResult | None]:
+        """Wait until the custom status of an instance is newer than the one seen last.
+
+        Args:
+            instance_id: The instance.
+            last_seen_version: ``custom_status_version`` of the status seen last; default 0, none.
+            poll_interval_ms: Time between two looks at the store, for changes that other processes make; those of this one
+                are known at once. Default 100.
+            timeout_ms: Longest time to wait; default 30,000.
+
+        Returns:
+            The status, or ``None`` if the time passed first or the orchestration has ended with nothing newer.
+        """
+        checked = check_id(instance_id)
+        change = self._native.wait_for_status_change(
+            checked,
+            check_integer(last_seen_version, "last_seen_version"),
+            check_milliseconds(poll_interval_ms, "poll_interval_ms"),
+            check_milliseconds(timeout_ms, "timeout_ms"),
+        )
+        return change.then(lambda status: None if status is None else read_status(checked, status))
+
+    @blocking
+    def get_kv_value(self, instance_id: str, key: str) -> Call[str | None]:
+        """Read one value of an instance's key-value store.
+
+        Args:
+            instance_id: The instance.
+            key: The key.
+
+        Returns:
+            The text, or ``None`` if there is no such key or instance.
+        """
+        return kv_value(self._native, instance_id, key)
+
+    @blocking
+    def get_kv_all_values(self, instance_id: str) -> Call[dict[str, str]]:
+        """Read the key-value store of ``instance_id``; empty if there is no such instance."""
+        return self._native.kv_values(check_id(instance_id))
+
+    @blocking
+    def wait_for_kv_value(self, instance_id: str, key: str, timeout_ms: int | timedelta = DEFAULT_WAIT_MS) -> Call[str]:
+        """Wait until an instance has set a key.
+
+        Args:
+            instance_id: The instance; it need not exist yet.
+            key: The key.
+            timeout_ms: Longest time to wait, in milliseconds or as a ``timedelta``; default 30,000.
+
+        Returns:
+            The text of the value.
+
+        Raises:
+            WaitTimedOut: The time passed first.
+        """
+        return wait_for_kv(self._native, instance_id, key, timeout_ms)
+
+
+def enqueue(native: _native.Client, instance_id: str, queue: str, text: str) -> Call[None]:
+    """Describe a message to a queue."""
+    return native.enqueue_event(check_id(instance_id), check_queue(queue), text)
+
+
+def wait_for_end(native: _native.Client, instance_id: str, timeout_ms: int | timedelta) -> Call[OrchestrationResult]:
+    """Describe the wait for the end of an instance."""
+    checked = check_id(instance_id)
+    wait = native.wait(checked, check_milliseconds(timeout_ms, "timeout_ms"))
+    return wait.then(lambda status: read_status(checked, status))
+
+
+def kv_value(native: _native.Client, instance_id: str, key: str) -> Call[str | None]:
+    """Describe a look at one value."""
+    return native.kv_value(check_id(instance_id), check_name(key, "a key"))
+
+
+def wait_for_kv(native: _native.Client, instance_id: str, key: str, timeout_ms: int | timedelta) -> Call[str]:
+    """Describe the wait for one value."""
+    timeout = check_milliseconds(timeout_ms, "timeout_ms")
+    return native.wait_for_kv_value(check_id(instance_id), check_name(key, "a key"), timeout)
+
+
+def is_to_attach(if_exists: object) -> bool:
+    """Tell whether ``if_exists`` asks to attach to what exists.
+
+    Raises:
+        ValueError: It is neither ``"attach"`` nor ``"raise"``.
+    """
+    if if_exists not in ("attach", "raise"):
+        raise ValueError(f"if_exists must be 'attach' or 'raise', not {if_exists!r}")
+    return if_exists == "attach"

@@ -1,0 +1,314 @@
+"""What the client and the runtime answer: frozen records, read by attribute or by subscript."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from duroxide._values.codec import decode
+from duroxide._values.failures import describe_failure
+from duroxide.exceptions import InstanceNotFound, InstanceStillRunning, OrchestrationFailed, orchestration_failed
+
+
+class Record(Mapping[str, Any]):
+    """Gives a dataclass the reading half of a dict: ``record["name"]`` is ``record.name``."""
+
+    __slots__ = ()
+
+    def __getitem__(self, name: str) -> Any:
+        if name not in self._names():
+            raise KeyError(name)
+        return getattr(self, name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names())
+
+    def __len__(self) -> int:
+        return len(self._names())
+
+    def _names(self) -> list[str]:
+        return [each.name for each in fields(self)]  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OrchestrationResult(Record):
+    """How an orchestration stands.
+
+    Attributes:
+        instance_id: The instance.
+        status: ``"NotFound"``, ``"Running"``, ``"Completed"`` or ``"Failed"``; a cancelled orchestration has failed.
+        output: What the orchestration returned, decoded; ``None`` unless it is completed. Text that is not JSON is
+            itself.
+        error: The failure as text, such as ``ValueError: email is required``; ``None`` unless it has failed.
+        failure: The failure as the exception that ``result()`` raises; ``None`` unless it has failed.
+        custom_status: The text that the orchestration last set, or ``None``.
+        custom_status_version: How often the custom status was set or reset.
+        mismatch: Where the code of the orchestration no longer agrees with its history, so that it waits for code that
+            does; ``None`` in a healthy one.
+    """
+
+    instance_id: str
+    status: str
+    output: Any = None
+    error: str | None = None
+    failure: OrchestrationFailed | None = field(default=None, compare=False)
+    custom_status: str | None = None
+    custom_status_version: int = 0
+    mismatch: str | None = None
+
+    def result(self) -> Any:
+        """Return the output of a completed orchestration.
+
+        Raises:
+            OrchestrationFailed: It failed.
+            OrchestrationCancelled: It was cancelled.
+            InstanceStillRunning: It has not ended.
+            InstanceNotFound: There is no such instance.
+        """
+        if self.failure is not None:
+            raise self.failure
+        if self.status == "NotFound":
+            raise InstanceNotFound(f"instance '{self.instance_id}' does not exist in this store")
+        if self.status == "Running":
+            reason = f": {self.mismatch}" if self.mismatch else "; wait for it with wait_for_orchestration"
+            raise InstanceStillRunning(f"instance '{self.instance_id}' has not ended{reason}")
+        return self.output
+
+
+StatusTuple = tuple[str, str | None, str | None, str | None, int, str | None, str | None]
+"""Status, output, failure, custom status, its version, reason of a cancellation, report of a mismatch."""
+
+
+def read_status(instance_id: str, status: StatusTuple) -> OrchestrationResult:
+    """Build the record of what the native client answered about ``instance_id``."""
+    name, output, failure_text, custom_status, custom_status_version, cancel_reason, mismatch = status
+    failure = None
+    if failure_text is not None or cancel_reason is not None:
+        failure = orchestration_failed(failure_text or "", instance_id, cancel_reason)
+    return OrchestrationResult(
+        instance_id=instance_id,
+        status=name,
+        output=None if output is None else decode(output),
+        error=None if failure is None else describe_failure(str(failure)),
+        failure=failure,
+        custom_status=custom_status,
+        custom_status_version=custom_status_version,
+        mismatch=mismatch,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class InstanceInfo(Record):
+    """What the store knows about an instance.
+
+    Attributes:
+        instance_id: The instance.
+        orchestration_name: Name of its orchestration.
+        orchestration_version: Version of its orchestration.
+        current_execution_id: Number of its newest execution, counted from 1.
+        status: ``"Running"``, ``"Completed"``, ``"Failed"`` or ``"ContinuedAsNew"``.
+        output: Recorded text of its output or failure, or ``None`` while it runs.
+        created_at: When it was created, in milliseconds since 1970.
+        updated_at: When it last changed, in milliseconds since 1970.
+        parent_instance_id: Instance that started it as a sub-orchestration, or ``None`` for a root.
+    """
+
+    instance_id: str
+    orchestration_name: str
+    orchestration_version: str
+    current_execution_id: int
+    status: str
+    output: str | None
+    created_at: int
+    updated_at: int
+    parent_instance_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class ExecutionInfo(Record):
+    """What the store knows about one execution of an instance.
+
+    Attributes:
+        execution_id: Its number, counted from 1.
+        status: ``"Running"``, ``"Completed"``, ``"Failed"`` or ``"ContinuedAsNew"``.
+        output: Recorded text of its output, its failure or the next execution's input; ``None`` while it runs.
+        started_at: When it started, in milliseconds since 1970.
+        completed_at: When it ended, in milliseconds since 1970, or ``None`` while it runs.
+        event_count: Number of events in its history.
+    """
+
+    execution_id: int
+    status: str
+    output: str | None
+    started_at: int
+    completed_at: int | None
+    event_count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Event(Record):
+    """One event of a history.
+
+    Attributes:
+        event_id: Its number in the history, counted from 1.
+        source_event_id: Number of the event that this one answers, or ``None``.
+        kind: What happened, such as ``"ActivityCompleted"``.
+        timestamp_ms: When it was recorded, in milliseconds since 1970.
+        data: JSON text of what belongs to the kind: ``name``, ``input``, ``result``, ``error`` and the like.
+        execution_id: Number of the execution.
+    """
+
+    event_id: int
+    source_event_id: int | None
+    kind: str
+    timestamp_ms: int
+    data: str
+    execution_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class InstanceTree(Record):
+    """An instance with all its sub-orchestrations.
+
+    Attributes:
+        root_id: The instance at the top.
+        all_ids: Every instance of the tree, the root included.
+    """
+
+    root_id: str
+    all_ids: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class SystemMetrics(Record):
+    """Counts over the whole store.
+
+    Attributes:
+        total_instances: Instances, whatever their status.
+        total_executions: Executions of all instances.
+        running_instances: Instances that have not ended.
+        completed_instances: Instances that returned.
+        failed_instances: Instances that failed or were cancelled.
+        total_events: Events of all histories.
+    """
+
+    total_instances: int
+    total_executions: int
+    running_instances: int
+    completed_instances: int
+    failed_instances: int
+    total_events: int
+
+
+@dataclass(frozen=True, slots=True)
+class QueueDepths(Record):
+    """Numbers of messages that wait in the store.
+
+    Attributes:
+        orchestrator_queue: Messages that wait for a step of an orchestration.
+        worker_queue: Activities that wait for a worker.
+        timer_queue: Timers that wait for their time.
+    """
+
+    orchestrator_queue: int
+    worker_queue: int
+    timer_queue: int
+
+
+@dataclass(frozen=True, slots=True)
+class SystemStats(Record):
+    """Size of one orchestration.
+
+    Attributes:
+        history_event_count: Events in the current execution's history.
+        history_size_bytes: Size of that history, about.
+        queue_pending_count: Queue messages that were carried over from the execution before and are unread.
+        kv_user_key_count: Keys in its key-value store.
+        kv_total_value_bytes: Size of all values there.
+    """
+
+    history_event_count: int
+    history_size_bytes: int
+    queue_pending_count: int
+    kv_user_key_count: int
+    kv_total_value_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteInstanceResult(Record):
+    """Numbers of what a deletion removed.
+
+    Attributes:
+        instances_deleted: Instances, sub-orchestrations included.
+        executions_deleted: Their executions.
+        events_deleted: Events of their histories.
+        queue_messages_deleted: Messages that waited for them.
+    """
+
+    instances_deleted: int
+    executions_deleted: int
+    events_deleted: int
+    queue_messages_deleted: int
+
+
+@dataclass(frozen=True, slots=True)
+class PruneResult(Record):
+    """Numbers of what a pruning did.
+
+    Attributes:
+        instances_processed: Instances that were looked at.
+        executions_deleted: Executions that were removed.
+        events_deleted: Events of their histories.
+    """
+
+    instances_processed: int
+    executions_deleted: int
+    events_deleted: int
+
+
+@dataclass(frozen=True, slots=True)
+class MetricsSnapshot(Record):
+    """Counters of a runtime since its start.
+
+    Attributes:
+        orch_starts: Orchestrations started.
+        orch_completions: Orchestrations that returned.
+        orch_failures: Orchestrations that failed, for whatever reason.
+        orch_application_errors: Those of them whose own code raised, or that were cancelled.
+        orch_infrastructure_errors: Those of them that the store failed.
+        orch_configuration_errors: Those of them whose code did not fit their history.
+        orch_poison: Those of them that were given up after too many deliveries.
+        activity_success: Activities that returned.
+        activity_app_errors: Activities that raised.
+        activity_infra_errors: Activities whose end could not be recorded.
+        activity_config_errors: Activities that are not registered.
+        activity_poison: Activities that were given up after too many deliveries.
+        orch_dispatcher_items_fetched: Batches of messages fetched for orchestrations.
+        worker_dispatcher_items_fetched: Activities fetched.
+        orch_continue_as_new: Executions that continued as new.
+        suborchestration_calls: Sub-orchestrations started.
+        provider_errors: Operations that the store failed.
+        active_orchestrations: Started here and not ended yet.
+        orch_waiting_for_code: Instances that wait, right now, for code that fits their history or that is not registered.
+    """
+
+    orch_starts: int = 0
+    orch_completions: int = 0
+    orch_failures: int = 0
+    orch_application_errors: int = 0
+    orch_infrastructure_errors: int = 0
+    orch_configuration_errors: int = 0
+    orch_poison: int = 0
+    activity_success: int = 0
+    activity_app_errors: int = 0
+    activity_infra_errors: int = 0
+    activity_config_errors: int = 0
+    activity_poison: int = 0
+    orch_dispatcher_items_fetched: int = 0
+    worker_dispatcher_items_fetched: int = 0
+    orch_continue_as_new: int = 0
+    suborchestration_calls: int = 0
+    provider_errors: int = 0
+    active_orchestrations: int = 0
+    orch_waiting_for_code: int = 0

@@ -1,0 +1,284 @@
+"""Activities and orchestrations that are declared where they are written, without a runtime, and called as functions."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import typing
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Generic, Literal, NoReturn, ParamSpec, TypeVar
+
+from duroxide._declare.arguments import Arguments
+from duroxide._declare.definitions import (
+    ActivityDefinition,
+    OrchestrationDefinition,
+    annotations_of,
+    check_function,
+    is_async,
+    needed_names,
+    result_of,
+)
+from duroxide._declare.retry import RetryPolicy
+from duroxide._declare.tags import check_tag
+from duroxide._native import ActivityContext, OrchestrationContext, Task, current_context
+from duroxide._values.validation import check_id, check_name
+from duroxide._values.versions import check_version
+from duroxide.exceptions import NotInOrchestration, RegistrationError
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+
+P = ParamSpec("P")
+T = TypeVar("T")
+Retry = RetryPolicy | Mapping[str, Any]
+
+
+class _Unchanged:
+    """Says that an option was not given."""
+
+    def __repr__(self) -> str:
+        return "..."
+
+
+_UNCHANGED: Any = _Unchanged()
+
+
+class Declared(Generic[P, T]):
+    """What activities and orchestrations that were declared have in common.
+
+    Attributes:
+        fn: The function itself, to be called anywhere: it runs at once, and nothing is recorded.
+        name: Name under which it is registered.
+    """
+
+    kind: typing.ClassVar[Literal["activity", "orchestration"]]
+    _context_type: typing.ClassVar[type]
+
+    fn: Callable[..., Any]
+    name: str
+
+    def __init__(self, function: Callable[..., Any], name: str | None, local_names: Mapping[str, Any]) -> None:
+        self.name = _check(function, self.kind, name)
+        self.fn = function
+        # Attributes of the function stay on it: they must not hide what is here.
+        functools.update_wrapper(self, function, updated=())
+        # Only what the annotations speak of, so that nothing else is kept alive.
+        self._local_names = needed_names(function, local_names)
+        self._options: dict[str, Any] = {}
+        # Variants with other options share what was read of the function.
+        self._original: Declared[P, T] = self
+
+    @property
+    def result_type(self) -> Any:
+        """Annotation of what the function returns in the end, or ``None``."""
+        return self._original._result_type
+
+    def __call__(self, *arguments: P.args, **named: P.kwargs) -> Task[T]:
+        """Describe a call, in an orchestration; it happens when the task is awaited, yielded or started."""
+        context = current_context()
+        if context is None:
+            raise NotInOrchestration(
+                f"{self.kind} '{self.name}' was called outside an orchestration, where nothing can be recorded; "
+                f"{self._way_out()}"
+            )
+        return self._schedule(context, self._original._arguments.encode(arguments, named))
+
+    @property
+    def arguments(self) -> Arguments:
+        """How calls of it are recorded."""
+        return self._original._arguments
+
+    def __repr__(self) -> str:
+        return f"<{self.kind} '{self.name}'>"
+
+    # Annotations may name what comes later in the module, so they are read when they are needed.
+    @functools.cached_property
+    def _arguments(self) -> Arguments:
+        return Arguments(f"{self.kind} '{self.name}'", self.fn, self._annotations, self._context_type)
+
+    @functools.cached_property
+    def _annotations(self) -> dict[str, Any]:
+        return annotations_of(self.fn, self._local_names)
+
+    @functools.cached_property
+    def _result_type(self) -> Any:
+        return result_of(self._annotations.get("return"))
+
+    @functools.cached_property
+    def _call_options(self) -> dict[str, Any]:
+        return {"result_type": self.result_type, **self._options}
+
+    def _schedule(self, context: OrchestrationContext, value: object) -> Task[T]:
+        raise NotImplementedError
+
+    def _way_out(self) -> str:
+        raise NotImplementedError
+
+    def _with(self, changes: Mapping[str, Any]) -> Self:
+        given = {option: value for option, value in changes.items() if value is not _UNCHANGED}
+        variant = object.__new__(type(self))
+        variant.__dict__.update(self.__dict__)
+        options = {**self._options, **given}
+        variant._options = {option: value for option, value in options.items() if value is not None}
+        variant.__dict__.pop("_call_options", None)
+        return variant
+
+
+class Activity(Declared[P, T]):
+    """A declared activity; made by ``activity``.
+
+    Called in an orchestration, it gives the task of a call. Elsewhere ``.fn`` is the plain function.
+
+    Attributes:
+        fn: The function itself, to be called anywhere: it runs at once, and nothing is recorded.
+        name: Name under which it is registered.
+    """
+
+    kind = "activity"
+    _context_type = ActivityContext
+
+    def options(
+        self,
+        *,
+        retry: Retry | None = _UNCHANGED,
+        tag: str | None = _UNCHANGED,
+        session: str | None = _UNCHANGED,
+    ) -> Activity[P, T]:
+        """Give the same activity with other options for its calls: ``charge.options(tag="gpu")(order)``.
+
+        Args:
+            retry: How it is tried again, a ``RetryPolicy`` or a dictionary; ``None`` for not at all. Default: as it
+                was declared.
+            tag: Tag that its worker must serve; ``None`` for none. Default: as it was declared.
+            session: Session whose worker must run it; ``None`` for none. Default: as it was declared.
+
+        Raises:
+            ConfigurationError: The retry policy has a value that makes no sense.
+            LimitExceeded: The tag or the session is empty or too long.
+        """
+        if retry is not _UNCHANGED and retry is not None:
+            retry = RetryPolicy.from_value(retry)
+        if tag is not _UNCHANGED and tag is not None:
+            check_tag(tag)
+        if session is not _UNCHANGED and session is not None:
+            check_name(session, "a session")
+        return self._with({"retry": retry, "tag": tag, "session_id": session})
+
+    @functools.cached_property
+    def definition(self) -> ActivityDefinition:
+        """What a runtime registers."""
+        return ActivityDefinition(
+            self.name,
+            self.arguments.adapter(),
+            is_async(self.fn),
+            self.arguments.input_type,
+            self.result_type,
+        )
+
+    def _schedule(self, context: OrchestrationContext, value: object) -> Task[T]:
+        return context.schedule_activity(self.name, value, **self._call_options)
+
+    def _way_out(self) -> str:
+        return f"call {self.name}.fn(...) to run the function itself, or call it in an orchestration"
+
+
+class Orchestration(Declared[P, T]):
+    """A declared orchestration; made by ``orchestration``.
+
+    Called in another orchestration, it gives the task of a sub-orchestration; ``client.start`` starts one. Elsewhere
+    ``.fn`` is the plain function.
+
+    Attributes:
+        fn: The function itself.
+        name: Name under which it is registered.
+        version: Version as which it is registered; ``None`` is 1.0.0.
+    """
+
+    kind = "orchestration"
+    _context_type = OrchestrationContext
+
+    version: str | None
+
+    def options(self, *, instance_id: str | None = _UNCHANGED, version: str | None = _UNCHANGED) -> Orchestration[P, T]:
+        """Give the same orchestration with other options for its calls: ``fulfil.options(instance_id="a")(order)``.
+
+        Args:
+            instance_id: Id of the instance; ``None`` for one that is made up. Default: as before.
+            version: Version to run; ``None`` for the newest that the executing runtime has, as every call has at first.
+
+        Raises:
+            LimitExceeded: The id is empty or too long.
+            ValueError: The version is malformed.
+        """
+        if instance_id is not _UNCHANGED and instance_id is not None:
+            check_id(instance_id)
+        if version is not _UNCHANGED and version is not None:
+            check_version(version)
+        return self._with({"instance_id": instance_id, "version": version})
+
+    @property
+    def instance_id(self) -> str | None:
+        """Id of the instance of a call, as ``options`` set it; ``None`` for one that is made up."""
+        return self._options.get("instance_id")
+
+    @property
+    def pinned_version(self) -> str | None:
+        """Version that a call runs, as ``options`` set it; ``None`` for the newest."""
+        return self._options.get("version")
+
+    def continue_as_new(self, *arguments: P.args, **named: P.kwargs) -> Task[NoReturn]:
+        """End this execution of the orchestration and start it again, with new arguments and an empty history.
+
+        Args:
+            arguments: Arguments of the next execution.
+            named: Arguments of the next execution, by name.
+
+        Returns:
+            A task that never returns, to be awaited in this orchestration.
+
+        Raises:
+            NotInOrchestration: Another orchestration is calling, or none.
+            TypeError: The arguments do not fit.
+            CodecError: An argument cannot be written as JSON.
+        """
+        context = current_context()
+        if context is None or context.orchestration_name != self.name:
+            raise NotInOrchestration(f"{self.name}.continue_as_new() works in orchestration '{self.name}' itself")
+        return context.continue_as_new(self.arguments.encode(arguments, named), version=self.pinned_version)
+
+    @functools.cached_property
+    def definition(self) -> OrchestrationDefinition:
+        """What a runtime registers."""
+        return OrchestrationDefinition(
+            self.name, self.version, self.arguments.adapter(), self.arguments.input_type, self.result_type
+        )
+
+    def _schedule(self, context: OrchestrationContext, value: object) -> Task[T]:
+        return context.schedule_sub_orchestration(self.name, value, **self._call_options)
+
+    def _way_out(self) -> str:
+        return f"start it with client.start({self.name}, ...), or call {self.name}.fn(...) to run the function itself"
+
+
+def _check(function: Any, kind: str, name: str | None) -> str:
+    """Return the name under which ``function`` is declared, if it can be."""
+    article = f"an {kind}"
+    if isinstance(function, Declared):
+        raise RegistrationError(f"{function!r} is declared already; decorate the function once")
+    outer: str = type(function).__name__
+    if outer in ("staticmethod", "classmethod"):
+        raise RegistrationError(f"{article} is declared above @{outer}; write @{outer} above @{kind}")
+    if isinstance(function, str):
+        raise RegistrationError(f"@{kind} takes its name by keyword; write @{kind}(name={function!r})")
+    chosen = getattr(function, "__name__", None) if name is None else name
+    if chosen is None or chosen == "<lambda>":
+        raise RegistrationError(f"{function!r} has no name of its own; give it one, as in {kind}(name='...')(function)")
+    what = check_function(function, kind, chosen)
+    if inspect.isfunction(function) and "." in function.__qualname__.rpartition("<locals>.")[2]:
+        first = next(iter(inspect.signature(function).parameters), None)
+        if first in ("self", "cls"):
+            raise RegistrationError(
+                f"{what} is a method without its object; declare the bound one, as in {kind}(shop.{function.__name__})"
+            )
+    return str(chosen)

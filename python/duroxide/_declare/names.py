@@ -1,0 +1,38 @@
+"""Names of activities and orchestrations where calls take them: as text, or as the declared function itself."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from duroxide._values.validation import check_name
+
+if TYPE_CHECKING:
+    from typing import TypeAlias
+
+    from duroxide._declare.declarations import Orchestration
+    from duroxide._declare.definitions import OrchestrationDefinition
+
+    OrchestrationName: TypeAlias = str | Orchestration[..., Any] | OrchestrationDefinition
+
+
+def function_name(function: object, kind: str) -> str:
+    """Return the name that ``function`` means.
+
+    Args:
+        function: A name, or what ``@activity`` or ``@orchestration`` made.
+        kind: Which of the two is meant, ``"activity"`` or ``"orchestration"``.
+
+    Raises:
+        TypeError: It is neither, or of the other kind.
+        LimitExceeded: A name is empty or too long.
+    """
+    if not isinstance(function, str):
+        name, found = getattr(function, "name", None), getattr(function, "kind", None)
+        if isinstance(name, str) and found == kind:
+            return name
+        if isinstance(name, str) and found in ("activity", "orchestration"):
+            raise TypeError(f"'{name}' is an {found}, and an {kind} is needed here")
+        if callable(function):
+            title = getattr(function, "__name__", type(function).__name__)
+            raise TypeError(f"'{title}' is a plain function; decorate it with @{kind}, or give its name as a str")
+    return check_name(function, f"the name of an {kind}")

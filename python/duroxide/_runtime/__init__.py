@@ -1,0 +1,1 @@
+"""The runtime: registration, the threads, loops and processes that run activities, and the current context."""

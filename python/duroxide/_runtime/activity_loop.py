@@ -1,0 +1,229 @@
+"""The event loops on which ``async def`` activities run: a runtime's own, or the application's."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import contextvars
+import threading
+from collections.abc import Callable, Coroutine
+from typing import Any, Protocol
+
+from duroxide._runtime.current_context import running_activity
+from duroxide._values.codec import convert, decode
+
+Done = Callable[[Any, BaseException | None], object]
+"""Called with the result and ``None``, or with ``None`` and the exception. If it is never called, the activity was cut off,
+and runs again."""
+
+AsyncFunction = Callable[[Any, Any], Coroutine[Any, Any, Any]]
+End = tuple[Any, "BaseException | None"]
+
+_STOP_SECONDS = 2.0
+
+
+class RunningActivity(Protocol):
+    """An activity that a host runs."""
+
+    def cancel(self) -> None:
+        """Ask for its end; may be called from any thread, at any time, more than once."""
+        ...
+
+
+class ActivityHost(Protocol):
+    """What runs activities that do not run on the threads of the runtime."""
+
+    def run(
+        self, function: Callable[[Any, Any], Any], input_type: Any, context: Any, text: str, done: Done
+    ) -> RunningActivity:
+        """Start an activity.
+
+        Args:
+            function: The activity, called with the context and the input.
+            input_type: Type to convert the input to, or ``None``.
+            context: Its ``ActivityContext``.
+            text: Its input, as it was recorded.
+            done: Called once at its end, on any thread.
+
+        Returns:
+            An object with ``cancel()``.
+
+        Raises:
+            CodecError: The input does not fit.
+            RuntimeError: The host was stopped.
+        """
+        ...
+
+    def stop(self) -> None:
+        """Cancel what runs, and wait two seconds at most for its end. Stopping twice does no harm."""
+        ...
+
+
+class ActivityCall:
+    """One activity on a loop."""
+
+    __slots__ = ("_asked", "_loop", "_task")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._asked = False
+        self._task: asyncio.Task[End] | None = None
+
+    def cancel(self) -> None:
+        """Raise ``CancelledError`` in the activity where it awaits; does nothing once it has ended."""
+        self._asked = True
+        with contextlib.suppress(RuntimeError):  # the loop is closed, and so everything on it has ended
+            self._loop.call_soon_threadsafe(self._cancel)
+
+    def start(self, body: Coroutine[Any, Any, End], done: Done) -> asyncio.Task[End]:
+        """Start its task, on the loop's thread."""
+        self._task = task = self._loop.create_task(body)
+        # A callback of the task, since the body of a task that is cancelled before its first step never runs.
+        task.add_done_callback(lambda task: self._report(task, done))
+        return task
+
+    def _cancel(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+
+    def _report(self, task: asyncio.Task[End], done: Done) -> None:
+        result, error = (None, asyncio.CancelledError()) if task.cancelled() else task.result()
+        if isinstance(error, asyncio.CancelledError) and not self._asked and _was_cancelled(task):
+            return  # by who ends the loop, as ``asyncio.run`` does: that is no failure of the activity
+        done(result, error)
+
+
+class ActivityLoop:
+    """Runs ``async def`` activities on a loop and a thread of its own, started when the first of them comes."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
+        self._stopped = False
+
+    def run(self, function: AsyncFunction, input_type: Any, context: Any, text: str, done: Done) -> ActivityCall:
+        """Start an activity on the loop's thread; see ``ActivityHost``."""
+        value = convert(decode(text), input_type)
+        with self._lock:
+            if self._stopped:
+                raise RuntimeError("the loop of this runtime's activities has been stopped")
+            loop = self._running_loop()
+            call = ActivityCall(loop)
+            _call_on(loop, lambda: call.start(_guard(function, context, value), done))
+        return call
+
+    def stop(self) -> None:
+        """Cancel what runs, wait two seconds for its end, and end the thread. Stopping twice does no harm."""
+        with self._lock:
+            self._stopped = True
+            loop, thread = self._loop, self._thread
+            self._loop = self._thread = None
+            if loop is not None:
+                loop.call_soon_threadsafe(loop.stop)
+        # An activity that shuts its own runtime down runs on that thread, which cannot wait for itself.
+        if thread is not None and thread is not threading.current_thread():
+            # It is a daemon: an activity that blocks it or ignores its cancellation must not keep the process alive.
+            thread.join(_STOP_SECONDS)
+
+    def _running_loop(self) -> asyncio.AbstractEventLoop:
+        if self._loop is None:
+            self._loop = asyncio.new_event_loop()
+            self._thread = threading.Thread(target=_serve, args=(self._loop,), name="duroxide-activities", daemon=True)
+            self._thread.start()
+        return self._loop
+
+
+class ApplicationLoop:
+    """Runs ``async def`` activities on the loop that makes it, which the application runs and ends by itself.
+
+    Args:
+        when_closed: Called once, when an activity comes and the loop is closed.
+    """
+
+    def __init__(self, when_closed: Callable[[], object]) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._thread = threading.get_ident()
+        self._when_closed = when_closed
+        self._lock = threading.Lock()
+        self._is_closed = False
+        # These two are touched on the loop's thread alone.
+        self._tasks: set[asyncio.Task[End]] = set()
+        self._stopped = False
+        self._all_ended = threading.Event()
+
+    def run(self, function: AsyncFunction, input_type: Any, context: Any, text: str, done: Done) -> ActivityCall:
+        """Start an activity on the loop; see ``ActivityHost``."""
+        value = convert(decode(text), input_type)
+        call = ActivityCall(self._loop)
+
+        def start() -> None:
+            if not self._stopped:
+                task = call.start(_guard(function, context, value), done)
+                self._tasks.add(task)
+                task.add_done_callback(self._end)
+
+        try:
+            _call_on(self._loop, start)
+        except RuntimeError:
+            with self._lock:
+                is_first, self._is_closed = not self._is_closed, True
+            if is_first:
+                self._when_closed()
+        return call
+
+    def stop(self) -> None:
+        """Cancel what runs, and wait two seconds for its end. Stopping twice does no harm."""
+        with contextlib.suppress(RuntimeError):  # the loop is closed, and so everything on it has ended
+            self._loop.call_soon_threadsafe(self._cancel_all)
+            # A shutdown that blocks the loop cannot wait for what runs on it.
+            if threading.get_ident() != self._thread:
+                self._all_ended.wait(_STOP_SECONDS)
+
+    def _end(self, task: asyncio.Task[End]) -> None:
+        self._tasks.discard(task)
+        if self._stopped and not self._tasks:
+            self._all_ended.set()
+
+    def _cancel_all(self) -> None:
+        self._stopped = True
+        for task in self._tasks:
+            task.cancel()
+        if not self._tasks:
+            self._all_ended.set()
+
+
+def _call_on(loop: asyncio.AbstractEventLoop, callback: Callable[[], object]) -> None:
+    """Call back on the thread of ``loop``, in a context of its own: what one activity sets is not seen by the next."""
+    loop.call_soon_threadsafe(callback, context=contextvars.Context())
+
+
+def _was_cancelled(task: asyncio.Task[End]) -> bool:
+    """Tell whether the task itself was cancelled, and not something that it awaited; always, before Python 3.11."""
+    cancelling: Callable[[], int] | None = getattr(task, "cancelling", None)
+    return cancelling is None or cancelling() > 0
+
+
+def _serve(loop: asyncio.AbstractEventLoop) -> None:
+    asyncio.set_event_loop(loop)
+    try:
+        loop.run_forever()
+        pending = asyncio.all_tasks(loop)
+        while pending:
+            for task in pending:
+                task.cancel()
+            loop.run_until_complete(asyncio.gather(*pending, return_exceptions=True))
+            pending = asyncio.all_tasks(loop)
+        loop.run_until_complete(loop.shutdown_asyncgens())
+        loop.run_until_complete(loop.shutdown_default_executor())
+    finally:
+        asyncio.set_event_loop(None)
+        loop.close()
+
+
+async def _guard(function: AsyncFunction, context: Any, value: object) -> End:
+    running_activity.set(context)  # the asyncio task has a contextvars context of its own
+    try:
+        return await function(context, value), None
+    except BaseException as error:  # noqa: BLE001  (asyncio lets SystemExit and KeyboardInterrupt end the whole loop)
+        return None, error

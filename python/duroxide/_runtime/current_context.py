@@ -1,0 +1,130 @@
+"""The context of the code that is calling, for functions that do not take it as a parameter."""
+
+from __future__ import annotations
+
+import contextvars
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, overload
+
+from duroxide._native import ActivityContext, OrchestrationContext, current_context
+from duroxide._runtime.process_context import ProcessActivityContext
+from duroxide.exceptions import NotInOrchestration
+
+if TYPE_CHECKING:
+    from types import UnionType
+
+    from duroxide._native import Task
+
+Context = TypeVar("Context", OrchestrationContext, ActivityContext)
+Message = TypeVar("Message")
+
+running_activity: contextvars.ContextVar[ActivityContext | ProcessActivityContext] = contextvars.ContextVar(
+    "duroxide_activity"
+)
+"""The activity that this thread or asyncio task runs; set by those who call activities."""
+
+
+@overload
+def context(kind: type[Context], /) -> Context: ...
+@overload
+def context() -> Any: ...
+def context(kind: Any = None, /) -> Any:
+    """Return the context of the orchestration or activity that is calling.
+
+    Args:
+        kind: ``OrchestrationContext`` or ``ActivityContext``, to be refused anything else and for the type checker;
+            default ``None``, whichever there is, untyped.
+
+    Returns:
+        The context. An activity's is known in its own thread or asyncio task, and in what ``asyncio.to_thread`` runs
+        for it.
+
+    Raises:
+        NotInOrchestration: There is none, or not of that kind.
+    """
+    found: object = current_context()
+    if found is None:
+        found = running_activity.get(None)
+    if found is None:
+        raise NotInOrchestration(
+            "there is no context here: duroxide.context() works in an orchestration and in an activity while they run"
+        )
+    is_activity = kind is ActivityContext and isinstance(found, ProcessActivityContext)
+    if kind is not None and not is_activity and not isinstance(found, kind):
+        raise NotInOrchestration(
+            f"the code that is calling has an {type(found).__name__}, and an {kind.__name__} was asked for"
+        )
+    return found
+
+
+@overload
+def wait_for_event(name: str, type: type[Message]) -> Task[Message]: ...
+@overload
+def wait_for_event(name: str, type: None = None) -> Task[Any]: ...
+@overload
+def wait_for_event(name: str, type: UnionType) -> Task[Any]: ...
+def wait_for_event(name: str, type: Any = None) -> Any:
+    """Wait, in an orchestration, for an event that ``handle.raise_event`` raises.
+
+    Args:
+        name: Name of the event.
+        type: Type to convert its data to; default ``None``, as JSON has it.
+
+    Returns:
+        A task with the data, to be awaited.
+
+    Raises:
+        NotInOrchestration: No orchestration is calling.
+        CodecError: Where the task is awaited: the data does not fit ``type``.
+    """
+    return _orchestration("wait_for_event").wait_for_event(name, result_type=type)
+
+
+@overload
+def dequeue_event(queue: str, type: type[Message]) -> Task[Message]: ...
+@overload
+def dequeue_event(queue: str, type: None = None) -> Task[Any]: ...
+@overload
+def dequeue_event(queue: str, type: UnionType) -> Task[Any]: ...
+def dequeue_event(queue: str, type: Any = None) -> Any:
+    """Take, in an orchestration, the oldest message of one of its queues, waiting for one if it is empty.
+
+    It is for what ``handle.enqueue`` sends, as JSON; ``ctx.dequeue_event`` gives text as it was sent.
+
+    Args:
+        queue: Name of the queue.
+        type: Type to convert the message to; default ``None``, as JSON has it. A message that is no JSON is a ``str``.
+
+    Returns:
+        A task with the message, to be awaited.
+
+    Raises:
+        NotInOrchestration: No orchestration is calling.
+        CodecError: Where the task is awaited: the message does not fit ``type``.
+    """
+    return _orchestration("dequeue_event").dequeue_event(queue, result_type=object if type is None else type)
+
+
+def continue_as_new(input: object = None, *, version: str | None = None) -> Task[NoReturn]:
+    """End this execution of an orchestration and start it again with a new input and an empty history.
+
+    ``fulfil.continue_as_new(...)`` does the same with the arguments of an orchestration that was declared.
+
+    Args:
+        input: Input of the next execution, as one value; default ``None``.
+        version: Version of the next execution; default ``None``, the newest.
+
+    Returns:
+        A task that never returns, to be awaited.
+
+    Raises:
+        NotInOrchestration: No orchestration is calling.
+        CodecError: The input cannot be written as JSON.
+    """
+    return _orchestration("continue_as_new").continue_as_new(input, version=version)
+
+
+def _orchestration(function: str) -> OrchestrationContext:
+    found = current_context()
+    if found is None:
+        raise NotInOrchestration(f"{function}() works in an orchestration, and no orchestration is calling")
+    return found

@@ -1,0 +1,189 @@
+"""Options, as frozen dataclasses that check themselves. Times are ``int`` milliseconds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from datetime import timedelta
+from typing import Literal
+
+from duroxide._declare.tags import TagFilter
+from duroxide._values.validation import check_integer, check_milliseconds, check_name, keyword_options, suggest
+from duroxide.exceptions import ConfigurationError
+
+_MOST_CONCURRENT = 65_536
+_LOG_LEVELS = ("trace", "debug", "info", "warn", "error", "off")
+# The engine renews locks at intervals of a second or more.
+_SHORTEST_LOCK_MS = 2_000
+_LOG_FORMATS = ("pretty", "compact", "json")
+_NONDETERMINISM = ("wait", "fail")
+
+# The engine ignores the renewal buffer of a lock shorter than this, and renews at half of it.
+_SHORT_LOCK_MS = 15_000
+
+
+@keyword_options
+@dataclass(frozen=True, kw_only=True)
+class RuntimeOptions:
+    """How a runtime works. Every option has a default.
+
+    Attributes:
+        orchestration_concurrency: Orchestrations that take a step at the same time; default 64. Idle slots cost nothing,
+            and what is recorded by many at the same time is one write to the disk.
+        worker_concurrency: Activities that run at the same time; default 64, since most of them wait for something else
+            than the processor. Idle slots cost nothing.
+        dispatcher_poll_interval_ms: Shortest time between two looks of an idle dispatcher at a store that finds nothing at
+            once; default 100. Every store of this package wakes its dispatchers, so there is nothing to gain by it.
+        dispatcher_long_poll_timeout_ms: Longest time that one question waits in the store; default 30,000.
+        log_level: Least level of what is logged, one of ``"error"`` to ``"trace"``; default ``None``, as
+            configured by ``RUST_LOG`` or ``init_tracing``.
+        log_format: ``"pretty"``, ``"compact"`` or ``"json"``; default ``None``, as configured by ``init_tracing``.
+        service_name: Handed to the engine, which does nothing with it in this version; default ``None``.
+        service_version: Handed to the engine, which does nothing with it in this version; default ``None``.
+        max_sessions_per_runtime: Sessions that this runtime holds at the same time; default 10.
+        session_idle_timeout_ms: How long an idle session stays with its worker; default 300,000. Must be longer than
+            the time between two renewals of an activity's lock.
+        worker_node_id: Identity of this node as the owner of sessions; default ``None``, a new one at every start.
+        worker_tag_filter: Which activities this runtime takes; default those without a tag.
+        orchestrator_lock_timeout_ms: Lease of an orchestration's step, after which another node takes it over; default
+            5,000. At least 2,000.
+        orchestrator_lock_renewal_buffer_ms: How long before its end that lease is renewed; default 2,000.
+        worker_lock_timeout_ms: Lease of an activity, after which another node takes it over; default 30,000. At least
+            2,000.
+        worker_lock_renewal_buffer_ms: How long before its end that lease is renewed; default ``None``, half of the
+            lease, so that a cancellation is known within that time on any node.
+        session_lock_timeout_ms: Lease of a session; default 30,000. At least 2,000.
+        session_lock_renewal_buffer_ms: How long before its end that lease is renewed; default 5,000.
+        session_cleanup_interval_ms: Time between two sweeps of abandoned sessions; default 300,000.
+        max_attempts: Deliveries of one message before it is given up as poison; default 10.
+        activity_cancellation_grace_period_ms: Time that a cancelled activity has to end by itself; default 10,000.
+        cleanup_timeout_ms: Time that a cancelled ``async def`` orchestration has for its ``except`` and ``finally``
+            blocks, which may run activities; then it ends where it stands. Default 30,000.
+        unregistered_timeout_ms: Time after which work for a name that no node has registered fails; default 300,000. It
+            fails at once where one process works alone.
+        sticky: Whether suspended orchestrations stay awake between their steps, so that a step does not run the code
+            again from its beginning; default ``True``. Results and histories are the same; ``False`` shows in a test
+            that the code can be replayed.
+        max_sticky_orchestrations: Suspended orchestrations that stay awake at the same time; default 1,000. The one
+            that has waited longest goes first, and is replayed when it goes on.
+        max_sticky_bytes: About how much memory they may take together; default 64 MiB.
+        sticky_idle_timeout_ms: How long one stays awake without going on; default 60,000.
+        retention: How long instances stay after they have ended, a ``timedelta``; default ``None``, for ever. Those that
+            ended longer ago are removed with their sub-orchestrations, a little at a time, so that work goes on. Whoever
+            wants to read a result has to do so within that time.
+        nondeterminism: What becomes of an instance whose code no longer does what its history records. ``"wait"``, the
+            default: it keeps its history, ``get_status(...).mismatch``, the metrics and the log say what differs, and it
+            goes on when the code is put right. ``"fail"``: it fails for good with ``NondeterminismError``, which says the
+            same, and what it has under way is cancelled, except its sub-orchestrations.
+
+    Raises:
+        UnknownOption: There is no option of that name.
+        ConfigurationError: A value is of the wrong type, out of its range, or at odds with another one.
+    """
+
+    orchestration_concurrency: int = 64
+    worker_concurrency: int = 64
+    dispatcher_poll_interval_ms: int = 100
+    dispatcher_long_poll_timeout_ms: int = 30_000
+    log_level: str | None = None
+    log_format: str | None = None
+    service_name: str | None = None
+    service_version: str | None = None
+    max_sessions_per_runtime: int = 10
+    session_idle_timeout_ms: int = 300_000
+    worker_node_id: str | None = None
+    worker_tag_filter: TagFilter = TagFilter()  # noqa: RUF009  (frozen)
+    orchestrator_lock_timeout_ms: int = 5_000
+    orchestrator_lock_renewal_buffer_ms: int = 2_000
+    worker_lock_timeout_ms: int = 30_000
+    worker_lock_renewal_buffer_ms: int | None = None
+    session_lock_timeout_ms: int = 30_000
+    session_lock_renewal_buffer_ms: int = 5_000
+    session_cleanup_interval_ms: int = 300_000
+    max_attempts: int = 10
+    activity_cancellation_grace_period_ms: int = 10_000
+    unregistered_timeout_ms: int = 300_000
+    cleanup_timeout_ms: int = 30_000
+    sticky: bool = True
+    max_sticky_orchestrations: int = 1_000
+    max_sticky_bytes: int = 64 * 1024 * 1024
+    sticky_idle_timeout_ms: int = 60_000
+    retention: timedelta | None = None
+    nondeterminism: Literal["wait", "fail"] = "wait"
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            self._check(field.name, getattr(self, field.name))
+        for kind in ("orchestrator", "worker", "session"):
+            self._check_lock(kind)
+        renewal = self._renewal_interval_ms()
+        if self.session_idle_timeout_ms <= renewal:
+            raise ConfigurationError(
+                f"session_idle_timeout_ms is {self.session_idle_timeout_ms}, but the lock of a running activity is renewed "
+                f"every {renewal} ms, so its session would end under it; raise session_idle_timeout_ms or lower "
+                "worker_lock_timeout_ms"
+            )
+
+    def _check(self, name: str, value: object) -> None:
+        if name == "worker_tag_filter":
+            if not isinstance(value, TagFilter):
+                raise TypeError(f"{name} must be a TagFilter, not {type(value).__name__}; write TagFilter.tags('gpu')")
+        elif name in ("orchestration_concurrency", "worker_concurrency", "max_sessions_per_runtime"):
+            check_integer(value, name, least=1, most=_MOST_CONCURRENT)
+        elif name in ("max_attempts", "max_sticky_orchestrations"):
+            check_integer(value, name, least=1, most=1_000_000)
+        elif name == "max_sticky_bytes":
+            check_integer(value, name, least=1, most=2**40)
+        elif name == "retention":
+            if value is not None and not isinstance(value, timedelta):
+                raise TypeError(
+                    f"{name} must be a timedelta or None, not {type(value).__name__}; write timedelta(days=30)"
+                )
+            if value is not None:
+                check_milliseconds(value, name, least=1)
+        elif name == "sticky":
+            if not isinstance(value, bool):
+                raise TypeError(f"{name} must be True or False, not {type(value).__name__}")
+        elif name == "nondeterminism":
+            check_name(value, name)
+            if value not in _NONDETERMINISM:
+                raise ConfigurationError(f"{name} '{value}' is unknown; {suggest(str(value), _NONDETERMINISM)}")
+        elif name.endswith("_ms"):
+            if value is not None or name != "worker_lock_renewal_buffer_ms":
+                check_milliseconds(check_integer(value, name), name, least=0 if "grace" in name else 1)
+        elif value is not None:
+            check_name(value, name)
+            if name == "log_format" and value not in _LOG_FORMATS:
+                raise ConfigurationError(f"log_format '{value}' is unknown; {suggest(str(value), _LOG_FORMATS)}")
+            if name == "log_level" and str(value).lower() not in _LOG_LEVELS:
+                raise ConfigurationError(f"log_level '{value}' is unknown; {suggest(str(value), _LOG_LEVELS)}")
+
+    def _check_lock(self, kind: str) -> None:
+        timeout: int = getattr(self, f"{kind}_lock_timeout_ms")
+        buffer: int | None = getattr(self, f"{kind}_lock_renewal_buffer_ms")
+        if timeout < _SHORTEST_LOCK_MS:
+            raise ConfigurationError(
+                f"{kind}_lock_timeout_ms is {timeout}, but a lock is renewed once a second at most, so it would end under "
+                f"its work; use at least {_SHORTEST_LOCK_MS}"
+            )
+        if buffer is not None and timeout >= _SHORT_LOCK_MS and buffer >= timeout:
+            raise ConfigurationError(
+                f"{kind}_lock_renewal_buffer_ms is {buffer}, not less than {kind}_lock_timeout_ms, {timeout}; the lock would "
+                "be renewed without a pause"
+            )
+
+    def _renewal_buffer_ms(self) -> int:
+        given = self.worker_lock_renewal_buffer_ms
+        return self.worker_lock_timeout_ms // 2 if given is None else given
+
+    def _renewal_interval_ms(self) -> int:
+        interval = self.worker_lock_timeout_ms - self._renewal_buffer_ms()
+        # The engine's own rule for a buffer that is longer than the lock, which a short lock may have.
+        return interval if interval >= 0 else 1_000
+
+    def to_native(self) -> dict[str, object]:
+        """Give every option by name, with computed defaults filled in and the tag filter as ``(kind, names)``."""
+        options: dict[str, object] = {field.name: getattr(self, field.name) for field in fields(self)}
+        options["worker_lock_renewal_buffer_ms"] = self._renewal_buffer_ms()
+        options["retention_ms"] = None if self.retention is None else check_milliseconds(self.retention, "retention")
+        options["worker_tag_filter"] = (self.worker_tag_filter.kind, sorted(set(self.worker_tag_filter.names)))
+        return options

@@ -1,0 +1,391 @@
+"""The runtime: holds the registered functions and does the work of a store."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+import os
+import sys
+import threading
+import time
+import weakref
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, TypeVar, overload
+
+from duroxide import _native
+from duroxide._client.async_client import AsyncClient
+from duroxide._client.client import Client, check_provider
+from duroxide._client.records import MetricsSnapshot
+from duroxide._declare.declarations import Activity, Orchestration
+from duroxide._declare.definitions import ActivityDefinition, Function, OrchestrationDefinition, is_same_function
+from duroxide._orchestration.strict import is_strict
+from duroxide._runtime.activity_loop import ActivityLoop, ApplicationLoop
+from duroxide._runtime.executors import check_executor, place_activities
+from duroxide._runtime.options import RuntimeOptions
+from duroxide._runtime.run_in_thread import run_in_thread
+from duroxide._transactions.outbox import check_outboxes
+from duroxide._transactions.relay import OutboxThread
+from duroxide._values.validation import check_milliseconds
+from duroxide._values.versions import version_order
+from duroxide.exceptions import DuroxideError, RegistrationError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+    from datetime import timedelta
+    from types import TracebackType
+
+    from duroxide._runtime.activity_loop import ActivityHost
+    from duroxide._runtime.executors import ExecutorChoice
+    from duroxide._store.providers import Provider
+    from duroxide._transactions.outbox import Outbox
+
+AnyFunction = TypeVar("AnyFunction", bound=Function)
+
+DEFAULT_SHUTDOWN_MS = 5_000
+"""How long a shutdown waits for the work in hand when no time is given, in milliseconds."""
+
+# Runtimes that were started and not shut down, for the end of the process.
+_running: weakref.WeakSet[Runtime] = weakref.WeakSet()
+
+
+class Runtime:
+    """Runs the orchestrations and activities of one store in this process.
+
+    Register functions, then ``start()``; ``with`` starts it and shuts it down at the end, and so does the end of the
+    process. ``async with`` does both without blocking the loop, and while it is open, ``async def`` activities run on
+    that loop; otherwise they run on a loop and a thread of the runtime.
+
+    Args:
+        provider: The opened store.
+        options: How it works; default ``None``, the defaults of ``RuntimeOptions``.
+        functions: Functions to register: those declared with ``@activity`` and ``@orchestration``, definitions, modules,
+            of which everything declared in them is registered, or plain functions that take a context and an input, of
+            which a generator function is an orchestration and any other is an activity, each under its ``__name__``.
+            Default none.
+        executor: Where activities that are no ``async def`` run: an executor of ``concurrent.futures``, such as a
+            ``ProcessPoolExecutor`` for those that compute, which stays yours; or a function that makes one, which the
+            runtime then shuts down, and makes anew when a process of it has died; or a mapping of names of activities to
+            those, and the others run as ever. Default ``None``, on threads of the runtime, as many as there are activities.
+            In another process an activity gets a ``ProcessActivityContext``, and must be a function at the top level of a
+            module; what it takes and returns travels as JSON. A process pool should start its processes with
+            ``"spawn"`` or ``"forkserver"``, since this process has threads.
+        outboxes: Outboxes in databases of the application, to be relayed into the store while the runtime works; see
+            ``Outbox``. Default none.
+        strict: Whether orchestrations are watched while they run, and calls whose results replay cannot repeat raise
+            ``NotAllowedInOrchestration``, which names what to use in their place: the clock, randomness, files, sockets,
+            processes, threads, sleeps. It costs about 0.1 µs a function call of orchestrations, and nothing elsewhere.
+            Default ``None``: under pytest and in Python's development mode (``python -X dev``), but not else.
+
+    Raises:
+        TypeError: An argument is of the wrong type.
+        RegistrationError: One of the functions cannot be registered.
+    """
+
+    def __init__(
+        self,
+        provider: Provider,
+        options: RuntimeOptions | None = None,
+        *,
+        functions: Iterable[ModuleType | Function | ActivityDefinition | OrchestrationDefinition] = (),
+        executor: ExecutorChoice | Mapping[str, ExecutorChoice] | None = None,
+        outboxes: Iterable[Outbox] = (),
+        strict: bool | None = None,
+    ) -> None:
+        check_provider(provider)
+        if options is not None and not isinstance(options, RuntimeOptions):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise TypeError(f"options must be RuntimeOptions, not {type(options).__name__}")
+        check_executor(executor)
+        self._provider = provider
+        self._executor = executor
+        self._outboxes = check_outboxes(outboxes)
+        self._relays: list[OutboxThread] = []
+        self._options = RuntimeOptions() if options is None else options
+        self._strict = is_strict(strict)
+        self._activities: dict[str, ActivityDefinition] = {}
+        self._orchestrations: dict[tuple[str, str], OrchestrationDefinition] = {}
+        self._lock = threading.RLock()
+        self._native: _native.Runtime | None = None
+        self._started_in: int | None = None
+        self._client: Client | None = None
+        self._async_client: AsyncClient | None = None
+        names = sys._getframe(1).f_locals
+        for function in functions:
+            self._add_function(function, names)
+
+    @overload
+    def register_activity(self, name: AnyFunction) -> AnyFunction: ...
+    @overload
+    def register_activity(self, name: str | None = None) -> Callable[[AnyFunction], AnyFunction]: ...
+    @overload
+    def register_activity(self, name: str, function: AnyFunction) -> AnyFunction: ...
+    def register_activity(self, name: Any = None, function: Any = None) -> Any:
+        """Register an activity, as a decorator or as a call.
+
+        Args:
+            name: Name under which orchestrations schedule it; default ``None``, the function's ``__name__``.
+            function: A plain function or an ``async def``, called with an ``ActivityContext`` and the input. Left out,
+                a decorator is returned.
+
+        Returns:
+            The function as it is, or the decorator.
+
+        Raises:
+            RegistrationError: The function cannot be an activity, the name belongs to another function, or the runtime
+                has been started.
+        """
+
+        def add(function: Function, chosen: Any, depth: int) -> None:
+            self._add_activity(ActivityDefinition.of(function, chosen, _caller_names(depth)))
+
+        return _register(name, function, add)
+
+    @overload
+    def register_orchestration(self, name: AnyFunction) -> AnyFunction: ...
+    @overload
+    def register_orchestration(self, name: str | None = None) -> Callable[[AnyFunction], AnyFunction]: ...
+    @overload
+    def register_orchestration(self, name: str, function: AnyFunction) -> AnyFunction: ...
+    def register_orchestration(self, name: Any = None, function: Any = None) -> Any:
+        """Register an orchestration as version 1.0.0, as a decorator or as a call.
+
+        Args:
+            name: Name under which it is started; default ``None``, the function's ``__name__``.
+            function: A generator function, an ``async def`` or a plain function, called with an
+                ``OrchestrationContext`` and the input. Left out, a decorator is returned.
+
+        Returns:
+            The function as it is, or the decorator.
+
+        Raises:
+            RegistrationError: The function cannot be an orchestration, the name belongs to another function, or the
+                runtime has been started.
+        """
+
+        def add(function: Function, chosen: Any, depth: int) -> None:
+            self._add_orchestration(OrchestrationDefinition.of(function, chosen, None, _caller_names(depth)))
+
+        return _register(name, function, add)
+
+    @overload
+    def register_orchestration_versioned(self, name: str, version: str) -> Callable[[AnyFunction], AnyFunction]: ...
+    @overload
+    def register_orchestration_versioned(self, name: str, version: str, function: AnyFunction) -> AnyFunction: ...
+    def register_orchestration_versioned(self, name: str, version: str, function: Any = None) -> Any:
+        """Register one version of an orchestration, as a decorator or as a call.
+
+        New instances take the newest version; one that runs keeps its own until it ends or continues as new.
+
+        Args:
+            name: Name under which it is started.
+            version: Semantic version, such as ``"1.0.1"``.
+            function: As for ``register_orchestration``.
+
+        Returns:
+            The function as it is, or the decorator.
+
+        Raises:
+            RegistrationError: As for ``register_orchestration``, or the version is malformed.
+        """
+
+        def add(function: Function, chosen: Any, depth: int) -> None:
+            self._add_orchestration(OrchestrationDefinition.of(function, chosen, version, _caller_names(depth)))
+
+        return _register(name, function, add)
+
+    def start(self) -> None:
+        """Start to work, on threads of the runtime; returns at once.
+
+        Raises:
+            DuroxideError: It has been started.
+            RegistrationError: An activity cannot run where ``executor`` would have it run.
+        ConfigurationError: The database of an outbox cannot be opened, or has none.
+            ProviderError: The store fails.
+        """
+        self._start(ActivityLoop())
+
+    def _start(self, loop: ActivityHost) -> None:
+        with self._lock:
+            if self._started_in is not None:
+                raise DuroxideError("the runtime has been started already; call shutdown() before you start it again")
+            # A native runtime runs once, so that a second start is as good as the first.
+            relays = [OutboxThread(outbox, self._provider) for outbox in self._outboxes]
+            native = _native.Runtime(self._provider._store, {**self._options.to_native(), "strict": self._strict})
+            provider = self._provider
+            native.start(
+                [self._activities[name] for name in sorted(self._activities)],
+                # The engine wants the versions of a name from the oldest to the newest.
+                sorted(
+                    self._orchestrations.values(), key=lambda each: (each.name, version_order(each.resolved_version))
+                ),
+                place_activities(self._activities, loop, self._executor),
+                lambda: Client(provider),
+            )
+            self._native = native
+            self._relays = relays
+            for relay in relays:
+                relay.start()
+            self._started_in = os.getpid()
+            _running.add(self)
+
+    def shutdown(self, timeout_ms: int | timedelta = DEFAULT_SHUTDOWN_MS) -> None:
+        """Stop to work; what is unfinished goes on at the next start. Does nothing on a runtime that is not running.
+
+        Args:
+            timeout_ms: Longest time to wait for the work in hand, in milliseconds or as a ``timedelta``; default 5,000.
+                It returns as soon as that work is done.
+        """
+        timeout = check_milliseconds(timeout_ms, "timeout_ms")
+        with self._lock:
+            if self._native is not None and self._started_in is not None:
+                deadline = time.monotonic() + timeout / 1000
+                for relay in self._relays:
+                    relay.stop()
+                self._native.shutdown(timeout)
+                for relay in self._relays:
+                    # One that has nothing to do ends at once.
+                    relay.join(max(deadline - time.monotonic(), 0.1))
+                self._started_in = None
+                _running.discard(self)
+
+    def metrics_snapshot(self) -> MetricsSnapshot:
+        """Read the counters of the newest start; all are zero before the first."""
+        return MetricsSnapshot() if self._native is None else MetricsSnapshot(**self._native.metrics())
+
+    @property
+    def client(self) -> Client:
+        """A client of the same store."""
+        with self._lock:
+            if self._client is None:
+                self._client = Client(self._provider)
+            return self._client
+
+    @property
+    def async_client(self) -> AsyncClient:
+        """A client of the same store, to be awaited."""
+        with self._lock:
+            if self._async_client is None:
+                self._async_client = AsyncClient(self._provider)
+            return self._async_client
+
+    def __enter__(self) -> Runtime:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.shutdown()
+
+    async def __aenter__(self) -> Runtime:
+        loop = ApplicationLoop(self._end_with_loop)
+        try:
+            await run_in_thread(lambda: self._start(loop))
+        except asyncio.CancelledError:
+            await run_in_thread(self.shutdown)
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await run_in_thread(self.shutdown)
+
+    def _end_with_loop(self) -> None:
+        # Nobody leaves the ``async with`` any more. What is unfinished is for the next start, or for another process.
+        logging.getLogger("duroxide.runtime").warning(
+            "the loop that entered the runtime is closed, so the runtime shuts down; leave 'async with' before the loop ends"
+        )
+        threading.Thread(target=self.shutdown, args=(0,), name="duroxide-shutdown", daemon=True).start()
+
+    def __repr__(self) -> str:
+        state = "stopped" if self._started_in is None else "running"
+        return f"<Runtime on {self._provider!r}, {state}>"
+
+    def _add_function(self, function: object, names: Mapping[str, Any]) -> None:
+        if isinstance(function, ModuleType):
+            self._add_module(function)
+        elif isinstance(function, (Activity, Orchestration)):
+            self._add_function(function.definition, names)
+        elif isinstance(function, ActivityDefinition):
+            self._add_activity(function)
+        elif isinstance(function, OrchestrationDefinition):
+            self._add_orchestration(function)
+        elif not callable(function):
+            raise RegistrationError(f"functions=[...] holds a {type(function).__name__}; pass functions or definitions")
+        elif inspect.isgeneratorfunction(function):
+            self._add_orchestration(OrchestrationDefinition.of(function, _name_of(function), None, names))
+        else:
+            self._add_activity(ActivityDefinition.of(function, _name_of(function), names))
+
+    def _add_module(self, module: ModuleType) -> None:
+        kinds = (Activity, Orchestration, ActivityDefinition, OrchestrationDefinition)
+        found: list[Any] = [each for each in vars(module).values() if isinstance(each, kinds)]
+        if not found:
+            raise RegistrationError(
+                f"module '{module.__name__}' declares nothing; decorate its functions with @activity or @orchestration"
+            )
+        for each in found:
+            self._add_function(each, {})
+
+    def _add_activity(self, definition: ActivityDefinition) -> None:
+        with self._lock:
+            self._check_registration(f"activity '{definition.name}'", definition, self._activities.get(definition.name))
+            self._activities[definition.name] = definition
+
+    def _add_orchestration(self, definition: OrchestrationDefinition) -> None:
+        key = (definition.name, definition.resolved_version)
+        with self._lock:
+            what = f"version {definition.resolved_version} of orchestration '{definition.name}'"
+            self._check_registration(what, definition, self._orchestrations.get(key))
+            self._orchestrations[key] = definition
+
+    def _check_registration(
+        self,
+        what: str,
+        new: ActivityDefinition | OrchestrationDefinition,
+        old: ActivityDefinition | OrchestrationDefinition | None,
+    ) -> None:
+        if self._started_in is not None:
+            raise RegistrationError(f"{what} cannot be registered while the runtime works; register it before start()")
+        if old is not None and not is_same_function(old.function, new.function):
+            raise RegistrationError(
+                f"{what} is registered already, with another function; give this one another name"
+                + (" or version" if isinstance(new, OrchestrationDefinition) else "")
+            )
+
+
+def _register(name: Any, function: Any, add: Callable[[Function, Any, int], None]) -> Any:
+    """Serve the three shapes of a registration: a call, a decorator with a name, a bare decorator."""
+    if function is not None:
+        add(function, name, 4)
+        return function
+    if callable(name):
+        add(name, _name_of(name), 4)
+        return name
+
+    def decorate(function: AnyFunction) -> AnyFunction:
+        add(function, _name_of(function) if name is None else name, 3)
+        return function
+
+    return decorate
+
+
+def _caller_names(depth: int) -> Mapping[str, Any]:
+    # Annotations of a function that is defined in a function may name its local classes.
+    return sys._getframe(depth).f_locals
+
+
+def _name_of(function: object) -> str:
+    name = getattr(function, "__name__", None)
+    if not isinstance(name, str) or name == "<lambda>":
+        raise RegistrationError(f"{function!r} has no name of its own; give it one, as in register_activity('name', f)")
+    return name
+
+
+def shut_down_all() -> None:
+    """Shut down what runs in this process; called at its end."""
+    for runtime in list(_running):
+        # A forked child has the object but none of the threads.
+        if runtime._started_in == os.getpid():
+            runtime.shutdown()

@@ -1,0 +1,1 @@
+"""The stores: SQLite and PostgreSQL, with the options and URLs that open them."""

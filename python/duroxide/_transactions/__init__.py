@@ -1,0 +1,1 @@
+"""Clients that write in the application's own transaction, and the outbox that delivers what they wrote."""

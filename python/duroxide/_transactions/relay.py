@@ -1,0 +1,267 @@
+"""Taking rows of an outbox over into a store: each once, whoever dies in between."""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+import threading
+import time
+from contextlib import closing
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeAlias
+
+from duroxide import _native
+from duroxide._values.validation import check_id, check_integer, check_name, check_queue, check_size, check_text
+from duroxide._values.versions import check_version
+from duroxide.exceptions import DuroxideError
+
+if TYPE_CHECKING:
+    from duroxide._store.providers import Provider
+    from duroxide._transactions.outbox import Outbox
+
+_PENDING = """SELECT id, key, kind, instance_id, name, data, version FROM duroxide_outbox
+WHERE error IS NULL ORDER BY id LIMIT 256"""
+# A payload may be large.
+_BATCH_BYTES = 4 << 20
+
+_FAILED_SECONDS = 0.5
+_ELSEWHERE_SECONDS = 0.25
+# A notice of a write comes before the commit can be seen: it is looked for so often, for so long.
+_LOOK_SECONDS = 0.002
+_COMMIT_SECONDS = 0.06
+# Where no notice can come.
+_UNTOLD_SECONDS = 0.025
+
+_logger = logging.getLogger("duroxide.outbox")
+
+_Row: TypeAlias = tuple[str, str, str, str, "str | None"]
+
+
+class WriteTransaction:
+    """A transaction that writes, from its beginning on."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+
+    def __enter__(self) -> None:
+        self._connection.execute("BEGIN IMMEDIATE")
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        try:
+            if kind is None:
+                self._connection.execute("COMMIT")
+        finally:
+            # It failed, or somebody read for too long.
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+
+
+@dataclass(frozen=True)
+class Taken:
+    """What one step has come to.
+
+    Attributes:
+        done: How many rows it took over.
+        left: Whether there may be more.
+    """
+
+    done: int
+    left: bool
+
+    def __bool__(self) -> bool:
+        return self.left
+
+
+class Relay:
+    """Takes rows of one outbox over into one store, a few at a time.
+
+    Args:
+        connection: To the application's database.
+        native: A client of the store.
+    """
+
+    def __init__(self, connection: sqlite3.Connection, native: _native.Client) -> None:
+        self._connection = connection
+        self._native = native
+        self._name = self._find_name()
+        self._seen: int | None = None
+        # After a failure it is not known which rows the store has: it is asked.
+        self._is_known = False
+
+    def take_over(self) -> Taken | None:
+        """Take some rows over; ``None`` where another process works on the store."""
+        if not self._is_known:
+            # Before the rows are read: what others relay meanwhile is noticed then.
+            self._seen = self._native.relayed(self._name).run()
+            self._is_known = True
+            self._delete_what_is_there()
+        numbers, key, rows = self._read()
+        if not rows:
+            return Taken(0, bool(numbers))
+        self._is_known = False
+        answer = self._native.relay(self._name, self._seen, key, rows).run()
+        if answer is None:
+            return None
+        is_done, seen, refused = answer
+        if is_done:
+            with WriteTransaction(self._connection):
+                self._connection.executemany("DELETE FROM duroxide_outbox WHERE id = ?", [[each] for each in numbers])
+            self._seen, self._is_known = key, True
+            return Taken(len(rows), left=True)
+        if refused:
+            self._set_aside([(numbers[place], reason) for place, reason in refused])
+            self._is_known = True
+            return Taken(0, left=True)
+        self._seen, self._is_known = seen, True
+        self._delete_what_is_there()
+        return Taken(0, left=True)
+
+    def _find_name(self) -> str:
+        select = "SELECT name FROM duroxide_outbox_name"
+        found = self._connection.execute(select).fetchone()
+        if found is None:
+            with WriteTransaction(self._connection):
+                self._connection.execute(
+                    "INSERT INTO duroxide_outbox_name SELECT lower(hex(randomblob(16))) "
+                    "WHERE NOT EXISTS (SELECT 1 FROM duroxide_outbox_name)"
+                )
+            found = self._connection.execute(select).fetchone()
+        return str(found[0])
+
+    def _delete_what_is_there(self) -> None:
+        """Delete the rows that the store has: those up to the one whose key it recorded last."""
+        if self._seen is None:
+            return
+        select = "SELECT id FROM duroxide_outbox WHERE key = ? AND error IS NULL"
+        last = self._connection.execute(select, [self._seen]).fetchone()
+        if last is not None:
+            with WriteTransaction(self._connection):
+                self._connection.execute("DELETE FROM duroxide_outbox WHERE id <= ? AND error IS NULL", last)
+
+    def _read(self) -> tuple[list[int], int, list[_Row]]:
+        """Read rows that can be relayed: their numbers, the key of the last, and they themselves."""
+        numbers: list[int] = []
+        rows: list[_Row] = []
+        refused: list[tuple[int, str]] = []
+        last, size = 0, 0
+        for number, key, *columns in self._connection.execute(_PENDING).fetchall():
+            try:
+                row = _checked(*columns)
+                last = check_integer(key, "key", least=-(2**63), most=2**63 - 1)
+            except (TypeError, ValueError) as error:
+                refused.append((number, str(error)))
+                break
+            numbers.append(number)
+            rows.append(row)
+            size += len(row[3])
+            if size > _BATCH_BYTES:
+                break
+        if refused and not rows:
+            self._set_aside(refused)
+            return [refused[0][0]], 0, []
+        return numbers, last, rows
+
+    def _set_aside(self, refused: list[tuple[int, str]]) -> None:
+        with WriteTransaction(self._connection):
+            for number, reason in refused:
+                self._connection.execute("UPDATE duroxide_outbox SET error = ? WHERE id = ?", [reason, number])
+        for number, reason in refused:
+            _logger.warning("row %d of an outbox cannot be relayed and is set aside: %s", number, reason)
+
+
+def _checked(kind: object, instance: object, name: object, data: object, version: object) -> _Row:
+    """Check a row, which any program may have written."""
+    if kind == "message":
+        checked = check_queue(name)
+    else:
+        checked = check_name(name, "the name of an event" if kind == "event" else "the name of an orchestration")
+    text = check_size(check_text(data, "the data"), "the data")
+    return str(kind), check_id(instance), checked, text, None if version is None else check_version(version)
+
+
+class OutboxThread:
+    """Relays an outbox into a store until it is told to stop.
+
+    Args:
+        outbox: The outbox.
+        provider: The store.
+
+    Raises:
+        ConfigurationError: The database cannot be opened or has no outbox.
+    """
+
+    def __init__(self, outbox: Outbox, provider: Provider) -> None:
+        self._outbox = outbox
+        self._native = _native.Client(provider._store)
+        outbox.connect().close()
+        self._stopped = threading.Event()
+        self._is_failing = False
+        self._news: _native.FileNews | None = None
+        self._thread = threading.Thread(target=self._run, name="duroxide-outbox", daemon=True)
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Ask for the end, after the step that is being done."""
+        self._stopped.set()
+        if self._news is not None:
+            self._news.ring()
+
+    def join(self, seconds: float) -> None:
+        """Wait for the end, for so long at most; a step that a store or a disk holds up ends by itself later."""
+        self._thread.join(seconds)
+
+    def _run(self) -> None:
+        while not self._stopped.is_set():
+            self._work_while_well()
+
+    def _work_while_well(self) -> None:
+        try:
+            with closing(self._outbox.connect()) as connection:
+                self._work(connection)
+        except (sqlite3.Error, DuroxideError) as error:
+            self._say_failing(error)
+            self._stopped.wait(_FAILED_SECONDS)
+
+    def _work(self, connection: sqlite3.Connection) -> None:
+        relay = Relay(connection, self._native)
+        (_, _, file) = connection.execute("PRAGMA database_list").fetchone()
+        self._news = _native.FileNews(file) if file else None
+        version, awake_until = None, 0.0
+        while not self._stopped.is_set():
+            heard = self._news.heard() if self._news else 0
+            # Changes with every commit of others, and costs a glance.
+            (current,) = connection.execute("PRAGMA data_version").fetchone()
+            if current != version:
+                taken = relay.take_over()
+                self._say_well()
+                if taken is None:
+                    self._stopped.wait(_ELSEWHERE_SECONDS)
+                elif not taken:
+                    version = current
+                    # An application that commits all the time is not looked at as often.
+                    self._stopped.wait(_LOOK_SECONDS)
+            elif time.monotonic() < awake_until:
+                self._stopped.wait(_LOOK_SECONDS)
+            elif self._wait(heard):
+                awake_until = time.monotonic() + _COMMIT_SECONDS
+
+    def _wait(self, heard: int) -> bool:
+        """Wait for a notice that the file was written to, or until it is time to look; whether there was one."""
+        if self._news is None:
+            self._stopped.wait(_UNTOLD_SECONDS)
+            return False
+        # A stop that comes between the two ends the wait too.
+        return not self._stopped.is_set() and self._news.wait(heard)
+
+    def _say_failing(self, error: Exception) -> None:
+        if not self._is_failing and not self._stopped.is_set():
+            _logger.warning("%r waits: %s", self._outbox, error)
+        self._is_failing = True
+
+    def _say_well(self) -> None:
+        if self._is_failing:
+            _logger.info("%r goes on", self._outbox)
+        self._is_failing = False
