@@ -1,11 +1,11 @@
 """A durable census of Python's own standard library.
 
-One activity a package: it parses the package's sources and counts modules, classes, functions and lines. The
-orchestration fans out over all packages, and adds up what comes back. Half-way the worker process is killed with
-SIGKILL, as a crash would, and started again: packages that were counted are not counted again, and the census goes on
-with the others.
+One activity counts one package: it parses the package's sources and counts modules, classes, functions and lines. The
+orchestration fans out over all packages and collects the results. Half-way, the program kills its worker process with
+SIGKILL, as a crash would, and starts it again. The census continues with the packages that are not counted yet.
 
-Run it with ``make quickstart``. It works in the folder ``.quickstart``, and starts afresh each time.
+Run it with ``make quickstart``. It works in the folder ``.quickstart``, and starts from the beginning each time. Its
+orchestration is a generator, so that it also runs on Python 3.10.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
-from duroxide import ActivityContext, Client, OrchestrationContext, Runtime, RuntimeOptions, SqliteProvider
+from duroxide import Client, Runtime, RuntimeOptions, SqliteProvider, activity, context, orchestration
 
 FOLDER = Path(".quickstart")
 STORE = FOLDER / "census.db"
-# Each activity writes its package's name here before anything else, so that the file says what ran, and how often.
+# Each activity first writes its package's name here, so the file says which activities ran, and how often.
 LEDGER = FOLDER / "ledger.txt"
 LIBRARY = Path(sysconfig.get_paths()["stdlib"])
 COUNTED = ("modules", "classes", "functions", "lines")
@@ -38,7 +38,7 @@ Counts = dict[str, int]
 
 
 def packages() -> list[str]:
-    """Packages and single modules at the top of the standard library, without what others have installed."""
+    """Packages and single modules at the top of the standard library, without installed ones."""
     left_out = {"site-packages", "dist-packages", "__pycache__", "test"}
     return sorted(
         entry.name
@@ -47,8 +47,9 @@ def packages() -> list[str]:
     )
 
 
-def count_package(ctx: ActivityContext, name: str) -> Counts:
-    """Activity: count what one package consists of."""
+@activity
+def count_package(name: str) -> Counts:
+    """Activity: count the parts of one package."""
     write_ledger(name)
     package = LIBRARY / name
     counts: Counter[str] = Counter(dict.fromkeys(COUNTED, 0))
@@ -63,10 +64,10 @@ def count_module(source: Path) -> Counter[str]:
         with tokenize.open(source) as file:  # knows the encoding that a source declares
             text = file.read()
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # doubtful escapes in old sources are not our concern
+            warnings.simplefilter("ignore")  # old sources have invalid escapes
             nodes = list(ast.walk(ast.parse(text)))
     except (SyntaxError, UnicodeDecodeError):
-        return Counter()  # the library has a few files that are wrong on purpose, for its own tests
+        return Counter()  # the library has a few invalid files, for its own tests
     return Counter(
         modules=1,
         classes=sum(isinstance(node, ast.ClassDef) for node in nodes),
@@ -75,29 +76,26 @@ def count_module(source: Path) -> Counter[str]:
     )
 
 
-def census(ctx: OrchestrationContext, names: list[str]) -> Generator[Any, Any, dict[str, Counts]]:
-    """Orchestration: count all packages at once, and bring the results together."""
-    results = yield ctx.all([ctx.schedule_activity("count_package", name) for name in names])
-    return {name: result["ok"] for name, result in zip(names, results, strict=True)}
+@orchestration
+def census(names: list[str]) -> Generator[Any, Any, dict[str, Counts]]:
+    """Orchestration: count all packages at once, and collect the results."""
+    results = yield context().gather(*(count_package(name) for name in names))
+    return dict(zip(names, results, strict=True))
 
 
 def work() -> None:
-    """The worker process: it starts the census, or goes on with it, and ends when the census has ended."""
-    provider = SqliteProvider.open(str(STORE))
-    # What a killed worker had in hand is free again after the lock's timeout. Half a minute is the default.
-    runtime = Runtime(provider, RuntimeOptions(worker_concurrency=4, worker_lock_timeout_ms=2_000))
-    runtime.register_activity("count_package", count_package)
-    runtime.register_orchestration("census", census)
-    runtime.start()
-    client = Client(provider)
-    # Starting an instance that exists already attaches to it: the same line starts and goes on.
-    client.start_orchestration("census-1", "census", packages())
-    client.wait_for_orchestration("census-1", 120_000)
-    runtime.shutdown()
+    """The worker process: it starts the census, or continues it, and ends when the census has ended."""
+    options = RuntimeOptions(worker_concurrency=4)
+    with (
+        SqliteProvider.open(STORE) as provider,
+        Runtime(provider, options, functions=[count_package, census]) as runtime,
+    ):
+        # Starting an instance that exists attaches to it, so the same line starts and continues the census.
+        runtime.client.start(census, packages(), id="census-1").wait(timeout=120)
 
 
 def write_ledger(name: str) -> None:
-    """Append a line in one write, which other threads and processes cannot interleave."""
+    """Append a line in one write, so that other threads and processes cannot write into it."""
     ledger = os.open(LEDGER, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     try:
         os.write(ledger, f"{name}\n".encode())
@@ -126,14 +124,14 @@ def report(counts: dict[str, Counts]) -> None:
 
 
 class Progress:
-    """Says how far the work is: in place on a terminal, elsewhere in a line at every fifth."""
+    """Shows how many packages are counted: in place on a terminal, else in a new line at every fifth."""
 
     def __init__(self, total: int) -> None:
         self.total = total
         self._fifths_said = 0
 
     def show(self, done: int) -> None:
-        """Say how many packages are counted so far."""
+        """Show how many packages are counted so far."""
         text = f"counting packages: {done} of {self.total}"
         if sys.stdout.isatty():
             print(f"\r\033[K{text}", end="", flush=True)
@@ -142,12 +140,12 @@ class Progress:
             print(text, flush=True)
 
     def say(self, text: str) -> None:
-        """Say something else, on a line of its own."""
+        """Print another message, on a separate line."""
         print(f"\r\033[K{text}" if sys.stdout.isatty() else text, flush=True)
 
 
 def main() -> int:
-    """Watch over the worker: kill it half-way, start it again, and report."""
+    """Supervise the worker: kill it half-way, start it again, and report."""
     shutil.rmtree(FOLDER, ignore_errors=True)
     FOLDER.mkdir()
     total = len(packages())
@@ -173,12 +171,12 @@ def main() -> int:
         progress.say(f"the worker ended with exit code {worker.exitcode}")
         return 1
     progress.say(f"all {total} packages counted in {time.monotonic() - began:.1f} s")
-    report(Client(SqliteProvider.open(str(STORE))).get_status("census-1").result())
+    report(Client(SqliteProvider.open(STORE)).get_status("census-1").result())
     runs = Counter(read_ledger().values())
     often = sum(count for times, count in runs.items() if times > 2)
-    print(f"{runs[1]} activities ran once, and {runs[2]} twice: those that were at work when the worker was killed.")
+    print(f"{runs[1]} activities ran once. {runs[2]} ran twice, because they were running when the worker was killed.")
     if often:
-        print(f"{often} ran more often than that.")
+        print(f"{often} ran more often.")
     return 0
 
 
