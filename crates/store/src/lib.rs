@@ -17,6 +17,7 @@ mod postgres;
 pub mod retry;
 mod sqlite;
 pub mod start;
+pub mod turn_commit;
 pub mod types;
 pub mod work_item;
 

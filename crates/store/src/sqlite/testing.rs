@@ -48,7 +48,7 @@ pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
 }
 
 /// The test that is another process, and the variable that names the store it takes.
-pub const OTHER_OWNER: &str = "store::sqlite::testing::another_owner";
+pub const OTHER_OWNER: &str = "sqlite::testing::another_owner";
 pub const TAKE: &str = "DUROXIDE_TEST_TAKE_OWNERSHIP";
 
 /// Runs a test of this binary as a process of its own, until `line` is in what it prints.

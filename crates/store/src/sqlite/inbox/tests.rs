@@ -226,7 +226,7 @@ fn what_is_no_inbox_is_refused() {
 
 /// Set for the other processes of the test below.
 const WRITE: &str = "DUROXIDE_TEST_WRITE_TO_INBOX";
-const WRITER: &str = "store::sqlite::inbox::tests::another_writer";
+const WRITER: &str = "sqlite::inbox::tests::another_writer";
 const EACH: usize = 25;
 
 #[test]

@@ -17,7 +17,7 @@ use crate::start::StartOutcome;
 
 /// Set for the other processes of the test below.
 const SERVE: &str = "DUROXIDE_TEST_SERVE";
-const SERVER: &str = "store::sqlite::client::tests::kills::another_server";
+const SERVER: &str = "sqlite::client::tests::kills::another_server";
 
 #[test]
 #[ignore = "it is the other process of another test"]
