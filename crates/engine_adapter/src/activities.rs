@@ -11,7 +11,7 @@ use crate::metrics::add;
 use crate::running_activities::{Delivery, join_delivery};
 use crate::terminal_commit::not_registered;
 use store::Result;
-use store::retry::{Patience, Retry, lock_lost};
+use store::retry::{Retry, RetryLimit, lock_lost};
 use store::retrying;
 
 type Fetched = (WorkItem, String, u32);
@@ -106,7 +106,7 @@ impl Dispatcher {
 
     pub async fn end_activity(&self, token: &str, completion: Option<WorkItem>) -> Result<()> {
         let backend = self.shared.backend();
-        let mut retry = Retry::new(Patience::Lease);
+        let mut retry = Retry::new(RetryLimit::Lease);
         let outcome = retrying!(
             self.shared.availability(),
             "ack_work_item",
@@ -144,7 +144,7 @@ impl Dispatcher {
     async fn leave_activity(&self, token: &str, pause: Duration) -> Result<()> {
         self.hands.activities.lock().remove(token);
         let backend = self.shared.backend();
-        let mut retry = Retry::new(Patience::CallerOnce);
+        let mut retry = Retry::new(RetryLimit::CallerOnce);
         retrying!(self.shared.availability(), "abandon_work_item", &mut retry, backend.leave_activity(token, pause))
     }
 }

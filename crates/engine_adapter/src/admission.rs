@@ -16,7 +16,7 @@ use crate::turn_commit::ended;
 use crate::turn_record::started;
 
 /// What to do with a fetched instance.
-pub enum Verdict {
+pub enum Admission {
     Run,
     End(Box<Ending>),
     /// Somebody else may be able to run it, or this process later.
@@ -30,9 +30,9 @@ pub enum Verdict {
 }
 
 impl Dispatcher {
-    pub fn judge(&self, item: &OrchestrationItem, attempt: u32) -> Verdict {
+    pub fn judge(&self, item: &OrchestrationItem, attempt: u32) -> Admission {
         if item.history_error.is_some() || attempt > self.settings.max_attempts || ended(&item.history) {
-            return Verdict::Run;
+            return Admission::Run;
         }
         let successor = item.messages.iter().find(|message| matches!(message, WorkItem::ContinueAsNew { .. }));
         let recorded = started(&item.history);
@@ -45,25 +45,25 @@ impl Dispatcher {
             _ => return self.judge_start(item),
         };
         if self.settings.has_orchestration(name, version) {
-            return Verdict::Run;
+            return Admission::Run;
         }
         let cancellation = cancellation::requested(&item.messages);
         match (cancellation, successor) {
             (Some(reason), Some(start)) => {
                 match Ending::of_start(&item.instance, item.execution_id + 1, start, cancelled(reason)) {
-                    Some(ending) => Verdict::End(Box::new(ending)),
-                    None => Verdict::Run,
+                    Some(ending) => Admission::End(Box::new(ending)),
+                    None => Admission::Run,
                 }
             }
             (Some(reason), None) => {
                 let parent = recorded.and_then(|event| ParentLink::of(&event.kind));
                 let (instance, execution) = (&item.instance, item.execution_id);
                 let ending = Ending::of_cancellation(instance, execution, &item.history, reason, parent.as_ref());
-                Verdict::End(Box::new(ending))
+                Admission::End(Box::new(ending))
             }
             (None, _) if self.shared.some_dispatcher(|other| other.has_orchestration(name, version)) => {
                 // The other runtime takes it from its own turn on; if it never does, this one still says nothing wrong.
-                Verdict::PutOff { delay: SIBLINGS_TURN }
+                Admission::PutOff { delay: SIBLINGS_TURN }
             }
             (None, _) => {
                 let report = format!(
@@ -71,30 +71,30 @@ impl Dispatcher {
                     item.instance,
                     self.lacks(name, version)
                 );
-                Verdict::Wait { report }
+                Admission::Wait { report }
             }
         }
     }
 
     /// Judges an instance that has no history: only its own start may be refused for good.
-    fn judge_start(&self, item: &OrchestrationItem) -> Verdict {
+    fn judge_start(&self, item: &OrchestrationItem) -> Admission {
         let start = item.messages.iter().find(|message| matches!(message, WorkItem::StartOrchestration { .. }));
         let Some(start @ WorkItem::StartOrchestration { orchestration, version, .. }) = start else {
-            return Verdict::Run;
+            return Admission::Run;
         };
         if !item.history.is_empty() || self.settings.has_orchestration(orchestration, version.as_deref()) {
-            return Verdict::Run;
+            return Admission::Run;
         }
         let has_it = self.shared.some_dispatcher(|other| other.has_orchestration(orchestration, version.as_deref()));
         let timeout = self.settings.unregistered_timeout;
         if let Some(delay) = self.shared.leave_to_others(&item.instance, has_it, timeout) {
-            return Verdict::PutOff { delay };
+            return Admission::PutOff { delay };
         }
         let message = self.lacks(orchestration, version.as_deref());
         let details = not_registered(AppErrorKind::OrchestrationFailed, &message);
         match Ending::of_start(&item.instance, item.execution_id, start, details) {
-            Some(ending) => Verdict::End(Box::new(ending)),
-            None => Verdict::Run,
+            Some(ending) => Admission::End(Box::new(ending)),
+            None => Admission::Run,
         }
     }
 

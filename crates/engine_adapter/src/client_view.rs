@@ -14,7 +14,7 @@ use duroxide::{Event, SystemStats};
 
 use crate::process::ProcessState;
 use store::Result;
-use store::retry::{Patience, Retry};
+use store::retry::{Retry, RetryLimit};
 use store::retrying;
 
 /// A [`Provider`] for clients. Its locking operations are for a dispatcher and go through as they are.
@@ -26,14 +26,14 @@ pub struct ClientView {
 macro_rules! forward {
     ($self:ident, $patience:ident, $operation:ident($($argument:expr),*)) => {{
         let backend = $self.shared.backend();
-        let mut retry = Retry::new(Patience::$patience);
+        let mut retry = Retry::new(RetryLimit::$patience);
         retrying!($self.shared.availability(), stringify!($operation), &mut retry, backend.$operation($($argument),*))
     }};
 }
 
 macro_rules! manage {
     ($self:ident, $patience:ident, $operation:ident($($argument:expr),*)) => {{
-        let mut retry = Retry::new(Patience::$patience);
+        let mut retry = Retry::new(RetryLimit::$patience);
         match $self.shared.backend().as_management_capability() {
             Some(admin) => {
                 retrying!($self.shared.availability(), stringify!($operation), &mut retry, admin.$operation($($argument),*))
@@ -75,7 +75,7 @@ impl Provider for ClientView {
     async fn enqueue_for_orchestrator(&self, item: WorkItem, delay: Option<Duration>) -> Result<()> {
         let backend = self.shared.backend();
         // Both stores know what they have recorded: what they say may be tried again was not.
-        let mut retry = Retry::new(Patience::Caller);
+        let mut retry = Retry::new(RetryLimit::Caller);
         retrying!(
             self.shared.availability(),
             "enqueue_for_orchestrator",

@@ -38,12 +38,12 @@ pub struct Dispatcher {
     pub keeper: OnceLock<Arc<dyn Keeper>>,
     pub counters: Counters,
     /// What it has in hand beside its turns.
-    pub hands: Hands,
+    pub hands: HeldLeases,
 }
 
 /// The leases of a dispatcher's activities, and the owners of its sessions.
 #[derive(Default)]
-pub struct Hands {
+pub struct HeldLeases {
     pub activities: Mutex<HashSet<String>>,
     pub owners: Mutex<HashSet<String>>,
 }
@@ -64,7 +64,7 @@ impl Dispatcher {
             turns: Turns::default(),
             keeper: OnceLock::new(),
             counters: Counters::default(),
-            hands: Hands::default(),
+            hands: HeldLeases::default(),
         }
     }
 

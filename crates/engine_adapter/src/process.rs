@@ -8,7 +8,7 @@ use duroxide::providers::WorkItem;
 use duroxide::{Event, EventKind};
 use parking_lot::Mutex;
 
-use crate::running_activities::Deliveries;
+use crate::running_activities::RunningActivities;
 use crate::settings::DispatcherSettings;
 use crate::suspended::Keeper;
 use crate::waiting_instances::WaitingInstances;
@@ -28,7 +28,7 @@ const KNOWN_STARTS: usize = 10_000;
 pub struct ProcessState {
     pub database: Arc<Database>,
     pub watches: Watches,
-    pub deliveries: Deliveries,
+    pub deliveries: RunningActivities,
     pub waiting: WaitingInstances,
     pub descriptors: Descriptors,
     /// What each running dispatcher of this process can run.
@@ -51,7 +51,7 @@ impl ProcessState {
         let state = Arc::new(Self {
             database: Arc::clone(database),
             watches: Watches::default(),
-            deliveries: Deliveries::default(),
+            deliveries: RunningActivities::default(),
             waiting: WaitingInstances::default(),
             descriptors: Descriptors::default(),
             registries: Mutex::default(),

@@ -75,11 +75,11 @@ impl Delivery {
 
 /// By lock token; shared by all runtimes of a store, since any of them may commit a cancellation.
 #[derive(Default)]
-pub struct Deliveries {
+pub struct RunningActivities {
     table: Mutex<HashMap<String, Arc<Delivery>>>,
 }
 
-impl Deliveries {
+impl RunningActivities {
     pub fn insert(&self, token: &str, delivery: Delivery) {
         self.table.lock().insert(token.to_owned(), Arc::new(delivery));
     }

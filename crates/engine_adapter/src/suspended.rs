@@ -57,7 +57,7 @@ pub trait Keeper: Send + Sync {
 
 /// What a record carries between the keeper and the driver of its turn.
 #[derive(Default)]
-pub struct Handover {
+pub struct SuspendedState {
     before: Mutex<Option<DriverState>>,
     after: Mutex<Option<(DriverState, usize)>>,
     is_resumed: AtomicBool,
@@ -65,7 +65,7 @@ pub struct Handover {
     stale: OnceLock<String>,
 }
 
-impl Handover {
+impl SuspendedState {
     pub fn from(state: Option<DriverState>) -> Self {
         Self { before: Mutex::new(state), ..Self::default() }
     }

@@ -10,7 +10,7 @@ use duroxide::{Event, EventKind};
 use crate::cancellation;
 use crate::nondeterminism::difference::Difference;
 use crate::recorded::{RecordedEvent, RecordedKind, hash_data};
-use crate::suspended::{Handover, Keeper};
+use crate::suspended::{Keeper, SuspendedState};
 use store::clock::now_ms;
 use store::code_time::CodeTime;
 
@@ -43,7 +43,7 @@ pub struct TurnRecord {
     pub cancelled: OnceLock<String>,
     /// Where, as the driver sees it, the code first did something else than history records.
     difference: OnceLock<Difference>,
-    pub handover: Handover,
+    pub handover: SuspendedState,
     pub code_time: Arc<CodeTime>,
 }
 
@@ -90,7 +90,7 @@ impl TurnRecord {
             cancelled: OnceLock::new(),
             difference: OnceLock::new(),
             code_time: Arc::default(),
-            handover: Handover::from(kept.map(|kept| kept.state)),
+            handover: SuspendedState::from(kept.map(|kept| kept.state)),
         }
     }
 
@@ -113,7 +113,7 @@ impl TurnRecord {
             cancelled: OnceLock::new(),
             difference: OnceLock::new(),
             code_time: Arc::default(),
-            handover: Handover::default(),
+            handover: SuspendedState::default(),
         }
     }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use duroxide::providers::{DispatcherCapabilityFilter, OrchestrationItem, Provider as _, ProviderError};
 use tokio::time::Instant;
 
-use crate::admission::Verdict;
+use crate::admission::Admission;
 use crate::cancellation;
 use crate::dispatcher::Dispatcher;
 use crate::held_turns::HeldTurn;
@@ -16,7 +16,7 @@ use crate::terminal_commit::make_catchable;
 use crate::turn_commit::{Commit, ended};
 use crate::turn_record::TurnRecord;
 use store::Result;
-use store::retry::{Patience, Retry, lock_lost};
+use store::retry::{Retry, RetryLimit, lock_lost};
 use store::retrying;
 use store::work_item::can_be_waited_for;
 
@@ -46,7 +46,7 @@ impl Dispatcher {
         let mut verdict = self.judge(&item, attempt);
         item.messages.iter_mut().for_each(make_catchable);
         let requested = cancellation::requested(&item.messages).map(str::to_owned);
-        if matches!(verdict, Verdict::Run) && cancellation::is_heard(&item.history) {
+        if matches!(verdict, Admission::Run) && cancellation::is_heard(&item.history) {
             cancellation::deliver(&item.history, &mut item.messages);
         }
         self.shared.descriptors.remember(&item.history);
@@ -55,10 +55,10 @@ impl Dispatcher {
         self.turns.publish(&token, &item, record, requested);
         // Whatever fails here leaves the instance locked until its lease ends, and then comes again.
         match &mut verdict {
-            Verdict::Run => {}
-            Verdict::End(ending) => _ = self.end_turn(&token, Commit::from(std::mem::take(&mut **ending))).await,
-            Verdict::PutOff { delay } => _ = self.leave_turn(&token, *delay).await,
-            Verdict::Wait { report } => {
+            Admission::Run => {}
+            Admission::End(ending) => _ = self.end_turn(&token, Commit::from(std::mem::take(&mut **ending))).await,
+            Admission::PutOff { delay } => _ = self.leave_turn(&token, *delay).await,
+            Admission::Wait { report } => {
                 let instance = &item.instance;
                 let (delay, news) = self.shared.waiting.postpone(instance, report);
                 if news {
@@ -68,7 +68,7 @@ impl Dispatcher {
                 let _ = self.leave_turn(&token, delay).await;
             }
         }
-        matches!(verdict, Verdict::Run).then_some((item, token, attempt))
+        matches!(verdict, Admission::Run).then_some((item, token, attempt))
     }
 
     pub async fn end_turn(&self, token: &str, mut commit: Commit) -> Result<()> {
@@ -127,7 +127,7 @@ impl Dispatcher {
     async fn commit(&self, token: &str, held: &HeldTurn, commit: &Commit) -> Result<()> {
         const OPERATION: &str = "ack_orchestration_item";
         let backend = self.shared.backend();
-        let mut retry = Retry::new(Patience::Lease);
+        let mut retry = Retry::new(RetryLimit::Lease);
         let outcome = retrying!(
             self.shared.availability(),
             OPERATION,
@@ -186,7 +186,7 @@ impl Dispatcher {
     /// Leaves an instance to those who can run it, for so long at most.
     async fn leave_turn(&self, token: &str, pause: Duration) -> Result<()> {
         let backend = self.shared.backend();
-        let mut retry = Retry::new(Patience::CallerOnce);
+        let mut retry = Retry::new(RetryLimit::CallerOnce);
         let outcome = retrying!(
             self.shared.availability(),
             "abandon_orchestration_item",

@@ -24,7 +24,7 @@ struct Waits {
 
 /// The waits and messages of one execution.
 #[derive(Debug, Clone, Default)]
-pub struct Mail {
+pub struct MessageGate {
     events: Vec<Waits>,
     queues: Vec<Waits>,
 }
@@ -45,7 +45,7 @@ fn close(waits: &mut [Waits], source: Option<u64>) {
     }
 }
 
-impl Mail {
+impl MessageGate {
     pub fn of(history: &[Event]) -> Self {
         let mut mail = Self::default();
         mail.extend(history);
@@ -167,7 +167,7 @@ mod tests {
 
     #[test]
     fn an_event_that_nobody_waits_for_stays() {
-        let mail = Mail::of(&[waits(2, "other")]);
+        let mail = MessageGate::of(&[waits(2, "other")]);
 
         assert_eq!(mail.choose([raised("early"), timer()].iter()), [1]);
     }
@@ -175,7 +175,7 @@ mod tests {
     #[test]
     fn an_event_is_given_to_each_wait_once() {
         let received = EventKind::ExternalEvent { name: "go".to_owned(), data: String::new() };
-        let mut mail = Mail::of(&[waits(2, "go")]);
+        let mut mail = MessageGate::of(&[waits(2, "go")]);
         assert_eq!(mail.choose([raised("go")].iter()), [0]);
 
         mail.extend(&[event(3, None, received)]);
@@ -185,7 +185,7 @@ mod tests {
 
     #[test]
     fn an_event_waits_for_the_end_of_the_turn_that_may_give_up_its_wait() {
-        let mail = Mail::of(&[waits(2, "go")]);
+        let mail = MessageGate::of(&[waits(2, "go")]);
 
         assert_eq!(mail.choose([timer(), raised("go"), timer()].iter()), [0]);
         assert_eq!(mail.choose([raised("go"), timer()].iter()), [0, 1]);
@@ -194,7 +194,7 @@ mod tests {
     #[test]
     fn a_wait_that_was_given_up_takes_no_event() {
         let given_up = EventKind::ExternalSubscribedCancelled { reason: String::new() };
-        let mail = Mail::of(&[waits(2, "go"), event(3, Some(2), given_up)]);
+        let mail = MessageGate::of(&[waits(2, "go"), event(3, Some(2), given_up)]);
 
         assert!(mail.choose([raised("go")].iter()).is_empty());
     }
@@ -204,7 +204,7 @@ mod tests {
         let messages: Vec<_> = (0..120).map(|_| message("inbox")).collect();
         let delivered = EventKind::QueueEventDelivered { name: "inbox".to_owned(), data: String::new() };
         let read = EventKind::QueueSubscribed { name: "inbox".to_owned() };
-        let mut mail = Mail::default();
+        let mut mail = MessageGate::default();
         assert_eq!(mail.choose(messages.iter()).len(), 90);
 
         mail.extend(&(0..90).map(|id| event(id, None, delivered.clone())).collect::<Vec<_>>());
@@ -218,7 +218,7 @@ mod tests {
     fn a_full_queue_does_not_keep_another_from_its_readers() {
         let delivered = EventKind::QueueEventDelivered { name: "full".to_owned(), data: String::new() };
         let read = EventKind::QueueSubscribed { name: "other".to_owned() };
-        let mut mail = Mail::of(&(0..90).map(|id| event(id, None, delivered.clone())).collect::<Vec<_>>());
+        let mut mail = MessageGate::of(&(0..90).map(|id| event(id, None, delivered.clone())).collect::<Vec<_>>());
 
         mail.extend(&[event(91, None, read)]);
 

@@ -38,11 +38,11 @@ pub enum Relayed {
 /// Decides about each message by what its instance runs: `None` to send it, or why it is refused. A start of what is started
 /// already is sent too; the engine drops it.
 #[derive(Default)]
-pub struct Sieve {
+pub struct StartFilter {
     starting: HashMap<String, String>,
 }
 
-impl Sieve {
+impl StartFilter {
     pub fn refuses(&mut self, message: &WorkItem, running: Option<&str>) -> Option<String> {
         let WorkItem::StartOrchestration { instance, orchestration, .. } = message else { return None };
         if let Some(running) = self.starting.get(instance).map(String::as_str).or(running) {

@@ -83,10 +83,10 @@ pub fn not_applied(error: &ProviderError) -> bool {
 
 /// How long an operation is repeated.
 #[derive(Debug, Clone, Copy)]
-pub enum Patience {
+pub enum RetryLimit {
     /// A caller waits for the answer.
     Caller,
-    /// As [`Patience::Caller`], but only after a refusal: a second delivery would be seen.
+    /// As [`RetryLimit::Caller`], but only after a refusal: a second delivery would be seen.
     CallerOnce,
     /// A lease is held: giving up would make the engine fail the orchestration. The end comes with the answer that the
     /// lock is lost.
@@ -99,7 +99,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
 /// The state of one operation that is being repeated.
 pub struct Retry {
-    patience: Patience,
+    patience: RetryLimit,
     began: Instant,
     pause: Duration,
     /// Whether an earlier attempt may have been applied although it failed.
@@ -107,7 +107,7 @@ pub struct Retry {
 }
 
 impl Retry {
-    pub fn new(patience: Patience) -> Self {
+    pub fn new(patience: RetryLimit) -> Self {
         Self { patience, began: Instant::now(), pause: FIRST_PAUSE, ambiguous: false }
     }
 
@@ -117,10 +117,10 @@ impl Retry {
             return None;
         }
         match self.patience {
-            Patience::Lease => {}
-            Patience::Caller if self.began.elapsed() < CALLER_PATIENCE => {}
-            Patience::CallerOnce if not_applied(error) && self.began.elapsed() < CALLER_PATIENCE => {}
-            Patience::Caller | Patience::CallerOnce => return None,
+            RetryLimit::Lease => {}
+            RetryLimit::Caller if self.began.elapsed() < CALLER_PATIENCE => {}
+            RetryLimit::CallerOnce if not_applied(error) && self.began.elapsed() < CALLER_PATIENCE => {}
+            RetryLimit::Caller | RetryLimit::CallerOnce => return None,
         }
         self.ambiguous |= !not_applied(error);
         let pause = self.pause;

@@ -14,7 +14,7 @@ use sqlx::postgres::{PgConnectOptions, PgListener, PgPoolOptions};
 use tokio::time::Instant;
 
 use crate::events::StoreEvents;
-use crate::postgres::node::state::Core;
+use crate::postgres::node::state::NodeState;
 
 /// The server takes less than 8,000 bytes.
 const MOST_BYTES: usize = 6_000;
@@ -23,7 +23,7 @@ pub const GATHERING: Duration = Duration::from_millis(3);
 const RECONNECT: Duration = Duration::from_millis(500);
 
 #[derive(Default, Serialize, Deserialize)]
-pub struct News {
+pub struct Notification {
     node: String,
     /// Whether there are turns for whoever is free.
     #[serde(default)]
@@ -40,13 +40,13 @@ pub struct News {
 
 /// What is to be told next.
 #[derive(Default)]
-pub struct Outbox {
-    news: Mutex<Option<News>>,
+pub struct Notifier {
+    news: Mutex<Option<Notification>>,
     sent: Mutex<Option<Instant>>,
 }
 
-impl Outbox {
-    fn add(&self, add: impl FnOnce(&mut News)) {
+impl Notifier {
+    fn add(&self, add: impl FnOnce(&mut Notification)) {
         add(self.news.lock().get_or_insert_default());
     }
 
@@ -97,7 +97,7 @@ pub fn channel(schema: &str) -> String {
 }
 
 /// Hears what other nodes tell, until it is aborted.
-pub async fn listen(core: Arc<Core>, events: Arc<dyn StoreEvents>) {
+pub async fn listen(core: Arc<NodeState>, events: Arc<dyn StoreEvents>) {
     loop {
         let heard = hear(&core, events.as_ref()).await;
         core.is_hearing.store(false, Ordering::Release);
@@ -112,7 +112,7 @@ pub async fn listen(core: Arc<Core>, events: Arc<dyn StoreEvents>) {
     }
 }
 
-async fn hear(core: &Core, events: &dyn StoreEvents) -> Result<(), sqlx::Error> {
+async fn hear(core: &NodeState, events: &dyn StoreEvents) -> Result<(), sqlx::Error> {
     let options = PgConnectOptions::clone(&core.pool.connect_options());
     let pool = PgPoolOptions::new().max_connections(1).max_lifetime(None).idle_timeout(None).connect_lazy_with(options);
     let mut listener = PgListener::connect_with(&pool).await?;
@@ -121,12 +121,12 @@ async fn hear(core: &Core, events: &dyn StoreEvents) -> Result<(), sqlx::Error> 
     // Whoever looked before this may have missed something.
     events.changed(None);
     while let Some(notification) = listener.try_recv().await? {
-        let news: News = serde_json::from_str(notification.payload()).unwrap_or_else(|_| News {
+        let news: Notification = serde_json::from_str(notification.payload()).unwrap_or_else(|_| Notification {
             // From a transaction of an application, say.
             turns: true,
             activities: true,
             all: true,
-            ..News::default()
+            ..Notification::default()
         });
         if news.node == core.node {
             continue;

@@ -17,8 +17,8 @@ use crate::clock::span_ms;
 use crate::error::Result;
 use crate::postgres::errors::failed;
 use crate::postgres::node::held_turns::LeasedTurn;
-use crate::postgres::node::prefetch::{Entered, Lane, Owner};
-use crate::postgres::node::request::{ActivityEnd, TurnEnd, Work};
+use crate::postgres::node::prefetch::{PrefetchQueue, QueueEntry, QueueOwner};
+use crate::postgres::node::request::{ActivityEnd, TurnEnd, WriteRequest};
 use crate::postgres::node::state::{LeasedActivity, Versions};
 use crate::postgres::store::PostgresStore;
 
@@ -48,9 +48,9 @@ impl PostgresStore {
     /// What is ready in a lane, or comes to it in time.
     async fn next<Key, Item>(
         &self,
-        lane: &Lane<Key, Item>,
+        lane: &PrefetchQueue<Key, Item>,
         lease: Duration,
-        owner: Option<Owner>,
+        owner: Option<QueueOwner>,
         poll: Duration,
     ) -> Option<Item> {
         self.look();
@@ -59,8 +59,8 @@ impl PostgresStore {
         let first = *rounds.borrow_and_update();
         let has_owner = owner.is_some();
         let mut place = match lane.enter(lease, owner) {
-            Entered::Found(item) => return Some(item),
-            Entered::Waits(place) => place,
+            QueueEntry::Found(item) => return Some(item),
+            QueueEntry::Waits(place) => place,
         };
         // One look that began after now is the least that a short wait may expect.
         let is_short = poll < SHORT;
@@ -148,7 +148,7 @@ impl Provider for PostgresStore {
             cancelled: cancelled_activities,
             ran: true,
         };
-        self.core.submit(OPERATION, Work::Turn(Box::new(end))).await?;
+        self.core.submit(OPERATION, WriteRequest::Turn(Box::new(end))).await?;
         Ok(())
     }
 
@@ -188,7 +188,7 @@ impl Provider for PostgresStore {
             return Ok(None);
         }
         let lane = self.core.activity_lane(tag_filter);
-        let owner = session.map(|session| Owner { id: session.owner_id.clone(), lease: session.lock_timeout });
+        let owner = session.map(|session| QueueOwner { id: session.owner_id.clone(), lease: session.lock_timeout });
         let until = Instant::now() + poll_timeout;
         loop {
             let poll = until.saturating_duration_since(Instant::now());
@@ -203,7 +203,7 @@ impl Provider for PostgresStore {
     async fn ack_work_item(&self, token: &str, completion: Option<WorkItem>) -> Result<()> {
         let (id, own) = parts(token)?;
         let end = ActivityEnd { id, token: own.to_owned(), completion };
-        self.core.submit("ack_work_item", Work::Activity(end)).await?;
+        self.core.submit("ack_work_item", WriteRequest::Activity(end)).await?;
         Ok(())
     }
 

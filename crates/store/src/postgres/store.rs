@@ -13,19 +13,19 @@ use crate::clock::span_ms;
 use crate::error::Result;
 use crate::events::StoreEvents;
 use crate::postgres::connect::Connections;
-use crate::postgres::fetch::poller::Claims;
-use crate::postgres::node::request::Work;
-use crate::postgres::node::state::Core;
+use crate::postgres::fetch::poller::Poller;
+use crate::postgres::node::request::WriteRequest;
+use crate::postgres::node::state::NodeState;
 use crate::postgres::notify::listen;
 use crate::postgres::queries::Server;
-use crate::postgres::write::writer::Writer;
+use crate::postgres::write::writer::BatchWriter;
 use crate::start::StartRequest;
 
 /// A schema of a PostgreSQL server, opened.
 pub struct PostgresStore {
     pub connections: Connections,
     pub availability: Arc<Availability>,
-    pub core: Arc<Core>,
+    pub core: Arc<NodeState>,
     tasks: Mutex<Vec<JoinHandle<()>>>,
     /// Looks for work, and hears what others tell, from the first moment that somebody needs it.
     looking: Mutex<Option<JoinHandle<()>>>,
@@ -35,9 +35,9 @@ pub struct PostgresStore {
 
 impl PostgresStore {
     pub fn open(connections: Connections, is_bare: bool) -> Self {
-        let (core, operations) = Core::new(connections.pool.clone(), connections.schema.clone(), is_bare);
+        let (core, operations) = NodeState::new(connections.pool.clone(), connections.schema.clone(), is_bare);
         let operations = Arc::new(tokio::sync::Mutex::new(operations));
-        let writer = || tokio::spawn(Writer::new(Arc::clone(&core)).run(Arc::clone(&operations)));
+        let writer = || tokio::spawn(BatchWriter::new(Arc::clone(&core)).run(Arc::clone(&operations)));
         let tasks = (0..connections.options.writing_connections()).map(|_| writer()).collect();
         let availability = Availability::of(connections.description.clone());
         Self {
@@ -82,7 +82,7 @@ impl PostgresStore {
     pub fn look(&self) {
         let mut looking = self.looking.lock();
         if looking.is_none() {
-            *looking = Some(tokio::spawn(Claims::new(Arc::clone(&self.core), Arc::clone(&self.availability)).run()));
+            *looking = Some(tokio::spawn(Poller::new(Arc::clone(&self.core), Arc::clone(&self.availability)).run()));
         }
     }
 
@@ -126,7 +126,7 @@ impl PostgresStore {
     /// Starts an instance; the orchestration that it runs already, if there is one.
     pub async fn start(&self, request: StartRequest) -> Result<Option<String>> {
         self.look();
-        self.core.submit("start_orchestration", Work::Start(request)).await
+        self.core.submit("start_orchestration", WriteRequest::Start(request)).await
     }
 
     /// What another connection of this process has sent is looked for at once, here and elsewhere.
@@ -139,7 +139,7 @@ impl PostgresStore {
     /// Sends messages, all of them or none.
     pub async fn send(&self, messages: Vec<WorkItem>, delay_ms: Option<i64>) -> Result<()> {
         self.look();
-        self.core.submit("enqueue_for_orchestrator", Work::Messages(messages, delay_ms)).await?;
+        self.core.submit("enqueue_for_orchestrator", WriteRequest::Messages(messages, delay_ms)).await?;
         Ok(())
     }
 

@@ -12,7 +12,7 @@ use crate::code_time::CodeTime;
 use crate::error::{Result, StoreError};
 use crate::events::StoreEvents;
 use crate::outbox::{Relay, Relayed};
-use crate::sqlite::client::commit_watcher::Change;
+use crate::sqlite::client::commit_watcher::CommitWatch;
 use crate::sqlite::file::paths::locate;
 use crate::sqlite::store::SqliteStore;
 use crate::start::{IfExists, StartOutcome, StartRequest};
@@ -122,7 +122,7 @@ impl Backend for SqliteStore {
 }
 
 #[async_trait]
-impl NextCommit for Change {
+impl NextCommit for CommitWatch {
     async fn wait(&mut self) {
         self.changed().await;
     }

@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use rusqlite::Connection;
 
 use crate::sqlite::file::schema;
-use crate::sqlite::owner::{Opening, Owner};
+use crate::sqlite::owner::{Owner, OwnerOptions};
 
 /// Opens an empty store for each call, and remembers the last one to look into it.
 pub struct Factory {
@@ -38,7 +38,8 @@ impl Factory {
         };
         connection.query_row("PRAGMA journal_mode = WAL", [], |_| Ok(())).unwrap();
         schema::create(&connection).unwrap();
-        Owner::open(Opening { description: "a store under test".to_owned(), connection, file, is_bare: true }).unwrap()
+        Owner::open(OwnerOptions { description: "a store under test".to_owned(), connection, file, is_bare: true })
+            .unwrap()
     }
 
     fn last(&self) -> Arc<Owner> {

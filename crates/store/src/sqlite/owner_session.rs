@@ -11,24 +11,24 @@ use tokio::runtime::Handle;
 
 use crate::error::StoreError;
 use crate::sqlite::file::connection;
-use crate::sqlite::file::lock::{Candidate, Holder, Ownership};
-use crate::sqlite::inbox::{Answer, Body, InboxReader, Reply, Request};
-use crate::sqlite::owner::{Accepted, InboxPosition, Opening, Owner};
+use crate::sqlite::file::lock::{LockHandle, LockHolder, OwnerLock};
+use crate::sqlite::inbox::{Answer, Body, InboxConsumer, Reply, Request};
+use crate::sqlite::owner::{Accepted, InboxPosition, Owner, OwnerOptions};
 use crate::types::Durability;
 
 /// Before a request that could not be read up is tried again.
 const SUBMIT_PAUSE: Duration = Duration::from_millis(100);
 
 /// A file that somebody may work on.
-pub struct Workplace {
+pub struct StoreFile {
     path: PathBuf,
     durability: Durability,
-    candidate: Candidate,
+    candidate: LockHandle,
 }
 
-impl Workplace {
+impl StoreFile {
     pub fn new(path: &Path, durability: Durability) -> Result<Self, StoreError> {
-        Ok(Self { path: path.to_owned(), durability, candidate: Candidate::new(path)? })
+        Ok(Self { path: path.to_owned(), durability, candidate: LockHandle::new(path)? })
     }
 
     pub fn path(&self) -> &Path {
@@ -42,32 +42,32 @@ impl Workplace {
     /// Who works on it, for a message.
     pub fn holder(&self) -> String {
         match self.candidate.holder() {
-            Ok(Holder::Another(Some(number))) => format!("another process ({number})"),
+            Ok(LockHolder::Another(Some(number))) => format!("another process ({number})"),
             _ => "another process".to_owned(),
         }
     }
 }
 
-pub struct Work {
+pub struct OwnerSession {
     pub owner: Arc<Owner>,
     service: Mutex<Option<Service>>,
 }
 
 /// What the owner of a file does for other processes.
 struct Service {
-    inbox: Arc<InboxReader>,
+    inbox: Arc<InboxConsumer>,
     thread: JoinHandle<()>,
     /// Given up last.
-    ownership: Ownership,
+    ownership: OwnerLock,
 }
 
-impl Work {
+impl OwnerSession {
     pub fn in_memory(owner: Arc<Owner>) -> Self {
         Self { owner, service: Mutex::new(None) }
     }
 
     /// Becomes the owner of a file, unless somebody is. Blocks, and must be called on a thread of Tokio that may.
-    pub fn begin(workplace: &Workplace) -> Result<Option<Self>, StoreError> {
+    pub fn begin(workplace: &StoreFile) -> Result<Option<Self>, StoreError> {
         let Some((owner, inbox, ownership)) = take_over(workplace)? else { return Ok(None) };
         let inbox = Arc::new(inbox);
         let (served, reader) = (Arc::clone(&owner), Arc::clone(&inbox));
@@ -81,7 +81,7 @@ impl Work {
     }
 
     /// Does one thing as the owner, and is it no longer; `None` when somebody else is.
-    pub fn stand_in(workplace: &Workplace, body: &Body) -> Result<Option<Reply>, StoreError> {
+    pub fn stand_in(workplace: &StoreFile, body: &Body) -> Result<Option<Reply>, StoreError> {
         let Some((owner, _inbox, _ownership)) = take_over(workplace)? else { return Ok(None) };
         let handle = Handle::current();
         let answer = handle.block_on(carry_out(&owner, body.clone()));
@@ -112,10 +112,10 @@ impl Work {
     }
 }
 
-fn take_over(workplace: &Workplace) -> Result<Option<(Arc<Owner>, InboxReader, Ownership)>, StoreError> {
+fn take_over(workplace: &StoreFile) -> Result<Option<(Arc<Owner>, InboxConsumer, OwnerLock)>, StoreError> {
     let Some(ownership) = workplace.candidate.try_acquire()? else { return Ok(None) };
     let connection = connection::open(&workplace.path, workplace.durability)?;
-    let owner = Owner::open(Opening {
+    let owner = Owner::open(OwnerOptions {
         description: workplace.description(),
         connection,
         file: Some(workplace.path.clone()),
@@ -132,8 +132,8 @@ fn take_over(workplace: &Workplace) -> Result<Option<(Arc<Owner>, InboxReader, O
 }
 
 /// Carries out what was promised while nobody worked on the file, which comes before all else.
-fn keep_promises(path: &Path, owner: &Owner) -> Result<InboxReader, StoreError> {
-    let inbox = InboxReader::new(path, |name| Ok(owner.inbox_position(name)?))?;
+fn keep_promises(path: &Path, owner: &Owner) -> Result<InboxConsumer, StoreError> {
+    let inbox = InboxConsumer::new(path, |name| Ok(owner.inbox_position(name)?))?;
     let handle = Handle::current();
     let mut done = 0;
     while done < inbox.backlog() {
@@ -145,7 +145,7 @@ fn keep_promises(path: &Path, owner: &Owner) -> Result<InboxReader, StoreError> 
     Ok(inbox)
 }
 
-fn serve(owner: &Owner, inbox: &InboxReader, handle: &Handle) {
+fn serve(owner: &Owner, inbox: &InboxConsumer, handle: &Handle) {
     loop {
         match inbox.next_batch() {
             Ok(batch) if batch.is_empty() => return,
@@ -159,7 +159,7 @@ fn serve(owner: &Owner, inbox: &InboxReader, handle: &Handle) {
 }
 
 /// Carries out requests in their order. Starts and messages are written together; nobody waits for them one by one.
-fn answer(owner: &Owner, inbox: &InboxReader, batch: Vec<Request>, handle: &Handle) {
+fn answer(owner: &Owner, inbox: &InboxConsumer, batch: Vec<Request>, handle: &Handle) {
     let mut answers: Vec<(i64, Answer)> = Vec::with_capacity(batch.len());
     let mut accepted: Vec<(i64, Accepted, Reply)> = Vec::new();
     for Request { inbox: name, position, body } in batch {

@@ -14,7 +14,7 @@ use duroxide::{Event, SystemStats};
 use tokio::time::{Instant, timeout_at};
 
 use crate::error::Result;
-use crate::sqlite::owner_session::Work;
+use crate::sqlite::owner_session::OwnerSession;
 use crate::sqlite::store::{Role, SqliteStore};
 
 /// One method that both roles have.
@@ -39,7 +39,7 @@ macro_rules! either_again {
 
 impl SqliteStore {
     /// What this process works with and how long until `deadline`, once it is the owner; `None` when it is not in time.
-    async fn until_owner(&self, deadline: Instant) -> Result<Option<(Arc<Work>, Duration)>> {
+    async fn until_owner(&self, deadline: Instant) -> Result<Option<(Arc<OwnerSession>, Duration)>> {
         loop {
             let mut changes = self.next_role();
             if let Role::Owner(work) = self.role()? {

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 
-use crate::sqlite::file::lock::Candidate;
+use crate::sqlite::file::lock::LockHandle;
 
 /// A directory that goes with the test.
 pub struct Folder(PathBuf);
@@ -96,7 +96,7 @@ impl Drop for Other {
 #[ignore = "it is the other process of other tests"]
 fn another_owner() {
     let Some(path) = std::env::var_os(TAKE) else { return };
-    let _ownership = Candidate::new(Path::new(&path)).unwrap().try_acquire().unwrap().unwrap();
+    let _ownership = LockHandle::new(Path::new(&path)).unwrap().try_acquire().unwrap().unwrap();
     println!("taken");
     loop {
         std::thread::park();

@@ -13,13 +13,13 @@ use tokio::time::sleep;
 /// Its pool cannot be made smaller than it is, so a few are let in at a time. It opens a connection for each of them; if more
 /// than one is let in, one more, when somebody comes who has been let in after one has left whose connection is not back yet.
 #[derive(Clone)]
-pub struct Rare {
+pub struct BaseProvider {
     provider: Arc<PostgresProvider>,
     door: Arc<Semaphore>,
     inside: Arc<AtomicUsize>,
 }
 
-impl Rare {
+impl BaseProvider {
     pub async fn new(provider: Arc<PostgresProvider>, connections: u32) -> Self {
         let inside = Arc::default();
         // The one that has verified the tables.
@@ -33,22 +33,22 @@ impl Rare {
     }
 
     /// The provider, for one call.
-    pub async fn enter(&self) -> Entered {
+    pub async fn enter(&self) -> Permit {
         // It is never closed.
         let permit = Arc::clone(&self.door).acquire_owned().await.ok();
         self.inside.fetch_add(1, Ordering::AcqRel);
-        Entered { provider: Arc::clone(&self.provider), inside: Arc::clone(&self.inside), permit }
+        Permit { provider: Arc::clone(&self.provider), inside: Arc::clone(&self.inside), permit }
     }
 }
 
 /// Who was let in.
-pub struct Entered {
+pub struct Permit {
     provider: Arc<PostgresProvider>,
     inside: Arc<AtomicUsize>,
     permit: Option<OwnedSemaphorePermit>,
 }
 
-impl Deref for Entered {
+impl Deref for Permit {
     type Target = PostgresProvider;
 
     fn deref(&self) -> &PostgresProvider {
@@ -56,7 +56,7 @@ impl Deref for Entered {
     }
 }
 
-impl Drop for Entered {
+impl Drop for Permit {
     fn drop(&mut self) {
         self.inside.fetch_sub(1, Ordering::AcqRel);
         let (provider, inside, permit) = (Arc::clone(&self.provider), Arc::clone(&self.inside), self.permit.take());

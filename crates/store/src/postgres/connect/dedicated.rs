@@ -12,12 +12,12 @@ use tokio::time::timeout;
 const CONNECT: Duration = Duration::from_secs(5);
 pub const ANSWER: Duration = Duration::from_secs(10);
 
-pub struct Link {
+pub struct DedicatedConnection {
     pool: PgPool,
     connection: Option<PgConnection>,
 }
 
-impl Link {
+impl DedicatedConnection {
     pub fn new(pool: PgPool) -> Self {
         Self { pool, connection: None }
     }

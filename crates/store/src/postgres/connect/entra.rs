@@ -62,9 +62,9 @@ pub fn adapted(connect: &PgConnectOptions, options: &PostgresOptions) -> PgConne
 }
 
 /// Hands the tokens that the adapter renews on to our own pool.
-pub struct Follow(AbortHandle);
+pub struct TokenFollower(AbortHandle);
 
-impl Follow {
+impl TokenFollower {
     pub fn start(renewed: &PgPool, ours: &PgPool, options: &PostgresOptions) -> Self {
         // Tokens are renewed minutes before they end.
         const PACE: Duration = Duration::from_secs(1);
@@ -90,7 +90,7 @@ impl Follow {
     }
 }
 
-impl Drop for Follow {
+impl Drop for TokenFollower {
     fn drop(&mut self) {
         self.stop();
     }

@@ -16,8 +16,8 @@ use sqlx::{ConnectOptions as _, Connection as _, Executor as _, PgPool, Row as _
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::error::StoreError;
-use crate::postgres::connect::base_provider::Rare;
-use crate::postgres::connect::entra::{Entra, Follow};
+use crate::postgres::connect::base_provider::BaseProvider;
+use crate::postgres::connect::entra::{Entra, TokenFollower};
 use crate::postgres::options::{Migrate, PostgresOptions};
 use crate::postgres::schema;
 use crate::postgres::store::PostgresStore;
@@ -43,7 +43,7 @@ pub enum PostgresConnection {
 /// An opened store: all that leads to its server.
 pub struct Connections {
     /// `duroxide-pg`'s own provider, with few connections of its own.
-    pub rare: Rare,
+    pub rare: BaseProvider,
     /// For the fast path. Its options for connecting are always fresh, so a connection beside it is made from them too.
     pub pool: PgPool,
     /// As the server has it, in lower case; letters, digits and underscores.
@@ -53,7 +53,7 @@ pub struct Connections {
     pub session_features: bool,
     /// Which store it is, without secrets.
     pub description: String,
-    follow: Option<Follow>,
+    follow: Option<TokenFollower>,
 }
 
 impl Connections {
@@ -126,7 +126,7 @@ async fn open_entra(entra: Entra, schema: String, options: PostgresOptions) -> R
         let mut greeting = provider.pool().acquire().await.map_err(refused_by(&server))?;
         session_features = pgbouncer::session_features(&mut greeting, &pool, &options, &server).await?;
     }
-    let follow = Follow::start(provider.pool(), &pool, &options);
+    let follow = TokenFollower::start(provider.pool(), &pool, &options);
     finish(provider, pool, Some(follow), schema, options, session_features, &server).await
 }
 
@@ -161,7 +161,7 @@ fn is_about_reaching(error: &sqlx::Error) -> bool {
 async fn finish(
     provider: Arc<PostgresProvider>,
     pool: PgPool,
-    follow: Option<Follow>,
+    follow: Option<TokenFollower>,
     schema: String,
     options: PostgresOptions,
     session_features: bool,
@@ -183,7 +183,7 @@ async fn finish(
         }
     }
     let description = format!("PostgreSQL {server}, schema '{schema}'");
-    let rare = Rare::new(provider, options.rare_connections()).await;
+    let rare = BaseProvider::new(provider, options.rare_connections()).await;
     Ok(Connections { rare, pool, schema, options, session_features, description, follow })
 }
 

@@ -9,20 +9,20 @@ use duroxide::{Event, EventKind, INITIAL_EXECUTION_ID};
 use sqlx::Row as _;
 use sqlx::postgres::PgRow;
 
-use crate::flow_control::Mail;
-use crate::postgres::fetch::lease::Lease;
+use crate::flow_control::MessageGate;
+use crate::postgres::fetch::lease::LeaseRow;
 use crate::postgres::fetch::orphaned::{set_orphans_aside, settle};
 use crate::postgres::fetch::rows;
-use crate::postgres::fetch::rows::Answer;
-use crate::postgres::node::held_turns::{HeldTurn, LeasedTurn, Message};
+use crate::postgres::fetch::rows::AnswerRow;
+use crate::postgres::node::held_turns::{LeasedMessage, LeasedTurn, NodeTurn};
 use crate::postgres::node::history_cache::History;
-use crate::postgres::node::state::{ActivityLane, Core, LeasedActivity, TurnLane};
+use crate::postgres::node::state::{ActivityQueue, LeasedActivity, NodeState, TurnQueue};
 
 /// Takes leases on: those whose history is known here at once, the others when it has been read.
-pub fn deliver(core: &Arc<Core>, lane: &Arc<TurnLane>, leases: Vec<Lease>) {
+pub fn deliver(core: &Arc<NodeState>, lane: &Arc<TurnQueue>, leases: Vec<LeaseRow>) {
     let mut unread = Vec::new();
     for lease in leases {
-        let Lease { instance, created_us, execution, last_event, .. } = &lease;
+        let LeaseRow { instance, created_us, execution, last_event, .. } = &lease;
         match (created_us, execution, last_event) {
             (Some(created_us), Some(execution), Some(last_event)) => {
                 let known = core.histories.get(instance, *created_us, *execution);
@@ -54,10 +54,10 @@ fn last(events: &[Event]) -> i64 {
     events.last().map_or(0, |event| i64::try_from(event.event_id()).unwrap_or(i64::MAX))
 }
 
-type Known = Option<(Vec<Event>, usize)>;
+type KnownHistory = Option<(Vec<Event>, usize)>;
 
 /// Reads what is missing of the histories. If the server does not answer, the leases end by themselves.
-async fn read(core: &Arc<Core>, lane: &TurnLane, unread: Vec<(Lease, Known)>) {
+async fn read(core: &Arc<NodeState>, lane: &TurnQueue, unread: Vec<(LeaseRow, KnownHistory)>) {
     let wanted = unread.iter().enumerate();
     let (mut places, mut instances, mut executions, mut after) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for (place, (lease, known)) in wanted {
@@ -80,7 +80,7 @@ async fn read(core: &Arc<Core>, lane: &TurnLane, unread: Vec<(Lease, Known)>) {
         Err(error) => {
             tracing::debug!(target: "duroxide::store", "histories could not be read: {error}");
             for (lease, _) in unread {
-                core.held.insert(&lease.token, HeldTurn::of(lease.instance));
+                core.held.insert(&lease.token, NodeTurn::of(lease.instance));
                 let _ = core.give_back_turn(&lease.token, None, false).await;
             }
             return;
@@ -122,11 +122,11 @@ async fn read(core: &Arc<Core>, lane: &TurnLane, unread: Vec<(Lease, Known)>) {
     }
 }
 
-fn starts(message: &Message) -> bool {
+fn starts(message: &LeasedMessage) -> bool {
     matches!(message.item, WorkItem::StartOrchestration { .. })
 }
 
-fn begins(message: &Message) -> bool {
+fn begins(message: &LeasedMessage) -> bool {
     matches!(message.item, WorkItem::StartOrchestration { .. } | WorkItem::ContinueAsNew { .. })
 }
 
@@ -137,7 +137,7 @@ fn has_ended(history: &[Event]) -> bool {
 }
 
 /// Makes the turn of a lease, of those messages that its code can be given now.
-fn take_on(core: &Arc<Core>, lane: &TurnLane, mut lease: Lease, history: Result<Vec<Event>, String>) {
+fn take_on(core: &Arc<NodeState>, lane: &TurnQueue, mut lease: LeaseRow, history: Result<Vec<Event>, String>) {
     let (history, history_error) = match history {
         Ok(history) => (history, None),
         Err(error) => (Vec::new(), Some(error)),
@@ -154,7 +154,7 @@ fn take_on(core: &Arc<Core>, lane: &TurnLane, mut lease: Lease, history: Result<
     let mut chosen = std::mem::take(&mut lease.messages);
     let mut kept_back = None;
     if !core.is_bare && !has_ended(&history) && history_error.is_none() {
-        let mail = Mail::of(&history);
+        let mail = MessageGate::of(&history);
         let places = mail.choose(chosen.iter().map(|message| &message.item));
         if places.len() < chosen.len() {
             let mut rest = Vec::with_capacity(chosen.len() - places.len());
@@ -170,13 +170,13 @@ fn take_on(core: &Arc<Core>, lane: &TurnLane, mut lease: Lease, history: Result<
     let read = chosen.iter().map(|message| message.id).chain(lease.unreadable).collect();
     let messages: Vec<WorkItem> = chosen.into_iter().map(|message| message.item).collect();
     let (name, version, execution) = identity(lease.name, lease.version, lease.execution, &history, &messages);
-    let held = HeldTurn {
+    let held = NodeTurn {
         execution,
         created_us: lease.created_us,
         length: history.len(),
         read,
         kept_back,
-        ..HeldTurn::of(lease.instance.clone())
+        ..NodeTurn::of(lease.instance.clone())
     };
     let held = core.held.insert(&lease.token, held);
     if messages.is_empty() {
@@ -228,9 +228,13 @@ fn identity(
 }
 
 /// Hands leased activities over, first come, first served.
-pub fn deliver_activities(core: &Arc<Core>, lane: &ActivityLane, answers: &[PgRow]) -> Result<usize, sqlx::Error> {
+pub fn deliver_activities(
+    core: &Arc<NodeState>,
+    lane: &ActivityQueue,
+    answers: &[PgRow],
+) -> Result<usize, sqlx::Error> {
     let mut leased = Vec::new();
-    for row in answers.iter().map(Answer) {
+    for row in answers.iter().map(AnswerRow) {
         if row.kind()? == rows::LEASED_ACTIVITY {
             leased.push((row.id()?, row.token()?, row.attempt()?, row.item()?.unwrap_or_default(), row.name()?));
         }

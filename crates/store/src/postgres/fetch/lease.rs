@@ -6,12 +6,12 @@ use duroxide::providers::KvEntry;
 use sqlx::postgres::PgRow;
 
 use crate::postgres::fetch::rows;
-use crate::postgres::fetch::rows::Answer;
-use crate::postgres::node::held_turns::Message;
+use crate::postgres::fetch::rows::AnswerRow;
+use crate::postgres::node::held_turns::LeasedMessage;
 
 /// The lease of a turn, as the server granted it.
 #[derive(Default)]
-pub struct Lease {
+pub struct LeaseRow {
     pub token: String,
     pub instance: String,
     pub name: Option<String>,
@@ -19,22 +19,22 @@ pub struct Lease {
     pub execution: Option<i64>,
     pub last_event: Option<i64>,
     pub created_us: Option<i64>,
-    pub messages: Vec<Message>,
+    pub messages: Vec<LeasedMessage>,
     /// Rows that cannot be read: they go with the turn.
     pub unreadable: Vec<i64>,
     pub keys: HashMap<String, KvEntry>,
 }
 
 /// Gathers the rows of leases in the order of their first messages.
-pub fn leases(answers: &[PgRow]) -> Result<Vec<Lease>, sqlx::Error> {
-    let mut leases: Vec<Lease> = Vec::new();
+pub fn leases(answers: &[PgRow]) -> Result<Vec<LeaseRow>, sqlx::Error> {
+    let mut leases: Vec<LeaseRow> = Vec::new();
     let mut places: HashMap<String, usize> = HashMap::new();
-    for row in answers.iter().map(Answer) {
+    for row in answers.iter().map(AnswerRow) {
         match row.kind()? {
             rows::LEASED_TURN => {
                 let token = row.token()?;
                 places.insert(token.clone(), leases.len());
-                leases.push(Lease {
+                leases.push(LeaseRow {
                     token,
                     instance: row.instance()?,
                     name: row.name()?,
@@ -42,14 +42,14 @@ pub fn leases(answers: &[PgRow]) -> Result<Vec<Lease>, sqlx::Error> {
                     execution: row.execution()?,
                     last_event: row.last_event()?,
                     created_us: row.stamp()?,
-                    ..Lease::default()
+                    ..LeaseRow::default()
                 });
             }
             rows::MESSAGE => {
                 let Some(lease) = places.get(&row.token()?).map(|place| &mut leases[*place]) else { continue };
                 let id = row.id()?;
                 match serde_json::from_str(&row.item()?.unwrap_or_default()) {
-                    Ok(item) => lease.messages.push(Message {
+                    Ok(item) => lease.messages.push(LeasedMessage {
                         id,
                         item,
                         attempts: row.attempt()?,

@@ -6,11 +6,11 @@ use std::time::Duration;
 use duroxide::providers::{ExecutionMetadata, WorkItem};
 
 use crate::clock::now_ms;
-use crate::flow_control::Mail;
-use crate::postgres::fetch::lease::Lease;
-use crate::postgres::node::held_turns::HeldTurn;
-use crate::postgres::node::request::{TurnEnd, Work};
-use crate::postgres::node::state::Core;
+use crate::flow_control::MessageGate;
+use crate::postgres::fetch::lease::LeaseRow;
+use crate::postgres::node::held_turns::NodeTurn;
+use crate::postgres::node::request::{TurnEnd, WriteRequest};
+use crate::postgres::node::state::NodeState;
 
 /// How long a message waits for an instance that does not exist.
 const ORPHANS_LIFE_MS: i64 = 10 * 60 * 1000;
@@ -20,7 +20,7 @@ const LONGEST_PAUSE_MS: i64 = 60_000;
 
 /// Messages to an instance that does not exist: they stay out of sight and come again now and then, until it does, or until
 /// they are too old.
-pub fn set_orphans_aside(core: &Arc<Core>, lease: Lease) {
+pub fn set_orphans_aside(core: &Arc<NodeState>, lease: LeaseRow) {
     let now = i64::try_from(now_ms()).unwrap_or(i64::MAX);
     let mut read = lease.unreadable;
     let mut aside = Vec::new();
@@ -40,11 +40,11 @@ pub fn set_orphans_aside(core: &Arc<Core>, lease: Lease) {
         let instance = &lease.instance;
         tracing::warn!(target: "duroxide::store", instance, "{} messages to an instance that does not exist are dropped", read.len());
     }
-    let held = HeldTurn {
+    let held = NodeTurn {
         read,
-        kept_back: Some((Mail::default(), aside)),
+        kept_back: Some((MessageGate::default(), aside)),
         orphaned_ms: Some(pause_ms),
-        ..HeldTurn::of(lease.instance)
+        ..NodeTurn::of(lease.instance)
     };
     let held = core.held.insert(&lease.token, held);
     let is_kept = held.kept_back.as_ref().is_some_and(|(_, messages)| !messages.is_empty());
@@ -59,7 +59,7 @@ pub fn set_orphans_aside(core: &Arc<Core>, lease: Lease) {
 }
 
 /// Ends a turn that has nothing to run.
-pub fn settle(core: &Arc<Core>, token: String, held: Arc<HeldTurn>) {
+pub fn settle(core: &Arc<NodeState>, token: String, held: Arc<NodeTurn>) {
     let end = TurnEnd {
         token,
         execution: u64::try_from(held.execution).unwrap_or(0),
@@ -71,5 +71,5 @@ pub fn settle(core: &Arc<Core>, token: String, held: Arc<HeldTurn>) {
         cancelled: Vec::new(),
         ran: false,
     };
-    core.submit_and_forget(Work::Turn(Box::new(end)));
+    core.submit_and_forget(WriteRequest::Turn(Box::new(end)));
 }

@@ -10,14 +10,14 @@ use tokio::time::{Instant, timeout};
 
 use crate::availability::Availability;
 use crate::clock::span_ms;
-use crate::postgres::connect::dedicated::{ANSWER, Link};
+use crate::postgres::connect::dedicated::{ANSWER, DedicatedConnection};
 use crate::postgres::errors::failed;
 use crate::postgres::fetch::deliver::{deliver, deliver_activities};
 use crate::postgres::fetch::lease::leases;
 use crate::postgres::fetch::rows;
-use crate::postgres::fetch::rows::Answer;
-use crate::postgres::node::prefetch::Lane;
-use crate::postgres::node::state::{ActivityLane, Core, TurnLane};
+use crate::postgres::fetch::rows::AnswerRow;
+use crate::postgres::node::prefetch::PrefetchQueue;
+use crate::postgres::node::state::{ActivityQueue, NodeState, TurnQueue};
 use crate::postgres::notify::channel;
 use crate::postgres::schema::function;
 
@@ -35,9 +35,9 @@ const SET_BACK_MS: i64 = 2_000;
 /// Other nodes may lease for as long.
 const LONGEST_LEASE_MS: i64 = 60_000;
 
-pub struct Claims {
-    core: Arc<Core>,
-    link: Link,
+pub struct Poller {
+    core: Arc<NodeState>,
+    link: DedicatedConnection,
     statement: String,
     failures: u32,
     /// What the server's clock said, and when.
@@ -47,18 +47,18 @@ pub struct Claims {
 
 /// What one call asks for.
 #[derive(Default)]
-struct Question {
-    turns: Option<(Arc<TurnLane>, usize)>,
-    activities: Option<(Arc<ActivityLane>, usize)>,
+struct FetchRequest {
+    turns: Option<(Arc<TurnQueue>, usize)>,
+    activities: Option<(Arc<ActivityQueue>, usize)>,
     owners: Vec<String>,
     session_ms: i64,
 }
 
-impl Claims {
-    pub fn new(core: Arc<Core>, availability: Arc<Availability>) -> Self {
+impl Poller {
+    pub fn new(core: Arc<NodeState>, availability: Arc<Availability>) -> Self {
         let name = function(&core.schema, "claim");
         let statement = format!("SELECT * FROM {name}($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)");
-        let link = Link::new(core.pool.clone());
+        let link = DedicatedConnection::new(core.pool.clone());
         Self { core, link, statement, failures: 0, time: None, availability }
     }
 
@@ -113,10 +113,10 @@ impl Claims {
         let activities = to_ask_for(core.activity_lanes(), core.ahead(), everything);
         // Most nodes have one lane of each kind, and so ask one question.
         for place in 0..turns.len().max(activities.len()) {
-            let mut question = Question {
+            let mut question = FetchRequest {
                 turns: turns.get(place).cloned(),
                 activities: activities.get(place).cloned(),
-                ..Question::default()
+                ..FetchRequest::default()
             };
             if let Some((lane, _)) = &question.activities {
                 let owners = lane.owners();
@@ -136,7 +136,7 @@ impl Claims {
         Ok(())
     }
 
-    async fn ask(&mut self, question: &Question, finds_ended: bool) -> Result<(), sqlx::Error> {
+    async fn ask(&mut self, question: &FetchRequest, finds_ended: bool) -> Result<(), sqlx::Error> {
         let core = Arc::clone(&self.core);
         let asked = Instant::now();
         let answers = self.claim(question, finds_ended).await?;
@@ -154,7 +154,7 @@ impl Claims {
             lane.hint();
         }
         let mut time = None;
-        for row in answers.iter().map(Answer) {
+        for row in answers.iter().map(AnswerRow) {
             match row.kind()? {
                 rows::DUE => core.due_in(row.id()?.max(1)),
                 rows::TIME => time = Some(row.id()?),
@@ -193,7 +193,7 @@ impl Claims {
         Ok(())
     }
 
-    async fn claim(&mut self, question: &Question, finds_ended: bool) -> Result<Vec<PgRow>, sqlx::Error> {
+    async fn claim(&mut self, question: &FetchRequest, finds_ended: bool) -> Result<Vec<PgRow>, sqlx::Error> {
         let Self { core, link, statement, .. } = self;
         let prefix = core.token();
         let turns = question.turns.as_ref().map(|(lane, demand)| (lane.lease_ms(), lane.key, *demand as i64));
@@ -261,10 +261,10 @@ impl Claims {
 
 /// The lanes that have a use for what the server may have, and for how much of it.
 fn to_ask_for<Key, Item>(
-    lanes: Vec<Arc<Lane<Key, Item>>>,
+    lanes: Vec<Arc<PrefetchQueue<Key, Item>>>,
     ahead: usize,
     everything: bool,
-) -> Vec<(Arc<Lane<Key, Item>>, usize)> {
+) -> Vec<(Arc<PrefetchQueue<Key, Item>>, usize)> {
     let waited_for = lanes.into_iter().filter(|lane| lane.is_waited_for());
     let wanted = waited_for.filter_map(|lane| {
         let has_hint = lane.take_hint();

@@ -15,11 +15,11 @@ pub const TRANSACTION: i16 = 8;
 pub const SCHEDULED_ACTIVITY: i16 = 9;
 pub const TIME: i16 = 10;
 
-pub struct Answer<'a>(pub &'a PgRow);
+pub struct AnswerRow<'a>(pub &'a PgRow);
 
 type Read<T> = Result<T, sqlx::Error>;
 
-impl Answer<'_> {
+impl AnswerRow<'_> {
     pub fn kind(&self) -> Read<i16> {
         self.0.try_get(0)
     }

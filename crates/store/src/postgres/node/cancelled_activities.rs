@@ -5,13 +5,13 @@ use std::collections::{HashMap, VecDeque};
 use duroxide::providers::{ScheduledActivityIdentifier, WorkItem};
 use parking_lot::Mutex;
 
-use crate::postgres::node::request::{Operation, Work};
+use crate::postgres::node::request::{PendingWrite, WriteRequest};
 
 /// So many are remembered after their commit: what was leased before it arrives within moments.
 const REMEMBERED: usize = 4_096;
 
 /// Its instance, its execution and its number there. An instance that is deleted and made again has the same ones again.
-type Key = (String, u64, u64);
+type ActivityKey = (String, u64, u64);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cancelled {
@@ -22,16 +22,16 @@ pub enum Cancelled {
 }
 
 #[derive(Default)]
-struct Table {
-    states: HashMap<Key, Cancelled>,
+struct CancelledTable {
+    states: HashMap<ActivityKey, Cancelled>,
     /// Those that are gone, in their order.
-    gone: VecDeque<Key>,
+    gone: VecDeque<ActivityKey>,
 }
 
 #[derive(Default)]
-pub struct CancelledActivities(Mutex<Table>);
+pub struct CancelledActivities(Mutex<CancelledTable>);
 
-fn key_of(item: &WorkItem) -> Option<Key> {
+fn key_of(item: &WorkItem) -> Option<ActivityKey> {
     match item {
         WorkItem::ActivityExecute { instance, execution_id, id, .. } => Some((instance.clone(), *execution_id, *id)),
         _ => None,
@@ -39,9 +39,9 @@ fn key_of(item: &WorkItem) -> Option<Key> {
 }
 
 /// What a batch cancels.
-fn keys(operations: &[Operation]) -> impl Iterator<Item = Key> {
+fn keys(operations: &[PendingWrite]) -> impl Iterator<Item = ActivityKey> {
     let turns = operations.iter().filter_map(|operation| match &operation.work {
-        Work::Turn(end) => Some(&end.cancelled),
+        WriteRequest::Turn(end) => Some(&end.cancelled),
         _ => None,
     });
     turns.flatten().map(|ScheduledActivityIdentifier { instance, execution_id, activity_id }| {
@@ -51,14 +51,14 @@ fn keys(operations: &[Operation]) -> impl Iterator<Item = Key> {
 
 impl CancelledActivities {
     /// A batch is about to be committed.
-    pub fn begin(&self, operations: &[Operation]) {
+    pub fn begin(&self, operations: &[PendingWrite]) {
         for key in keys(operations) {
             self.0.lock().states.insert(key, Cancelled::Committing);
         }
     }
 
     /// It was committed, or was not.
-    pub fn end(&self, operations: &[Operation], is_committed: bool) {
+    pub fn end(&self, operations: &[PendingWrite], is_committed: bool) {
         for key in keys(operations) {
             let mut table = self.0.lock();
             if is_committed {

@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use crate::clock::{milliseconds, now_ms, span_ms};
-use crate::flow_control::Mail;
+use crate::flow_control::MessageGate;
 
 /// A turn as the engine is given it.
 pub struct LeasedTurn {
@@ -21,7 +21,7 @@ pub struct LeasedTurn {
 
 /// A message in the queue of an instance.
 #[derive(Debug, Clone)]
-pub struct Message {
+pub struct LeasedMessage {
     pub id: i64,
     pub item: WorkItem,
     /// How often it was tried.
@@ -33,7 +33,7 @@ pub struct Message {
 }
 
 /// What the lease of a turn stands for.
-pub struct HeldTurn {
+pub struct NodeTurn {
     pub instance: String,
     pub execution: i64,
     /// When the instance was created, in microseconds; `None` if it is not there yet.
@@ -43,7 +43,7 @@ pub struct HeldTurn {
     /// The rows of the messages that it was given.
     pub read: Vec<i64>,
     /// What it was not given, and what its code was ready to be told.
-    pub kept_back: Option<(Mail, Vec<Message>)>,
+    pub kept_back: Option<(MessageGate, Vec<LeasedMessage>)>,
     /// When it was leased, by both clocks of this node.
     pub leased: (u64, Instant),
     /// Where there is no such instance, for how many milliseconds its messages go out of sight.
@@ -53,7 +53,7 @@ pub struct HeldTurn {
 /// How long what nobody waits for stays out of sight. Our nodes show it as soon as somebody does; this is for the others.
 const OUT_OF_SIGHT: Duration = Duration::from_secs(60);
 
-impl HeldTurn {
+impl NodeTurn {
     /// A turn, leased now, that has read nothing yet of an instance that may not be there.
     pub fn of(instance: String) -> Self {
         Self {
@@ -101,18 +101,18 @@ impl HeldTurn {
 }
 
 #[derive(Default)]
-struct Table {
-    turns: HashMap<String, Arc<HeldTurn>>,
+struct TurnTable {
+    turns: HashMap<String, Arc<NodeTurn>>,
     /// The instances of these turns; whether something came that their end may not see.
     instances: HashMap<String, bool>,
 }
 
 /// The turns that are held, by the tokens of their leases.
 #[derive(Default)]
-pub struct HeldTurns(Mutex<Table>);
+pub struct NodeTurns(Mutex<TurnTable>);
 
-impl HeldTurns {
-    pub fn insert(&self, token: &str, turn: HeldTurn) -> Arc<HeldTurn> {
+impl NodeTurns {
+    pub fn insert(&self, token: &str, turn: NodeTurn) -> Arc<NodeTurn> {
         let turn = Arc::new(turn);
         let mut table = self.0.lock();
         table.instances.insert(turn.instance.clone(), false);
@@ -120,7 +120,7 @@ impl HeldTurns {
         turn
     }
 
-    pub fn get(&self, token: &str) -> Option<Arc<HeldTurn>> {
+    pub fn get(&self, token: &str) -> Option<Arc<NodeTurn>> {
         self.0.lock().turns.get(token).cloned()
     }
 

@@ -1,4 +1,4 @@
-//! Histories of instances that this node has worked on lately, so that a turn need not read what this node has written.
+//! HistoryCache of instances that this node has worked on lately, so that a turn need not read what this node has written.
 //!
 //! What the server says of an instance when it is leased, its creation, its execution and its last event, decides whether a
 //! history fits: other nodes may have gone on with it, or it may have been deleted and made anew.
@@ -28,9 +28,9 @@ struct Generations {
 }
 
 #[derive(Default)]
-pub struct Histories(Mutex<Generations>);
+pub struct HistoryCache(Mutex<Generations>);
 
-impl Histories {
+impl HistoryCache {
     /// A copy of what is known of this execution, which may lack its end.
     pub fn get(&self, instance: &str, created_us: i64, execution: i64) -> Option<(Vec<Event>, usize)> {
         let mut generations = self.0.lock();

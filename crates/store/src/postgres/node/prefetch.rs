@@ -16,18 +16,18 @@ use crate::clock::span_ms;
 
 /// Who may be given an activity of a session.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Owner {
+pub struct QueueOwner {
     pub id: String,
     pub lease: Duration,
 }
 
 struct Waiter<Item> {
     number: u64,
-    owner: Option<Owner>,
+    owner: Option<QueueOwner>,
     sender: oneshot::Sender<Item>,
 }
 
-struct State<Item> {
+struct QueueState<Item> {
     pub ready: VecDeque<(Instant, Item)>,
     waiting: VecDeque<Waiter<Item>>,
     numbers: u64,
@@ -38,7 +38,7 @@ struct State<Item> {
 }
 
 /// What one kind of fetch asks for.
-pub struct Lane<Key, Item> {
+pub struct PrefetchQueue<Key, Item> {
     pub key: Key,
     /// The longest lease that was asked for last, in milliseconds.
     lease_ms: AtomicI64,
@@ -46,15 +46,15 @@ pub struct Lane<Key, Item> {
     more: AtomicBool,
     /// How many are leased whose histories are being read.
     coming: AtomicUsize,
-    state: Mutex<State<Item>>,
+    state: Mutex<QueueState<Item>>,
 }
 
 /// Over which time it is counted how fast work is taken: about that of a commit.
 const WINDOW: Duration = Duration::from_millis(20);
 
-impl<Key, Item> Lane<Key, Item> {
+impl<Key, Item> PrefetchQueue<Key, Item> {
     pub fn new(key: Key) -> Self {
-        let state = State {
+        let state = QueueState {
             ready: VecDeque::new(),
             waiting: VecDeque::new(),
             numbers: 0,
@@ -115,7 +115,7 @@ impl<Key, Item> Lane<Key, Item> {
     }
 
     /// The owners of sessions among those who wait, one entry for each.
-    pub fn owners(&self) -> Vec<Owner> {
+    pub fn owners(&self) -> Vec<QueueOwner> {
         self.state.lock().waiting.iter().filter_map(|waiter| waiter.owner.clone()).collect()
     }
 
@@ -156,24 +156,24 @@ impl<Key, Item> Lane<Key, Item> {
     }
 
     /// What is ready, or a place in the line.
-    pub fn enter(&self, lease: Duration, owner: Option<Owner>) -> Entered<'_, Key, Item> {
+    pub fn enter(&self, lease: Duration, owner: Option<QueueOwner>) -> QueueEntry<'_, Key, Item> {
         self.lease_ms.store(span_ms(lease), Ordering::Relaxed);
         let mut state = self.state.lock();
         state.turn_window();
         state.window.1 += 1;
         if let Some((_, item)) = state.ready.pop_front() {
-            return Entered::Found(item);
+            return QueueEntry::Found(item);
         }
         let (sender, receiver) = oneshot::channel();
         state.numbers += 1;
         let number = state.numbers;
         let has_owner = owner.is_some();
         state.waiting.push_back(Waiter { number, owner, sender });
-        Entered::Waits(Place { lane: self, number, has_owner, receiver })
+        QueueEntry::Waits(QueuePlace { lane: self, number, has_owner, receiver })
     }
 }
 
-impl<Item> State<Item> {
+impl<Item> QueueState<Item> {
     fn turn_window(&mut self) {
         let now = Instant::now();
         let age = now.duration_since(self.window.0);
@@ -185,20 +185,20 @@ impl<Item> State<Item> {
     }
 }
 
-pub enum Entered<'a, Key, Item> {
+pub enum QueueEntry<'a, Key, Item> {
     Found(Item),
-    Waits(Place<'a, Key, Item>),
+    Waits(QueuePlace<'a, Key, Item>),
 }
 
 /// A place in the line of a lane. A fetch may be dropped at any time: what was handed over by then goes to the next.
-pub struct Place<'a, Key, Item> {
-    lane: &'a Lane<Key, Item>,
+pub struct QueuePlace<'a, Key, Item> {
+    lane: &'a PrefetchQueue<Key, Item>,
     number: u64,
     has_owner: bool,
     receiver: oneshot::Receiver<Item>,
 }
 
-impl<Key, Item> Place<'_, Key, Item> {
+impl<Key, Item> QueuePlace<'_, Key, Item> {
     /// Cancel-safe.
     pub async fn item(&mut self) -> Option<Item> {
         (&mut self.receiver).await.ok()
@@ -209,7 +209,7 @@ impl<Key, Item> Place<'_, Key, Item> {
     }
 }
 
-impl<Key, Item> Drop for Place<'_, Key, Item> {
+impl<Key, Item> Drop for QueuePlace<'_, Key, Item> {
     fn drop(&mut self) {
         self.receiver.close();
         if let Ok(item) = self.receiver.try_recv() {

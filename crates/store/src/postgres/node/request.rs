@@ -7,14 +7,14 @@ use duroxide::providers::{ExecutionMetadata, ScheduledActivityIdentifier, WorkIt
 use tokio::sync::oneshot;
 
 use crate::error::Result;
-use crate::postgres::node::held_turns::HeldTurn;
-use crate::postgres::node::state::Leasing;
+use crate::postgres::node::held_turns::NodeTurn;
+use crate::postgres::node::state::LeaseInFlight;
 use crate::start::StartRequest;
 
 /// The end of a turn.
 pub struct TurnEnd {
     pub token: String,
-    pub held: Arc<HeldTurn>,
+    pub held: Arc<NodeTurn>,
     pub execution: u64,
     pub delta: Vec<Event>,
     pub activities: Vec<WorkItem>,
@@ -35,7 +35,7 @@ pub struct ActivityEnd {
 /// The orchestration that a start found its instance to run; `None` where it was started, and for everything else.
 pub type Found = Option<String>;
 
-pub enum Work {
+pub enum WriteRequest {
     Turn(Box<TurnEnd>),
     Activity(ActivityEnd),
     Start(StartRequest),
@@ -45,22 +45,22 @@ pub enum Work {
     Look(String),
 }
 
-impl Work {
+impl WriteRequest {
     /// Whether it must be known whether a commit without an answer was made: done twice, it would be seen.
     pub fn is_once(&self) -> bool {
         matches!(self, Self::Start(_) | Self::Messages(..))
     }
 }
 
-pub struct Operation {
-    pub work: Work,
+pub struct PendingWrite {
+    pub work: WriteRequest,
     pub answer: oneshot::Sender<Result<Found>>,
     /// Where nobody waits for it: it may end a lease.
-    pub leasing: Option<Leasing>,
+    pub leasing: Option<LeaseInFlight>,
 }
 
-impl Operation {
-    pub fn new(work: Work) -> (Self, oneshot::Receiver<Result<Found>>) {
+impl PendingWrite {
+    pub fn new(work: WriteRequest) -> (Self, oneshot::Receiver<Result<Found>>) {
         let (answer, receiver) = oneshot::channel();
         (Self { work, answer, leasing: None }, receiver)
     }

@@ -15,18 +15,18 @@ use crate::clock::span_ms;
 use crate::error::Result;
 use crate::postgres::errors::failed;
 use crate::postgres::node::cancelled_activities::{Cancelled, CancelledActivities};
-use crate::postgres::node::held_turns::{HeldTurns, LeasedTurn};
-use crate::postgres::node::history_cache::Histories;
-use crate::postgres::node::prefetch::Lane;
-use crate::postgres::node::request::{Found, Operation, Work};
-use crate::postgres::notify::Outbox;
+use crate::postgres::node::held_turns::{LeasedTurn, NodeTurns};
+use crate::postgres::node::history_cache::HistoryCache;
+use crate::postgres::node::prefetch::PrefetchQueue;
+use crate::postgres::node::request::{Found, PendingWrite, WriteRequest};
+use crate::postgres::notify::Notifier;
 use crate::postgres::schema::function;
 
 /// The versions of the engine that can run a turn, lowest and highest, each as one number; `None` takes every turn.
 pub type Versions = Option<(i64, i64)>;
 
-pub type TurnLane = Lane<Versions, LeasedTurn>;
-pub type ActivityLane = Lane<TagFilter, LeasedActivity>;
+pub type TurnQueue = PrefetchQueue<Versions, LeasedTurn>;
+pub type ActivityQueue = PrefetchQueue<TagFilter, LeasedActivity>;
 
 /// An activity as the engine is given it.
 #[derive(Clone)]
@@ -43,15 +43,15 @@ const AHEAD: usize = 32;
 const SETTLES: Duration = Duration::from_secs(2);
 
 /// A lease that may be on its way to this node, or back.
-pub struct Leasing(Arc<Core>);
+pub struct LeaseInFlight(Arc<NodeState>);
 
-impl Drop for Leasing {
+impl Drop for LeaseInFlight {
     fn drop(&mut self) {
         self.0.leasing.send_modify(|count| *count -= 1);
     }
 }
 
-pub struct Core {
+pub struct NodeState {
     pub pool: PgPool,
     /// Unquoted.
     pub schema: String,
@@ -59,13 +59,13 @@ pub struct Core {
     pub node: String,
     /// Nothing is held back and nothing claimed ahead: what the engine's conformance suite expects.
     pub is_bare: bool,
-    pub turns: Mutex<Vec<Arc<TurnLane>>>,
-    pub activities: Mutex<Vec<Arc<ActivityLane>>>,
-    pub held: HeldTurns,
-    pub histories: Histories,
-    pub left: Left,
+    pub turns: Mutex<Vec<Arc<TurnQueue>>>,
+    pub activities: Mutex<Vec<Arc<ActivityQueue>>>,
+    pub held: NodeTurns,
+    pub histories: HistoryCache,
+    pub left: LeftToOthers,
     pub cancelled: CancelledActivities,
-    pub outbox: Outbox,
+    pub outbox: Notifier,
     /// Wakes whoever claims.
     pub wanted: Notify,
     /// How often everything was looked for.
@@ -82,12 +82,12 @@ pub struct Core {
     pub is_hearing: AtomicBool,
     /// Whether activities of sessions have been seen: they wait for one slot, and the news of them may come while it is busy.
     pub has_sessions: AtomicBool,
-    operations: mpsc::UnboundedSender<Operation>,
+    operations: mpsc::UnboundedSender<PendingWrite>,
     tokens: AtomicU64,
 }
 
-impl Core {
-    pub fn new(pool: PgPool, schema: String, is_bare: bool) -> (Arc<Self>, mpsc::UnboundedReceiver<Operation>) {
+impl NodeState {
+    pub fn new(pool: PgPool, schema: String, is_bare: bool) -> (Arc<Self>, mpsc::UnboundedReceiver<PendingWrite>) {
         let (operations, receiver) = mpsc::unbounded_channel();
         let node = uuid::Uuid::new_v4().simple().to_string();
         let core = Self {
@@ -97,11 +97,11 @@ impl Core {
             is_bare,
             turns: Mutex::default(),
             activities: Mutex::default(),
-            held: HeldTurns::default(),
-            histories: Histories::default(),
-            left: Left::default(),
+            held: NodeTurns::default(),
+            histories: HistoryCache::default(),
+            left: LeftToOthers::default(),
             cancelled: CancelledActivities::default(),
-            outbox: Outbox::default(),
+            outbox: Notifier::default(),
             wanted: Notify::new(),
             rounds: watch::channel(0).0,
             reading: watch::channel(0).0,
@@ -128,9 +128,9 @@ impl Core {
     }
 
     /// Says that a lease may be on its way, until it is dropped.
-    pub fn leasing(self: &Arc<Self>) -> Leasing {
+    pub fn leasing(self: &Arc<Self>) -> LeaseInFlight {
         self.leasing.send_modify(|count| *count += 1);
-        Leasing(Arc::clone(self))
+        LeaseInFlight(Arc::clone(self))
     }
 
     /// Waits, not for ever, until every lease that was on its way, to this node or back, is there.
@@ -142,19 +142,19 @@ impl Core {
         let _ = tokio::time::timeout(SETTLES, settled).await;
     }
 
-    pub fn turn_lane(&self, key: Versions) -> Arc<TurnLane> {
+    pub fn turn_lane(&self, key: Versions) -> Arc<TurnQueue> {
         lane(&self.turns, key)
     }
 
-    pub fn activity_lane(&self, key: &TagFilter) -> Arc<ActivityLane> {
+    pub fn activity_lane(&self, key: &TagFilter) -> Arc<ActivityQueue> {
         lane(&self.activities, key.clone())
     }
 
-    pub fn turn_lanes(&self) -> Vec<Arc<TurnLane>> {
+    pub fn turn_lanes(&self) -> Vec<Arc<TurnQueue>> {
         self.turns.lock().clone()
     }
 
-    pub fn activity_lanes(&self) -> Vec<Arc<ActivityLane>> {
+    pub fn activity_lanes(&self) -> Vec<Arc<ActivityQueue>> {
         self.activities.lock().clone()
     }
 
@@ -194,17 +194,17 @@ impl Core {
     }
 
     /// Commits something with what else has gathered.
-    pub async fn submit(&self, operation: &'static str, work: Work) -> Result<Found> {
-        let (submitted, answer) = Operation::new(work);
+    pub async fn submit(&self, operation: &'static str, work: WriteRequest) -> Result<Found> {
+        let (submitted, answer) = PendingWrite::new(work);
         let closed = || ProviderError::permanent(operation, crate::error::CLOSED);
         self.operations.send(submitted).map_err(|_| closed())?;
         answer.await.unwrap_or_else(|_| Err(closed()))
     }
 
     /// Commits something that nobody waits for.
-    pub fn submit_and_forget(self: &Arc<Self>, work: Work) {
-        let (submitted, _) = Operation::new(work);
-        let _ = self.operations.send(Operation { leasing: Some(self.leasing()), ..submitted });
+    pub fn submit_and_forget(self: &Arc<Self>, work: WriteRequest) {
+        let (submitted, _) = PendingWrite::new(work);
+        let _ = self.operations.send(PendingWrite { leasing: Some(self.leasing()), ..submitted });
     }
 
     /// Gives the lease of a turn back; what it had read is shown again after the delay.
@@ -294,19 +294,22 @@ impl Core {
     }
 }
 
-fn lane<Key: Clone + PartialEq, Item>(lanes: &Mutex<Vec<Arc<Lane<Key, Item>>>>, key: Key) -> Arc<Lane<Key, Item>> {
+fn lane<Key: Clone + PartialEq, Item>(
+    lanes: &Mutex<Vec<Arc<PrefetchQueue<Key, Item>>>>,
+    key: Key,
+) -> Arc<PrefetchQueue<Key, Item>> {
     let mut lanes = lanes.lock();
     if let Some(lane) = lanes.iter().find(|lane| lane.key == key) {
         return Arc::clone(lane);
     }
-    let lane = Arc::new(Lane::new(key));
+    let lane = Arc::new(PrefetchQueue::new(key));
     lanes.push(Arc::clone(&lane));
     lane
 }
 
 /// What this node lacks the code for, and leaves to the others for a while: they must not have to wait for it.
 #[derive(Default)]
-pub struct Left {
+pub struct LeftToOthers {
     instances: Mutex<HashMap<String, Instant>>,
     activities: Mutex<HashMap<i64, Instant>>,
 }
@@ -314,7 +317,7 @@ pub struct Left {
 /// More than this a node has not to remember: it looks again, and leaves it again.
 const LEFT: usize = 1_000;
 
-impl Left {
+impl LeftToOthers {
     pub fn leave_instance(&self, instance: &str, pause: Duration) {
         leave(&self.instances, instance.to_owned(), pause);
     }

@@ -11,7 +11,7 @@ use sqlx::{PgConnection, Postgres, Transaction};
 use crate::error::StoreError;
 use crate::postgres::errors::failed;
 use crate::postgres::queries::Server;
-use crate::postgres::write::in_doubt::{Fate, Mark, fate};
+use crate::postgres::write::in_doubt::{CommitMark, CommitOutcome, fate};
 use crate::start::judge;
 use crate::start::{IfExists, StartOutcome, StartRequest};
 use crate::work_item::encode;
@@ -24,8 +24,8 @@ const LOCK_SPACE: i32 = 0x6475_726f;
 const START: &str = "start_orchestration";
 
 /// A transaction whose commit was sent and not answered.
-pub struct Unheard {
-    mark: Mark,
+pub struct UnconfirmedStarts {
+    mark: CommitMark,
     starts: Vec<String>,
     items: Vec<String>,
     outcomes: Vec<StartOutcome>,
@@ -38,7 +38,7 @@ impl Server<'_> {
         &self,
         requests: &[StartRequest],
         if_exists: IfExists,
-        unheard: &mut Option<Unheard>,
+        unheard: &mut Option<UnconfirmedStarts>,
     ) -> Result<Result<Vec<StartOutcome>, StoreError>, ProviderError> {
         if let Some(outcomes) = self.committed(unheard).await? {
             return Ok(Ok(outcomes));
@@ -93,14 +93,17 @@ impl Server<'_> {
     }
 
     /// What became of the transaction that is `unheard`: its outcomes if it was committed, `None` if it is to be tried again.
-    async fn committed(&self, unheard: &mut Option<Unheard>) -> Result<Option<Vec<StartOutcome>>, ProviderError> {
-        let Some(Unheard { mark, starts, items, .. }) = unheard.as_ref() else { return Ok(None) };
+    async fn committed(
+        &self,
+        unheard: &mut Option<UnconfirmedStarts>,
+    ) -> Result<Option<Vec<StartOutcome>>, ProviderError> {
+        let Some(UnconfirmedStarts { mark, starts, items, .. }) = unheard.as_ref() else { return Ok(None) };
         let mut connection = self.pool.acquire().await.map_err(|error| failed(START, &error))?;
         let fate = fate(&mut connection, self.schema, *mark, starts, items).await;
         match fate.map_err(|error| failed(START, &error))? {
-            Fate::UnderWay => Err(ProviderError::retryable(START, "the commit is still under way")),
-            Fate::Made => Ok(unheard.take().map(|unheard| unheard.outcomes)),
-            Fate::NotMade | Fate::Unknown => {
+            CommitOutcome::UnderWay => Err(ProviderError::retryable(START, "the commit is still under way")),
+            CommitOutcome::Made => Ok(unheard.take().map(|unheard| unheard.outcomes)),
+            CommitOutcome::NotMade | CommitOutcome::Unknown => {
                 *unheard = None;
                 Ok(None)
             }
@@ -112,7 +115,7 @@ impl Server<'_> {
         mut transaction: Transaction<'_, Postgres>,
         started: &[&StartRequest],
         outcomes: Vec<StartOutcome>,
-        unheard: &mut Option<Unheard>,
+        unheard: &mut Option<UnconfirmedStarts>,
     ) -> Result<Vec<StartOutcome>, ProviderError> {
         if started.is_empty() {
             return Ok(outcomes);
@@ -136,8 +139,8 @@ impl Server<'_> {
         match transaction.commit().await {
             Ok(()) => Ok(outcomes),
             Err(error) => {
-                let mark = Mark { transaction: transaction_id, checkpoint };
-                *unheard = Some(Unheard { mark, starts, items, outcomes });
+                let mark = CommitMark { transaction: transaction_id, checkpoint };
+                *unheard = Some(UnconfirmedStarts { mark, starts, items, outcomes });
                 Err(failed(START, &error))
             }
         }

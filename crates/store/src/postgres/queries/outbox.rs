@@ -3,7 +3,7 @@
 use duroxide::providers::ProviderError;
 use sqlx::{PgConnection, Postgres, Transaction};
 
-use crate::outbox::{Relay, Relayed, Sieve};
+use crate::outbox::{Relay, Relayed, StartFilter};
 use crate::postgres::errors::failed;
 use crate::postgres::queries::Server;
 use crate::work_item::encode;
@@ -34,7 +34,7 @@ impl Server<'_> {
         ids.sort_unstable();
         ids.dedup();
         let known = self.known(&mut transaction, OPERATION, &ids).await?;
-        let mut sieve = Sieve::default();
+        let mut sieve = StartFilter::default();
         let (mut refused, mut instances, mut items) = (Vec::new(), Vec::new(), Vec::new());
         for (place, message) in relay.messages.iter().enumerate() {
             let Some(instance) = target(message) else { continue };

@@ -9,7 +9,7 @@ use sqlx::postgres::PgRow;
 use sqlx::{Executor as _, PgConnection, query};
 
 use crate::error::Result;
-use crate::postgres::node::request::{TurnEnd, Work};
+use crate::postgres::node::request::{TurnEnd, WriteRequest};
 use crate::work_item::encode;
 use crate::work_item::target;
 
@@ -46,7 +46,7 @@ pub struct Batch {
     hold_turns: Vec<i32>,
     hold_ids: Vec<i64>,
     hold_ms: Vec<i64>,
-    pub activities: Activities,
+    pub activities: ActivityColumns,
     sent_turns: Vec<i32>,
     sent_instances: Vec<String>,
     sent_items: Vec<String>,
@@ -63,7 +63,7 @@ pub struct Batch {
 
 /// The activities that turns schedule.
 #[derive(Default)]
-pub struct Activities {
+pub struct ActivityColumns {
     turns: Vec<i32>,
     pub items: Vec<WorkItem>,
     data: Vec<String>,
@@ -77,7 +77,7 @@ pub struct Activities {
 }
 
 /// What is leased in the same transaction, and for how long.
-pub struct Taking<'a> {
+pub struct EagerDemand<'a> {
     pub instances: &'a [String],
     pub tokens: &'a [String],
     pub lease_ms: i64,
@@ -90,13 +90,13 @@ pub type Sizes = Vec<usize>;
 
 impl Batch {
     /// The columns of the operations, and the size of each turn among them. Fails for what cannot be written at all.
-    pub fn of<'a>(operations: impl Iterator<Item = &'a Work>) -> Result<(Self, Sizes)> {
+    pub fn of<'a>(operations: impl Iterator<Item = &'a WriteRequest>) -> Result<(Self, Sizes)> {
         let mut batch = Self::default();
         let mut sizes = Vec::new();
         for operation in operations {
             match operation {
-                Work::Turn(turn) => sizes.push(batch.add_turn(turn)?),
-                Work::Activity(end) => {
+                WriteRequest::Turn(turn) => sizes.push(batch.add_turn(turn)?),
+                WriteRequest::Activity(end) => {
                     let completion = end.completion.as_ref();
                     let instance = completion.and_then(target).map(str::to_owned);
                     batch.targets.extend(instance.clone().map(|instance| (instance, true)));
@@ -105,15 +105,15 @@ impl Batch {
                     batch.ended_instances.push(instance);
                     batch.ended_items.push(completion.map(encode).transpose()?);
                 }
-                Work::Start(request) => {
+                WriteRequest::Start(request) => {
                     batch.start_instances.push(request.instance.clone());
                     batch.start_items.push(encode(&request.clone().into_message())?);
                     batch.targets.insert(request.instance.clone(), true);
                 }
-                Work::Look(instance) => {
+                WriteRequest::Look(instance) => {
                     batch.targets.entry(instance.clone()).or_default();
                 }
-                Work::Messages(messages, delay_ms) => {
+                WriteRequest::Messages(messages, delay_ms) => {
                     for message in messages {
                         batch.send(0, message, *delay_ms, None)?;
                     }
@@ -255,7 +255,7 @@ impl Batch {
         &self,
         connection: &mut PgConnection,
         statement: &str,
-        taking: &Taking<'_>,
+        taking: &EagerDemand<'_>,
     ) -> Result<Vec<PgRow>, sqlx::Error> {
         let Self { activities, turn_pins: [majors, minors, patches], .. } = self;
         query(statement)
@@ -325,7 +325,7 @@ impl Batch {
         &self,
         connection: &mut PgConnection,
         statement: &str,
-        taking: &Taking<'_>,
+        taking: &EagerDemand<'_>,
         heard: &mut Option<Vec<PgRow>>,
     ) -> Result<Vec<PgRow>, sqlx::Error> {
         connection.execute("BEGIN").await?;

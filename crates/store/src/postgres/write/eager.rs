@@ -6,26 +6,26 @@ use std::sync::Arc;
 use duroxide::providers::{TagFilter, WorkItem};
 
 use crate::postgres::node::cancelled_activities::Cancelled;
-use crate::postgres::node::state::{ActivityLane, Core, Leasing, TurnLane};
+use crate::postgres::node::state::{ActivityQueue, LeaseInFlight, NodeState, TurnQueue};
 use crate::postgres::write::batch::Batch;
 
 /// What was meant to be taken with it.
 #[derive(Default)]
-pub struct Taken {
-    pub lane: Option<Arc<TurnLane>>,
+pub struct EagerLeases {
+    pub lane: Option<Arc<TurnQueue>>,
     pub targets: Vec<String>,
     /// Whether there were more targets than anybody waits for.
     pub leaves_turns: bool,
     /// The lanes of the activities that were to be leased, by token.
-    pub activities: HashMap<String, (Arc<ActivityLane>, WorkItem)>,
+    pub activities: HashMap<String, (Arc<ActivityQueue>, WorkItem)>,
     pub leaves_activities: bool,
     /// While any of it may come.
-    pub leasing: Option<Leasing>,
+    pub leasing: Option<LeaseInFlight>,
 }
 
 /// Chooses what this node takes with the commit: what somebody here waits for.
-pub fn choose(core: &Arc<Core>, batch: &mut Batch) -> Taken {
-    let mut taking = Taken::default();
+pub fn choose(core: &Arc<NodeState>, batch: &mut Batch) -> EagerLeases {
+    let mut taking = EagerLeases::default();
     batch.activities.tokens.iter_mut().for_each(|token| *token = None);
     if core.is_bare {
         taking.leaves_turns = !batch.targets.is_empty();

@@ -7,13 +7,13 @@ use sqlx::PgConnection;
 /// A server that crashes may forget a transaction that it had not flushed, and give its number to another one. After a crash there
 /// is another checkpoint, so a number counts only as long as there is none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Mark {
+pub struct CommitMark {
     pub transaction: i64,
     pub checkpoint: i64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fate {
+pub enum CommitOutcome {
     UnderWay,
     Made,
     NotMade,
@@ -25,24 +25,26 @@ pub enum Fate {
 pub async fn fate(
     connection: &mut PgConnection,
     schema: &str,
-    mark: Mark,
+    mark: CommitMark,
     starts: &[String],
     items: &[String],
-) -> Result<Fate, sqlx::Error> {
+) -> Result<CommitOutcome, sqlx::Error> {
     let asked = sqlx::query_as::<_, (Option<String>, i64)>(
         "SELECT txid_status($1), (checkpoint_lsn - '0/0')::bigint FROM pg_control_checkpoint()",
     );
     let (status, checkpoint) = match asked.bind(mark.transaction).fetch_one(&mut *connection).await {
         Ok(answer) => answer,
         // So late a transaction this server has never made.
-        Err(sqlx::Error::Database(error)) if error.code().as_deref() == Some("22023") => return Ok(Fate::NotMade),
+        Err(sqlx::Error::Database(error)) if error.code().as_deref() == Some("22023") => {
+            return Ok(CommitOutcome::NotMade);
+        }
         Err(error) => return Err(error),
     };
     match status.as_deref() {
-        Some("in progress") => return Ok(Fate::UnderWay),
-        Some("committed") if checkpoint == mark.checkpoint => return Ok(Fate::Made),
+        Some("in progress") => return Ok(CommitOutcome::UnderWay),
+        Some("committed") if checkpoint == mark.checkpoint => return Ok(CommitOutcome::Made),
         Some("committed") => {}
-        _ => return Ok(Fate::NotMade),
+        _ => return Ok(CommitOutcome::NotMade),
     }
     let found: bool = sqlx::query_scalar(&format!(
         "SELECT EXISTS (SELECT FROM \"{schema}\".orchestrator_queue WHERE work_item = ANY ($2) AND created_at > now() - interval '1 hour') \
@@ -53,9 +55,9 @@ pub async fn fate(
     .fetch_one(connection)
     .await?;
     Ok(match found {
-        true => Fate::Made,
+        true => CommitOutcome::Made,
         // They have not been there before, and are not there now.
-        false if !starts.is_empty() => Fate::NotMade,
-        false => Fate::Unknown,
+        false if !starts.is_empty() => CommitOutcome::NotMade,
+        false => CommitOutcome::Unknown,
     })
 }

@@ -8,24 +8,30 @@ use sqlx::postgres::PgRow;
 
 use crate::postgres::errors::failed;
 use crate::postgres::fetch::deliver::deliver;
-use crate::postgres::fetch::lease::{Lease, leases};
+use crate::postgres::fetch::lease::{LeaseRow, leases};
 use crate::postgres::fetch::rows;
-use crate::postgres::fetch::rows::Answer;
+use crate::postgres::fetch::rows::AnswerRow;
 use crate::postgres::node::history_cache::History;
-use crate::postgres::node::request::{Operation, TurnEnd, Work};
-use crate::postgres::node::state::{Core, LeasedActivity};
+use crate::postgres::node::request::{PendingWrite, TurnEnd, WriteRequest};
+use crate::postgres::node::state::{LeasedActivity, NodeState};
 use crate::postgres::write::batch::{Batch, Sizes};
-use crate::postgres::write::eager::Taken;
+use crate::postgres::write::eager::EagerLeases;
 use crate::work_item::can_be_waited_for;
 
 /// What one commit was answered.
 pub struct Committed {
     pub rows: Vec<PgRow>,
-    pub taken: Taken,
+    pub taken: EagerLeases,
 }
 
 /// Answers everybody, and hands over what was taken.
-pub fn finish(core: &Arc<Core>, operations: Vec<Operation>, batch: &Batch, sizes: &Sizes, committed: Committed) {
+pub fn finish(
+    core: &Arc<NodeState>,
+    operations: Vec<PendingWrite>,
+    batch: &Batch,
+    sizes: &Sizes,
+    committed: Committed,
+) {
     let Committed { rows, taken } = committed;
     let read = match Reading::of(&rows) {
         Ok(read) => read,
@@ -38,7 +44,7 @@ pub fn finish(core: &Arc<Core>, operations: Vec<Operation>, batch: &Batch, sizes
     let (mut turn, mut start) = (0, 0);
     for operation in operations {
         let outcome = match &operation.work {
-            Work::Turn(end) => {
+            WriteRequest::Turn(end) => {
                 turn += 1;
                 match read.turns.get(&turn) {
                     Some(created_us) => {
@@ -51,23 +57,23 @@ pub fn finish(core: &Arc<Core>, operations: Vec<Operation>, batch: &Batch, sizes
                     )),
                 }
             }
-            Work::Activity(end) if read.activities.contains(&end.id) => Ok(None),
-            Work::Activity(_) => Err(ProviderError::permanent(
+            WriteRequest::Activity(end) if read.activities.contains(&end.id) => Ok(None),
+            WriteRequest::Activity(_) => Err(ProviderError::permanent(
                 "ack_work_item",
                 "the activity was cancelled, or its lock expired (Invalid lock token)",
             )),
-            Work::Start(_) => {
+            WriteRequest::Start(_) => {
                 start += 1;
                 Ok(read.starts.get(&start).cloned())
             }
-            Work::Messages(..) | Work::Look(_) => Ok(None),
+            WriteRequest::Messages(..) | WriteRequest::Look(_) => Ok(None),
         };
         operation.finish(outcome);
     }
     hand_over(core, batch, taken, read);
 }
 
-fn turn_ended(core: &Arc<Core>, end: &TurnEnd, created_us: Option<i64>, bytes: usize, leased: &HashSet<&str>) {
+fn turn_ended(core: &Arc<NodeState>, end: &TurnEnd, created_us: Option<i64>, bytes: usize, leased: &HashSet<&str>) {
     let TurnEnd { token, held, execution, delta, metadata, .. } = end;
     let (instance, execution) = (held.instance.as_str(), i64::try_from(*execution).unwrap_or(i64::MAX));
     if !core.is_bare && end.ran {
@@ -85,11 +91,11 @@ fn turn_ended(core: &Arc<Core>, end: &TurnEnd, created_us: Option<i64>, bytes: u
     }
     // Something came while the turn was held, and its end may not have seen it.
     if core.held.remove(token) && !leased.contains(instance) {
-        core.submit_and_forget(Work::Look(instance.to_owned()));
+        core.submit_and_forget(WriteRequest::Look(instance.to_owned()));
     }
 }
 
-fn hand_over(core: &Arc<Core>, batch: &Batch, taken: Taken, read: Reading) {
+fn hand_over(core: &Arc<NodeState>, batch: &Batch, taken: EagerLeases, read: Reading) {
     let leased: HashSet<&str> = read.leases.iter().map(|lease| lease.instance.as_str()).collect();
     let mut tells = taken.leaves_turns;
     for (instance, is_sent) in batch.targets.iter().filter(|(instance, _)| !leased.contains(instance.as_str())) {
@@ -100,7 +106,7 @@ fn hand_over(core: &Arc<Core>, batch: &Batch, taken: Taken, read: Reading) {
         // Another node holds a turn of it, or one ended here in this moment that did not see it.
         tells = true;
         if taken.targets.contains(instance) {
-            core.submit_and_forget(Work::Look(instance.clone()));
+            core.submit_and_forget(WriteRequest::Look(instance.clone()));
         }
     }
     if taken.leaves_turns {
@@ -139,13 +145,13 @@ struct Reading {
     /// What was found in place of starts, by their places: the orchestration that runs.
     starts: HashMap<usize, String>,
     scheduled: Vec<(String, i64)>,
-    leases: Vec<Lease>,
+    leases: Vec<LeaseRow>,
 }
 
 impl Reading {
     fn of(rows: &[PgRow]) -> Result<Self, sqlx::Error> {
         let mut read = Self::default();
-        for row in rows.iter().map(Answer) {
+        for row in rows.iter().map(AnswerRow) {
             let place = || row.id().map(|id| usize::try_from(id).unwrap_or(0));
             match row.kind()? {
                 rows::TURN_ENDED => {

@@ -11,16 +11,16 @@ use sqlx::postgres::PgRow;
 use tokio::sync::{Mutex, mpsc};
 use tokio::time::{Instant, timeout};
 
-use crate::postgres::connect::dedicated::{ANSWER, Link};
+use crate::postgres::connect::dedicated::{ANSWER, DedicatedConnection};
 use crate::postgres::errors::{failed, passes};
 use crate::postgres::fetch::rows;
-use crate::postgres::fetch::rows::Answer;
-use crate::postgres::node::request::{Operation, Work};
-use crate::postgres::node::state::Core;
+use crate::postgres::fetch::rows::AnswerRow;
+use crate::postgres::node::request::{PendingWrite, WriteRequest};
+use crate::postgres::node::state::NodeState;
 use crate::postgres::schema::function;
-use crate::postgres::write::batch::{Batch, COLUMNS, Taking};
+use crate::postgres::write::batch::{Batch, COLUMNS, EagerDemand};
 use crate::postgres::write::eager::choose;
-use crate::postgres::write::in_doubt::{Fate, Mark, fate};
+use crate::postgres::write::in_doubt::{CommitMark, CommitOutcome, fate};
 use crate::postgres::write::reply::{Committed, finish};
 
 /// More operations than this make no commit cheaper.
@@ -29,16 +29,16 @@ const MOST: usize = 64;
 const ASKING: Duration = Duration::from_secs(10);
 const PAUSE: Duration = Duration::from_millis(100);
 
-type Queue = Arc<Mutex<mpsc::UnboundedReceiver<Operation>>>;
+type Queue = Arc<Mutex<mpsc::UnboundedReceiver<PendingWrite>>>;
 
-pub struct Writer {
-    core: Arc<Core>,
-    link: Link,
+pub struct BatchWriter {
+    core: Arc<NodeState>,
+    link: DedicatedConnection,
     statement: String,
 }
 
 /// Why a batch was not committed.
-enum Failure {
+enum WriteFailure {
     /// One of them cannot be recorded.
     Refused(ProviderError),
     /// Nothing was recorded, or what was is found by its lease.
@@ -47,11 +47,11 @@ enum Failure {
     Unknown(String),
 }
 
-impl Writer {
-    pub fn new(core: Arc<Core>) -> Self {
+impl BatchWriter {
+    pub fn new(core: Arc<NodeState>) -> Self {
         let columns = (1..=COLUMNS).map(|column| format!("${column}")).collect::<Vec<_>>().join(", ");
         let statement = format!("SELECT * FROM {}({columns})", function(&core.schema, "commit"));
-        let link = Link::new(core.pool.clone());
+        let link = DedicatedConnection::new(core.pool.clone());
         Self { core, link, statement }
     }
 
@@ -67,7 +67,7 @@ impl Writer {
     }
 
     /// Commits a batch; what of it is to be tried again apart from the rest.
-    async fn commit(&mut self, mut operations: Vec<Operation>) -> Vec<Vec<Operation>> {
+    async fn commit(&mut self, mut operations: Vec<PendingWrite>) -> Vec<Vec<PendingWrite>> {
         let again = starts_of_the_same(&mut operations);
         let mut apart = match Batch::of(operations.iter().map(|operation| &operation.work)) {
             Err(error) => set_apart(operations, error),
@@ -80,14 +80,14 @@ impl Writer {
                         finish(&self.core, operations, &batch, &sizes, committed);
                         Vec::new()
                     }
-                    Err(Failure::Refused(error)) => set_apart(operations, error),
-                    Err(Failure::Passing(error)) => {
+                    Err(WriteFailure::Refused(error)) => set_apart(operations, error),
+                    Err(WriteFailure::Passing(error)) => {
                         for operation in operations {
                             operation.finish(Err(error.clone()));
                         }
                         Vec::new()
                     }
-                    Err(Failure::Unknown(error)) => {
+                    Err(WriteFailure::Unknown(error)) => {
                         for operation in operations {
                             leave_open(operation, &error);
                         }
@@ -102,12 +102,12 @@ impl Writer {
         apart
     }
 
-    async fn try_commit(&mut self, batch: &mut Batch, operations: &[Operation]) -> Result<Committed, Failure> {
+    async fn try_commit(&mut self, batch: &mut Batch, operations: &[PendingWrite]) -> Result<Committed, WriteFailure> {
         let operation = name(operations);
         let is_once = operations.iter().any(|operation| operation.work.is_once());
         let taken = choose(&self.core, batch);
         let tokens: Vec<String> = taken.targets.iter().map(|_| self.core.token()).collect();
-        let taking = Taking {
+        let taking = EagerDemand {
             instances: &taken.targets,
             tokens: &tokens,
             lease_ms: taken.lane.as_ref().map_or(0, |lane| lane.lease_ms()),
@@ -130,34 +130,41 @@ impl Writer {
             (Ok(_), Some(rows)) | (Ok(rows), None) => rows,
             // The commit was asked for. A server that was told to end may have made it before it said so.
             (Err(error), Some(rows)) if passes(&error) => match self.find_out(&rows, batch).await {
-                Fate::Made => rows,
-                Fate::NotMade => {
+                CommitOutcome::Made => rows,
+                CommitOutcome::NotMade => {
                     let message = format!("the server has not recorded this: {error}; could not serialize access");
-                    return Err(Failure::Passing(ProviderError::retryable(operation, message)));
+                    return Err(WriteFailure::Passing(ProviderError::retryable(operation, message)));
                 }
-                Fate::Unknown | Fate::UnderWay => return Err(Failure::Unknown(error.to_string())),
+                CommitOutcome::Unknown | CommitOutcome::UnderWay => {
+                    return Err(WriteFailure::Unknown(error.to_string()));
+                }
             },
-            (Err(error), _) if passes(&error) => return Err(Failure::Passing(failed(operation, &error))),
-            (Err(error), _) => return Err(Failure::Refused(failed(operation, &error))),
+            (Err(error), _) if passes(&error) => return Err(WriteFailure::Passing(failed(operation, &error))),
+            (Err(error), _) => return Err(WriteFailure::Refused(failed(operation, &error))),
         };
         Ok(Committed { rows, taken })
     }
 
     /// What became of a commit that the server did not answer, as soon as it does.
-    async fn find_out(&mut self, rows: &[PgRow], batch: &Batch) -> Fate {
-        let Ok(mark) = mark(rows) else { return Fate::Unknown };
+    async fn find_out(&mut self, rows: &[PgRow], batch: &Batch) -> CommitOutcome {
+        let Ok(mark) = mark(rows) else { return CommitOutcome::Unknown };
         let (starts, items) = batch.sent_once();
         let until = Instant::now() + ASKING;
         while Instant::now() < until {
             match self.ask_after(mark, &starts, &items).await {
-                Ok(Fate::UnderWay) | Err(_) => tokio::time::sleep(PAUSE).await,
+                Ok(CommitOutcome::UnderWay) | Err(_) => tokio::time::sleep(PAUSE).await,
                 Ok(fate) => return fate,
             }
         }
-        Fate::Unknown
+        CommitOutcome::Unknown
     }
 
-    async fn ask_after(&mut self, mark: Mark, starts: &[String], items: &[String]) -> Result<Fate, sqlx::Error> {
+    async fn ask_after(
+        &mut self,
+        mark: CommitMark,
+        starts: &[String],
+        items: &[String],
+    ) -> Result<CommitOutcome, sqlx::Error> {
         let mut connection = self.link.take().await?;
         let outcome = timeout(ANSWER, fate(&mut connection, &self.core.schema, mark, starts, items)).await;
         self.link.put_back(connection, outcome).await
@@ -165,7 +172,7 @@ impl Writer {
 }
 
 /// What becomes of a batch that cannot be committed: the others are not to suffer from the one that is to blame.
-fn set_apart(mut operations: Vec<Operation>, error: ProviderError) -> Vec<Vec<Operation>> {
+fn set_apart(mut operations: Vec<PendingWrite>, error: ProviderError) -> Vec<Vec<PendingWrite>> {
     if operations.len() > 1 {
         return operations.into_iter().map(|operation| vec![operation]).collect();
     }
@@ -176,13 +183,15 @@ fn set_apart(mut operations: Vec<Operation>, error: ProviderError) -> Vec<Vec<Op
 }
 
 /// Takes out the starts whose instance an earlier one of them starts: of two, the first counts.
-fn starts_of_the_same(operations: &mut Vec<Operation>) -> Vec<Operation> {
+fn starts_of_the_same(operations: &mut Vec<PendingWrite>) -> Vec<PendingWrite> {
     let mut starting = HashSet::new();
     let mut again = Vec::new();
     let mut place = 0;
     while let Some(operation) = operations.get(place) {
         match &operation.work {
-            Work::Start(request) if !starting.insert(request.instance.clone()) => again.push(operations.remove(place)),
+            WriteRequest::Start(request) if !starting.insert(request.instance.clone()) => {
+                again.push(operations.remove(place))
+            }
             _ => place += 1,
         }
     }
@@ -190,7 +199,7 @@ fn starts_of_the_same(operations: &mut Vec<Operation>) -> Vec<Operation> {
 }
 
 /// The next operations, when there are some; `None` when nobody can submit any more.
-async fn gather(queue: &Queue) -> Option<Vec<Operation>> {
+async fn gather(queue: &Queue) -> Option<Vec<PendingWrite>> {
     let mut queue = queue.lock().await;
     let mut operations = vec![queue.recv().await?];
     // Whoever is about to submit does.
@@ -204,26 +213,26 @@ async fn gather(queue: &Queue) -> Option<Vec<Operation>> {
     Some(operations)
 }
 
-fn name(operations: &[Operation]) -> &'static str {
+fn name(operations: &[PendingWrite]) -> &'static str {
     match operations.first().map(|operation| &operation.work) {
-        Some(Work::Turn(_)) => "ack_orchestration_item",
-        Some(Work::Activity(_)) => "ack_work_item",
-        Some(Work::Start(_)) => "start_orchestration",
+        Some(WriteRequest::Turn(_)) => "ack_orchestration_item",
+        Some(WriteRequest::Activity(_)) => "ack_work_item",
+        Some(WriteRequest::Start(_)) => "start_orchestration",
         _ => "enqueue_for_orchestrator",
     }
 }
 
-fn mark(rows: &[PgRow]) -> Result<Mark, sqlx::Error> {
-    for row in rows.iter().rev().map(Answer) {
+fn mark(rows: &[PgRow]) -> Result<CommitMark, sqlx::Error> {
+    for row in rows.iter().rev().map(AnswerRow) {
         if row.kind()? == rows::TRANSACTION {
-            return Ok(Mark { transaction: row.id()?, checkpoint: row.stamp()?.unwrap_or_default() });
+            return Ok(CommitMark { transaction: row.id()?, checkpoint: row.stamp()?.unwrap_or_default() });
         }
     }
     Err(sqlx::Error::RowNotFound)
 }
 
 /// Answers where it cannot be told whether it was recorded. Turns and activities find out by their leases.
-fn leave_open(operation: Operation, error: &str) {
+fn leave_open(operation: PendingWrite, error: &str) {
     let name = "enqueue_for_orchestrator";
     let error = if operation.work.is_once() {
         let message = format!(

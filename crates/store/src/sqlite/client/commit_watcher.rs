@@ -12,10 +12,11 @@ use rusqlite::Connection;
 use tokio::sync::watch;
 
 use crate::sqlite::file::paths::{Identity, identity, log_of};
-use crate::sqlite::file::watcher::{Bell, Pace, Tidings};
+use crate::sqlite::file::watcher::{EventCount, FileWatcher, PollIntervals};
 use crate::sqlite::read;
 
-const PACE: Pace = Pace { beside_notices: Duration::from_millis(100), without_notices: Duration::from_millis(5) };
+const PACE: PollIntervals =
+    PollIntervals { beside_notices: Duration::from_millis(100), without_notices: Duration::from_millis(5) };
 /// Writing and syncing a commit takes this long at most, or the slow look finds it.
 const COMMIT: Duration = Duration::from_millis(50);
 /// Between two looks for a commit that was announced.
@@ -24,24 +25,24 @@ const LOOK: Duration = Duration::from_micros(500);
 const REST: Duration = Duration::from_millis(2);
 
 /// Tells of the commits of other processes to one file.
-pub struct Changes {
+pub struct CommitWatcher {
     shared: Arc<Shared>,
 }
 
 struct Shared {
     path: PathBuf,
     sender: watch::Sender<()>,
-    bell: Arc<Bell>,
+    bell: Arc<EventCount>,
     is_watched: Mutex<bool>,
 }
 
 /// Resolves after the next commit. What is committed between its creation and the wait counts: create it, look, then wait.
-pub struct Change {
+pub struct CommitWatch {
     receiver: Option<watch::Receiver<()>>,
     shared: Arc<Shared>,
 }
 
-impl Changes {
+impl CommitWatcher {
     pub fn of(path: &Path) -> Self {
         let shared = Shared {
             path: path.to_owned(),
@@ -52,7 +53,7 @@ impl Changes {
         Self { shared: Arc::new(shared) }
     }
 
-    pub fn watch(&self) -> Change {
+    pub fn watch(&self) -> CommitWatch {
         let shared = Arc::clone(&self.shared);
         let receiver = shared.sender.subscribe();
         let mut is_watched = shared.is_watched.lock();
@@ -67,7 +68,7 @@ impl Changes {
             }
         }
         drop(is_watched);
-        Change { receiver: Some(receiver), shared }
+        CommitWatch { receiver: Some(receiver), shared }
     }
 
     #[cfg(test)]
@@ -76,7 +77,7 @@ impl Changes {
     }
 }
 
-impl Change {
+impl CommitWatch {
     pub async fn changed(&mut self) {
         if let Some(receiver) = &mut self.receiver {
             // The sender lives as long as `shared`.
@@ -85,7 +86,7 @@ impl Change {
     }
 }
 
-impl Drop for Change {
+impl Drop for CommitWatch {
     fn drop(&mut self) {
         self.receiver = None;
         if self.shared.sender.receiver_count() == 0 {
@@ -96,7 +97,7 @@ impl Drop for Change {
 
 /// Until nobody waits any more.
 fn follow(shared: &Shared) {
-    let tidings = Tidings::of(&log_of(&shared.path), PACE, Arc::clone(&shared.bell));
+    let tidings = FileWatcher::of(&log_of(&shared.path), PACE, Arc::clone(&shared.bell));
     let mut seen = Seen::nothing();
     loop {
         let heard = shared.bell.heard();

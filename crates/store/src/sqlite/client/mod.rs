@@ -17,17 +17,18 @@ use parking_lot::Mutex;
 use rusqlite::Connection;
 
 use crate::error::StoreError;
-use crate::sqlite::file::lock::{Candidate, Holder};
-use crate::sqlite::file::watcher::{Bell, Pace, Tidings};
+use crate::sqlite::file::lock::{LockHandle, LockHolder};
+use crate::sqlite::file::watcher::{EventCount, FileWatcher, PollIntervals};
 use crate::sqlite::file::{paths, schema};
-use crate::sqlite::inbox::{Answer, Body, Draft, Inbox, Replied, Reply};
+use crate::sqlite::inbox::{Answer, Body, Inbox, InboxTransaction, Replied, Reply};
 use crate::sqlite::read::Readers;
 
-pub use crate::sqlite::client::commit_watcher::{Change, Changes};
+pub use crate::sqlite::client::commit_watcher::{CommitWatch, CommitWatcher};
 pub use crate::sqlite::client::provider::ClientProvider;
 
 /// Beside the notices it is looked whether the owner still lives.
-const ANSWER_PACE: Pace = Pace { beside_notices: Duration::from_millis(20), without_notices: Duration::from_millis(5) };
+const ANSWER_PACE: PollIntervals =
+    PollIntervals { beside_notices: Duration::from_millis(20), without_notices: Duration::from_millis(5) };
 /// An owner that lives answers when its disk takes what it writes.
 const ANSWER_PATIENCE: Duration = Duration::from_secs(60);
 /// How long another process may take to make or upgrade the file.
@@ -40,11 +41,11 @@ pub type StandIn = Box<dyn Fn(&Body) -> Result<Option<Reply>, StoreError> + Send
 /// The store at a path, for a process that does not work on it.
 pub struct ClientStore {
     path: PathBuf,
-    candidate: Candidate,
+    candidate: LockHandle,
     readers: Arc<Readers>,
     inbox: Mutex<Inbox>,
-    answers: Tidings,
-    changes: Changes,
+    answers: FileWatcher,
+    changes: CommitWatcher,
     stand_in: StandIn,
 }
 
@@ -58,15 +59,15 @@ enum Outcome {
 impl ClientStore {
     /// Opens the store at `path`, which is absolute and canonical; makes it where nobody has made it yet.
     pub fn open(path: &Path, stand_in: StandIn) -> Result<Self, StoreError> {
-        let candidate = Candidate::new(path)?;
+        let candidate = LockHandle::new(path)?;
         prepare(path, &candidate)?;
         let inbox = Inbox::open(path)?;
         let readers = Arc::new(Readers::new(path));
         Ok(Self {
             path: path.to_owned(),
             candidate,
-            answers: Tidings::of(inbox.file(), ANSWER_PACE, Arc::new(Bell::default())),
-            changes: Changes::of(path),
+            answers: FileWatcher::of(inbox.file(), ANSWER_PACE, Arc::new(EventCount::default())),
+            changes: CommitWatcher::of(path),
             inbox: Mutex::new(inbox),
             readers,
             stand_in,
@@ -78,7 +79,7 @@ impl ClientStore {
     }
 
     /// For waiting until another process has committed something to the store.
-    pub fn changes(&self) -> &Changes {
+    pub fn changes(&self) -> &CommitWatcher {
         &self.changes
     }
 
@@ -179,10 +180,10 @@ impl ClientStore {
     }
 
     fn has_owner(&self) -> Result<bool, StoreError> {
-        Ok(self.candidate.holder()? != Holder::Nobody)
+        Ok(self.candidate.holder()? != LockHolder::Nobody)
     }
 
-    fn write<T>(&self, write: impl FnMut(&Draft<'_>) -> Result<T, StoreError>) -> Result<T, StoreError> {
+    fn write<T>(&self, write: impl FnMut(&InboxTransaction<'_>) -> Result<T, StoreError>) -> Result<T, StoreError> {
         self.inbox.lock().write(write)
     }
 }
@@ -194,14 +195,14 @@ fn lost(what: &str) -> StoreError {
 }
 
 /// Makes the file a store of this version, unless it is one. Nobody does that while another process works on it.
-fn prepare(path: &Path, candidate: &Candidate) -> Result<(), StoreError> {
+fn prepare(path: &Path, candidate: &LockHandle) -> Result<(), StoreError> {
     let began = Instant::now();
     loop {
         match schema::is_current(path) {
             Ok(true) => return Ok(()),
             // Its making is under way, or not even begun.
             Ok(false) => {}
-            Err(StoreError::Unavailable(_)) if candidate.holder()? != Holder::Nobody => {}
+            Err(StoreError::Unavailable(_)) if candidate.holder()? != LockHolder::Nobody => {}
             Err(error) => return Err(error),
         }
         if let Some(_ownership) = candidate.try_acquire()? {

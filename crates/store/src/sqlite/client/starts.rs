@@ -3,7 +3,7 @@
 
 use crate::error::StoreError;
 use crate::sqlite::client::{ClientStore, Outcome, lost};
-use crate::sqlite::inbox::{Body, Draft, Replied, Reply, Request};
+use crate::sqlite::inbox::{Body, InboxTransaction, Replied, Reply, Request};
 use crate::sqlite::read;
 use crate::start::{IfExists, StartOutcome, StartRequest};
 use crate::start::{exists, judge};
@@ -90,7 +90,7 @@ impl ClientStore {
     /// Whether each instance can be started, by what is in the store and what waits to come into it.
     fn judge(
         &self,
-        draft: &Draft<'_>,
+        draft: &InboxTransaction<'_>,
         requests: &[StartRequest],
         if_exists: IfExists,
         but: Option<i64>,
@@ -132,7 +132,7 @@ impl ClientStore {
     }
 
     /// Up to where the store has done what the inbox asks for.
-    fn done(&self, draft: &Draft<'_>) -> Result<i64, StoreError> {
+    fn done(&self, draft: &InboxTransaction<'_>) -> Result<i64, StoreError> {
         let name = draft.name()?;
         Ok(self.readers.read("read_inbox_position", |connection| read::inbox_position(connection, &name))?)
     }

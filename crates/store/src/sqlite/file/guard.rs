@@ -12,7 +12,7 @@ use crate::error::StoreError;
 use crate::sqlite::file::paths::{Identity, log_of};
 
 /// A file and its log, as they were when they were opened.
-pub struct Presence {
+pub struct FileGuard {
     file: PathBuf,
     log: PathBuf,
     identity: Identity,
@@ -21,7 +21,7 @@ pub struct Presence {
     length: AtomicU64,
 }
 
-impl Presence {
+impl FileGuard {
     /// Must be taken after the log was made, which the first read of a connection does.
     pub fn of(file: &Path) -> Result<Self, StoreError> {
         let look = |path: &Path| {

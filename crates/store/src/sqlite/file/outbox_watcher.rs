@@ -5,25 +5,26 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::sqlite::file::paths::log_of;
-use crate::sqlite::file::watcher::{Bell, Pace, Tidings};
+use crate::sqlite::file::watcher::{EventCount, FileWatcher, PollIntervals};
 
 /// An idle relay looks four times a second, which is next to nothing.
-const PACE: Pace = Pace { beside_notices: Duration::from_millis(250), without_notices: Duration::from_millis(25) };
+const PACE: PollIntervals =
+    PollIntervals { beside_notices: Duration::from_millis(250), without_notices: Duration::from_millis(25) };
 
 /// Tells when a SQLite file may have changed, whichever journal it has. It never opens the file.
 pub struct FileNews {
-    bell: Arc<Bell>,
-    file: Tidings,
-    log: Tidings,
+    bell: Arc<EventCount>,
+    file: FileWatcher,
+    log: FileWatcher,
 }
 
 impl FileNews {
     #[must_use]
     pub fn of(file: &Path) -> Self {
-        let bell = Arc::<Bell>::default();
+        let bell = Arc::<EventCount>::default();
         Self {
-            file: Tidings::of(file, PACE, Arc::clone(&bell)),
-            log: Tidings::of(&log_of(file), PACE, Arc::clone(&bell)),
+            file: FileWatcher::of(file, PACE, Arc::clone(&bell)),
+            log: FileWatcher::of(&log_of(file), PACE, Arc::clone(&bell)),
             bell,
         }
     }

@@ -14,12 +14,12 @@ use crate::sqlite::file::paths::{Identity, identity};
 
 /// How often to look when no notice comes, and when none can come.
 #[derive(Debug, Clone, Copy)]
-pub struct Pace {
+pub struct PollIntervals {
     pub beside_notices: Duration,
     pub without_notices: Duration,
 }
 
-impl Pace {
+impl PollIntervals {
     pub fn limit(self, has_notices: bool) -> Duration {
         if has_notices { self.beside_notices } else { self.without_notices }
     }
@@ -27,12 +27,12 @@ impl Pace {
 
 /// Counts what was heard. Who waits remembers how far it had heard, and so misses nothing.
 #[derive(Default)]
-pub struct Bell {
+pub struct EventCount {
     rings: Mutex<u64>,
     rung: Condvar,
 }
 
-impl Bell {
+impl EventCount {
     pub fn ring(&self) {
         *self.rings.lock() += 1;
         self.rung.notify_all();
@@ -56,10 +56,10 @@ impl Bell {
 }
 
 /// Rings a bell when a file was written to.
-pub struct Tidings {
+pub struct FileWatcher {
     file: PathBuf,
-    pace: Pace,
-    bell: Arc<Bell>,
+    pace: PollIntervals,
+    bell: Arc<EventCount>,
     watch: Mutex<Option<Watch>>,
 }
 
@@ -73,12 +73,12 @@ struct Watch {
 /// Where notices could not be had it is tried again only now and then: each attempt costs a thread.
 const ANOTHER_ATTEMPT: Duration = Duration::from_secs(10);
 
-impl Tidings {
-    pub fn of(file: &Path, pace: Pace, bell: Arc<Bell>) -> Self {
+impl FileWatcher {
+    pub fn of(file: &Path, pace: PollIntervals, bell: Arc<EventCount>) -> Self {
         Self { file: file.to_owned(), pace, bell, watch: Mutex::new(None) }
     }
 
-    pub fn bell(&self) -> &Arc<Bell> {
+    pub fn bell(&self) -> &Arc<EventCount> {
         &self.bell
     }
 
@@ -131,8 +131,9 @@ mod tests {
     /// So slow that what it finds was not found by a notice.
     const NEVER: Duration = Duration::from_secs(60);
 
-    fn tidings(file: &Path) -> Tidings {
-        let tidings = Tidings::of(file, Pace { beside_notices: NEVER, without_notices: NEVER }, Arc::default());
+    fn tidings(file: &Path) -> FileWatcher {
+        let tidings =
+            FileWatcher::of(file, PollIntervals { beside_notices: NEVER, without_notices: NEVER }, Arc::default());
         // The first wait arms it, and asks for a look.
         assert!(tidings.wait(tidings.bell().heard()));
         tidings
@@ -186,8 +187,8 @@ mod tests {
     #[test]
     fn without_a_file_it_is_looked_for_fast() {
         let folder = Folder::new();
-        let pace = Pace { beside_notices: NEVER, without_notices: Duration::from_millis(1) };
-        let tidings = Tidings::of(&folder.join("none"), pace, Arc::default());
+        let pace = PollIntervals { beside_notices: NEVER, without_notices: Duration::from_millis(1) };
+        let tidings = FileWatcher::of(&folder.join("none"), pace, Arc::default());
         tidings.wait(tidings.bell().heard());
         assert!(!tidings.wait(tidings.bell().heard()));
     }

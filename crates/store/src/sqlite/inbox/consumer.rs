@@ -8,22 +8,23 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use crate::error::StoreError;
-use crate::sqlite::file::watcher::{Bell, Pace, Tidings};
+use crate::sqlite::file::watcher::{EventCount, FileWatcher, PollIntervals};
 use crate::sqlite::inbox::database::Inbox;
 use crate::sqlite::inbox::request::{Answer, Reply, Request};
-use crate::sqlite::inbox::transaction::Draft;
+use crate::sqlite::inbox::transaction::InboxTransaction;
 
 /// Where notices are missed the slow look finds the request; an idle owner looks four times a second, which is next to nothing.
-const PACE: Pace = Pace { beside_notices: Duration::from_millis(250), without_notices: Duration::from_millis(5) };
+const PACE: PollIntervals =
+    PollIntervals { beside_notices: Duration::from_millis(250), without_notices: Duration::from_millis(5) };
 
 /// Reads what client processes ask for, in order, and answers.
-pub struct InboxReader {
+pub struct InboxConsumer {
     store: PathBuf,
     opened: Mutex<Opened>,
     /// Answers that the disk has not taken yet.
     unwritten: Mutex<Vec<(i64, Answer)>>,
-    tidings: Tidings,
-    bell: Arc<Bell>,
+    tidings: FileWatcher,
+    bell: Arc<EventCount>,
     stopped: AtomicBool,
     backlog: i64,
 }
@@ -34,7 +35,7 @@ struct Opened {
     position: i64,
 }
 
-impl InboxReader {
+impl InboxConsumer {
     /// Opens the inbox of the store at `store`, whose ownership this process must have. `position_of` is asked up to where
     /// the store has read the inbox of that name.
     ///
@@ -48,8 +49,8 @@ impl InboxReader {
             settle(draft, position)?;
             draft.last()
         })?;
-        let bell = Arc::new(Bell::default());
-        let tidings = Tidings::of(inbox.file(), PACE, Arc::clone(&bell));
+        let bell = Arc::new(EventCount::default());
+        let tidings = FileWatcher::of(inbox.file(), PACE, Arc::clone(&bell));
         Ok(Self {
             store: store.to_owned(),
             opened: Mutex::new(Opened { inbox, position }),
@@ -152,7 +153,7 @@ impl Opened {
 }
 
 /// Removes what the owner before has carried out and could not answer any more.
-fn settle(draft: &Draft<'_>, position: i64) -> Result<(), StoreError> {
+fn settle(draft: &InboxTransaction<'_>, position: i64) -> Result<(), StoreError> {
     draft.forget_old_replies()?;
     draft.up_to(position)?.into_iter().try_for_each(|done| draft.answer(done, &Ok(Reply::Lost)))
 }

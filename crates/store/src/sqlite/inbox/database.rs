@@ -10,7 +10,7 @@ use uuid::Uuid;
 use crate::error::StoreError;
 use crate::sqlite::file::paths::{Identity, beside, identity, make_alike, sync_names};
 use crate::sqlite::inbox::request::{Answer, Body, Request, decode_answer};
-use crate::sqlite::inbox::transaction::Draft;
+use crate::sqlite::inbox::transaction::InboxTransaction;
 
 /// "duri" in ASCII.
 const APPLICATION_ID: i32 = 0x6475_7269;
@@ -105,12 +105,15 @@ impl Inbox {
     }
 
     /// Runs `write` while nobody else writes, and returns when what it wrote is on the disk.
-    pub fn write<T>(&mut self, mut write: impl FnMut(&Draft<'_>) -> Result<T, StoreError>) -> Result<T, StoreError> {
+    pub fn write<T>(
+        &mut self,
+        mut write: impl FnMut(&InboxTransaction<'_>) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
         let began = Instant::now();
         loop {
             let error = match self.connection.transaction_with_behavior(TransactionBehavior::Immediate) {
                 Ok(transaction) if self.identity.is_some() && identity(&self.file) == self.identity => {
-                    let draft = Draft::new(transaction);
+                    let draft = InboxTransaction::new(transaction);
                     let value = write(&draft)?;
                     match draft.commit() {
                         Ok(()) => return Ok(value),

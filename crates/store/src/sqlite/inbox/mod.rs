@@ -11,7 +11,7 @@ pub mod request;
 pub mod tests;
 pub mod transaction;
 
-pub use crate::sqlite::inbox::consumer::InboxReader;
+pub use crate::sqlite::inbox::consumer::InboxConsumer;
 pub use crate::sqlite::inbox::database::{Inbox, Replied};
 pub use crate::sqlite::inbox::request::{Answer, Body, Reply, Request};
-pub use crate::sqlite::inbox::transaction::Draft;
+pub use crate::sqlite::inbox::transaction::InboxTransaction;

@@ -42,8 +42,8 @@ fn data(batch: &[Request]) -> Vec<String> {
         .collect()
 }
 
-fn new_reader(folder: &Folder, position: i64) -> InboxReader {
-    InboxReader::new(&folder.join("store.db"), |_| Ok(position)).unwrap()
+fn new_reader(folder: &Folder, position: i64) -> InboxConsumer {
+    InboxConsumer::new(&folder.join("store.db"), |_| Ok(position)).unwrap()
 }
 
 fn append(inbox: &mut Inbox, body: &Body, waits: bool) -> i64 {
@@ -150,7 +150,7 @@ fn the_store_is_asked_by_the_name_of_the_inbox() {
     let folder = Folder::new();
     let name = client(&folder).name().to_string();
     let asked = std::cell::RefCell::new(String::new());
-    let reader = InboxReader::new(&folder.join("store.db"), |inbox| {
+    let reader = InboxConsumer::new(&folder.join("store.db"), |inbox| {
         asked.replace(inbox.to_owned());
         Ok(0)
     });

@@ -14,11 +14,11 @@ use crate::sqlite::inbox::request::{Answer, Body, encode_answer};
 const REPLY_KEPT_MS: u64 = 600_000;
 
 /// The inbox while nobody else can write to it.
-pub struct Draft<'a> {
+pub struct InboxTransaction<'a> {
     transaction: Transaction<'a>,
 }
 
-impl<'a> Draft<'a> {
+impl<'a> InboxTransaction<'a> {
     pub fn new(transaction: Transaction<'a>) -> Self {
         Self { transaction }
     }

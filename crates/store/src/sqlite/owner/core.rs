@@ -15,8 +15,8 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use crate::error::{CLOSED, StoreError};
-use crate::sqlite::file::guard::Presence;
-use crate::sqlite::owner::Opening;
+use crate::sqlite::file::guard::FileGuard;
+use crate::sqlite::owner::OwnerOptions;
 use crate::sqlite::owner::disk::change::Change;
 use crate::sqlite::owner::disk::effect::Effect;
 use crate::sqlite::owner::disk::health::Health;
@@ -36,7 +36,7 @@ pub const PATIENCE: Duration = Duration::from_secs(10);
 static NEXT_TOKEN: AtomicU64 = AtomicU64::new(1);
 
 /// What all of an owner's operations and threads share.
-pub struct Core {
+pub struct OwnerCore {
     pub description: String,
     /// See [`Self::lock`].
     state: Mutex<State>,
@@ -46,14 +46,14 @@ pub struct Core {
     pub health: Health,
     /// Deleted while changes to them were on their way.
     pub deleted: Mutex<HashSet<Number>>,
-    presence: Option<Presence>,
+    presence: Option<FileGuard>,
     pub told_deletions: OnceLock<TellDeletion>,
     pub timer: (Mutex<bool>, Condvar),
 }
 
 /// The state under its lock; those who wait are woken when it is let go.
 pub struct Locked<'a> {
-    core: &'a Core,
+    core: &'a OwnerCore,
     state: Option<MutexGuard<'a, State>>,
 }
 
@@ -89,14 +89,14 @@ impl Drop for Locked<'_> {
     }
 }
 
-impl Core {
+impl OwnerCore {
     /// Loads what is waiting in the file; what is to be written goes to `jobs`.
-    pub fn load(opening: Opening, jobs: Sender<Job>) -> Result<Self, StoreError> {
-        let Opening { description, connection, file, is_bare } = opening;
+    pub fn load(opening: OwnerOptions, jobs: Sender<Job>) -> Result<Self, StoreError> {
+        let OwnerOptions { description, connection, file, is_bare } = opening;
         let state = load::state(&connection, is_bare).map_err(|error| {
             StoreError::Unavailable(format!("{description} cannot be read: {error}; restore it from a backup"))
         })?;
-        let presence = file.as_deref().map(Presence::of).transpose()?;
+        let presence = file.as_deref().map(FileGuard::of).transpose()?;
         Ok(Self {
             description,
             state: Mutex::new(state),
@@ -227,13 +227,13 @@ impl Core {
     }
 
     pub fn files_in_place(&self) -> rusqlite::Result<()> {
-        self.presence.as_ref().map_or(Ok(()), Presence::check)
+        self.presence.as_ref().map_or(Ok(()), FileGuard::check)
     }
 
     /// Runs `task` when all that was sent before is on the disk.
     pub async fn perform<R: Send + 'static>(
         &self,
-        task: impl FnOnce(&mut Connection, &Core) -> Result<R, ProviderError> + Send + 'static,
+        task: impl FnOnce(&mut Connection, &OwnerCore) -> Result<R, ProviderError> + Send + 'static,
     ) -> Result<R, ProviderError> {
         let (sender, receiver) = oneshot::channel();
         let task: Task = Box::new(move |connection, core| {

@@ -25,7 +25,7 @@ use rusqlite::Connection;
 
 use crate::code_time::CodeTime;
 use crate::error::StoreError;
-use crate::sqlite::owner::core::{Core, Locked, PATIENCE};
+use crate::sqlite::owner::core::{Locked, OwnerCore, PATIENCE};
 use crate::sqlite::owner::disk::writer::{Job, Written};
 pub use crate::sqlite::owner::operations::messages::InboxPosition;
 use crate::sqlite::read;
@@ -33,7 +33,7 @@ use crate::start::{IfExists, StartOutcome, StartRequest};
 use crate::types::InstanceState;
 
 /// What an owner is opened with.
-pub struct Opening {
+pub struct OwnerOptions {
     pub description: String,
     /// The writer's connection, on a file or in memory, with its tables made.
     pub connection: Connection,
@@ -45,20 +45,20 @@ pub struct Opening {
 
 /// The owner of a file, or of a store in memory. Closing it ends its threads.
 pub struct Owner {
-    core: Arc<Core>,
+    core: Arc<OwnerCore>,
     threads: Mutex<Vec<JoinHandle<()>>>,
     /// Those who relay outboxes take turns.
     relays: tokio::sync::Mutex<()>,
 }
 
-/// Changes that are on their way to the disk.
+/// CommitWatcher that are on their way to the disk.
 pub struct Accepted(Written);
 
 impl Owner {
     /// Takes over a file: loads what is waiting in it, and starts the threads.
-    pub fn open(opening: Opening) -> Result<Arc<Self>, StoreError> {
+    pub fn open(opening: OwnerOptions) -> Result<Arc<Self>, StoreError> {
         let (jobs, receiver) = crossbeam_channel::unbounded();
-        let core = Arc::new(Core::load(opening, jobs)?);
+        let core = Arc::new(OwnerCore::load(opening, jobs)?);
         let spawn = |name: &str, body: Box<dyn FnOnce() + Send>| {
             std::thread::Builder::new()
                 .name(name.to_owned())

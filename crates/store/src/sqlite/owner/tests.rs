@@ -18,7 +18,8 @@ const AT_ONCE: Duration = Duration::from_secs(5);
 fn open(path: &Path) -> Arc<Owner> {
     let connection = connection::open(path, Durability::Full).unwrap();
     let file = Some(path.to_owned());
-    Owner::open(Opening { description: "a store under test".to_owned(), connection, file, is_bare: false }).unwrap()
+    Owner::open(OwnerOptions { description: "a store under test".to_owned(), connection, file, is_bare: false })
+        .unwrap()
 }
 
 fn request(instance: &str) -> StartRequest {
@@ -135,7 +136,7 @@ impl Busy {
         let (begins, begin) = oneshot::channel();
         let owner = Arc::clone(owner);
         tokio::spawn(async move {
-            let work = move |_: &mut Connection, _: &Core| {
+            let work = move |_: &mut Connection, _: &OwnerCore| {
                 begins.send(()).ok();
                 end.recv().ok();
                 Ok(())

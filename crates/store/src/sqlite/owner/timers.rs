@@ -1,11 +1,11 @@
 //! The thread that makes things visible when they are due. It sleeps until the next one is, and for good when there is none.
 
-use crate::sqlite::owner::Core;
+use crate::sqlite::owner::OwnerCore;
 use crate::sqlite::owner::disk::change::Change;
 use crate::sqlite::owner::disk::effect::Effect;
 use crate::sqlite::owner::memory::ids::{Number, Sequence};
 
-pub fn run(core: &Core) {
+pub fn run(core: &OwnerCore) {
     loop {
         let (pause, expired) = {
             let mut state = core.lock();
@@ -29,12 +29,12 @@ pub fn run(core: &Core) {
     }
 }
 
-pub fn stop(core: &Core) {
+pub fn stop(core: &OwnerCore) {
     *core.timer.0.lock() = true;
     core.timer.1.notify_one();
 }
 
-impl Core {
+impl OwnerCore {
     /// Drops the messages up to `last` of an instance that was never started.
     pub fn drop_orphans_of(&self, number: Number, last: Sequence) {
         let mut state = self.lock();

@@ -19,12 +19,12 @@ use crate::error::{CLOSED, StoreError};
 use crate::error::{task_failed, unblocked};
 use crate::events::StoreEvents;
 use crate::outbox::{Relay, Relayed};
-use crate::sqlite::client::{Change, ClientProvider, ClientStore};
+use crate::sqlite::client::{ClientProvider, ClientStore, CommitWatch};
 use crate::sqlite::file::connection;
 use crate::sqlite::file::paths::locate;
 use crate::sqlite::file::schema;
-use crate::sqlite::owner::{Opening, Owner};
-use crate::sqlite::owner_session::{Work, Workplace};
+use crate::sqlite::owner::{Owner, OwnerOptions};
+use crate::sqlite::owner_session::{OwnerSession, StoreFile};
 use crate::start::{IfExists, StartOutcome, StartRequest};
 use crate::types::{Durability, InstanceState};
 
@@ -33,7 +33,7 @@ const STANDBY_LOOK: Duration = Duration::from_millis(50);
 
 pub struct SqliteStore {
     /// `None` for a store in memory.
-    workplace: RwLock<Option<Arc<Workplace>>>,
+    workplace: RwLock<Option<Arc<StoreFile>>>,
     role: RwLock<Option<Role>>,
     roles: watch::Sender<u64>,
     /// Receives the deletions.
@@ -44,7 +44,7 @@ pub struct SqliteStore {
 /// What this process is for the file.
 #[derive(Clone)]
 pub enum Role {
-    Owner(Arc<Work>),
+    Owner(Arc<OwnerSession>),
     Client(Arc<ClientProvider>),
 }
 
@@ -77,22 +77,22 @@ impl SqliteStore {
         if let Err(error @ StoreError::Configuration(_)) = schema::is_current(path) {
             return Err(error);
         }
-        let workplace = Arc::new(Workplace::new(path, durability)?);
+        let workplace = Arc::new(StoreFile::new(path, durability)?);
         let role = Role::Client(client(&workplace)?);
         Ok(Self::with(Some(workplace), role))
     }
 
     pub fn in_memory() -> Result<Self, StoreError> {
-        let owner = Owner::open(Opening {
+        let owner = Owner::open(OwnerOptions {
             description: "store in memory".to_owned(),
             connection: connection::in_memory()?,
             file: None,
             is_bare: false,
         })?;
-        Ok(Self::with(None, Role::Owner(Arc::new(Work::in_memory(owner)))))
+        Ok(Self::with(None, Role::Owner(Arc::new(OwnerSession::in_memory(owner)))))
     }
 
-    fn with(workplace: Option<Arc<Workplace>>, role: Role) -> Self {
+    fn with(workplace: Option<Arc<StoreFile>>, role: Role) -> Self {
         Self {
             workplace: RwLock::new(workplace),
             role: RwLock::new(Some(role)),
@@ -120,7 +120,7 @@ impl SqliteStore {
         }
     }
 
-    fn listen(&self, work: &Work) {
+    fn listen(&self, work: &OwnerSession) {
         if let Some(events) = self.events.get().cloned() {
             work.owner.on_deletion(move |id| events.deleted(id));
         }
@@ -131,7 +131,7 @@ impl SqliteStore {
         self.workplace().map(|workplace| locate(workplace.path())).transpose()
     }
 
-    fn workplace(&self) -> Option<Arc<Workplace>> {
+    fn workplace(&self) -> Option<Arc<StoreFile>> {
         self.workplace.read().clone()
     }
 
@@ -146,7 +146,7 @@ impl SqliteStore {
         error.message == CLOSED && self.role.read().is_some()
     }
 
-    fn owner(&self) -> Option<Arc<Work>> {
+    fn owner(&self) -> Option<Arc<OwnerSession>> {
         match self.role() {
             Ok(Role::Owner(work)) => Some(work),
             _ => None,
@@ -199,7 +199,7 @@ impl SqliteStore {
         let Some(workplace) = self.workplace() else { return Ok(true) };
         // Nobody would end what is begun on a closed store.
         self.role()?;
-        let Some(work) = unblocked(move || Work::begin(&workplace)).await? else { return Ok(false) };
+        let Some(work) = unblocked(move || OwnerSession::begin(&workplace)).await? else { return Ok(false) };
         self.listen(&work);
         self.set_role(Some(Role::Owner(Arc::new(work))));
         Ok(true)
@@ -334,7 +334,7 @@ impl SqliteStore {
     }
 
     /// The next commit of another process, where another process may commit.
-    pub fn change(&self) -> Option<Change> {
+    pub fn change(&self) -> Option<CommitWatch> {
         match self.role() {
             Ok(Role::Client(client)) => Some(client.0.changes().watch()),
             _ => None,
@@ -356,8 +356,8 @@ impl SqliteStore {
 }
 
 /// This process as a client of the file, which becomes the owner for a moment where only an owner can do what is asked.
-fn client(workplace: &Arc<Workplace>) -> Result<Arc<ClientProvider>, StoreError> {
+fn client(workplace: &Arc<StoreFile>) -> Result<Arc<ClientProvider>, StoreError> {
     let stand_in = Arc::clone(workplace);
-    let store = ClientStore::open(workplace.path(), Box::new(move |body| Work::stand_in(&stand_in, body)))?;
+    let store = ClientStore::open(workplace.path(), Box::new(move |body| OwnerSession::stand_in(&stand_in, body)))?;
     Ok(Arc::new(ClientProvider(Arc::new(store))))
 }

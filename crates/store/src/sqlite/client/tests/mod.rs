@@ -9,7 +9,7 @@ use duroxide::providers::{Provider as _, ProviderAdmin as _};
 use super::*;
 use crate::sqlite::client::tests::owner::TinyOwner;
 use crate::sqlite::file::paths::beside;
-use crate::sqlite::inbox::InboxReader;
+use crate::sqlite::inbox::InboxConsumer;
 use crate::sqlite::testing::{Folder, Other, eventually};
 use crate::start::{IfExists, StartOutcome, StartRequest};
 
@@ -68,7 +68,7 @@ fn a_store_that_nobody_made_is_made() {
     let place = Place::new();
     let store = place.client();
     assert_eq!(store.running("a").unwrap(), None);
-    assert_eq!(store.candidate.holder().unwrap(), Holder::Nobody);
+    assert_eq!(store.candidate.holder().unwrap(), LockHolder::Nobody);
     // And again, with what is there.
     assert_eq!(place.client().running("a").unwrap(), None);
 }
@@ -76,7 +76,7 @@ fn a_store_that_nobody_made_is_made() {
 #[test]
 fn a_store_is_not_made_while_somebody_owns_it() {
     let place = Place::new();
-    let candidate = Candidate::new(&place.path).unwrap();
+    let candidate = LockHandle::new(&place.path).unwrap();
     let ownership = candidate.try_acquire().unwrap().unwrap();
     let path = place.path.clone();
     let opening = std::thread::spawn(move || ClientStore::open(&path, nobody_stands_in()).map(|_| ()));
@@ -204,7 +204,7 @@ fn a_start_whose_owner_is_followed_by_another_gets_its_answer_there() {
     let unread = Inbox::open(&place.path).unwrap();
     eventually("a request", || unread.after(0).unwrap().len() == 1);
     // The same right, another reader: as if the next one had taken over at once.
-    let reader = InboxReader::new(&place.path, |_| Ok(0)).unwrap();
+    let reader = InboxConsumer::new(&place.path, |_| Ok(0)).unwrap();
     TinyOwner { reader, ..owner }.serve();
     assert_eq!(started.join().unwrap(), Ok(vec![StartOutcome::Started]));
 }

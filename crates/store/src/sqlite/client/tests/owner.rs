@@ -7,28 +7,28 @@ use duroxide::providers::DeleteInstanceResult;
 use rusqlite::Connection;
 
 use crate::error::StoreError;
-use crate::sqlite::file::lock::{Candidate, Ownership};
+use crate::sqlite::file::lock::{LockHandle, OwnerLock};
 use crate::sqlite::file::schema;
-use crate::sqlite::inbox::{Answer, Body, InboxReader, Reply};
+use crate::sqlite::inbox::{Answer, Body, InboxConsumer, Reply};
 use crate::sqlite::read;
 use crate::start::{IfExists, StartOutcome};
 
 pub struct TinyOwner {
     pub connection: Connection,
-    pub reader: InboxReader,
+    pub reader: InboxConsumer,
     /// Held as long as it lives.
     #[expect(dead_code)]
-    pub ownership: Ownership,
+    pub ownership: OwnerLock,
 }
 
 impl TinyOwner {
     /// `None` while another has the ownership.
     pub fn of(path: &Path) -> Option<Self> {
-        let ownership = Candidate::new(path).unwrap().try_acquire().unwrap()?;
+        let ownership = LockHandle::new(path).unwrap().try_acquire().unwrap()?;
         let mut connection = Connection::open(path).unwrap();
         schema::prepare(&mut connection, path).unwrap();
         let position = |name: &str| Ok(read::inbox_position(&connection, name)?);
-        let reader = InboxReader::new(path, position).unwrap();
+        let reader = InboxConsumer::new(path, position).unwrap();
         Some(Self { connection, reader, ownership })
     }
 

@@ -30,26 +30,26 @@ struct LockFile {
 
 /// What can become the owner of a file, or ask who is.
 #[derive(Clone)]
-pub struct Candidate {
+pub struct LockHandle {
     path: PathBuf,
     lock: Arc<LockFile>,
 }
 
 /// The right to work on a file. It ends when this is dropped, or with the process.
-pub struct Ownership {
+pub struct OwnerLock {
     lock: Arc<LockFile>,
 }
 
 /// Who works on a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Holder {
+pub enum LockHolder {
     Nobody,
     ThisProcess,
     /// With its number, where the system tells it.
     Another(Option<u32>),
 }
 
-impl Candidate {
+impl LockHandle {
     /// Opens what is locked for the store at `path`, which is absolute and canonical. Fails where no store can be.
     pub fn new(path: &Path) -> Result<Self, StoreError> {
         network_fs::refuse(path)?;
@@ -67,7 +67,7 @@ impl Candidate {
     }
 
     /// The ownership, unless somebody has it, this process included.
-    pub fn try_acquire(&self) -> Result<Option<Ownership>, StoreError> {
+    pub fn try_acquire(&self) -> Result<Option<OwnerLock>, StoreError> {
         let mut holder = self.lock.holder.lock();
         if *holder == Some(std::process::id()) || !self.attempt(system::lock(&self.lock.file))? {
             return Ok(None);
@@ -75,14 +75,14 @@ impl Candidate {
         *holder = Some(std::process::id());
         drop(holder);
         self.introduce();
-        Ok(Some(Ownership { lock: Arc::clone(&self.lock) }))
+        Ok(Some(OwnerLock { lock: Arc::clone(&self.lock) }))
     }
 
     /// Who works on the file at this moment. Asking is in nobody's way.
-    pub fn holder(&self) -> Result<Holder, StoreError> {
+    pub fn holder(&self) -> Result<LockHolder, StoreError> {
         let holder = self.lock.holder.lock();
         if *holder == Some(std::process::id()) {
-            return Ok(Holder::ThisProcess);
+            return Ok(LockHolder::ThisProcess);
         }
         self.attempt(system::holder(&self.lock.file))
     }
@@ -104,7 +104,7 @@ impl Candidate {
     }
 }
 
-impl Drop for Ownership {
+impl Drop for OwnerLock {
     fn drop(&mut self) {
         let mut holder = self.lock.holder.lock();
         // A forked child drops its copy, and must not say that the lock is free.
@@ -131,7 +131,7 @@ fn refused(path: &Path, name: &Path, error: &std::io::Error) -> StoreError {
 #[cfg(unix)]
 mod system {
     use super::File;
-    use super::Holder;
+    use super::LockHolder;
     use super::OpenOptions;
     use super::Path;
     use rustix::fs::{FlockOperation, fcntl_lock};
@@ -156,10 +156,10 @@ mod system {
         let _ = fcntl_lock(file, FlockOperation::NonBlockingUnlock);
     }
 
-    pub fn holder(file: &File) -> std::io::Result<Holder> {
+    pub fn holder(file: &File) -> std::io::Result<LockHolder> {
         Ok(match fcntl_getlk(file, &Flock::from(FlockType::WriteLock))? {
-            None => Holder::Nobody,
-            Some(lock) => Holder::Another(lock.pid.and_then(|pid| u32::try_from(pid.as_raw_nonzero().get()).ok())),
+            None => LockHolder::Nobody,
+            Some(lock) => LockHolder::Another(lock.pid.and_then(|pid| u32::try_from(pid.as_raw_nonzero().get()).ok())),
         })
     }
 }
@@ -169,7 +169,7 @@ mod system {
     use std::fs::TryLockError;
 
     use super::File;
-    use super::Holder;
+    use super::LockHolder;
     use super::OpenOptions;
     use super::Path;
 
@@ -191,10 +191,10 @@ mod system {
         let _ = file.unlock();
     }
 
-    pub fn holder(file: &File) -> std::io::Result<Holder> {
+    pub fn holder(file: &File) -> std::io::Result<LockHolder> {
         match file.try_lock_shared() {
-            Ok(()) => file.unlock().map(|()| Holder::Nobody),
-            Err(TryLockError::WouldBlock) => Ok(Holder::Another(None)),
+            Ok(()) => file.unlock().map(|()| LockHolder::Nobody),
+            Err(TryLockError::WouldBlock) => Ok(LockHolder::Another(None)),
             Err(TryLockError::Error(error)) => Err(error),
         }
     }

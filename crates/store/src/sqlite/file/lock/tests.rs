@@ -13,14 +13,14 @@ fn place() -> (Folder, PathBuf) {
 #[test]
 fn a_file_has_one_owner_in_a_process() {
     let (_folder, path) = place();
-    let (one, two) = (Candidate::new(&path).unwrap(), Candidate::new(&path).unwrap());
-    assert_eq!(one.holder().unwrap(), Holder::Nobody);
+    let (one, two) = (LockHandle::new(&path).unwrap(), LockHandle::new(&path).unwrap());
+    assert_eq!(one.holder().unwrap(), LockHolder::Nobody);
     let ownership = one.try_acquire().unwrap().unwrap();
     assert!(one.try_acquire().unwrap().is_none());
     assert!(two.try_acquire().unwrap().is_none());
-    assert_eq!(two.holder().unwrap(), Holder::ThisProcess);
+    assert_eq!(two.holder().unwrap(), LockHolder::ThisProcess);
     drop(ownership);
-    assert_eq!(one.holder().unwrap(), Holder::Nobody);
+    assert_eq!(one.holder().unwrap(), LockHolder::Nobody);
     assert!(two.try_acquire().unwrap().is_some());
 }
 
@@ -28,21 +28,21 @@ fn a_file_has_one_owner_in_a_process() {
 fn what_another_process_owns_is_free_at_once_when_it_is_killed() {
     let (_folder, path) = place();
     let mut other = Other::take(&path);
-    let candidate = Candidate::new(&path).unwrap();
+    let candidate = LockHandle::new(&path).unwrap();
     assert!(candidate.try_acquire().unwrap().is_none());
-    assert_eq!(candidate.holder().unwrap(), Holder::Another(Some(other.id())));
+    assert_eq!(candidate.holder().unwrap(), LockHolder::Another(Some(other.id())));
     assert_eq!(std::fs::read_to_string(beside(&path, "-lock")).unwrap().trim(), other.id().to_string());
     other.kill();
-    assert_eq!(candidate.holder().unwrap(), Holder::Nobody);
+    assert_eq!(candidate.holder().unwrap(), LockHolder::Nobody);
     assert!(candidate.try_acquire().unwrap().is_some());
 }
 
 #[test]
 fn asking_and_leaving_takes_nothing_from_the_owner_in_this_process() {
     let (_folder, path) = place();
-    let ownership = Candidate::new(&path).unwrap().try_acquire().unwrap().unwrap();
+    let ownership = LockHandle::new(&path).unwrap().try_acquire().unwrap().unwrap();
     // Closing a descriptor of the file would free the lock.
-    drop(Candidate::new(&path).unwrap());
+    drop(LockHandle::new(&path).unwrap());
     let theirs = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", OTHER_OWNER, "--ignored"])
         .env(TAKE, &path)
@@ -66,7 +66,7 @@ if child == 0:
 print(child, flush=True)
 time.sleep(600)";
     let (_folder, path) = place();
-    let candidate = Candidate::new(&path).unwrap();
+    let candidate = LockHandle::new(&path).unwrap();
     let mut owner = Command::new("python3")
         .args(["-c", script])
         .arg(beside(&path, "-lock"))
@@ -87,7 +87,7 @@ time.sleep(600)";
 fn a_candidate_of_many_gets_it() {
     let (_folder, path) = place();
     let mut other = Other::take(&path);
-    let candidate = Candidate::new(&path).unwrap();
+    let candidate = LockHandle::new(&path).unwrap();
     let standby = std::thread::spawn(move || {
         eventually("the takeover", || candidate.try_acquire().unwrap().is_some());
     });
@@ -99,9 +99,9 @@ fn a_candidate_of_many_gets_it() {
 #[test]
 fn a_place_that_takes_no_files_is_said_to_be_one() {
     // Not even root makes files there.
-    let error = Candidate::new(Path::new("/sys/store.db")).err().unwrap();
+    let error = LockHandle::new(Path::new("/sys/store.db")).err().unwrap();
     assert!(error.to_string().contains("cannot be written"), "{error}");
-    let error = Candidate::new(Path::new("/nowhere/at/all/store.db")).err().unwrap();
+    let error = LockHandle::new(Path::new("/nowhere/at/all/store.db")).err().unwrap();
     assert!(error.to_string().contains("does not exist"), "{error}");
 }
 
@@ -112,7 +112,7 @@ fn what_is_made_beside_a_store_has_its_permissions() {
     let (_folder, path) = place();
     std::fs::write(&path, "").unwrap();
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o660)).unwrap();
-    Candidate::new(&path).unwrap();
+    LockHandle::new(&path).unwrap();
     let mode = std::fs::metadata(beside(&path, "-lock")).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o660);
 }

@@ -2,7 +2,7 @@
 
 use duroxide::Event;
 
-use crate::flow_control::Mail;
+use crate::flow_control::MessageGate;
 use crate::sqlite::owner::memory::activity_queue::Activity;
 use crate::sqlite::owner::memory::ids::{Number, Sequence, Token, Version};
 use crate::sqlite::owner::memory::state::State;
@@ -116,7 +116,7 @@ impl TurnEffect {
             }
             if is_new_execution {
                 known.pinned = None;
-                instance.mail = Some(Mail::default());
+                instance.mail = Some(MessageGate::default());
                 instance.history = Some(std::sync::Arc::default());
             }
             if pinned.is_some() {

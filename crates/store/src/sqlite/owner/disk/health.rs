@@ -7,7 +7,7 @@ use rusqlite::ErrorCode;
 use rusqlite::ffi;
 use tokio::sync::Notify;
 
-use crate::sqlite::owner::Core;
+use crate::sqlite::owner::OwnerCore;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Condition {
@@ -73,7 +73,7 @@ impl Health {
         }
     }
 
-    pub fn stall(&self, core: &Core, error: &rusqlite::Error) {
+    pub fn stall(&self, core: &OwnerCore, error: &rusqlite::Error) {
         let reason = format!("{}: {error}", core.description);
         let mut condition = self.condition.lock();
         if condition.0 == Condition::Well {
@@ -87,7 +87,7 @@ impl Health {
         }
     }
 
-    pub fn recover(&self, core: &Core) {
+    pub fn recover(&self, core: &OwnerCore) {
         let mut condition = self.condition.lock();
         if matches!(condition.0, Condition::Stalled(_)) {
             condition.0 = Condition::Well;
@@ -97,7 +97,7 @@ impl Health {
         }
     }
 
-    pub fn fail(&self, core: &Core, reason: &str) {
+    pub fn fail(&self, core: &OwnerCore, reason: &str) {
         let reason = format!(
             "{}: {reason}; nothing more is read from it or written to it by this process, so that what was acknowledged \
              stays as it is: look after the file or its disk, then open it again",

@@ -9,7 +9,7 @@ use duroxide::providers::ProviderError;
 use rusqlite::{Connection, ErrorCode};
 use tokio::sync::oneshot;
 
-use crate::sqlite::owner::Core;
+use crate::sqlite::owner::OwnerCore;
 use crate::sqlite::owner::disk::change::{Change, Totals};
 use crate::sqlite::owner::disk::effect::Effect;
 use crate::sqlite::owner::disk::health::Trouble;
@@ -31,10 +31,10 @@ pub const NOTED_AFTER: Duration = Duration::from_millis(5);
 pub type Answer = oneshot::Sender<Result<(), ProviderError>>;
 /// Hears when changes are on the disk, or that they will never be.
 pub type Written = oneshot::Receiver<Result<(), ProviderError>>;
-/// Work that needs the connection to itself, in a transaction of its own; it answers its caller itself.
-pub type Task = Box<dyn FnOnce(&mut Connection, &Core) + Send>;
+/// OwnerSession that needs the connection to itself, in a transaction of its own; it answers its caller itself.
+pub type Task = Box<dyn FnOnce(&mut Connection, &OwnerCore) + Send>;
 
-/// Changes that become durable together or not at all.
+/// CommitWatcher that become durable together or not at all.
 pub struct Operation {
     /// Whose deletion makes the changes void.
     pub number: Option<Number>,
@@ -44,7 +44,7 @@ pub struct Operation {
 }
 
 impl Operation {
-    /// Changes that nobody waits for.
+    /// CommitWatcher that nobody waits for.
     fn unasked(changes: Vec<Change>) -> Self {
         Self { number: None, changes, effect: Effect::None, answer: None }
     }
@@ -58,7 +58,7 @@ pub enum Job {
 }
 
 pub struct Writer {
-    core: Arc<Core>,
+    core: Arc<OwnerCore>,
     jobs: Receiver<Job>,
     batch: Vec<Operation>,
     /// About how long the log is, in pages.
@@ -72,7 +72,7 @@ enum Ending {
     Stopped,
 }
 
-pub fn run(core: Arc<Core>, jobs: Receiver<Job>) {
+pub fn run(core: Arc<OwnerCore>, jobs: Receiver<Job>) {
     let mut writer = Writer { core, jobs, batch: Vec::new(), log_pages: 0, noted_after: NOTED_AFTER };
     while let Ending::Idle = writer.round() {}
 }

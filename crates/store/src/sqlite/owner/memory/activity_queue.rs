@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use duroxide::providers::{SessionFetchConfig, TagFilter, WorkItem};
 
 use crate::sqlite::owner::memory::ids::{Number, Sequence, Token};
-use crate::sqlite::owner::memory::waiters::{Bell, Waiters};
+use crate::sqlite::owner::memory::waiters::{Waiters, WakeUp};
 
 pub struct Activity {
     pub sequence: Sequence,
@@ -18,23 +18,23 @@ pub struct Activity {
     pub is_found: bool,
     /// The next attempt is in its row already: somebody was waiting for it when it was written.
     pub is_counted: bool,
-    pub lease: Option<Lease>,
+    pub lease: Option<ActivityLease>,
 }
 
-pub struct Lease {
+pub struct ActivityLease {
     pub token: Token,
     pub until: Instant,
 }
 
 /// The activity of an execution: instance, execution, id.
-type Key = (Number, u64, u64);
+type TagKey = (Number, u64, u64);
 
 impl Activity {
     pub fn new(sequence: Sequence, number: Number, item: WorkItem) -> Self {
         Self { sequence, number, item, attempts: 0, is_found: false, is_counted: false, lease: None }
     }
 
-    fn key(&self) -> Option<Key> {
+    fn key(&self) -> Option<TagKey> {
         match &self.item {
             WorkItem::ActivityExecute { execution_id, id, .. } => Some((self.number, *execution_id, *id)),
             _ => None,
@@ -80,26 +80,26 @@ impl Wanted {
 }
 
 /// Those that can be handed out, by tag and by whether they belong to a session.
-type Lane = (Option<Arc<str>>, bool);
+type TagQueue = (Option<Arc<str>>, bool);
 
 #[derive(Default)]
-pub struct Activities {
+pub struct ActivityQueue {
     all: HashMap<Sequence, Activity>,
-    ready: HashMap<Lane, BTreeSet<Sequence>>,
-    by_key: HashMap<Key, Sequence>,
+    ready: HashMap<TagQueue, BTreeSet<Sequence>>,
+    by_key: HashMap<TagKey, Sequence>,
     leases: HashMap<Token, Sequence>,
     sessions: HashMap<String, Session>,
     pub first_expiry: Option<Instant>,
     pub waiters: Waiters<Wanted>,
 }
 
-impl Activities {
+impl ActivityQueue {
     /// How many are not in somebody's hands.
     pub fn waiting(&self) -> usize {
         self.all.len() - self.leases.len()
     }
 
-    pub fn add(&mut self, activity: Activity, bells: &mut Vec<Bell>) {
+    pub fn add(&mut self, activity: Activity, bells: &mut Vec<WakeUp>) {
         let sequence = activity.sequence;
         self.add_delayed(activity);
         self.show(sequence, bells);
@@ -113,12 +113,12 @@ impl Activities {
         self.all.insert(activity.sequence, activity);
     }
 
-    fn lane(activity: &Activity) -> Lane {
+    fn lane(activity: &Activity) -> TagQueue {
         (activity.tag().map(Arc::from), activity.session().is_some())
     }
 
     /// Makes one that has no lease available, and wakes somebody who takes it.
-    pub fn show(&mut self, sequence: Sequence, bells: &mut Vec<Bell>) {
+    pub fn show(&mut self, sequence: Sequence, bells: &mut Vec<WakeUp>) {
         let Some(activity) = self.all.get(&sequence) else { return };
         if activity.lease.is_some() {
             return;
@@ -155,7 +155,7 @@ impl Activities {
         if !activity.is_counted {
             activity.attempts += 1;
         }
-        activity.lease = Some(Lease { token, until });
+        activity.lease = Some(ActivityLease { token, until });
         self.leases.insert(token, sequence);
         if self.first_expiry.is_none_or(|first| until < first) {
             self.first_expiry = Some(until);
@@ -163,7 +163,7 @@ impl Activities {
         Some(activity)
     }
 
-    fn hide(&mut self, lane: &Lane, sequence: Sequence) {
+    fn hide(&mut self, lane: &TagQueue, sequence: Sequence) {
         if let Some(ready) = self.ready.get_mut(lane) {
             ready.remove(&sequence);
             if ready.is_empty() {
@@ -256,7 +256,7 @@ impl Activities {
         self.all.get(&sequence).is_some_and(|activity| activity.lease.is_none())
     }
 
-    pub fn by_key(&self, key: Key) -> Option<Sequence> {
+    pub fn by_key(&self, key: TagKey) -> Option<Sequence> {
         self.by_key.get(&key).copied()
     }
 
@@ -276,7 +276,7 @@ impl Activities {
         self.all.values().filter(|activity| activity.number == number).map(|activity| activity.sequence).collect()
     }
 
-    pub fn expire(&mut self, now: Instant, bells: &mut Vec<Bell>) {
+    pub fn expire(&mut self, now: Instant, bells: &mut Vec<WakeUp>) {
         if self.first_expiry.is_none_or(|first| first > now) {
             return;
         }
@@ -308,7 +308,7 @@ impl Activities {
     }
 
     /// Wakes somebody for each that is available, after one who was woken has left.
-    pub fn ring(&mut self, bells: &mut Vec<Bell>) {
+    pub fn ring(&mut self, bells: &mut Vec<WakeUp>) {
         let ready: Vec<Sequence> = self.ready.values().flatten().copied().collect();
         for sequence in ready {
             self.show(sequence, bells);

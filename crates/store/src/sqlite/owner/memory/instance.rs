@@ -8,7 +8,7 @@ use duroxide::providers::WorkItem;
 
 use crate::clock::now_ms;
 use crate::code_time::CodeTime;
-use crate::flow_control::Mail;
+use crate::flow_control::MessageGate;
 use crate::sqlite::owner::disk::change::Change;
 use crate::sqlite::owner::memory::ids::{History, Number, Sequence, Token, Version};
 
@@ -73,7 +73,7 @@ pub struct Instance {
     pub known: Option<Known>,
     /// It has a row in the file, or one is on its way.
     pub has_row: bool,
-    /// Work under way that counts on this entry.
+    /// OwnerSession under way that counts on this entry.
     pub pins: u32,
     pub queue: VecDeque<Message>,
     pub delayed: BTreeMap<Sequence, Message>,
@@ -85,7 +85,7 @@ pub struct Instance {
     pub activities: usize,
     /// The current execution, as far as it is on the disk; `None` when it was not read or left memory.
     pub history: Option<History>,
-    pub mail: Option<Mail>,
+    pub mail: Option<MessageGate>,
     pub used: u64,
 }
 
@@ -111,7 +111,7 @@ impl Instance {
     /// Takes in what the file says.
     pub fn know(&mut self, known: Known) {
         if known.recorded_execution == 0 {
-            self.mail = Some(Mail::default());
+            self.mail = Some(MessageGate::default());
             self.history = Some(History::default());
         }
         self.known = Some(known);

@@ -9,13 +9,13 @@ use std::time::Instant;
 use duroxide::providers::WorkItem;
 
 use crate::clock::now_ms;
-use crate::sqlite::owner::memory::activity_queue::Activities;
+use crate::sqlite::owner::memory::activity_queue::ActivityQueue;
 pub use crate::sqlite::owner::memory::due::Due;
 use crate::sqlite::owner::memory::due::FORGOTTEN_DUE;
 use crate::sqlite::owner::memory::ids::{Number, Sequence, Token};
 pub use crate::sqlite::owner::memory::instance::{Held, Instance, Known, Message};
 pub use crate::sqlite::owner::memory::turns::Capabilities;
-use crate::sqlite::owner::memory::waiters::{Bell, Waiters};
+use crate::sqlite::owner::memory::waiters::{Waiters, WakeUp};
 
 /// Instances whose histories stay in memory although nothing happens to them.
 const KEPT_IDLE: usize = 4096;
@@ -39,10 +39,10 @@ pub struct State {
     pub due: BinaryHeap<Reverse<(u64, Sequence, Due)>>,
     /// How many may be due before those are dropped that are needed no more.
     pub due_limit: usize,
-    pub activities: Activities,
+    pub activities: ActivityQueue,
     pub turn_waiters: Waiters<Option<Capabilities>>,
     /// Rung when the lock is let go.
-    pub bells: Vec<Bell>,
+    pub bells: Vec<WakeUp>,
     /// When the timers look again; they do not while there is nothing to look for.
     pub next_look: Option<Instant>,
     /// Something is due before that.
@@ -68,7 +68,7 @@ impl State {
             first_expiry: None,
             due: BinaryHeap::new(),
             due_limit: FORGOTTEN_DUE,
-            activities: Activities::default(),
+            activities: ActivityQueue::default(),
             turn_waiters: Waiters::default(),
             bells: Vec::new(),
             next_look: None,
@@ -217,7 +217,7 @@ impl State {
     }
 
     /// Everybody who waits, to be told that there will be nothing more.
-    pub fn take_waiters(&mut self) -> Vec<Bell> {
+    pub fn take_waiters(&mut self) -> Vec<WakeUp> {
         let turns = self.turn_waiters.take_all();
         turns.chain(self.activities.waiters.take_all()).collect()
     }

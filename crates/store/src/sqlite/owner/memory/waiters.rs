@@ -4,26 +4,26 @@ use std::collections::VecDeque;
 
 use tokio::sync::oneshot;
 
-use crate::sqlite::owner::Core;
+use crate::sqlite::owner::OwnerCore;
 use crate::sqlite::owner::memory::state::State;
 
 /// Wakes one waiting fetch.
-pub type Bell = oneshot::Sender<()>;
+pub type WakeUp = oneshot::Sender<()>;
 
 /// One who waits in a row, and leaves it when dropped.
-pub struct Place<'a> {
-    core: &'a Core,
+pub struct WaiterPlace<'a> {
+    core: &'a OwnerCore,
     waiter: u64,
     leave: fn(&mut State, u64),
 }
 
-impl<'a> Place<'a> {
-    pub fn new(core: &'a Core, waiter: u64, leave: fn(&mut State, u64)) -> Self {
+impl<'a> WaiterPlace<'a> {
+    pub fn new(core: &'a OwnerCore, waiter: u64, leave: fn(&mut State, u64)) -> Self {
         Self { core, waiter, leave }
     }
 }
 
-impl Drop for Place<'_> {
+impl Drop for WaiterPlace<'_> {
     fn drop(&mut self) {
         (self.leave)(&mut self.core.lock(), self.waiter);
     }
@@ -31,7 +31,7 @@ impl Drop for Place<'_> {
 
 /// Those who wait, each with what it would take.
 pub struct Waiters<T> {
-    waiting: VecDeque<(u64, T, Bell)>,
+    waiting: VecDeque<(u64, T, WakeUp)>,
     next: u64,
 }
 
@@ -50,7 +50,7 @@ impl<T> Waiters<T> {
     }
 
     /// Takes the first who would take it out of the row.
-    pub fn first(&mut self, would_take: impl Fn(&T) -> bool) -> Option<Bell> {
+    pub fn first(&mut self, would_take: impl Fn(&T) -> bool) -> Option<WakeUp> {
         let place = self.waiting.iter().position(|(_, wants, _)| would_take(wants))?;
         self.waiting.remove(place).map(|(_, _, bell)| bell)
     }
@@ -65,7 +65,7 @@ impl<T> Waiters<T> {
         place.and_then(|place| self.waiting.remove(place)).is_some()
     }
 
-    pub fn take_all(&mut self) -> impl Iterator<Item = Bell> + use<'_, T> {
+    pub fn take_all(&mut self) -> impl Iterator<Item = WakeUp> + use<'_, T> {
         self.waiting.drain(..).map(|(_, _, bell)| bell)
     }
 }

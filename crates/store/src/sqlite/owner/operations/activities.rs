@@ -1,4 +1,4 @@
-//! Activities: what a worker is handed, and what becomes of it.
+//! ActivityQueue: what a worker is handed, and what becomes of it.
 
 use std::time::{Duration, Instant};
 
@@ -8,21 +8,21 @@ use tokio::time::timeout_at;
 
 use crate::clock::{after_ms, now_ms};
 use crate::error::Result;
-use crate::sqlite::owner::Core;
+use crate::sqlite::owner::OwnerCore;
 use crate::sqlite::owner::disk::change::{Change, MessageRow};
 use crate::sqlite::owner::disk::effect::Effect;
 use crate::sqlite::owner::disk::writer::Written;
 use crate::sqlite::owner::memory::activity_queue::Wanted;
 use crate::sqlite::owner::memory::ids::{Sequence, Token};
 use crate::sqlite::owner::memory::state::{Due, State};
-use crate::sqlite::owner::memory::waiters::Place;
+use crate::sqlite::owner::memory::waiters::WaiterPlace;
 use crate::work_item::encode;
 
 const INVALID: &str = "the activity was cancelled, or its lock expired (Invalid lock token)";
 
 /// A lease that goes back when whoever made it is dropped.
 struct Claim<'a> {
-    core: &'a Core,
+    core: &'a OwnerCore,
     token: Token,
     is_open: bool,
 }
@@ -42,10 +42,10 @@ enum Look<'a> {
         /// The attempt is on the disk.
         written: Option<Written>,
     },
-    Nothing(Place<'a>, oneshot::Receiver<()>),
+    Nothing(WaiterPlace<'a>, oneshot::Receiver<()>),
 }
 
-impl Core {
+impl OwnerCore {
     pub async fn fetch_activity(
         &self,
         lock_timeout: Duration,
@@ -89,7 +89,7 @@ impl Core {
         state.expire(now);
         let Some(activity) = state.activities.claim(wanted, token, now + lock_timeout, now) else {
             let (waiter, bell) = state.activities.waiters.add(wanted.clone());
-            return Look::Nothing(Place::new(self, waiter, State::leave_activities), bell);
+            return Look::Nothing(WaiterPlace::new(self, waiter, State::leave_activities), bell);
         };
         let (sequence, attempts) = (activity.sequence, activity.attempts);
         let fetched = Box::new((activity.item.clone(), token.to_string(), attempts));

@@ -4,7 +4,7 @@ use duroxide::providers::{DeleteInstanceResult, InstanceFilter, ProviderError, P
 use rusqlite::{Connection, TransactionBehavior, params};
 
 use crate::error::Result;
-use crate::sqlite::owner::Core;
+use crate::sqlite::owner::OwnerCore;
 use crate::sqlite::owner::disk::change::Totals;
 use crate::sqlite::owner::disk::effect::Effect;
 use crate::sqlite::owner::memory::ids::Number;
@@ -27,7 +27,7 @@ const TABLES: [&str; 8] = [
     "DELETE FROM instances WHERE number = ?1",
 ];
 
-impl Core {
+impl OwnerCore {
     /// Deletes instances, all of them or none.
     pub async fn delete(&self, ids: &[String], force: bool) -> Result<DeleteInstanceResult> {
         if ids.is_empty() {

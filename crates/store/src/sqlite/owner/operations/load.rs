@@ -7,7 +7,7 @@ use crate::clock::now_ms;
 use crate::sqlite::owner::memory::activity_queue::Activity;
 use crate::sqlite::owner::memory::ids::{Number, Sequence, Version};
 use crate::sqlite::owner::memory::state::{Due, Known, Message, State};
-use crate::sqlite::owner::{Core, Locked};
+use crate::sqlite::owner::{Locked, OwnerCore};
 use crate::sqlite::read;
 
 /// What the file says of the instances that a condition names.
@@ -123,7 +123,7 @@ fn find(connection: &Connection, id: &str) -> rusqlite::Result<Option<(Number, K
     statement.query_row(params![id], |row| known(row).map(|(number, _, known)| (number, known))).optional()
 }
 
-impl Core {
+impl OwnerCore {
     /// Runs `work` under the lock, with the instances of `ids` in memory.
     pub fn with_instances<R>(
         &self,

@@ -7,7 +7,7 @@ use tokio::sync::oneshot;
 
 use crate::error::Result;
 use crate::error::StoreError;
-use crate::sqlite::owner::Core;
+use crate::sqlite::owner::OwnerCore;
 use crate::sqlite::owner::disk::change::{ActivityRow, Change, MessageRow};
 use crate::sqlite::owner::disk::effect::Effect;
 use crate::sqlite::owner::disk::writer::Written;
@@ -74,7 +74,7 @@ fn start(item: &WorkItem) -> Option<(&str, &str)> {
     }
 }
 
-impl Core {
+impl OwnerCore {
     /// Sends messages, all of them or none.
     pub async fn send_messages(&self, items: Vec<WorkItem>, visible_ms: u64) -> Result<()> {
         self.admit("enqueue_for_orchestrator").await?;

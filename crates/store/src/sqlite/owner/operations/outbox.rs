@@ -1,7 +1,7 @@
 //! What relays bring from the outboxes of applications.
 
 use crate::error::StoreError;
-use crate::outbox::{Relay, Relayed, Sieve};
+use crate::outbox::{Relay, Relayed, StartFilter};
 use crate::sqlite::owner::operations::messages::InboxPosition;
 use crate::sqlite::owner::{Accepted, Owner};
 use crate::work_item::target;
@@ -27,7 +27,7 @@ impl Owner {
             return Ok(Relayed::Behind(seen));
         }
         self.core.admit("relay").await?;
-        let mut sieve = Sieve::default();
+        let mut sieve = StartFilter::default();
         let mut refused = Vec::new();
         for (place, message) in relay.messages.iter().enumerate() {
             let running = match target(message) {
@@ -56,14 +56,15 @@ mod tests {
 
     use super::*;
     use crate::sqlite::file::connection;
-    use crate::sqlite::owner::Opening;
+    use crate::sqlite::owner::OwnerOptions;
     use crate::sqlite::testing::Folder;
     use crate::types::Durability;
 
     fn open(path: &Path) -> Arc<Owner> {
         let connection = connection::open(path, Durability::Full).unwrap();
         let file = Some(path.to_owned());
-        Owner::open(Opening { description: "a store under test".to_owned(), connection, file, is_bare: false }).unwrap()
+        Owner::open(OwnerOptions { description: "a store under test".to_owned(), connection, file, is_bare: false })
+            .unwrap()
     }
 
     fn start(instance: &str, orchestration: &str) -> WorkItem {

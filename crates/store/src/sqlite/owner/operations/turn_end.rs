@@ -15,7 +15,7 @@ use crate::sqlite::owner::memory::ids::{Number, Sequence, Token};
 use crate::sqlite::owner::memory::state::{Known, State};
 use crate::sqlite::owner::operations::messages::receiver;
 use crate::sqlite::owner::operations::turns::INVALID;
-use crate::sqlite::owner::{Core, Locked};
+use crate::sqlite::owner::{Locked, OwnerCore};
 use crate::sqlite::read;
 use crate::work_item::encode;
 
@@ -37,7 +37,7 @@ struct Encoded {
     messages: Vec<String>,
 }
 
-impl Core {
+impl OwnerCore {
     pub async fn end_turn(&self, token: &str, end: TurnEnd) -> Result<()> {
         let token: Token = token.parse().map_err(|_| ProviderError::permanent(ACKNOWLEDGE, INVALID))?;
         let encoded = Encoded {

@@ -11,14 +11,14 @@ use tokio::time::timeout_at;
 
 use crate::clock::{after_ms, now_ms};
 use crate::error::Result;
-use crate::flow_control::Mail;
+use crate::flow_control::MessageGate;
 use crate::sqlite::owner::disk::change::Change;
 use crate::sqlite::owner::disk::effect::Effect;
 use crate::sqlite::owner::disk::writer::Written;
 use crate::sqlite::owner::memory::ids::{History, Number, Token};
 use crate::sqlite::owner::memory::state::{Capabilities, Due, State};
-use crate::sqlite::owner::memory::waiters::Place;
-use crate::sqlite::owner::{Core, Locked};
+use crate::sqlite::owner::memory::waiters::WaiterPlace;
+use crate::sqlite::owner::{Locked, OwnerCore};
 use crate::sqlite::read;
 
 type Fetched = (OrchestrationItem, String, u32);
@@ -27,7 +27,7 @@ pub const INVALID: &str = "Invalid lock token: the turn has ended, or its lock e
 
 /// A claim that goes back when whoever made it is dropped.
 struct Claim<'a> {
-    core: &'a Core,
+    core: &'a OwnerCore,
     token: Token,
     number: Number,
     is_open: bool,
@@ -55,7 +55,7 @@ fn capabilities(filter: Option<&DispatcherCapabilityFilter>) -> Option<Capabilit
     })
 }
 
-impl Core {
+impl OwnerCore {
     pub async fn fetch_turn(
         &self,
         lock_timeout: Duration,
@@ -93,7 +93,7 @@ impl Core {
         }
         state.drop_orphans();
         let (waiter, bell) = state.turn_waiters.add(capabilities);
-        Ok(Look::Nothing(Place::new(self, waiter, State::leave_turns), bell))
+        Ok(Look::Nothing(WaiterPlace::new(self, waiter, State::leave_turns), bell))
     }
 
     async fn hand_over(&self, found: Found<'_>) -> Result<Fetched> {
@@ -133,7 +133,7 @@ impl Core {
             match loaded {
                 Ok(history) => {
                     if let Some(instance) = state.get(number) {
-                        instance.mail = Some(Mail::of(&history));
+                        instance.mail = Some(MessageGate::of(&history));
                         instance.history = Some(Arc::new(parking_lot::Mutex::new(history)));
                     }
                 }
@@ -215,7 +215,7 @@ enum Look<'a> {
     Found(Box<Found<'a>>),
     /// What was there is not to be handed out.
     Again,
-    Nothing(Place<'a>, oneshot::Receiver<()>),
+    Nothing(WaiterPlace<'a>, oneshot::Receiver<()>),
 }
 
 impl State {
