@@ -28,7 +28,8 @@ import pytest
 import duroxide
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
+DOCS = sorted((ROOT / "docs").rglob("*.md"))
+PAGES = [*(ROOT / f"{name}.md" for name in ("README", "CHANGELOG", "CONTRIBUTING", "SECURITY")), *DOCS]
 EXPECTED = re.compile(r"(?:^|\s)(?:# prints:|#>) ?(.*)$")
 LINK = re.compile(r"\[[^\]]+\]\(([^)\s]+)\)")
 IMAGE = re.compile(r"!\[([^\]]*)\]\(([^)\s]+)\)")
@@ -275,7 +276,7 @@ def test_every_page_can_be_reached_from_the_readme() -> None:
     assert {page.resolve() for page in PAGES} <= reached
 
 
-@pytest.mark.parametrize("page", PAGES[2:], ids=lambda page: str(page.relative_to(ROOT)))
+@pytest.mark.parametrize("page", DOCS, ids=lambda page: str(page.relative_to(ROOT)))
 def test_every_page_says_first_what_it_is_good_for(page: Path) -> None:
     title, empty, purpose = page.read_text(encoding="utf-8").splitlines()[:3]
     assert title.startswith("# ")
@@ -306,6 +307,13 @@ def test_every_make_target_that_is_named_exists(page: Path) -> None:
     shown = "\n".join(block.text for block in BLOCKS if block.page == page and not block.is_python)
     inline = "\n".join(re.findall(r"`([^`\n]+)`", prose_of(page)))
     assert set(TARGET.findall(shown + "\n" + inline)) <= targets
+
+
+@pytest.mark.skipif(not (ROOT / "crates").exists(), reason="the pages name the files as they are with the crates")
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_file_of_the_sources_that_a_page_names_exists(page: Path) -> None:
+    named = re.findall(r"`((?:src|crates|python|tests|tools|benchmarks|docs)/[^`\s]*)`", prose_of(page))
+    assert [path for path in named if "NAME" not in path and not (ROOT / path).exists()] == []
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
