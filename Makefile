@@ -39,7 +39,7 @@ INTERPRETER := PYO3_PYTHON=$(CURDIR)/$(BIN)/python
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help quickstart build test test-rust test-python check format format-check lint types docs reference bench soak clean
+.PHONY: help quickstart build test test-rust test-python check format format-check lint types docs site bench soak clean
 
 help: ## print this list
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -70,7 +70,7 @@ test-python: $(VENV)/.developer build
 	@$(BIN)/pytest -q -n $(JOBS) --dist worksteal -m "not alone" $(ARGS)
 	@$(BIN)/pytest -q -m alone $(ARGS) || [ $$? -eq 5 ]
 
-check: format-check lint types test ## everything that a change must pass
+check: format-check lint types site test ## everything that a change must pass
 
 format: $(VENV)/.developer ## format all sources
 	@cargo fmt --all
@@ -94,8 +94,9 @@ types: $(VENV)/.developer build
 docs: $(VENV)/.developer build ## run every code block of the README and the docs
 	@$(BIN)/pytest -q tests/test_docs.py tests/test_reference.py $(ARGS)
 
-reference: $(VENV)/.developer build ## write the reference pages from the docstrings
-	@$(BIN)/python tools/reference.py
+# The reference is rendered from the docstrings. A warning, such as one of a dead link, is an error.
+site: $(VENV)/.developer ## build the documentation as a site into site/
+	@$(QUIETLY) "building the site" $(BIN)/mkdocs build --strict --quiet
 
 bench: $(BENCH_VENV)/.installed $(RUST_HANDLERS) ## measure W1 to W14 with a release build (STORE, ONLY, AGAINST, FULL=1, PROFILE=1)
 	@PYTHONPATH=tests $(BENCH_VENV)/bin/python -m benchmarks --store $(STORE) --rust $(RUST_HANDLERS) \
@@ -105,7 +106,7 @@ soak: $(BENCH_VENV)/.installed ## watch memory, threads and files over 20,000 or
 	@$(BENCH_VENV)/bin/python -m benchmarks.soak
 
 clean: ## remove all that was made, the virtual environments included
-	@rm -rf $(VENV) $(BENCH_VENV) $(BENCH_VENV)-* .quickstart .mypy_cache .pytest_cache .ruff_cache dist python/duroxide/_native*.so
+	@rm -rf $(VENV) $(BENCH_VENV) $(BENCH_VENV)-* .quickstart .mypy_cache .pytest_cache .ruff_cache dist site python/duroxide/_native*.so
 	@find python tests benchmarks docs tools -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
 	@cargo clean --quiet
 

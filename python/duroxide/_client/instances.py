@@ -182,9 +182,9 @@ class InstanceOperations:
         Args:
             instance_id: The instance.
             last_seen_version: ``custom_status_version`` of the status seen last; default 0, none.
-            poll_interval_ms: Time between two looks at the store, for changes that other processes make; those of this one
-                are known at once. Default 100.
-            timeout_ms: Longest time to wait; default 30,000.
+            poll_interval_ms: Time between two queries of the store, which find changes of other processes, in milliseconds
+                or as a ``timedelta``; default 100. Changes of this process are known at once.
+            timeout_ms: Longest time to wait, in milliseconds or as a ``timedelta``; default 30,000.
 
         Returns:
             The status, or ``None`` if the time passed first or the orchestration has ended with nothing newer.

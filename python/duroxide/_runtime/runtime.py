@@ -199,7 +199,7 @@ class Runtime:
         Raises:
             DuroxideError: It has been started.
             RegistrationError: An activity cannot run where ``executor`` would have it run.
-        ConfigurationError: The database of an outbox cannot be opened, or has none.
+            ConfigurationError: The database of an outbox cannot be opened, or has none.
             ProviderError: The store fails.
         """
         self._start(ActivityLoop())
