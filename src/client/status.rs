@@ -4,7 +4,8 @@ use duroxide::providers::InstanceInfo;
 use duroxide::{AppErrorKind, ErrorDetails, EventKind};
 
 use crate::boundary::errors::Error;
-use crate::client::{View, of_instance, of_store};
+use crate::client::View;
+use store::operations::{AdminOperations as _, EngineOperations as _};
 use store::types::InstanceState;
 
 /// Status, output, failure, custom status, its version, reason of a cancellation, report of a mismatch.
@@ -20,14 +21,14 @@ const FAILED: &str = "Failed";
 pub(super) struct Status {
     name: &'static str,
     output: Option<String>,
-    failure: Option<Failure>,
+    failure: Option<OrchestrationFailure>,
     /// The custom status, and how often it was set.
     custom: Option<String>,
     pub(super) version: u64,
     mismatch: Option<String>,
 }
 
-struct Failure {
+struct OrchestrationFailure {
     text: String,
     cancel_reason: Option<String>,
 }
@@ -62,7 +63,8 @@ pub(super) fn shown(status: &str) -> &'static str {
 
 impl View {
     pub(super) async fn info(&self, instance: &str) -> Result<InstanceInfo, Error> {
-        self.admin()?.get_instance_info(instance).await.map_err(|error| of_instance(instance, error))
+        let info = self.client.get_instance_info(instance).await;
+        info.map_err(|failure| Error::of_instance(instance, failure))
     }
 
     pub(super) async fn status(&self, instance: &str) -> Result<Status, Error> {
@@ -86,25 +88,25 @@ impl View {
         Ok(shown)
     }
 
-    async fn failure(&self, instance: &str, output: Option<String>) -> Result<Failure, Error> {
-        let history = match self.provider.read(instance).await {
+    async fn failure(&self, instance: &str, output: Option<String>) -> Result<OrchestrationFailure, Error> {
+        let history = match self.client.read(instance).await {
             Ok(history) => history,
             // A history that cannot be decoded may be the very reason of the failure.
-            Err(error) if !error.retryable => Vec::new(),
-            Err(error) => return Err(of_store(error)),
+            Err(error) if !error.is_transient() => Vec::new(),
+            Err(error) => return Err(error.into()),
         };
         let details = history.into_iter().rev().find_map(|event| match event.kind {
             EventKind::OrchestrationFailed { details } => Some(details),
             _ => None,
         });
         Ok(match details {
-            Some(details) => Failure::from(details),
-            None => Failure { text: output.unwrap_or_default(), cancel_reason: None },
+            Some(details) => OrchestrationFailure::from(details),
+            None => OrchestrationFailure { text: output.unwrap_or_default(), cancel_reason: None },
         })
     }
 }
 
-impl From<ErrorDetails> for Failure {
+impl From<ErrorDetails> for OrchestrationFailure {
     fn from(details: ErrorDetails) -> Self {
         let shown = details.display_message();
         let text = match &details {
@@ -135,7 +137,7 @@ fn typed(class: &str, message: &str) -> String {
 mod tests {
     use super::*;
 
-    fn application(kind: AppErrorKind) -> Failure {
+    fn application(kind: AppErrorKind) -> OrchestrationFailure {
         ErrorDetails::Application { kind, message: "{\"type\": \"ValueError\"}".to_owned(), retryable: false }.into()
     }
 

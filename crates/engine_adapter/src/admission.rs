@@ -11,14 +11,14 @@ use crate::cancellation::cancelled;
 use crate::dispatcher::{Dispatcher, listed};
 use crate::parent_link::ParentLink;
 use crate::process::SIBLINGS_TURN;
-use crate::terminal_commit::{Ending, not_registered};
+use crate::terminal_commit::{TerminalCommit, not_registered};
 use crate::turn_commit::ended;
 use crate::turn_record::started;
 
 /// What to do with a fetched instance.
 pub enum Admission {
     Run,
-    End(Box<Ending>),
+    End(Box<TerminalCommit>),
     /// Somebody else may be able to run it, or this process later.
     PutOff {
         delay: Duration,
@@ -30,7 +30,7 @@ pub enum Admission {
 }
 
 impl Dispatcher {
-    pub fn judge(&self, item: &OrchestrationItem, attempt: u32) -> Admission {
+    pub fn admit(&self, item: &OrchestrationItem, attempt: u32) -> Admission {
         if item.history_error.is_some() || attempt > self.settings.max_attempts || ended(&item.history) {
             return Admission::Run;
         }
@@ -42,7 +42,7 @@ impl Dispatcher {
                 // The engine writes this where there is no version.
                 (name, Some(version.as_str()).filter(|version| *version != "0.0.0"))
             }
-            _ => return self.judge_start(item),
+            _ => return self.admit_start(item),
         };
         if self.settings.has_orchestration(name, version) {
             return Admission::Run;
@@ -50,16 +50,17 @@ impl Dispatcher {
         let cancellation = cancellation::requested(&item.messages);
         match (cancellation, successor) {
             (Some(reason), Some(start)) => {
-                match Ending::of_start(&item.instance, item.execution_id + 1, start, cancelled(reason)) {
-                    Some(ending) => Admission::End(Box::new(ending)),
+                match TerminalCommit::of_start(&item.instance, item.execution_id + 1, start, cancelled(reason)) {
+                    Some(terminal) => Admission::End(Box::new(terminal)),
                     None => Admission::Run,
                 }
             }
             (Some(reason), None) => {
                 let parent = recorded.and_then(|event| ParentLink::of(&event.kind));
                 let (instance, execution) = (&item.instance, item.execution_id);
-                let ending = Ending::of_cancellation(instance, execution, &item.history, reason, parent.as_ref());
-                Admission::End(Box::new(ending))
+                let terminal =
+                    TerminalCommit::of_cancellation(instance, execution, &item.history, reason, parent.as_ref());
+                Admission::End(Box::new(terminal))
             }
             (None, _) if self.shared.some_dispatcher(|other| other.has_orchestration(name, version)) => {
                 // The other runtime takes it from its own turn on; if it never does, this one still says nothing wrong.
@@ -76,8 +77,8 @@ impl Dispatcher {
         }
     }
 
-    /// Judges an instance that has no history: only its own start may be refused for good.
-    fn judge_start(&self, item: &OrchestrationItem) -> Admission {
+    /// Decides about an instance that has no history: only its own start may be refused for good.
+    fn admit_start(&self, item: &OrchestrationItem) -> Admission {
         let start = item.messages.iter().find(|message| matches!(message, WorkItem::StartOrchestration { .. }));
         let Some(start @ WorkItem::StartOrchestration { orchestration, version, .. }) = start else {
             return Admission::Run;
@@ -92,8 +93,8 @@ impl Dispatcher {
         }
         let message = self.lacks(orchestration, version.as_deref());
         let details = not_registered(AppErrorKind::OrchestrationFailed, &message);
-        match Ending::of_start(&item.instance, item.execution_id, start, details) {
-            Some(ending) => Admission::End(Box::new(ending)),
+        match TerminalCommit::of_start(&item.instance, item.execution_id, start, details) {
+            Some(terminal) => Admission::End(Box::new(terminal)),
             None => Admission::Run,
         }
     }

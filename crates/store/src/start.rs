@@ -55,7 +55,7 @@ impl StartRequest {
 
 /// Decides about starts, all of them or none: each is given as its instance and its orchestration, and `running` says which
 /// orchestration an instance runs already, or will. Of two for one instance the first counts.
-pub fn judge<'a, Name: Deref<Target = str>>(
+pub fn decide_starts<'a, Name: Deref<Target = str>>(
     starts: impl Iterator<Item = (&'a str, &'a str)>,
     if_exists: IfExists,
     running: impl Fn(&str) -> Result<Option<Name>, StoreError>,

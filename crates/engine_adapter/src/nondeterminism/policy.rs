@@ -1,13 +1,13 @@
 //! Instances whose code does not match their history: they wait, and say so, or end.
 
-use duroxide::providers::Provider as _;
 use duroxide::{ConfigErrorKind, ErrorDetails};
+use store::operations::EngineOperations as _;
 
 use crate::dispatcher::Dispatcher;
 use crate::held_turns::HeldTurn;
 use crate::nondeterminism::report::Mismatch;
 use crate::settings::Nondeterminism;
-use crate::terminal_commit::Ending;
+use crate::terminal_commit::TerminalCommit;
 
 impl Dispatcher {
     pub async fn begin_anew(&self, token: &str, held: &HeldTurn, report: &str) {
@@ -18,13 +18,13 @@ impl Dispatcher {
     }
 
     /// How an instance ends whose code does not match its history; `None` if it waits.
-    pub async fn end_mismatched(&self, held: &HeldTurn, mismatch: &Mismatch<'_>) -> Option<Ending> {
+    pub async fn end_mismatched(&self, held: &HeldTurn, mismatch: &Mismatch<'_>) -> Option<TerminalCommit> {
         let (record, parent) = (&held.record, held.parent.as_ref());
         let (instance, execution) = (record.instance.as_str(), record.execution_id);
         if let Some(reason) = &held.cancellation
             && !held.history.is_empty()
         {
-            return Some(Ending::of_cancellation(instance, execution, &held.history, reason, parent));
+            return Some(TerminalCommit::of_cancellation(instance, execution, &held.history, reason, parent));
         }
         if self.settings.nondeterminism == Nondeterminism::Wait {
             return None;
@@ -38,7 +38,7 @@ impl Dispatcher {
             resource: String::new(),
             message: Some(message),
         };
-        Some(Ending::of_failure(instance, execution, &history, details, parent))
+        Some(TerminalCommit::of_failure(instance, execution, &history, details, parent))
     }
 
     pub async fn put_off_mismatch(&self, token: &str, held: &HeldTurn, mismatch: &Mismatch<'_>) {

@@ -11,6 +11,7 @@ use parking_lot::Mutex;
 use sqlx::{Connection as _, Executor as _, PgConnection};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
+use crate::forward::AsProvider;
 use crate::postgres::connect::{PostgresConnection, PostgresTarget, open};
 use crate::postgres::options::PostgresOptions;
 use crate::postgres::store::PostgresStore;
@@ -92,7 +93,7 @@ impl Drop for Factory {
 #[async_trait]
 impl ProviderFactory for Factory {
     async fn create_provider(&self) -> Arc<dyn Provider> {
-        Arc::new(self.open().await)
+        Arc::new(AsProvider { store: Arc::new(self.open().await), name: "a store under test" })
     }
 
     fn lock_timeout(&self) -> Duration {

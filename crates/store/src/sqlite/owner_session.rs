@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use duroxide::providers::ProviderAdmin as _;
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
 
 use crate::error::StoreError;
+use crate::operations::AdminOperations as _;
 use crate::sqlite::file::connection;
 use crate::sqlite::file::lock::{LockHandle, LockHolder, OwnerLock};
 use crate::sqlite::inbox::{Answer, Body, InboxConsumer, Reply, Request};
@@ -176,7 +176,7 @@ fn answer(owner: &Owner, inbox: &InboxConsumer, batch: Vec<Request>, handle: &Ha
         let submitted = loop {
             match submit(owner, &body, place.clone()) {
                 // What was promised must not be passed over by what comes after it.
-                Err(StoreError::Provider(error)) if error.retryable && !inbox.is_stopped() => {
+                Err(StoreError::Failed(error)) if error.is_transient() && !inbox.is_stopped() => {
                     tracing::warn!(target: "duroxide::store", "a request of another process waits: {error}");
                     std::thread::sleep(SUBMIT_PAUSE);
                 }

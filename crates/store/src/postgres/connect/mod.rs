@@ -19,8 +19,8 @@ use crate::error::StoreError;
 use crate::postgres::connect::base_provider::BaseProvider;
 use crate::postgres::connect::entra::{Entra, TokenFollower};
 use crate::postgres::options::{Migrate, PostgresOptions};
-use crate::postgres::schema;
 use crate::postgres::store::PostgresStore;
+use crate::postgres::{schema, third_party_texts};
 
 /// Where a PostgreSQL store is, and how it is used.
 #[derive(Clone)]
@@ -145,7 +145,7 @@ async fn provider(
         if error.chain().any(|cause| cause.downcast_ref::<sqlx::Error>().is_some_and(is_about_reaching)) {
             return unreachable(server, fact);
         }
-        let way_out = if text.contains("ahead of the code") {
+        let way_out = if third_party_texts::is_ahead_of_the_code(&text) {
             "install the version of duroxide here that the other nodes have".to_owned()
         } else {
             way_out(schema, options, session_features)
@@ -243,18 +243,10 @@ pub fn refused_by(server: &str) -> impl Fn(sqlx::Error) -> StoreError + '_ {
 /// The fact in an error of connecting, with its own way out where it has one.
 fn explain(error: &sqlx::Error) -> String {
     let text = error.to_string();
-    let way_out = if text.contains("unsupported startup parameter") {
-        "this is PgBouncer, add ignore_startup_parameters = extra_float_digits to its settings"
-    } else if text.contains("hostname mismatch") || text.contains("IP address mismatch") {
-        "connect by the name that the server's certificate has, or say sslmode 'verify-ca'"
-    } else if text.contains("certificate verify failed") {
-        "give the certificates of its authority as ssl_root_cert"
-    } else if text.contains("server does not support TLS") {
-        "switch TLS on there, or say sslmode 'prefer'"
-    } else {
-        return text;
-    };
-    format!("{text}; {way_out}")
+    match third_party_texts::way_out_of_connecting(&text) {
+        Some(way_out) => format!("{text}; {way_out}"),
+        None => text,
+    }
 }
 
 fn check_schema(schema: &str) -> Result<(), StoreError> {

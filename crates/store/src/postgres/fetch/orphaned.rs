@@ -3,14 +3,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use duroxide::providers::{ExecutionMetadata, WorkItem};
+use duroxide::providers::WorkItem;
 
 use crate::clock::now_ms;
 use crate::flow_control::MessageGate;
 use crate::postgres::fetch::lease::LeaseRow;
 use crate::postgres::node::held_turns::NodeTurn;
-use crate::postgres::node::request::{TurnEnd, WriteRequest};
+use crate::postgres::node::request::{TurnWrite, WriteRequest};
 use crate::postgres::node::state::NodeState;
+use crate::turn_commit::TurnCommit;
 
 /// How long a message waits for an instance that does not exist.
 const ORPHANS_LIFE_MS: i64 = 10 * 60 * 1000;
@@ -60,16 +61,7 @@ pub fn set_orphans_aside(core: &Arc<NodeState>, lease: LeaseRow) {
 
 /// Ends a turn that has nothing to run.
 pub fn settle(core: &Arc<NodeState>, token: String, held: Arc<NodeTurn>) {
-    let end = TurnEnd {
-        token,
-        execution: u64::try_from(held.execution).unwrap_or(0),
-        held,
-        delta: Vec::new(),
-        activities: Vec::new(),
-        messages: Vec::new(),
-        metadata: ExecutionMetadata::default(),
-        cancelled: Vec::new(),
-        ran: false,
-    };
-    core.submit_and_forget(WriteRequest::Turn(Box::new(end)));
+    let commit = TurnCommit { execution_id: u64::try_from(held.execution).unwrap_or(0), ..TurnCommit::default() };
+    let write = TurnWrite { token, held, commit: Arc::new(commit), ran: false };
+    core.submit_and_forget(WriteRequest::Turn(write));
 }

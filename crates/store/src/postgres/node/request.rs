@@ -2,25 +2,20 @@
 
 use std::sync::Arc;
 
-use duroxide::Event;
-use duroxide::providers::{ExecutionMetadata, ScheduledActivityIdentifier, WorkItem};
+use duroxide::providers::WorkItem;
 use tokio::sync::oneshot;
 
 use crate::error::Result;
 use crate::postgres::node::held_turns::NodeTurn;
 use crate::postgres::node::state::LeaseInFlight;
 use crate::start::StartRequest;
+use crate::turn_commit::TurnCommit;
 
 /// The end of a turn.
-pub struct TurnEnd {
+pub struct TurnWrite {
     pub token: String,
     pub held: Arc<NodeTurn>,
-    pub execution: u64,
-    pub delta: Vec<Event>,
-    pub activities: Vec<WorkItem>,
-    pub messages: Vec<WorkItem>,
-    pub metadata: ExecutionMetadata,
-    pub cancelled: Vec<ScheduledActivityIdentifier>,
+    pub commit: Arc<TurnCommit>,
     /// Whether it is a turn that was run, and not one that found nothing to read.
     pub ran: bool,
 }
@@ -36,7 +31,7 @@ pub struct ActivityEnd {
 pub type Found = Option<String>;
 
 pub enum WriteRequest {
-    Turn(Box<TurnEnd>),
+    Turn(TurnWrite),
     Activity(ActivityEnd),
     Start(StartRequest),
     /// With in how many milliseconds they are due; `None` is now.

@@ -5,15 +5,15 @@
 
 use std::collections::HashMap;
 
-use duroxide::providers::{ProviderError, WorkItem};
+use duroxide::providers::WorkItem;
 use sqlx::{PgConnection, Postgres, Transaction};
 
-use crate::error::StoreError;
+use crate::error::{Result, StoreError};
+use crate::failure::Failure;
 use crate::postgres::errors::failed;
 use crate::postgres::queries::Server;
 use crate::postgres::write::in_doubt::{CommitMark, CommitOutcome, fate};
-use crate::start::judge;
-use crate::start::{IfExists, StartOutcome, StartRequest};
+use crate::start::{IfExists, StartOutcome, StartRequest, decide_starts};
 use crate::work_item::encode;
 
 /// Starts of one id take the same lock, those that the writers commit too (functions.sql). Few, since a transaction can hold some thousand at most.
@@ -39,7 +39,7 @@ impl Server<'_> {
         requests: &[StartRequest],
         if_exists: IfExists,
         unheard: &mut Option<UnconfirmedStarts>,
-    ) -> Result<Result<Vec<StartOutcome>, StoreError>, ProviderError> {
+    ) -> Result<Result<Vec<StartOutcome>, StoreError>> {
         if let Some(outcomes) = self.committed(unheard).await? {
             return Ok(Ok(outcomes));
         }
@@ -50,7 +50,7 @@ impl Server<'_> {
         lock(&mut transaction, &ids).await?;
         let existing = self.known(&mut transaction, START, &ids).await?;
         let running = |id: &str| Ok(existing.get(id).map(String::as_str));
-        let outcomes = match judge(requests.iter().map(StartRequest::names), if_exists, running) {
+        let outcomes = match decide_starts(requests.iter().map(StartRequest::names), if_exists, running) {
             Ok(outcomes) => outcomes,
             Err(error) => return Ok(Err(error)),
         };
@@ -67,7 +67,7 @@ impl Server<'_> {
         connection: &mut PgConnection,
         operation: &str,
         ids: &[&str],
-    ) -> Result<HashMap<String, String>, ProviderError> {
+    ) -> Result<HashMap<String, String>> {
         let Self { schema, .. } = self;
         let rows: Vec<(String, Option<String>, Option<String>)> = sqlx::query_as(&format!(
             "SELECT instance_id, orchestration_name, NULL FROM \"{schema}\".instances WHERE instance_id = ANY($1) \
@@ -93,15 +93,12 @@ impl Server<'_> {
     }
 
     /// What became of the transaction that is `unheard`: its outcomes if it was committed, `None` if it is to be tried again.
-    async fn committed(
-        &self,
-        unheard: &mut Option<UnconfirmedStarts>,
-    ) -> Result<Option<Vec<StartOutcome>>, ProviderError> {
+    async fn committed(&self, unheard: &mut Option<UnconfirmedStarts>) -> Result<Option<Vec<StartOutcome>>> {
         let Some(UnconfirmedStarts { mark, starts, items, .. }) = unheard.as_ref() else { return Ok(None) };
         let mut connection = self.pool.acquire().await.map_err(|error| failed(START, &error))?;
         let fate = fate(&mut connection, self.schema, *mark, starts, items).await;
         match fate.map_err(|error| failed(START, &error))? {
-            CommitOutcome::UnderWay => Err(ProviderError::retryable(START, "the commit is still under way")),
+            CommitOutcome::UnderWay => Err(Failure::in_doubt(START, "the commit is still under way")),
             CommitOutcome::Made => Ok(unheard.take().map(|unheard| unheard.outcomes)),
             CommitOutcome::NotMade | CommitOutcome::Unknown => {
                 *unheard = None;
@@ -116,7 +113,7 @@ impl Server<'_> {
         started: &[&StartRequest],
         outcomes: Vec<StartOutcome>,
         unheard: &mut Option<UnconfirmedStarts>,
-    ) -> Result<Vec<StartOutcome>, ProviderError> {
+    ) -> Result<Vec<StartOutcome>> {
         if started.is_empty() {
             return Ok(outcomes);
         }
@@ -147,7 +144,7 @@ impl Server<'_> {
     }
 }
 
-async fn lock(transaction: &mut Transaction<'_, Postgres>, ids: &[&str]) -> Result<(), ProviderError> {
+async fn lock(transaction: &mut Transaction<'_, Postgres>, ids: &[&str]) -> Result<()> {
     // In one order everywhere, so that nobody waits in a circle.
     sqlx::query(
         "SELECT pg_advisory_xact_lock($2, place) FROM (SELECT DISTINCT hashtext(id) & ($3 - 1) AS place \

@@ -2,10 +2,10 @@
 //! up. Measured with 300,000 finished instances and 10,000 queued: the adapter's search for work went from 62 ms (294 ms
 //! after ANALYZE) to 6 ms, the search for what retention removes from 900 to 20 ms.
 
-use duroxide::providers::ProviderError;
 use sqlx::postgres::PgConnection;
 use sqlx::{Executor as _, Row as _};
 
+use crate::error::Result;
 use crate::postgres::errors::failed;
 use crate::postgres::queries::Server;
 
@@ -48,7 +48,7 @@ const VACUUM: [Vacuum; 2] = [
 
 impl Server<'_> {
     /// Makes what is missing, while work goes on, and says what it made. What somebody else has set stays.
-    pub async fn tune(&self) -> Result<Vec<String>, ProviderError> {
+    pub async fn tune(&self) -> Result<Vec<String>> {
         self.make_missing().await.map_err(|error| failed("tune", &error))
     }
 

@@ -3,15 +3,16 @@
 use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
 
-use duroxide::providers::{ProviderError, WorkItem};
+use duroxide::providers::WorkItem;
 use duroxide::{Event, EventKind};
 use sqlx::postgres::PgRow;
 use sqlx::{Executor as _, PgConnection, query};
 
 use crate::error::Result;
-use crate::postgres::node::request::{TurnEnd, WriteRequest};
-use crate::work_item::encode;
-use crate::work_item::target;
+use crate::failure::Failure;
+use crate::postgres::node::request::{TurnWrite, WriteRequest};
+use crate::turn_commit::TurnCommit;
+use crate::work_item::{encode, target};
 
 /// The columns of `python_v1_commit`, in its order. Places of turns are counted from 1; 0 is no turn.
 #[derive(Default)]
@@ -126,7 +127,7 @@ impl Batch {
     fn send(&mut self, turn: i32, message: &WorkItem, delay_ms: Option<i64>, sender: Option<&str>) -> Result<()> {
         const OPERATION: &str = "enqueue_for_orchestrator";
         let Some(instance) = target(message).or(sender) else {
-            return Err(ProviderError::permanent(OPERATION, "an activity is no message to an instance"));
+            return Err(Failure::refused(OPERATION, "an activity is no message to an instance"));
         };
         if delay_ms.is_none() {
             self.targets.insert(instance.to_owned(), true);
@@ -138,9 +139,10 @@ impl Batch {
         Ok(())
     }
 
-    fn add_turn(&mut self, end: &TurnEnd) -> Result<usize> {
+    fn add_turn(&mut self, write: &TurnWrite) -> Result<usize> {
         const OPERATION: &str = "ack_orchestration_item";
-        let TurnEnd { token, held, execution, delta, activities, messages, metadata, cancelled, ran } = end;
+        let TurnWrite { token, held, commit, ran } = write;
+        let TurnCommit { execution_id: execution, delta, activities, messages, metadata, cancelled } = &**commit;
         let instance = &held.instance;
         self.turn_tokens.push(token.clone());
         let turn = i32::try_from(self.turn_tokens.len()).unwrap_or(i32::MAX);
@@ -186,7 +188,7 @@ impl Batch {
         let mut bytes = 0;
         for event in delta {
             if event.event_id() == 0 {
-                return Err(ProviderError::permanent(OPERATION, "event_id must be set by runtime"));
+                return Err(Failure::refused(OPERATION, "event_id must be set by runtime"));
             }
             let data = encode(event)?;
             bytes += data.len();

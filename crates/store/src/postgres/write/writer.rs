@@ -6,11 +6,11 @@ use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use duroxide::providers::ProviderError;
 use sqlx::postgres::PgRow;
 use tokio::sync::{Mutex, mpsc};
 use tokio::time::{Instant, timeout};
 
+use crate::failure::Failure;
 use crate::postgres::connect::dedicated::{ANSWER, DedicatedConnection};
 use crate::postgres::errors::{failed, passes};
 use crate::postgres::fetch::rows;
@@ -40,9 +40,9 @@ pub struct BatchWriter {
 /// Why a batch was not committed.
 enum WriteFailure {
     /// One of them cannot be recorded.
-    Refused(ProviderError),
+    Refused(Failure),
     /// Nothing was recorded, or what was is found by its lease.
-    Passing(ProviderError),
+    Passing(Failure),
     /// It may have been.
     Unknown(String),
 }
@@ -132,8 +132,8 @@ impl BatchWriter {
             (Err(error), Some(rows)) if passes(&error) => match self.find_out(&rows, batch).await {
                 CommitOutcome::Made => rows,
                 CommitOutcome::NotMade => {
-                    let message = format!("the server has not recorded this: {error}; could not serialize access");
-                    return Err(WriteFailure::Passing(ProviderError::retryable(operation, message)));
+                    let message = format!("the server has not recorded this: {error}");
+                    return Err(WriteFailure::Passing(Failure::not_applied(operation, message)));
                 }
                 CommitOutcome::Unknown | CommitOutcome::UnderWay => {
                     return Err(WriteFailure::Unknown(error.to_string()));
@@ -172,7 +172,7 @@ impl BatchWriter {
 }
 
 /// What becomes of a batch that cannot be committed: the others are not to suffer from the one that is to blame.
-fn set_apart(mut operations: Vec<PendingWrite>, error: ProviderError) -> Vec<Vec<PendingWrite>> {
+fn set_apart(mut operations: Vec<PendingWrite>, error: Failure) -> Vec<Vec<PendingWrite>> {
     if operations.len() > 1 {
         return operations.into_iter().map(|operation| vec![operation]).collect();
     }
@@ -238,9 +238,9 @@ fn leave_open(operation: PendingWrite, error: &str) {
         let message = format!(
             "the server did not say whether it has recorded this: {error}; look at the instance before you send it again"
         );
-        ProviderError::permanent(name, message)
+        Failure::refused(name, message)
     } else {
-        ProviderError::retryable(name, error)
+        Failure::in_doubt(name, error)
     };
     operation.finish(Err(error));
 }

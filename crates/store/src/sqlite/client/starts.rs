@@ -5,8 +5,7 @@ use crate::error::StoreError;
 use crate::sqlite::client::{ClientStore, Outcome, lost};
 use crate::sqlite::inbox::{Body, InboxTransaction, Replied, Reply, Request};
 use crate::sqlite::read;
-use crate::start::{IfExists, StartOutcome, StartRequest};
-use crate::start::{exists, judge};
+use crate::start::{IfExists, StartOutcome, StartRequest, decide_starts, exists};
 
 impl ClientStore {
     /// Starts instances, all of them or none.
@@ -19,7 +18,7 @@ impl ClientStore {
             if self.has_owner()? {
                 return Ok(Err(draft.append(&body, true)?));
             }
-            let outcomes = self.judge(draft, requests, if_exists, None)?;
+            let outcomes = self.decide_here(draft, requests, if_exists, None)?;
             if let Some(accepted) = accepted(requests, &outcomes) {
                 draft.append(&accepted, false)?;
             }
@@ -64,12 +63,12 @@ impl ClientStore {
                     return Ok(Some(self.believe(requests, if_exists)));
                 }
             }
-            let judged = self.judge(draft, requests, if_exists, Some(position));
-            match judged.as_ref().ok().and_then(|outcomes| accepted(requests, outcomes)) {
+            let decided = self.decide_here(draft, requests, if_exists, Some(position));
+            match decided.as_ref().ok().and_then(|outcomes| accepted(requests, outcomes)) {
                 Some(accepted) => draft.replace(position, &accepted)?,
                 None => draft.remove(position)?,
             }
-            Ok(Some(judged))
+            Ok(Some(decided))
         })?;
         decided.transpose()
     }
@@ -88,7 +87,7 @@ impl ClientStore {
     }
 
     /// Whether each instance can be started, by what is in the store and what waits to come into it.
-    fn judge(
+    fn decide_here(
         &self,
         draft: &InboxTransaction<'_>,
         requests: &[StartRequest],
@@ -96,7 +95,7 @@ impl ClientStore {
         but: Option<i64>,
     ) -> Result<Vec<StartOutcome>, StoreError> {
         let done = self.done(draft)?;
-        judge(requests.iter().map(StartRequest::names), if_exists, |id| match self.running(id)? {
+        decide_starts(requests.iter().map(StartRequest::names), if_exists, |id| match self.running(id)? {
             None => draft.starting(id, done, but),
             running => Ok(running),
         })

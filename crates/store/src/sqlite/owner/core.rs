@@ -7,14 +7,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use crossbeam_channel::Sender;
-use duroxide::providers::ProviderError;
 use parking_lot::{Condvar, Mutex, MutexGuard};
 use rusqlite::Connection;
 use rusqlite::config::DbConfig;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
-use crate::error::{CLOSED, StoreError};
+use crate::error::{Result, StoreError};
+use crate::failure::Failure;
 use crate::sqlite::file::guard::FileGuard;
 use crate::sqlite::owner::OwnerOptions;
 use crate::sqlite::owner::disk::change::Change;
@@ -116,29 +116,25 @@ impl OwnerCore {
     }
 
     /// Reads what is committed.
-    pub fn read<R>(
-        &self,
-        operation: &'static str,
-        look: impl FnOnce(&Connection) -> Result<R, ProviderError>,
-    ) -> Result<R, ProviderError> {
+    pub fn read<R>(&self, operation: &'static str, look: impl FnOnce(&Connection) -> Result<R>) -> Result<R> {
         if let Some(reason) = self.health.broken() {
-            return Err(ProviderError::permanent(operation, reason));
+            return Err(Failure::unusable(operation, reason));
         }
         let outcome = match &self.readers {
             Some(readers) => readers.read(operation, look),
             None => look(&self.connection.lock()),
         };
-        outcome.map_err(|error| self.explain(operation, error))
+        outcome.map_err(|failure| self.explain(operation, failure))
     }
 
     /// What fails in reading may be the end of the store.
-    fn explain(&self, operation: &'static str, error: ProviderError) -> ProviderError {
+    fn explain(&self, operation: &'static str, failure: Failure) -> Failure {
         if let Err(reason) = self.files_in_place() {
             self.health.fail(self, &reason.to_string());
         }
         match self.health.broken() {
-            Some(reason) => ProviderError::permanent(operation, reason),
-            None => error,
+            Some(reason) => Failure::unusable(operation, reason),
+            None => failure,
         }
     }
 
@@ -161,28 +157,28 @@ impl OwnerCore {
     }
 
     /// Waits until what was sent is on the disk, however long that takes.
-    pub async fn settled(&self, written: Written) -> Result<(), ProviderError> {
-        written.await.unwrap_or_else(|_| Err(ProviderError::permanent("write", CLOSED)))
+    pub async fn settled(&self, written: Written) -> Result<()> {
+        written.await.unwrap_or_else(|_| Err(Failure::closed("write")))
     }
 
     /// As [`Self::settled`] for a caller who wants to hear it when the disk takes nothing.
-    pub async fn settled_in_time(&self, mut written: Written) -> Result<(), ProviderError> {
+    pub async fn settled_in_time(&self, mut written: Written) -> Result<()> {
         loop {
             let waited = timeout(PATIENCE, &mut written).await;
             if let Ok(outcome) = waited {
-                return outcome.unwrap_or_else(|_| Err(ProviderError::permanent("write", CLOSED)));
+                return outcome.unwrap_or_else(|_| Err(Failure::closed("write")));
             }
             if let Some(reason) = self.health.stalled() {
                 let message = format!("{reason}; it is not yet recorded, and will be when the disk takes it");
-                return Err(ProviderError::retryable("write", message));
+                return Err(Failure::in_doubt("write", message));
             }
         }
     }
 
     /// Refuses to take in more while the disk takes nothing, after waiting for it.
-    pub async fn admit(&self, operation: &str) -> Result<(), ProviderError> {
+    pub async fn admit(&self, operation: &str) -> Result<()> {
         if let Some(reason) = self.health.broken() {
-            return Err(ProviderError::permanent(operation, reason));
+            return Err(Failure::unusable(operation, reason));
         }
         if self.health.stalled().is_none() {
             return Ok(());
@@ -196,13 +192,10 @@ impl OwnerCore {
         if timeout(PATIENCE, well).await.is_err()
             && let Some(reason) = self.health.stalled()
         {
-            return Err(ProviderError::retryable(
-                operation,
-                format!("{reason}; nothing was recorded, try again later"),
-            ));
+            return Err(Failure::not_applied(operation, format!("{reason}; nothing was recorded, try again later")));
         }
         match self.health.broken() {
-            Some(reason) => Err(ProviderError::permanent(operation, reason)),
+            Some(reason) => Err(Failure::unusable(operation, reason)),
             None => Ok(()),
         }
     }
@@ -233,14 +226,14 @@ impl OwnerCore {
     /// Runs `task` when all that was sent before is on the disk.
     pub async fn perform<R: Send + 'static>(
         &self,
-        task: impl FnOnce(&mut Connection, &OwnerCore) -> Result<R, ProviderError> + Send + 'static,
-    ) -> Result<R, ProviderError> {
+        task: impl FnOnce(&mut Connection, &OwnerCore) -> Result<R> + Send + 'static,
+    ) -> Result<R> {
         let (sender, receiver) = oneshot::channel();
         let task: Task = Box::new(move |connection, core| {
             // Whoever asked may be gone.
             sender.send(task(connection, core)).ok();
         });
         self.send(Job::Task(task));
-        receiver.await.unwrap_or_else(|_| Err(ProviderError::permanent("write", CLOSED)))
+        receiver.await.unwrap_or_else(|_| Err(Failure::closed("write")))
     }
 }

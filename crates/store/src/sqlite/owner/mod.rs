@@ -19,12 +19,12 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use crossbeam_channel::RecvTimeoutError;
-use duroxide::providers::{ProviderError, WorkItem};
+use duroxide::providers::WorkItem;
 use parking_lot::Mutex;
 use rusqlite::Connection;
 
 use crate::code_time::CodeTime;
-use crate::error::StoreError;
+use crate::error::{Result, StoreError};
 use crate::sqlite::owner::core::{Locked, OwnerCore, PATIENCE};
 use crate::sqlite::owner::disk::writer::{Job, Written};
 pub use crate::sqlite::owner::operations::messages::InboxPosition;
@@ -87,7 +87,7 @@ impl Owner {
     }
 
     /// Sends messages, all of them or none.
-    pub async fn send(&self, messages: Vec<WorkItem>) -> Result<(), ProviderError> {
+    pub async fn send(&self, messages: Vec<WorkItem>) -> Result<()> {
         self.core.send_messages(messages, 0).await
     }
 
@@ -108,35 +108,35 @@ impl Owner {
         messages: Vec<WorkItem>,
         visible_ms: u64,
         position: Option<InboxPosition>,
-    ) -> Result<Accepted, ProviderError> {
+    ) -> Result<Accepted> {
         self.core.submit_messages(messages, visible_ms, position).map(Accepted)
     }
 
     /// Waits until what was accepted is on the disk.
-    pub async fn settled(&self, accepted: Accepted) -> Result<(), ProviderError> {
+    pub async fn settled(&self, accepted: Accepted) -> Result<()> {
         self.core.settled(accepted.0).await
     }
 
     /// Records up to where an inbox was read.
-    pub async fn note_position(&self, position: InboxPosition) -> Result<(), ProviderError> {
+    pub async fn note_position(&self, position: InboxPosition) -> Result<()> {
         self.core.settled(self.core.write(Vec::new(), Vec::new(), Some(position))).await
     }
 
     /// Up to where the inbox of that name was read.
-    pub fn inbox_position(&self, inbox: &str) -> Result<i64, ProviderError> {
+    pub fn inbox_position(&self, inbox: &str) -> Result<i64> {
         self.core.read("read_inbox", |connection| read::inbox_position(connection, inbox))
     }
 
     /// The orchestration that an instance runs, or that a waiting start will run.
-    pub fn running(&self, id: &str) -> Result<Option<String>, ProviderError> {
+    pub fn running(&self, id: &str) -> Result<Option<String>> {
         Ok(self.core.running(id)?.map(|orchestration| orchestration.to_string()))
     }
 
-    pub fn standing(&self, id: &str) -> Result<Option<InstanceState>, ProviderError> {
-        self.core.read("get_instance_info", |connection| read::standing(connection, id))
+    pub fn instance_state(&self, id: &str) -> Result<Option<InstanceState>> {
+        self.core.read("get_instance_info", |connection| read::instance_state(connection, id))
     }
 
-    pub fn mismatch(&self, id: &str) -> Result<Option<String>, ProviderError> {
+    pub fn mismatch(&self, id: &str) -> Result<Option<String>> {
         self.core.read("get_instance_info", |connection| read::mismatch(connection, id))
     }
 
@@ -146,7 +146,7 @@ impl Owner {
     }
 
     /// Copies what is committed into a new file, while work goes on.
-    pub fn back_up(&self, target: &Path) -> Result<(), ProviderError> {
+    pub fn back_up(&self, target: &Path) -> Result<()> {
         self.core.read("backup", |connection| read::back_up(connection, target))
     }
 

@@ -12,12 +12,12 @@ pub mod values;
 use std::fs::File;
 use std::path::Path;
 
-use duroxide::providers::ProviderError;
 use duroxide::{Event, INITIAL_EXECUTION_ID};
 use rusqlite::types::FromSql;
 use rusqlite::{Connection, ErrorCode, OptionalExtension as _, Params, Row};
 
 use crate::error::Result;
+use crate::failure::{Failure, FailureKind};
 use crate::sqlite::file::paths::sync_names;
 use crate::types::InstanceState;
 
@@ -27,9 +27,6 @@ pub use crate::sqlite::read::admin::{
 };
 pub use crate::sqlite::read::pool::{Readers, open};
 pub use crate::sqlite::read::values::{custom_status, instance_stats, kv_all, kv_snapshot, kv_value};
-
-/// How the failure to read an event begins, in the words of the engine's own store.
-pub const UNDECODABLE: &str = "Failed to deserialize event";
 
 /// What a wait has to know of an instance.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -74,7 +71,7 @@ pub fn is_last(status: &str) -> bool {
 }
 
 /// What those who ask how an instance stands are told.
-pub fn standing(connection: &Connection, id: &str) -> Result<Option<InstanceState>> {
+pub fn instance_state(connection: &Connection, id: &str) -> Result<Option<InstanceState>> {
     let Some(row) = status(connection, id)? else { return Ok(None) };
     Ok(row.orchestration.is_some().then(|| InstanceState {
         status: row.status.unwrap_or_else(|| "Running".to_owned()),
@@ -87,7 +84,7 @@ pub fn standing(connection: &Connection, id: &str) -> Result<Option<InstanceStat
 /// Copies what is committed into a new file.
 pub fn back_up(connection: &Connection, target: &Path) -> Result<()> {
     const OPERATION: &str = "backup";
-    let refused = |reason: String| ProviderError::permanent(OPERATION, reason);
+    let refused = |reason: String| Failure::refused(OPERATION, reason);
     let shown = target.display();
     let Some(name) = target.to_str() else {
         return Err(refused(format!("'{shown}' is not valid unicode; choose another name")));
@@ -156,8 +153,7 @@ fn events(
     let mut events = Vec::new();
     while let Some(row) = rows.next().map_err(failed)? {
         let number: i64 = row.get(0).map_err(failed)?;
-        let undecodable =
-            |error: String| ProviderError::permanent(operation, format!("{UNDECODABLE} {number}: {error}"));
+        let undecodable = |error: String| unreadable(operation, number, &error);
         // Read as it lies in the page: the decoder makes its own strings.
         let data = row.get_ref(1).map_err(failed)?.as_str().map_err(|error| undecodable(error.to_string()))?;
         events.push(serde_json::from_str(data).map_err(|error| undecodable(error.to_string()))?);
@@ -190,29 +186,37 @@ fn column<T: FromSql>(
     rows.collect::<Result<_, _>>().map_err(failed)
 }
 
-fn not_found(operation: &'static str, id: &str) -> ProviderError {
-    ProviderError::permanent(operation, format!("Instance {id} not found"))
+fn not_found(operation: &'static str, id: &str) -> Failure {
+    Failure::not_found(operation, format!("Instance {id} not found"))
 }
 
-/// The engine's error for one of SQLite's. Only a lock that another process holds for a moment is worth another attempt.
-pub fn failed(operation: &'static str) -> impl Fn(rusqlite::Error) -> ProviderError + Copy {
-    move |error| match error.sqlite_error_code() {
-        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
-            ProviderError::retryable(operation, error.to_string())
-        }
-        _ => ProviderError::permanent(operation, format!("{BY_SQLITE}{error}")),
+/// An event that cannot be decoded, in the words of the engine's own store.
+fn unreadable(operation: &'static str, event: i64, error: &str) -> Failure {
+    Failure::unreadable(operation, format!("Failed to deserialize event {event}: {error}"))
+}
+
+/// The failure for an error of SQLite, by its result code.
+pub fn failed(operation: &'static str) -> impl Fn(rusqlite::Error) -> Failure + Copy {
+    move |error| {
+        let kind = match error.sqlite_error_code() {
+            // Another process holds the lock for a moment.
+            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
+                return Failure::not_applied(operation, error.to_string());
+            }
+            // A disk may recover.
+            Some(ErrorCode::DiskFull | ErrorCode::SystemIoFailure) => FailureKind::InDoubt,
+            _ => FailureKind::Unusable,
+        };
+        Failure::new(kind, operation, format!("SQLite says: {error}"))
     }
 }
 
-/// Marks a failure of the file, as opposed to one of the question.
-const BY_SQLITE: &str = "SQLite says: ";
-
-/// The same error, with the name of the file that failed.
-pub fn naming(path: &Path, error: ProviderError) -> ProviderError {
-    if error.message.starts_with(BY_SQLITE) {
-        return ProviderError { message: format!("'{}' cannot be read; {}", path.display(), error.message), ..error };
+/// The same failure, with the name of the file where the file is to blame, and not the question.
+pub fn naming(path: &Path, failure: Failure) -> Failure {
+    if matches!(failure.kind, FailureKind::InDoubt | FailureKind::Unusable) {
+        return Failure { message: format!("'{}' cannot be read; {}", path.display(), failure.message), ..failure };
     }
-    error
+    failure
 }
 
 fn count(row: &Row<'_>, column: usize) -> rusqlite::Result<u64> {

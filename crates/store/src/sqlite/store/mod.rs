@@ -7,17 +7,16 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use duroxide::providers::{ProviderError, WorkItem};
+use duroxide::providers::WorkItem;
 use parking_lot::RwLock;
 use tokio::sync::{Mutex, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use crate::code_time::CodeTime;
-use crate::error::Result;
-use crate::error::{CLOSED, StoreError};
-use crate::error::{task_failed, unblocked};
+use crate::error::{Result, StoreError, task_failed, unblocked};
 use crate::events::StoreEvents;
+use crate::failure::{Failure, FailureKind};
 use crate::outbox::{Relay, Relayed};
 use crate::sqlite::client::{ClientProvider, ClientStore, CommitWatch};
 use crate::sqlite::file::connection;
@@ -103,7 +102,7 @@ impl SqliteStore {
     }
 
     pub fn role(&self) -> Result<Role> {
-        self.role.read().clone().ok_or_else(|| ProviderError::permanent("store", CLOSED))
+        self.role.read().clone().ok_or_else(|| Failure::closed("store"))
     }
 
     /// The next change of the role after this call.
@@ -142,8 +141,8 @@ impl SqliteStore {
     }
 
     /// Whether an operation failed because the owner was closed, while the store itself is open.
-    pub fn has_changed_its_role(&self, error: &ProviderError) -> bool {
-        error.message == CLOSED && self.role.read().is_some()
+    pub fn has_changed_its_role(&self, failure: &Failure) -> bool {
+        failure.kind == FailureKind::Closed && self.role.read().is_some()
     }
 
     fn owner(&self) -> Option<Arc<OwnerSession>> {
@@ -287,13 +286,13 @@ impl SqliteStore {
         }
     }
 
-    pub fn standing(&self, instance: &str) -> Result<Option<InstanceState>> {
+    pub fn instance_state(&self, instance: &str) -> Result<Option<InstanceState>> {
         match self.role()? {
-            Role::Owner(work) => match work.owner.standing(instance) {
-                Err(error) if self.has_changed_its_role(&error) => self.standing(instance),
+            Role::Owner(work) => match work.owner.instance_state(instance) {
+                Err(error) if self.has_changed_its_role(&error) => self.instance_state(instance),
                 outcome => outcome,
             },
-            Role::Client(client) => client.standing(instance),
+            Role::Client(client) => client.instance_state(instance),
         }
     }
 

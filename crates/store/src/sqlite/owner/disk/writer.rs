@@ -5,10 +5,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
-use duroxide::providers::ProviderError;
 use rusqlite::{Connection, ErrorCode};
 use tokio::sync::oneshot;
 
+use crate::error::Result;
+use crate::failure::Failure;
 use crate::sqlite::owner::OwnerCore;
 use crate::sqlite::owner::disk::change::{Change, Totals};
 use crate::sqlite::owner::disk::effect::Effect;
@@ -28,9 +29,9 @@ const IDLE: Duration = Duration::from_millis(100);
 /// A lease that has lasted this long has its attempt written with the next batch; most are over before.
 pub const NOTED_AFTER: Duration = Duration::from_millis(5);
 
-pub type Answer = oneshot::Sender<Result<(), ProviderError>>;
+pub type Answer = oneshot::Sender<Result<()>>;
 /// Hears when changes are on the disk, or that they will never be.
-pub type Written = oneshot::Receiver<Result<(), ProviderError>>;
+pub type Written = oneshot::Receiver<Result<()>>;
 /// OwnerSession that needs the connection to itself, in a transaction of its own; it answers its caller itself.
 pub type Task = Box<dyn FnOnce(&mut Connection, &OwnerCore) + Send>;
 
@@ -239,7 +240,7 @@ impl Writer {
         }
         for (answer, is_void) in answers {
             let outcome = if is_void {
-                Err(ProviderError::permanent("write", "Invalid lock token: the instance was deleted"))
+                Err(Failure::lock_lost("write", "Invalid lock token: the instance was deleted"))
             } else {
                 Ok(())
             };
@@ -259,7 +260,7 @@ impl Writer {
             }
         }
         for answer in answers {
-            answer.send(Err(ProviderError::permanent("write", reason))).ok();
+            answer.send(Err(Failure::refused("write", reason))).ok();
         }
     }
 

@@ -1,9 +1,11 @@
 //! What is read into memory: at open all that waits, later each instance when something happens to it.
 
-use duroxide::providers::{ProviderError, WorkItem};
+use duroxide::providers::WorkItem;
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
 use crate::clock::now_ms;
+use crate::error::Result;
+use crate::failure::Failure;
 use crate::sqlite::owner::memory::activity_queue::Activity;
 use crate::sqlite::owner::memory::ids::{Number, Sequence, Version};
 use crate::sqlite::owner::memory::state::{Due, Known, Message, State};
@@ -125,11 +127,7 @@ fn find(connection: &Connection, id: &str) -> rusqlite::Result<Option<(Number, K
 
 impl OwnerCore {
     /// Runs `work` under the lock, with the instances of `ids` in memory.
-    pub fn with_instances<R>(
-        &self,
-        ids: &[&str],
-        work: impl FnOnce(&mut Locked<'_>, &[Number]) -> R,
-    ) -> Result<R, ProviderError> {
+    pub fn with_instances<R>(&self, ids: &[&str], work: impl FnOnce(&mut Locked<'_>, &[Number]) -> R) -> Result<R> {
         let mut unknown = Vec::new();
         {
             let mut state = self.lock();
@@ -181,9 +179,9 @@ impl OwnerCore {
             }
         }
         // Nothing was done, and the next attempt may find a file that can be opened.
-        found.map_err(|error| match self.health.broken() {
-            Some(_) => error,
-            None => ProviderError::retryable(error.operation, error.message),
+        found.map_err(|failure| match self.health.broken() {
+            Some(_) => failure,
+            None => Failure::not_applied(failure.operation, failure.message),
         })?;
         let numbers: Vec<Number> = ids.iter().map(|id| state.intern(id)).collect();
         Ok(work(&mut state, &numbers))

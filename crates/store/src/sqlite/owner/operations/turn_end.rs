@@ -2,11 +2,12 @@
 
 use std::time::Instant;
 
-use duroxide::providers::{ExecutionMetadata, ProviderError, ScheduledActivityIdentifier, WorkItem};
+use duroxide::providers::WorkItem;
 use duroxide::{Event, EventKind};
 
 use crate::clock::now_ms;
 use crate::error::Result;
+use crate::failure::Failure;
 use crate::sqlite::owner::disk::change::{ActivityRow, Change, CustomStatus, KvChange, MessageRow, TurnRow};
 use crate::sqlite::owner::disk::effect::{Effect, TurnEffect};
 use crate::sqlite::owner::disk::writer::Written;
@@ -17,20 +18,12 @@ use crate::sqlite::owner::operations::messages::receiver;
 use crate::sqlite::owner::operations::turns::INVALID;
 use crate::sqlite::owner::{Locked, OwnerCore};
 use crate::sqlite::read;
+use crate::turn_commit::TurnCommit;
 use crate::work_item::encode;
 
 const ACKNOWLEDGE: &str = "ack_orchestration_item";
 
-/// What an acknowledgement brings, with everything made ready to be written.
-pub struct TurnEnd {
-    pub execution: u64,
-    pub delta: Vec<Event>,
-    pub activities: Vec<WorkItem>,
-    pub messages: Vec<WorkItem>,
-    pub metadata: ExecutionMetadata,
-    pub cancelled: Vec<ScheduledActivityIdentifier>,
-}
-
+/// What a turn commits, as text.
 struct Encoded {
     events: Vec<(u64, String)>,
     activities: Vec<String>,
@@ -38,23 +31,18 @@ struct Encoded {
 }
 
 impl OwnerCore {
-    pub async fn end_turn(&self, token: &str, end: TurnEnd) -> Result<()> {
-        let token: Token = token.parse().map_err(|_| ProviderError::permanent(ACKNOWLEDGE, INVALID))?;
+    pub async fn end_turn(&self, token: &str, commit: &TurnCommit) -> Result<()> {
+        let token: Token = token.parse().map_err(|_| Failure::lock_lost(ACKNOWLEDGE, INVALID))?;
         let encoded = Encoded {
-            events: end.delta.iter().map(|event| Ok((event.event_id, encode(event)?))).collect::<Result<_>>()?,
-            activities: end.activities.iter().map(encode).collect::<Result<_>>()?,
-            messages: end.messages.iter().map(encode).collect::<Result<_>>()?,
+            events: commit.delta.iter().map(|event| Ok((event.event_id, encode(event)?))).collect::<Result<_>>()?,
+            activities: commit.activities.iter().map(encode).collect::<Result<_>>()?,
+            messages: commit.messages.iter().map(encode).collect::<Result<_>>()?,
         };
-        let owned: Vec<String> = end
-            .messages
-            .iter()
-            .filter_map(receiver)
-            .chain(end.activities.iter().filter_map(receiver))
-            .map(str::to_owned)
-            .collect();
-        let ids: Vec<&str> = owned.iter().map(String::as_str).collect();
+        let ids: Vec<&str> = commit.messages.iter().chain(&commit.activities).filter_map(receiver).collect();
+        // Not under the lock of the state.
+        let copy = commit.clone();
         let written =
-            self.with_instances(&ids, |state, numbers| self.submit_turn(state, numbers, token, end, encoded))??;
+            self.with_instances(&ids, |state, numbers| self.submit_turn(state, numbers, token, copy, encoded))??;
         self.settled(written).await
     }
 
@@ -63,12 +51,12 @@ impl OwnerCore {
         state: &mut Locked<'_>,
         numbers: &[Number],
         token: Token,
-        end: TurnEnd,
+        commit: TurnCommit,
         encoded: Encoded,
     ) -> Result<Written> {
-        let number = state.check_turn(token, &end)?;
+        let number = state.check_turn(token, &commit)?;
         let mut changes = Vec::new();
-        let TurnEnd { execution, delta, activities, messages, metadata, cancelled } = end;
+        let TurnCommit { execution_id: execution, delta, activities, messages, metadata, cancelled } = commit;
         let mut row = TurnRow { number, execution, events: encoded.events, ..TurnRow::default() };
         let known = state.begin_ending(number, &mut row, &mut changes);
         row.pinned = metadata.pinned_duroxide_version.map(|version| (version.major, version.minor, version.patch));
@@ -152,8 +140,8 @@ fn fold(delta: &[Event], row: &mut TurnRow) {
 
 impl State {
     /// The instance of a turn that may be acknowledged as `end` says.
-    fn check_turn(&mut self, token: Token, end: &TurnEnd) -> Result<Number> {
-        let invalid = || ProviderError::permanent(ACKNOWLEDGE, INVALID);
+    fn check_turn(&mut self, token: Token, commit: &TurnCommit) -> Result<Number> {
+        let invalid = || Failure::lock_lost(ACKNOWLEDGE, INVALID);
         let number = self.turn(token).ok_or_else(invalid)?;
         let instance = self.instances.get(&number).ok_or_else(invalid)?;
         let held = instance.held.as_ref().ok_or_else(invalid)?;
@@ -162,17 +150,17 @@ impl State {
         if held.token != token || held.is_ending || is_over {
             return Err(invalid());
         }
-        if let (Some(history), Some(first)) = (&instance.history, end.delta.first())
+        if let (Some(history), Some(first)) = (&instance.history, commit.delta.first())
             && history
                 .lock()
                 .iter()
                 .rev()
-                .take_while(|event| event.event_id >= first.event_id && event.execution_id == end.execution)
-                .any(|event| end.delta.iter().any(|new| new.event_id == event.event_id))
+                .take_while(|event| event.event_id >= first.event_id && event.execution_id == commit.execution_id)
+                .any(|event| commit.delta.iter().any(|new| new.event_id == event.event_id))
         {
-            return Err(ProviderError::permanent(
+            return Err(Failure::refused(
                 ACKNOWLEDGE,
-                format!("event {} of execution {} is recorded already", first.event_id, end.execution),
+                format!("event {} of execution {} is recorded already", first.event_id, commit.execution_id),
             ));
         }
         Ok(number)
