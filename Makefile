@@ -92,7 +92,7 @@ types: $(VENV)/.developer build
 	  $(BIN)/python -m mypy.stubtest duroxide._native $(addprefix --allowlist ,$(STUB_EXCEPTIONS))
 
 docs: $(VENV)/.developer build ## run every code block of the README and the docs
-	@$(BIN)/pytest -q tests/test_docs.py tests/test_reference.py $(ARGS)
+	@$(BIN)/pytest -q tests/documentation $(ARGS)
 
 reference: $(VENV)/.developer build ## write the reference pages from the docstrings
 	@$(BIN)/python tools/reference.py

@@ -149,7 +149,7 @@ def serve() -> Iterator[Server]:
     # Other stores need neither. The server is the tests' own, in a folder that the Makefile puts on the path.
     import dotenv  # noqa: PLC0415
 
-    from postgres_server import find_programs, start_server  # noqa: PLC0415
+    from support.postgres_server import find_programs, start_server  # noqa: PLC0415
 
     programs = find_programs(Path(tempfile.gettempdir()), reachable_by_all=False)
     named = os.environ.get("DATABASE_URL") or dotenv.dotenv_values(".env").get("DATABASE_URL")

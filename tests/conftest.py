@@ -20,7 +20,7 @@ import psycopg.sql
 import pytest
 
 from duroxide import Client, PostgresProvider, Provider, Runtime, RuntimeOptions, SqliteProvider
-from postgres_server import shared_server, stop_shared_server
+from support.postgres_server import shared_server, stop_shared_server
 
 Function = Callable[..., Any]
 

@@ -13,7 +13,7 @@ import pytest
 from conftest import OpenProvider
 from crash.shop import ORDER, Approval, Parcel
 from duroxide import Client
-from mission.waiting import wait_for_event_kind, wait_until
+from support.waiting import wait_for_event_kind, wait_until
 
 pytestmark = [
     pytest.mark.skipif(sys.version_info < (3, 11), reason="orchestrations that are coroutines need Python 3.11"),

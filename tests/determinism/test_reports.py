@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from determinism.common import INSTANCE, Code, Steps, mismatch_of, place, report
+from determinism.code_change import INSTANCE, Code, Steps, mismatch_of, place, report
 from duroxide import OrchestrationContext, Provider
 
 in_memory = pytest.mark.parametrize("store", ["memory"])

@@ -31,7 +31,7 @@ from typing import Any
 import pytest
 
 from conftest import Run
-from determinism.common import WAIT_MS, Steps, place
+from determinism.code_change import WAIT_MS, Steps, place
 from duroxide import Client, NotAllowedInOrchestration, OrchestrationContext, OrchestrationFailed, Provider, Runtime
 
 in_memory = pytest.mark.parametrize("store", ["memory"])

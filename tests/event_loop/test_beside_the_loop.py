@@ -9,7 +9,7 @@ from typing import Any
 from conftest import StartRuntime
 from duroxide import Client, DuroxideError, OrchestrationContext, RuntimeOptions
 from event_loop.conftest import ACTIVITIES, Play
-from mission.waiting import wait_for_event_kind
+from support.waiting import wait_for_event_kind
 
 Steps = Generator[Any, Any, Any]
 

@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 
 from conftest import StartRuntime
-from deadline import wait_until
 from duroxide import Client, OrchestrationContext, RuntimeOptions
 from event_loop.conftest import ACTIVITIES, Play
+from support.waiting import wait_until
 
 LONG = 3600
 

@@ -15,12 +15,12 @@ from faults.clocks import Clock, build_library, compiler
 from faults.load import Load
 from faults.nodes import Nodes
 from faults.servers import ServerAtHand, keep_servers, make_server
-from proxy import Proxy
-from questions import AskedProcess
+from support.child_process import ChildProcess
+from support.proxy import Proxy
 
 
 @pytest.fixture(scope="session")
-def servers() -> Iterator[AskedProcess]:
+def servers() -> Iterator[ChildProcess]:
     process = keep_servers()
     yield process
     process.leave()
@@ -29,7 +29,7 @@ def servers() -> Iterator[AskedProcess]:
 
 
 @pytest.fixture(scope="session")
-def kept_server(servers: AskedProcess) -> ServerAtHand:
+def kept_server(servers: ChildProcess) -> ServerAtHand:
     server = make_server(servers, "main")
     server.start()
     return server

@@ -12,10 +12,10 @@ from typing import Any, TypeVar
 import psycopg
 import psycopg.sql
 
-from deadline import wait_until
 from duroxide import Client, OrchestrationCancelled, OrchestrationFailed, PostgresProvider, ProviderError, WaitTimedOut
 from store.programs import STOP
 from store.workload import CANCELLED, CONVERSATIONS, PROGRAMS, expected
+from support.waiting import wait_until
 
 T = TypeVar("T")
 
@@ -85,7 +85,7 @@ class Load:
     def wait_for_progress(self, count: int = 10, seconds: float = 30.0) -> float:
         """Wait until so many more instances have ended; how many seconds the first of them took."""
         began, before = time.monotonic(), len(self.ended)
-        wait_until(lambda: len(self.ended) >= before + count or self.wrong, seconds)
+        wait_until(lambda: len(self.ended) >= before + count or self.wrong, seconds=seconds)
         assert not self.wrong, self.wrong
         return self.ended[before] - began
 

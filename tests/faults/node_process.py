@@ -9,7 +9,7 @@ from typing import Any
 
 from duroxide import PostgresProvider, Runtime, RuntimeOptions, TagFilter
 from faults.programs import Functions
-from questions import answer_questions
+from support.child_process import answer_requests
 
 # The shortest that there are, so that nobody waits long for what a killed node held.
 LEASES = {
@@ -56,4 +56,4 @@ class NodeProcess:
 
 
 if __name__ == "__main__":
-    answer_questions(NodeProcess(*sys.argv[1:]))
+    answer_requests(NodeProcess(*sys.argv[1:]))

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from questions import AskedProcess
+from support.child_process import ChildProcess
 
 SCRIPT = Path(__file__).with_name("node_process.py")
 
@@ -26,7 +26,7 @@ OF_PROGRAMS = (
 )
 
 
-class Node(AskedProcess):
+class Node(ChildProcess):
     """A running node.
 
     Attributes:

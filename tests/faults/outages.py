@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from deadline import wait_until
 from faults.nodes import AWAY, BACK, Node
+from support.waiting import wait_until
 
 # "Within seconds": nothing waits longer than this once the server is back.
 SOON_SECONDS = 5.0

@@ -14,8 +14,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from postgres_server import Cluster
-from questions import answer_questions
+from support.child_process import answer_requests
+from support.postgres_server import Cluster
 
 HOW = {"fast": signal.SIGINT, "immediately": signal.SIGQUIT, "kill": signal.SIGKILL}
 
@@ -96,7 +96,7 @@ def main() -> None:
     folder.chmod(0o711)
     servers = Servers(folder)
     try:
-        answer_questions(servers)
+        answer_requests(servers)
     finally:
         servers.stop_all()
         shutil.rmtree(folder, ignore_errors=True)

@@ -10,7 +10,7 @@ from typing import Any
 
 import psycopg
 
-from questions import AskedProcess
+from support.child_process import ChildProcess
 
 SCRIPT = Path(__file__).with_name("server_process.py")
 
@@ -26,7 +26,7 @@ class ServerAtHand:
         url: The same after every start.
     """
 
-    servers: AskedProcess
+    servers: ChildProcess
     name: str
     url: str
 
@@ -87,13 +87,13 @@ class ServerAtHand:
         return len(pids)
 
 
-def keep_servers() -> AskedProcess:
+def keep_servers() -> ChildProcess:
     """Start the process that servers live in."""
     # Disks are mounted where nobody else sees them, and go with the last process that does.
     alone = ["unshare", "--mount"] if os.geteuid() == 0 and shutil.which("unshare") else []
-    return AskedProcess(SCRIPT, [], before=alone)
+    return ChildProcess(SCRIPT, [], before=alone)
 
 
-def make_server(servers: AskedProcess, name: str, replica_of: str | None = None) -> ServerAtHand:
+def make_server(servers: ChildProcess, name: str, replica_of: str | None = None) -> ServerAtHand:
     """Make a server, which is not started yet."""
     return ServerAtHand(servers, name, servers.ask("make", name, replica_of))

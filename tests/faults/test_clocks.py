@@ -6,13 +6,13 @@ from collections.abc import Callable
 
 import pytest
 
-from deadline import wait_until
 from duroxide import Client
 from faults.clocks import Clock
 from faults.load import Load
 from faults.nodes import Nodes
 from faults.outages import SOON_SECONDS
 from faults.servers import ServerAtHand
+from support.waiting import wait_until
 
 pytestmark = [pytest.mark.alone, pytest.mark.slow]
 

@@ -7,13 +7,13 @@ from collections.abc import Callable
 
 import pytest
 
-from deadline import wait_until
 from duroxide import Client
 from faults.load import Load
 from faults.nodes import LEASE_SECONDS, Nodes
 from faults.outages import SOON_SECONDS, check_log, wait_until_missed
 from faults.servers import ServerAtHand
-from proxy import Proxy
+from support.proxy import Proxy
+from support.waiting import wait_until
 
 pytestmark = [pytest.mark.alone, pytest.mark.slow]
 

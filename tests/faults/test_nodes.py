@@ -8,12 +8,11 @@ from typing import Any
 
 import pytest
 
-from deadline import wait_until
 from duroxide import Client
 from faults.load import Load
 from faults.nodes import LEASE_SECONDS, Nodes
 from faults.servers import ServerAtHand
-from mission.waiting import wait_for_event_kind
+from support.waiting import wait_for_event_kind, wait_until
 
 pytestmark = [pytest.mark.alone, pytest.mark.slow]
 

@@ -15,12 +15,12 @@ from contextlib import ExitStack, contextmanager
 import psycopg
 import pytest
 
-from deadline import wait_until
 from faults.clocks import Clock
 from faults.load import SETTLING_SECONDS, Load
 from faults.nodes import Node, Nodes
 from faults.servers import ServerAtHand
-from proxy import Proxy
+from support.proxy import Proxy
+from support.waiting import wait_until
 
 # Each kind of fault once.
 SHORT_FORM = 14

@@ -9,14 +9,14 @@ import psycopg
 import psycopg.sql
 import pytest
 
-from deadline import wait_until
 from duroxide import Client, PostgresProvider
 from faults.load import Load
 from faults.nodes import AWAY, BACK, Nodes
 from faults.outages import SOON_SECONDS, check_log, wait_until_missed
 from faults.servers import ServerAtHand
-from proxy import Proxy
-from questions import Refused
+from support.child_process import RequestFailed
+from support.proxy import Proxy
+from support.waiting import wait_until
 
 pytestmark = [pytest.mark.alone, pytest.mark.slow]
 
@@ -65,7 +65,7 @@ def test_a_node_waits_for_a_server_that_is_away_for_longer_than_a_lease(
     nodes.let_go("hold", "one")
     # The activity ends while nobody can hear of it, and its lease ends too.
     with pytest.raises(AssertionError):
-        wait_until(lambda: node.count_logged(BACK), 3.0)
+        wait_until(lambda: node.count_logged(BACK), seconds=3.0)
     server.start()
 
     assert load.wait_for_progress() < SOON_SECONDS
@@ -190,8 +190,8 @@ def disk(server: ServerAtHand) -> str:
     """A small disk on which all new tables are."""
     try:
         disk = server.mount(24)
-    except Refused as refused:
-        if refused.kind != "PermissionError":
+    except RequestFailed as failed:
+        if failed.kind != "PermissionError":
             raise
         pytest.skip("a disk that can be filled needs the right to mount one")
     with server.connect() as connection:

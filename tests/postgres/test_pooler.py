@@ -17,7 +17,7 @@ import pytest
 from duroxide import Client, OrchestrationContext, PostgresOptions, PostgresProvider, ProviderError, Runtime
 from postgres.conftest import elsewhere
 from postgres.transaction_pooler import TransactionPooler
-from postgres_server import free_port
+from support.postgres_server import free_port
 
 
 def double(_: Any, number: int) -> int:

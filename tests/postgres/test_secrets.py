@@ -18,8 +18,8 @@ from duroxide import Client, PostgresOptions, PostgresProvider, Runtime, Runtime
 from postgres.conftest import MakeRole
 from postgres.tls_proxy import Certificates, TlsProxy
 from postgres.transaction_pooler import TransactionPooler
-from postgres_server import free_port
-from strange_servers import foreign_server, mute_server
+from support.fake_servers import foreign_server, mute_server
+from support.postgres_server import free_port
 
 # With all that is special in a URL, so that a part of it shows if it is taken apart wrongly.
 PASSWORD = "pa?ss&wo=rd#@:/%41 secret"

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from deadline import wait_until
 from duroxide import Client, Runtime, SqliteProvider
 from processes.conftest import AnyProvider, Start, first_line, hello
+from support.waiting import wait_until
 
 # Far less than what is waited for, and enough for a machine that has other things to do.
 AT_ONCE_SECONDS = 20

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from deadline import wait_until
 from duroxide import Client, DuroxideError, OrchestrationContext, Runtime
 from processes.conftest import hello
+from support.waiting import wait_until
 
 Steps = Generator[Any, Any, Any]
 

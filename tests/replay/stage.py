@@ -9,9 +9,9 @@ from collections import Counter
 from collections.abc import Callable, Generator
 from typing import Any
 
-from deadline import wait_until
 from duroxide import Client, OrchestrationContext, Runtime, RuntimeOptions, SqliteProvider, Task
 from replay.playback import Record, has_ended, is_settled, mask
+from support.waiting import wait_until
 
 Steps = Generator[Task[Any], Any, Any]
 Histories = dict[str, list[Record]]

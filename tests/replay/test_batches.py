@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from deadline import wait_until
 from duroxide import Client, OrchestrationContext, PostgresProvider, Runtime, RuntimeOptions, SqliteProvider, Task
+from support.waiting import wait_until
 
 Steps = Generator[Task[Any], Any, Any]
 Provider = SqliteProvider | PostgresProvider

@@ -17,11 +17,11 @@ from typing import Any
 
 import pytest
 
-from deadline import wait_until
 from duroxide import Client, OrchestrationContext, RuntimeOptions, SqliteProvider
 from replay import racing
 from replay.coroutines import Walk
 from replay.stage import AWAKE, CROWDED, PROGRAMS_AT_ONCE, REPLAYED, Histories, Stage, instance_of
+from support.waiting import wait_until
 
 pytestmark = [
     pytest.mark.skipif(sys.version_info < (3, 11), reason="asyncio has no task groups and no timeouts"),

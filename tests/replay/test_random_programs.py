@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from conftest import StartRuntime
-from deadline import wait_until
 from duroxide import Client, OrchestrationContext, RuntimeOptions, Task
+from support.waiting import wait_until
 
 Steps = Generator[Task[Any], Any, Any]
 

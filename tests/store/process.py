@@ -17,8 +17,8 @@ from typing import Any
 
 from duroxide import Client, Runtime, RuntimeOptions, SqliteProvider, WaitTimedOut
 from duroxide.records import Record
-from questions import answer_questions
 from store.programs import Ledger, register
+from support.child_process import answer_requests
 
 WAIT_MS = 30_000
 
@@ -184,4 +184,4 @@ def plain(value: Any) -> Any:
 
 
 if __name__ == "__main__":
-    answer_questions(Process(*sys.argv[1:]), plain)
+    answer_requests(Process(*sys.argv[1:]), plain)

@@ -10,13 +10,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from deadline import wait_until
-from questions import AskedProcess, Refused
+from support.child_process import ChildProcess, RequestFailed
+from support.waiting import wait_until
 
 PROCESS = Path(__file__).with_name("process.py")
 
 
-class StoreProcess(AskedProcess):
+class StoreProcess(ChildProcess):
     """A running ``process.py``."""
 
     def __init__(self, arguments: list[str], before: list[str]) -> None:
@@ -87,6 +87,6 @@ def refusal(action: Callable[[], object]) -> str | None:
     """What a process says when it refuses; ``None`` when it does not."""
     try:
         action()
-    except Refused as refused:
-        return str(refused)
+    except RequestFailed as failed:
+        return str(failed)
     return None

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from deadline import wait_until
-from questions import Refused
 from store.processes import StoreProcess, StoreProcesses, check_integrity, wait_for_log
+from support.child_process import RequestFailed
+from support.waiting import wait_until
 
 pytestmark = [pytest.mark.alone, pytest.mark.slow]
 
@@ -91,11 +91,11 @@ def test_what_clients_left_survives_the_kill_of_them_all(processes: StoreProcess
 def test_a_start_of_an_id_that_is_taken_is_refused_with_and_without_an_owner(processes: StoreProcesses) -> None:
     client = processes.start()
     client.call("start_orchestration", "taken", "echo", 1)
-    with pytest.raises(Refused, match="InstanceAlreadyExists"):
+    with pytest.raises(RequestFailed, match="InstanceAlreadyExists"):
         client.call("start_orchestration", "taken", "waiting")
     owner = processes.start(serve=True)
     assert client.result("taken") == 1
-    with pytest.raises(Refused, match="InstanceAlreadyExists"):
+    with pytest.raises(RequestFailed, match="InstanceAlreadyExists"):
         client.call("start_orchestration", "taken", "echo", 2, if_exists="raise")
     assert owner.result("taken") == 1
 
@@ -113,7 +113,7 @@ def test_messages_of_a_client_process_wait_for_their_instance(processes: StorePr
 def test_a_cancellation_of_nobody_is_refused_in_a_client_process_too(processes: StoreProcesses) -> None:
     client = processes.start()
     for _ in ("without an owner", "with one"):
-        with pytest.raises(Refused, match="InstanceNotFound.*nobody"):
+        with pytest.raises(RequestFailed, match="InstanceNotFound.*nobody"):
             client.call("cancel_instance", "nobody")
         processes.start(serve=True)
 
@@ -126,12 +126,12 @@ def test_instances_are_deleted_with_and_without_an_owner(processes: StoreProcess
     client.call("start_orchestration", "running", "waiting")
     wait_until(lambda: is_subscribed(client, "running"))
     assert client.call("delete_instance", "first")["instances_deleted"] == 1
-    with pytest.raises(Refused, match="InstanceStillRunning"):
+    with pytest.raises(RequestFailed, match="InstanceStillRunning"):
         client.call("delete_instance", "running")
     owner.leave()
 
     assert client.call("delete_instance", "second")["instances_deleted"] == 1
-    with pytest.raises(Refused, match="InstanceStillRunning"):
+    with pytest.raises(RequestFailed, match="InstanceStillRunning"):
         client.call("delete_instance", "running")
     assert client.call("list_all_instances") == ["running"]
 

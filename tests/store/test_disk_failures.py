@@ -16,9 +16,9 @@ from pathlib import Path
 
 import pytest
 
-from deadline import wait_until
-from questions import Refused
 from store.processes import StoreProcess, StoreProcesses, check_integrity, is_busy, refusal
+from support.child_process import RequestFailed
+from support.waiting import wait_until
 
 pytestmark = [pytest.mark.alone, pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -98,9 +98,9 @@ def test_a_turn_that_could_not_be_written_is_written_when_it_can(processes: Stor
     wait_until(lambda: has_started(process, "said"))
 
     process.ask("limit_file_size", 1)
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(RequestFailed) as failed:
         process.call("enqueue_event", "said", "inbox", "lost?")
-    assert NO_ROOM.search(str(refused.value)), refused.value
+    assert NO_ROOM.search(str(failed.value)), failed.value
     process.ask("limit_file_size", None)
 
     # The message was not acknowledged: it may have arrived, or not.
@@ -220,7 +220,7 @@ def test_a_file_that_is_taken_away_is_reported_by_name(
 
     process.kill()
     if removal is replace:
-        with pytest.raises(Refused, match="another application|damaged"):
+        with pytest.raises(RequestFailed, match="another application|damaged"):
             processes.start()
     else:
         assert processes.start().call("list_all_instances") == []

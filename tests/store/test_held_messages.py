@@ -16,10 +16,9 @@ from typing import Any
 import pytest
 
 from conftest import SHUTDOWN_MS, StartRuntime
-from deadline import wait_until
 from duroxide import Client, InstanceNotFound, OrchestrationContext, Provider, Runtime, SqliteProvider
-from mission.waiting import wait_for_event_kind, wait_for_execution
 from store.programs import STOP, Steps
+from support.waiting import wait_for_event_kind, wait_for_execution, wait_until
 from upgrade.files import load
 
 WAIT_MS = 60_000

@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import pytest
 
-from deadline import wait_until
 from store.processes import StoreProcess, StoreProcesses
+from support.waiting import wait_until
 
 pytestmark = [pytest.mark.alone, pytest.mark.slow]
 

@@ -19,10 +19,10 @@ from typing import Any
 import pytest
 
 from duroxide import Client, SqliteProvider
-from questions import TESTS
 from store.processes import check_integrity
 from store.programs import STOP
 from store.workload import CONVERSATIONS, expected
+from support.child_process import TESTS
 
 WORKLOAD = Path(__file__).with_name("workload.py")
 SHORT_FORM = 10

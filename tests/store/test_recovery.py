@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from deadline import wait_until
 from store.processes import StoreProcesses
+from support.waiting import wait_until
 
 pytestmark = [pytest.mark.alone, pytest.mark.slow]
 

@@ -14,11 +14,10 @@ from typing import Any
 import pytest
 
 from conftest import SHUTDOWN_MS
-from deadline import wait_until
 from duroxide import Client, ConfigurationError, ProviderError, Runtime, SqliteProvider
-from mission.waiting import wait_for_event_kind
 from store.processes import StoreProcesses, check_integrity
 from store.programs import register
+from support.waiting import wait_for_event_kind, wait_until
 
 WAIT_MS = 30_000
 

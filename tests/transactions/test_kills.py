@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from deadline import wait_until
 from duroxide import Outbox, Provider
+from support.waiting import wait_until
 from transactions.application import open_store
 from transactions.shop import WAIT_SECONDS
 from transactions.test_outbox import LISTENERS, heard, start_listeners, tell_listeners, writing

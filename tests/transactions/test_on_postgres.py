@@ -11,7 +11,6 @@ import psycopg
 import pytest
 from sqlalchemy.orm import Session
 
-from deadline import wait_until
 from duroxide import (
     AsyncTransactionClient,
     CodecError,
@@ -20,6 +19,7 @@ from duroxide import (
     TransactionClient,
 )
 from duroxide._native import CANCELLATION_QUEUE
+from support.waiting import wait_until
 from transactions.libraries import AWAITED_ON_POSTGRES, ON_POSTGRES, engine_of
 from transactions.shop import WAIT_SECONDS, fulfil, listen, paid
 

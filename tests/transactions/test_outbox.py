@@ -13,7 +13,6 @@ from typing import Any
 
 import pytest
 
-from deadline import wait_until
 from duroxide import (
     AsyncTransactionClient,
     Client,
@@ -24,7 +23,8 @@ from duroxide import (
     Runtime,
     TransactionClient,
 )
-from proxy import Proxy
+from support.proxy import Proxy
+from support.waiting import wait_until
 from transactions.libraries import AWAITED_ON_SQLITE, ON_SQLITE
 from transactions.shop import FUNCTIONS, WAIT_SECONDS, fulfil, listen, paid
 

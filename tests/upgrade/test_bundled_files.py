@@ -19,8 +19,8 @@ from typing import Any
 
 import pytest
 
-from deadline import wait_until
 from duroxide import Client, OrchestrationCancelled, OrchestrationFailed, Runtime, RuntimeOptions, SqliteProvider
+from support.waiting import wait_until
 from upgrade import earlier, orchestrations
 from upgrade.files import contents, copies, load
 
