@@ -97,7 +97,7 @@ docs: $(VENV)/.developer build ## run every code block of the README and the doc
 reference: $(VENV)/.developer build ## write the reference pages from the docstrings
 	@$(BIN)/python tools/reference.py
 
-bench: $(BENCH_VENV)/.installed $(RUST_HANDLERS) ## measure W1 to W14 with a release build (STORE, ONLY, AGAINST, FULL=1, PROFILE=1)
+bench: $(BENCH_VENV)/.installed $(RUST_HANDLERS) ## measure W1 to W15 with a release build (STORE, ONLY, AGAINST, FULL=1, PROFILE=1)
 	@PYTHONPATH=tests $(BENCH_VENV)/bin/python -m benchmarks --store $(STORE) --rust $(RUST_HANDLERS) \
 	  $(if $(ONLY),--only $(ONLY)) $(if $(AGAINST),--against "$(AGAINST)")
 

@@ -1,4 +1,4 @@
-"""The programs of W1 to W3 once more, as functions that are declared and called: with ``yield from`` and with ``await``."""
+"""The programs of W1 to W3 as functions that are declared and called: with ``yield from`` and with ``await``."""
 
 from __future__ import annotations
 
