@@ -1,7 +1,7 @@
-"""CPython's own tests of asyncio that need no I/O, played on the loop of orchestrations; not a test itself.
+"""Plays CPython's tests of asyncio that need no I/O on the loop of orchestrations; not a test itself.
 
-``python tests/asyncio_conformance`` prints which pass, and why the others do not. Needs the package ``test`` of the
-interpreter, which some distributions leave out. Timers fire in virtual time, as soon as nothing else can move.
+``python tests/asyncio_conformance`` prints which pass, and why the others do not. It needs the package ``test`` of the
+interpreter, which some distributions leave out. Timers fire in virtual time, as soon as nothing else is ready.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from typing import Any
 from duroxide.event_loop import OrchestrationFuture, OrchestrationLoop, OrchestrationTask
 
 MODULES = ("test_taskgroups", "test_timeouts", "test_locks", "test_queues", "test_tasks")
-# Those of test_tasks that are not a test for one implementation of tasks in C or Python, but for the loop's.
+# The classes of test_tasks that test the loop, not one implementation of tasks in C or Python.
 OF_TASKS = ("BaseTaskTests", "FutureGatherTests", "CoroutineGatherTests", "SleepTests", "CompatibilityTests")
 
 
 class VirtualSteps:
-    """Stands in for the steps of an orchestration: timers, which fire when they are told to."""
+    """Stands in for the steps of an orchestration: timers that fire on request."""
 
     orchestration_name = instance_id = "conformance"
 
@@ -60,7 +60,7 @@ class VirtualSteps:
 
 
 class ConformanceLoop(OrchestrationLoop):
-    """The loop of an orchestration, with what runs and ends a loop: the tests do what the runtime does otherwise."""
+    """The loop of an orchestration, with the methods that run and close a loop: here the tests replace the runtime."""
 
     def __init__(self, virtual_times: Callable[[], Generator[float, float, None]] | None = None) -> None:
         self.steps = VirtualSteps()
@@ -77,9 +77,9 @@ class ConformanceLoop(OrchestrationLoop):
             if slot is None:
                 main.cancel()
                 self.run_ready()
-                raise RuntimeError("the loop is stuck: nothing but timers wakes it here")
+                raise RuntimeError("the loop is stuck: here only timers wake it")
             ended = self.deliver(slot, None, None)
-        # A loop that is stopped still calls back who was ready.
+        # A loop that is stopped still runs the callbacks that were ready.
         self._ended = True
         self.run_ready()
         self._ended = False
@@ -113,14 +113,14 @@ class ConformanceLoop(OrchestrationLoop):
 
 
 class ConformancePolicy(asyncio.DefaultEventLoopPolicy):
-    """Makes every loop that a test asks for one of orchestrations."""
+    """Makes every loop that a test requests a loop of orchestrations."""
 
     def new_event_loop(self) -> asyncio.AbstractEventLoop:
         return ConformanceLoop()
 
 
 class Result(unittest.TestResult):
-    """Remembers the last words of each test that does not pass."""
+    """Keeps the last message of each test that does not pass."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -169,14 +169,14 @@ def main() -> int:
     try:
         utils = importlib.import_module("test.test_asyncio.utils")
     except ImportError:
-        print("this interpreter has no package 'test', so there is nothing to play")
+        print("this interpreter has no package 'test', so no test can be played")
         return 1
     utils.TestLoop = ConformanceLoop
     warnings.simplefilter("ignore")
     print(f"Python {sys.version.split()[0]}")
     for name in MODULES:
         result = Result()
-        # Anew, since each module takes it away in the end.
+        # Set for each module, since each removes it in the end.
         asyncio.set_event_loop_policy(ConformancePolicy())
         suite = tests_of(importlib.import_module(f"test.test_asyncio.{name}"))
         with contextlib.redirect_stderr(io.StringIO()), contextlib.redirect_stdout(io.StringIO()):
@@ -187,7 +187,7 @@ def main() -> int:
             for test, why in result.reasons.items():
                 if why == reason:
                     print(f"      {'.'.join(test.split('.')[-2:])}")
-    # Of what the tests have left behind.
+    # Silences messages about objects that the tests have left behind.
     logging.disable()
     return 0
 

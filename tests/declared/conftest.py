@@ -1,4 +1,4 @@
-"""What the tests of declared functions share."""
+"""Fixtures of the tests of declared functions."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Serve = Callable[..., Client]
 
 @pytest.fixture
 def serve(provider: Provider) -> Iterator[Serve]:
-    """Starts a runtime with declared functions on the test's store, and gives a client of it."""
+    """Starts a runtime with declared functions on the test's store, and returns a client of it."""
     runtimes: list[Runtime] = []
 
     def serve(*functions: Any, **options: Any) -> Client:

@@ -1,4 +1,4 @@
-"""Arguments as they are recorded: the text is frozen, and comes back as what it was."""
+"""Recorded arguments: the text is frozen, and is converted back by the annotations."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def by_position(order: Order, note: str = "none", /, amount: int = 0): ...
 def many(order: Order, *numbers: int, **tags: Decimal): ...
 
 
-# What is written here is in the histories of users: a change of the text breaks their replay.
+# These texts are in the histories of users: a change of them breaks replay.
 GOLDEN = [
     (nothing, (), {}, "null"),
     (one, (ORDER,), {}, '{"id": "order-7", "total": "9.90"}'),
@@ -78,7 +78,7 @@ def text_of(function: Any, *arguments: Any, **named: Any) -> str:
 
 
 def call_with(function: Any, text: str) -> Any:
-    """Call a function as a runtime does, with what is recorded."""
+    """Call a function as a runtime does, with the recorded input."""
     definition = activity(function).definition
     value = decode(text)
     if definition.input_type is not None:
@@ -87,7 +87,7 @@ def call_with(function: Any, text: str) -> Any:
 
 
 @pytest.mark.parametrize(("function", "arguments", "named", "text"), GOLDEN)
-def test_arguments_are_recorded_as_ever(function: Any, arguments: Any, named: Any, text: str) -> None:
+def test_arguments_are_recorded_in_the_frozen_form(function: Any, arguments: Any, named: Any, text: str) -> None:
     assert text_of(function, *arguments, **named) == text
 
 
@@ -125,7 +125,7 @@ def test_any_value_of_a_required_parameter_comes_back(value: Any, others: int) -
     assert call_with(function, text_of(function, value, *more)) == value
 
 
-def test_every_argument_is_converted_as_it_is_annotated() -> None:
+def test_every_argument_is_converted_by_its_annotation() -> None:
     def pay(order: Order, amount: Decimal = Decimal(0), *parts: Decimal, tags: set[str], **more: Decimal):
         return order, amount, parts, tags, more
 
@@ -134,7 +134,7 @@ def test_every_argument_is_converted_as_it_is_annotated() -> None:
     assert call_with(pay, text) == (ORDER, Decimal(2), (Decimal(3),), {"a"}, {"vat": Decimal(4)})
 
 
-def test_default_of_the_function_that_runs_is_taken() -> None:
+def test_default_comes_from_the_function_that_runs() -> None:
     def before(order: int, note: str = "old"):
         return order, note
 
@@ -144,7 +144,7 @@ def test_default_of_the_function_that_runs_is_taken() -> None:
     assert call_with(after, text_of(before, 7)) == (7, "new")
 
 
-def test_optional_parameter_can_be_added_to_what_is_recorded() -> None:
+def test_optional_parameter_can_be_added_after_arguments_were_recorded() -> None:
     def before(order: Order):
         return order
 
@@ -160,7 +160,7 @@ def test_optional_parameter_can_be_added_to_what_is_recorded() -> None:
     assert call_with(later, text_of(after, ORDER, "quick")) == (ORDER, "quick", False)
 
 
-def test_context_goes_where_the_annotation_is() -> None:
+def test_context_is_passed_to_the_annotated_parameter() -> None:
     def last(order: int, note: str = "none", *, ctx: ActivityContext):
         return order, note, ctx
 
@@ -180,32 +180,32 @@ def test_context_goes_where_the_annotation_is() -> None:
         ("null", "its input is null"),
     ],
 )
-def test_input_that_does_not_fit_says_of_which_function_and_parameter(text: str, message: str) -> None:
+def test_error_about_a_wrong_input_names_function_and_parameter(text: str, message: str) -> None:
     with pytest.raises(CodecError, match=message):
         call_with(two, text)
 
 
-def test_input_of_a_function_without_parameters_must_be_nothing() -> None:
+def test_function_without_parameters_takes_no_input() -> None:
     with pytest.raises(CodecError, match="activity 'nothing' has no parameters"):
         call_with(nothing, "5")
 
 
-def test_value_that_does_not_fit_its_annotation_says_of_which_parameter() -> None:
+def test_error_about_a_value_that_does_not_fit_names_its_parameter() -> None:
     with pytest.raises(CodecError, match="activity 'two', parameter 'order': .* does not fit the annotation Order"):
         call_with(two, '{"order": 5, "amount": 1}')
 
 
-def test_many_arguments_must_be_recorded_as_such() -> None:
+def test_several_arguments_must_be_recorded_as_arguments() -> None:
     with pytest.raises(CodecError, match="takes many as 'numbers', and its input has a number for it; send a list"):
         call_with(many, '{"order": {"id": "a", "total": 1}, "numbers": 5}')
 
 
-def test_call_that_does_not_fit_says_what_the_parameters_are() -> None:
+def test_error_about_a_wrong_call_lists_the_parameters() -> None:
     with pytest.raises(TypeError, match=r"activity 'two': missing .* 'amount'; its parameters are \(order, amount\)"):
         text_of(two, 5)
 
 
-def test_context_is_asked_for_once() -> None:
+def test_only_one_parameter_may_be_a_context() -> None:
     @activity
     def twice(first: ActivityContext, second: ActivityContext): ...
 
@@ -223,7 +223,7 @@ def test_context_of_the_other_kind_is_refused() -> None:
         _ = confused.definition
 
 
-def test_context_without_an_annotation_is_told_to_have_one() -> None:
+def test_error_about_an_unannotated_context_asks_for_the_annotation() -> None:
     @activity
     def documented(ctx, order): ...
 
@@ -236,7 +236,7 @@ def test_builtin_without_a_signature_is_refused() -> None:
         _ = activity(max).definition
 
 
-def test_annotation_may_name_what_is_defined_later() -> None:
+def test_annotation_may_name_a_class_that_is_defined_later() -> None:
     @activity
     def later(parcel: Parcel) -> Parcel:
         return parcel
@@ -245,7 +245,7 @@ def test_annotation_may_name_what_is_defined_later() -> None:
     assert later.result_type is Parcel
 
 
-def test_annotation_may_name_a_local_class_that_the_function_was_declared_with() -> None:
+def test_annotation_may_name_a_local_class() -> None:
     @dataclass
     class Local:
         weight: int

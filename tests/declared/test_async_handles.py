@@ -1,4 +1,4 @@
-"""Handles that are awaited: the same operations as those of the other client, without blocking the loop."""
+"""Awaited handles: the same operations as those of the blocking client, without blocking the loop."""
 
 from __future__ import annotations
 
@@ -83,12 +83,12 @@ def test_both_handles_have_the_same_operations() -> None:
         assert inspect.getdoc(getattr(AsyncHandle, name)) == inspect.getdoc(getattr(Handle, name))
 
 
-def test_both_clients_take_the_same_for_a_start() -> None:
+def test_both_clients_take_the_same_arguments_for_a_start() -> None:
     for name in ("start", "handle"):
         assert inspect.signature(getattr(AsyncClient, name)) == inspect.signature(getattr(Client, name))
 
 
-def test_result_comes_as_the_orchestration_is_annotated(serve: Serve, awaited_client: AsyncClient) -> None:
+def test_result_has_the_annotated_type(serve: Serve, awaited_client: AsyncClient) -> None:
     serve(echo)
 
     async def main() -> None:
@@ -105,7 +105,7 @@ def test_result_comes_as_the_orchestration_is_annotated(serve: Serve, awaited_cl
     asyncio.run(main())
 
 
-def test_orchestration_is_talked_to_and_read(serve: Serve, awaited_client: AsyncClient) -> None:
+def test_handle_sends_messages_and_reads_values(serve: Serve, awaited_client: AsyncClient) -> None:
     serve(listen)
 
     async def main() -> None:
@@ -122,7 +122,7 @@ def test_orchestration_is_talked_to_and_read(serve: Serve, awaited_client: Async
     asyncio.run(main())
 
 
-def test_failure_leads_to_the_activity(serve: Serve, awaited_client: AsyncClient) -> None:
+def test_failure_names_the_activity_as_its_cause(serve: Serve, awaited_client: AsyncClient) -> None:
     serve(fulfil, pay, decline)
 
     async def main() -> None:
@@ -136,7 +136,7 @@ def test_failure_leads_to_the_activity(serve: Serve, awaited_client: AsyncClient
     asyncio.run(main())
 
 
-def test_cancelled_instance_says_why(serve: Serve, awaited_client: AsyncClient) -> None:
+def test_result_of_a_cancelled_instance_raises_with_the_reason(serve: Serve, awaited_client: AsyncClient) -> None:
     serve(listen)
 
     async def main() -> None:

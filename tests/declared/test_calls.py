@@ -1,4 +1,4 @@
-"""Declared functions at work: calls, their options, the context, references, on every store."""
+"""Running declared functions: calls, their options, the context and references, on every store."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def events(client: Client, instance: str, kind: str) -> list[str]:
     return [event.data for event in client.read_execution_history(instance) if event.kind == kind]
 
 
-def test_awaited_call_gives_the_result_as_it_is_annotated(serve: Serve) -> None:
+def test_awaited_call_gives_the_annotated_type(serve: Serve) -> None:
     @orchestration
     async def pay(order: Order) -> Receipt:
         receipt = await charge(order, amount=order.total)
@@ -87,7 +87,7 @@ def test_generator_takes_calls_with_yield_and_yield_from(serve: Serve) -> None:
     assert serve(count, add).start(count, 1).result() == 14
 
 
-def test_calls_run_side_by_side_with_the_documented_combinators(serve: Serve) -> None:
+def test_calls_run_in_parallel_with_the_documented_combinators(serve: Serve) -> None:
     @orchestration
     async def fan_out(ctx: OrchestrationContext, width: int) -> list[int]:
         return await ctx.gather(*(add(number) for number in range(width)))
@@ -159,7 +159,7 @@ def test_declared_retry_holds_for_each_call(serve: Serve) -> None:
     assert len(attempts) == 9
 
 
-def test_class_that_is_not_tried_again_ends_the_attempts(serve: Serve) -> None:
+def test_exception_class_on_the_no_retry_list_ends_the_attempts(serve: Serve) -> None:
     class CardDeclined(Exception):
         pass
 
@@ -192,7 +192,7 @@ def test_tag_and_session_of_a_call_reach_its_worker(serve: Serve) -> None:
     assert client.start(ask).result() == [("gpu", "declared"), ("gpu", None), (None, "other")]
 
 
-def test_function_without_a_context_parameter_can_ask_for_it(serve: Serve) -> None:
+def test_function_without_a_context_parameter_can_call_context(serve: Serve) -> None:
     @activity
     def on_a_thread() -> str:
         return duroxide.context(ActivityContext).activity_name
@@ -235,7 +235,7 @@ def test_context_of_another_kind_is_refused(serve: Serve) -> None:
     assert serve(ask_it, ask).start(ask_it).result() == "refused"
 
 
-def test_thread_that_an_activity_starts_has_no_context_and_the_next_activity_its_own(serve: Serve) -> None:
+def test_thread_started_by_an_activity_has_no_context_and_the_next_activity_has_its_context(serve: Serve) -> None:
     @activity
     def names() -> list[str]:
         found: list[str] = []
@@ -263,7 +263,7 @@ def test_thread_that_an_activity_starts_has_no_context_and_the_next_activity_its
     assert serve(ask, names, other).start(ask).result() == [["none", "names"], ["other"]]
 
 
-def test_activity_that_calls_another_is_told_what_to_do(serve: Serve) -> None:
+def test_error_about_an_activity_that_calls_another_says_what_to_do(serve: Serve) -> None:
     @activity
     def nested(number: int) -> int:
         with pytest.raises(NotInOrchestration, match=r"activity 'add' was called outside an orchestration"):
@@ -277,7 +277,7 @@ def test_activity_that_calls_another_is_told_what_to_do(serve: Serve) -> None:
     assert serve(count, nested, add).start(count).result() == 2
 
 
-def test_events_and_messages_come_as_they_are_annotated(serve: Serve) -> None:
+def test_events_and_messages_have_the_requested_type(serve: Serve) -> None:
     @orchestration
     async def listen() -> list[Any]:
         duroxide.context().set_custom_status("listens")
@@ -289,7 +289,7 @@ def test_events_and_messages_come_as_they_are_annotated(serve: Serve) -> None:
 
     client = serve(listen)
     handle = client.start(listen)
-    # On PostgreSQL, an event needs a wait that is there.
+    # On PostgreSQL, an event needs a wait that exists already.
     client.wait_for_status_change(handle.id, 0)
     handle.raise_event("paid", ORDER)
     for message in (ORDER, "5", "text", {"a": 1}):
@@ -298,7 +298,7 @@ def test_events_and_messages_come_as_they_are_annotated(serve: Serve) -> None:
     assert handle.result() == ["9.90", "5", "text", {"a": 1}]
 
 
-def test_orchestration_goes_on_with_new_arguments(serve: Serve) -> None:
+def test_orchestration_continues_as_new_with_new_arguments(serve: Serve) -> None:
     @orchestration
     async def count(start: int, to: int = 3, *, seen: list[int] | None = None) -> list[int]:
         so_far = [*(seen or []), start]
@@ -312,7 +312,7 @@ def test_orchestration_goes_on_with_new_arguments(serve: Serve) -> None:
     assert client.list_executions("counted") == [1, 2, 3]
 
 
-def test_orchestration_goes_on_with_a_plain_input(serve: Serve) -> None:
+def test_orchestration_continues_as_new_with_a_plain_input(serve: Serve) -> None:
     @orchestration
     async def count(number: int) -> int:
         if number < 3:
@@ -322,7 +322,7 @@ def test_orchestration_goes_on_with_a_plain_input(serve: Serve) -> None:
     assert serve(count).start(count, 1).result() == 3
 
 
-def test_declared_functions_stand_for_names_in_the_documented_calls(serve: Serve) -> None:
+def test_documented_calls_take_declared_functions_instead_of_names(serve: Serve) -> None:
     @activity(retry=RetryPolicy(max_attempts=3))
     def echo(order: Order) -> Order:
         return order
@@ -391,7 +391,7 @@ def test_reference_of_the_other_kind_is_refused(serve: Serve) -> None:
         client.start_orchestration("a", add.fn)
 
 
-def test_failure_of_a_child_can_be_caught_by_its_name(serve: Serve) -> None:
+def test_failure_of_a_child_has_its_name(serve: Serve) -> None:
     @orchestration
     async def child() -> None:
         raise ValueError("on purpose")
@@ -407,7 +407,7 @@ def test_failure_of_a_child_can_be_caught_by_its_name(serve: Serve) -> None:
     assert serve(parent, child).start(parent).result() == "child ValueError: on purpose"
 
 
-def test_result_is_converted_where_the_activity_is_registered_elsewhere(serve: Serve, provider: Any) -> None:
+def test_result_of_an_activity_registered_elsewhere_is_converted(serve: Serve, provider: Any) -> None:
     @orchestration
     async def pay(order: Order) -> str:
         receipt = await charge(order, order.total)
@@ -418,7 +418,7 @@ def test_result_is_converted_where_the_activity_is_registered_elsewhere(serve: S
         assert client.start(pay, ORDER).result(60) == "Receipt"
 
 
-def test_task_that_was_never_awaited_is_reported_with_the_line_of_its_call(serve: Serve) -> None:
+def test_warning_about_a_task_that_was_never_awaited_names_the_line_of_its_call(serve: Serve) -> None:
     @orchestration
     async def forget() -> str:
         add(1)
@@ -431,7 +431,7 @@ def test_task_that_was_never_awaited_is_reported_with_the_line_of_its_call(serve
     assert seen[0].filename == __file__
 
 
-def test_what_is_recorded_is_the_same_from_both_styles(serve: Serve) -> None:
+def test_both_styles_record_the_same_history(serve: Serve) -> None:
     @orchestration
     async def called(order: Order) -> Receipt:
         return await charge(order, order.total)

@@ -1,4 +1,4 @@
-"""What can be declared, what is refused, and what a declared function knows of itself."""
+"""Declaring functions: what is allowed, what is refused, and what a declared function provides."""
 
 from __future__ import annotations
 
@@ -92,12 +92,12 @@ def test_partial_can_be_declared_under_a_name() -> None:
         (lambda: orchestration(version="1.0")(charge), "orchestration 'charge' cannot be registered: "),
     ],
 )
-def test_what_cannot_be_declared_is_refused_at_once(declare: Any, message: str) -> None:
+def test_a_value_that_cannot_be_declared_is_refused_at_once(declare: Any, message: str) -> None:
     with pytest.raises(RegistrationError, match=message):
         declare()
 
 
-def test_generator_is_no_activity() -> None:
+def test_generator_function_is_refused_as_an_activity() -> None:
     def steps():
         yield
 
@@ -105,7 +105,7 @@ def test_generator_is_no_activity() -> None:
         activity(steps)
 
 
-def test_async_generator_is_neither() -> None:
+def test_async_generator_is_refused_in_both_roles() -> None:
     async def steps():
         yield
 
@@ -127,7 +127,7 @@ def test_options_are_checked_where_they_are_given() -> None:
             orchestration(charge).options(**wrong)
 
 
-def test_attributes_of_the_function_hide_nothing() -> None:
+def test_attributes_of_the_function_do_not_hide_methods() -> None:
     def marked(order: str) -> str:
         return order
 
@@ -136,7 +136,7 @@ def test_attributes_of_the_function_hide_nothing() -> None:
     assert (activity(marked).name, activity(marked).fn.name) == ("marked", "mine")
 
 
-def test_classes_that_are_not_tried_again_may_be_a_list() -> None:
+def test_no_retry_list_may_be_a_list() -> None:
     policy = RetryPolicy(backoff=Backoff.none(), non_retryable=[KeyError, "CardDeclined"])
 
     assert policy.non_retryable == (KeyError, "CardDeclined")
@@ -151,7 +151,7 @@ def test_call_outside_an_orchestration_says_what_to_do() -> None:
         orchestration(charge).continue_as_new("order-7")
 
 
-def test_what_needs_an_orchestration_says_so() -> None:
+def test_functions_that_need_an_orchestration_raise_outside_one() -> None:
     for call in (
         lambda: duroxide.wait_for_event("paid"),
         lambda: duroxide.dequeue_event("inbox"),
@@ -165,7 +165,7 @@ def test_what_needs_an_orchestration_says_so() -> None:
         duroxide.context()
 
 
-def test_module_gives_all_that_is_declared_in_it_once() -> None:
+def test_module_gives_each_declared_function_once() -> None:
     module = types.ModuleType("shop")
     module.charge = activity(charge)
     module.same = module.charge
@@ -202,14 +202,14 @@ def test_declared_function_is_registered_by_functions_alone() -> None:
         runtime.register_activity(activity(charge))
 
 
-def test_function_of_other_parameters_is_told_to_be_declared() -> None:
+def test_error_about_a_function_with_other_parameters_asks_to_declare_it() -> None:
     runtime = Runtime(SqliteProvider.in_memory())
 
     with pytest.raises(RegistrationError, match="for other parameters decorate it with @duroxide.activity"):
         runtime.register_activity(charge)
 
 
-def test_options_leave_the_declaration_as_it_was() -> None:
+def test_options_do_not_change_the_declaration() -> None:
     declared = orchestration(charge)
     variant = declared.options(instance_id="order-7", version="1.1.0")
 
@@ -219,7 +219,7 @@ def test_options_leave_the_declaration_as_it_was() -> None:
     assert (variant.name, variant.fn, variant.version) == (declared.name, declared.fn, None)
 
 
-def test_generator_orchestration_knows_its_result() -> None:
+def test_generator_orchestration_has_its_result_type() -> None:
     @orchestration
     def steps(ctx: OrchestrationContext, order: str) -> Generator[Any, Any, int]:
         return (yield ctx.utc_now())

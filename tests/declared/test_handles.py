@@ -1,4 +1,4 @@
-"""Handles: the result in its type, failures with their causes, and the rest of what is done with one instance."""
+"""Handles: typed results, failures with their causes, and the other operations on one instance."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def failure_of(handle: Handle[Any]) -> OrchestrationFailed:
     return failed.value
 
 
-def test_result_comes_as_the_orchestration_is_annotated(serve: Serve) -> None:
+def test_result_has_the_annotated_type(serve: Serve) -> None:
     client = serve(echo)
 
     assert client.start(echo, ORDER, id="a").result() == Order("order-7 none", Decimal("9.90"))
@@ -94,7 +94,7 @@ def test_orchestration_can_be_started_by_its_name(serve: Serve) -> None:
         client.start("echo", ORDER, "quick")
 
 
-def test_id_is_made_up_where_none_is_given(serve: Serve) -> None:
+def test_id_is_generated_if_none_is_given(serve: Serve) -> None:
     client = serve(echo)
 
     first, second = client.start(echo, ORDER), client.start(echo, ORDER)
@@ -135,7 +135,7 @@ def test_failure_names_the_activity_its_attempts_and_its_exception(serve: Serve)
     assert cause.__cause__ is None
 
 
-def test_failure_of_a_child_leads_to_its_activity(serve: Serve) -> None:
+def test_failure_of_a_child_has_its_activity_as_cause(serve: Serve) -> None:
     client = serve(fulfil, pay, decline)
 
     child = failure_of(client.start(fulfil, "order-7", id="root")).__cause__
@@ -148,7 +148,7 @@ def test_failure_of_a_child_leads_to_its_activity(serve: Serve) -> None:
     assert child.__cause__.activity_name == "decline"
 
 
-def test_failure_of_a_child_with_an_id_leads_to_its_activity(serve: Serve) -> None:
+def test_failure_of_a_child_with_an_id_has_its_activity_as_cause(serve: Serve) -> None:
     @orchestration
     async def outer() -> None:
         await pay.options(instance_id="the-child")("order-7")
@@ -182,7 +182,7 @@ def test_failure_by_a_timeout_names_the_activity(serve: Serve) -> None:
     assert (cause.activity_name, cause.attempts) == ("stall", 2)
 
 
-def test_calls_that_succeeded_before_are_no_attempts(serve: Serve) -> None:
+def test_earlier_successful_calls_do_not_count_as_attempts(serve: Serve) -> None:
     calls: list[int] = []
 
     @activity(retry=RetryPolicy(max_attempts=2, backoff=Backoff.none()))
@@ -202,7 +202,7 @@ def test_calls_that_succeeded_before_are_no_attempts(serve: Serve) -> None:
     assert cause.attempts == 2
 
 
-def test_calls_that_ran_beside_are_no_attempts(serve: Serve) -> None:
+def test_parallel_calls_do_not_count_as_attempts(serve: Serve) -> None:
     @activity(retry=RetryPolicy(max_attempts=1))
     def fails_each_time() -> None:
         raise ValueError("each time")
@@ -217,7 +217,7 @@ def test_calls_that_ran_beside_are_no_attempts(serve: Serve) -> None:
     assert cause.attempts == 1
 
 
-def test_failure_of_the_code_itself_has_no_cause(serve: Serve) -> None:
+def test_failure_of_the_orchestration_code_has_no_cause(serve: Serve) -> None:
     @orchestration
     async def careful(order: str) -> None:
         try:
@@ -230,7 +230,7 @@ def test_failure_of_the_code_itself_has_no_cause(serve: Serve) -> None:
     assert (failure.error_type, failure.__cause__) == ("KeyError", None)
 
 
-def test_traceback_is_in_the_log_under_the_same_ids(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
+def test_traceback_is_logged_with_the_same_ids(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
     client = serve(pay, decline)
     with caplog.at_level(logging.WARNING, logger="duroxide.activity"):
         handle = client.start(pay, "order-7")
@@ -252,7 +252,7 @@ def test_wait_and_status_do_not_raise_a_failure(serve: Serve) -> None:
     assert handle.status().error == "CardDeclined: no money for order-7"
 
 
-def test_wait_has_a_limit_in_seconds(serve: Serve) -> None:
+def test_wait_has_a_timeout_in_seconds(serve: Serve) -> None:
     handle = serve(wait).start(wait)
 
     for timeout in (0, 0.05, timedelta(milliseconds=50)):
@@ -266,7 +266,7 @@ def test_wait_has_a_limit_in_seconds(serve: Serve) -> None:
         handle.wait(float("nan"))
 
 
-def test_cancelled_instance_says_why(serve: Serve) -> None:
+def test_result_of_a_cancelled_instance_raises_with_the_reason(serve: Serve) -> None:
     handle = serve(wait).start(wait)
 
     handle.cancel("not needed")
@@ -276,7 +276,7 @@ def test_cancelled_instance_says_why(serve: Serve) -> None:
     assert (cancelled.value.reason, cancelled.value.__cause__) == ("not needed", None)
 
 
-def test_history_is_that_of_the_instance(serve: Serve) -> None:
+def test_handle_reads_the_history_of_its_instance(serve: Serve) -> None:
     handle = serve(echo).start(echo, ORDER)
     handle.result()
 

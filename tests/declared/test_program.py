@@ -1,4 +1,4 @@
-"""The program that the natural style is made for, whole."""
+"""The model program of declared functions, whole."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_order_is_fulfilled(tmp_path: Path) -> None:
     assert parcel == Parcel(["cup", "pot"])
 
 
-def test_module_of_functions_serves_it_step_by_step(tmp_path: Path) -> None:
+def test_another_orchestration_of_the_same_name_takes_one_step_at_a_time(tmp_path: Path) -> None:
     @orchestration(name="fulfil")
     async def one_by_one(order: Order) -> Parcel:
         receipt = await charge(order, amount=order.total)

@@ -1,4 +1,4 @@
-"""Old code that records a history, new code that is played on it, and the text that comes of it."""
+"""Old code that records a history, new code that replays it, and the resulting report."""
 
 from __future__ import annotations
 
@@ -57,13 +57,13 @@ def waits_for_go(client: Client, instance: str) -> bool:
 
 
 def waiting(client: Client, instance: str = INSTANCE) -> OrchestrationResult:
-    """The status of the instance, as soon as it says that it waits for other code."""
+    """The status of the instance, as soon as it waits for other code."""
     wait_until(lambda: client.get_status(instance).mismatch)
     return client.get_status(instance)
 
 
 def mismatch_of(provider: Provider, old: Code, new: Code) -> str:
-    """What is said when an instance that the old code began is played by the new code."""
+    """The report about an instance that the old code began and the new code replays."""
     record(provider, old)
     client = Client(provider)
     with running(provider, new):
@@ -72,7 +72,7 @@ def mismatch_of(provider: Provider, old: Code, new: Code) -> str:
 
 
 def place(code: Code, text: str) -> str:
-    """The file and the number of the line of ``code`` that holds ``text``."""
+    """The file and the line number in ``code`` that holds ``text``."""
     lines, first = inspect.getsourcelines(code)
     number = next(number for number, line in enumerate(lines, first) if text in line)
     file = inspect.getsourcefile(code) or ""
@@ -80,7 +80,7 @@ def place(code: Code, text: str) -> str:
 
 
 def report(*rows: tuple[str, str]) -> str:
-    """The whole text around these labels and facts."""
+    """The whole report around these labels and facts."""
     width = max(len(label) for label, _ in rows)
     facts = "".join(f"  {label:{width}}  {fact}".rstrip() + "\n" for label, fact in rows)
     return (

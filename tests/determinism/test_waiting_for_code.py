@@ -1,4 +1,4 @@
-"""An instance whose code does not match waits, says so everywhere, and goes on when the code is put right."""
+"""An instance whose code does not match waits, reports it everywhere, and continues when the code is fixed."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def returning_early(ctx: OrchestrationContext, _: Any) -> Steps:
 
 
 @stickiness
-def test_the_instance_goes_on_when_the_code_is_put_right(provider: Provider, options: RuntimeOptions) -> None:
+def test_the_instance_continues_when_the_code_is_fixed(provider: Provider, options: RuntimeOptions) -> None:
     record(provider, old, options)
     client = Client(provider)
     with running(provider, changed, options):
@@ -61,7 +61,7 @@ def test_the_instance_goes_on_when_the_code_is_put_right(provider: Provider, opt
 
 
 @stickiness
-def test_the_report_is_gone_as_soon_as_the_instance_goes_on(provider: Provider, options: RuntimeOptions) -> None:
+def test_the_report_is_cleared_as_soon_as_the_instance_continues(provider: Provider, options: RuntimeOptions) -> None:
     def waiting_again(ctx: OrchestrationContext, input: Any) -> Steps:
         yield from old(ctx, input)
         yield ctx.wait_for_event("again")
@@ -111,7 +111,7 @@ def test_the_metrics_count_the_instances_that_wait(provider: Provider) -> None:
 
 
 @pytest.mark.parametrize("store", ["memory"])
-def test_the_log_says_it_once(provider: Provider, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_report_is_logged_once(provider: Provider, caplog: pytest.LogCaptureFixture) -> None:
     record(provider, old)
     client = Client(provider)
     with caplog.at_level(logging.ERROR, "duroxide"), running(provider, changed) as runtime:
@@ -126,7 +126,7 @@ def test_the_log_says_it_once(provider: Provider, caplog: pytest.LogCaptureFixtu
 
 
 @pytest.mark.parametrize("new", [changed, returning_early], ids=lambda new: new.__name__)
-def test_it_fails_with_the_same_words_where_that_is_asked_for(provider: Provider, new: Any) -> None:
+def test_the_instance_fails_with_the_same_report_if_the_option_is_fail(provider: Provider, new: Any) -> None:
     record(provider, old)
     client = Client(provider)
     with running(provider, new, FAILING) as runtime:
@@ -168,7 +168,7 @@ def test_the_failure_of_a_changed_child_can_be_caught(provider: Provider) -> Non
 
 
 @pytest.mark.parametrize("store", ["memory"])
-def test_code_that_no_longer_cancels_what_lost_a_race_is_told_by_the_engine(provider: Provider) -> None:
+def test_the_engine_reports_code_that_no_longer_cancels_the_loser_of_a_race(provider: Provider) -> None:
     def racing(ctx: OrchestrationContext, _: Any) -> Steps:
         yield ctx.race(ctx.schedule_timer(0), ctx.wait_for_event("never"))
         yield ctx.wait_for_event("go")
@@ -195,6 +195,6 @@ def test_code_that_no_longer_cancels_what_lost_a_race_is_told_by_the_engine(prov
         assert "cancellation mismatch (external waits)" in (waiting(client).mismatch or "")
 
 
-def test_an_unknown_answer_to_a_mismatch_is_refused() -> None:
+def test_an_unknown_value_of_the_option_nondeterminism_is_refused() -> None:
     with pytest.raises(ValueError, match="nondeterminism 'ignore' is unknown"):
         RuntimeOptions(nondeterminism="ignore")  # type: ignore[arg-type]

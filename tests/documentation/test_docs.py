@@ -1,13 +1,13 @@
-"""Every Python block of the README and of the docs runs, prints what it says, and every link leads somewhere.
+"""Every Python block of the README and of the docs runs and prints what it shows, and every link has a target.
 
-A fence says how its block runs: ``python`` in a namespace of its own, ``python continued`` after the last block above
-it that is not continued, ``python postgres`` with ``DATABASE_URL`` set to a real server, ``python alone`` in a process of
-its own, since it changes the whole process, ``python tests`` as a file of tests. What a block prints is exactly what its
-comments say: ``# prints: …`` behind a line, or ``#> …`` on lines of their own.
+A fence says how its block runs: ``python`` in a new namespace, ``python continued`` after the last block above it that
+is not continued, ``python postgres`` with ``DATABASE_URL`` set to a real server, ``python alone`` in a separate
+process, since it changes the whole process, ``python tests`` as a file of tests. A block must print exactly what its
+comments show: ``# prints: …`` behind a line, or ``#> …`` on separate lines.
 
-``python file NAME`` is a program that the reader saves; a ``console`` block runs those above it, one after the other in one
-folder, and shows what they print. A run that is shown to end with ``Killed`` is killed with SIGKILL when it has printed the
-lines before. ``python elsewhere`` is the code of another framework: it must compile, and is not run.
+``python file NAME`` is a program that the reader saves; a ``console`` block runs the programs above it, one after the
+other in one folder, and shows their output. A run that is shown to end with ``Killed`` is killed with SIGKILL when it
+has printed the lines before. ``python elsewhere`` is the code of another framework: it must compile, and is not run.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ PICTURES = sorted((ROOT / "docs/pictures").iterdir())
 SVG = {"svg": "http://www.w3.org/2000/svg"}
 TARGET = re.compile(r"\bmake ([a-z][a-z-]*)")
 KINDS = ("python", "python continued", "python postgres", "python alone", "python tests", "python elsewhere")
-# The loop of ``async def`` orchestrations.
+# Matches an ``async def`` orchestration, whose loop needs Python 3.11.
 NEEDS_ASYNCIO = re.compile(r"^@(?:runtime\.register_)?orchestration.*\nasync def ", flags=re.MULTILINE)
-# Of the blocks that use PostgreSQL; each gets one of its own in its place.
+# The schema in the blocks that use PostgreSQL; each block gets a new one in its place.
 SCHEMA = "duroxide_docs"
 
 
@@ -66,12 +66,12 @@ class Block:
 
     @property
     def needs_asyncio(self) -> bool:
-        """Whether it has an orchestration that is run by asyncio."""
+        """Whether it has an orchestration that asyncio runs."""
         return bool(NEEDS_ASYNCIO.search(self.text))
 
     @property
     def expected(self) -> list[str]:
-        """The lines that it says it prints."""
+        """The lines that its comments show as its output."""
         found = (EXPECTED.search(line) for line in self.text.splitlines())
         return [match.group(1).rstrip() for match in found if match]
 
@@ -108,7 +108,7 @@ SESSIONS = [block for block in BLOCKS if block.kind == "console"]
 
 
 def base_of(block: Block) -> list[Block]:
-    """The block that a continued one goes on from."""
+    """The block that a continued one continues."""
     if block.kind != "python continued":
         return []
     above = [each for each in PYTHON_BLOCKS if each.page == block.page and each.line < block.line]
@@ -118,7 +118,7 @@ def base_of(block: Block) -> list[Block]:
 
 
 def close(names: dict[str, Any]) -> None:
-    """End what a block left open."""
+    """Close what a block left open."""
     for kind, end in ((duroxide.Runtime, "shutdown"), (duroxide.SqliteProvider, "close")):
         for value in list(names.values()):
             if isinstance(value, kind):
@@ -140,7 +140,7 @@ def files_above(session: Block) -> list[Block]:
 
 
 def runs_of(session: Block) -> Iterator[tuple[str, list[str]]]:
-    """The programs that a session runs, each with the lines that it shows."""
+    """The programs that a session runs, each with the output that it shows."""
     for run in re.split(r"^\$ ", session.text, flags=re.MULTILINE)[1:]:
         command, *lines = run.splitlines()
         match = re.fullmatch(r"python (\w+\.py)", command)
@@ -161,7 +161,7 @@ def run_until_killed(program: Path, lines: list[str]) -> None:
 
 
 def skip_without_asyncio(*blocks: Block) -> None:
-    """Leave out what this Python has no task groups for."""
+    """Skip blocks that need asyncio's task groups, which this Python lacks."""
     if sys.version_info < (3, 11) and any(block.needs_asyncio for block in blocks):
         pytest.skip("an 'async def' orchestration needs Python 3.11")
 
@@ -170,7 +170,7 @@ def skip_without_asyncio(*blocks: Block) -> None:
 def surroundings(
     block: Block, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> Iterator[dict[str, Any]]:
-    """An empty folder to be in, and the namespace of the block, closed at the end."""
+    """An empty working directory, and the namespace of the block, closed at the end."""
     monkeypatch.chdir(tmp_path)
     if block.kind == "python postgres":
         monkeypatch.setenv("DATABASE_URL", request.getfixturevalue("postgres_url"))
@@ -185,7 +185,7 @@ def surroundings(
 
 
 @pytest.mark.parametrize("block", PYTHON_BLOCKS, ids=lambda block: block.name)
-def test_every_block_runs_and_prints_what_it_says(
+def test_every_block_runs_and_prints_what_it_shows(
     block: Block, surroundings: dict[str, Any], capfd: pytest.CaptureFixture[str], request: pytest.FixtureRequest
 ) -> None:
     assert block.kind in KINDS, f"unknown kind of block: {block.kind}"
@@ -203,7 +203,7 @@ def test_every_block_runs_and_prints_what_it_says(
         return
     for each in (*base_of(block), block):
         capfd.readouterr()
-        # The lines above keep the numbers of a traceback those of the page.
+        # The lines above make the line numbers of a traceback those of the page.
         text = "\n" * each.line + each.text
         if block.kind == "python postgres":
             text = text.replace(SCHEMA, request.getfixturevalue("postgres_schema"))
@@ -211,11 +211,11 @@ def test_every_block_runs_and_prints_what_it_says(
     close(surroundings)
     printed = capfd.readouterr()
     assert printed.out.splitlines() == block.expected
-    assert printed.err == "", "a healthy run prints nothing on its own"
+    assert printed.err == "", "a healthy run prints nothing else"
 
 
 @pytest.mark.parametrize("session", SESSIONS, ids=lambda session: session.name)
-def test_every_session_goes_as_it_is_shown(session: Block, tmp_path: Path) -> None:
+def test_every_session_prints_what_it_shows(session: Block, tmp_path: Path) -> None:
     files = files_above(session)
     skip_without_asyncio(*files)
     for block in files:
@@ -231,13 +231,13 @@ def test_every_session_goes_as_it_is_shown(session: Block, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_every_file_that_is_to_be_saved_is_run_by_a_session(page: Path) -> None:
+def test_every_saved_file_is_run_by_a_session(page: Path) -> None:
     run = {name for session in SESSIONS if session.page == page for name, _ in runs_of(session)}
     assert {block.file for block in BLOCKS if block.page == page and block.file} == run
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_every_link_leads_somewhere(page: Path) -> None:
+def test_every_link_has_a_target(page: Path) -> None:
     for target in LINK.findall(prose_of(page)):
         if target.startswith(("http://", "https://", "mailto:")):
             continue
@@ -262,7 +262,7 @@ def test_every_page_can_be_reached_from_the_readme() -> None:
 
 
 @pytest.mark.parametrize("page", PAGES[2:], ids=lambda page: str(page.relative_to(ROOT)))
-def test_every_page_says_first_what_it_is_good_for(page: Path) -> None:
+def test_every_page_begins_with_its_purpose(page: Path) -> None:
     title, empty, purpose = page.read_text(encoding="utf-8").splitlines()[:3]
     assert title.startswith("# ")
     assert not empty
@@ -270,13 +270,13 @@ def test_every_page_says_first_what_it_is_good_for(page: Path) -> None:
 
 
 @pytest.mark.parametrize("picture", PICTURES, ids=lambda picture: picture.name)
-def test_every_picture_is_read_in_the_dark_and_shown_with_the_words_of_its_title(picture: Path) -> None:
+def test_every_picture_has_a_dark_style_and_its_title_as_text(picture: Path) -> None:
     drawing = ET.parse(picture).getroot()
     title = drawing.findtext("svg:title", namespaces=SVG)
     assert title
     assert drawing.get("role") == "img"
     assert "prefers-color-scheme: dark" in (drawing.findtext("svg:style", namespaces=SVG) or "")
-    assert drawing.find(".//svg:image", namespaces=SVG) is None, "its words are text"
+    assert drawing.find(".//svg:image", namespaces=SVG) is None, "its words must be text"
     shown = [
         words
         for page in PAGES
@@ -287,7 +287,7 @@ def test_every_picture_is_read_in_the_dark_and_shown_with_the_words_of_its_title
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_every_make_target_that_is_named_exists(page: Path) -> None:
+def test_every_named_make_target_exists(page: Path) -> None:
     targets = set(re.findall(r"^([a-z][a-z-]*):", (ROOT / "Makefile").read_text(encoding="utf-8"), flags=re.MULTILINE))
     shown = "\n".join(block.text for block in BLOCKS if block.page == page and not block.is_python)
     inline = "\n".join(re.findall(r"`([^`\n]+)`", prose_of(page)))
@@ -295,7 +295,7 @@ def test_every_make_target_that_is_named_exists(page: Path) -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_no_page_names_a_machine(page: Path) -> None:
+def test_no_page_names_a_path_or_host_of_one_machine(page: Path) -> None:
     assert not re.search(r"/home/|/root/|/Users/|/work/|pypi\.org|crates\.io", page.read_text(encoding="utf-8"))
 
 
@@ -317,7 +317,7 @@ def test_every_public_method_is_in_the_reference(kind: type) -> None:
 
 
 @pytest.mark.alone
-def test_the_program_of_the_readme_runs_as_a_file_in_any_folder_and_again(tmp_path: Path) -> None:
+def test_the_program_of_the_readme_runs_twice_in_any_folder(tmp_path: Path) -> None:
     program = next(block for block in PYTHON_BLOCKS if block.page.name == "README.md")
     skip_without_asyncio(program)
     for _ in range(2):

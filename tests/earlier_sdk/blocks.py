@@ -1,4 +1,4 @@
-"""How the text of a documented block becomes something that a test can run."""
+"""Turns the text of a documented block into a function or program that a test can run."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Play = Callable[..., Names]
 
 
 def stand_in(block: str, replacements: dict[str, str]) -> str:
-    """Replace what a block calls outside or waits for too long; every replaced text has to be in the block."""
+    """Replace outside calls and long waits in a block; every replaced text must be in the block."""
     for shown, replacement in replacements.items():
         assert shown in block, f"the block does not hold {shown!r}"
         block = block.replace(shown, replacement)
@@ -19,17 +19,17 @@ def stand_in(block: str, replacements: dict[str, str]) -> str:
 
 
 def fragment(block: str, returns: str) -> str:
-    """Make an orchestration named ``fragment`` of lines that a document shows without the function around them."""
+    """Make an orchestration named ``fragment`` from lines that a document shows without a function around them."""
     body = indent(dedent(block).strip(), "    ")
     return f"def fragment(ctx, input):\n{body}\n    return {returns}\n"
 
 
 def start(names: Names, orchestration: str, input: object = None, instance_id: str = "instance-1") -> None:
-    """Start the shared runtime, now that the blocks have registered what they show, and one orchestration on it."""
+    """Start the shared runtime, after the blocks have registered their functions, and one orchestration on it."""
     names["runtime"].start()
     names["client"].start_orchestration(instance_id, orchestration, input)
 
 
 def output_of(names: Names, instance_id: str = "instance-1") -> Any:
-    """Return what the orchestration returns in the end."""
+    """Return the orchestration's output at its end."""
     return names["client"].wait_for_orchestration(instance_id, 20_000).result()

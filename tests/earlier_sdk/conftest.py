@@ -1,4 +1,4 @@
-"""What the documents' blocks need around them: the names they take for granted, and an end for what they start."""
+"""Fixtures for the documents' blocks: the names that they assume, and a shutdown for what they start."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from earlier_sdk.blocks import Names, Play
 
 @pytest.fixture
 def names(provider: Provider) -> Iterator[Names]:
-    """The names that the documents' blocks share: each block sees what the ones before it made."""
+    """The names that the documents' blocks share: each block sees the names that earlier blocks defined."""
     shared: Names = {"json": json, "time": time, "provider": provider, "client": Client(provider)}
     given = shared["runtime"] = Runtime(provider)
     yield shared
@@ -28,7 +28,7 @@ def names(provider: Provider) -> Iterator[Names]:
 
 @pytest.fixture
 def play(names: Names) -> Play:
-    """Run the text of a block as it is written, with the shared names and the given stand-ins."""
+    """Run the text of a block unchanged, with the shared names and the given stand-ins."""
 
     def run(block: str, **stand_ins: object) -> Names:
         names.update(stand_ins)

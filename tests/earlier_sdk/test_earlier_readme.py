@@ -1,6 +1,6 @@
 """The blocks of the earlier README that differ from the newer one's; the others are the same, word for word.
 
-Where the two disagree the newer one wins. Here both may stand: ``PyPruneOptions`` is the older name of ``PruneOptions``.
+Where the two disagree the newer one wins. Here both can hold: ``PyPruneOptions`` is the older name of ``PruneOptions``.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def test_admin_apis_block_shows_the_instance(play: Play, names: Names) -> None:
 
 
 def test_admin_apis_cleanup_takes_the_older_name_of_the_options(play: Play, names: Names) -> None:
-    # As written, the last line would prune what the line before has deleted; so the two lines change places.
+    # As written, the last line would prune the instance that the line before deletes; so the two lines change places.
     delete, prune = CLEANUP.strip().splitlines()[1:]
     finish_instance_1(names)
 

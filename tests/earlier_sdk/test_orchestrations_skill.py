@@ -1,7 +1,8 @@
-"""The blocks of the orchestrations skill, each as it is written.
+"""The blocks of the orchestrations skill, each unchanged.
 
-The functions that it shows without a decorator are registered by the test. Where it says otherwise than the README and
-the guide, those win: ``all`` wraps every outcome, a race takes any number of tasks, and both nest.
+The test registers the functions that it shows without a decorator. Where it disagrees with the README and the guide,
+those
+win: ``all`` wraps every outcome, a race takes any number of tasks, and both nest.
 """
 
 from __future__ import annotations
@@ -219,7 +220,7 @@ def test_my_feature(provider):
 
 
 class Requests:
-    """Stands for the ``requests`` library: there is no network."""
+    """Replaces the ``requests`` library: the tests have no network."""
 
     def get(self, url: str) -> Requests:
         self.url = url
@@ -247,7 +248,7 @@ def test_async_generator_is_refused_as_an_orchestration(names: Names) -> None:
 
 
 def test_scheduling_block_reaches_continue_as_new(play: Play, names: Names) -> None:
-    # The minute becomes a millisecond, and the second execution, which would wait for another approval, is cancelled.
+    # The minute becomes a millisecond; the second execution, which would wait for another approval, is cancelled.
     play(
         stand_in(SCHEDULING, {"schedule_timer(60000)": "schedule_timer(1)"}),
         child_input="for the child",
@@ -281,7 +282,7 @@ def test_scheduling_block_reaches_continue_as_new(play: Play, names: Names) -> N
 
 
 def test_composition_block_waits_for_all_kinds_of_tasks(play: Play, names: Names) -> None:
-    # The comment in the block shows the activities' values plain; the wrapped form wins for every task.
+    # The comment in the block shows the activities' values unwrapped; every task gives the wrapped form.
     body = stand_in(COMPOSITION_ALL, {"schedule_timer(5000)": "schedule_timer(5)"})
     play(as_orchestration(body, "results"), input_a=1, input_b=2)
     for activity in ("TaskA", "TaskB"):
@@ -331,7 +332,7 @@ def test_long_task_cleans_up_when_its_orchestration_is_cancelled(play: Play, nam
 
 
 def test_tracing_block_needs_no_yield(play: Play, names: Names, caplog: pytest.LogCaptureFixture) -> None:
-    # The level is that of the engine's log, where debug is off unless it is asked for.
+    # The level applies to the engine's log, where debug is off by default.
     names["runtime"] = Runtime(names["provider"], RuntimeOptions(log_level="debug"))
     play(as_orchestration(TRACING, "'done'"))
     names["runtime"].register_orchestration("MyOrch", names["my_orch"])
@@ -373,7 +374,7 @@ def test_error_handling_pattern_returns_that_it_failed(play: Play, names: Names)
     assert (output_of(names), cleaned) == ({"status": "failed"}, ["OSError: disk on fire"])
 
 
-def test_eternal_orchestration_goes_on_in_a_second_execution(play: Play, names: Names) -> None:
+def test_eternal_orchestration_continues_in_a_second_execution(play: Play, names: Names) -> None:
     play(stand_in(ETERNAL, {"schedule_timer(30000)": "schedule_timer(1)"}))
     names["runtime"].register_activity("CheckHealth", lambda ctx, target: {"status": target})
     names["runtime"].register_orchestration("Monitor", names["monitor"])
@@ -386,7 +387,7 @@ def test_eternal_orchestration_goes_on_in_a_second_execution(play: Play, names: 
 
 
 @pytest.mark.parametrize(("timeout", "expected"), [(10_000, {"status": "ok", "result": 1}), (5, {"status": "timeout"})])
-def test_race_with_timeout_pattern_tells_which_one_won(
+def test_race_with_timeout_pattern_shows_which_one_won(
     timeout: int, expected: dict[str, Any], play: Play, names: Names
 ) -> None:
     play(stand_in(RACE_WITH_TIMEOUT, {"10000": str(timeout)}))
@@ -420,8 +421,8 @@ def test_versioned_orchestrations_start_with_the_newest(play: Play, names: Names
     assert called == ["Validate", "Work"]
 
 
-def test_pytest_file_passes_as_it_is(tmp_path: Path, postgres_url: str) -> None:
-    # It uses `os` without importing it, so as written it fails with a NameError before it reaches this package.
+def test_pytest_file_passes_unchanged(tmp_path: Path, postgres_url: str) -> None:
+    # It uses `os` without an import, so as written it would fail with a NameError before it reaches this package.
     file = tmp_path / "test_documented.py"
     file.write_text(f"import os\n{WRITING_TESTS}")
 
@@ -439,6 +440,6 @@ def test_pytest_file_passes_as_it_is(tmp_path: Path, postgres_url: str) -> None:
 
 
 def as_orchestration(body: str, returns: str) -> str:
-    """Make an orchestration named ``my_orch`` of lines that the skill shows on their own."""
+    """Make an orchestration named ``my_orch`` from lines that the skill shows without a function."""
     lines = "".join(f"    {line}\n" for line in body.strip().splitlines())
     return f"def my_orch(ctx, input):\n{lines}    return {returns}\n"

@@ -1,6 +1,7 @@
-"""The blocks of the newer README, each as it is written.
+"""The blocks of the newer README, each unchanged.
 
-The blocks of its Installation and Development sections are shell commands of another checkout; the Makefile stands for them.
+The blocks of its Installation and Development sections are shell commands of another checkout; the Makefile replaces
+them.
 """
 
 from __future__ import annotations
@@ -230,7 +231,7 @@ def test_quick_start_prints_hello_world(play: Play, provider: Provider, capsys: 
 
 
 def test_orchestrations_block_runs_every_kind_of_task(play: Play, names: Names) -> None:
-    # Five seconds of waiting show nothing that five milliseconds do not.
+    # Waiting five seconds shows no more than waiting five milliseconds.
     play(stand_in(ORCHESTRATIONS, {"schedule_timer(5000)": "schedule_timer(5)"}))
     runtime, client = names["runtime"], names["client"]
     for activity in ("DoWork", "TaskA", "TaskB", "Fast"):
@@ -246,7 +247,7 @@ def test_orchestrations_block_runs_every_kind_of_task(play: Play, names: Names) 
     wait_for_event_kind(client, "all-kinds", "ExternalSubscribed", "approval")
     client.raise_event("all-kinds", "approval", {"approved": True})
     assert client.wait_for_status_change("all-kinds", 0, 50, 10_000).custom_status == "processing complete"
-    client.enqueue_event("all-kinds", "inbox", "go on")
+    client.enqueue_event("all-kinds", "inbox", "continue")
 
     result = client.wait_for_orchestration("all-kinds", 10_000)
 
@@ -282,7 +283,7 @@ def test_postgresql_block_makes_a_runtime_and_a_client(play: Play, postgres_url:
     assert names["client"].list_all_instances() == []
 
 
-# There is no Azure here: all that these two can show is that the call takes the documented arguments and fails in good time.
+# There is no Azure here: these two tests only show that the call takes the documented arguments and fails in good time.
 @pytest.mark.parametrize("block", [ENTRA, ENTRA_WITH_SCHEMA], ids=["entra", "entra with schema"])
 def test_entra_block_without_azure_raises_a_provider_error(block: str) -> None:
     from duroxide import PostgresProvider
@@ -323,7 +324,8 @@ def test_admin_apis_block_shows_the_instance_and_its_events(
 
 
 def test_admin_apis_cleanup_deletes_and_prunes(play: Play, names: Names) -> None:
-    # As written, line by line, the last one would prune what the line before has deleted; so the two lines change places.
+    # As written, line by line, the last one would prune the instance that the line before deletes; so the two change
+    # places.
     delete, prune = CLEANUP.strip().splitlines()[1:]
     finish_instance_1(names)
 

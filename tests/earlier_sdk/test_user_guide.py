@@ -1,7 +1,7 @@
-"""The blocks of the user guide, each as it is written, under the heading that it has there.
+"""The blocks of the user guide, each unchanged, under the heading that it has there.
 
-Where the guide documents a limit that is lifted now (two tasks in a race, no nesting), its own blocks stay within the limit;
-``test_composition.py`` goes beyond it. Long timers get a shorter number, or are cancelled once they are recorded.
+Where the guide documents a limit that no longer exists (two tasks in a race, no nesting), its blocks stay within the
+limit; ``test_composition.py`` covers more. Long timers get a shorter number, or are cancelled once they are recorded.
 """
 
 from __future__ import annotations
@@ -605,8 +605,8 @@ def test_activity_chain_passes_each_result_on(play: Play, names: Names) -> None:
 
 
 def test_fan_out_gives_an_outcome_for_every_item_in_order(play: Play, names: Names) -> None:
-    # The skill shows activities' values plain here; the guide, which has {"ok": None} for timers, says nothing about them.
-    # Every outcome is wrapped, as existing programs read it.
+    # The skill shows activities' values unwrapped here; the guide, which has {"ok": None} for timers, does not say.
+    # Every outcome is wrapped, as existing programs expect.
     play(FAN_OUT)
     names["runtime"].register_activity("ProcessItem", lambda ctx, item: item * 10)
 
@@ -647,7 +647,7 @@ def test_race_is_won_by_the_timer_when_the_service_is_slow(play: Play, names: Na
     assert output == "timed out"
 
 
-def test_timer_of_an_hour_is_recorded_for_an_hour_from_now(play: Play, names: Names) -> None:
+def test_timer_of_an_hour_is_recorded_as_due_in_an_hour(play: Play, names: Names) -> None:
     play(TIMER)
     client = names["client"]
     begin = datetime.now(timezone.utc).timestamp()
@@ -707,7 +707,7 @@ def test_sub_orchestration_takes_the_explicit_id(play: Play, names: Names) -> No
     assert output_of(names) == "child-7"
 
 
-def test_detached_monitor_runs_on_its_own(play: Play, names: Names) -> None:
+def test_detached_monitor_runs_independently(play: Play, names: Names) -> None:
     play(DETACHED)
     runtime = names["runtime"]
     runtime.register_activity("ProvisionVM", lambda ctx, input: None)
@@ -770,7 +770,7 @@ def test_failed_activity_is_caught_and_cleaned_up(play: Play, names: Names) -> N
     assert cleaned == [{"error": "ValueError: the service is down"}]
 
 
-def test_flakey_api_is_tried_until_it_answers(play: Play, names: Names) -> None:
+def test_flakey_api_is_retried_until_it_answers(play: Play, names: Names) -> None:
     play(fragment(RETRY, "result"))
     calls: list[int] = []
 
@@ -845,7 +845,7 @@ def test_custom_status_loop_prints_every_step_and_ends(play: Play, names: Names)
         printed.release()
 
     def after_the_line(ctx: Any, input: Any) -> dict[str, str]:
-        # Each step waits until its status is read, so that none is overtaken by the next.
+        # Each step waits until its status is read, so that the next does not overwrite it.
         printed.acquire(timeout=30)
         return {"id": "vm-1"}
 
@@ -1009,7 +1009,7 @@ def test_activity_traces_carry_the_name_of_the_activity(
     assert all(vars(trace)["worker_id"] for trace in traces)
 
 
-# The guide sets RUST_LOG for pytest; what it says of the three filters holds for any program, and a small one is quicker.
+# The guide sets RUST_LOG for pytest; its three filters work alike in any program, and a small one is quicker.
 @pytest.mark.parametrize(
     ("rust_log", "orchestration_debug", "activity_info"),
     [
@@ -1065,7 +1065,7 @@ def test_postgres_provider_block_connects_with_a_schema(postgres_url: str, postg
     assert Client(names["provider"]).list_all_instances() == []
 
 
-def test_runtime_options_block_makes_a_runtime_that_works(play: Play, names: Names) -> None:
+def test_runtime_options_block_makes_a_working_runtime(play: Play, names: Names) -> None:
     play(RUNTIME_OPTIONS)
     names["runtime"].register_orchestration("Echo", lambda ctx, input: input)
 
@@ -1075,10 +1075,10 @@ def test_runtime_options_block_makes_a_runtime_that_works(play: Play, names: Nam
 
 
 def test_metrics_snapshot_prints_the_counters(play: Play, names: Names, capsys: pytest.CaptureFixture[str]) -> None:
-    # The guide gives None where observability is off; the snapshot is there without any option.
+    # The guide gets None when observability is off; here the snapshot exists without any option.
     names["runtime"].register_activity("Work", lambda ctx, input: input)
     run_activity(names, "Work", 1)
-    # An end is seen as soon as it is recorded, and counted right after.
+    # The end is visible as soon as it is recorded, and counted right after.
     names["runtime"].shutdown()
 
     play(METRICS)
@@ -1126,7 +1126,7 @@ def test_new_orchestrations_take_the_latest_version(play: Play, names: Names) ->
 
 
 def test_async_blocks_are_joined(play: Play, names: Names) -> None:
-    # The block writes the outcomes as they are into a text, so they show as the dictionaries that they are.
+    # The block formats the outcomes into a text unchanged, so they show as dictionaries.
     play(ASYNC_BLOCKS)
     names["runtime"].register_activity("Step", lambda ctx, input: f"step {input}")
 
@@ -1148,12 +1148,12 @@ def test_deterministic_time_and_guid_are_yielded(play: Play, names: Names) -> No
 
 
 def in_this_store(block: str, provider: Provider) -> str:
-    """A block that makes a store in memory runs on the other stores, too."""
+    """The block, with the test's store in place of the store in memory that it makes."""
     return block if provider.kind == "memory" else stand_in(block, {"SqliteProvider.in_memory()": "provider"})
 
 
 def request_approval(play: Play, names: Names) -> list[str]:
-    """Bring the approval workflow to where it waits; the list that is returned holds what it executes."""
+    """Bring the approval workflow to where it waits; return the list of what it executes."""
     play(EVENTS)
     executed: list[str] = []
     names["runtime"].register_activity("RequestApproval", lambda ctx, input: None)
@@ -1164,7 +1164,7 @@ def request_approval(play: Play, names: Names) -> list[str]:
 
 
 def run_activity(names: Names, activity: str, input: object) -> Any:
-    """Return what the activity returns to an orchestration that does nothing else."""
+    """Return the activity's result to an orchestration that only calls it."""
 
     @names["runtime"].register_orchestration("CallOne")
     def call_one(ctx: Any, input: Any) -> Any:

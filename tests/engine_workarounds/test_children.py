@@ -39,12 +39,12 @@ def test_a_child_that_breaks_a_limit_fails_and_its_parent_can_catch_it(
         try:
             yield ctx.schedule_sub_orchestration("child")
         except SubOrchestrationFailed as error:
-            return [error.is_caused_by(ValueError), (yield ctx.schedule_activity("echo", "goes on"))]
+            return [error.is_caused_by(ValueError), (yield ctx.schedule_activity("echo", "continues"))]
         return "not failed"
 
     runtime_factory({"echo": echo}, {"child": child, "parent": parent, "healthy": healthy}, QUICK)
     client.start_orchestration("parent", "parent")
-    assert client.wait_for_orchestration("parent", WAIT_MS).result() == [True, "goes on"]
+    assert client.wait_for_orchestration("parent", WAIT_MS).result() == [True, "continues"]
 
 
 def test_a_cancelled_child_reaches_its_parent_as_a_failure(runtime_factory: StartRuntime, client: Client) -> None:
@@ -96,7 +96,7 @@ def test_an_activity_that_is_given_up_reaches_its_orchestration_as_a_failure(
         try:
             yield ctx.schedule_activity("block")
         except Exception as error:
-            return [error.error_type, (yield ctx.schedule_activity("echo", "goes on"))]  # type: ignore[attr-defined]
+            return [error.error_type, (yield ctx.schedule_activity("echo", "continues"))]  # type: ignore[attr-defined]
         return "not given up"
 
     # One delivery is all that it gets, and its code outlives the lease of that one.
@@ -113,6 +113,6 @@ def test_an_activity_that_is_given_up_reaches_its_orchestration_as_a_failure(
     first.shutdown(0)
     try:
         runtime_factory(activities, orchestrations, options)
-        assert client.wait_for_orchestration("tested", WAIT_MS).result() == ["PoisonMessageError", "goes on"]
+        assert client.wait_for_orchestration("tested", WAIT_MS).result() == ["PoisonMessageError", "continues"]
     finally:
         over.set()

@@ -28,9 +28,9 @@ def endless_mailbox(ctx: OrchestrationContext, state: Any) -> Steps:
 def test_a_message_to_an_instance_that_does_not_exist_does_not_stall_the_others(
     runtime_factory: StartRuntime, client: Client
 ) -> None:
-    client.raise_event("nobody", "event", "data")
-    with pytest.raises(InstanceNotFound, match="nobody"):
-        client.cancel_instance("nobody")
+    client.raise_event("unknown", "event", "data")
+    with pytest.raises(InstanceNotFound, match="unknown"):
+        client.cancel_instance("unknown")
     runtime_factory({"echo": echo}, {"healthy": healthy}, QUICK)
     client.start_orchestration("healthy", "healthy", "well")
     assert client.wait_for_orchestration("healthy", WAIT_MS).result() == "well"

@@ -51,7 +51,7 @@ def test_a_coroutine_that_loses_a_race_is_cancelled_and_may_clean_up(play: Play)
                 cleaned.append(await ctx.schedule_activity("echo", "clean"))
 
         winner = await ctx.race(loser(), ctx.schedule_timer(5))
-        await ctx.schedule_activity("echo", "go on")
+        await ctx.schedule_activity("echo", "continue")
         await asyncio.sleep(0.01)
         return [winner["index"], cleaned]
 

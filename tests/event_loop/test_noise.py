@@ -93,7 +93,7 @@ def test_the_exception_of_a_forgotten_task_is_logged_once(
 ) -> None:
     async def forgets(ctx: OrchestrationContext, _: Any) -> Any:
         async def raises() -> None:
-            raise LookupError("nobody asks")
+            raise LookupError("never retrieved")
 
         task = asyncio.create_task(raises(), name="forgotten")
         await asyncio.sleep(0.001)

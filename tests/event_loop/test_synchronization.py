@@ -11,7 +11,7 @@ from typing import Any
 from duroxide import OrchestrationContext
 from event_loop.conftest import Play
 
-who: ContextVar[str] = ContextVar("who", default="nobody")
+who: ContextVar[str] = ContextVar("who", default="unknown")
 
 
 def test_an_event_wakes_all_who_wait_for_it_in_order(play: Play) -> None:
@@ -168,7 +168,7 @@ def test_coroutines_given_to_the_context_see_the_variables_of_their_giver(play: 
         who.set("giver")
         return [await before, *await ctx.gather(name(), name())]
 
-    assert play(variables) == ["nobody", "giver", "giver"]
+    assert play(variables) == ["unknown", "giver", "giver"]
 
 
 def test_what_one_orchestration_sets_no_other_sees(play: Play) -> None:
@@ -182,7 +182,7 @@ def test_what_one_orchestration_sets_no_other_sees(play: Play) -> None:
         who.set("parent")
         return await asyncio.gather(*[ctx.schedule_sub_orchestration("child", text) for text in ("a", "b")])
 
-    assert play(parent, orchestrations={"child": child}) == ["nobody, then a", "nobody, then b"]
+    assert play(parent, orchestrations={"child": child}) == ["unknown, then a", "unknown, then b"]
 
 
 def test_async_generators_and_context_managers_may_wait_for_steps(play: Play) -> None:

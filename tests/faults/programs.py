@@ -32,7 +32,7 @@ def wait_for_go(ctx: OrchestrationContext, _: Any) -> Steps:
 def talk(ctx: OrchestrationContext, session: str) -> Steps:
     """Runs an activity of a session whenever it is told to go on, and tells where they ran."""
     places: list[str] = []
-    while (yield ctx.dequeue_event("inbox")) == "go on":
+    while (yield ctx.dequeue_event("inbox")) == "continue":
         places.append((yield ctx.schedule_activity("where", session_id=session)))
         ctx.set_custom_status(" ".join(places))
     return places

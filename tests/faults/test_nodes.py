@@ -172,7 +172,7 @@ def test_nothing_waits_for_a_lease_during_a_rolling_restart(
 
 def say_go_on(client: Client, times: int) -> list[str]:
     """Let the activity of the session run once more, and tell where it ran each time until now."""
-    client.enqueue_event("talk", "inbox", "go on")
+    client.enqueue_event("talk", "inbox", "continue")
     wait_until(lambda: len((client.get_status("talk").custom_status or "").split()) == times)
     return (client.get_status("talk").custom_status or "").split()
 

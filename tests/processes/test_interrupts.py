@@ -23,7 +23,7 @@ WAITS = {
     "wait_for_orchestration": "client.wait_for_orchestration('waiting', 600_000)",
     "wait_for_status_change": "client.wait_for_status_change('waiting', 0, 100, 600_000)",
     "wait_for_kv_value": "client.wait_for_kv_value('waiting', 'key', 600_000)",
-    "wait_for_nobody": "client.wait_for_orchestration('nobody', 600_000)",
+    "wait_for_unknown": "client.wait_for_orchestration('unknown', 600_000)",
 }
 
 
@@ -119,7 +119,7 @@ def test_a_runtime_starts_again_after_ctrl_c_in_a_wait(start_program: Start) -> 
         try:
             with runtime:
                 print("ready", flush=True)
-                client.wait_for_orchestration("nobody", 600_000)
+                client.wait_for_orchestration("unknown", 600_000)
         except KeyboardInterrupt:
             pass
         with runtime:

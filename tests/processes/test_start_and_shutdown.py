@@ -63,7 +63,7 @@ def test_a_shutdown_while_another_thread_waits_lets_it_wait_to_its_end(hello_run
 
     def wait() -> None:
         try:
-            client.wait_for_orchestration("nobody", 200)
+            client.wait_for_orchestration("unknown", 200)
         except BaseException as error:
             errors.append(error)
 

@@ -24,7 +24,7 @@ HOURS = HOURS_MS / 1000
 
 Part = Coroutine[Any, Any, Any]
 
-who: contextvars.ContextVar[str] = contextvars.ContextVar("who", default="nobody")
+who: contextvars.ContextVar[str] = contextvars.ContextVar("who", default="unknown")
 
 
 class Walk:

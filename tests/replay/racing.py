@@ -94,7 +94,7 @@ def main(arguments: list[str]) -> None:
     with runtime_of(provider, CROWDED):
         deadline = time.monotonic() + SECONDS
         while advance(client, seeds, chance) > 0:
-            print("went on", flush=True)
+            print("continued", flush=True)
             assert time.monotonic() < deadline
             time.sleep(0.002)
         print("over", flush=True)

@@ -131,7 +131,7 @@ def test_programs_of_coroutines_go_on_in_another_process_when_theirs_is_killed(t
             assert process.stdout is not None
             # The last life is not cut short.
             for _ in range(chance.randint(2, 6) if lives < KILLS else sys.maxsize):
-                if process.stdout.readline() != "went on\n":
+                if process.stdout.readline() != "continued\n":
                     break
             process.kill() if lives < KILLS else process.wait()
     assert process.returncode == 0

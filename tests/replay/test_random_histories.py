@@ -71,7 +71,7 @@ class Walk:
             case 13:
                 ctx.reset_custom_status() if chance.random() < 0.5 else ctx.clear_all_kv_values()
             case _:
-                yield ctx.get_kv_value_from_instance(f"{ctx.instance_id}-nobody", "key")
+                yield ctx.get_kv_value_from_instance(f"{ctx.instance_id}-unknown", "key")
         return [ctx.get_custom_status(), ctx.get_kv_all_values()]
 
     def branch(self, others: int) -> Steps:

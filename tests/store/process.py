@@ -119,7 +119,7 @@ class Process:
         while self._client.get_system_metrics().total_events < count:
             assert time.monotonic() < deadline
             with contextlib.suppress(WaitTimedOut):
-                self._client.wait_for_orchestration("nobody", 20)
+                self._client.wait_for_orchestration("unknown", 20)
 
     def start_until_refused(self, name: str, input: Any = None, seconds: float = 30) -> list[Any]:
         """Start orchestrations until a start fails; tell how many were acknowledged, and how the last one failed."""

@@ -113,8 +113,8 @@ def test_messages_of_a_client_process_wait_for_their_instance(processes: StorePr
 def test_a_cancellation_of_nobody_is_refused_in_a_client_process_too(processes: StoreProcesses) -> None:
     client = processes.start()
     for _ in ("without an owner", "with one"):
-        with pytest.raises(RequestFailed, match="InstanceNotFound.*nobody"):
-            client.call("cancel_instance", "nobody")
+        with pytest.raises(RequestFailed, match="InstanceNotFound.*unknown"):
+            client.call("cancel_instance", "unknown")
         processes.start(serve=True)
 
 

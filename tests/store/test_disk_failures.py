@@ -62,7 +62,7 @@ def test_a_process_that_may_not_write_says_so_and_goes_on_when_it_may(processes:
     wait_until(lambda: has_started(process, "before-19"))
 
     process.ask("limit_file_size", 1)
-    taken, message = start_until_refused(process, "meanwhile")
+    taken, message = start_until_refused(process, "during")
     assert NO_ROOM.search(message), message
     assert_lives_and_rests(process)
     # What is in memory or can be read is still there.
@@ -72,7 +72,7 @@ def test_a_process_that_may_not_write_says_so_and_goes_on_when_it_may(processes:
     process.call("start_orchestration", "after", "echo", "works again")
     assert process.result("after") == "works again"
     finish_all(process, "before", 20)
-    finish_all(process, "meanwhile", taken)
+    finish_all(process, "during", taken)
 
 
 def test_a_process_that_is_killed_while_it_may_not_write_has_lost_nothing(
@@ -81,13 +81,13 @@ def test_a_process_that_is_killed_while_it_may_not_write_has_lost_nothing(
     process = processes.start(serve=True)
     process.ask("start_many", "before", 20, "waiting")
     process.ask("limit_file_size", 1)
-    taken, _ = start_until_refused(process, "meanwhile")
+    taken, _ = start_until_refused(process, "during")
     process.kill()
     check_integrity(file, tmp_path / "scratch")
 
     successor = processes.start(serve=True)
     finish_all(successor, "before", 20)
-    finish_all(successor, "meanwhile", taken)
+    finish_all(successor, "during", taken)
 
 
 def test_a_turn_that_could_not_be_written_is_written_when_it_can(processes: StoreProcesses) -> None:
@@ -115,14 +115,14 @@ def test_clients_of_a_process_that_may_not_write_get_its_error_or_their_answer_l
     owner.call("start_orchestration", "before", "waiting")
     wait_until(lambda: has_started(client, "before"))
     owner.ask("limit_file_size", 1)
-    client.send("call", "start_orchestration", "meanwhile", "echo", "from the client")
+    client.send("call", "start_orchestration", "during", "echo", "from the client")
     start_until_refused(owner, "own")
     owner.ask("limit_file_size", None)
     message = refusal(client.answer)
     if message is not None:
         assert NO_ROOM.search(message), message
-        client.call("start_orchestration", "meanwhile", "echo", "from the client")
-    assert client.result("meanwhile") == "from the client"
+        client.call("start_orchestration", "during", "echo", "from the client")
+    assert client.result("during") == "from the client"
     client.call("raise_event", "before", "go", "kept")
     assert client.result("before") == "kept"
 
@@ -151,7 +151,7 @@ def test_a_disk_that_is_full_holds_work_up_until_there_is_room(processes: StoreP
     wait_until(lambda: has_started(process, "before-19"))
 
     process.ask("fill_disk", str(disk / "filler"))
-    taken, message = start_until_refused(process, "meanwhile", LARGE)
+    taken, message = start_until_refused(process, "during", LARGE)
     assert NO_ROOM.search(message), message
     assert_lives_and_rests(process)
 
@@ -159,7 +159,7 @@ def test_a_disk_that_is_full_holds_work_up_until_there_is_room(processes: StoreP
     process.call("start_orchestration", "after", "echo", LARGE)
     assert process.result("after") == LARGE
     finish_all(process, "before", 20)
-    finish_all(process, "meanwhile", taken)
+    finish_all(process, "during", taken)
 
 
 def fill(processes: StoreProcesses) -> StoreProcess:
@@ -187,7 +187,7 @@ def is_in_backup(process: StoreProcess, backup: Path, processes: StoreProcesses,
         assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
     successor = StoreProcesses(backup, processes.ledger, processes.started).start(serve=True)
     finish_all(successor, "new", 20)
-    finish_all(successor, "meanwhile", taken)
+    finish_all(successor, "during", taken)
     return True
 
 
@@ -211,7 +211,7 @@ def test_a_file_that_is_taken_away_is_reported_by_name(
     left = file.read_bytes() if file.exists() else None
 
     # Noticed soon: what is acknowledged into a file without a name is gone with the process.
-    taken, message = start_until_refused(process, "meanwhile", within_seconds=5)
+    taken, message = start_until_refused(process, "during", within_seconds=5)
     assert file.name in message, message
     assert IS_GONE.search(message), message
     assert_lives_and_rests(process)
@@ -255,7 +255,7 @@ def test_a_file_that_is_damaged_underneath_does_not_take_the_process_with_it(
     refusals = [refusal(lambda number=number: read(number)) for number in range(0, 200, 10)]  # type: ignore[misc]
     wrong = [message for message in refusals if message is not None]
     assert set(outputs) <= {"y" * 500}, "a damaged page was read as if it were whole"
-    taken, kind, message = process.ask("start_until_refused", "meanwhile", LARGE, 5)
+    taken, kind, message = process.ask("start_until_refused", "during", LARGE, 5)
     if kind is not None:
         wrong.append(message)
     for message in wrong:
@@ -278,7 +278,7 @@ def test_a_file_that_is_damaged_underneath_does_not_take_the_process_with_it(
 def test_a_log_that_is_deleted_underneath_is_reported_or_does_no_harm(processes: StoreProcesses, file: Path) -> None:
     process = fill(processes)
     file.with_name(f"{file.name}-wal").unlink()
-    taken, kind, message = process.ask("start_until_refused", "meanwhile", "", 3)
+    taken, kind, message = process.ask("start_until_refused", "during", "", 3)
     if kind is not None:
         assert file.name in message, message
     assert_lives_and_rests(process)
@@ -288,4 +288,4 @@ def test_a_log_that_is_deleted_underneath_is_reported_or_does_no_harm(processes:
         process.leave()
         successor = processes.start(serve=True)
         finish_all(successor, "new", 20)
-        assert has_started(successor, f"meanwhile-{taken - 1}")
+        assert has_started(successor, f"during-{taken - 1}")

@@ -104,10 +104,10 @@ def test_backups_under_load_have_all_that_was_acknowledged_before(
 
 def test_a_backup_does_not_overwrite_a_file(provider: SqliteProvider, tmp_path: Path) -> None:
     there = tmp_path / "there.db"
-    there.write_text("somebody's own")
+    there.write_text("other text")
     with pytest.raises((ConfigurationError, FileExistsError), match="there.db"):
         provider.backup(there)
-    assert there.read_text() == "somebody's own"
+    assert there.read_text() == "other text"
 
 
 def test_a_backup_into_a_missing_directory_is_refused(provider: SqliteProvider, tmp_path: Path) -> None:

@@ -221,10 +221,10 @@ def test_an_upgraded_file_is_not_upgraded_again(file: Path) -> None:
 
 def test_an_older_copy_is_not_overwritten(file: Path) -> None:
     older = file.with_name("store.db.before-upgrade")
-    older.write_text("somebody's own copy")
+    older.write_text("an older copy")
     with SqliteProvider.open(file):
         pass
-    assert older.read_text() == "somebody's own copy"
+    assert older.read_text() == "an older copy"
     assert len(copies(file)) == 2
 
 

@@ -90,9 +90,9 @@ def test_a_context_is_refused_on_another_thread(play: Play) -> None:
         thread = threading.Thread(target=elsewhere, args=(ctx,))
         thread.start()
         thread.join()
-        return (yield ctx.schedule_activity("echo", "goes on"))
+        return (yield ctx.schedule_activity("echo", "continues"))
 
-    assert play(orchestration, strict=False).result() == "goes on"
+    assert play(orchestration, strict=False).result() == "continues"
     assert errors
     for error in errors:
         assert isinstance(error, NotAllowedInOrchestration)
@@ -162,13 +162,13 @@ def test_a_call_of_the_client_inside_an_orchestration_is_refused(call: str, prov
         try:
             CLIENT_CALLS[call](client)
         except NotAllowedInOrchestration as error:
-            return [str(error), (yield ctx.schedule_activity("echo", "goes on"))]
+            return [str(error), (yield ctx.schedule_activity("echo", "continues"))]
         return "not refused"
 
     message, value = play(orchestration).result()
     assert "inside an orchestration" in message
     assert "activity" in message
-    assert value == "goes on"
+    assert value == "continues"
 
 
 @in_memory
@@ -177,12 +177,12 @@ def test_opening_a_store_inside_an_orchestration_is_refused(play: Play) -> None:
         try:
             SqliteProvider.in_memory()
         except NotAllowedInOrchestration as error:
-            return [str(error), (yield ctx.schedule_activity("echo", "goes on"))]
+            return [str(error), (yield ctx.schedule_activity("echo", "continues"))]
         return "not refused"
 
     message, value = play(orchestration).result()
     assert "inside an orchestration" in message
-    assert value == "goes on"
+    assert value == "continues"
 
 
 def test_a_call_of_the_client_inside_an_activity_is_allowed(provider: Provider, play: Play) -> None:

@@ -42,11 +42,11 @@ def refused_in_orchestration(call: Call, bad: Any, play: Play) -> tuple[str, str
         try:
             call(ctx, bad)
         except Exception as error:
-            return [type(error).__name__, str(error), (yield ctx.schedule_activity("echo", "goes on"))]
-        return ["nothing", "", "goes on"]
+            return [type(error).__name__, str(error), (yield ctx.schedule_activity("echo", "continues"))]
+        return ["nothing", "", "continues"]
 
     name, message, value = play(orchestration).result()
-    assert value == "goes on"
+    assert value == "continues"
     return name, message
 
 
@@ -174,9 +174,9 @@ def test_a_null_character_in_raw_text_does_not_fail_the_orchestration(write: Any
     def orchestration(ctx: OrchestrationContext, _: Any) -> Steps:
         with contextlib.suppress(ValueError):
             write(ctx)
-        return (yield ctx.schedule_activity("echo", "goes on"))
+        return (yield ctx.schedule_activity("echo", "continues"))
 
-    assert play(orchestration).result() == "goes on"
+    assert play(orchestration).result() == "continues"
 
 
 def test_a_null_character_in_a_message_is_refused_or_arrives(client: Client, runtime: Runtime) -> None:
@@ -254,5 +254,5 @@ def test_a_shutdown_within_a_time_that_cannot_be_is_refused(runtime: Runtime) ->
 @in_memory
 def test_a_wait_of_no_time_answers_at_once(client: Client) -> None:
     with pytest.raises(TimeoutError):
-        client.wait_for_orchestration("nobody", 0)
-    assert client.wait_for_status_change("nobody", 0, 10, 0) is None
+        client.wait_for_orchestration("unknown", 0)
+    assert client.wait_for_status_change("unknown", 0, 10, 0) is None

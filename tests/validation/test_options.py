@@ -175,13 +175,13 @@ def test_a_retry_that_makes_no_sense_is_refused_at_the_call(policy: Any, expecte
         try:
             yield ctx.schedule_activity_with_retry("echo", 1, policy)
         except Exception as error:
-            return [type(error).__name__, str(error), (yield ctx.schedule_activity("echo", "goes on"))]
+            return [type(error).__name__, str(error), (yield ctx.schedule_activity("echo", "continues"))]
         return "not refused"
 
     name, message, last = play(orchestration).result()
     assert name == expected
     assert words in message
-    assert last == "goes on"
+    assert last == "continues"
 
 
 @in_memory

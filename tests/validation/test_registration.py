@@ -135,7 +135,7 @@ def test_an_activity_that_is_not_registered_fails_and_can_be_caught(play: Play) 
         try:
             yield ctx.schedule_activity("no such activity", 1)
         except Exception as error:
-            return [error.error_type, str(error), (yield ctx.schedule_activity("echo", "goes on"))]  # type: ignore[attr-defined]
+            return [error.error_type, str(error), (yield ctx.schedule_activity("echo", "continues"))]  # type: ignore[attr-defined]
         return "not refused"
 
     name, message, last = play(orchestration, options=SOON).result()
@@ -143,7 +143,7 @@ def test_an_activity_that_is_not_registered_fails_and_can_be_caught(play: Play) 
     assert "'no such activity'" in message
     assert "not registered" in message
     assert "echo" in message
-    assert last == "goes on"
+    assert last == "continues"
 
 
 def test_a_sub_orchestration_that_is_not_registered_fails_and_can_be_caught(play: Play) -> None:
@@ -151,14 +151,14 @@ def test_a_sub_orchestration_that_is_not_registered_fails_and_can_be_caught(play
         try:
             yield ctx.schedule_sub_orchestration("no such child", 1)
         except Exception as error:
-            return [error.error_type, str(error), (yield ctx.schedule_activity("echo", "goes on"))]  # type: ignore[attr-defined]
+            return [error.error_type, str(error), (yield ctx.schedule_activity("echo", "continues"))]  # type: ignore[attr-defined]
         return "not refused"
 
     name, message, last = play(orchestration, options=SOON).result()
     assert name == "RegistrationError"
     assert "'no such child'" in message
     assert "not registered" in message
-    assert last == "goes on"
+    assert last == "continues"
 
 
 def test_a_version_that_is_not_registered_fails_and_can_be_caught(play: Play) -> None:

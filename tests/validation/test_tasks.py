@@ -41,7 +41,7 @@ def test_a_task_that_was_never_yielded_gives_one_warning_that_names_its_line(pla
 
 def test_a_tagged_copy_of_a_task_is_not_taken_for_a_forgotten_one(play: Play) -> None:
     def orchestration(ctx: OrchestrationContext, _: Any) -> Steps:
-        winner = yield ctx.race(ctx.schedule_activity("echo", 1).with_tag("nobody"), ctx.schedule_timer(0))
+        winner = yield ctx.race(ctx.schedule_activity("echo", 1).with_tag("unknown"), ctx.schedule_timer(0))
         return winner["index"]
 
     with warnings.catch_warnings():
@@ -73,13 +73,13 @@ def test_a_combinator_refuses_what_is_no_task(combinator: str, play: Play) -> No
         try:
             getattr(ctx, combinator)(17)
         except TypeError as error:
-            return [str(error), (yield ctx.schedule_activity("echo", "goes on"))]
+            return [str(error), (yield ctx.schedule_activity("echo", "continues"))]
         return "not refused"
 
     message, value = play(orchestration).result()
     assert "int" in message
     assert "ctx.schedule_activity(...)" in message
-    assert value == "goes on"
+    assert value == "continues"
 
 
 def test_a_task_that_is_yielded_twice_runs_once_and_gives_its_value_twice(play: Play) -> None:
@@ -146,7 +146,7 @@ def test_a_task_of_another_orchestration_is_refused(runtime: Runtime, client: Cl
         try:
             yield kept[0]
         except ValueError as error:
-            return [str(error), (yield ctx.schedule_activity("echo", "goes on"))]
+            return [str(error), (yield ctx.schedule_activity("echo", "continues"))]
         return "not refused"
 
     runtime.register_activity("echo", lambda ctx, input: input)
@@ -158,7 +158,7 @@ def test_a_task_of_another_orchestration_is_refused(runtime: Runtime, client: Cl
         client.start_orchestration("thief", "thief")
         message, value = client.wait_for_orchestration("thief").result()
     assert "belongs to another orchestration" in message
-    assert value == "goes on"
+    assert value == "continues"
 
 
 @pytest.mark.parametrize("tag", ["", "x" * 257, 17, None])
@@ -167,7 +167,7 @@ def test_a_tag_that_cannot_be_one_is_refused_at_the_call(tag: Any, play: Play) -
         try:
             ctx.schedule_activity("echo", 1).with_tag(tag)
         except (TypeError, ValueError) as error:
-            return [type(error).__name__, str(error), (yield ctx.schedule_activity("echo", "goes on"))]
+            return [type(error).__name__, str(error), (yield ctx.schedule_activity("echo", "continues"))]
         return "not refused"
 
     with warnings.catch_warnings():
@@ -176,7 +176,7 @@ def test_a_tag_that_cannot_be_one_is_refused_at_the_call(tag: Any, play: Play) -
         name, message, value = play(orchestration).result()
     assert name == ("LimitExceeded" if isinstance(tag, str) else "TypeError")
     assert message
-    assert value == "goes on"
+    assert value == "continues"
 
 
 def test_only_activities_can_be_tagged(play: Play) -> None:

@@ -59,12 +59,12 @@ def test_an_activity_input_without_json_is_refused_at_the_call(value: Callable[[
         try:
             yield ctx.schedule_activity("echo", value())
         except CodecError as error:
-            return [str(error), (yield ctx.schedule_activity("echo", "goes on"))]
+            return [str(error), (yield ctx.schedule_activity("echo", "continues"))]
         return "not refused"
 
     message, last = play(orchestration).result()
     assert "JSON" in message
-    assert last == "goes on"
+    assert last == "continues"
 
 
 @in_memory
@@ -154,11 +154,11 @@ def test_raw_text_must_be_text(write: Callable[[Any, Any], Any], play: Play) -> 
                 write(ctx, bad)
             except TypeError as error:
                 refused.append(str(error))
-        return [refused, (yield ctx.schedule_activity("echo", "goes on"))]
+        return [refused, (yield ctx.schedule_activity("echo", "continues"))]
 
     refused, last = play(orchestration).result()
     assert len(refused) == 4
-    assert last == "goes on"
+    assert last == "continues"
 
 
 @in_memory
@@ -168,12 +168,12 @@ def test_raw_text_must_be_utf_8(write: Callable[[Any, Any], Any], play: Play) ->
         try:
             write(ctx, "lone \ud800")
         except ValueError as error:
-            return [str(error), (yield ctx.schedule_activity("echo", "goes on"))]
-        return ["not refused", "goes on"]
+            return [str(error), (yield ctx.schedule_activity("echo", "continues"))]
+        return ["not refused", "continues"]
 
     message, last = play(orchestration).result()
     assert "surrogates" in message
-    assert last == "goes on"
+    assert last == "continues"
 
 
 @in_memory

@@ -1,4 +1,4 @@
-"""Activities: what they know of themselves, how they run, and that a task is lazy."""
+"""Activities: what their context gives, how they run, and that a task is lazy."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def test_activity_id_is_the_number_of_the_event_that_scheduled_it(run: Run, clie
     assert numbers == [event.event_id for event in events if event.kind == "ActivityScheduled"]
 
 
-def test_activity_is_not_cancelled_while_it_is_wanted(run: Run) -> None:
+def test_activity_is_not_cancelled_while_its_result_is_awaited(run: Run) -> None:
     def look(ctx: ActivityContext, input: Any) -> bool:
         return ctx.is_cancelled()
 
@@ -133,14 +133,14 @@ def test_async_activities_wait_for_each_other(run: Run) -> None:
         await asyncio.wait_for(here.wait(), 20)
         return "waited"
 
-    async def tell(ctx: ActivityContext, input: Any) -> str:
+    async def answer(ctx: ActivityContext, input: Any) -> str:
         here.set()
-        return "told"
+        return "answered"
 
     def both(ctx: OrchestrationContext, input: Any) -> Steps:
         return (yield ctx.gather(ctx.schedule_activity("wait"), ctx.schedule_activity("tell")))
 
-    assert run(both, activities={"wait": wait, "tell": tell}) == ["waited", "told"]
+    assert run(both, activities={"wait": wait, "answer": answer}) == ["waited", "answered"]
 
 
 def test_async_activity_fails_with_its_type(run: Run) -> None:
@@ -153,7 +153,7 @@ def test_async_activity_fails_with_its_type(run: Run) -> None:
     assert caught.value.error_type == "KeyError"
 
 
-def test_sync_activity_may_run_a_loop_of_its_own(run: Run) -> None:
+def test_sync_activity_may_run_an_event_loop(run: Run) -> None:
     async def inner() -> str:
         return "ran"
 
@@ -252,7 +252,7 @@ def test_two_runtimes_share_the_activities(runtime_factory: StartRuntime, client
     assert workers == {1, 2}
 
 
-def test_typed_names_record_a_text_as_it_is(run: Run, client: Client) -> None:
+def test_typed_names_record_text_unchanged(run: Run, client: Client) -> None:
     def both(ctx: OrchestrationContext, input: Any) -> Steps:
         yield ctx.schedule_activity("activity", "text")
         yield ctx.schedule_activity_typed("activity", "text")
@@ -263,7 +263,7 @@ def test_typed_names_record_a_text_as_it_is(run: Run, client: Client) -> None:
     assert ['"input": "\\"text\\""' in event or '"input":"\\"text\\""' in event for event in events] == [True, False]
 
 
-def test_repr_of_a_task_says_what_it_is(run: Run) -> None:
+def test_repr_of_a_task_describes_it(run: Run) -> None:
     def show(ctx: OrchestrationContext, input: Any) -> Steps:
         task: Task[Any] = ctx.schedule_activity("activity", 1)
         before = repr(task)

@@ -1,4 +1,4 @@
-"""Sync activities in a pool of the application: of processes, or of threads."""
+"""Sync activities in an executor that the application gives: processes or threads."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from support import pool_activities
 Steps = Generator[Any, Any, Any]
 Play = Callable[..., Any]
 
-# What carries an activity to its pool does not depend on the store.
+# How an activity reaches its pool does not depend on the store.
 pytestmark = pytest.mark.parametrize("store", ["memory"])
 
 
@@ -48,7 +48,7 @@ def process_pool() -> Iterator[ProcessPoolExecutor]:
 
 @pytest.fixture
 def play(provider: Provider) -> Play:
-    """Calls one activity from an orchestration, in a runtime with an executor; answers what it returned."""
+    """Calls one activity from an orchestration, in a runtime with an executor; returns the activity's result."""
 
     def play(
         function: Callable[..., Any],
@@ -82,7 +82,7 @@ def test_values_are_converted_in_the_process(play: Play, process_pool: Executor)
     }
 
 
-def test_an_input_that_does_not_fit_says_so(play: Play, process_pool: Executor) -> None:
+def test_an_input_of_the_wrong_type_is_reported(play: Play, process_pool: Executor) -> None:
     with pytest.raises(OrchestrationFailed, match="CodecError: .* does not fit the annotation Order"):
         play(pool_activities.double, {"item": "lamp"}, executor=process_pool)
 
@@ -100,7 +100,7 @@ def test_a_declared_activity_runs_in_a_process(provider: Provider, process_pool:
     assert not result.endswith(str(os.getpid()))
 
 
-def test_the_context_tells_the_process_what_it_is_about(
+def test_the_context_in_the_process_has_ids_names_and_tag(
     play: Play, process_pool: Executor, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.INFO, "duroxide.activity"):
@@ -110,9 +110,7 @@ def test_the_context_tells_the_process_what_it_is_about(
     assert "described" in caplog.text
 
 
-def test_a_trace_that_cannot_be_logged_is_refused_in_the_process_as_it_is_in_a_thread(
-    play: Play, process_pool: Executor
-) -> None:
+def test_a_bad_trace_is_refused_alike_in_a_process_and_in_a_thread(play: Play, process_pool: Executor) -> None:
     with ThreadPoolExecutor(1) as pool:
         in_a_thread = play(pool_activities.trace_badly, executor=pool, instance="thread")
     in_a_process = play(pool_activities.trace_badly, executor=process_pool, instance="process")
@@ -121,14 +119,14 @@ def test_a_trace_that_cannot_be_logged_is_refused_in_the_process_as_it_is_in_a_t
     assert in_a_process == in_a_thread
 
 
-def test_a_trace_that_the_log_refuses_does_not_take_the_result_away(
+def test_a_trace_that_the_log_refuses_does_not_lose_the_result(
     play: Play, process_pool: Executor, caplog: pytest.LogCaptureFixture
 ) -> None:
     assert play(pool_activities.trace_unchecked, executor=process_pool) == "kept"
     assert "activity 'trace_unchecked' traced what could not be logged" in caplog.text
 
 
-def test_an_end_that_cannot_be_told_is_a_failure(
+def test_an_error_while_the_process_returns_the_result_is_a_failure(
     play: Play, process_pool: Executor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(text: str) -> None:
@@ -140,7 +138,7 @@ def test_an_end_that_cannot_be_told_is_a_failure(
         play(pool_activities.process_of, executor=process_pool)
 
 
-def test_there_is_no_client_in_another_process(play: Play, process_pool: Executor) -> None:
+def test_a_context_in_another_process_has_no_client(play: Play, process_pool: Executor) -> None:
     with pytest.raises(OrchestrationFailed, match="DuroxideError: activity 'ask_client' runs in another process"):
         play(pool_activities.ask_client, executor=process_pool)
 
@@ -152,7 +150,7 @@ def test_a_failure_keeps_its_type_its_message_and_its_details(
         play(pool_activities.refuse, 7, executor=process_pool)
 
     assert caught.value.details == {"code": 7}
-    # The traceback that it had in its process is in the log of this one.
+    # The traceback from its process is in the log of this one.
     assert "raise Refused(code=code)" in caplog.text
 
 
@@ -168,7 +166,7 @@ def test_a_process_that_dies_fails_the_attempt_and_the_next_gets_a_new_pool(play
     assert len(made) == 2
 
 
-def test_a_process_that_dies_says_so(play: Play) -> None:
+def test_a_process_that_dies_is_reported(play: Play) -> None:
     with pytest.raises(
         OrchestrationFailed, match="a process of the pool ended while activity 'die' was in it"
     ) as caught:
@@ -178,12 +176,12 @@ def test_a_process_that_dies_says_so(play: Play) -> None:
     assert caught.value.retryable is True
 
 
-def test_a_pool_of_the_application_stays_broken_and_says_what_to_do(play: Play) -> None:
+def test_a_broken_pool_of_the_application_stays_broken_and_the_error_says_what_to_do(play: Play) -> None:
     with new_pool() as pool, pytest.raises(OrchestrationFailed, match="give what makes one, as in executor=lambda"):
         play(pool_activities.die, executor=pool, retry=RetryPolicy(max_attempts=2))
 
 
-def test_pools_that_are_all_broken_fail_the_attempt_and_say_so(play: Play) -> None:
+def test_an_attempt_fails_when_every_new_pool_is_broken(play: Play) -> None:
     class Broken(Executor):
         def submit(self, *arguments: Any, **options: Any) -> Any:
             raise BrokenProcessPool("no process starts")
@@ -279,7 +277,7 @@ def test_a_function_that_another_process_cannot_find_is_refused_at_the_start(
             runtime.start()
 
 
-def test_a_pool_for_an_activity_that_is_not_there_is_refused(provider: Provider, process_pool: Executor) -> None:
+def test_a_pool_for_an_unregistered_activity_is_refused(provider: Provider, process_pool: Executor) -> None:
     runtime = Runtime(provider, executor={"resize": process_pool})
 
     with pytest.raises(RegistrationError, match="executor names activity 'resize', which is not registered"):
@@ -297,12 +295,12 @@ def test_a_pool_for_an_async_activity_is_refused(provider: Provider, process_poo
 
 
 @pytest.mark.parametrize("wrong", [5, "processes", {"work": 5}])
-def test_what_is_no_executor_is_refused(provider: Provider, wrong: Any) -> None:
+def test_a_value_that_is_not_an_executor_is_refused(provider: Provider, wrong: Any) -> None:
     with pytest.raises(TypeError, match="executor must be an executor of concurrent.futures"):
         Runtime(provider, executor=wrong)
 
 
-def test_what_a_pool_has_not_begun_is_taken_back_at_a_shutdown(provider: Provider, client: Client) -> None:
+def test_a_shutdown_takes_back_the_activities_that_a_pool_has_not_begun(provider: Provider, client: Client) -> None:
     began, release, given, runs = threading.Event(), threading.Event(), threading.Semaphore(0), list[str]()
 
     def work(ctx: ActivityContext, input: Any) -> str:

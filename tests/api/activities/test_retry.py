@@ -1,4 +1,4 @@
-"""Retries: how often, how long, and what is not tried again."""
+"""Retries: how often, how long, and which errors are not retried."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ Steps = Generator[Any, Any, Any]
 
 
 def fails_before(successful: int, error: type[Exception] = ConnectionError) -> Callable[..., int]:
-    """Make an activity that fails until the call of that number."""
+    """Return an activity that fails until its call of this number."""
     calls: list[int] = []
 
     def flaky(ctx: ActivityContext, input: Any) -> int:
@@ -43,7 +43,7 @@ def fails_before(successful: int, error: type[Exception] = ConnectionError) -> C
 
 
 def with_policy(policy: Any) -> Callable[..., Steps]:
-    """Make an orchestration that tells how one activity ends under that policy."""
+    """Return an orchestration that reports how one activity ends under this policy."""
 
     def retrying(ctx: OrchestrationContext, input: Any) -> Steps:
         try:
@@ -58,7 +58,7 @@ FAST = RetryPolicy(max_attempts=5, backoff=Backoff.none())
 
 
 def waits(client: Client, instance: str) -> list[int]:
-    """The lengths of an instance's timers in milliseconds, as they were recorded."""
+    """The recorded lengths of an instance's timers, in milliseconds."""
     events = client.read_execution_history(instance)
     return [fire_at(event) - event.timestamp_ms for event in events if event.kind == "TimerCreated"]
 
@@ -68,7 +68,7 @@ def fire_at(event: Event) -> int:
     return moment
 
 
-def test_activity_is_tried_until_it_succeeds(run: Run) -> None:
+def test_activity_is_retried_until_it_succeeds(run: Run) -> None:
     assert run(with_policy(FAST), activities={"flaky": fails_before(4)}) == 4
 
 
@@ -80,11 +80,11 @@ def test_last_failure_is_raised_when_the_attempts_are_used_up(run: Run) -> None:
     assert output == ["ActivityFailed", "ConnectionError", "call 2", 2]
 
 
-def test_one_attempt_is_no_retry(run: Run) -> None:
+def test_one_attempt_means_no_retry(run: Run) -> None:
     assert run(with_policy({"max_attempts": 1}), activities={"flaky": fails_before(9)})[3] == 1
 
 
-def test_policy_is_an_argument_of_its_own_in_the_long_name(run: Run) -> None:
+def test_policy_is_an_argument_of_schedule_activity_with_retry(run: Run) -> None:
     def retrying(ctx: OrchestrationContext, input: Any) -> Steps:
         return (yield ctx.schedule_activity_with_retry("flaky", input, FAST))
 
@@ -113,7 +113,8 @@ def test_policy_by_default_makes_three_attempts(run: Run) -> None:
 def test_backoff_waits_by_durable_timers(backoff: Backoff, expected: list[int], run: Run, client: Client) -> None:
     policy = RetryPolicy(max_attempts=4, backoff=backoff)
 
-    # An event is stamped a little after the timer is computed, or before; not so little in one round, on a busy machine.
+    # The engine stamps an event a little before or after the timer is computed; on a busy machine one round may be off
+    # by more.
     rounds: list[list[int]] = []
     for instance in ("first", "second", "third"):
         run(with_policy(policy), activities={"flaky": fails_before(4)}, instance=instance)
@@ -138,7 +139,7 @@ def test_policy_may_be_a_dictionary_in_snake_or_camel_case(policy: dict[str, Any
     assert run(with_policy(policy), activities={"flaky": fails_before(3)}) == 3
 
 
-def test_attempt_that_takes_too_long_is_tried_again(run: Run) -> None:
+def test_attempt_that_takes_too_long_is_retried(run: Run) -> None:
     calls: list[int] = []
     over = threading.Event()
 
@@ -155,7 +156,7 @@ def test_attempt_that_takes_too_long_is_tried_again(run: Run) -> None:
         over.set()
 
 
-def test_every_attempt_too_long_ends_in_a_timeout(run: Run) -> None:
+def test_retries_end_in_a_timeout_when_every_attempt_takes_too_long(run: Run) -> None:
     over = threading.Event()
     policy = RetryPolicy(max_attempts=2, backoff=Backoff.none(), attempt_timeout=50)
 
@@ -192,14 +193,14 @@ def test_total_timeout_ends_a_running_attempt(run: Run) -> None:
     assert run(retrying, activities={"flaky": lambda ctx, input: over.wait(20)}) == 1
 
 
-def test_total_timeout_does_not_touch_a_quick_success(run: Run) -> None:
+def test_total_timeout_does_not_affect_a_quick_success(run: Run) -> None:
     policy = RetryPolicy(max_attempts=3, total_timeout=timedelta(hours=1))
 
     assert run(with_policy(policy), activities={"flaky": fails_before(1)}) == 1
 
 
 @pytest.mark.parametrize("non_retryable", [ConnectionError, "ConnectionError", OSError])
-def test_error_that_is_not_to_be_retried_ends_at_once(non_retryable: Any, run: Run) -> None:
+def test_error_on_the_no_retry_list_fails_at_once(non_retryable: Any, run: Run) -> None:
     policy = RetryPolicy(max_attempts=5, backoff=Backoff.none(), non_retryable=(non_retryable,))
 
     output = run(with_policy(policy), activities={"flaky": fails_before(9)})
@@ -207,13 +208,13 @@ def test_error_that_is_not_to_be_retried_ends_at_once(non_retryable: Any, run: R
     assert output == ["ActivityFailed", "ConnectionError", "call 1", 1]
 
 
-def test_other_errors_are_retried_beside_those_that_are_not(run: Run) -> None:
+def test_errors_outside_the_no_retry_list_are_retried(run: Run) -> None:
     policy = RetryPolicy(max_attempts=5, backoff=Backoff.none(), non_retryable=(ValueError,))
 
     assert run(with_policy(policy), activities={"flaky": fails_before(3)}) == 3
 
 
-def test_exception_that_says_it_is_not_retryable_ends_at_once(run: Run) -> None:
+def test_exception_marked_as_not_retryable_fails_at_once(run: Run) -> None:
     class Final(Exception):
         retryable = False
 
@@ -240,7 +241,7 @@ def test_retry_keeps_session_and_tag(run: Run) -> None:
     assert len({worker for _, _, worker in seen}) == 1
 
 
-def test_retry_on_session_with_a_tag_by_its_long_name(run: Run) -> None:
+def test_schedule_activity_with_retry_on_session_takes_a_tag(run: Run) -> None:
     def describe(ctx: ActivityContext, input: Any) -> list[str | None]:
         return [ctx.session_id, ctx.tag()]
 
@@ -288,7 +289,7 @@ def test_retry_that_loses_a_race_makes_no_further_attempt(run: Run, client: Clie
         {"non_retryable": ValueError},
     ],
 )
-def test_policy_that_makes_no_sense_is_refused(options: dict[str, Any]) -> None:
+def test_policy_with_an_invalid_value_is_refused(options: dict[str, Any]) -> None:
     with pytest.raises(ConfigurationError):
         RetryPolicy(**options)
 

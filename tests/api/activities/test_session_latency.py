@@ -1,4 +1,4 @@
-"""Activities of one session follow each other at once, however many slots a runtime has."""
+"""Activities of one session run one right after the other, however many slots a runtime has."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from duroxide import ActivityContext, OrchestrationContext, RuntimeOptions
 Steps = Generator[Any, Any, Any]
 
 COUNT = 20
-# With a pause of one poll interval for every slot between two of them, they take a minute.
+# With a pause of one poll interval per slot between two activities, the test would take a minute.
 ENOUGH_MS = 30_000
 
 
@@ -38,24 +38,24 @@ def beside_others(ctx: OrchestrationContext, session: str) -> Steps:
     return places
 
 
-def test_a_fan_of_activities_of_one_session_is_done_soon_and_on_one_worker(run: Run) -> None:
+def test_a_fan_out_in_one_session_ends_soon_and_on_one_worker(run: Run) -> None:
     places = run(fan, "session", activities={"place": place}, timeout_ms=ENOUGH_MS)
     assert len(places) == COUNT
     assert len(set(places)) == 1
 
 
-def test_a_chain_of_activities_of_one_session_is_done_soon_and_on_one_worker(run: Run) -> None:
+def test_a_chain_in_one_session_ends_soon_and_on_one_worker(run: Run) -> None:
     places = run(chain, "session", activities={"place": place}, timeout_ms=ENOUGH_MS)
     assert len(places) == COUNT
     assert len(set(places)) == 1
 
 
-def test_activities_of_a_session_are_done_soon_beside_others(run: Run) -> None:
+def test_activities_of_a_session_end_soon_beside_others(run: Run) -> None:
     places = run(beside_others, "session", activities={"place": place}, timeout_ms=ENOUGH_MS)
     assert len(set(places)) == 1
 
 
-def test_activities_of_several_sessions_are_done_soon_side_by_side(run: Run) -> None:
+def test_activities_of_several_sessions_run_in_parallel_and_end_soon(run: Run) -> None:
     def several(ctx: OrchestrationContext, input: Any) -> Steps:
         tasks = [ctx.schedule_activity("place", session_id=f"session-{number % 4}") for number in range(4 * COUNT)]
         return (yield ctx.gather(tasks))
@@ -65,6 +65,6 @@ def test_activities_of_several_sessions_are_done_soon_side_by_side(run: Run) -> 
         assert len(set(places[session::4])) == 1
 
 
-def test_activities_of_a_session_are_done_soon_by_a_named_node(run: Run) -> None:
+def test_activities_of_a_session_on_a_named_node_end_soon(run: Run) -> None:
     options = RuntimeOptions(worker_node_id="node")
     assert len(run(fan, "session", activities={"place": place}, options=options, timeout_ms=ENOUGH_MS)) == COUNT

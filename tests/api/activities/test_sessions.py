@@ -17,7 +17,7 @@ def place(ctx: ActivityContext, input: Any) -> list[Any]:
     return [ctx.session_id, ctx.worker_id]
 
 
-def test_activities_of_a_session_know_it(run: Run) -> None:
+def test_context_of_an_activity_has_its_session(run: Run) -> None:
     def steps(ctx: OrchestrationContext, input: Any) -> Steps:
         first = yield ctx.schedule_activity_on_session("place", None, "s-1")
         second = yield ctx.schedule_activity("place", session_id="s-2")
@@ -70,7 +70,7 @@ def test_session_is_shared_between_orchestrations(runtime_factory: StartRuntime,
     assert len(nodes) == 1
 
 
-def test_sessions_run_side_by_side(run: Run) -> None:
+def test_sessions_run_in_parallel(run: Run) -> None:
     def fan(ctx: OrchestrationContext, input: Any) -> Steps:
         tasks = [ctx.schedule_activity("place", session_id=f"s-{number}") for number in range(5)]
         return [session for session, _ in (yield ctx.gather(tasks))]
@@ -95,7 +95,7 @@ def test_more_sessions_than_allowed_wait_for_their_turn(run: Run) -> None:
     assert run(chain, activities={"place": place}, options=options, timeout_ms=60_000) == ["s-0", "s-1", "s-2"]
 
 
-def test_session_comes_back_to_a_node_of_the_same_name(runtime_factory: StartRuntime, client: Client) -> None:
+def test_session_returns_to_a_node_with_the_same_name(runtime_factory: StartRuntime, client: Client) -> None:
     def node_name(ctx: ActivityContext, input: Any) -> str:
         return "here"
 
@@ -110,7 +110,7 @@ def test_session_comes_back_to_a_node_of_the_same_name(runtime_factory: StartRun
     runtime_factory({"node": node_name}, {"step": step}, options)
     client.start_orchestration("after", "step", "kept")
 
-    # Another name would have to wait for the lease of the session, thirty seconds.
+    # A node with another name would have to wait for the lease of the session, thirty seconds.
     assert client.wait_for_orchestration("after", 15_000).result() == "here"
 
 

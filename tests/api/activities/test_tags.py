@@ -47,7 +47,9 @@ def tagged(ctx: OrchestrationContext, input: str | None) -> Steps:
         (TagFilter.any(), None),
     ],
 )
-def test_worker_takes_what_its_filter_lets_through(worker_tag_filter: TagFilter, wanted: str | None, run: Run) -> None:
+def test_worker_takes_the_tags_that_its_filter_includes(
+    worker_tag_filter: TagFilter, wanted: str | None, run: Run
+) -> None:
     assert run(tagged, wanted, activities={"tag": tag}, options=with_filter(worker_tag_filter)) == wanted
 
 
@@ -62,7 +64,9 @@ def test_worker_takes_what_its_filter_lets_through(worker_tag_filter: TagFilter,
         (TagFilter.none(), "gpu"),
     ],
 )
-def test_worker_leaves_what_its_filter_keeps_out(worker_tag_filter: TagFilter, unwanted: str | None, run: Run) -> None:
+def test_worker_leaves_the_tags_that_its_filter_excludes(
+    worker_tag_filter: TagFilter, unwanted: str | None, run: Run
+) -> None:
     with pytest.raises(WaitTimedOut):
         run(tagged, unwanted, activities={"tag": tag}, options=with_filter(worker_tag_filter), timeout_ms=500)
 
@@ -74,7 +78,7 @@ def test_tag_may_be_set_on_the_task(run: Run) -> None:
     assert run(by_method, activities={"tag": tag}, options=with_filter(TagFilter.tags("gpu"))) == "gpu"
 
 
-def test_tag_that_is_set_on_a_task_warns_of_nothing(run: Run, recwarn: pytest.WarningsRecorder) -> None:
+def test_setting_a_tag_on_a_task_warns_about_nothing(run: Run, recwarn: pytest.WarningsRecorder) -> None:
     def by_method(ctx: OrchestrationContext, input: Any) -> Steps:
         return (yield ctx.schedule_activity("tag").with_tag("gpu"))
 
@@ -119,7 +123,7 @@ def test_tagged_activity_waits_for_a_worker_that_serves_it(runtime_factory: Star
     assert client.wait_for_orchestration("patient").result() == "gpu"
 
 
-def test_longest_tag_is_taken(run: Run) -> None:
+def test_longest_allowed_tag_is_accepted(run: Run) -> None:
     longest = "x" * MAX_TAG_NAME_BYTES
 
     assert run(tagged, longest, activities={"tag": tag}, options=with_filter(TagFilter.tags(longest))) == longest
@@ -127,13 +131,13 @@ def test_longest_tag_is_taken(run: Run) -> None:
 
 @pytest.mark.parametrize("store", ["memory"])
 @pytest.mark.parametrize("bad", ["", "x" * (MAX_TAG_NAME_BYTES + 1), "ü" * MAX_TAG_NAME_BYTES])
-def test_tag_that_cannot_be_kept_is_refused_at_the_call(bad: str, run: Run) -> None:
+def test_invalid_tag_is_refused_at_the_call(bad: str, run: Run) -> None:
     with pytest.raises(OrchestrationFailed, match="tag"):
         run(tagged, bad, activities={"tag": tag})
 
 
 @pytest.mark.parametrize("store", ["memory"])
-def test_task_that_is_no_activity_cannot_be_tagged(run: Run) -> None:
+def test_only_an_activity_can_be_tagged(run: Run) -> None:
     def timer(ctx: OrchestrationContext, input: Any) -> Steps:
         yield ctx.schedule_timer(0).with_tag("gpu")
 

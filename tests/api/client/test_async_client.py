@@ -1,4 +1,4 @@
-"""The client that is awaited: the same operations, on an event loop and without a thread for each wait."""
+"""The awaited client: the same operations, on an event loop and without a thread for each wait."""
 
 from __future__ import annotations
 
@@ -58,14 +58,14 @@ def awaited_client(provider: Provider) -> AsyncClient:
 
 
 def threads() -> list[Path]:
-    return list(Path("/proc/self/task").iterdir())  # native ones too
+    return list(Path("/proc/self/task").iterdir())  # includes native threads
 
 
 def public_names(kind: type) -> set[str]:
     return {name for name in dir(kind) if not name.startswith("_")}
 
 
-# Handles are of one client or of the other: see tests/natural/test_async_handles.py.
+# Each handle belongs to one kind of client: see tests/declared/test_async_handles.py.
 OPERATIONS = public_names(Client) - {"start", "handle"}
 
 
@@ -121,12 +121,12 @@ def test_messages_values_and_status_are_awaited(runtime_factory: StartRuntime, a
     asyncio.run(main())
 
 
-def test_many_instances_are_started_and_told_in_one_call(
+def test_many_instances_are_started_and_sent_messages_in_one_call(
     runtime_factory: StartRuntime, awaited_client: AsyncClient
 ) -> None:
     def take_both(ctx: OrchestrationContext, input: Any) -> Steps:
         event = ctx.spawn(ctx.wait_for_event("go"))
-        ctx.set_custom_status("waits")  # on PostgreSQL, an event needs a wait that is there already
+        ctx.set_custom_status("waits")  # on PostgreSQL, an event needs a wait that exists already
         message = yield ctx.dequeue_event("inbox")
         return [(yield event), message]
 
@@ -146,7 +146,7 @@ def test_many_instances_are_started_and_told_in_one_call(
     assert asyncio.run(main()) == [[1, "two"]] * 3
 
 
-def test_the_store_is_looked_after(runtime_factory: StartRuntime, awaited_client: AsyncClient) -> None:
+def test_the_store_is_managed(runtime_factory: StartRuntime, awaited_client: AsyncClient) -> None:
     runtime_factory(orchestrations={"echo": echo})
     instance = new_id()
 
@@ -191,10 +191,10 @@ def test_an_operation_raises_where_it_is_awaited(awaited_client: AsyncClient) ->
         wrong = awaited_client.start_orchestration("", "echo")
         with pytest.raises(LimitExceeded):
             await wrong
-        with pytest.raises(InstanceNotFound, match="'nobody'"):
-            await awaited_client.get_instance_info("nobody")
-        with pytest.raises(WaitTimedOut, match="'nobody' does not exist") as caught:
-            await awaited_client.wait_for_orchestration("nobody", timeout_ms=1)
+        with pytest.raises(InstanceNotFound, match="'unknown'"):
+            await awaited_client.get_instance_info("unknown")
+        with pytest.raises(WaitTimedOut, match="'unknown' does not exist") as caught:
+            await awaited_client.wait_for_orchestration("unknown", timeout_ms=1)
         assert isinstance(caught.value, TimeoutError)
 
     asyncio.run(main())
@@ -204,14 +204,14 @@ def test_a_thousand_waits_need_no_thread(
     store: str, runtime_factory: StartRuntime, awaited_client: AsyncClient
 ) -> None:
     runtime_factory(orchestrations={"wait_for_go": wait_for_go})
-    # PostgreSQL is still polled by each of them.
+    # On PostgreSQL, each wait still polls.
     instances = [f"{index:04}" for index in range(100 if store == "postgres" else 1_000)]
 
     async def main() -> list[Any]:
         await awaited_client.start_orchestrations([StartRequest(each, "wait_for_go") for each in instances])
         before = len(threads())
         waits = [asyncio.create_task(awaited_client.wait_for_orchestration(each, 60_000)) for each in instances]
-        await asyncio.sleep(0)  # every task has come to its wait
+        await asyncio.sleep(0)  # every task has reached its wait
         during = len(threads())
         assert during <= before
         for each in instances:
@@ -221,7 +221,7 @@ def test_a_thousand_waits_need_no_thread(
     assert asyncio.run(main()) == ["canceled: enough"] * len(instances)
 
 
-def test_the_loop_goes_on_during_a_wait(runtime_factory: StartRuntime, awaited_client: AsyncClient) -> None:
+def test_the_loop_runs_other_tasks_during_a_wait(runtime_factory: StartRuntime, awaited_client: AsyncClient) -> None:
     runtime_factory(orchestrations={"wait_for_go": wait_for_go})
 
     async def main() -> Any:
@@ -238,21 +238,21 @@ def test_the_loop_goes_on_during_a_wait(runtime_factory: StartRuntime, awaited_c
     assert asyncio.run(main()) == "Failed"
 
 
-def test_a_task_that_is_cancelled_gives_its_wait_up(awaited_client: AsyncClient) -> None:
+def test_cancelling_a_task_ends_its_wait(awaited_client: AsyncClient) -> None:
     async def main() -> None:
-        wait = asyncio.create_task(awaited_client.wait_for_orchestration("nobody", 3_600_000))
+        wait = asyncio.create_task(awaited_client.wait_for_orchestration("unknown", 3_600_000))
         await asyncio.sleep(0)
         wait.cancel()
         with pytest.raises(asyncio.CancelledError):
             await wait
         with pytest.raises(asyncio.TimeoutError):
-            await asyncio.wait_for(awaited_client.wait_for_orchestration("nobody", 3_600_000), 0.01)
-        assert (await awaited_client.get_status("nobody")).status == "NotFound"
+            await asyncio.wait_for(awaited_client.wait_for_orchestration("unknown", 3_600_000), 0.01)
+        assert (await awaited_client.get_status("unknown")).status == "NotFound"
 
     asyncio.run(main())
 
 
-def test_a_loop_that_is_closed_before_the_end_makes_no_noise(
+def test_closing_the_loop_during_a_wait_logs_nothing(
     runtime_factory: StartRuntime,
     awaited_client: AsyncClient,
     client: Client,
@@ -310,21 +310,21 @@ def test_an_async_activity_may_use_it(run: Run, awaited_client: AsyncClient) -> 
 
 def test_an_orchestration_may_not_use_it(run: Run, awaited_client: AsyncClient) -> None:
     async def ask(ctx: OrchestrationContext, input: Any) -> Any:
-        return (await awaited_client.get_status("nobody")).status
+        return (await awaited_client.get_status("unknown")).status
 
     with pytest.raises(OrchestrationFailed, match="NotAllowedInOrchestration: a call of the client"):
         run(ask)
 
 
-def test_a_closed_store_says_so() -> None:
+def test_a_call_on_a_closed_store_is_refused() -> None:
     provider = SqliteProvider.in_memory()
     client = AsyncClient(provider)
     provider.close()
 
     with pytest.raises(ProviderError, match="closed"):
-        asyncio.run(client.get_status("nobody"))
+        asyncio.run(client.get_status("unknown"))
 
 
-def test_it_needs_a_provider() -> None:
+def test_the_client_needs_a_provider() -> None:
     with pytest.raises(TypeError, match="provider must be"):
         AsyncClient("orders.db")  # type: ignore[arg-type]

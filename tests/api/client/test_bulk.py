@@ -62,13 +62,13 @@ def test_starts_are_recorded_before_any_runtime_works(
         assert again.start_orchestrations(requests) == [False] * 10 + [True]
 
 
-def test_an_id_that_runs_the_same_orchestration_is_attached_to(client: Client) -> None:
+def test_a_start_attaches_to_an_instance_of_the_same_orchestration(client: Client) -> None:
     client.start_orchestration("there", "echo", 1)
     requests = [StartRequest("there", "echo", 2), StartRequest("new", "echo"), StartRequest("new", "echo")]
     assert client.start_orchestrations(requests) == [False, True, False]
 
 
-def test_one_id_that_is_taken_by_another_orchestration_refuses_all(client: Client) -> None:
+def test_all_are_refused_when_another_orchestration_has_one_id(client: Client) -> None:
     client.start_orchestration("taken", "wait_for_go")
     requests = [StartRequest("new", "echo"), StartRequest("taken", "echo")]
     with pytest.raises(InstanceAlreadyExists, match=r"requests\[1\].*'taken'.*'wait_for_go'"):
@@ -76,7 +76,7 @@ def test_one_id_that_is_taken_by_another_orchestration_refuses_all(client: Clien
     assert client.start_orchestration("new", "wait_for_go") is True
 
 
-def test_one_id_that_exists_refuses_all_if_asked_to_raise(client: Client) -> None:
+def test_all_are_refused_when_one_id_exists_and_if_exists_is_raise(client: Client) -> None:
     client.start_orchestration("taken", "echo")
     requests = [StartRequest("new", "echo"), StartRequest("taken", "echo")]
     with pytest.raises(InstanceAlreadyExists, match=r"requests\[1\].*'taken'"):
@@ -85,7 +85,7 @@ def test_one_id_that_exists_refuses_all_if_asked_to_raise(client: Client) -> Non
 
 
 @pytest.mark.parametrize("names", [("echo", "wait_for_go"), ("echo", "echo")])
-def test_an_id_that_is_given_twice_is_refused_where_it_conflicts(names: tuple[str, str], client: Client) -> None:
+def test_a_duplicate_id_is_refused_if_its_starts_conflict(names: tuple[str, str], client: Client) -> None:
     requests = [StartRequest("other", "echo"), *(StartRequest("twice", name) for name in names)]
     with pytest.raises(InstanceAlreadyExists, match=r"requests\[2\].*'twice'"):
         client.start_orchestrations(requests, if_exists="attach" if names[0] != names[1] else "raise")
@@ -102,7 +102,7 @@ def test_versions_are_chosen_for_each_start(runtime_factory: StartRuntime, clien
     assert client.wait_for_orchestration("newest", WAIT_MS).result() == "2.0.0"
 
 
-def test_inputs_are_written_as_a_single_start_writes_them(runtime_factory: StartRuntime, client: Client) -> None:
+def test_inputs_are_recorded_as_by_a_single_start(runtime_factory: StartRuntime, client: Client) -> None:
     runtime_factory(orchestrations=PROGRAMS)
     value = {"when": datetime(2026, 1, 2, tzinfo=timezone.utc), "what": {3, 1, 2}}
     client.start_orchestration("single", "echo", value)
@@ -131,7 +131,7 @@ def test_messages_of_one_queue_arrive_in_order(runtime_factory: StartRuntime, cl
     assert client.wait_for_orchestration("mailbox", WAIT_MS).result() == [f"{number}" for number in range(50)]
 
 
-def test_a_message_is_text_as_it_is_or_else_json(runtime_factory: StartRuntime, client: Client) -> None:
+def test_a_text_message_is_sent_unchanged_and_any_other_as_json(runtime_factory: StartRuntime, client: Client) -> None:
     runtime_factory(orchestrations=PROGRAMS)
     client.start_orchestration("mailbox", "read_messages", 2)
     client.enqueue_events([QueueMessage("mailbox", "inbox", "a text"), QueueMessage("mailbox", "inbox", {"a": 1})])
@@ -155,20 +155,20 @@ def proxy(postgres_url: str) -> Iterator[Proxy]:
 
 
 @pytest.mark.parametrize("store", ["postgres"])
-def test_starts_whose_commit_was_not_heard_of_are_not_repeated(
+def test_starts_are_not_repeated_when_the_reply_to_their_commit_is_lost(
     proxy: Proxy, postgres_schema: str, client: Client
 ) -> None:
     requests = [StartRequest(f"echo-{number}", "echo") for number in range(3)]
     with PostgresProvider.connect_with_schema(proxy.url, postgres_schema) as provider:
         proxy.swallow_answer("COMMIT")
-        # A repetition would find the first attempt, and be refused.
+        # A second attempt would find the first one's instances, and be refused.
         assert Client(provider).start_orchestrations(requests, if_exists="raise") == [True] * 3
         assert proxy.has_swallowed.is_set()
     assert client.get_queue_depths().orchestrator_queue == 3
 
 
 @pytest.mark.parametrize("store", ["postgres"])
-def test_messages_whose_commit_was_not_heard_of_are_not_repeated(
+def test_messages_are_not_repeated_when_the_reply_to_their_commit_is_lost(
     proxy: Proxy, postgres_schema: str, client: Client
 ) -> None:
     client.start_orchestration("mailbox", "read_messages", 2)
@@ -180,7 +180,7 @@ def test_messages_whose_commit_was_not_heard_of_are_not_repeated(
 
 
 @pytest.mark.parametrize("store", ["sqlite", "postgres"])
-def test_of_two_clients_that_start_the_same_ids_one_starts_each(open_store: OpenProvider) -> None:
+def test_each_id_is_started_once_by_two_clients_at_the_same_time(open_store: OpenProvider) -> None:
     requests = [StartRequest(f"echo-{number}", "echo") for number in range(100)]
     with open_store() as one, open_store() as other, ThreadPoolExecutor(4) as threads:
         clients = [Client(one), Client(other)] * 2
@@ -195,7 +195,7 @@ def test_of_two_clients_that_start_the_same_ids_one_starts_each(open_store: Open
     assert started == Counter(request.instance_id for request in requests)
 
 
-def test_nothing_is_sent_when_there_is_nothing_to_send(client: Client) -> None:
+def test_an_empty_call_sends_nothing(client: Client) -> None:
     assert client.start_orchestrations([]) == []
     client.raise_events([])
     client.enqueue_events(())
@@ -214,7 +214,7 @@ in_memory = pytest.mark.parametrize("store", ["memory"])
 
 @in_memory
 @each_call
-def test_an_item_that_is_wrong_is_named_by_position_and_id(
+def test_an_error_names_the_bad_item_by_position_and_id(
     call: Call, item: Callable[[str], Any], what: str, client: Client
 ) -> None:
     with pytest.raises(LimitExceeded, match=rf"^{what}\[2\], instance 'xxx.*1024 are allowed"):
@@ -224,7 +224,7 @@ def test_an_item_that_is_wrong_is_named_by_position_and_id(
 
 @in_memory
 @each_call
-def test_something_else_than_an_item_is_refused(
+def test_a_value_of_another_type_than_an_item_is_refused(
     call: Call, item: Callable[[str], Any], what: str, client: Client
 ) -> None:
     with pytest.raises(TypeError, match=rf"{what}\[1\] must be a \w+, not tuple"):
@@ -236,7 +236,7 @@ def test_something_else_than_an_item_is_refused(
 
 @in_memory
 @each_call
-def test_more_items_than_a_call_takes_are_refused(
+def test_more_items_than_the_limit_are_refused(
     call: Call, item: Callable[[str], Any], what: str, client: Client
 ) -> None:
     with pytest.raises(LimitExceeded, match=f"{what} has more than {MAX_BULK_ITEMS} items"):
@@ -245,7 +245,7 @@ def test_more_items_than_a_call_takes_are_refused(
 
 
 @in_memory
-def test_a_call_takes_as_many_items_as_it_says(client: Client) -> None:
+def test_a_call_takes_as_many_items_as_its_limit(client: Client) -> None:
     requests = [StartRequest(f"echo-{number}", "echo") for number in range(MAX_BULK_ITEMS)]
     assert client.start_orchestrations(requests) == [True] * MAX_BULK_ITEMS
 
@@ -260,7 +260,7 @@ def test_a_call_takes_as_many_items_as_it_says(client: Client) -> None:
         (StartRequest(7, "echo"), TypeError, "must be a str"),  # type: ignore[arg-type]
     ],
 )
-def test_a_start_that_is_wrong_keeps_the_class_of_its_error(
+def test_a_bad_start_raises_the_same_class_as_a_single_start(
     request_: StartRequest, error: type[Exception], message: str, client: Client
 ) -> None:
     with pytest.raises(error, match=rf"requests\[0\], instance .*{message}"):

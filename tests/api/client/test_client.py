@@ -43,7 +43,7 @@ def new_id() -> str:
     return f"client-{uuid.uuid4().hex}"
 
 
-def test_start_says_that_it_started(client: Client) -> None:
+def test_start_reports_that_it_started(client: Client) -> None:
     assert client.start_orchestration(new_id(), "echo") is True
 
 
@@ -56,7 +56,7 @@ def test_second_start_of_the_same_orchestration_attaches(runtime_factory: StartR
     assert client.wait_for_orchestration(instance).output == "first"
 
 
-def test_start_attaches_to_one_that_has_ended(runtime_factory: StartRuntime, client: Client) -> None:
+def test_start_attaches_to_an_instance_that_has_ended(runtime_factory: StartRuntime, client: Client) -> None:
     runtime_factory(orchestrations={"echo": echo})
     instance = new_id()
     client.start_orchestration(instance, "echo", "first")
@@ -142,8 +142,8 @@ def test_status_of_a_waiting_orchestration_is_running(runtime_factory: StartRunt
         status.result()
 
 
-def test_status_has_another_name(client: Client) -> None:
-    assert client.get_orchestration_status("nobody") == client.get_status("nobody")
+def test_status_can_be_read_by_a_second_name(client: Client) -> None:
+    assert client.get_orchestration_status("unknown") == client.get_status("unknown")
 
 
 def test_status_of_a_failed_orchestration_has_its_error(runtime_factory: StartRuntime, client: Client) -> None:
@@ -176,9 +176,9 @@ def test_status_is_read_by_subscript_too(runtime_factory: StartRuntime, client: 
     assert client.wait_for_orchestration(instance)["output"] == 1
 
 
-def test_wait_raises_when_its_time_has_passed(client: Client) -> None:
+def test_wait_raises_at_its_timeout(client: Client) -> None:
     instance = new_id()
-    client.start_orchestration(instance, "nobody runs it")
+    client.start_orchestration(instance, "unregistered")
 
     with pytest.raises(WaitTimedOut):
         client.wait_for_orchestration(instance, 50)
@@ -197,7 +197,7 @@ def test_wait_takes_a_timedelta(runtime_factory: StartRuntime, client: Client) -
     assert client.wait_for_orchestration(instance, timedelta(seconds=20)).output == 5
 
 
-def test_wait_may_begin_before_the_start(runtime_factory: StartRuntime, client: Client) -> None:
+def test_wait_may_begin_before_the_instance_exists(runtime_factory: StartRuntime, client: Client) -> None:
     runtime_factory(orchestrations={"echo": echo})
     instance = new_id()
     outputs: list[Any] = []
@@ -267,17 +267,17 @@ def test_typed_wait_raises_the_failure(runtime_factory: StartRuntime, client: Cl
 
 
 @pytest.mark.parametrize("bad_id", ["", "x" * 2000, "\ud800"])
-def test_instance_id_that_cannot_be_kept_is_refused(bad_id: str, client: Client) -> None:
+def test_invalid_instance_id_is_refused(bad_id: str, client: Client) -> None:
     with pytest.raises(LimitExceeded):
         client.start_orchestration(bad_id, "echo")
 
 
-def test_instance_id_that_is_no_text_is_refused(client: Client) -> None:
+def test_instance_id_that_is_not_text_is_refused(client: Client) -> None:
     with pytest.raises(TypeError, match="must be a str"):
         client.start_orchestration(7, "echo")  # type: ignore[arg-type]
 
 
-def test_input_without_a_form_in_json_is_refused(client: Client) -> None:
+def test_input_that_json_cannot_represent_is_refused(client: Client) -> None:
     with pytest.raises(CodecError):
         client.start_orchestration(new_id(), "echo", object())
 

@@ -1,4 +1,4 @@
-"""The administrative side of the client: what is in the store, and how it is removed."""
+"""Managing instances by the client: listing, reading, deleting and pruning."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ ORCHESTRATIONS = {"done": done, "broken": broken, "waiting": waiting, "again": a
 
 @pytest.fixture
 def started(runtime_factory: StartRuntime) -> Runtime:
-    """A runtime that can run all of the above."""
+    """A runtime with all functions above."""
     return runtime_factory({"echo": echo}, ORCHESTRATIONS)
 
 
@@ -96,7 +96,7 @@ def test_empty_store_lists_nothing(client: Client) -> None:
     assert client.list_all_instances() == []
 
 
-def test_store_has_its_management(client: Client) -> None:
+def test_every_store_supports_management(client: Client) -> None:
     assert client.has_management_capability() is True
 
 
@@ -112,7 +112,7 @@ def test_info_of_an_instance_has_its_names_and_real_times(client: Client) -> Non
     assert (info.instance_id, info.orchestration_name, info.orchestration_version) == ("known", "done", "1.0.0")
     assert (info.status, info.current_execution_id, info.parent_instance_id) == ("Completed", 1, None)
     assert json.loads(info.output or "") == {"n": 1}
-    # A store may keep whole seconds.
+    # A store may round to whole seconds.
     assert begin - 2000 <= info.created_at <= info.updated_at <= end + 2000
 
 
@@ -124,8 +124,8 @@ def test_info_of_a_running_instance_has_no_output(client: Client) -> None:
 
 
 def test_info_of_an_unknown_instance_is_refused(client: Client) -> None:
-    with pytest.raises(InstanceNotFound, match="nobody"):
-        client.get_instance_info("nobody")
+    with pytest.raises(InstanceNotFound, match="unknown"):
+        client.get_instance_info("unknown")
 
 
 @pytest.mark.usefixtures("started")
@@ -178,11 +178,11 @@ def test_tree_of_an_instance_without_children_is_itself(client: Client) -> None:
 
 def test_tree_of_an_unknown_instance_is_refused(client: Client) -> None:
     with pytest.raises(InstanceNotFound):
-        client.get_instance_tree("nobody")
+        client.get_instance_tree("unknown")
 
 
 @pytest.mark.usefixtures("population")
-def test_history_tells_what_happened_in_order(client: Client) -> None:
+def test_history_lists_events_in_order(client: Client) -> None:
     events = client.read_execution_history("done", 1)
 
     assert [event.kind for event in events] == [
@@ -218,13 +218,13 @@ def test_data_of_a_failure_holds_its_error(client: Client) -> None:
 
 
 @pytest.mark.usefixtures("population")
-def test_history_without_an_execution_is_the_newest(client: Client) -> None:
+def test_history_is_of_the_newest_execution_by_default(client: Client) -> None:
     assert client.read_execution_history("done") == client.read_execution_history("done", 1)
 
 
 def test_history_of_an_unknown_instance_is_refused(client: Client) -> None:
     with pytest.raises(InstanceNotFound):
-        client.read_execution_history("nobody")
+        client.read_execution_history("unknown")
 
 
 @pytest.mark.usefixtures("population")
@@ -252,7 +252,7 @@ def test_stats_count_keys_and_bytes_of_values(runtime_factory: StartRuntime, cli
 
 
 def test_stats_of_an_unknown_instance_are_none(client: Client) -> None:
-    assert client.get_orchestration_stats("nobody") is None
+    assert client.get_orchestration_stats("unknown") is None
 
 
 @pytest.mark.usefixtures("population")
@@ -266,7 +266,7 @@ def test_system_metrics_count_instances_by_status(client: Client) -> None:
     )
 
 
-def test_queue_depths_count_what_nobody_has_taken(client: Client) -> None:
+def test_queue_depths_count_items_that_no_runtime_has_taken(client: Client) -> None:
     client.start_orchestration("queued", "done")
 
     depths = client.get_queue_depths()
@@ -299,7 +299,7 @@ def test_deleted_id_may_be_used_again(client: Client) -> None:
 
 
 @pytest.mark.usefixtures("started")
-def test_deletion_takes_the_children_along(client: Client) -> None:
+def test_deletion_includes_the_children(client: Client) -> None:
     client.start_orchestration("root", "family", 1)
     client.wait_for_orchestration("root")
 
@@ -318,7 +318,7 @@ def test_child_is_not_deleted_without_its_root(client: Client) -> None:
 
 
 @pytest.mark.usefixtures("population")
-def test_running_instance_is_deleted_by_force_alone(client: Client) -> None:
+def test_running_instance_is_only_deleted_by_force(client: Client) -> None:
     with pytest.raises(InstanceStillRunning):
         client.delete_instance("waiting")
 
@@ -328,25 +328,25 @@ def test_running_instance_is_deleted_by_force_alone(client: Client) -> None:
 
 def test_deletion_of_an_unknown_instance_is_refused(client: Client) -> None:
     with pytest.raises(InstanceNotFound):
-        client.delete_instance("nobody")
+        client.delete_instance("unknown")
 
 
 @pytest.mark.usefixtures("population")
-def test_bulk_deletion_spares_what_runs(client: Client) -> None:
+def test_bulk_deletion_skips_running_instances(client: Client) -> None:
     assert client.delete_instance_bulk().instances_deleted == 2
     assert client.list_all_instances() == ["waiting"]
 
 
 @pytest.mark.usefixtures("population")
-def test_bulk_deletion_takes_the_ids_that_it_is_given(client: Client) -> None:
-    result = client.delete_instance_bulk(InstanceFilter(instance_ids=["done", "nobody"]))
+def test_bulk_deletion_is_limited_to_the_given_ids(client: Client) -> None:
+    result = client.delete_instance_bulk(InstanceFilter(instance_ids=["done", "unknown"]))
 
     assert result.instances_deleted == 1
     assert sorted(client.list_all_instances()) == ["broken", "waiting"]
 
 
 @pytest.mark.usefixtures("population")
-def test_bulk_deletion_takes_what_ended_before_a_moment(client: Client) -> None:
+def test_bulk_deletion_by_time_deletes_instances_that_ended_before_it(client: Client) -> None:
     long_ago = datetime.now(timezone.utc) - timedelta(days=1)
     tomorrow = datetime.now(timezone.utc) + timedelta(days=1)
 
@@ -373,7 +373,7 @@ def test_pruning_keeps_the_newest_executions(client: Client) -> None:
     assert client.get_status("many").output == "the last execution"
 
 
-def test_pruning_spares_the_execution_that_runs(runtime_factory: StartRuntime, client: Client) -> None:
+def test_pruning_skips_the_running_execution(runtime_factory: StartRuntime, client: Client) -> None:
     def loop(ctx: OrchestrationContext, input: int) -> Steps:
         if input:
             yield ctx.continue_as_new(input - 1)
@@ -391,7 +391,7 @@ def test_pruning_spares_the_execution_that_runs(runtime_factory: StartRuntime, c
 
 
 @pytest.mark.usefixtures("started")
-def test_pruning_by_time_takes_what_ended_before(client: Client) -> None:
+def test_pruning_by_time_deletes_executions_that_ended_before_it(client: Client) -> None:
     client.start_orchestration("timed", "again", 3)
     client.wait_for_orchestration("timed")
     long_ago = datetime.now(timezone.utc) - timedelta(days=1)
@@ -402,11 +402,11 @@ def test_pruning_by_time_takes_what_ended_before(client: Client) -> None:
 
 def test_pruning_of_an_unknown_instance_is_refused(client: Client) -> None:
     with pytest.raises(InstanceNotFound):
-        client.prune_executions("nobody", PruneOptions(keep_last=1))
+        client.prune_executions("unknown", PruneOptions(keep_last=1))
 
 
 @pytest.mark.usefixtures("started")
-def test_bulk_pruning_takes_many_instances(client: Client) -> None:
+def test_bulk_pruning_covers_many_instances(client: Client) -> None:
     for name in ("one", "two", "three"):
         client.start_orchestration(name, "again", 4)
     for name in ("one", "two", "three"):
@@ -420,17 +420,17 @@ def test_bulk_pruning_takes_many_instances(client: Client) -> None:
     assert [client.list_executions(name) for name in ("one", "two", "three")] == [[4], [4], [4]]
 
 
-def test_filter_that_is_a_text_is_refused() -> None:
+def test_filter_with_text_instead_of_a_list_is_refused() -> None:
     with pytest.raises(ConfigurationError, match="list"):
         InstanceFilter(instance_ids="done")  # type: ignore[arg-type]
 
 
-def test_moment_without_a_time_zone_is_refused() -> None:
+def test_time_without_a_time_zone_is_refused() -> None:
     with pytest.raises(ConfigurationError, match="time zone"):
         PruneOptions(completed_before=datetime(2026, 1, 1))  # noqa: DTZ001
 
 
-def test_history_of_an_instance_whose_start_is_waiting_is_empty(client: Client) -> None:
+def test_history_of_an_instance_that_no_runtime_has_taken_is_empty(client: Client) -> None:
     client.start_orchestration("early", "echo")
 
     assert client.read_execution_history("early") == []

@@ -1,4 +1,4 @@
-"""Failures keep their type and message, however odd they are."""
+"""Failures keep their type and message, however unusual the exception is."""
 
 from __future__ import annotations
 
@@ -49,14 +49,14 @@ def test_details_and_retryable_are_recorded_in_that_order() -> None:
     assert (failure.details, failure.retryable) == ({"order": 7}, False)
 
 
-def test_details_that_json_lacks_are_left_out() -> None:
+def test_details_that_json_cannot_represent_are_left_out() -> None:
     error = ValueError("no")
     error.details = object()  # type: ignore[attr-defined]
     error.retryable = "maybe"  # type: ignore[attr-defined]
     assert json.loads(encode_failure(error)) == {"type": "ValueError", "message": "no"}
 
 
-def test_a_method_called_details_is_no_detail() -> None:
+def test_a_method_named_details_is_not_recorded() -> None:
     class RpcError(Exception):
         def details(self) -> str:
             return "unavailable"
@@ -78,7 +78,7 @@ def test_a_method_called_details_is_no_detail() -> None:
     ],
     ids=["typed", "no message", "plain", "empty", "no type", "more keys", "a string", "too deep"],
 )
-def test_a_failure_reads_as_type_and_message(text: str, shown: str) -> None:
+def test_a_recorded_failure_is_read_as_type_and_message(text: str, shown: str) -> None:
     assert describe_failure(text) == shown
     assert str(activity_failed(text, "a", 1, 1)) == shown
 
@@ -90,12 +90,12 @@ def test_a_plain_text_has_no_type_and_is_recorded_unchanged() -> None:
     assert encode_failure(failure) == "plain text"
 
 
-def test_a_failure_that_is_raised_again_keeps_its_first_type() -> None:
+def test_a_failure_raised_again_keeps_its_original_type() -> None:
     text = encode_failure(OrderRefused("no"))
     assert encode_failure(sub_orchestration_failed(encode_failure(activity_failed(text, "a", 1, 1)), "p", "i")) == text
 
 
-def test_the_cause_is_matched_by_the_names_of_all_subclasses() -> None:
+def test_the_cause_matches_a_class_by_the_names_of_its_subclasses() -> None:
     failure = activity_failed(encode_failure(CreditRefused("no")), "a", 1, 1)
     assert failure.is_caused_by(ValueError)
     assert failure.is_caused_by(OrderRefused)
@@ -105,7 +105,7 @@ def test_the_cause_is_matched_by_the_names_of_all_subclasses() -> None:
     assert not isinstance(failure, ValueError)
 
 
-def test_a_message_that_cannot_be_had_does_not_lose_the_failure() -> None:
+def test_a_failure_is_recorded_when_its_message_cannot_be_read() -> None:
     class Broken(Exception):
         def __str__(self) -> str:
             raise RuntimeError("no text")
@@ -133,7 +133,7 @@ def test_a_timeout_is_a_timeout_error_of_the_activity() -> None:
     assert (failure.activity_name, failure.attempts) == ("charge", 2)
 
 
-def test_a_cancelled_orchestration_tells_the_reason() -> None:
+def test_a_cancelled_orchestration_has_the_reason() -> None:
     failure = orchestration_failed("", "order-1", "too late")
     assert isinstance(failure, OrchestrationCancelled)
     assert (failure.reason, failure.instance_id, str(failure)) == ("too late", "order-1", "canceled: too late")
@@ -157,7 +157,7 @@ def test_failures_can_be_copied_and_sent_to_another_process(failure: TaskFailed 
         assert vars(twin) == vars(failure)
 
 
-def test_the_tree_speaks_the_words_of_python() -> None:
+def test_exceptions_also_derive_from_the_matching_builtin_exceptions() -> None:
     assert issubclass(exceptions.InstanceNotFound, LookupError)
     assert issubclass(exceptions.WaitTimedOut, TimeoutError)
     assert issubclass(exceptions.CodecError, ValueError)

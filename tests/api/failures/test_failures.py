@@ -1,4 +1,4 @@
-"""Failures: type and message are kept from the activity to the client, whatever lies between."""
+"""Failures: type and message are kept from the activity to the client, through every layer between."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ ONCE_MORE = RetryPolicy(max_attempts=2, backoff=Backoff.none())
 
 
 class CardDeclined(Exception):
-    """A failure of the user's own, with details."""
+    """A failure class of the user, with details."""
 
     def __init__(self, message: str) -> None:
         super().__init__(message)
@@ -118,7 +118,7 @@ def test_activity_failure_names_the_activity(run: Run, client: Client) -> None:
     assert (name, activity_id, attempts) == ("pay", scheduled[0].event_id, 1)
 
 
-def test_failure_is_caused_by_its_class_and_by_the_classes_above(run: Run) -> None:
+def test_failure_is_caused_by_its_class_and_its_base_classes(run: Run) -> None:
     def fail(ctx: ActivityContext, input: Any) -> None:
         raise FileNotFoundError("gone")
 
@@ -131,7 +131,7 @@ def test_failure_is_caused_by_its_class_and_by_the_classes_above(run: Run) -> No
     assert run(catch, activities={"fail": fail}) == [True, True, True, False]
 
 
-def test_failure_is_no_instance_of_the_class_that_was_raised(run: Run) -> None:
+def test_failure_is_not_an_instance_of_the_raised_class(run: Run) -> None:
     def fail(ctx: ActivityContext, input: Any) -> None:
         raise ValueError("no")
 
@@ -167,7 +167,7 @@ def test_failure_that_is_caught_lets_the_orchestration_complete(run: Run) -> Non
     assert run(catch, activities={"pay": pay, "comfort": lambda ctx, input: "there, there"}) == "there, there"
 
 
-def test_failure_that_is_raised_from_another_keeps_its_own_type(run: Run) -> None:
+def test_failure_raised_from_another_keeps_its_type(run: Run) -> None:
     def wrap(ctx: OrchestrationContext, input: Any) -> Steps:
         try:
             yield ctx.schedule_activity("pay")
@@ -178,7 +178,7 @@ def test_failure_that_is_raised_from_another_keeps_its_own_type(run: Run) -> Non
         run(wrap, activities={"pay": pay})
 
 
-def test_failure_of_a_child_is_one_of_a_sub_orchestration(run: Run) -> None:
+def test_failure_of_a_child_is_a_sub_orchestration_failure(run: Run) -> None:
     def catch(ctx: OrchestrationContext, input: Any) -> Steps:
         try:
             yield ctx.schedule_sub_orchestration("paying")
@@ -203,7 +203,7 @@ def test_failure_of_a_child_is_one_of_a_sub_orchestration(run: Run) -> None:
     ],
     ids=["empty", "empty text", "unicode", "lines", "json"],
 )
-def test_text_of_a_failure_reads_type_and_message(error: Exception, text: str, run: Run) -> None:
+def test_text_of_a_failure_has_type_and_message(error: Exception, text: str, run: Run) -> None:
     def fail(ctx: ActivityContext, input: Any) -> None:
         raise error
 
@@ -241,7 +241,7 @@ def test_outcome_of_a_failure_is_recorded_as_its_text(run: Run) -> None:
     assert run(outcomes, activities={"pay": pay}) == [{"err": "CardDeclined: not enough money"}]
 
 
-def test_system_exit_in_an_activity_fails_it_alone(run: Run) -> None:
+def test_system_exit_in_an_activity_fails_only_the_activity(run: Run) -> None:
     def leave(ctx: ActivityContext, input: Any) -> None:
         raise SystemExit(3)
 

@@ -45,7 +45,7 @@ def test_cancellation_without_a_reason_has_an_empty_one(runtime_factory: StartRu
     assert caught.value.reason == ""
 
 
-def test_orchestration_that_has_not_begun_may_be_cancelled(client: Client, runtime_factory: StartRuntime) -> None:
+def test_orchestration_can_be_cancelled_before_it_begins(client: Client, runtime_factory: StartRuntime) -> None:
     began: list[str] = []
 
     def note(ctx: ActivityContext, input: Any) -> None:
@@ -114,8 +114,10 @@ def test_detached_orchestration_is_not_cancelled_with_its_starter(
     assert client.wait_for_orchestration("detached").result() == "still here"
 
 
-def test_running_activity_of_a_cancelled_orchestration_is_told(runtime_factory: StartRuntime, client: Client) -> None:
-    running, told = threading.Event(), threading.Event()
+def test_running_activity_of_a_cancelled_orchestration_sees_the_cancellation(
+    runtime_factory: StartRuntime, client: Client
+) -> None:
+    running, informed = threading.Event(), threading.Event()
     over = threading.Event()
 
     def work(ctx: ActivityContext, input: Any) -> None:
@@ -123,7 +125,7 @@ def test_running_activity_of_a_cancelled_orchestration_is_told(runtime_factory: 
         while not ctx.is_cancelled():
             if over.wait(0.01):
                 return
-        told.set()
+        informed.set()
 
     def wait(ctx: OrchestrationContext, input: Any) -> Steps:
         yield ctx.schedule_activity("work")
@@ -133,23 +135,25 @@ def test_running_activity_of_a_cancelled_orchestration_is_told(runtime_factory: 
     assert running.wait(20)
 
     client.cancel_instance("working")
-    was_told = told.wait(10)
+    was_informed = informed.wait(10)
     over.set()
 
-    # Half of the lock's time is 15 s: within one process it is known at once.
-    assert was_told
+    # Half of the lock's timeout is 15 s; within one process the cancellation arrives at once.
+    assert was_informed
 
 
-def test_async_activity_of_a_cancelled_orchestration_is_told(runtime_factory: StartRuntime, client: Client) -> None:
-    running, told, over = threading.Event(), threading.Event(), threading.Event()
+def test_async_activity_of_a_cancelled_orchestration_is_cancelled(
+    runtime_factory: StartRuntime, client: Client
+) -> None:
+    running, informed, over = threading.Event(), threading.Event(), threading.Event()
 
     async def work(ctx: ActivityContext, input: Any) -> None:
         running.set()
         try:
-            # Nothing wakes it but the cancellation, or the end of the test.
+            # Only the cancellation, or the end of the test, wakes it.
             await asyncio.to_thread(over.wait, 20)
         finally:
-            told.set()
+            informed.set()
 
     def wait(ctx: OrchestrationContext, input: Any) -> Steps:
         yield ctx.schedule_activity("work")
@@ -159,13 +163,13 @@ def test_async_activity_of_a_cancelled_orchestration_is_told(runtime_factory: St
     assert running.wait(20)
 
     client.cancel_instance("working")
-    was_told = told.wait(10)
+    was_informed = informed.wait(10)
     over.set()
 
-    assert was_told
+    assert was_informed
 
 
-def test_cancelled_orchestration_does_not_go_on(runtime_factory: StartRuntime, client: Client) -> None:
+def test_cancelled_orchestration_runs_no_further_step(runtime_factory: StartRuntime, client: Client) -> None:
     went_on: list[str] = []
 
     def note(ctx: ActivityContext, input: str) -> None:
@@ -182,7 +186,7 @@ def test_cancelled_orchestration_does_not_go_on(runtime_factory: StartRuntime, c
     client.cancel_instance("stubborn")
 
     assert client.wait_for_orchestration("stubborn").status == "Failed"
-    # What runs afterwards on the same runtime would run after the activity, too.
+    # The next work on the same runtime would run after the activity, too.
     client.start_orchestration("next", "forever")
     wait_for_event_kind(client, "next", "ExternalSubscribed")
     assert went_on == []
@@ -231,7 +235,7 @@ def test_cancellation_between_executions_ends_the_newest(runtime_factory: StartR
 
 
 @pytest.mark.parametrize("store", ["postgres"])
-def test_cancellation_by_another_opening_of_the_store_arrives(
+def test_cancellation_through_a_second_provider_arrives(
     runtime_factory: StartRuntime, client: Client, open_store: OpenProvider
 ) -> None:
     runtime_factory(orchestrations={"forever": forever})
@@ -244,7 +248,7 @@ def test_cancellation_by_another_opening_of_the_store_arrives(
         assert client.wait_for_orchestration("remote").error == "canceled: from elsewhere"
 
 
-def test_a_cancelled_activity_that_ends_by_it_is_logged_as_cancelled_without_a_traceback(
+def test_a_cancelled_activity_is_logged_as_cancelled_without_a_traceback(
     runtime_factory: StartRuntime, client: Client, caplog: pytest.LogCaptureFixture
 ) -> None:
     running = threading.Event()

@@ -1,4 +1,4 @@
-"""Cancelling an ``async def`` orchestration: its code hears of it, cleans up within a bound, and ends as cancelled."""
+"""Cancelling an ``async def`` orchestration: its code gets a ``CancelledError``, cleans up, and ends as cancelled."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_the_code_cleans_up_with_activities_and_then_ends_as_cancelled(
     assert kinds(client, "order").count("ActivityCompleted") == 1
 
 
-def test_the_reason_is_what_cancelled_error_says(
+def test_the_reason_is_the_message_of_cancelled_error(
     runtime_factory: StartRuntime, client: Client, options: RuntimeOptions
 ) -> None:
     async def notes_it(ctx: OrchestrationContext, _: Any) -> Any:
@@ -82,7 +82,7 @@ def test_the_reason_is_what_cancelled_error_says(
     assert client.wait_for_orchestration("order").custom_status == "out of stock"
 
 
-def test_except_exception_does_not_swallow_it(
+def test_except_exception_does_not_catch_the_cancellation(
     runtime_factory: StartRuntime, client: Client, options: RuntimeOptions
 ) -> None:
     async def swallows(ctx: OrchestrationContext, _: Any) -> str:
@@ -98,7 +98,7 @@ def test_except_exception_does_not_swallow_it(
     assert client.wait_for_orchestration("order").error == "canceled: enough"
 
 
-def test_what_is_returned_or_raised_after_it_is_still_a_cancellation(
+def test_a_return_or_raise_after_the_cancellation_still_ends_as_cancelled(
     runtime_factory: StartRuntime, client: Client, options: RuntimeOptions
 ) -> None:
     async def returns(ctx: OrchestrationContext, _: Any) -> str:
@@ -123,7 +123,9 @@ def test_what_is_returned_or_raised_after_it_is_still_a_cancellation(
         assert (ended.status, ended.output, ended.error) == ("Failed", None, "canceled: enough")
 
 
-def test_uncancel_refuses_it(runtime_factory: StartRuntime, client: Client, options: RuntimeOptions) -> None:
+def test_uncancel_refuses_the_cancellation(
+    runtime_factory: StartRuntime, client: Client, options: RuntimeOptions
+) -> None:
     async def refuses(ctx: OrchestrationContext, _: Any) -> str:
         try:
             await ctx.wait_for_event("never")
@@ -139,7 +141,7 @@ def test_uncancel_refuses_it(runtime_factory: StartRuntime, client: Client, opti
     assert client.wait_for_orchestration("order").output == "shipped all the same"
 
 
-def test_a_clean_up_that_takes_too_long_is_cut_off(
+def test_a_clean_up_that_takes_too_long_is_aborted(
     runtime_factory: StartRuntime, client: Client, sticky: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def lingers(ctx: OrchestrationContext, _: Any) -> None:
@@ -155,7 +157,7 @@ def test_a_clean_up_that_takes_too_long_is_cut_off(
     wait_until(lambda: "has not ended within 50 ms" in caplog.text, "the warning")
 
 
-def test_a_parent_is_told_that_its_child_was_cancelled_after_its_clean_up(
+def test_a_parent_sees_the_cancellation_of_its_child_after_the_clean_up(
     runtime_factory: StartRuntime, client: Client, options: RuntimeOptions
 ) -> None:
     async def parent(ctx: OrchestrationContext, _: Any) -> str:
@@ -201,14 +203,14 @@ def test_an_orchestration_that_has_not_begun_is_ended_without_running(
     assert (ended.error, ended.custom_status) == ("canceled: too early", None)
 
 
-def test_it_reaches_the_next_execution_when_the_last_one_continued_as_new(
+def test_the_cancellation_reaches_the_next_execution_after_continue_as_new(
     runtime_factory: StartRuntime, client: Client, options: RuntimeOptions
 ) -> None:
     async def rounds(ctx: OrchestrationContext, number: int) -> Any:
         try:
             await asyncio.sleep(0.001)
         except asyncio.CancelledError:
-            ctx.set_custom_status("heard")
+            ctx.set_custom_status("cancelled")
             raise
         return await ctx.continue_as_new(number + 1)
 
@@ -218,7 +220,7 @@ def test_it_reaches_the_next_execution_when_the_last_one_continued_as_new(
     client.cancel_instance("rounds", "enough")
 
     ended = client.wait_for_orchestration("rounds")
-    assert (ended.error, ended.custom_status) == ("canceled: enough", "heard")
+    assert (ended.error, ended.custom_status) == ("canceled: enough", "cancelled")
 
 
 def test_a_cancelled_orchestration_does_not_continue_as_new(
@@ -257,7 +259,7 @@ def test_a_second_request_changes_nothing(
     assert client.wait_for_orchestration("order").error == "canceled: first"
 
 
-def test_a_history_that_a_generator_began_goes_on_as_a_coroutine_and_is_ended_at_once(
+def test_a_coroutine_on_the_history_of_a_generator_is_cancelled_without_clean_up(
     runtime_factory: StartRuntime, client: Client, options: RuntimeOptions
 ) -> None:
     def generator(ctx: OrchestrationContext, _: Any) -> Generator[Any, Any, Any]:
@@ -269,20 +271,20 @@ def test_a_history_that_a_generator_began_goes_on_as_a_coroutine_and_is_ended_at
         return await ctx.wait_for_event("go")
 
     first = runtime_factory({"echo": echo}, {"rewritten": generator}, options=options)
-    for name in ("goes-on", "cancelled"):
+    for name in ("continuing", "cancelled"):
         client.start_orchestration(name, "rewritten")
         wait_for_event_kind(client, name, "ExternalSubscribed")
     first.shutdown()
     runtime_factory({"echo": echo}, {"rewritten": coroutine}, options=options)
-    client.raise_event("goes-on", "go", 7)
+    client.raise_event("continuing", "go", 7)
     client.cancel_instance("cancelled", "enough")
 
-    assert client.wait_for_orchestration("goes-on").output == 7
+    assert client.wait_for_orchestration("continuing").output == 7
     assert client.wait_for_orchestration("cancelled").error == "canceled: enough"
     assert "OrchestrationCancelRequested" in kinds(client, "cancelled")
 
 
-def test_a_clean_up_goes_on_in_the_next_process(
+def test_a_clean_up_continues_in_the_next_process(
     runtime_factory: StartRuntime, client: Client, options: RuntimeOptions
 ) -> None:
     async def asks(ctx: OrchestrationContext, _: Any) -> Any:
@@ -304,7 +306,7 @@ def test_a_clean_up_goes_on_in_the_next_process(
     assert (ended.error, ended.custom_status) == ("canceled: enough", "cleaned")
 
 
-def test_the_reserved_queue_is_refused_to_the_code(
+def test_an_orchestration_cannot_use_the_reserved_queue(
     runtime_factory: StartRuntime, client: Client, options: RuntimeOptions
 ) -> None:
     async def reads(ctx: OrchestrationContext, _: Any) -> Any:
@@ -316,13 +318,13 @@ def test_the_reserved_queue_is_refused_to_the_code(
     assert "choose another name" in str(client.wait_for_orchestration("order").error)
 
 
-def test_the_reserved_queue_is_refused_to_clients(client: Client, options: RuntimeOptions) -> None:
+def test_a_client_cannot_use_the_reserved_queue(client: Client, options: RuntimeOptions) -> None:
     for enqueue in (client.enqueue_event, client.enqueue_event_typed):
         with pytest.raises(ValueError, match="call cancel_instance"):
             enqueue("order", "__duroxide_cancellation", "a reason")
 
 
-def test_a_refused_request_bounds_nothing_and_the_next_one_is_heard(
+def test_after_a_refused_cancellation_the_code_runs_unbounded_until_the_next_one(
     runtime_factory: StartRuntime, client: Client, sticky: bool
 ) -> None:
     async def refuses_once(ctx: OrchestrationContext, _: Any) -> Any:
@@ -333,19 +335,19 @@ def test_a_refused_request_bounds_nothing_and_the_next_one_is_heard(
             task.uncancel()
         ctx.set_custom_status("refused")
         await asyncio.sleep(0.1)
-        ctx.set_custom_status("went on")
+        ctx.set_custom_status("continued")
         await ctx.wait_for_event("never")
 
     options = RuntimeOptions(sticky=sticky, cleanup_timeout_ms=20)
     runtime_factory({}, {"refuses_once": refuses_once}, options=options)
     cancel_where_it_waits(client, "refuses_once", "first")
-    wait_until(lambda: client.get_status("order").custom_status == "went on", "the code to go on")
+    wait_until(lambda: client.get_status("order").custom_status == "continued", "the code to continue")
     client.cancel_instance("order", "second")
 
     assert client.wait_for_orchestration("order").error == "canceled: second"
 
 
-def test_a_clean_up_that_swallows_every_cancellation_is_cut_off_all_the_same(
+def test_a_clean_up_that_swallows_every_cancellation_is_aborted(
     runtime_factory: StartRuntime, client: Client, sticky: bool
 ) -> None:
     async def swallows(ctx: OrchestrationContext, _: Any) -> Any:
@@ -375,31 +377,33 @@ def test_a_coroutine_that_continues_as_new_without_waiting_is_ended(
     assert client.wait_for_orchestration("hurries").error == "canceled: enough"
 
 
-def test_a_request_is_heard_once_although_the_execution_continues_as_new_at_that_moment(
+def test_a_cancellation_during_continue_as_new_is_delivered_once(
     runtime_factory: StartRuntime, client: Client, options: RuntimeOptions
 ) -> None:
-    async def goes_on(ctx: OrchestrationContext, heard: int) -> Any:
+    async def count_cancellations(ctx: OrchestrationContext, cancellations: int) -> Any:
         try:
             await ctx.wait_for_event("go")
         except asyncio.CancelledError:
             task: Any = asyncio.current_task()
             task.uncancel()
-            heard += 1
-            return await ctx.continue_as_new(heard)
-        if heard:
-            return heard
-        return await ctx.continue_as_new(heard)
+            cancellations += 1
+            return await ctx.continue_as_new(cancellations)
+        if cancellations:
+            return cancellations
+        return await ctx.continue_as_new(cancellations)
 
-    client.start_orchestration("goes-on", "goes_on", 0)
-    first = runtime_factory({}, {"goes_on": goes_on}, options=options)
-    wait_for_event_kind(client, "goes-on", "ExternalSubscribed")
+    client.start_orchestration("continuing", "count_cancellations", 0)
+    first = runtime_factory({}, {"count_cancellations": count_cancellations}, options=options)
+    wait_for_event_kind(client, "continuing", "ExternalSubscribed")
     first.shutdown()
-    client.raise_event("goes-on", "go")
-    client.cancel_instance("goes-on", "once")
-    runtime_factory({}, {"goes_on": goes_on}, options=options)
-    wait_for_execution(client, "goes-on", 2)
-    wait_until(lambda: client.get_instance_info("goes-on").current_execution_id >= 3, "the request to be heard")
-    wait_for_event_kind(client, "goes-on", "ExternalSubscribed")
-    client.raise_event("goes-on", "go")
+    client.raise_event("continuing", "go")
+    client.cancel_instance("continuing", "once")
+    runtime_factory({}, {"count_cancellations": count_cancellations}, options=options)
+    wait_for_execution(client, "continuing", 2)
+    wait_until(
+        lambda: client.get_instance_info("continuing").current_execution_id >= 3, "the execution after the cancellation"
+    )
+    wait_for_event_kind(client, "continuing", "ExternalSubscribed")
+    client.raise_event("continuing", "go")
 
-    assert client.wait_for_orchestration("goes-on").output == 1
+    assert client.wait_for_orchestration("continuing").output == 1

@@ -1,4 +1,4 @@
-"""All, race, gather, spawn and branches: any number of them, nested as you like."""
+"""All, race, gather, spawn and branches: any number of them, nested in any way."""
 
 from __future__ import annotations
 
@@ -205,7 +205,7 @@ def test_combinators_nest_deeply(run: Run) -> None:
     assert value == "deep"
 
 
-def test_branches_run_side_by_side(run: Run) -> None:
+def test_branches_run_in_parallel(run: Run) -> None:
     def branch(ctx: OrchestrationContext, name: str) -> Steps:
         first = yield ctx.schedule_activity("echo", f"{name}1")
         second = yield ctx.schedule_activity("echo", f"{name}2")
@@ -289,7 +289,7 @@ def test_branch_may_have_branches(run: Run) -> None:
     assert run(tree, activities=ACTIVITIES) == [3, 21]
 
 
-def test_failure_in_a_branch_is_raised_by_gather_as_it_is(run: Run) -> None:
+def test_gather_raises_the_failure_of_a_branch_unchanged(run: Run) -> None:
     def branch(ctx: OrchestrationContext) -> Steps:
         yield ctx.schedule_timer(0)
         raise LookupError("in the branch")
@@ -303,7 +303,7 @@ def test_failure_in_a_branch_is_raised_by_gather_as_it_is(run: Run) -> None:
     assert run(split) == "in the branch"
 
 
-def test_spawned_task_runs_while_the_orchestration_goes_on(run: Run, client: Client) -> None:
+def test_spawned_task_runs_beside_the_orchestration(run: Run, client: Client) -> None:
     def spawn(ctx: OrchestrationContext, input: Any) -> Steps:
         background = ctx.spawn(ctx.schedule_activity("echo", "background"))
         front = yield ctx.schedule_activity("echo", "front")
@@ -314,7 +314,7 @@ def test_spawned_task_runs_while_the_orchestration_goes_on(run: Run, client: Cli
     assert [event.kind for event in events[:3]] == ["OrchestrationStarted", "ActivityScheduled", "ActivityScheduled"]
 
 
-def test_spawned_branch_runs_while_the_orchestration_goes_on(run: Run) -> None:
+def test_spawned_branch_runs_beside_the_orchestration(run: Run) -> None:
     def branch(ctx: OrchestrationContext) -> Steps:
         first = yield ctx.schedule_activity("echo", 1)
         return first + (yield ctx.schedule_activity("echo", 2))
@@ -369,7 +369,7 @@ def test_losing_activity_sees_that_it_is_cancelled(run: Run) -> None:
 
 
 def runs_of_late(contest: Callable[..., Any], runtime_factory: StartRuntime, client: Client) -> int:
-    """How often the activity `late` has run, which loses while `block` holds the only slot, until the status is set."""
+    """How often the losing activity `late` has run: `block` holds the only slot until the status is set."""
     from duroxide import RuntimeOptions
 
     ran: list[str] = []
@@ -402,11 +402,9 @@ def test_losing_activity_that_has_not_begun_never_runs(runtime_factory: StartRun
     assert runs_of_late(contest, runtime_factory, client) == 0
 
 
-def test_losing_activities_never_run_that_a_busy_worker_has_leased_ahead(
-    runtime_factory: StartRuntime, client: Client
-) -> None:
+def test_prefetched_activities_that_lose_a_race_never_run(runtime_factory: StartRuntime, client: Client) -> None:
     def contest(ctx: OrchestrationContext, input: Any) -> Steps:
-        # Whoever works quickly is given more than there are slots.
+        # A quick worker is given more activities than it has slots.
         yield ctx.gather([ctx.schedule_activity("echo", number) for number in range(30)])
         blocking = ctx.spawn(ctx.schedule_activity("block"))
         losers = ctx.gather([ctx.schedule_activity("late") for _ in range(20)])
@@ -454,7 +452,7 @@ def test_failure_of_a_loser_does_not_matter(run: Run) -> None:
 
 
 @pytest.mark.parametrize("store", ["memory"])
-def test_generator_that_is_yielded_is_refused_with_the_way_out(run: Run) -> None:
+def test_yielding_a_generator_is_refused_with_the_way_out(run: Run) -> None:
     def branch(ctx: OrchestrationContext) -> Steps:
         yield ctx.schedule_timer(0)
 
@@ -466,7 +464,7 @@ def test_generator_that_is_yielded_is_refused_with_the_way_out(run: Run) -> None
 
 
 @pytest.mark.parametrize("store", ["memory"])
-def test_generator_function_that_is_not_called_is_refused(run: Run) -> None:
+def test_generator_function_without_a_call_is_refused(run: Run) -> None:
     def branch(ctx: OrchestrationContext) -> Steps:
         yield ctx.schedule_timer(0)
 

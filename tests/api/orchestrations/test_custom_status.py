@@ -54,9 +54,7 @@ def test_wait_for_status_change_gives_the_next_status(runtime_factory: StartRunt
     assert (status.custom_status, status.custom_status_version) == ("gone", 2)
 
 
-def test_wait_for_status_change_gives_none_when_its_time_has_passed(
-    runtime_factory: StartRuntime, client: Client
-) -> None:
+def test_wait_for_status_change_gives_none_at_its_timeout(runtime_factory: StartRuntime, client: Client) -> None:
     runtime_factory(orchestrations={"report": report_and_wait})
     client.start_orchestration("quiet", "report")
     client.wait_for_status_change("quiet", 0, 50, 20_000)
@@ -64,9 +62,7 @@ def test_wait_for_status_change_gives_none_when_its_time_has_passed(
     assert client.wait_for_status_change("quiet", 1, 20, 100) is None
 
 
-def test_wait_for_status_change_gives_none_at_once_when_nothing_more_can_change(
-    runtime_factory: StartRuntime, client: Client
-) -> None:
+def test_wait_for_status_change_gives_none_at_once_after_the_end(runtime_factory: StartRuntime, client: Client) -> None:
     runtime_factory(orchestrations={"silent": lambda ctx, input: input})
     client.start_orchestration("silent", "silent")
     client.wait_for_orchestration("silent")
@@ -93,7 +89,7 @@ def test_wait_for_status_change_ends_when_the_orchestration_ends(runtime_factory
     assert seen == [None]
 
 
-def test_status_that_is_set_last_in_a_turn_is_the_one_that_shows(run: Run, client: Client) -> None:
+def test_last_status_of_a_turn_is_the_visible_one(run: Run, client: Client) -> None:
     def busy(ctx: OrchestrationContext, input: Any) -> Steps:
         ctx.set_custom_status("one")
         ctx.set_custom_status("two")
@@ -141,7 +137,7 @@ def test_status_stays_across_continue_as_new(run: Run, client: Client) -> None:
 
 
 @pytest.mark.parametrize("sticky", [True, False], ids=["awake", "replayed"])
-def test_status_that_was_set_replaces_the_inherited_one_for_good(run: Run, sticky: bool) -> None:
+def test_status_set_after_continue_as_new_replaces_the_inherited_one(run: Run, sticky: bool) -> None:
     def again(ctx: OrchestrationContext, input: int) -> Steps:
         if input == 0:
             ctx.set_custom_status("first")
@@ -153,7 +149,7 @@ def test_status_that_was_set_replaces_the_inherited_one_for_good(run: Run, stick
     assert run(again, 0, options=RuntimeOptions(sticky=sticky)) == "second"
 
 
-def test_status_version_goes_on_across_continue_as_new(run: Run, client: Client) -> None:
+def test_status_version_keeps_counting_across_continue_as_new(run: Run, client: Client) -> None:
     def count(ctx: OrchestrationContext, input: int) -> Steps:
         ctx.set_custom_status(f"execution {input}")
         yield ctx.schedule_timer(0)
@@ -194,12 +190,12 @@ def test_status_is_recorded_once_however_often_it_is_replayed(run: Run, client: 
 def test_status_keeps_any_text(run: Run, client: Client) -> None:
     text = 'über "quotes" \n 🎉 {"json": [1]}'
 
-    def speak(ctx: OrchestrationContext, input: Any) -> None:
+    def set_texts(ctx: OrchestrationContext, input: Any) -> None:
         ctx.set_custom_status(text)
 
-    run(speak, instance="speak")
+    run(set_texts, instance="set_texts")
 
-    assert client.get_status("speak").custom_status == text
+    assert client.get_status("set_texts").custom_status == text
 
 
 @pytest.mark.parametrize("store", ["memory"])
@@ -215,7 +211,7 @@ def test_status_that_is_too_long_is_refused_at_the_call(run: Run) -> None:
 
 
 @pytest.mark.parametrize("store", ["memory"])
-def test_status_that_is_no_text_is_refused(run: Run) -> None:
+def test_status_that_is_not_text_is_refused(run: Run) -> None:
     def number(ctx: OrchestrationContext, input: Any) -> None:
         ctx.set_custom_status(7)  # type: ignore[arg-type]
 

@@ -1,4 +1,4 @@
-"""Events and queues: how the outside speaks to an orchestration."""
+"""Events and queues: how clients send data to an orchestration."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_event_without_data_delivers_none(runtime_factory: StartRuntime, client:
     assert client.wait_for_orchestration("listener").result() is None
 
 
-def test_event_is_converted_to_the_type_that_is_asked_for(runtime_factory: StartRuntime, client: Client) -> None:
+def test_event_is_converted_to_the_requested_type(runtime_factory: StartRuntime, client: Client) -> None:
     def wait(ctx: OrchestrationContext, input: Any) -> Steps:
         approval = yield ctx.wait_for_event("approval", result_type=Approval)
         return [type(approval).__name__, approval.by]
@@ -89,7 +89,7 @@ def test_event_of_another_name_is_not_delivered(runtime_factory: StartRuntime, c
     assert client.wait_for_orchestration("choosy").result() == "right"
 
 
-def test_event_that_is_waited_for_under_its_other_name_arrives(runtime_factory: StartRuntime, client: Client) -> None:
+def test_schedule_wait_is_a_second_name_of_wait_for_event(runtime_factory: StartRuntime, client: Client) -> None:
     def wait(ctx: OrchestrationContext, input: Any) -> Steps:
         first = yield ctx.schedule_wait("first")
         second = yield ctx.wait_for_event_typed("second")
@@ -163,7 +163,7 @@ def test_messages_arrive_first_in_first_out(runtime_factory: StartRuntime, clien
     assert client.wait_for_orchestration("drain").result() == [f"message {number}" for number in range(10)]
 
 
-def test_messages_wait_until_they_are_asked_for(runtime_factory: StartRuntime, client: Client) -> None:
+def test_messages_wait_until_they_are_read(runtime_factory: StartRuntime, client: Client) -> None:
     def late(ctx: OrchestrationContext, input: Any) -> Steps:
         yield ctx.wait_for_event("go")
         first = yield ctx.dequeue_event("inbox")
@@ -196,14 +196,14 @@ def test_messages_keep_their_order_across_continue_as_new(runtime_factory: Start
 
     for number in range(5):
         client.enqueue_event("one-each", "inbox", str(number))
-    # The engine promises no order to what comes exactly between two executions, so all are there before the first ends.
+    # The engine promises no order for a message between two executions, so all are there before the first ends.
     client.raise_event("one-each", "go")
 
     assert client.wait_for_orchestration("one-each").result() == ["0", "1", "2", "3", "4"]
     assert client.list_executions("one-each") == [1, 2, 3, 4, 5]
 
 
-def test_message_that_is_a_text_is_delivered_as_it_is(runtime_factory: StartRuntime, client: Client) -> None:
+def test_text_message_is_delivered_unchanged(runtime_factory: StartRuntime, client: Client) -> None:
     def read(ctx: OrchestrationContext, input: Any) -> Steps:
         return (yield ctx.dequeue_event("inbox"))
 
@@ -216,7 +216,7 @@ def test_message_that_is_a_text_is_delivered_as_it_is(runtime_factory: StartRunt
     assert client.wait_for_orchestration("raw").result() == '{"seq": 1}'
 
 
-def test_message_that_is_no_text_is_delivered_as_json_text(runtime_factory: StartRuntime, client: Client) -> None:
+def test_message_that_is_not_text_is_delivered_as_json_text(runtime_factory: StartRuntime, client: Client) -> None:
     def read(ctx: OrchestrationContext, input: Any) -> Steps:
         return json.loads((yield ctx.dequeue_event("inbox")))
 
@@ -313,21 +313,21 @@ def test_unread_message_is_carried_into_the_next_execution(runtime_factory: Star
 
 @pytest.mark.parametrize("store", ["memory"])
 @pytest.mark.parametrize("name", ["", "x" * 2000])
-def test_name_of_an_event_that_cannot_be_kept_is_refused(name: str, client: Client) -> None:
+def test_invalid_event_name_is_refused(name: str, client: Client) -> None:
     with pytest.raises(LimitExceeded):
         client.raise_event("anyone", name)
 
 
-def test_event_for_nobody_holds_up_nobody(runtime_factory: StartRuntime, client: Client) -> None:
+def test_event_for_an_unknown_instance_does_not_block_others(runtime_factory: StartRuntime, client: Client) -> None:
     runtime_factory(orchestrations={"wait_for_go": wait_for_go})
 
-    client.raise_event("nobody", "go", 1)
-    client.enqueue_event("nobody", "inbox", "text")
-    client.start_orchestration("somebody", "wait_for_go")
-    wait_for_event_kind(client, "somebody", "ExternalSubscribed")
-    client.raise_event("somebody", "go", 2)
+    client.raise_event("unknown", "go", 1)
+    client.enqueue_event("unknown", "inbox", "text")
+    client.start_orchestration("waiting", "wait_for_go")
+    wait_for_event_kind(client, "waiting", "ExternalSubscribed")
+    client.raise_event("waiting", "go", 2)
 
-    assert client.wait_for_orchestration("somebody").result() == 2
+    assert client.wait_for_orchestration("waiting").result() == 2
 
 
 def test_burst_of_more_than_a_hundred_messages_loses_none(runtime_factory: StartRuntime, client: Client) -> None:
@@ -360,7 +360,7 @@ def test_burst_before_continue_as_new_loses_none(runtime_factory: StartRuntime, 
             message = yield ctx.dequeue_event("inbox")
             received.append(int(message))
             if number % 40 == 39:
-                # An own turn for each part, so that no turn reads too many.
+                # A separate turn for each part, so that no turn reads too many.
                 yield ctx.schedule_timer(0)
         return received
 

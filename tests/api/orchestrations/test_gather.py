@@ -1,4 +1,4 @@
-"""``gather`` fails as early as it can, and what a settled task sets off happens at once."""
+"""``gather`` fails as early as it can, and the effects of a settled task happen at once."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from support.waiting import wait_for_event_kind
 
 Steps = Generator[Any, Any, Any]
 
-# Far less than a wait that should not be waited for, which is for ever.
+# Far less than the wait that must not happen, which has no end.
 SOON_MS = 10_000
 
 
@@ -42,7 +42,7 @@ GATHERS: dict[str, Callable[[OrchestrationContext, Any], Any]] = {
 
 
 @pytest.mark.parametrize("gather", GATHERS.values(), ids=GATHERS)
-def test_gather_fails_at_once_over_a_task_that_had_failed_before(
+def test_gather_fails_at_once_if_a_task_failed_before(
     gather: Callable[[OrchestrationContext, Any], Any], run: Run
 ) -> None:
     def late(ctx: OrchestrationContext, _: Any) -> Steps:
@@ -55,7 +55,7 @@ def test_gather_fails_at_once_over_a_task_that_had_failed_before(
     assert run(late, activities={"fail": fail}, timeout_ms=SOON_MS) == "ValueError: no"
 
 
-def test_gather_fails_at_once_over_a_race_that_was_won_by_a_failure(run: Run) -> None:
+def test_gather_fails_at_once_if_a_failure_won_a_race(run: Run) -> None:
     def late(ctx: OrchestrationContext, _: Any) -> Steps:
         race = ctx.spawn(ctx.race(ctx.wait_for_event("never"), ctx.schedule_activity("fail", "no")))
         with suppress(ActivityFailed):
@@ -68,7 +68,7 @@ def test_gather_fails_at_once_over_a_race_that_was_won_by_a_failure(run: Run) ->
     assert run(late, activities={"fail": fail}, timeout_ms=SOON_MS) == "ValueError: no"
 
 
-def test_gather_fails_at_once_over_a_branch_that_had_failed_before(run: Run) -> None:
+def test_gather_fails_at_once_if_a_branch_failed_before(run: Run) -> None:
     def branch(ctx: OrchestrationContext) -> Steps:
         yield ctx.schedule_timer(0)
         raise LookupError("in the branch")
@@ -85,7 +85,7 @@ def test_gather_fails_at_once_over_a_branch_that_had_failed_before(run: Run) -> 
     assert run(late, timeout_ms=SOON_MS) == "in the branch"
 
 
-def test_gather_fails_at_once_over_a_task_that_lost_a_race(run: Run) -> None:
+def test_gather_fails_at_once_if_a_task_lost_a_race(run: Run) -> None:
     def late(ctx: OrchestrationContext, _: Any) -> Steps:
         loser = ctx.spawn(ctx.wait_for_event("never"))
         yield ctx.race(loser, ctx.schedule_timer(0))
@@ -105,7 +105,7 @@ def test_gather_fails_at_once_over_a_task_that_lost_a_race(run: Run) -> None:
     assert run(late, timeout_ms=SOON_MS) == run(alone, timeout_ms=SOON_MS)
 
 
-def test_what_a_closed_branch_spawns_begins_at_once(runtime_factory: StartRuntime, client: Client) -> None:
+def test_a_task_spawned_by_a_closing_branch_begins_at_once(runtime_factory: StartRuntime, client: Client) -> None:
     cleaned = threading.Event()
 
     def clean(ctx: ActivityContext, _: Any) -> None:
@@ -126,13 +126,13 @@ def test_what_a_closed_branch_spawns_begins_at_once(runtime_factory: StartRuntim
 
     runtime_factory({"clean": clean}, {"waiting": waiting})
     client.start_orchestration("waiting", "waiting")
-    # Nothing else happens to the orchestration meanwhile.
+    # The orchestration receives nothing else in that time.
     assert cleaned.wait(SOON_MS / 1000)
     client.raise_event("waiting", "go", "on")
     assert client.wait_for_orchestration("waiting", SOON_MS).result() == "on"
 
 
-def test_a_branch_goes_on_at_once_after_a_race_that_only_it_waits_for(
+def test_a_branch_continues_at_once_after_a_race_that_only_it_awaits(
     runtime_factory: StartRuntime, client: Client
 ) -> None:
     reached = threading.Event()
@@ -159,7 +159,7 @@ def test_a_branch_goes_on_at_once_after_a_race_that_only_it_waits_for(
     assert client.wait_for_orchestration("waiting", SOON_MS).result() == 1
 
 
-def test_an_unawaited_race_that_loses_its_shared_task_is_the_same_in_replay(
+def test_a_race_whose_task_another_race_cancels_is_the_same_in_replay(
     runtime_factory: StartRuntime, client: Client
 ) -> None:
     def sharing(ctx: OrchestrationContext, _: Any) -> Steps:
@@ -181,7 +181,7 @@ def test_an_unawaited_race_that_loses_its_shared_task_is_the_same_in_replay(
     assert client.wait_for_orchestration("sharing", SOON_MS).result() == [1, True, [{"ok": None}]]
 
 
-def test_a_task_that_lost_a_race_says_so_when_it_is_awaited(run: Run) -> None:
+def test_awaiting_a_task_that_lost_a_race_raises(run: Run) -> None:
     def late(ctx: OrchestrationContext, _: Any) -> Steps:
         slow = ctx.wait_for_event("never")
         yield ctx.race(ctx.schedule_timer(0), slow)

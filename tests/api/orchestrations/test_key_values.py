@@ -1,4 +1,4 @@
-"""The key-value store of an instance, from inside and from outside."""
+"""The key-value store of an instance, in its code and by the client."""
 
 from __future__ import annotations
 
@@ -133,7 +133,7 @@ def test_prune_within_one_execution_clears_only_older_keys(run: Run, client: Cli
     assert client.get_kv_all_values("prune") == {"new": "2"}
 
 
-def test_prune_spares_a_key_that_was_written_again(run: Run) -> None:
+def test_prune_keeps_a_key_that_was_written_again(run: Run) -> None:
     def prune(ctx: OrchestrationContext, input: Any) -> Steps:
         ctx.set_kv_value("written once", "1")
         ctx.set_kv_value("written twice", "1")
@@ -233,9 +233,9 @@ def test_client_waits_for_a_typed_key(run: Run, client: Client) -> None:
     assert client.wait_for_kv_value_typed("typed-publisher", "answer", 20_000) == [4, 2]
 
 
-def test_wait_for_a_key_that_nobody_sets_times_out(client: Client) -> None:
+def test_wait_for_a_key_that_is_never_set_times_out(client: Client) -> None:
     with pytest.raises(WaitTimedOut):
-        client.wait_for_kv_value("nobody", "nothing", 50)
+        client.wait_for_kv_value("unknown", "nothing", 50)
 
 
 def test_wait_for_a_key_begins_before_the_instance_exists(runtime_factory: StartRuntime, client: Client) -> None:
@@ -254,8 +254,8 @@ def test_wait_for_a_key_begins_before_the_instance_exists(runtime_factory: Start
 
 
 def test_value_of_an_unknown_instance_is_none(client: Client) -> None:
-    assert client.get_kv_value("nobody", "key") is None
-    assert client.get_kv_all_values("nobody") == {}
+    assert client.get_kv_value("unknown", "key") is None
+    assert client.get_kv_all_values("unknown") == {}
 
 
 def test_values_of_a_failed_orchestration_stay_readable(run: Run, client: Client) -> None:
@@ -319,11 +319,11 @@ def test_full_store_takes_a_new_value_for_an_old_key(run: Run) -> None:
 
 @pytest.mark.parametrize("store", ["memory"])
 @pytest.mark.parametrize(("key", "value"), [("", "value"), ("key", "\ud800")])
-def test_text_that_cannot_be_kept_is_refused(key: str, value: str, run: Run) -> None:
+def test_text_that_the_store_cannot_keep_is_refused(key: str, value: str, run: Run) -> None:
     def write(ctx: OrchestrationContext, input: Any) -> str:
         try:
             ctx.set_kv_value(key, value)
-        except ValueError:  # both LimitExceeded and what Python says of a lone surrogate
+        except ValueError:  # LimitExceeded, and Python's error for a lone surrogate
             return "refused"
         return "taken"
 
@@ -334,7 +334,7 @@ def nothing(ctx: ActivityContext, input: Any) -> None:
     return None
 
 
-def test_pruning_replays_the_same_in_a_fresh_runtime(runtime_factory: StartRuntime, client: Client) -> None:
+def test_pruning_replays_the_same_in_a_new_runtime(runtime_factory: StartRuntime, client: Client) -> None:
     def prune(ctx: OrchestrationContext, input: Any) -> Steps:
         ctx.set_kv_value("old", "1")
         yield ctx.schedule_timer(20)

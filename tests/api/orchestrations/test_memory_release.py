@@ -1,4 +1,4 @@
-"""What an orchestration has used is given back when it is over, whatever it waited for."""
+"""The memory of an orchestration is freed when it has ended, whatever it waited for."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import pytest
 
 pytestmark = pytest.mark.alone
 
-# Half a megabyte of every instance would be 240 MB; what allocators keep for reuse comes and goes by some tens.
+# Half a megabyte for every instance would be 240 MB; the memory that allocators keep for reuse varies by some tens.
 MOST_MB = 100
 
-# A process of its own: what other tests have used or left would blur the measure.
+# A separate process: the memory of other tests would blur the measurement.
 PROGRAM = """
 import os, sys
 from duroxide import Client, InstanceFilter, Runtime, SqliteProvider

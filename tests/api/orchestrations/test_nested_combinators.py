@@ -1,4 +1,4 @@
-"""How deep combinators nest: further than anybody needs, and not so far that the process ends."""
+"""How deep combinators nest: deeper than programs need, but not so deep that the process crashes."""
 
 from __future__ import annotations
 
@@ -56,20 +56,20 @@ def test_combinators_that_nest_too_deep_are_refused_where_they_are_made(combinat
             try:
                 task = COMBINE[combinator](ctx, task)
             except LimitExceeded as error:
-                # It is the user's to go on: what has been made so far can be waited for.
+                # The user can continue: the tasks made so far can be awaited.
                 yield task
                 return [level, str(error)]
         return "not refused"
 
     level, message = run(nested, TOO_DEEP, activities={"echo": echo})
-    # The activity at the bottom is a level of its own.
+    # The activity at the bottom counts as a level.
     assert level in (199, 200)
     assert "nest" in message
     assert "200 levels deep" in message
 
 
 @pytest.mark.parametrize("store", ["memory"])
-def test_a_list_that_is_folded_into_pairs_is_refused_and_a_flat_one_is_not(run: Run) -> None:
+def test_a_list_folded_into_pairs_is_refused_and_a_flat_one_is_not(run: Run) -> None:
     def folded(ctx: OrchestrationContext, count: int) -> Steps:
         task: Any = ctx.gather([])
         try:

@@ -24,7 +24,7 @@ def child(ctx: OrchestrationContext, input: Any) -> Steps:
     return [ctx.instance_id, input]
 
 
-def test_child_without_an_id_gets_one_from_its_parent(run: Run) -> None:
+def test_child_without_an_id_gets_one_derived_from_its_parent(run: Run) -> None:
     def parent(ctx: OrchestrationContext, input: Any) -> Steps:
         return (yield ctx.schedule_sub_orchestration("child", input))
 
@@ -34,7 +34,7 @@ def test_child_without_an_id_gets_one_from_its_parent(run: Run) -> None:
     assert value == 1
 
 
-def test_child_takes_the_id_that_it_is_given(run: Run) -> None:
+def test_child_takes_the_given_id(run: Run) -> None:
     def parent(ctx: OrchestrationContext, input: Any) -> Steps:
         first = yield ctx.schedule_sub_orchestration_with_id("child", "given-1", 1)
         second = yield ctx.schedule_sub_orchestration("child", 2, instance_id="given-2")
@@ -43,7 +43,7 @@ def test_child_takes_the_id_that_it_is_given(run: Run) -> None:
     assert run(parent, orchestrations={"child": child}) == [["given-1", 1], ["given-2", 2]]
 
 
-def test_children_run_side_by_side(run: Run) -> None:
+def test_children_run_in_parallel(run: Run) -> None:
     def parent(ctx: OrchestrationContext, input: Any) -> Steps:
         children = [ctx.schedule_sub_orchestration("child", number) for number in range(10)]
         return [value for _, value in (yield ctx.gather(children))]
@@ -61,7 +61,7 @@ def test_children_may_have_children(run: Run, client: Client) -> None:
     assert len(client.get_instance_tree("nest").all_ids) == 5
 
 
-def test_child_that_continues_as_new_answers_its_parent(run: Run) -> None:
+def test_child_that_continues_as_new_returns_to_its_parent(run: Run) -> None:
     def again(ctx: OrchestrationContext, input: int) -> Steps:
         yield ctx.schedule_timer(0)
         if input < 3:
@@ -106,7 +106,7 @@ def test_cancelled_child_is_a_failure_that_its_parent_catches(run: Run) -> None:
     assert "from outside" in message
 
 
-def test_id_that_another_instance_has_fails_the_child(run: Run, client: Client) -> None:
+def test_child_fails_if_another_instance_has_its_id(run: Run, client: Client) -> None:
     def parent(ctx: OrchestrationContext, input: Any) -> Steps:
         yield ctx.schedule_sub_orchestration("child", instance_id="taken")
         try:
@@ -131,7 +131,7 @@ def test_detached_orchestration_runs_after_its_starter_has_ended(run: Run, clien
     assert client.get_instance_info("detached").parent_instance_id is None
 
 
-def test_detached_orchestration_that_fails_does_not_harm_its_starter(run: Run, client: Client) -> None:
+def test_failure_of_a_detached_orchestration_does_not_affect_its_starter(run: Run, client: Client) -> None:
     def broken(ctx: OrchestrationContext, input: Any) -> None:
         raise ValueError("on its own")
 
@@ -147,7 +147,7 @@ def test_detached_orchestration_that_fails_does_not_harm_its_starter(run: Run, c
     assert client.get_status("detached-broken").error == "ValueError: on its own"
 
 
-def test_detached_start_has_its_other_name(run: Run, client: Client) -> None:
+def test_detached_start_has_a_second_name(run: Run, client: Client) -> None:
     def detach(ctx: OrchestrationContext, input: Any) -> Steps:
         yield ctx.schedule_orchestration("child", "other-name", 1)
         yield ctx.schedule_activity("see it end")
@@ -160,7 +160,7 @@ def test_detached_start_has_its_other_name(run: Run, client: Client) -> None:
     assert client.get_status("other-name").output == ["other-name", 1]
 
 
-def test_child_knows_its_parent_in_the_store(run: Run, client: Client) -> None:
+def test_child_has_its_parent_in_the_store(run: Run, client: Client) -> None:
     def parent(ctx: OrchestrationContext, input: Any) -> Steps:
         yield ctx.schedule_sub_orchestration("child", instance_id="known-child")
 
@@ -171,7 +171,7 @@ def test_child_knows_its_parent_in_the_store(run: Run, client: Client) -> None:
 
 @pytest.mark.parametrize("store", ["memory"])
 @pytest.mark.parametrize("reserved", ["sub::1", "a::sub::2", ""])
-def test_id_that_the_engine_keeps_for_itself_is_refused(reserved: str, run: Run) -> None:
+def test_id_that_the_engine_reserves_is_refused(reserved: str, run: Run) -> None:
     def parent(ctx: OrchestrationContext, input: Any) -> Steps:
         yield ctx.schedule_sub_orchestration("child", instance_id=reserved)
 
@@ -179,7 +179,7 @@ def test_id_that_the_engine_keeps_for_itself_is_refused(reserved: str, run: Run)
         run(parent, orchestrations={"child": child})
 
 
-def test_output_of_a_child_that_is_too_large_fails_it_where_the_parent_sees(run: Run) -> None:
+def test_parent_sees_the_failure_of_a_child_with_too_large_an_output(run: Run) -> None:
     def huge(ctx: OrchestrationContext, input: Any) -> str:
         return "x" * 20_000_000
 

@@ -124,8 +124,8 @@ def test_a_cancelled_orchestration_cancels_its_activity_on_the_loop(calling: Run
     asyncio.run(main())
 
 
-@pytest.mark.skipif(sys.version_info < (3, 11), reason="before, a task does not tell who cancelled it")
-def test_an_activity_that_raises_a_cancellation_of_its_own_has_failed(calling: Runtime) -> None:
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="older tasks do not show who cancelled them")
+def test_an_activity_that_raises_cancelled_error_itself_has_failed(calling: Runtime) -> None:
     async def work(ctx: ActivityContext, input: Any) -> None:
         inner = asyncio.ensure_future(asyncio.Event().wait())
         inner.cancel()
@@ -141,7 +141,7 @@ def test_an_activity_that_raises_a_cancellation_of_its_own_has_failed(calling: R
 
 
 def test_leaving_does_not_block_the_loop(calling: Runtime, client: Client) -> None:
-    """The activity in hand needs the loop for its end, and its end is waited for."""
+    """The running activity needs the loop to end, and leaving waits for that end."""
     runs: list[str] = []
 
     async def main() -> None:
@@ -168,7 +168,7 @@ def test_leaving_does_not_block_the_loop(calling: Runtime, client: Client) -> No
     assert runs == ["one"]
 
 
-def test_a_shutdown_cancels_what_runs_on_the_loop_and_the_next_start_runs_it_again(
+def test_a_shutdown_cancels_the_activities_on_the_loop_and_the_next_start_runs_them_again(
     calling: Runtime, client: Client
 ) -> None:
     began, steps = asyncio.Event(), list[str]()
@@ -213,7 +213,7 @@ def test_a_loop_that_ends_with_the_activity_loses_nothing(calling: Runtime, clie
         await began.wait()
 
     calling.register_activity("work", work)
-    asyncio.run(main())  # cancels all tasks, that of the activity too
+    asyncio.run(main())  # cancels all tasks, the activity's too
     calling.shutdown(0)
 
     with calling:
@@ -235,7 +235,7 @@ def test_a_runtime_ends_when_an_activity_finds_its_loop_closed(calling: Runtime,
         assert client.wait_for_orchestration("one", WAIT_MS).result() == "done"
 
 
-def test_a_start_that_is_cancelled_leaves_nothing_running(calling: Runtime) -> None:
+def test_a_cancelled_start_leaves_nothing_running(calling: Runtime) -> None:
     async def main() -> None:
         entering = asyncio.ensure_future(calling.__aenter__())
         await asyncio.sleep(0)
@@ -247,7 +247,7 @@ def test_a_start_that_is_cancelled_leaves_nothing_running(calling: Runtime) -> N
     assert not is_running(calling)
 
 
-def test_a_runtime_that_works_is_not_entered(calling: Runtime) -> None:
+def test_a_running_runtime_cannot_be_entered(calling: Runtime) -> None:
     async def main() -> None:
         with calling:
             async with calling:
@@ -279,7 +279,7 @@ def test_a_blocking_shutdown_on_the_loop_is_bounded(calling: Runtime, client: Cl
         assert client.wait_for_orchestration("one", WAIT_MS).result() == "done"
 
 
-def test_the_awaited_client_of_a_runtime_is_one(provider: Provider) -> None:
+def test_a_runtime_has_one_awaited_client(provider: Provider) -> None:
     runtime = Runtime(provider)
 
     assert isinstance(runtime.async_client, AsyncClient)

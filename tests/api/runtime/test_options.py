@@ -1,4 +1,4 @@
-"""Options check themselves, and say what is wrong with them."""
+"""Options check their values, and the errors name the value and the rule."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ def test_the_defaults_are_the_documented_ones() -> None:
     assert options.worker_node_id is None
 
 
-def test_a_cancellation_is_known_within_half_of_the_lock_timeout() -> None:
+def test_a_cancellation_arrives_within_half_of_the_lock_timeout() -> None:
     assert RuntimeOptions(worker_lock_timeout_ms=2000).to_native()["worker_lock_renewal_buffer_ms"] == 1000
 
 
-def test_the_tag_filter_is_handed_over_as_kind_and_names() -> None:
+def test_the_tag_filter_is_passed_as_kind_and_names() -> None:
     options = RuntimeOptions(worker_tag_filter=TagFilter.default_and("gpu", "arm", "gpu"))
     assert options.to_native()["worker_tag_filter"] == ("default_and", ["arm", "gpu"])
 
 
-def test_a_misspelt_option_is_named_with_the_one_that_was_meant() -> None:
+def test_an_error_about_a_misspelt_option_suggests_the_right_one() -> None:
     options: Any = {"worker_concurency": 4}
     with pytest.raises(UnknownOption, match="no option 'worker_concurency'; did you mean 'worker_concurrency'"):
         RuntimeOptions(**options)
@@ -42,7 +42,7 @@ def test_a_misspelt_option_is_named_with_the_one_that_was_meant() -> None:
         RuntimeOptions(**options)
 
 
-def test_options_are_given_by_name() -> None:
+def test_options_must_be_given_by_name() -> None:
     with pytest.raises(UnknownOption, match="by name only"):
         PruneOptions(5)  # type: ignore[call-arg]
 
@@ -67,19 +67,19 @@ def test_options_are_given_by_name() -> None:
         ("worker_tag_filter", "gpu"),
     ],
 )
-def test_a_value_that_makes_no_sense_is_refused_by_name(name: str, value: Any) -> None:
+def test_an_error_about_an_invalid_value_names_the_option(name: str, value: Any) -> None:
     with pytest.raises(ConfigurationError, match=name):
         RuntimeOptions(**{name: value})
 
 
-def test_a_session_may_not_end_under_its_running_activity() -> None:
+def test_a_session_cannot_time_out_during_its_activity() -> None:
     with pytest.raises(ConfigurationError, match="raise session_idle_timeout_ms"):
         RuntimeOptions(session_idle_timeout_ms=15_000)
     RuntimeOptions(session_idle_timeout_ms=15_001)
     RuntimeOptions(session_idle_timeout_ms=1001, worker_lock_timeout_ms=2000)
 
 
-def test_a_lock_is_not_renewed_without_a_pause() -> None:
+def test_a_lock_renewal_buffer_must_leave_a_pause() -> None:
     with pytest.raises(ConfigurationError, match="session_lock_renewal_buffer_ms is 30000"):
         RuntimeOptions(session_lock_renewal_buffer_ms=30_000)
     # The engine ignores the buffer of a short lock.
@@ -127,11 +127,11 @@ def test_five_tags_of_256_bytes_are_allowed() -> None:
     ],
     ids=str,
 )
-def test_a_retry_policy_is_taken_apart(value: Any, parts: Any) -> None:
+def test_a_retry_policy_is_passed_as_plain_values(value: Any, parts: Any) -> None:
     assert retry_parts(value) == parts
 
 
-def test_subclasses_of_what_is_not_retried_are_not_retried() -> None:
+def test_subclasses_of_errors_on_the_no_retry_list_are_not_retried() -> None:
     names = retry_parts(RetryPolicy(non_retryable=(LookupError, "Gone")))[-1]
     assert {"LookupError", "KeyError", "IndexError", "Gone"} <= set(names)
 
@@ -160,13 +160,13 @@ def test_a_retry_dictionary_with_a_mistake_is_refused(value: Any, message: str) 
         RetryPolicy.from_value(value)
 
 
-def test_a_moment_needs_a_time_zone() -> None:
+def test_a_time_needs_a_time_zone() -> None:
     with pytest.raises(ConfigurationError, match="without a time zone"):
         PruneOptions(completed_before=datetime(2026, 1, 1))  # noqa: DTZ001
     assert PruneOptions(completed_before=datetime(1970, 1, 1, 0, 0, 1, tzinfo=timezone.utc)).completed_before == 1000
 
 
-def test_a_filter_wants_a_list_of_ids() -> None:
+def test_a_filter_needs_a_list_of_ids() -> None:
     with pytest.raises(ConfigurationError, match=r"instance_ids=\['order-1'\]"):
         InstanceFilter(instance_ids="order-1")  # type: ignore[arg-type]
     assert InstanceFilter(instance_ids=["a"], limit=5).instance_ids == ("a",)

@@ -1,4 +1,4 @@
-"""Instances that ended long ago are removed while a runtime works."""
+"""A running runtime removes instances that ended long ago."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def endless(ctx: OrchestrationContext, round_: int) -> Steps:
 PROGRAMS = {"echo": echo, "fail": fail, "wait_for_go": wait_for_go, "parent": parent, "endless": endless}
 
 
-def test_what_ended_is_removed_with_its_children_and_what_runs_is_not(
+def test_ended_instances_are_removed_with_their_children_and_running_ones_stay(
     runtime_factory: StartRuntime, client: Client
 ) -> None:
     before = runtime_factory(orchestrations=PROGRAMS)
@@ -61,7 +61,7 @@ def test_what_ended_is_removed_with_its_children_and_what_runs_is_not(
     runtime_factory(orchestrations=PROGRAMS, options=SHORT)
     wait_until(lambda: sorted(client.list_all_instances()) == ["endless", "running"])
     client.raise_event("running", "go", "still there")
-    # It is gone as soon as it has ended; that it ended is what its removal says.
+    # Removal follows its end at once, so only the removal shows that it ended.
     wait_until(lambda: client.list_all_instances() == ["endless"])
 
 
@@ -71,7 +71,7 @@ def test_an_id_that_was_removed_can_be_started_again(runtime_factory: StartRunti
     wait_until(lambda: client.start_orchestration("again", "echo"))
 
 
-def test_what_ended_stays_for_the_whole_time(runtime_factory: StartRuntime, client: Client) -> None:
+def test_ended_instances_stay_for_the_whole_retention(runtime_factory: StartRuntime, client: Client) -> None:
     runtime_factory(orchestrations=PROGRAMS, options=RuntimeOptions(retention=timedelta(seconds=2)))
     began = time.monotonic()
     client.start_orchestration("kept", "echo", "for a while")
@@ -82,7 +82,7 @@ def test_what_ended_stays_for_the_whole_time(runtime_factory: StartRuntime, clie
 
 
 @pytest.mark.parametrize("store", ["memory", "sqlite"])
-def test_more_than_one_portion_is_removed_in_one_go(
+def test_more_than_one_batch_is_removed_at_once(
     runtime_factory: StartRuntime, client: Client, caplog: pytest.LogCaptureFixture
 ) -> None:
     before = runtime_factory(orchestrations=PROGRAMS)
@@ -97,7 +97,7 @@ def test_more_than_one_portion_is_removed_in_one_go(
         wait_until(lambda: any("350 instances were removed" in record.getMessage() for record in caplog.records))
 
 
-def test_a_shutdown_does_not_wait_for_the_next_look(runtime_factory: StartRuntime) -> None:
+def test_a_shutdown_does_not_wait_for_the_next_removal(runtime_factory: StartRuntime) -> None:
     runtime = runtime_factory(orchestrations=PROGRAMS, options=LONG)
     began = time.monotonic()
     runtime.shutdown(60_000)
@@ -105,11 +105,11 @@ def test_a_shutdown_does_not_wait_for_the_next_look(runtime_factory: StartRuntim
 
 
 @pytest.mark.parametrize("retention", [60_000, "1 day", timedelta(0), timedelta(days=-1), timedelta(days=5_000)])
-def test_a_retention_that_is_no_time_is_refused(retention: Any) -> None:
+def test_a_retention_that_is_not_a_duration_is_refused(retention: Any) -> None:
     with pytest.raises(ConfigurationError, match="retention"):
         RuntimeOptions(retention=retention)
 
 
-def test_nothing_is_removed_unless_it_is_asked_for() -> None:
+def test_nothing_is_removed_by_default() -> None:
     assert RuntimeOptions().retention is None
     assert RuntimeOptions().to_native()["retention_ms"] is None

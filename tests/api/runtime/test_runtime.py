@@ -1,4 +1,4 @@
-"""The runtime: what is registered with it, how it starts and ends, and what it counts."""
+"""The runtime: registration, start and end, and its metrics."""
 
 from __future__ import annotations
 
@@ -158,7 +158,7 @@ def test_second_shutdown_does_nothing(runtime: Runtime) -> None:
     assert "stopped" in repr(runtime)
 
 
-def test_shutdown_of_an_idle_runtime_does_not_use_up_its_time(runtime: Runtime) -> None:
+def test_shutdown_of_an_idle_runtime_ends_before_its_timeout(runtime: Runtime) -> None:
     runtime.start()
     begin = time.monotonic()
 
@@ -167,7 +167,7 @@ def test_shutdown_of_an_idle_runtime_does_not_use_up_its_time(runtime: Runtime) 
     assert time.monotonic() - begin < 20
 
 
-def test_runtime_may_be_started_again_and_goes_on(runtime: Runtime, client: Client) -> None:
+def test_a_restarted_runtime_continues_its_orchestrations(runtime: Runtime, client: Client) -> None:
     runtime.register_activity("double", double)
     runtime.register_orchestration("doubled", doubled)
     runtime.start()
@@ -179,7 +179,7 @@ def test_runtime_may_be_started_again_and_goes_on(runtime: Runtime, client: Clie
     assert client.wait_for_orchestration("later").output == 8
 
 
-def test_orchestration_goes_on_in_another_runtime(runtime_factory: StartRuntime, client: Client) -> None:
+def test_orchestration_continues_in_another_runtime(runtime_factory: StartRuntime, client: Client) -> None:
     def two_steps(ctx: OrchestrationContext, input: Any) -> Steps:
         first = yield ctx.schedule_activity("double", 1)
         signal = yield ctx.wait_for_event("go")
@@ -223,7 +223,7 @@ def test_metrics_count_each_thing_once(run: Run, runtime_factory: StartRuntime, 
         client.start_orchestration(name, name, 2)
     for name in ("good", "bad", "again"):
         client.wait_for_orchestration(name)
-    # An end is seen as soon as it is recorded, and counted right after.
+    # The end is visible as soon as it is recorded, and counted right after.
     runtime.shutdown()
     snapshot = runtime.metrics_snapshot()
 
@@ -256,26 +256,26 @@ def test_metrics_stay_readable_after_the_shutdown(provider: Provider) -> None:
 def test_unregistered_activity_is_a_failure_that_can_be_caught(run: Run) -> None:
     def careful(ctx: OrchestrationContext, input: Any) -> Steps:
         try:
-            yield ctx.schedule_activity("nobody has it")
+            yield ctx.schedule_activity("unregistered")
         except ActivityFailed as failure:
             return failure.activity_name
 
     options = RuntimeOptions(unregistered_timeout_ms=300)
-    assert run(careful, options=options) == "nobody has it"
+    assert run(careful, options=options) == "unregistered"
 
 
 def test_unregistered_sub_orchestration_is_a_failure_that_can_be_caught(run: Run) -> None:
     def careful(ctx: OrchestrationContext, input: Any) -> Steps:
         try:
-            yield ctx.schedule_sub_orchestration("nobody has it")
+            yield ctx.schedule_sub_orchestration("unregistered")
         except SubOrchestrationFailed as failure:
             return failure.orchestration_name
 
     options = RuntimeOptions(unregistered_timeout_ms=300)
-    assert run(careful, options=options) == "nobody has it"
+    assert run(careful, options=options) == "unregistered"
 
 
-def test_activities_run_side_by_side_up_to_the_concurrency(run: Run) -> None:
+def test_activities_run_in_parallel_up_to_the_concurrency(run: Run) -> None:
     together = threading.Barrier(4)
 
     def meet(ctx: ActivityContext, input: Any) -> str:
@@ -288,7 +288,7 @@ def test_activities_run_side_by_side_up_to_the_concurrency(run: Run) -> None:
     assert run(fan, activities={"meet": meet}, options=RuntimeOptions(worker_concurrency=4)) == ["met"] * 4
 
 
-def test_orchestration_that_yields_something_else_fails_with_the_way_out(run: Run) -> None:
+def test_yielding_a_value_that_is_not_a_task_fails_with_the_way_out(run: Run) -> None:
     def wrong(ctx: OrchestrationContext, input: Any) -> Steps:
         yield "not a task"
 
@@ -296,7 +296,7 @@ def test_orchestration_that_yields_something_else_fails_with_the_way_out(run: Ru
         run(wrong)
 
 
-def test_generator_may_catch_that_it_yielded_something_else(run: Run) -> None:
+def test_generator_may_catch_the_error_of_a_wrong_yield(run: Run) -> None:
     def wrong(ctx: OrchestrationContext, input: Any) -> Steps:
         try:
             yield 42

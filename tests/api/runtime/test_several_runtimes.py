@@ -1,4 +1,4 @@
-"""Several runtimes of one store in one process leave each other's work alone, however long that takes."""
+"""Several runtimes on one store in one process do not fail each other's work, however long it waits."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from duroxide import ActivityContext, Client, OrchestrationContext, RuntimeOptio
 Steps = Generator[Any, Any, Any]
 
 UNREGISTERED_MS = 500
-# Long enough for a runtime that lacks the code to give the work up.
+# Long enough for a runtime without the code to give up the work.
 PATIENCE_MS = 4 * UNREGISTERED_MS
 
 
@@ -22,7 +22,7 @@ def options(**more: Any) -> RuntimeOptions:
     return RuntimeOptions(unregistered_timeout_ms=UNREGISTERED_MS, **more)
 
 
-def test_an_activity_waits_for_the_busy_sibling_that_has_registered_it(
+def test_an_activity_waits_for_the_busy_runtime_that_has_registered_it(
     runtime_factory: StartRuntime, client: Client
 ) -> None:
     started, over = threading.Event(), threading.Event()
@@ -47,14 +47,14 @@ def test_an_activity_waits_for_the_busy_sibling_that_has_registered_it(
     assert client.wait_for_orchestration("both", 20_000).result() == [1, 2]
 
 
-def test_an_orchestration_waits_for_the_busy_sibling_that_has_registered_it(
+def test_an_orchestration_waits_for_the_busy_runtime_that_has_registered_it(
     runtime_factory: StartRuntime, client: Client
 ) -> None:
     started, over = threading.Event(), threading.Event()
 
     def busy(ctx: OrchestrationContext, _: Any) -> str:
         started.set()
-        # What nobody should do; here it keeps the only slot of the runtime.
+        # Bad practice in user code; here it occupies the only slot of the runtime.
         over.wait(60)
         return "busy"
 
@@ -74,7 +74,7 @@ def test_an_orchestration_waits_for_the_busy_sibling_that_has_registered_it(
     assert client.wait_for_orchestration("late", 20_000).result() == "late"
 
 
-def test_an_activity_that_no_sibling_has_registered_still_fails(runtime_factory: StartRuntime, client: Client) -> None:
+def test_an_activity_that_no_runtime_has_registered_still_fails(runtime_factory: StartRuntime, client: Client) -> None:
     def missing(ctx: OrchestrationContext, _: Any) -> Steps:
         try:
             yield ctx.schedule_activity("missing")

@@ -1,4 +1,4 @@
-"""A shutdown takes the time that it was given, and no more."""
+"""A shutdown takes no longer than its timeout."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from duroxide import ActivityContext, Client, OrchestrationContext, Runtime
 Steps = Generator[Any, Any, Any]
 
 TIMEOUT_MS = 200
-# A second beyond the time that was given, and what a loaded machine takes; far less than what blocks.
+# A second beyond the timeout, plus what a loaded machine takes; far less than the blocking code.
 LONGEST_SECONDS = 15
 BLOCKED_SECONDS = 60
 
@@ -26,7 +26,7 @@ def shutdown_seconds(runtime: Runtime) -> float:
     return time.monotonic() - began
 
 
-def test_an_orchestration_whose_code_blocks_does_not_hold_up_a_shutdown(runtime: Runtime, client: Client) -> None:
+def test_an_orchestration_that_blocks_does_not_delay_a_shutdown(runtime: Runtime, client: Client) -> None:
     started, over = threading.Event(), threading.Event()
 
     @runtime.register_orchestration("blocked")
@@ -44,7 +44,7 @@ def test_an_orchestration_whose_code_blocks_does_not_hold_up_a_shutdown(runtime:
         over.set()
 
 
-def test_several_orchestrations_whose_code_blocks_do_not_hold_it_up_longer(runtime: Runtime, client: Client) -> None:
+def test_several_blocking_orchestrations_delay_a_shutdown_no_longer_than_one(runtime: Runtime, client: Client) -> None:
     count = 4
     started, over = threading.Semaphore(0), threading.Event()
 
@@ -66,7 +66,7 @@ def test_several_orchestrations_whose_code_blocks_do_not_hold_it_up_longer(runti
         over.set()
 
 
-def test_an_orchestration_whose_code_blocked_in_a_shutdown_completes_after_the_next_start(
+def test_an_orchestration_that_blocked_in_a_shutdown_completes_after_the_next_start(
     runtime: Runtime, client: Client
 ) -> None:
     started, over = threading.Event(), threading.Event()
@@ -90,7 +90,7 @@ def test_an_orchestration_whose_code_blocked_in_a_shutdown_completes_after_the_n
 
 
 @pytest.mark.parametrize("kind", ["sync", "async"])
-def test_an_activity_that_ignores_its_end_does_not_hold_up_a_shutdown(
+def test_an_activity_that_ignores_its_cancellation_does_not_delay_a_shutdown(
     kind: str, runtime: Runtime, client: Client
 ) -> None:
     started, over = threading.Event(), threading.Event()
@@ -117,7 +117,7 @@ def test_an_activity_that_ignores_its_end_does_not_hold_up_a_shutdown(
         over.set()
 
 
-def test_an_async_activity_that_a_shutdown_ended_runs_again_soon_after_the_next_start(
+def test_an_async_activity_cancelled_by_a_shutdown_runs_again_soon_after_the_next_start(
     runtime: Runtime, client: Client
 ) -> None:
     started = threading.Event()
@@ -138,11 +138,11 @@ def test_an_async_activity_that_a_shutdown_ended_runs_again_soon_after_the_next_
     assert started.wait(20)
     runtime.shutdown(TIMEOUT_MS)
     with runtime:
-        # Far sooner than the lease of the activity ends, thirty seconds.
+        # Far sooner than the lease of the activity ends, after thirty seconds.
         assert client.wait_for_orchestration("waiting", 10_000).result() == "done"
 
 
-def test_a_shutdown_of_an_idle_runtime_does_not_use_up_its_time(runtime: Runtime) -> None:
+def test_a_shutdown_of_an_idle_runtime_ends_before_its_timeout(runtime: Runtime) -> None:
     runtime.start()
     began = time.monotonic()
     runtime.shutdown(60_000)

@@ -1,4 +1,4 @@
-"""Suspended orchestrations stay awake between their steps: what that saves, when it ends, and that nobody can tell."""
+"""The sticky cache of suspended orchestrations: what it saves, its limits, and that results stay equal."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def test_the_code_of_an_orchestration_runs_once_however_many_steps_it_takes(
 
 
 @pytest.mark.parametrize("store", ["memory"])
-def test_without_it_the_code_runs_again_at_every_step(
+def test_the_code_runs_again_at_every_step_without_the_cache(
     watched: Watched, runtime_factory: StartRuntime, client: Client
 ) -> None:
     runtime_factory({"echo": echo}, {"chain": watched.chain}, REPLAYED)
@@ -96,7 +96,7 @@ def test_without_it_the_code_runs_again_at_every_step(
 
 
 @pytest.mark.parametrize("store", ["memory"])
-def test_a_new_runtime_replays_what_another_one_kept_awake(
+def test_a_new_runtime_replays_orchestrations_that_another_one_had_in_its_cache(
     watched: Watched, runtime_factory: StartRuntime, client: Client
 ) -> None:
     first = runtime_factory({}, {"waiting": watched.waiting})
@@ -111,7 +111,9 @@ def test_a_new_runtime_replays_what_another_one_kept_awake(
 
 
 @pytest.mark.parametrize("store", ["memory"])
-def test_a_shutdown_closes_what_is_suspended(watched: Watched, runtime_factory: StartRuntime, client: Client) -> None:
+def test_a_shutdown_closes_suspended_orchestrations(
+    watched: Watched, runtime_factory: StartRuntime, client: Client
+) -> None:
     runtime = runtime_factory({}, {"waiting": watched.waiting})
     begin_waiting(client, "one", "a")
     begin_waiting(client, "two", "a")
@@ -121,7 +123,7 @@ def test_a_shutdown_closes_what_is_suspended(watched: Watched, runtime_factory: 
 
 
 @pytest.mark.parametrize("store", ["memory"])
-def test_the_one_that_has_waited_longest_makes_room(
+def test_the_orchestration_that_waited_longest_is_evicted(
     watched: Watched, runtime_factory: StartRuntime, client: Client
 ) -> None:
     runtime_factory({}, {"waiting": watched.waiting}, RuntimeOptions(max_sticky_orchestrations=2))
@@ -131,12 +133,12 @@ def test_the_one_that_has_waited_longest_makes_room(
     wait_until(lambda: is_waiting_for(client, "second", "b"))
     begin_waiting(client, "third", "a")
     wait_until(lambda: watched.closed == ["first"])
-    client.raise_event("first", "a", "still goes on")
-    assert client.wait_for_orchestration("first").result() == ["still goes on"]
+    client.raise_event("first", "a", "still running")
+    assert client.wait_for_orchestration("first").result() == ["still running"]
 
 
 @pytest.mark.parametrize("store", ["memory"])
-def test_memory_is_bounded_too(watched: Watched, runtime_factory: StartRuntime, client: Client) -> None:
+def test_the_cache_is_also_bounded_in_bytes(watched: Watched, runtime_factory: StartRuntime, client: Client) -> None:
     def large(ctx: OrchestrationContext, _: Any) -> Steps:
         yield ctx.schedule_activity("echo", "x" * 60_000)
         return (yield from watched.waiting(ctx, ["a"]))
@@ -145,13 +147,13 @@ def test_memory_is_bounded_too(watched: Watched, runtime_factory: StartRuntime, 
     client.start_orchestration("first", "large")
     wait_until(lambda: is_waiting_for(client, "first", "a"))
     assert watched.closed == []
-    # Each keeps what it sent and what it got, so there is no room for two.
+    # Each keeps the data that it sent and received, so the cache has no room for two.
     client.start_orchestration("second", "large")
     wait_until(lambda: watched.closed == ["first"])
 
 
 @pytest.mark.parametrize("store", ["memory"])
-def test_what_is_idle_too_long_is_closed_and_goes_on_later(
+def test_an_orchestration_that_is_idle_too_long_is_closed_and_continues_later(
     watched: Watched, runtime_factory: StartRuntime, client: Client
 ) -> None:
     runtime_factory({}, {"waiting": watched.waiting}, RuntimeOptions(sticky_idle_timeout_ms=50))
@@ -169,7 +171,7 @@ def test_a_cancelled_orchestration_is_closed(watched: Watched, runtime_factory: 
     wait_until(lambda: watched.closed == ["instance"])
 
 
-def test_a_deleted_orchestration_is_closed_and_its_successor_begins_anew(
+def test_a_deleted_orchestration_is_closed_and_a_new_instance_begins_from_the_start(
     watched: Watched, runtime_factory: StartRuntime, client: Client
 ) -> None:
     runtime_factory({}, {"waiting": watched.waiting})
@@ -182,10 +184,10 @@ def test_a_deleted_orchestration_is_closed_and_its_successor_begins_anew(
     assert watched.calls == 2
 
 
-def test_what_another_runtime_has_added_is_noticed(
+def test_events_added_by_another_runtime_are_noticed(
     watched: Watched, runtime_factory: StartRuntime, client: Client
 ) -> None:
-    # Both serve one store, and whichever comes first takes a step: neither may trust what it keeps.
+    # Both serve one store, and either may take a step: neither may trust its cached state.
     runtime_factory({"echo": echo}, {"chain": watched.chain})
     runtime_factory({"echo": echo}, {"chain": watched.chain})
     instances = [f"chain-{number}" for number in range(10)]
@@ -214,12 +216,12 @@ def test_a_context_is_refused_between_two_steps(
 
 
 @pytest.mark.parametrize("store", ["memory"])
-def test_nothing_is_heard_of_code_that_yields_and_raises_while_it_is_evicted(
+def test_code_that_yields_and_raises_while_it_is_evicted_logs_nothing(
     runtime_factory: StartRuntime, client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    heard: list[Any] = []
+    unraisable: list[Any] = []
     ended: list[str] = []
-    monkeypatch.setattr(sys, "unraisablehook", lambda unraisable: heard.append(unraisable.exc_value))
+    monkeypatch.setattr(sys, "unraisablehook", lambda unraisable: unraisable.append(unraisable.exc_value))
 
     def stubborn(ctx: OrchestrationContext, names: list[str]) -> Steps:
         try:
@@ -228,20 +230,20 @@ def test_nothing_is_heard_of_code_that_yields_and_raises_while_it_is_evicted(
             ctx.set_custom_status("never seen")
             yield ctx.schedule_activity("echo", "never run")
             ended.append(ctx.instance_id)
-            raise ValueError("for nobody")
+            raise ValueError("while closing")
 
     runtime = runtime_factory({"echo": echo}, {"waiting": stubborn})
     begin_waiting(client, "instance", "a")
     runtime.shutdown()
-    # It yields once more while it is closed, and goes on when that is answered by a further TurnClosed.
-    assert heard == []
+    # It yields once more while it is closed, and continues when a further TurnClosed answers that yield.
+    assert unraisable == []
     assert client.get_status("instance").custom_status is None
     kinds = [event.kind for event in client.read_execution_history("instance")]
     assert kinds == ["OrchestrationStarted", "ExternalSubscribed"]
 
 
 @pytest.mark.parametrize("store", ["memory"])
-def test_a_failure_that_arrives_later_ends_a_gather_early(runtime_factory: StartRuntime, client: Client) -> None:
+def test_a_later_failure_ends_a_gather_early(runtime_factory: StartRuntime, client: Client) -> None:
     def fail(_ctx: ActivityContext, _input: Any) -> None:
         raise ValueError("refused")
 
@@ -259,7 +261,7 @@ def test_a_failure_that_arrives_later_ends_a_gather_early(runtime_factory: Start
 
 @pytest.mark.parametrize("options", [AWAKE, REPLAYED], ids=["awake", "replayed"])
 @pytest.mark.parametrize("store", ["memory"])
-def test_replaying_code_is_told_so_and_awake_code_is_not(
+def test_is_replaying_is_true_only_during_replay(
     options: RuntimeOptions, runtime_factory: StartRuntime, client: Client
 ) -> None:
     last: dict[int, bool] = {}
@@ -277,7 +279,7 @@ def test_replaying_code_is_told_so_and_awake_code_is_not(
 
 
 @pytest.mark.parametrize("store", ["memory"])
-def test_the_options_are_checked(provider: Provider) -> None:
+def test_the_options_of_the_cache_are_checked(provider: Provider) -> None:
     with pytest.raises(ConfigurationError, match="sticky must be True or False"):
         RuntimeOptions(sticky="no")  # type: ignore[arg-type]
     with pytest.raises(ConfigurationError, match="max_sticky_orchestrations"):

@@ -1,4 +1,4 @@
-"""Traces: once for each step however often it is replayed, with what is needed to find their instance."""
+"""Traces: each appears once however often its step is replayed, with the fields that identify its instance."""
 
 from __future__ import annotations
 
@@ -101,55 +101,55 @@ def test_trace_does_not_appear_again_in_a_fresh_runtime(
     assert texts(caplog, "duroxide.orchestration") == ["before the wait", "after the wait"]
 
 
-def test_levels_are_those_of_logging(run: Run, caplog: pytest.LogCaptureFixture) -> None:
-    def speak(ctx: OrchestrationContext, input: Any) -> None:
+def test_trace_methods_use_the_levels_of_logging(run: Run, caplog: pytest.LogCaptureFixture) -> None:
+    def trace(ctx: OrchestrationContext, input: Any) -> None:
         ctx.trace_info("information")
         ctx.trace_warn("warning")
         ctx.trace_error("error")
 
-    run(speak)
+    run(trace)
 
     records = [record for record in caplog.records if record.name == "duroxide.orchestration"]
     assert [record.levelno for record in records] == [logging.INFO, logging.WARNING, logging.ERROR]
 
 
 def test_trace_of_an_orchestration_names_its_instance(run: Run, caplog: pytest.LogCaptureFixture) -> None:
-    def speak(ctx: OrchestrationContext, input: Any) -> None:
+    def trace(ctx: OrchestrationContext, input: Any) -> None:
         ctx.trace_info("here")
 
-    run(speak, instance="named")
+    run(trace, instance="named")
 
     fields = vars(next(record for record in caplog.records if record.name == "duroxide.orchestration"))
     assert (fields["instance_id"], fields["orchestration_name"], fields["orchestration_version"]) == (
         "named",
-        "speak",
+        "trace",
         "1.0.0",
     )
     assert int(fields["execution_id"]) == 1
 
 
 def test_trace_of_an_activity_names_it_and_its_instance(run: Run, caplog: pytest.LogCaptureFixture) -> None:
-    def speak(ctx: ActivityContext, input: Any) -> str:
+    def trace(ctx: ActivityContext, input: Any) -> str:
         ctx.trace_info("from the activity")
         return ctx.worker_id
 
     def call(ctx: OrchestrationContext, input: Any) -> Steps:
-        return (yield ctx.schedule_activity("speak"))
+        return (yield ctx.schedule_activity("trace"))
 
-    worker = run(call, activities={"speak": speak}, instance="named")
+    worker = run(call, activities={"trace": trace}, instance="named")
 
     fields = vars(next(record for record in caplog.records if record.name == "duroxide.activity"))
-    assert (fields["instance_id"], fields["activity_name"], fields["worker_id"]) == ("named", "speak", worker)
+    assert (fields["instance_id"], fields["activity_name"], fields["worker_id"]) == ("named", "trace", worker)
     assert "activity_id" in fields
 
 
 def test_trace_keeps_any_text(run: Run, caplog: pytest.LogCaptureFixture) -> None:
     text = 'per cent %s %d {braces} "quotes" ü🎉\nsecond line'
 
-    def speak(ctx: OrchestrationContext, input: Any) -> None:
+    def trace(ctx: OrchestrationContext, input: Any) -> None:
         ctx.trace_info(text)
 
-    run(speak)
+    run(trace)
 
     assert texts(caplog, "duroxide.orchestration") == [text]
 
@@ -190,7 +190,7 @@ def test_orchestration_knows_whether_it_replays(run: Run) -> None:
 
     run(look, activities={"echo": echo})
 
-    # The step is taken for the first time once, and every later turn replays it.
+    # The first run of the step happens once; every later turn replays it.
     assert seen[0] is False
     assert seen.count(False) == 1
 
@@ -202,7 +202,7 @@ init_tracing(log_file={log_file!r}, log_level={log_level!r}, log_format={log_for
 runtime = Runtime(SqliteProvider.in_memory())
 
 @runtime.register_orchestration("Speak")
-def speak(ctx, input):
+def trace(ctx, input):
     ctx.trace_info("for the file")
     ctx.trace_debug("for the curious")
 
@@ -223,7 +223,7 @@ def test_init_tracing_writes_to_a_file_from_its_level_on(log_level: str | None, 
     assert printed == ""
 
 
-def test_init_tracing_writes_a_json_object_a_line(tmp_path: Path) -> None:
+def test_init_tracing_writes_one_json_object_per_line(tmp_path: Path) -> None:
     log_file = tmp_path / "traces.log"
 
     play_program(log_file, "info", "json")
@@ -233,7 +233,7 @@ def test_init_tracing_writes_a_json_object_a_line(tmp_path: Path) -> None:
 
 
 def play_program(log_file: Path, log_level: str | None, log_format: str) -> str:
-    """Run the program in a process of its own, since tracing is set up once a process; return what it printed."""
+    """Run the program in a separate process, since tracing is set up once a process; return its output."""
     program = PROGRAM.format(log_file=str(log_file), log_level=log_level, log_format=log_format)
     environment = {name: value for name, value in os.environ.items() if name != "RUST_LOG"}
     done = subprocess.run(

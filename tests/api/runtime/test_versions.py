@@ -63,7 +63,7 @@ def test_version_is_an_argument_of_the_start_too(versioned: Runtime, client: Cli
     assert client.wait_for_orchestration("keyword").result() == ["second", "1.9.0"]
 
 
-def test_children_take_the_newest_version_or_the_one_asked_for(versioned: Runtime, client: Client) -> None:
+def test_children_take_the_newest_version_or_the_requested_one(versioned: Runtime, client: Client) -> None:
     client.start_orchestration("family", "parent")
 
     assert client.wait_for_orchestration("family").result() == [
@@ -74,7 +74,7 @@ def test_children_take_the_newest_version_or_the_one_asked_for(versioned: Runtim
     ]
 
 
-def test_detached_start_takes_the_version_asked_for(
+def test_detached_start_takes_the_requested_version(
     versioned: Runtime, client: Client, runtime_factory: StartRuntime
 ) -> None:
     def detach(ctx: OrchestrationContext, input: Any) -> Steps:
@@ -133,7 +133,7 @@ def test_continue_as_new_moves_to_the_newest_version(provider: Any, client: Clie
         assert client.wait_for_orchestration("upgrade").result() == ["kept", "2.0.0"]
 
 
-def test_continue_as_new_takes_the_version_asked_for(runtime: Runtime, client: Client) -> None:
+def test_continue_as_new_takes_the_requested_version(runtime: Runtime, client: Client) -> None:
     def first(ctx: OrchestrationContext, input: Any) -> Steps:
         yield ctx.continue_as_new("by keyword", version="1.5.0")
 

@@ -1,4 +1,4 @@
-"""Servers that cannot be reached or refuse are named at once, with the reason and without the password."""
+"""A server that is unreachable or refuses is named at once, with the reason and without the password."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from duroxide import ConfigurationError, PostgresProvider, ProviderError
 from support.fake_servers import foreign_server
 from support.postgres_server import free_port
 
-SECRET = "s3cret-that-nobody-may-see"
+SECRET = "s3cret-that-must-not-show"
 
 
 def changed(url: str, **parts: str | int) -> str:
@@ -47,7 +47,7 @@ def test_a_database_that_does_not_exist_is_named(postgres_url: str) -> None:
     assert "does not exist" in message
 
 
-def test_a_port_where_nobody_listens_is_named() -> None:
+def test_a_port_without_a_server_is_named() -> None:
     port = free_port()
     message = refusal(f"postgresql://user:{SECRET}@127.0.0.1:{port}/database")
     assert f"127.0.0.1:{port}" in message
@@ -61,28 +61,28 @@ def test_a_host_without_an_address_is_named() -> None:
     assert SECRET not in message
 
 
-def test_a_server_that_is_no_postgres_is_refused() -> None:
+def test_a_server_that_is_not_postgres_is_refused() -> None:
     with foreign_server() as port:
         message = refusal(f"postgresql://user:{SECRET}@127.0.0.1:{port}/database")
     assert f"127.0.0.1:{port}" in message
 
 
 @pytest.mark.parametrize("url", ["", "mysql://localhost/db", f"localhost:5432/{SECRET}"])
-def test_a_url_of_something_else_is_refused_with_the_right_form(url: str) -> None:
+def test_a_url_of_another_scheme_is_refused_with_the_right_form(url: str) -> None:
     with pytest.raises(ConfigurationError) as refused:
         PostgresProvider.connect(url)
     assert "postgresql://user:password@" in str(refused.value)
     assert SECRET not in str(refused.value)
 
 
-def test_a_url_that_cannot_be_read_does_not_show_its_password() -> None:
+def test_an_error_about_a_malformed_url_does_not_show_its_password() -> None:
     with pytest.raises(ConfigurationError) as refused:
         PostgresProvider.connect(f"postgresql://user:{SECRET}@host:not-a-port/database")
     assert SECRET not in str(refused.value)
 
 
 @pytest.mark.parametrize("schema", ["", "1st", "two words", 'quo"te', "x" * 64, "ü"])
-def test_a_schema_that_the_server_would_bend_is_refused(schema: str, postgres_url: str) -> None:
+def test_a_schema_name_that_the_server_would_change_is_refused(schema: str, postgres_url: str) -> None:
     with pytest.raises(ValueError, match="schema"):
         PostgresProvider.connect_with_schema(postgres_url, schema)
 

@@ -1,4 +1,4 @@
-"""SQLite files that cannot be stores are refused when they are opened, in words that say what to do."""
+"""SQLite files that cannot be stores are refused when they are opened, and the error says what to do."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_an_empty_path_is_refused() -> None:
     assert "in_memory" in refusal("")
 
 
-def test_a_path_that_is_no_path_is_refused() -> None:
+def test_a_value_that_is_not_a_path_is_refused() -> None:
     with pytest.raises(TypeError):
         SqliteProvider.open(17)  # type: ignore[arg-type]
 
@@ -82,16 +82,16 @@ def test_a_path_with_a_null_character_is_refused(tmp_path: Path) -> None:
         SqliteProvider.open(f"{tmp_path}/a\0b.db")
 
 
-def test_a_text_file_is_refused_and_kept_as_it_is(tmp_path: Path) -> None:
+def test_a_text_file_is_refused_and_not_changed(tmp_path: Path) -> None:
     file = tmp_path / "notes.txt"
-    file.write_text("not a database, but somebody's notes\n" * 100)
+    file.write_text("not a database, but plain notes\n" * 100)
     before = file.read_bytes()
     assert "notes.txt" in refusal(file)
     assert file.read_bytes() == before
     assert sorted(path.name for path in tmp_path.iterdir()) == ["notes.txt"]
 
 
-def test_a_database_of_another_application_is_refused_and_kept_as_it_is(tmp_path: Path) -> None:
+def test_a_database_of_another_application_is_refused_and_not_changed(tmp_path: Path) -> None:
     file = tmp_path / "shop.db"
     with closing(sqlite3.connect(file)) as connection, connection:
         connection.execute("CREATE TABLE orders (id INTEGER)")
@@ -104,7 +104,7 @@ def test_a_damaged_store_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "store.db"
     say_hello(file)
     content = bytearray(file.read_bytes())
-    # The schema's page, but for the header by which SQLite knows its files.
+    # Damages the schema's page, except the header by which SQLite recognises its files.
     content[100:4096] = b"\xa5" * (4096 - 100)
     file.write_bytes(content)
     message = refusal(file)
@@ -112,7 +112,7 @@ def test_a_damaged_store_is_refused(tmp_path: Path) -> None:
     assert "damaged" in message
 
 
-def test_a_store_that_was_cut_short_is_refused(tmp_path: Path) -> None:
+def test_a_truncated_store_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "store.db"
     say_hello(file)
     file.write_bytes(file.read_bytes()[:5000])
@@ -149,12 +149,12 @@ def test_an_empty_file_becomes_a_store(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["with space.db", "ümläut.db", "50%25.db", "a?mode=ro.db", "#hash.db", "file:x.db"])
-def test_every_name_that_the_system_allows_is_a_name_of_a_store(name: str, tmp_path: Path) -> None:
+def test_a_store_may_have_any_file_name_that_the_system_allows(name: str, tmp_path: Path) -> None:
     assert say_hello(tmp_path / name) == "Hello, World!"
     assert (tmp_path / name).exists()
 
 
-def test_a_refused_file_does_not_stand_in_the_way_of_a_good_one(tmp_path: Path) -> None:
+def test_a_good_file_opens_after_a_refused_one(tmp_path: Path) -> None:
     refusal(tmp_path)
     assert say_hello(tmp_path / "store.db") == "Hello, World!"
 
@@ -191,9 +191,9 @@ def test_an_unknown_durability_is_refused_with_the_known_ones(durability: Any, t
     assert not list(tmp_path.iterdir())
 
 
-def test_a_store_is_not_backed_up_into_itself_or_into_what_exists(tmp_path: Path) -> None:
+def test_a_store_is_not_backed_up_into_itself_or_an_existing_file(tmp_path: Path) -> None:
     other = tmp_path / "other.db"
-    other.write_text("somebody's own")
+    other.write_text("other text")
     with SqliteProvider.open(tmp_path / "store.db") as provider:
         for target, message in (
             (tmp_path / "store.db", "store.db' is the file of the store itself"),
@@ -207,10 +207,10 @@ def test_a_store_is_not_backed_up_into_itself_or_into_what_exists(tmp_path: Path
                 provider.backup(target)
         with pytest.raises(TypeError):
             provider.backup(17)  # type: ignore[arg-type]
-    assert other.read_text() == "somebody's own"
+    assert other.read_text() == "other text"
 
 
-def test_a_backup_has_what_no_runtime_has_taken_yet(tmp_path: Path) -> None:
+def test_a_backup_has_the_work_that_no_runtime_has_taken_yet(tmp_path: Path) -> None:
     with SqliteProvider.open(tmp_path / "store.db") as provider:
         Client(provider).start_orchestration("hello-1", "hello", "World")
         provider.backup(tmp_path / "copy.db")
@@ -225,7 +225,7 @@ def test_a_closed_store_is_not_backed_up(tmp_path: Path) -> None:
         provider.backup(tmp_path / "copy.db")
 
 
-def test_a_closed_store_refuses_every_call_and_says_so(tmp_path: Path) -> None:
+def test_a_closed_store_refuses_every_call_with_the_reason(tmp_path: Path) -> None:
     provider = SqliteProvider.open(tmp_path / "store.db")
     client = Client(provider)
     provider.close()
@@ -237,7 +237,7 @@ def test_a_closed_store_refuses_every_call_and_says_so(tmp_path: Path) -> None:
 
 
 def test_a_closed_store_has_no_file_open_and_leaves_no_log(tmp_path: Path) -> None:
-    # More than once, since what closes late closes in time now and then.
+    # Repeated, since a close that is late is in time now and then.
     for number in range(20):
         folder = tmp_path / str(number)
         folder.mkdir()

@@ -93,7 +93,7 @@ LIST_OF_T: Any = list[T]  # type: ignore[valid-type]
     "value",
     [None, True, 1, 1.5, "é\ud800", [1, "a"], (1, 2), {"b": 1, "a": {"c": None}}, {1: 2, None: 3}, math.nan, math.inf],
 )
-def test_what_json_knows_is_written_as_json_writes_it(value: Any) -> None:
+def test_json_types_are_written_as_json_writes_them(value: Any) -> None:
     assert encode(value) == json.dumps(value)
 
 
@@ -128,7 +128,7 @@ def test_what_json_knows_is_written_as_json_writes_it(value: Any) -> None:
         (3, int | None),
     ],
 )
-def test_values_come_back_by_their_annotation(value: Any, annotation: Any) -> None:
+def test_values_are_converted_by_their_annotation(value: Any, annotation: Any) -> None:
     assert convert(decode(encode(value)), annotation) == value
 
 
@@ -147,12 +147,12 @@ def test_a_set_is_written_the_same_in_every_process() -> None:
     "annotation",
     [Any, None, object, type(None), T, LIST_OF_T, Callable[[], int], type(sys)],
 )
-def test_what_cannot_be_built_is_left_as_it_is(annotation: Any) -> None:
+def test_a_value_is_left_unchanged_if_its_annotation_cannot_be_built(annotation: Any) -> None:
     value = {"a": [1]}
     assert convert(value, annotation) is value
 
 
-def test_what_fits_already_is_left_as_it_is() -> None:
+def test_a_value_that_already_fits_is_left_unchanged() -> None:
     value = {"a": object()}
     assert convert(value, dict) is value
     assert convert(ORDER, Order) is ORDER
@@ -168,17 +168,17 @@ def test_a_value_that_does_not_fit_is_refused(value: Any, annotation: Any) -> No
 
 
 @pytest.mark.parametrize("value", [object(), {"a": [object()]}, lambda: 0, Order, 1j])
-def test_a_value_without_a_form_in_json_is_refused_by_the_name_of_its_type(value: Any) -> None:
+def test_an_error_about_a_value_that_json_cannot_represent_names_its_type(value: Any) -> None:
     with pytest.raises(CodecError, match=r"(object|function|type|complex) has no form in JSON; pass a dict"):
         encode(value)
 
 
-def test_a_key_that_json_lacks_is_refused() -> None:
+def test_a_key_that_json_cannot_represent_is_refused() -> None:
     with pytest.raises(CodecError, match="keys must be str"):
         encode({(1, 2): 3})
 
 
-def test_what_holds_itself_or_is_too_deep_is_refused() -> None:
+def test_a_circular_or_too_deep_value_is_refused() -> None:
     circle: list[Any] = []
     circle.append(circle)
     with pytest.raises(CodecError):
@@ -192,7 +192,7 @@ def test_what_holds_itself_or_is_too_deep_is_refused() -> None:
         deep = deep[0]
 
 
-def test_text_that_is_not_json_is_itself() -> None:
+def test_text_that_is_not_json_is_kept_as_text() -> None:
     assert decode("hello") == "hello"
     assert decode("") == ""
     assert decode('"hello"') == "hello"

@@ -1,4 +1,4 @@
-"""Values: what crosses between client, orchestration and activity, and comes back as what the annotations say."""
+"""Values: they pass between client, orchestration and activity, and arrive as their annotations say."""
 
 from __future__ import annotations
 
@@ -180,12 +180,12 @@ def number_flow(ctx: OrchestrationContext, input: int) -> int:
     ],
     ids=lambda value: repr(value)[:20],
 )
-def test_json_value_travels_unchanged(value: Any, run: Run) -> None:
+def test_json_value_arrives_unchanged(value: Any, run: Run) -> None:
     assert run(plain_flow, value, activities={"activity": text_activity}) == value
 
 
-def test_text_with_a_null_character_travels_unchanged(run: Run) -> None:
-    # JSON writes it as an escape, so that PostgreSQL, which has no such character in a text, can keep it.
+def test_text_with_a_null_character_arrives_unchanged(run: Run) -> None:
+    # JSON writes it as an escape, so PostgreSQL, whose texts lack this character, can keep it.
     assert run(plain_flow, "a\0b", activities={"activity": text_activity}) == "a\0b"
 
 
@@ -212,11 +212,11 @@ def test_text_with_a_null_character_travels_unchanged(run: Run) -> None:
     ids=lambda value: type(value).__name__,
 )
 @pytest.mark.parametrize("store", ["memory"])
-def test_value_without_annotation_is_received_as_json_has_it(value: Any, received: Any, run: Run) -> None:
+def test_value_without_annotation_arrives_as_plain_json_types(value: Any, received: Any, run: Run) -> None:
     assert run(plain_flow, value, activities={"activity": text_activity}) == received
 
 
-def test_dataclass_comes_back_with_all_that_it_holds(run: Run) -> None:
+def test_dataclass_comes_back_with_all_its_fields(run: Run) -> None:
     output = run(order_flow, ORDER, activities={"activity": order_activity})
 
     assert output == {
@@ -228,7 +228,7 @@ def test_dataclass_comes_back_with_all_that_it_holds(run: Run) -> None:
     }
 
 
-def test_client_converts_the_output_to_the_type_that_is_asked_for(run: Run, client: Client) -> None:
+def test_client_converts_the_output_to_the_requested_type(run: Run, client: Client) -> None:
     run(order_flow, ORDER, activities={"activity": order_activity}, instance="typed")
 
     assert client.wait_for_orchestration_typed("typed", result_type=Order) == ORDER
@@ -288,7 +288,7 @@ def test_input_that_does_not_fit_fails_the_activity_where_it_can_be_caught(run: 
     assert run(careful, activities={"activity": point_activity}).startswith("CodecError")
 
 
-def test_result_without_a_form_in_json_fails_the_activity(run: Run) -> None:
+def test_result_that_json_cannot_represent_fails_the_activity(run: Run) -> None:
     def careful(ctx: OrchestrationContext, input: Any) -> Steps:
         try:
             yield ctx.schedule_activity("activity")
@@ -298,7 +298,7 @@ def test_result_without_a_form_in_json_fails_the_activity(run: Run) -> None:
     assert run(careful, activities={"activity": lambda ctx, input: object()}).startswith("CodecError")
 
 
-def test_result_of_an_orchestration_without_a_form_in_json_fails_it(run: Run) -> None:
+def test_result_that_json_cannot_represent_fails_the_orchestration(run: Run) -> None:
     def opaque(ctx: OrchestrationContext, input: Any) -> Any:
         return object()
 
@@ -308,7 +308,7 @@ def test_result_of_an_orchestration_without_a_form_in_json_fails_it(run: Run) ->
     assert caught.value.error_type == "CodecError"
 
 
-def test_not_a_number_and_infinity_travel(run: Run) -> None:
+def test_not_a_number_and_infinity_arrive(run: Run) -> None:
     low, high, odd = run(
         plain_flow, [float("-inf"), float("inf"), float("nan")], activities={"activity": text_activity}
     )
@@ -341,7 +341,7 @@ def test_deterministic_values_are_the_same_at_every_replay(run: Run) -> None:
     assert output[3] != output[0]
 
 
-def test_time_goes_on_from_step_to_step(run: Run) -> None:
+def test_time_advances_from_step_to_step(run: Run) -> None:
     def steps(ctx: OrchestrationContext, input: Any) -> Steps:
         begin = ctx.now()
         yield ctx.schedule_timer(30)
