@@ -1,4 +1,4 @@
-"""What the tests of the engine's traps have in common."""
+"""Orchestrations, options and waits that the tests of the engine's workarounds share."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def healthy(ctx: OrchestrationContext, input: Any) -> Steps:
 
 
 def kinds(client: Client, instance: str) -> list[str]:
-    """The kinds of the recorded events of an instance; none while it does not exist."""
+    """The kinds of an instance's recorded events; an empty list while it does not exist."""
     if client.get_status(instance).status == "NotFound":
         return []
     return [event.kind for event in client.read_execution_history(instance)]

@@ -1,4 +1,4 @@
-"""Code that changed under a running orchestration: the instance waits for the code that fits, and says so."""
+"""Code that changed under a running orchestration: the instance waits for matching code, and reports it."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def start_with_old_code(provider: AnyProvider) -> None:
 
 
 @changes
-def test_an_instance_whose_code_changed_waits_and_says_so(change: Callable[..., Any], provider: AnyProvider) -> None:
+def test_an_instance_whose_code_changed_waits_and_reports_it(change: Callable[..., Any], provider: AnyProvider) -> None:
     start_with_old_code(provider)
     client = Client(provider)
     runtime = run_code(provider, change)
@@ -87,7 +87,7 @@ def test_an_instance_whose_code_changed_waits_and_says_so(change: Callable[..., 
         with pytest.raises(WaitTimedOut) as timed_out:
             client.wait_for_orchestration("changed", SHORT_MS)
         assert "history" in str(timed_out.value)
-        # Nobody else is held up.
+        # Other instances continue.
         client.start_orchestration("healthy", "healthy", "well")
         assert client.wait_for_orchestration("healthy", WAIT_MS).result() == "well"
     finally:
@@ -144,7 +144,7 @@ def test_an_instance_whose_code_is_no_longer_registered_waits_for_it(
         runtime.shutdown()
 
 
-def test_code_that_grew_at_its_end_goes_on(provider: AnyProvider) -> None:
+def test_an_instance_continues_with_code_that_was_extended_at_its_end(provider: AnyProvider) -> None:
     def longer(ctx: OrchestrationContext, input: Any) -> Steps:
         before = yield from old_code(ctx, input)
         return [*before, (yield ctx.schedule_activity("echo", "more"))]

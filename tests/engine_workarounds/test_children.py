@@ -1,4 +1,4 @@
-"""Children and activities that the engine gives up: their parents learn of it, and can go on."""
+"""Children and activities that the engine gives up: their parents get a failure, and can continue."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ LIMITS: dict[str, Callable[[Any], Any]] = {
 
 
 @pytest.mark.parametrize("limit", LIMITS)
-def test_a_child_that_breaks_a_limit_fails_and_its_parent_can_catch_it(
+def test_a_child_that_exceeds_a_limit_fails_and_its_parent_can_catch_it(
     limit: str, runtime_factory: StartRuntime, client: Client
 ) -> None:
     def child(ctx: OrchestrationContext, _: Any) -> Steps:
@@ -99,7 +99,7 @@ def test_an_activity_that_is_given_up_reaches_its_orchestration_as_a_failure(
             return [error.error_type, (yield ctx.schedule_activity("echo", "continues"))]  # type: ignore[attr-defined]
         return "not given up"
 
-    # One delivery is all that it gets, and its code outlives the lease of that one.
+    # It gets a single delivery, and its code runs longer than the lease of that delivery.
     options = RuntimeOptions(
         max_attempts=1,
         worker_lock_timeout_ms=2_000,

@@ -1,4 +1,4 @@
-"""Starting an id that exists: attached to, or refused, never silently dropped."""
+"""Starting an id that exists: the start attaches or is refused, and is never dropped silently."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Activities that nobody waits for."""
+"""Activities whose results no code awaits."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from duroxide import (
 from engine_workarounds.programs import QUICK, WAIT_MS, Steps, echo, kinds
 
 
-def test_a_spawned_activity_whose_result_nobody_awaits_does_not_hold_up_the_end(
+def test_a_spawned_activity_that_is_not_awaited_does_not_delay_the_end(
     runtime_factory: StartRuntime, client: Client
 ) -> None:
     def orchestration(ctx: OrchestrationContext, _: Any) -> Steps:

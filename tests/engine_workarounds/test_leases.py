@@ -52,7 +52,7 @@ LEASES = pytest.mark.parametrize("lease", [200, 1_000, 1_500, 2_000])
 
 
 def options_with_lease(**lease: Any) -> RuntimeOptions | None:
-    """The options, or none where a lease is refused because nobody could renew it in time."""
+    """The options, or defaults where a lease is refused because it could not be renewed in time."""
     try:
         return RuntimeOptions(dispatcher_poll_interval_ms=20, **lease)
     except ConfigurationError:
@@ -67,11 +67,11 @@ def test_a_turn_that_takes_longer_than_its_lease_is_run_once(
 
     def slow(ctx: OrchestrationContext, _: Any) -> Steps:
         begun.append(1)
-        # Code that computes for longer than the lease of its turn.
+        # The code computes for longer than the lease of its turn.
         threading.Event().wait(3)
         return (yield ctx.schedule_timer(0))
 
-    # Without staying awake, so that every turn begins at the first line.
+    # Not sticky, so every turn begins at the first line.
     options = options_with_lease(orchestrator_lock_timeout_ms=lease, sticky=False)
     if options is None:
         return

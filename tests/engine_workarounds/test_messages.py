@@ -1,4 +1,4 @@
-"""What only a store can close, and the embedded one does; strict expected failures on PostgreSQL."""
+"""Gaps of the engine with messages, which the stores close."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def endless_mailbox(ctx: OrchestrationContext, state: Any) -> Steps:
     return (yield ctx.continue_as_new({"left": state["left"] - 1, "total": total}))
 
 
-def test_a_message_to_an_instance_that_does_not_exist_does_not_stall_the_others(
+def test_a_message_to_an_unknown_instance_does_not_block_the_others(
     runtime_factory: StartRuntime, client: Client
 ) -> None:
     client.raise_event("unknown", "event", "data")
@@ -36,7 +36,7 @@ def test_a_message_to_an_instance_that_does_not_exist_does_not_stall_the_others(
     assert client.wait_for_orchestration("healthy", WAIT_MS).result() == "well"
 
 
-def test_a_message_that_comes_before_its_instance_is_kept_for_a_while(
+def test_a_message_before_the_start_of_its_instance_is_kept_for_a_while(
     runtime_factory: StartRuntime, client: Client
 ) -> None:
     client.enqueue_event("mailbox", "inbox", "7")
@@ -54,7 +54,7 @@ def test_a_hundred_messages_can_be_read_in_one_turn(runtime_factory: StartRuntim
     assert client.wait_for_orchestration("mailbox", WAIT_MS).result() == sum(range(count))
 
 
-def test_a_burst_of_messages_crosses_continue_as_new_whole(runtime_factory: StartRuntime, client: Client) -> None:
+def test_a_burst_of_messages_survives_continue_as_new(runtime_factory: StartRuntime, client: Client) -> None:
     count = 120
     client.start_orchestration("mailbox", "endless_mailbox", {"left": count, "total": 0})
     for number in range(count):
@@ -63,7 +63,7 @@ def test_a_burst_of_messages_crosses_continue_as_new_whole(runtime_factory: Star
     assert client.wait_for_orchestration("mailbox", WAIT_MS).result() == sum(range(count))
 
 
-def test_an_event_that_is_raised_before_it_is_waited_for_is_kept(runtime_factory: StartRuntime, client: Client) -> None:
+def test_an_event_that_is_raised_before_its_wait_is_kept(runtime_factory: StartRuntime, client: Client) -> None:
     def late(ctx: OrchestrationContext, _: Any) -> Steps:
         yield ctx.wait_for_event("first")
         return (yield ctx.wait_for_event("second"))

@@ -1,7 +1,7 @@
-"""Waits for queues whose messages are there already: the live turn takes them as the replay does, one at a time.
+"""Waits for queues whose messages have already arrived: a live turn delivers them one at a time, as replay does.
 
-In replay the engine hands out messages one by one, as the waits were recorded. A live turn that takes all of them at once
-comes to other decisions, and the orchestration waits for ever.
+In replay the engine delivers messages one by one, in the order of the recorded waits. A live turn that takes all of
+them at once reaches other decisions, and the orchestration then waits forever.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def loser_and_next_wait(ctx: OrchestrationContext, _: Any) -> Steps:
 def loser_and_next_race(ctx: OrchestrationContext, _: Any) -> Steps:
     yield ctx.wait_for_event("go")
     first = yield ctx.race(ctx.dequeue_event("a"), ctx.dequeue_event("b"))
-    # The timer of zero would win if the message had gone to the loser.
+    # The timer of zero would win if the message went to the loser.
     yield ctx.schedule_activity("echo", "between")
     second = yield ctx.race(ctx.dequeue_event("b"), ctx.schedule_timer(HOUR))
     yield ctx.schedule_activity("echo", second["index"])
@@ -171,7 +171,7 @@ CASES: tuple[tuple[Program, Any], ...] = (
     ),
 )
 cases = pytest.mark.parametrize(("program", "expected"), CASES, ids=lambda case: getattr(case, "name", ""))
-# What is tested does not depend on the store.
+# The result does not depend on the store.
 stores = pytest.mark.parametrize("store", ["memory", "sqlite"])
 
 
@@ -183,15 +183,13 @@ def player(program: Program, store: str, open_store: Callable[[], Any]) -> Itera
 
 
 def play(player: Player, stop_after: Callable[[int], bool]) -> Playback:
-    # Of one length, since the bytes of a history are compared.
+    # Ids of equal length, since the bytes of the histories are compared.
     return player.play(f"queues-{secrets.token_hex(4)}", stop_after)
 
 
 @stores
 @cases
-def test_messages_that_are_there_before_the_waits_reach_them_in_order(
-    program: Program, expected: Any, player: Player
-) -> None:
+def test_messages_sent_before_the_waits_reach_them_in_order(program: Program, expected: Any, player: Player) -> None:
     playback = play(player, lambda _: False)
     assert (playback.status, playback.output) == ("Completed", expected)
 
@@ -209,7 +207,7 @@ def test_messages_reach_the_same_waits_when_the_runtime_stops_at_every_event(
 
 @stores
 @cases
-def test_messages_reach_the_same_waits_wherever_the_runtime_stops_after_them(
+def test_messages_reach_the_same_waits_wherever_the_runtime_stops_later(
     program: Program, expected: Any, player: Player
 ) -> None:
     whole = play(player, lambda _: False)

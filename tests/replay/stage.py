@@ -115,7 +115,7 @@ class Stage:
                     ]
                 else:
                     running[seed] = len(events)
-                    self.go_on(seed, events)
+                    self.deliver(seed, events)
         runtime.shutdown(10_000)
         self.provider.close()
         return histories
@@ -137,7 +137,7 @@ class Stage:
         wait_until(is_there, seconds=60)
         return events
 
-    def go_on(self, seed: int, events: list[Any]) -> None:
+    def deliver(self, seed: int, events: list[Any]) -> None:
         """Bring about one of the things that a program waits for."""
         events = without_leftovers(events)
         missing = waits_of(events)

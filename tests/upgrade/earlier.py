@@ -75,7 +75,7 @@ def register(runtime: Runtime) -> Runtime:
     return runtime
 
 
-def go_on(client: Client) -> None:
+def resume(client: Client) -> None:
     """Send the waiting instances what they wait for."""
     client.raise_event("parcel", "courier", {"name": "Ada"})
     client.raise_event("parcel-of-delivery", "courier", None)

@@ -218,7 +218,7 @@ RUNNING: dict[str, Any] = {
     "not-started-reader": ["first", "second"],
     "not-started-versioned": "2.0.0",
 }
-"""What was under way, with the output that it must come to; ``go_on`` sends what the waiting ones wait for."""
+"""What was under way, with the output that it must come to; ``resume`` sends what the waiting ones wait for."""
 
 CANCELLED = "to-be-cancelled"
 """What runs, with a cancellation that no runtime has taken."""
@@ -227,7 +227,7 @@ STILL_ASLEEP = "far-sleeper"
 """What goes on waiting for its timer."""
 
 
-def go_on(client: Client) -> None:
+def resume(client: Client) -> None:
     """Send the waiting instances what they wait for."""
     for instance in ("event", "event-not-taken"):
         client.raise_event(instance, "go", "raised after")

@@ -159,7 +159,7 @@ def test_lists_and_counts_are_whole(file: Path) -> None:
 
 @pytest.mark.usefixtures("runtime")
 def test_everything_that_ran_goes_on_to_its_result(client: Client) -> None:
-    orchestrations.go_on(client)
+    orchestrations.resume(client)
     results = {
         instance: client.wait_for_orchestration(instance, WAIT_MS).result() for instance in orchestrations.RUNNING
     }
@@ -258,7 +258,7 @@ def test_a_file_of_the_earlier_package_goes_on(tmp_path: Path) -> None:
         client = Client(provider)
         assert client.get_status("parcel").custom_status == "labelled"
         assert client.get_kv_value("parcel", "label") == "Ü/1.5"
-        earlier.go_on(client)
+        earlier.resume(client)
         instances = [*earlier.COMPLETED, *earlier.RUNNING]
         results = {instance: client.wait_for_orchestration(instance, WAIT_MS).result() for instance in instances}
     assert results == earlier.COMPLETED | earlier.RUNNING
@@ -301,7 +301,7 @@ def test_an_upgrade_that_is_killed_can_be_done_again(seed: int, file: Path) -> N
     results: dict[str, Any] = {}
     with SqliteProvider.open(file) as provider, orchestrations.register(Runtime(provider, OPTIONS)):
         client = Client(provider)
-        orchestrations.go_on(client)
+        orchestrations.resume(client)
         for instance in orchestrations.RUNNING:
             results[instance] = client.wait_for_orchestration(instance, WAIT_MS).result()
         assert client.get_status("bulk-20000").output == orchestrations.COMPLETED["done-greeting"]
