@@ -138,7 +138,7 @@ class Case:
     prepare: Callable[[Server, str, Provider], None]
     measure: Callable[[Provider, int], tuple[int, float]]
     stays: bool = False
-    """Whether what is there is as before when it has been measured."""
+    """Whether the measurement leaves the rows of the schema unchanged."""
 
 
 def measure(bench: Bench) -> Iterator[Figure]:

@@ -48,7 +48,7 @@ class Figure:
     what: str
     unit: str
     samples: Mapping[str, Sequence[float]] = field(default_factory=dict)
-    """By contender: ``OWN`` is the store that is measured."""
+    """By contender: ``OWN`` is the measured store."""
     disk: Mapping[str, float] = field(default_factory=dict)
     """The disk's rates per second during the measurement: by ``SYNC``, ``COMMIT`` and ``COMMITS``."""
     remark: str = ""
@@ -63,7 +63,7 @@ class Rounds:
     of: dict[str, list[list[float]]]
     disk: dict[str, float]
     spent: dict[str, list[Spent]] = field(default_factory=dict)
-    """Processor time by contender and round, of those rounds in which a server's was known."""
+    """Processor time by contender and round, for the rounds in which the server's was known."""
 
     def figure(
         self,
@@ -124,7 +124,7 @@ class Bench:
     peers: list[Program] = field(default_factory=list)
     full: bool = field(default_factory=lambda: os.environ.get("FULL", "") not in {"", "0"})
     notes: dict[str, None] = field(default_factory=dict)
-    """Why a cell is empty; in order, each once."""
+    """The reasons for empty cells; in order, each once."""
 
     @property
     def postgres_url(self) -> str | None:

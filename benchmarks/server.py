@@ -49,7 +49,7 @@ class Server:
     commits_in: str = field(default_factory=lambda: f"bench_{secrets.token_hex(6)}")
     profiled: bool = field(default_factory=lambda: os.environ.get("PROFILE", "") not in {"", "0"})
     schemas: set[str] = field(default_factory=set)
-    """Those that were made and are to be dropped, at the latest when this is closed."""
+    """The databases that were made; dropped at the latest when the server is closed."""
     functions: dict[str, Calls] = field(default_factory=dict)
     """The time of the server's functions by name, if ``PROFILE`` is set."""
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from benchmarks.bench import COMMIT, COMMITS, MEMORY, NO_DISK, OWN, RUST, SYNC, Bench, Figure
 from benchmarks.processors import Spent
-from benchmarks.styles import ASYNC, NATURAL
+from benchmarks.styles import ASYNC, DECLARED
 
 LABEL = "{:<4}{:<50}{:>9}  {:<6}{:>19}"
 NARROWEST_CELL = 11
@@ -25,7 +25,7 @@ class Table:
             self._bounds.append(COMMIT)
         if bench.server is not None:
             self._bounds += [COMMIT, COMMITS]
-        self._contenders = [NATURAL, ASYNC]
+        self._contenders = [DECLARED, ASYNC]
         self._contenders += [] if bench.store == MEMORY else [NO_DISK]
         if bench.rust is not None and bench.store != "postgres":
             self._contenders.append(RUST)
@@ -43,7 +43,7 @@ class Table:
             SYNC: "a sync is 4 KiB and fdatasync on this disk",
             COMMIT: "a commit is a row and the store's own sync",
             COMMITS: "of eight: the same by eight connections at once",
-            NATURAL: "natural and async are other styles of the same program",
+            DECLARED: "declared and async are other styles of the same program",
             NO_DISK: "the others are medians",
         }
         legend = "".join(

@@ -34,7 +34,7 @@ def unexpected(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 
 
 def messages(caplog: pytest.LogCaptureFixture) -> list[str]:
-    """What the loop and asyncio have logged."""
+    """The messages that the loop and asyncio have logged."""
     names = ("asyncio", "duroxide.orchestration")
     return [record.getMessage() for record in caplog.records if record.name in names]
 

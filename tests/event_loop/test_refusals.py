@@ -236,13 +236,13 @@ def test_code_that_spins_is_reported(play: Play, monkeypatch: pytest.MonkeyPatch
 
 def test_a_timer_that_is_not_a_number_or_too_long_is_refused(play: Play) -> None:
     async def tries(ctx: OrchestrationContext, _: Any) -> Any:
-        said = []
+        refusals = []
         for delay in (float("nan"), float("inf"), 1e12):
             try:
                 await asyncio.sleep(delay)
             except (ValueError, OverflowError) as error:
-                said.append(type(error).__name__)
-        return said
+                refusals.append(type(error).__name__)
+        return refusals
 
     assert play(tries) == ["ValueError", "LimitExceeded", "LimitExceeded"]
 

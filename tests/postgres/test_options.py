@@ -76,8 +76,8 @@ def test_the_error_about_a_full_server_comes_at_the_timeout(
 
 
 def test_parameters_of_the_url_are_read_as_options() -> None:
-    said = "max_connections=7&acquire_timeout=2.5&connect_timeout=3&pgbouncer=true&migrate=verify&sslmode=require"
-    url, options = read_url(f"{PLACE}?{said}", None)
+    parameters = "max_connections=7&acquire_timeout=2.5&connect_timeout=3&pgbouncer=true&migrate=verify&sslmode=require"
+    url, options = read_url(f"{PLACE}?{parameters}", None)
     assert options == PostgresOptions(
         max_connections=7,
         acquire_timeout=timedelta(seconds=2.5),

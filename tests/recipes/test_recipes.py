@@ -71,10 +71,10 @@ def serve(tmp_path: Path, recipe_environment: dict[str, str]) -> Iterator[Serve]
             raise
         finally:
             print(log.read_text())
-        said = log.read_text()
-        assert status in (0, -signal.SIGTERM), said
-        assert "Traceback" not in said
-        assert "Warning" not in said
+        logged = log.read_text()
+        assert status in (0, -signal.SIGTERM), logged
+        assert "Traceback" not in logged
+        assert "Warning" not in logged
 
 
 def events_of(lines: Iterator[str]) -> Iterator[tuple[str, str]]:

@@ -1,4 +1,4 @@
-"""What a new process finds of the work of one that was killed."""
+"""The work of a killed process, as a new process finds it."""
 
 from __future__ import annotations
 

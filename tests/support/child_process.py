@@ -1,4 +1,4 @@
-"""A process that does what it is asked: one JSON line in, one JSON line out."""
+"""A child process that executes requests: one JSON line in, one JSON line out."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class RequestFailed(Exception):
     """The process answered with an exception.
 
     Attributes:
-        kind: Name of its class.
+        kind: Name of the exception's class.
     """
 
     def __init__(self, kind: str, message: str) -> None:
@@ -29,7 +29,7 @@ class RequestFailed(Exception):
 
 
 class ChildProcess:
-    """A running script that answers by ``answer_requests``."""
+    """A running script that answers requests with ``answer_requests``."""
 
     def __init__(
         self,
@@ -46,14 +46,14 @@ class ChildProcess:
             env=os.environ | {"PYTHONPATH": str(TESTS)} | (environment or {}),
         )
 
-    def send(self, question: str, *arguments: Any, **options: Any) -> None:
-        """Ask without waiting for the answer."""
+    def send(self, request: str, *arguments: Any, **options: Any) -> None:
+        """Send a request without waiting for the answer."""
         assert self.running.stdin is not None
-        self.running.stdin.write(json.dumps([question, arguments, options]) + "\n")
+        self.running.stdin.write(json.dumps([request, arguments, options]) + "\n")
         self.running.stdin.flush()
 
     def answer(self, seconds: float = ANSWER_SECONDS) -> Any:
-        """Wait for the answer to the question sent first.
+        """Wait for the answer to the oldest unanswered request.
 
         Raises:
             RequestFailed: The process raised.
@@ -68,37 +68,37 @@ class ChildProcess:
             raise RequestFailed(answer["error"], answer["message"])
         return answer["value"]
 
-    def ask(self, question: str, *arguments: Any, **options: Any) -> Any:
-        """Ask, and wait for the answer."""
-        self.send(question, *arguments, **options)
+    def ask(self, request: str, *arguments: Any, **options: Any) -> Any:
+        """Send a request, and wait for the answer."""
+        self.send(request, *arguments, **options)
         return self.answer()
 
     def is_alive(self) -> bool:
         return self.running.poll() is None
 
     def kill(self) -> None:
-        """End it as a power failure does."""
+        """End it without warning, as a power failure does."""
         self.running.send_signal(signal.SIGKILL)
         self.running.wait()
 
     def leave(self) -> None:
-        """Let it end by itself."""
+        """Close its input, and wait until it has ended."""
         assert self.running.stdin is not None
         self.running.stdin.close()
         assert self.running.wait(30) == 0
 
 
 def answer_requests(answerer: object, default: Callable[[Any], Any] | None = None) -> None:
-    """Answer what comes on standard input by the methods of ``answerer``, until there is no more.
+    """Answer the requests on standard input with the methods of ``answerer``, until the input ends.
 
     Args:
-        answerer: Its methods are the questions.
-        default: Makes of a value what JSON has; default ``None``, answers are JSON already.
+        answerer: Its methods are the requests.
+        default: Converts a value to JSON types; default ``None``, answers are JSON already.
     """
     for line in sys.stdin:
-        question, positional, named = json.loads(line)
+        request, positional, named = json.loads(line)
         try:
-            answer = {"value": getattr(answerer, question)(*positional, **named)}
+            answer = {"value": getattr(answerer, request)(*positional, **named)}
         except Exception as error:
             answer = {"error": type(error).__name__, "message": str(error)}
         print(json.dumps(answer, default=default), flush=True)

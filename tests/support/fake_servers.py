@@ -1,4 +1,4 @@
-"""Servers that are no PostgreSQL."""
+"""Servers that are not PostgreSQL."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from contextlib import contextmanager
 
 @contextmanager
 def mute_server() -> Iterator[int]:
-    """A port where somebody listens and says nothing."""
+    """A port that accepts connections and never answers."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         yield server.getsockname()[1]
 
 
 @contextmanager
 def foreign_server() -> Iterator[int]:
-    """A port where somebody answers in another language."""
+    """A port that answers in another protocol."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         server.settimeout(30)
 

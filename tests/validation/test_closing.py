@@ -1,4 +1,4 @@
-"""A suspended orchestration is closed at the end of its turn: whatever its code does then, nobody sees it."""
+"""A suspended orchestration is closed at the end of its turn: nothing that its code does then has an effect."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ pytestmark = pytest.mark.parametrize("store", ["memory"])
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Refuse what reaches ``sys.unraisablehook``, and what is warned of, meanwhile."""
-    heard: list[str] = []
+    """Fail on warnings and on calls of ``sys.unraisablehook`` within the block."""
+    noise: list[str] = []
     before = sys.unraisablehook
-    sys.unraisablehook = lambda unraisable: heard.append(f"unraisable: {unraisable.exc_value!r}")
+    sys.unraisablehook = lambda unraisable: noise.append(f"unraisable: {unraisable.exc_value!r}")
     try:
         with warnings.catch_warnings(record=True) as warned:
             warnings.simplefilter("always")
@@ -32,12 +32,12 @@ def quiet() -> Iterator[None]:
             gc.collect()
     finally:
         sys.unraisablehook = before
-    heard.extend(str(warning.message) for warning in warned)
-    assert heard == []
+    noise.extend(str(warning.message) for warning in warned)
+    assert noise == []
 
 
 def turns(ctx: OrchestrationContext) -> Steps:
-    """Two turns, each of which suspends and closes what called it."""
+    """Two turns, each of which suspends and closes the calling code."""
     first = yield ctx.schedule_activity("echo", 1)
     return first + (yield ctx.schedule_activity("echo", 2))
 
@@ -151,7 +151,7 @@ CLOSED: list[Callable[..., Any]] = [
 
 
 @pytest.mark.parametrize("orchestration", CLOSED, ids=lambda function: function.__name__)
-def test_what_code_does_while_it_is_closed_changes_nothing_and_makes_no_noise(
+def test_code_that_runs_while_it_is_closed_changes_nothing_and_logs_nothing(
     orchestration: Callable[..., Any], play: Play
 ) -> None:
     with quiet():

@@ -1,4 +1,4 @@
-"""The context belongs to its turn and to its thread, and nothing in an orchestration may wait for the outside."""
+"""The context belongs to its turn and to its thread, and code in an orchestration must not block."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_a_context_that_was_kept_is_refused_after_its_turn(play: Play) -> None:
         lambda ctx: ctx.continue_as_new(1),
     ],
 )
-def test_nothing_of_a_context_works_after_its_turn(use: Any, play: Play) -> None:
+def test_no_method_of_a_context_works_after_its_turn(use: Any, play: Play) -> None:
     kept: list[OrchestrationContext] = []
 
     def orchestration(ctx: OrchestrationContext, _: Any) -> Any:

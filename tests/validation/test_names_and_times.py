@@ -1,4 +1,4 @@
-"""Names, ids and times that cannot be: refused at the call, with the thing, the fact and the way out."""
+"""Invalid names, ids and times are refused at the call, with the thing, the fact and the way out."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ NAMES_IN_AN_ORCHESTRATION: dict[str, Call] = {
 
 
 def refused_in_orchestration(call: Call, bad: Any, play: Play) -> tuple[str, str]:
-    """The type and the text of the error with which a call in an orchestration is refused; it goes on after it."""
+    """The type and the text of the error of a refused call; the orchestration continues after it."""
 
     def orchestration(ctx: OrchestrationContext, _: Any) -> Steps:
         try:
@@ -71,7 +71,7 @@ def test_a_name_of_a_megabyte_is_refused_in_an_orchestration(what: str, play: Pl
 @in_memory
 @pytest.mark.parametrize("bad", [17, None, b"bytes", ["list"]])
 @pytest.mark.parametrize("what", NAMES_IN_AN_ORCHESTRATION)
-def test_a_name_that_is_no_text_is_refused_in_an_orchestration(what: str, bad: Any, play: Play) -> None:
+def test_a_name_that_is_not_text_is_refused_in_an_orchestration(what: str, bad: Any, play: Play) -> None:
     assert refused_in_orchestration(NAMES_IN_AN_ORCHESTRATION[what], bad, play)[0] == "TypeError"
 
 
@@ -85,7 +85,7 @@ def test_a_name_that_is_not_utf_8_is_refused_in_an_orchestration(what: str, play
 
 @in_memory
 @pytest.mark.parametrize("name", ["sub::1", "parent::sub::1"])
-def test_an_id_that_the_engine_keeps_for_itself_is_refused(name: str, play: Play) -> None:
+def test_an_id_that_the_engine_reserves_is_refused(name: str, play: Play) -> None:
     for what in ("sub-orchestration id", "detached id"):
         error, message = refused_in_orchestration(NAMES_IN_AN_ORCHESTRATION[what], name, play)
         assert error in ("ValueError", "LimitExceeded")
@@ -114,7 +114,7 @@ CLIENT_NAMES: dict[str, Call] = {
 
 @in_memory
 @pytest.mark.parametrize("what", CLIENT_NAMES)
-def test_the_client_refuses_names_that_cannot_be(what: str, client: Client) -> None:
+def test_the_client_refuses_invalid_names(what: str, client: Client) -> None:
     with pytest.raises(LimitExceeded, match="empty"):
         CLIENT_NAMES[what](client, "")
     with pytest.raises(LimitExceeded, match="1000000 bytes"):
@@ -195,7 +195,7 @@ def test_a_null_character_in_a_message_is_refused_or_arrives(client: Client, run
 
 
 @pytest.mark.parametrize("text", ["null \0 character", "lone \ud800 surrogate", "🎉", "\u2028"])
-def test_any_text_in_json_makes_the_whole_journey(text: str, play: Play) -> None:
+def test_any_text_in_json_arrives_whole(text: str, play: Play) -> None:
     def orchestration(ctx: OrchestrationContext, input: Any) -> Steps:
         return (yield ctx.schedule_activity("echo", input))
 
@@ -218,7 +218,7 @@ BAD_DELAYS: dict[str, tuple[Any, str, str]] = {
 
 @in_memory
 @pytest.mark.parametrize("delay", BAD_DELAYS)
-def test_a_delay_that_cannot_be_is_refused_at_the_call(delay: str, play: Play) -> None:
+def test_an_invalid_delay_is_refused_at_the_call(delay: str, play: Play) -> None:
     bad, expected_name, expected_words = BAD_DELAYS[delay]
     name, message = refused_in_orchestration(lambda ctx, delay: ctx.schedule_timer(delay), bad, play)
     assert name == expected_name
@@ -226,7 +226,7 @@ def test_a_delay_that_cannot_be_is_refused_at_the_call(delay: str, play: Play) -
 
 
 @in_memory
-def test_a_wait_for_a_time_that_cannot_be_is_refused(client: Client) -> None:
+def test_an_invalid_wait_timeout_is_refused(client: Client) -> None:
     waits: dict[str, Callable[[Any], Any]] = {
         "orchestration": lambda time: client.wait_for_orchestration("id", time),
         "key": lambda time: client.wait_for_kv_value("id", "key", time),
@@ -243,7 +243,7 @@ def test_a_wait_for_a_time_that_cannot_be_is_refused(client: Client) -> None:
 
 
 @in_memory
-def test_a_shutdown_within_a_time_that_cannot_be_is_refused(runtime: Runtime) -> None:
+def test_an_invalid_shutdown_timeout_is_refused(runtime: Runtime) -> None:
     for bad in (-1, 2**60):
         with pytest.raises(ValueError, match="timeout_ms"):
             runtime.shutdown(bad)
@@ -252,7 +252,7 @@ def test_a_shutdown_within_a_time_that_cannot_be_is_refused(runtime: Runtime) ->
 
 
 @in_memory
-def test_a_wait_of_no_time_answers_at_once(client: Client) -> None:
+def test_a_wait_with_timeout_zero_returns_at_once(client: Client) -> None:
     with pytest.raises(TimeoutError):
         client.wait_for_orchestration("unknown", 0)
     assert client.wait_for_status_change("unknown", 0, 10, 0) is None

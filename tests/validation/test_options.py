@@ -1,4 +1,4 @@
-"""Options that do not exist or make no sense, wherever they are given."""
+"""Unknown or invalid options are refused, wherever they are given."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ in_memory = pytest.mark.parametrize("store", ["memory"])
         (Backoff, "kinds", "kind"),
     ],
 )
-def test_a_misspelt_option_is_refused_with_the_one_that_was_meant(
+def test_the_error_about_a_misspelt_option_suggests_the_right_one(
     build: Callable[..., Any], misspelt: str, meant: str
 ) -> None:
     with pytest.raises(UnknownOption) as refused:
@@ -53,12 +53,12 @@ def test_a_misspelt_option_is_refused_with_the_one_that_was_meant(
     assert f"did you mean '{meant}'?" in str(refused.value)
 
 
-def test_an_unknown_option_is_refused_with_all_that_there_are() -> None:
+def test_the_error_about_an_unknown_option_lists_all_options() -> None:
     with pytest.raises(UnknownOption, match="completed_before, keep_last"):
         PruneOptions(zzz=1)  # type: ignore[call-arg]
 
 
-def test_options_are_given_by_name() -> None:
+def test_options_must_be_given_by_name() -> None:
     with pytest.raises(UnknownOption, match="by name"):
         RuntimeOptions(4)  # type: ignore[call-arg]
 
@@ -96,7 +96,7 @@ def test_an_option_out_of_its_range_is_refused(options: dict[str, Any], words: s
 
 
 @in_memory
-def test_the_shortest_idle_time_of_a_session_that_is_allowed_starts(provider: Provider) -> None:
+def test_a_runtime_starts_with_the_shortest_allowed_session_idle_time(provider: Provider) -> None:
     # The engine panics below it.
     options = RuntimeOptions(worker_lock_timeout_ms=2_000, session_idle_timeout_ms=1_001)
     with Runtime(provider, options) as runtime:
@@ -106,7 +106,7 @@ def test_the_shortest_idle_time_of_a_session_that_is_allowed_starts(provider: Pr
 @pytest.mark.parametrize("timeout", [1, 2, 3, 999, 1_000, 14_999, 15_000])
 @pytest.mark.parametrize("buffer", [None, 1, 500, 14_999, 60_000])
 @in_memory
-def test_no_lock_that_is_allowed_brings_the_engine_down(timeout: int, buffer: int | None, provider: Provider) -> None:
+def test_no_allowed_lock_timeout_crashes_the_engine(timeout: int, buffer: int | None, provider: Provider) -> None:
     try:
         options = RuntimeOptions(
             worker_lock_timeout_ms=timeout,
@@ -147,7 +147,7 @@ def test_no_lock_that_is_allowed_brings_the_engine_down(timeout: int, buffer: in
         lambda: Backoff(kind="exponental"),  # type: ignore[arg-type]
     ],
 )
-def test_other_options_that_make_no_sense_are_refused_too(build: Callable[[], Any]) -> None:
+def test_other_invalid_options_are_refused(build: Callable[[], Any]) -> None:
     with pytest.raises(ConfigurationError):
         build()
 
@@ -170,7 +170,7 @@ BAD_RETRIES: list[tuple[Any, str, str]] = [
 
 @in_memory
 @pytest.mark.parametrize(("policy", "expected", "words"), BAD_RETRIES, ids=str)
-def test_a_retry_that_makes_no_sense_is_refused_at_the_call(policy: Any, expected: str, words: str, play: Play) -> None:
+def test_an_invalid_retry_is_refused_at_the_call(policy: Any, expected: str, words: str, play: Play) -> None:
     def orchestration(ctx: OrchestrationContext, _: Any) -> Steps:
         try:
             yield ctx.schedule_activity_with_retry("echo", 1, policy)
@@ -195,7 +195,7 @@ def test_options_and_stores_of_other_types_are_refused(provider: Provider) -> No
             Client(wrong)  # type: ignore[arg-type]
 
 
-def test_a_provider_is_not_made_directly() -> None:
+def test_a_provider_cannot_be_constructed_directly() -> None:
     with pytest.raises(TypeError, match=r"SqliteProvider\.open"):
         SqliteProvider("store.db")
     with pytest.raises(TypeError, match=r"PostgresProvider\.connect"):
@@ -203,7 +203,7 @@ def test_a_provider_is_not_made_directly() -> None:
 
 
 @in_memory
-def test_a_start_that_neither_attaches_nor_raises_is_refused(client: Client) -> None:
+def test_an_unknown_value_of_if_exists_is_refused(client: Client) -> None:
     with pytest.raises(ValueError, match="'attach' or 'raise'"):
         client.start_orchestration("id", "healthy", if_exists="replace")  # type: ignore[arg-type]
 

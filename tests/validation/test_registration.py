@@ -1,4 +1,4 @@
-"""What cannot be registered is refused then; what is not registered fails where it is asked for."""
+"""Invalid registrations are refused at once; an unregistered name fails where it is used."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_a_second_version_of_an_orchestration_is_fine(runtime: Runtime) -> None:
 
 @in_memory
 @pytest.mark.parametrize("name", ["", "x" * 1_000_000, 17, "lone \ud800", "__duroxide_syscall:new_guid"])
-def test_a_name_that_cannot_be_is_refused(name: Any, runtime: Runtime) -> None:
+def test_an_invalid_name_is_refused(name: Any, runtime: Runtime) -> None:
     with pytest.raises(RegistrationError) as refused:
         runtime.register_activity(name, first)
     assert len(str(refused.value)) < 500
@@ -86,14 +86,14 @@ def test_a_name_that_cannot_be_is_refused(name: Any, runtime: Runtime) -> None:
 
 @in_memory
 @pytest.mark.parametrize("version", ["", "1", "one", "1.0", "1.0.0.0", "x" * 1000])
-def test_a_version_that_cannot_be_is_refused(version: str, runtime: Runtime) -> None:
+def test_an_invalid_version_is_refused(version: str, runtime: Runtime) -> None:
     with pytest.raises(RegistrationError, match="'flow'"):
         runtime.register_orchestration_versioned("flow", version, steps)
 
 
 @in_memory
 @pytest.mark.parametrize("function", [17, "first", Runtime, lambda: None, lambda ctx: None])
-def test_what_cannot_be_called_with_a_context_and_an_input_is_refused(function: Any, runtime: Runtime) -> None:
+def test_a_function_that_does_not_take_context_and_input_is_refused(function: Any, runtime: Runtime) -> None:
     with pytest.raises(RegistrationError, match="'work'"):
         runtime.register_activity("work", function)
     with pytest.raises(RegistrationError, match="'work'"):
@@ -101,7 +101,7 @@ def test_what_cannot_be_called_with_a_context_and_an_input_is_refused(function: 
 
 
 @in_memory
-def test_a_generator_function_is_no_activity(runtime: Runtime) -> None:
+def test_a_generator_function_is_refused_as_an_activity(runtime: Runtime) -> None:
     with pytest.raises(RegistrationError) as refused:
         runtime.register_activity("work", steps)
     assert "generator function" in str(refused.value)
@@ -119,14 +119,14 @@ def test_registering_while_the_runtime_works_is_refused(runtime: Runtime) -> Non
 
 
 @in_memory
-def test_what_is_no_function_is_refused_among_functions(provider: Provider) -> None:
+def test_a_value_that_is_not_a_function_is_refused_in_functions(provider: Provider) -> None:
     with pytest.raises(RegistrationError, match="int"):
         Runtime(provider, functions=[17])  # type: ignore[list-item]
     with pytest.raises(RegistrationError, match="name"):
         Runtime(provider, functions=[lambda ctx, input: input])
 
 
-# Elsewhere another node may have the name, so it takes the time that the option says.
+# Another node may have the name, so the failure comes after the time of the option.
 SOON = RuntimeOptions(unregistered_timeout_ms=1_000, dispatcher_poll_interval_ms=20)
 
 
@@ -174,7 +174,7 @@ def test_a_version_that_is_not_registered_fails_and_can_be_caught(play: Play) ->
     assert "1.0.0" in message
 
 
-def test_an_orchestration_that_is_not_registered_fails_and_says_so(client: Client, provider: Provider) -> None:
+def test_an_orchestration_that_is_not_registered_fails_with_the_reason(client: Client, provider: Provider) -> None:
     runtime = Runtime(provider, SOON, functions=[steps, first])
     with runtime:
         client.start_orchestration("lost", "no such flow")
@@ -188,9 +188,9 @@ def test_an_orchestration_that_is_not_registered_fails_and_says_so(client: Clien
 
 
 @pytest.mark.parametrize("store", ["memory", "sqlite"])
-def test_a_retry_does_not_try_what_is_not_registered_again(play: Play) -> None:
+def test_an_unregistered_activity_is_not_retried(play: Play) -> None:
     def orchestration(ctx: OrchestrationContext, _: Any) -> Steps:
-        # Were it tried again, the wait would outlast the test.
+        # With a retry, the wait would outlast the test.
         policy = {"max_attempts": 2, "backoff": "fixed", "base_ms": 600_000}
         try:
             yield ctx.schedule_activity_with_retry("no such activity", 1, policy)
@@ -202,7 +202,7 @@ def test_a_retry_does_not_try_what_is_not_registered_again(play: Play) -> None:
 
 
 @in_memory
-def test_the_engine_keeps_its_own_activities_to_itself(play: Play) -> None:
+def test_the_names_of_the_engines_activities_are_refused(play: Play) -> None:
     def orchestration(ctx: OrchestrationContext, _: Any) -> Steps:
         try:
             yield ctx.schedule_activity("__duroxide_syscall:new_guid", "")
@@ -213,7 +213,7 @@ def test_the_engine_keeps_its_own_activities_to_itself(play: Play) -> None:
     assert "reserved" in play(orchestration).result()
 
 
-@pytest.mark.skipif(sys.version_info >= (3, 11), reason="from Python 3.11 on there is all that a coroutine needs")
+@pytest.mark.skipif(sys.version_info >= (3, 11), reason="Python 3.11 and newer have task groups")
 @in_memory
 def test_a_coroutine_is_refused_by_a_python_without_task_groups(runtime: Runtime) -> None:
     async def orchestration(ctx: OrchestrationContext, input: Any) -> None:

@@ -1,4 +1,4 @@
-"""Payloads, values and stores of keys that are too large: refused where they are given."""
+"""Payloads, values and key-value stores that are too large are refused where they are given."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def test_a_failure_of_a_hundred_megabytes_is_shortened(play: Play) -> None:
     assert len(result.error) < 100_000
 
 
-def test_a_payload_of_megabytes_makes_the_whole_journey(play: Play) -> None:
+def test_a_payload_of_megabytes_arrives_whole(play: Play) -> None:
     def orchestration(ctx: OrchestrationContext, input: Any) -> Steps:
         return (yield ctx.schedule_activity("echo", input))
 
@@ -116,7 +116,7 @@ def test_a_payload_of_megabytes_makes_the_whole_journey(play: Play) -> None:
 
 
 @in_memory
-def test_more_keys_or_larger_values_than_are_kept_are_refused_at_the_call(play: Play) -> None:
+def test_keys_and_values_beyond_the_limits_are_refused_at_the_call(play: Play) -> None:
     def orchestration(ctx: OrchestrationContext, _: Any) -> Steps:
         ctx.set_kv_value("largest", "x" * MAX_KV_VALUE_BYTES)
         messages = []
@@ -130,7 +130,7 @@ def test_more_keys_or_larger_values_than_are_kept_are_refused_at_the_call(play: 
             ctx.set_kv_value("one more", "value")
         except LimitExceeded as error:
             messages.append(str(error))
-        # A key that is there can still be written.
+        # An existing key can still be written.
         ctx.set_kv_value("key-0", "again")
         messages.append((yield ctx.schedule_activity("echo", ctx.get_kv_length())))
         return messages
@@ -143,7 +143,7 @@ def test_more_keys_or_larger_values_than_are_kept_are_refused_at_the_call(play: 
     assert length == MAX_KV_KEYS
 
 
-def test_limits_of_the_key_value_store_count_what_earlier_executions_wrote(play: Play) -> None:
+def test_limits_of_the_key_value_store_include_the_keys_of_earlier_executions(play: Play) -> None:
     def orchestration(ctx: OrchestrationContext, rounds: Any) -> Steps:
         for number in range(100):
             try:

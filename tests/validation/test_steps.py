@@ -1,4 +1,4 @@
-"""What an orchestration yields by mistake is thrown back at the line that did it; what it cannot be is said early."""
+"""A wrong yield is raised at the line that did it; a function that cannot be an orchestration is refused early."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def line_of(error: BaseException) -> str:
 def test_a_yielded_value_is_thrown_back_and_the_traceback_names_the_line(value: Any, play: Play) -> None:
     def orchestration(ctx: OrchestrationContext, _: Any) -> Steps:
         try:
-            yield value  # the wrong line
+            yield value  # the expected line
         except TypeError as error:
             return [str(error), line_of(error)]
         return "not thrown"
@@ -40,7 +40,7 @@ def test_a_yielded_value_is_thrown_back_and_the_traceback_names_the_line(value: 
     assert line.endswith("# the wrong line")
 
 
-def test_an_orchestration_can_go_on_after_a_yield_that_was_refused(play: Play) -> None:
+def test_an_orchestration_can_continue_after_a_refused_yield(play: Play) -> None:
     def orchestration(ctx: OrchestrationContext, _: Any) -> Steps:
         first = yield ctx.schedule_activity("echo", 1)
         with contextlib.suppress(TypeError):
@@ -50,11 +50,11 @@ def test_an_orchestration_can_go_on_after_a_yield_that_was_refused(play: Play) -
     assert play(orchestration).result() == 2
 
 
-def test_a_yielded_value_that_nobody_catches_fails_the_orchestration_and_the_log_names_the_line(
+def test_an_uncaught_refusal_of_a_yield_fails_the_orchestration_and_the_log_names_the_line(
     play: Play, caplog: pytest.LogCaptureFixture
 ) -> None:
     def orchestration(ctx: OrchestrationContext, _: Any) -> Steps:
-        yield 17  # the wrong line
+        yield 17  # the expected line
 
     with caplog.at_level(logging.WARNING, "duroxide"):
         result = play(orchestration)
@@ -64,7 +64,7 @@ def test_a_yielded_value_that_nobody_catches_fails_the_orchestration_and_the_log
     assert "yield 17  # the wrong line" in caplog.text
 
 
-def test_a_yielded_generator_is_told_apart_from_yield_from(play: Play) -> None:
+def test_the_error_about_a_yielded_generator_suggests_yield_from(play: Play) -> None:
     def part(ctx: OrchestrationContext) -> Steps:
         return (yield ctx.schedule_activity("echo", "part"))
 
@@ -80,7 +80,7 @@ def test_a_yielded_generator_is_told_apart_from_yield_from(play: Play) -> None:
     assert value == "part"
 
 
-def test_a_function_that_was_not_called_is_told_to_be_called(play: Play) -> None:
+def test_the_error_about_a_yielded_function_says_to_call_it(play: Play) -> None:
     def branch(ctx: OrchestrationContext) -> Steps:
         return (yield ctx.schedule_activity("echo", "branch"))
 
@@ -143,7 +143,7 @@ def test_a_function_that_returns_a_generator_is_driven(play: Play) -> None:
 
 
 @pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt(), GeneratorExit(), StopIteration(1)])
-def test_an_error_that_ends_programs_ends_the_orchestration_alone(error: BaseException, play: Play) -> None:
+def test_an_exception_that_ends_programs_ends_only_the_orchestration(error: BaseException, play: Play) -> None:
     def orchestration(ctx: OrchestrationContext, _: Any) -> Steps:
         yield ctx.schedule_activity("echo", 1)
         raise error
@@ -151,12 +151,12 @@ def test_an_error_that_ends_programs_ends_the_orchestration_alone(error: BaseExc
     result = play(orchestration)
     assert result.status == "Failed"
     assert result.error is not None
-    # Python itself turns a StopIteration inside a generator into a RuntimeError.
+    # Python turns a StopIteration inside a generator into a RuntimeError.
     assert type(error).__name__ in result.error or "RuntimeError" in result.error
 
 
 @pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt(), GeneratorExit(), StopIteration(1)])
-def test_an_error_that_ends_programs_ends_the_activity_alone(error: BaseException, play: Play) -> None:
+def test_an_exception_that_ends_programs_ends_only_the_activity(error: BaseException, play: Play) -> None:
     def activity(ctx: Any, _: Any) -> None:
         raise error
 
@@ -183,7 +183,7 @@ def test_endless_recursion_fails_the_orchestration(play: Play) -> None:
     assert result.error.startswith("RecursionError")
 
 
-def test_a_failure_whose_text_cannot_be_made_is_not_lost(play: Play) -> None:
+def test_a_failure_whose_str_raises_is_not_lost(play: Play) -> None:
     class OddError(Exception):
         def __str__(self) -> str:
             raise RuntimeError("no text")

@@ -1,4 +1,4 @@
-"""Tasks that are forgotten, strange, or somebody else's."""
+"""Tasks that are forgotten, invalid, or of another orchestration."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def test_a_task_that_was_never_yielded_gives_one_warning_that_names_its_line(pla
 
     def orchestration(ctx: OrchestrationContext, _: Any) -> Steps:
         ctx.schedule_activity("work", "forgotten")
-        # Three turns, of which each runs the line above.
+        # Three turns, each of which runs the line above.
         yield ctx.schedule_activity("echo", 1)
         yield ctx.schedule_activity("echo", 2)
         return "done"
@@ -39,7 +39,7 @@ def test_a_task_that_was_never_yielded_gives_one_warning_that_names_its_line(pla
     assert ran == []
 
 
-def test_a_tagged_copy_of_a_task_is_not_taken_for_a_forgotten_one(play: Play) -> None:
+def test_a_tagged_copy_of_a_task_is_not_reported_as_forgotten(play: Play) -> None:
     def orchestration(ctx: OrchestrationContext, _: Any) -> Steps:
         winner = yield ctx.race(ctx.schedule_activity("echo", 1).with_tag("unknown"), ctx.schedule_timer(0))
         return winner["index"]
@@ -49,14 +49,14 @@ def test_a_tagged_copy_of_a_task_is_not_taken_for_a_forgotten_one(play: Play) ->
         assert play(orchestration).result() == 1
 
 
-def test_all_of_nothing_is_an_empty_list(play: Play) -> None:
+def test_all_without_tasks_is_an_empty_list(play: Play) -> None:
     def orchestration(ctx: OrchestrationContext, _: Any) -> Steps:
         return [(yield ctx.all([])), (yield ctx.all()), (yield ctx.gather())]
 
     assert play(orchestration).result() == [[], [], []]
 
 
-def test_a_race_of_nothing_is_refused(play: Play) -> None:
+def test_a_race_without_tasks_is_refused(play: Play) -> None:
     def orchestration(ctx: OrchestrationContext, _: Any) -> Steps:
         try:
             yield ctx.race()
@@ -68,7 +68,7 @@ def test_a_race_of_nothing_is_refused(play: Play) -> None:
 
 
 @pytest.mark.parametrize("combinator", ["all", "gather", "race", "spawn"])
-def test_a_combinator_refuses_what_is_no_task(combinator: str, play: Play) -> None:
+def test_a_combinator_refuses_a_value_that_is_not_a_task(combinator: str, play: Play) -> None:
     def orchestration(ctx: OrchestrationContext, _: Any) -> Steps:
         try:
             getattr(ctx, combinator)(17)
@@ -162,7 +162,7 @@ def test_a_task_of_another_orchestration_is_refused(runtime: Runtime, client: Cl
 
 
 @pytest.mark.parametrize("tag", ["", "x" * 257, 17, None])
-def test_a_tag_that_cannot_be_one_is_refused_at_the_call(tag: Any, play: Play) -> None:
+def test_an_invalid_tag_is_refused_at_the_call(tag: Any, play: Play) -> None:
     def orchestration(ctx: OrchestrationContext, _: Any) -> Steps:
         try:
             ctx.schedule_activity("echo", 1).with_tag(tag)
@@ -171,7 +171,7 @@ def test_a_tag_that_cannot_be_one_is_refused_at_the_call(tag: Any, play: Play) -
         return "not refused"
 
     with warnings.catch_warnings():
-        # The task that was to be tagged is never yielded.
+        # The untagged task is never yielded.
         warnings.simplefilter("ignore", RuntimeWarning)
         name, message, value = play(orchestration).result()
     assert name == ("LimitExceeded" if isinstance(tag, str) else "TypeError")
@@ -192,7 +192,7 @@ def test_only_activities_can_be_tagged(play: Play) -> None:
     assert "cannot be tagged" in play(orchestration).result()
 
 
-def test_a_task_that_was_started_can_no_longer_be_tagged(play: Play) -> None:
+def test_a_started_task_cannot_be_tagged(play: Play) -> None:
     def orchestration(ctx: OrchestrationContext, _: Any) -> Steps:
         task = ctx.schedule_activity("echo", 1)
         yield task

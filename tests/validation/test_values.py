@@ -1,4 +1,4 @@
-"""Values that JSON lacks, that are too large, or that are not text: refused where they are given, and nothing is lost."""
+"""Values that JSON cannot represent, that are too large, or that are not text are refused where they are given."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ in_memory = pytest.mark.parametrize("store", ["memory"])
 
 
 class Opaque:
-    """Something that neither JSON nor the hook knows."""
+    """A value that neither JSON nor the hook can represent."""
 
 
 def circle() -> list[Any]:

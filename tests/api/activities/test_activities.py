@@ -138,7 +138,7 @@ def test_async_activities_wait_for_each_other(run: Run) -> None:
         return "answered"
 
     def both(ctx: OrchestrationContext, input: Any) -> Steps:
-        return (yield ctx.gather(ctx.schedule_activity("wait"), ctx.schedule_activity("tell")))
+        return (yield ctx.gather(ctx.schedule_activity("wait"), ctx.schedule_activity("answer")))
 
     assert run(both, activities={"wait": wait, "answer": answer}) == ["waited", "answered"]
 

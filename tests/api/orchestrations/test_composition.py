@@ -54,7 +54,7 @@ def test_all_takes_tasks_one_by_one(run: Run) -> None:
     assert run(together, activities=ACTIVITIES) == [{"ok": 1}, {"ok": 2}]
 
 
-def test_all_of_nothing_is_empty(run: Run) -> None:
+def test_all_without_tasks_is_empty(run: Run) -> None:
     def nothing(ctx: OrchestrationContext, input: Any) -> Steps:
         return [(yield ctx.all([])), (yield ctx.gather([])), (yield ctx.all())]
 

@@ -59,7 +59,7 @@ def test_an_async_activity_runs_on_the_loop_that_entered(calling: Runtime) -> No
     asyncio.run(main())
 
 
-def test_async_activities_share_what_belongs_to_the_loop(calling: Runtime) -> None:
+def test_async_activities_share_objects_of_the_loop(calling: Runtime) -> None:
     async def main() -> list[Any]:
         door = asyncio.Semaphore(2)
         inside = most = 0

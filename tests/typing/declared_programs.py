@@ -1,4 +1,4 @@
-"""Programs in the natural style that both type checkers accept, with the types that they infer. Nothing here runs."""
+"""Programs of declared functions that both type checkers accept, with the inferred types. Nothing here runs."""
 # pyright: reportUnnecessaryTypeIgnoreComment=true
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from duroxide import (
 
 
 class CardDeclined(Exception):
-    """Not to be tried again."""
+    """An error that is not retried."""
 
 
 @dataclass
@@ -68,7 +68,7 @@ def ship(order: Order, express: bool = False, *, note: str = "") -> str:
 
 @activity(name="weigh", session="scales")
 def weigh(ctx: ActivityContext, order: Order) -> int:
-    """Take the context, which is no argument."""
+    """Take the context, which is not an argument."""
     return len(f"{ctx.instance_id} {order}")
 
 
@@ -80,7 +80,7 @@ async def ping(ctx: ActivityContext) -> None:
 
 @activity
 def anything(value: object) -> str:
-    """Take anything: no context is meant."""
+    """Take any value, and no context."""
     return str(value)
 
 

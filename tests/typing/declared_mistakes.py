@@ -1,4 +1,4 @@
-"""Lines in the natural style that both type checkers must refuse. Nothing here runs."""
+"""Mistakes with declared functions that both type checkers must refuse. Nothing here runs."""
 # pyright: reportUnnecessaryTypeIgnoreComment=true
 
 from __future__ import annotations
@@ -74,13 +74,13 @@ async def stream(order: int) -> AsyncIterator[int]:
 
 @orchestration  # type: ignore[arg-type]
 def forgotten(order: int) -> int:
-    """Have no step at all, as where a yield was forgotten."""
+    """Have no step at all, as if a yield was forgotten."""
     return order
 
 
 @activity(retries=3)  # type: ignore[call-overload, untyped-decorator]
 def retried(order: int) -> int:
-    """Have an option that there is not."""
+    """Have an unknown option."""
     return order
 
 

@@ -1,6 +1,6 @@
-"""A process on a store's file that does what it is asked: one JSON line in, one JSON line out.
+"""A process on a store's file that executes requests: one JSON line in, one JSON line out.
 
-``process.py FILE [LEDGER]``. Every method of ``Process`` is a question; ``call`` reaches every operation of the client.
+``store_process.py FILE [LEDGER]``. Every method of ``Process`` is a request; ``call`` reaches every operation of the client.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ WAIT_MS = 30_000
 
 
 class Process:
-    """Answers the questions."""
+    """Its methods are the requests."""
 
     def __init__(self, file: str, ledger: str | None = None) -> None:
         self._file = file
@@ -39,7 +39,7 @@ class Process:
         logger.propagate = False
 
     def open(self, **options: Any) -> None:
-        """Open the store, of which everything else is asked."""
+        """Open the store, which all other requests need."""
         self._provider = SqliteProvider.open(self._file, **options)
         self._client = Client(self._provider)
 
@@ -64,12 +64,12 @@ class Process:
         return getattr(self._client, operation)(*arguments, **options)
 
     def moment_of_end(self, instance: str) -> float:
-        """Wait for the end of an instance, and tell when the wait ended, by the clock that all processes share."""
+        """Wait for the end of an instance; return when the wait ended, by the clock that all processes share."""
         self._client.wait_for_orchestration(instance, WAIT_MS).result()
         return time.monotonic()
 
     def round_trips(self, name: str, count: int) -> list[float]:
-        """Start orchestrations one after the other, and tell how long each took to end, in seconds."""
+        """Start orchestrations one after the other; return how many seconds each took to end."""
         spans: list[float] = []
         for number in range(count):
             began = time.monotonic()
@@ -79,7 +79,7 @@ class Process:
         return spans
 
     def crowd(self, name: str, count: int) -> list[Any]:
-        """Use every kind of operation ``count`` times, and tell the results."""
+        """Use every kind of operation ``count`` times, and return the results."""
         client = self._client
         results: list[Any] = []
         for number in range(count):
@@ -122,7 +122,7 @@ class Process:
                 self._client.wait_for_orchestration("unknown", 20)
 
     def start_until_refused(self, name: str, input: Any = None, seconds: float = 30) -> list[Any]:
-        """Start orchestrations until a start fails; tell how many were acknowledged, and how the last one failed."""
+        """Start orchestrations until a start fails; return how many were acknowledged, and the last error."""
         deadline = time.monotonic() + seconds
         number = 0
         while time.monotonic() < deadline:
@@ -138,12 +138,12 @@ class Process:
         return self._records
 
     def limit_file_size(self, size: int | None) -> None:
-        """Let writes past ``size`` bytes of any file fail from now on; ``None`` lifts the limit."""
+        """Make writes past ``size`` bytes of any file fail from now on; ``None`` lifts the limit."""
         _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
         resource.setrlimit(resource.RLIMIT_FSIZE, (hard if size is None else size, hard))
 
     def fill_disk(self, path: str) -> int:
-        """Write a file until the disk is full, and tell how large it has become."""
+        """Write a file until the disk is full, and return its size."""
         written = 0
         file = os.open(path, os.O_WRONLY | os.O_CREAT)
         for size in (1 << 20, 4096, 1):
@@ -159,9 +159,9 @@ class Process:
         Path(path).unlink()
 
     def processor_seconds(self, span: float) -> float:
-        """The processor time that this process uses while nothing is asked of it for ``span`` seconds."""
+        """The processor time that this process uses in ``span`` seconds without a request."""
         before = time.process_time()
-        # A measurement over time: there is nothing to wait for.
+        # A measurement over time: there is no condition to wait for.
         threading.Event().wait(span)
         return time.process_time() - before
 

@@ -1,6 +1,6 @@
-"""Programs of coroutines in which whatever ends first comes first, and a process that plays them until it is killed.
+"""Coroutine programs whose steps really race, and a process that plays them until it is killed.
 
-``racing.py STORE FIRST LAST LIFE``: the path of a SQLite file, the seeds, and a number that tells its lives apart.
+``racing_programs.py STORE FIRST LAST LIFE``: the path of a SQLite file, the seeds, and the number of its life.
 """
 
 from __future__ import annotations
@@ -13,26 +13,26 @@ import time
 from typing import Any
 
 from duroxide import Client, OrchestrationContext, Runtime, RuntimeOptions, SqliteProvider
-from replay.coroutines import Walk, said
-from replay.stage import REQUESTS, child, fail, instance_of, waits_of
+from replay.program_runner import REQUESTS, child, fail, instance_of, waits_of
+from replay.random_coroutines import RandomProgram, text_of
 
-# Some are evicted before they go on, and some are not.
+# Small enough that some are evicted before they continue, and some are not.
 CROWDED = RuntimeOptions(dispatcher_poll_interval_ms=10, max_sticky_orchestrations=10, sticky_idle_timeout_ms=50)
 REPLAYED = RuntimeOptions(dispatcher_poll_interval_ms=10, sticky=False)
 
 SECONDS = 90
 
 AGAIN = "again"
-"""The event that has a program that has told what it saw tell it once more."""
+"""The event at which a program writes what it saw once more."""
 
 
 async def race(ctx: OrchestrationContext, seed: int) -> Any:
-    """One program; it tells what it saw, and tells it once more when it is replayed."""
-    walk = Walk(ctx, f"race {seed}", in_turn=False)
+    """One program; it writes what it saw, and writes it again when it is replayed."""
+    program = RandomProgram(ctx, f"race {seed}", in_turn=False)
     try:
-        result = await walk.run()
+        result = await program.run()
     except asyncio.CancelledError as error:
-        result = f"cancelled {error.args} {json.dumps(walk.seen, default=said)}"
+        result = f"cancelled {error.args} {json.dumps(program.seen, default=text_of)}"
     ctx.set_kv_value("saw", result)
     await ctx.wait_for_event(AGAIN)
     ctx.set_kv_value("saw again", result)
@@ -58,7 +58,7 @@ def runtime_of(provider: SqliteProvider, options: RuntimeOptions) -> Runtime:
 
 
 def advance(client: Client, seeds: range, chance: random.Random) -> int:
-    """Bring about something that each program waits for, or ask for its end; how many have not told what they saw."""
+    """Deliver one awaited event to each program, or cancel it; return how many have not written what they saw."""
     left = 0
     for seed in seeds:
         instance = instance_of(seed)
@@ -72,7 +72,7 @@ def advance(client: Client, seeds: range, chance: random.Random) -> int:
         if status.status != "Running" or client.get_kv_value(instance, "saw") is not None:
             continue
         left += 1
-        # It may have told since it was asked; then it is the test that says when it goes on.
+        # It may have written since the check; then only the test decides when it continues.
         not_ours = (REQUESTS, AGAIN)
         waits = [wait for wait in waits_of(client.read_execution_history(instance, 1)) if wait[1] not in not_ours]
         if chance.random() < 0.01:

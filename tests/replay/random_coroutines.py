@@ -1,7 +1,7 @@
-"""Coroutine programs made by chance, of all that asyncio has to offer.
+"""Random coroutine programs that use all of asyncio.
 
-The chance and the names are shared by all tasks of a program, so that a replay in which two of them run in another order asks
-for other steps. What each has seen is recorded, so that a replay that sees something else is found out.
+All tasks of a program share the random generator and the names, so a replay that runs two of them in another order asks
+for other steps. Each task records what it has seen, so a replay that sees something else is detected.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 from duroxide import OrchestrationContext, Task
-from replay.stage import HOURS_MS, Steps
+from replay.program_runner import HOURS_MS, Steps
 
 STEPS = 3
 DEPTH = 2
@@ -27,12 +27,12 @@ Part = Coroutine[Any, Any, Any]
 who: contextvars.ContextVar[str] = contextvars.ContextVar("who", default="unknown")
 
 
-class Walk:
+class RandomProgram:
     """One program.
 
     Args:
         ctx: Its context.
-        seed: The same seed takes the same steps, as long as the same happens.
+        seed: The same seed takes the same steps, as long as the same events happen.
         in_turn: Whether one thing happens at a time, so that only messages from outside decide what happens first.
     """
 
@@ -51,13 +51,13 @@ class Walk:
         return f"name-{self.names:03}"
 
     def turn(self) -> AbstractAsyncContextManager[Any]:
-        """What ends by itself happens within it."""
+        """A context for operations that end without the test."""
         return self.lock if self.in_turn else contextlib.nullcontext()
 
-    # What a program waits for
+    # Waits of a program
 
     async def step(self) -> Any:
-        """One operation that ends by itself."""
+        """One operation that ends without the test."""
         ctx, chance = self.ctx, self.chance
         async with self.turn():
             match chance.randrange(9):
@@ -82,13 +82,13 @@ class Walk:
         return ctx.is_replaying() in (True, False)
 
     def outside(self) -> Awaitable[Any]:
-        """A wait for somebody outside."""
+        """A wait for the test."""
         if self.chance.random() < 0.2:
             return self.ctx.dequeue_event(f"queue-{self.chance.randrange(2)}")
         return self.ctx.wait_for_event(self.name())
 
     async def briefly(self) -> Any:
-        """A timeout that passes, or may pass."""
+        """A timeout that expires, or may expire."""
         async with self.turn():
             delay = self.chance.choice([-1, 0, 0.001, 0.004])
             match self.chance.randrange(3):
@@ -103,7 +103,7 @@ class Walk:
                         return await self.outside()
 
     async def part(self, depth: int) -> Any:
-        """One thing that a task does, or several."""
+        """One or several operations of a task."""
         who.set(f"{who.get()}, {self.name()}")
         if depth > 0 and self.chance.random() < 0.6:
             return await self.combination(depth)
@@ -132,7 +132,7 @@ class Walk:
             await self.ctx.schedule_activity("echo", [what, who.get(), json.dumps(self.seen, default=str)])
 
     async def caught(self, awaited: Awaitable[Any]) -> Any:
-        """What something came to, unless this task is cancelled itself."""
+        """The outcome of an awaitable, unless this task itself is cancelled."""
         try:
             return await awaited
         except asyncio.CancelledError as error:
@@ -142,9 +142,9 @@ class Walk:
                 raise
             return f"cancelled {error.args}"
         except Exception as error:
-            return said(error)
+            return text_of(error)
 
-    # What asyncio makes of several
+    # Combinations of several operations
 
     def parts(self, depth: int, most: int = 3) -> list[Part]:
         return [self.part(depth - 1) for _ in range(self.chance.randint(1, most))]
@@ -315,7 +315,7 @@ class Walk:
         self.left_behind += self.tasks(depth)
         return await self.outside()
 
-    # The whole
+    # The whole program
 
     async def run(self) -> Any:
         token = who.set("main")
@@ -325,11 +325,11 @@ class Walk:
         who.reset(token)
         if self.left_behind and self.chance.random() < 0.3:
             self.seen.append(await asyncio.gather(*self.left_behind, return_exceptions=True))
-        return json.dumps(self.seen, default=said)
+        return json.dumps(self.seen, default=text_of)
 
 
-def said(error: Any) -> Any:
-    """An exception in words, group or not."""
+def text_of(error: Any) -> Any:
+    """The text of an exception, or of the group that it is."""
     if isinstance(error, BaseExceptionGroup):
-        return [type(error).__name__, *(said(each) for each in error.exceptions)]
+        return [type(error).__name__, *(text_of(each) for each in error.exceptions)]
     return f"{type(error).__name__}: {error} {getattr(error, 'index', '')}"

@@ -1,4 +1,4 @@
-"""Plays programs made by chance side by side; only the test decides what happens first."""
+"""Plays random programs in parallel; only the test decides what happens first."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ Histories = dict[str, list[Record]]
 
 PROGRAMS_AT_ONCE = 50
 
-# Beyond it a timer never fires here, so that only the test decides what happens first.
+# A longer timer never fires here, so that only the test decides what happens first.
 HOURS_MS = 10 * 3_600_000
 
 AWAKE = RuntimeOptions(dispatcher_poll_interval_ms=10)
 REPLAYED = RuntimeOptions(dispatcher_poll_interval_ms=10, sticky=False)
-# Most are evicted before they go on, and some are not.
+# Small enough that most are evicted before they continue, and some are not.
 CROWDED = RuntimeOptions(dispatcher_poll_interval_ms=10, max_sticky_orchestrations=PROGRAMS_AT_ONCE // 3)
 
 REQUESTS = "__duroxide_cancellation"
@@ -39,15 +39,15 @@ def fail(_ctx: Any, input: str) -> None:
     raise ValueError(input)
 
 
-class Stage:
-    """Plays programs side by side on one store, and answers their histories.
+class ProgramRunner:
+    """Plays programs in parallel on one store, and returns their histories.
 
     Args:
         program: An orchestration; its input is its seed, and how often it continues as new.
         options: Options of the runtime.
-        provider: The store; closed in the end.
-        restarts: Whether the runtime is now and then another one.
-        cancelled: The part of what happens from outside that is a request for the end.
+        provider: The store; closed at the end.
+        restarts: Whether the runtime is sometimes replaced by a new one.
+        cancelled: The share of the test's deliveries that are cancellation requests.
     """
 
     def __init__(
@@ -121,7 +121,7 @@ class Stage:
         return histories
 
     def settled(self, seed: int, known: int) -> list[Any]:
-        """The events of a program, when there are more and nothing more happens by itself."""
+        """The events of a program, when there are more than before and it only waits for the test."""
         instance = instance_of(seed)
         events: list[Any] = []
 
@@ -138,7 +138,7 @@ class Stage:
         return events
 
     def deliver(self, seed: int, events: list[Any]) -> None:
-        """Bring about one of the things that a program waits for."""
+        """Deliver one of the events or messages that a program waits for."""
         events = without_leftovers(events)
         missing = waits_of(events)
         chance = random.Random(f"{seed} {len(events)}")
@@ -157,24 +157,24 @@ class Stage:
 
 
 def masked(data: str, instance: str) -> str:
-    """What ``mask`` leaves, without the number of an event, which counts those that come whenever they like."""
+    """The text that ``mask`` returns, without the event numbers, which vary with leftover events."""
     return re.sub(r"sub::\d+_\d+", "sub::<event>", mask(data, instance))
 
 
 def without_leftovers(events: list[Any]) -> list[Any]:
-    """The events of a history without those that come whenever they like: what was given up ends nevertheless."""
+    """The events of a history without those whose moment varies: abandoned operations still end."""
     given_up = {(each.execution_id, each.source_event_id) for each in events if each.kind.endswith("CancelRequested")}
     return [
         each
         for each in events
-        # Of a timer nothing tells that it was given up.
+        # No event records that a timer was abandoned.
         if each.kind != "TimerFired"
         and (each.kind.endswith("CancelRequested") or (each.execution_id, each.source_event_id) not in given_up)
     ]
 
 
 def waits_of(events: list[Any]) -> list[tuple[str, str]]:
-    """What an instance waits for and nobody has sent, as the kind of the wait and its name."""
+    """The waits of an instance for events and messages that have not arrived, as pairs of kind and name."""
     current = [event for event in events if event.execution_id == events[-1].execution_id]
     cancelled = {event.source_event_id for event in current if event.kind.endswith("Cancelled")}
     waits: Counter[tuple[str, str]] = Counter()
