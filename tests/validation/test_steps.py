@@ -37,7 +37,7 @@ def test_a_yielded_value_is_thrown_back_and_the_traceback_names_the_line(value: 
     message, line = play(orchestration).result()
     assert type(value).__name__ in message
     assert "ctx.schedule_activity(...)" in message
-    assert line.endswith("# the wrong line")
+    assert line.endswith("# the expected line")
 
 
 def test_an_orchestration_can_continue_after_a_refused_yield(play: Play) -> None:
@@ -61,7 +61,7 @@ def test_an_uncaught_refusal_of_a_yield_fails_the_orchestration_and_the_log_name
     assert result.status == "Failed"
     assert result.error is not None
     assert result.error.startswith("TypeError: ")
-    assert "yield 17  # the wrong line" in caplog.text
+    assert "yield 17  # the expected line" in caplog.text
 
 
 def test_the_error_about_a_yielded_generator_suggests_yield_from(play: Play) -> None:
