@@ -1,4 +1,4 @@
-"""A store that processes share, and the workers on it that the tests kill."""
+"""Fixtures of the crash tests: a store that processes share, and workers on it that the tests kill."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ DEADLINE_SECONDS = 60
 
 @dataclass
 class Workers:
-    """Starts workers on one store; reads what their activities wrote."""
+    """Starts workers on one store; reads the lines that their activities wrote."""
 
     address: list[str]
     ledger: Path
@@ -60,7 +60,7 @@ class Workers:
 
     @staticmethod
     def kill(worker: subprocess.Popen[str]) -> None:
-        """End the worker as a power failure does."""
+        """End the worker without warning, as a power failure does."""
         worker.send_signal(signal.SIGKILL)
         worker.wait()
 
@@ -105,7 +105,7 @@ def workers(store: str, request: pytest.FixtureRequest, tmp_path: Path, database
 
 @pytest.fixture
 def completed_steps(workers: Workers) -> Callable[[str], set[int]]:
-    """Reads which steps of an instance are recorded as completed, while no worker runs."""
+    """Reads which steps of an instance are recorded as completed; call it while no worker runs."""
     from crash.worker import open_store
     from duroxide import Client
 
