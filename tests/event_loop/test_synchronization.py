@@ -223,7 +223,8 @@ def test_an_async_generator_that_is_left_early_is_closed(play: Play) -> None:
 
         async for _number in numbers():
             break
-        await asyncio.sleep(0.01)
+        while not log:
+            await asyncio.sleep(0.01)
         return log
 
     assert play(composed) == ["closed"]
