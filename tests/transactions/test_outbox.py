@@ -317,7 +317,7 @@ def test_a_database_that_is_locked_is_waited_for(database, file_store, work, cap
         connection.execute("COMMIT")
 
     assert client.handle("order-7").result(WAIT_SECONDS) == "packed 7"
-    wait_until(lambda: "goes on" in caplog.text)
+    wait_until(lambda: "continues" in caplog.text)
     assert caplog.text.count("waits:") == 1
 
 
