@@ -317,7 +317,7 @@ def test_the_relay_waits_for_a_locked_database(database, file_store, work, caplo
         connection.execute("COMMIT")
 
     assert client.handle("order-7").result(WAIT_SECONDS) == "packed 7"
-    wait_until(lambda: "goes on" in caplog.text)
+    wait_until(lambda: "continues" in caplog.text)
     assert caplog.text.count("waits:") == 1
 
 

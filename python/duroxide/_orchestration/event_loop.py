@@ -8,29 +8,32 @@ the history; and whatever asyncio keeps in sets is ordered by when it was made, 
 from __future__ import annotations
 
 import asyncio
-import asyncio.tasks
 import contextvars
-import gc
 import logging
 import sys
-import threading
 import zlib
 from collections import deque
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from duroxide._native import Task
 from duroxide._orchestration.asyncio_compat import (
-    calling_as_completed,
-    check_future_for,
-    coroutines_in_order,
-    refuse_methods,
+    enter_task,
+    futures_given_to_wait,
+    given_to_as_completed,
+    is_collecting_garbage,
+    is_wrapping_future,
+    keep_silent,
+    leave_task,
+    running_loop,
+    set_running_loop,
+    was_forgotten,
 )
 from duroxide._orchestration.loop_futures import OrchestrationFuture, OrchestrationTask, StepFuture, StepTimer
+from duroxide._orchestration.loop_refusals import check_future, coroutines_in_order, refuse_methods
 from duroxide.exceptions import ConfigurationError, NotAllowedInOrchestration
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
-    from types import FrameType
 
     from duroxide._native import LoopSteps
 
@@ -42,19 +45,6 @@ _MOST_CALLBACKS = 1_000_000
 """Callbacks that may run between two completions; beyond it the code is taken to spin."""
 
 _FEWEST_TASKS_TO_SORT_OUT = 64
-
-
-class _Collection:
-    """Knows which thread collects garbage."""
-
-    thread: int | None = None
-
-    def note(self, phase: str, _info: dict[str, int]) -> None:
-        self.thread = threading.get_ident() if phase == "start" else None
-
-
-_collection = _Collection()
-gc.callbacks.append(_collection.note)
 
 
 class OrchestrationLoop(asyncio.AbstractEventLoop):
@@ -150,7 +140,7 @@ class OrchestrationLoop(asyncio.AbstractEventLoop):
             return False
         before = sys.get_asyncgen_hooks()
         sys.set_asyncgen_hooks(firstiter=None, finalizer=self._finalize)
-        asyncio._set_running_loop(self)
+        set_running_loop(self)
         try:
             callbacks = 0
             while ready and not self._halted and (self._ended or not main.done()):
@@ -165,7 +155,7 @@ class OrchestrationLoop(asyncio.AbstractEventLoop):
                         "a timer, an event or a queue"
                     )
         finally:
-            asyncio._set_running_loop(None)
+            set_running_loop(None)
             sys.set_asyncgen_hooks(*before)
         return main.done()
 
@@ -224,10 +214,8 @@ class OrchestrationLoop(asyncio.AbstractEventLoop):
         self._ended = True
         pending = self._pending_tasks()
         for task in cast("list[Any]", self._tasks):
-            task._log_destroy_pending = False
-            if task.done():
-                # Another turn may still ask for its exception.
-                task._log_traceback = False
+            # Another turn may still ask for its exception.
+            keep_silent(task)
         self._ready.clear()
         self._tasks.clear()
         self._found_as_garbage.clear()
@@ -248,14 +236,14 @@ class OrchestrationLoop(asyncio.AbstractEventLoop):
         coroutine: Any = task.get_coro()
         # It is told of its end by ``error``, and by nothing else.
         self._refused.add(task)
-        before = asyncio._get_running_loop()
-        asyncio._set_running_loop(self)
-        asyncio.tasks._enter_task(self, task)
+        before = running_loop()
+        set_running_loop(self)
+        enter_task(self, task)
         try:
             return coroutine.throw(error)
         finally:
-            asyncio.tasks._leave_task(self, task)
-            asyncio._set_running_loop(before)
+            leave_task(self, task)
+            set_running_loop(before)
 
     # What tasks and futures call
 
@@ -311,7 +299,7 @@ class OrchestrationLoop(asyncio.AbstractEventLoop):
 
     def create_future(self) -> OrchestrationFuture:
         """Make a future for the tasks of this orchestration."""
-        check_future_for(sys._getframe(1))
+        check_future(is_wrapping_future(), futures_given_to_wait())
         return OrchestrationFuture(self)
 
     def create_task(
@@ -324,26 +312,26 @@ class OrchestrationLoop(asyncio.AbstractEventLoop):
     ) -> asyncio.Task[_T]:
         """Make a task; those of ``as_completed`` are made in the order of its list."""
         # A step has a place in a set of its own.
-        frame = None if isinstance(coro, Task) else calling_as_completed(sys._getframe(1))
-        if frame is not None:
-            return self._begin_in_order(coro, frame)
+        given = None if isinstance(coro, Task) else given_to_as_completed()
+        if given is not None:
+            return self._begin_in_order(coro, given)
         return self._begin_task(coro, name=name, context=context, **options)
 
     def _begin_task(self, coroutine: Any, *, name: str | None = None, **options: Any) -> OrchestrationTask:
         task = OrchestrationTask(coroutine, self, name=name or f"Task-{self._count - self._first + 1}", **options)
         self._tasks.append(task)
         if len(self._tasks) > self._many_tasks:
-            self._tasks = [each for each in self._tasks if not each.done() or each._log_traceback]
+            self._tasks = [each for each in self._tasks if not each.done() or was_forgotten(each)]
             self._many_tasks = max(_FEWEST_TASKS_TO_SORT_OUT, 2 * len(self._tasks))
         return task
 
-    def _begin_in_order(self, coroutine: Any, frame: FrameType) -> OrchestrationTask:
+    def _begin_in_order(self, coroutine: Any, given: tuple[Any, ...]) -> OrchestrationTask:
         """Give the task of one of the coroutines of ``as_completed``, which come in the order of a set of addresses.
 
         With the first that comes, tasks are made of all, in the order of the list that they were given in.
         """
         if id(coroutine) not in self._begun_in_order:
-            for each in coroutines_in_order(coroutine, frame):
+            for each in coroutines_in_order(coroutine, given):
                 if id(each) not in self._begun_in_order:
                     self._begun_in_order[id(each)] = self._begin_task(each)
         return self._begun_in_order.pop(id(coroutine))
@@ -354,7 +342,7 @@ class OrchestrationLoop(asyncio.AbstractEventLoop):
 
     def is_running(self) -> bool:
         """Tell whether code of the orchestration runs right now."""
-        return asyncio._get_running_loop() is self
+        return running_loop() is self
 
     def is_closed(self) -> bool:
         """Answer ``False``: the runtime ends it."""
@@ -376,7 +364,7 @@ class OrchestrationLoop(asyncio.AbstractEventLoop):
         Where they are raised, they are raised anew at every replay; and when their memory is freed is chance.
         """
         for task in self._tasks:
-            if task is not self._main and task.done() and task._log_traceback:
+            if task is not self._main and task.done() and was_forgotten(task):
                 message = f"the exception of task '{task.get_name()}' was never retrieved"
                 self._log(message, task.exception())
 
@@ -403,7 +391,7 @@ class OrchestrationLoop(asyncio.AbstractEventLoop):
     def _finalize(self, generator: AsyncGenerator[Any, Any]) -> None:
         if not self.is_running() or self._ended:
             return
-        if _collection.thread == threading.get_ident():
+        if is_collecting_garbage():
             # When the garbage collector comes is chance, which must not run code; kept, it is not asked for again.
             self._found_as_garbage.append(generator)
         else:
