@@ -82,7 +82,7 @@ test-pythons: build
 	done; \
 	[ -n "$$found" ] || { echo "none of these versions of Python was found: $(PYTHONS)" >&2; exit 1; }; \
 	for version in $$found; do \
-	  $(MAKE) --no-print-directory "$(VENV)-$$version/.tester" || exit 1; \
+	  $(MAKE) --silent --no-print-directory "$(VENV)-$$version/.tester" || exit 1; \
 	  .ci/share_package $(VENV) "$(VENV)-$$version" || exit 1; \
 	  echo "testing the Python half on Python $$version"; \
 	  "$(VENV)-$$version/bin/python" -m pytest -q -n $(JOBS) --dist worksteal -m "not alone" $(ARGS) || \

@@ -49,7 +49,7 @@ SELECT work_item, visible_at, created_at, instance_id, 1, 2, 'elsewhere' FROM :"
 
 
 def multiply(server: Server, place: str, tables: tuple[str, ...], count: int, prefix: str) -> None:
-    """Copy the rows of the template so often, with a new instance name each time."""
+    """Copy the rows of the template this many times, with a new instance name each time."""
     for table in tables:
         columns = [row[0] for row in server.query(COLUMNS, place=place, table=table)]
         name = f"'{prefix}-' || number"

@@ -1,4 +1,4 @@
-"""The common parts of the workloads: fresh stores, rounds in which the contenders take turns, and the form of a figure."""
+"""The common parts of the workloads: fresh stores, rounds in which the contenders take turns, and a figure's form."""
 
 from __future__ import annotations
 
@@ -258,7 +258,7 @@ class Bench:
         return json.loads(finished.stdout.splitlines()[-1])
 
     def too_long(self, seconds: float) -> bool:
-        """Whether repetitions of so many seconds each would take too long."""
+        """Whether repetitions of this many seconds each would take too long."""
         return not self.full and seconds * REPETITIONS > PATIENCE_SECONDS
 
 

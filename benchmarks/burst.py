@@ -44,7 +44,7 @@ def has_bulk_start() -> bool:
 def start_singly(
     client: Client, names: list[str], orchestration: str | Orchestration[..., Any] = "one_activity", value: Any = 1
 ) -> None:
-    """Start so many by single calls from eight threads; return when the last start is acknowledged."""
+    """Start this many by single calls from eight threads; return when the last start is acknowledged."""
 
     def start(share: list[str]) -> None:
         for name in share:
@@ -61,7 +61,7 @@ def start_singly(
 def start_in_bulk(
     client: Any, names: list[str], orchestration: str | Orchestration[..., Any] = "one_activity", value: Any = 1
 ) -> None:
-    """Start so many with as few calls as possible."""
+    """Start this many with as few calls as possible."""
     request: Any = vars(duroxide)["StartRequest"]
     for first in range(0, len(names), BULK_SIZE):
         client.start_orchestrations(
@@ -70,7 +70,7 @@ def start_in_bulk(
 
 
 def start_all(client: Client, names: list[str], orchestration: str = "one_activity", value: Any = 1) -> None:
-    """Start so many in the quickest way available."""
+    """Start this many in the quickest way available."""
     (start_in_bulk if has_bulk_start() else start_singly)(client, names, orchestration, value)
 
 

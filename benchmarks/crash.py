@@ -59,7 +59,7 @@ def spawn(arguments: list[Any]) -> subprocess.Popen[bytes]:
 
 
 def wait_for(ledger: Path, beginning: str, more_than: int, process: subprocess.Popen[bytes]) -> list[str]:
-    """Wait until the ledger holds more than so many lines of a kind, and return all of that kind."""
+    """Wait until the ledger holds more than this many lines of a kind, and return all of that kind."""
     deadline = time.monotonic() + 120
     while len(found := [line for line in lines(ledger) if line.startswith(beginning)]) <= more_than:
         if process.poll() is not None:

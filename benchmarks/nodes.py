@@ -91,7 +91,7 @@ class Nodes:
 def nodes_at_work(
     bench: Bench, count: int, *, slots: int | None = None, pool: int | None = None, place: str | None = None
 ) -> Iterator[Nodes]:
-    """Start so many nodes on an empty or a given schema, with so many slots of each kind and connections."""
+    """Start this many nodes on an empty or a given schema, with this many slots of each kind and connections."""
     assert bench.server is not None
     own_place = place or bench.place()
     environment = {**os.environ, **({POOL: str(pool)} if pool else {})}

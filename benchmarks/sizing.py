@@ -1,6 +1,6 @@
 """W15: nodes, slots and connections on one PostgreSQL server; runs only when named, for the sizing page.
 
-Each line is W1 with a client and so many nodes; everything that the line does not name has its default. The latency
+Each line is W1 with a client and this many nodes; everything that the line does not name has its default. The latency
 beside it is that of single starts, one after the other, on an otherwise idle store.
 """
 

@@ -62,7 +62,7 @@ def kibibytes() -> float:
 
 
 def wait_for_starts(runtime: Runtime, count: int) -> None:
-    """Wait until so many have taken their first step, and it is recorded."""
+    """Wait until this many have taken their first step, and it is recorded."""
     while runtime.metrics_snapshot().orch_starts < count:
         time.sleep(0.002)
 

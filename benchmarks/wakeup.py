@@ -49,7 +49,7 @@ class Caller:
 
 
 def sample(call: Callable[[int], float], count: int, pauses: random.Random) -> tuple[list[float], list[float]]:
-    """Milliseconds to the activity and to the answer, of so many calls."""
+    """Milliseconds to the activity and to the answer, of this many calls."""
     begun, answered = [], []
     call(0)
     for number in range(1, count + 1):

@@ -7,8 +7,10 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import secrets
+import sys
 import tempfile
 from collections.abc import Callable, Generator, Iterator, Mapping
 from pathlib import Path
@@ -100,6 +102,19 @@ def pytest_unconfigure(config: pytest.Config) -> None:
     """Stop the server of the run, after the last worker has ended."""
     if not hasattr(config, "workerinput"):
         stop_shared_server(Path(os.environ[RUN_FOLDER]))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip the tests of coroutine orchestrations on a Python without task groups."""
+    if sys.version_info >= (3, 11):
+        return
+    for item in items:
+        parameters = (
+            item.callspec.params.values() if isinstance(item, pytest.Function) and hasattr(item, "callspec") else ()
+        )
+        runs_coroutine = any(inspect.iscoroutinefunction(getattr(each, "main", each)) for each in parameters)
+        if runs_coroutine or item.get_closest_marker("task_groups"):
+            item.add_marker(pytest.mark.skip(reason="an orchestration that is a coroutine needs Python 3.11"))
 
 
 @pytest.hookimpl(wrapper=True)

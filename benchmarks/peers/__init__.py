@@ -55,7 +55,7 @@ def timed(action: Callable[..., object], *arguments: object) -> float:
 
 
 def repeat(action: Callable[[int], object], count: int) -> list[float]:
-    """Seconds of each of so many calls, fewer if they take long; the first call is not counted."""
+    """Seconds of each of this many calls, fewer if they take long; the first call is not counted."""
     action(0)
     samples: list[float] = []
     deadline = time.perf_counter() + HELLO_SECONDS

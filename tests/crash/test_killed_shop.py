@@ -16,7 +16,6 @@ from duroxide import Client
 from support.waiting import wait_for_event_kind, wait_until
 
 pytestmark = [
-    pytest.mark.skipif(sys.version_info < (3, 11), reason="orchestrations that are coroutines need Python 3.11"),
     pytest.mark.parametrize("store", ["sqlite", "postgres"]),
 ]
 

@@ -213,6 +213,7 @@ def test_only_one_parameter_may_be_a_context() -> None:
         _ = twice.definition
 
 
+@pytest.mark.task_groups
 def test_context_of_the_other_kind_is_refused() -> None:
     @orchestration
     async def confused(ctx: ActivityContext): ...
@@ -245,6 +246,7 @@ def test_annotation_may_name_a_class_that_is_defined_later() -> None:
     assert later.result_type is Parcel
 
 
+@pytest.mark.task_groups
 def test_annotation_may_name_a_local_class() -> None:
     @dataclass
     class Local:

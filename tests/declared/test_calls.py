@@ -66,6 +66,7 @@ def events(client: Client, instance: str, kind: str) -> list[str]:
     return [event.data for event in client.read_execution_history(instance) if event.kind == kind]
 
 
+@pytest.mark.task_groups
 def test_awaited_call_gives_the_annotated_type(serve: Serve) -> None:
     @orchestration
     async def pay(order: Order) -> Receipt:
@@ -87,6 +88,7 @@ def test_generator_takes_calls_with_yield_and_yield_from(serve: Serve) -> None:
     assert serve(count, add).start(count, 1).result() == 14
 
 
+@pytest.mark.task_groups
 def test_calls_run_in_parallel_with_the_documented_combinators(serve: Serve) -> None:
     @orchestration
     async def fan_out(ctx: OrchestrationContext, width: int) -> list[int]:
@@ -95,6 +97,7 @@ def test_calls_run_in_parallel_with_the_documented_combinators(serve: Serve) -> 
     assert serve(fan_out, add).start(fan_out, 20).result() == list(range(1, 21))
 
 
+@pytest.mark.task_groups
 def test_call_of_an_orchestration_runs_a_child(serve: Serve) -> None:
     @orchestration
     async def child(order: Order, factor: int = 2) -> Order:
@@ -110,6 +113,7 @@ def test_call_of_an_orchestration_runs_a_child(serve: Serve) -> None:
     assert client.handle("the-child", child).result() == Order("order-7", Decimal("29.70"))
 
 
+@pytest.mark.task_groups
 def test_call_takes_the_newest_version_unless_it_names_one(serve: Serve) -> None:
     @orchestration(name="child")
     async def old() -> str:
@@ -132,6 +136,7 @@ def test_call_takes_the_newest_version_unless_it_names_one(serve: Serve) -> None
     assert client.handle("pinned").result() == "old"
 
 
+@pytest.mark.task_groups
 def test_declared_retry_holds_for_each_call(serve: Serve) -> None:
     attempts: list[str] = []
 
@@ -159,6 +164,7 @@ def test_declared_retry_holds_for_each_call(serve: Serve) -> None:
     assert len(attempts) == 9
 
 
+@pytest.mark.task_groups
 def test_exception_class_on_the_no_retry_list_ends_the_attempts(serve: Serve) -> None:
     class CardDeclined(Exception):
         pass
@@ -178,6 +184,7 @@ def test_exception_class_on_the_no_retry_list_ends_the_attempts(serve: Serve) ->
     assert serve(pay, decline).start(pay).result() == 1
 
 
+@pytest.mark.task_groups
 def test_tag_and_session_of_a_call_reach_its_worker(serve: Serve) -> None:
     @activity(tag="gpu", session="declared")
     def where(ctx: ActivityContext) -> tuple[str | None, str | None]:
@@ -192,6 +199,7 @@ def test_tag_and_session_of_a_call_reach_its_worker(serve: Serve) -> None:
     assert client.start(ask).result() == [("gpu", "declared"), ("gpu", None), (None, "other")]
 
 
+@pytest.mark.task_groups
 def test_function_without_a_context_parameter_can_call_context(serve: Serve) -> None:
     @activity
     def on_a_thread() -> str:
@@ -219,6 +227,7 @@ def test_function_without_a_context_parameter_can_call_context(serve: Serve) -> 
     assert client.start(ask, id="asked").result() == ["asked", "on_a_thread", "on_the_loop", "on_the_loop"]
 
 
+@pytest.mark.task_groups
 def test_context_of_another_kind_is_refused(serve: Serve) -> None:
     @activity
     def ask() -> str:
@@ -235,6 +244,7 @@ def test_context_of_another_kind_is_refused(serve: Serve) -> None:
     assert serve(ask_it, ask).start(ask_it).result() == "refused"
 
 
+@pytest.mark.task_groups
 def test_thread_started_by_an_activity_has_no_context_and_the_next_activity_has_its_context(serve: Serve) -> None:
     @activity
     def names() -> list[str]:
@@ -263,6 +273,7 @@ def test_thread_started_by_an_activity_has_no_context_and_the_next_activity_has_
     assert serve(ask, names, other).start(ask).result() == [["none", "names"], ["other"]]
 
 
+@pytest.mark.task_groups
 def test_error_about_an_activity_that_calls_another_says_what_to_do(serve: Serve) -> None:
     @activity
     def nested(number: int) -> int:
@@ -277,6 +288,7 @@ def test_error_about_an_activity_that_calls_another_says_what_to_do(serve: Serve
     assert serve(count, nested, add).start(count).result() == 2
 
 
+@pytest.mark.task_groups
 def test_events_and_messages_have_the_requested_type(serve: Serve) -> None:
     @orchestration
     async def listen() -> list[Any]:
@@ -298,6 +310,7 @@ def test_events_and_messages_have_the_requested_type(serve: Serve) -> None:
     assert handle.result() == ["9.90", "5", "text", {"a": 1}]
 
 
+@pytest.mark.task_groups
 def test_orchestration_continues_as_new_with_new_arguments(serve: Serve) -> None:
     @orchestration
     async def count(start: int, to: int = 3, *, seen: list[int] | None = None) -> list[int]:
@@ -312,6 +325,7 @@ def test_orchestration_continues_as_new_with_new_arguments(serve: Serve) -> None
     assert client.list_executions("counted") == [1, 2, 3]
 
 
+@pytest.mark.task_groups
 def test_orchestration_continues_as_new_with_a_plain_input(serve: Serve) -> None:
     @orchestration
     async def count(number: int) -> int:
@@ -322,6 +336,7 @@ def test_orchestration_continues_as_new_with_a_plain_input(serve: Serve) -> None
     assert serve(count).start(count, 1).result() == 3
 
 
+@pytest.mark.task_groups
 def test_documented_calls_take_declared_functions_instead_of_names(serve: Serve) -> None:
     @activity(retry=RetryPolicy(max_attempts=3))
     def echo(order: Order) -> Order:
@@ -359,6 +374,7 @@ def test_documented_calls_take_declared_functions_instead_of_names(serve: Serve)
         assert client.handle(instance, child).result().id == "child"
 
 
+@pytest.mark.task_groups
 def test_reference_of_the_other_kind_is_refused(serve: Serve) -> None:
     @orchestration
     async def child() -> None: ...
@@ -391,6 +407,7 @@ def test_reference_of_the_other_kind_is_refused(serve: Serve) -> None:
         client.start_orchestration("a", add.fn)
 
 
+@pytest.mark.task_groups
 def test_failure_of_a_child_has_its_name(serve: Serve) -> None:
     @orchestration
     async def child() -> None:
@@ -407,6 +424,7 @@ def test_failure_of_a_child_has_its_name(serve: Serve) -> None:
     assert serve(parent, child).start(parent).result() == "child ValueError: on purpose"
 
 
+@pytest.mark.task_groups
 def test_result_of_an_activity_registered_elsewhere_is_converted(serve: Serve, provider: Any) -> None:
     @orchestration
     async def pay(order: Order) -> str:
@@ -418,6 +436,7 @@ def test_result_of_an_activity_registered_elsewhere_is_converted(serve: Serve, p
         assert client.start(pay, ORDER).result(60) == "Receipt"
 
 
+@pytest.mark.task_groups
 def test_warning_about_a_task_that_was_never_awaited_names_the_line_of_its_call(serve: Serve) -> None:
     @orchestration
     async def forget() -> str:
@@ -431,6 +450,7 @@ def test_warning_about_a_task_that_was_never_awaited_names_the_line_of_its_call(
     assert seen[0].filename == __file__
 
 
+@pytest.mark.task_groups
 def test_both_styles_record_the_same_history(serve: Serve) -> None:
     @orchestration
     async def called(order: Order) -> Receipt:

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
-
-import pytest
 
 from duroxide import RetryPolicy, Runtime, SqliteProvider, activity, orchestration, wait_for_event
 
@@ -67,7 +64,6 @@ async def fulfil(order: Order) -> Parcel:
     return merge(parcels)
 
 
-@pytest.mark.skipif(sys.version_info < (3, 11), reason="asyncio.timeout came with Python 3.11")
 def test_order_is_fulfilled(tmp_path: Path) -> None:
     order = Order("order-7", Decimal("9.90"), ["cup", "pot"])
     with (

@@ -305,6 +305,7 @@ async def as_a_shorter_coroutine(ctx: OrchestrationContext, _: Any) -> None:
     await ctx.schedule_activity("charge", {"amount": 5})
 
 
+@pytest.mark.task_groups
 @in_memory
 def test_report_shows_the_line_of_a_coroutine(provider: Provider) -> None:
     assert mismatch_of(provider, as_a_coroutine, as_another_coroutine) == report(
@@ -314,6 +315,7 @@ def test_report_shows_the_line_of_a_coroutine(provider: Provider) -> None:
     )
 
 
+@pytest.mark.task_groups
 @in_memory
 def test_report_shows_the_early_end_of_a_coroutine(provider: Provider) -> None:
     assert mismatch_of(provider, as_a_coroutine, as_a_shorter_coroutine) == report(
@@ -322,6 +324,7 @@ def test_report_shows_the_early_end_of_a_coroutine(provider: Provider) -> None:
     )
 
 
+@pytest.mark.task_groups
 @in_memory
 def test_report_distinguishes_a_coroutine_from_a_generator(provider: Provider) -> None:
     assert mismatch_of(provider, as_a_coroutine, old) == report(

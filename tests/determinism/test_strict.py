@@ -121,6 +121,7 @@ def test_functions_that_were_imported_by_name_are_refused(run: Run) -> None:
     assert refusal(run, by_class).startswith(f"datetime.datetime.now() at {place(by_class, 'return')}")
 
 
+@pytest.mark.task_groups
 @in_memory
 def test_calls_of_coroutines_helpers_and_branches_are_refused(run: Run) -> None:
     def helper() -> float:
@@ -331,6 +332,7 @@ def test_the_profiler_of_a_thread_is_restored(run: Run) -> None:
     assert sys.getprofile() is None
 
 
+@pytest.mark.task_groups
 @in_memory
 def test_the_loop_of_a_coroutine_is_allowed(run: Run) -> None:
     async def order(ctx: OrchestrationContext, _: Any) -> Any:
@@ -345,6 +347,7 @@ def test_the_loop_of_a_coroutine_is_allowed(run: Run) -> None:
     assert run(order) is True
 
 
+@pytest.mark.task_groups
 @in_memory
 def test_a_task_of_a_coroutine_is_watched(run: Run) -> None:
     async def look() -> float:

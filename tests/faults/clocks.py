@@ -24,7 +24,7 @@ class Clock:
         self.set(0)
 
     def set(self, seconds: int) -> None:
-        """Show the correct time plus so many seconds from now on; the number may be negative."""
+        """Show the correct time plus this many seconds from now on; the number may be negative."""
         with self._file.open("r+b") as file:
             file.write(struct.pack("=q", seconds))
 

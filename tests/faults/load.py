@@ -83,7 +83,7 @@ class Load:
         wait_until(lambda: len(self.ended) >= 2 * len(self._threads) or self.wrong)
 
     def wait_for_progress(self, count: int = 10, seconds: float = 30.0) -> float:
-        """Wait until so many more instances have ended; return how many seconds the first of them took."""
+        """Wait until this many more instances have ended; return how many seconds the first of them took."""
         began, before = time.monotonic(), len(self.ended)
         wait_until(lambda: len(self.ended) >= before + count or self.wrong, seconds=seconds)
         assert not self.wrong, self.wrong

@@ -70,7 +70,7 @@ class TokenService:
         }
 
     def wait_for_tokens(self, number: int, timeout: float) -> None:
-        """Wait until so many tokens were given."""
+        """Wait until this many tokens were given."""
         with self.asked:
             assert self.asked.wait_for(lambda: len(self.tokens) >= number, timeout), f"{len(self.tokens)} tokens"
 

@@ -19,6 +19,8 @@ import nbclient
 import nbformat
 import pytest
 
+pytestmark = pytest.mark.task_groups
+
 RECIPES = Path(__file__).parent
 TIMEOUT = 60.0
 STOP_SECONDS = 30.0

@@ -24,7 +24,7 @@ from replay.random_coroutines import RandomProgram
 from support.waiting import wait_until
 
 pytestmark = [
-    pytest.mark.skipif(sys.version_info < (3, 11), reason="asyncio has no task groups and no timeouts"),
+    pytest.mark.task_groups,
     pytest.mark.filterwarnings("ignore:orchestration 'program' made a task and never yielded it:RuntimeWarning"),
     pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning"),
 ]

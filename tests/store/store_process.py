@@ -1,6 +1,7 @@
 """A process on a store's file that executes requests: one JSON line in, one JSON line out.
 
-``store_process.py FILE [LEDGER]``. Every method of ``Process`` is a request; ``call`` reaches every operation of the client.
+``store_process.py FILE [LEDGER]``. Every method of ``Process`` is a request; ``call`` reaches every operation of the
+client.
 """
 
 from __future__ import annotations
@@ -114,7 +115,7 @@ class Process:
         return [self._client.wait_for_orchestration(f"{name}-{number}", WAIT_MS).result() for number in range(count)]
 
     def wait_for_events(self, count: int) -> None:
-        """Wait until the histories in the store have so many events in all."""
+        """Wait until the histories in the store have this many events in all."""
         deadline = time.monotonic() + 60
         while self._client.get_system_metrics().total_events < count:
             assert time.monotonic() < deadline

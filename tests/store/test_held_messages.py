@@ -32,7 +32,7 @@ def store(request: pytest.FixtureRequest) -> str:
 
 
 def drain(ctx: OrchestrationContext, count: int) -> Steps:
-    """Reads so many messages without another step between them."""
+    """Reads this many messages without another step between them."""
     received: list[int] = []
     for _ in range(count):
         message = yield ctx.dequeue_event("inbox")

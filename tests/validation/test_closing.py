@@ -135,7 +135,7 @@ def loser_with_finally(ctx: OrchestrationContext, _: Any) -> Steps:
     return winner["value"]
 
 
-CLOSED: list[Callable[..., Any]] = [
+CLOSED: list[Any] = [
     bare_except,
     finally_that_yields,
     finally_that_raises,
@@ -143,8 +143,8 @@ CLOSED: list[Callable[..., Any]] = [
     stubborn_loop,
     context_manager,
     coroutine_with_finally,
-    coroutine_that_is_awaited_later,
-    branch_that_is_started_later,
+    pytest.param(coroutine_that_is_awaited_later, marks=pytest.mark.task_groups),
+    pytest.param(branch_that_is_started_later, marks=pytest.mark.task_groups),
     branch_that_never_began,
     loser_with_finally,
 ]

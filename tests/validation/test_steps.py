@@ -94,6 +94,7 @@ def test_the_error_about_a_yielded_function_says_to_call_it(play: Play) -> None:
     assert "call the function" in play(orchestration).result()
 
 
+@pytest.mark.task_groups
 def test_awaiting_a_future_of_another_loop_fails_instead_of_hanging(play: Play) -> None:
     with contextlib.closing(asyncio.new_event_loop()) as other:
         future = other.create_future()

@@ -113,7 +113,7 @@ impl Session {
         self.runtime.shutdown(Some(5_000)).await;
     }
 
-    /// Seconds from the first start to the last end of so many orchestrations, started by so many tasks.
+    /// Seconds from the first start to the last end of this many orchestrations, started by this many tasks.
     async fn burst(&self, count: usize, starters: usize) -> Outcome<f64> {
         let began = Instant::now();
         let mut starts = JoinSet::new();

@@ -87,6 +87,7 @@ def test_an_input_of_the_wrong_type_is_reported(play: Play, process_pool: Execut
         play(pool_activities.double, {"item": "lamp"}, executor=process_pool)
 
 
+@pytest.mark.task_groups
 def test_a_declared_activity_runs_in_a_process(provider: Provider, process_pool: Executor) -> None:
     async def call_it(ctx: OrchestrationContext, input: Any) -> str:
         return await pool_activities.join("a", "b", "c")

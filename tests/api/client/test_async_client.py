@@ -308,6 +308,7 @@ def test_an_async_activity_may_use_it(run: Run, awaited_client: AsyncClient) -> 
     assert run(ask, activities={"look": look}) == "Running"
 
 
+@pytest.mark.task_groups
 def test_an_orchestration_may_not_use_it(run: Run, awaited_client: AsyncClient) -> None:
     async def ask(ctx: OrchestrationContext, input: Any) -> Any:
         return (await awaited_client.get_status("unknown")).status

@@ -20,7 +20,10 @@ from duroxide import (
 )
 from support.waiting import wait_for_event_kind, wait_for_execution, wait_until
 
-pytestmark = pytest.mark.parametrize("sticky", [True, False], ids=["awake", "replayed"])
+pytestmark = [
+    pytest.mark.task_groups,
+    pytest.mark.parametrize("sticky", [True, False], ids=["awake", "replayed"]),
+]
 
 
 @pytest.fixture

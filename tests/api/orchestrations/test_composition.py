@@ -253,6 +253,7 @@ def test_branch_wins_a_race_and_the_others_are_closed(run: Run) -> None:
     assert closed == ["slow"]
 
 
+@pytest.mark.task_groups
 def test_coroutines_are_branches_too(run: Run) -> None:
     async def branch(ctx: OrchestrationContext, name: str) -> str:
         first = await ctx.schedule_activity("echo", name)
@@ -264,6 +265,7 @@ def test_coroutines_are_branches_too(run: Run) -> None:
     assert run(split, activities=ACTIVITIES) == ["a!", "b!"]
 
 
+@pytest.mark.task_groups
 def test_coroutine_races_against_a_timer(run: Run) -> None:
     async def forever(ctx: OrchestrationContext) -> None:
         while True:

@@ -90,6 +90,7 @@ def test_plain_function_is_an_orchestration_that_runs_and_returns(run: Run) -> N
     assert run(plain, "it") == "got it"
 
 
+@pytest.mark.task_groups
 def test_async_def_is_an_orchestration(run: Run) -> None:
     async def coroutine(ctx: OrchestrationContext, input: int) -> int:
         first = await ctx.schedule_activity("double", input)

@@ -254,6 +254,7 @@ def test_result_of_a_child_is_converted_by_its_annotation(run: Run) -> None:
     assert run(parent_flow, ORDER, orchestrations={"child": child_flow}) == "Order"
 
 
+@pytest.mark.task_groups
 def test_async_functions_are_converted_by_their_annotations(run: Run) -> None:
     assert run(async_flow, Colour.RED, activities={"activity": async_activity}) == repr(Colour.BLUE)
 
