@@ -125,7 +125,7 @@ def test_a_trace_that_the_log_refuses_does_not_take_the_result_away(
     play: Play, process_pool: Executor, caplog: pytest.LogCaptureFixture
 ) -> None:
     assert play(pool_activities.trace_unchecked, executor=process_pool) == "kept"
-    assert "activity 'trace_unchecked' traced what could not be logged" in caplog.text
+    assert "a trace of activity 'trace_unchecked' could not be logged" in caplog.text
 
 
 def test_an_end_that_cannot_be_told_is_a_failure(
