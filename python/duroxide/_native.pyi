@@ -89,9 +89,9 @@ class LoopSteps:
 class Task(Coroutine[Any, Any, _T_co]):
     """A described step of an orchestration.
 
-    A task starts when it is yielded, awaited, or given to a combinator or ``ctx.spawn``. Its result is recorded once, and
-    every replay returns the same. For the type checker, ``await task`` and ``yield from task`` have the type of the result,
-    and ``yield task`` has the type ``Any``.
+    A task starts when it is yielded, awaited, or given to a combinator or ``ctx.spawn``. Its result is recorded once,
+    and every replay returns the same. For the type checker, ``await task`` and ``yield from task`` have the type of the
+    result, and ``yield task`` has the type ``Any``.
     """
 
     def with_tag(self, tag: str) -> Self:
@@ -121,7 +121,7 @@ class Task(Coroutine[Any, Any, _T_co]):
         value: BaseException | object = None,
         traceback: TracebackType | None = None,
     ) -> Any:
-        """Raise ``error``, with ``value`` and ``traceback``, in the task as in a coroutine; asyncio calls this method."""
+        """Raise ``error``, with ``value`` and ``traceback``, in the task as in a coroutine; asyncio calls this."""
 
     @overload
     def throw(self, error: BaseException, value: None = None, traceback: TracebackType | None = None) -> Any: ...
@@ -410,7 +410,7 @@ class OrchestrationContext:
         *,
         result_type: Any = None,
     ) -> Task[Any]:
-        """Run one version of another orchestration under a given ``instance_id``; otherwise as ``schedule_sub_orchestration``."""
+        """Run one version under a given ``instance_id``; otherwise as ``schedule_sub_orchestration``."""
 
     def start_orchestration(
         self, name: _OrchestrationName, instance_id: str, input: object = None, *, version: str | None = None
@@ -473,12 +473,12 @@ class OrchestrationContext:
             tasks: Tasks, generators or coroutines, one by one or as a list.
 
         Returns:
-            A task with ``{"index": position, "value": value}`` of the first task to end; if two end at the same time, of
-            the one that started first.
+            A task with ``{"index": position, "value": value}`` of the first task to end; if two end at the same time,
+            of the one that started first.
 
         Raises:
-            TaskFailed: The first task to end failed; ``index`` of the exception is its position. Raised where the task is
-                yielded or awaited.
+            TaskFailed: The first task to end failed; ``index`` of the exception is its position. Raised where the task
+                is yielded or awaited.
         """
 
     @overload
@@ -895,7 +895,7 @@ class Mailbox:
 
 @final
 class Client:
-    """The client's operations on checked arguments and JSON text; wrapped by ``duroxide.Client`` and ``AsyncClient``."""
+    """The client's operations on checked arguments and JSON text; wrapped by ``Client`` and ``AsyncClient``."""
 
     def __new__(cls, store: Store) -> Self: ...
     def start(self, instance: str, orchestration: str, input: str, version: str | None, attach: bool) -> Call[bool]: ...
@@ -969,8 +969,8 @@ class Worker:
         """Wait for the next activity.
 
         Returns:
-            Its function, its context, its input, and the function to call with its result and its error; ``None`` when the
-            thread must end.
+            Its function, its context, its input, and the function to call with its result and its error; ``None`` when
+            the thread must end.
         """
 
 def init_tracing(log_file: str | None = None, log_level: str | None = None, log_format: str | None = None) -> None:
@@ -978,8 +978,8 @@ def init_tracing(log_file: str | None = None, log_level: str | None = None, log_
 
     Args:
         log_file: Path of the file to append to; default ``None``, the standard error stream.
-        log_level: ``"off"``, ``"error"``, ``"warn"``, ``"info"``, ``"debug"`` or ``"trace"``; default ``None``, unchanged.
-            The environment variable ``RUST_LOG`` overrides it.
+        log_level: ``"off"``, ``"error"``, ``"warn"``, ``"info"``, ``"debug"`` or ``"trace"``; default ``None``,
+            unchanged. The environment variable ``RUST_LOG`` overrides it.
         log_format: ``"pretty"``, ``"compact"`` or ``"json"``; default ``None``, pretty.
 
     Raises:

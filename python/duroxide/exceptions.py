@@ -62,7 +62,8 @@ class TaskFailed(RecordedFailure, DuroxideError):
         self, error_type: str | None, message: str, details: Any = None, *, retryable: bool | None = None
     ) -> None:
         super().__init__()
-        # Assign instead of calling the base: OSError, a base of one subclass, reads two arguments as errno and its text.
+        # Assign instead of calling the base: OSError, a base of one subclass, reads two arguments as errno and its
+        # text.
         self.args = (error_type, message, details)
         self.error_type = error_type
         self.message = message
@@ -198,7 +199,7 @@ class LimitExceeded(DuroxideError, ValueError):
 
 
 class NotAllowedInOrchestration(DuroxideError):
-    """A call that waits for the outside world was made inside an orchestration, or its context used by another thread."""
+    """An orchestration made a call that waits for the outside world, or another thread used its context."""
 
 
 class NotInOrchestration(DuroxideError, RuntimeError):

@@ -5,12 +5,12 @@ arguments of the call                                recorded
 ==================================================== ==================================================
 none                                                 ``null``
 only that of the first parameter                     the value itself
-any others                                           an object with the passed ones by name, in the order of the parameters
+any others                                           an object with the passed ones by name, in parameter order
 ==================================================== ==================================================
 
-Defaults are not written, so a new parameter with a default changes nothing in the recorded form. Some values would be read
-as something else: ``None`` where it means the default, and an object that looks like arguments by name. Such a value is
-written by name. The value of a function's only parameter is never read as arguments by name.
+Defaults are not written, so a new parameter with a default changes nothing in the recorded form. Some values would be
+read as something else: ``None`` where it means the default, and an object that looks like arguments by name. Such a
+value is written by name. The value of a function's only parameter is never read as arguments by name.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Declared activities and orchestrations: functions that need no runtime to be declared, and are called as functions."""
+"""Declared activities and orchestrations, which are called as functions and need no runtime to be declared."""
 
 from __future__ import annotations
 
@@ -185,8 +185,8 @@ class Activity(Declared[P, T]):
 class Orchestration(Declared[P, T]):
     """A declared orchestration; made by ``orchestration``.
 
-    A call in another orchestration returns the task of a sub-orchestration; ``client.start`` starts an instance. Elsewhere
-    ``.fn`` is the plain function.
+    A call in another orchestration returns the task of a sub-orchestration; ``client.start`` starts an instance.
+    Elsewhere ``.fn`` is the plain function.
 
     Attributes:
         fn: The function itself.

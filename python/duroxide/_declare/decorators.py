@@ -1,8 +1,8 @@
 """``activity`` and ``orchestration``, the decorators that declare a function.
 
-The overload for a function whose first parameter takes anything comes first, because a type checker would also accept such
-a function as one that takes a context. Coroutines, generators and plain functions have an overload each, because mypy cannot
-tell them apart in a union.
+The overload for a function whose first parameter takes anything comes first, because a type checker would also accept
+such a function as one that takes a context. Coroutines, generators and plain functions have an overload each, because
+mypy cannot tell them apart in a union.
 """
 
 from __future__ import annotations
@@ -99,17 +99,17 @@ def activity(
     """Declare a function as an activity: ``@activity``, or ``@activity(retry=...)`` with options.
 
     Args:
-        function: A plain function or an ``async def``, whose parameters take values that can be written as JSON. A parameter
-            that is annotated with ``ActivityContext`` gets the context; put it first for the type checker. If another
-            annotation is ``Any``, mypy leaves such an activity untyped; ``duroxide.context()`` avoids that.
+        function: A plain function or an ``async def``, whose parameters take values that can be written as JSON. A
+            parameter that is annotated with ``ActivityContext`` gets the context; put it first for the type checker. If
+            another annotation is ``Any``, mypy leaves such an activity untyped; ``duroxide.context()`` avoids that.
         name: Name under which it is registered; default ``None``, the name of the function.
         retry: Retry policy of a call, a ``RetryPolicy`` or a dictionary; default ``None``, no retries.
         tag: Tag that the worker of a call must serve; default ``None``, a worker for activities without a tag.
         session: Session whose worker must run a call; default ``None``, any worker.
 
     Returns:
-        The activity, or a decorator. The options apply to calls of the activity as a function; ``.options`` replaces them
-        for one call. They do not apply where an orchestration schedules the activity by its name.
+        The activity, or a decorator. The options apply to calls of the activity as a function; ``.options`` replaces
+        them for one call. They do not apply where an orchestration schedules the activity by its name.
 
     Raises:
         RegistrationError: The function cannot be an activity.
@@ -151,10 +151,10 @@ def orchestration(function: Any = None, /, *, name: str | None = None, version: 
 
     Args:
         function: An ``async def``, a generator function or a plain function, whose parameters take values that can be
-            written as JSON. A parameter that is annotated with ``OrchestrationContext`` gets the context; put it first for
-            the type checker. If another annotation is ``Any``, as in ``Generator[Task[Any], Any, int]``, mypy leaves such
-            an orchestration untyped; ``duroxide.context()`` avoids that. Type checkers refuse a plain function, because it
-            most likely lacks a ``yield``.
+            written as JSON. A parameter that is annotated with ``OrchestrationContext`` gets the context; put it first
+            for the type checker. If another annotation is ``Any``, as in ``Generator[Task[Any], Any, int]``, mypy
+            leaves such an orchestration untyped; ``duroxide.context()`` avoids that. Type checkers refuse a plain
+            function, because it most likely lacks a ``yield``.
         name: Name under which it is registered; default ``None``, the name of the function.
         version: Version under which it is registered; default ``None``, which is 1.0.0. A call or a start that names no
             version takes the newest one that the executing runtime has.

@@ -155,7 +155,8 @@ def check_function(function: object, kind: str, name: object) -> str:
         raise RegistrationError(f"{what} is a class; pass a function, or a bound method of an instance")
     if _is(function, inspect.isasyncgenfunction):
         raise RegistrationError(
-            f"{what} is an async generator, which cannot be driven; write 'def' with 'yield', or 'async def' with 'await'"
+            f"{what} is an async generator, which cannot be driven; write 'def' with 'yield', or 'async def' with "
+            "'await'"
         )
     if kind == "orchestration" and _is(function, inspect.iscoroutinefunction) and sys.version_info < (3, 11):
         raise RegistrationError(
@@ -275,7 +276,7 @@ def _resolve(annotation: Any, function: Any, local_names: Mapping[str, Any]) -> 
 
 
 def result_of(annotation: Any) -> Any:
-    """Return the type of the value that a function with this annotation finally returns, also as a generator or coroutine."""
+    """Return the type of the value that a function with this annotation finally returns, also as a generator."""
     origin = get_origin(annotation)
     kind = annotation if origin is None else origin
     if kind in (collections.abc.Generator, collections.abc.Coroutine):

@@ -103,7 +103,7 @@ class Backoff:
         multiplier: float = 2.0,
         maximum: Duration = timedelta(seconds=30),
     ) -> Backoff:
-        """Wait ``base`` after the first attempt, then each time ``multiplier`` times the wait before, at most ``maximum``."""
+        """Wait ``base`` first, then each time ``multiplier`` times the wait before, at most ``maximum``."""
         return cls(kind="exponential", base=base, multiplier=multiplier, maximum=maximum)
 
 
@@ -117,7 +117,8 @@ class RetryPolicy:
         backoff: The wait before each new attempt; default exponential from 100 ms, doubling, at most 30 s.
         attempt_timeout: Time that one attempt may take, a ``timedelta`` or milliseconds; default ``None``, no limit. An
             attempt that takes longer is cancelled, and a new attempt follows.
-        total_timeout: Time for all attempts and waits together, a ``timedelta`` or milliseconds; default ``None``, no limit.
+        total_timeout: Time for all attempts and waits together, a ``timedelta`` or milliseconds; default ``None``, no
+            limit.
         non_retryable: Exception classes, or their names, after which no new attempt follows; default none.
 
     Raises:
@@ -148,10 +149,11 @@ class RetryPolicy:
         """Read a policy, a dictionary, or ``None`` for the defaults.
 
         Args:
-            value: A dictionary may have ``max_attempts``, ``backoff`` (or ``backoff_strategy``: ``"none"``, ``"fixed"``,
-                ``"linear"``, ``"exponential"``, or a ``Backoff``), ``timeout_ms`` for one attempt, ``total_timeout_ms`` for
-                all, ``base_ms`` (or ``initial_interval_ms``), ``max_ms`` (or ``max_interval_ms``), ``multiplier`` and
-                ``non_retryable``, each in snake or camel case. The value ``None`` means the default.
+            value: A dictionary may have ``max_attempts``, ``backoff`` (or ``backoff_strategy``: ``"none"``,
+                ``"fixed"``, ``"linear"``, ``"exponential"``, or a ``Backoff``), ``timeout_ms`` for one attempt,
+                ``total_timeout_ms`` for all, ``base_ms`` (or ``initial_interval_ms``), ``max_ms`` (or
+                ``max_interval_ms``), ``multiplier`` and ``non_retryable``, each in snake or camel case. The value
+                ``None`` means the default.
 
         Raises:
             ConfigurationError: A key is unknown or occurs twice, or a value is out of its range.
@@ -172,8 +174,8 @@ def retry_parts(
     """Return the fields of a policy for the native half.
 
     Returns:
-        The number of attempts; the kind, base, multiplier and maximum of the backoff; the timeouts of an attempt and of all
-        (times in milliseconds); and the names of the classes that are not retried, with those of their subclasses.
+        The number of attempts; the kind, base, multiplier and maximum of the backoff; the timeouts of an attempt and of
+        all (times in milliseconds); and the names of the classes that are not retried, with those of their subclasses.
     """
     policy = RetryPolicy.from_value(value)
     backoff = policy.backoff

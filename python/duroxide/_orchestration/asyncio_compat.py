@@ -1,8 +1,8 @@
 """The event loop's uses of asyncio and the interpreter beyond their documented interface.
 
-Every such use is in this module, and each has a test that fails on a Python that has changed it. Some functions read the
-frames of asyncio's own functions, because asyncio passes the loop neither the list of ``as_completed`` nor the reason why a
-future is made.
+Every such use is in this module, and each has a test that fails on a Python that has changed it. Some functions read
+the frames of asyncio's own functions, because asyncio passes the loop neither the list of ``as_completed`` nor the
+reason why a future is made.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ set_running_loop = asyncio._set_running_loop
 enter_task = asyncio.tasks._enter_task
 leave_task = asyncio.tasks._leave_task
 
-# ``asyncio.all_tasks`` calls this function to get the loop of each task. From Python 3.14 on ``all_tasks`` is written in C
-# and does not call it, so its tasks are not put in order.
+# ``asyncio.all_tasks`` calls this function to get the loop of each task. From Python 3.14 on ``all_tasks`` is written
+# in C and does not call it, so its tasks are not put in order.
 _GET_LOOP = getattr(getattr(asyncio.futures, "_get_loop", None), "__code__", None)
 _ALL_TASKS = getattr(asyncio.all_tasks, "__code__", None)
 # The functions that make a future for the arguments of asyncio.wait() and asyncio.wrap_future().
@@ -78,9 +78,10 @@ def is_collecting_garbage() -> bool:
 def is_left_out_of_all_tasks(loop: asyncio.AbstractEventLoop, task_class: type[asyncio.Task[Any]]) -> bool:
     """Put the tasks of ``loop`` in order while ``asyncio.all_tasks`` reads the tasks of the process.
 
-    The ``get_loop`` method of a task calls it. ``all_tasks`` takes the tasks from a set that also has the tasks of other
-    orchestrations, and makes a set of them, so the order of both sets depends on other orchestrations. At the first task of
-    ``loop``, this function puts all tasks of ``loop`` behind it, ordered by their hashes, which are their numbers.
+    The ``get_loop`` method of a task calls it. ``all_tasks`` takes the tasks from a set that also has the tasks of
+    other orchestrations, and makes a set of them, so the order of both sets depends on other orchestrations. At the
+    first task of ``loop``, this function puts all tasks of ``loop`` behind it, ordered by their hashes, which are their
+    numbers.
 
     Args:
         loop: The loop of the task.
@@ -101,7 +102,8 @@ def is_left_out_of_all_tasks(loop: asyncio.AbstractEventLoop, task_class: type[a
     tasks: list[Any] | None = frame.f_locals.get("scheduled_tasks", frame.f_locals.get("tasks"))
     if type(tasks) is not list:
         raise NotAllowedInOrchestration(
-            "asyncio.all_tasks has an order that differs at each replay; keep the tasks that you make, in a list or a TaskGroup"
+            "asyncio.all_tasks has an order that differs at each replay; keep the tasks that you make, in a list or a "
+            "TaskGroup"
         )
     if tasks[0] is None:
         return False
@@ -121,7 +123,7 @@ def _frame_of_all_tasks(frame: FrameType | None) -> FrameType | None:
 
 
 def futures_given_to_wait() -> set[Any] | None:
-    """Return the arguments of ``asyncio.wait``, if it makes a future; a loop's ``create_future`` calls this function."""
+    """Return the arguments of ``asyncio.wait``, if it makes a future; a loop's ``create_future`` calls this."""
     caller = sys._getframe(2)
     if caller.f_code is not _WAIT:
         return None
@@ -130,7 +132,7 @@ def futures_given_to_wait() -> set[Any] | None:
 
 
 def is_wrapping_future() -> bool:
-    """Tell whether ``asyncio.wrap_future`` makes a future; a loop's ``create_future`` calls this function."""
+    """Tell whether ``asyncio.wrap_future`` makes a future; a loop's ``create_future`` calls this."""
     return sys._getframe(2).f_code is _WRAP_FUTURE
 
 

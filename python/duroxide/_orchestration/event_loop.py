@@ -1,8 +1,9 @@
 """The event loop of ``async def`` orchestrations: asyncio itself, replayed the same from history.
 
-Tasks, futures and everything built on them are those of the standard library. The loop under them differs: only a recorded
-completion wakes it, one at a time and in the order of history; timers are durable; the clock is the clock of the history;
-and the tasks and futures that asyncio keeps in sets are ordered by when they were made, not by their addresses.
+Tasks, futures and everything built on them are those of the standard library. The loop under them differs: only a
+recorded completion wakes it, one at a time and in the order of history; timers are durable; the clock is the clock of
+the history; and the tasks and futures that asyncio keeps in sets are ordered by when they were made, not by their
+addresses.
 """
 
 from __future__ import annotations
@@ -71,7 +72,8 @@ class OrchestrationLoop(asyncio.AbstractEventLoop):
         self._branches: dict[int, OrchestrationTask] = {}
         self._contexts: dict[int, contextvars.Context] = {}
         self._begun_in_order: dict[int, OrchestrationTask] = {}
-        # asyncio keeps the tasks of all loops in the same sets, so tasks of two orchestrations must have different numbers.
+        # asyncio keeps the tasks of all loops in the same sets, so tasks of two orchestrations must have different
+        # numbers.
         self._count = zlib.crc32(steps.instance_id.encode()) << 24
         self._first = self._count
         self._found_as_garbage: list[AsyncGenerator[Any, Any]] = []
@@ -126,7 +128,7 @@ class OrchestrationLoop(asyncio.AbstractEventLoop):
         return self.run_ready()
 
     def cancel_branch(self, coroutine: Coroutine[Any, Any, Any]) -> bool | None:
-        """Cancel such a coroutine; return whether the orchestration has ended, or ``None`` if the coroutine is unknown."""
+        """Cancel such a coroutine; return whether the orchestration has ended, or ``None`` for an unknown one."""
         task = self._branches.get(id(coroutine))
         if task is None:
             return None
@@ -194,7 +196,7 @@ class OrchestrationLoop(asyncio.AbstractEventLoop):
         )
 
     def end(self) -> None:
-        """Cancel the remaining tasks of an ended orchestration, as ``asyncio.run`` does; ``abandon`` drops those that stay."""
+        """Cancel the remaining tasks of an ended orchestration, as ``asyncio.run`` does."""
         self._ended = True
         for task in self._pending_tasks():
             task.cancel()
@@ -202,7 +204,7 @@ class OrchestrationLoop(asyncio.AbstractEventLoop):
         self._report_forgotten()
 
     def refuse_step(self) -> OrchestrationFuture:
-        """Raise ``CancelledError`` in a task that continues after the end; the second time, return a future that never ends."""
+        """Raise ``CancelledError`` in a task that continues after the end; then return a future that never ends."""
         task = asyncio.current_task()
         if task is not None and task not in self._refused:
             self._refused.add(task)
@@ -361,8 +363,8 @@ class OrchestrationLoop(asyncio.AbstractEventLoop):
     def _report_forgotten(self) -> None:
         """Log the exceptions of tasks that no code has read, when no code can read them any more.
 
-        An exception is raised again at every replay, so this is not logged where it is raised; and the moment at which the
-        memory of a task is freed is not deterministic.
+        An exception is raised again at every replay, so this is not logged where it is raised; and the moment at which
+        the memory of a task is freed is not deterministic.
         """
         for task in self._tasks:
             if task is not self._main and task.done() and was_forgotten(task):

@@ -1,11 +1,11 @@
 """Strict mode: watches orchestrations for calls whose results a replay cannot repeat.
 
-While the code of an orchestration runs, a profile function of its thread sees every call before it is made, also methods of
-C types, which cannot be replaced, and functions that were imported by name. Strict mode patches nothing, and does not
-affect other threads, such as those of activities.
+While the code of an orchestration runs, a profile function of its thread sees every call before it is made, also
+methods of C types, which cannot be replaced, and functions that were imported by name. Strict mode patches nothing, and
+does not affect other threads, such as those of activities.
 
-The frames around a call decide whether it is allowed. This package may make any call. So may code that imports a module,
-writes to the log, formats a traceback or warns, because the result does not reach the orchestration.
+The frames around a call decide whether it is allowed. This package may make any call. So may code that imports a
+module, writes to the log, formats a traceback or warns, because the result does not reach the orchestration.
 """
 
 from __future__ import annotations
@@ -205,8 +205,8 @@ def _trace_nothing(*_event: object) -> None: ...
 
 
 def _may_call(frame: FrameType, module: str, file: str, *, is_inside: bool) -> bool:
-    # The package's code may make the call if the user's code calls it, but not if it calls the user's code, as the event
-    # loop does.
+    # The package's code may make the call if the user's code calls it, but not if it calls the user's code, as the
+    # event loop does.
     if is_inside and file.startswith(_OWN_FILES):
         return True
     package = module.partition(".")[0]

@@ -25,8 +25,8 @@ def unbegun_coroutines(runner: object) -> list[Any]:
     """Find the coroutines that a generator or coroutine has made and not begun, itself included.
 
     Args:
-        runner: A suspended or unbegun generator or coroutine. The search covers its variables, the lists and mappings in
-            them, and the object that it awaits.
+        runner: A suspended or unbegun generator or coroutine. The search covers its variables, the lists and mappings
+            in them, and the object that it awaits.
     """
     found: list[Any] = []
     to_look_at: list[Any] = [runner] if type(runner) in _LOOKED_INTO else []

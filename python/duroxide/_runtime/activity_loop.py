@@ -13,8 +13,8 @@ from duroxide._runtime.current_context import running_activity
 from duroxide._values.codec import convert, decode
 
 Done = Callable[[Any, BaseException | None], object]
-"""Called with the result and ``None``, or with ``None`` and the exception. If it is never called, the activity was cut off
-and runs again."""
+"""Called with the result and ``None``, or with ``None`` and the exception. If it is never called, the activity was cut
+off and runs again."""
 
 AsyncFunction = Callable[[Any, Any], Coroutine[Any, Any, Any]]
 End = tuple[Any, "BaseException | None"]
@@ -78,8 +78,8 @@ class ActivityCall:
     def start(self, body: Coroutine[Any, Any, End], done: Done) -> asyncio.Task[End]:
         """Start its task, on the loop's thread."""
         self._task = task = self._loop.create_task(body)
-        # A callback of the task reports the end, because the body of a task that is cancelled before its first step never
-        # runs.
+        # A callback of the task reports the end, because the body of a task that is cancelled before its first step
+        # never runs.
         task.add_done_callback(lambda task: self._report(task, done))
         return task
 
@@ -124,7 +124,8 @@ class ActivityLoop:
                 loop.call_soon_threadsafe(loop.stop)
         # An activity that shuts its runtime down runs on this thread, which cannot wait for itself.
         if thread is not None and thread is not threading.current_thread():
-            # The thread is a daemon: an activity that blocks it or ignores its cancellation must not keep the process alive.
+            # The thread is a daemon: an activity that blocks it or ignores its cancellation must not keep the process
+            # alive.
             thread.join(_STOP_SECONDS)
 
     def _running_loop(self) -> asyncio.AbstractEventLoop:
@@ -195,7 +196,7 @@ class ApplicationLoop:
 
 
 def _call_on(loop: asyncio.AbstractEventLoop, callback: Callable[[], object]) -> None:
-    """Call back on the thread of ``loop``, in a new context, so that an activity does not see the variables of another."""
+    """Call back on the thread of ``loop``, in a new context: an activity must not see the variables of another."""
     loop.call_soon_threadsafe(callback, context=contextvars.Context())
 
 
@@ -226,5 +227,5 @@ async def _guard(function: AsyncFunction, context: Any, value: object) -> End:
     running_activity.set(context)  # in the context of this asyncio task
     try:
         return await function(context, value), None
-    except BaseException as error:  # noqa: BLE001  (in asyncio, SystemExit and KeyboardInterrupt would end the whole loop)
+    except BaseException as error:  # noqa: BLE001  (SystemExit and KeyboardInterrupt would end the whole loop)
         return None, error

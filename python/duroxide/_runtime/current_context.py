@@ -31,12 +31,12 @@ def context(kind: Any = None, /) -> Any:
     """Return the context of the orchestration or activity that calls.
 
     Args:
-        kind: ``OrchestrationContext`` or ``ActivityContext``, the class of the result for the type checker; a context of the
-            other class is refused. Default ``None``, either of them, untyped.
+        kind: ``OrchestrationContext`` or ``ActivityContext``, the class of the result for the type checker; a context
+            of the other class is refused. Default ``None``, either of them, untyped.
 
     Returns:
-        The context. An activity can read its context in its own thread or asyncio task, and in the functions that it runs
-        with ``asyncio.to_thread``.
+        The context. An activity can read its context in its own thread or asyncio task, and in the functions that it
+        runs with ``asyncio.to_thread``.
 
     Raises:
         NotInOrchestration: The caller has no context, or one of the other class.

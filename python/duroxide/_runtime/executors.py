@@ -50,7 +50,8 @@ class PoolCall:
         self._done = None
 
     def cut_off(self) -> None:
-        """Drop the call without reporting an end, so that the activity runs again; the executor may keep it for long."""
+        """Drop the call without reporting an end, so that the activity runs again."""
+        # The executor may keep the call for a long time.
         self._done = None
 
 
@@ -58,8 +59,8 @@ class Pool:
     """Runs sync activities in an executor of ``concurrent.futures``.
 
     Args:
-        choice: An executor, which the application owns; or a function that makes one. The pool makes it when the runtime
-            starts, replaces it when it is broken, and shuts it down with the runtime.
+        choice: An executor, which the application owns; or a function that makes one. The pool makes it when the
+            runtime starts, replaces it when it is broken, and shuts it down with the runtime.
     """
 
     def __init__(self, choice: ExecutorChoice) -> None:
@@ -108,8 +109,8 @@ class Pool:
         except BrokenExecutor:
             raise
         except RuntimeError as error:
-            # The executor was shut down. The call reports no end, so the activity does not fail, and runs again later. The
-            # log gets only the text, because the error would keep this frame and its variables alive.
+            # The executor was shut down. The call reports no end, so the activity does not fail, and runs again later.
+            # The log gets only the text, because the error would keep this frame and its variables alive.
             reason = str(error)
             _log.warning(
                 "activity '%s' waits: the executor of its runtime takes no work: %s", context.activity_name, reason
@@ -230,8 +231,8 @@ def check_executor(choice: object) -> None:
     for each in cast("Mapping[str, object]", choice).values() if isinstance(choice, Mapping) else [choice]:
         if each is not None and not isinstance(each, Executor) and not callable(each):
             raise TypeError(
-                f"executor must be an executor of concurrent.futures, a function that makes one, or a mapping of names of "
-                f"activities to these, not {type(each).__name__}"
+                f"executor must be an executor of concurrent.futures, a function that makes one, or a mapping of names "
+                f"of activities to these, not {type(each).__name__}"
             )
 
 
@@ -248,8 +249,8 @@ def place_activities(
         choice: The executor of all other activities, or executors by the name of an activity; ``None`` for none.
 
     Raises:
-        RegistrationError: ``choice`` names an activity that is not registered or is ``async def``, or an activity cannot be
-            found from another process.
+        RegistrationError: ``choice`` names an activity that is not registered or is ``async def``, or an activity
+            cannot be found from another process.
     """
     hosts: dict[str, ActivityHost] = {name: loop for name, each in definitions.items() if each.is_async}
     if choice is None:

@@ -18,8 +18,8 @@ def deliver(logger_name: str, level: int, message: str, fields: Mapping[str, obj
         logger_name: Name of the logger, ``duroxide`` or below it.
         level: Level in the numbers of ``logging``: 10 for debug, 20 for info, 30 for a warning, 40 for an error.
         message: Text of the record.
-        fields: Structured fields, such as ``instance_id``; they become attributes of the record. A field with a name that
-            ``logging`` uses itself gets the prefix ``field_``.
+        fields: Structured fields, such as ``instance_id``; they become attributes of the record. A field with a name
+            that ``logging`` uses itself gets the prefix ``field_``.
     """
     logger = logging.getLogger(logger_name)
     if not logger.isEnabledFor(level):

@@ -27,13 +27,13 @@ class RuntimeOptions:
     """The options of a runtime. Every option has a default.
 
     Attributes:
-        orchestration_concurrency: Orchestrations that run a turn at the same time; default 64. Idle slots cost nothing, and
-            the store writes turns that end at the same time to the disk together.
+        orchestration_concurrency: Orchestrations that run a turn at the same time; default 64. Idle slots cost nothing,
+            and the store writes turns that end at the same time to the disk together.
         worker_concurrency: Activities that run at the same time; default 64, because most activities wait for something
             other than the processor. Idle slots cost nothing.
-        dispatcher_poll_interval_ms: Shortest time between two polls of an idle dispatcher, in milliseconds, if the store
-            returns nothing at once; default 100. A lower value gains nothing: every store of this package wakes its
-            dispatchers.
+        dispatcher_poll_interval_ms: Shortest time between two polls of an idle dispatcher, in milliseconds, if the
+            store returns nothing at once; default 100. A lower value gains nothing: every store of this package wakes
+            its dispatchers.
         dispatcher_long_poll_timeout_ms: Longest time that one poll waits in the store, in milliseconds; default 30,000.
         log_level: Lowest level that is logged, one of ``"error"`` to ``"trace"``; default ``None``, as ``RUST_LOG`` or
             ``init_tracing`` configures it.
@@ -41,14 +41,14 @@ class RuntimeOptions:
         service_name: Passed to the engine, which does not use it in this version; default ``None``.
         service_version: Passed to the engine, which does not use it in this version; default ``None``.
         max_sessions_per_runtime: Sessions that this runtime holds at the same time; default 10.
-        session_idle_timeout_ms: How long an idle session stays with its worker, in milliseconds; default 300,000. Must be
-            longer than the time between two renewals of an activity's lock.
+        session_idle_timeout_ms: How long an idle session stays with its worker, in milliseconds; default 300,000. Must
+            be longer than the time between two renewals of an activity's lock.
         worker_node_id: Identity of this node as the owner of sessions; default ``None``, a new one at every start.
         worker_tag_filter: Which activities this runtime takes; default those without a tag.
-        orchestrator_lock_timeout_ms: Lease of an orchestration's turn, in milliseconds; after it, another node takes the
-            turn over. Default 5,000, at least 2,000.
-        orchestrator_lock_renewal_buffer_ms: How long before its end the runtime renews that lease, in milliseconds; default
-            2,000.
+        orchestrator_lock_timeout_ms: Lease of an orchestration's turn, in milliseconds; after it, another node takes
+            the turn over. Default 5,000, at least 2,000.
+        orchestrator_lock_renewal_buffer_ms: How long before its end the runtime renews that lease, in milliseconds;
+            default 2,000.
         worker_lock_timeout_ms: Lease of an activity, in milliseconds; after it, another node takes the activity over.
             Default 30,000, at least 2,000.
         worker_lock_renewal_buffer_ms: How long before its end the runtime renews that lease, in milliseconds; default
@@ -58,27 +58,28 @@ class RuntimeOptions:
             5,000.
         session_cleanup_interval_ms: Time between two removals of abandoned sessions, in milliseconds; default 300,000.
         max_attempts: Deliveries of one message before the engine gives it up as poison; default 10.
-        activity_cancellation_grace_period_ms: Time that a cancelled activity has to end by itself, in milliseconds; default
-            10,000.
-        cleanup_timeout_ms: Time that a cancelled ``async def`` orchestration has for its ``except`` and ``finally`` blocks,
-            in milliseconds; default 30,000. The blocks may run activities. After this time the orchestration ends at once.
-        unregistered_timeout_ms: Time after which work fails if no node has registered its name, in milliseconds; default
-            300,000. In a store on which one process works alone, such work fails at once.
-        sticky: Whether suspended orchestrations stay in memory between their turns, so that a turn does not run the code
-            again from its beginning; default ``True``. Results and histories are the same. ``False`` shows in a test that
-            the code can be replayed.
-        max_sticky_orchestrations: Suspended orchestrations that stay in memory at the same time; default 1,000. The one that
-            has waited longest is evicted first, and is replayed at its next turn.
+        activity_cancellation_grace_period_ms: Time that a cancelled activity has to end by itself, in milliseconds;
+            default 10,000.
+        cleanup_timeout_ms: Time that a cancelled ``async def`` orchestration has for its ``except`` and ``finally``
+            blocks, in milliseconds; default 30,000. The blocks may run activities. After this time the orchestration
+            ends at once.
+        unregistered_timeout_ms: Time after which work fails if no node has registered its name, in milliseconds;
+            default 300,000. In a store on which one process works alone, such work fails at once.
+        sticky: Whether suspended orchestrations stay in memory between their turns, so that a turn does not run the
+            code again from its beginning; default ``True``. Results and histories are the same. ``False`` shows in a
+            test that the code can be replayed.
+        max_sticky_orchestrations: Suspended orchestrations that stay in memory at the same time; default 1,000. The one
+            that has waited longest is evicted first, and is replayed at its next turn.
         max_sticky_bytes: About how many bytes of memory they may take together; default 64 MiB.
-        sticky_idle_timeout_ms: How long a suspended orchestration stays in memory without a turn, in milliseconds; default
-            60,000.
-        retention: How long instances stay after they have ended, a ``timedelta``; default ``None``, for ever. The runtime
-            removes older ones with their sub-orchestrations, a few at a time, so that other work continues. A result must
-            be read within that time.
+        sticky_idle_timeout_ms: How long a suspended orchestration stays in memory without a turn, in milliseconds;
+            default 60,000.
+        retention: How long instances stay after they have ended, a ``timedelta``; default ``None``, for ever. The
+            runtime removes older ones with their sub-orchestrations, a few at a time, so that other work continues. A
+            result must be read within that time.
         nondeterminism: How to treat an instance whose code no longer does what its history records. ``"wait"``, the
             default: the instance keeps its history and continues when the code is corrected; until then
-            ``get_status(...).mismatch``, the metrics and the log say what differs. ``"fail"``: the instance fails for good
-            with ``NondeterminismError``, which says what differs. Its running work is cancelled, except its
+            ``get_status(...).mismatch``, the metrics and the log say what differs. ``"fail"``: the instance fails for
+            good with ``NondeterminismError``, which says what differs. Its running work is cancelled, except its
             sub-orchestrations.
 
     Raises:

@@ -1,7 +1,7 @@
 """Runs an activity as a call in another process.
 
-The call carries text and names: where to find the function, the ids of the activity, and the recorded input. It returns the
-result or the failure in the form in which it is recorded. The executor carries both, as for every call.
+The call carries text and names: where to find the function, the ids of the activity, and the recorded input. It returns
+the result or the failure in the form in which it is recorded. The executor carries both, as for every call.
 """
 
 from __future__ import annotations
@@ -47,8 +47,9 @@ class FunctionAddress:
                 found = None
         if found is None or inspect.unwrap(getattr(found, "fn", found)) is not function:
             raise RegistrationError(
-                f"activity '{definition.name}' cannot be found from another process: {function!r} is not a function at the "
-                "top level of a module; move it there, or name the activities of the pool, as in executor={'resize': pool}"
+                f"activity '{definition.name}' cannot be found from another process: {function!r} is not a function at "
+                "the top level of a module; move it there, or name the activities of the pool, as in "
+                "executor={'resize': pool}"
             )
         return address
 
@@ -66,7 +67,7 @@ def _definition_at(address: FunctionAddress) -> ActivityDefinition:
 
 @dataclass(frozen=True)
 class ProcessEnd:
-    """How an activity ended in another process: the recorded form of its result or failure, and its traces for the log."""
+    """The end of an activity in another process: the recorded form of its result or failure, and its traces."""
 
     result: str | None
     failure: str | None

@@ -12,7 +12,8 @@ from duroxide.exceptions import DuroxideError
 class ProcessActivityContext:
     """The context of an activity in a process of a pool: a copy of its ``ActivityContext``.
 
-    That process has no client, and does not learn of a cancellation. The runtime writes traces after the activity has ended.
+    That process has no client, and does not learn of a cancellation. The runtime writes traces after the activity has
+    ended.
 
     Attributes:
         instance_id: Instance of the orchestration that scheduled the activity.
@@ -49,7 +50,7 @@ class ProcessActivityContext:
         return self._tag
 
     def is_cancelled(self) -> bool:
-        """Return False: the process does not learn of a cancellation. The runtime drops the result of a cancelled activity."""
+        """Return False: the process does not learn of a cancellation, and the runtime then drops the result."""
         return False
 
     def get_client(self) -> NoReturn:
@@ -59,8 +60,8 @@ class ProcessActivityContext:
             DuroxideError: Always.
         """
         raise DuroxideError(
-            f"activity '{self.activity_name}' runs in another process, which has no client; return a value that tells the "
-            "orchestration what to do, or name the activities of the pool, as in executor={'resize': pool}"
+            f"activity '{self.activity_name}' runs in another process, which has no client; return a value that tells "
+            "the orchestration what to do, or name the activities of the pool, as in executor={'resize': pool}"
         )
 
     def trace_debug(self, message: str) -> None:

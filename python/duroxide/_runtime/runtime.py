@@ -59,17 +59,17 @@ class Runtime:
     Args:
         provider: The opened store.
         options: Options; default ``None``, the defaults of ``RuntimeOptions``.
-        functions: Functions to register; default none. A declared function, from ``@activity`` or ``@orchestration``, and a
-            definition are registered under their names. A module stands for all functions that are declared in it. A plain
-            function takes a context and an input, and is registered under its ``__name__``: a generator function as an
-            orchestration, any other as an activity.
-        executor: Where activities run that are not ``async def``; default ``None``, on threads of the runtime, one for each
-            running activity. An executor of ``concurrent.futures``, such as a ``ProcessPoolExecutor`` for activities that
-            compute, stays yours. A function that returns an executor lets the runtime shut the executor down, and replace it
-            when one of its processes has died. A mapping gives the activities that it names one of these two; the others run
-            as by default. In another process an activity gets a ``ProcessActivityContext``, must be a function at the top
-            level of a module, and receives and returns JSON. Let a process pool start its processes with ``"spawn"`` or
-            ``"forkserver"``, because this process has threads.
+        functions: Functions to register; default none. A declared function, from ``@activity`` or ``@orchestration``,
+            and a definition are registered under their names. A module stands for all functions that are declared in
+            it. A plain function takes a context and an input, and is registered under its ``__name__``: a generator
+            function as an orchestration, any other as an activity.
+        executor: Where activities run that are not ``async def``; default ``None``, on threads of the runtime, one for
+            each running activity. An executor of ``concurrent.futures``, such as a ``ProcessPoolExecutor`` for
+            activities that compute, stays yours. A function that returns an executor lets the runtime shut the executor
+            down, and replace it when one of its processes has died. A mapping gives the activities that it names one of
+            these two; the others run as by default. In another process an activity gets a ``ProcessActivityContext``,
+            must be a function at the top level of a module, and receives and returns JSON. Let a process pool start its
+            processes with ``"spawn"`` or ``"forkserver"``, because this process has threads.
         outboxes: Outboxes in databases of the application. The runtime relays them into the store while it works; see
             ``Outbox``. Default none.
         strict: Whether the runtime watches orchestrations while they run. A call whose result replay cannot repeat then
@@ -125,8 +125,8 @@ class Runtime:
 
         Args:
             name: Name under which orchestrations schedule it; default ``None``, the function's ``__name__``.
-            function: A plain function or an ``async def``, called with an ``ActivityContext`` and the input. Without it, the
-                call returns a decorator.
+            function: A plain function or an ``async def``, called with an ``ActivityContext`` and the input. Without
+                it, the call returns a decorator.
 
         Returns:
             The function itself, or the decorator.
@@ -152,8 +152,8 @@ class Runtime:
 
         Args:
             name: Name under which it is started; default ``None``, the function's ``__name__``.
-            function: A generator function, an ``async def`` or a plain function, called with an ``OrchestrationContext`` and
-                the input. Without it, the call returns a decorator.
+            function: A generator function, an ``async def`` or a plain function, called with an
+                ``OrchestrationContext`` and the input. Without it, the call returns a decorator.
 
         Returns:
             The function itself, or the decorator.
@@ -233,8 +233,8 @@ class Runtime:
         """Stop the work; unfinished work continues at the next start. A runtime that does not run is left as it is.
 
         Args:
-            timeout_ms: Longest time to wait for running work, in milliseconds or as a ``timedelta``; default 5,000. The call
-                returns as soon as that work is done.
+            timeout_ms: Longest time to wait for running work, in milliseconds or as a ``timedelta``; default 5,000. The
+                call returns as soon as that work is done.
         """
         timeout = check_milliseconds(timeout_ms, "timeout_ms")
         with self._lock:
@@ -293,9 +293,11 @@ class Runtime:
         await run_in_thread(self.shutdown)
 
     def _end_with_loop(self) -> None:
-        # The closed loop cannot leave the ``async with`` any more. The next start or another process continues the work.
+        # The closed loop cannot leave the ``async with`` any more. The next start or another process continues the
+        # work.
         logging.getLogger("duroxide.runtime").warning(
-            "the loop that entered the runtime is closed, so the runtime shuts down; leave 'async with' before the loop ends"
+            "the loop that entered the runtime is closed, so the runtime shuts down; leave 'async with' before the loop "
+            "ends"
         )
         threading.Thread(target=self.shutdown, args=(0,), name="duroxide-shutdown", daemon=True).start()
 

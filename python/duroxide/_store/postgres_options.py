@@ -40,12 +40,14 @@ class PostgresOptions:
     seconds. If the code and the URL give the same option, the code wins, and a warning in the log names the option.
 
     Attributes:
-        max_connections: The largest number of connections of one process, at least 5; default ``None``: the value of the
-            environment variable ``DUROXIDE_PG_POOL_MAX``, or 10.
-        acquire_timeout: Longest wait for a connection when all are in use, a ``timedelta``; default ``None``, 30 seconds.
-        connect_timeout: Longest wait for the server to accept a connection, a ``timedelta``; default ``None``, 10 seconds.
-        statement_timeout: Time after which the server ends a statement, a ``timedelta``; default ``None``, as the server is
-            configured.
+        max_connections: The largest number of connections of one process, at least 5; default ``None``: the value of
+            the environment variable ``DUROXIDE_PG_POOL_MAX``, or 10.
+        acquire_timeout: Longest wait for a connection when all are in use, a ``timedelta``; default ``None``, 30
+            seconds.
+        connect_timeout: Longest wait for the server to accept a connection, a ``timedelta``; default ``None``, 10
+            seconds.
+        statement_timeout: Time after which the server ends a statement, a ``timedelta``; default ``None``, as the
+            server is configured.
         sslmode: ``"disable"``, ``"allow"``, ``"prefer"``, ``"require"`` (encrypted, without a check of the server),
             ``"verify-ca"`` (the server has a certificate of ours) or ``"verify-full"`` (and its name is in it); default
             ``None``: ``"verify-full"`` with ``ssl_root_cert``, else ``"prefer"``. As in libpq, ``"require"`` with
@@ -54,9 +56,11 @@ class PostgresOptions:
             system.
         ssl_client_cert: PEM file with the certificate of this process; default ``None``, none.
         ssl_client_key: PEM file with its key, as unencrypted PKCS#8; default ``None``.
-        application_name: Name of this program in ``pg_stat_activity``; default ``None``, the name of the running program.
-        pgbouncer: Whether PgBouncer in transaction mode stands before the server; default ``None``, the store finds out.
-            Behind PgBouncer the store polls for the work of other nodes, because it cannot listen for notifications.
+        application_name: Name of this program in ``pg_stat_activity``; default ``None``, the name of the running
+            program.
+        pgbouncer: Whether PgBouncer in transaction mode stands before the server; default ``None``, the store finds
+            out. Behind PgBouncer the store polls for the work of other nodes, because it cannot listen for
+            notifications.
         migrate: How to treat missing tables and functions. ``"apply"``, the default, creates them. ``"verify"`` changes
             nothing, for a role that may not create; the error says what to run.
 
@@ -84,8 +88,8 @@ class PostgresOptions:
                 _check(field.name, value)
         if self.pgbouncer and self.statement_timeout is not None:
             raise ConfigurationError(
-                "statement_timeout is a setting of a session, and PgBouncer does not keep sessions; set it for the role: "
-                "ALTER ROLE … SET statement_timeout = '30s'"
+                "statement_timeout is a setting of a session, and PgBouncer does not keep sessions; set it for the "
+                "role: ALTER ROLE … SET statement_timeout = '30s'"
             )
         self._check_tls()
 
@@ -93,8 +97,8 @@ class PostgresOptions:
         given = [name for name in FILES if getattr(self, name) is not None]
         if given and self.sslmode in ("disable", "allow", "prefer"):
             raise ConfigurationError(
-                f"{given[0]} is given, but sslmode '{self.sslmode}' may connect without TLS; use 'verify-full', or leave "
-                "sslmode out"
+                f"{given[0]} is given, but sslmode '{self.sslmode}' may connect without TLS; use 'verify-full', or "
+                "leave sslmode out"
             )
         if (self.ssl_client_cert is None) != (self.ssl_client_key is None):
             missing = "ssl_client_key" if self.ssl_client_key is None else "ssl_client_cert"
@@ -117,22 +121,26 @@ class PostgresOptions:
 class PostgresEntraOptions:
     """The options of a store on Azure Database for PostgreSQL, with access tokens from Microsoft Entra ID.
 
-    Connections are always encrypted. The client verifies the server's certificate (``verify-full``) with the certificates of
-    the system, or with those in the file that the environment variable ``PGSSLROOTCERT`` names.
+    Connections are always encrypted. The client verifies the server's certificate (``verify-full``) with the
+    certificates of the system, or with those in the file that the environment variable ``PGSSLROOTCERT`` names.
 
     Attributes:
         audience: Scope of the tokens; default ``None``, the scope of Azure's public cloud.
-        max_connections: The largest number of connections of one process; default ``None``: the value of the environment
-            variable ``DUROXIDE_PG_POOL_MAX``, or 10. Fewer than 5 count as 5.
-        acquire_timeout_ms: Longest wait for a connection when all are in use, in milliseconds; default ``None``, 30,000.
-        connect_timeout_ms: Longest wait for the server to accept a connection, in milliseconds; default ``None``, 10,000.
-        refresh_interval_ms: Longest time between two renewals of the token, in milliseconds; default ``None``, 1,200,000
-            (20 minutes). The store renews the token five minutes before its end in any case. Less than 30,000 counts as
+        max_connections: The largest number of connections of one process; default ``None``: the value of the
+            environment variable ``DUROXIDE_PG_POOL_MAX``, or 10. Fewer than 5 count as 5.
+        acquire_timeout_ms: Longest wait for a connection when all are in use, in milliseconds; default ``None``,
             30,000.
-        application_name: Name of this program in ``pg_stat_activity``; default ``None``, the name of the running program.
-        pgbouncer: Whether PgBouncer in transaction mode stands before the server; default ``None``, the store finds out.
-        migrate: ``"apply"``, the default, creates missing tables and functions. ``"verify"`` changes nothing; the error says
-            what to run.
+        connect_timeout_ms: Longest wait for the server to accept a connection, in milliseconds; default ``None``,
+            10,000.
+        refresh_interval_ms: Longest time between two renewals of the token, in milliseconds; default ``None``,
+            1,200,000 (20 minutes). The store renews the token five minutes before its end in any case. Less than 30,000
+            counts as 30,000.
+        application_name: Name of this program in ``pg_stat_activity``; default ``None``, the name of the running
+            program.
+        pgbouncer: Whether PgBouncer in transaction mode stands before the server; default ``None``, the store finds
+            out.
+        migrate: ``"apply"``, the default, creates missing tables and functions. ``"verify"`` changes nothing; the error
+            says what to run.
 
     Raises:
         UnknownOption: An option has an unknown name.

@@ -71,16 +71,16 @@ class SqliteProvider(Provider):
         Args:
             path: Path of the file; its directory must exist.
             durability: When the store counts a write as recorded. ``"full"``, the default: when it is on the disk.
-                ``"normal"``, SQLite's ``synchronous=NORMAL``: when the operating system has it, which is faster; a power
-                failure or a crash of the operating system may then lose the writes of the last moments. In both cases the
-                end of the process loses nothing, even if it is killed, and the file is never damaged.
+                ``"normal"``, SQLite's ``synchronous=NORMAL``: when the operating system has it, which is faster; a
+                power failure or a crash of the operating system may then lose the writes of the last moments. In both
+                cases the end of the process loses nothing, even if it is killed, and the file is never damaged.
 
         Returns:
             The opened store.
 
         Raises:
-            ConfigurationError: The file cannot be created, opened or written, is not a store, or is open in this process with
-                another durability; or an argument has an invalid value.
+            ConfigurationError: The file cannot be created, opened or written, is not a store, or is open in this
+                process with another durability; or an argument has an invalid value.
             ProviderError: The store failed while it was opened.
         """
         if durability not in ("full", "normal"):
@@ -98,8 +98,9 @@ class SqliteProvider(Provider):
     def backup(self, path: str | os.PathLike[str]) -> None:
         """Copy the state of the store at one moment into a new file, while work continues.
 
-        The copy has every write that the store acknowledged to this process before the call. It opens like any other store
-        file, and its instances continue there. After Ctrl-C the copying may continue in the background for a while.
+        The copy has every write that the store acknowledged to this process before the call. It opens like any other
+        store file, and its instances continue there. After Ctrl-C the copying may continue in the background for a
+        while.
 
         Args:
             path: Path of the new file; its directory must exist.
@@ -125,13 +126,15 @@ class PostgresProvider(Provider):
 
         Args:
             url: ``postgresql://user:password@host:port/database``, with the parameters of libpq after a ``?``.
-            options: Options of the connection; default ``None``: those in the URL, then the defaults of ``PostgresOptions``.
+            options: Options of the connection; default ``None``: those in the URL, then the defaults of
+                ``PostgresOptions``.
 
         Returns:
             The opened store.
 
         Raises:
-            ProviderError: The server cannot be reached or refuses the connection, or the schema is not the one that the store expects.
+            ProviderError: The server cannot be reached or refuses the connection, or the schema is not the one that the
+                store expects.
             ConfigurationError: The URL is not a PostgreSQL URL, or contradicts the options.
         """
         return cls._connect(url, None, options)
@@ -143,10 +146,12 @@ class PostgresProvider(Provider):
         Args:
             url: ``postgresql://user:password@host:port/database``, with the parameters of libpq after a ``?``.
             schema: Name of the schema, which is created if it does not exist.
-            options: Options of the connection; default ``None``: those in the URL, then the defaults of ``PostgresOptions``.
+            options: Options of the connection; default ``None``: those in the URL, then the defaults of
+                ``PostgresOptions``.
 
         Raises:
-            ProviderError: The server cannot be reached or refuses the connection, or the schema is not the one that the store expects.
+            ProviderError: The server cannot be reached or refuses the connection, or the schema is not the one that the
+                store expects.
             ConfigurationError: The URL is not a PostgreSQL URL, or contradicts the options.
         """
         return cls._connect(url, check_name(schema, "schema"), options)
@@ -198,8 +203,8 @@ class PostgresProvider(Provider):
     def tune(self) -> list[str]:
         """Prepare a store for many instances: add two indexes, and vacuum settings that keep up with the queues.
 
-        Other work continues during the call. The role must own the tables. The call takes as long as PostgreSQL needs to
-        read them. Settings that you have made stay as they are. ``python -m duroxide tune`` does the same.
+        Other work continues during the call. The role must own the tables. The call takes as long as PostgreSQL needs
+        to read them. Settings that you have made stay as they are. ``python -m duroxide tune`` does the same.
 
         Returns:
             The changes, one line each; empty if nothing was missing.

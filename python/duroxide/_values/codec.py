@@ -1,7 +1,7 @@
 """Values as JSON text: the recorded form of values, and the conversion back.
 
-``json.dumps`` writes the values that ``json`` knows, because the engine compares recorded text at replay. One hook converts
-all others, and its output must be the same in every process, too.
+``json.dumps`` writes the values that ``json`` knows, because the engine compares recorded text at replay. One hook
+converts all others, and its output must be the same in every process, too.
 """
 
 from __future__ import annotations
@@ -35,11 +35,12 @@ def encode(value: object) -> str:
     """Write ``value`` as JSON text.
 
     Args:
-        value: A value that ``json`` can write, or a dataclass, attrs class, msgspec struct, pydantic model, enum, date, time,
-            ``timedelta``, ``UUID``, ``Decimal``, ``bytes`` or set, nested in any way.
+        value: A value that ``json`` can write, or a dataclass, attrs class, msgspec struct, pydantic model, enum, date,
+            time, ``timedelta``, ``UUID``, ``Decimal``, ``bytes`` or set, nested in any way.
 
     Returns:
-        The text, in ASCII. Sets are written in the order of their items' texts, so the text is the same in every process.
+        The text, in ASCII. Sets are written in the order of their items' texts, so the text is the same in every
+        process.
 
     Raises:
         CodecError: A part of the value has no form in JSON.
@@ -52,7 +53,8 @@ def encode(value: object) -> str:
         raise CodecError(f"a value of type {_title(value)} is nested too deeply for JSON; flatten it") from None
     except Exception as error:
         raise CodecError(
-            f"a value of type {_title(value)} cannot be written as JSON: {error}; turn it into plain values before you pass it on"
+            f"a value of type {_title(value)} cannot be written as JSON: {error}; turn it into plain values before you "
+            "pass it on"
         ) from error
 
 
@@ -77,8 +79,8 @@ def convert(value: Any, annotation: Any) -> Any:
 
     Args:
         value: A value from ``decode``.
-        annotation: A type. ``Any``, ``None``, ``object``, type variables, and types that neither msgspec nor pydantic can
-            build leave the value as it is.
+        annotation: A type. ``Any``, ``None``, ``object``, type variables, and types that neither msgspec nor pydantic
+            can build leave the value as it is.
 
     Returns:
         The converted value, or ``value`` itself if it fits already.
@@ -102,8 +104,8 @@ def convert(value: Any, annotation: Any) -> Any:
         raise
     except (ValueError, TypeError, RecursionError, AttributeError) as error:
         raise CodecError(
-            f"a value of type {_title(value)} does not fit the annotation {_annotation_title(annotation)}: {error}; correct what is sent, "
-            "or annotate with Any to receive it as it is"
+            f"a value of type {_title(value)} does not fit the annotation {_annotation_title(annotation)}: {error}; "
+            "correct what is sent, or annotate with Any to receive it as it is"
         ) from error
 
 
@@ -129,7 +131,8 @@ def _to_json(value: Any) -> Any:
     if attributes is not None:
         return {attribute.name: getattr(value, attribute.name) for attribute in attributes}
     raise CodecError(
-        f"a value of type {_title(value)} has no form in JSON; pass a dict, a dataclass or a model, or what is needed to build it again"
+        f"a value of type {_title(value)} has no form in JSON; pass a dict, a dataclass or a model, or what is needed to "
+        "build it again"
     )
 
 
@@ -198,8 +201,8 @@ def _pydantic_converter(annotation: Any) -> _Converter:
     pydantic: Any = sys.modules["pydantic"]
     adapter = pydantic.TypeAdapter(annotation)
 
-    # A model dumps its fields under their names, but by default reads them under their aliases, and gives fields that it
-    # does not find their defaults.
+    # A model dumps its fields under their names, but by default reads them under their aliases, and gives fields that
+    # it does not find their defaults.
     options = (
         {"by_alias": True, "by_name": True}
         if "by_name" in inspect.signature(adapter.validate_python).parameters

@@ -21,7 +21,8 @@ class RecordedFailure:
     """The common part of all failures that were read from a history.
 
     Attributes:
-        error_type: Name of the class of the original exception, without its module; ``None`` if only a text was recorded.
+        error_type: Name of the class of the original exception, without its module; ``None`` if only a text was
+            recorded.
         message: Text of the exception.
         details: JSON value of the exception's ``details`` attribute; default ``None``.
         retryable: The exception's ``retryable`` attribute; ``None`` if it had none.
@@ -38,8 +39,8 @@ class RecordedFailure:
     def is_caused_by(self, error_class: type[BaseException] | tuple[type[BaseException], ...]) -> bool:
         """Tell whether the original exception was an ``error_class``.
 
-        The exception may come from another process, so this method compares names: the recorded name with the name of the
-        class, and with the names of all its subclasses that this process knows.
+        The exception may come from another process, so this method compares names: the recorded name with the name of
+        the class, and with the names of all its subclasses that this process knows.
 
         Args:
             error_class: An exception class, or a tuple of classes.
@@ -136,8 +137,8 @@ def describe_failure(text: str) -> str:
         text: The recorded text.
 
     Returns:
-        ``Type: message``, ``Type`` without a message, or the text itself without a recorded type. The text is valid UTF-8;
-        lone surrogates are written as escapes.
+        ``Type: message``, ``Type`` without a message, or the text itself without a recorded type. The text is valid
+        UTF-8; lone surrogates are written as escapes.
     """
     return FailureRecord.from_text(text).describe().encode("utf-8", "backslashreplace").decode("utf-8")
 

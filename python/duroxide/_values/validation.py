@@ -85,7 +85,8 @@ def check_size(text: str, what: str) -> str:
     size = len(text) if text.isascii() else len(text.encode("utf-8"))
     if size > MAX_PAYLOAD_BYTES:
         raise LimitExceeded(
-            f"{what} has {size} bytes; at most {MAX_PAYLOAD_BYTES} are recorded, keep the data elsewhere and pass a reference"
+            f"{what} has {size} bytes; at most {MAX_PAYLOAD_BYTES} are recorded, keep the data elsewhere and pass a "
+            "reference"
         )
     return text
 
@@ -168,8 +169,8 @@ def suggest(name: str, known: Iterable[str]) -> str:
 def keyword_options(options_class: type[OptionsClass]) -> type[OptionsClass]:
     """Make a frozen dataclass of options raise errors that help.
 
-    The decorated class raises ``UnknownOption`` for positional arguments and unknown names, and ``ConfigurationError`` if
-    its ``__post_init__`` finds a value of a wrong type or size.
+    The decorated class raises ``UnknownOption`` for positional arguments and unknown names, and ``ConfigurationError``
+    if its ``__post_init__`` finds a value of a wrong type or size.
     """
     known = [field.name for field in dataclasses.fields(options_class) if field.init]  # type: ignore[arg-type]
     generated: Any = options_class.__init__
