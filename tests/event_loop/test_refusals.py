@@ -94,8 +94,8 @@ REFUSED: dict[Callable[[], Any], str] = {
     a_signal: "the loop's add_signal_handler() handles a signal",
     another_thread: "the loop's call_soon_threadsafe() is called from another thread",
     file_descriptor: "the loop's add_reader() waits for a file descriptor",
-    end_of_the_loop: "the loop's stop() belongs to whoever runs the loop, which is the runtime",
-    task_factory: "the loop's set_task_factory() belongs to whoever runs the loop, which is the runtime",
+    end_of_the_loop: "the loop's stop() is for the owner of the loop, which is the runtime",
+    task_factory: "the loop's set_task_factory() is for the owner of the loop, which is the runtime",
 }
 
 

@@ -128,7 +128,7 @@ def test_settings_of_the_session_are_passed_to_the_server() -> None:
         ("migrate=maybe", "known are apply, verify"),
         ("schema=app", "connect_with_schema"),
         ("sslrootcert=/no/such/file", "'/no/such/file' cannot be read: No such file or directory"),
-        ("sslkey=%2Fetc%2Fhosts", "no PEM file"),
+        ("sslkey=%2Fetc%2Fhosts", "not a PEM file"),
         ("s3cret@host/database", "percent-encoded"),
     ],
 )

@@ -86,14 +86,15 @@ class BulkOperations:
 
         Args:
             requests: At most ``MAX_BULK_ITEMS`` requests.
-            if_exists: As for ``start_orchestration``, for each request; ``"raise"`` also refuses an id that occurs twice.
+            if_exists: As for ``start_orchestration``, for each request; ``"raise"`` also refuses an id that occurs
+                twice.
 
         Returns:
             For each request, in order: True if the call started the instance, False if it existed.
 
         Raises:
-            InstanceAlreadyExists: An instance of another orchestration has one of the ids; with ``if_exists="raise"``, any
-                instance.
+            InstanceAlreadyExists: An instance of another orchestration has one of the ids; with ``if_exists="raise"``,
+                any instance.
             CodecError: An input cannot be written as JSON.
             LimitExceeded: An id, a name or an input is too long, or there are too many requests.
             TypeError: An item is not a ``StartRequest``.

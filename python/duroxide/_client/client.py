@@ -158,17 +158,17 @@ class Client(TypedOperations, BulkOperations, ManagementOperations):
     ) -> Any:
         """Start an orchestration with the arguments of a call; the start is recorded when the call ends.
 
-        Type checkers check every argument if the call has no options, or if ``.options`` of the orchestration gives them.
-        Beside options of this call they check up to five arguments by position. Beside ``id`` they do not check arguments
-        by name.
+        Type checkers check every argument if the call has no options, or if ``.options`` of the orchestration gives
+        them. Beside options of this call they check up to five arguments by position. Beside ``id`` they do not check
+        arguments by name.
 
         Args:
             orchestration: A declared orchestration, or a name, which takes at most one argument, the input.
             arguments: The arguments.
             id: Id of the new instance, 1 to 1,024 bytes; default ``None``, a new random one.
             version: Version to start; default ``None``, the newest one that the executing runtime has.
-            if_exists: What to do when an instance of the same orchestration has the id: ``"attach"``, the default, leaves
-                that instance as it is and returns a handle of it; ``"raise"`` refuses.
+            if_exists: What to do when an instance of the same orchestration has the id: ``"attach"``, the default,
+                leaves that instance as it is and returns a handle of it; ``"raise"`` refuses.
             named: Arguments by name. Give an argument by position if its parameter has the name of an option.
 
         Returns:
@@ -176,7 +176,8 @@ class Client(TypedOperations, BulkOperations, ManagementOperations):
 
         Raises:
             TypeError: The arguments do not fit, or ``orchestration`` is neither.
-            InstanceAlreadyExists: An instance of another orchestration has the id; with ``if_exists="raise"``, any instance.
+            InstanceAlreadyExists: An instance of another orchestration has the id; with ``if_exists="raise"``, any
+                instance.
             CodecError: An argument cannot be written as JSON.
             LimitExceeded: The id or the input is too long.
         """
@@ -193,8 +194,8 @@ class Client(TypedOperations, BulkOperations, ManagementOperations):
 
         Args:
             id: The instance.
-            orchestration: Its orchestration, whose annotation types and converts the result; default ``None``, the result
-                is the JSON value.
+            orchestration: Its orchestration, whose annotation types and converts the result; default ``None``, the
+                result is the JSON value.
         """
         handle: Handle[Any] = Handle(self, id, result_type_of(orchestration))
         return handle

@@ -51,14 +51,15 @@ class InstanceOperations:
             name: Name of the orchestration, or the declared orchestration itself.
             input: Its input, any value that can be written as JSON; default ``None``.
             version: Version to start; default ``None``, the newest one that the executing runtime has.
-            if_exists: What to do when an instance of the same orchestration has the id: ``"attach"``, the default, leaves
-                the instance as it is, so that a killed program can run again; ``"raise"`` refuses.
+            if_exists: What to do when an instance of the same orchestration has the id: ``"attach"``, the default,
+                leaves the instance as it is, so that a killed program can run again; ``"raise"`` refuses.
 
         Returns:
             True if the call started the instance, False if it existed.
 
         Raises:
-            InstanceAlreadyExists: An instance of another orchestration has the id; with ``if_exists="raise"``, any instance.
+            InstanceAlreadyExists: An instance of another orchestration has the id; with ``if_exists="raise"``, any
+                instance.
             CodecError: The input cannot be written as JSON.
             LimitExceeded: An id, a name or the input is too long.
         """
@@ -87,8 +88,8 @@ class InstanceOperations:
         """Raise an event for the orchestration that waits for it with ``ctx.wait_for_event``.
 
         The store keeps an event that comes before its wait, also across ``ctx.continue_as_new``. It keeps an event that
-        comes before its instance for ten minutes. If the instance has not started by then, the store drops the event and
-        logs a warning.
+        comes before its instance for ten minutes. If the instance has not started by then, the store drops the event
+        and logs a warning.
 
         Args:
             instance_id: The instance.
@@ -109,8 +110,8 @@ class InstanceOperations:
     def enqueue_event(self, instance_id: str, queue: str, data: object) -> Call[None]:
         """Append a message to a queue of an instance, which reads it with ``ctx.dequeue_event``.
 
-        Messages wait in the queue, in order. The store keeps a message that comes before its instance for ten minutes. If
-        the instance has not started by then, the store drops the message and logs a warning.
+        Messages wait in the queue, in order. The store keeps a message that comes before its instance for ten minutes.
+        If the instance has not started by then, the store drops the message and logs a warning.
 
         Args:
             instance_id: The instance.
@@ -182,12 +183,13 @@ class InstanceOperations:
         Args:
             instance_id: The instance.
             last_seen_version: ``custom_status_version`` of the last status that the caller saw; default 0, none.
-            poll_interval_ms: Time between two reads of the store, in milliseconds or as a ``timedelta``, for changes that
-                other processes make; a change by this process ends the wait at once. Default 100.
+            poll_interval_ms: Time between two reads of the store, in milliseconds or as a ``timedelta``, for changes
+                that other processes make; a change by this process ends the wait at once. Default 100.
             timeout_ms: Longest time to wait, in milliseconds or as a ``timedelta``; default 30,000.
 
         Returns:
-            The status, or ``None`` if ``timeout_ms`` passed first, or if the orchestration ended without a newer status.
+            The status, or ``None`` if ``timeout_ms`` passed first, or if the orchestration ended without a newer
+            status.
         """
         checked = check_id(instance_id)
         change = self._native.wait_for_status_change(

@@ -155,8 +155,8 @@ class ManagementOperations:
         """Delete ended root instances.
 
         Args:
-            filter: Which instances; default ``None``, all that have ended. One call deletes at most 1,000, a limit of the
-                engine.
+            filter: Which instances; default ``None``, all that have ended. One call deletes at most 1,000, a limit of
+                the engine.
 
         Returns:
             How much was removed in all.

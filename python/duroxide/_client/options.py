@@ -1,4 +1,4 @@
-"""Which instances and executions the maintenance calls of a client take, as frozen dataclasses that check themselves."""
+"""The options of a client's maintenance calls, as frozen dataclasses that check themselves."""
 
 from __future__ import annotations
 

@@ -38,14 +38,14 @@ class OrchestrationResult(Record):
     Attributes:
         instance_id: The instance.
         status: ``"NotFound"``, ``"Running"``, ``"Completed"`` or ``"Failed"``; a cancelled orchestration has failed.
-        output: The decoded value that the orchestration returned; ``None`` unless it is completed. Text that is not JSON
-            stays a ``str``.
+        output: The decoded value that the orchestration returned; ``None`` unless it is completed. Text that is not
+            JSON stays a ``str``.
         error: The failure as text, such as ``ValueError: email is required``; ``None`` unless it has failed.
         failure: The failure as the exception that ``result()`` raises; ``None`` unless it has failed.
         custom_status: The text that the orchestration last set, or ``None``.
         custom_status_version: How often the orchestration set or reset the custom status.
-        mismatch: Where the code of the orchestration no longer agrees with its history; the instance waits for code that
-            does. ``None`` in a healthy instance.
+        mismatch: Where the code of the orchestration no longer agrees with its history; the instance waits for code
+            that does. ``None`` in a healthy instance.
     """
 
     instance_id: str

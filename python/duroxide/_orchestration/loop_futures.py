@@ -1,4 +1,4 @@
-"""The tasks and futures of the event loop of an orchestration: asyncio's own, but for their place in a set."""
+"""The tasks and futures of an orchestration's event loop: those of asyncio, with another hash."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ if TYPE_CHECKING:
 
 
 class OrchestrationTask(asyncio.Task[Any]):
-    """A task of asyncio whose place in a set depends on when it was made."""
+    """A task of asyncio whose hash, and so its place in a set, depends on when it was made."""
 
     def __init__(
         self, coroutine: Coroutine[Any, Any, Any] | Generator[Any, None, Any], loop: OrchestrationLoop, **options: Any
     ) -> None:
-        # First, since asyncio puts it into a set at once.
+        # Before the constructor, which puts the task into a set.
         self._number = loop.count()
         super().__init__(coroutine, loop=loop, **options)
 
@@ -27,13 +27,13 @@ class OrchestrationTask(asyncio.Task[Any]):
         return self._number
 
     def get_loop(self) -> asyncio.AbstractEventLoop:
-        """Return its loop, and ``None`` to ``asyncio.all_tasks`` where the task has another place in the order."""
+        """Return its loop; return ``None`` to ``asyncio.all_tasks`` if the task has another place in its list."""
         loop = super().get_loop()
         return cast("Any", None) if is_left_out_of_all_tasks(loop, OrchestrationTask) else loop
 
 
 class OrchestrationFuture(asyncio.Future[Any]):
-    """A future of asyncio whose place in a set depends on when it was made."""
+    """A future of asyncio whose hash, and so its place in a set, depends on when it was made."""
 
     def __init__(self, loop: OrchestrationLoop) -> None:
         self._number = loop.count()
@@ -44,7 +44,7 @@ class OrchestrationFuture(asyncio.Future[Any]):
 
 
 class StepFuture(OrchestrationFuture):
-    """What the code waits for while a durable step is under way; to cancel it is to give the step up."""
+    """The future of a durable step that has not ended; cancelling it gives the step up."""
 
     def __init__(self, loop: OrchestrationLoop, slot: int) -> None:
         super().__init__(loop)
@@ -60,6 +60,6 @@ class StepFuture(OrchestrationFuture):
 
 
 class StepTimer(asyncio.TimerHandle):
-    """A callback that a durable timer makes due."""
+    """A callback that runs when a durable timer fires."""
 
     slot: int | None = None

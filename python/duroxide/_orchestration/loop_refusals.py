@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 # The futures of the loop, which have the same place in a set at each replay.
 _OWN = (OrchestrationTask, OrchestrationFuture)
 
-# By the method of a loop that begins it.
+# What each refused method of a loop does.
 _REFUSED = {
     "runs a thread or an executor": ("run_in_executor", "set_default_executor", "shutdown_default_executor"),
     "is called from another thread": ("call_soon_threadsafe",),
@@ -52,7 +52,7 @@ _REFUSED = {
     ),
     "starts a process": ("subprocess_exec", "subprocess_shell"),
     "handles a signal": ("add_signal_handler", "remove_signal_handler"),
-    "belongs to whoever runs the loop, which is the runtime": (
+    "is for the owner of the loop, which is the runtime": (
         "run_forever",
         "run_until_complete",
         "stop",
@@ -66,7 +66,7 @@ _REFUSED = {
 
 
 def refuse_methods(loop_class: Any) -> None:
-    """Give a loop methods that refuse."""
+    """Put the refusing methods on the class of a loop."""
     for what, names in _REFUSED.items():
         for name in names:
             setattr(loop_class, name, _refusal(loop_class, name, what))
@@ -116,11 +116,11 @@ def coroutines_in_order(coroutine: Any, given: tuple[Any, ...]) -> list[Coroutin
     """Return the coroutines that ``as_completed`` was given, in their order.
 
     Args:
-        coroutine: The one of which a task is made now.
-        given: All that ``as_completed`` was given, or nothing where its order is lost.
+        coroutine: The coroutine for which asyncio makes a task now.
+        given: All arguments of ``as_completed``; empty if their order is lost.
 
     Raises:
-        NotAllowedInOrchestration: The order is lost, or one of them has no place in a set that a replay repeats.
+        NotAllowedInOrchestration: The order is lost, or an argument has a place in a set that a replay does not repeat.
     """
     known = (CoroutineType, Task, *_OWN)
     if not any(each is coroutine for each in given) or not all(isinstance(each, known) for each in given):

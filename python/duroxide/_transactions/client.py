@@ -37,7 +37,10 @@ E = TypeVar("E")
 OUTBOX = "duroxide_outbox"
 """The table in an application's SQLite database from which a relay moves rows into a store."""
 
-_INSERT = "INSERT INTO duroxide_outbox (kind, instance_id, name, data, version) VALUES (:kind, :instance, :name, :data, :version)"
+_INSERT = (
+    "INSERT INTO duroxide_outbox (kind, instance_id, name, data, version) "
+    "VALUES (:kind, :instance, :name, :data, :version)"
+)
 
 
 class _Call:
@@ -88,14 +91,14 @@ class TransactionOperations(ABC):
         if self._database == "sqlite":
             values = {"kind": kind, "instance": instance, "name": name, "data": data, "version": version}
             return Statement(_INSERT, values)
-        # duroxide-pg's own nodes enqueue with this function, too. The server's now() is due on every node, even on one whose
-        # clock is behind.
+        # duroxide-pg's own nodes enqueue with this function, too. The server's now() is due on every node, even on one
+        # whose clock is behind.
         text = f'SELECT "{self._schema}".enqueue_orchestrator_work(:instance, :item, now())'
         return Statement(text, {"instance": instance, "item": write_message(kind, instance, name, data, version)})
 
     def _wake_up(self) -> Statement:
-        # A notification without a payload makes the nodes look at all work. PostgreSQL truncates the name in LISTEN, but not
-        # here, so this code truncates it.
+        # A notification without a payload makes the nodes look at all work. PostgreSQL truncates the name in LISTEN,
+        # but not here, so this code truncates it.
         return Statement("SELECT pg_notify(:channel, '')", {"channel": f"duroxide_{self._schema}"[:_LONGEST_NAME]})
 
     @contextmanager
@@ -113,7 +116,10 @@ class TransactionOperations(ABC):
         if self._database == "sqlite":
             if f"no such table: {OUTBOX}" not in str(error):
                 return None
-            return f"this database has no table {OUTBOX}; make it with Outbox.create(connection), or in a migration of yours"
+            return (
+                f"this database has no table {OUTBOX}; make it with Outbox.create(connection), or in a migration of "
+                "yours"
+            )
         state = sql_state(error)
         if state in _MISSING:
             return (
@@ -156,23 +162,25 @@ def _schema_of(store: object) -> str:
 class TransactionClient(TransactionOperations):
     """Starts orchestrations and sends to them inside your transaction, with which its writes commit or roll back.
 
-    On PostgreSQL it writes into the queue of the store, which is in the same database. On SQLite it writes into an outbox, a
-    table of your own database. A runtime relays each row of the outbox into its store once: see ``Outbox``. Nothing is sent
-    before your commit, and nothing is lost after it.
+    On PostgreSQL it writes into the queue of the store, which is in the same database. On SQLite it writes into an
+    outbox, a table of your own database. A runtime relays each row of the outbox into its store once: see ``Outbox``.
+    Nothing is sent before your commit, and nothing is lost after it.
 
-    Starts always attach, because the client does not see other transactions and cannot know whether an id is taken. A start
-    never raises ``InstanceAlreadyExists``. If an instance has the id when the start arrives, the instance stays as it is.
+    Starts always attach, because the client does not see other transactions and cannot know whether an id is taken. A
+    start never raises ``InstanceAlreadyExists``. If an instance has the id when the start arrives, the instance stays
+    as it is.
 
     Args:
-        connection: Your connection of psycopg, SQLAlchemy, Django or ``sqlite3``, or a session of SQLAlchemy. The client runs
-            statements on it, and never commits, rolls back or closes it.
-        store: On PostgreSQL, the ``PostgresProvider``, or the name of its schema; default ``None``, the schema ``public``. On
-            SQLite, leave it out.
+        connection: Your connection of psycopg, SQLAlchemy, Django or ``sqlite3``, or a session of SQLAlchemy. The
+            client runs statements on it, and never commits, rolls back or closes it.
+        store: On PostgreSQL, the ``PostgresProvider``, or the name of its schema; default ``None``, the schema
+            ``public``. On SQLite, leave it out.
 
     Raises:
         TypeError: ``connection`` or ``store`` is of another class.
-        ConfigurationError: The database is neither PostgreSQL nor SQLite, or the name of the schema is not usable; in any
-            operation: no transaction is open and the statement would not open one, or the tables are missing, or your role
+        ConfigurationError: The database is neither PostgreSQL nor SQLite, or the name of the schema is not usable; in
+            any operation: no transaction is open and the statement would not open one, or the tables are missing, or
+                your role
             may not use them.
         NotAllowedInOrchestration: An orchestration calls, in any operation.
     """
@@ -274,8 +282,8 @@ class TransactionClient(TransactionOperations):
         Args:
             orchestration: A declared orchestration, or a name, which takes at most one argument, the input.
             arguments: The arguments.
-            id: Id of the new instance, 1 to 1,024 bytes; default ``None``, a new random one. An instance that has the id by
-                then stays as it is.
+            id: Id of the new instance, 1 to 1,024 bytes; default ``None``, a new random one. An instance that has the
+                id by then stays as it is.
             version: Version to start; default ``None``, the newest one that the executing runtime has.
             named: Arguments by name. Give an argument by position if its parameter has the name of an option.
 
@@ -345,8 +353,8 @@ class TransactionClient(TransactionOperations):
         """Notify the nodes of your commit, so that they look for its work at once; call it after the commit.
 
         Without the notification they find the work within half a second. It is a separate statement outside of any
-        transaction, because a NOTIFY inside a transaction makes the commits of all connections wait for each other. On SQLite
-        this call does nothing: the relay sees the commit without it.
+        transaction, because a NOTIFY inside a transaction makes the commits of all connections wait for each other. On
+        SQLite this call does nothing: the relay sees the commit without it.
 
         Raises:
             ConfigurationError: A transaction is open.
@@ -366,23 +374,25 @@ class TransactionClient(TransactionOperations):
 class AsyncTransactionClient(TransactionOperations):
     """Starts orchestrations and sends to them inside your transaction, with which its writes commit or roll back.
 
-    On PostgreSQL it writes into the queue of the store, which is in the same database. On SQLite it writes into an outbox, a
-    table of your own database. A runtime relays each row of the outbox into its store once: see ``Outbox``. Nothing is sent
-    before your commit, and nothing is lost after it.
+    On PostgreSQL it writes into the queue of the store, which is in the same database. On SQLite it writes into an
+    outbox, a table of your own database. A runtime relays each row of the outbox into its store once: see ``Outbox``.
+    Nothing is sent before your commit, and nothing is lost after it.
 
-    Starts always attach, because the client does not see other transactions and cannot know whether an id is taken. A start
-    never raises ``InstanceAlreadyExists``. If an instance has the id when the start arrives, the instance stays as it is.
+    Starts always attach, because the client does not see other transactions and cannot know whether an id is taken. A
+    start never raises ``InstanceAlreadyExists``. If an instance has the id when the start arrives, the instance stays
+    as it is.
 
     Args:
-        connection: Your connection of psycopg, asyncpg, SQLAlchemy or ``aiosqlite``, or a session of SQLAlchemy. The client runs
-            statements on it, and never commits, rolls back or closes it.
-        store: On PostgreSQL, the ``PostgresProvider``, or the name of its schema; default ``None``, the schema ``public``. On
-            SQLite, leave it out.
+        connection: Your connection of psycopg, asyncpg, SQLAlchemy or ``aiosqlite``, or a session of SQLAlchemy. The
+            client runs statements on it, and never commits, rolls back or closes it.
+        store: On PostgreSQL, the ``PostgresProvider``, or the name of its schema; default ``None``, the schema
+            ``public``. On SQLite, leave it out.
 
     Raises:
         TypeError: ``connection`` or ``store`` is of another class.
-        ConfigurationError: The database is neither PostgreSQL nor SQLite, or the name of the schema is not usable; in any
-            operation: no transaction is open and the statement would not open one, or the tables are missing, or your role
+        ConfigurationError: The database is neither PostgreSQL nor SQLite, or the name of the schema is not usable; in
+            any operation: no transaction is open and the statement would not open one, or the tables are missing, or
+                your role
             may not use them.
         NotAllowedInOrchestration: An orchestration calls, in any operation.
     """
@@ -484,8 +494,8 @@ class AsyncTransactionClient(TransactionOperations):
         Args:
             orchestration: A declared orchestration, or a name, which takes at most one argument, the input.
             arguments: The arguments.
-            id: Id of the new instance, 1 to 1,024 bytes; default ``None``, a new random one. An instance that has the id by
-                then stays as it is.
+            id: Id of the new instance, 1 to 1,024 bytes; default ``None``, a new random one. An instance that has the
+                id by then stays as it is.
             version: Version to start; default ``None``, the newest one that the executing runtime has.
             named: Arguments by name. Give an argument by position if its parameter has the name of an option.
 

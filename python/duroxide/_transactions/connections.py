@@ -1,7 +1,7 @@
 """Connections of an application to its own database: recognises their library, and runs statements on them.
 
-This module recognises a library by the names of its classes, so none of them has to be installed. It never begins, commits
-or rolls back the application's transaction.
+This module recognises a library by the names of its classes, so none of them has to be installed. It never begins,
+commits or rolls back the application's transaction.
 """
 
 from __future__ import annotations
@@ -61,8 +61,8 @@ class Connection(ABC):
         """
         if is_in_transaction:
             raise ConfigurationError(
-                "notify() was called while a transaction is open, where it would notify nothing before the commit and make "
-                "the commits of all connections wait for each other; call it after the commit"
+                "notify() was called while a transaction is open, where it would notify nothing before the commit and "
+                "make the commits of all connections wait for each other; call it after the commit"
             )
 
 

@@ -57,12 +57,13 @@ class SetAsideRow:
 class Outbox:
     """The starts, events and messages that an application commits into its SQLite database, for a store to take over.
 
-    ``TransactionClient`` writes into it. Give it to the runtime, as in ``Runtime(provider, outboxes=[Outbox("app.db")])``:
-    while the runtime works, it relays each committed row into its store and deletes it, in order, within moments. The store
-    takes each row over once, even if the process is killed in between, because the store records which rows it has.
+    ``TransactionClient`` writes into it. Give it to the runtime, as in ``Runtime(provider,
+    outboxes=[Outbox("app.db")])``: while the runtime works, it relays each committed row into its store and deletes it,
+    in order, within moments. The store takes each row over once, even if the process is killed in between, because the
+    store records which rows it has.
 
-    A row cannot be relayed if it is malformed, or if an instance of another orchestration has its id. The runtime sets such a
-    row aside with the reason, and relays the rows behind it.
+    A row cannot be relayed if it is malformed, or if an instance of another orchestration has its id. The runtime sets
+    such a row aside with the reason, and relays the rows behind it.
 
     Args:
         database: Path of the application's database, which must exist; or a function that opens a connection to it as
@@ -104,7 +105,8 @@ class Outbox:
     def relay(self, client: Client) -> int:
         """Relay all rows into a store now.
 
-        A runtime with ``outboxes=[...]`` relays all the time; this call is for tests and for programs without a runtime.
+        A runtime with ``outboxes=[...]`` relays all the time; this call is for tests and for programs without a
+        runtime.
 
         Args:
             client: A client of the store.
@@ -198,8 +200,8 @@ class Outbox:
             place = f"{Path(os.fspath(self._database)).absolute().as_uri()}?mode=rw"
             connection = sqlite3.connect(place, uri=True, timeout=30, check_same_thread=False)
         if hasattr(connection, "autocommit"):
-            # From Python 3.12 on, `autocommit` overrides `isolation_level` unless it is -1. Setting it to True first ends a
-            # transaction that False began.
+            # From Python 3.12 on, `autocommit` overrides `isolation_level` unless it is -1. Setting it to True first
+            # ends a transaction that False began.
             for mode in (True, -1):
                 setattr(connection, "autocommit", mode)  # noqa: B010  (unknown to the types of older versions)
         connection.isolation_level = None

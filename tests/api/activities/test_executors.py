@@ -124,7 +124,7 @@ def test_a_trace_that_the_log_refuses_does_not_lose_the_result(
     play: Play, process_pool: Executor, caplog: pytest.LogCaptureFixture
 ) -> None:
     assert play(pool_activities.trace_unchecked, executor=process_pool) == "kept"
-    assert "activity 'trace_unchecked' traced what could not be logged" in caplog.text
+    assert "a trace of activity 'trace_unchecked' could not be logged" in caplog.text
 
 
 def test_an_error_while_the_process_returns_the_result_is_a_failure(
