@@ -24,9 +24,16 @@ pytestmark = [pytest.mark.alone, pytest.mark.slow, pytest.mark.timeout(300)]
 
 NO_ROOM = re.compile(r"full|space|too large|disk|I/O|written", re.IGNORECASE)
 IS_GONE = re.compile(r"delet|remov|replac|gone|no longer|missing|another file", re.IGNORECASE)
-IS_DAMAGED = re.compile(r"damaged|corrupt|malformed|truncat|short|I/O|not a (duroxide )?database", re.IGNORECASE)
+IS_DAMAGED = re.compile(
+    r"damaged|corrupt|malformed|truncat|short|cut off|I/O|not a (duroxide )?database", re.IGNORECASE
+)
 # More than the log holds before SQLite writes it back into the file.
 LARGE = "x" * 100_000
+
+
+def says(pattern: re.Pattern[str], message: str) -> bool:
+    """Whether a message matches outside its quoted paths, which contain the name of the test."""
+    return pattern.search(re.sub(r"'[^']*'", "", message)) is not None
 
 
 def has_started(process: StoreProcess, instance: str) -> bool:
@@ -63,7 +70,7 @@ def test_a_process_that_cannot_write_reports_it_and_continues_when_it_can(proces
 
     process.ask("limit_file_size", 1)
     taken, message = start_until_refused(process, "during")
-    assert NO_ROOM.search(message), message
+    assert says(NO_ROOM, message), message
     assert_lives_and_rests(process)
     # Data in memory and data that can be read is still available.
     assert process.call("get_status", "before-0")["status"] == "Running"
@@ -100,7 +107,7 @@ def test_a_turn_that_could_not_be_written_is_written_when_it_can(processes: Stor
     process.ask("limit_file_size", 1)
     with pytest.raises(RequestFailed) as failed:
         process.call("enqueue_event", "said", "inbox", "lost?")
-    assert NO_ROOM.search(str(failed.value)), failed.value
+    assert says(NO_ROOM, str(failed.value)), failed.value
     process.ask("limit_file_size", None)
 
     # The message was not acknowledged: it may have arrived, or not.
@@ -120,7 +127,7 @@ def test_clients_of_an_owner_that_cannot_write_get_its_error_or_a_late_answer(
     owner.ask("limit_file_size", None)
     message = refusal(client.answer)
     if message is not None:
-        assert NO_ROOM.search(message), message
+        assert says(NO_ROOM, message), message
         client.call("start_orchestration", "during", "echo", "from the client")
     assert client.result("during") == "from the client"
     client.call("raise_event", "before", "go", "kept")
@@ -152,7 +159,7 @@ def test_work_waits_while_the_disk_is_full(processes: StoreProcesses, tmp_path: 
 
     process.ask("fill_disk", str(disk / "filler"))
     taken, message = start_until_refused(process, "during", LARGE)
-    assert NO_ROOM.search(message), message
+    assert says(NO_ROOM, message), message
     assert_lives_and_rests(process)
 
     process.ask("remove", str(disk / "filler"))
@@ -181,7 +188,7 @@ def is_in_backup(process: StoreProcess, backup: Path, processes: StoreProcesses,
     message = refusal(lambda: process.ask("backup", str(backup)))
     if message is not None:
         assert processes.file.name in message, message
-        assert IS_GONE.search(message) or IS_DAMAGED.search(message), message
+        assert says(IS_GONE, message) or says(IS_DAMAGED, message), message
         return False
     with closing(sqlite3.connect(backup)) as connection:
         assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
@@ -213,7 +220,7 @@ def test_a_deleted_or_replaced_file_is_reported_by_name(
     # Noticed soon: work that is acknowledged into a deleted file is lost with the process.
     taken, message = start_until_refused(process, "during", within_seconds=5)
     assert file.name in message, message
-    assert IS_GONE.search(message), message
+    assert says(IS_GONE, message), message
     assert_lives_and_rests(process)
     is_in_backup(process, tmp_path / "rescued.db", processes, taken)
     assert (file.read_bytes() if file.exists() else None) == left, "the replacing file was written"
@@ -260,7 +267,7 @@ def test_a_process_survives_damage_to_its_file(
         wrong.append(message)
     for message in wrong:
         assert file.name in message, message
-        assert IS_DAMAGED.search(message), message
+        assert says(IS_DAMAGED, message), message
     assert_lives_and_rests(process)
     was_rescued = is_in_backup(process, tmp_path / "rescued.db", processes, taken)
     assert was_rescued or wrong, "only the backup noticed the damage"
@@ -272,7 +279,7 @@ def test_a_process_survives_damage_to_its_file(
         message = refusal(lambda: processes.started[-1].call("get_status", "old-0"))
     if message is not None:
         assert file.name in message, message
-        assert IS_DAMAGED.search(message), message
+        assert says(IS_DAMAGED, message), message
 
 
 def test_a_deleted_log_is_reported_or_loses_nothing(processes: StoreProcesses, file: Path) -> None:
