@@ -8,7 +8,11 @@ from pathlib import Path
 from structure.imports import ROOT
 
 # Each crate by the folder of its sources. The last one is the binding.
-CRATES = {"store": ROOT / "crates/store/src", "engine_adapter": ROOT / "crates/engine_adapter/src", "binding": ROOT / "src"}
+CRATES = {
+    "store": ROOT / "crates/store/src",
+    "engine_adapter": ROOT / "crates/engine_adapter/src",
+    "binding": ROOT / "src",
+}
 
 USE = re.compile(r"^\s*(?:pub(?:\([^)]*\))? )?use ((?:crate|super|self)\b[^;]*);", re.MULTILINE)
 INLINE = re.compile(r"(?<![\w:$])(?:crate|super)(?:::\w+)+")
@@ -78,6 +82,6 @@ def circles(imports: dict[str, set[str]]) -> set[frozenset[str]]:
     for middle in imports:
         for named in reached.values():
             if middle in named:
-                named |= reached[middle]
+                named.update(reached[middle])
     together = {file: frozenset(other for other in reached[file] if file in reached[other]) for file in imports}
     return {members for members in together.values() if len(members) > 1}
