@@ -36,9 +36,9 @@ impl BaseProvider {
     /// Waits at the gate for a permit for one call.
     pub async fn enter(&self) -> Permit {
         // The semaphore is never closed, so this cannot fail.
-        let permit = Arc::clone(&self.gate).acquire_owned().await.ok();
+        let place = Arc::clone(&self.gate).acquire_owned().await.ok();
         self.permits_in_use.fetch_add(1, Ordering::AcqRel);
-        Permit { provider: Arc::clone(&self.provider), permits_in_use: Arc::clone(&self.permits_in_use), permit }
+        Permit { provider: Arc::clone(&self.provider), permits_in_use: Arc::clone(&self.permits_in_use), place }
     }
 }
 
@@ -46,7 +46,7 @@ impl BaseProvider {
 pub struct Permit {
     provider: Arc<PostgresProvider>,
     permits_in_use: Arc<AtomicUsize>,
-    permit: Option<OwnedSemaphorePermit>,
+    place: Option<OwnedSemaphorePermit>,
 }
 
 impl Deref for Permit {
@@ -61,11 +61,11 @@ impl Drop for Permit {
     fn drop(&mut self) {
         self.permits_in_use.fetch_sub(1, Ordering::AcqRel);
         let (provider, permits_in_use) = (Arc::clone(&self.provider), Arc::clone(&self.permits_in_use));
-        let permit = self.permit.take();
+        let place = self.place.take();
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
         runtime.spawn(async move {
             wait_for_return(provider.pool(), &permits_in_use).await;
-            drop(permit);
+            drop(place);
         });
     }
 }

@@ -194,7 +194,7 @@ fn take_repeated_starts(operations: &mut Vec<PendingWrite>) -> Vec<PendingWrite>
     while let Some(operation) = operations.get(place) {
         match &operation.request {
             WriteRequest::Start(request) if !starting.insert(request.instance.clone()) => {
-                repeated.push(operations.remove(place))
+                repeated.push(operations.remove(place));
             }
             _ => place += 1,
         }
