@@ -156,9 +156,9 @@ impl Owner {
         self.core.told_deletions.set(Box::new(tell)).ok();
     }
 
-    pub fn lasts_with_code(&self, token: &str, code_time: &Arc<CodeTime>) {
+    pub fn extend_lease_while_running(&self, token: &str, code_time: &Arc<CodeTime>) {
         if let Ok(token) = token.parse() {
-            self.core.lock().lasts_with_code(token, code_time);
+            self.core.lock().extend_lease_while_running(token, code_time);
         }
     }
 

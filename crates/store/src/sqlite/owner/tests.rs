@@ -197,7 +197,7 @@ async fn the_lease_of_a_turn_counts_from_the_end_of_its_code() {
     let owner = open(&folder.join("store.db"));
     let token = owner.start_one().await;
     let code_time = Arc::new(CodeTime::default());
-    owner.lasts_with_code(&token, &code_time);
+    owner.extend_lease_while_running(&token, &code_time);
     let during_its_code = code_time.run(Instant::now);
     let token = token.parse().unwrap();
 

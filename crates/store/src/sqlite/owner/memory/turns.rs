@@ -31,7 +31,7 @@ fn accepts(filter: Option<&Capabilities>, instance: &Instance) -> bool {
 }
 
 impl State {
-    pub fn lasts_with_code(&mut self, token: Token, code_time: &Arc<CodeTime>) {
+    pub fn extend_lease_while_running(&mut self, token: Token, code_time: &Arc<CodeTime>) {
         if let Some(instance) = self.turn(token).and_then(|number| self.instances.get_mut(&number))
             && let Some(held) = &mut instance.held
         {

@@ -159,7 +159,7 @@ fn prune_now(connection: &mut Connection, id: &str, options: &PruneOptions) -> R
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed)?;
     let mut result = PruneResult { instances_processed: 1, ..Default::default() };
     let mut totals = Totals::default();
-    for execution in read::worn_executions(&transaction, id, options)? {
+    for execution in read::prunable_executions(&transaction, id, options)? {
         let delete = |sql: &str| {
             transaction.prepare_cached(sql).and_then(|mut table| table.execute(params![id, execution])).map_err(failed)
         };
