@@ -15,6 +15,7 @@ use crate::activity::call::{Done, Ending};
 use crate::activity::context::ActivityContext;
 use crate::boundary;
 use crate::boundary::enter;
+use crate::boundary::python::START_ACTIVITY_THREAD;
 
 /// What a thread is given to do.
 pub(super) enum Job {
@@ -139,8 +140,7 @@ impl Threads {
             is_new: AtomicBool::new(true),
             is_busy: AtomicBool::new(false),
         };
-        let started =
-            enter(|py| py.import("duroxide._runtime.activity_thread")?.getattr("start")?.call1((worker,)).map(drop));
+        let started = enter(|py| START_ACTIVITY_THREAD.call(py, (worker,)).map(drop));
         started.map_err(|error| {
             self.census.change(|counts| (counts.alive, counts.starting) = (counts.alive - 1, counts.starting - 1));
             format!("no thread could be started for the activity: {error}")

@@ -10,6 +10,7 @@ use serde::Deserialize;
 
 use crate::boundary::codec::Decode;
 use crate::boundary::origin::Origin;
+use crate::boundary::python::{GET_LINE, RETRY_PARTS};
 use crate::orchestration::execution::Turn;
 
 /// A request of an orchestration; nothing happens until it is started.
@@ -203,7 +204,7 @@ impl RetryPolicy {
         if value.is_none() {
             return Ok(None);
         }
-        let parts = value.py().import("duroxide._declare.retry")?.getattr("retry_parts")?.call1((value,))?;
+        let parts = RETRY_PARTS.call(value.py(), (value,))?;
         let (max_attempts, kind, base_ms, multiplier, max_ms, attempt_ms, total_ms, non_retryable): Parts =
             parts.extract()?;
         let base = Duration::from_millis(base_ms);
@@ -243,8 +244,7 @@ impl RetryPolicy {
 /// A line of the user's code with its text.
 pub(crate) fn place_of(py: Python<'_>, origin: &Origin) -> Place {
     let (file, line) = origin.place(py);
-    let source =
-        py.import("linecache").and_then(|linecache| linecache.call_method1("getline", (&file, line))?.extract());
+    let source = GET_LINE.call(py, (&file, line)).and_then(|text| text.extract());
     let source = source.map_or_else(|_| String::new(), |text: String| text.trim().to_owned());
     Place { file, line, source }
 }
