@@ -59,12 +59,13 @@ impl Drop for Lease {
 }
 
 impl Call {
-    pub(crate) fn prepare<'py>(&self, py: Python<'py>) -> PyResult<(Bound<'py, ActivityContext>, Bound<'py, PyAny>)> {
-        let mut input = codec::decode(py, &self.input)?;
-        if let Some(annotation) = &self.definition.input_type {
-            input = codec::convert(py, input, annotation.bind(py))?;
+    /// The value that the function of the activity takes.
+    pub(crate) fn decode_input<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let input = codec::decode(py, &self.input)?;
+        match &self.definition.input_type {
+            Some(annotation) => codec::convert(py, input, annotation.bind(py)),
+            None => Ok(input),
         }
-        Ok((self.context(py)?, input))
     }
 
     pub(crate) fn context<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, ActivityContext>> {

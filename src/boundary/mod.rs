@@ -3,6 +3,7 @@
 pub(crate) mod asyncio;
 pub(crate) mod codec;
 pub(crate) mod errors;
+pub(crate) mod options;
 pub(crate) mod origin;
 pub(crate) mod python;
 

@@ -26,7 +26,7 @@ impl Origin {
 fn package_directory(py: Python<'_>) -> &'static str {
     static DIRECTORY: OnceLock<String> = OnceLock::new();
     DIRECTORY.get_or_init(|| {
-        let file = PACKAGE_FILE.get(py).and_then(|file| file.extract::<String>());
+        let file = PACKAGE_FILE.get(py).and_then(PyAnyMethods::extract::<String>);
         let file = file.unwrap_or_default();
         file.strip_suffix("__init__.py").unwrap_or("\0").to_owned()
     })

@@ -119,7 +119,7 @@ attributes! { "duroxide._values.codec":
 }
 
 attributes! { "duroxide._declare.retry":
-    RETRY_PARTS = "retry_parts";
+    NATIVE_RETRY_POLICY = "native_policy";
 }
 
 members! { "duroxide._declare.declarations", "Activity":

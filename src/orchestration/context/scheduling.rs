@@ -18,8 +18,8 @@ use crate::orchestration::context::function_name::FunctionName;
 use crate::orchestration::execution::Turn;
 use crate::orchestration::limits;
 use crate::orchestration::limits::{check_instance_id, check_name};
-use crate::orchestration::operation::RetryPolicy;
 use crate::orchestration::operation::{ActivityCall, Node, Operation};
+use crate::orchestration::retry_policy::RetryPolicy;
 use crate::orchestration::task::{Task, collect, type_name};
 
 impl OrchestrationContext {
