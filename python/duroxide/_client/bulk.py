@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 from duroxide._client.calls import blocking
 from duroxide._client.instances import is_to_attach
 from duroxide._client.payloads import encode_message, encode_start, encode_value
+from duroxide._native import EncodedMessage
 from duroxide._values.limits import MAX_BULK_ITEMS
 from duroxide._values.validation import check_id, check_name, check_queue
 from duroxide.exceptions import CodecError, LimitExceeded
@@ -18,10 +19,10 @@ if TYPE_CHECKING:
 
     from duroxide import _native
     from duroxide._declare.names import OrchestrationName
-    from duroxide._native import Call
+    from duroxide._native import Call, EncodedStart
 
 Item = TypeVar("Item", bound="StartRequest | EventToRaise | QueueMessage")
-Text = TypeVar("Text")
+Encoded = TypeVar("Encoded", bound="EncodedStart | EncodedMessage")
 
 
 @dataclass(frozen=True)
@@ -132,7 +133,9 @@ class BulkOperations:
         return self._native.enqueue_events(_encode_all(messages, "messages", QueueMessage, _encode_message))
 
 
-def _encode_all(items: Iterable[Item], what: str, kind: type[Item], encode_one: Callable[[Item], Text]) -> list[Text]:
+def _encode_all(
+    items: Iterable[Item], what: str, kind: type[Item], encode_one: Callable[[Item], Encoded]
+) -> list[Encoded]:
     """Check and encode every item; the error about an item that is refused names its position."""
     if isinstance(cast("Any", items), kind):
         raise TypeError(f"{what} must be a list; write [{kind.__name__}(...)]")
@@ -140,7 +143,7 @@ def _encode_all(items: Iterable[Item], what: str, kind: type[Item], encode_one: 
     taken = list(islice(items, MAX_BULK_ITEMS + 1))
     if len(taken) > MAX_BULK_ITEMS:
         raise LimitExceeded(f"{what} has more than {MAX_BULK_ITEMS} items; divide it among several calls")
-    encoded: list[Text] = []
+    encoded: list[Encoded] = []
     for position, item in enumerate(taken):
         if not isinstance(cast("Any", item), kind):
             raise TypeError(f"{what}[{position}] must be a {kind.__name__}, not {type(item).__name__}")
@@ -159,15 +162,15 @@ _REFUSALS: tuple[type[Exception], ...] = (CodecError, LimitExceeded, TypeError, 
 _SHOWN = 80
 
 
-def _encode_start(request: StartRequest) -> tuple[str, str, str, str | None]:
+def _encode_start(request: StartRequest) -> EncodedStart:
     return encode_start(request.instance_id, request.name, request.input, request.version)
 
 
-def _encode_event(event: EventToRaise) -> tuple[str, str, str]:
+def _encode_event(event: EventToRaise) -> EncodedMessage:
     name = check_name(event.name, "the name of an event")
-    return check_id(event.instance_id), name, encode_value(event.data, "the data")
+    return EncodedMessage(check_id(event.instance_id), name, encode_value(event.data, "the data"))
 
 
-def _encode_message(message: QueueMessage) -> tuple[str, str, str]:
+def _encode_message(message: QueueMessage) -> EncodedMessage:
     queue = check_queue(message.queue)
-    return check_id(message.instance_id), queue, encode_message(message.data)
+    return EncodedMessage(check_id(message.instance_id), queue, encode_message(message.data))

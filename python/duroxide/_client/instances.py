@@ -64,7 +64,7 @@ class InstanceOperations:
             LimitExceeded: An id, a name or the input is too long.
         """
         attach = is_to_attach(if_exists)
-        return self._native.start(*encode_start(instance_id, name, input, version), attach)
+        return self._native.start(encode_start(instance_id, name, input, version), attach)
 
     @blocking
     def start_orchestration_versioned(
@@ -78,7 +78,7 @@ class InstanceOperations:
     ) -> Call[bool]:
         """Start exactly ``version`` of an orchestration; otherwise as ``start_orchestration``."""
         attach = is_to_attach(if_exists)
-        return self._native.start(*encode_start(instance_id, name, input, check_version(version)), attach)
+        return self._native.start(encode_start(instance_id, name, input, check_version(version)), attach)
 
     start_orchestration_typed = start_orchestration
     start_orchestration_versioned_typed = start_orchestration_versioned

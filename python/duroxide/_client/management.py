@@ -16,6 +16,10 @@ from duroxide._client.records import (
     QueueDepths,
     SystemMetrics,
     SystemStats,
+    read_event,
+    read_execution,
+    read_instance,
+    read_tree,
 )
 from duroxide._values.validation import check_id, check_integer, suggest
 
@@ -61,7 +65,7 @@ class ManagementOperations:
         Raises:
             InstanceNotFound: The store does not have the instance.
         """
-        return self._native.instance_info(check_id(instance_id)).then(lambda fields: InstanceInfo(*fields))
+        return self._native.instance_info(check_id(instance_id)).then(read_instance)
 
     @blocking
     def get_execution_info(self, instance_id: str, execution_id: int) -> Call[ExecutionInfo]:
@@ -74,9 +78,7 @@ class ManagementOperations:
         Raises:
             InstanceNotFound: The store does not have the instance or the execution.
         """
-        return self._native.execution_info(check_id(instance_id), _check_execution(execution_id)).then(
-            lambda fields: ExecutionInfo(*fields)
-        )
+        return self._native.execution_info(check_id(instance_id), _check_execution(execution_id)).then(read_execution)
 
     @blocking
     def list_executions(self, instance_id: str) -> Call[list[int]]:
@@ -103,7 +105,7 @@ class ManagementOperations:
         """
         execution = None if execution_id is None else _check_execution(execution_id)
         history = self._native.history(check_id(instance_id), execution)
-        return history.then(lambda events: [Event(*event) for event in events])
+        return history.then(lambda events: [read_event(event) for event in events])
 
     @blocking
     def get_orchestration_stats(self, instance_id: str) -> Call[SystemStats | None]:
@@ -128,7 +130,7 @@ class ManagementOperations:
         Raises:
             InstanceNotFound: The store does not have the instance.
         """
-        return self._native.tree(check_id(instance_id)).then(lambda fields: InstanceTree(*fields))
+        return self._native.tree(check_id(instance_id)).then(read_tree)
 
     @blocking
     def delete_instance(self, instance_id: str, force: bool = False) -> Call[DeleteInstanceResult]:

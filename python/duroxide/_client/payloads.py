@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from duroxide._declare.names import function_name
-from duroxide._native import RawText
+from duroxide._native import EncodedStart, RawText
 from duroxide._values.codec import encode
 from duroxide._values.validation import check_id, check_size, check_text
 from duroxide._values.versions import check_version
 
 
-def encode_start(instance_id: object, name: object, input: object, version: object) -> tuple[str, str, str, str | None]:
+def encode_start(instance_id: object, name: object, input: object, version: object) -> EncodedStart:
     """Check the arguments of a start, and encode the input."""
-    return (
+    return EncodedStart(
         check_id(instance_id),
         function_name(name, "orchestration"),
         encode_value(input, "the input"),

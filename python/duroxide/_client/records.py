@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from duroxide._values.codec import decode
 from duroxide._values.failures import describe_failure
 from duroxide.exceptions import InstanceNotFound, InstanceStillRunning, OrchestrationFailed, orchestration_failed
+
+if TYPE_CHECKING:
+    from duroxide._native import EventRecord, ExecutionRecord, InstanceRecord, StatusRecord, TreeRecord
 
 
 class Record(Mapping[str, Any]):
@@ -76,25 +79,20 @@ class OrchestrationResult(Record):
         return self.output
 
 
-StatusTuple = tuple[str, str | None, str | None, str | None, int, str | None, str | None]
-"""Status, output, failure, custom status, its version, reason of a cancellation, report of a mismatch."""
-
-
-def read_status(instance_id: str, status: StatusTuple) -> OrchestrationResult:
+def read_status(instance_id: str, answer: StatusRecord) -> OrchestrationResult:
     """Build the record from the native client's answer about ``instance_id``."""
-    name, output, failure_text, custom_status, custom_status_version, cancel_reason, mismatch = status
-    failure = None
-    if failure_text is not None or cancel_reason is not None:
-        failure = orchestration_failed(failure_text or "", instance_id, cancel_reason)
+    output, failure = answer.output, None
+    if answer.failure is not None or answer.cancel_reason is not None:
+        failure = orchestration_failed(answer.failure or "", instance_id, answer.cancel_reason)
     return OrchestrationResult(
         instance_id=instance_id,
-        status=name,
+        status=answer.status,
         output=None if output is None else decode(output),
         error=None if failure is None else describe_failure(str(failure)),
         failure=failure,
-        custom_status=custom_status,
-        custom_status_version=custom_status_version,
-        mismatch=mismatch,
+        custom_status=answer.custom_status,
+        custom_status_version=answer.custom_status_version,
+        mismatch=answer.mismatch,
     )
 
 
@@ -125,6 +123,21 @@ class InstanceInfo(Record):
     parent_instance_id: str | None
 
 
+def read_instance(answer: InstanceRecord) -> InstanceInfo:
+    """Build the record of what the native client answered."""
+    return InstanceInfo(
+        instance_id=answer.instance_id,
+        orchestration_name=answer.orchestration_name,
+        orchestration_version=answer.orchestration_version,
+        current_execution_id=answer.current_execution_id,
+        status=answer.status,
+        output=answer.output,
+        created_at=answer.created_at,
+        updated_at=answer.updated_at,
+        parent_instance_id=answer.parent_instance_id,
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class ExecutionInfo(Record):
     """The store's record of one execution of an instance.
@@ -144,6 +157,18 @@ class ExecutionInfo(Record):
     started_at: int
     completed_at: int | None
     event_count: int
+
+
+def read_execution(answer: ExecutionRecord) -> ExecutionInfo:
+    """Build the record of what the native client answered."""
+    return ExecutionInfo(
+        execution_id=answer.execution_id,
+        status=answer.status,
+        output=answer.output,
+        started_at=answer.started_at,
+        completed_at=answer.completed_at,
+        event_count=answer.event_count,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +192,19 @@ class Event(Record):
     execution_id: int
 
 
+def read_event(answer: EventRecord) -> Event:
+    """Build the record of what the native client answered."""
+    # By position: names make a history of 10,000 events 4 ms slower.
+    return Event(
+        answer.event_id,
+        answer.source_event_id,
+        answer.kind,
+        answer.timestamp_ms,
+        answer.data,
+        answer.execution_id,
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class InstanceTree(Record):
     """An instance with all its sub-orchestrations.
@@ -178,6 +216,11 @@ class InstanceTree(Record):
 
     root_id: str
     all_ids: list[str]
+
+
+def read_tree(answer: TreeRecord) -> InstanceTree:
+    """Build the record of what the native client answered."""
+    return InstanceTree(root_id=answer.root_id, all_ids=answer.all_ids)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Literal, cast
 
+from duroxide._native import EncodedRetryPolicy
 from duroxide._values.failures import class_names
 from duroxide._values.validation import check_integer, check_milliseconds, keyword_options, suggest
 from duroxide.exceptions import ConfigurationError, UnknownOption
@@ -168,27 +169,20 @@ class RetryPolicy:
         return _from_mapping(value)
 
 
-def retry_parts(
-    value: RetryPolicy | Mapping[str, Any] | None,
-) -> tuple[int, str, int, float, int, int | None, int | None, list[str]]:
-    """Return the fields of a policy for the native half.
-
-    Returns:
-        The number of attempts; the kind, base, multiplier and maximum of the backoff; the timeouts of an attempt and of
-        all (times in milliseconds); and the names of the classes that are not retried, with those of their subclasses.
-    """
+def native_policy(value: RetryPolicy | Mapping[str, Any] | None) -> EncodedRetryPolicy:
+    """Write a policy for the native half: times in milliseconds, classes by their names with those of their subclasses."""
     policy = RetryPolicy.from_value(value)
     backoff = policy.backoff
     names = {name for each in policy.non_retryable for name in _names_of(each)}
-    return (
-        policy.max_attempts,
-        backoff.kind,
-        check_milliseconds(backoff.base, "the base of a backoff"),
-        float(backoff.multiplier),
-        check_milliseconds(backoff.maximum, "the maximum of a backoff"),
-        _optional_milliseconds(policy.attempt_timeout, "attempt_timeout"),
-        _optional_milliseconds(policy.total_timeout, "total_timeout"),
-        sorted(names),
+    return EncodedRetryPolicy(
+        max_attempts=policy.max_attempts,
+        backoff=backoff.kind,
+        base_ms=check_milliseconds(backoff.base, "the base of a backoff"),
+        multiplier=float(backoff.multiplier),
+        max_ms=check_milliseconds(backoff.maximum, "the maximum of a backoff"),
+        attempt_timeout_ms=_optional_milliseconds(policy.attempt_timeout, "attempt_timeout"),
+        total_timeout_ms=_optional_milliseconds(policy.total_timeout, "total_timeout"),
+        non_retryable=sorted(names),
     )
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from duroxide._runtime.current_context import running_activity
 
 if TYPE_CHECKING:
-    from duroxide._native import Worker
+    from duroxide._native import PreparedActivity, Worker
 
 
 def start(worker: Worker) -> None:
@@ -22,13 +22,13 @@ def _serve(worker: Worker) -> None:
         pass
 
 
-def _run(call: tuple[Any, Any, Any, Any] | None) -> bool:
-    if call is None:
+def _run(activity: PreparedActivity | None) -> bool:
+    if activity is None:
         return False
-    function, context, value, done = call
+    context, done = activity.context, activity.done
     running = running_activity.set(context)
     try:
-        result = function(context, value)
+        result = activity.function(context, activity.input)
     except BaseException as error:  # noqa: BLE001 - every exception of an activity is its recorded failure
         done(None, error)
     else:

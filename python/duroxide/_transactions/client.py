@@ -315,7 +315,8 @@ class TransactionClient(TransactionOperations):
             CodecError: The input cannot be written as JSON.
             LimitExceeded: An id, a name or the input is too long.
         """
-        return self._write("start", *encode_start(instance_id, name, input, version))
+        start = encode_start(instance_id, name, input, version)
+        return self._write("start", start.instance, start.orchestration, start.input, start.version)
 
     @blocking
     def raise_event(self, instance_id: str, name: str, data: object = None) -> Call[None]:

@@ -8,9 +8,10 @@ import threading
 import time
 from contextlib import closing
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 from duroxide import _native
+from duroxide._native import OutboxRow
 from duroxide._values.validation import check_id, check_integer, check_name, check_queue, check_size, check_text
 from duroxide._values.versions import check_version
 from duroxide.exceptions import DuroxideError
@@ -33,8 +34,6 @@ _COMMIT_SECONDS = 0.06
 _UNTOLD_SECONDS = 0.025
 
 _logger = logging.getLogger("duroxide.outbox")
-
-_Row: TypeAlias = tuple[str, str, str, str, "str | None"]
 
 
 class WriteTransaction:
@@ -102,17 +101,16 @@ class Relay:
         answer = self._native.relay(self._name, self._seen, key, rows).run()
         if answer is None:
             return None
-        is_done, seen, refused = answer
-        if is_done:
+        if answer.is_done:
             with WriteTransaction(self._connection):
                 self._connection.executemany("DELETE FROM duroxide_outbox WHERE id = ?", [[each] for each in numbers])
             self._seen, self._is_known = key, True
             return Taken(len(rows), left=True)
-        if refused:
-            self._set_aside([(numbers[place], reason) for place, reason in refused])
+        if answer.refused:
+            self._set_aside([(numbers[row.position], row.reason) for row in answer.refused])
             self._is_known = True
             return Taken(0, left=True)
-        self._seen, self._is_known = seen, True
+        self._seen, self._is_known = answer.seen, True
         self._delete_what_is_there()
         return Taken(0, left=True)
 
@@ -138,22 +136,22 @@ class Relay:
             with WriteTransaction(self._connection):
                 self._connection.execute("DELETE FROM duroxide_outbox WHERE id <= ? AND error IS NULL", last)
 
-    def _read(self) -> tuple[list[int], int, list[_Row]]:
+    def _read(self) -> tuple[list[int], int, list[OutboxRow]]:
         """Read rows that can be relayed; return their numbers, the key of the last row, and the rows."""
         numbers: list[int] = []
-        rows: list[_Row] = []
+        rows: list[OutboxRow] = []
         refused: list[tuple[int, str]] = []
         last, size = 0, 0
-        for number, key, *columns in self._connection.execute(_PENDING).fetchall():
+        for number, key, kind, instance, name, data, version in self._connection.execute(_PENDING).fetchall():
             try:
-                row = _checked(*columns)
+                row = _checked(kind, instance, name, data, version)
                 last = check_integer(key, "key", least=-(2**63), most=2**63 - 1)
             except (TypeError, ValueError) as error:
                 refused.append((number, str(error)))
                 break
             numbers.append(number)
             rows.append(row)
-            size += len(row[3])
+            size += len(data)
             if size > _BATCH_BYTES:
                 break
         if refused and not rows:
@@ -169,14 +167,14 @@ class Relay:
             _logger.warning("row %d of an outbox cannot be relayed and is set aside: %s", number, reason)
 
 
-def _checked(kind: object, instance: object, name: object, data: object, version: object) -> _Row:
+def _checked(kind: object, instance: object, name: object, data: object, version: object) -> OutboxRow:
     """Check a row, which any program may have written."""
     if kind == "message":
         checked = check_queue(name)
     else:
         checked = check_name(name, "the name of an event" if kind == "event" else "the name of an orchestration")
     text = check_size(check_text(data, "the data"), "the data")
-    return str(kind), check_id(instance), checked, text, None if version is None else check_version(version)
+    return OutboxRow(str(kind), check_id(instance), checked, text, None if version is None else check_version(version))
 
 
 class OutboxThread:

@@ -8,10 +8,24 @@ from typing import Any
 import pytest
 
 from duroxide import Backoff, InstanceFilter, PostgresEntraOptions, PruneOptions, RetryPolicy, RuntimeOptions, TagFilter
-from duroxide._declare.retry import retry_parts
+from duroxide._declare.retry import native_policy
+from duroxide._native import EncodedRetryPolicy
 from duroxide.exceptions import ConfigurationError, UnknownOption
 
-EXPONENTIAL: tuple[object, ...] = (3, "exponential", 100, 2.0, 30_000, None, None, [])
+
+def policy(**changes: Any) -> EncodedRetryPolicy:
+    """Return the default policy as the native half takes it, with changes."""
+    default: dict[str, Any] = {
+        "max_attempts": 3,
+        "backoff": "exponential",
+        "base_ms": 100,
+        "multiplier": 2.0,
+        "max_ms": 30_000,
+        "attempt_timeout_ms": None,
+        "total_timeout_ms": None,
+        "non_retryable": [],
+    }
+    return EncodedRetryPolicy(**{**default, **changes})
 
 
 def test_the_defaults_are_the_documented_ones() -> None:
@@ -103,36 +117,46 @@ def test_five_tags_of_256_bytes_are_allowed() -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "parts"),
+    ("value", "changes"),
     [
-        (None, EXPONENTIAL),
-        ({}, EXPONENTIAL),
-        (RetryPolicy(), EXPONENTIAL),
+        (None, {}),
+        ({}, {}),
+        (RetryPolicy(), {}),
         (
             {"max_attempts": 3, "backoff": "exponential", "timeout_ms": 5000, "total_timeout_ms": 30000},
-            (3, "exponential", 100, 2.0, 30_000, 5000, 30_000, []),
+            {"attempt_timeout_ms": 5000, "total_timeout_ms": 30_000},
         ),
-        ({"max_attempts": 3, "backoff_strategy": "none"}, (3, "none", 100, 2.0, 30_000, None, None, [])),
+        ({"max_attempts": 3, "backoff_strategy": "none"}, {"backoff": "none"}),
         (
             {"maxAttempts": 5, "backoffStrategy": "Linear", "timeoutMs": 1, "baseMs": 7, "maxIntervalMs": 9},
-            (5, "linear", 7, 2.0, 9, 1, None, []),
+            {"max_attempts": 5, "backoff": "linear", "base_ms": 7, "max_ms": 9, "attempt_timeout_ms": 1},
         ),
-        ({"timeout_ms": None}, EXPONENTIAL),
-        ({"initial_interval_ms": 5, "multiplier": 3}, (3, "exponential", 5, 3.0, 30_000, None, None, [])),
+        ({"timeout_ms": None}, {}),
+        ({"initial_interval_ms": 5, "multiplier": 3}, {"base_ms": 5, "multiplier": 3.0}),
         (
             RetryPolicy(backoff=Backoff.fixed(timedelta(seconds=1)), attempt_timeout=timedelta(microseconds=1)),
-            (3, "fixed", 1000, 2.0, 30_000, 1, None, []),
+            {"backoff": "fixed", "base_ms": 1000, "attempt_timeout_ms": 1},
         ),
-        ({"backoff": Backoff.none(), "non_retryable": ["Gone"]}, (3, "none", 100, 2.0, 30_000, None, None, ["Gone"])),
+        (
+            {"backoff": Backoff.none(), "non_retryable": ["Gone"]},
+            {"backoff": "none", "non_retryable": ["Gone"]},
+        ),
     ],
     ids=str,
 )
-def test_a_retry_policy_is_passed_as_plain_values(value: Any, parts: Any) -> None:
-    assert retry_parts(value) == parts
+def test_the_native_half_gets_every_part_of_a_retry_policy(value: Any, changes: dict[str, Any]) -> None:
+    assert native_policy(value) == policy(**changes)
+
+
+def test_the_native_half_refuses_an_unknown_backoff() -> None:
+    with pytest.raises(
+        ConfigurationError, match="backoff 'soon' is unknown; use one of none, fixed, linear, exponential"
+    ):
+        policy(backoff="soon")
 
 
 def test_subclasses_of_errors_on_the_no_retry_list_are_not_retried() -> None:
-    names = retry_parts(RetryPolicy(non_retryable=(LookupError, "Gone")))[-1]
+    names = native_policy(RetryPolicy(non_retryable=(LookupError, "Gone"))).non_retryable
     assert {"LookupError", "KeyError", "IndexError", "Gone"} <= set(names)
 
 
