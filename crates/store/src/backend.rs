@@ -18,6 +18,7 @@ use crate::types::InstanceState;
 
 /// Where stores differ in a way that the engine adapter has to know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "the differences are independent of each other")]
 pub struct Traits {
     /// Other processes may run what this process cannot, so work can be left to them.
     pub has_other_nodes: bool,

@@ -1,10 +1,11 @@
-//! The texts of other programs that control flow has to read, because nothing else tells what they tell. All of them stand here.
+//! The texts of other programs that control flow has to read, because nothing else tells what they tell. All of them
+//! stand here.
 //!
-//! `duroxide-pg` turns the errors of the server into texts, without their codes. PgBouncer, OpenSSL and the client library
-//! `sqlx` give no codes for what can be wrong with a connection. The texts of the two packages are known from the versions in
-//! `KNOWN_FROM`: a test fails after an upgrade until the texts were compared again. The server's own texts are matched as they
-//! read with `lc_messages` in English. In another language only the classification of `duroxide-pg` remains, which knows
-//! deadlocks and changed plans.
+//! `duroxide-pg` turns the errors of the server into texts, without their codes. `PgBouncer`, OpenSSL and the client
+//! library `sqlx` give no codes for what can be wrong with a connection. The texts of the two packages are known from
+//! the versions in `KNOWN_FROM`: a test fails after an upgrade until the texts were compared again. The server's own
+//! texts are matched as they read with `lc_messages` in English. In another language only the classification of
+//! `duroxide-pg` remains, which knows deadlocks and changed plans.
 
 use duroxide::providers::ProviderError;
 
@@ -90,19 +91,19 @@ pub fn is_ahead_of_the_code(text: &str) -> bool {
 }
 
 /// What to do about an error of connecting, where its text has a known cause.
-pub fn way_out_of_connecting(text: &str) -> Option<&'static str> {
+pub fn remedy_of_connecting(text: &str) -> Option<&'static str> {
     if text.contains("unsupported startup parameter") {
         // PgBouncer
         Some("this is PgBouncer, add ignore_startup_parameters = extra_float_digits to its settings")
     } else if text.contains("hostname mismatch") || text.contains("IP address mismatch") {
         // OpenSSL
-        Some("connect by the name that the server's certificate has, or say sslmode 'verify-ca'")
+        Some("connect by the name in the server's certificate, or set sslmode to 'verify-ca'")
     } else if text.contains("certificate verify failed") {
         // OpenSSL
-        Some("give the certificates of its authority as ssl_root_cert")
+        Some("set ssl_root_cert to the certificates of its authority")
     } else if text.contains("server does not support TLS") {
         // The client library
-        Some("switch TLS on there, or say sslmode 'prefer'")
+        Some("switch TLS on there, or set sslmode to 'prefer'")
     } else {
         None
     }
