@@ -49,7 +49,10 @@ pub struct LeaseInFlight(Arc<NodeState>);
 
 impl Drop for LeaseInFlight {
     fn drop(&mut self) {
-        self.0.leases_in_flight.send_modify(|count| *count -= 1);
+        self.0.leases_in_flight.send_modify(|count| {
+            debug_assert!(*count > 0, "each lease in flight was counted");
+            *count -= 1;
+        });
     }
 }
 

@@ -65,10 +65,14 @@ impl Schema {
     }
 
     async fn open(&self) -> Result<Connections, StoreError> {
-        self.open_at(url()).await
+        self.open_with("connect_timeout=10").await
     }
 
-    async fn open_at(&self, url: String) -> Result<Connections, StoreError> {
+    /// Opens the schema with another parameter of the url. The connections bear the name of the schema.
+    async fn open_with(&self, parameter: &str) -> Result<Connections, StoreError> {
+        let url = url();
+        let mark = if url.contains('?') { '&' } else { '?' };
+        let url = format!("{url}{mark}application_name={}&{parameter}", self.name);
         let options = PostgresOptions { max_connections: 5, ..PostgresOptions::default() };
         let connection = PostgresConnection::Url(url);
         open(PostgresTarget { connection, schema: Some(self.name.clone()), options }).await
@@ -76,6 +80,13 @@ impl Schema {
 
     async fn execute(&mut self, statement: &str) {
         self.connection.execute(sqlx::raw_sql(statement)).await.unwrap();
+    }
+
+    /// Ends all connections of the store, and returns how many there were.
+    async fn terminate(&mut self) -> u64 {
+        let terminate = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = $1";
+        let terminated = sqlx::query(terminate).bind(&self.name).execute(&mut self.connection).await;
+        terminated.unwrap().rows_affected()
     }
 
     async fn remove(mut self) {
@@ -153,27 +164,23 @@ async fn base_provider_reports_what_broke_a_statement_off_in_the_words_that_are_
     let connections = schema.open().await.unwrap();
     let pool = connections.rare.provider().pool().clone();
     let limited = PgConnectOptions::clone(&pool.connect_options()).options([("statement_timeout", "200")]);
-    pool.set_connect_options(limited.application_name(&schema.name));
-    let terminate = format!(
-        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = '{}' OR query LIKE '%{}%' \
-         AND pid <> pg_backend_pid()",
-        schema.name, schema.name
-    );
-
-    // The connection that opened the store is gone when it is used next.
-    schema.execute(&terminate).await;
-    // A pool may notice that in time, and connects again.
-    if let Err(error) = connections.rare.provider().read("a").await {
-        assert_eq!(of_base_provider(error).kind, FailureKind::InDoubt);
+    pool.set_connect_options(limited);
+    // The pool makes other connections, with the limit.
+    while schema.terminate().await > 0 {
+        tokio::task::yield_now().await;
     }
-    schema.execute("BEGIN; LOCK TABLE history IN ACCESS EXCLUSIVE MODE").await;
-    assert_eq!(kind_of(connections.rare.provider().read("a").await), FailureKind::InDoubt, "a limit of time");
-    let provider = connections.rare.provider().clone();
-    let reading = tokio::spawn(async move { provider.read("a").await });
-    tokio::time::sleep(Duration::from_millis(100)).await;
-    schema.execute(&terminate).await;
-    assert_eq!(kind_of(reading.await.unwrap()), FailureKind::InDoubt, "a connection that was terminated");
-    schema.execute("ROLLBACK").await;
+    let provider = connections.rare.provider();
+
+    // In another session: within a transaction the server shows no new connections.
+    let mut locking = PgConnection::connect(&url()).await.unwrap();
+    let lock = format!("BEGIN; LOCK TABLE {}.history IN ACCESS EXCLUSIVE MODE", schema.name);
+    locking.execute(sqlx::raw_sql(&lock)).await.unwrap();
+    let limited = provider.read("a").await;
+    assert!(limited.as_ref().is_err_and(|error| error.message.contains("statement timeout")), "{limited:?}");
+    assert_eq!(kind_of(limited), FailureKind::InDoubt);
+    let (reading, ()) = tokio::join!(provider.read("a"), async { while schema.terminate().await == 0 {} });
+    assert_eq!(kind_of(reading), FailureKind::InDoubt);
+    locking.close().await.unwrap();
 
     connections.close().await;
     schema.remove().await;
@@ -215,15 +222,12 @@ async fn texts_of_the_server_tell_what_its_codes_tell() {
 async fn refusals_to_open_a_store_name_the_way_out() {
     let mut schema = Schema::new().await;
     schema.open().await.unwrap().close().await;
-    let server = url();
-    let mark = if server.contains('?') { '&' } else { '?' };
-
     let unavailable = |opened: Result<Connections, StoreError>| match opened {
         Err(StoreError::Unavailable(message)) => message,
         Err(error) => panic!("{error}"),
         Ok(_) => panic!("it was opened"),
     };
-    let without_tls = unavailable(schema.open_at(format!("{server}{mark}sslmode=require")).await);
+    let without_tls = unavailable(schema.open_with("sslmode=require").await);
     assert!(without_tls.contains("switch TLS on there"), "{without_tls}");
     schema.execute("INSERT INTO _duroxide_migrations (version, name) VALUES (9999, 'from the future')").await;
     let newer = unavailable(schema.open().await);

@@ -98,6 +98,7 @@ pub struct ActivityQueue {
 impl ActivityQueue {
     /// How many activities have no lease.
     pub fn waiting(&self) -> usize {
+        debug_assert!(self.leases.len() <= self.all.len(), "each lease is of an activity");
         self.all.len() - self.leases.len()
     }
 
@@ -112,7 +113,8 @@ impl ActivityQueue {
         if let Some(key) = activity.key() {
             self.by_key.insert(key, activity.sequence);
         }
-        self.all.insert(activity.sequence, activity);
+        let earlier = self.all.insert(activity.sequence, activity);
+        debug_assert!(earlier.is_none(), "a sequence number is used once");
     }
 
     fn ready_key(activity: &Activity) -> ReadyKey {
@@ -156,8 +158,10 @@ impl ActivityQueue {
         if !activity.is_counted {
             activity.attempts += 1;
         }
+        debug_assert!(activity.lease.is_none(), "one token leases an activity");
         activity.lease = Some(ActivityLease { token, until });
-        self.leases.insert(token, sequence);
+        let earlier = self.leases.insert(token, sequence);
+        debug_assert!(earlier.is_none(), "a token is used once");
         if self.first_expiry.is_none_or(|first| until < first) {
             self.first_expiry = Some(until);
         }
@@ -223,6 +227,7 @@ impl ActivityQueue {
     pub fn release(&mut self, token: Token) -> Option<&mut Activity> {
         let sequence = self.leases.remove(&token)?;
         let activity = self.all.get_mut(&sequence)?;
+        debug_assert!(activity.lease.as_ref().is_some_and(|lease| lease.token == token), "a token is of one lease");
         activity.lease = None;
         Some(activity)
     }

@@ -108,7 +108,8 @@ impl State {
     pub fn renumber(&mut self, from: Number, to: Number) {
         if let Some(instance) = self.instances.remove(&from) {
             self.numbers.insert(Arc::clone(&instance.id), to);
-            self.instances.insert(to, instance);
+            let earlier = self.instances.insert(to, instance);
+            debug_assert!(earlier.is_none(), "an instance has one entry");
         }
     }
 
@@ -121,6 +122,7 @@ impl State {
         let now = now_ms();
         let Some(instance) = self.instances.get_mut(&number) else { return };
         let sequence = message.sequence;
+        debug_assert!(sequence <= self.next_sequence, "sequence numbers grow");
         if visible_ms > now {
             instance.delayed.insert(sequence, message);
             self.schedule(visible_ms, Due::Message(number, sequence));

@@ -82,6 +82,7 @@ impl State {
         })?;
         let number = self.ready.remove(position)?;
         let instance = self.instances.get_mut(&number)?;
+        debug_assert!(instance.leased.is_none(), "one token locks a turn");
         instance.is_ready = false;
         let since = Instant::now();
         instance.leased = Some(LeasedTurn {
@@ -94,7 +95,8 @@ impl State {
             taken: Vec::new(),
             is_attempt_recorded: false,
         });
-        self.turns.insert(token, number);
+        let earlier = self.turns.insert(token, number);
+        debug_assert!(earlier.is_none(), "a token is used once");
         self.note_expiry(since + lease);
         Some(number)
     }

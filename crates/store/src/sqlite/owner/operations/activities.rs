@@ -120,6 +120,7 @@ impl OwnerCore {
             let activity = state.activities.end(token, Instant::now()).ok_or_else(invalid)?;
             let number = activity.number;
             if let Some(instance) = state.get(number) {
+                debug_assert!(instance.activities > 0, "an instance counts each of its activities");
                 instance.activities = instance.activities.saturating_sub(1);
             }
             let mut changes = vec![Change::ActivityEnded(activity.sequence)];
@@ -179,6 +180,7 @@ impl State {
         if let Some(activity) = self.activities.remove(sequence)
             && let Some(instance) = self.get(activity.number)
         {
+            debug_assert!(instance.activities > 0, "an instance counts each of its activities");
             instance.activities = instance.activities.saturating_sub(1);
         }
     }
