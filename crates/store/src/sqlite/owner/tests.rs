@@ -133,7 +133,7 @@ struct BlockedWriter {
 impl BlockedWriter {
     async fn of(owner: &Arc<Owner>) -> Self {
         let (end, ended) = mpsc::channel();
-        let (begin, begun) = oneshot::channel();
+        let (begin, running) = oneshot::channel();
         let owner = Arc::clone(owner);
         tokio::spawn(async move {
             let task = move |_: &mut Connection, _: &OwnerCore| {
@@ -143,7 +143,7 @@ impl BlockedWriter {
             };
             owner.core.perform(task).await
         });
-        begun.await.unwrap();
+        running.await.unwrap();
         Self { _end: end }
     }
 }
