@@ -20,24 +20,25 @@ pub fn refuse(path: &Path) -> Result<(), StoreError> {
 mod system {
     use std::path::{Path, PathBuf};
 
-    /// As `statfs` names them, from the kernel's `linux/magic.h` and from their own sources.
+    /// As `statfs` names them. The numbers are from the kernel's `linux/magic.h`, or from the file system's sources, where the
+    /// C library has no name.
     const NETWORK: [(u32, &str); 14] = [
-        (0x6969, "NFS"),
-        (0x517b, "SMB"),
+        (libc::NFS_SUPER_MAGIC as u32, "NFS"),
+        (libc::SMB_SUPER_MAGIC as u32, "SMB"),
         (0xfe53_4d42, "SMB"),
         (0xff53_4d42, "CIFS"),
         (0x0102_1997, "9p"),
-        (0x5346_414f, "AFS"),
+        (libc::AFS_SUPER_MAGIC as u32, "AFS"),
         (0x6b41_4653, "AFS"),
-        (0x7375_7245, "Coda"),
+        (libc::CODA_SUPER_MAGIC as u32, "Coda"),
         (0x00c3_6400, "Ceph"),
         (0x0bd0_0bd0, "Lustre"),
         (0x4750_4653, "GPFS"),
         (0x1983_0326, "BeeGFS"),
-        (0x7461_636f, "OCFS2"),
+        (libc::OCFS2_SUPER_MAGIC as u32, "OCFS2"),
         (0x0116_1970, "GFS2"),
     ];
-    const FUSE: u32 = 0x6573_5546;
+    const FUSE: u32 = libc::FUSE_SUPER_MAGIC as u32;
     /// Of the file systems in user space, those that are another machine's. The rest says itself what it lacks.
     const NETWORK_FUSE: [&str; 18] = [
         "sshfs",
