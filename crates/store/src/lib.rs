@@ -13,6 +13,7 @@ pub mod error;
 pub mod events;
 mod flow_control;
 pub mod outbox;
+pub mod policy;
 mod postgres;
 pub mod retry;
 mod sqlite;

@@ -10,6 +10,7 @@ use parking_lot::Mutex;
 use tokio::runtime::Handle;
 
 use crate::error::StoreError;
+use crate::policy::StorePolicy;
 use crate::sqlite::file::connection;
 use crate::sqlite::file::lock::{LockHandle, LockHolder, OwnerLock};
 use crate::sqlite::inbox::{Answer, Body, InboxConsumer, Reply, Request};
@@ -119,7 +120,7 @@ fn take_over(workplace: &StoreFile) -> Result<Option<(Arc<Owner>, InboxConsumer,
         description: workplace.description(),
         connection,
         file: Some(workplace.path.clone()),
-        is_bare: false,
+        policy: StorePolicy::SHIPPED,
     })?;
     match keep_promises(&workplace.path, &owner) {
         Ok(inbox) => Ok(Some((owner, inbox, ownership))),

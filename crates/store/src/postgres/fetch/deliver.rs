@@ -112,9 +112,7 @@ async fn read(core: &Arc<NodeState>, lane: &TurnQueue, unread: Vec<(LeaseRow, Kn
             take_on(core, lane, lease, Err(format!("Failed to deserialize event: {error}")));
             continue;
         }
-        if let (Some(created_us), Some(execution)) = (lease.created_us, lease.execution)
-            && !core.is_bare
-        {
+        if let (Some(created_us), Some(execution)) = (lease.created_us, lease.execution) {
             let history = History { created_us, execution, events: events.clone(), bytes };
             core.histories.put(&lease.instance, history);
         }
@@ -153,7 +151,7 @@ fn take_on(core: &Arc<NodeState>, lane: &TurnQueue, mut lease: LeaseRow, history
     }
     let mut chosen = std::mem::take(&mut lease.messages);
     let mut kept_back = None;
-    if !core.is_bare && !has_ended(&history) && history_error.is_none() {
+    if core.policy.gate_messages && !has_ended(&history) && history_error.is_none() {
         let mail = MessageGate::of(&history);
         let places = mail.choose(chosen.iter().map(|message| &message.item));
         if places.len() < chosen.len() {

@@ -1,9 +1,8 @@
 //! Turns that have nothing to run: messages to instances that do not exist, and such as nobody can be told yet.
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use duroxide::providers::{ExecutionMetadata, WorkItem};
+use duroxide::providers::ExecutionMetadata;
 
 use crate::clock::now_ms;
 use crate::flow_control::MessageGate;
@@ -25,18 +24,16 @@ pub fn set_orphans_aside(core: &Arc<NodeState>, lease: LeaseRow) {
     let mut read = lease.unreadable;
     let mut aside = Vec::new();
     let mut pause_ms = ORPHANS_PAUSE_MS;
-    // As the engine's contract has it: such messages of queues are dropped.
-    let are_dropped = core.is_bare && lease.messages.iter().all(|m| matches!(m.item, WorkItem::QueueMessage { .. }));
     for message in lease.messages {
         let age = now.saturating_sub(message.sent_ms);
-        if are_dropped || age > ORPHANS_LIFE_MS {
+        if age > ORPHANS_LIFE_MS {
             read.push(message.id);
         } else {
             pause_ms = pause_ms.max(age.min(LONGEST_PAUSE_MS));
             aside.push(message);
         }
     }
-    if !read.is_empty() && !core.is_bare {
+    if !read.is_empty() {
         let instance = &lease.instance;
         tracing::warn!(target: "duroxide::store", instance, "{} messages to an instance that does not exist are dropped", read.len());
     }
@@ -47,14 +44,6 @@ pub fn set_orphans_aside(core: &Arc<NodeState>, lease: LeaseRow) {
         ..NodeTurn::of(lease.instance)
     };
     let held = core.held.insert(&lease.token, held);
-    let is_kept = held.kept_back.as_ref().is_some_and(|(_, messages)| !messages.is_empty());
-    if core.is_bare && is_kept {
-        let (core, token) = (Arc::clone(core), lease.token);
-        tokio::spawn(async move {
-            let _ = core.give_back_turn(&token, Some(Duration::from_millis(100)), false).await;
-        });
-        return;
-    }
     settle(core, lease.token, held);
 }
 

@@ -123,7 +123,7 @@ impl Poller {
                 question.session_ms = owners.iter().map(|owner| span_ms(owner.lease)).max().unwrap_or(0);
                 question.owners = owners.into_iter().map(|owner| owner.id).collect();
             }
-            if let Err(error) = self.ask(&question, everything || core.is_bare).await {
+            if let Err(error) = self.ask(&question, everything || core.policy.strict_leases).await {
                 for (lane, _) in &turns {
                     lane.hint();
                 }
@@ -140,10 +140,10 @@ impl Poller {
         let core = Arc::clone(&self.core);
         let asked = Instant::now();
         let answers = self.claim(question, finds_ended).await?;
-        if let Some((lane, demand)) = &question.turns {
+        if let Some((lane, _)) = &question.turns {
             let leases = leases(&answers)?;
             // Several messages of one instance were found as one: where there was something, there may be more.
-            if !leases.is_empty() && (leases.len() >= *demand || !core.is_bare) {
+            if !leases.is_empty() {
                 lane.hint();
             }
             deliver(&core, lane, leases);

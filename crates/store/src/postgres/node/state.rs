@@ -13,6 +13,7 @@ use tokio::time::Instant;
 
 use crate::clock::span_ms;
 use crate::error::Result;
+use crate::policy::StorePolicy;
 use crate::postgres::errors::failed;
 use crate::postgres::node::cancelled_activities::{Cancelled, CancelledActivities};
 use crate::postgres::node::held_turns::{LeasedTurn, NodeTurns};
@@ -57,8 +58,7 @@ pub struct NodeState {
     pub schema: String,
     /// Begins the tokens of this node, and signs its notifications.
     pub node: String,
-    /// Nothing is held back and nothing claimed ahead: what the engine's conformance suite expects.
-    pub is_bare: bool,
+    pub policy: StorePolicy,
     pub turns: Mutex<Vec<Arc<TurnQueue>>>,
     pub activities: Mutex<Vec<Arc<ActivityQueue>>>,
     pub held: NodeTurns,
@@ -87,14 +87,18 @@ pub struct NodeState {
 }
 
 impl NodeState {
-    pub fn new(pool: PgPool, schema: String, is_bare: bool) -> (Arc<Self>, mpsc::UnboundedReceiver<PendingWrite>) {
+    pub fn new(
+        pool: PgPool,
+        schema: String,
+        policy: StorePolicy,
+    ) -> (Arc<Self>, mpsc::UnboundedReceiver<PendingWrite>) {
         let (operations, receiver) = mpsc::unbounded_channel();
         let node = uuid::Uuid::new_v4().simple().to_string();
         let core = Self {
             pool,
             schema,
             node: node[..16].to_owned(),
-            is_bare,
+            policy,
             turns: Mutex::default(),
             activities: Mutex::default(),
             held: NodeTurns::default(),
@@ -123,8 +127,8 @@ impl NodeState {
 
     /// How much may be claimed for those who will come in a moment.
     pub fn ahead(&self) -> usize {
-        let comes_nobody = self.is_bare || self.dispatching.load(Ordering::Acquire) == 0;
-        if comes_nobody { 0 } else { AHEAD }
+        let prefetches = self.policy.prefetch && self.dispatching.load(Ordering::Acquire) > 0;
+        if prefetches { AHEAD } else { 0 }
     }
 
     /// Says that a lease may be on its way, until it is dropped.

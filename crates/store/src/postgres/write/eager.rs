@@ -27,11 +27,6 @@ pub struct EagerLeases {
 pub fn choose(core: &Arc<NodeState>, batch: &mut Batch) -> EagerLeases {
     let mut taking = EagerLeases::default();
     batch.activities.tokens.iter_mut().for_each(|token| *token = None);
-    if core.is_bare {
-        taking.leaves_turns = !batch.targets.is_empty();
-        taking.leaves_activities = !batch.activities.items.is_empty();
-        return taking;
-    }
     // Before it is asked how much is wanted: a runtime that ends makes that less, and waits for what is on its way then.
     let leasing = core.leasing();
     let ahead = core.ahead();

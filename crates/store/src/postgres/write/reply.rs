@@ -76,7 +76,7 @@ pub fn finish(
 fn turn_ended(core: &Arc<NodeState>, end: &TurnEnd, created_us: Option<i64>, bytes: usize, leased: &HashSet<&str>) {
     let TurnEnd { token, held, execution, delta, metadata, .. } = end;
     let (instance, execution) = (held.instance.as_str(), i64::try_from(*execution).unwrap_or(i64::MAX));
-    if !core.is_bare && end.ran {
+    if end.ran {
         if matches!(metadata.status.as_deref(), Some("Completed" | "Failed")) {
             core.histories.forget(instance);
         } else if held.execution == execution && held.length > 0 {

@@ -92,8 +92,8 @@ impl Drop for Locked<'_> {
 impl OwnerCore {
     /// Loads what is waiting in the file; what is to be written goes to `jobs`.
     pub fn load(opening: OwnerOptions, jobs: Sender<Job>) -> Result<Self, StoreError> {
-        let OwnerOptions { description, connection, file, is_bare } = opening;
-        let state = load::state(&connection, is_bare).map_err(|error| {
+        let OwnerOptions { description, connection, file, policy } = opening;
+        let state = load::state(&connection, policy).map_err(|error| {
             StoreError::Unavailable(format!("{description} cannot be read: {error}; restore it from a backup"))
         })?;
         let presence = file.as_deref().map(FileGuard::of).transpose()?;

@@ -25,6 +25,7 @@ use rusqlite::Connection;
 
 use crate::code_time::CodeTime;
 use crate::error::StoreError;
+use crate::policy::StorePolicy;
 use crate::sqlite::owner::core::{Locked, OwnerCore, PATIENCE};
 use crate::sqlite::owner::disk::writer::{Job, Written};
 pub use crate::sqlite::owner::operations::messages::InboxPosition;
@@ -39,8 +40,7 @@ pub struct OwnerOptions {
     pub connection: Connection,
     /// `None` for a store in memory, which has one connection.
     pub file: Option<PathBuf>,
-    /// Give messages to turns as they come, as the engine's conformance suite expects.
-    pub is_bare: bool,
+    pub policy: StorePolicy,
 }
 
 /// The owner of a file, or of a store in memory. Closing it ends its threads.

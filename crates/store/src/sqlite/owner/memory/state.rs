@@ -9,6 +9,7 @@ use std::time::Instant;
 use duroxide::providers::WorkItem;
 
 use crate::clock::now_ms;
+use crate::policy::StorePolicy;
 use crate::sqlite::owner::memory::activity_queue::ActivityQueue;
 pub use crate::sqlite::owner::memory::due::Due;
 use crate::sqlite::owner::memory::due::FORGOTTEN_DUE;
@@ -47,8 +48,7 @@ pub struct State {
     pub next_look: Option<Instant>,
     /// Something is due before that.
     pub due_moved: bool,
-    /// Messages go to turns as they come, and messages to nobody are dropped: what the engine's conformance suite expects.
-    pub is_bare: bool,
+    pub policy: StorePolicy,
     clock: u64,
     turns_since_trim: usize,
     /// Orphaned messages whose time is over, to be removed from the file.
@@ -56,7 +56,7 @@ pub struct State {
 }
 
 impl State {
-    pub fn new(next_number: Number, next_sequence: Sequence, is_bare: bool) -> Self {
+    pub fn new(next_number: Number, next_sequence: Sequence, policy: StorePolicy) -> Self {
         Self {
             instances: HashMap::new(),
             deletions: 0,
@@ -73,7 +73,7 @@ impl State {
             bells: Vec::new(),
             next_look: None,
             due_moved: false,
-            is_bare,
+            policy,
             clock: 0,
             turns_since_trim: 0,
             expired: Vec::new(),
@@ -131,8 +131,7 @@ impl State {
         } else {
             instance.queue.push_back(message);
         }
-        let is_orphaned = !self.is_bare && instance.running().is_none();
-        if is_orphaned {
+        if instance.running().is_none() {
             self.at(now.saturating_add(ORPHANS_LIFE_MS), Due::Orphans(number, sequence));
         }
         self.refresh(number);
@@ -186,17 +185,6 @@ impl State {
                 instance.history = None;
             }
             self.forget_if_idle(*number);
-        }
-    }
-
-    /// Messages of queues that are for nobody are dropped at the next look, if this store keeps none.
-    pub fn drop_orphans(&mut self) {
-        if self.is_bare {
-            for instance in self.instances.values_mut() {
-                if !instance.exists() && !instance.begins() && !instance.has_history() {
-                    instance.queue.retain(|message| !matches!(*message.item, WorkItem::QueueMessage { .. }));
-                }
-            }
         }
     }
 

@@ -45,7 +45,7 @@ impl State {
 
     /// Makes an instance ready if a turn has something to do for it.
     pub fn refresh(&mut self, number: Number) {
-        let is_bare = self.is_bare;
+        let policy = self.policy;
         let Some(instance) = self.instances.get_mut(&number) else { return };
         if instance.is_ready
             || instance.held.is_some()
@@ -54,7 +54,7 @@ impl State {
         {
             return;
         }
-        if !is_bare
+        if policy.gate_messages
             && !instance.has_ended()
             && let Some(mail) = &instance.mail
         {
@@ -98,7 +98,7 @@ impl State {
 
     /// Moves the messages of the next turn into the hands of its holder; false if there are none after all.
     pub fn take(&mut self, number: Number) -> bool {
-        let is_bare = self.is_bare;
+        let policy = self.policy;
         let Some(instance) = self.instances.get_mut(&number) else { return false };
         // An instance that has ended waits for nothing: whatever comes is for the engine to drop.
         let has_ended = instance.has_ended();
@@ -107,7 +107,9 @@ impl State {
             instance.queue.push_front(message);
         }
         let chosen = match &instance.mail {
-            Some(mail) if !is_bare && !has_ended => mail.choose(instance.queue.iter().map(|message| &*message.item)),
+            Some(mail) if policy.gate_messages && !has_ended => {
+                mail.choose(instance.queue.iter().map(|message| &*message.item))
+            }
             _ => (0..instance.queue.len()).collect(),
         };
         if chosen.len() == instance.queue.len() {

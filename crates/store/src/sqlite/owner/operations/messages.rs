@@ -43,7 +43,7 @@ impl State {
         visible_ms: u64,
         changes: &mut Vec<Change>,
     ) -> Option<Sequence> {
-        let is_bare = self.is_bare;
+        let policy = self.policy;
         let instance = self.get(number)?;
         let starting: Option<Arc<str>> = match &item {
             WorkItem::StartOrchestration { orchestration, .. } if instance.running().is_none() => {
@@ -51,7 +51,7 @@ impl State {
             }
             _ => None,
         };
-        if instance.has_ended() && !is_bare && !matches!(item, WorkItem::StartOrchestration { .. }) {
+        if policy.gate_messages && instance.has_ended() && !matches!(item, WorkItem::StartOrchestration { .. }) {
             return None;
         }
         if let Some(starting) = &starting {

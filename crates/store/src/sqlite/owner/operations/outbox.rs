@@ -52,6 +52,7 @@ mod tests {
     use std::path::Path;
     use std::sync::Arc;
 
+    use crate::policy::StorePolicy;
     use duroxide::providers::WorkItem;
 
     use super::*;
@@ -63,8 +64,13 @@ mod tests {
     fn open(path: &Path) -> Arc<Owner> {
         let connection = connection::open(path, Durability::Full).unwrap();
         let file = Some(path.to_owned());
-        Owner::open(OwnerOptions { description: "a store under test".to_owned(), connection, file, is_bare: false })
-            .unwrap()
+        Owner::open(OwnerOptions {
+            description: "a store under test".to_owned(),
+            connection,
+            file,
+            policy: StorePolicy::SHIPPED,
+        })
+        .unwrap()
     }
 
     fn start(instance: &str, orchestration: &str) -> WorkItem {

@@ -1,7 +1,5 @@
 //! The end of a turn: what a dispatcher acknowledges, and how it is made ready to be written.
 
-use std::time::Instant;
-
 use duroxide::providers::{ExecutionMetadata, ProviderError, ScheduledActivityIdentifier, WorkItem};
 use duroxide::{Event, EventKind};
 
@@ -97,7 +95,7 @@ impl OwnerCore {
             cancelled: Vec::new(),
             pushed: Vec::with_capacity(messages.len()),
         };
-        if has_ended && !state.is_bare {
+        if has_ended && state.policy.gate_messages {
             row.consumed.extend(state.drop_unread(number));
         }
         let (to_messages, to_activities) = numbers.split_at(messages.len());
@@ -157,9 +155,8 @@ impl State {
         let number = self.turn(token).ok_or_else(invalid)?;
         let instance = self.instances.get(&number).ok_or_else(invalid)?;
         let held = instance.held.as_ref().ok_or_else(invalid)?;
-        // A lease that nobody has ended yet is as good as one that lasts, unless the engine's own suite asks.
-        let is_over = self.is_bare && held.until <= Instant::now();
-        if held.token != token || held.is_ending || is_over {
+        // A lease that nobody has ended yet is as good as one that lasts.
+        if held.token != token || held.is_ending {
             return Err(invalid());
         }
         if let (Some(history), Some(first)) = (&instance.history, end.delta.first())
