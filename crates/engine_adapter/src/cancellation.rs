@@ -6,6 +6,7 @@
 
 use duroxide::providers::WorkItem;
 use duroxide::{AppErrorKind, ErrorDetails, Event, EventKind};
+use store::history::is_end;
 
 /// The queue whose messages are the reasons of requests.
 pub const CANCELLATION_QUEUE: &str = "__duroxide_cancellation";
@@ -79,9 +80,7 @@ fn make_heard(messages: &mut [WorkItem]) {
 
 /// Has an end of the code recorded as the cancellation for whose sake it came.
 pub fn record_end(delta: &mut [Event], reason: &str) -> Option<ErrorDetails> {
-    let end = delta.iter_mut().find(|event| {
-        matches!(event.kind, EventKind::OrchestrationCompleted { .. } | EventKind::OrchestrationFailed { .. })
-    })?;
+    let end = delta.iter_mut().find(|event| is_end(&event.kind))?;
     let details = cancelled(reason);
     end.kind = EventKind::OrchestrationFailed { details: details.clone() };
     Some(details)

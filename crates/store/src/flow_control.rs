@@ -4,10 +4,13 @@
 //! 100 over to the next execution. So such messages stay in the store until they can be taken.
 
 use std::collections::{HashMap, VecDeque};
+use std::time::Duration;
 
 use duroxide::providers::WorkItem;
 use duroxide::{Event, EventKind};
 
+/// How long a store keeps messages to an instance that does not exist.
+pub const ORPHANS_LIFE: Duration = Duration::from_secs(10 * 60);
 /// Messages of queues that may lie unread with the engine; well below the 99 at which it gives up.
 const UNREAD: usize = 90;
 /// Messages that somebody waits for, given beyond that in one turn.

@@ -10,6 +10,7 @@ use sqlx::Row as _;
 use sqlx::postgres::PgRow;
 
 use crate::flow_control::MessageGate;
+use crate::history::ended;
 use crate::postgres::fetch::lease::LeaseRow;
 use crate::postgres::fetch::orphaned::{set_orphans_aside, settle};
 use crate::postgres::fetch::rows;
@@ -128,12 +129,6 @@ fn begins(message: &LeasedMessage) -> bool {
     matches!(message.item, WorkItem::StartOrchestration { .. } | WorkItem::ContinueAsNew { .. })
 }
 
-fn has_ended(history: &[Event]) -> bool {
-    history.iter().rev().take(4).any(|event| {
-        matches!(event.kind, EventKind::OrchestrationCompleted { .. } | EventKind::OrchestrationFailed { .. })
-    })
-}
-
 /// Makes the turn of a lease, of those messages that its code can be given now.
 fn take_on(core: &Arc<NodeState>, lane: &TurnQueue, mut lease: LeaseRow, history: Result<Vec<Event>, String>) {
     let (history, history_error) = match history {
@@ -151,7 +146,7 @@ fn take_on(core: &Arc<NodeState>, lane: &TurnQueue, mut lease: LeaseRow, history
     }
     let mut chosen = std::mem::take(&mut lease.messages);
     let mut kept_back = None;
-    if core.policy.gate_messages && !has_ended(&history) && history_error.is_none() {
+    if core.policy.gate_messages && !ended(&history) && history_error.is_none() {
         let mail = MessageGate::of(&history);
         let places = mail.choose(chosen.iter().map(|message| &message.item));
         if places.len() < chosen.len() {

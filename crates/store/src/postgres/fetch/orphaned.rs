@@ -4,15 +4,13 @@ use std::sync::Arc;
 
 use duroxide::providers::ExecutionMetadata;
 
-use crate::clock::now_ms;
-use crate::flow_control::MessageGate;
+use crate::clock::{now_ms, span_ms};
+use crate::flow_control::{MessageGate, ORPHANS_LIFE};
 use crate::postgres::fetch::lease::LeaseRow;
 use crate::postgres::node::held_turns::NodeTurn;
 use crate::postgres::node::request::{TurnEnd, WriteRequest};
 use crate::postgres::node::state::NodeState;
 
-/// How long a message waits for an instance that does not exist.
-const ORPHANS_LIFE_MS: i64 = 10 * 60 * 1000;
 /// For how long such a message is out of sight at first; then as long as it has waited.
 const ORPHANS_PAUSE_MS: i64 = 1_000;
 const LONGEST_PAUSE_MS: i64 = 60_000;
@@ -26,7 +24,7 @@ pub fn set_orphans_aside(core: &Arc<NodeState>, lease: LeaseRow) {
     let mut pause_ms = ORPHANS_PAUSE_MS;
     for message in lease.messages {
         let age = now.saturating_sub(message.sent_ms);
-        if age > ORPHANS_LIFE_MS {
+        if age > span_ms(ORPHANS_LIFE) {
             read.push(message.id);
         } else {
             pause_ms = pause_ms.max(age.min(LONGEST_PAUSE_MS));

@@ -9,6 +9,7 @@ use sqlx::query;
 use tokio::time::{Instant, timeout};
 
 use crate::availability::Availability;
+use crate::backoff::{LONGEST_PAUSE, OUTAGE_FAILURES, pause_after};
 use crate::clock::span_ms;
 use crate::postgres::connect::dedicated::{ANSWER, DedicatedConnection};
 use crate::postgres::errors::failed;
@@ -27,9 +28,6 @@ const SLOW_LOOK: Duration = Duration::from_millis(550);
 /// Turns take no time and so are never in the way for long; an activity may run for ever.
 const TURNS_WAIT: Duration = Duration::from_secs(1);
 const ACTIVITIES_WAIT: Duration = Duration::from_millis(100);
-const LONGEST_PAUSE: Duration = Duration::from_secs(1);
-/// So many failures, one after the other, are an outage.
-const NOTICED: u32 = 3;
 /// A clock that is set by less is not noticed.
 const SET_BACK_MS: i64 = 2_000;
 /// Other nodes may lease for as long.
@@ -252,10 +250,10 @@ impl Poller {
     /// How long to leave the server alone after a failure.
     fn endure(&mut self, error: &sqlx::Error) -> Duration {
         self.failures += 1;
-        if self.failures == NOTICED {
+        if self.failures == OUTAGE_FAILURES {
             self.availability.outage_began(&failed("fetch_orchestration_item", error));
         }
-        Duration::from_millis(20).saturating_mul(1 << self.failures.min(8)).min(LONGEST_PAUSE)
+        pause_after(self.failures, LONGEST_PAUSE)
     }
 }
 

@@ -3,11 +3,12 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use duroxide::providers::{TagFilter, WorkItem};
+use duroxide::providers::WorkItem;
 
 use crate::postgres::node::cancelled_activities::Cancelled;
 use crate::postgres::node::state::{ActivityQueue, LeaseInFlight, NodeState, TurnQueue};
 use crate::postgres::write::batch::Batch;
+use crate::work_item::takes_tag;
 
 /// What was meant to be taken with it.
 #[derive(Default)]
@@ -48,7 +49,7 @@ pub fn choose(core: &Arc<NodeState>, batch: &mut Batch) -> EagerLeases {
             None => {}
         }
         let tag = scheduled.tags[place].as_deref();
-        let lane = lanes.iter_mut().find(|(demand, lane)| *demand > 0 && takes(&lane.key, tag));
+        let lane = lanes.iter_mut().find(|(demand, lane)| *demand > 0 && takes_tag(&lane.key, tag));
         match lane {
             Some((demand, lane)) if scheduled.sessions[place].is_none() => {
                 *demand -= 1;
@@ -62,13 +63,4 @@ pub fn choose(core: &Arc<NodeState>, batch: &mut Batch) -> EagerLeases {
     let takes_some = !(taking.targets.is_empty() && taking.activities.is_empty());
     taking.leasing = takes_some.then_some(leasing);
     taking
-}
-
-/// Whether a lane takes activities with this tag.
-fn takes(filter: &TagFilter, tag: Option<&str>) -> bool {
-    match (filter, tag) {
-        (TagFilter::Any, _) | (TagFilter::DefaultOnly | TagFilter::DefaultAnd(_), None) => true,
-        (TagFilter::Tags(tags) | TagFilter::DefaultAnd(tags), Some(tag)) => tags.iter().any(|own| own == tag),
-        _ => false,
-    }
 }

@@ -9,6 +9,7 @@ use duroxide::providers::ProviderError;
 use rusqlite::{Connection, ErrorCode};
 use tokio::sync::oneshot;
 
+use crate::backoff::{LONGEST_PAUSE, pause_after};
 use crate::sqlite::owner::OwnerCore;
 use crate::sqlite::owner::disk::change::{Change, Totals};
 use crate::sqlite::owner::disk::effect::Effect;
@@ -17,8 +18,6 @@ use crate::sqlite::owner::memory::ids::Number;
 
 /// More than this and the first of a batch waits for too many others.
 const LARGEST_BATCH: usize = 512;
-const FIRST_PAUSE: Duration = Duration::from_millis(20);
-const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 /// The log is written back when it is this long and nothing else is to do, or however busy it is at the longer length.
 const LOG_PAGES_WHEN_IDLE: usize = 1000;
 const LOG_PAGES_AT_MOST: usize = 16_000;
@@ -149,7 +148,7 @@ impl Writer {
 
     /// Writes the batch, however often that takes, and answers; the error is a conflict, and the batch is then as it was.
     fn settle(&mut self) -> rusqlite::Result<()> {
-        let mut pause = FIRST_PAUSE;
+        let mut failures = 0;
         loop {
             if let Some(reason) = self.core.health.broken() {
                 self.fail_all(&reason);
@@ -162,11 +161,11 @@ impl Writer {
             match Trouble::of(&error) {
                 Trouble::Passing => {
                     self.core.health.stall(&self.core, &error);
-                    if self.core.health.wait_while_stalled(pause) {
+                    if self.core.health.wait_while_stalled(pause_after(failures, LONGEST_PAUSE)) {
                         self.fail_all("the store was closed before the disk took what was written");
                         return Ok(());
                     }
-                    pause = (pause * 2).min(LONGEST_PAUSE);
+                    failures += 1;
                 }
                 Trouble::Lasting => self.core.health.fail(&self.core, &error.to_string()),
             }

@@ -8,7 +8,8 @@ use std::time::Instant;
 
 use duroxide::providers::WorkItem;
 
-use crate::clock::now_ms;
+use crate::clock::{after_ms, now_ms};
+use crate::flow_control::ORPHANS_LIFE;
 use crate::policy::StorePolicy;
 use crate::sqlite::owner::memory::activity_queue::ActivityQueue;
 pub use crate::sqlite::owner::memory::due::Due;
@@ -21,9 +22,6 @@ use crate::sqlite::owner::memory::waiters::{Waiters, WakeUp};
 /// Instances whose histories stay in memory although nothing happens to them.
 const KEPT_IDLE: usize = 4096;
 const TRIM_EVERY: usize = 4096;
-
-/// How long messages are kept for an instance that does not exist.
-const ORPHANS_LIFE_MS: u64 = 10 * 60 * 1000;
 
 pub struct State {
     /// Boxed, since a map of a hundred thousand has room for twice as many.
@@ -132,7 +130,7 @@ impl State {
             instance.queue.push_back(message);
         }
         if instance.running().is_none() {
-            self.at(now.saturating_add(ORPHANS_LIFE_MS), Due::Orphans(number, sequence));
+            self.at(after_ms(ORPHANS_LIFE), Due::Orphans(number, sequence));
         }
         self.refresh(number);
     }

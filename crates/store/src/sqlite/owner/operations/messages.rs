@@ -16,15 +16,7 @@ use crate::sqlite::owner::memory::ids::{Number, Sequence};
 use crate::sqlite::owner::memory::state::{Message, State};
 use crate::start::judge;
 use crate::start::{IfExists, StartOutcome, StartRequest};
-use crate::work_item::encode;
-
-/// The instance that a message or an activity belongs to.
-pub fn receiver(item: &WorkItem) -> Option<&str> {
-    match item {
-        WorkItem::ActivityExecute { instance, .. } => Some(instance),
-        other => crate::work_item::target(other),
-    }
-}
+use crate::work_item::{encode, is_activity, target};
 
 /// Where the requests of other processes were read up to, to be recorded with what they ask for.
 #[derive(Clone)]
@@ -89,8 +81,8 @@ impl OwnerCore {
         position: Option<InboxPosition>,
     ) -> Result<Written> {
         let data: Vec<String> = items.iter().map(encode).collect::<Result<_>>()?;
-        let owned: Vec<String> = items.iter().filter_map(receiver).map(str::to_owned).collect();
-        if owned.len() < items.len() || items.iter().any(|item| matches!(item, WorkItem::ActivityExecute { .. })) {
+        let owned: Vec<String> = items.iter().map(|item| target(item).to_owned()).collect();
+        if items.iter().any(is_activity) {
             let message = "an activity is no message to an instance";
             return Err(ProviderError::permanent("enqueue_for_orchestrator", message));
         }
@@ -176,7 +168,7 @@ impl OwnerCore {
 
     /// Hands an activity to the workers that no turn has scheduled.
     pub async fn send_activity(&self, item: WorkItem) -> Result<()> {
-        let id = receiver(&item).unwrap_or_default().to_owned();
+        let id = target(&item).to_owned();
         let data = encode(&item)?;
         let written = self.with_instances(&[&id], |state, numbers| {
             let number = numbers[0];

@@ -30,10 +30,7 @@ impl Owner {
         let mut sieve = StartFilter::default();
         let mut refused = Vec::new();
         for (place, message) in relay.messages.iter().enumerate() {
-            let running = match target(message) {
-                Some(instance) => self.core.running(instance)?,
-                None => None,
-            };
+            let running = self.core.running(target(message))?;
             refused.extend(sieve.refuses(message, running.as_deref()).map(|reason| (place, reason)));
         }
         if !refused.is_empty() {
@@ -52,10 +49,10 @@ mod tests {
     use std::path::Path;
     use std::sync::Arc;
 
-    use crate::policy::StorePolicy;
     use duroxide::providers::WorkItem;
 
     use super::*;
+    use crate::policy::StorePolicy;
     use crate::sqlite::file::connection;
     use crate::sqlite::owner::OwnerOptions;
     use crate::sqlite::testing::Folder;

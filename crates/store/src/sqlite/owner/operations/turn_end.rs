@@ -5,17 +5,16 @@ use duroxide::{Event, EventKind};
 
 use crate::clock::now_ms;
 use crate::error::Result;
+use crate::history::is_last;
 use crate::sqlite::owner::disk::change::{ActivityRow, Change, CustomStatus, KvChange, MessageRow, TurnRow};
 use crate::sqlite::owner::disk::effect::{Effect, TurnEffect};
 use crate::sqlite::owner::disk::writer::Written;
 use crate::sqlite::owner::memory::activity_queue::Activity;
 use crate::sqlite::owner::memory::ids::{Number, Sequence, Token};
 use crate::sqlite::owner::memory::state::{Known, State};
-use crate::sqlite::owner::operations::messages::receiver;
 use crate::sqlite::owner::operations::turns::INVALID;
 use crate::sqlite::owner::{Locked, OwnerCore};
-use crate::sqlite::read;
-use crate::work_item::encode;
+use crate::work_item::{encode, target};
 
 const ACKNOWLEDGE: &str = "ack_orchestration_item";
 
@@ -43,13 +42,8 @@ impl OwnerCore {
             activities: end.activities.iter().map(encode).collect::<Result<_>>()?,
             messages: end.messages.iter().map(encode).collect::<Result<_>>()?,
         };
-        let owned: Vec<String> = end
-            .messages
-            .iter()
-            .filter_map(receiver)
-            .chain(end.activities.iter().filter_map(receiver))
-            .map(str::to_owned)
-            .collect();
+        let owned: Vec<String> =
+            end.messages.iter().chain(&end.activities).map(|item| target(item).to_owned()).collect();
         let ids: Vec<&str> = owned.iter().map(String::as_str).collect();
         let written =
             self.with_instances(&ids, |state, numbers| self.submit_turn(state, numbers, token, end, encoded))??;
@@ -77,7 +71,7 @@ impl OwnerCore {
         row.is_new_instance = row.recorded.is_some() && known.orchestration.is_none();
         row.time_ms = delta.last().map_or_else(now_ms, |event| event.timestamp_ms);
         row.begins = execution > known.recorded_execution;
-        let has_ended = row.status.as_deref().is_some_and(read::is_last);
+        let has_ended = row.status.as_deref().is_some_and(is_last);
         row.merges_kv = has_ended || row.status.as_deref() == Some("ContinuedAsNew");
         row.clears_mismatch = state.has_mismatch(number);
         fold(&delta, &mut row);
