@@ -27,11 +27,17 @@ mod _native {
     use crate::boundary::codec;
 
     #[pymodule_export]
-    use crate::activity::{ActivityContext, Worker};
+    use crate::activity::{ActivityContext, PreparedActivity, Worker};
     #[pymodule_export]
     use crate::boundary::codec::RawText;
     #[pymodule_export]
     use crate::boundary::{Awaited, Mailbox};
+    #[pymodule_export]
+    use crate::client::bulk::{EncodedMessage, EncodedStart};
+    #[pymodule_export]
+    use crate::client::outbox::{OutboxRow, RefusedRow, RelayAnswer};
+    #[pymodule_export]
+    use crate::client::records::{EventRecord, ExecutionRecord, InstanceRecord, StatusRecord, TreeRecord};
     #[pymodule_export]
     use crate::client::{Call, NativeClient, NativeFileNews, write_message};
     #[pymodule_export]
@@ -39,7 +45,7 @@ mod _native {
     #[pymodule_export]
     use crate::native_store::NativeStore;
     #[pymodule_export]
-    use crate::orchestration::{LoopSteps, OrchestrationContext, Task, current_context};
+    use crate::orchestration::{LoopSteps, OrchestrationContext, RetryPolicy, Task, current_context};
     #[pymodule_export]
     use crate::runtime::NativeRuntime;
 

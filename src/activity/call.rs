@@ -8,7 +8,6 @@ use duroxide::ActivityContext as EngineContext;
 use duroxide::providers::Provider as _;
 use engine_adapter::{Delivery, Dispatcher};
 use parking_lot::Mutex;
-use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use tokio::sync::oneshot;
@@ -17,6 +16,7 @@ use crate::activity::context::ActivityContext;
 use crate::boundary;
 use crate::boundary::codec;
 use crate::boundary::errors::CancelledError;
+use crate::boundary::python::FAILURE_ERROR_TYPE;
 use crate::definitions::ActivityDefinition;
 
 /// How long an activity that was cut off rests before it runs again: what cut it off may not be over.
@@ -59,12 +59,13 @@ impl Drop for Lease {
 }
 
 impl Call {
-    pub(crate) fn prepare<'py>(&self, py: Python<'py>) -> PyResult<(Bound<'py, ActivityContext>, Bound<'py, PyAny>)> {
-        let mut input = codec::decode(py, &self.input)?;
-        if let Some(annotation) = &self.definition.input_type {
-            input = codec::convert(py, input, annotation.bind(py))?;
+    /// The value that the function of the activity takes.
+    pub(crate) fn decode_input<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let input = codec::decode(py, &self.input)?;
+        match &self.definition.input_type {
+            Some(annotation) => codec::convert(py, input, annotation.bind(py)),
+            None => Ok(input),
         }
-        Ok((self.context(py)?, input))
     }
 
     pub(crate) fn context<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, ActivityContext>> {
@@ -111,10 +112,7 @@ impl Call {
 /// Whether an activity ended as one does that is cancelled, here or in the process of a pool.
 fn is_cancellation(py: Python<'_>, error: &PyErr) -> bool {
     error.is_instance_of::<CancelledError>(py)
-        || error
-            .value(py)
-            .getattr(intern!(py, "error_type"))
-            .is_ok_and(|kind| kind.eq("CancelledError").unwrap_or(false))
+        || FAILURE_ERROR_TYPE.get(error.value(py)).is_ok_and(|kind| kind.eq("CancelledError").unwrap_or(false))
 }
 
 /// The end of an activity, which comes once.

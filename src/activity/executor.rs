@@ -6,12 +6,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use duroxide::ActivityContext as EngineContext;
 use pyo3::exceptions::PyRuntimeError;
-use pyo3::intern;
 use pyo3::prelude::*;
 use tokio::sync::oneshot;
 
 use crate::activity::call::{Call, Done, End, Ending, Lease};
 use crate::activity::threads::{Job, Threads};
+use crate::boundary::python::{HOST_RUN, HOST_STOP, RUNNING_ACTIVITY_CANCEL};
 use crate::definitions::ActivityDefinition;
 use engine_adapter::Dispatcher;
 use engine_adapter::split_delivery;
@@ -36,7 +36,7 @@ impl Executor {
         self.is_stopped.store(true, Ordering::Release);
         py.detach(|| self.threads.stop());
         // One that is stopped twice does not mind.
-        self.hosts.values().try_for_each(|host| host.bind(py).call_method0(intern!(py, "stop")).map(drop))
+        self.hosts.values().try_for_each(|host| HOST_STOP.call(host.bind(py), ()).map(drop))
     }
 
     /// Runs an activity to its end.
@@ -118,7 +118,7 @@ impl Executor {
         }
         if let Ok(running) = handle.await {
             let cancel = Job::Ours(Box::new(move |py| {
-                if let Err(error) = running.bind(py).call_method0(intern!(py, "cancel")) {
+                if let Err(error) = RUNNING_ACTIVITY_CANCEL.call(running.bind(py), ()) {
                     tracing::warn!(target: "duroxide::activity", "an activity could not be cancelled: {error}");
                 }
             }));
@@ -136,6 +136,6 @@ impl Executor {
         let context = ending.call.context(py)?;
         let done = Bound::new(py, Done(Arc::clone(ending)))?;
         let arguments = (definition.function.bind(py), &definition.input_type, context, input, done);
-        Ok(host.bind(py).call_method1(intern!(py, "run"), arguments)?.unbind())
+        Ok(HOST_RUN.call(host.bind(py), arguments)?.unbind())
     }
 }

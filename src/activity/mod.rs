@@ -7,4 +7,4 @@ pub(crate) mod threads;
 
 pub(crate) use crate::activity::context::ActivityContext;
 pub(crate) use crate::activity::executor::Executor;
-pub(crate) use crate::activity::threads::Worker;
+pub(crate) use crate::activity::threads::{PreparedActivity, Worker};

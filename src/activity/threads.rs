@@ -15,6 +15,7 @@ use crate::activity::call::{Done, Ending};
 use crate::activity::context::ActivityContext;
 use crate::boundary;
 use crate::boundary::enter;
+use crate::boundary::python::START_ACTIVITY_THREAD;
 
 /// What a thread is given to do.
 pub(super) enum Job {
@@ -139,8 +140,7 @@ impl Threads {
             is_new: AtomicBool::new(true),
             is_busy: AtomicBool::new(false),
         };
-        let started =
-            enter(|py| py.import("duroxide._runtime.activity_thread")?.getattr("start")?.call1((worker,)).map(drop));
+        let started = enter(|py| START_ACTIVITY_THREAD.call(py, (worker,)).map(drop));
         started.map_err(|error| {
             self.census.change(|counts| (counts.alive, counts.starting) = (counts.alive - 1, counts.starting - 1));
             format!("no thread could be started for the activity: {error}")
@@ -237,12 +237,33 @@ impl Worker {
     }
 }
 
-type Call = (Py<PyAny>, Py<ActivityContext>, Py<PyAny>, Py<Done>);
+/// An activity that a thread is to call.
+#[pyclass(frozen, get_all, module = "duroxide._native")]
+pub(crate) struct PreparedActivity {
+    function: Py<PyAny>,
+    context: Py<ActivityContext>,
+    input: Py<PyAny>,
+    /// What the thread calls with the result or the error.
+    done: Py<Done>,
+}
+
+impl PreparedActivity {
+    fn new(py: Python<'_>, ending: &Arc<Ending>) -> PyResult<Self> {
+        let call = &ending.call;
+        let input = call.decode_input(py)?.unbind();
+        Ok(Self {
+            function: call.definition.function.clone_ref(py),
+            context: call.context(py)?.unbind(),
+            input,
+            done: Py::new(py, Done(Arc::clone(ending)))?,
+        })
+    }
+}
 
 #[pymethods]
 impl Worker {
-    /// The next activity: its function, context and input, and what to tell its end; `None` when the thread is to end.
-    fn take(&self, py: Python<'_>) -> PyResult<Option<Call>> {
+    /// Waits for the next activity; `None` when the thread is to end.
+    fn take(&self, py: Python<'_>) -> Option<PreparedActivity> {
         if self.is_new.swap(false, Ordering::Relaxed) {
             self.census.counts.lock().starting -= 1;
         }
@@ -251,12 +272,10 @@ impl Worker {
         }
         while let Some(job) = self.wait_for_job(py) {
             match job {
-                Job::Call(ending) => match ending.call.prepare(py) {
-                    Ok((context, input)) => {
+                Job::Call(ending) => match PreparedActivity::new(py, &ending) {
+                    Ok(activity) => {
                         self.is_busy.store(true, Ordering::Relaxed);
-                        let function = ending.call.definition.function.clone_ref(py);
-                        let done = Py::new(py, Done(ending))?;
-                        return Ok(Some((function, context.unbind(), input.unbind(), done)));
+                        return Some(activity);
                     }
                     Err(error) => ending.finish(py, Err(error)),
                 },
@@ -265,6 +284,6 @@ impl Worker {
             self.end_job();
         }
         self.census.change(|counts| counts.alive -= 1);
-        Ok(None)
+        None
     }
 }

@@ -12,6 +12,10 @@ use pyo3::prelude::*;
 use tokio::task::AbortHandle;
 
 use crate::boundary::errors::Error;
+use crate::boundary::python::{
+    CALL_SOON_THREADSAFE, CREATE_FUTURE, FUTURE_AWAIT, FUTURE_CANCEL, FUTURE_DONE, FUTURE_EXCEPTION,
+    FUTURE_SET_EXCEPTION, FUTURE_SET_RESULT, GET_RUNNING_LOOP,
+};
 use crate::boundary::{refuse_in_orchestration, runtime};
 
 /// What the loop's thread does with an end: it makes the object that `await` gives.
@@ -38,7 +42,7 @@ impl Mailbox {
     #[staticmethod]
     fn of_running_loop<'py>(py: Python<'py>, last: Option<Bound<'py, Self>>) -> PyResult<Bound<'py, Self>> {
         refuse_in_orchestration()?;
-        let event_loop = py.import(intern!(py, "asyncio"))?.call_method0(intern!(py, "get_running_loop"))?;
+        let event_loop = GET_RUNNING_LOOP.call(py, ())?;
         match last {
             Some(last) if last.get().0.event_loop.is(&event_loop) => Ok(last),
             _ => Bound::new(py, Self(Arc::new(Letters { event_loop: event_loop.unbind(), waiting: Mutex::default() }))),
@@ -72,26 +76,26 @@ impl Letters {
     fn wake(self: &Arc<Self>, py: Python<'_>) -> PyResult<()> {
         let mailbox = Bound::new(py, Mailbox(Arc::clone(self)))?;
         let open = mailbox.getattr(intern!(py, "open"))?;
-        self.event_loop.bind(py).call_method1(intern!(py, "call_soon_threadsafe"), (open,)).map(drop)
+        CALL_SOON_THREADSAFE.call(self.event_loop.bind(py), (open,)).map(drop)
     }
 }
 
 impl Letter {
     fn open(self, py: Python<'_>) {
         let future = self.future.bind(py);
-        if future.call_method0(intern!(py, "done")).and_then(|done| done.is_truthy()).unwrap_or(true) {
+        if FUTURE_DONE.call(future, ()).and_then(|done| done.is_truthy()).unwrap_or(true) {
             return;
         }
         let end = match self.finish {
             Some(finish) => finish(py),
             None if self.has_panicked => Err(PyRuntimeError::new_err("the operation ended without a result")),
             None => {
-                drop(future.call_method0(intern!(py, "cancel")));
+                drop(FUTURE_CANCEL.call(future, ()));
                 return;
             }
         };
         let set = match end {
-            Ok(value) => future.call_method1(intern!(py, "set_result"), (value,)),
+            Ok(value) => FUTURE_SET_RESULT.call(future, (value,)),
             Err(error) => fail(future, &error),
         };
         // A future refuses StopIteration, say.
@@ -100,7 +104,7 @@ impl Letter {
 }
 
 fn fail<'py>(future: &Bound<'py, PyAny>, error: &PyErr) -> PyResult<Bound<'py, PyAny>> {
-    future.call_method1(intern!(future.py(), "set_exception"), (error.value(future.py()),))
+    FUTURE_SET_EXCEPTION.call(future, (error.value(future.py()),))
 }
 
 /// The letter of one task, sent when the task ends, however it does.
@@ -135,7 +139,7 @@ pub(crate) struct Awaited {
 #[pymethods]
 impl Awaited {
     fn __await__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        self.future.bind(py).call_method0(intern!(py, "__await__"))
+        FUTURE_AWAIT.call(self.future.bind(py), ())
     }
 
     /// Gives the task up: nobody awaits its end any more.
@@ -143,11 +147,10 @@ impl Awaited {
         self.task.abort();
         let future = self.future.bind(py);
         // It fails where the loop is closed, and then nobody is told.
-        let is_cancelled =
-            future.call_method0(intern!(py, "cancel")).is_ok_and(|done| done.is_truthy().unwrap_or(false));
+        let is_cancelled = FUTURE_CANCEL.call(future, ()).is_ok_and(|done| done.is_truthy().unwrap_or(false));
         if !is_cancelled {
             // An exception that nobody asks for would be reported.
-            drop(future.call_method0(intern!(py, "exception")));
+            drop(FUTURE_EXCEPTION.call(future, ()));
         }
     }
 }
@@ -161,7 +164,7 @@ pub(crate) fn awaited<T: Send + 'static>(
 ) -> PyResult<Awaited> {
     let threads = runtime()?;
     let letters = Arc::clone(&mailbox.0);
-    let future = letters.event_loop.bind(py).call_method0(intern!(py, "create_future"))?.unbind();
+    let future = CREATE_FUTURE.call(letters.event_loop.bind(py), ())?.unbind();
     let reply = Reply { letters, future: Some(future.clone_ref(py)), finish: None };
     let task = threads.spawn(async move {
         let end = work.await;

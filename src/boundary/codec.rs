@@ -1,10 +1,10 @@
 //! Values and failures between Python objects and the JSON text that is recorded. The rules live in Python.
 
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
 use pyo3::types::PyString;
 
 use crate::boundary::errors::LimitExceeded;
+use crate::boundary::python::{CONVERT, DECODE, ENCODE, ENCODE_FAILURE};
 
 /// The longest payload that is recorded, in bytes of JSON text.
 pub(crate) const MAX_PAYLOAD_BYTES: usize = 16 * 1024 * 1024;
@@ -63,32 +63,11 @@ impl Decode {
     }
 }
 
-struct Functions {
-    encode: Py<PyAny>,
-    decode: Py<PyAny>,
-    convert: Py<PyAny>,
-    encode_failure: Py<PyAny>,
-}
-
-fn functions(py: Python<'_>) -> PyResult<&'static Functions> {
-    static FUNCTIONS: PyOnceLock<Functions> = PyOnceLock::new();
-    FUNCTIONS.get_or_try_init(py, || {
-        let codec = py.import("duroxide._values.codec")?;
-        let exceptions = py.import("duroxide.exceptions")?;
-        Ok(Functions {
-            encode: codec.getattr("encode")?.unbind(),
-            decode: codec.getattr("decode")?.unbind(),
-            convert: codec.getattr("convert")?.unbind(),
-            encode_failure: exceptions.getattr("encode_failure")?.unbind(),
-        })
-    })
-}
-
 /// Encodes a payload as the JSON text that is recorded.
 pub(crate) fn encode(value: &Bound<'_, PyAny>) -> PyResult<String> {
     let text = match value.cast::<RawText>() {
         Ok(raw) => raw.get().0.clone(),
-        Err(_) => functions(value.py())?.encode.bind(value.py()).call1((value,))?.extract()?,
+        Err(_) => ENCODE.call(value.py(), (value,))?.extract()?,
     };
     if text.len() > MAX_PAYLOAD_BYTES {
         return Err(LimitExceeded::new_err(format!(
@@ -101,7 +80,7 @@ pub(crate) fn encode(value: &Bound<'_, PyAny>) -> PyResult<String> {
 }
 
 pub(crate) fn decode<'py>(py: Python<'py>, text: &str) -> PyResult<Bound<'py, PyAny>> {
-    functions(py)?.decode.bind(py).call1((text,))
+    DECODE.call(py, (text,))
 }
 
 pub(crate) fn convert<'py>(
@@ -109,12 +88,10 @@ pub(crate) fn convert<'py>(
     value: Bound<'py, PyAny>,
     annotation: &Bound<'py, PyAny>,
 ) -> PyResult<Bound<'py, PyAny>> {
-    functions(py)?.convert.bind(py).call1((value, annotation))
+    CONVERT.call(py, (value, annotation))
 }
 
 /// The recorded form of an exception; never fails, since a failure must not be lost.
 pub(crate) fn encode_failure(py: Python<'_>, error: &PyErr) -> String {
-    functions(py)
-        .and_then(|functions| functions.encode_failure.bind(py).call1((error.value(py),))?.extract())
-        .unwrap_or_else(|_| error.to_string())
+    ENCODE_FAILURE.call(py, (error.value(py),)).and_then(|text| text.extract()).unwrap_or_else(|_| error.to_string())
 }

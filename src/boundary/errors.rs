@@ -3,23 +3,13 @@
 use duroxide::client::ClientError as EngineError;
 use duroxide::providers::ProviderError as StoreFailure;
 use pyo3::PyErr;
-use pyo3::import_exception;
 
 use store::error::StoreError;
 
-import_exception!(asyncio, CancelledError);
-import_exception!(duroxide.exceptions, ClientError);
-import_exception!(duroxide.exceptions, CodecError);
-import_exception!(duroxide.exceptions, ConfigurationError);
-import_exception!(duroxide.exceptions, DuroxideError);
-import_exception!(duroxide.exceptions, InstanceAlreadyExists);
-import_exception!(duroxide.exceptions, InstanceNotFound);
-import_exception!(duroxide.exceptions, InstanceStillRunning);
-import_exception!(duroxide.exceptions, LimitExceeded);
-import_exception!(duroxide.exceptions, NotAllowedInOrchestration);
-import_exception!(duroxide.exceptions, ProviderError);
-import_exception!(duroxide.exceptions, TurnClosed);
-import_exception!(duroxide.exceptions, WaitTimedOut);
+pub(crate) use crate::boundary::python::{
+    CancelledError, ClientError, ConfigurationError, DuroxideError, InstanceAlreadyExists, InstanceNotFound,
+    InstanceStillRunning, LimitExceeded, NotAllowedInOrchestration, ProviderError, TurnClosed, WaitTimedOut,
+};
 
 /// What can go wrong in a call that runs with the interpreter released.
 #[derive(Debug)]

@@ -3,7 +3,9 @@
 pub(crate) mod asyncio;
 pub(crate) mod codec;
 pub(crate) mod errors;
+pub(crate) mod options;
 pub(crate) mod origin;
+pub(crate) mod python;
 
 use std::future::Future;
 use std::process;

@@ -2,9 +2,11 @@
 
 use std::sync::OnceLock;
 
+use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::PyString;
-use pyo3::{ffi, intern};
+
+use crate::boundary::python::{CODE_FILE, FRAME_BACK, FRAME_CODE, FRAME_LINE, PACKAGE_FILE};
 
 /// A line of the user's Python code.
 pub(crate) struct Origin {
@@ -15,7 +17,7 @@ pub(crate) struct Origin {
 impl Origin {
     /// The file name and the line number.
     pub(crate) fn place(&self, py: Python<'_>) -> (String, i32) {
-        let file = self.code.bind(py).getattr("co_filename").and_then(|name| name.extract());
+        let file = CODE_FILE.get(self.code.bind(py)).and_then(|name| name.extract());
         (file.unwrap_or_else(|_| "<unknown>".to_owned()), self.line)
     }
 }
@@ -24,7 +26,7 @@ impl Origin {
 fn package_directory(py: Python<'_>) -> &'static str {
     static DIRECTORY: OnceLock<String> = OnceLock::new();
     DIRECTORY.get_or_init(|| {
-        let file = py.import("duroxide").and_then(|package| package.getattr("__file__")?.extract::<String>());
+        let file = PACKAGE_FILE.get(py).and_then(PyAnyMethods::extract::<String>);
         let file = file.unwrap_or_default();
         file.strip_suffix("__init__.py").unwrap_or("\0").to_owned()
     })
@@ -35,15 +37,15 @@ pub(crate) fn caller(py: Python<'_>) -> Option<Origin> {
     let package = package_directory(py);
     let mut frame = innermost_frame(py);
     while let Some(inner) = frame {
-        let code = inner.getattr(intern!(py, "f_code")).ok()?;
-        let is_users = code
-            .getattr(intern!(py, "co_filename"))
+        let code = FRAME_CODE.get(&inner).ok()?;
+        let is_users = CODE_FILE
+            .get(&code)
             .is_ok_and(|file| file.cast::<PyString>().is_ok_and(|file| !file.to_string_lossy().starts_with(package)));
         if is_users {
-            let line = inner.getattr(intern!(py, "f_lineno")).and_then(|line| line.extract()).ok()?;
+            let line = FRAME_LINE.get(&inner).and_then(|line| line.extract()).ok()?;
             return Some(Origin { code: code.unbind(), line });
         }
-        frame = inner.getattr(intern!(py, "f_back")).ok().filter(|outer| !outer.is_none());
+        frame = FRAME_BACK.get(&inner).ok().filter(|outer| !outer.is_none());
     }
     None
 }

@@ -1,35 +1,72 @@
 //! Many starts or messages in one call: all or none of them, in one transaction.
 
 use duroxide::providers::WorkItem;
+use pyo3::prelude::*;
 
 use crate::boundary::errors::{Error, InstanceAlreadyExists};
 use crate::client::View;
 use store::error::StoreError;
 use store::start::{IfExists, StartOutcome, StartRequest};
 
-/// Instance, orchestration, input, version.
-pub(super) type StartTuple = (String, String, String, Option<String>);
-/// Instance, name of the event or queue, data.
-pub(super) type MessageTuple = (String, String, String);
+/// A start whose names Python has checked and whose input it has encoded.
+#[derive(Clone)]
+#[pyclass(frozen, get_all, from_py_object, module = "duroxide._native")]
+pub(crate) struct EncodedStart {
+    instance: String,
+    orchestration: String,
+    input: String,
+    version: Option<String>,
+}
 
-pub(super) fn event((instance, name, data): MessageTuple) -> WorkItem {
+#[pymethods]
+impl EncodedStart {
+    #[new]
+    fn new(instance: String, orchestration: String, input: String, version: Option<String>) -> Self {
+        Self { instance, orchestration, input, version }
+    }
+}
+
+impl From<EncodedStart> for StartRequest {
+    fn from(start: EncodedStart) -> Self {
+        let EncodedStart { instance, orchestration, input, version } = start;
+        Self { instance, orchestration, input, version }
+    }
+}
+
+/// A message for an event or a queue, whose names Python has checked and whose data it has encoded.
+#[derive(Clone)]
+#[pyclass(frozen, get_all, from_py_object, module = "duroxide._native")]
+pub(crate) struct EncodedMessage {
+    instance: String,
+    name: String,
+    data: String,
+}
+
+#[pymethods]
+impl EncodedMessage {
+    #[new]
+    fn new(instance: String, name: String, data: String) -> Self {
+        Self { instance, name, data }
+    }
+}
+
+pub(super) fn event(message: EncodedMessage) -> WorkItem {
+    let EncodedMessage { instance, name, data } = message;
     WorkItem::ExternalRaised { instance, name, data }
 }
 
-pub(super) fn queue_message((instance, name, data): MessageTuple) -> WorkItem {
+pub(super) fn queue_message(message: EncodedMessage) -> WorkItem {
+    let EncodedMessage { instance, name, data } = message;
     WorkItem::QueueMessage { instance, name, data }
 }
 
 impl View {
     /// For each request whether its instance was started; those that were not are attached to.
-    pub(super) async fn start_all(&self, requests: Vec<StartTuple>, attach: bool) -> Result<Vec<bool>, Error> {
+    pub(super) async fn start_all(&self, requests: Vec<EncodedStart>, attach: bool) -> Result<Vec<bool>, Error> {
         let if_exists = if attach { IfExists::Attach } else { IfExists::Raise };
         let names: Vec<(String, String)> =
-            requests.iter().map(|(instance, orchestration, ..)| (instance.clone(), orchestration.clone())).collect();
-        let requests = requests
-            .into_iter()
-            .map(|(instance, orchestration, input, version)| StartRequest { instance, orchestration, input, version })
-            .collect();
+            requests.iter().map(|start| (start.instance.clone(), start.orchestration.clone())).collect();
+        let requests = requests.into_iter().map(StartRequest::from).collect();
         match self.store.start_all(requests, if_exists).await {
             Ok(outcomes) => Ok(outcomes.into_iter().map(|outcome| outcome == StartOutcome::Started).collect()),
             Err(error) => Err(place_start(&names, attach, error)),
@@ -38,8 +75,8 @@ impl View {
 
     pub(super) async fn send_all(
         &self,
-        messages: Vec<MessageTuple>,
-        message: fn(MessageTuple) -> WorkItem,
+        messages: Vec<EncodedMessage>,
+        message: fn(EncodedMessage) -> WorkItem,
     ) -> Result<(), Error> {
         Ok(self.store.send(messages.into_iter().map(message).collect()).await?)
     }

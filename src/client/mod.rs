@@ -6,8 +6,10 @@
 
 pub(crate) mod bulk;
 pub(crate) mod call;
+mod event_kinds;
 pub(crate) mod outbox;
 pub(crate) mod queries;
+pub(crate) mod records;
 pub(crate) mod status;
 pub(crate) mod waits;
 
@@ -30,10 +32,9 @@ use store::start::{IfExists, StartOutcome, StartRequest};
 pub(crate) use crate::client::call::Call;
 pub(crate) use crate::client::outbox::{NativeFileNews, write_message};
 
-use crate::client::bulk::{MessageTuple, StartTuple, event, queue_message};
-use crate::client::outbox::{RowTuple, relay, relayed};
-use crate::client::queries::{deleted, pruned};
-use crate::client::status::StatusTuple;
+use crate::client::bulk::{EncodedMessage, EncodedStart, event, queue_message};
+use crate::client::outbox::{OutboxRow, RelayAnswer, relay};
+use crate::client::records::{deleted, pruned, queue_depths, stats, system_metrics};
 
 #[pyclass(frozen, name = "Client", module = "duroxide._native")]
 pub(crate) struct NativeClient {
@@ -124,16 +125,8 @@ impl NativeClient {
         Ok(Self { store })
     }
 
-    fn start(
-        &self,
-        instance: String,
-        orchestration: String,
-        input: String,
-        version: Option<String>,
-        attach: bool,
-    ) -> PyResult<Call> {
-        let request = StartRequest { instance, orchestration, input, version };
-        self.call(|view| async move { view.start(request, attach).await })
+    fn start(&self, request: EncodedStart, attach: bool) -> PyResult<Call> {
+        self.call(|view| async move { view.start(request.into(), attach).await })
     }
 
     fn raise_event(&self, instance: String, name: String, data: String) -> PyResult<Call> {
@@ -144,15 +137,15 @@ impl NativeClient {
         self.order(|view| async move { view.enqueue_event(&instance, &queue, &data).await })
     }
 
-    fn start_all(&self, requests: Vec<StartTuple>, attach: bool) -> PyResult<Call> {
+    fn start_all(&self, requests: Vec<EncodedStart>, attach: bool) -> PyResult<Call> {
         self.call(|view| async move { view.start_all(requests, attach).await })
     }
 
-    fn raise_events(&self, events: Vec<MessageTuple>) -> PyResult<Call> {
+    fn raise_events(&self, events: Vec<EncodedMessage>) -> PyResult<Call> {
         self.order(|view| async move { view.send_all(events, event).await })
     }
 
-    fn enqueue_events(&self, messages: Vec<MessageTuple>) -> PyResult<Call> {
+    fn enqueue_events(&self, messages: Vec<EncodedMessage>) -> PyResult<Call> {
         self.order(|view| async move { view.send_all(messages, queue_message).await })
     }
 
@@ -160,9 +153,9 @@ impl NativeClient {
         self.call(|view| async move { Ok(view.store.relayed(&outbox).await?) })
     }
 
-    fn relay(&self, outbox: String, seen: Option<i64>, last: i64, rows: Vec<RowTuple>) -> PyResult<Call> {
+    fn relay(&self, outbox: String, seen: Option<i64>, last: i64, rows: Vec<OutboxRow>) -> PyResult<Call> {
         let relay = relay(outbox, seen, last, rows)?;
-        self.call(|view| async move { Ok(relayed(view.store.relay(relay).await?)) })
+        self.call(|view| async move { Ok(RelayAnswer::of(view.store.relay(relay).await?)) })
     }
 
     fn cancel(&self, instance: String, reason: String) -> PyResult<Call> {
@@ -170,11 +163,11 @@ impl NativeClient {
     }
 
     fn status(&self, instance: String) -> PyResult<Call> {
-        self.call(|view| async move { view.status(&instance).await.map(StatusTuple::from) })
+        self.call(|view| async move { view.status(&instance).await })
     }
 
     fn wait(&self, instance: String, timeout_ms: u64) -> PyResult<Call> {
-        self.call(|view| async move { view.wait(&instance, timeout_ms).await.map(StatusTuple::from) })
+        self.call(|view| async move { view.wait(&instance, timeout_ms).await })
     }
 
     fn wait_for_status_change(
@@ -185,8 +178,7 @@ impl NativeClient {
         timeout_ms: u64,
     ) -> PyResult<Call> {
         self.call(|view| async move {
-            let wait = view.wait_for_status_change(&instance, last_seen_version, poll_interval_ms, timeout_ms);
-            Ok(wait.await?.map(StatusTuple::from))
+            view.wait_for_status_change(&instance, last_seen_version, poll_interval_ms, timeout_ms).await
         })
     }
 
@@ -223,15 +215,15 @@ impl NativeClient {
     }
 
     fn stats(&self, instance: String) -> PyResult<Call> {
-        self.call(|view| async move { Ok(view.stats(&instance).await?.as_ref().map(queries::stats)) })
+        self.call(|view| async move { Ok(view.stats(&instance).await?.as_ref().map(stats)) })
     }
 
     fn system_metrics(&self) -> PyResult<Call> {
-        self.call(|view| async move { Ok(queries::system_metrics(&view.system_metrics().await?)) })
+        self.call(|view| async move { Ok(system_metrics(&view.system_metrics().await?)) })
     }
 
     fn queue_depths(&self) -> PyResult<Call> {
-        self.call(|view| async move { Ok(queries::queue_depths(&view.queue_depths().await?)) })
+        self.call(|view| async move { Ok(queue_depths(&view.queue_depths().await?)) })
     }
 
     fn tree(&self, instance: String) -> PyResult<Call> {

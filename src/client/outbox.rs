@@ -14,23 +14,63 @@ use store::outbox::{Relay, Relayed};
 use store::start::StartRequest;
 use store::work_item::encode;
 
-/// Kind, instance, name of the orchestration, event or queue, data, version.
-pub(super) type RowTuple = (String, String, String, String, Option<String>);
+/// A row of an outbox that Python has checked.
+#[derive(Clone)]
+#[pyclass(frozen, get_all, from_py_object, module = "duroxide._native")]
+pub(crate) struct OutboxRow {
+    /// `"start"`, `"event"` or `"message"`.
+    kind: String,
+    instance: String,
+    /// Of the orchestration, the event or the queue.
+    name: String,
+    data: String,
+    version: Option<String>,
+}
 
-/// Whether the rows are in the store; the key that is recorded instead; which rows are refused for good, and why.
-type RelayedTuple = (bool, Option<i64>, Vec<(usize, String)>);
-
-/// `None` where another process works on the store.
-pub(super) fn relayed(relayed: Relayed) -> Option<RelayedTuple> {
-    match relayed {
-        Relayed::Done => Some((true, None, Vec::new())),
-        Relayed::Refused(refused) => Some((false, None, refused)),
-        Relayed::Behind(seen) => Some((false, seen, Vec::new())),
-        Relayed::Elsewhere => None,
+#[pymethods]
+impl OutboxRow {
+    #[new]
+    fn new(kind: String, instance: String, name: String, data: String, version: Option<String>) -> Self {
+        Self { kind, instance, name, data, version }
     }
 }
 
-pub(super) fn relay(outbox: String, seen: Option<i64>, last: i64, rows: Vec<RowTuple>) -> PyResult<Relay> {
+/// What a store did with rows of an outbox.
+#[pyclass(frozen, get_all, module = "duroxide._native")]
+pub(crate) struct RelayAnswer {
+    /// The rows are in the store.
+    is_done: bool,
+    /// The key that the store has recorded, where it is not the one that the rows follow.
+    seen: Option<i64>,
+    /// The rows that the store will never take.
+    refused: Vec<RefusedRow>,
+}
+
+impl RelayAnswer {
+    /// `None` where another process works on the store.
+    pub(super) fn of(relayed: Relayed) -> Option<Self> {
+        let answer = |is_done, seen, refused| Some(Self { is_done, seen, refused });
+        match relayed {
+            Relayed::Done => answer(true, None, Vec::new()),
+            Relayed::Behind(seen) => answer(false, seen, Vec::new()),
+            Relayed::Refused(rows) => {
+                let refused = rows.into_iter().map(|(position, reason)| RefusedRow { position, reason });
+                answer(false, None, refused.collect())
+            }
+            Relayed::Elsewhere => None,
+        }
+    }
+}
+
+#[derive(Clone)]
+#[pyclass(frozen, get_all, module = "duroxide._native")]
+pub(crate) struct RefusedRow {
+    /// The position among the rows of the call.
+    position: usize,
+    reason: String,
+}
+
+pub(super) fn relay(outbox: String, seen: Option<i64>, last: i64, rows: Vec<OutboxRow>) -> PyResult<Relay> {
     let messages = rows.into_iter().map(message).collect::<PyResult<_>>()?;
     Ok(Relay { outbox, seen, last, messages })
 }
@@ -67,15 +107,16 @@ pub(crate) fn write_message(
     data: String,
     version: Option<String>,
 ) -> PyResult<String> {
-    let message = message((kind, instance, name, data, version))?;
+    let message = message(OutboxRow { kind, instance, name, data, version })?;
     encode(&message).map_err(|error| Error::from(error).into())
 }
 
-fn message((kind, instance, name, data, version): RowTuple) -> PyResult<WorkItem> {
+fn message(row: OutboxRow) -> PyResult<WorkItem> {
+    let OutboxRow { kind, instance, name, data, version } = row;
     match kind.as_str() {
         "start" => Ok(StartRequest { instance, orchestration: name, input: data, version }.into_message()),
-        "event" => Ok(crate::client::bulk::event((instance, name, data))),
-        "message" => Ok(crate::client::bulk::queue_message((instance, name, data))),
+        "event" => Ok(WorkItem::ExternalRaised { instance, name, data }),
+        "message" => Ok(WorkItem::QueueMessage { instance, name, data }),
         _ => Err(PyValueError::new_err(format!("kind must be 'start', 'event' or 'message', not '{kind}'"))),
     }
 }

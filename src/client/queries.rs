@@ -1,31 +1,17 @@
 //! What those who run the system ask for: lists, times, histories, metrics, deletion and pruning.
 
-use std::collections::BTreeMap;
-
+use duroxide::SystemStats;
 use duroxide::client::ClientError;
 use duroxide::providers::{
     DeleteInstanceResult, InstanceFilter, PruneOptions, PruneResult, QueueDepths, SystemMetrics,
 };
-use duroxide::{Event, EventKind, SystemStats};
-use serde_json::Value;
 
 use crate::boundary::errors::{Error, InstanceNotFound};
+use crate::client::records::{EventRecord, ExecutionRecord, InstanceRecord, TreeRecord};
 use crate::client::{View, of_engine, of_instance, of_store};
 use store::error::StoreError;
 
-/// Numbers by the name of the field of Python's record.
-type Fields<T = u64> = BTreeMap<&'static str, T>;
-
 const RUNNING: &str = "Running";
-
-/// Instance, orchestration, version, current execution, status, output, creation, last change, parent.
-pub(crate) type InstanceTuple = (String, String, String, u64, String, Option<String>, u64, u64, Option<String>);
-
-/// Execution, status, output, start, end, number of events.
-pub(crate) type ExecutionTuple = (u64, String, Option<String>, u64, Option<u64>, usize);
-
-/// Event, the event that it answers, kind, time, JSON text of the kind's own fields, execution.
-pub(crate) type EventTuple = (u64, Option<u64>, &'static str, u64, String, u64);
 
 impl View {
     /// All instances, or those with a status, in the order of their ids.
@@ -40,26 +26,26 @@ impl View {
         Ok(ids)
     }
 
-    pub(crate) async fn instance_info(&self, instance: &str) -> Result<InstanceTuple, Error> {
+    pub(crate) async fn instance_info(&self, instance: &str) -> Result<InstanceRecord, Error> {
         let info = self.info(instance).await?;
         // The bundled provider gives an empty text where there is no output yet.
         let ended = info.status != RUNNING;
         let (created_at, updated_at) =
             self.adapter.instance_times(instance).await.map_err(|error| gone(instance, error))?;
-        Ok((
-            info.instance_id,
-            info.orchestration_name,
-            info.orchestration_version,
-            info.current_execution_id,
-            info.status,
-            info.output.filter(|_| ended),
+        Ok(InstanceRecord {
+            instance_id: info.instance_id,
+            orchestration_name: info.orchestration_name,
+            orchestration_version: info.orchestration_version,
+            current_execution_id: info.current_execution_id,
+            status: info.status,
+            output: info.output.filter(|_| ended),
             created_at,
             updated_at,
-            info.parent_instance_id,
-        ))
+            parent_instance_id: info.parent_instance_id,
+        })
     }
 
-    pub(crate) async fn execution_info(&self, instance: &str, execution_id: u64) -> Result<ExecutionTuple, Error> {
+    pub(crate) async fn execution_info(&self, instance: &str, execution_id: u64) -> Result<ExecutionRecord, Error> {
         let info = match self.admin()?.get_execution_info(instance, execution_id).await {
             Ok(info) => info,
             Err(error) => {
@@ -72,7 +58,14 @@ impl View {
         let times = self.adapter.execution_times(instance, execution_id).await;
         let (started_at, completed_at) = times.map_err(|error| gone(instance, error))?;
         let output = info.output.filter(|_| info.status != RUNNING);
-        Ok((info.execution_id, info.status, output, started_at, completed_at, info.event_count))
+        Ok(ExecutionRecord {
+            execution_id: info.execution_id,
+            status: info.status,
+            output,
+            started_at,
+            completed_at,
+            event_count: info.event_count,
+        })
     }
 
     pub(crate) async fn list_executions(&self, instance: &str) -> Result<Vec<u64>, Error> {
@@ -86,7 +79,7 @@ impl View {
     }
 
     /// The events of one execution, the newest if none is named; none yet of an instance whose start is waiting.
-    pub(crate) async fn history(&self, instance: &str, execution_id: Option<u64>) -> Result<Vec<EventTuple>, Error> {
+    pub(crate) async fn history(&self, instance: &str, execution_id: Option<u64>) -> Result<Vec<EventRecord>, Error> {
         let execution_id = match execution_id {
             Some(execution_id) => execution_id,
             None => match self.info(instance).await {
@@ -100,7 +93,7 @@ impl View {
         if events.is_empty() {
             return Err(self.no_execution(instance, execution_id).await);
         }
-        Ok(events.into_iter().map(record).collect())
+        Ok(events.into_iter().map(EventRecord::from).collect())
     }
 
     /// Says what is missing: the instance, or one execution of it.
@@ -133,13 +126,13 @@ impl View {
     }
 
     /// The root, and all instances below it after it.
-    pub(crate) async fn tree(&self, instance: &str) -> Result<(String, Vec<String>), Error> {
+    pub(crate) async fn tree(&self, instance: &str) -> Result<TreeRecord, Error> {
         // The engine gives a tree of one for an instance that does not exist.
         self.info(instance).await?;
         let tree = self.admin()?.get_instance_tree(instance).await.map_err(|error| of_instance(instance, error))?;
         let mut ids = tree.all_ids;
         ids.sort_unstable_by(|left, right| (*left != tree.root_id, left).cmp(&(*right != tree.root_id, right)));
-        Ok((tree.root_id, ids))
+        Ok(TreeRecord { root_id: tree.root_id, all_ids: ids })
     }
 
     pub(crate) async fn delete(&self, instance: &str, force: bool) -> Result<DeleteInstanceResult, Error> {
@@ -171,109 +164,5 @@ fn gone(instance: &str, error: StoreError) -> Error {
     match error {
         StoreError::Provider(error) => of_instance(instance, error),
         error => Error::Store(error),
-    }
-}
-
-fn record(event: Event) -> EventTuple {
-    let Event { event_id, source_event_id, timestamp_ms, execution_id, kind, .. } = event;
-    let name = kind_name(&kind);
-    // A kind is plain data, which can always be written as JSON.
-    let mut data = serde_json::to_value(kind).unwrap_or_default();
-    if let Value::Object(fields) = &mut data {
-        fields.remove("type");
-    }
-    (event_id, source_event_id, name, timestamp_ms, data.to_string(), execution_id)
-}
-
-/// The name that the engine's documents use; the recorded tag of some kinds is an older one.
-fn kind_name(kind: &EventKind) -> &'static str {
-    match kind {
-        EventKind::OrchestrationStarted { .. } => "OrchestrationStarted",
-        EventKind::OrchestrationCompleted { .. } => "OrchestrationCompleted",
-        EventKind::OrchestrationFailed { .. } => "OrchestrationFailed",
-        EventKind::OrchestrationContinuedAsNew { .. } => "OrchestrationContinuedAsNew",
-        EventKind::OrchestrationCancelRequested { .. } => "OrchestrationCancelRequested",
-        EventKind::OrchestrationChained { .. } => "OrchestrationChained",
-        EventKind::ActivityScheduled { .. } => "ActivityScheduled",
-        EventKind::ActivityCompleted { .. } => "ActivityCompleted",
-        EventKind::ActivityFailed { .. } => "ActivityFailed",
-        EventKind::ActivityCancelRequested { .. } => "ActivityCancelRequested",
-        EventKind::TimerCreated { .. } => "TimerCreated",
-        EventKind::TimerFired { .. } => "TimerFired",
-        EventKind::ExternalSubscribed { .. } => "ExternalSubscribed",
-        EventKind::ExternalEvent { .. } => "ExternalEvent",
-        EventKind::ExternalSubscribedCancelled { .. } => "ExternalSubscribedCancelled",
-        EventKind::QueueSubscribed { .. } => "QueueSubscribed",
-        EventKind::QueueEventDelivered { .. } => "QueueEventDelivered",
-        EventKind::QueueSubscriptionCancelled { .. } => "QueueSubscriptionCancelled",
-        EventKind::SubOrchestrationScheduled { .. } => "SubOrchestrationScheduled",
-        EventKind::SubOrchestrationCompleted { .. } => "SubOrchestrationCompleted",
-        EventKind::SubOrchestrationFailed { .. } => "SubOrchestrationFailed",
-        EventKind::SubOrchestrationCancelRequested { .. } => "SubOrchestrationCancelRequested",
-        EventKind::CustomStatusUpdated { .. } => "CustomStatusUpdated",
-        EventKind::KeyValueSet { .. } => "KeyValueSet",
-        EventKind::KeyValueCleared { .. } => "KeyValueCleared",
-        EventKind::KeyValuesCleared => "KeyValuesCleared",
-    }
-}
-
-pub(crate) fn stats(stats: &SystemStats) -> Fields {
-    BTreeMap::from([
-        ("history_event_count", stats.history_event_count),
-        ("history_size_bytes", stats.history_size_bytes),
-        ("queue_pending_count", stats.queue_pending_count),
-        ("kv_user_key_count", stats.kv_user_key_count),
-        ("kv_total_value_bytes", stats.kv_total_value_bytes),
-    ])
-}
-
-pub(crate) fn system_metrics(metrics: &SystemMetrics) -> Fields {
-    BTreeMap::from([
-        ("total_instances", metrics.total_instances),
-        ("total_executions", metrics.total_executions),
-        ("running_instances", metrics.running_instances),
-        ("completed_instances", metrics.completed_instances),
-        ("failed_instances", metrics.failed_instances),
-        ("total_events", metrics.total_events),
-    ])
-}
-
-pub(crate) fn queue_depths(depths: &QueueDepths) -> Fields<usize> {
-    BTreeMap::from([
-        ("orchestrator_queue", depths.orchestrator_queue),
-        ("worker_queue", depths.worker_queue),
-        ("timer_queue", depths.timer_queue),
-    ])
-}
-
-pub(crate) fn deleted(result: &DeleteInstanceResult) -> Fields {
-    BTreeMap::from([
-        ("instances_deleted", result.instances_deleted),
-        ("executions_deleted", result.executions_deleted),
-        ("events_deleted", result.events_deleted),
-        ("queue_messages_deleted", result.queue_messages_deleted),
-    ])
-}
-
-pub(crate) fn pruned(result: &PruneResult) -> Fields {
-    BTreeMap::from([
-        ("instances_processed", result.instances_processed),
-        ("executions_deleted", result.executions_deleted),
-        ("events_deleted", result.events_deleted),
-    ])
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn event_of_a_queue_has_the_name_of_its_variant_and_no_tag_in_its_data() {
-        let kind = EventKind::QueueEventDelivered { name: "inbox".to_owned(), data: "hi".to_owned() };
-
-        let (id, _, name, _, data, execution) = record(Event::with_event_id(7, "i", 2, None, kind));
-
-        assert_eq!((id, name, execution), (7, "QueueEventDelivered", 2));
-        assert_eq!(data, r#"{"data":"hi","name":"inbox"}"#);
     }
 }

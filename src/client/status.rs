@@ -4,46 +4,35 @@ use duroxide::providers::InstanceInfo;
 use duroxide::{AppErrorKind, ErrorDetails, EventKind};
 
 use crate::boundary::errors::Error;
+use crate::client::records::StatusRecord;
 use crate::client::{View, of_instance, of_store};
 use store::types::InstanceState;
-
-/// Status, output, failure, custom status, its version, reason of a cancellation, report of a mismatch.
-pub(super) type StatusTuple =
-    (&'static str, Option<String>, Option<String>, Option<String>, u64, Option<String>, Option<String>);
 
 const NOT_FOUND: &str = "NotFound";
 const RUNNING: &str = "Running";
 const COMPLETED: &str = "Completed";
 const FAILED: &str = "Failed";
 
-#[derive(Default)]
-pub(super) struct Status {
-    name: &'static str,
-    output: Option<String>,
-    failure: Option<Failure>,
-    /// The custom status, and how often it was set.
-    custom: Option<String>,
-    pub(super) version: u64,
-    mismatch: Option<String>,
-}
-
 struct Failure {
     text: String,
     cancel_reason: Option<String>,
 }
 
-impl From<Status> for StatusTuple {
-    fn from(status: Status) -> Self {
-        let (failure, reason) =
-            status.failure.map_or((None, None), |failure| (Some(failure.text), failure.cancel_reason));
-        let Status { name, output, custom, version, mismatch, .. } = status;
-        (name, output, failure, custom, version, reason, mismatch)
+impl StatusRecord {
+    fn new(status: &'static str, custom_status: Option<String>, custom_status_version: u64) -> Self {
+        Self {
+            status,
+            output: None,
+            failure: None,
+            cancel_reason: None,
+            custom_status,
+            custom_status_version,
+            mismatch: None,
+        }
     }
-}
 
-impl Status {
     pub(super) fn has_ended(&self) -> bool {
-        has_ended(self.name)
+        has_ended(self.status)
     }
 }
 
@@ -65,25 +54,27 @@ impl View {
         self.admin()?.get_instance_info(instance).await.map_err(|error| of_instance(instance, error))
     }
 
-    pub(super) async fn status(&self, instance: &str) -> Result<Status, Error> {
+    pub(super) async fn status(&self, instance: &str) -> Result<StatusRecord, Error> {
         match self.store.instance_state(instance).await {
             Ok(Some(standing)) => self.status_of(instance, standing).await,
-            Ok(None) => Ok(Status { name: NOT_FOUND, ..Status::default() }),
+            Ok(None) => Ok(StatusRecord::new(NOT_FOUND, None, 0)),
             Err(error) => Err(Error::Store(error)),
         }
     }
 
     /// The status of an instance that ended, or whose standing was just read; its history is read only if it has failed.
-    pub(super) async fn status_of(&self, instance: &str, standing: InstanceState) -> Result<Status, Error> {
+    pub(super) async fn status_of(&self, instance: &str, standing: InstanceState) -> Result<StatusRecord, Error> {
         let InstanceState { status, output, custom_status, custom_status_version } = standing;
-        let mut shown =
-            Status { name: shown(&status), custom: custom_status, version: custom_status_version, ..Status::default() };
-        match shown.name {
-            COMPLETED => shown.output = output,
-            FAILED => shown.failure = Some(self.failure(instance, output).await?),
-            _ => shown.mismatch = self.adapter.mismatch(instance).await,
+        let mut record = StatusRecord::new(shown(&status), custom_status, custom_status_version);
+        match record.status {
+            COMPLETED => record.output = output,
+            FAILED => {
+                let Failure { text, cancel_reason } = self.failure(instance, output).await?;
+                (record.failure, record.cancel_reason) = (Some(text), cancel_reason);
+            }
+            _ => record.mismatch = self.adapter.mismatch(instance).await,
         }
-        Ok(shown)
+        Ok(record)
     }
 
     async fn failure(&self, instance: &str, output: Option<String>) -> Result<Failure, Error> {

@@ -6,7 +6,8 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::boundary::errors::Error;
 use crate::client::View;
-use crate::client::status::{Status, has_ended, shown};
+use crate::client::records::StatusRecord;
+use crate::client::status::{has_ended, shown};
 use store::error::StoreError;
 
 /// Longer than any process lives, and short enough to be added to the present.
@@ -39,14 +40,14 @@ impl Polls {
 }
 
 impl View {
-    pub(super) async fn wait(&self, instance: &str, timeout_ms: u64) -> Result<Status, Error> {
+    pub(super) async fn wait(&self, instance: &str, timeout_ms: u64) -> Result<StatusRecord, Error> {
         match self.until(instance, timeout_ms, None, || self.end(instance)).await? {
             Some(status) => Ok(status),
             None => Err(self.timed_out(instance, timeout_ms, "its end").await),
         }
     }
 
-    async fn end(&self, instance: &str) -> Result<Option<Status>, Error> {
+    async fn end(&self, instance: &str) -> Result<Option<StatusRecord>, Error> {
         match self.store.instance_state(instance).await {
             Ok(Some(standing)) if has_ended(&standing.status) => self.status_of(instance, standing).await.map(Some),
             // What does not exist may be started later.
@@ -62,18 +63,18 @@ impl View {
         last_seen_version: u64,
         poll_interval_ms: u64,
         timeout_ms: u64,
-    ) -> Result<Option<Status>, Error> {
+    ) -> Result<Option<StatusRecord>, Error> {
         let interval = Duration::from_millis(poll_interval_ms.max(1)).min(LONGEST_WAIT);
         let polls = Polls { next: interval, slowest: interval };
         let look = || self.newer(instance, last_seen_version);
         let status = self.until(instance, timeout_ms, Some(polls), look).await?;
-        Ok(status.filter(|status| status.version > last_seen_version))
+        Ok(status.filter(|status| status.custom_status_version > last_seen_version))
     }
 
     /// A status that is newer, or the last one that there will be.
-    async fn newer(&self, instance: &str, last_seen_version: u64) -> Result<Option<Status>, Error> {
+    async fn newer(&self, instance: &str, last_seen_version: u64) -> Result<Option<StatusRecord>, Error> {
         let status = self.status(instance).await?;
-        Ok((status.version > last_seen_version || status.has_ended()).then_some(status))
+        Ok((status.custom_status_version > last_seen_version || status.has_ended()).then_some(status))
     }
 
     pub(super) async fn wait_for_kv_value(&self, instance: &str, key: &str, timeout_ms: u64) -> Result<String, Error> {

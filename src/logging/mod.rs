@@ -13,7 +13,7 @@ use std::sync::{Arc, OnceLock};
 use parking_lot::Mutex;
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{IntoPyDict as _, PyDict, PyString};
+use pyo3::types::{IntoPyDict as _, PyDict};
 use tracing_subscriber::filter::{EnvFilter, LevelFilter};
 use tracing_subscriber::fmt;
 use tracing_subscriber::fmt::writer::BoxMakeWriter;
@@ -24,6 +24,7 @@ use tracing_subscriber::reload;
 pub(crate) use crate::logging::forwarder::{set_service, settle, start_logging, stop_logging};
 
 use crate::boundary::errors::ConfigurationError;
+use crate::boundary::python::{GET_LOGGER, LOGGER_INFO, LOGGER_WARNING, Member};
 
 type Filter = reload::Layer<EnvFilter, Registry>;
 type Filtered = Layered<Filter, Registry>;
@@ -212,29 +213,29 @@ pub(crate) fn log_exception_with(
     error: &PyErr,
     extra: &Bound<'_, PyDict>,
 ) {
-    log_with(py, logger, intern!(py, "warning"), message, Some(error), extra);
+    log_with(py, logger, &LOGGER_WARNING, message, Some(error), extra);
 }
 
 /// Logs, through `logging` alone, what is in order.
 pub(crate) fn log_info_with(py: Python<'_>, logger: &str, message: &str, extra: &Bound<'_, PyDict>) {
-    log_with(py, logger, intern!(py, "info"), message, None, extra);
+    log_with(py, logger, &LOGGER_INFO, message, None, extra);
 }
 
 fn log_with(
     py: Python<'_>,
     logger: &str,
-    level: &Bound<'_, PyString>,
+    level: &'static Member,
     message: &str,
     error: Option<&PyErr>,
     extra: &Bound<'_, PyDict>,
 ) {
     let outcome = (|| {
-        let logger = py.import(intern!(py, "logging"))?.call_method1(intern!(py, "getLogger"), (logger,))?;
+        let logger = GET_LOGGER.call(py, (logger,))?;
         let options = PyDict::new(py);
         options.set_item(intern!(py, "exc_info"), error.map(|error| error.clone_ref(py).into_value(py)))?;
         options.set_item(intern!(py, "extra"), extra)?;
         // An argument of its own: a percent sign in the message formats nothing.
-        logger.call_method(level, ("%s", message), Some(&options))
+        logger.call_method(level.text(py), ("%s", message), Some(&options))
     })();
     if let Err(broken) = outcome {
         broken.write_unraisable(py, None);

@@ -7,6 +7,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 
 use crate::boundary::errors::TurnClosed;
+use crate::boundary::python::{LOOP_THROW, TASK_GET_CORO, UNBEGUN_COROUTINES};
 use crate::orchestration::execution::Turn;
 use crate::orchestration::task::{Task, is_unbegun};
 
@@ -39,13 +40,13 @@ pub(super) fn close_loop(py: Python<'_>, turn: &Arc<Turn>, exit: &PyErr) {
             return;
         }
         for task in tasks {
-            let Ok(coroutine) = task.call_method0(intern!(py, "get_coro")) else { continue };
+            let Ok(coroutine) = TASK_GET_CORO.call(&task, ()) else { continue };
             if let Ok(step) = coroutine.cast::<Task>() {
                 // It was not forgotten, and has nothing to close.
                 step.get().node.set_replaced();
                 continue;
             }
-            close_by(turn, &coroutine, exit, |exit| event_loop.call_method1(intern!(py, "throw"), (&task, exit)));
+            close_by(turn, &coroutine, exit, |exit| LOOP_THROW.call(&event_loop, (&task, exit)));
         }
     }
 }
@@ -93,9 +94,7 @@ fn close_by<'py>(
 /// Closes the coroutines that `runner` has made and not begun, and itself if it is one: Python would warn of them.
 fn close_unbegun(runner: &Bound<'_, PyAny>) {
     let py = runner.py();
-    let unbegun = py
-        .import("duroxide._orchestration.unawaited")
-        .and_then(|module| module.getattr("unbegun_coroutines")?.call1((runner,)));
+    let unbegun = UNBEGUN_COROUTINES.call(py, (runner,));
     let Ok(unbegun) = unbegun.and_then(|unbegun| unbegun.extract::<Vec<Bound<'_, PyAny>>>()) else { return };
     for coroutine in unbegun {
         coroutine.call_method0(intern!(py, "close")).ok();

@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use engine_adapter::Place;
 use pyo3::prelude::*;
-use serde::Deserialize;
 
 use crate::boundary::codec::Decode;
 use crate::boundary::origin::Origin;
+use crate::boundary::python::GET_LINE;
 use crate::orchestration::execution::Turn;
+use crate::orchestration::retry_policy::RetryPolicy;
 
 /// A request of an orchestration; nothing happens until it is started.
 pub(crate) enum Operation {
@@ -161,90 +162,10 @@ impl Node {
     }
 }
 
-/// How the wait grows from attempt to attempt.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum Backoff {
-    None,
-    Fixed { delay: Duration },
-    Linear { base: Duration, maximum: Duration },
-    Exponential { base: Duration, multiplier: f64, maximum: Duration },
-}
-
-impl Backoff {
-    /// The wait after the failure of attempt number `attempt`, counted from 1.
-    pub(crate) fn delay(&self, attempt: u32) -> Duration {
-        match *self {
-            Self::None => Duration::ZERO,
-            Self::Fixed { delay } => delay,
-            Self::Linear { base, maximum } => base.saturating_mul(attempt).min(maximum),
-            Self::Exponential { base, multiplier, maximum } => {
-                let factor = multiplier.powi(i32::try_from(attempt.saturating_sub(1)).unwrap_or(i32::MAX));
-                Duration::try_from_secs_f64(base.as_secs_f64() * factor).unwrap_or(maximum).min(maximum)
-            }
-        }
-    }
-}
-
-/// How often an activity is tried, how long, and what is not tried again.
-#[derive(Clone, Debug)]
-pub(crate) struct RetryPolicy {
-    pub(crate) max_attempts: u32,
-    pub(crate) backoff: Backoff,
-    pub(crate) attempt_timeout: Option<Duration>,
-    pub(crate) total_timeout: Option<Duration>,
-    pub(crate) non_retryable: Vec<String>,
-}
-
-type Parts = (u32, String, u64, f64, u64, Option<u64>, Option<u64>, Vec<String>);
-
-impl RetryPolicy {
-    /// Reads a `RetryPolicy` or the documented dictionary; Python checks it and gives its parts.
-    pub(crate) fn from_python(value: &Bound<'_, PyAny>) -> PyResult<Option<Self>> {
-        if value.is_none() {
-            return Ok(None);
-        }
-        let parts = value.py().import("duroxide._declare.retry")?.getattr("retry_parts")?.call1((value,))?;
-        let (max_attempts, kind, base_ms, multiplier, max_ms, attempt_ms, total_ms, non_retryable): Parts =
-            parts.extract()?;
-        let base = Duration::from_millis(base_ms);
-        let maximum = Duration::from_millis(max_ms);
-        let backoff = match kind.as_str() {
-            "fixed" => Backoff::Fixed { delay: base },
-            "linear" => Backoff::Linear { base, maximum },
-            "exponential" => Backoff::Exponential { base, multiplier, maximum },
-            _ => Backoff::None,
-        };
-        Ok(Some(Self {
-            max_attempts,
-            backoff,
-            attempt_timeout: attempt_ms.map(Duration::from_millis),
-            total_timeout: total_ms.map(Duration::from_millis),
-            non_retryable,
-        }))
-    }
-
-    pub(crate) fn retries(&self, failure: &str) -> bool {
-        #[derive(Deserialize)]
-        struct Recorded {
-            #[serde(rename = "type")]
-            error_type: Option<String>,
-            retryable: Option<bool>,
-        }
-        match serde_json::from_str::<Recorded>(failure) {
-            Ok(recorded) => {
-                recorded.retryable != Some(false)
-                    && !recorded.error_type.is_some_and(|name| self.non_retryable.contains(&name))
-            }
-            Err(_) => true,
-        }
-    }
-}
-
 /// A line of the user's code with its text.
 pub(crate) fn place_of(py: Python<'_>, origin: &Origin) -> Place {
     let (file, line) = origin.place(py);
-    let source =
-        py.import("linecache").and_then(|linecache| linecache.call_method1("getline", (&file, line))?.extract());
+    let source = GET_LINE.call(py, (&file, line)).and_then(|text| text.extract());
     let source = source.map_or_else(|_| String::new(), |text: String| text.trim().to_owned());
     Place { file, line, source }
 }

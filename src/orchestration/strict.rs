@@ -1,9 +1,9 @@
 //! Watching the code of an orchestration for calls that replay cannot repeat; what they are, Python knows.
 
-use pyo3::intern;
 use pyo3::prelude::*;
 
 use crate::boundary::enter;
+use crate::boundary::python::{STRICT_BEGIN, STRICT_END};
 
 /// As long as it lives, the calls that are made on this thread are watched.
 pub(super) struct Watch {
@@ -12,7 +12,7 @@ pub(super) struct Watch {
 
 impl Watch {
     pub(super) fn begin() -> Self {
-        let before = enter(|py| Some(strict(py).ok()?.call_method0(intern!(py, "begin")).ok()?.unbind()));
+        let before = enter(|py| STRICT_BEGIN.call(py, ()).ok().map(Bound::unbind));
         Self { before }
     }
 }
@@ -22,14 +22,9 @@ impl Drop for Watch {
         let Some(before) = self.before.take() else { return };
         enter(|py| {
             // An exception of the code that was watched is on its way to whoever called it.
-            let ended = strict(py).and_then(|strict| strict.call_method1(intern!(py, "end"), (before,)));
-            if let Err(error) = ended {
+            if let Err(error) = STRICT_END.call(py, (before,)) {
                 tracing::warn!(target: "duroxide::orchestration", "an orchestration is still being watched: {error}");
             }
         });
     }
-}
-
-fn strict(py: Python<'_>) -> PyResult<Bound<'_, PyModule>> {
-    py.import(intern!(py, "duroxide._orchestration.strict"))
 }

@@ -11,6 +11,8 @@ use pyo3::types::{PyDict, PyList};
 
 use crate::boundary;
 use crate::boundary::codec::Decode;
+use crate::boundary::errors::DuroxideError;
+use crate::boundary::python;
 use crate::orchestration::arena::{Failure, Outcome};
 use crate::orchestration::event_loop::{Awaited, is_coroutine};
 use crate::orchestration::execution::Turn;
@@ -154,7 +156,7 @@ fn step<'py>(
             match node.turn.wait_in_loop(&event_loop, node)? {
                 Awaited::Value(value) => Err(PyStopIteration::new_err((value.unbind(),))),
                 Awaited::Future(future) => {
-                    future.setattr(intern!(py, "_asyncio_future_blocking"), true)?;
+                    python::FUTURE_IS_AWAITED.set(&future, true)?;
                     *state.lock() = Progress::Waits(future.clone().unbind());
                     Ok(future)
                 }
@@ -162,7 +164,7 @@ fn step<'py>(
         }
         Progress::Yielded => Err(PyStopIteration::new_err((value.unbind(),))),
         Progress::Waits(future) => {
-            let value = future.bind(py).call_method0(intern!(py, "result"))?;
+            let value = python::FUTURE_RESULT.call(future.bind(py), ())?;
             Err(PyStopIteration::new_err((value.unbind(),)))
         }
         Progress::Ended => Err(PyRuntimeError::new_err(format!(
@@ -208,7 +210,7 @@ pub(crate) fn as_node(turn: &Arc<Turn>, value: &Bound<'_, PyAny>) -> PyResult<Ar
         if is_coroutine(value)
             && let Some(event_loop) = turn.running_loop(value.py())
         {
-            event_loop.call_method1(intern!(value.py(), "describe_branch"), (value,))?;
+            python::LOOP_DESCRIBE_BRANCH.call(&event_loop, (value,))?;
         }
         let operation = Operation::Branch(Arc::new(value.clone().unbind()));
         return Ok(turn.describe(operation, Decode::Nothing, None));
@@ -239,10 +241,12 @@ pub(crate) fn is_branch(value: &Bound<'_, PyAny>) -> bool {
 pub(crate) fn is_unbegun(runner: &Bound<'_, PyAny>) -> bool {
     let py = runner.py();
     let state_of = || -> PyResult<bool> {
-        let inspect = py.import(intern!(py, "inspect"))?;
-        for (state, unbegun) in [("getgeneratorstate", "GEN_CREATED"), ("getcoroutinestate", "CORO_CREATED")] {
-            if let Ok(state) = inspect.call_method1(state, (runner,)) {
-                return state.eq(unbegun);
+        for (state, unbegun) in [
+            (&python::GENERATOR_STATE, &python::GENERATOR_CREATED),
+            (&python::COROUTINE_STATE, &python::COROUTINE_CREATED),
+        ] {
+            if let Ok(state) = state.call(py, (runner,)) {
+                return state.eq(unbegun.get(py)?);
             }
         }
         Ok(false)
@@ -258,7 +262,7 @@ pub(crate) fn type_name(value: &Bound<'_, PyAny>) -> String {
 
 pub(crate) fn not_a_task(value: &Bound<'_, PyAny>) -> PyErr {
     let kind = type_name(value);
-    if value.hasattr("__code__").unwrap_or(false) {
+    if matches!(python::FUNCTION_CODE.find(value), Ok(Some(_))) {
         return PyTypeError::new_err(
             "an orchestration waits for tasks, not for functions: call the function, as in ctx.all([branch(ctx)])",
         );
@@ -292,13 +296,13 @@ pub(crate) fn value_of<'py>(py: Python<'py>, turn: &Turn, slot: usize) -> PyResu
             let winner = PyDict::new(py);
             match value_of(py, turn, slot) {
                 Ok(value) => {
-                    winner.set_item("index", index)?;
-                    winner.set_item("value", value)?;
+                    winner.set_item(python::WINNER_INDEX.text(py), index)?;
+                    winner.set_item(python::WINNER_VALUE.text(py), value)?;
                     Ok(winner.into_any())
                 }
                 Err(error) => {
                     // A user's exception may refuse new attributes; the index is a courtesy.
-                    error.value(py).setattr("index", index).ok();
+                    python::WINNER_INDEX.set(error.value(py), index).ok();
                     Err(error)
                 }
             }
@@ -317,12 +321,10 @@ fn children_of<'py>(py: Python<'py>, turn: &Turn, node: &Node, slot: usize) -> P
         }
         return Ok(values.into_any());
     }
-    let outcomes = py.import("duroxide._orchestration.outcomes")?;
-    let (ok, err) = (outcomes.getattr("ok")?, outcomes.getattr("err")?);
     for child in children {
         let outcome = match value_of(py, turn, child) {
-            Ok(value) => ok.call1((value,))?,
-            Err(error) => err.call1((error.into_value(py),))?,
+            Ok(value) => python::OUTCOME_OK.call(py, (value,))?,
+            Err(error) => python::OUTCOME_ERR.call(py, (error.into_value(py),))?,
         };
         values.append(outcome)?;
     }
@@ -330,20 +332,19 @@ fn children_of<'py>(py: Python<'py>, turn: &Turn, node: &Node, slot: usize) -> P
 }
 
 fn exception(py: Python<'_>, node: &Node, failure: &Failure) -> PyResult<PyErr> {
-    let make = |name: &str| py.import("duroxide.exceptions")?.getattr(name);
     let error = match (failure, &node.operation) {
         (Failure::Activity { text, activity_id, attempts }, operation) => {
             let name = match operation {
                 Operation::Activity(call) => call.name.clone(),
                 other => other.describe(),
             };
-            make("activity_failed")?.call1((text.as_ref(), name, *activity_id, *attempts))?
+            python::ACTIVITY_FAILED.call(py, (text.as_ref(), name, *activity_id, *attempts))?
         }
         (Failure::SubOrchestration { text }, Operation::SubOrchestration { name, instance_id, .. }) => {
-            make("sub_orchestration_failed")?.call1((text.as_ref(), name, instance_id.as_deref()))?
+            python::SUB_ORCHESTRATION_FAILED.call(py, (text.as_ref(), name, instance_id.as_deref()))?
         }
         (Failure::SubOrchestration { text }, _) => {
-            make("sub_orchestration_failed")?.call1((text.as_ref(), "", None::<&str>))?
+            python::SUB_ORCHESTRATION_FAILED.call(py, (text.as_ref(), "", None::<&str>))?
         }
         (Failure::TimedOut { timeout, attempts, total }, operation) => {
             let name = match operation {
@@ -351,13 +352,13 @@ fn exception(py: Python<'_>, node: &Node, failure: &Failure) -> PyResult<PyErr> 
                 other => other.describe(),
             };
             let timeout_ms = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
-            make("activity_timed_out")?.call1((name, timeout_ms, *attempts, *total))?
+            python::ACTIVITY_TIMED_OUT.call(py, (name, timeout_ms, *attempts, *total))?
         }
         (Failure::Raised(error), _) => error.bind(py).clone(),
         (Failure::Cancelled { lost_race }, operation) => {
             let why = if *lost_race { "another task won the race" } else { "what waited for it has given it up" };
             let message = format!("{} was cancelled, since {why}", operation.describe());
-            make("DuroxideError")?.call1((message,))?
+            return Ok(DuroxideError::new_err(message));
         }
     };
     Ok(PyErr::from_value(error))

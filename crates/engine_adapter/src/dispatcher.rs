@@ -24,7 +24,7 @@ use crate::running_activities::Delivery;
 use crate::settings::DispatcherSettings;
 use crate::suspended::Keeper;
 use crate::turn_record::TurnRecord;
-use store::backoff::{OUTAGE_FAILURES, pause_after};
+use store::backoff::{FAILURES_OF_OUTAGE, pause_after};
 use store::retry::lock_lost;
 use tokio_util::sync::CancellationToken;
 
@@ -187,7 +187,7 @@ impl Dispatcher {
             return self.rest(LONGEST_POLL, deadline).await;
         }
         add(&self.counters.provider_errors);
-        if failures >= OUTAGE_FAILURES {
+        if failures >= FAILURES_OF_OUTAGE {
             self.shared.availability().outage_began(error);
         }
         let pause = pause_after(failures, LONGEST_OUTAGE_PAUSE);

@@ -6,8 +6,8 @@ use std::time::Duration;
 pub const FIRST_PAUSE: Duration = Duration::from_millis(20);
 /// The longest pause between two attempts at a database.
 pub const LONGEST_PAUSE: Duration = Duration::from_secs(1);
-/// So many failures in a row are an outage.
-pub const OUTAGE_FAILURES: u32 = 3;
+/// How many failures in a row count as an outage.
+pub const FAILURES_OF_OUTAGE: u32 = 3;
 
 /// The pause when the first attempt and `failures` more have failed. It doubles with each failure, and is `longest` at
 /// most.

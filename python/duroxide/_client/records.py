@@ -1,14 +1,17 @@
-"""What the client and the runtime answer: frozen records, read by attribute or by subscript."""
+"""The records that the client and the runtime return: frozen, read by attribute or by subscript."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from duroxide._values.codec import decode
 from duroxide._values.failures import describe_failure
 from duroxide.exceptions import InstanceNotFound, InstanceStillRunning, OrchestrationFailed, orchestration_failed
+
+if TYPE_CHECKING:
+    from duroxide._native import EventRecord, ExecutionRecord, InstanceRecord, StatusRecord, TreeRecord
 
 
 class Record(Mapping[str, Any]):
@@ -33,19 +36,19 @@ class Record(Mapping[str, Any]):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OrchestrationResult(Record):
-    """How an orchestration stands.
+    """The status of an instance.
 
     Attributes:
         instance_id: The instance.
         status: ``"NotFound"``, ``"Running"``, ``"Completed"`` or ``"Failed"``; a cancelled orchestration has failed.
-        output: What the orchestration returned, decoded; ``None`` unless it is completed. Text that is not JSON is
-            itself.
+        output: The decoded value that the orchestration returned; ``None`` unless it is completed. Text that is not
+            JSON stays a ``str``.
         error: The failure as text, such as ``ValueError: email is required``; ``None`` unless it has failed.
         failure: The failure as the exception that ``result()`` raises; ``None`` unless it has failed.
         custom_status: The text that the orchestration last set, or ``None``.
-        custom_status_version: How often the custom status was set or reset.
-        mismatch: Where the code of the orchestration no longer agrees with its history, so that it waits for code that
-            does; ``None`` in a healthy one.
+        custom_status_version: How often the orchestration set or reset the custom status.
+        mismatch: Where the code of the orchestration no longer agrees with its history; the instance waits for code
+            that does. ``None`` in a healthy instance.
     """
 
     instance_id: str
@@ -64,7 +67,7 @@ class OrchestrationResult(Record):
             OrchestrationFailed: It failed.
             OrchestrationCancelled: It was cancelled.
             InstanceStillRunning: It has not ended.
-            InstanceNotFound: There is no such instance.
+            InstanceNotFound: The store does not have the instance.
         """
         if self.failure is not None:
             raise self.failure
@@ -76,31 +79,26 @@ class OrchestrationResult(Record):
         return self.output
 
 
-StatusTuple = tuple[str, str | None, str | None, str | None, int, str | None, str | None]
-"""Status, output, failure, custom status, its version, reason of a cancellation, report of a mismatch."""
-
-
-def read_status(instance_id: str, status: StatusTuple) -> OrchestrationResult:
-    """Build the record of what the native client answered about ``instance_id``."""
-    name, output, failure_text, custom_status, custom_status_version, cancel_reason, mismatch = status
-    failure = None
-    if failure_text is not None or cancel_reason is not None:
-        failure = orchestration_failed(failure_text or "", instance_id, cancel_reason)
+def read_status(instance_id: str, answer: StatusRecord) -> OrchestrationResult:
+    """Build the record from the native client's answer about ``instance_id``."""
+    output, failure = answer.output, None
+    if answer.failure is not None or answer.cancel_reason is not None:
+        failure = orchestration_failed(answer.failure or "", instance_id, answer.cancel_reason)
     return OrchestrationResult(
         instance_id=instance_id,
-        status=name,
+        status=answer.status,
         output=None if output is None else decode(output),
         error=None if failure is None else describe_failure(str(failure)),
         failure=failure,
-        custom_status=custom_status,
-        custom_status_version=custom_status_version,
-        mismatch=mismatch,
+        custom_status=answer.custom_status,
+        custom_status_version=answer.custom_status_version,
+        mismatch=answer.mismatch,
     )
 
 
 @dataclass(frozen=True, slots=True)
 class InstanceInfo(Record):
-    """What the store knows about an instance.
+    """The store's record of an instance.
 
     Attributes:
         instance_id: The instance.
@@ -125,9 +123,24 @@ class InstanceInfo(Record):
     parent_instance_id: str | None
 
 
+def read_instance(answer: InstanceRecord) -> InstanceInfo:
+    """Build the record of what the native client answered."""
+    return InstanceInfo(
+        instance_id=answer.instance_id,
+        orchestration_name=answer.orchestration_name,
+        orchestration_version=answer.orchestration_version,
+        current_execution_id=answer.current_execution_id,
+        status=answer.status,
+        output=answer.output,
+        created_at=answer.created_at,
+        updated_at=answer.updated_at,
+        parent_instance_id=answer.parent_instance_id,
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class ExecutionInfo(Record):
-    """What the store knows about one execution of an instance.
+    """The store's record of one execution of an instance.
 
     Attributes:
         execution_id: Its number, counted from 1.
@@ -146,6 +159,18 @@ class ExecutionInfo(Record):
     event_count: int
 
 
+def read_execution(answer: ExecutionRecord) -> ExecutionInfo:
+    """Build the record of what the native client answered."""
+    return ExecutionInfo(
+        execution_id=answer.execution_id,
+        status=answer.status,
+        output=answer.output,
+        started_at=answer.started_at,
+        completed_at=answer.completed_at,
+        event_count=answer.event_count,
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class Event(Record):
     """One event of a history.
@@ -155,7 +180,7 @@ class Event(Record):
         source_event_id: Number of the event that this one answers, or ``None``.
         kind: What happened, such as ``"ActivityCompleted"``.
         timestamp_ms: When it was recorded, in milliseconds since 1970.
-        data: JSON text of what belongs to the kind: ``name``, ``input``, ``result``, ``error`` and the like.
+        data: JSON text of the fields of this kind: ``name``, ``input``, ``result``, ``error`` and the like.
         execution_id: Number of the execution.
     """
 
@@ -165,6 +190,19 @@ class Event(Record):
     timestamp_ms: int
     data: str
     execution_id: int
+
+
+def read_event(answer: EventRecord) -> Event:
+    """Build the record of what the native client answered."""
+    # By position: names make a history of 10,000 events 4 ms slower.
+    return Event(
+        answer.event_id,
+        answer.source_event_id,
+        answer.kind,
+        answer.timestamp_ms,
+        answer.data,
+        answer.execution_id,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,12 +218,17 @@ class InstanceTree(Record):
     all_ids: list[str]
 
 
+def read_tree(answer: TreeRecord) -> InstanceTree:
+    """Build the record of what the native client answered."""
+    return InstanceTree(root_id=answer.root_id, all_ids=answer.all_ids)
+
+
 @dataclass(frozen=True, slots=True)
 class SystemMetrics(Record):
     """Counts over the whole store.
 
     Attributes:
-        total_instances: Instances, whatever their status.
+        total_instances: Instances of every status.
         total_executions: Executions of all instances.
         running_instances: Instances that have not ended.
         completed_instances: Instances that returned.
@@ -203,12 +246,12 @@ class SystemMetrics(Record):
 
 @dataclass(frozen=True, slots=True)
 class QueueDepths(Record):
-    """Numbers of messages that wait in the store.
+    """The numbers of messages that wait in the store.
 
     Attributes:
-        orchestrator_queue: Messages that wait for a step of an orchestration.
+        orchestrator_queue: Messages that wait for a turn of their orchestration.
         worker_queue: Activities that wait for a worker.
-        timer_queue: Timers that wait for their time.
+        timer_queue: Timers that are not due yet.
     """
 
     orchestrator_queue: int
@@ -218,14 +261,14 @@ class QueueDepths(Record):
 
 @dataclass(frozen=True, slots=True)
 class SystemStats(Record):
-    """Size of one orchestration.
+    """The size of one instance.
 
     Attributes:
         history_event_count: Events in the current execution's history.
-        history_size_bytes: Size of that history, about.
-        queue_pending_count: Queue messages that were carried over from the execution before and are unread.
+        history_size_bytes: About the size of that history, in bytes.
+        queue_pending_count: Queue messages that the previous execution left unread.
         kv_user_key_count: Keys in its key-value store.
-        kv_total_value_bytes: Size of all values there.
+        kv_total_value_bytes: Size of all values in it, in bytes.
     """
 
     history_event_count: int
@@ -237,13 +280,13 @@ class SystemStats(Record):
 
 @dataclass(frozen=True, slots=True)
 class DeleteInstanceResult(Record):
-    """Numbers of what a deletion removed.
+    """The numbers of instances, executions, events and messages that a deletion removed.
 
     Attributes:
         instances_deleted: Instances, sub-orchestrations included.
         executions_deleted: Their executions.
         events_deleted: Events of their histories.
-        queue_messages_deleted: Messages that waited for them.
+        queue_messages_deleted: Messages that waited for these instances.
     """
 
     instances_deleted: int
@@ -254,11 +297,11 @@ class DeleteInstanceResult(Record):
 
 @dataclass(frozen=True, slots=True)
 class PruneResult(Record):
-    """Numbers of what a pruning did.
+    """The numbers of instances, executions and events that a pruning concerned.
 
     Attributes:
-        instances_processed: Instances that were looked at.
-        executions_deleted: Executions that were removed.
+        instances_processed: Instances that the pruning read.
+        executions_deleted: Executions that it removed.
         events_deleted: Events of their histories.
     """
 
@@ -274,23 +317,23 @@ class MetricsSnapshot(Record):
     Attributes:
         orch_starts: Orchestrations started.
         orch_completions: Orchestrations that returned.
-        orch_failures: Orchestrations that failed, for whatever reason.
-        orch_application_errors: Those of them whose own code raised, or that were cancelled.
-        orch_infrastructure_errors: Those of them that the store failed.
-        orch_configuration_errors: Those of them whose code did not fit their history.
-        orch_poison: Those of them that were given up after too many deliveries.
+        orch_failures: Orchestrations that failed, for any reason.
+        orch_application_errors: Failed orchestrations whose own code raised, or that were cancelled.
+        orch_infrastructure_errors: Orchestrations that failed because the store failed.
+        orch_configuration_errors: Orchestrations that failed because their code did not fit their history.
+        orch_poison: Orchestrations that the engine gave up after too many deliveries.
         activity_success: Activities that returned.
         activity_app_errors: Activities that raised.
-        activity_infra_errors: Activities whose end could not be recorded.
+        activity_infra_errors: Activities whose end the store could not record.
         activity_config_errors: Activities that are not registered.
-        activity_poison: Activities that were given up after too many deliveries.
+        activity_poison: Activities that the engine gave up after too many deliveries.
         orch_dispatcher_items_fetched: Batches of messages fetched for orchestrations.
         worker_dispatcher_items_fetched: Activities fetched.
         orch_continue_as_new: Executions that continued as new.
         suborchestration_calls: Sub-orchestrations started.
-        provider_errors: Operations that the store failed.
-        active_orchestrations: Started here and not ended yet.
-        orch_waiting_for_code: Instances that wait, right now, for code that fits their history or that is not registered.
+        provider_errors: Store operations that failed.
+        active_orchestrations: Orchestrations that this runtime started and that have not ended yet.
+        orch_waiting_for_code: Instances that wait now for code that fits their history, or that is not registered.
     """
 
     orch_starts: int = 0

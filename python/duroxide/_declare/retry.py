@@ -1,4 +1,4 @@
-"""How often an activity is tried again, and how long it waits in between."""
+"""The retry policy of an activity: how many attempts it has, and how long it waits between them."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Literal, cast
 
+from duroxide._native import EncodedRetryPolicy
 from duroxide._values.failures import class_names
 from duroxide._values.validation import check_integer, check_milliseconds, keyword_options, suggest
 from duroxide.exceptions import ConfigurationError, UnknownOption
@@ -19,7 +20,7 @@ BackoffKind = Literal["none", "fixed", "linear", "exponential"]
 _KINDS: tuple[BackoffKind, ...] = ("none", "fixed", "linear", "exponential")
 _MOST_ATTEMPTS = 1_000_000
 
-# Every spelling that a retry dictionary may use, in lower case without underscores, and what it means.
+# Every accepted key of a retry dictionary, in lower case without underscores, and its meaning.
 _KEYS = {
     "maxattempts": "max_attempts",
     "backoff": "backoff",
@@ -53,13 +54,13 @@ _DOCUMENTED_KEYS = (
 @keyword_options
 @dataclass(frozen=True, kw_only=True)
 class Backoff:
-    """The wait before each new attempt; build one with the class methods.
+    """The wait before each new attempt; the class methods build it.
 
     Attributes:
         kind: How the wait grows: ``"none"``, ``"fixed"``, ``"linear"`` or ``"exponential"``.
-        base: The first wait; default 100 ms.
-        multiplier: Factor from wait to wait of an exponential backoff, from 1 to 1,000; default 2.
-        maximum: The longest wait; default 30 s.
+        base: The first wait, a ``timedelta`` or milliseconds; default 100 ms.
+        multiplier: Factor between two waits of an exponential backoff, from 1 to 1,000; default 2.
+        maximum: The longest wait, a ``timedelta`` or milliseconds; default 30 s.
 
     Raises:
         ConfigurationError: A value is out of its range.
@@ -103,22 +104,23 @@ class Backoff:
         multiplier: float = 2.0,
         maximum: Duration = timedelta(seconds=30),
     ) -> Backoff:
-        """Wait ``base`` after the first attempt, and ``multiplier`` times the last wait after each other, at most ``maximum``."""
+        """Wait ``base`` first, then each time ``multiplier`` times the wait before, at most ``maximum``."""
         return cls(kind="exponential", base=base, multiplier=multiplier, maximum=maximum)
 
 
 @keyword_options
 @dataclass(frozen=True, kw_only=True)
 class RetryPolicy:
-    """How an activity is tried again after a failure. Waits and timeouts are durable timers.
+    """The retries of an activity after a failure. Waits and timeouts are durable timers.
 
     Attributes:
-        max_attempts: Attempts in all, the first included; default 3.
+        max_attempts: Number of attempts, the first included; default 3.
         backoff: The wait before each new attempt; default exponential from 100 ms, doubling, at most 30 s.
-        attempt_timeout: Time that one attempt may take, a ``timedelta`` or milliseconds; an attempt that exceeds it is
-            cancelled and tried again. Default ``None``, no limit.
-        total_timeout: Time for all attempts and waits together; default ``None``, no limit.
-        non_retryable: Exception classes, or names of them, that end the attempts at once; default none.
+        attempt_timeout: Time that one attempt may take, a ``timedelta`` or milliseconds; default ``None``, no limit. An
+            attempt that takes longer is cancelled, and a new attempt follows.
+        total_timeout: Time for all attempts and waits together, a ``timedelta`` or milliseconds; default ``None``, no
+            limit.
+        non_retryable: Exception classes, or their names, after which no new attempt follows; default none.
 
     Raises:
         ConfigurationError: A value is of the wrong type or out of its range.
@@ -151,12 +153,12 @@ class RetryPolicy:
             value: A dictionary may have ``max_attempts``, ``backoff`` (or ``backoff_strategy``: ``"none"``,
                 ``"fixed"``, ``"linear"``, ``"exponential"``, or a ``Backoff``), ``timeout_ms`` for one attempt,
                 ``total_timeout_ms`` for all, ``base_ms`` (or ``initial_interval_ms``), ``max_ms`` (or
-                ``max_interval_ms``), ``multiplier`` and ``non_retryable``, each in snake or camel case. A value of
+                ``max_interval_ms``), ``multiplier`` and ``non_retryable``, each in snake or camel case. The value
                 ``None`` means the default.
 
         Raises:
-            ConfigurationError: A key is unknown or given twice, or a value is out of its range.
-            TypeError: ``value`` is something else.
+            ConfigurationError: A key is unknown or occurs twice, or a value is out of its range.
+            TypeError: ``value`` is none of these.
         """
         if value is None:
             return cls()
@@ -167,27 +169,20 @@ class RetryPolicy:
         return _from_mapping(value)
 
 
-def retry_parts(
-    value: RetryPolicy | Mapping[str, Any] | None,
-) -> tuple[int, str, int, float, int, int | None, int | None, list[str]]:
-    """Take a policy apart for the native side.
-
-    Returns:
-        Attempts, kind of backoff, base and multiplier and maximum of it, timeout of an attempt and of all (times in
-        milliseconds), and the names of the classes that are not tried again, with those of their subclasses.
-    """
+def native_policy(value: RetryPolicy | Mapping[str, Any] | None) -> EncodedRetryPolicy:
+    """Write a policy for the native half: times in milliseconds, classes by their names with those of their subclasses."""
     policy = RetryPolicy.from_value(value)
     backoff = policy.backoff
     names = {name for each in policy.non_retryable for name in _names_of(each)}
-    return (
-        policy.max_attempts,
-        backoff.kind,
-        check_milliseconds(backoff.base, "the base of a backoff"),
-        float(backoff.multiplier),
-        check_milliseconds(backoff.maximum, "the maximum of a backoff"),
-        _optional_milliseconds(policy.attempt_timeout, "attempt_timeout"),
-        _optional_milliseconds(policy.total_timeout, "total_timeout"),
-        sorted(names),
+    return EncodedRetryPolicy(
+        max_attempts=policy.max_attempts,
+        backoff=backoff.kind,
+        base_ms=check_milliseconds(backoff.base, "the base of a backoff"),
+        multiplier=float(backoff.multiplier),
+        max_ms=check_milliseconds(backoff.maximum, "the maximum of a backoff"),
+        attempt_timeout_ms=_optional_milliseconds(policy.attempt_timeout, "attempt_timeout"),
+        total_timeout_ms=_optional_milliseconds(policy.total_timeout, "total_timeout"),
+        non_retryable=sorted(names),
     )
 
 
@@ -213,7 +208,7 @@ def _from_mapping(value: Mapping[str, Any]) -> RetryPolicy:
 
 
 def _kind_of(value: object) -> Any:
-    """Give the kind of a backoff from a dictionary; ``Backoff`` refuses what is none."""
+    """Return the kind of a backoff from a dictionary; ``Backoff`` refuses an unknown one."""
     if value is None:
         return "exponential"
     return value.lower() if isinstance(value, str) else value

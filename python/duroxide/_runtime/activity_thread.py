@@ -1,35 +1,35 @@
-"""The threads of activities: Python's own, so that one which is still at work when the process ends, ends with it."""
+"""The threads of activities. Python starts them as daemons, so a thread that still works ends with the process."""
 
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from duroxide._runtime.current_context import running_activity
 
 if TYPE_CHECKING:
-    from duroxide._native import Worker
+    from duroxide._native import PreparedActivity, Worker
 
 
 def start(worker: Worker) -> None:
-    """Start a thread that runs what ``worker`` hands out."""
+    """Start a thread that runs the activities of ``worker``."""
     threading.Thread(target=_serve, args=(worker,), name="duroxide-activity", daemon=True).start()
 
 
 def _serve(worker: Worker) -> None:
-    # The call is made in a function of its own, so that an idle thread keeps nothing of the last one alive.
+    # `_run` makes the call, so that an idle thread keeps no variable of the last call alive.
     while _run(worker.take()):
         pass
 
 
-def _run(call: tuple[Any, Any, Any, Any] | None) -> bool:
-    if call is None:
+def _run(activity: PreparedActivity | None) -> bool:
+    if activity is None:
         return False
-    function, context, value, done = call
+    context, done = activity.context, activity.done
     running = running_activity.set(context)
     try:
-        result = function(context, value)
-    except BaseException as error:  # noqa: BLE001 - whatever ends an activity is its recorded failure
+        result = activity.function(context, activity.input)
+    except BaseException as error:  # noqa: BLE001 - every exception of an activity is its recorded failure
         done(None, error)
     else:
         done(result, None)

@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::orchestration::arena::{Arena, Failure, Outcome};
-use crate::orchestration::operation::{Node, RetryPolicy};
+use crate::orchestration::operation::Node;
+use crate::orchestration::retry_policy::RetryPolicy;
 use crate::orchestration::timeline::Moment;
 
 enum Phase {
@@ -120,26 +121,5 @@ impl Retry {
             }
             Phase::Waiting { timer } => arena.drop_all(Some(timer)),
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::orchestration::operation::Backoff;
-
-    #[test]
-    fn an_exponential_wait_doubles_up_to_its_maximum() {
-        let backoff =
-            Backoff::Exponential { base: Duration::from_millis(100), multiplier: 2.0, maximum: Duration::from_secs(1) };
-        let waits: Vec<u128> = (1..=6).map(|attempt| backoff.delay(attempt).as_millis()).collect();
-        assert_eq!(waits, [100, 200, 400, 800, 1000, 1000]);
-    }
-
-    #[test]
-    fn a_huge_wait_is_cut_to_the_maximum_instead_of_overflowing() {
-        let backoff =
-            Backoff::Exponential { base: Duration::from_secs(1), multiplier: 10.0, maximum: Duration::from_secs(60) };
-        assert_eq!(backoff.delay(u32::MAX), Duration::from_secs(60));
     }
 }

@@ -1,10 +1,10 @@
 //! What the methods of the context take for the name of an activity or orchestration: text, or the function itself.
 
 use pyo3::exceptions::PyTypeError;
-use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyString;
 
+use crate::boundary::python::{DECLARED_KIND, DECLARED_NAME, DECLARED_RESULT_TYPE};
 use crate::orchestration::task::type_name;
 
 /// The name of something that is registered, and what is known of it where the function itself was given.
@@ -39,18 +39,15 @@ impl<'py> FromPyObject<'_, 'py> for FunctionName {
         if let Ok(text) = object.cast::<PyString>() {
             return Ok(Self { name: text.extract()?, reference: None });
         }
-        let py = object.py();
         // Declared functions and definitions have both.
-        let (Some(name), Some(kind)) =
-            (object.getattr_opt(intern!(py, "name"))?, object.getattr_opt(intern!(py, "kind"))?)
-        else {
+        let (Some(name), Some(kind)) = (DECLARED_NAME.find(&object)?, DECLARED_KIND.find(&object)?) else {
             return Err(PyTypeError::new_err(format!(
                 "an activity or orchestration is meant by its name, a str, or by the function that @activity or \
                  @orchestration made, not {}",
                 type_name(&object)
             )));
         };
-        let result_type = object.getattr_opt(intern!(py, "result_type"))?.filter(|annotation| !annotation.is_none());
+        let result_type = DECLARED_RESULT_TYPE.find(&object)?.filter(|annotation| !annotation.is_none());
         let reference = Reference { kind: kind.extract()?, result_type: result_type.map(Bound::unbind) };
         Ok(Self { name: name.extract()?, reference: Some(reference) })
     }

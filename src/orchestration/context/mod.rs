@@ -12,6 +12,9 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
 use crate::boundary::codec::Decode;
+use crate::boundary::python::{
+    DATETIME, DATETIME_FROM_TIMESTAMP, RANDOM_BITS, TIMEDELTA, TIMEZONE, TIMEZONE_UTC, UUID,
+};
 use crate::orchestration::context::function_name::FunctionName;
 use crate::orchestration::context::scheduling::{check_version, duration, payload};
 use crate::orchestration::execution::Turn;
@@ -261,12 +264,11 @@ impl OrchestrationContext {
 
     fn now<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         self.turn.check()?;
-        let datetime = py.import("datetime")?;
         let milliseconds = PyDict::new(py);
         milliseconds.set_item("milliseconds", self.turn.now_ms())?;
-        let since = datetime.getattr("timedelta")?.call((), Some(&milliseconds))?;
-        let utc = datetime.getattr("timezone")?.getattr("utc")?;
-        datetime.getattr("datetime")?.call_method1("fromtimestamp", (0, utc))?.call_method1("__add__", (since,))
+        let since = TIMEDELTA.call_with(&milliseconds)?;
+        let utc = TIMEZONE_UTC.get(TIMEZONE.get(py)?)?;
+        DATETIME_FROM_TIMESTAMP.call(DATETIME.get(py)?, (0, utc))?.add(since)
     }
 
     fn random<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
@@ -274,11 +276,11 @@ impl OrchestrationContext {
     }
 
     fn uuid<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        let bits = self.stream(py, &self.uuids, "uuid")?.call_method1("getrandbits", (128,))?;
+        let bits = RANDOM_BITS.call(&self.stream(py, &self.uuids, "uuid")?, (128,))?;
         let arguments = PyDict::new(py);
         arguments.set_item("int", bits)?;
         arguments.set_item("version", 4)?;
-        py.import("uuid")?.getattr("UUID")?.call((), Some(&arguments))
+        UUID.call_with(&arguments)
     }
 
     fn set_custom_status(&self, status: String) -> PyResult<()> {

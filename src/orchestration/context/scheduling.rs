@@ -12,13 +12,14 @@ use crate::boundary;
 use crate::boundary::codec;
 use crate::boundary::codec::Decode;
 use crate::boundary::errors::LimitExceeded;
+use crate::boundary::python::{RANDOM, TIMEDELTA_TOTAL_SECONDS};
 use crate::orchestration::context::OrchestrationContext;
 use crate::orchestration::context::function_name::FunctionName;
 use crate::orchestration::execution::Turn;
 use crate::orchestration::limits;
 use crate::orchestration::limits::{check_instance_id, check_name};
-use crate::orchestration::operation::RetryPolicy;
 use crate::orchestration::operation::{ActivityCall, Node, Operation};
+use crate::orchestration::retry_policy::RetryPolicy;
 use crate::orchestration::task::{Task, collect, type_name};
 
 impl OrchestrationContext {
@@ -123,7 +124,7 @@ impl OrchestrationContext {
         }
         let Turn { instance, execution_id, started_ms, .. } = self.turn.as_ref();
         let seed = format!("{instance}\n{execution_id}\n{started_ms}\n{name}");
-        let stream = py.import("random")?.getattr("Random")?.call1((seed,))?;
+        let stream = RANDOM.call(py, (seed,))?;
         *kept.lock() = Some(stream.clone().unbind());
         Ok(stream)
     }
@@ -145,7 +146,7 @@ pub(crate) fn check_version(version: Option<&str>) -> PyResult<()> {
 
 pub(crate) fn duration(delay: &Bound<'_, PyAny>) -> PyResult<Duration> {
     let milliseconds = if let Ok(delta) = delay.cast::<PyDelta>() {
-        let seconds: f64 = delta.call_method0("total_seconds")?.extract()?;
+        let seconds: f64 = TIMEDELTA_TOTAL_SECONDS.call(delta, ())?.extract()?;
         // Milliseconds are all that the engine keeps, and a shorter wait than asked for would surprise.
         (seconds * 1000.0).ceil() as i64
     } else if delay.is_instance_of::<PyInt>() && !delay.is_instance_of::<PyBool>() {

@@ -17,6 +17,7 @@ use pyo3::exceptions::{PyGeneratorExit, PyRuntimeWarning};
 use pyo3::prelude::*;
 
 use crate::boundary::codec;
+use crate::boundary::python::WARN_EXPLICIT;
 use crate::boundary::{enter, share_newest_task};
 use crate::definitions::{Definitions, OrchestrationDefinition};
 use crate::orchestration::arena::{Progress, Waiting};
@@ -282,10 +283,8 @@ impl Driver {
                 self.definition.name,
                 node.operation.describe()
             );
-            let warned = py.import("warnings").and_then(|warnings| {
-                let category = py.get_type::<PyRuntimeWarning>();
-                warnings.call_method1("warn_explicit", (message.as_str(), category, file.as_str(), line))
-            });
+            let warned =
+                WARN_EXPLICIT.call(py, (message.as_str(), py.get_type::<PyRuntimeWarning>(), file.as_str(), line));
             if warned.is_err() {
                 // Warnings are errors here, and there is no caller who could be told.
                 tracing::warn!(target: "duroxide::orchestration", file, line, "{message}");

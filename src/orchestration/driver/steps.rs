@@ -9,6 +9,7 @@ use pyo3::prelude::*;
 use crate::boundary::codec;
 use crate::boundary::enter;
 use crate::boundary::errors::CancelledError;
+use crate::boundary::python::{LOOP_RESULT, LOOP_STUCK};
 use crate::orchestration::arena::{Failure, Outcome, Waiting};
 use crate::orchestration::driver::{Driver, End};
 use crate::orchestration::event_loop::is_coroutine;
@@ -29,7 +30,7 @@ impl Driver {
         match has_ended {
             Ok(false) => None,
             Ok(true) => {
-                let result = self.turn.event_loop(py)?.call_method0(intern!(py, "result"));
+                let result = LOOP_RESULT.call(&self.turn.event_loop(py)?, ());
                 self.end(py, 0, result)
             }
             Err(error) => self.end(py, 0, Err(error)),
@@ -54,7 +55,7 @@ impl Driver {
         drop(arena);
         enter(|py| {
             let event_loop = self.turn.event_loop(py)?;
-            let error = event_loop.call_method0(intern!(py, "stuck")).map(PyErr::from_value);
+            let error = LOOP_STUCK.call(&event_loop, ()).map(PyErr::from_value);
             self.end(py, 0, Err(error.unwrap_or_else(|error| error)))
         })
     }

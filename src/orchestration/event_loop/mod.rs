@@ -11,11 +11,12 @@ use std::sync::atomic::Ordering;
 use pyo3::call::PyCallArgs;
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::PyString;
 
 use crate::boundary;
 use crate::boundary::codec::Decode;
 use crate::boundary::errors::CancelledError;
+use crate::boundary::python;
+use crate::boundary::python::Member;
 use crate::orchestration::arena::{Failure, Outcome, Waiting};
 use crate::orchestration::event_loop::steps::LoopSteps;
 use crate::orchestration::execution::Turn;
@@ -62,11 +63,11 @@ impl Turn {
     fn run_loop<'py>(
         self: &Arc<Self>,
         event_loop: &Bound<'py, PyAny>,
-        method: &Bound<'py, PyString>,
+        method: &'static Member,
         arguments: impl PyCallArgs<'py>,
     ) -> PyResult<Bound<'py, PyAny>> {
         self.loop_runs.store(true, Ordering::Relaxed);
-        let result = self.run(|| event_loop.call_method1(method, arguments));
+        let result = self.run(|| method.call(event_loop, arguments));
         self.loop_runs.store(false, Ordering::Relaxed);
         result
     }
@@ -80,13 +81,11 @@ impl Turn {
         let py = coroutine.py();
         self.arena().begin(coroutine.clone().unbind(), Waiting::InLoop);
         let steps = Bound::new(py, LoopSteps::of(self))?;
-        let made = py
-            .import("duroxide._orchestration.event_loop")
-            .and_then(|module| module.getattr("OrchestrationLoop")?.call1((steps,)));
+        let made = python::ORCHESTRATION_LOOP.call(py, (steps,));
         let object = made.inspect_err(|_| drop(coroutine.call_method0(intern!(py, "close"))))?;
         let cancellation = if hears_cancellation { self.await_request() } else { Cancellation::Unheard };
         *self.event_loop.lock() = Some(EventLoop { object: object.clone().unbind(), cancellation });
-        self.run_loop(&object, intern!(py, "begin"), (coroutine,))?.extract()
+        self.run_loop(&object, &python::LOOP_BEGIN, (coroutine,))?.extract()
     }
 
     /// Lets the loop know that a slot has ended, and run; whether its main task has ended.
@@ -103,7 +102,7 @@ impl Turn {
             Ok(value) => (Some(value), None),
             Err(error) => (None, Some(error.into_value(py))),
         };
-        self.run_loop(&object, intern!(py, "deliver"), (slot, value, error))?.extract()
+        self.run_loop(&object, &python::LOOP_DELIVER, (slot, value, error))?.extract()
     }
 
     /// Has the loop run the coroutine of a branch.
@@ -111,14 +110,14 @@ impl Turn {
         let py = runner.py();
         let Some(object) = self.event_loop(py) else { return Ok(false) };
         self.arena().branches[branch].waiting = Waiting::InLoop;
-        self.run_loop(&object, intern!(py, "begin_branch"), (branch, runner))?.extract()
+        self.run_loop(&object, &python::LOOP_BEGIN_BRANCH, (branch, runner))?.extract()
     }
 
     /// Cancels a branch that the loop runs; `None` if it runs no such coroutine.
     pub(crate) fn cancel_branch(self: &Arc<Self>, runner: &Bound<'_, PyAny>) -> PyResult<Option<bool>> {
         let py = runner.py();
         let Some(object) = self.event_loop(py) else { return Ok(None) };
-        self.run_loop(&object, intern!(py, "cancel_branch"), (runner,))?.extract()
+        self.run_loop(&object, &python::LOOP_CANCEL_BRANCH, (runner,))?.extract()
     }
 
     /// Hands a request for the end of the orchestration to its main task, and bounds what that does about it; whether the
@@ -143,7 +142,7 @@ impl Turn {
         self.set_cancellation(Cancellation::Requested { reason: reason.to_string(), bound: None });
         Some(boundary::enter(|py| {
             let Some(object) = self.event_loop(py) else { return Ok(false) };
-            let ended: bool = self.run_loop(&object, intern!(py, "cancel"), (reason.as_ref(),))?.extract()?;
+            let ended: bool = self.run_loop(&object, &python::LOOP_CANCEL, (reason.as_ref(),))?.extract()?;
             if !ended && self.is_cancelling(py) {
                 let node = self.describe(Operation::Timer(self.definitions.cleanup_timeout), Decode::Nothing, None);
                 let bound = Some(self.arena().start(&node));
@@ -196,14 +195,14 @@ impl Turn {
     /// Has the loop run what others than the loop have made ready; whether the main task has ended.
     pub(crate) fn run_ready(self: &Arc<Self>, py: Python<'_>) -> PyResult<bool> {
         let Some(object) = self.event_loop(py) else { return Ok(false) };
-        self.run_loop(&object, intern!(py, "run_ready"), ())?.extract()
+        self.run_loop(&object, &python::LOOP_RUN_READY, ())?.extract()
     }
 
     /// The main task has ended: what else runs on the loop is cancelled, and does nothing that is recorded.
     pub(crate) fn end_loop(self: &Arc<Self>, py: Python<'_>) {
         let Some(object) = self.event_loop(py) else { return };
         self.loop_ended.store(true, Ordering::Relaxed);
-        if let Err(error) = self.run_loop(&object, intern!(py, "end"), ()) {
+        if let Err(error) = self.run_loop(&object, &python::LOOP_END, ()) {
             tracing::error!(target: "duroxide::orchestration", instance_id = %self.instance, "a loop did not end: {error}");
         }
     }
@@ -211,7 +210,7 @@ impl Turn {
     /// The tasks that have not ended on the loop, which goes no further; nothing of it is reported.
     pub(crate) fn abandon_loop<'py>(&self, py: Python<'py>) -> Vec<Bound<'py, PyAny>> {
         let Some(object) = self.event_loop(py) else { return Vec::new() };
-        object.call_method0(intern!(py, "abandon")).and_then(|tasks| tasks.extract()).unwrap_or_default()
+        python::LOOP_ABANDON.call(&object, ()).and_then(|tasks| tasks.extract()).unwrap_or_default()
     }
 
     /// Refuses a step after the end: it would be recorded, and never run.
@@ -225,7 +224,7 @@ impl Turn {
     /// Whether its code was asked to end, and has not refused.
     pub(crate) fn is_cancelling(&self, py: Python<'_>) -> bool {
         self.event_loop(py).is_some_and(|object| {
-            let is_cancelling = object.call_method0(intern!(py, "is_cancelling"));
+            let is_cancelling = python::LOOP_IS_CANCELLING.call(&object, ());
             is_cancelling.is_ok_and(|is_cancelling| is_cancelling.is_truthy().unwrap_or(false))
         })
     }
@@ -255,11 +254,11 @@ impl Turn {
         if self.check_loop().is_err() {
             // It was not forgotten.
             node.set_replaced();
-            return event_loop.call_method0(intern!(py, "refuse_step")).map(Awaited::Future);
+            return python::LOOP_REFUSE_STEP.call(event_loop, ()).map(Awaited::Future);
         }
         if matches!(node.operation, Operation::ContinueAsNew { .. }) {
             // A request for the end is not carried over into an execution that knows nothing of it.
-            event_loop.call_method0(intern!(py, "check_not_cancelled"))?;
+            python::LOOP_CHECK_NOT_CANCELLED.call(event_loop, ())?;
         }
         let (slot, has_ended, continued) = {
             let mut arena = self.arena();
@@ -278,16 +277,13 @@ impl Turn {
             return value_of(py, self, slot).map(Awaited::Value);
         }
         if continued {
-            event_loop.call_method0(intern!(py, "halt"))?;
+            python::LOOP_HALT.call(event_loop, ())?;
         }
-        event_loop.call_method1(intern!(py, "wait"), (slot,)).map(Awaited::Future)
+        python::LOOP_WAIT.call(event_loop, (slot,)).map(Awaited::Future)
     }
 }
 
 /// Whether a value is what `async def` makes.
 pub(crate) fn is_coroutine(value: &Bound<'_, PyAny>) -> bool {
-    let py = value.py();
-    py.import(intern!(py, "inspect"))
-        .and_then(|inspect| inspect.call_method1(intern!(py, "iscoroutine"), (value,)))
-        .is_ok_and(|is_coroutine| is_coroutine.is_truthy().unwrap_or(false))
+    python::IS_COROUTINE.call(value.py(), (value,)).is_ok_and(|is_coroutine| is_coroutine.is_truthy().unwrap_or(false))
 }

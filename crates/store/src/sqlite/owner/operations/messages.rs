@@ -1,4 +1,4 @@
-//! Messages to instances: starts, events, completions, and the activities that are sent to workers directly.
+//! Takes in starts and messages for instances, activities that no turn has scheduled, and mismatch reports.
 
 use std::sync::Arc;
 
@@ -18,7 +18,7 @@ use crate::start::judge;
 use crate::start::{IfExists, StartOutcome, StartRequest};
 use crate::work_item::{encode, is_activity, target};
 
-/// Where the requests of other processes were read up to, to be recorded with what they ask for.
+/// A position in an inbox. The owner records it together with the changes of the request at this position.
 #[derive(Clone)]
 pub struct InboxPosition {
     pub inbox: String,
@@ -26,8 +26,8 @@ pub struct InboxPosition {
 }
 
 impl State {
-    /// Puts a message where its instance finds it. The caller writes its row, and first what is added to `changes`; `None` when
-    /// it is for an instance that has ended and would never read it.
+    /// Adds a message to its instance in memory. The caller must write the added `changes` first, and then the row of
+    /// the message. `None` for a message to an ended instance, which would never read it.
     pub fn deliver(
         &mut self,
         number: Number,
@@ -47,13 +47,13 @@ impl State {
             return None;
         }
         if let Some(starting) = &starting {
-            instance.known.get_or_insert_default().starting = Some(Arc::clone(starting));
+            instance.record.get_or_insert_default().starting = Some(Arc::clone(starting));
         }
         let row = instance.make_row(number, starting.clone());
-        // The row says it already where there was none.
+        // A new row already contains the waiting start.
         changes.extend(row.or_else(|| starting.map(|orchestration| Change::Starting { number, orchestration })));
         let sequence = self.sequence();
-        self.push(number, Message { sequence, item: Box::new(item), attempts: 0, is_found: false }, visible_ms);
+        self.push(number, Message { sequence, item: Box::new(item), attempts: 0, is_loaded: false }, visible_ms);
         Some(sequence)
     }
 }
@@ -83,7 +83,7 @@ impl OwnerCore {
         let data: Vec<String> = items.iter().map(encode).collect::<Result<_>>()?;
         let owned: Vec<String> = items.iter().map(|item| target(item).to_owned()).collect();
         if items.iter().any(is_activity) {
-            let message = "an activity is no message to an instance";
+            let message = "an activity is not a message to an instance";
             return Err(ProviderError::permanent("enqueue_for_orchestrator", message));
         }
         let ids: Vec<&str> = owned.iter().map(String::as_str).collect();
@@ -142,13 +142,14 @@ impl OwnerCore {
     pub fn note_mismatch(&self, id: &str, report: &str) {
         let mut state = self.lock();
         let Some(number) = state.numbers.get(id).copied() else { return };
-        if let Some(known) = state.get(number).and_then(|instance| instance.known.as_mut()) {
-            known.has_mismatch = true;
+        if let Some(record) = state.get(number).and_then(|instance| instance.record.as_mut()) {
+            record.has_mismatch = true;
         }
         let changes = vec![Change::Mismatch { number, report: report.to_owned() }];
         self.submit_and_forget(Some(number), changes, Effect::None);
     }
 
+    /// Sends changes and an inbox position to the writer. Without any, the returned receiver resolves at once.
     pub fn write(
         &self,
         mut changes: Vec<Change>,
@@ -166,7 +167,7 @@ impl OwnerCore {
         self.submit(None, changes, Effect::Pushed(pushed))
     }
 
-    /// Hands an activity to the workers that no turn has scheduled.
+    /// Adds an activity that no turn has scheduled.
     pub async fn send_activity(&self, item: WorkItem) -> Result<()> {
         let id = target(&item).to_owned();
         let data = encode(&item)?;
@@ -194,7 +195,7 @@ impl OwnerCore {
         self.settled_in_time(written).await
     }
 
-    /// The orchestration that `id` runs, or that a waiting start will run.
+    /// The orchestration that the instance runs, or that a waiting start will run.
     pub fn running(&self, id: &str) -> Result<Option<Arc<str>>> {
         self.with_instances(&[id], |state, numbers| {
             let running = state.get(numbers[0]).and_then(|instance| instance.running());
