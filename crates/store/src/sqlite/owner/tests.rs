@@ -18,8 +18,13 @@ const AT_ONCE: Duration = Duration::from_secs(5);
 fn open(path: &Path) -> Arc<Owner> {
     let connection = connection::open(path, Durability::Full).unwrap();
     let file = Some(path.to_owned());
-    Owner::open(OwnerOptions { description: "a store under test".to_owned(), connection, file, is_bare: false })
-        .unwrap()
+    Owner::open(OwnerOptions {
+        description: "a store under test".to_owned(),
+        connection,
+        file,
+        policy: StorePolicy::SHIPPED,
+    })
+    .unwrap()
 }
 
 fn request(instance: &str) -> StartRequest {
