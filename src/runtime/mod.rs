@@ -69,6 +69,7 @@ impl NativeRuntime {
                 "the runtime is running already; shut it down before it is started again",
             ));
         }
+        let engine_options = self.options.engine()?;
         let adapter = self.store.get().adapter()?;
         let (cleanup_timeout, is_strict) = (self.options.cleanup_timeout(), self.options.strict());
         let definitions = Arc::new(Definitions::new(activities, orchestrations, cleanup_timeout, is_strict)?);
@@ -78,7 +79,7 @@ impl NativeRuntime {
             orchestrations: definitions.orchestration_versions(),
             unregistered_timeout: self.options.unregistered_timeout(),
             max_attempts: self.options.max_attempts(),
-            nondeterminism: self.options.nondeterminism(),
+            nondeterminism: self.options.nondeterminism()?,
             returns_by_name: self.options.has_node_id(),
         };
         let dispatcher = adapter.dispatcher(settings);
@@ -89,7 +90,6 @@ impl NativeRuntime {
         let activities = activity_registry(&definitions, &dispatcher, &executor);
         let orchestrations = orchestration_registry(&definitions, &dispatcher, kept.as_ref())?;
         self.options.configure_logging()?;
-        let engine_options = self.options.engine();
         let provider = Arc::clone(&dispatcher);
         let store = adapter.store().clone();
         let engine = boundary::block_on(py, async move {
