@@ -8,6 +8,7 @@ STORE ?= sqlite
 ONLY ?=
 AGAINST ?=
 ARGS ?=
+PYTHONS ?=
 
 VENV := .venv
 BENCH_VENV := .venv-bench
@@ -39,12 +40,13 @@ INTERPRETER := PYO3_PYTHON=$(CURDIR)/$(BIN)/python
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help quickstart build test test-rust test-python check format format-check lint types docs site bench soak clean
+.PHONY: help quickstart build test test-rust test-python test-pythons check format format-check lint types docs site bench soak clean
 
 help: ## print this list
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo
 	@echo "  PYTHON=python3.12 chooses the interpreter of a new .venv; ARGS='-k timer' goes to pytest;"
+	@echo "  PYTHONS='3.10 3.13' makes test run the Python half on each of these versions that is on PATH or in pyenv;"
 	@echo "  STORE=memory|sqlite|postgres, ONLY=W1,memory,idle, FULL=1, PROFILE=1 and AGAINST='dbos huey absurd' go to the benchmarks."
 
 quickstart: build ## build, then take a census of Python's standard library, killing the worker half-way
@@ -53,7 +55,8 @@ quickstart: build ## build, then take a census of Python's standard library, kil
 build: $(VENV)/.built ## compile the native half and install the package into .venv
 	@:
 
-test: test-rust test-python ## run the tests of both halves, PostgreSQL included
+# With PYTHONS, only the Python half, since the interpreter of the Rust tests does not change.
+test: $(if $(PYTHONS),test-pythons,test-rust test-python) ## run the tests of both halves, PostgreSQL included (PYTHONS)
 
 # The test binaries start an interpreter of their own, so they need Python as a shared library. Most of their tests wait for
 # leases to end, so many run at once.
@@ -69,6 +72,23 @@ test-rust: $(VENV)/.developer
 test-python: $(VENV)/.developer build
 	@$(BIN)/pytest -q -n $(JOBS) --dist worksteal -m "not alone" $(ARGS)
 	@$(BIN)/pytest -q -m alone $(ARGS) || [ $$? -eq 5 ]
+
+# Without the tests marked `alone`: they measure time or kill processes, which does not depend on the version of Python.
+test-pythons: build
+	@found=; failed=; \
+	for version in $(PYTHONS); do \
+	  if .ci/find_python "$$version" >/dev/null; then found="$$found $$version"; \
+	  else echo "Python $$version is left out: it is not on PATH and not in pyenv"; fi; \
+	done; \
+	[ -n "$$found" ] || { echo "none of these versions of Python was found: $(PYTHONS)" >&2; exit 1; }; \
+	for version in $$found; do \
+	  $(MAKE) --silent --no-print-directory "$(VENV)-$$version/.tester" || exit 1; \
+	  .ci/share_package $(VENV) "$(VENV)-$$version" || exit 1; \
+	  echo "testing the Python half on Python $$version"; \
+	  "$(VENV)-$$version/bin/python" -m pytest -q -n $(JOBS) --dist worksteal -m "not alone" $(ARGS) || \
+	    failed="$$failed $$version"; \
+	done; \
+	[ -z "$$failed" ] || { echo "the tests failed on Python$$failed" >&2; exit 1; }
 
 check: format-check lint types site test ## everything that a change must pass
 
@@ -92,13 +112,13 @@ types: $(VENV)/.developer build
 	  $(BIN)/python -m mypy.stubtest duroxide._native $(addprefix --allowlist ,$(STUB_EXCEPTIONS))
 
 docs: $(VENV)/.developer build ## run every code block of the README and the docs
-	@$(BIN)/pytest -q tests/test_docs.py tests/test_reference.py $(ARGS)
+	@$(BIN)/pytest -q tests/documentation $(ARGS)
 
 # The reference is rendered from the docstrings. A warning, such as one of a dead link, is an error.
 site: $(VENV)/.developer ## build the documentation as a site into site/
 	@$(QUIETLY) "building the site" $(BIN)/mkdocs build --strict --quiet
 
-bench: $(BENCH_VENV)/.installed $(RUST_HANDLERS) ## measure W1 to W14 with a release build (STORE, ONLY, AGAINST, FULL=1, PROFILE=1)
+bench: $(BENCH_VENV)/.installed $(RUST_HANDLERS) ## measure W1 to W15 with a release build (STORE, ONLY, AGAINST, FULL=1, PROFILE=1)
 	@PYTHONPATH=tests $(BENCH_VENV)/bin/python -m benchmarks --store $(STORE) --rust $(RUST_HANDLERS) \
 	  $(if $(ONLY),--only $(ONLY)) $(if $(AGAINST),--against "$(AGAINST)")
 
@@ -106,7 +126,7 @@ soak: $(BENCH_VENV)/.installed ## watch memory, threads and files over 20,000 or
 	@$(BENCH_VENV)/bin/python -m benchmarks.soak
 
 clean: ## remove all that was made, the virtual environments included
-	@rm -rf $(VENV) $(BENCH_VENV) $(BENCH_VENV)-* .quickstart .mypy_cache .pytest_cache .ruff_cache dist site python/duroxide/_native*.so
+	@rm -rf $(VENV) $(VENV)-* .quickstart .mypy_cache .pytest_cache .ruff_cache dist site python/duroxide/_native*.so
 	@find python tests benchmarks docs tools -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
 	@cargo clean --quiet
 
@@ -126,6 +146,14 @@ $(VENV)/.builder: $(VENV)/.created pyproject.toml
 
 $(VENV)/.developer: $(VENV)/.builder
 	@$(QUIETLY) "installing the tools of tests and checks" $(BIN)/python -m pip install --quiet --group check
+	@touch $@
+
+# The environment of one version of Python for `make test PYTHONS=...`: the tools of the tests, and what the package needs.
+$(VENV)-%/.tester: pyproject.toml
+	@$(QUIETLY) "making $(@D)" "$$(.ci/find_python $*)" -m venv --clear $(@D)
+	@$(QUIETLY) "renewing pip for Python $*" $(@D)/bin/python -m pip install --quiet --upgrade "pip>=25.1"
+	@$(QUIETLY) "installing the tools of the tests for Python $*" $(@D)/bin/python -m pip install --quiet --group test \
+	  $$($(BIN)/python -c 'import importlib.metadata as m; print(*m.requires("duroxide"))')
 	@touch $@
 
 $(VENV)/.built: $(VENV)/.builder $(RUST_SOURCES)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
-from postgres_server import start_server
+from support.postgres_server import start_server
 
 
 def main(command: list[str]) -> int:

@@ -53,10 +53,10 @@ WORKLOADS: dict[str, Callable[[Bench], Iterator[Figure]]] = {
     "W14": wakeup.measure,
     "W15": sizing.measure,
 }
-# A workload may be asked for by the name of its file as well, and what a user calls it.
+# A workload may also be named by its file.
 ALIASES = {measure.__module__.rpartition(".")[2].upper(): name for name, measure in WORKLOADS.items()}
 ALIASES["MEMORY"] = "W9"
-# The last one asks how large, not how fast: it is there for whoever asks for it.
+# The last one measures sizes, not speed, so it runs only when named.
 DEFAULT = [name for name in WORKLOADS if name != "W15"]
 
 
@@ -72,7 +72,7 @@ def main() -> int:
         print(f"duroxide {duroxide.__version__}, Python {platform.python_version()}, {os.cpu_count()} processors")
         print(f"store: {arguments.store}{'' if server is None else f', {server.about}'}")
         if rust is None:
-            print(f"without handlers in Rust, since there is no {arguments.rust}; make bench builds it")
+            print(f"without handlers in Rust, because there is no {arguments.rust}; make bench builds it")
         bench.peers = list(invite(arguments.against, bench)) if arguments.store != MEMORY else []
         run(bench, arguments.only)
     return 0
@@ -89,13 +89,13 @@ def run(bench: Bench, names: list[str]) -> None:
     for note in bench.notes:
         print(note)
     if bench.server is not None and bench.server.profiled:
-        print("\nwhat the server's functions took, without those that they called:")
+        print("\ntime in the server's functions, without the functions that they called:")
         for line in bench.server.profile:
             print(line)
 
 
 def invite(peers: list[str], bench: Bench) -> Iterator[Program]:
-    """Those of the peers that can be installed and run here; why others cannot is printed."""
+    """Return the peers that can be installed and run here; print why others cannot."""
     for name in peers:
         try:
             peer = install(name)
@@ -113,7 +113,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--store", choices=("memory", "sqlite", "postgres"), default="sqlite")
     parser.add_argument("--only", type=workloads, default=DEFAULT, help="some workloads alone: W1,memory,idle")
     parser.add_argument(
-        "--against", type=str.split, default=[], help="releases of others to measure as well: 'dbos huey'"
+        "--against", type=str.split, default=[], help="released packages to measure as well: 'dbos huey'"
     )
     parser.add_argument("--rust", type=Path, default=ROOT / "target" / "release" / "rust_handlers")
     return parser.parse_args()

@@ -1,8 +1,8 @@
-"""W12: W1 on a PostgreSQL schema that holds much else, or whose statistics are of another time.
+"""W12: W1 on a PostgreSQL schema that holds many other instances, or whose statistics are out of date.
 
-What is there already is copied by the server from the rows of one orchestration that was really started, or ran:
-ended ones, ones that wait in the queue, ones that are not due before tomorrow. ``ANALYZE`` at the wrong moment tells the
-planner that a queue is empty, or that it is full; autovacuum runs it when it likes.
+The server fills the schema by copying the rows of one orchestration that was really started, or ran: ended ones, queued
+ones, and ones that are due tomorrow. ``ANALYZE`` at the wrong moment makes the planner believe that a queue is empty or
+full; autovacuum can run it at any time.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ FINISHED = 100_000
 FULL_FINISHED = 1_000_000
 LONGEST_SECONDS = 30.0
 TEMPLATE = "template"
-# Texts in which the instance is named once more.
+# Texts that contain the name of the instance.
 TEXTS = ("work_item", "event_data")
 MOMENTS = ("visible_at", "created_at")
 TABLES_OF_ENDED = ("instances", "executions", "history")
@@ -49,11 +49,11 @@ SELECT work_item, visible_at, created_at, instance_id, 1, 2, 'elsewhere' FROM :"
 
 
 def multiply(server: Server, place: str, tables: tuple[str, ...], count: int, prefix: str) -> None:
-    """Copy the rows of the template so often, each time under another name."""
+    """Copy the rows of the template this many times, with a new instance name each time."""
     for table in tables:
         columns = [row[0] for row in server.query(COLUMNS, place=place, table=table)]
         name = f"'{prefix}-' || number"
-        # One a millisecond, as if they had come one after the other until now.
+        # One a millisecond, as if they had arrived one after the other until now.
         moment = "{} - (:'count'::int - number) * interval '1 ms'"
         values = [
             name
@@ -71,7 +71,7 @@ def multiply(server: Server, place: str, tables: tuple[str, ...], count: int, pr
 
 
 def leave_empty(server: Server, place: str, provider: Provider) -> None:
-    """What the other cases compare with."""
+    """The case that the others are compared with."""
 
 
 def add_ended(server: Server, place: str, provider: Provider, count: int) -> None:
@@ -80,7 +80,7 @@ def add_ended(server: Server, place: str, provider: Provider, count: int) -> Non
         client.start_orchestration(TEMPLATE, "one_activity", 1)
         client.wait_for_orchestration(TEMPLATE)
     multiply(server, place, TABLES_OF_ENDED, count, "ended")
-    # As autovacuum would have done long ago; here it would come in the middle.
+    # Autovacuum would have done this long ago; here it would run during the measurement.
     server.query("VACUUM ANALYZE; CHECKPOINT")
 
 
@@ -107,9 +107,9 @@ def analyzed_full(server: Server, place: str, provider: Provider) -> None:
 
 
 def drain(provider: Provider, _: int) -> tuple[int, float]:
-    """How many of those that are queued have ended, and in how many seconds: all, unless it takes too long.
+    """Return how many of the queued orchestrations have ended, and in how many seconds: all, unless it takes too long.
 
-    All, since the turns after an activity come behind the first turns of those that are queued.
+    It waits for all, because the turns after an activity queue behind the first turns of the others.
     """
     with running(provider, ACTIVITIES, ORCHESTRATIONS) as runtime:
         ended = 0
@@ -132,13 +132,13 @@ def burst(provider: Provider, count: int) -> tuple[int, float]:
 
 @dataclass(frozen=True)
 class Case:
-    """What is there before, and what is measured then."""
+    """A case: the rows that the schema holds beforehand, and the measurement."""
 
     what: str
     prepare: Callable[[Server, str, Provider], None]
     measure: Callable[[Provider, int], tuple[int, float]]
     stays: bool = False
-    """Whether what is there is as before when it has been measured."""
+    """Whether the measurement leaves the rows of the schema unchanged."""
 
 
 def measure(bench: Bench) -> Iterator[Figure]:

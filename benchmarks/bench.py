@@ -1,4 +1,4 @@
-"""What the workloads share: fresh stores, rounds in which every contender has its turn, and the form of a figure."""
+"""The common parts of the workloads: fresh stores, rounds in which the contenders take turns, and a figure's form."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from duroxide import Client, PostgresProvider, Provider, Runtime, RuntimeOptions
 
 WAIT_MS = 600_000
 REPETITIONS = 3
-# A size that would take longer than this, all repetitions together, is left out unless FULL=1.
+# A size that takes longer than this, all repetitions together, is left out unless FULL=1.
 PATIENCE_SECONDS = 45.0
 
 OWN = "own"
@@ -36,7 +36,7 @@ COMMIT = "a commit"
 COMMITS = "of eight"
 CONNECTIONS = 8
 
-# What processors do while something is timed, here and in the server.
+# Measures the processor time of a timed call, here and in the server.
 METER = Meter()
 
 
@@ -48,9 +48,9 @@ class Figure:
     what: str
     unit: str
     samples: Mapping[str, Sequence[float]] = field(default_factory=dict)
-    """By contender: ``OWN`` is the store that is measured."""
+    """By contender: ``OWN`` is the measured store."""
     disk: Mapping[str, float] = field(default_factory=dict)
-    """What the disk took a second while this was measured: by ``SYNC``, ``COMMIT`` and ``COMMITS``."""
+    """The disk's rates per second during the measurement: by ``SYNC``, ``COMMIT`` and ``COMMITS``."""
     remark: str = ""
     spent: Mapping[str, Spent] = field(default_factory=dict)
     """Processor time of one operation by contender, where it is known: the median of all rounds."""
@@ -58,12 +58,12 @@ class Figure:
 
 @dataclass(frozen=True)
 class Rounds:
-    """What each contender measured, round by round; most measure seconds."""
+    """What each contender measured, round by round; usually seconds."""
 
     of: dict[str, list[list[float]]]
     disk: dict[str, float]
     spent: dict[str, list[Spent]] = field(default_factory=dict)
-    """Processor time by contender and round, of those rounds in which a server's was known."""
+    """Processor time by contender and round, for the rounds in which the server's was known."""
 
     def figure(
         self,
@@ -75,15 +75,16 @@ class Rounds:
         bounded_by_disk: bool = True,
         operations: int | None = None,
     ) -> Figure:
-        """A row, with ``read`` making its figure of what one contender measured in one round.
+        """Return a row; ``read`` makes its figure of what one contender measured in one round.
 
         Args:
             workload: Its number.
             what: What was measured, in words.
-            unit: Of what ``read`` returns.
+            unit: Unit of what ``read`` returns.
             read: Makes the figure.
             bounded_by_disk: Whether the limits of the disk belong beside it.
-            operations: Among how many the processor time of a round is divided; by default there are as many as samples.
+            operations: The number by which the processor time of a round is divided; default ``None``, the number of
+                samples.
         """
         samples = {name: [read(measured) for measured in rounds] for name, rounds in self.of.items()}
         spent = {
@@ -94,18 +95,18 @@ class Rounds:
 
     @property
     def longest(self) -> float:
-        """What the measured store took in its longest round."""
+        """The longest round of the measured store."""
         return max(sum(measured) for measured in self.of[OWN])
 
     @property
     def fewest(self) -> int:
-        """How many samples the measured store has in the round that has the fewest."""
+        """The number of samples of the measured store in its shortest round."""
         return min(len(measured) for measured in self.of[OWN])
 
 
 @dataclass(frozen=True)
 class Session:
-    """A runtime at work on a store, and a client of it."""
+    """A running runtime on a store, and a client of the store."""
 
     provider: Provider
     runtime: Runtime
@@ -123,7 +124,7 @@ class Bench:
     peers: list[Program] = field(default_factory=list)
     full: bool = field(default_factory=lambda: os.environ.get("FULL", "") not in {"", "0"})
     notes: dict[str, None] = field(default_factory=dict)
-    """Why a cell is empty; in order, each once."""
+    """The reasons for empty cells; in order, each once."""
 
     @property
     def postgres_url(self) -> str | None:
@@ -154,14 +155,14 @@ class Bench:
         styles: Mapping[str, Callable[[], list[float]]] | None = None,
         contenders: Sequence[str] | None = None,
     ) -> Rounds:
-        """Measure in rounds, each contender once a round, so that all meet the same moods of the machine.
+        """Measure in rounds, each contender once a round, so that all meet the same conditions.
 
         Args:
-            workload: Name by which the programs of the others know it.
+            workload: The name by which the peers' programs know it.
             size: How large.
-            own: Measures this package on an empty store of the kind that it is given.
+            own: Measures this package on an empty store of the given kind.
             styles: Measure the same program in other styles, each on an empty store; default ``None``, no others.
-            contenders: Names of those beside the store that take part; default ``None``, all.
+            contenders: Names of the contenders that take part beside the store; default ``None``, all.
         """
         plays: dict[str, Callable[[], list[float] | None]] = {OWN: lambda: own(self.store), **(styles or {})}
         if self.store != MEMORY:
@@ -176,7 +177,7 @@ class Bench:
         spent: dict[str, list[Spent]] = {}
         probes = []
         for _ in range(REPETITIONS):
-            # Others may use the disk as well, so it is measured as often as what depends on it.
+            # Other programs may use the disk too, so it is measured as often as the workloads that depend on it.
             probes.append(self.probe_disk())
             for name, play in list(plays.items()):
                 METER.reset()
@@ -186,7 +187,7 @@ class Bench:
                     seconds = sum(measured)
                     if METER.spent is not None and METER.spent.server is not None:
                         spent.setdefault(name, []).append(METER.spent)
-                # Who cannot do it is not asked again, and who is slow says it once.
+                # A contender that cannot play is not asked again; a slow one is reported once.
                 if measured is None or (name != OWN and self.too_long(seconds)):
                     del plays[name]
         return Rounds(rounds, medians(probes), spent)
@@ -206,7 +207,7 @@ class Bench:
 
     @contextmanager
     def empty_database(self) -> Iterator[str | None]:
-        """The URL of one on the server that is measured, if one is."""
+        """The URL of an empty database on the measured server, or ``None`` without a server."""
         if self.server is None:
             yield None
             return
@@ -214,11 +215,11 @@ class Bench:
             yield url
 
     def new_folder(self) -> Path:
-        """An empty folder on the disk that is measured."""
+        """An empty folder on the measured disk."""
         return Path(tempfile.mkdtemp(dir=self.folder))
 
     def place(self, store: str | None = None) -> str:
-        """Where a new store is to be: a file in a folder of its own, or a schema."""
+        """The place of a new store: a file in a new folder, or a schema."""
         if (store or self.store) == "postgres":
             schema = f"bench_{secrets.token_hex(6)}"
             if self.server is not None:
@@ -236,7 +237,7 @@ class Bench:
         functions: Sequence[Any] = (),
         store: str | None = None,
     ) -> Iterator[Session]:
-        """A started runtime on an empty store of its own, of the kind that is measured or of another."""
+        """A started runtime on an empty store, of the measured kind or of another."""
         kind = store or self.store
         place = self.place(kind)
         try:
@@ -246,23 +247,23 @@ class Bench:
             ):
                 yield Session(provider, runtime, Client(provider))
         finally:
-            # What is left in it would be the next one's load, by way of autovacuum.
+            # Rows left in it would load the next round through autovacuum.
             if kind == "postgres" and self.server is not None:
                 self.server.drop(place)
 
     def program(self, module: str, *arguments: object) -> Any:
-        """Run a module of this package in a process of its own, and return what it prints."""
+        """Run a module of this package in a new process, and return what it prints."""
         command = [sys.executable, "-m", module, json.dumps(arguments)]
         finished = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
         return json.loads(finished.stdout.splitlines()[-1])
 
     def too_long(self, seconds: float) -> bool:
-        """Whether repetitions of so many seconds each would try the patience of whoever waits."""
+        """Whether repetitions of this many seconds each would take too long."""
         return not self.full and seconds * REPETITIONS > PATIENCE_SECONDS
 
 
 def open_store(store: str, place: str, postgres_url: str | None) -> Provider:
-    """Open a store of a kind, new or not; processes of their own come in here as well."""
+    """Open a store of a kind, new or existing; subprocesses of the benchmarks use it too."""
     if store == MEMORY:
         return SqliteProvider.in_memory()
     if store == "sqlite":
@@ -280,7 +281,7 @@ def running(
     options: RuntimeOptions | None = None,
     functions: Sequence[Any] = (),
 ) -> Iterator[Runtime]:
-    """A started runtime on a store that is open."""
+    """A started runtime on an open store."""
     runtime = Runtime(provider, options, functions=functions)
     for name, function in activities.items():
         runtime.register_activity(name, function)
@@ -299,18 +300,18 @@ def finish(client: Client, instance: str) -> Any:
 
 
 def timed(action: Callable[..., object], *arguments: object) -> float:
-    """Seconds that a call takes; what processors do meanwhile is added up."""
+    """Return the seconds that a call takes, and add up the processor time spent during it."""
     return METER.timed(action, *arguments)
 
 
 def percentile(samples: Sequence[float], percent: float) -> float:
-    """The sample below which that share of all samples lies."""
+    """The sample below which this share of all samples lies."""
     ordered = sorted(samples)
     return ordered[min(len(ordered) - 1, int(len(ordered) * percent / 100))]
 
 
 def medians(probes: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """The median of each thing that was measured."""
+    """The median of each measured thing."""
     return {name: statistics.median(probe[name] for probe in probes if name in probe) for name in probes[0]}
 
 
@@ -324,7 +325,7 @@ def syncs_per_second(folder: Path, seconds: float = 0.1) -> float:
     """How often a second the disk of ``folder`` writes 4 KiB and syncs it, one after the other."""
     block = os.urandom(4096)
     with tempfile.TemporaryFile(dir=folder, buffering=0) as file:
-        # A write-ahead log is grown once and then written over, so the file has its size before the clock runs.
+        # A write-ahead log grows once and is then overwritten, so the file reaches its size before the clock runs.
         file.write(block * 256)
         os.fsync(file.fileno())
         count, began = 0, time.perf_counter()

@@ -1,7 +1,7 @@
 """W1: orchestrations of one activity, started at once; from the first start to the last end.
 
-Once with single starts from eight threads, once with one call that starts them all, and once with so many that what
-gathers in queues counts.
+Once with single starts from eight threads, once with one call that starts them all, and once with enough instances that
+the length of the queues matters.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ FULL_SIZE = 1_000
 SLOW_SIZE = 200
 SUSTAINED_SIZE = 20_000
 PROBE_SIZE = 50
-# A call for very many has an input of its own size; nobody needs it larger.
+# A call for very many has an input size to itself; no user needs it larger.
 BULK_SIZE = 1_000
 
 
@@ -44,7 +44,7 @@ def has_bulk_start() -> bool:
 def start_singly(
     client: Client, names: list[str], orchestration: str | Orchestration[..., Any] = "one_activity", value: Any = 1
 ) -> None:
-    """Start so many by single calls from eight threads; returns when the last start is acknowledged."""
+    """Start this many by single calls from eight threads; return when the last start is acknowledged."""
 
     def start(share: list[str]) -> None:
         for name in share:
@@ -61,7 +61,7 @@ def start_singly(
 def start_in_bulk(
     client: Any, names: list[str], orchestration: str | Orchestration[..., Any] = "one_activity", value: Any = 1
 ) -> None:
-    """Start so many by as few calls as there can be."""
+    """Start this many with as few calls as possible."""
     request: Any = vars(duroxide)["StartRequest"]
     for first in range(0, len(names), BULK_SIZE):
         client.start_orchestrations(
@@ -70,7 +70,7 @@ def start_in_bulk(
 
 
 def start_all(client: Client, names: list[str], orchestration: str = "one_activity", value: Any = 1) -> None:
-    """Start so many in the quickest way that there is."""
+    """Start this many in the quickest way available."""
     (start_in_bulk if has_bulk_start() else start_singly)(client, names, orchestration, value)
 
 
@@ -89,7 +89,7 @@ def play(
 
 
 def probe(bench: Bench) -> float:
-    """Seconds that one orchestration takes among others: found out with a few."""
+    """Estimate the seconds that one orchestration takes among others, from a few."""
     with bench.session(ACTIVITIES, ORCHESTRATIONS) as session:
         return timed(play, session.client, "probe", PROBE_SIZE) / PROBE_SIZE
 
@@ -123,7 +123,7 @@ def measure(bench: Bench) -> Iterator[Figure]:
         rounds = bench.compare("bulk", count, lambda store: own(store, bulk=True), styles=in_styles)
         yield rounds.figure("W1", f"{count:,} of one activity, started in bulk", "per s", rate, operations=count)
     else:
-        yield Figure("W1", "the same, started in bulk", "per s", remark="left out: there is no start in bulk")
+        yield Figure("W1", "the same, started in bulk", "per s", remark="left out: no bulk start")
     what = f"{SUSTAINED_SIZE:,} of one activity"
     if bench.too_long(rounds.longest / count * SUSTAINED_SIZE):
         yield Figure("W1", what, "per s", remark="left out: too long here; FULL=1")

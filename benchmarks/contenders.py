@@ -1,8 +1,8 @@
-"""The others: programs that play the same workloads, each in a process of its own.
+"""The other contenders: programs that play the same workloads, each in a separate process.
 
-A program is called as ``COMMAND WORKLOAD SIZE FOLDER`` (the one in Rust has an argument list of its own) and prints, as
-its last line, a JSON array of what it measured, or ``null`` where the workload asks for something that it does not have.
-On PostgreSQL, ``DATABASE_URL`` names an empty database, and the line is an object: ``samples`` is that array, ``client`` and
+A program is called as ``COMMAND WORKLOAD SIZE FOLDER`` (the one in Rust has other arguments). Its last line is a JSON
+array of what it measured, or ``null`` if the workload needs something that it does not have. On PostgreSQL,
+``DATABASE_URL`` names an empty database, and the line is an object: ``samples`` is that array, ``client`` and
 ``server`` are seconds of processor time.
 """
 
@@ -25,7 +25,7 @@ LONGEST_SECONDS = 150
 LONGEST_INSTALL_SECONDS = 600
 RUST_WORKLOADS = {"burst", "bulk", "chain", "fan", "hello", "commits"}
 PEERS = Path(__file__).parent / "peers"
-# What to install for those that are more than one package, or called something else there.
+# What to install for peers that need more than one package, or whose package has another name.
 PACKAGES = {
     "absurd": ("absurd-sdk", "absurdctl"),
     "procrastinate": ("procrastinate", "psycopg[binary,pool]"),
@@ -33,12 +33,12 @@ PACKAGES = {
 
 
 class CannotPlayError(Exception):
-    """A program could not play; the message says why."""
+    """A program cannot play; the message says why."""
 
 
 @dataclass(frozen=True)
 class Played:
-    """What a program measured in one round."""
+    """The samples of one program in one round."""
 
     samples: list[float]
     spent: Spent | None = None
@@ -46,34 +46,34 @@ class Played:
 
 @dataclass(frozen=True)
 class Program:
-    """A contender in a process of its own."""
+    """A contender in a separate process."""
 
     name: str
     command: Sequence[str]
 
     def play(self, workload: str, size: int, folder: Path, store: str, database: str | None) -> Played | None:
-        """Play one workload on an empty store in ``folder`` or ``database``; ``None`` if the contender has nothing of the kind.
+        """Play one workload on an empty store in ``folder`` or ``database``; ``None`` if the contender lacks it.
 
         Raises:
             CannotPlayError: It failed, or took too long.
         """
-        del store  # the database tells
+        del store  # the database identifies the store
         answer = self.ask(workload, str(size), str(folder), database=database)
         if isinstance(answer, dict):
             return Played(answer["samples"], Spent(answer["client"], answer["server"]))
         return None if answer is None else Played([float(each) for each in answer])
 
     def describe(self, folder: Path, database: str | None) -> str:
-        """Say which release it is, and how it keeps its data.
+        """Return the release and how it keeps its data.
 
         Raises:
-            CannotPlayError: It does not run here, or not on this store.
+            CannotPlayError: The program does not run here, or not on this store.
         """
         return str(self.ask("about", "0", str(folder), database=database))
 
     def ask(self, *arguments: str, database: str | None = None) -> Any:
         """Run the program and read the last line that it prints."""
-        # Its own packages alone: ours has the same name as one of theirs.
+        # Only the peer's packages: this package has the same name as one of them.
         environment = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "DATABASE_URL")}
         if database is not None:
             environment["DATABASE_URL"] = database
@@ -100,10 +100,10 @@ class Program:
 
 
 class RustHandlers(Program):
-    """The same store and engine with handlers in Rust, and as many slots as Python's runtime has by default."""
+    """The same store and engine with handlers in Rust, with the default number of slots of Python's runtime."""
 
     def play(self, workload: str, size: int, folder: Path, store: str, database: str | None) -> Played | None:
-        """Play a workload on a store of the kind that is measured."""
+        """Play a workload on a store of the measured kind."""
         if workload not in RUST_WORKLOADS or database is not None:
             return None
         if workload == "commits":
@@ -115,14 +115,14 @@ class RustHandlers(Program):
 
 
 def install(name: str) -> Program:
-    """Install the newest release of a peer into an environment of its own, unless it is there already.
+    """Install the newest release of a peer into a separate environment, unless it is there already.
 
     Raises:
-        CannotPlayError: There is no program for it, or it cannot be installed.
+        CannotPlayError: The peer has no program, or cannot be installed.
     """
     known = sorted(file.stem for file in PEERS.glob("*.py") if file.stem != "__init__")
     if name not in known:
-        raise CannotPlayError(f"there is no program for it in benchmarks/peers; those there are: {', '.join(known)}")
+        raise CannotPlayError(f"it has no program in benchmarks/peers; the known ones: {', '.join(known)}")
     folder = ROOT / f".venv-bench-{name}"
     python = folder / "bin" / "python"
     stamp = folder / ".installed"

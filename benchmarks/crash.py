@@ -1,8 +1,8 @@
 """W7: a worker killed with SIGKILL during W1; from the restart to the first activity that runs again.
 
-The clock starts in the new process before it opens the store: what Python needs to come up is not the store's. Half-way
-the activities of the first process stop to return, so that some are left to do, and some were in hand, however fast the
-store is.
+The clock starts in the new process before it opens the store: Python's startup time is not the store's. Half-way, the
+activities of the first process stop returning. So some work is left and some was in progress, however fast the store
+is.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from duroxide import ActivityContext, Client
 
 
 def append(file: Path, what: str) -> None:
-    """Write a line at once, whole even when the process is killed right after it."""
+    """Write a line at once; it stays whole even when the process is killed right after it."""
     descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     os.write(descriptor, f"{what}\n".encode())
     os.close(descriptor)
@@ -35,7 +35,7 @@ def lines(file: Path) -> list[str]:
 
 
 def work(store: str, place: str, postgres_url: str | None, ledger: str, count: int) -> None:
-    """The process that is killed: it runs the orchestrations of W1, and notes when it began and what it did."""
+    """The process that is killed: it runs the orchestrations of W1, and logs when it began and what it did."""
     marks = Path(ledger)
     is_first = "started" not in lines(marks)
     append(marks, f"began {time.monotonic()}")
@@ -59,7 +59,7 @@ def spawn(arguments: list[Any]) -> subprocess.Popen[bytes]:
 
 
 def wait_for(ledger: Path, beginning: str, more_than: int, process: subprocess.Popen[bytes]) -> list[str]:
-    """Wait until the ledger holds more than so many lines of a kind, and return all of that kind."""
+    """Wait until the ledger holds more than this many lines of a kind, and return all of that kind."""
     deadline = time.monotonic() + 120
     while len(found := [line for line in lines(ledger) if line.startswith(beginning)]) <= more_than:
         if process.poll() is not None:

@@ -1,4 +1,4 @@
-"""W10: what a finished orchestration of one activity leaves on disk, its log not counted."""
+"""W10: what a finished orchestration of one activity leaves on disk, not counting the log."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from duroxide import Client
 
 
 def size_of(folder: Path) -> int:
-    """Bytes of what stays: SQLite's log and its index are written over again and again."""
+    """Bytes of the lasting files: SQLite overwrites its log and the log's index again and again."""
     return sum(
         file.stat().st_size for file in folder.iterdir() if file.is_file() and not file.name.endswith(("-wal", "-shm"))
     )
@@ -27,7 +27,7 @@ def measure(bench: Bench) -> Iterator[Figure]:
     def own(store: str) -> list[float]:
         place = Path(bench.place(store))
         sizes = [0, 0]
-        # The second opening adds as many again, so that an empty store's tables do not count.
+        # The second opening adds as many again, so the tables of an empty store do not count.
         for number in range(2):
             with open_store(store, str(place), None) as provider, running(provider, ACTIVITIES, ORCHESTRATIONS):
                 play(Client(provider), f"burst-{number}", count)

@@ -1,4 +1,4 @@
-"""W4: nothing else to do: from the start of an orchestration of one activity to its result."""
+"""W4: one orchestration of one activity on an idle store, from its start to its result."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def measure(bench: Bench) -> Iterator[Figure]:
     def own(store: str) -> list[float]:
         with bench.session({"greet": greet}, {"hello": hello}, store=store) as session:
             client = session.client
-            play(client, "first")  # what a first use costs is not what is measured
+            play(client, "first")  # the cost of a first use is not measured
             samples: list[float] = []
             deadline = time.perf_counter() + SECONDS
             while len(samples) < HELLOS and time.perf_counter() < deadline:

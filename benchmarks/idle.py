@@ -1,6 +1,6 @@
-"""W11: what a runtime that has nothing to do costs: processor time of a process of its own, all slots as by default.
+"""W11: the cost of a runtime without work: processor time of its process, with the default slots.
 
-On PostgreSQL also what it makes the server do: processor time, and statements a second, which are read from its log.
+On PostgreSQL also the work that it causes in the server: processor time, and statements a second, read from its log.
 """
 
 from __future__ import annotations
@@ -19,16 +19,15 @@ from duroxide import Client
 
 FULL_SECONDS = 10
 SECONDS = 3
-# What was done before it became idle has ended.
+# The work before it became idle has ended.
 SETTLE_SECONDS = 1.0
 
 
 def rest(store: str, place: str, postgres_url: str | None, seconds: float) -> tuple[list[float], float, float, float]:
     """Be idle for so long after a little work.
 
-    Returns:
-        The share of one processor that this took, alone in a list; the same of the server's; when it began and when it
-        ended, in seconds since 1970.
+    Returns: The share of one processor that this took, alone in a list; the same of the server's; the start and the end
+        of the idle time, in seconds since 1970.
     """
     with open_store(store, place, postgres_url) as provider, running(provider, ACTIVITIES, ORCHESTRATIONS):
         play(Client(provider), "burst", 20)
@@ -41,7 +40,7 @@ def rest(store: str, place: str, postgres_url: str | None, seconds: float) -> tu
 
 
 def measure(bench: Bench) -> Iterator[Figure]:
-    # The time of the processes of a server is known in steps of a hundredth of a second.
+    # The kernel counts a server's processor time in hundredths of a second.
     seconds = FULL_SECONDS if bench.full or bench.server is not None else SECONDS
 
     server, watched = bench.server, bench.server is not None and bench.server.log is not None

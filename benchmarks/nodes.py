@@ -1,8 +1,7 @@
-"""W13: W1 by several processes on one PostgreSQL server: one that starts, and one, two and four that have a runtime.
+"""W13: W1 on several processes and one PostgreSQL server: one client, and one, two and four nodes with a runtime.
 
-The nodes are asked how many orchestrations they have ended, so the server has no work with the question. All of them
-share the processors of one machine with the server: on two processors, nodes can take from each other what the server
-leaves, and no more.
+The client asks the nodes how many orchestrations they have ended, so the question costs the server nothing. The nodes
+share the processors of one machine with the server: on two processors, they can only use what the server leaves.
 """
 
 from __future__ import annotations
@@ -25,13 +24,13 @@ from duroxide import ActivityContext, Client, OrchestrationContext, Provider, Ru
 
 NODES = (1, 2, 4)
 POOL = "DUROXIDE_PG_POOL_MAX"
-# Each question takes processor time that is counted along.
+# Each question costs processor time that is counted too.
 ASKING_SECONDS = 0.01
 LONGEST_SECONDS = 600.0
 
 
 def note(ctx: ActivityContext, _: None) -> float:
-    """When this ran, by the clock that all processes of the machine share."""
+    """The time, on the clock that all processes of the machine share."""
     return time.monotonic()
 
 
@@ -70,7 +69,7 @@ class Node:
 
 @dataclass(frozen=True)
 class Nodes:
-    """Some of them on one store, and a client that has no runtime."""
+    """Several nodes on one store, and a client without a runtime."""
 
     provider: Provider
     client: Client
@@ -92,7 +91,7 @@ class Nodes:
 def nodes_at_work(
     bench: Bench, count: int, *, slots: int | None = None, pool: int | None = None, place: str | None = None
 ) -> Iterator[Nodes]:
-    """Start so many nodes on an empty schema, or on the one that is given, with so many slots of each kind and connections."""
+    """Start this many nodes on an empty or a given schema, with this many slots of each kind and connections."""
     assert bench.server is not None
     own_place = place or bench.place()
     environment = {**os.environ, **({POOL: str(pool)} if pool else {})}
@@ -108,7 +107,7 @@ def nodes_at_work(
         finally:
             METER.nodes = []
             for node in nodes:
-                node.process.communicate()  # the end of its input is the end of its work
+                node.process.communicate()  # closing the node's input ends it
     if place is None:
         bench.server.drop(own_place)
 
@@ -121,7 +120,7 @@ def burst(nodes: Nodes, count: int) -> None:
 
 
 def work(place: str, postgres_url: str, slots: int | None) -> None:
-    """The process of a node: work until the input ends, and answer what it asks."""
+    """The process of a node: work and answer requests until the input ends."""
     options = RuntimeOptions()
     if slots is not None:
         options = dataclasses.replace(options, orchestration_concurrency=slots, worker_concurrency=slots)

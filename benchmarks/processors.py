@@ -1,7 +1,8 @@
-"""Processor time: what is spent by those who use the store, and by the processes of a PostgreSQL server, apart.
+"""Processor time: what the store's users spend and what the processes of a PostgreSQL server spend, separately.
 
-Peers import this module as well, so it needs nothing but Python. The server is known by its first process, the
-postmaster, whose number is in ``BENCH_POSTMASTER``. Where it is on another machine there is none, and nothing is said of it.
+Peers import this module too, so it needs only the standard library. The server is identified by its first process, the
+postmaster, whose number is in ``BENCH_POSTMASTER``. For a server on another machine it is not set, and its time is left
+out.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from pathlib import Path
 
 POSTMASTER = "BENCH_POSTMASTER"
 PROC = Path("/proc")
-# Where the kernel writes processor time in /proc/PID/stat, counted behind the name of the program: see proc(5).
+# Where the kernel writes processor time in /proc/PID/stat, counted from the program's name on: see proc(5).
 PARENT = 1
 OWN_TIMES = slice(11, 13)
 TIMES_OF_ENDED_CHILDREN = slice(13, 15)
@@ -40,7 +41,7 @@ class Spent:
 
 
 class Meter:
-    """Adds up what is spent while something is measured."""
+    """Adds up the processor time spent during measurements."""
 
     def __init__(self) -> None:
         self.spent: Spent | None = None
@@ -54,7 +55,7 @@ class Meter:
         self.spent = spent + (self.spent or Spent())
 
     def timed(self, action: Callable[..., object], *arguments: object) -> float:
-        """Seconds that a call takes; what processors do meanwhile is added up."""
+        """Return the seconds that a call takes, and add up the processor time spent during it."""
         before = self.now()
         began = time.perf_counter()
         action(*arguments)
@@ -63,13 +64,13 @@ class Meter:
         return seconds
 
     def now(self) -> Spent:
-        """What has been spent so far."""
+        """Return the time spent so far."""
         nodes = sum(seconds_of(node, ended_children=False) for node in self.nodes)
         return Spent(time.process_time() + nodes, spent_by_server())
 
 
 def spent_by_server() -> float | None:
-    """Seconds that the server's processes have spent since it started, those of ended sessions included."""
+    """Seconds that the server's processes have spent since it started, ended sessions included."""
     postmaster = int(os.environ.get(POSTMASTER) or 0)
     if not postmaster:
         return None
@@ -78,7 +79,7 @@ def spent_by_server() -> float | None:
 
 
 def seconds_of(process: int, *, ended_children: bool) -> float:
-    """What a process has spent, nothing if there is none."""
+    """The time that a process has spent; zero if it does not exist."""
     fields = fields_of(process)
     ticks = sum(map(int, fields[OWN_TIMES]))
     if ended_children:

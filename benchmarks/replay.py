@@ -1,7 +1,7 @@
-"""W8: what a recorded step costs when an orchestration is replayed from its history.
+"""W8: the cost of a recorded step when an orchestration is replayed from its history.
 
-An orchestration takes n steps and then waits for messages. Each repetition starts a new runtime, which knows nothing of
-it, sends a message and takes the time to the answer. The same with one step is taken off; what is left is the replay.
+An orchestration takes n steps and then waits for messages. Each repetition starts a new runtime, which has not seen it,
+sends a message and measures the time to the answer. The same with one step is subtracted; the rest is the replay.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ STEPS = 1_000
 SLOW_STEPS = 200
 QUICK_STEP_SECONDS = 0.03
 POLL_MS = 50
-# An idle runtime has opened all that it opens, and waits.
+# By then an idle runtime has opened everything and waits.
 SETTLE_SECONDS = 0.2
-# The disk's moods are larger than what is measured, so a repetition is the difference of two medians.
+# The disk varies more than the measured time, so a repetition is the difference of two medians.
 PAIRS = 5
 
 
@@ -39,7 +39,7 @@ def listener(ctx: OrchestrationContext, steps: int) -> Generator[Any, Any, None]
 
 
 class Listener:
-    """One instance of the orchestration, and the version of its status that was seen last."""
+    """One instance of the orchestration, and the last version of its status that the client saw."""
 
     def __init__(self, client: Client, name: str, steps: int) -> None:
         self.client, self.name, self.version = client, name, 0

@@ -1,4 +1,4 @@
-"""The PostgreSQL server that is measured: its limits, its tables, and what it logs, by its own programs."""
+"""The measured PostgreSQL server: its limits, its tables and its log, read with PostgreSQL's programs."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ SELECT funcname, calls, self_time / 1000 FROM pg_stat_user_functions WHERE schem
 
 @dataclass(frozen=True)
 class Calls:
-    """How often a function was called, and the seconds that it took without those that it called."""
+    """How often a function was called, and its seconds without the functions that it called."""
 
     number: int = 0
     seconds: float = 0.0
@@ -35,7 +35,7 @@ class Calls:
 
 @dataclass(frozen=True)
 class Server:
-    """A server, and the programs that came with one.
+    """A server, and the programs that came with it.
 
     Attributes:
         url: A database on it.
@@ -49,12 +49,12 @@ class Server:
     commits_in: str = field(default_factory=lambda: f"bench_{secrets.token_hex(6)}")
     profiled: bool = field(default_factory=lambda: os.environ.get("PROFILE", "") not in {"", "0"})
     schemas: set[str] = field(default_factory=set)
-    """Those that were made and are to be dropped, at the latest when this is closed."""
+    """The databases that were made; dropped at the latest when the server is closed."""
     functions: dict[str, Calls] = field(default_factory=dict)
-    """What the server's functions took, by their names, if ``PROFILE`` asks for it."""
+    """The time of the server's functions by name, if ``PROFILE`` is set."""
 
     def query(self, sql: str, **names: str) -> list[list[str]]:
-        """Run SQL and return its rows as text; ``:"name"`` and ``:'name'`` in it stand for what is given by name."""
+        """Run SQL and return its rows as text; ``:"name"`` and ``:'name'`` in it stand for the named values."""
         variables = [f"--set={name}={value}" for name, value in {"ON_ERROR_STOP": "1", **names}.items()]
         command = [str(self.programs / "psql"), "-X", "-q", "-A", "-t", "-F", "\t", *variables, self.url]
         finished = subprocess.run(command, input=sql, capture_output=True, text=True, check=False)
@@ -89,14 +89,14 @@ class Server:
 
     def drop(self, schema: str) -> None:
         self.schemas.discard(schema)
-        # What is known of functions goes with them.
+        # This also removes the statistics of functions.
         for name, calls, seconds in self.query(FUNCTIONS, place=schema) if self.profiled else []:
             before = self.functions.get(name, Calls())
             self.functions[name] = Calls(before.number + int(calls), before.seconds + float(seconds))
         self.query('SET client_min_messages = warning; DROP SCHEMA IF EXISTS :"place" CASCADE', place=schema)
 
     def commits_per_second(self, connections: int) -> float:
-        """How many rows a second so many connections commit, each a row at a time."""
+        """How many rows a second this many connections commit, each a row at a time."""
         with tempfile.NamedTemporaryFile("w", suffix=".sql") as script:
             script.write(f"INSERT INTO {self.commits_in}.commits VALUES (1);\n")
             script.flush()
@@ -106,12 +106,12 @@ class Server:
             finished = subprocess.run(command, capture_output=True, text=True, check=True)
         found = re.search(r"^tps = ([\d.]+)", finished.stdout, re.MULTILINE)
         if found is None:
-            raise RuntimeError(f"pgbench said no rate: {finished.stdout}")
+            raise RuntimeError(f"pgbench printed no rate: {finished.stdout}")
         return float(found.group(1))
 
     @contextmanager
     def database(self) -> Iterator[str]:
-        """The URL of an empty database, for those who do not keep to a schema."""
+        """The URL of an empty database, for contenders that do not keep to a schema."""
         name = f"bench_{secrets.token_hex(6)}"
         self.query('CREATE DATABASE :"name"', name=name)
         try:
@@ -121,13 +121,13 @@ class Server:
 
     @property
     def profile(self) -> Iterator[str]:
-        """A line for each function, those that took most first."""
+        """A line for each function, the most expensive first."""
         for name, calls in sorted(self.functions.items(), key=lambda item: -item[1].seconds):
             yield f"{calls.seconds:9.2f} s {calls.number:9,} calls {1_000 * calls.seconds / calls.number:8.3f} ms  {name}"
 
     @contextmanager
     def logged(self) -> Iterator[None]:
-        """Log every statement meanwhile."""
+        """Log every statement during the block."""
         self.query("ALTER SYSTEM SET log_statement = 'all'; SELECT pg_reload_conf()")
         try:
             yield
@@ -145,11 +145,11 @@ class Server:
 
 @contextmanager
 def serve() -> Iterator[Server]:
-    """A server as the tests have it, but with its disk synced; or the one that ``DATABASE_URL`` names."""
-    # Other stores need neither. The server is the tests' own, in a folder that the Makefile puts on the path.
+    """A server as the tests use it, but with a synced disk; or the one that ``DATABASE_URL`` names."""
+    # Other stores need neither import. The tests' server is in a folder that the Makefile puts on the path.
     import dotenv  # noqa: PLC0415
 
-    from postgres_server import find_programs, start_server  # noqa: PLC0415
+    from support.postgres_server import find_programs, start_server  # noqa: PLC0415
 
     programs = find_programs(Path(tempfile.gettempdir()), reachable_by_all=False)
     named = os.environ.get("DATABASE_URL") or dotenv.dotenv_values(".env").get("DATABASE_URL")

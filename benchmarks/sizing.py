@@ -1,7 +1,7 @@
-"""W15: how nodes, slots and connections go together on one PostgreSQL server; asked for by name, for the page on sizing.
+"""W15: nodes, slots and connections on one PostgreSQL server; runs only when named, for the sizing page.
 
-Each line is W1 by a client and so many nodes, with all else as by default but what the line names. The latency beside it
-is that of single starts, one after the other, while nothing else happens.
+Each line is W1 with a client and this many nodes; everything that the line does not name has its default. The latency
+beside it is that of single starts, one after the other, on an otherwise idle store.
 """
 
 from __future__ import annotations

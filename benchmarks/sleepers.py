@@ -1,4 +1,4 @@
-"""W6: 64 activities that sleep 0.1 s, 32 at once: two rounds of sleep are the least it can take."""
+"""W6: 64 activities that sleep 0.1 s, 32 at once: it takes at least two rounds of sleep."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Does anything grow? Memory over many orchestrations in one process; threads and files over restarts of a runtime.
+"""Looks for growth: memory over many orchestrations in one process; threads and files over restarts of a runtime.
 
-``python -m benchmarks.soak [orchestrations [restarts]]``. Instances are deleted once they have ended, since a store
-in memory keeps what it is not told to forget.
+``python -m benchmarks.soak [orchestrations [restarts]]``. Ended instances are deleted, since a store in memory keeps
+them otherwise.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The programs of W1 to W3 once more, as functions that are declared and called: with ``yield from`` and with ``await``."""
+"""The programs of W1 to W3 as functions that are declared and called: with ``yield from`` and with ``await``."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 from duroxide import Orchestration, OrchestrationContext, Task, activity, context, orchestration
 
-NATURAL = "natural"
+DECLARED = "declared"
 ASYNC = "async"
 
 
@@ -65,9 +65,9 @@ async def awaited_fan(width: int) -> int:
     return sum(await asyncio.gather(*(square(number) for number in range(width))))
 
 
-BURST = {NATURAL: one_activity, ASYNC: awaited_activity}
-CHAIN = {NATURAL: chain, ASYNC: awaited_chain}
-FAN = {NATURAL: fan, ASYNC: awaited_fan}
+BURST = {DECLARED: one_activity, ASYNC: awaited_activity}
+CHAIN = {DECLARED: chain, ASYNC: awaited_chain}
+FAN = {DECLARED: fan, ASYNC: awaited_fan}
 
 ACTIVITIES = [touch, step, square]
 

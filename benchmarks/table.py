@@ -1,4 +1,4 @@
-"""The table: one row a figure, and beside it what bounds it and what others take, measured in the same run."""
+"""The table: one row a figure, and beside it its limits and the other contenders, measured in the same run."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from collections.abc import Sequence
 
 from benchmarks.bench import COMMIT, COMMITS, MEMORY, NO_DISK, OWN, RUST, SYNC, Bench, Figure
 from benchmarks.processors import Spent
-from benchmarks.styles import ASYNC, NATURAL
+from benchmarks.styles import ASYNC, DECLARED
 
 LABEL = "{:<4}{:<50}{:>9}  {:<6}{:>19}"
 NARROWEST_CELL = 11
-# How many there are of each in a second.
+# Units that are counts per second.
 PROCESSORS = "processor time"
 UNITS = {"s": 1.0, "ms": 1_000.0}
 
@@ -25,7 +25,7 @@ class Table:
             self._bounds.append(COMMIT)
         if bench.server is not None:
             self._bounds += [COMMIT, COMMITS]
-        self._contenders = [NATURAL, ASYNC]
+        self._contenders = [DECLARED, ASYNC]
         self._contenders += [] if bench.store == MEMORY else [NO_DISK]
         if bench.rust is not None and bench.store != "postgres":
             self._contenders.append(RUST)
@@ -43,7 +43,7 @@ class Table:
             SYNC: "a sync is 4 KiB and fdatasync on this disk",
             COMMIT: "a commit is a row and the store's own sync",
             COMMITS: "of eight: the same by eight connections at once",
-            NATURAL: "natural and async are other styles of the same program",
+            DECLARED: "declared and async are other styles of the same program",
             NO_DISK: "the others are medians",
         }
         legend = "".join(
@@ -65,7 +65,7 @@ class Table:
         return f"{row}\n{self._spent(figure)}" if figure.spent else row
 
     def _spent(self, figure: Figure) -> str:
-        """The line below a row: what its operations cost, by contender."""
+        """The line below a row: the cost of its operations, by contender."""
         own = processors(figure.spent.get(OWN))
         line = LABEL.format("", f"  {PROCESSORS}", own, "ms", "")
         others = [processors(figure.spent.get(name)) for name in self._contenders]
@@ -78,7 +78,7 @@ class Table:
 
 
 def bound(rate: float | None, unit: str) -> str:
-    """What one of them takes, in the unit of the figure; or how many there are a second."""
+    """What one operation takes, in the unit of the figure; or how many there are a second."""
     if rate is None:
         return "-"
     return number(rate if unit == "per s" else UNITS[unit] / rate)
@@ -100,7 +100,7 @@ def short(value: float) -> str:
 
 
 def number(value: float) -> str:
-    """Three digits that count."""
+    """Three significant digits."""
     if abs(value) >= 100:
         return f"{value:,.0f}"
     if abs(value) >= 1:

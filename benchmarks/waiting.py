@@ -1,8 +1,8 @@
-"""W9: many orchestrations that wait, on timers or on events, in one process of its own.
+"""W9: many orchestrations that wait, on timers or on events, in one separate process.
 
-How fast they start, what each costs in memory while it waits, how soon a new process that opens their store has done an
-orchestration of its own, and how fast those end whose timers are due, or whose events come, all at once. Generators are
-not kept alive between two turns: what is measured is the price of an instance that nothing happens to.
+It measures how fast they start, what each costs in memory while it waits, how soon a new process that opens their store
+has run one more orchestration, and how fast they end when all their timers are due, or all events arrive, at once.
+Suspended generators are not kept, so this is the price of an instance that nothing happens to.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ FULL_SIZES = (100_000, 10_000)
 SIZES = (10_000, 1_000)
 SLOW_SIZES = (400, 100)
 KINDS = ("timers", "events")
-# Kind of the store, its place, and the URL of a server: what `open_store` takes.
+# Kind of the store, its place, and the URL of a server: the arguments of `open_store`.
 Where = tuple[str, str, "str | None"]
 DAY_MS = 86_400_000
-# Until the allocator has given back what a burst left behind.
+# Until the allocator has returned what a burst left behind.
 SETTLE_SECONDS = 0.5
-# Timers are all due at one moment, after the last of them has been started: so much longer than the others took.
+# All timers are due at one moment, this much after the last of them has started.
 MARGIN = 2.0
 MARGIN_SECONDS = 1.0
 
@@ -49,7 +49,7 @@ ALL = {"timers": timers, "events": events, **ORCHESTRATIONS}
 
 
 def options() -> RuntimeOptions:
-    """The defaults, but for generators that are kept alive, where there are such."""
+    """The default options, but without the sticky cache of generators."""
     known = {field.name for field in dataclasses.fields(RuntimeOptions)}
     changed: dict[str, Any] = {"sticky": False} if "sticky" in known else {}
     return RuntimeOptions(**changed)
@@ -62,7 +62,7 @@ def kibibytes() -> float:
 
 
 def wait_for_starts(runtime: Runtime, count: int) -> None:
-    """Wait until so many have taken their first step, and it is recorded."""
+    """Wait until this many have taken their first step, and it is recorded."""
     while runtime.metrics_snapshot().orch_starts < count:
         time.sleep(0.002)
 
@@ -81,7 +81,7 @@ def fill(where: Where, kind: str, count: int, fired: int) -> dict[str, float]:
     """Start so many that wait, and let some of them end."""
     with open_store(*where) as provider, running(provider, ACTIVITIES, ALL, options()) as runtime:
         client = Client(provider)
-        play(client, "first", fired)  # what a first burst costs stays with the process, and is not theirs
+        play(client, "first", fired)  # a first burst's cost stays with the process and is not theirs
         started = fired
         resident = kibibytes()
         began = time.perf_counter()
@@ -94,7 +94,7 @@ def fill(where: Where, kind: str, count: int, fired: int) -> dict[str, float]:
             names = [f"due-{number}" for number in range(fired)]
             delay = MARGIN_SECONDS + MARGIN * fired / count * seconds
             began = time.perf_counter() + delay
-            # Started one after the other, each with what is left until the common moment.
+            # Started one after the other, each with the time left until the common moment.
             for first in range(0, fired, 100):
                 left_ms = max(1, int(1_000 * (began - time.perf_counter())))
                 start_all(client, names[first : first + 100], kind, left_ms)
@@ -112,7 +112,7 @@ def fill(where: Where, kind: str, count: int, fired: int) -> dict[str, float]:
 
 
 def reopen(where: Where) -> dict[str, float]:
-    """Open the store again and do one thing."""
+    """Open the store again and run one orchestration."""
     began = time.perf_counter()
     with open_store(*where) as provider, running(provider, ACTIVITIES, ALL, options()):
         opened = time.perf_counter() - began

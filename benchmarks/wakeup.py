@@ -1,7 +1,7 @@
-"""W14: how soon another process takes up what this one asks for, on an idle PostgreSQL store.
+"""W14: how soon another process starts work that this one requests, on an idle PostgreSQL store.
 
-This process is a client alone, another one has the runtime. The clock starts before the call. One figure is the moment in
-which the activity begins that the call leads to, the other the moment in which this process has the answer.
+This process is only a client, another one has the runtime. The clock starts before the call. One figure is the time
+until the activity that the call leads to begins, the other the time until this process has the answer.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from benchmarks.nodes import Nodes, nodes_at_work
 CALLS = 100
 FEW_CALLS = 30
 POLL_MS = 50
-# Long enough for all to be idle again, and never in step with somebody's poll.
+# Long enough for all to be idle again, and never in step with a poll.
 PAUSE_SECONDS = (0.05, 0.2)
 SEED = 6
 
 
 class Caller:
-    """Calls from this process, and what the other one noted."""
+    """Calls from this process, and the times that the other one noted."""
 
     def __init__(self, nodes: Nodes) -> None:
         self._client = nodes.client
@@ -49,7 +49,7 @@ class Caller:
 
 
 def sample(call: Callable[[int], float], count: int, pauses: random.Random) -> tuple[list[float], list[float]]:
-    """Milliseconds to the activity and to the answer, of so many calls."""
+    """Milliseconds to the activity and to the answer, of this many calls."""
     begun, answered = [], []
     call(0)
     for number in range(1, count + 1):

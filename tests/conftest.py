@@ -1,14 +1,16 @@
-"""Fixtures that every test can ask for.
+"""Fixtures for all tests.
 
 ``provider`` gives a test an empty store and runs it once for each kind: in memory, in a SQLite file, in PostgreSQL.
-``run`` plays one orchestration on it and answers what it returned. PostgreSQL needs nothing installed by hand: see
-``postgres_server``; ``DATABASE_URL``, from the environment or from ``.env``, names another server.
+``run`` plays one orchestration on it and returns its result. PostgreSQL needs no installation: see
+``support/postgres_server.py``; ``DATABASE_URL``, from the environment or from ``.env``, names another server.
 """
 
 from __future__ import annotations
 
+import inspect
 import os
 import secrets
+import sys
 import tempfile
 from collections.abc import Callable, Generator, Iterator, Mapping
 from pathlib import Path
@@ -20,7 +22,7 @@ import psycopg.sql
 import pytest
 
 from duroxide import Client, PostgresProvider, Provider, Runtime, RuntimeOptions, SqliteProvider
-from postgres_server import shared_server, stop_shared_server
+from support.postgres_server import shared_server, stop_shared_server
 
 Function = Callable[..., Any]
 
@@ -28,13 +30,13 @@ STORES = ("memory", "sqlite", "postgres")
 WAIT_MS = 20_000
 SHUTDOWN_MS = 5_000
 
-# Named by the process that runs pytest, so that its workers find each other.
+# Set by the process that runs pytest, so that its workers find each other.
 RUN_FOLDER = "DUROXIDE_TEST_RUN_FOLDER"
 RUN_PROCESS = "DUROXIDE_TEST_RUN_PROCESS"
 
 
 class Run(Protocol):
-    """What the fixture ``run`` gives."""
+    """The type of the fixture ``run``."""
 
     def __call__(
         self,
@@ -47,28 +49,28 @@ class Run(Protocol):
         instance: str | None = None,
         timeout_ms: int = WAIT_MS,
     ) -> Any:
-        """Play ``orchestration`` to its end in a runtime of its own.
+        """Play ``orchestration`` to its end in a new runtime.
 
         Args:
             orchestration: Registered under the name of the function.
-            input: What it is started with.
+            input: Its input.
             activities: Activities by name.
-            orchestrations: Further orchestrations by name, its children, say.
+            orchestrations: Further orchestrations by name, for example its children.
             options: Options of the runtime.
             instance: Its id; default ``None``, a new one.
             timeout_ms: How long to wait for its end.
 
         Returns:
-            What it returned.
+            Its result.
 
         Raises:
-            OrchestrationFailed: It failed.
+            OrchestrationFailed: The orchestration failed.
             WaitTimedOut: It did not end in time.
         """
 
 
 class StartRuntime(Protocol):
-    """What the fixture ``runtime_factory`` gives."""
+    """The type of the fixture ``runtime_factory``."""
 
     def __call__(
         self,
@@ -82,34 +84,47 @@ class StartRuntime(Protocol):
 
 
 class OpenProvider(Protocol):
-    """What the fixture ``reopen`` gives."""
+    """The type of the fixture ``reopen``."""
 
     def __call__(self) -> Provider:
         """Open the test's store once more, as another process would."""
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Name the run, in the process that was started by hand: its workers inherit the environment."""
+    """Name the run, in the process started by hand: its workers inherit the environment."""
     if not hasattr(config, "workerinput"):
-        # Made by the first who needs a server, and removed with the server.
+        # The first process that needs a server makes the folder; it is removed with the server.
         os.environ[RUN_FOLDER] = str(Path(tempfile.gettempdir()) / f"duroxide-tests-{secrets.token_hex(8)}")
         os.environ[RUN_PROCESS] = str(os.getpid())
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
-    """Stop what the run has started, after the last worker has ended."""
+    """Stop the server of the run, after the last worker has ended."""
     if not hasattr(config, "workerinput"):
         stop_shared_server(Path(os.environ[RUN_FOLDER]))
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip the tests of coroutine orchestrations on a Python without task groups."""
+    if sys.version_info >= (3, 11):
+        return
+    for item in items:
+        parameters = (
+            item.callspec.params.values() if isinstance(item, pytest.Function) and hasattr(item, "callspec") else ()
+        )
+        runs_coroutine = any(inspect.iscoroutinefunction(getattr(each, "main", each)) for each in parameters)
+        if runs_coroutine or item.get_closest_marker("task_groups"):
+            item.add_marker(pytest.mark.skip(reason="an orchestration that is a coroutine needs Python 3.11"))
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_report_to_serializable() -> Generator[None, Any, Any]:
-    """Make reports fit to travel from a worker: a lone surrogate in one would end the whole run."""
+    """Make reports safe to send from a worker: a lone surrogate in one would end the whole run."""
     return printable((yield))
 
 
 def printable(value: Any) -> Any:
-    """Escape in all texts within ``value`` what UTF-8 cannot carry."""
+    """Escape the characters in all texts within ``value`` that UTF-8 cannot encode."""
     if isinstance(value, str):
         return value.encode("utf-8", "backslashreplace").decode("utf-8")
     if isinstance(value, dict):
@@ -130,7 +145,7 @@ def postgres_url() -> str:
 
 @pytest.fixture(scope="session")
 def postgres_connection(postgres_url: str) -> Iterator[psycopg.Connection]:
-    """A connection to that server, past the store."""
+    """A connection to that server, beside the store."""
     with psycopg.connect(postgres_url, autocommit=True) as connection:
         connection.execute("SET client_min_messages = warning")
         yield connection
@@ -138,18 +153,18 @@ def postgres_connection(postgres_url: str) -> Iterator[psycopg.Connection]:
 
 @pytest.fixture
 def postgres_schema(postgres_connection: psycopg.Connection) -> Iterator[str]:
-    """The name of a schema that is this test's own; what the test leaves in it goes at the end."""
+    """The name of a schema for this test only; it is dropped with its contents at the end."""
     name = f"test_{secrets.token_hex(8)}"
     yield name
     statement = psycopg.sql.SQL("DROP SCHEMA IF EXISTS {} CASCADE").format(psycopg.sql.Identifier(name))
-    # A store that is not closed may still hold locks on its tables: it must not hold up the tests.
+    # A store that is not closed may still hold locks on its tables: they must not block the tests.
     postgres_connection.execute("SET lock_timeout = '5s'")
     for attempt in range(5):
         try:
             postgres_connection.execute(statement)
             return
         except psycopg.errors.DeadlockDetected:
-            # The server still runs a question that a runtime asked and dropped when it was shut down.
+            # The server may still run a query of a runtime that was shut down.
             if attempt == 4:
                 raise
 
@@ -186,9 +201,9 @@ def provider(open_store: OpenProvider) -> Iterator[Provider]:
 
 @pytest.fixture
 def reopen(store: str, provider: Provider, open_store: OpenProvider) -> Iterator[OpenProvider]:
-    """Opens the store of ``provider`` again after it is closed: what a restart of the process sees.
+    """Opens the store of ``provider`` again after closing it, as a restarted process would.
 
-    The memory of a process is gone with it, so tests that ask for this skip the store in memory.
+    A store in memory ends with its process, so tests that use this fixture skip it.
     """
     if store == "memory":
         pytest.skip("a store in memory ends with its process")
@@ -239,7 +254,7 @@ def runtime_factory(provider: Provider) -> Iterator[StartRuntime]:
 
 @pytest.fixture
 def runtime(provider: Provider) -> Iterator[Runtime]:
-    """A runtime that is not started yet, so that the test can register what it needs; shut down at the end."""
+    """A runtime that is not started yet, so that the test can register functions; shut down at the end."""
     runtime = Runtime(provider)
     yield runtime
     runtime.shutdown(SHUTDOWN_MS)

@@ -1,9 +1,9 @@
-"""Programs of others: the same workloads on their released packages, one file each.
+"""Programs of other projects: the same workloads on their released packages, one file each.
 
 A peer runs in the environment that ``benchmarks.contenders`` made for it, where this package is not installed, as
 ``python -m benchmarks.peers.NAME WORKLOAD SIZE FOLDER``. It works in the empty FOLDER and prints its seconds (bytes for
-``disk``, a share of a processor for ``idle``) as a JSON array, or ``null`` for a workload that it has nothing for. With
-``DATABASE_URL`` it works in that empty PostgreSQL database, and prints processor time along.
+``disk``, a share of a processor for ``idle``) as a JSON array, or ``null`` for a workload that it does not support.
+With ``DATABASE_URL`` it works in that empty PostgreSQL database, and prints processor time too.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any
 
 from benchmarks.processors import Meter
 
-# The same as in the workloads of this package, which cannot be imported here.
+# The same values as in the workloads of this package, which cannot be imported here.
 THREADS = 8
 HELLO_SECONDS = 6.0
 SLEEP_SECONDS = 0.1
@@ -35,7 +35,7 @@ Workload = Callable[[int, Path], "list[float] | None"]
 def main(
     describe: Callable[[Path], str], workloads: Mapping[str, Workload], stores: Collection[str] = ("sqlite",)
 ) -> None:
-    """Play what the command line asks for."""
+    """Play what the command line names."""
     name, size, folder = sys.argv[1], int(sys.argv[2]), Path(sys.argv[3])
     if (store := "postgres" if DATABASE_URL else "sqlite") not in stores:
         sys.exit(f"it is not measured on {store} but on {', '.join(stores)}")
@@ -50,12 +50,12 @@ def main(
 
 
 def timed(action: Callable[..., object], *arguments: object) -> float:
-    """Seconds that a call takes; what processors do meanwhile is added up."""
+    """Return the seconds that a call takes, and add up the processor time spent during it."""
     return METER.timed(action, *arguments)
 
 
 def repeat(action: Callable[[int], object], count: int) -> list[float]:
-    """Seconds of each of so many calls, fewer if they take long; the first of all is not counted."""
+    """Seconds of each of this many calls, fewer if they take long; the first call is not counted."""
     action(0)
     samples: list[float] = []
     deadline = time.perf_counter() + HELLO_SECONDS
@@ -65,13 +65,13 @@ def repeat(action: Callable[[int], object], count: int) -> list[float]:
 
 
 def in_threads(action: Callable[[int], Any], count: int) -> list[Any]:
-    """Call it for each number from eight threads; the results in order."""
+    """Call it for each number from eight threads; return the results in order."""
     with ThreadPoolExecutor(THREADS) as threads:
         return list(threads.map(action, range(count)))
 
 
 def share_of_processor(seconds: float) -> float:
-    """The share of one processor that this process takes while it is left alone."""
+    """The share of one processor that this process takes while it is idle."""
     time.sleep(IDLE_SETTLE_SECONDS)
     used, began = time.process_time(), time.perf_counter()
     time.sleep(seconds)
@@ -79,7 +79,7 @@ def share_of_processor(seconds: float) -> float:
 
 
 def bytes_in(folder: Path) -> int:
-    """Bytes of the files there, SQLite's log and its index not counted."""
+    """Bytes of the files there, without SQLite's log and the log's index."""
     return sum(
         file.stat().st_size for file in folder.iterdir() if file.is_file() and not file.name.endswith(("-wal", "-shm"))
     )

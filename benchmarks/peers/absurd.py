@@ -1,13 +1,14 @@
-"""Absurd on PostgreSQL: its SDK for Python is ``absurd-sdk`` on PyPI, its tables and functions come with ``absurdctl``.
+"""Absurd on PostgreSQL: its SDK for Python is ``absurd-sdk`` on PyPI; ``absurdctl`` carries its tables and functions.
 
 Settings, and why:
 
-- The tables and functions are those that the release of ``absurdctl`` carries, which ``absurdctl init`` would apply.
-- A worker has one connection, whatever its concurrency, and asks for as many tasks at once as it has threads free. So there
-  are four workers of eight threads; fewer were slower, more were no quicker.
-- Workers look for tasks every 10 ms instead of 250: nothing tells them that there is one.
-- Ends are found out by one query for all, every 10 ms, and of a single task every 2 ms. The SDK's own wait begins at 50.
-- Steps side by side are coroutines under ``asyncio.gather`` in its asynchronous worker.
+- The tables and functions come from the release of ``absurdctl``; ``absurdctl init`` would apply the same ones.
+- A worker has one connection, whatever its concurrency, and claims as many tasks at once as it has free threads. So
+  there are four workers of eight threads; fewer were slower, more were not quicker.
+- Workers look for tasks every 10 ms instead of 250, because nothing notifies them.
+- One query for all tasks finds the ended ones, every 10 ms; for a single task every 2 ms. The SDK's wait begins at 50
+  ms.
+- Parallel steps are coroutines under ``asyncio.gather`` in its asynchronous worker.
 """
 
 from __future__ import annotations

@@ -1,17 +1,17 @@
-"""DBOS Transact on SQLite, which its documents mean for development, or on PostgreSQL, with the same workloads.
+"""DBOS Transact with the same workloads, on PostgreSQL or on SQLite, which its documents recommend for development.
 
 Settings, and why:
 
-- On PostgreSQL, its defaults: 20 connections, LISTEN and NOTIFY. ``max_executor_threads`` is 16: with one thread for each
-  workflow of a burst, as it has by itself, it was slower there as well.
-- On SQLite, the file is put into WAL mode beforehand, which lasts: DBOS leaves SQLite's default, a rollback journal, which costs
-  more syncs a commit. ``synchronous`` stays at SQLite's default, FULL.
-- Its intervals of polling are one second; the documents say that lower ones speed up tests. 10 ms here.
-- A workflow is started by ``start_workflow``, which runs it in this process at once; a queue would be polled. Where not
-  more than so many may run at once, its documents advise a queue.
-- ``max_executor_threads`` bounds the threads that wait for the one lock of a SQLite file: without it, a burst has one
-  thread a workflow, and takes a third longer.
-- Steps side by side are coroutines under ``asyncio.gather``, which needs no child workflow for each.
+- On PostgreSQL, its defaults: 20 connections, LISTEN and NOTIFY. ``max_executor_threads`` is 16: with its default, one
+  thread for each workflow of a burst, it was slower there as well.
+- On SQLite, the file is put into WAL mode beforehand, which persists: DBOS leaves SQLite's default, a rollback journal,
+  which costs more syncs a commit. ``synchronous`` stays at SQLite's default, FULL.
+- Its polling intervals are one second; its documents say that lower ones speed up tests. They are 10 ms here.
+- ``start_workflow`` starts a workflow and runs it in this process at once; a queue would be polled. Where a limit of
+  concurrent workflows is needed, its documents advise a queue.
+- ``max_executor_threads`` bounds the threads that wait for the single lock of a SQLite file: without it, a burst has
+  one thread a workflow, and takes a third longer.
+- Parallel steps are coroutines under ``asyncio.gather``, which needs no child workflow for each.
 """
 
 from __future__ import annotations
@@ -145,7 +145,7 @@ def burst(size: int, folder: Path) -> list[float]:
 def single(
     workflow: Callable[[int], Any], expected: Callable[[int], int], threads: int = THREADS
 ) -> Callable[[int, Path], list[float]]:
-    """The workload that is one run of that workflow."""
+    """The workload that is one run of this workflow."""
 
     def measure(size: int, folder: Path) -> list[float]:
         def once() -> None:

@@ -1,10 +1,10 @@
 """The earlier Python SDK of the same engine, as released, on the engine's bundled SQLite provider.
 
-Its documents advise no settings for speed but name what there is. Settings, and why:
+Its documents list settings but recommend none for speed. Settings, and why:
 
-- Twice the default of 4 dispatchers of orchestrations, and as many workers as activities are to run at once.
-- Where one thing waits for another, an interval of polling of 10 ms instead of 100, since nothing else wakes an idle
-  store. Where there is always something to do, the default: looking more often only takes the file's lock from others.
+- Twice the default of 4 dispatchers of orchestrations, and as many workers as there are parallel activities.
+- Where one step waits for another, a polling interval of 10 ms instead of 100, since nothing else wakes an idle store.
+  Where the store always has work, the default: polling more often only competes for the file's lock.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ def about(folder: Path) -> str:
 
 @contextmanager
 def opened(folder: Path, polling_ms: int = IDLE_POLLING_MS) -> Iterator[Any]:
-    """A client, and a runtime at work on the store."""
+    """A client, and a running runtime on the store."""
     provider = duroxide.SqliteProvider.open(str(folder / STORE))
     options = duroxide.RuntimeOptions(
         orchestration_concurrency=8, worker_concurrency=SLEEPERS_AT_ONCE, dispatcher_poll_interval_ms=polling_ms
@@ -129,7 +129,7 @@ def burst(size: int, folder: Path) -> list[float]:
 
 
 def single(name: str, expected: Callable[[int], int]) -> Callable[[int, Path], list[float]]:
-    """The workload that is one orchestration of that name."""
+    """The workload that is one orchestration of this name."""
 
     def measure(size: int, folder: Path) -> list[float]:
         def once() -> None:
@@ -156,10 +156,10 @@ def hello(size: int, folder: Path) -> list[float]:
 def message(size: int, folder: Path) -> list[float]:
     def ask(number: int) -> None:
         client.enqueue_event("echo", "inbox", f"message {number}")
-        # The shortest interval at which its client can look.
+        # The shortest polling interval of its client.
         status = client.wait_for_status_change("echo", number, 1, WAIT_MS)
         if f"message {number}" not in status.custom_status:
-            raise RuntimeError(f"asked for message {number}, and got {status.custom_status}")
+            raise RuntimeError(f"expected message {number}, got {status.custom_status}")
 
     with opened(folder) as client:
         client.start_orchestration("echo", "echo")

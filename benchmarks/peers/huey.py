@@ -1,9 +1,9 @@
-"""Huey, a plain queue of tasks, on SQLite: what the same disk gives where nothing is durable but the queue itself.
+"""Huey, a plain task queue, on SQLite: what the same disk allows when only the queue is durable.
 
-It has no orchestrations, so one task stands for one of a single activity, and the workloads that need more are left out.
-Settings, and why: ``fsync=True``, since without it SQLite runs with ``synchronous=OFF`` and a power failure takes what
-was acknowledged; workers of threads, as its documents advise for what waits; delays of 10 ms, since workers and results
-are polled.
+It has no orchestrations, so one task stands for an orchestration of one activity, and workloads that need more are left
+out. Settings, and why: ``fsync=True``, since without it SQLite runs with ``synchronous=OFF`` and a power failure loses
+acknowledged tasks; threads as workers, as its documents advise for tasks that wait; delays of 10 ms, since it polls for
+tasks and results.
 """
 
 from __future__ import annotations

@@ -1,13 +1,14 @@
-"""Procrastinate on PostgreSQL, as a plain queue: a job is deferred, a worker runs it and marks it as done; nothing else.
+"""Procrastinate on PostgreSQL, as a plain queue: defer a job, run it in a worker, mark it as done.
 
 Settings, and why:
 
 - ``psycopg[binary]``, which its documents advise for speed, and a pool as large as the worker's concurrency needs.
-- Coroutines, sixteen at once: its documents keep ``concurrency`` for those. More were no quicker.
-- LISTEN and NOTIFY as by default; ends are found out by one query for all, every 10 ms, and of a single job every 2 ms.
-- In bulk, jobs are deferred by its ``batch_defer_async``.
+- Coroutines, sixteen at once: its documents apply ``concurrency`` to those. More were not quicker.
+- LISTEN and NOTIFY as by default; one query for all jobs finds the ended ones, every 10 ms; for a single job every 2
+  ms.
+- ``batch_defer_async`` defers jobs in bulk.
 
-There are no steps that are recorded, so there is nothing for the chain and the fan.
+It records no steps, so it cannot play the chain and the fan.
 """
 
 from __future__ import annotations

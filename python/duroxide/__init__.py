@@ -286,6 +286,6 @@ __version__ = _version("duroxide")
 _typed_context.install()
 _logs.silence_by_default()
 _native.start_logging(_logs.deliver)
-# What is registered last runs first: the logs end after the runtimes.
+# atexit runs the last registered function first, so the logs end after the runtimes.
 _atexit.register(_native.stop_logging)
 _atexit.register(_runtime_module.shut_down_all)

@@ -1,4 +1,4 @@
-"""``python -m duroxide`` says what is installed; ``migrate`` and ``tune`` look after a PostgreSQL store."""
+"""``python -m duroxide`` shows what is installed; ``migrate`` and ``tune`` maintain a PostgreSQL store."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ import duroxide
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-_URL = "postgresql://user:password@host:port/database; without it, the environment variable DATABASE_URL says where"
+_URL = "postgresql://user:password@host:port/database; default: the environment variable DATABASE_URL"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Do what the command line says; without a command, print versions and the stores that are built in."""
+    """Run the command of the command line; without a command, print the versions and the built-in stores."""
     chosen = _parser().parse_args(arguments)
     if chosen.command is None:
         print(f"duroxide {duroxide.__version__}")
@@ -42,10 +42,12 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m duroxide", description=__doc__)
     commands = parser.add_subparsers(dest="command")
     migrate = commands.add_parser(
-        "migrate", help="make the tables and functions of a PostgreSQL store, or bring them up to date"
+        "migrate", help="create the tables and functions of a PostgreSQL store, or bring them up to date"
     )
-    migrate.add_argument("--check", action="store_true", help="change nothing; end with 1 if something is missing")
-    tune = commands.add_parser("tune", help="add the indexes, and set how often its busy tables are vacuumed")
+    migrate.add_argument("--check", action="store_true", help="change nothing; exit with 1 if something is missing")
+    tune = commands.add_parser(
+        "tune", help="add the indexes of a PostgreSQL store, and set how often its busy tables are vacuumed"
+    )
     for command in (migrate, tune):
         command.add_argument("url", nargs="?", help=_URL)
         command.add_argument("--schema", default="public", help="default: public")

@@ -1,6 +1,6 @@
 """The native half of the package.
 
-Users meet ``OrchestrationContext``, ``ActivityContext`` and ``Task``; the rest is wrapped.
+Programs use ``OrchestrationContext``, ``ActivityContext`` and ``Task`` of it; the package wraps all other classes.
 """
 
 import random as _random
@@ -24,7 +24,7 @@ _U = TypeVar("_U")
 _T_co = TypeVar("_T_co", covariant=True)
 _Duration: TypeAlias = int | timedelta
 _Retry: TypeAlias = RetryPolicy | Mapping[str, Any]
-# Where a call takes the name of something that is registered, it takes the declared function too.
+# A call that takes the name of a registered function also takes the declared function.
 _ActivityName: TypeAlias = str | Activity[..., Any] | ActivityDefinition
 _OrchestrationName: TypeAlias = str | Orchestration[..., Any] | OrchestrationDefinition
 _Branch: TypeAlias = Generator[Any, Any, _T] | Coroutine[Any, Any, _T]
@@ -33,16 +33,16 @@ engine_version: Final[str]
 """Version of the duroxide engine."""
 
 CANCELLATION_QUEUE: Final[str]
-"""Queue on which an orchestration hears that it is to end."""
+"""The queue that carries the cancellation requests of an orchestration."""
 
 MAX_WORKER_TAGS: Final[int]
-"""Most tags that one runtime serves."""
+"""The largest number of tags that one runtime serves."""
 
 MAX_TAG_NAME_BYTES: Final[int]
 """Longest tag, in bytes of UTF-8."""
 
 MAX_KV_KEYS: Final[int]
-"""Most keys in the key-value store of one instance."""
+"""The largest number of keys in the key-value store of one instance."""
 
 MAX_KV_VALUE_BYTES: Final[int]
 """Longest value in a key-value store, in bytes of UTF-8."""
@@ -54,7 +54,7 @@ MAX_NAME_BYTES: Final[int]
 """Longest name or instance id, in bytes of UTF-8."""
 
 def write_message(kind: str, instance: str, name: str, data: str, version: str | None) -> str:
-    """Write a start, an event or a message as PostgreSQL's queue holds it."""
+    """Write a start, an event or a message in the form of PostgreSQL's queue."""
 
 @final
 class EncodedStart:
@@ -154,21 +154,21 @@ class EncodedRetryPolicy:
 
 @final
 class FileNews:
-    """Tells when a SQLite file may have changed, without opening it."""
+    """Notices when a SQLite file may have changed, without opening it."""
 
     def __new__(cls, file: str) -> Self: ...
     def heard(self) -> int:
-        """How far it was heard; asked before the file is looked at."""
+        """Return the number of notices so far; call it before reading the file."""
 
     def wait(self, heard: int) -> bool:
-        """Wait until something was written since, or it is time for a look; whether there was a notice."""
+        """Wait for a notice after ``heard``, or for the next look; return whether a notice came."""
 
     def ring(self) -> None:
         """End a wait."""
 
 @final
 class LoopSteps:
-    """What the event loop of an orchestration asks of it."""
+    """The interface of an orchestration to its event loop."""
 
     @property
     def orchestration_name(self) -> str: ...
@@ -184,9 +184,9 @@ class LoopSteps:
 class Task(Coroutine[Any, Any, _T_co]):
     """A described step of an orchestration.
 
-    Nothing happens until it is yielded, awaited, or given to a combinator or ``ctx.spawn``. Its result is then recorded
-    once, and every replay gets the same. ``await task`` and ``yield from task`` give the type checker that result;
-    ``yield task`` gives it ``Any``.
+    A task starts when it is yielded, awaited, or given to a combinator or ``ctx.spawn``. Its result is recorded once,
+    and every replay returns the same. For the type checker, ``await task`` and ``yield from task`` have the type of the
+    result, and ``yield task`` has the type ``Any``.
     """
 
     def with_tag(self, tag: str) -> Self:
@@ -197,7 +197,7 @@ class Task(Coroutine[Any, Any, _T_co]):
 
         Raises:
             ConfigurationError: The tag is empty or too long.
-            TypeError: The task is no activity.
+            TypeError: The task is not an activity.
         """
 
     def __iter__(self) -> Generator[Any, Any, _T_co]:
@@ -207,7 +207,7 @@ class Task(Coroutine[Any, Any, _T_co]):
         """Run the task with ``await``."""
 
     def send(self, value: Any) -> Any:
-        """Run the task as a coroutine, one step, and send it ``value``; asyncio does so."""
+        """Run one step of the task as a coroutine, and send it ``value``; asyncio calls this method."""
 
     @overload
     def throw(
@@ -216,22 +216,22 @@ class Task(Coroutine[Any, Any, _T_co]):
         value: BaseException | object = None,
         traceback: TracebackType | None = None,
     ) -> Any:
-        """Raise an exception, ``error`` with ``value`` and ``traceback``, in the task as in a coroutine; asyncio does so."""
+        """Raise ``error``, with ``value`` and ``traceback``, in the task as in a coroutine; asyncio calls this."""
 
     @overload
     def throw(self, error: BaseException, value: None = None, traceback: TracebackType | None = None) -> Any: ...
     def close(self) -> None:
-        """Give the task up, as a coroutine."""
+        """Close the task as a coroutine, and give it up."""
 
     def __class_getitem__(cls, key: Any) -> Any: ...
 
 @final
 class OrchestrationContext:
-    """What an orchestration may do. Its methods describe steps, to be yielded or awaited, unless they say otherwise.
+    """The operations of an orchestration. A method returns a task, to be yielded or awaited, unless it says otherwise.
 
     Raises:
-        TurnClosed: It is used after its turn.
-        NotAllowedInOrchestration: It is used from another thread.
+        TurnClosed: The context is used after its turn.
+        NotAllowedInOrchestration: The context is used from another thread.
     """
 
     @property
@@ -251,7 +251,7 @@ class OrchestrationContext:
         """Version of the orchestration."""
 
     def is_replaying(self) -> bool:
-        """Tell whether the step being taken is one that the history has already."""
+        """Tell whether history already has the current step."""
 
     # Activities
 
@@ -272,8 +272,8 @@ class OrchestrationContext:
             name: Name of the activity, or the declared activity itself.
             input: Its input, any value that can be written as JSON; default ``None``.
             session_id: Session whose worker must run it; default ``None``, any worker.
-            tag: Tag that its worker must serve; default ``None``, a worker for activities without one.
-            retry: How it is tried again, a ``RetryPolicy`` or a dictionary; default ``None``, it is not.
+            tag: Tag that its worker must serve; default ``None``, a worker for activities without a tag.
+            retry: Retry policy, a ``RetryPolicy`` or a dictionary; default ``None``, no retries.
             result_type: Type to convert the result to; default ``None``, the annotation of the activity if this process
                 has registered it.
 
@@ -283,8 +283,8 @@ class OrchestrationContext:
         Raises:
             CodecError: The input cannot be written as JSON.
             LimitExceeded: A name or the input is too long.
-            ActivityFailed: Where the task is yielded: the activity raised.
-            ActivityTimedOut: Where the task is yielded: a timeout of ``retry`` passed.
+            ActivityFailed: The activity raised; raised where the task is yielded or awaited.
+            ActivityTimedOut: A timeout of ``retry`` passed; raised where the task is yielded or awaited.
         """
 
     @overload
@@ -328,7 +328,7 @@ class OrchestrationContext:
         Args:
             name: Name of the activity, or the declared activity itself.
             input: Its input, any value that can be written as JSON.
-            session_id: The session; the first activity of it chooses the worker.
+            session_id: The session; the worker of its first activity holds it.
             tag: As for ``schedule_activity``; default ``None``.
             result_type: As for ``schedule_activity``; default ``None``.
         """
@@ -343,7 +343,7 @@ class OrchestrationContext:
         tag: str | None = None,
         result_type: Any = None,
     ) -> Task[Any]:
-        """Run an activity and try it again as ``retry`` says; otherwise as ``schedule_activity``.
+        """Run an activity with the retry policy ``retry``; otherwise as ``schedule_activity``.
 
         Args:
             name: Name of the activity, or the declared activity itself.
@@ -354,7 +354,7 @@ class OrchestrationContext:
             result_type: As for ``schedule_activity``; default ``None``.
 
         Raises:
-            ConfigurationError: ``retry`` makes no sense.
+            ConfigurationError: ``retry`` has an invalid value.
         """
 
     def schedule_activity_with_retry_on_session(
@@ -367,7 +367,7 @@ class OrchestrationContext:
         tag: str | None = None,
         result_type: Any = None,
     ) -> Task[Any]:
-        """Run an activity on the worker that holds a session, and try it again there as ``retry`` says.
+        """Run an activity on the worker that holds a session, with the retry policy ``retry``.
 
         Args:
             name: Name of the activity, or the declared activity itself.
@@ -378,16 +378,16 @@ class OrchestrationContext:
             result_type: As for ``schedule_activity``; default ``None``.
 
         Raises:
-            ConfigurationError: ``retry`` makes no sense.
+            ConfigurationError: ``retry`` has an invalid value.
         """
 
     # Time and messages
 
     def schedule_timer(self, delay: _Duration) -> Task[None]:
-        """Wait for a time that survives restarts.
+        """Wait for a durable timer, which survives restarts.
 
         Args:
-            delay: Milliseconds or a ``timedelta``, from zero to ten years.
+            delay: Time to wait, in milliseconds or as a ``timedelta``, from zero to ten years.
 
         Raises:
             ValueError: The time is negative or too long.
@@ -399,7 +399,7 @@ class OrchestrationContext:
 
         Args:
             name: Name of the event.
-            result_type: Type to convert the data to; default ``None``, as JSON has it.
+            result_type: Type to convert the data to; default ``None``, the JSON value as it is.
 
         Returns:
             A task with the data of the event.
@@ -414,7 +414,7 @@ class OrchestrationContext:
 
     @overload
     def dequeue_event(self, queue: str, *, result_type: type[_T]) -> Task[_T]:
-        """Take the oldest message of a queue of this instance, waiting for one if it is empty.
+        """Take the oldest message of a queue of this instance; wait for a message if the queue is empty.
 
         Args:
             queue: Name of the queue.
@@ -453,7 +453,7 @@ class OrchestrationContext:
             A task with the result.
 
         Raises:
-            SubOrchestrationFailed: Where the task is yielded: the child failed or was cancelled.
+            SubOrchestrationFailed: The child failed or was cancelled; raised where the task is yielded or awaited.
         """
 
     @overload
@@ -505,12 +505,12 @@ class OrchestrationContext:
         *,
         result_type: Any = None,
     ) -> Task[Any]:
-        """Run one version of another orchestration under a given ``instance_id``; otherwise as ``schedule_sub_orchestration``."""
+        """Run one version under a given ``instance_id``; otherwise as ``schedule_sub_orchestration``."""
 
     def start_orchestration(
         self, name: _OrchestrationName, instance_id: str, input: object = None, *, version: str | None = None
     ) -> Task[None]:
-        """Start another orchestration that runs on its own, and go on at once.
+        """Start another orchestration that runs independently, and continue at once.
 
         Args:
             name: Name of the orchestration, or the declared orchestration itself.
@@ -522,12 +522,12 @@ class OrchestrationContext:
     def start_orchestration_versioned(
         self, name: _OrchestrationName, version: str | None, instance_id: str, input: object = None
     ) -> Task[None]:
-        """Start one version of another orchestration that runs on its own; otherwise as ``start_orchestration``."""
+        """Start one version of another orchestration that runs independently; otherwise as ``start_orchestration``."""
 
     def schedule_orchestration(
         self, name: _OrchestrationName, instance_id: str, input: object = None, *, version: str | None = None
     ) -> Task[None]:
-        """Start another orchestration that runs on its own; another name of ``start_orchestration``."""
+        """Start another orchestration that runs independently; another name of ``start_orchestration``."""
 
     def schedule_orchestration_versioned(
         self, name: _OrchestrationName, version: str | None, instance_id: str, input: object = None
@@ -549,10 +549,10 @@ class OrchestrationContext:
 
     @overload
     def all(self, tasks: Sequence[Task[Any] | _Branch[Any]], /) -> Task[list[Outcome]]:
-        """Run tasks side by side and wait for all of them.
+        """Run tasks concurrently and wait for all of them.
 
         Args:
-            tasks: Tasks, generators or coroutines, any number of them.
+            tasks: Tasks, generators or coroutines, one by one or as a list.
 
         Returns:
             A task with one outcome for each, in order: ``{"ok": value}`` or ``{"err": failure}``.
@@ -568,51 +568,53 @@ class OrchestrationContext:
             tasks: Tasks, generators or coroutines, one by one or as a list.
 
         Returns:
-            A task with ``{"index": place, "value": value}`` of the first to finish; ties go to the task started first.
+            A task with ``{"index": position, "value": value}`` of the first task to end; if two end at the same time,
+            of the one that started first.
 
         Raises:
-            TaskFailed: Where the task is yielded: the first to finish failed; ``index`` of the exception is its place.
+            TaskFailed: The first task to end failed; ``index`` of the exception is its position. Raised where the task
+                is yielded or awaited.
         """
 
     @overload
     def race(self, *tasks: Task[Any] | _Branch[Any]) -> Task[Winner]: ...
     @overload
     def gather(self, *tasks: Task[_T] | _Branch[_T]) -> Task[list[_T]]:
-        """Run tasks side by side and wait for all of them.
+        """Run tasks concurrently and wait for all of them.
 
         Args:
-            tasks: Tasks, generators or coroutines.
+            tasks: Tasks, generators or coroutines, one by one or as a list.
 
         Returns:
             A task with their values, in order.
 
         Raises:
-            TaskFailed: Where the task is yielded: one of them failed.
+            TaskFailed: One of them failed; raised where the task is yielded or awaited.
         """
 
     @overload
     def gather(self, tasks: Sequence[Task[_T] | _Branch[_T]], /) -> Task[list[_T]]: ...
     def spawn(self, task: Task[_T] | _Branch[_T]) -> Task[_T]:
-        """Start ``task`` now, and return a task to be yielded later. Nothing is to be yielded for the start."""
+        """Start ``task`` at once, without a yield, and return a task to be yielded or awaited later."""
 
-    # Time and chance, the same at every replay
+    # Time and randomness, the same at every replay
 
     def utc_now(self) -> Task[int]:
         """Read the time as a recorded step, in milliseconds since 1970."""
 
     def new_guid(self) -> Task[str]:
-        """Make a new unique id as a recorded step."""
+        """Create a unique id as a recorded step."""
 
     def now(self) -> datetime:
-        """Return the time of the step being taken, in UTC, at once and without a record."""
+        """Return the time of the current step, in UTC, at once and without a record."""
 
     def uuid(self) -> UUID:
         """Return a new unique id at once, without a record."""
 
     def random(self) -> _random.Random:
-        """Return a random generator that is seeded by this execution, at once; not for secrets."""
+        """Return at once a random generator with a seed from this execution; not for secrets."""
 
-    # Status and key-value store: at once, nothing to yield but where a task is returned
+    # Status and key-value store: at once, without a yield, unless a task is returned
 
     def set_custom_status(self, status: str) -> None:
         """Publish a status text that clients can read and wait for.
@@ -634,7 +636,7 @@ class OrchestrationContext:
         """Set one value of this instance.
 
         Args:
-            key: The key, one of at most 150.
+            key: The key; an instance has at most 150 keys.
             value: The text, at most 65,536 bytes.
 
         Raises:
@@ -654,7 +656,7 @@ class OrchestrationContext:
         """Return the number of keys of this instance."""
 
     def clear_kv_value(self, key: str) -> None:
-        """Remove ``key`` and its value; does nothing if there is none."""
+        """Remove ``key`` and its value, if the instance has it."""
 
     def clear_all_kv_values(self) -> None:
         """Remove all keys."""
@@ -678,7 +680,7 @@ class OrchestrationContext:
             result_type: Type to convert the value to, read as JSON; default ``None``, the text as it was set.
 
         Returns:
-            A task with the value, or with ``None`` if there is no such instance or key.
+            A task with the value, or with ``None`` if the instance does not exist or does not have the key.
         """
 
     # Traces: at once, suppressed during replay
@@ -695,7 +697,7 @@ class OrchestrationContext:
     def trace_error(self, message: str) -> None:
         """Log ``message`` as an error."""
 
-    # Names that take text as it is, or decode: a ``str`` input is recorded without being encoded again
+    # Typed names: a ``str`` input is recorded as it is, without being encoded again
 
     def schedule_activity_typed(
         self,
@@ -812,11 +814,11 @@ class OrchestrationContext:
     def race_typed(self, *tasks: Task[Any] | _Branch[Any]) -> Task[Winner]: ...
 
 def current_context() -> OrchestrationContext | None:
-    """Return the context of the orchestration whose code is calling, or ``None`` outside of one."""
+    """Return the context of the orchestration that calls, or ``None`` outside an orchestration."""
 
 @final
 class ActivityContext:
-    """What an activity knows about itself; usable from any thread while the activity runs."""
+    """The context of an activity; usable from any thread while the activity runs."""
 
     @property
     def instance_id(self) -> str:
@@ -842,12 +844,12 @@ class ActivityContext:
     def activity_id(self) -> int | None:
         """Number of the event that scheduled it; with instance and execution, it identifies the work in other systems.
 
-        ``None`` where the store did not say.
+        ``None`` if the store did not give it.
         """
 
     @property
     def attempt(self) -> int:
-        """How often this scheduling was delivered, counted from 1.
+        """How often the store delivered this scheduling, counted from 1.
 
         Above 1 after a crash; a retry is a new scheduling.
         """
@@ -864,10 +866,10 @@ class ActivityContext:
         """Return its tag, or ``None``."""
 
     def is_cancelled(self) -> bool:
-        """Tell whether nobody waits for the result any more."""
+        """Tell whether the activity was cancelled, so that its result has no receiver any more."""
 
     def get_client(self) -> _PublicClient:
-        """Return a client of the store that the activity came from."""
+        """Return a client of the store that scheduled the activity."""
 
     def trace_debug(self, message: str) -> None:
         """Log ``message`` for debugging."""
@@ -883,7 +885,7 @@ class ActivityContext:
 
 @final
 class RawText:
-    """Text that is recorded as it stands where a value would be encoded.
+    """Text that is recorded as it is, in place of a value that would be encoded.
 
     Args:
         text: The text.
@@ -924,67 +926,67 @@ class Store:
 
     @property
     def description(self) -> str:
-        """Which store it is, without secrets."""
+        """The kind and place of the store, without secrets."""
 
     def back_up(self, path: str) -> None:
-        """Copy it into a new file, as it is at one moment."""
+        """Copy the state of the store at one moment into a new file."""
 
     def tune(self) -> list[str]:
-        """Give a PostgreSQL store indexes and settings; says what was missing."""
+        """Add indexes and settings to a PostgreSQL store; return what was missing."""
 
     def close(self) -> None:
-        """Close it; closing twice does no harm."""
+        """Close the store; may be called twice."""
 
 @final
 class Call(Generic[_T]):
-    """One call of a client, described and not made yet. It is made once."""
+    """The description of one call of a client, which can be made once."""
 
     def then(self, decode: Callable[[_T], _U]) -> Call[_U]:
-        """Let ``decode`` turn the answer into what the caller gets; it runs where the answer is waited for."""
+        """Convert the answer with ``decode``, which runs where the caller waits for the answer."""
 
     def run(self) -> _T:
         """Make the call, and wait for its answer with the interpreter released.
 
         Raises:
-            NotAllowedInOrchestration: It is made inside an orchestration.
-            RuntimeError: It was made already.
+            NotAllowedInOrchestration: An orchestration calls.
+            RuntimeError: The call was made already.
         """
 
     def begin(self, mailbox: Mailbox) -> Awaited[_T]:
         """Make the call without waiting.
 
         Raises:
-            RuntimeError: It was made already.
+            RuntimeError: The call was made already.
         """
 
 @final
 class Awaited(Generic[_T]):
-    """A call that was begun on an event loop."""
+    """A call that runs for an event loop."""
 
     def __await__(self) -> Generator[Any, Any, _T]:
         """Wait for the answer, on that loop."""
 
     def abort(self) -> None:
-        """Give the call up; does nothing once it has ended."""
+        """Give the call up, unless it has ended."""
 
 @final
 class Mailbox:
-    """What tells one event loop the ends of calls; many that come at once wake the loop once."""
+    """The queue of ended calls for one event loop; many calls that end at the same time wake the loop once."""
 
     @staticmethod
     def of_running_loop(last: Mailbox | None) -> Mailbox:
         """Return the mailbox of the running loop.
 
         Args:
-            last: The one that was used last, which is returned if it is that loop's.
+            last: The mailbox that the caller used last, which is returned if it belongs to the running loop.
 
         Raises:
-            NotAllowedInOrchestration: It is asked for inside an orchestration.
+            NotAllowedInOrchestration: An orchestration calls.
             RuntimeError: No loop runs in this thread.
         """
 
     def open(self) -> None:
-        """Complete what has ended; called by the loop."""
+        """Complete the futures of ended calls; the loop calls this method."""
 
 @final
 class StatusRecord:
@@ -1075,7 +1077,7 @@ class TreeRecord:
 
 @final
 class Client:
-    """The client's operations on checked arguments and JSON text; wrapped by ``duroxide.Client`` and ``AsyncClient``."""
+    """The client's operations on checked arguments and JSON text; wrapped by ``Client`` and ``AsyncClient``."""
 
     def __new__(cls, store: Store) -> Self: ...
     def start(self, request: EncodedStart, attach: bool) -> Call[bool]: ...
@@ -1122,7 +1124,7 @@ class Client:
 
 @final
 class Runtime:
-    """The engine's runtime; wrapped by ``duroxide.Runtime``. It runs once."""
+    """The engine's runtime, which runs once; wrapped by ``duroxide.Runtime``."""
 
     def __new__(cls, store: Store, options: dict[str, object]) -> Self: ...
     def start(
@@ -1137,7 +1139,7 @@ class Runtime:
 
 @final
 class Worker:
-    """What one thread of activities takes its work from."""
+    """The source of work for one thread of activities."""
 
     def take(self) -> PreparedActivity | None:
         """Wait for the next activity; ``None`` when the thread is to end."""
@@ -1161,8 +1163,8 @@ def init_tracing(log_file: str | None = None, log_level: str | None = None, log_
 
     Args:
         log_file: Path of the file to append to; default ``None``, the standard error stream.
-        log_level: ``"off"``, ``"error"``, ``"warn"``, ``"info"``, ``"debug"`` or ``"trace"``; default ``None``, as it
-            is. ``RUST_LOG``, where it is set, has the last word.
+        log_level: ``"off"``, ``"error"``, ``"warn"``, ``"info"``, ``"debug"`` or ``"trace"``; default ``None``,
+            unchanged. The environment variable ``RUST_LOG`` overrides it.
         log_format: ``"pretty"``, ``"compact"`` or ``"json"``; default ``None``, pretty.
 
     Raises:
@@ -1170,7 +1172,7 @@ def init_tracing(log_file: str | None = None, log_level: str | None = None, log_
     """
 
 def start_logging(deliver: Callable[[str, int, str, dict[str, object]], None]) -> None:
-    """Hand log records to ``deliver(logger_name, level, message, fields)``, on a thread of their own."""
+    """Pass log records to ``deliver(logger_name, level, message, fields)``, on a separate thread."""
 
 def stop_logging() -> None:
-    """Deliver what is waiting, and end that thread."""
+    """Deliver the waiting records, and end that thread."""

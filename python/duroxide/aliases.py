@@ -1,4 +1,4 @@
-"""The ``Py*`` names of an earlier SDK, and its word for a task; each is another name of the same class."""
+"""The ``Py*`` names of an earlier SDK, and its name for a task; each is another name of the same class."""
 
 from __future__ import annotations
 

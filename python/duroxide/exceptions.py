@@ -1,6 +1,6 @@
-"""Every exception of the package, and how the native side builds the ones that carry a recorded failure."""
+"""The exceptions of the package, and the functions with which the native half builds those of recorded failures."""
 
-# Named by what happened, as the design has them; Python's own words, such as TimeoutError, stay where there is one.
+# The classes are named by what happened, without the suffix Error.
 # ruff: noqa: N818
 
 from __future__ import annotations
@@ -43,26 +43,27 @@ __all__ = [
 
 
 class DuroxideError(Exception):
-    """Base of everything that this package raises, but for ``TurnClosed``."""
+    """The base of all exceptions of this package, except ``TurnClosed``."""
 
 
 class TaskFailed(RecordedFailure, DuroxideError):
     """A task of an orchestration failed; raised where the task is yielded or awaited.
 
-    It is not an instance of the exception that the activity raised: ask ``is_caused_by(ValueError)``.
+    It is not an instance of the activity's own exception; ``is_caused_by(ValueError)`` tells the class of that.
 
     Args:
-        error_type: Name of the class that was raised, or ``None`` when only a text was recorded.
+        error_type: Name of the class of the original exception, or ``None`` if only a text was recorded.
         message: Text of the failure.
         details: JSON value that the exception carried; default ``None``.
-        retryable: Whether the exception allowed another try; default ``None``, it said nothing.
+        retryable: Whether the exception allowed another attempt; default ``None``, unknown.
     """
 
     def __init__(
         self, error_type: str | None, message: str, details: Any = None, *, retryable: bool | None = None
     ) -> None:
         super().__init__()
-        # Assigned rather than passed on: OSError, a base of one subclass, reads two arguments as errno and its text.
+        # Assign instead of calling the base: OSError, a base of one subclass, reads two arguments as errno and its
+        # text.
         self.args = (error_type, message, details)
         self.error_type = error_type
         self.message = message
@@ -76,7 +77,7 @@ class ActivityFailed(TaskFailed):
     Attributes:
         activity_name: Name under which the activity is registered.
         activity_id: Number of the event that scheduled it, or ``None`` if it was never scheduled.
-        attempts: How often its retry policy tried it; 1 without a policy.
+        attempts: Number of its attempts; 1 without a retry policy.
     """
 
     activity_name: str = ""
@@ -93,7 +94,7 @@ class SubOrchestrationFailed(TaskFailed):
 
     Attributes:
         orchestration_name: Name of the child.
-        instance_id: Instance of the child, or ``None`` if it is not known.
+        instance_id: Instance of the child, or ``None`` if it is unknown.
     """
 
     orchestration_name: str = ""
@@ -101,13 +102,13 @@ class SubOrchestrationFailed(TaskFailed):
 
 
 class OrchestrationFailed(RecordedFailure, DuroxideError):
-    """An orchestration ended in a failure; raised by ``OrchestrationResult.result()`` and the waits built on it.
+    """An orchestration failed; raised by ``OrchestrationResult.result()`` and by the waits that use it.
 
     Args:
-        error_type: Name of the class that the orchestration raised, or ``None`` when only a text was recorded.
+        error_type: Name of the class of the original exception, or ``None`` if only a text was recorded.
         message: Text of the failure.
         details: JSON value that the exception carried; default ``None``.
-        retryable: Whether the exception allowed another try; default ``None``.
+        retryable: Whether the exception allowed another attempt; default ``None``, unknown.
         instance_id: The instance that failed; default ``None``.
     """
 
@@ -132,7 +133,7 @@ class OrchestrationCancelled(OrchestrationFailed):
     """An orchestration was cancelled.
 
     Args:
-        reason: What the one who cancelled it gave as the reason; may be empty.
+        reason: The reason that the cancellation gave; may be empty.
         instance_id: The instance that was cancelled; default ``None``.
     """
 
@@ -143,14 +144,14 @@ class OrchestrationCancelled(OrchestrationFailed):
 
 
 class NondeterminismError(OrchestrationFailed):
-    """The code of an orchestration no longer does what its history says that it did, and it was failed for that.
+    """An orchestration failed because its code no longer does what its history records.
 
-    This version lets such an instance wait instead, and says so in its ``mismatch``; older ones failed it.
+    By default such an instance waits instead, and its ``mismatch`` says why; see ``RuntimeOptions.nondeterminism``.
     """
 
 
 class PoisonMessageError(OrchestrationFailed):
-    """A message was given up after ``RuntimeOptions.max_attempts`` deliveries without an end."""
+    """The engine gave a message up after ``RuntimeOptions.max_attempts`` deliveries that did not end."""
 
 
 class ClientError(DuroxideError):
@@ -158,11 +159,11 @@ class ClientError(DuroxideError):
 
 
 class InstanceNotFound(ClientError, LookupError):
-    """The store knows no such instance or execution."""
+    """The store does not have the instance or execution."""
 
 
 class InstanceAlreadyExists(ClientError):
-    """The instance id is taken: by another orchestration, or by any when ``if_exists="raise"`` was asked for."""
+    """An instance of another orchestration has the id; with ``if_exists="raise"``, any instance."""
 
 
 class InstanceStillRunning(ClientError):
@@ -170,7 +171,7 @@ class InstanceStillRunning(ClientError):
 
 
 class WaitTimedOut(ClientError, TimeoutError):
-    """What was waited for did not happen in the given time; the orchestration is not affected."""
+    """The time of a wait passed first; the orchestration is not affected."""
 
 
 class ProviderError(ClientError):
@@ -178,37 +179,38 @@ class ProviderError(ClientError):
 
 
 class CodecError(DuroxideError, ValueError):
-    """A value cannot be written as JSON, or does not fit the annotation that it is read for."""
+    """A value cannot be written as JSON, or does not fit the annotation of its receiver."""
 
 
 class RegistrationError(DuroxideError):
-    """A function cannot be registered as asked."""
+    """A function cannot be registered."""
 
 
 class ConfigurationError(DuroxideError, ValueError):
-    """An option has a value that makes no sense."""
+    """An option has an invalid value."""
 
 
 class UnknownOption(ConfigurationError, TypeError):
-    """An option of that name does not exist."""
+    """An option has an unknown name."""
 
 
 class LimitExceeded(DuroxideError, ValueError):
-    """A name, a payload, a time or another value is beyond what may be recorded."""
+    """A name, a payload, a time or another value is beyond the limit of recorded values."""
 
 
 class NotAllowedInOrchestration(DuroxideError):
-    """A call that waits for the outside world was made inside an orchestration, or its context used by another thread."""
+    """An orchestration made a call that waits for the outside world, or another thread used its context."""
 
 
 class NotInOrchestration(DuroxideError, RuntimeError):
-    """What works only in an orchestration, or only where there is a context, was used elsewhere."""
+    """A call that needs an orchestration or a context was made elsewhere."""
 
 
 class TurnClosed(BaseException):
-    """The context was used outside the turn that it belongs to.
+    """The context was used outside its turn.
 
-    It is also what closes an orchestration that is suspended, at shutdown, say. It derives from ``BaseException`` so that an orchestration's ``except Exception`` does not keep its turn from closing.
+    The runtime also raises it in a suspended orchestration to close it, for example at shutdown. It derives from
+    ``BaseException``, so that an orchestration's ``except Exception`` does not catch it.
     """
 
 
@@ -228,8 +230,8 @@ def activity_timed_out(name: str, timeout_ms: int, attempts: int, total: bool) -
     Args:
         name: Name of the activity.
         timeout_ms: The timeout that passed, in milliseconds.
-        attempts: How many attempts were started.
-        total: True if it was the timeout over all attempts, False if that of the last one.
+        attempts: Number of attempts that were started.
+        total: True for the timeout of all attempts, False for the timeout of the last attempt.
     """
     span = f"{attempts} attempt{'' if attempts == 1 else 's'}" if total else f"its attempt number {attempts}"
     message = f"activity '{name}' did not finish within {timeout_ms} ms in {span}"

@@ -1,4 +1,4 @@
-"""A shop in the style of declared functions, in a process that is killed: ``shop.py STORE LEDGER``, with the store as JSON."""
+"""A program of declared functions, in a process that is killed: ``shop.py STORE LEDGER``, with the store as JSON."""
 
 from __future__ import annotations
 

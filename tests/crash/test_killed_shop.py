@@ -1,4 +1,4 @@
-"""A program of declared functions is killed in its middle, and goes on where it was."""
+"""A program of declared functions is killed while it runs, and continues where it was."""
 
 from __future__ import annotations
 
@@ -13,10 +13,9 @@ import pytest
 from conftest import OpenProvider
 from crash.shop import ORDER, Approval, Parcel
 from duroxide import Client
-from mission.waiting import wait_for_event_kind, wait_until
+from support.waiting import wait_for_event_kind, wait_until
 
 pytestmark = [
-    pytest.mark.skipif(sys.version_info < (3, 11), reason="orchestrations that are coroutines need Python 3.11"),
     pytest.mark.parametrize("store", ["sqlite", "postgres"]),
 ]
 
@@ -48,7 +47,7 @@ def begin_life(store: str, ledger: Path, tmp_path: Path, request: pytest.Fixture
         life.communicate()
 
 
-def test_a_program_of_declared_functions_is_killed_twice_and_does_nothing_twice_that_it_recorded(
+def test_a_program_that_is_killed_twice_repeats_no_recorded_step(
     begin_life: Life, ledger: Path, client: Client, open_store: OpenProvider
 ) -> None:
     def shipped() -> list[str]:
@@ -70,6 +69,6 @@ def test_a_program_of_declared_functions_is_killed_twice_and_does_nothing_twice_
     assert output.strip() == repr(Parcel(ORDER.lines, ORDER.total, "Ada"))
     written = ledger.read_text().splitlines()
     assert written.count(f"charged {ORDER.id}") == 1
-    # What was under way when the program was killed may have run again, and nothing else.
+    # A step that was running when the program was killed may run again; no other step may.
     assert set(shipped()) == {f"shipped {part.id}" for part in ORDER.split()}
     assert len(shipped()) <= len(ORDER.lines) + 3

@@ -1,4 +1,4 @@
-"""Processes killed at any moment: nothing that was acknowledged is lost, and nothing that is recorded runs again."""
+"""Processes are killed at any moment: no acknowledged work is lost, and no recorded step runs again."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def check_integrity(file: Path) -> None:
 
 @pytest.mark.parametrize("seed", [1, 2])
 @pytest.mark.parametrize("workload", ["chain", "fan_out"])
-def test_a_killed_worker_goes_on_where_it_was(
+def test_the_successor_of_a_killed_worker_continues_where_it_was(
     workload: str, seed: int, workers: Workers, completed_steps: CompletedSteps, database: Path
 ) -> None:
     size = SIZES[workload]
@@ -88,7 +88,7 @@ def test_every_acknowledged_message_survives_a_kill_in_order(workers: Workers) -
 
 
 @pytest.mark.parametrize("store", ["postgres"])
-def test_another_node_takes_over_what_a_killed_node_had(workers: Workers) -> None:
+def test_another_node_takes_over_the_work_of_a_killed_node(workers: Workers) -> None:
     first, second = workers.start("serve"), workers.start("serve")
     assert [next_line(first), next_line(second)] == ["serving", "serving"]
     with open_store(workers.address) as provider:

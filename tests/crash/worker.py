@@ -1,7 +1,7 @@
 """A process that the crash tests kill: it opens the store, runs one workload to its end and prints the result.
 
-``worker.py STORE RUN LEDGER COMMAND``: the store is ``sqlite PATH`` or ``postgres URL SCHEMA`` as JSON, RUN tells the lives
-of the worker apart, and every activity writes a line to the file LEDGER when it begins and when it ends.
+``worker.py STORE RUN LEDGER COMMAND``: the store is ``sqlite PATH`` or ``postgres URL SCHEMA`` as JSON, RUN numbers the
+lives of the worker, and every activity writes a line to the file LEDGER when it begins and when it ends.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from duroxide import (
 
 Steps = Generator[Task[Any], Any, Any]
 
-# Short leases, so that the next life does not wait long for what the last one held.
+# Short leases, so that the next life does not wait long for the work that the last one held.
 OPTIONS = RuntimeOptions(
     worker_lock_timeout_ms=2_000,
     orchestrator_lock_timeout_ms=2_000,
@@ -83,7 +83,7 @@ def main(arguments: list[str]) -> None:
 
     def step(ctx: ActivityContext, number: int) -> int:
         ledger.write("begin", number)
-        # Work that takes a moment: what has been written is on the disk.
+        # Work that takes a moment; by then the line is on disk.
         os.fsync(ledger._file)
         ledger.write("end", number)
         return number

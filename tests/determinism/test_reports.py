@@ -1,4 +1,4 @@
-"""What is said when code no longer does what history records: both sides, the line of the code, and the difference."""
+"""The report about code that no longer matches its history: both sides, the line of the code, and the difference."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from determinism.common import INSTANCE, Code, Steps, mismatch_of, place, report
+from determinism.code_change import INSTANCE, Code, Steps, mismatch_of, place, report
 from duroxide import OrchestrationContext, Provider
 
 in_memory = pytest.mark.parametrize("store", ["memory"])
@@ -22,7 +22,7 @@ def with_another_input(ctx: OrchestrationContext, _: Any) -> Steps:
     yield ctx.wait_for_event("go")
 
 
-def test_another_input_is_shown_with_its_difference(provider: Provider) -> None:
+def test_report_shows_the_difference_of_another_input(provider: Provider) -> None:
     assert mismatch_of(provider, old, with_another_input) == report(
         ("event 2 recorded:", "activity 'charge'  {\"amount\": 5}"),
         ("the code did:", "activity 'charge'  {\"amount\": 7}"),
@@ -103,7 +103,7 @@ OTHER_ACTIONS = [
 
 @in_memory
 @pytest.mark.parametrize(("new", "did"), OTHER_ACTIONS, ids=lambda value: getattr(value, "__name__", ""))
-def test_another_action_is_shown_with_its_line(provider: Provider, new: Code, did: str) -> None:
+def test_report_shows_another_action_with_its_line(provider: Provider, new: Code, did: str) -> None:
     line = "ctx." if new not in (with_a_status, with_a_key, without_keys) else "    ctx."
     where = place(new, line)
     text = mismatch_of(provider, old, new)
@@ -127,7 +127,7 @@ def in_another_order(ctx: OrchestrationContext, _: Any) -> Steps:
 
 
 @in_memory
-def test_another_order_is_shown_at_its_first_action(provider: Provider) -> None:
+def test_report_shows_another_order_at_its_first_action(provider: Provider) -> None:
     assert mismatch_of(provider, two_activities, in_another_order) == report(
         ("event 2 recorded:", "activity 'charge'  1"),
         ("the code did:", "activity 'refund'  2"),
@@ -141,7 +141,7 @@ def with_one_activity(ctx: OrchestrationContext, _: Any) -> Steps:
 
 
 @in_memory
-def test_a_missing_action_is_shown_with_the_one_in_its_place(provider: Provider) -> None:
+def test_report_shows_a_missing_action_with_the_one_in_its_place(provider: Provider) -> None:
     assert mismatch_of(provider, two_activities, with_one_activity) == report(
         ("event 3 recorded:", "activity 'refund'  2"),
         ("the code did:", "nothing more: it stands at all of 1 tasks after 1 of 3 recorded operations"),
@@ -175,7 +175,7 @@ def without_a_status(ctx: OrchestrationContext, _: Any) -> Steps:
 
 
 @in_memory
-def test_another_value_of_a_key_is_shown(provider: Provider) -> None:
+def test_report_shows_another_value_of_a_key(provider: Provider) -> None:
     assert mismatch_of(provider, keeping_books, writing_another_value) == report(
         ("event 3 recorded:", "write of key 'step'  1"),
         ("the code did:", "write of key 'step'  2"),
@@ -184,7 +184,7 @@ def test_another_value_of_a_key_is_shown(provider: Provider) -> None:
 
 
 @in_memory
-def test_another_removed_key_is_shown(provider: Provider) -> None:
+def test_report_shows_another_removed_key(provider: Provider) -> None:
     assert mismatch_of(provider, keeping_books, removing_another_key) == report(
         ("event 4 recorded:", "removal of key 'step'"),
         ("the code did:", "removal of key 'other'"),
@@ -193,7 +193,7 @@ def test_another_removed_key_is_shown(provider: Provider) -> None:
 
 
 @in_memory
-def test_a_missing_status_is_shown(provider: Provider) -> None:
+def test_report_shows_a_missing_status(provider: Provider) -> None:
     assert mismatch_of(provider, keeping_books, without_a_status) == report(
         ("event 2 recorded:", "change of the custom status"),
         ("the code did:", "write of key 'step'  1"),
@@ -224,7 +224,7 @@ EARLY_ENDS = [
 
 @in_memory
 @pytest.mark.parametrize(("new", "why"), EARLY_ENDS, ids=lambda value: getattr(value, "__name__", ""))
-def test_an_early_end_is_shown(provider: Provider, new: Code, why: str) -> None:
+def test_report_shows_an_early_end(provider: Provider, new: Code, why: str) -> None:
     assert mismatch_of(provider, old, new) == report(
         ("event 4 recorded:", "wait for event 'go'"), ("the code did:", f"nothing more: {why}")
     )
@@ -241,7 +241,7 @@ def starting_another_and_returning(ctx: OrchestrationContext, _: Any) -> Steps:
 
 
 @in_memory
-def test_a_difference_before_an_early_end_is_the_one_that_is_shown(provider: Provider) -> None:
+def test_report_shows_the_first_difference_rather_than_the_early_end(provider: Provider) -> None:
     assert mismatch_of(provider, started_without_waiting, starting_another_and_returning) == report(
         ("event 2 recorded:", "start of orchestration 'child' as 'order-8'  \"old\""),
         ("the code did:", "start of orchestration 'child' as 'order-8'  \"new\""),
@@ -263,7 +263,7 @@ def with_another_long_input(ctx: OrchestrationContext, _: Any) -> Steps:
 
 
 @in_memory
-def test_long_inputs_are_shortened_and_their_differences_are_bounded(provider: Provider) -> None:
+def test_report_shortens_long_inputs_and_bounds_their_differences(provider: Provider) -> None:
     text = mismatch_of(provider, with_a_long_input, with_another_long_input)
     assert '/notes/0: "secret" was recorded, now "public"' in text
     assert text.count("\n") > 20
@@ -282,7 +282,7 @@ def with_another_order_of_keys(ctx: OrchestrationContext, _: Any) -> Steps:
 
 
 @in_memory
-def test_inputs_that_mean_the_same_are_told_from_each_other(provider: Provider) -> None:
+def test_report_distinguishes_equivalent_json_texts(provider: Provider) -> None:
     rows = mismatch_of(provider, with_one_order_of_keys, with_another_order_of_keys).splitlines()
     assert rows[4].endswith("the JSON means the same, and is written differently")
     assert rows[5].endswith('from byte 2 on: {"a": 1, "b": 2} was recorded, now {"b": 2, "a": 1}')
@@ -305,8 +305,9 @@ async def as_a_shorter_coroutine(ctx: OrchestrationContext, _: Any) -> None:
     await ctx.schedule_activity("charge", {"amount": 5})
 
 
+@pytest.mark.task_groups
 @in_memory
-def test_the_line_of_a_coroutine_is_shown(provider: Provider) -> None:
+def test_report_shows_the_line_of_a_coroutine(provider: Provider) -> None:
     assert mismatch_of(provider, as_a_coroutine, as_another_coroutine) == report(
         ("event 3 recorded:", "activity 'charge'  {\"amount\": 5}"),
         ("the code did:", "wait for event 'go'"),
@@ -314,16 +315,18 @@ def test_the_line_of_a_coroutine_is_shown(provider: Provider) -> None:
     )
 
 
+@pytest.mark.task_groups
 @in_memory
-def test_the_early_end_of_a_coroutine_is_shown(provider: Provider) -> None:
+def test_report_shows_the_early_end_of_a_coroutine(provider: Provider) -> None:
     assert mismatch_of(provider, as_a_coroutine, as_a_shorter_coroutine) == report(
         ("event 5 recorded:", "wait for event 'go'"),
         ("the code did:", "nothing more: it returned after 2 of 3 recorded operations"),
     )
 
 
+@pytest.mark.task_groups
 @in_memory
-def test_a_coroutine_that_became_a_generator_is_told_from_it(provider: Provider) -> None:
+def test_report_distinguishes_a_coroutine_from_a_generator(provider: Provider) -> None:
     assert mismatch_of(provider, as_a_coroutine, old) == report(
         ("event 2 recorded:", "wait for a cancellation, as `async def` does"),
         ("the code did:", "activity 'charge'  {\"amount\": 5}"),

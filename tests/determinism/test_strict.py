@@ -1,6 +1,6 @@
-"""Calls that replay cannot repeat are caught while the code of an orchestration runs, and nowhere else."""
+"""Calls that replay cannot repeat are caught while the code of an orchestration runs, and only there."""
 
-# What is not to be called has to be called here, each by its own lambda, whose line is expected in the message.
+# These tests make the forbidden calls, each in a separate lambda whose line is expected in the message.
 # ruff: noqa: DTZ002, DTZ005, DTZ011, PLW0108, PLW1510, PTH123, SIM115
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from typing import Any
 import pytest
 
 from conftest import Run
-from determinism.common import WAIT_MS, Steps, place
+from determinism.code_change import WAIT_MS, Steps, place
 from duroxide import Client, NotAllowedInOrchestration, OrchestrationContext, OrchestrationFailed, Provider, Runtime
 
 in_memory = pytest.mark.parametrize("store", ["memory"])
@@ -85,7 +85,7 @@ CALLS: dict[str, tuple[Callable[[], Any], str]] = {
 
 
 def refusal(run: Run, orchestration: Callable[..., Any]) -> str:
-    """What is said when the orchestration fails because of a call."""
+    """The message when the orchestration fails because of a call."""
     with pytest.raises(OrchestrationFailed) as failed:
         run(orchestration)
     assert failed.value.error_type == "NotAllowedInOrchestration"
@@ -94,7 +94,7 @@ def refusal(run: Run, orchestration: Callable[..., Any]) -> str:
 
 @in_memory
 @pytest.mark.parametrize("name", CALLS)
-def test_a_call_is_refused_by_its_name_with_its_line_and_what_to_use(run: Run, name: str) -> None:
+def test_a_refusal_names_the_call_its_line_and_the_replacement(run: Run, name: str) -> None:
     call, instead = CALLS[name]
 
     def order(ctx: OrchestrationContext, _: Any) -> Steps:
@@ -121,6 +121,7 @@ def test_functions_that_were_imported_by_name_are_refused(run: Run) -> None:
     assert refusal(run, by_class).startswith(f"datetime.datetime.now() at {place(by_class, 'return')}")
 
 
+@pytest.mark.task_groups
 @in_memory
 def test_calls_of_coroutines_helpers_and_branches_are_refused(run: Run) -> None:
     def helper() -> float:
@@ -154,7 +155,7 @@ def test_a_refusal_can_be_caught_where_it_is_raised(run: Run) -> None:
 
 
 @in_memory
-def test_each_call_is_refused_though_refusals_before_were_caught(run: Run) -> None:
+def test_each_call_is_refused_after_earlier_refusals_were_caught(run: Run) -> None:
     def helper() -> float:
         return time.time()
 
@@ -193,7 +194,7 @@ def test_a_trace_function_is_kept_when_a_call_is_refused(run: Run) -> None:
 
 
 @in_memory
-def test_what_is_deterministic_is_let_through(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_deterministic_calls_are_allowed(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SHOP", "open")
 
     def order(ctx: OrchestrationContext, _: Any) -> Steps:
@@ -209,7 +210,7 @@ def test_what_is_deterministic_is_let_through(run: Run, monkeypatch: pytest.Monk
 
 
 @in_memory
-def test_imports_logs_warnings_and_finalizers_are_let_through(
+def test_imports_logs_warnings_and_finalizers_are_allowed(
     run: Run, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     module = f"shop_{secrets.token_hex(4)}"
@@ -243,7 +244,7 @@ def test_imports_logs_warnings_and_finalizers_are_let_through(
 
 
 @in_memory
-def test_activities_do_as_they_like(run: Run) -> None:
+def test_activities_are_not_watched(run: Run) -> None:
     def look(ctx: Any, _: Any) -> Any:
         with open(os.devnull) as nothing:
             started = threading.Thread(target=lambda: None)
@@ -262,40 +263,42 @@ def test_activities_do_as_they_like(run: Run) -> None:
     assert run(order, activities={"look": look, "look_async": look_async}) == [True, True, "", True, True, True]
 
 
-def tells_the_time(ctx: OrchestrationContext, _: Any) -> Any:
+def reads_the_clock(ctx: OrchestrationContext, _: Any) -> Any:
     return time.time() > 0
 
 
 def played(provider: Provider, strict: bool | None) -> str:
-    """The status of an orchestration that looks at the clock."""
+    """The status of an orchestration that reads the clock."""
     client = Client(provider)
     with Runtime(provider, strict=strict) as runtime:
         runtime.shutdown()
-        runtime.register_orchestration("tells_the_time", tells_the_time)
+        runtime.register_orchestration("reads_the_clock", reads_the_clock)
         runtime.start()
-        client.start_orchestration("clock", "tells_the_time")
+        client.start_orchestration("clock", "reads_the_clock")
         return client.wait_for_orchestration("clock", WAIT_MS).status
 
 
 @in_memory
-def test_a_runtime_can_be_told_not_to_watch(provider: Provider) -> None:
+def test_watching_can_be_switched_off_by_an_option(provider: Provider) -> None:
     assert played(provider, strict=False) == "Completed"
 
 
 @in_memory
-def test_tests_are_watched_and_other_programs_are_not(provider: Provider, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tests_are_watched_by_default_and_other_programs_are_not(
+    provider: Provider, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delenv("PYTEST_CURRENT_TEST")
     assert played(provider, strict=None) == "Completed"
 
 
 @in_memory
-def test_a_program_is_watched_where_that_is_asked_for(provider: Provider, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_program_is_watched_on_request(provider: Provider, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("PYTEST_CURRENT_TEST")
     assert played(provider, strict=True) == "Failed"
 
 
 @pytest.mark.parametrize(("options", "expected"), [([], "False"), (["-X", "dev"], "True")])
-def test_the_development_mode_of_python_watches(
+def test_programs_are_watched_in_the_development_mode_of_python(
     options: list[str], expected: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("PYTEST_CURRENT_TEST")
@@ -310,13 +313,13 @@ def test_the_development_mode_of_python_watches(
 
 
 @in_memory
-def test_an_answer_that_is_neither_yes_nor_no_is_refused(provider: Provider) -> None:
+def test_strict_takes_only_true_false_or_none(provider: Provider) -> None:
     with pytest.raises(TypeError, match="strict must be True, False or None, not str"):
         Runtime(provider, strict="yes")  # type: ignore[arg-type]
 
 
 @in_memory
-def test_the_profiler_of_a_thread_is_given_back(run: Run) -> None:
+def test_the_profiler_of_a_thread_is_restored(run: Run) -> None:
     seen = []
 
     def order(ctx: OrchestrationContext, _: Any) -> Steps:
@@ -329,8 +332,9 @@ def test_the_profiler_of_a_thread_is_given_back(run: Run) -> None:
     assert sys.getprofile() is None
 
 
+@pytest.mark.task_groups
 @in_memory
-def test_the_loop_of_a_coroutine_is_let_through(run: Run) -> None:
+def test_the_loop_of_a_coroutine_is_allowed(run: Run) -> None:
     async def order(ctx: OrchestrationContext, _: Any) -> Any:
         async def wait() -> float:
             await asyncio.sleep(0.001)
@@ -343,6 +347,7 @@ def test_the_loop_of_a_coroutine_is_let_through(run: Run) -> None:
     assert run(order) is True
 
 
+@pytest.mark.task_groups
 @in_memory
 def test_a_task_of_a_coroutine_is_watched(run: Run) -> None:
     async def look() -> float:

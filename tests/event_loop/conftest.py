@@ -1,4 +1,4 @@
-"""Plays coroutine orchestrations twice: kept awake between their steps, and replayed from their history at each of them."""
+"""Plays coroutine orchestrations twice: suspended in the sticky cache, and replayed from their history at each step."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from conftest import Function, Run
 from duroxide import ActivityContext, RuntimeOptions
 
-# Task groups and timeouts are as old as that.
+# Task groups and timeouts need Python 3.11.
 collect_ignore_glob = ["test_*.py"] if sys.version_info < (3, 11) else []
 
 AWAKE = RuntimeOptions()
@@ -30,24 +30,24 @@ ACTIVITIES: Mapping[str, Callable[..., Any]] = {"echo": echo, "fail": fail}
 
 
 class Play(Protocol):
-    """What the fixture ``play`` gives."""
+    """The type of the fixture ``play``."""
 
     def __call__(
         self, orchestration: Function, input: Any = None, *, orchestrations: Mapping[str, Function] | None = None
     ) -> Any:
-        """Play ``orchestration`` to its end, and answer what it returned; there are the activities ``echo`` and ``fail``."""
+        """Play ``orchestration`` to its end and return its output; the activities are ``echo`` and ``fail``."""
 
 
 @pytest.fixture(params=["memory"])
 def store(request: pytest.FixtureRequest) -> str:
-    """The loop knows nothing of stores: the random programs run on others, too."""
+    """The loop does not depend on the store; the random programs run on other stores, too."""
     kind: str = request.param
     return kind
 
 
 @pytest.fixture(params=[AWAKE, REPLAYED], ids=["awake", "replayed"])
 def options(request: pytest.FixtureRequest) -> RuntimeOptions:
-    """How the runtime goes on with what is suspended."""
+    """Whether the runtime keeps suspended orchestrations or replays them."""
     options: RuntimeOptions = request.param
     return options
 

@@ -1,4 +1,4 @@
-"""What happens where the loop meets what it does not run itself: combinators, generators beside it, and the end."""
+"""The loop together with work that it does not run: combinators, generators beside it, and the end."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import Any
 from conftest import StartRuntime
 from duroxide import Client, DuroxideError, OrchestrationContext, RuntimeOptions
 from event_loop.conftest import ACTIVITIES, Play
-from mission.waiting import wait_for_event_kind
+from support.waiting import wait_for_event_kind
 
 Steps = Generator[Any, Any, Any]
 
 
-def test_a_step_that_loses_a_race_fails_for_whoever_else_awaits_it(play: Play) -> None:
+def test_a_step_that_loses_a_race_fails_for_its_other_waiters(play: Play) -> None:
     async def orchestration(ctx: OrchestrationContext, _: Any) -> list[str]:
         shared = ctx.wait_for_event("never")
 
@@ -35,7 +35,7 @@ def test_a_step_that_loses_a_race_fails_for_whoever_else_awaits_it(play: Play) -
     assert "was cancelled" in failure
 
 
-def test_a_loser_of_a_race_may_wake_the_orchestration_to_its_end(play: Play) -> None:
+def test_the_clean_up_of_a_race_loser_can_wake_the_orchestration(play: Play) -> None:
     async def orchestration(ctx: OrchestrationContext, _: Any) -> str:
         closed = asyncio.Event()
 
@@ -56,7 +56,7 @@ def test_a_loser_of_a_race_may_wake_the_orchestration_to_its_end(play: Play) -> 
     assert play(orchestration).startswith("woken")
 
 
-def test_a_generator_beside_the_loop_wakes_what_waits_on_it_at_once(play: Play) -> None:
+def test_a_generator_beside_the_loop_wakes_its_waiter_at_once(play: Play) -> None:
     async def orchestration(ctx: OrchestrationContext, _: Any) -> list[Any]:
         event = asyncio.Event()
 
@@ -91,7 +91,7 @@ def test_a_task_that_swallows_its_cancellation_does_not_outlive_the_orchestratio
     assert play(orchestration).startswith("done")
 
 
-def test_what_the_end_leaves_behind_records_nothing(
+def test_tasks_left_at_the_end_record_nothing(
     runtime_factory: StartRuntime, client: Client, options: RuntimeOptions
 ) -> None:
     async def orchestration(ctx: OrchestrationContext, _: Any) -> str:
@@ -111,7 +111,7 @@ def test_what_the_end_leaves_behind_records_nothing(
     assert client.wait_for_orchestration("tested").custom_status is None
 
 
-def test_a_function_that_does_something_before_it_gives_its_coroutine_is_replayed(
+def test_a_function_that_takes_a_step_before_it_returns_its_coroutine_is_replayed(
     runtime_factory: StartRuntime, client: Client, options: RuntimeOptions
 ) -> None:
     def orchestration(ctx: OrchestrationContext, _: Any) -> Any:

@@ -1,4 +1,4 @@
-"""What the context offers, used inside a coroutine orchestration: its own combinators, generators and effects."""
+"""The context inside a coroutine orchestration: combinators, generators and effects."""
 
 from __future__ import annotations
 
@@ -51,14 +51,14 @@ def test_a_coroutine_that_loses_a_race_is_cancelled_and_may_clean_up(play: Play)
                 cleaned.append(await ctx.schedule_activity("echo", "clean"))
 
         winner = await ctx.race(loser(), ctx.schedule_timer(5))
-        await ctx.schedule_activity("echo", "go on")
+        await ctx.schedule_activity("echo", "continue")
         await asyncio.sleep(0.01)
         return [winner["index"], cleaned]
 
     assert play(races) == [1, ["clean"]]
 
 
-def test_the_failure_of_a_coroutine_reaches_who_awaits_the_combinator(play: Play) -> None:
+def test_awaiting_a_combinator_raises_the_failure_of_its_coroutine(play: Play) -> None:
     async def fails(ctx: OrchestrationContext, _: Any) -> Any:
         async def coroutine() -> None:
             await ctx.schedule_activity("fail", "inside")
@@ -79,7 +79,7 @@ def test_asyncio_takes_combinators_of_the_context(play: Play) -> None:
     assert play(mixed) == [[0, 1], {"index": 0, "value": "won"}]
 
 
-def test_a_coroutine_given_up_by_a_timeout_gives_up_what_it_waits_for(
+def test_a_timeout_cancels_a_coroutine_and_the_step_that_it_awaits(
     runtime_factory: StartRuntime, client: Client, options: RuntimeOptions
 ) -> None:
     async def given_up(ctx: OrchestrationContext, _: Any) -> Any:
@@ -96,7 +96,7 @@ def test_a_coroutine_given_up_by_a_timeout_gives_up_what_it_waits_for(
     assert kinds.count("ExternalSubscribedCancelled") == 2
 
 
-def test_messages_go_to_the_waits_in_the_order_in_which_they_began(
+def test_messages_reach_the_waits_in_the_order_in_which_these_began(
     runtime_factory: StartRuntime, client: Client, options: RuntimeOptions
 ) -> None:
     async def takes(ctx: OrchestrationContext, _: Any) -> Any:
@@ -131,5 +131,5 @@ def test_a_fan_out_of_ten_times_as_many_takes_about_ten_times_as_long(
     seconds("warm", 100)
     few = min(seconds(f"few-{number}", 1_000) for number in range(3))
     many = min(seconds(f"many-{number}", 10_000) for number in range(2))
-    # A hundred times as long, if it were quadratic; collections of garbage make it a little more than ten.
+    # A quadratic cost would be a hundred times as long; garbage collections make it a little more than ten.
     assert many < 70 * few

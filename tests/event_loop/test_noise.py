@@ -1,4 +1,4 @@
-"""What is forgotten is told once; what is suspended, evicted, shut down or over is not told at all, and leaves memory."""
+"""A forgotten task is logged once; suspended, evicted and ended code logs nothing, and its memory is freed."""
 
 from __future__ import annotations
 
@@ -14,33 +14,33 @@ from typing import Any
 import pytest
 
 from conftest import StartRuntime
-from deadline import wait_until
 from duroxide import Client, OrchestrationContext, RuntimeOptions
 from event_loop.conftest import ACTIVITIES, Play
+from support.waiting import wait_until
 
 LONG = 3600
 
 
 @pytest.fixture
-def heard(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
-    """What was said that nobody asked for: logs of asyncio and of us, and exceptions that were in nobody's way."""
-    said: list[str] = []
-    monkeypatch.setattr(sys, "unraisablehook", lambda unraisable: said.append(repr(unraisable.exc_value)))
+def unexpected(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """Unexpected output: warnings logged by asyncio and this package, and unraisable exceptions."""
+    unexpected: list[str] = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda unraisable: unexpected.append(repr(unraisable.exc_value)))
     with caplog.at_level(logging.WARNING), warnings.catch_warnings():
         warnings.simplefilter("error")
-        yield said
+        yield unexpected
         gc.collect()
-    said += [record.getMessage() for record in caplog.records if record.name.startswith(("asyncio", "duroxide"))]
+    unexpected += [record.getMessage() for record in caplog.records if record.name.startswith(("asyncio", "duroxide"))]
 
 
 def messages(caplog: pytest.LogCaptureFixture) -> list[str]:
-    """What the loop and asyncio have logged."""
+    """The messages that the loop and asyncio have logged."""
     names = ("asyncio", "duroxide.orchestration")
     return [record.getMessage() for record in caplog.records if record.name in names]
 
 
 async def busy(ctx: OrchestrationContext, _: Any) -> Any:
-    """Have a bit of everything under way, then wait."""
+    """Begin steps, tasks and async generators of each kind, then wait."""
 
     async def step() -> Any:
         try:
@@ -93,7 +93,7 @@ def test_the_exception_of_a_forgotten_task_is_logged_once(
 ) -> None:
     async def forgets(ctx: OrchestrationContext, _: Any) -> Any:
         async def raises() -> None:
-            raise LookupError("nobody asks")
+            raise LookupError("never retrieved")
 
         task = asyncio.create_task(raises(), name="forgotten")
         await asyncio.sleep(0.001)
@@ -111,11 +111,11 @@ def test_the_exception_of_a_forgotten_task_is_logged_once(
     assert messages(caplog) == ["orchestration 'forgets': the exception of task 'forgotten' was never retrieved"]
 
 
-def test_nothing_is_said_of_what_is_suspended_replayed_and_over(
+def test_suspended_replayed_and_ended_code_logs_nothing(
     runtime_factory: StartRuntime,
     client: Client,
     options: RuntimeOptions,
-    heard: list[str],
+    unexpected: list[str],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     runtime = runtime_factory(ACTIVITIES, {"busy": busy}, options)
@@ -126,11 +126,11 @@ def test_nothing_is_said_of_what_is_suspended_replayed_and_over(
     assert client.wait_for_orchestration("busy").result() == "over"
     runtime.shutdown()
     gc.collect()
-    assert (heard, messages(caplog)) == ([], [])
+    assert (unexpected, messages(caplog)) == ([], [])
 
 
-def test_nothing_is_said_of_what_is_evicted(
-    runtime_factory: StartRuntime, client: Client, heard: list[str], caplog: pytest.LogCaptureFixture
+def test_evicted_code_logs_nothing(
+    runtime_factory: StartRuntime, client: Client, unexpected: list[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     runtime_factory(ACTIVITIES, {"busy": busy}, RuntimeOptions(max_sticky_orchestrations=1))
     names = [f"busy-{number}" for number in range(4)]
@@ -141,14 +141,14 @@ def test_nothing_is_said_of_what_is_evicted(
         client.raise_event(name, "go")
     assert [client.wait_for_orchestration(name).result() for name in names] == ["over"] * 4
     gc.collect()
-    assert (heard, messages(caplog)) == ([], [])
+    assert (unexpected, messages(caplog)) == ([], [])
 
 
-def test_nothing_is_said_of_what_a_shutdown_leaves(
+def test_code_closed_by_a_shutdown_logs_nothing(
     runtime_factory: StartRuntime,
     client: Client,
     options: RuntimeOptions,
-    heard: list[str],
+    unexpected: list[str],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     runtime = runtime_factory(ACTIVITIES, {"busy": busy}, options)
@@ -156,14 +156,14 @@ def test_nothing_is_said_of_what_a_shutdown_leaves(
     wait_until(lambda: is_waiting(client, "busy"))
     runtime.shutdown()
     gc.collect()
-    assert (heard, messages(caplog)) == ([], [])
+    assert (unexpected, messages(caplog)) == ([], [])
 
 
-def test_nothing_is_said_of_tasks_that_the_end_leaves_behind(
+def test_tasks_left_at_the_end_log_nothing(
     runtime_factory: StartRuntime,
     client: Client,
     options: RuntimeOptions,
-    heard: list[str],
+    unexpected: list[str],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async def leaves(ctx: OrchestrationContext, _: Any) -> Any:
@@ -184,14 +184,14 @@ def test_nothing_is_said_of_tasks_that_the_end_leaves_behind(
     assert client.wait_for_orchestration("leaves").result() == [2, []]
     assert "after the end" not in str(client.read_execution_history("leaves"))
     gc.collect()
-    assert (heard, messages(caplog)) == ([], [])
+    assert (unexpected, messages(caplog)) == ([], [])
 
 
-def test_nothing_is_said_of_what_continues_as_new(
+def test_continuing_as_new_logs_nothing(
     runtime_factory: StartRuntime,
     client: Client,
     options: RuntimeOptions,
-    heard: list[str],
+    unexpected: list[str],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async def rounds(ctx: OrchestrationContext, left: int) -> Any:
@@ -205,7 +205,7 @@ def test_nothing_is_said_of_what_continues_as_new(
     client.start_orchestration("rounds", "rounds", 3)
     assert client.wait_for_orchestration("rounds").result() is False
     gc.collect()
-    assert (heard, messages(caplog)) == ([], [])
+    assert (unexpected, messages(caplog)) == ([], [])
 
 
 def test_loops_and_tasks_do_not_stay_in_memory(
@@ -230,8 +230,8 @@ def test_loops_and_tasks_do_not_stay_in_memory(
     runtime.shutdown()
 
 
-def test_a_task_group_of_the_play_leaves_nothing(
-    play: Play, heard: list[str], caplog: pytest.LogCaptureFixture
+def test_a_cancelled_task_group_logs_nothing(
+    play: Play, unexpected: list[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     async def grouped(ctx: OrchestrationContext, _: Any) -> Any:
         try:
@@ -243,15 +243,15 @@ def test_a_task_group_of_the_play_leaves_nothing(
 
     assert play(grouped) == 1
     gc.collect()
-    assert (heard, messages(caplog)) == ([], [])
+    assert (unexpected, messages(caplog)) == ([], [])
 
 
 async def waits(awaited: Any) -> Any:
     return await awaited
 
 
-def test_nothing_is_said_of_coroutines_that_are_made_while_a_turn_is_closed(
-    runtime_factory: StartRuntime, client: Client, heard: list[str], caplog: pytest.LogCaptureFixture
+def test_coroutines_made_while_a_turn_is_closed_log_nothing(
+    runtime_factory: StartRuntime, client: Client, unexpected: list[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     async def cleans_up(ctx: OrchestrationContext, _: Any) -> Any:
         try:
@@ -271,11 +271,11 @@ def test_nothing_is_said_of_coroutines_that_are_made_while_a_turn_is_closed(
     wait_until(lambda: is_waiting(client, "cleans_up"))
     runtime.shutdown()
     gc.collect()
-    assert (heard, messages(caplog)) == ([], [])
+    assert (unexpected, messages(caplog)) == ([], [])
 
 
-def test_nothing_is_said_of_coroutines_that_wait_for_their_turn(
-    runtime_factory: StartRuntime, client: Client, heard: list[str], caplog: pytest.LogCaptureFixture
+def test_coroutines_that_never_ran_log_nothing(
+    runtime_factory: StartRuntime, client: Client, unexpected: list[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     async def one_by_one(ctx: OrchestrationContext, _: Any) -> Any:
         async def each(some: list[Any]) -> Any:
@@ -293,7 +293,7 @@ def test_nothing_is_said_of_coroutines_that_wait_for_their_turn(
     wait_until(lambda: is_waiting(client, "one_by_one"))
     runtime.shutdown()
     gc.collect()
-    assert (heard, messages(caplog)) == ([], [])
+    assert (unexpected, messages(caplog)) == ([], [])
 
 
 def test_code_that_swallows_every_exception_is_closed_where_it_sleeps(

@@ -1,4 +1,4 @@
-"""What cannot be replayed is refused where it is called, with the way out; code that never ends is reported."""
+"""Calls that cannot be replayed are refused with the way out; code that never ends is reported."""
 
 from __future__ import annotations
 
@@ -94,13 +94,13 @@ REFUSED: dict[Callable[[], Any], str] = {
     a_signal: "the loop's add_signal_handler() handles a signal",
     another_thread: "the loop's call_soon_threadsafe() is called from another thread",
     file_descriptor: "the loop's add_reader() waits for a file descriptor",
-    end_of_the_loop: "the loop's stop() belongs to whoever runs the loop, which is the runtime",
-    task_factory: "the loop's set_task_factory() belongs to whoever runs the loop, which is the runtime",
+    end_of_the_loop: "the loop's stop() is for the owner of the loop, which is the runtime",
+    task_factory: "the loop's set_task_factory() is for the owner of the loop, which is the runtime",
 }
 
 
 @pytest.mark.parametrize("refused", REFUSED, ids=lambda refused: refused.__name__)
-def test_what_cannot_be_replayed_is_refused_with_the_way_out(refused: Callable[[], Any], play: Play) -> None:
+def test_a_call_that_cannot_be_replayed_is_refused_with_the_way_out(refused: Callable[[], Any], play: Play) -> None:
     async def tries(ctx: OrchestrationContext, _: Any) -> Any:
         try:
             await refused()
@@ -234,15 +234,15 @@ def test_code_that_spins_is_reported(play: Play, monkeypatch: pytest.MonkeyPatch
         play(spins)
 
 
-def test_a_timer_of_no_number_and_one_that_is_too_long_are_refused(play: Play) -> None:
+def test_a_timer_that_is_not_a_number_or_too_long_is_refused(play: Play) -> None:
     async def tries(ctx: OrchestrationContext, _: Any) -> Any:
-        said = []
+        refusals = []
         for delay in (float("nan"), float("inf"), 1e12):
             try:
                 await asyncio.sleep(delay)
             except (ValueError, OverflowError) as error:
-                said.append(type(error).__name__)
-        return said
+                refusals.append(type(error).__name__)
+        return refusals
 
     assert play(tries) == ["ValueError", "LimitExceeded", "LimitExceeded"]
 
@@ -264,14 +264,14 @@ def test_a_control_flow_exception_is_not_swallowed_by_except_exception(
     assert "ActivityScheduled" not in [event.kind for event in client.read_execution_history("stubborn")]
 
 
-def test_python_before_task_groups_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_python_without_task_groups_is_refused_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
     steps: Any = SimpleNamespace(instance_id="instance", orchestration_name="name")
     monkeypatch.delattr("asyncio.timeout")
     with pytest.raises(ConfigurationError, match="needs Python 3.11 or later; write 'def' with 'yield'"):
         OrchestrationLoop(steps)
 
 
-def test_the_activity_of_an_orchestration_may_use_what_the_orchestration_may_not(
+def test_an_activity_may_use_what_its_orchestration_may_not(
     runtime_factory: StartRuntime, client: Client, options: RuntimeOptions
 ) -> None:
     async def work(ctx: ActivityContext, _: Any) -> int:

@@ -11,10 +11,10 @@ from typing import Any
 from duroxide import OrchestrationContext
 from event_loop.conftest import Play
 
-who: ContextVar[str] = ContextVar("who", default="nobody")
+who: ContextVar[str] = ContextVar("who", default="unknown")
 
 
-def test_an_event_wakes_all_who_wait_for_it_in_order(play: Play) -> None:
+def test_an_event_wakes_all_its_waiters_in_order(play: Play) -> None:
     async def signals(ctx: OrchestrationContext, _: Any) -> Any:
         event, order = asyncio.Event(), []
 
@@ -31,7 +31,7 @@ def test_an_event_wakes_all_who_wait_for_it_in_order(play: Play) -> None:
     assert play(signals) == [0, 1, 2]
 
 
-def test_a_lock_is_held_across_steps_by_one_after_the_other(play: Play) -> None:
+def test_a_lock_is_held_across_steps_by_one_task_at_a_time(play: Play) -> None:
     async def locks(ctx: OrchestrationContext, _: Any) -> Any:
         lock, order = asyncio.Lock(), []
 
@@ -84,7 +84,7 @@ def test_a_condition_wakes_when_its_predicate_holds(play: Play) -> None:
     assert play(conditions) == [0, 1, 2]
 
 
-def test_a_barrier_lets_all_pass_together(play: Play) -> None:
+def test_a_barrier_releases_all_tasks_together(play: Play) -> None:
     async def meets(ctx: OrchestrationContext, _: Any) -> Any:
         barrier, passed = asyncio.Barrier(3), []
 
@@ -99,7 +99,7 @@ def test_a_barrier_lets_all_pass_together(play: Play) -> None:
     assert play(meets) == 3
 
 
-def test_a_queue_hands_over_between_tasks(play: Play) -> None:
+def test_a_queue_passes_items_between_tasks(play: Play) -> None:
     async def queues(ctx: OrchestrationContext, _: Any) -> Any:
         queue: asyncio.Queue[int] = asyncio.Queue(maxsize=1)
 
@@ -119,7 +119,7 @@ def test_a_queue_hands_over_between_tasks(play: Play) -> None:
     assert play(queues) == [0, 1, 2, 3]
 
 
-def test_a_priority_queue_gives_the_least_first(play: Play) -> None:
+def test_a_priority_queue_gives_the_smallest_item_first(play: Play) -> None:
     async def queues(ctx: OrchestrationContext, _: Any) -> Any:
         queue: asyncio.PriorityQueue[int] = asyncio.PriorityQueue()
         for number in await asyncio.gather(*[ctx.schedule_activity("echo", number) for number in (3, 1, 2)]):
@@ -129,7 +129,7 @@ def test_a_priority_queue_gives_the_least_first(play: Play) -> None:
     assert play(queues) == [1, 2, 3]
 
 
-def test_a_future_of_the_loop_is_ended_by_another_task(play: Play) -> None:
+def test_another_task_can_resolve_a_future_of_the_loop(play: Play) -> None:
     async def futures(ctx: OrchestrationContext, _: Any) -> Any:
         future = asyncio.get_running_loop().create_future()
 
@@ -142,7 +142,7 @@ def test_a_future_of_the_loop_is_ended_by_another_task(play: Play) -> None:
     assert play(futures) == ["answer", None]
 
 
-def test_every_task_has_context_variables_of_its_own(play: Play) -> None:
+def test_every_task_has_its_context_variables(play: Play) -> None:
     async def variables(ctx: OrchestrationContext, _: Any) -> Any:
         who.set("main")
 
@@ -158,7 +158,7 @@ def test_every_task_has_context_variables_of_its_own(play: Play) -> None:
     assert play(variables) == [["main", "a"], ["main", "b"], "main"]
 
 
-def test_coroutines_given_to_the_context_see_the_variables_of_their_giver(play: Play) -> None:
+def test_coroutines_passed_to_the_context_see_the_variables_of_the_caller(play: Play) -> None:
     async def variables(ctx: OrchestrationContext, _: Any) -> Any:
         async def name() -> str:
             await ctx.schedule_activity("echo", None)
@@ -168,10 +168,10 @@ def test_coroutines_given_to_the_context_see_the_variables_of_their_giver(play: 
         who.set("giver")
         return [await before, *await ctx.gather(name(), name())]
 
-    assert play(variables) == ["nobody", "giver", "giver"]
+    assert play(variables) == ["unknown", "giver", "giver"]
 
 
-def test_what_one_orchestration_sets_no_other_sees(play: Play) -> None:
+def test_context_variables_are_not_shared_between_orchestrations(play: Play) -> None:
     async def child(ctx: OrchestrationContext, input: str) -> str:
         before = who.get()
         who.set(input)
@@ -182,7 +182,7 @@ def test_what_one_orchestration_sets_no_other_sees(play: Play) -> None:
         who.set("parent")
         return await asyncio.gather(*[ctx.schedule_sub_orchestration("child", text) for text in ("a", "b")])
 
-    assert play(parent, orchestrations={"child": child}) == ["nobody, then a", "nobody, then b"]
+    assert play(parent, orchestrations={"child": child}) == ["unknown, then a", "unknown, then b"]
 
 
 def test_async_generators_and_context_managers_may_wait_for_steps(play: Play) -> None:
@@ -223,13 +223,14 @@ def test_an_async_generator_that_is_left_early_is_closed(play: Play) -> None:
 
         async for _number in numbers():
             break
-        await asyncio.sleep(0.01)
+        while not log:
+            await asyncio.sleep(0.01)
         return log
 
     assert play(composed) == ["closed"]
 
 
-def test_an_async_generator_that_only_the_garbage_collector_finds_is_not_closed(play: Play) -> None:
+def test_an_async_generator_found_by_the_garbage_collector_is_not_closed(play: Play) -> None:
     async def composed(ctx: OrchestrationContext, _: Any) -> Any:
         log: list[str] = []
 

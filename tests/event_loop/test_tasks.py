@@ -1,4 +1,4 @@
-"""Tasks, groups of tasks, and what waits for several of them."""
+"""Tasks, task groups, and functions that wait for several tasks."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_gather_raises_the_first_failure(play: Play) -> None:
     assert play(together) == "ValueError: first"
 
 
-def test_gather_gives_failures_among_the_values_when_it_is_asked_to(play: Play) -> None:
+def test_gather_returns_failures_among_the_values_on_request(play: Play) -> None:
     async def together(ctx: OrchestrationContext, _: Any) -> Any:
         results = await asyncio.gather(failing(ctx, "no"), ctx.schedule_activity("echo", 1), return_exceptions=True)
         return [str(each) for each in results]
@@ -83,7 +83,7 @@ def test_a_failure_in_a_task_group_cancels_the_others_and_all_failures_are_raise
     assert result[2:] == ["ValueError: first", "while cleaning"]
 
 
-def test_a_created_task_runs_beside_and_may_be_awaited_twice(play: Play) -> None:
+def test_a_created_task_runs_concurrently_and_may_be_awaited_twice(play: Play) -> None:
     async def beside(ctx: OrchestrationContext, _: Any) -> Any:
         order: list[str] = []
 
@@ -129,7 +129,7 @@ def test_a_step_awaited_by_two_tasks_gives_both_its_value(play: Play) -> None:
     assert play(shared) == ["shared", "shared"]
 
 
-def test_wait_ends_with_the_first_that_ends(play: Play) -> None:
+def test_wait_ends_with_the_first_task_that_ends(play: Play) -> None:
     async def waits(ctx: OrchestrationContext, _: Any) -> Any:
         slow, quick = asyncio.create_task(asyncio.sleep(LONG)), asyncio.create_task(after(ctx, 0.01, "quick"))
         done, pending = await asyncio.wait([slow, quick], return_when=asyncio.FIRST_COMPLETED)
@@ -147,7 +147,7 @@ def test_wait_ends_with_the_first_failure(play: Play) -> None:
     assert play(waits) == [True, "ValueError: no"]
 
 
-def test_wait_gives_up_after_its_timeout(play: Play) -> None:
+def test_wait_ends_at_its_timeout(play: Play) -> None:
     async def waits(ctx: OrchestrationContext, _: Any) -> Any:
         task = asyncio.create_task(asyncio.sleep(LONG))
         done, pending = await asyncio.wait([task], timeout=0.01)
@@ -166,7 +166,7 @@ def test_the_sets_of_wait_have_the_order_in_which_their_tasks_were_made(play: Pl
     assert sorted(play(waits), key=int) == [str(number) for number in range(40)]
 
 
-def test_as_completed_goes_by_the_order_of_history(play: Play) -> None:
+def test_as_completed_follows_the_order_of_history(play: Play) -> None:
     async def in_order(ctx: OrchestrationContext, _: Any) -> Any:
         tasks = [asyncio.create_task(after(ctx, delay, delay)) for delay in (0.2, 0.1, 0)]
         return [await each for each in asyncio.as_completed(tasks)]
@@ -174,7 +174,7 @@ def test_as_completed_goes_by_the_order_of_history(play: Play) -> None:
     assert play(in_order) == [0, 0.1, 0.2]
 
 
-def test_as_completed_takes_what_had_ended_before_in_the_order_in_which_it_was_made(play: Play) -> None:
+def test_as_completed_yields_ended_tasks_in_the_order_of_their_creation(play: Play) -> None:
     async def in_order(ctx: OrchestrationContext, _: Any) -> Any:
         async def value(number: int) -> int:
             return number
@@ -203,7 +203,7 @@ def test_as_completed_begins_coroutines_in_the_order_of_the_list(play: Play) -> 
     assert play(in_order) == [list(range(20)), list(range(20))]
 
 
-def test_as_completed_runs_out_of_time(play: Play) -> None:
+def test_as_completed_raises_at_its_timeout(play: Play) -> None:
     async def in_order(ctx: OrchestrationContext, _: Any) -> Any:
         seen = []
         try:
@@ -215,15 +215,15 @@ def test_as_completed_runs_out_of_time(play: Play) -> None:
     assert play(in_order) == [[], "out of time"]
 
 
-def test_a_cancelled_task_hears_of_it_where_it_waits(play: Play) -> None:
+def test_a_cancelled_task_gets_the_cancellation_where_it_waits(play: Play) -> None:
     async def cancels(ctx: OrchestrationContext, _: Any) -> Any:
-        heard: list[Any] = []
+        received: list[Any] = []
 
         async def waiting() -> None:
             try:
                 await ctx.wait_for_event("never")
             except asyncio.CancelledError as error:
-                heard.append(list(error.args))
+                received.append(list(error.args))
                 raise
 
         task = asyncio.create_task(waiting())
@@ -231,12 +231,12 @@ def test_a_cancelled_task_hears_of_it_where_it_waits(play: Play) -> None:
         task.cancel("enough")
         with pytest.raises(asyncio.CancelledError):
             await task
-        return [heard, task.cancelled()]
+        return [received, task.cancelled()]
 
     assert play(cancels) == [[["enough"]], True]
 
 
-def test_a_cancelled_task_may_refuse_and_go_on(play: Play) -> None:
+def test_a_cancelled_task_may_refuse_and_continue(play: Play) -> None:
     async def cancels(ctx: OrchestrationContext, _: Any) -> Any:
         async def stubborn() -> Any:
             try:
@@ -255,7 +255,7 @@ def test_a_cancelled_task_may_refuse_and_go_on(play: Play) -> None:
     assert play(cancels) == ["still here", 0]
 
 
-def test_what_is_shielded_goes_on_when_its_waiter_is_cancelled(play: Play) -> None:
+def test_a_shielded_step_continues_when_its_waiter_is_cancelled(play: Play) -> None:
     async def shields(ctx: OrchestrationContext, _: Any) -> Any:
         inner = asyncio.create_task(after(ctx, 0.02, "kept"))
 
@@ -283,7 +283,7 @@ def test_current_task_and_all_tasks_are_those_of_the_orchestration(play: Play) -
     assert play(tasks) == ["tasks", ["beside", "tasks"]]
 
 
-def test_all_tasks_have_an_order_that_the_tasks_of_others_do_not_change() -> None:
+def test_the_order_of_all_tasks_does_not_depend_on_other_orchestrations() -> None:
     def names_of_all(others: int) -> list[str]:
         beside = [new_loop(f"other-{number}") for number in range(others)]
         tasks = [loop.create_task(asyncio.sleep(0)) for loop in beside]
@@ -315,7 +315,7 @@ def new_loop(instance_id: str) -> OrchestrationLoop:
     return OrchestrationLoop(steps)
 
 
-def test_tasks_without_a_name_have_the_same_one_at_every_replay(play: Play) -> None:
+def test_unnamed_tasks_get_the_same_name_at_every_replay(play: Play) -> None:
     async def names(ctx: OrchestrationContext, _: Any) -> Any:
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(after(ctx, 0.001, number)) for number in range(3)]
@@ -324,7 +324,7 @@ def test_tasks_without_a_name_have_the_same_one_at_every_replay(play: Play) -> N
     assert len(set(play(names))) == 3
 
 
-def test_a_failure_of_several_in_a_child_reaches_its_parent_with_its_words(play: Play) -> None:
+def test_an_exception_group_of_a_child_reaches_its_parent_with_all_messages(play: Play) -> None:
     async def child(ctx: OrchestrationContext, _: Any) -> None:
         async with asyncio.TaskGroup() as group:
             group.create_task(failing(ctx, "in the child"))
@@ -338,7 +338,7 @@ def test_a_failure_of_several_in_a_child_reaches_its_parent_with_its_words(play:
     assert "unhandled errors in a TaskGroup (1 sub-exception)" in play(parent, orchestrations={"child": child})
 
 
-def test_a_step_whose_time_was_over_says_so_when_it_is_awaited_again(play: Play) -> None:
+def test_a_step_that_timed_out_raises_when_it_is_awaited_again(play: Play) -> None:
     async def patient(ctx: OrchestrationContext, _: Any) -> Any:
         step = ctx.wait_for_event("never")
         try:

@@ -1,4 +1,4 @@
-"""Sleeping, timeouts and the clock: durable, and those of the history."""
+"""Sleep, timeouts and the clock are durable, and follow the history."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from event_loop.conftest import ACTIVITIES, Play
 LONG = 3600
 
 
-def test_a_timeout_that_passes_raises(play: Play) -> None:
+def test_a_timeout_that_expires_raises(play: Play) -> None:
     async def late(ctx: OrchestrationContext, _: Any) -> Any:
         try:
             async with asyncio.timeout(0.01) as scope:
@@ -23,7 +23,7 @@ def test_a_timeout_that_passes_raises(play: Play) -> None:
     assert play(late) == ["too late", True]
 
 
-def test_a_timeout_that_does_not_pass_leaves_what_it_guards_alone(play: Play) -> None:
+def test_a_timeout_that_does_not_expire_changes_nothing(play: Play) -> None:
     async def in_time(ctx: OrchestrationContext, _: Any) -> Any:
         async with asyncio.timeout(LONG) as scope:
             value = await ctx.schedule_activity("echo", "in time")
@@ -32,7 +32,7 @@ def test_a_timeout_that_does_not_pass_leaves_what_it_guards_alone(play: Play) ->
     assert play(in_time) == ["in time", False]
 
 
-def test_the_inner_of_two_timeouts_passes_alone(play: Play) -> None:
+def test_the_inner_of_two_timeouts_expires_alone(play: Play) -> None:
     async def nested(ctx: OrchestrationContext, _: Any) -> Any:
         async with asyncio.timeout(LONG) as outer:
             try:
@@ -44,7 +44,7 @@ def test_the_inner_of_two_timeouts_passes_alone(play: Play) -> None:
     assert play(nested) == ["inner", False]
 
 
-def test_a_timeout_at_a_time_of_the_loop_passes_then(play: Play) -> None:
+def test_timeout_at_takes_a_time_of_the_loop(play: Play) -> None:
     async def late(ctx: OrchestrationContext, _: Any) -> Any:
         loop = asyncio.get_running_loop()
         when = loop.time() + 0.02
@@ -57,7 +57,7 @@ def test_a_timeout_at_a_time_of_the_loop_passes_then(play: Play) -> None:
     assert play(late) is True
 
 
-def test_a_timeout_may_be_put_off(play: Play) -> None:
+def test_a_timeout_may_be_rescheduled(play: Play) -> None:
     async def rescheduled(ctx: OrchestrationContext, _: Any) -> Any:
         async with asyncio.timeout(0.01) as scope:
             scope.reschedule(asyncio.get_running_loop().time() + LONG)
@@ -67,7 +67,7 @@ def test_a_timeout_may_be_put_off(play: Play) -> None:
     assert play(rescheduled) is False
 
 
-def test_a_timeout_of_nothing_passes_at_once(play: Play) -> None:
+def test_a_timeout_of_zero_expires_at_once(play: Play) -> None:
     async def at_once(ctx: OrchestrationContext, _: Any) -> Any:
         seen = []
         for delay in (0, -1):
@@ -81,7 +81,7 @@ def test_a_timeout_of_nothing_passes_at_once(play: Play) -> None:
     assert play(at_once) == [0, -1]
 
 
-def test_wait_for_gives_the_value_or_raises(play: Play) -> None:
+def test_wait_for_returns_the_value_or_raises(play: Play) -> None:
     async def waits(ctx: OrchestrationContext, _: Any) -> Any:
         value = await asyncio.wait_for(ctx.schedule_activity("echo", "value"), LONG)
         try:
@@ -92,7 +92,7 @@ def test_wait_for_gives_the_value_or_raises(play: Play) -> None:
     assert play(waits) == ["value", "too late"]
 
 
-def test_wait_for_lets_what_it_gives_up_clean_up_first(play: Play) -> None:
+def test_wait_for_waits_for_the_clean_up_of_the_task_that_it_cancels(play: Play) -> None:
     async def waits(ctx: OrchestrationContext, _: Any) -> Any:
         cleaned = []
 
@@ -110,7 +110,7 @@ def test_wait_for_lets_what_it_gives_up_clean_up_first(play: Play) -> None:
     assert play(waits) == ["clean"]
 
 
-def test_to_sleep_is_a_durable_timer(runtime_factory: StartRuntime, client: Client, options: RuntimeOptions) -> None:
+def test_sleep_is_a_durable_timer(runtime_factory: StartRuntime, client: Client, options: RuntimeOptions) -> None:
     async def sleeps(ctx: OrchestrationContext, _: Any) -> Any:
         await asyncio.sleep(0)
         return await asyncio.sleep(0.02, "slept")
@@ -136,7 +136,7 @@ def test_the_time_of_the_loop_is_that_of_the_history(play: Play) -> None:
     assert (began, slept) == (0, True)
 
 
-def test_a_call_later_and_a_call_that_was_given_up(play: Play) -> None:
+def test_call_later_runs_its_callback_unless_cancelled(play: Play) -> None:
     async def calls(ctx: OrchestrationContext, _: Any) -> Any:
         loop = asyncio.get_running_loop()
         called: list[str] = []

@@ -1,4 +1,4 @@
-/* The wall clock, moved by as many seconds as a file says; loaded before the C library by whoever is to believe it. */
+/* Moves the wall clock by the seconds in a file; a process that is to see the moved clock preloads this library. */
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <stdint.h>

@@ -11,10 +11,10 @@ SOURCE = Path(__file__).with_name("clock.c")
 
 
 class Clock:
-    """What the wall clock of some processes shows; right at first.
+    """The wall clock of some processes; correct at first.
 
     Attributes:
-        environment: What such a process is started with.
+        environment: Environment variables for such a process.
     """
 
     def __init__(self, file: Path, library: Path) -> None:
@@ -24,18 +24,18 @@ class Clock:
         self.set(0)
 
     def set(self, seconds: int) -> None:
-        """Let it show the right time and so many seconds more, or less, from now on."""
+        """Show the correct time plus this many seconds from now on; the number may be negative."""
         with self._file.open("r+b") as file:
             file.write(struct.pack("=q", seconds))
 
 
 def compiler() -> str | None:
-    """A compiler of C, if there is one."""
+    """A C compiler, or ``None``."""
     return shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
 
 
 def build_library(folder: Path) -> Path:
-    """Build what moves the clock of a process."""
+    """Build the library that moves the clock of a process."""
     library, program = folder / "clock.so", compiler()
     assert program is not None
     subprocess.run([program, "-shared", "-fPIC", "-O1", "-o", str(library), str(SOURCE)], check=True)

@@ -1,4 +1,4 @@
-"""A server of the tests' own, ways to it, nodes on it and work for them."""
+"""Fixtures of the fault tests: a server, proxies to it, nodes on it and load for them."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from faults.clocks import Clock, build_library, compiler
 from faults.load import Load
 from faults.nodes import Nodes
 from faults.servers import ServerAtHand, keep_servers, make_server
-from proxy import Proxy
-from questions import AskedProcess
+from support.child_process import ChildProcess
+from support.proxy import Proxy
 
 
 @pytest.fixture(scope="session")
-def servers() -> Iterator[AskedProcess]:
+def servers() -> Iterator[ChildProcess]:
     process = keep_servers()
     yield process
     process.leave()
@@ -29,7 +29,7 @@ def servers() -> Iterator[AskedProcess]:
 
 
 @pytest.fixture(scope="session")
-def kept_server(servers: AskedProcess) -> ServerAtHand:
+def kept_server(servers: ChildProcess) -> ServerAtHand:
     server = make_server(servers, "main")
     server.start()
     return server
@@ -37,7 +37,7 @@ def kept_server(servers: AskedProcess) -> ServerAtHand:
 
 @pytest.fixture
 def server(kept_server: ServerAtHand) -> Iterator[ServerAtHand]:
-    """A server that runs as it should when a test begins, and that the test may break."""
+    """A healthy server at the beginning of a test, which may break it."""
     yield kept_server
     kept_server.stop_immediately()
     kept_server.start()
@@ -45,13 +45,13 @@ def server(kept_server: ServerAtHand) -> Iterator[ServerAtHand]:
 
 @pytest.fixture
 def schema() -> str:
-    """A schema of the test's own; it goes with the server."""
+    """A new schema, dropped after the test."""
     return f"test_{secrets.token_hex(8)}"
 
 
 @pytest.fixture
 def proxy(server: ServerAtHand) -> Iterator[Proxy]:
-    """A way to the server."""
+    """A proxy in front of the server."""
     proxy = Proxy(server.url)
     yield proxy
     proxy.close()
@@ -69,7 +69,7 @@ def nodes(server: ServerAtHand, schema: str, tmp_path: Path) -> Iterator[Nodes]:
 
 @pytest.fixture
 def open_provider(server: ServerAtHand, schema: str) -> Iterator[Callable[..., PostgresProvider]]:
-    """Opens the store in this process, by any way."""
+    """Opens the store in this process, through any URL."""
     opened: list[PostgresProvider] = []
 
     def open_provider(url: str | None = None) -> PostgresProvider:
@@ -91,7 +91,7 @@ def client(open_provider: Callable[..., PostgresProvider]) -> Client:
 def make_load(
     open_provider: Callable[..., PostgresProvider], server: ServerAtHand, schema: str
 ) -> Iterator[Callable[..., Load]]:
-    """Makes work for the nodes."""
+    """Makes load for the nodes."""
     made: list[Load] = []
 
     def make(url: str | None = None, **options: Any) -> Load:
@@ -107,7 +107,7 @@ def make_load(
 def make_clock() -> Iterator[Callable[[], Clock]]:
     """Makes clocks that can be given to nodes and servers."""
     if compiler() is None:
-        pytest.skip("a clock that can be moved is compiled from C, and there is no compiler")
+        pytest.skip("a movable clock is compiled from C, and no compiler was found")
     with tempfile.TemporaryDirectory() as folder:
         # The server's account reads it too.
         Path(folder).chmod(0o755)

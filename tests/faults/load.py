@@ -1,4 +1,4 @@
-"""Work for the nodes, and what was acknowledged of it."""
+"""Load for the nodes, and a record of the acknowledged part of it."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from typing import Any, TypeVar
 import psycopg
 import psycopg.sql
 
-from deadline import wait_until
 from duroxide import Client, OrchestrationCancelled, OrchestrationFailed, PostgresProvider, ProviderError, WaitTimedOut
 from store.programs import STOP
 from store.workload import CANCELLED, CONVERSATIONS, PROGRAMS, expected
+from support.waiting import wait_until
 
 T = TypeVar("T")
 
-# An outage and all leases fit into it.
+# Longer than an outage and all leases together.
 SETTLING_SECONDS = 30.0
 PAUSE_SECONDS = 0.02
 THREADS = 4
@@ -32,8 +32,8 @@ class Piece:
     """One instance.
 
     Attributes:
-        sent: What was acknowledged, in order.
-        unsure: What may have been sent: the call failed.
+        sent: The acknowledged messages, in order.
+        unsure: Messages that may have been sent: the call failed.
     """
 
     instance: str
@@ -44,18 +44,18 @@ class Piece:
 
 
 class Load:
-    """Threads that start programs, talk to them and wait for them, through whatever befalls the store.
+    """Threads that start programs, send them messages and wait for them, through all faults of the store.
 
     Args:
-        provider: The store, by the way that the load takes.
-        url: The way past the store to its server.
+        provider: The store, through the URL that the load uses.
+        url: A direct URL of its server.
         schema: The schema of the store.
         seed: Chooses the programs.
         without: Programs to leave out.
 
     Attributes:
         ended: When instances ended, by the monotonic clock.
-        wrong: What was lost, wrong, late or failed.
+        wrong: Results that were lost, wrong, late or failed.
     """
 
     def __init__(
@@ -83,20 +83,20 @@ class Load:
         wait_until(lambda: len(self.ended) >= 2 * len(self._threads) or self.wrong)
 
     def wait_for_progress(self, count: int = 10, seconds: float = 30.0) -> float:
-        """Wait until so many more instances have ended; how many seconds the first of them took."""
+        """Wait until this many more instances have ended; return how many seconds the first of them took."""
         began, before = time.monotonic(), len(self.ended)
-        wait_until(lambda: len(self.ended) >= before + count or self.wrong, seconds)
+        wait_until(lambda: len(self.ended) >= before + count or self.wrong, seconds=seconds)
         assert not self.wrong, self.wrong
         return self.ended[before] - began
 
     def finish(self, url: str | None = None) -> None:
-        """Start nothing more, and return when everything has ended and nothing is left over; the faults are over.
+        """Start nothing more, and return when everything has ended and the tables are empty; call it after the faults.
 
         Args:
-            url: The server that is to be looked at; default ``None``, the one that was there at the beginning.
+            url: The server to check; default ``None``, the original one.
 
         Raises:
-            AssertionError: Something was lost, wrong, late, failed, left over or recorded twice.
+            AssertionError: A result was lost, wrong, late, failed, left over or recorded twice.
         """
         self._healed.set()
         self._stop.set()
@@ -108,7 +108,7 @@ class Load:
         check_at_rest(url or self._url, self._schema, self.pieces)
 
     def abandon(self) -> None:
-        """Start nothing more, whatever becomes of the rest."""
+        """Start nothing more, and ignore how the rest ends."""
         self._stop.set()
 
     def _guarded(self, thread: int) -> None:
@@ -137,7 +137,7 @@ class Load:
                 self._settle(piece)
 
     def _insist(self, call: Callable[..., T], *arguments: Any) -> T:
-        """Call until there is an answer."""
+        """Repeat the call until it succeeds."""
         deadline: float | None = None
         while True:
             try:
@@ -194,7 +194,7 @@ class Load:
 
 
 def is_right(piece: Piece, result: Any) -> bool:
-    """Whether an instance could have had such a result, after what it was sent."""
+    """Whether an instance may have this result, given the messages that it was sent."""
     if piece.orchestration not in CONVERSATIONS:
         return bool(result == expected(piece.orchestration, piece.input))
     certain = [message for message in result if message not in piece.unsure]
@@ -203,7 +203,7 @@ def is_right(piece: Piece, result: Any) -> bool:
 
 
 def check_at_rest(url: str, schema: str, pieces: list[Piece]) -> None:
-    """Check in the tables that everything has ended as it should, that nothing is left over, and every history is whole."""
+    """Check in the tables that everything has ended correctly, no row is left over, and every history is whole."""
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute(psycopg.sql.SQL("SET search_path = {}").format(psycopg.sql.Identifier(schema)))
 
@@ -225,7 +225,7 @@ def check_at_rest(url: str, schema: str, pieces: list[Piece]) -> None:
                 "SELECT 'instance', i.instance_id, e.status FROM instances i LEFT JOIN executions e "
                 "ON e.instance_id = i.instance_id AND e.execution_id = i.current_execution_id "
                 "WHERE e.status IS NULL OR e.status = 'Running' "
-                # Timers that nobody waits for any more, and what was said to children that were never started, come to nothing.
+                # Timers that are no longer awaited, and messages to children that were never started, disappear.
                 "UNION ALL SELECT 'message', q.instance_id, q.work_item FROM orchestrator_queue q "
                 "LEFT JOIN instances i ON i.instance_id = q.instance_id WHERE q.work_item NOT LIKE '{\"TimerFired\"%' "
                 "AND (q.work_item NOT LIKE '{\"CancelInstance\"%' OR i.instance_id IS NOT NULL) "
@@ -236,7 +236,7 @@ def check_at_rest(url: str, schema: str, pieces: list[Piece]) -> None:
         while left := rest():
             assert time.monotonic() < deadline, f"left over: {left[:5]}, {len(left)} in all"
             threading.Event().wait(PAUSE_SECONDS)
-        # What an event is about, and which it is, never twice in an execution.
+        # In one execution, no two events have the same subject and kind.
         twice = ask(
             "SELECT instance_id, execution_id, event_data::json->>'source_event_id', count(*) FROM history "
             "WHERE event_data::json->>'source_event_id' IS NOT NULL AND event_type IN ('ActivityCompleted', "

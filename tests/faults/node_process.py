@@ -1,4 +1,4 @@
-"""A node: a runtime on a schema of PostgreSQL, which does what it is asked. ``node_process.py NAME URL SCHEMA FOLDER``."""
+"""A node: a runtime on a PostgreSQL schema that executes requests. ``node_process.py NAME URL SCHEMA FOLDER``."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Any
 
 from duroxide import PostgresProvider, Runtime, RuntimeOptions, TagFilter
 from faults.programs import Functions
-from questions import answer_questions
+from support.child_process import answer_requests
 
-# The shortest that there are, so that nobody waits long for what a killed node held.
+# The shortest allowed leases, so that the work of a killed node soon moves.
 LEASES = {
     "orchestrator_lock_timeout_ms": 2_000,
     "worker_lock_timeout_ms": 2_000,
@@ -21,7 +21,7 @@ LEASES = {
 
 
 class NodeProcess:
-    """Answers the questions."""
+    """Its methods are the requests."""
 
     def __init__(self, name: str, url: str, schema: str, folder: str) -> None:
         self._functions = Functions(name, Path(folder))
@@ -35,13 +35,13 @@ class NodeProcess:
         self._provider = PostgresProvider.connect_with_schema(url, schema)
 
     def serve(self, versions: list[str], tags: list[str], **options: Any) -> None:
-        """Start a runtime, with short leases where ``options`` name no others."""
+        """Start a runtime, with short leases unless ``options`` sets others."""
         taken = TagFilter.tags(*tags) if tags else TagFilter.default_only()
         named: dict[str, Any] = {"worker_node_id": self._functions.node}
         self._runtime = Runtime(
             self._provider,
             RuntimeOptions(**(LEASES | named | options), worker_tag_filter=taken),
-            # Some orchestrations tell where they run, and wait there.
+            # Some orchestrations report their node, and wait there.
             strict=False,
         )
         self._functions.register(self._runtime, versions)
@@ -56,4 +56,4 @@ class NodeProcess:
 
 
 if __name__ == "__main__":
-    answer_questions(NodeProcess(*sys.argv[1:]))
+    answer_requests(NodeProcess(*sys.argv[1:]))

@@ -1,4 +1,4 @@
-"""Nodes in processes of their own, which the tests start, pause, kill and ask, and what they have written."""
+"""Nodes in separate processes, which the tests start, pause, kill and query, and the ledger that they write."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from questions import AskedProcess
+from support.child_process import ChildProcess
 
 SCRIPT = Path(__file__).with_name("node_process.py")
 
-# Of activities, turns and sessions alike, unless a node is started with others.
+# The length of all leases of activities, turns and sessions, unless a node is started with another.
 LEASE_SECONDS = 2.0
 
 AWAY = "does not answer"
 BACK = "answers again"
-# What the engine, and this package, warn of where programs fail, which these do on purpose.
+# Warnings of the engine and of this package about failing programs; these programs fail on purpose.
 OF_PROGRAMS = (
     "Orchestration failed (application error)",
     "Instance is terminal (completed/failed)",
@@ -26,11 +26,11 @@ OF_PROGRAMS = (
 )
 
 
-class Node(AskedProcess):
+class Node(ChildProcess):
     """A running node.
 
     Attributes:
-        name: Its name, by which sessions and the ledger know it.
+        name: Its name in sessions and in the ledger.
     """
 
     def __init__(self, name: str, arguments: list[str], environment: dict[str, str] | None) -> None:
@@ -38,11 +38,11 @@ class Node(AskedProcess):
         self.name = name
 
     def pause(self) -> None:
-        """Stop it as a machine that is put to sleep."""
+        """Stop the process, as a suspended machine does."""
         self.running.send_signal(signal.SIGSTOP)
 
-    def go_on(self) -> None:
-        """Let it go on after a pause."""
+    def resume(self) -> None:
+        """Continue after a pause."""
         self.running.send_signal(signal.SIGCONT)
 
     def shutdown(self, timeout_ms: int = 5_000) -> None:
@@ -54,7 +54,7 @@ class Node(AskedProcess):
         return sum(text in message for _, _, message in self.ask("records"))
 
     def complaints(self) -> list[str]:
-        """What it has warned of, but for what the programs themselves are to blame for: the engine warns of every failure."""
+        """Its warnings, without those about failing programs: the engine warns of every failure."""
         return [
             f"{logger}: {message}"
             for level, logger, message in self.ask("records")
@@ -79,8 +79,8 @@ class Nodes:
     """Starts nodes on one schema.
 
     Attributes:
-        url: The way to the server, unless a node is given another.
-        folder: Where the ledger is, and the files that hold nodes up.
+        url: The URL of the server, unless a node is given another.
+        folder: The folder of the ledger and of the files that block nodes.
     """
 
     url: str
@@ -104,23 +104,23 @@ class Nodes:
         return node
 
     def prepare(self, name: str, *, url: str | None = None, environment: dict[str, str] | None = None) -> Node:
-        """Start the process of a node that is to be asked to serve."""
+        """Start the process of a node that does not serve yet."""
         node = Node(name, [url or self.url, self.schema, str(self.folder)], environment)
         self.started.append(node)
         return node
 
-    def hold_up(self, what: str, *names: str) -> None:
+    def block(self, what: str, *names: str) -> None:
         """Let nodes wait in their activity ``hold`` (``"hold"``), or in the code of ``slow_turn`` (``"turn"``)."""
         for name in names:
             (self.folder / f"{what}-{name}").touch()
 
-    def let_go(self, what: str, *names: str) -> None:
-        """Let them go on."""
+    def unblock(self, what: str, *names: str) -> None:
+        """Let blocked nodes continue."""
         for name in names:
             (self.folder / f"{what}-{name}").unlink()
 
     def ledger(self) -> list[Line]:
-        """What all nodes have written."""
+        """The lines that all nodes have written."""
         file = self.folder / "ledger"
         lines = file.read_text().splitlines() if file.exists() else []
         rows = [line.split() for line in lines]
@@ -134,7 +134,7 @@ class Nodes:
         return [line.node for line in self.ledger() if line.instance == instance and line.word == "begin"]
 
     def kill_all(self) -> None:
-        """End what runs."""
+        """Kill the nodes that still run."""
         for node in self.started:
             if node.is_alive():
                 node.kill()

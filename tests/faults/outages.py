@@ -1,22 +1,22 @@
-"""What the nodes say of an outage, and how soon they are back at work after it."""
+"""What nodes log about an outage, and how soon they work again after it."""
 
 from __future__ import annotations
 
-from deadline import wait_until
 from faults.nodes import AWAY, BACK, Node
+from support.waiting import wait_until
 
-# "Within seconds": nothing waits longer than this once the server is back.
+# "Within seconds": no work waits longer than this once the server is back.
 SOON_SECONDS = 5.0
 
 
 def wait_until_missed(*nodes: Node) -> None:
-    """Wait until nodes have said that the server is away."""
+    """Wait until nodes have logged that the server is away."""
     for node in nodes:
         wait_until(lambda node=node: node.count_logged(AWAY))  # type: ignore[misc]
 
 
 def check_log(*nodes: Node) -> None:
-    """Check that every node has said once that the store is away and once that it is back, and nothing else."""
+    """Check that every node has logged once that the store is away and once that it is back, and no other warning."""
     for node in nodes:
         wait_until(lambda node=node: node.count_logged(BACK))  # type: ignore[misc]
         complaints = node.complaints()

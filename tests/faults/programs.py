@@ -1,4 +1,4 @@
-"""What the nodes of these tests run: the programs of the store's load, and some that show where they ran."""
+"""Programs for the nodes of these tests: those of the store's workload, and some that report their node."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ Steps = Generator[Any, Any, Any]
 
 
 def place(ctx: OrchestrationContext, tag: str | None) -> Steps:
-    """Tells which node ran its activity."""
+    """Returns the node that ran its activity."""
     return (yield ctx.schedule_activity("where", tag=tag))
 
 
 def held(ctx: OrchestrationContext, _: Any) -> Steps:
-    """Tells which node ran its activity to the end; a node may be told to hold on to it."""
+    """Returns the node that ran its activity to the end; the test can block that activity on a node."""
     return (yield ctx.schedule_activity("hold"))
 
 
@@ -30,9 +30,9 @@ def wait_for_go(ctx: OrchestrationContext, _: Any) -> Steps:
 
 
 def talk(ctx: OrchestrationContext, session: str) -> Steps:
-    """Runs an activity of a session whenever it is told to go on, and tells where they ran."""
+    """Runs an activity of a session at each ``continue`` message, and returns the nodes that ran them."""
     places: list[str] = []
-    while (yield ctx.dequeue_event("inbox")) == "go on":
+    while (yield ctx.dequeue_event("inbox")) == "continue":
         places.append((yield ctx.schedule_activity("where", session_id=session)))
         ctx.set_custom_status(" ".join(places))
     return places
@@ -47,10 +47,10 @@ def named(version: str) -> Any:
 
 
 class Functions:
-    """The activities of one node, and the orchestrations that know on which node they are.
+    """The activities of one node, and the orchestrations that report their node.
 
-    While there is a file ``hold-NODE`` in the folder, that node does not get to the end of its activity ``hold``; while
-    there is ``turn-NODE``, the code of ``slow_turn`` does not get further there.
+    While the folder has a file ``hold-NODE``, that node does not end its activity ``hold``; while it has ``turn-NODE``,
+    the code of ``slow_turn`` waits on that node.
     """
 
     def __init__(self, node: str, folder: Path) -> None:
@@ -59,14 +59,14 @@ class Functions:
         self._ledger = os.open(folder / "ledger", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
 
     def note(self, word: str, instance: str, execution: int | None, place: int) -> None:
-        """Write a line, in one write; its time is by the clock that all processes share and nobody moves."""
+        """Write a line, in one write; its time is of the clock that all processes share and no test moves."""
         line = f"{time.monotonic():.4f} {self.node} {word} {instance} {execution} {place}\n"
         os.write(self._ledger, line.encode())
 
-    def wait_while_told(self, what: str) -> None:
+    def wait_while_blocked(self, what: str) -> None:
         file = self.folder / f"{what}-{self.node}"
         while file.exists():
-            # It stands for work; other processes take the file away.
+            # It stands for work; another process removes the file.
             threading.Event().wait(0.01)
 
     def register(self, runtime: Runtime, versions: list[str]) -> None:
@@ -83,15 +83,15 @@ class Functions:
 
         def hold(ctx: ActivityContext, _: Any) -> str:
             begin(ctx)
-            self.wait_while_told("hold")
+            self.wait_while_blocked("hold")
             return self.node
 
         def slow_turn(ctx: OrchestrationContext, _: Any) -> Steps:
             yield ctx.wait_for_event("go")
             self.note("turn", ctx.instance_id, ctx.execution_id, 0)
-            self.wait_while_told("turn")
+            self.wait_while_blocked("turn")
             ctx.set_custom_status(f"turned on {self.node}")
-            # Which node takes the turn is no part of its history.
+            # The node that takes the turn is not part of the history.
             return (yield ctx.schedule_activity("where"))
 
         for activity in (step, where, hold):

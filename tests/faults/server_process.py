@@ -1,7 +1,7 @@
-"""A process that keeps PostgreSQL servers, which tests start, break and start again: ``server_process.py``.
+"""A process that owns PostgreSQL servers, which tests start, break and start again: ``server_process.py``.
 
-The servers end with it, and it ends with whoever asks it. Disks that it makes are seen by it and its servers alone, when
-it is started in a name space of its own.
+The servers end with it, and it ends with the process that sends the requests. When it is started in a separate mount
+namespace, only it and its servers see the disks that it makes.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from postgres_server import Cluster
-from questions import answer_questions
+from support.child_process import answer_requests
+from support.postgres_server import Cluster
 
 HOW = {"fast": signal.SIGINT, "immediately": signal.SIGQUIT, "kill": signal.SIGKILL}
 
 
 class Servers:
-    """Answers the questions."""
+    """Its methods are the requests."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -29,7 +29,7 @@ class Servers:
         self._disks: list[Path] = []
 
     def make(self, name: str, replica_of: str | None = None) -> str:
-        """Make a cluster, and tell its URL."""
+        """Make a cluster, and return its URL."""
         folder = self._folder / name
         folder.mkdir()
         cluster = self._clusters[name] = Cluster(folder)
@@ -49,10 +49,10 @@ class Servers:
         self._clusters[name].promote()
 
     def mount(self, name: str, megabytes: int) -> str:
-        """Make a disk of its own for a cluster, and tell where it is.
+        """Make a small disk for a cluster, and return its path.
 
         Raises:
-            PermissionError: This account may not.
+            PermissionError: This account may not mount disks.
         """
         disk = self._folder / name / f"disk-{len(self._disks)}"
         disk.mkdir()
@@ -67,7 +67,7 @@ class Servers:
         return str(disk)
 
     def fill(self, disk: str) -> None:
-        """Leave no room on a disk."""
+        """Fill a disk completely."""
         file = os.open(Path(disk) / "filler", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         for size in (1 << 20, 4096, 1):
             try:
@@ -81,7 +81,7 @@ class Servers:
         (Path(disk) / "filler").unlink()
 
     def stop_all(self) -> None:
-        """Leave nothing behind."""
+        """Stop the servers and remove everything."""
         for cluster in self._clusters.values():
             cluster.stop()
         for disk in self._disks:
@@ -90,13 +90,13 @@ class Servers:
 
 def main() -> None:
     for number in (signal.SIGINT, signal.SIGHUP):
-        # Ctrl-C goes to the tests; this ends with them.
+        # Ctrl-C is meant for the tests; this process ends with them.
         signal.signal(number, signal.SIG_IGN)
     folder = Path(tempfile.mkdtemp(prefix="duroxide-servers-"))
     folder.chmod(0o711)
     servers = Servers(folder)
     try:
-        answer_questions(servers)
+        answer_requests(servers)
     finally:
         servers.stop_all()
         shutil.rmtree(folder, ignore_errors=True)

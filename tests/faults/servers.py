@@ -1,4 +1,4 @@
-"""PostgreSQL servers of the tests' own, to be stopped, crashed, filled up and replaced."""
+"""PostgreSQL servers for these tests only, which are stopped, crashed, filled up and replaced."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import Any
 
 import psycopg
 
-from questions import AskedProcess
+from support.child_process import ChildProcess
 
 SCRIPT = Path(__file__).with_name("server_process.py")
 
-# What the server is told at every start; the nodes' pools and the tests' connections fit.
+# Settings for every start; the nodes' pools and the tests' connections fit.
 SETTINGS: dict[str, object] = {"max_connections": 100, "fsync": "off", "log_min_messages": "fatal"}
 
 
@@ -26,7 +26,7 @@ class ServerAtHand:
         url: The same after every start.
     """
 
-    servers: AskedProcess
+    servers: ChildProcess
     name: str
     url: str
 
@@ -35,7 +35,7 @@ class ServerAtHand:
         self.servers.ask("start", self.name, SETTINGS | settings, environment)
 
     def stop_fast(self) -> None:
-        """Stop it as an administrator does: sessions are told, and end."""
+        """Stop it as an administrator does: sessions get a message and end."""
         self.servers.ask("stop", self.name, "fast")
 
     def stop_immediately(self) -> None:
@@ -55,31 +55,31 @@ class ServerAtHand:
         self.servers.ask("promote", self.name)
 
     def mount(self, megabytes: int) -> str:
-        """Give it a small disk, and return where that is."""
+        """Give it a small disk, and return its path."""
         disk: str = self.servers.ask("mount", self.name, megabytes)
         return disk
 
     def fill(self, disk: str) -> None:
-        """Leave no room on a disk of it."""
+        """Fill one of its disks completely."""
         self.servers.ask("fill", disk)
 
     def make_room(self, disk: str) -> None:
-        """Take away what fills a disk."""
+        """Remove the file that fills a disk."""
         self.servers.ask("make_room", disk)
 
     def connect(self, **options: Any) -> psycopg.Connection:
-        """Connect as its superuser, past the store."""
+        """Connect as its superuser, beside the store."""
         return psycopg.connect(self.url, autocommit=True, **options)
 
     def sessions_of(self, connection: psycopg.Connection) -> list[int]:
-        """The processes that serve others than ``connection``."""
+        """The processes that serve other connections than ``connection``."""
         rows = connection.execute(
             "SELECT pid FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
         ).fetchall()
         return [pid for (pid,) in rows]
 
     def terminate_all(self) -> int:
-        """End the sessions of all others; how many there were."""
+        """End the sessions of all other connections; return their number."""
         with self.connect() as connection:
             pids = self.sessions_of(connection)
             for pid in pids:
@@ -87,13 +87,13 @@ class ServerAtHand:
         return len(pids)
 
 
-def keep_servers() -> AskedProcess:
-    """Start the process that servers live in."""
-    # Disks are mounted where nobody else sees them, and go with the last process that does.
+def keep_servers() -> ChildProcess:
+    """Start the process that owns the servers."""
+    # Disks are mounted in a separate namespace, and disappear with the last process in it.
     alone = ["unshare", "--mount"] if os.geteuid() == 0 and shutil.which("unshare") else []
-    return AskedProcess(SCRIPT, [], before=alone)
+    return ChildProcess(SCRIPT, [], before=alone)
 
 
-def make_server(servers: AskedProcess, name: str, replica_of: str | None = None) -> ServerAtHand:
+def make_server(servers: ChildProcess, name: str, replica_of: str | None = None) -> ServerAtHand:
     """Make a server, which is not started yet."""
     return ServerAtHand(servers, name, servers.ask("make", name, replica_of))

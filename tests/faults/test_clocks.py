@@ -1,4 +1,4 @@
-"""Clocks that jump, on the server or on a node: nothing fails for it, and nothing waits until the clock is right again."""
+"""Clocks that jump, on the server or on a node: no work fails, and none waits until the clock is right again."""
 
 from __future__ import annotations
 
@@ -6,31 +6,31 @@ from collections.abc import Callable
 
 import pytest
 
-from deadline import wait_until
 from duroxide import Client
 from faults.clocks import Clock
 from faults.load import Load
 from faults.nodes import Nodes
 from faults.outages import SOON_SECONDS
 from faults.servers import ServerAtHand
+from support.waiting import wait_until
 
 pytestmark = [pytest.mark.alone, pytest.mark.slow]
 
 MakeLoad = Callable[..., Load]
-# Longer than all leases, and shorter than the timers of the programs that are not to pass.
+# Longer than all leases, and shorter than the timers of the programs that must not fire.
 JUMP = 300
 JUMPS = pytest.mark.parametrize("jump", [JUMP, -JUMP], ids=["ahead", "back"])
 
 
 @JUMPS
-def test_work_goes_on_when_the_clock_of_the_server_jumps(
+def test_work_continues_when_the_clock_of_the_server_jumps(
     jump: int, clock: Clock, server: ServerAtHand, nodes: Nodes, make_load: MakeLoad
 ) -> None:
     server.stop_fast()
     server.start(clock.environment)
     nodes.start("one")
     nodes.start("other")
-    # Timers go by that clock.
+    # Timers follow that clock.
     load = make_load(without=["timers"])
     load.start()
     clock.set(jump)
@@ -41,12 +41,12 @@ def test_work_goes_on_when_the_clock_of_the_server_jumps(
 
 
 @JUMPS
-def test_work_goes_on_when_the_clock_of_a_node_jumps(
+def test_work_continues_when_the_clock_of_a_node_jumps(
     jump: int, clock: Clock, server: ServerAtHand, nodes: Nodes, make_load: MakeLoad
 ) -> None:
     nodes.start("jumping", environment=clock.environment)
     nodes.start("right")
-    # A timer that is made in the moment of the jump goes by one clock or by the other.
+    # A timer that is made at the moment of the jump follows one clock or the other.
     load = make_load(without=["timers"])
     load.start()
     clock.set(jump)
@@ -63,33 +63,35 @@ def test_timers_of_a_node_with_a_wrong_clock_are_right(jump: int, clock: Clock, 
     for number in range(10):
         client.start_orchestration(f"timers-{number}", "timers", 3)
     for number in range(10):
-        # Those that are a few milliseconds long have passed, and the one of ten minutes has not.
+        # The timers of a few milliseconds have fired, and the one of ten minutes has not.
         assert client.wait_for_orchestration(f"timers-{number}", 20_000).result() == [0, 1]
 
 
 @JUMPS
-def test_a_node_with_a_wrong_clock_takes_nobody_his_work(jump: int, clock: Clock, nodes: Nodes, client: Client) -> None:
-    nodes.hold_up("hold", "right")
+def test_a_node_with_a_wrong_clock_takes_no_work_from_others(
+    jump: int, clock: Clock, nodes: Nodes, client: Client
+) -> None:
+    nodes.block("hold", "right")
     nodes.start("right")
     client.start_orchestration("held", "held")
     wait_until(lambda: nodes.begun("held"))
     clock.set(jump)
     nodes.start("wrong", environment=clock.environment)
-    # While it works on others, it sees that one; by its clock, the lease ended long ago, or lasts for ever.
+    # While it works on others, it sees the held instance; by its clock, that lease ended long ago, or lasts forever.
     for number in range(20):
         client.start_orchestration(f"other-{number}", "chain", 2)
     for number in range(20):
         assert client.wait_for_orchestration(f"other-{number}", 20_000).result() == 1
-    nodes.let_go("hold", "right")
+    nodes.unblock("hold", "right")
     assert client.wait_for_orchestration("held", 20_000).result() == "right"
     assert nodes.begun("held") == ["right"]
 
 
 @JUMPS
-def test_a_killed_node_with_a_wrong_clock_is_not_waited_for(
+def test_work_of_a_killed_node_with_a_wrong_clock_moves_in_time(
     jump: int, clock: Clock, nodes: Nodes, client: Client
 ) -> None:
-    nodes.hold_up("hold", "wrong")
+    nodes.block("hold", "wrong")
     clock.set(jump)
     wrong = nodes.start("wrong", environment=clock.environment)
     client.start_orchestration("held", "held")

@@ -1,4 +1,4 @@
-"""Networks that hang, break connections, lose answers and let nobody through: work goes on, and nothing is done twice."""
+"""Networks that hang, break, lose replies and refuse connections: work continues, and none is done twice."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from collections.abc import Callable
 
 import pytest
 
-from deadline import wait_until
 from duroxide import Client
 from faults.load import Load
 from faults.nodes import LEASE_SECONDS, Nodes
 from faults.outages import SOON_SECONDS, check_log, wait_until_missed
 from faults.servers import ServerAtHand
-from proxy import Proxy
+from support.proxy import Proxy
+from support.waiting import wait_until
 
 pytestmark = [pytest.mark.alone, pytest.mark.slow]
 
 MakeLoad = Callable[..., Load]
 
 
-def test_a_network_that_hangs_for_longer_than_all_leases_is_waited_for(
+def test_work_continues_after_a_network_hangs_for_longer_than_all_leases(
     proxy: Proxy, server: ServerAtHand, nodes: Nodes, make_load: MakeLoad
 ) -> None:
     node = nodes.start("one", url=proxy.url)
@@ -33,14 +33,14 @@ def test_a_network_that_hangs_for_longer_than_all_leases_is_waited_for(
 
     assert load.wait_for_progress() < SOON_SECONDS
     load.finish()
-    # How soon it is noticed that nobody answers is a matter of the time that an answer may take.
+    # How soon the missing reply is noticed depends on the timeout of a reply.
     assert len(node.complaints()) <= 1, node.complaints()
 
 
-def test_the_others_do_the_work_of_a_node_whose_network_hangs(
+def test_other_nodes_do_the_work_of_a_node_whose_network_hangs(
     proxy: Proxy, server: ServerAtHand, nodes: Nodes, make_load: MakeLoad, client: Client
 ) -> None:
-    nodes.hold_up("hold", "cut-off")
+    nodes.block("hold", "cut-off")
     nodes.start("cut-off", url=proxy.url)
     client.start_orchestration("held", "held")
     wait_until(lambda: nodes.begun("held") == ["cut-off"])
@@ -50,8 +50,8 @@ def test_the_others_do_the_work_of_a_node_whose_network_hangs(
     proxy.hang()
     assert load.wait_for_progress() < SOON_SECONDS
     assert client.wait_for_orchestration("held", 20_000).result() == "other"
-    # Its activity ends now, and the way is open again for the news, which nobody waits for any more.
-    nodes.let_go("hold", "cut-off")
+    # Its activity ends now, and the network works again for its result, which is no longer needed.
+    nodes.unblock("hold", "cut-off")
     proxy.flow()
 
     load.finish()
@@ -73,7 +73,7 @@ def test_connections_that_break_are_replaced(
     assert node.complaints() == []
 
 
-def test_a_network_that_refuses_everybody_is_waited_for(
+def test_work_continues_after_a_network_refused_all_connections(
     proxy: Proxy, server: ServerAtHand, nodes: Nodes, make_load: MakeLoad
 ) -> None:
     node = nodes.start("one", url=proxy.url)
@@ -90,12 +90,12 @@ def test_a_network_that_refuses_everybody_is_waited_for(
 
 def check_that_nothing_ran_twice(nodes: Nodes) -> None:
     begun = [(line.instance, line.execution, line.place) for line in nodes.ledger() if line.word == "begin"]
-    # The node lives, so it knows what it has begun.
+    # The node is alive, so it knows which activities it has begun.
     assert len(begun) == len(set(begun))
 
 
 @pytest.mark.parametrize("statement", ["python_commit", "python_claim"])
-def test_what_was_done_for_a_node_that_did_not_hear_of_it_is_not_done_again(
+def test_no_activity_runs_twice_when_replies_to_a_node_are_lost(
     statement: str, proxy: Proxy, nodes: Nodes, make_load: MakeLoad
 ) -> None:
     nodes.start("one", url=proxy.url)
@@ -109,7 +109,7 @@ def test_what_was_done_for_a_node_that_did_not_hear_of_it_is_not_done_again(
     check_that_nothing_ran_twice(nodes)
 
 
-def test_what_was_sent_by_a_client_that_did_not_hear_of_it_is_not_sent_again(
+def test_no_message_arrives_twice_when_replies_to_a_client_are_lost(
     proxy: Proxy, nodes: Nodes, make_load: MakeLoad
 ) -> None:
     nodes.start("one")
@@ -120,6 +120,6 @@ def test_what_was_sent_by_a_client_that_did_not_hear_of_it_is_not_sent_again(
         wait_until(proxy.has_swallowed.is_set)
         load.wait_for_progress(1)
     load.finish()
-    # A client finds out what became of its message: no call has failed.
+    # The client checks whether its message was committed, so no call has failed.
     assert [piece for piece in load.pieces if piece.unsure] == []
     check_that_nothing_ran_twice(nodes)

@@ -1,4 +1,4 @@
-"""Nodes that are killed, paused, replaced and shut down: the others go on with their work, and nobody does it twice."""
+"""Nodes that are killed, paused, replaced and shut down: other nodes continue their work, and none is done twice."""
 
 from __future__ import annotations
 
@@ -8,22 +8,21 @@ from typing import Any
 
 import pytest
 
-from deadline import wait_until
 from duroxide import Client
 from faults.load import Load
 from faults.nodes import LEASE_SECONDS, Nodes
 from faults.servers import ServerAtHand
-from mission.waiting import wait_for_event_kind
+from support.waiting import wait_for_event_kind, wait_until
 
 pytestmark = [pytest.mark.alone, pytest.mark.slow]
 
 MakeLoad = Callable[..., Load]
 
-# What a survivor may take on top of a lease to notice its end.
+# The time that a survivor may take to notice the end of a lease.
 NOTICE_SECONDS = 0.5
-# A busy machine is no fault of the store.
+# Allows for a busy machine.
 MACHINE_SECONDS = 1.0
-# No lease of this length is waited for, when nothing waits for leases.
+# Less than a lease: no work waits for one here.
 LONG_LEASES: dict[str, Any] = {
     "orchestrator_lock_timeout_ms": 60_000,
     "worker_lock_timeout_ms": 60_000,
@@ -33,12 +32,12 @@ WAIT_MS = 20_000
 
 
 def recorded_results(client: Client, instance: str) -> list[str]:
-    """What the history of an instance says that its activities returned."""
+    """The recorded results of an instance's activities."""
     return [event.data for event in client.read_execution_history(instance) if event.kind == "ActivityCompleted"]
 
 
 def test_an_activity_of_a_killed_node_moves_within_its_lease(nodes: Nodes, client: Client) -> None:
-    nodes.hold_up("hold", "killed")
+    nodes.block("hold", "killed")
     killed = nodes.start("killed")
     for number in range(8):
         client.start_orchestration(f"held-{number}", "held")
@@ -55,7 +54,7 @@ def test_an_activity_of_a_killed_node_moves_within_its_lease(nodes: Nodes, clien
 
 
 def test_a_turn_of_a_killed_node_moves_within_its_lease(nodes: Nodes, client: Client) -> None:
-    nodes.hold_up("turn", "killed")
+    nodes.block("turn", "killed")
     killed = nodes.start("killed")
     client.start_orchestration("slow", "slow_turn")
     wait_for_event_kind(client, "slow", "ExternalSubscribed")
@@ -84,8 +83,8 @@ def test_everything_of_a_killed_node_moves_to_the_survivor(
     load.finish()
 
 
-def test_a_paused_node_has_lost_its_activity_and_says_nothing_about_it(nodes: Nodes, client: Client) -> None:
-    nodes.hold_up("hold", "zombie")
+def test_a_paused_node_loses_its_activity_and_reports_no_result(nodes: Nodes, client: Client) -> None:
+    nodes.block("hold", "zombie")
     zombie = nodes.start("zombie")
     client.start_orchestration("held", "held")
     wait_until(lambda: nodes.begun("held") == ["zombie"])
@@ -93,10 +92,10 @@ def test_a_paused_node_has_lost_its_activity_and_says_nothing_about_it(nodes: No
     survivor = nodes.start("survivor")
     assert client.wait_for_orchestration("held", WAIT_MS).result() == "survivor"
     before = client.read_execution_history("held")
-    nodes.let_go("hold", "zombie")
-    zombie.go_on()
+    nodes.unblock("hold", "zombie")
+    zombie.resume()
 
-    # It is back at work, so what it had to say has been said.
+    # It works again, so it has sent anything that it had to report.
     survivor.shutdown()
     client.start_orchestration("after", "place")
     assert client.wait_for_orchestration("after", WAIT_MS).result() == "zombie"
@@ -105,8 +104,8 @@ def test_a_paused_node_has_lost_its_activity_and_says_nothing_about_it(nodes: No
     assert len(recorded_results(client, "held")) == 1
 
 
-def test_a_paused_node_commits_no_turn_that_another_has_taken(nodes: Nodes, client: Client) -> None:
-    nodes.hold_up("turn", "zombie")
+def test_a_paused_node_does_not_commit_a_turn_that_another_node_has_taken(nodes: Nodes, client: Client) -> None:
+    nodes.block("turn", "zombie")
     zombie = nodes.start("zombie")
     client.start_orchestration("slow", "slow_turn")
     wait_for_event_kind(client, "slow", "ExternalSubscribed")
@@ -116,8 +115,8 @@ def test_a_paused_node_commits_no_turn_that_another_has_taken(nodes: Nodes, clie
     survivor = nodes.start("survivor")
     assert client.wait_for_orchestration("slow", WAIT_MS).result() == "survivor"
     before = client.read_execution_history("slow")
-    nodes.let_go("turn", "zombie")
-    zombie.go_on()
+    nodes.unblock("turn", "zombie")
+    zombie.resume()
 
     survivor.shutdown()
     client.start_orchestration("after", "place")
@@ -128,7 +127,7 @@ def test_a_paused_node_commits_no_turn_that_another_has_taken(nodes: Nodes, clie
     assert nodes.begun("slow") == ["survivor"]
 
 
-def test_nodes_that_are_paused_by_turns_under_load_do_no_harm(
+def test_nodes_that_are_paused_in_turn_under_load_cause_no_fault(
     server: ServerAtHand, nodes: Nodes, make_load: MakeLoad
 ) -> None:
     pair = [nodes.start("one"), nodes.start("other")]
@@ -138,13 +137,13 @@ def test_nodes_that_are_paused_by_turns_under_load_do_no_harm(
         node.pause()
         paused = time.monotonic()
         wait_until(lambda paused=paused: time.monotonic() > paused + LEASE_SECONDS + NOTICE_SECONDS)  # type: ignore[misc]
-        node.go_on()
+        node.resume()
         load.wait_for_progress()
     load.finish()
 
 
-def test_a_node_that_is_shut_down_gives_its_leases_back(nodes: Nodes, client: Client) -> None:
-    nodes.hold_up("hold", "leaving")
+def test_a_node_returns_its_leases_at_shutdown(nodes: Nodes, client: Client) -> None:
+    nodes.block("hold", "leaving")
     leaving = nodes.start("leaving", **LONG_LEASES)
     for number in range(4):
         client.start_orchestration(f"held-{number}", "held")
@@ -156,7 +155,7 @@ def test_a_node_that_is_shut_down_gives_its_leases_back(nodes: Nodes, client: Cl
         assert client.wait_for_orchestration(f"held-{number}", WAIT_MS).result() == "staying"
 
 
-def test_nothing_waits_for_a_lease_during_a_rolling_restart(
+def test_no_work_waits_for_a_lease_during_a_rolling_restart(
     server: ServerAtHand, nodes: Nodes, make_load: MakeLoad
 ) -> None:
     nodes_of_now = [nodes.start("one-0", **LONG_LEASES), nodes.start("other-0", **LONG_LEASES)]
@@ -172,8 +171,8 @@ def test_nothing_waits_for_a_lease_during_a_rolling_restart(
 
 
 def say_go_on(client: Client, times: int) -> list[str]:
-    """Let the activity of the session run once more, and tell where it ran each time until now."""
-    client.enqueue_event("talk", "inbox", "go on")
+    """Run the activity of the session once more, and return the nodes that have run it until now."""
+    client.enqueue_event("talk", "inbox", "continue")
     wait_until(lambda: len((client.get_status("talk").custom_status or "").split()) == times)
     return (client.get_status("talk").custom_status or "").split()
 
@@ -191,7 +190,7 @@ def test_a_session_moves_when_its_node_is_killed(nodes: Nodes, client: Client) -
 
 
 def test_a_session_moves_at_once_when_its_node_is_shut_down(nodes: Nodes, client: Client) -> None:
-    # Its name is its own for this life only, so it cannot come back for the session.
+    # Its name lasts for this life only, so it cannot return for the session.
     first = nodes.start("first", worker_node_id=None, **LONG_LEASES)
     client.start_orchestration("talk", "talk", "session")
     assert say_go_on(client, 1) == ["first"]
@@ -200,7 +199,7 @@ def test_a_session_moves_at_once_when_its_node_is_shut_down(nodes: Nodes, client
     assert say_go_on(client, 2)[-1] == "second"
 
 
-def test_a_session_stays_with_a_node_that_comes_back_under_its_name(nodes: Nodes, client: Client) -> None:
+def test_a_session_stays_with_a_node_that_restarts_under_its_name(nodes: Nodes, client: Client) -> None:
     first = nodes.start("first", **LONG_LEASES)
     client.start_orchestration("talk", "talk", "session")
     assert say_go_on(client, 1) == ["first"]
@@ -226,7 +225,7 @@ def test_activities_go_to_the_node_with_their_tag(nodes: Nodes, client: Client) 
     assert client.wait_for_orchestration("late", WAIT_MS).result() == "another-gpu"
 
 
-def test_a_node_leaves_versions_alone_that_it_does_not_know(nodes: Nodes, client: Client) -> None:
+def test_a_node_does_not_take_versions_that_it_has_not_registered(nodes: Nodes, client: Client) -> None:
     older = nodes.start("older", versions=["1.0.0"])
     newer = nodes.start("newer", versions=["1.0.0", "2.0.0"])
     for number in range(20):
@@ -238,7 +237,7 @@ def test_a_node_leaves_versions_alone_that_it_does_not_know(nodes: Nodes, client
     newer.shutdown()
     client.start_orchestration_versioned("orphan", "story", None, "2.0.0")
     client.start_orchestration_versioned("old", "story", None, "1.0.0")
-    # The node that is left looks at the queue, and passes by what it does not know.
+    # The remaining node polls the queue, and skips the versions that it has not registered.
     assert client.wait_for_orchestration("old", WAIT_MS).result() == ["1.0.0", "older"]
     assert client.get_status("orphan").status in ("Running", "NotFound", "Pending")
     nodes.start("newest", versions=["1.0.0", "2.0.0"])

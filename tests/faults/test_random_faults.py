@@ -1,6 +1,6 @@
-"""Random faults of all kinds under load: nothing is lost, wrong, stranded or failed for it.
+"""Random faults of all kinds under load: no result is lost, wrong, stranded or failed because of them.
 
-``DUROXIDE_FAULTS=200 pytest -s tests/faults/test_random_faults.py`` is the long form, and ``DUROXIDE_SEED`` chooses others.
+``DUROXIDE_FAULTS=200 pytest -s tests/faults/test_random_faults.py`` is the long form; ``DUROXIDE_SEED`` varies it.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from contextlib import ExitStack, contextmanager
 import psycopg
 import pytest
 
-from deadline import wait_until
 from faults.clocks import Clock
 from faults.load import SETTLING_SECONDS, Load
 from faults.nodes import Node, Nodes
 from faults.servers import ServerAtHand
-from proxy import Proxy
+from support.proxy import Proxy
+from support.waiting import wait_until
 
-# Each kind of fault once.
+# One fault of each kind.
 SHORT_FORM = 14
 FAULTS = int(os.environ.get("DUROXIDE_FAULTS", SHORT_FORM))
 SEED = int(os.environ.get("DUROXIDE_SEED", "1"))
@@ -33,7 +33,7 @@ NAMES = ("one", "other")
 
 
 class Faults:
-    """What can go wrong, each of it made good again when its method returns; ``choice`` says how long it lasts."""
+    """The faults, each repaired when its method returns; ``choice`` decides how long it lasts."""
 
     def __init__(
         self,
@@ -97,7 +97,7 @@ class Faults:
         with self._on_some_proxies() as proxies:
             for proxy in proxies:
                 proxy.hang()
-            # Now and then longer than the leases.
+            # Sometimes longer than the leases.
             self._last(0.1, 4.0)
             for proxy in proxies:
                 proxy.flow()
@@ -118,7 +118,7 @@ class Faults:
     def swallow_answer(self) -> None:
         with self._on_some_proxies() as proxies:
             for proxy in proxies:
-                # Whatever is asked next; the longer it waits, the more likely it is something rare.
+                # Any later request; the longer the wait, the more likely it is a rare one.
                 proxy.swallow_answer("")
             self._last(0.0, 0.3)
 
@@ -132,7 +132,7 @@ class Faults:
         node = self._running[self._choice.choice(NAMES)]
         node.pause()
         self._last(0.1, 4.0)
-        node.go_on()
+        node.resume()
 
     def replace_node(self) -> None:
         name = self._choice.choice(NAMES)
@@ -141,7 +141,7 @@ class Faults:
         self._start(name)
 
     def move_clock_of_server(self) -> None:
-        # Timers go by it, so it is late by no more than what they may be late.
+        # Timers follow this clock, so the jump is no larger than the allowed delay of a timer.
         self._server_clock.set(self._choice.choice([-4, 4]))
         self._last(0.2, 3.0)
         self._server_clock.set(0)
@@ -170,7 +170,7 @@ class Faults:
 
 @contextmanager
 def take_all_connections(server: ServerAtHand) -> Iterator[None]:
-    """Leave no connection to others; those that they have, they lose."""
+    """Use up all free connections, and cut those of the others."""
     with ExitStack() as taken, server.connect() as administrator:
         own: set[int] = set()
         for session in server.sessions_of(administrator):
@@ -181,7 +181,7 @@ def take_all_connections(server: ServerAtHand) -> Iterator[None]:
         except psycopg.OperationalError as error:
             if "too many clients" not in str(error):
                 raise
-        # Some were as fast as this.
+        # Other clients were as fast as this one.
         for session in set(server.sessions_of(administrator)) - own:
             administrator.execute("SELECT pg_terminate_backend(%s)", [session])
         yield
@@ -189,7 +189,7 @@ def take_all_connections(server: ServerAtHand) -> Iterator[None]:
 
 @pytest.fixture
 def proxies(server: ServerAtHand) -> Iterator[dict[str, Proxy]]:
-    """Ways to the server, one for each node."""
+    """Proxies to the server, one for each node."""
     proxies = {name: Proxy(server.url) for name in NAMES}
     yield proxies
     for proxy in proxies.values():
@@ -198,14 +198,14 @@ def proxies(server: ServerAtHand) -> Iterator[dict[str, Proxy]]:
 
 @pytest.fixture
 def faults(server: ServerAtHand, proxies: dict[str, Proxy], nodes: Nodes, make_clock: Callable[[], Clock]) -> Faults:
-    """What can go wrong, with two nodes, and clocks that can be moved."""
+    """The faults, with two nodes and movable clocks."""
     clocks = make_clock(), make_clock()
     server.stop_fast()
     server.start(clocks[0].environment)
     return Faults(random.Random(SEED), server, proxies, nodes, clocks)
 
 
-def test_random_faults_strand_nothing(
+def test_random_faults_strand_no_instance(
     faults: Faults, nodes: Nodes, make_load: Callable[..., Load], capsys: pytest.CaptureFixture[str]
 ) -> None:
     choice = random.Random(SEED)
@@ -222,7 +222,7 @@ def test_random_faults_strand_nothing(
             fault = rest.pop()
             happened.append(f"{time.monotonic() - began:.1f} s: {fault.__name__}")
             fault()
-            # Now the next one comes while work goes on again, now on the heels of this one.
+            # The next fault comes either after work has continued, or right after this one.
             if choice.random() < 0.7:
                 load.wait_for_progress(choice.randint(1, 20), seconds=SETTLING_SECONDS)
             if FAULTS > SHORT_FORM and number % 20 == 19:

@@ -1,4 +1,4 @@
-"""A PostgreSQL server that goes away, comes back, is replaced, is full or lets nobody in: work goes on, and nothing is lost."""
+"""A PostgreSQL server that stops, restarts, moves, fills up or refuses connections: work continues, none is lost."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import psycopg
 import psycopg.sql
 import pytest
 
-from deadline import wait_until
 from duroxide import Client, PostgresProvider
 from faults.load import Load
 from faults.nodes import AWAY, BACK, Nodes
 from faults.outages import SOON_SECONDS, check_log, wait_until_missed
 from faults.servers import ServerAtHand
-from proxy import Proxy
-from questions import Refused
+from support.child_process import RequestFailed
+from support.proxy import Proxy
+from support.waiting import wait_until
 
 pytestmark = [pytest.mark.alone, pytest.mark.slow]
 
@@ -24,7 +24,7 @@ MakeLoad = Callable[..., Load]
 
 
 @pytest.mark.parametrize("how", ["fast", "immediately", "kill"])
-def test_work_goes_on_when_the_server_comes_back(
+def test_work_continues_when_the_server_comes_back(
     how: str, server: ServerAtHand, nodes: Nodes, make_load: MakeLoad
 ) -> None:
     one, other = nodes.start("one"), nodes.start("other")
@@ -39,7 +39,7 @@ def test_work_goes_on_when_the_server_comes_back(
     check_log(one, other)
 
 
-def test_a_restart_that_takes_no_time_is_survived(server: ServerAtHand, nodes: Nodes, make_load: MakeLoad) -> None:
+def test_work_continues_after_a_quick_restart(server: ServerAtHand, nodes: Nodes, make_load: MakeLoad) -> None:
     nodes.start("one")
     load = make_load()
     load.start()
@@ -50,11 +50,11 @@ def test_a_restart_that_takes_no_time_is_survived(server: ServerAtHand, nodes: N
     load.finish()
 
 
-def test_a_node_waits_for_a_server_that_is_away_for_longer_than_a_lease(
+def test_work_continues_after_the_server_was_away_for_longer_than_a_lease(
     server: ServerAtHand, nodes: Nodes, make_load: MakeLoad
 ) -> None:
     node = nodes.start("one")
-    nodes.hold_up("hold", "one")
+    nodes.block("hold", "one")
     load = make_load()
     client = Client(load.provider)
     client.start_orchestration("held", "held")
@@ -62,10 +62,10 @@ def test_a_node_waits_for_a_server_that_is_away_for_longer_than_a_lease(
     load.start()
     server.stop_fast()
     wait_until_missed(node)
-    nodes.let_go("hold", "one")
-    # The activity ends while nobody can hear of it, and its lease ends too.
+    nodes.unblock("hold", "one")
+    # The activity ends while the node cannot report it, and its lease ends too.
     with pytest.raises(AssertionError):
-        wait_until(lambda: node.count_logged(BACK), 3.0)
+        wait_until(lambda: node.count_logged(BACK), seconds=3.0)
     server.start()
 
     assert load.wait_for_progress() < SOON_SECONDS
@@ -74,7 +74,7 @@ def test_a_node_waits_for_a_server_that_is_away_for_longer_than_a_lease(
     check_log(node)
 
 
-def test_what_a_crash_has_undone_is_not_taken_for_done(
+def test_a_commit_that_a_crash_has_undone_is_repeated(
     server: ServerAtHand, proxy: Proxy, nodes: Nodes, open_provider: Callable[..., PostgresProvider]
 ) -> None:
     nodes.start("one")
@@ -84,7 +84,7 @@ def test_what_a_crash_has_undone_is_not_taken_for_done(
         proxy.refuse()
         server.stop_immediately()
         server.start()
-        # The server gives the numbers of transactions that it has forgotten to others.
+        # The server reuses the numbers of the transactions that it has forgotten.
         with server.connect() as connection:
             for _ in range(100):
                 connection.execute("SELECT pg_current_xact_id()")
@@ -100,17 +100,17 @@ def test_what_a_crash_has_undone_is_not_taken_for_done(
 
 @pytest.fixture
 def replica(server: ServerAtHand, schema: str) -> Iterator[ServerAtHand]:
-    """A server that has everything that was acknowledged by the first."""
+    """A server that has everything that the first one acknowledged."""
     replica = server.make_replica(f"replica-of-{schema}")
     server.stop_fast()
-    # Nothing is acknowledged before both have it.
+    # A commit is acknowledged only when both have it.
     server.start(synchronous_standby_names="*", synchronous_commit="on")
     replica.start()
     yield replica
     replica.stop_immediately()
 
 
-def test_work_goes_on_at_another_address_after_a_fail_over(
+def test_work_continues_at_another_address_after_a_fail_over(
     replica: ServerAtHand, server: ServerAtHand, proxy: Proxy, nodes: Nodes, make_load: MakeLoad
 ) -> None:
     one, other = nodes.start("one", url=proxy.url), nodes.start("other", url=proxy.url)
@@ -126,13 +126,13 @@ def test_work_goes_on_at_another_address_after_a_fail_over(
         assert node.is_alive()
 
 
-def test_a_server_that_can_only_be_read_is_waited_for(
+def test_work_waits_while_the_server_is_read_only(
     replica: ServerAtHand, server: ServerAtHand, proxy: Proxy, nodes: Nodes, make_load: MakeLoad
 ) -> None:
     node = nodes.start("one", url=proxy.url)
     load = make_load(proxy.url)
     load.start()
-    # The name leads to the replica before that is promoted.
+    # The name leads to the replica before the replica is promoted.
     server.crash()
     proxy.point_to(replica.url)
     wait_until_missed(node)
@@ -158,7 +158,7 @@ def test_sessions_that_are_ended_one_by_one_are_replaced(
         assert node.complaints() == []
 
 
-def test_a_server_with_no_connection_left_is_waited_for(
+def test_work_waits_while_the_server_has_no_free_connection(
     server: ServerAtHand, nodes: Nodes, make_load: MakeLoad
 ) -> None:
     node = nodes.start("one")
@@ -190,10 +190,10 @@ def disk(server: ServerAtHand) -> str:
     """A small disk on which all new tables are."""
     try:
         disk = server.mount(24)
-    except Refused as refused:
-        if refused.kind != "PermissionError":
+    except RequestFailed as failed:
+        if failed.kind != "PermissionError":
             raise
-        pytest.skip("a disk that can be filled needs the right to mount one")
+        pytest.skip("filling a disk needs the right to mount one")
     with server.connect() as connection:
         connection.execute("DROP TABLESPACE IF EXISTS small")
         connection.execute(psycopg.sql.SQL("CREATE TABLESPACE small LOCATION {}").format(disk))
@@ -201,12 +201,12 @@ def disk(server: ServerAtHand) -> str:
     return disk
 
 
-def test_a_full_disk_is_waited_for(server: ServerAtHand, disk: str, nodes: Nodes, make_load: MakeLoad) -> None:
+def test_work_waits_while_the_disk_is_full(server: ServerAtHand, disk: str, nodes: Nodes, make_load: MakeLoad) -> None:
     node = nodes.start("one")
     load = make_load()
     load.start()
     server.fill(disk)
-    # What is there has some room left, so that not everything fails at once.
+    # The existing files have some room left, so that not everything fails at once.
     wait_until_missed(node)
     server.make_room(disk)
 

@@ -11,7 +11,7 @@ GOLDEN = Path(__file__).parent
 
 
 class Compare(Protocol):
-    """What the fixture ``compare`` gives."""
+    """The type of the fixture ``compare``."""
 
     def __call__(self, name: str, text: str) -> None:
         """Compare ``text``, byte by byte, with the golden file ``name``; with ``--update-golden``, write it."""
@@ -21,7 +21,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--update-golden",
         action="store_true",
-        help="write what is recorded now into the golden files of tests/golden, instead of comparing with them",
+        help="write the golden files of tests/golden instead of comparing with them",
     )
 
 
@@ -29,7 +29,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def compare(request: pytest.FixtureRequest) -> Compare:
     def compare(name: str, text: str) -> None:
         file = GOLDEN / name
-        # Recorded bytes that change are a break of running instances: look at the difference before you update.
+        # A change of recorded bytes breaks running instances: look at the difference before you update.
         if request.config.getoption("--update-golden", default=False):
             file.parent.mkdir(exist_ok=True)
             file.write_text(text, encoding="utf-8")

@@ -1,4 +1,4 @@
-"""What each operation records, event by event, is frozen: running instances replay it with the code of tomorrow."""
+"""The events that each operation records are frozen: running instances replay them with future code."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ TYPED_PROGRAMS = (
 
 
 def record(program: Program, *, sticky: bool) -> str:
-    """Play ``program`` and write its history, one event a line, and what the client sees of its end."""
+    """Play ``program`` and write its history, one event a line, and the client's view of its end."""
     player = Player(SqliteProvider.in_memory, program, reopens=False, sticky=sticky)
     try:
         playback = player.play(f"golden-{program.name}", lambda _events: False)
@@ -124,13 +124,13 @@ def record(program: Program, *, sticky: bool) -> str:
 
 @pytest.mark.parametrize("sticky", [True, False], ids=["awake", "replayed"])
 @pytest.mark.parametrize("program", (*PROGRAMS, *TYPED_PROGRAMS), ids=lambda program: program.name)
-def test_the_history_is_what_was_always_recorded(program: Program, sticky: bool, compare: Compare) -> None:
+def test_the_recorded_history_has_not_changed(program: Program, sticky: bool, compare: Compare) -> None:
     compare(f"histories/{program.name}.jsonl", record(program, sticky=sticky))
 
 
 def test_every_typed_name_of_the_context_has_a_golden_history() -> None:
     source = {name for program in TYPED_PROGRAMS for name in program.main.__code__.co_names}
     names = {name for name in dir(OrchestrationContext) if name.endswith("_typed")}
-    # An older name of the same method, and one that reads what its plain form reads.
+    # An older name of the same method, and one that reads the same as its plain form.
     names -= {"schedule_wait_typed", "get_kv_value_from_instance_typed"}
     assert names <= source

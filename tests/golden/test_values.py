@@ -1,4 +1,4 @@
-"""The JSON text of every kind of value is frozen: the engine compares recorded input, byte by byte, at replay."""
+"""The JSON text of every kind of value is frozen: at replay the engine compares recorded input byte by byte."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ VALUES: dict[str, Any] = {
 }
 
 
-def test_the_text_of_every_kind_of_value_is_what_was_always_recorded(compare: Compare) -> None:
+def test_the_recorded_text_of_every_kind_of_value_has_not_changed(compare: Compare) -> None:
     lines = [f"{name}: {encode(value)}" for name, value in VALUES.items()]
     compare("values.txt", "\n".join([*lines, ""]))
 
@@ -119,7 +119,7 @@ JSON_VALUES = (
 
 
 @pytest.mark.parametrize("name", JSON_VALUES)
-def test_what_json_can_write_is_written_by_json_as_it_is(name: str) -> None:
+def test_json_types_are_written_exactly_as_json_writes_them(name: str) -> None:
     assert encode(VALUES[name]) == json.dumps(VALUES[name])
 
 
@@ -139,5 +139,5 @@ TYPES: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("name", TYPES)
-def test_a_recorded_value_comes_back_as_its_annotation_says(name: str) -> None:
+def test_a_recorded_value_is_converted_by_its_annotation(name: str) -> None:
     assert convert(decode(encode(VALUES[name])), TYPES[name]) == VALUES[name]

@@ -1,4 +1,4 @@
-"""Fixtures of the tests that reach PostgreSQL by other ways than its own port."""
+"""Fixtures of the tests that reach PostgreSQL through TLS, a pooler or another role."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MakeRole = Callable[[], tuple[str, str]]
 
 
 def elsewhere(url: str, port: int, query: str = "", *, host: str = "127.0.0.1") -> str:
-    """The URL of the same database by another way to it."""
+    """The URL of the same database through another port."""
     split = urlsplit(url)
     place = f"{split.username}:{split.password}@{host}:{port}"
     return urlunsplit((split.scheme, place, split.path, query, ""))
@@ -31,7 +31,7 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
 
 @pytest.fixture
 def tls_proxy(postgres_url: str, certificates: Certificates) -> Iterator[TlsProxy]:
-    """The server, reached by TLS only."""
+    """The server, reachable by TLS only."""
     split = urlsplit(postgres_url)
     with TlsProxy(split.hostname or "localhost", split.port or 5432, certificates.context) as proxy:
         yield proxy
@@ -46,7 +46,7 @@ def pooler(postgres_url: str) -> Iterator[TransactionPooler]:
 
 @pytest.fixture
 def make_role(postgres_connection: psycopg.Connection, postgres_schema: str) -> Iterator[MakeRole]:
-    """Makes roles that may log in and nothing else: gives name and password."""
+    """Makes roles that may only log in; returns name and password."""
     made: list[str] = []
 
     def make() -> tuple[str, str]:

@@ -1,4 +1,4 @@
-"""How many connections a process opens, and that few are enough."""
+"""How many connections a process opens, and that a few are enough."""
 
 from __future__ import annotations
 
@@ -49,9 +49,9 @@ def chain(ctx: OrchestrationContext, number: int) -> Generator[Any, Any, int]:
     return number
 
 
-# As few as there may be, and as few as there must be for more than one at a time of each kind.
+# The smallest allowed number, and the smallest that runs more than one of each kind at a time.
 @pytest.mark.parametrize("most", [5, 9])
-def test_a_process_opens_no_more_connections_than_it_may(most: int, postgres_url: str, postgres_schema: str) -> None:
+def test_a_process_opens_no_more_connections_than_its_limit(most: int, postgres_url: str, postgres_schema: str) -> None:
     options = PostgresOptions(max_connections=most, application_name=postgres_schema)
     with Watcher(postgres_url, postgres_schema) as watcher:
         provider = PostgresProvider.connect_with_schema(postgres_url, postgres_schema, options=options)
@@ -78,6 +78,6 @@ def test_all_connections_end_with_the_store(postgres_url: str, postgres_schema: 
         assert Client(provider).wait_for_orchestration("one", 60_000).result() == 8
     question = "SELECT count(*) FROM pg_stat_activity WHERE application_name = %s"
     with psycopg.connect(postgres_url, autocommit=True) as connection:
-        # A session ends a moment after its client has said so.
+        # The server ends a session a moment after its client has closed it.
         while connection.execute(question, (postgres_schema,)).fetchone() != (0,):
             pass

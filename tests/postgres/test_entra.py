@@ -1,7 +1,7 @@
-"""Tokens of Entra ID, from a stand-in for the service that gives them to machines of Azure.
+"""Entra ID tokens, from a stand-in for the service that gives them to Azure machines.
 
-The stand-in sets each token as the password of a role, so the server takes the newest one and no other. The server is
-reached by TLS, and its certificate is verified, as Azure wants it.
+The stand-in sets each token as the password of a role, so the server accepts only the newest one. The server is reached
+by TLS, and its certificate is verified, as Azure requires.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from postgres.conftest import MakeRole
 from postgres.tls_proxy import Certificates, TlsProxy
 from postgres.token_service import TokenService
 
-# The adapter renews no earlier than this after it got a token, and trusts none that ends within five minutes.
+# The adapter does not renew earlier than this after it got a token, and rejects tokens that end within five minutes.
 FIRST_RENEWAL_SECONDS = 30
 SHORTEST_LIFETIME_SECONDS = 315
 
 
 class Connect(Protocol):
-    """What the fixture ``connect`` gives."""
+    """The type of the fixture ``connect``."""
 
     def __call__(self, options: PostgresEntraOptions | None = None, host: str = "localhost") -> PostgresProvider:
         """Connect with a token, by TLS."""
@@ -75,7 +75,7 @@ def greet(_: object, name: str) -> str:
     return f"Hello, {name}!"
 
 
-def test_a_token_takes_the_place_of_the_password(connect: Connect, service: TokenService) -> None:
+def test_a_token_is_used_as_the_password(connect: Connect, service: TokenService) -> None:
     options = PostgresEntraOptions(application_name="with a token")
     with connect(options) as provider, Runtime(provider, functions=[hello, greet]):
         Client(provider).start_orchestration("one", "hello", "World")
@@ -99,7 +99,8 @@ def test_a_renewed_token_lets_new_connections_in(
         client.start_orchestration("before", "hello", "World")
         assert client.wait_for_orchestration("before", 20_000).result() == "Hello, World!"
         service.wait_for_tokens(2, FIRST_RENEWAL_SECONDS + 30)
-        # Whoever is connected stays so; those who are sent away come back with the new token, the old one is worth nothing.
+        # Open connections stay; those that the server closes reconnect with the new token, since the old one is
+        # invalid.
         postgres_connection.execute(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = %s", (service.role,)
         )
@@ -107,7 +108,7 @@ def test_a_renewed_token_lets_new_connections_in(
         assert client.wait_for_orchestration("after", 60_000).result() == "Hello, World!"
 
 
-def test_no_token_is_an_error_that_says_who_refused(connect: Connect, service: TokenService) -> None:
+def test_the_error_about_a_missing_token_names_the_service(connect: Connect, service: TokenService) -> None:
     service.refuses = True
     with pytest.raises(ProviderError, match="no identity here|403|ManagedIdentity") as refused:
         connect()

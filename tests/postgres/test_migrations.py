@@ -1,4 +1,4 @@
-"""Who makes the tables and functions, who only looks whether they are there, and what either says."""
+"""Creating and verifying tables and functions: who may do it, and the errors."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from postgres.conftest import MakeRole
 
 VERIFY = PostgresOptions(migrate="verify")
 
-# As docs/guides/postgres.md has it.
+# As in docs/guides/postgres.md.
 GRANTS = """
 GRANT USAGE ON SCHEMA {schema} TO {role};
 GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA {schema} TO {role};
@@ -51,7 +51,7 @@ def test_an_empty_schema_is_not_opened_for_verification(
     assert postgres_connection.execute("SELECT to_regnamespace(%s)", (postgres_schema,)).fetchone() == (None,)
 
 
-def test_migrating_by_hand_makes_what_verification_wants(postgres_url: str, postgres_schema: str) -> None:
+def test_a_manual_migration_passes_verification(postgres_url: str, postgres_schema: str) -> None:
     checked = duroxide("migrate", "--check", "--schema", postgres_schema, url=postgres_url)
     assert checked.returncode == 1
     assert "python -m duroxide migrate" in checked.stderr
@@ -72,7 +72,7 @@ def test_a_migration_of_the_adapter_that_is_missing_is_named(
         PostgresProvider.connect_with_schema(postgres_url, postgres_schema, options=VERIFY)
 
 
-def test_a_schema_of_a_newer_adapter_is_left_alone(
+def test_a_schema_of_a_newer_adapter_is_not_changed(
     postgres_url: str, postgres_schema: str, postgres_connection: psycopg.Connection
 ) -> None:
     PostgresProvider.connect_with_schema(postgres_url, postgres_schema).close()
@@ -85,7 +85,7 @@ def test_a_schema_of_a_newer_adapter_is_left_alone(
             PostgresProvider.connect_with_schema(postgres_url, postgres_schema, options=options)
 
 
-def test_missing_functions_are_named_and_made(
+def test_missing_functions_are_named_and_created(
     postgres_url: str, postgres_schema: str, postgres_connection: psycopg.Connection
 ) -> None:
     PostgresProvider.connect_with_schema(postgres_url, postgres_schema).close()
@@ -109,7 +109,7 @@ def test_many_nodes_may_start_on_an_empty_schema_at_once(postgres_url: str, post
 
 
 @pytest.mark.parametrize("migrate", ["apply", "verify"])
-def test_a_role_that_may_create_nothing_works_on_what_is_there(
+def test_a_role_without_create_rights_works_on_an_existing_schema(
     migrate: str, postgres_url: str, postgres_schema: str, postgres_connection: psycopg.Connection, make_role: MakeRole
 ) -> None:
     def double(_: object, number: int) -> int:
@@ -133,7 +133,7 @@ def test_a_role_that_may_create_nothing_works_on_what_is_there(
         client.delete_instance("one")
 
 
-def test_a_role_that_may_create_nothing_is_told_who_has_to(
+def test_the_error_for_a_role_without_create_rights_says_who_must_migrate(
     postgres_url: str, postgres_schema: str, make_role: MakeRole
 ) -> None:
     role, password = make_role()
@@ -141,7 +141,7 @@ def test_a_role_that_may_create_nothing_is_told_who_has_to(
         PostgresProvider.connect_with_schema(as_role(postgres_url, role, password), postgres_schema)
 
 
-def test_tuning_adds_what_is_missing_and_nothing_twice(
+def test_tuning_adds_missing_indexes_and_none_twice(
     postgres_url: str, postgres_schema: str, postgres_connection: psycopg.Connection
 ) -> None:
     with PostgresProvider.connect_with_schema(postgres_url, postgres_schema) as provider:
@@ -161,7 +161,7 @@ def test_tuning_adds_what_is_missing_and_nothing_twice(
     assert duroxide("tune", postgres_url, "--schema", postgres_schema).stdout == "nothing was left to do\n"
 
 
-def test_an_index_that_was_interrupted_is_made_anew(
+def test_an_interrupted_index_is_built_again(
     postgres_url: str, postgres_schema: str, postgres_connection: psycopg.Connection
 ) -> None:
     with PostgresProvider.connect_with_schema(postgres_url, postgres_schema) as provider:
@@ -173,7 +173,7 @@ def test_an_index_that_was_interrupted_is_made_anew(
         assert valid.fetchone() == (True,)
 
 
-def test_only_a_store_in_postgres_is_tuned_from_the_command_line() -> None:
+def test_the_command_line_tunes_only_a_store_in_postgres() -> None:
     refused = duroxide("tune", "sqlite:///file.db")
     assert refused.returncode == 1
     assert "postgresql://" in refused.stderr

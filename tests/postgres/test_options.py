@@ -1,4 +1,4 @@
-"""Options in the code and in the URL: what they do, which one wins, and how nonsense is refused."""
+"""Options in code and in the URL: their effects, which one wins, and errors about invalid ones."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PLACE = "postgresql://user:s3cret@host:5432/database"
 
 
 def names_of_programs(connection: psycopg.Connection, schema: str) -> set[str]:
-    """Under which names connections have used the schema."""
+    """The application names of the connections to the schema."""
     rows = connection.execute(
         "SELECT application_name FROM pg_stat_activity WHERE query LIKE %s AND pid <> pg_backend_pid()",
         (f"%{schema}%",),
@@ -61,7 +61,7 @@ def test_the_server_ends_statements_that_take_too_long(
         assert Client(provider).list_all_instances() == []
 
 
-def test_a_server_that_is_full_is_named_when_the_time_is_over(
+def test_the_error_about_a_full_server_comes_at_the_timeout(
     postgres_url: str, postgres_schema: str, postgres_connection: psycopg.Connection
 ) -> None:
     identifier = psycopg.sql.Identifier(postgres_schema)
@@ -75,9 +75,9 @@ def test_a_server_that_is_full_is_named_when_the_time_is_over(
         postgres_connection.execute(psycopg.sql.SQL("DROP ROLE {}").format(identifier))
 
 
-def test_what_the_url_says_is_read_as_options() -> None:
-    said = "max_connections=7&acquire_timeout=2.5&connect_timeout=3&pgbouncer=true&migrate=verify&sslmode=require"
-    url, options = read_url(f"{PLACE}?{said}", None)
+def test_parameters_of_the_url_are_read_as_options() -> None:
+    parameters = "max_connections=7&acquire_timeout=2.5&connect_timeout=3&pgbouncer=true&migrate=verify&sslmode=require"
+    url, options = read_url(f"{PLACE}?{parameters}", None)
     assert options == PostgresOptions(
         max_connections=7,
         acquire_timeout=timedelta(seconds=2.5),
@@ -89,25 +89,25 @@ def test_what_the_url_says_is_read_as_options() -> None:
     assert url.startswith(f"{PLACE}?sslmode=require&application_name=")
 
 
-def test_the_code_wins_and_the_log_says_so(caplog: pytest.LogCaptureFixture) -> None:
+def test_options_in_code_win_and_the_log_shows_it(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING, "duroxide"):
         _, options = read_url(f"{PLACE}?sslmode=disable&max_connections=7", PostgresOptions(sslmode="require"))
     assert (options.sslmode, options.max_connections) == ("require", 7)
     assert caplog.messages == ["the URL and PostgresOptions differ in sslmode; PostgresOptions win"]
 
 
-def test_saying_the_same_twice_is_no_contradiction(caplog: pytest.LogCaptureFixture) -> None:
+def test_the_same_value_in_code_and_url_is_not_a_contradiction(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING, "duroxide"):
         read_url(f"{PLACE}?sslmode=require", PostgresOptions(sslmode="require"))
     assert caplog.messages == []
 
 
-def test_what_libpq_knows_and_does_nothing_here_is_let_pass() -> None:
+def test_parameters_of_libpq_without_effect_are_accepted() -> None:
     url, _ = read_url(f"{PLACE}?keepalives_idle=30&channel_binding=prefer&target_session_attrs=any", None)
     assert "keepalives" not in url
 
 
-def test_settings_of_the_session_are_handed_on() -> None:
+def test_settings_of_the_session_are_passed_to_the_server() -> None:
     url, _ = read_url(f"{PLACE}?options=-c%20lock_timeout%3D5s", None)
     assert "options=-c+lock_timeout%3D5s" in url
 
@@ -128,18 +128,18 @@ def test_settings_of_the_session_are_handed_on() -> None:
         ("migrate=maybe", "known are apply, verify"),
         ("schema=app", "connect_with_schema"),
         ("sslrootcert=/no/such/file", "'/no/such/file' cannot be read: No such file or directory"),
-        ("sslkey=%2Fetc%2Fhosts", "no PEM file"),
+        ("sslkey=%2Fetc%2Fhosts", "not a PEM file"),
         ("s3cret@host/database", "percent-encoded"),
     ],
 )
-def test_a_parameter_that_makes_no_sense_is_refused(query: str, says: str) -> None:
+def test_an_invalid_parameter_is_refused(query: str, says: str) -> None:
     with pytest.raises(ConfigurationError) as refused:
         PostgresProvider.connect(f"{PLACE}?{query}")
     assert says in str(refused.value)
     assert "s3cret" not in str(refused.value)
 
 
-def test_a_url_of_sqlalchemy_is_told_to_leave_the_driver_out() -> None:
+def test_the_error_about_a_url_of_sqlalchemy_says_to_remove_the_driver() -> None:
     with pytest.raises(ConfigurationError, match="without the name of a driver"):
         PostgresProvider.connect("postgresql+psycopg://user:s3cret@host/database")
 
@@ -165,13 +165,13 @@ def test_a_url_of_sqlalchemy_is_told_to_leave_the_driver_out() -> None:
         ({"pgbouncer": True, "statement_timeout": timedelta(seconds=1)}, "ALTER ROLE"),
     ],
 )
-def test_an_option_that_makes_no_sense_is_refused(options: dict[str, Any], says: str) -> None:
+def test_an_invalid_option_is_refused(options: dict[str, Any], says: str) -> None:
     with pytest.raises(ConfigurationError) as refused:
         PostgresOptions(**options)
     assert says in str(refused.value)
 
 
-def test_certificates_and_doing_without_tls_do_not_go_together(tmp_path: Path) -> None:
+def test_certificates_are_refused_when_tls_is_off(tmp_path: Path) -> None:
     root = tmp_path / "root.pem"
     root.write_text("-----BEGIN CERTIFICATE-----\n")
     with pytest.raises(ConfigurationError, match="use 'verify-full'"):
@@ -192,7 +192,7 @@ def test_options_of_another_kind_are_refused() -> None:
         PostgresProvider.connect(PLACE, options={"max_connections": 5})  # type: ignore[arg-type]
 
 
-def test_the_variable_of_the_adapter_says_how_many_connections(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_adapters_variable_sets_the_number_of_connections(monkeypatch: pytest.MonkeyPatch) -> None:
     assert PostgresOptions().to_native()["max_connections"] == 10
     monkeypatch.setenv("DUROXIDE_PG_POOL_MAX", "25")
     assert PostgresOptions().to_native()["max_connections"] == 25

@@ -1,4 +1,4 @@
-"""PgBouncer in transaction mode works where it carries prepared statements along, and is refused with the way out elsewhere."""
+"""PgBouncer in transaction mode works if it supports prepared statements, and is otherwise refused with the way out."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import pytest
 from duroxide import Client, OrchestrationContext, PostgresOptions, PostgresProvider, ProviderError, Runtime
 from postgres.conftest import elsewhere
 from postgres.transaction_pooler import TransactionPooler
-from postgres_server import free_port
+from support.postgres_server import free_port
 
 
 def double(_: Any, number: int) -> int:
@@ -31,7 +31,7 @@ def chain(ctx: OrchestrationContext, number: int) -> Generator[Any, Any, int]:
     return number
 
 
-def test_orchestrations_run_behind_a_pooler_of_transactions(
+def test_orchestrations_run_behind_a_transaction_pooler(
     postgres_url: str, postgres_schema: str, pooler: TransactionPooler
 ) -> None:
     PostgresProvider.connect_with_schema(postgres_url, postgres_schema).close()
@@ -47,7 +47,7 @@ def test_orchestrations_run_behind_a_pooler_of_transactions(
     assert pooler.transactions > 100
 
 
-def test_nodes_before_and_behind_the_pooler_share_the_work(
+def test_nodes_with_and_without_the_pooler_share_the_work(
     postgres_url: str, postgres_schema: str, pooler: TransactionPooler
 ) -> None:
     with PostgresProvider.connect_with_schema(postgres_url, postgres_schema) as direct:
@@ -59,13 +59,13 @@ def test_nodes_before_and_behind_the_pooler_share_the_work(
             assert client.wait_for_orchestration("one", 30_000).result() == 40
 
 
-def test_a_pooler_that_forgets_prepared_statements_is_refused(postgres_url: str, postgres_schema: str) -> None:
+def test_a_pooler_without_prepared_statements_is_refused(postgres_url: str, postgres_schema: str) -> None:
     refused = pytest.raises(ProviderError, match=r"PgBouncer.*prepared statements.*max_prepared_statements = 200")
     with TransactionPooler(postgres_url, carries_statements=False) as pooler, refused:
         PostgresProvider.connect_with_schema(elsewhere(postgres_url, pooler.port), postgres_schema)
 
 
-def test_a_pooler_that_refuses_what_every_client_sends_says_what_to_set(
+def test_the_error_about_a_pooler_that_refuses_parameters_names_the_setting(
     postgres_url: str, postgres_schema: str
 ) -> None:
     refused = pytest.raises(ProviderError, match="ignore_startup_parameters = extra_float_digits")
@@ -73,14 +73,14 @@ def test_a_pooler_that_refuses_what_every_client_sends_says_what_to_set(
         PostgresProvider.connect_with_schema(elsewhere(postgres_url, pooler.port), postgres_schema)
 
 
-def test_tables_are_not_made_through_a_pooler(
+def test_tables_are_not_created_through_a_pooler(
     postgres_url: str, postgres_schema: str, pooler: TransactionPooler
 ) -> None:
     with pytest.raises(ProviderError, match=r"python -m duroxide migrate.*url of the server itself"):
         PostgresProvider.connect_with_schema(elsewhere(postgres_url, pooler.port), postgres_schema)
 
 
-def test_one_connection_for_all_is_found_to_be_a_pooler(postgres_url: str, postgres_schema: str) -> None:
+def test_a_pooler_with_one_connection_is_detected(postgres_url: str, postgres_schema: str) -> None:
     PostgresProvider.connect_with_schema(postgres_url, postgres_schema).close()
     with TransactionPooler(postgres_url, size=1) as pooler:
         url = elsewhere(postgres_url, pooler.port)
@@ -88,9 +88,7 @@ def test_one_connection_for_all_is_found_to_be_a_pooler(postgres_url: str, postg
             assert Client(provider).list_all_instances() == []
 
 
-def test_saying_that_there_is_a_pooler_does_no_harm_where_there_is_none(
-    postgres_url: str, postgres_schema: str
-) -> None:
+def test_the_pooler_option_also_works_without_a_pooler(postgres_url: str, postgres_schema: str) -> None:
     PostgresProvider.connect_with_schema(postgres_url, postgres_schema).close()
     options = PostgresOptions(pgbouncer=True)
     with PostgresProvider.connect_with_schema(postgres_url, postgres_schema, options=options) as provider:
@@ -99,16 +97,16 @@ def test_saying_that_there_is_a_pooler_does_no_harm_where_there_is_none(
 
 @pytest.fixture
 def pgbouncer(postgres_url: str, tmp_path: Path) -> Iterator[tuple[int, bool]]:
-    """The program itself, in transaction mode: its port, and whether it carries prepared statements along."""
+    """PgBouncer itself, in transaction mode: its port, and whether it supports prepared statements."""
     program = os.environ.get("PGBOUNCER") or shutil.which("pgbouncer")
     if program is None:
-        pytest.skip("PgBouncer is not installed; the stand-in is tested")
+        pytest.skip("PgBouncer is not installed; only the stand-in is tested")
     split = urlsplit(postgres_url)
     version = subprocess.run([program, "--version"], check=True, capture_output=True, text=True).stdout.split()[1]
     carries = tuple(int(part) for part in version.split(".")[:2]) >= (1, 21)
     folder, port = Path(tempfile.mkdtemp(prefix="pgbouncer-")), free_port()
     account: dict[str, Any] = {}
-    if os.geteuid() == 0:  # which it refuses to run as
+    if os.geteuid() == 0:  # PgBouncer refuses to run as root
         nobody = pwd.getpwnam("nobody")
         account = {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
         os.chown(folder, nobody.pw_uid, nobody.pw_gid)

@@ -1,4 +1,4 @@
-"""Passwords and tokens are in no error, no log and no description, whatever fails."""
+"""Passwords and tokens appear in no error, no log and no description, whatever fails."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from duroxide import Client, PostgresOptions, PostgresProvider, Runtime, Runtime
 from postgres.conftest import MakeRole
 from postgres.tls_proxy import Certificates, TlsProxy
 from postgres.transaction_pooler import TransactionPooler
-from postgres_server import free_port
-from strange_servers import foreign_server, mute_server
+from support.fake_servers import foreign_server, mute_server
+from support.postgres_server import free_port
 
-# With all that is special in a URL, so that a part of it shows if it is taken apart wrongly.
+# With all characters that are special in a URL, so that a part of it shows if it is split wrongly.
 PASSWORD = "pa?ss&wo=rd#@:/%41 secret"
 PARTS = ("secret", "pa?ss", "wo=rd", "pa%3Fss", "ss%26wo", "%23%40", "rd#@")
 
@@ -60,7 +60,7 @@ def failure(connect: Callable[[], object]) -> BaseException:
     return failed.value
 
 
-def test_no_failure_of_connecting_shows_a_password(
+def test_no_error_while_connecting_shows_a_password(
     *,
     postgres_url: str,
     postgres_schema: str,
@@ -78,7 +78,7 @@ def test_no_failure_of_connecting_shows_a_password(
         connect(url_of(postgres_url, user, rest="/no_such_database")),
         connect(url_of(postgres_url, user, port=free_port())),
         connect(url_of(postgres_url, user, host="no-such-host.invalid")),
-        connect(url_of(postgres_url, user)),  # it may not create a schema
+        connect(url_of(postgres_url, user)),  # the role may not create a schema
         connect(url_of(postgres_url, user), PostgresOptions(migrate="verify")),
         connect(url_of(postgres_url, user), schema="no schema"),
         connect(url_of(postgres_url, user), schema="select"),
@@ -107,7 +107,7 @@ def test_no_failure_of_connecting_shows_a_password(
         check(f"{record.getMessage()} {record.__dict__}")
 
 
-def test_no_failure_of_working_shows_a_password(
+def test_no_error_while_working_shows_a_password(
     postgres_url: str,
     postgres_schema: str,
     user: str,
@@ -121,7 +121,7 @@ def test_no_failure_of_working_shows_a_password(
     check(repr(vars(provider)))
     client = Client(provider)
     with Runtime(provider, RuntimeOptions(log_level="trace")):
-        # The role is not let in again: every operation fails from now on.
+        # The role can no longer log in: every operation fails from now on.
         postgres_connection.execute(sql.SQL("ALTER ROLE {} PASSWORD 'another'").format(sql.Identifier(user)))
         postgres_connection.execute(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = %s", (user,)

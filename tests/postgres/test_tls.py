@@ -1,4 +1,4 @@
-"""TLS: encrypted is not yet verified, and a server that cannot show what it must is refused with the reason."""
+"""TLS: encrypted does not mean verified, and a server without the required proof is refused with the reason."""
 
 from __future__ import annotations
 
@@ -27,27 +27,27 @@ def refusal(url: str, schema: str, options: PostgresOptions | None = None) -> st
 
 
 @pytest.mark.parametrize("mode", ["prefer", "require"])
-def test_an_unknown_certificate_encrypts(
+def test_an_unknown_certificate_still_encrypts(
     mode: str, postgres_url: str, postgres_schema: str, tls_proxy: TlsProxy
 ) -> None:
     connect(elsewhere(postgres_url, tls_proxy.port, f"sslmode={mode}"), postgres_schema)
     assert tls_proxy.encrypted > 0
 
 
-def test_a_server_that_wants_tls_refuses_who_does_without(
+def test_a_server_that_requires_tls_refuses_a_client_without_it(
     postgres_url: str, postgres_schema: str, tls_proxy: TlsProxy
 ) -> None:
     refusal(elsewhere(postgres_url, tls_proxy.port), postgres_schema, PostgresOptions(sslmode="disable"))
     assert tls_proxy.encrypted == 0
 
 
-def test_a_server_without_tls_is_refused_where_tls_is_required(postgres_url: str, postgres_schema: str) -> None:
+def test_a_server_without_tls_is_refused_if_tls_is_required(postgres_url: str, postgres_schema: str) -> None:
     message = refusal(postgres_url, postgres_schema, PostgresOptions(sslmode="require"))
     assert "server does not support TLS" in message
 
 
 @pytest.mark.parametrize("mode", ["verify-ca", "verify-full", None])
-def test_the_right_authority_is_believed(
+def test_the_right_authority_is_trusted(
     mode: str | None, postgres_url: str, postgres_schema: str, tls_proxy: TlsProxy, certificates: Certificates
 ) -> None:
     url = elsewhere(postgres_url, tls_proxy.port, host="localhost")
@@ -56,7 +56,7 @@ def test_the_right_authority_is_believed(
 
 
 @pytest.mark.parametrize("mode", ["verify-ca", "verify-full", "require", None])
-def test_another_authority_is_not_believed(
+def test_another_authority_is_not_trusted(
     mode: str | None, postgres_url: str, postgres_schema: str, tls_proxy: TlsProxy, certificates: Certificates
 ) -> None:
     url = elsewhere(postgres_url, tls_proxy.port, host="localhost")
@@ -66,7 +66,7 @@ def test_another_authority_is_not_believed(
     assert tls_proxy.encrypted == 0
 
 
-def test_the_authorities_of_the_system_do_not_know_our_own(
+def test_the_authorities_of_the_system_do_not_include_the_tests_authority(
     postgres_url: str, postgres_schema: str, tls_proxy: TlsProxy
 ) -> None:
     url = elsewhere(postgres_url, tls_proxy.port, "sslmode=verify-full", host="localhost")
@@ -82,7 +82,7 @@ def test_a_server_of_another_name_is_refused_by_verify_full_only(
     connect(url, postgres_schema, PostgresOptions(sslmode="verify-ca", ssl_root_cert=certificates.root))
 
 
-def test_the_url_says_what_libpq_reads_in_it(
+def test_tls_parameters_in_the_url_work_as_in_libpq(
     postgres_url: str, postgres_schema: str, tls_proxy: TlsProxy, certificates: Certificates
 ) -> None:
     root = quote(str(certificates.root), safe="")
@@ -93,7 +93,7 @@ def test_the_url_says_what_libpq_reads_in_it(
     assert tls_proxy.encrypted > 0
 
 
-def test_a_client_shows_its_certificate(postgres_url: str, postgres_schema: str, certificates: Certificates) -> None:
+def test_a_client_presents_its_certificate(postgres_url: str, postgres_schema: str, certificates: Certificates) -> None:
     split = urlsplit(postgres_url)
     assert split.hostname is not None
     assert split.port is not None
@@ -108,6 +108,6 @@ def test_a_client_shows_its_certificate(postgres_url: str, postgres_schema: str,
         refusal(url, postgres_schema, PostgresOptions(ssl_root_cert=certificates.root))
 
 
-def test_a_key_in_the_traditional_form_says_how_to_convert_it(certificates: Certificates) -> None:
+def test_the_error_about_a_traditional_key_says_how_to_convert_it(certificates: Certificates) -> None:
     with pytest.raises(ConfigurationError, match="openssl pkcs8 -topk8 -nocrypt"):
         PostgresOptions(ssl_client_cert=certificates.client, ssl_client_key=certificates.traditional_key)

@@ -1,7 +1,7 @@
-"""TLS before a PostgreSQL server that has none: what a client sees of it is what a server with TLS shows.
+"""TLS in front of a PostgreSQL server without it: clients see the same as of a server with TLS.
 
-The server of the tests comes from a wheel without OpenSSL. So a proxy answers the client's request for TLS, shows a
-certificate, and hands on in clear what it reads.
+The tests' server comes from a wheel without OpenSSL. So a proxy answers the client's request for TLS, presents a
+certificate, and forwards the decrypted data.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ SSL_REQUEST = struct.pack("!ii", 8, 80877103)
 
 
 class Certificates:
-    """An authority of our own, a server's certificate for ``localhost``, and a client's, as files in a folder."""
+    """An authority for the tests, a server's certificate for ``localhost``, and a client's, as files in a folder."""
 
     def __init__(self, folder: Path) -> None:
         authority = trustme.CA()
@@ -92,10 +92,13 @@ class TlsProxy:
             self._start(self._serve, client)
 
     def _serve(self, client: socket.socket) -> None:
-        with contextlib.suppress(OSError), contextlib.ExitStack() as ends:  # a client that does not trust us goes away
+        with (
+            contextlib.suppress(OSError),
+            contextlib.ExitStack() as ends,
+        ):  # a client that does not trust us closes the connection
             ends.callback(client.close)
             if client.recv(8, socket.MSG_WAITALL) != SSL_REQUEST:
-                return  # as ``hostssl`` in pg_hba.conf: who does not ask for TLS is not let in
+                return  # as ``hostssl`` in pg_hba.conf: only clients with TLS are accepted
             client.sendall(b"S")
             encrypted = self._context.wrap_socket(client, server_side=True)
             ends.callback(encrypted.close)
@@ -108,7 +111,7 @@ class TlsProxy:
 
     @staticmethod
     def _pass_on(encrypted: ssl.SSLSocket, server: socket.socket) -> None:
-        """One thread for both ways: a TLS socket must not be read and written at the same time."""
+        """One thread for both directions: a TLS socket must not be read and written at the same time."""
         other: dict[socket.socket, socket.socket] = {encrypted: server, server: encrypted}
         with contextlib.suppress(OSError, ValueError):
             while True:

@@ -1,4 +1,4 @@
-"""A stand-in for the service that gives Azure's machines their tokens, which are the passwords of a role in PostgreSQL."""
+"""A stand-in for the service that gives tokens to Azure machines; the tokens are a role's passwords in PostgreSQL."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ HEADER = "secret-of-the-machine"
 class TokenService:
     """Listens on the loopback interface until the end of the ``with`` block.
 
-    Every token that it gives is the role's new password: the one before is worth nothing from then on.
+    Every token that it gives becomes the role's password: the one before is invalid from then on.
 
     Args:
         url: The server.
-        role: A role of it that may log in.
+        role: A role of the server that may log in.
     """
 
     def __init__(self, url: str, role: str) -> None:
@@ -70,7 +70,7 @@ class TokenService:
         }
 
     def wait_for_tokens(self, number: int, timeout: float) -> None:
-        """Wait until so many tokens were given."""
+        """Wait until this many tokens were given."""
         with self.asked:
             assert self.asked.wait_for(lambda: len(self.tokens) >= number, timeout), f"{len(self.tokens)} tokens"
 

@@ -1,7 +1,8 @@
-"""What PgBouncer does in transaction mode, small enough to be read: many clients, few connections to the server.
+"""PgBouncer's transaction mode in a small readable form: many clients, few connections to the server.
 
-A client has a connection of the server from its first message to the end of its transaction, then anybody may have it: so
-a session has no state. Prepared statements are carried along as PgBouncer 1.21 and newer do, or not, as older ones do.
+A client holds a connection to the server from its first message to the end of its transaction; then any client may get
+the connection, so a session has no state. Prepared statements are supported as by PgBouncer 1.21 and newer, or not, as
+by older versions.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from types import TracebackType
 import psycopg
 
 SSL_REQUEST = 80877103
-# What PgBouncer keeps track of by itself.
+# Parameters that PgBouncer tracks itself.
 TRACKED = {
     "user",
     "database",
@@ -33,7 +34,7 @@ TRACKED = {
 
 @dataclass
 class Backend:
-    """One connection to the server, which libpq has opened."""
+    """One connection to the server, opened by libpq."""
 
     connection: psycopg.Connection
     reader: asyncio.StreamReader
@@ -43,13 +44,13 @@ class Backend:
 
 @dataclass
 class Borrowed:
-    """What a client still expects from the connection that it has."""
+    """The replies that a client still expects from its connection."""
 
     backend: Backend
     ready: int = 0
     unfinished: bool = False
     client_gone: bool = False
-    # In the order of the answers: whether the client asked for it.
+    # In the order of the replies: whether the client asked for it.
     parsed: deque[bool] = field(default_factory=deque)
     closed: deque[bool] = field(default_factory=deque)
     making: list[bytes] = field(default_factory=list)
@@ -102,7 +103,7 @@ class TransactionPooler:
     async def _begin(self) -> None:
         for _ in range(self._size):
             connection = await asyncio.to_thread(psycopg.connect, self._url, autocommit=True)
-            # libpq has let itself in; from here on its socket is ours.
+            # libpq has logged in; from here on its socket is ours.
             copied = socket.socket(fileno=os.dup(connection.fileno()))
             copied.setblocking(False)
             reader, writer = await asyncio.open_connection(sock=copied, limit=2**24)
@@ -143,7 +144,7 @@ class TransactionPooler:
                 kind, body = await receive(reader)
                 if kind == b"X":
                     return
-                # The answers to what came before decide whether the connection is still this client's.
+                # The replies to earlier messages decide whether the connection is still this client's.
                 if answering is not None and answering.done():
                     answering.result()
                     borrowed = None
@@ -173,9 +174,9 @@ class TransactionPooler:
             writer.write(message(b"E", b"SFATAL\0VFATAL\0C08P01\0M" + text.encode() + b"\0\0"))
             await writer.drain()
             return False
-        told = message(b"R", struct.pack("!i", 0)) + message(b"S", b"server_version\x0018.0\0")
-        told += message(b"S", b"client_encoding\0UTF8\0") + message(b"S", b"standard_conforming_strings\0on\0")
-        writer.write(told + message(b"K", os.urandom(8)) + message(b"Z", b"I"))
+        greeting = message(b"R", struct.pack("!i", 0)) + message(b"S", b"server_version\x0018.0\0")
+        greeting += message(b"S", b"client_encoding\0UTF8\0") + message(b"S", b"standard_conforming_strings\0on\0")
+        writer.write(greeting + message(b"K", os.urandom(8)) + message(b"Z", b"I"))
         return True
 
     async def _borrow(self) -> Borrowed:
@@ -210,11 +211,11 @@ class TransactionPooler:
             if self._carries and body[:1] == b"S":
                 name = body[1:-1]
                 statements.pop(name, None)
-                body = b"Sno such statement\0"  # others may still use it; closing an unknown one is no error
+                body = b"Sno such statement\0"  # others may still use it; closing an unknown one is not an error
         borrowed.backend.writer.write(message(kind, body))
 
     def _known(self, name: bytes, borrowed: Borrowed, statements: dict[bytes, bytes]) -> bytes:
-        """The name that a client's statement has on the server, where it is prepared if it is not yet."""
+        """The name that a client's statement has on the server; prepare it there first if needed."""
         if not name or name not in statements:
             return name
         rest = statements[name]
@@ -228,12 +229,12 @@ class TransactionPooler:
         own, backend = server_name(rest), borrowed.backend
         backend.prepared.add(own)
         borrowed.making.append(own)
-        borrowed.closed.append(False)  # closing what is not there is no error
+        borrowed.closed.append(False)  # closing an unknown statement is not an error
         borrowed.parsed.append(asked)
         backend.writer.write(message(b"C", b"S" + own + b"\0") + message(b"P", own + b"\0" + rest))
 
     async def _answer(self, borrowed: Borrowed, writer: asyncio.StreamWriter) -> None:
-        """Hand on the server's answers to the end of the transaction, and give the connection back."""
+        """Forward the server's replies to the end of the transaction, and return the connection."""
         while True:
             kind, body = await receive(borrowed.backend.reader)
             wanted = True
@@ -245,7 +246,7 @@ class TransactionPooler:
                 borrowed.ready -= 1
                 borrowed.making.clear()
             elif kind == b"E":
-                # What was sent before the next Sync is skipped; whether it was prepared, nobody knows.
+                # Messages before the next Sync are skipped; whether they were prepared is unknown.
                 borrowed.parsed.clear()
                 borrowed.closed.clear()
                 borrowed.backend.prepared.difference_update(borrowed.making)

@@ -1,4 +1,4 @@
-"""Programs that tests start, and a runtime that says hello."""
+"""Fixtures that start programs, and a runtime that says hello."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How programs end, and what a fork leaves."""
+"""How programs end, and the effects of a fork."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 from processes.conftest import Start
 
 
-def test_a_program_that_forgets_the_shutdown_ends_all_the_same(
+def test_a_program_that_forgets_the_shutdown_still_ends(
     start_program: Start,
 ) -> None:
     process = start_program(
@@ -26,7 +26,7 @@ def test_a_program_that_forgets_the_shutdown_ends_all_the_same(
     assert (output, errors, process.returncode) == ("Hello, World!\n", "", 0)
 
 
-def test_a_program_that_ends_by_an_exception_while_work_is_done_ends_with_it_alone(
+def test_a_program_that_ends_by_an_exception_during_work_prints_only_that_exception(
     start_program: Start,
 ) -> None:
     process = start_program(
@@ -41,7 +41,7 @@ def test_a_program_that_ends_by_an_exception_while_work_is_done_ends_with_it_alo
     assert (output, errors, process.returncode) == ("", "", 3)
 
 
-def test_a_loop_that_catches_everything_does_not_hang_its_turn(
+def test_a_loop_that_catches_everything_does_not_hang_the_process(
     start_program: Start,
 ) -> None:
     process = start_program(
@@ -66,7 +66,7 @@ def test_a_loop_that_catches_everything_does_not_hang_its_turn(
     assert (output, errors) == ("Completed\n", "")
 
 
-def test_a_forked_child_gets_a_clear_error_and_the_parent_goes_on(
+def test_a_forked_child_gets_a_clear_error_and_the_parent_continues(
     start_program: Start,
 ) -> None:
     process = start_program(
@@ -106,7 +106,7 @@ def test_a_forked_child_gets_a_clear_error_and_the_parent_goes_on(
     assert "panicked" not in errors
 
 
-def test_processes_of_multiprocessing_by_spawn_have_stores_of_their_own(tmp_path: Path) -> None:
+def test_spawned_processes_of_multiprocessing_open_separate_stores(tmp_path: Path) -> None:
     program = tmp_path / "program.py"
     program.write_text(
         textwrap.dedent(

@@ -1,4 +1,4 @@
-"""Processes that end, or are interrupted, while activities are still at work."""
+"""Processes that end, or are interrupted, while activities still run."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ assert blocking.wait(20)
 
 
 @pytest.mark.parametrize("body", BODIES.values(), ids=BODIES)
-def test_a_process_that_ends_while_an_activity_is_at_work_ends_cleanly(body: str, start_program: Start) -> None:
+def test_a_process_ends_cleanly_while_an_activity_runs(body: str, start_program: Start) -> None:
     process = start_program(WORKING.format(body=body, end="runtime.shutdown(100); print('end')"))
     output, errors = process.communicate(timeout=30)
     assert (output, errors, process.returncode) == ("end\n", "", 0)
 
 
-def test_many_activities_at_work_do_not_spoil_the_end_either(start_program: Start) -> None:
+def test_a_process_ends_cleanly_while_many_activities_run(start_program: Start) -> None:
     process = start_program(
         """
         numbers = []
@@ -67,7 +67,7 @@ def test_many_activities_at_work_do_not_spoil_the_end_either(start_program: Star
 
 
 @pytest.mark.slow
-def test_a_process_that_ends_without_a_shutdown_while_an_activity_is_at_work_ends_cleanly(
+def test_a_process_without_a_shutdown_ends_cleanly_while_an_activity_runs(
     start_program: Start,
 ) -> None:
     process = start_program(WORKING.format(body=BODIES["sleeps_again_and_again"], end="print('end')"))
@@ -75,7 +75,7 @@ def test_a_process_that_ends_without_a_shutdown_while_an_activity_is_at_work_end
     assert (output, errors, process.returncode) == ("end\n", "", 0)
 
 
-# A short lease, so that the activity is soon taken up again after its process.
+# A short lease, so that the activity is soon taken again after its process has ended.
 LONG = """
 import asyncio
 
@@ -93,7 +93,7 @@ def orchestration(ctx, _):
 
 """
 
-# A second of waiting, in which the activity would be recorded as failed.
+# One second, in which the activity would be recorded as failed.
 LOOK = """
 from duroxide import WaitTimedOut
 try:
@@ -109,7 +109,7 @@ print("ready", flush=True)
 """
 
 
-def test_an_async_activity_that_ctrl_c_interrupts_in_a_shutdown_completes_after_the_next_start(
+def test_an_async_activity_interrupted_by_ctrl_c_in_a_shutdown_completes_after_the_next_start(
     start_program: Start,
 ) -> None:
     interrupted = start_program(
@@ -156,7 +156,7 @@ except KeyboardInterrupt:
 
 
 def assert_completes(start_program: Start) -> None:
-    """In another process, the interrupted activity runs again, to its end."""
+    """Check that the interrupted activity runs again in another process, to its end."""
     program = (
         LONG.format(seconds=0) + "with runtime:\n    print(client.wait_for_orchestration('long', 20_000).result())\n"
     )

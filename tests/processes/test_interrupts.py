@@ -1,4 +1,4 @@
-"""Ctrl-C ends every wait at once, and the program as it ends any other."""
+"""Ctrl-C ends every wait at once, and ends the program as it ends any other."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from pathlib import Path
 
 import pytest
 
-from deadline import wait_until
 from duroxide import Client, Runtime, SqliteProvider
 from processes.conftest import AnyProvider, Start, first_line, hello
+from support.waiting import wait_until
 
-# Far less than what is waited for, and enough for a machine that has other things to do.
+# Far less than the waits, and enough for a busy machine.
 AT_ONCE_SECONDS = 20
 
 WAITS = {
     "wait_for_orchestration": "client.wait_for_orchestration('waiting', 600_000)",
     "wait_for_status_change": "client.wait_for_status_change('waiting', 0, 100, 600_000)",
     "wait_for_kv_value": "client.wait_for_kv_value('waiting', 'key', 600_000)",
-    "wait_for_nobody": "client.wait_for_orchestration('nobody', 600_000)",
+    "wait_for_unknown": "client.wait_for_orchestration('unknown', 600_000)",
 }
 
 
@@ -53,14 +53,14 @@ def test_ctrl_c_ends_every_wait_at_once_and_the_program_cleanly(wait: str, start
 
 
 def interrupt(process: subprocess.Popen[str]) -> None:
-    """Press Ctrl-C, once the process has entered the wait that it has announced."""
-    # Nothing tells that a call blocks; it does when the process no longer uses the processor.
+    """Press Ctrl-C once the process has entered the wait that it has announced."""
+    # Nothing reports that a call blocks; it does when the process no longer uses the processor.
     wait_until(lambda: is_asleep(process.pid))
     process.send_signal(signal.SIGINT)
 
 
 def is_asleep(process: int) -> bool:
-    """Whether the main thread of a process waits in the kernel, on two looks."""
+    """Whether the main thread of a process sleeps in the kernel, at two checks."""
     status = Path(f"/proc/{process}/stat")
 
     def look() -> tuple[str, str]:
@@ -72,7 +72,7 @@ def is_asleep(process: int) -> bool:
     return first[0] == "S" and first == look()
 
 
-def test_ctrl_c_that_nobody_catches_ends_the_program_like_any_other(
+def test_uncaught_ctrl_c_ends_the_program_like_any_other(
     start_program: Start,
 ) -> None:
     process = start_program(
@@ -119,7 +119,7 @@ def test_a_runtime_starts_again_after_ctrl_c_in_a_wait(start_program: Start) -> 
         try:
             with runtime:
                 print("ready", flush=True)
-                client.wait_for_orchestration("nobody", 600_000)
+                client.wait_for_orchestration("unknown", 600_000)
         except KeyboardInterrupt:
             pass
         with runtime:
@@ -180,7 +180,7 @@ def test_ctrl_c_ends_the_opening_of_a_file_that_another_process_has_locked(
         assert process.wait(30) == 0
 
 
-def test_a_store_that_is_closed_under_a_runtime_does_not_hold_up_its_shutdown(
+def test_a_store_closed_during_work_does_not_delay_the_shutdown(
     hello_runtime: Runtime, client: Client, provider: AnyProvider
 ) -> None:
     hello_runtime.start()

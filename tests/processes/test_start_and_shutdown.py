@@ -1,4 +1,4 @@
-"""A start or a shutdown too many, threads, and what is left of a runtime."""
+"""Second starts and shutdowns, threads, and what a runtime leaves behind."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from typing import Any
 
 import pytest
 
-from deadline import wait_until
 from duroxide import Client, DuroxideError, OrchestrationContext, Runtime
 from processes.conftest import hello
+from support.waiting import wait_until
 
 Steps = Generator[Any, Any, Any]
 
 
-def test_a_second_start_is_refused_and_the_runtime_works_on(hello_runtime: Runtime, client: Client) -> None:
+def test_a_second_start_is_refused_and_the_runtime_keeps_working(hello_runtime: Runtime, client: Client) -> None:
     hello_runtime.start()
     with pytest.raises(DuroxideError, match="started already"):
         hello_runtime.start()
@@ -58,12 +58,12 @@ def test_two_threads_that_start_one_runtime_start_it_once(hello_runtime: Runtime
     assert hello(client, "hello-1") == "Hello, hello-1!"
 
 
-def test_a_shutdown_while_another_thread_waits_lets_it_wait_to_its_end(hello_runtime: Runtime, client: Client) -> None:
+def test_a_shutdown_does_not_end_the_wait_of_another_thread(hello_runtime: Runtime, client: Client) -> None:
     errors: list[BaseException] = []
 
     def wait() -> None:
         try:
-            client.wait_for_orchestration("nobody", 200)
+            client.wait_for_orchestration("unknown", 200)
         except BaseException as error:
             errors.append(error)
 
@@ -85,9 +85,7 @@ def test_many_threads_share_one_client(hello_runtime: Runtime, client: Client) -
     assert sorted(results) == sorted(f"Hello, hello-{number}!" for number in range(16))
 
 
-def test_a_blocked_activity_does_not_hold_up_a_shutdown_for_longer_than_it_was_given(
-    runtime: Runtime, client: Client
-) -> None:
+def test_a_blocked_activity_delays_a_shutdown_only_until_its_timeout(runtime: Runtime, client: Client) -> None:
     started, over = threading.Event(), threading.Event()
 
     def block(ctx: Any, _: Any) -> None:
@@ -110,7 +108,7 @@ def test_a_blocked_activity_does_not_hold_up_a_shutdown_for_longer_than_it_was_g
 
 
 def threads_of_activities() -> int:
-    """How many threads of this process run activities, by the names that the system knows."""
+    """How many threads of this process run activities, by the names that the system shows."""
     count = 0
     for task in Path("/proc/self/task").iterdir():
         with suppress(FileNotFoundError):

@@ -1,6 +1,6 @@
-"""Django with plain views: the blocking client in the views, the runtime on threads of its own.
+"""Django with plain views: the blocking client in the views, the runtime on its threads.
 
-In a project of your own, the settings stand in ``settings.py``, the views in ``views.py``, and what ``opened`` does in the
+In your project, the settings go into ``settings.py``, the views into ``views.py``, and the body of ``opened`` into the
 ``ready`` method of an ``AppConfig``.
 """
 

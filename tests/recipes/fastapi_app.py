@@ -1,4 +1,4 @@
-"""FastAPI: the runtime lives as long as the application, one route starts, and one streams the status.
+"""FastAPI: the runtime lives as long as the application, one route starts an order, and one streams its status.
 
 Run it with ``uvicorn fastapi_app:app``.
 """
@@ -21,7 +21,7 @@ from duroxide import AsyncClient, Runtime, SqliteProvider
 @asynccontextmanager
 async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     with SqliteProvider.open(os.environ.get("ORDERS_DB", "orders.db")) as provider:
-        # ``async def`` activities run on the loop of the application, and may use what belongs to it.
+        # ``async def`` activities run on the loop of the application, and may use its objects.
         async with Runtime(provider, functions=[orders]) as runtime:
             app.state.client = runtime.async_client
             yield
@@ -38,13 +38,13 @@ Client = Annotated[AsyncClient, Depends(the_client)]
 
 @app.put("/orders/{order_id}", status_code=202)
 async def start(order_id: str, order: dict[str, Any], client: Client) -> dict[str, bool]:
-    """Start an order; asking twice does no harm."""
+    """Start an order; a second request has no effect."""
     return {"started": await client.start_orchestration(order_id, orders.fulfil, order)}
 
 
 @app.post("/orders/{order_id}/packed", status_code=202)
 async def packed(order_id: str, client: Client) -> None:
-    """Tell an order that it is packed."""
+    """Send an order the message that it is packed."""
     await client.raise_event(order_id, "packed")
 
 
@@ -55,7 +55,7 @@ async def events(order_id: str, client: Client) -> StreamingResponse:
     async def stream() -> AsyncIterator[str]:
         seen = 0
         while True:
-            # It costs no thread, and ends at once when the browser goes away.
+            # A wait needs no thread, and ends at once when the browser disconnects.
             changed = await client.wait_for_status_change(order_id, seen, timeout_ms=15_000)
             if changed is not None:
                 seen = changed.custom_status_version
@@ -65,6 +65,6 @@ async def events(order_id: str, client: Client) -> StreamingResponse:
             if now.status in ("Completed", "Failed"):
                 yield f"event: end\ndata: {json.dumps(now.output or now.error)}\n\n"
                 return
-            yield ": nothing new, so that nobody takes the connection for dead\n\n"
+            yield ": no change, sent to keep the connection open\n\n"
 
     return StreamingResponse(stream(), media_type="text/event-stream")

@@ -1,4 +1,4 @@
-"""What ``gunicorn_app`` needs of gunicorn: a call in each worker."""
+"""The settings that ``gunicorn_app`` needs: a call in each worker."""
 
 from typing import Any
 

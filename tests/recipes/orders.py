@@ -1,4 +1,4 @@
-"""The program of the recipes: an order is charged and shipped, and says how far it is."""
+"""The program of the recipes: it charges and ships an order, and reports its progress."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from duroxide import activity, context, orchestration, wait_for_event
 
 @activity
 async def charge(order: dict[str, Any]) -> str:
-    """Charge an order; on a loop, so that it may talk to a payment service without a thread."""
+    """Charge an order; on a loop, so that it may call a payment service without a thread."""
     return f"charged {order['total']}"
 
 
@@ -21,7 +21,7 @@ def ship(order: dict[str, Any]) -> str:
 
 @orchestration
 async def fulfil(order: dict[str, Any]) -> list[str]:
-    """Charge the order, wait until somebody has packed it, and ship it."""
+    """Charge the order, wait until it is packed, and ship it."""
     charged = await charge(order)
     context().set_custom_status(charged)
     await wait_for_event("packed")

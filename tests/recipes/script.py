@@ -1,4 +1,4 @@
-"""A plain script: kill it whenever you like and run it again, it goes on where it was."""
+"""A plain script: kill it at any time and run it again, it continues where it was."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every recipe runs as it stands: a real server, a real kernel, a real script."""
+"""Every recipe runs unchanged: under a real server, in a real kernel, as a real script."""
 
 from __future__ import annotations
 
@@ -18,6 +18,8 @@ import httpx
 import nbclient
 import nbformat
 import pytest
+
+pytestmark = pytest.mark.task_groups
 
 RECIPES = Path(__file__).parent
 TIMEOUT = 60.0
@@ -41,7 +43,7 @@ def recipe_environment(store_path: Path) -> dict[str, str]:
 
 @pytest.fixture
 def serve(tmp_path: Path, recipe_environment: dict[str, str]) -> Iterator[Serve]:
-    """Starts a web server on a socket that listens already, so that no request comes too early; answers its address."""
+    """Starts a web server on a socket that already listens, so that no request is too early; returns its address."""
     servers: list[tuple[subprocess.Popen[bytes], Path]] = []
 
     def start(*command: str, socket_option: str, folder: Path = RECIPES) -> str:
@@ -71,10 +73,10 @@ def serve(tmp_path: Path, recipe_environment: dict[str, str]) -> Iterator[Serve]
             raise
         finally:
             print(log.read_text())
-        said = log.read_text()
-        assert status in (0, -signal.SIGTERM), said
-        assert "Traceback" not in said
-        assert "Warning" not in said
+        logged = log.read_text()
+        assert status in (0, -signal.SIGTERM), logged
+        assert "Traceback" not in logged
+        assert "Warning" not in logged
 
 
 def events_of(lines: Iterator[str]) -> Iterator[tuple[str, str]]:
@@ -101,13 +103,13 @@ def test_fastapi_starts_an_order_and_streams_its_status(serve: Serve) -> None:
             assert list(events) == []
 
 
-def test_fastapi_lets_go_of_a_stream_whose_reader_went_away(serve: Serve) -> None:
+def test_fastapi_ends_a_stream_when_its_reader_disconnects(serve: Serve) -> None:
     url = serve("uvicorn", "fastapi_app:app", socket_option="--fd {}")
     with httpx.Client(base_url=url, timeout=TIMEOUT) as web:
         web.put("/orders/one", json=LAMP)
         with web.stream("GET", "/orders/one/events") as stream:
             assert next(events_of(stream.iter_lines())) == ("status", "charged 40")
-        # The server stops in time after this, which the fixture checks.
+        # The server stops in time after this; the fixture checks it.
         assert web.put("/orders/one", json=LAMP).json() == {"started": False}
 
 
@@ -166,7 +168,7 @@ def test_gunicorn_serves_from_every_worker_and_survives_the_loss_of_one(serve: S
         assert fulfilled(url, number)["result"] == DONE
 
 
-def test_a_store_that_gunicorn_opened_before_the_fork_says_what_to_do(serve: Serve, tmp_path: Path) -> None:
+def test_the_error_about_a_store_opened_before_the_fork_says_what_to_do(serve: Serve, tmp_path: Path) -> None:
     program = """
         import os
 
@@ -191,14 +193,14 @@ def test_a_store_that_gunicorn_opened_before_the_fork_says_what_to_do(serve: Ser
 
 
 def fulfilled(url: str, number: int) -> Any:
-    """Send an order until it is fulfilled; a worker that is killed takes its connections with it."""
+    """Send an order until it is fulfilled; a killed worker takes its connections with it."""
     while True:
         with contextlib.suppress(httpx.TransportError):
             return httpx.put(f"{url}/{number}", timeout=TIMEOUT).json()
 
 
 def run_python(*arguments: str, environment: dict[str, str]) -> str:
-    """Run a program beside the recipes; what it printed. It must not complain."""
+    """Run a program in the folder of the recipes and return its output; it must print no error."""
     ended = subprocess.run(
         [sys.executable, *arguments],
         cwd=RECIPES,

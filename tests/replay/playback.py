@@ -1,4 +1,4 @@
-"""Plays a program on a store, stops the runtime where it is told to, and goes on in a fresh one."""
+"""Plays a program on a store, stops the runtime where the test says, and continues in a new one."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Provider = SqliteProvider | PostgresProvider
 DEADLINE_SECONDS = 60
 POLL_SECONDS = 0.003
 
-# What begins something that ends by itself, and what ends it.
+# Events that begin an operation which ends without the test, and the events that end it.
 ENDINGS = {
     "ActivityScheduled": ("ActivityCompleted", "ActivityFailed", "ActivityCancelRequested"),
     "SubOrchestrationScheduled": (
@@ -28,17 +28,17 @@ ENDINGS = {
     ),
     "TimerCreated": ("TimerFired",),
 }
-# Less than a cancelled coroutine has to clean up.
+# Less than the time that a cancelled coroutine has for its clean-up.
 LONG_TIMER_MS = 20_000
 ENDS = ("OrchestrationCompleted", "OrchestrationFailed")
 
 Record = tuple[int, str, str]
-"""Execution, kind and data of one event, without what the clock and chance decide."""
+"""Execution, kind and data of one event, without the parts that depend on the clock and on chance."""
 
 
 @dataclass
 class Calls:
-    """Which activities ran, by instance."""
+    """Counts which activities ran, by instance."""
 
     seen: list[tuple[str, int | None, str]] = field(default_factory=list)
     third_time: Counter[str] = field(default_factory=Counter)
@@ -68,7 +68,7 @@ class Calls:
 
 @dataclass(frozen=True)
 class Playback:
-    """How a program ended: its status, what it returned or its error, and its history."""
+    """The end of a program: its status, its output or error, and its history."""
 
     status: str
     output: Any
@@ -82,9 +82,9 @@ class Player:
 
     Args:
         open_provider: Opens the store; called again after each stop when ``reopens``.
-        program: What is played.
+        program: The program to play.
         reopens: Whether the store is closed and opened again at each stop.
-        sticky: Whether what is suspended stays awake between two stops.
+        sticky: Whether suspended orchestrations stay in the sticky cache between two stops.
     """
 
     def __init__(
@@ -101,7 +101,7 @@ class Player:
         self._runtime: Runtime | None = None
 
     def close(self) -> None:
-        """Stop what runs and close the store."""
+        """Stop the runtime and close the store."""
         self._stop()
         self._provider.close()
 
@@ -109,8 +109,8 @@ class Player:
         """Play the program to its end.
 
         Args:
-            instance: The instance that is started.
-            stop_after: Asked with the number of recorded events each time when there are more: whether to stop now.
+            instance: The id of the instance to start.
+            stop_after: Called with the number of recorded events whenever it has grown; returns whether to stop now.
         """
         self._tags = ()
         self._start()
@@ -132,7 +132,7 @@ class Player:
                 self._apply(instance, stimuli.pop(0))
             elif time.monotonic() > deadline:
                 kinds = [event.kind for event in events]
-                raise AssertionError(f"{instance} does not go on after {kinds}, with {stimuli} to come")
+                raise AssertionError(f"{instance} does not continue after {kinds}, with {stimuli} to come")
             time.sleep(POLL_SECONDS)
         status = self._client.get_status(instance)
         playback = Playback(
@@ -195,12 +195,12 @@ class Player:
 
 
 def has_ended(events: list[Any]) -> bool:
-    """Whether the orchestration has ended; what it gave up may be recorded after its end."""
+    """Whether the orchestration has ended; the ends of abandoned operations may be recorded after its end."""
     return any(event.kind in ENDS for event in events)
 
 
 def is_settled(events: list[Any], tags: tuple[str, ...]) -> bool:
-    """Whether nothing more happens by itself: everything that was begun has ended or waits for somebody."""
+    """Whether the orchestration only waits for the test: every operation has ended or needs something from outside."""
     if has_ended(events):
         return True
     current = [event for event in events if event.execution_id == events[-1].execution_id]
@@ -221,7 +221,7 @@ _FRACTION = re.compile(r"0\.\d{12,}(e-\d+)?|\d\.\d{9,}e-\d+")
 
 
 def mask(data: str, instance: str) -> str:
-    """Take out of an event's data what the clock, chance and the name of the instance decide."""
+    """Replace in an event's data the parts that depend on the clock, on chance and on the name of the instance."""
     text = data.replace(instance, "<instance>")
     for pattern, name in (
         (_ID, "<uuid>"),

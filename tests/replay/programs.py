@@ -1,7 +1,7 @@
-"""Programs that together use every operation, and what happens to each of them from outside, in which order.
+"""Programs that together use every operation, and the events that each gets from outside, in order.
 
-A program waits for one thing from outside at a time, so that every run of it records the same history: how activities
-that run side by side end is decided by their tags, which a runtime takes one after the other.
+A program waits for one thing from outside at a time, so that every run of it records the same history: the order in
+which parallel activities end follows their tags, which a runtime takes one after the other.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ MOMENT = timedelta(milliseconds=20)
 
 @dataclass(frozen=True)
 class Event:
-    """Somebody raises an event."""
+    """A client raises an event."""
 
     name: str
     data: Any = None
@@ -30,7 +30,7 @@ class Event:
 
 @dataclass(frozen=True)
 class Message:
-    """Somebody appends to a queue."""
+    """A client appends to a queue."""
 
     queue: str
     data: str
@@ -38,7 +38,7 @@ class Message:
 
 @dataclass(frozen=True)
 class Worker:
-    """A worker comes that takes the activities of a tag."""
+    """A worker starts that takes the activities of a tag."""
 
     tag: str
 
@@ -48,7 +48,7 @@ Stimulus = Event | Message | Worker
 
 @dataclass(frozen=True)
 class Program:
-    """An orchestration, those that it starts, what happens to it, and what it returns in the end."""
+    """An orchestration, the orchestrations that it starts, what happens to it, and its output."""
 
     main: Function
     stimuli: tuple[Stimulus, ...] = ()
@@ -104,7 +104,7 @@ def event(ctx: OrchestrationContext, _: Any) -> Steps:
 
 
 def queue(ctx: OrchestrationContext, _: Any) -> Steps:
-    # The second message of "inbox" comes while nobody waits for it.
+    # The second message of "inbox" arrives while the program does not wait for it.
     first = yield ctx.dequeue_event("inbox")
     other = yield ctx.dequeue_event("other")
     second = yield ctx.dequeue_event("inbox")
@@ -151,7 +151,7 @@ def all_tasks(ctx: OrchestrationContext, _: Any) -> Steps:
 def gather(ctx: OrchestrationContext, _: Any) -> Steps:
     texts = yield ctx.gather(ctx.schedule_activity("echo", "a", tag="first"), ctx.dequeue_event("inbox"))
     try:
-        # It fails before the others have ended, and drops them.
+        # It fails before the others have ended, and abandons them.
         yield ctx.gather(ctx.wait_for_event("never"), ctx.schedule_activity("fail", "early"))
     except Exception as error:
         yield ctx.schedule_activity("echo", str(error))
@@ -210,7 +210,7 @@ def retry(ctx: OrchestrationContext, _: Any) -> Steps:
     result = yield ctx.schedule_activity_with_retry("third_time", ctx.instance_id, policy)
     errors = []
     for refused in (
-        # Nobody takes the tag, so that every attempt times out.
+        # No worker takes the tag, so every attempt times out.
         ctx.schedule_activity_with_retry(
             "echo", 1, {"max_attempts": 2, "backoff": "none", "timeout_ms": 30}, tag="nobody"
         ),
@@ -312,7 +312,7 @@ def continue_as_new_versioned(ctx: OrchestrationContext, input: Any) -> Steps:
 
 
 def deterministic_values(ctx: OrchestrationContext, _: Any) -> Steps:
-    # What replay computes anew is compared with what the first run recorded.
+    # Values that replay computes again are compared with those that the first run recorded.
     same = []
     for _number in range(2):
         values = [ctx.now().isoformat(), str(ctx.uuid()), ctx.random().random()]
@@ -336,7 +336,7 @@ def plain_function(ctx: OrchestrationContext, input: Any) -> Any:
 
 
 def caught_close(ctx: OrchestrationContext, _: Any) -> Steps:
-    # What a finally block yields when its turn ends is nobody's, and must not reach the history.
+    # A yield in a finally block, when the turn ends, has no effect, and must not reach the history.
     try:
         first = yield ctx.wait_for_event("go")
         second = yield ctx.schedule_activity("echo", first)

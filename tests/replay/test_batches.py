@@ -1,4 +1,4 @@
-"""What arrives while no runtime works is seen in one turn: who wins and what is recorded is the same in every later turn."""
+"""Messages that arrive while no runtime works come in one turn, and have the same effect in every later turn."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from deadline import wait_until
 from duroxide import Client, OrchestrationContext, PostgresProvider, Runtime, RuntimeOptions, SqliteProvider, Task
+from support.waiting import wait_until
 
 Steps = Generator[Task[Any], Any, Any]
 Provider = SqliteProvider | PostgresProvider
@@ -124,7 +124,7 @@ def waits_for_end(client: Client) -> bool:
 
 @programs
 @pytest.mark.parametrize("options", [AWAKE, REPLAYED], ids=["awake", "replayed"])
-def test_messages_that_arrive_together_are_seen_alike_in_every_turn(
+def test_messages_that_arrive_together_have_the_same_effect_in_every_turn(
     program: Function, options: RuntimeOptions, provider: Provider
 ) -> None:
     client = Client(provider)

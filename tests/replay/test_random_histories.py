@@ -1,6 +1,6 @@
-"""Programs made by chance, one thing at a time: kept awake, replayed at every turn or now and then, they record the same.
+"""Random programs, one event at a time: they record the same awake, replayed at every turn, or sometimes evicted.
 
-``DUROXIDE_RANDOM_PROGRAMS=10000`` plays so many of them, and ``DUROXIDE_RANDOM_SEED`` begins elsewhere.
+``DUROXIDE_RANDOM_PROGRAMS=10000`` sets the number of programs, and ``DUROXIDE_RANDOM_SEED`` the first seed.
 """
 
 from __future__ import annotations
@@ -13,7 +13,17 @@ from typing import Any
 import pytest
 
 from duroxide import OrchestrationContext, RuntimeOptions, SqliteProvider, Task
-from replay.stage import AWAKE, CROWDED, HOURS_MS, PROGRAMS_AT_ONCE, REPLAYED, Histories, Stage, Steps, instance_of
+from replay.program_runner import (
+    AWAKE,
+    CROWDED,
+    HOURS_MS,
+    PROGRAMS_AT_ONCE,
+    REPLAYED,
+    Histories,
+    ProgramRunner,
+    Steps,
+    instance_of,
+)
 
 PROGRAMS = int(os.environ.get("DUROXIDE_RANDOM_PROGRAMS", "150"))
 FIRST_SEED = int(os.environ.get("DUROXIDE_RANDOM_SEED", "0"))
@@ -23,7 +33,7 @@ DEPTH = 2
 RETRY = {"max_attempts": 3, "backoff": "fixed", "base_ms": 1, "timeout_ms": HOURS_MS, "total_timeout_ms": 2 * HOURS_MS}
 
 
-class Walk:
+class RandomProgram:
     """One program: the same seed takes the same steps, whatever happens first."""
 
     def __init__(self, ctx: OrchestrationContext, seed: str) -> None:
@@ -37,7 +47,7 @@ class Walk:
         return f"name-{self.names:03}"
 
     def step(self) -> Steps:
-        """One operation that ends by itself, or an effect."""
+        """One operation that ends without the test, or an effect."""
         ctx, chance = self.ctx, self.chance
         match chance.randrange(15):
             case 0 | 1 | 2:
@@ -71,11 +81,11 @@ class Walk:
             case 13:
                 ctx.reset_custom_status() if chance.random() < 0.5 else ctx.clear_all_kv_values()
             case _:
-                yield ctx.get_kv_value_from_instance(f"{ctx.instance_id}-nobody", "key")
+                yield ctx.get_kv_value_from_instance(f"{ctx.instance_id}-unknown", "key")
         return [ctx.get_custom_status(), ctx.get_kv_all_values()]
 
     def branch(self, others: int) -> Steps:
-        """Steps of which each waits until the test lets it go on, so that branches never race each other."""
+        """Steps of which each waits until the test releases it, so that branches never race each other."""
         taken: list[Any] = []
         for _ in range(others):
             taken.append((yield self.outside()))
@@ -87,13 +97,13 @@ class Walk:
         return [await tree, await self.outside()]
 
     def outside(self) -> Task[Any]:
-        """A wait for somebody outside."""
+        """A wait for the test."""
         if self.chance.random() < 0.3:
             return self.ctx.dequeue_event(f"queue-{self.chance.randrange(2)}")
         return self.ctx.wait_for_event(self.name())
 
     def tree(self, depth: int) -> Any:
-        """Tasks of which none ends by itself."""
+        """Tasks that all need the test to end."""
         ctx, chance = self.ctx, self.chance
         if depth == 0 or chance.random() < 0.2:
             return ctx.schedule_timer(HOURS_MS) if chance.random() < 0.1 else self.outside()
@@ -120,7 +130,7 @@ class Walk:
 
     def run(self) -> Steps:
         for _ in range(STEPS):
-            # A race against something that the test can bring about, since hours are too long.
+            # A race against something that the test can deliver, since hours are too long.
             steps = self.step() if self.chance.random() < 0.5 else one(self.ctx.race(self.tree(DEPTH), self.outside()))
             self.seen.append((yield from self.caught(steps)))
             yield self.ctx.schedule_activity("echo", json.dumps(self.seen, default=str))
@@ -133,16 +143,16 @@ def one(task: Task[Any]) -> Steps:
 
 def program(ctx: OrchestrationContext, input: list[int]) -> Steps:
     seed, rounds = input
-    result = yield from Walk(ctx, f"{seed} {rounds}").run()
+    result = yield from RandomProgram(ctx, f"{seed} {rounds}").run()
     if rounds > 0:
         yield ctx.continue_as_new([seed, rounds - 1])
     return result
 
 
 def play(seeds: range, options: RuntimeOptions, *, restarts: bool = False) -> tuple[Histories, int]:
-    """The histories of programs, and how often the code of all of them was called."""
-    stage = Stage(program, options, SqliteProvider.in_memory(), restarts=restarts)
-    return stage.play(seeds), stage.calls
+    """The histories of programs, and how often their code was called."""
+    runner = ProgramRunner(program, options, SqliteProvider.in_memory(), restarts=restarts)
+    return runner.play(seeds), runner.calls
 
 
 @pytest.mark.filterwarnings("ignore:orchestration 'program' made a task and never yielded it:RuntimeWarning")
@@ -156,5 +166,5 @@ def test_a_program_records_the_same_awake_replayed_and_evicted(first_seed: int) 
     for seed in seeds:
         instance = instance_of(seed)
         assert awake[instance] == replayed[instance], f"seed {seed}, kept awake"
-        assert crowded[instance] == replayed[instance], f"seed {seed}, evicted now and then"
+        assert crowded[instance] == replayed[instance], f"seed {seed}, sometimes evicted"
     assert fewest_calls < some_calls < most_calls

@@ -1,4 +1,4 @@
-"""Programs made by chance: every turn replays the ones before it, so any order that is not kept shows as a mismatch."""
+"""Random programs: every turn replays the ones before it, so an order that changes shows as a mismatch."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from conftest import StartRuntime
-from deadline import wait_until
 from duroxide import Client, OrchestrationContext, RuntimeOptions, Task
+from support.waiting import wait_until
 
 Steps = Generator[Task[Any], Any, Any]
 
@@ -22,7 +22,7 @@ STEPS = 3
 
 AWAKE = RuntimeOptions()
 REPLAYED = RuntimeOptions(sticky=False)
-# Most are evicted before they go on, and replay what was recorded while they were awake.
+# Small enough that most are evicted before they continue, and replay what was recorded before.
 CROWDED = RuntimeOptions(max_sticky_orchestrations=PROGRAMS_AT_ONCE // 3)
 
 LEAVES = ("echo", "echo", "fail", "timer", "event", "event", "queue", "child", "retry", "value")
@@ -85,7 +85,7 @@ class Builder:
             case "coroutine":
                 return ctx.gather(self.awaits(tasks))
             case _:
-                # Started here and now, and waited for where the tree is.
+                # Started now, and awaited where the tree ends.
                 return ctx.spawn(ctx.all(tasks))
 
     def steps(self, tasks: list[Any]) -> Steps:
@@ -95,7 +95,8 @@ class Builder:
                 results.append((yield task))
             except Exception as error:
                 results.append(str(error))
-            # The name is given when the branch comes here: which branch is first must be kept.
+            # The name is drawn when the branch reaches this line, so the order of the branches must be the same at
+            # replay.
             results.append((yield self.ctx.schedule_activity("echo", self.name())))
         return results
 
@@ -111,7 +112,7 @@ def program(ctx: OrchestrationContext, seed: int) -> Steps:
             results.append(text_of((yield builder.tree(DEPTH))))
         except Exception as error:
             results.append(f"{error} {getattr(error, 'index', '')}")
-        # What was seen is recorded, so that a replay that sees something else does not match.
+        # Recorded, so that a replay that sees something else does not match.
         ctx.set_kv_value("seen", str(len(results)))
         yield ctx.schedule_activity("echo", [results, str(ctx.uuid()), ctx.now().isoformat()])
     return results
@@ -130,7 +131,7 @@ def fail(ctx: Any, input: Any) -> None:
 
 
 def missing_events(client: Client, instance: str) -> list[str]:
-    """The events that an instance waits for and that nobody has raised."""
+    """The events that an instance waits for and that have not been raised."""
     waits: Counter[str] = Counter()
     for event in client.read_execution_history(instance):
         name = json.loads(event.data).get("name", "")
@@ -146,9 +147,9 @@ def missing_events(client: Client, instance: str) -> list[str]:
 @pytest.mark.parametrize(
     ("first_seed", "options"),
     [(0, AWAKE), (1000, REPLAYED), (2000, CROWDED)],
-    ids=["awake", "replayed", "evicted now and then"],
+    ids=["awake", "replayed", "sometimes evicted"],
 )
-def test_a_program_made_by_chance_sees_the_same_in_every_turn(
+def test_a_random_program_sees_the_same_in_every_turn(
     first_seed: int, options: RuntimeOptions, runtime_factory: StartRuntime, client: Client
 ) -> None:
     runtime = runtime_factory(options=options, start=False)

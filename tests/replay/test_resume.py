@@ -1,4 +1,4 @@
-"""Stop after event n and go on in a fresh runtime, for every n: nobody can tell from result and history."""
+"""Stopping after event n and continuing in a new runtime, for every n, gives the same result and history."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ programs = pytest.mark.parametrize("program", PROGRAMS, ids=lambda program: prog
 
 @pytest.fixture
 def player(program: Program, store: str, open_store: Callable[[], Any]) -> Iterator[Player]:
-    # The file is opened anew at each stop, as a new process would; the memory is gone when it is closed, and connecting to
-    # PostgreSQL so often would take minutes and show no more.
+    # The file is opened again at each stop, as by a new process; a store in memory is lost when it is closed, and
+    # connecting to PostgreSQL so often would take minutes and show no more.
     player = Player(open_store, program, reopens=store == "sqlite")
     yield player
     player.close()
@@ -32,7 +32,7 @@ def always(_events: int) -> bool:
 
 
 def once_after(stop: int) -> Callable[[int], bool]:
-    """Stop at the first chance after event number ``stop``."""
+    """Stop at the first opportunity after event number ``stop``."""
     stopped = False
 
     def stop_now(events: int) -> bool:
@@ -44,7 +44,7 @@ def once_after(stop: int) -> Callable[[int], bool]:
 
 
 def new_instance(program: Program) -> str:
-    # Of one length, since the bytes of a history are compared.
+    # Ids of equal length, since the bytes of the histories are compared.
     return f"{program.name}-{secrets.token_hex(4)}"
 
 
@@ -68,7 +68,7 @@ def test_result_and_history_do_not_depend_on_where_the_runtime_was_stopped(
 
 
 @programs
-def test_a_runtime_that_is_stopped_at_every_event_comes_to_the_same_end(program: Program, player: Player) -> None:
+def test_a_program_that_is_stopped_at_every_event_has_the_same_end(program: Program, player: Player) -> None:
     whole = player.play(new_instance(program), never)
     assert player.play(new_instance(program), always) == whole
 

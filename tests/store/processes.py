@@ -1,4 +1,4 @@
-"""Processes on one file of the embedded store, which tests ask, kill and start again."""
+"""Processes on one file of the embedded store, which tests query, kill and start again."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from deadline import wait_until
-from questions import AskedProcess, Refused
+from support.child_process import ChildProcess, RequestFailed
+from support.waiting import wait_until
 
-PROCESS = Path(__file__).with_name("process.py")
+PROCESS = Path(__file__).with_name("store_process.py")
 
 
-class StoreProcess(AskedProcess):
-    """A running ``process.py``."""
+class StoreProcess(ChildProcess):
+    """A running ``store_process.py``."""
 
     def __init__(self, arguments: list[str], before: list[str]) -> None:
         super().__init__(PROCESS, arguments, before)
@@ -42,7 +42,7 @@ class StoreProcesses:
     started: list[StoreProcess] = field(default_factory=list[StoreProcess])
 
     def start(self, *, serve: bool = False, before: tuple[str, ...] = (), **options: Any) -> StoreProcess:
-        """Start a process that has opened the file, and let it start a runtime if it is to ``serve``."""
+        """Start a process that has opened the file, and start a runtime in it if it is to ``serve``."""
         process = StoreProcess([str(self.file), str(self.ledger)], list(before))
         self.started.append(process)
         process.ask("open")
@@ -56,7 +56,7 @@ class StoreProcesses:
 
 
 def check_integrity(file: Path, scratch: Path) -> None:
-    """Check a copy of a store's file and of its log, so that the next process finds what was left to it."""
+    """Check a copy of a store's file and of its log, so that the next process finds the original unchanged."""
     scratch.mkdir(exist_ok=True)
     for name in (file.name, f"{file.name}-wal"):
         source, copy = file.with_name(name), scratch / name
@@ -68,7 +68,7 @@ def check_integrity(file: Path, scratch: Path) -> None:
 
 
 def is_busy(process: StoreProcess, span: float = 2.0) -> bool:
-    """Tell whether a process keeps a processor busy although nothing is asked of it."""
+    """Whether a process keeps a processor busy without a request."""
     used: float = process.ask("processor_seconds", span)
     return used > span / 4
 
@@ -84,9 +84,9 @@ def wait_for_log(process: StoreProcess, is_it: Callable[[str], bool]) -> list[st
 
 
 def refusal(action: Callable[[], object]) -> str | None:
-    """What a process says when it refuses; ``None`` when it does not."""
+    """The message of the error when a process refuses; ``None`` when it does not."""
     try:
         action()
-    except Refused as refused:
-        return str(refused)
+    except RequestFailed as failed:
+        return str(failed)
     return None

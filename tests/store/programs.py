@@ -1,4 +1,4 @@
-"""Orchestrations and activities that the processes of these tests have in common."""
+"""Orchestrations and activities that the processes of these tests share."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ STOP = "stop"
 
 
 class Ledger:
-    """A file to which every activity appends that it began; one write a line, so that processes do not mix."""
+    """A file to which every activity appends a line when it begins; each line is one write, so processes do not mix."""
 
     def __init__(self, path: str, life: int = 0) -> None:
         self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
@@ -33,7 +33,7 @@ def echo(ctx: OrchestrationContext, value: Any) -> Steps:
 
 
 def where(ctx: OrchestrationContext, _: Any) -> Steps:
-    """Tells which process runs its activity."""
+    """Returns which process runs its activity."""
     return (yield ctx.schedule_activity("process_id"))
 
 
@@ -42,7 +42,7 @@ def waiting(ctx: OrchestrationContext, _: Any) -> Steps:
 
 
 def conversation(ctx: OrchestrationContext, _: Any) -> Steps:
-    """Takes an event, then two messages, and notes them in one activity."""
+    """Takes an event, then two messages, and records them with one activity."""
     event = yield ctx.wait_for_event("go")
     first = yield ctx.dequeue_event("inbox")
     second = yield ctx.dequeue_event("inbox")
@@ -57,7 +57,7 @@ def mailbox(ctx: OrchestrationContext, _: Any) -> Steps:
 
 
 def holding(ctx: OrchestrationContext, path: str) -> Steps:
-    """Tells at which attempt its activity ran to its end; it does not while there is a file at ``path``."""
+    """Returns the attempt at which its activity ran to its end, which it does only without a file at ``path``."""
     return (yield ctx.schedule_activity("hold", path))
 
 
@@ -79,7 +79,7 @@ def register(runtime: Runtime, ledger: Ledger | None = None) -> Runtime:
     def hold(ctx: ActivityContext, path: str) -> int:
         note(ctx, None)
         while Path(path).exists():
-            # It stands for work that never ends by itself.
+            # It stands for work that does not end.
             threading.Event().wait(600)
         return ctx.attempt
 

@@ -1,4 +1,4 @@
-"""One process works on a file; any number of others use it as clients, with or without it, and one takes its place."""
+"""One process owns a file; any number of others use it as clients, with or without an owner, and one can replace it."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from deadline import wait_until
-from questions import Refused
 from store.processes import StoreProcess, StoreProcesses, check_integrity, wait_for_log
+from support.child_process import RequestFailed
+from support.waiting import wait_until
 
 pytestmark = [pytest.mark.alone, pytest.mark.slow]
 
@@ -36,7 +36,7 @@ def test_eight_clients_use_every_operation_while_a_runtime_works(processes: Stor
         client.send("crowd", str(number), count)
 
     for client in clients:
-        # An error, "database is locked" among them, would be raised here.
+        # An error such as "database is locked" would be raised here.
         answered = client.answer()
         assert answered == [[[number, f"{number} one", f"{number} two"], "canceled: enough"] for number in range(count)]
     begun = processes.begun()
@@ -46,7 +46,7 @@ def test_eight_clients_use_every_operation_while_a_runtime_works(processes: Stor
     assert set(begun.values()) == {1}
 
 
-def test_messages_of_one_client_arrive_in_their_order_beside_those_of_others(processes: StoreProcesses) -> None:
+def test_messages_of_one_client_arrive_in_order_among_those_of_others(processes: StoreProcesses) -> None:
     processes.start(serve=True)
     clients = [processes.start() for _ in range(4)]
     for number, client in enumerate(clients):
@@ -57,7 +57,7 @@ def test_messages_of_one_client_arrive_in_their_order_beside_those_of_others(pro
         assert client.result(f"mailbox-{number}") == [str(message) for message in range(60)]
 
 
-def test_a_runtime_finds_what_clients_left_when_there_was_none(processes: StoreProcesses) -> None:
+def test_a_runtime_finds_the_work_of_clients_from_before_its_start(processes: StoreProcesses) -> None:
     first, second = processes.start(), processes.start()
     assert first.call("start_orchestration", "said", "conversation") is True
     assert second.call("start_orchestration", "said", "conversation") is False
@@ -75,7 +75,7 @@ def test_a_runtime_finds_what_clients_left_when_there_was_none(processes: StoreP
     assert owner.call("wait_for_orchestration", "unwanted")["error"] == "canceled: no longer wanted"
 
 
-def test_what_clients_left_survives_the_kill_of_them_all(processes: StoreProcesses) -> None:
+def test_the_work_of_clients_survives_a_kill_of_all_of_them(processes: StoreProcesses) -> None:
     clients = [processes.start() for _ in range(3)]
     for number, client in enumerate(clients):
         client.ask("pour", f"mailbox-{number}", 10)
@@ -91,11 +91,11 @@ def test_what_clients_left_survives_the_kill_of_them_all(processes: StoreProcess
 def test_a_start_of_an_id_that_is_taken_is_refused_with_and_without_an_owner(processes: StoreProcesses) -> None:
     client = processes.start()
     client.call("start_orchestration", "taken", "echo", 1)
-    with pytest.raises(Refused, match="InstanceAlreadyExists"):
+    with pytest.raises(RequestFailed, match="InstanceAlreadyExists"):
         client.call("start_orchestration", "taken", "waiting")
     owner = processes.start(serve=True)
     assert client.result("taken") == 1
-    with pytest.raises(Refused, match="InstanceAlreadyExists"):
+    with pytest.raises(RequestFailed, match="InstanceAlreadyExists"):
         client.call("start_orchestration", "taken", "echo", 2, if_exists="raise")
     assert owner.result("taken") == 1
 
@@ -110,11 +110,11 @@ def test_messages_of_a_client_process_wait_for_their_instance(processes: StorePr
         assert client.result(instance) == data
 
 
-def test_a_cancellation_of_nobody_is_refused_in_a_client_process_too(processes: StoreProcesses) -> None:
+def test_a_cancellation_of_an_unknown_instance_is_refused_in_a_client_process(processes: StoreProcesses) -> None:
     client = processes.start()
     for _ in ("without an owner", "with one"):
-        with pytest.raises(Refused, match="InstanceNotFound.*nobody"):
-            client.call("cancel_instance", "nobody")
+        with pytest.raises(RequestFailed, match="InstanceNotFound.*unknown"):
+            client.call("cancel_instance", "unknown")
         processes.start(serve=True)
 
 
@@ -126,12 +126,12 @@ def test_instances_are_deleted_with_and_without_an_owner(processes: StoreProcess
     client.call("start_orchestration", "running", "waiting")
     wait_until(lambda: is_subscribed(client, "running"))
     assert client.call("delete_instance", "first")["instances_deleted"] == 1
-    with pytest.raises(Refused, match="InstanceStillRunning"):
+    with pytest.raises(RequestFailed, match="InstanceStillRunning"):
         client.call("delete_instance", "running")
     owner.leave()
 
     assert client.call("delete_instance", "second")["instances_deleted"] == 1
-    with pytest.raises(Refused, match="InstanceStillRunning"):
+    with pytest.raises(RequestFailed, match="InstanceStillRunning"):
         client.call("delete_instance", "running")
     assert client.call("list_all_instances") == ["running"]
 
@@ -166,17 +166,17 @@ def test_a_wait_in_a_client_process_ends_soon_after_the_commit(processes: StoreP
     assert statistics.median(spans) < 0.1
 
 
-def test_the_owner_takes_up_the_work_of_a_client_at_once(processes: StoreProcesses) -> None:
+def test_the_owner_starts_the_work_of_a_client_at_once(processes: StoreProcesses) -> None:
     processes.start(serve=True)
     client = processes.start()
     assert statistics.median(client.ask("round_trips", "quick", 20)) < 0.1
 
 
-def test_a_second_runtime_says_once_that_it_stands_by(processes: StoreProcesses, file: Path) -> None:
+def test_a_second_runtime_logs_once_that_it_stands_by(processes: StoreProcesses, file: Path) -> None:
     processes.start(serve=True)
     second = processes.start(serve=True)
     messages = wait_for_log(second, is_about_standby)
-    # Its own work goes through the first one, and it has nothing more to say.
+    # Its work goes through the owner, and it logs no more.
     assert second.ask("round_trips", "by-the-standby", 5)
     assert wait_for_log(second, is_about_standby) == messages
     assert len(messages) == 1
@@ -202,7 +202,7 @@ def test_a_standby_takes_over_when_the_first_ends(end: str, processes: StoreProc
     assert client.result("across") == "kept"
 
 
-def test_a_runtime_that_was_shut_down_leaves_the_file_to_others_and_can_come_back(processes: StoreProcesses) -> None:
+def test_a_runtime_leaves_the_file_to_others_at_shutdown_and_can_return(processes: StoreProcesses) -> None:
     first, second = processes.start(serve=True), processes.start()
     first.ask("shutdown")
     second.ask("serve")
@@ -227,14 +227,14 @@ def test_a_wait_of_a_client_outlives_the_owner(processes: StoreProcesses) -> Non
     assert client.answer()["output"] == "after the kill"
 
 
-def test_an_owner_that_is_killed_while_clients_write_costs_them_nothing(processes: StoreProcesses) -> None:
+def test_killing_the_owner_while_clients_write_loses_nothing(processes: StoreProcesses) -> None:
     owner = processes.start(serve=True)
     clients = [processes.start() for _ in range(3)]
     count = 150
     for number, client in enumerate(clients):
         client.send("pour", f"mailbox-{number}", count)
     for turn in range(3):
-        # Something of this turn has been done by the owner that is killed.
+        # The owner that is killed has done some of this round.
         owner.call("start_orchestration", f"turn-{turn}", "echo", turn)
         assert owner.result(f"turn-{turn}") == turn
         owner.kill()
@@ -245,7 +245,7 @@ def test_an_owner_that_is_killed_while_clients_write_costs_them_nothing(processe
         assert client.result(f"mailbox-{number}") == [str(message) for message in range(count)]
 
 
-def test_a_client_that_is_killed_in_the_middle_of_writing_holds_up_nobody(
+def test_a_client_that_is_killed_while_it_writes_blocks_no_other_process(
     processes: StoreProcesses, file: Path, tmp_path: Path
 ) -> None:
     owner, survivor = processes.start(serve=True), processes.start()

@@ -1,7 +1,7 @@
-"""Messages and events that come before they can be taken are held back, and none is lost.
+"""The store holds messages and events that arrive too early, and loses none.
 
-What the engine would drop or fail on: many messages in one turn, more than it carries across continue-as-new, an event that
-nobody waits for yet, and messages for instances that are not there.
+These are the cases that the engine would drop or fail on: many messages in one turn, more than it carries across
+continue-as-new, an event without a wait, and messages for instances that do not exist.
 """
 
 from __future__ import annotations
@@ -16,10 +16,9 @@ from typing import Any
 import pytest
 
 from conftest import SHUTDOWN_MS, StartRuntime
-from deadline import wait_until
 from duroxide import Client, InstanceNotFound, OrchestrationContext, Provider, Runtime, SqliteProvider
-from mission.waiting import wait_for_event_kind, wait_for_execution
 from store.programs import STOP, Steps
+from support.waiting import wait_for_event_kind, wait_for_execution, wait_until
 from upgrade.files import load
 
 WAIT_MS = 60_000
@@ -33,7 +32,7 @@ def store(request: pytest.FixtureRequest) -> str:
 
 
 def drain(ctx: OrchestrationContext, count: int) -> Steps:
-    """Reads so many messages without anything between them."""
+    """Reads this many messages without another step between them."""
     received: list[int] = []
     for _ in range(count):
         message = yield ctx.dequeue_event("inbox")
@@ -42,7 +41,7 @@ def drain(ctx: OrchestrationContext, count: int) -> Steps:
 
 
 def drain_in_executions(ctx: OrchestrationContext, state: dict[str, Any]) -> Steps:
-    """Reads ``each`` messages an execution until it is told to stop."""
+    """Reads ``each`` messages an execution until a message says to stop."""
     received = list(state["received"])
     for _ in range(state["each"]):
         message = yield ctx.dequeue_event("inbox")
@@ -80,20 +79,20 @@ def two_queues(ctx: OrchestrationContext, count: int) -> Steps:
 
 def late_listener(ctx: OrchestrationContext, count: int) -> Steps:
     yield ctx.wait_for_event("ready")
-    heard: list[Any] = []
+    received: list[Any] = []
     for _ in range(count):
         data = yield ctx.wait_for_event("news")
-        heard.append(data)
-    return heard
+        received.append(data)
+    return received
 
 
 def listening_executions(ctx: OrchestrationContext, state: list[Any]) -> Steps:
     """Takes one event an execution."""
     data = yield ctx.wait_for_event("news")
-    heard = [*state, data]
-    if len(heard) < 4:
-        yield ctx.continue_as_new(heard)
-    return heard
+    received = [*state, data]
+    if len(received) < 4:
+        yield ctx.continue_as_new(received)
+    return received
 
 
 def busy_listener(ctx: OrchestrationContext, _: Any) -> Steps:
@@ -106,7 +105,7 @@ def busy_listener(ctx: OrchestrationContext, _: Any) -> Steps:
 
 
 def losing_listener(ctx: OrchestrationContext, _: Any) -> Steps:
-    """The event loses its race against a message, and is waited for again."""
+    """The event loses its race against a message, and a second wait takes it."""
     first = yield ctx.race(ctx.wait_for_event("news"), ctx.dequeue_event("inbox"))
     yield ctx.wait_for_event("ready")
     second = yield ctx.wait_for_event("news")
@@ -119,7 +118,7 @@ def answer(ctx: OrchestrationContext, value: Any) -> Steps:
 
 
 def orphan_maker(ctx: OrchestrationContext, _: Any) -> str:
-    """Ends in the turn that starts a child, so that the engine cancels what never began."""
+    """Ends in the turn that starts a child, so that the engine cancels a child that never began."""
     ctx.spawn(ctx.schedule_sub_orchestration("answer", 1))
     return "ended"
 
@@ -143,7 +142,7 @@ ORCHESTRATIONS = {
 
 @pytest.fixture
 def started(runtime_factory: StartRuntime) -> Runtime:
-    """A runtime at work."""
+    """A running runtime."""
     return runtime_factory(orchestrations=ORCHESTRATIONS)
 
 
@@ -160,14 +159,14 @@ def test_a_thousand_messages_are_read_in_one_turn_in_order(runtime_factory: Star
 
 
 @pytest.mark.usefixtures("started")
-def test_a_thousand_messages_are_read_as_they_come(client: Client) -> None:
+def test_a_thousand_messages_are_read_while_they_arrive(client: Client) -> None:
     client.start_orchestration("drain", "drain", 1_000)
     send_numbers(client, "drain", 1_000)
     assert client.wait_for_orchestration("drain", WAIT_MS).result() == list(range(1_000))
 
 
 @pytest.mark.parametrize("each", [1, 7, 120, 499])
-def test_bursts_of_five_hundred_cross_executions_whole(
+def test_bursts_of_five_hundred_survive_continue_as_new(
     each: int, runtime_factory: StartRuntime, client: Client
 ) -> None:
     client.start_orchestration("drain", "drain_in_executions", {"each": each, "received": []})
@@ -179,7 +178,7 @@ def test_bursts_of_five_hundred_cross_executions_whole(
 
 
 @pytest.mark.usefixtures("started")
-def test_unread_messages_cross_several_executions_that_read_none(client: Client) -> None:
+def test_unread_messages_survive_several_executions_that_read_none(client: Client) -> None:
     client.start_orchestration("deaf", "deaf_executions", 3)
     wait_for_event_kind(client, "deaf", "ExternalSubscribed")
     for execution in range(3):
@@ -191,7 +190,7 @@ def test_unread_messages_cross_several_executions_that_read_none(client: Client)
 
 
 @pytest.mark.usefixtures("started")
-def test_a_full_queue_does_not_keep_events_and_other_queues_from_their_readers(client: Client) -> None:
+def test_a_full_queue_does_not_block_events_and_other_queues(client: Client) -> None:
     client.start_orchestration("two", "two_queues", 200)
     wait_for_event_kind(client, "two", "ExternalSubscribed")
     send_numbers(client, "two", 200, "first")
@@ -200,9 +199,7 @@ def test_a_full_queue_does_not_keep_events_and_other_queues_from_their_readers(c
     assert client.wait_for_orchestration("two", WAIT_MS).result() == [list(range(200)), list(range(200))]
 
 
-def test_a_held_message_does_not_keep_a_cancellation_from_its_instance(
-    runtime_factory: StartRuntime, client: Client
-) -> None:
+def test_a_held_message_does_not_block_a_cancellation(runtime_factory: StartRuntime, client: Client) -> None:
     client.start_orchestration("deaf", "late_listener", 1)
     send_numbers(client, "deaf", 300)
     runtime_factory(orchestrations=ORCHESTRATIONS)
@@ -239,7 +236,7 @@ def test_events_of_one_name_reach_the_executions_in_order(client: Client) -> Non
 
 
 @pytest.mark.usefixtures("started")
-def test_an_event_waits_for_an_execution_that_wants_it(client: Client) -> None:
+def test_an_event_waits_for_an_execution_that_waits_for_it(client: Client) -> None:
     client.start_orchestration("busy", "busy_listener")
     wait_for_event_kind(client, "busy", "ExternalSubscribed")
     client.raise_event("busy", "news", "kept")
@@ -291,7 +288,7 @@ def register(runtime: Runtime) -> Runtime:
 
 
 @pytest.mark.usefixtures("started")
-def test_messages_to_a_finished_instance_vanish(client: Client) -> None:
+def test_messages_to_an_ended_instance_are_dropped(client: Client) -> None:
     client.start_orchestration("finished", "answer", "done")
     client.wait_for_orchestration("finished", WAIT_MS).result()
     before = client.read_execution_history("finished")
@@ -318,7 +315,7 @@ def test_a_deleted_instance_takes_its_held_messages_with_it(client: Client) -> N
 
 
 @pytest.mark.usefixtures("started")
-def test_a_child_that_never_began_does_not_hold_up_the_others(client: Client) -> None:
+def test_a_child_that_never_began_does_not_block_the_others(client: Client) -> None:
     for number in range(20):
         client.start_orchestration(f"maker-{number}", "orphan_maker")
         assert client.wait_for_orchestration(f"maker-{number}", WAIT_MS).result() == "ended"
@@ -328,7 +325,7 @@ def test_a_child_that_never_began_does_not_hold_up_the_others(client: Client) ->
 
 @pytest.fixture
 def with_orphans(tmp_path: Path) -> Iterator[Client]:
-    """A store that came from the bundled provider, with messages for an instance that was never started."""
+    """A store file of the bundled provider, with messages for an instance that was never started."""
     file = load("bundled-running.sql", tmp_path / "orphans.db")
     with closing(sqlite3.connect(file)) as connection, connection:
         for table in ("orchestrator_queue", "worker_queue", "instance_locks"):
@@ -348,7 +345,7 @@ def with_orphans(tmp_path: Path) -> Iterator[Client]:
         yield Client(provider)
 
 
-def test_messages_for_instances_that_do_not_exist_hold_up_nobody(with_orphans: Client) -> None:
+def test_messages_for_unknown_instances_do_not_block_others(with_orphans: Client) -> None:
     with_orphans.start_orchestration("healthy", "answer", "well")
     assert with_orphans.wait_for_orchestration("healthy", 5_000).result() == "well"
     assert with_orphans.get_status("unborn").status == "NotFound"

@@ -1,4 +1,4 @@
-"""Waiting for work costs next to nothing."""
+"""Waiting for work uses almost no processor time."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import pytest
 
-from deadline import wait_until
 from store.processes import StoreProcess, StoreProcesses
+from support.waiting import wait_until
 
 pytestmark = [pytest.mark.alone, pytest.mark.slow]
 
@@ -19,7 +19,7 @@ ROUNDS = 3
 
 
 def rests(used_seconds: Callable[[], float]) -> bool:
-    """Tell whether next to nothing is used in one span of several: what polls, polls in each of them."""
+    """Whether almost none is used in one span of several: a poll would show in each of them."""
     return any(used_seconds() / SPAN_SECONDS < LARGEST_SHARE for _ in range(ROUNDS))
 
 
@@ -27,27 +27,27 @@ def is_at_rest(process: StoreProcess) -> bool:
     return rests(lambda: process.ask("processor_seconds", SPAN_SECONDS))
 
 
-def test_an_idle_runtime_rests(processes: StoreProcesses) -> None:
+def test_an_idle_runtime_uses_almost_no_processor_time(processes: StoreProcesses) -> None:
     process = processes.start(serve=True)
     process.ask("round_trips", "before", 3)
     assert is_at_rest(process)
 
 
-def test_a_runtime_with_instances_that_wait_rests(processes: StoreProcesses) -> None:
+def test_a_runtime_with_waiting_instances_uses_almost_no_processor_time(processes: StoreProcesses) -> None:
     process = processes.start(serve=True)
     process.ask("start_many", "waiting", 200, "waiting")
     process.ask("wait_for_events", 400)
     assert is_at_rest(process)
 
 
-def test_an_owner_with_clients_and_a_standby_rest(processes: StoreProcesses) -> None:
+def test_an_owner_clients_and_a_standby_use_almost_no_processor_time(processes: StoreProcesses) -> None:
     owner, standby, client = (processes.start(serve=serve) for serve in (True, True, False))
     client.ask("round_trips", "before", 3)
     for process in (owner, standby, client):
         assert is_at_rest(process)
 
 
-def test_a_client_that_waits_rests(processes: StoreProcesses) -> None:
+def test_a_waiting_client_uses_almost_no_processor_time(processes: StoreProcesses) -> None:
     owner, client = processes.start(serve=True), processes.start()
     client.call("start_orchestration", "long", "waiting")
     wait_until(lambda: client.call("get_status", "long")["status"] == "Running")

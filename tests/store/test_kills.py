@@ -1,6 +1,6 @@
-"""A process that is killed at random moments under load loses nothing that was acknowledged, and does nothing twice.
+"""A process that is killed at random moments under load loses no acknowledged work, and repeats no recorded step.
 
-``DUROXIDE_KILLS=1000 pytest -s tests/store/test_kills.py`` is the long form, and ``DUROXIDE_SEED`` chooses other moments.
+``DUROXIDE_KILLS=1000 pytest -s tests/store/test_kills.py`` is the long form, and ``DUROXIDE_SEED`` sets other moments.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from typing import Any
 import pytest
 
 from duroxide import Client, SqliteProvider
-from questions import TESTS
 from store.processes import check_integrity
 from store.programs import STOP
 from store.workload import CONVERSATIONS, expected
+from support.child_process import TESTS
 
 WORKLOAD = Path(__file__).with_name("workload.py")
 SHORT_FORM = 10
@@ -35,7 +35,7 @@ pytestmark = [pytest.mark.alone, pytest.mark.slow, pytest.mark.timeout(120 + 3 *
 
 @dataclass
 class Instance:
-    """What was acknowledged about one instance."""
+    """The acknowledged facts about one instance."""
 
     orchestration: str
     input: Any = None
@@ -62,7 +62,7 @@ class Lives:
         return self.folder / "ledger"
 
     def live(self, kill_after: float | None) -> int:
-        """Let the workload live, until it is killed or, without a load, to its end.
+        """Run the workload until it is killed or, without a load, to its end.
 
         Args:
             kill_after: Seconds from its beginning, or ``None``.
@@ -82,7 +82,7 @@ class Lives:
         assert process.stdin is not None
         assert process.stdout is not None
         open_instances = [(name, each.orchestration) for name, each in self.instances.items() if each.ended_in is None]
-        # What has piled up is settled with less new load beside it.
+        # Open instances are settled with less new load beside them.
         threads = 0 if kill_after is None else 4 if len(open_instances) < 300 else 1
         process.stdin.write(f"{json.dumps(open_instances)}\n{threads}\n".encode())
         process.stdin.close()
@@ -108,7 +108,7 @@ class Lives:
         return len(lines)
 
     def take(self, life: int, word: str, name: str, *facts: Any) -> None:
-        """Note one acknowledgement; what contradicts an earlier one fails."""
+        """Record one acknowledgement; fail if it contradicts an earlier one."""
         match word:
             case "start":
                 assert name not in self.instances
@@ -131,12 +131,12 @@ def check_result(name: str, instance: Instance) -> None:
         assert instance.result == expected(instance.orchestration, instance.input), name
         return
     sent = [message for message in instance.sent if message != STOP]
-    # One message may have been taken without its acknowledgement having been heard, the last one; it is the next number.
+    # The last message may have been taken without its acknowledgement being read; it has the next number.
     assert instance.result in (sent, [*sent, str(len(sent))]), f"{name} was sent {sent}"
 
 
 def check_ledger(lives: Lives) -> None:
-    """No activity ran twice in a life, nor again after what came after it was seen to have begun."""
+    """Check that no activity ran twice in a life, nor after its successor was seen to have begun."""
     lives_of: dict[tuple[str, int, int], set[int]] = {}
     last_of: dict[str, tuple[int, int]] = {}
     for line in lives.ledger.read_text().splitlines():
@@ -149,13 +149,13 @@ def check_ledger(lives: Lives) -> None:
         if known is not None and known.ended_in is not None:
             assert life <= known.ended_in, f"{key} began in life {life}, after the end of its orchestration"
         if instance.startswith(("chain", "rounds", "events")):
-            # One step after the other: a step begins only when the one before is on the disk.
+            # One step after the other: a step begins only when the one before is on disk.
             assert place >= last_of.get(instance, place), f"{key} ran again after a later step"
             last_of[instance] = place
 
 
 def check_final_state(lives: Lives) -> None:
-    """What was read of an instance that has ended is what any later process reads."""
+    """Check that every later process reads the same of an instance that has ended."""
     with SqliteProvider.open(lives.file) as provider:
         client = Client(provider)
         for name, instance in lives.instances.items():
@@ -173,7 +173,7 @@ def lives(tmp_path: Path) -> Lives:
     return Lives(tmp_path)
 
 
-def test_kills_under_load_lose_nothing_and_repeat_nothing_that_is_recorded(
+def test_kills_under_load_lose_no_work_and_repeat_no_recorded_step(
     lives: Lives, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     moments = random.Random(SEED)

@@ -1,4 +1,4 @@
-"""Memory is bounded by what is active, not by what a file holds."""
+"""Memory depends on the active instances, not on the contents of the file."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ def resident_after(process: StoreProcess) -> int:
     return size
 
 
-def test_an_instance_that_waits_takes_little_memory(processes: StoreProcesses) -> None:
-    # Generators that stay alive between turns cost what Python makes them cost; this is about the store.
+def test_a_waiting_instance_takes_little_memory(processes: StoreProcesses) -> None:
+    # The sticky cache is off, since Python sets the price of suspended generators; this is about the store.
     process = processes.start(serve=True, sticky=False)
     instances, events_each = 5_000, 2
     sizes: list[int] = []
@@ -28,8 +28,8 @@ def test_an_instance_that_waits_takes_little_memory(processes: StoreProcesses) -
         process.ask("start_many", f"round-{number}", instances, "waiting")
         process.ask("wait_for_events", instances * number * events_each)
         sizes.append(resident_after(process))
-    # The first round also fills what the process keeps anyway. In one of the others the allocator may take 20 MiB at once;
-    # what an instance takes is taken in every round.
+    # The first round also fills the process's caches. In another round the allocator may take 20 MiB at once; the
+    # memory of the instances grows in every round.
     each_takes = [(after - before) / instances for before, after in pairwise(sizes)]
     assert median(each_takes) < 4_096, each_takes
 
@@ -44,12 +44,12 @@ def test_instances_that_have_ended_leave_the_memory(processes: StoreProcesses) -
 
     first = size_after("first")
     later = [size_after(f"round-{number}-") for number in range(4)]
-    # Each has a kilobyte four times in its history, so four rounds that stay would be 80 MiB; what the allocator and the page
-    # cache hold at one moment differs by 20 MiB from round to round.
+    # Each has a kilobyte four times in its history, so four rounds that stay would be 80 MiB; the memory of the
+    # allocator and the page cache varies by 20 MiB from round to round.
     assert min(later[2:]) - first < 30 * MIB
 
 
-def test_opening_a_file_does_not_read_what_has_ended(processes: StoreProcesses) -> None:
+def test_opening_a_file_does_not_read_ended_instances(processes: StoreProcesses) -> None:
     process = processes.start(serve=True)
     process.ask("start_many", "ended", 2_000, "echo", "x" * 5_000)
     process.ask("wait_for_many", "ended", 2_000)
@@ -61,5 +61,5 @@ def test_opening_a_file_does_not_read_what_has_ended(processes: StoreProcesses) 
     again = processes.start(serve=True)
     for each in (other, again):
         assert each.ask("round_trips", "one", 1)
-    # 40 MB of histories are in the file.
+    # The file has 40 MB of histories.
     assert resident_after(again) - resident_after(other) < 10 * MIB

@@ -1,4 +1,4 @@
-"""What a new process finds of the work of one that was killed."""
+"""The work of a killed process, as a new process finds it."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from deadline import wait_until
 from store.processes import StoreProcesses
+from support.waiting import wait_until
 
 pytestmark = [pytest.mark.alone, pytest.mark.slow]
 

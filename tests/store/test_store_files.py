@@ -1,4 +1,4 @@
-"""Files as users handle them: backed up, moved, opened with options, opened by mistake."""
+"""Store files: backed up, moved, opened with options, opened by mistake."""
 
 from __future__ import annotations
 
@@ -14,11 +14,10 @@ from typing import Any
 import pytest
 
 from conftest import SHUTDOWN_MS
-from deadline import wait_until
 from duroxide import Client, ConfigurationError, ProviderError, Runtime, SqliteProvider
-from mission.waiting import wait_for_event_kind
 from store.processes import StoreProcesses, check_integrity
 from store.programs import register
+from support.waiting import wait_for_event_kind, wait_until
 
 WAIT_MS = 30_000
 
@@ -41,14 +40,16 @@ def started(provider: SqliteProvider) -> Iterator[Runtime]:
 
 
 def play(provider: SqliteProvider, instance: str, value: Any) -> Any:
-    """Run one orchestration in a runtime of its own."""
+    """Run one orchestration in a new runtime."""
     with register(Runtime(provider)):
         Client(provider).start_orchestration(instance, "echo", value)
         return Client(provider).wait_for_orchestration(instance, WAIT_MS).result()
 
 
 @pytest.mark.usefixtures("started")
-def test_a_backup_of_a_live_file_opens_and_goes_on(provider: SqliteProvider, client: Client, tmp_path: Path) -> None:
+def test_a_backup_of_a_live_file_opens_and_its_instances_continue(
+    provider: SqliteProvider, client: Client, tmp_path: Path
+) -> None:
     client.start_orchestration("done", "echo", "kept")
     assert client.wait_for_orchestration("done", WAIT_MS).result() == "kept"
     client.start_orchestration("waiting", "waiting")
@@ -75,7 +76,7 @@ def test_a_backup_of_a_live_file_opens_and_goes_on(provider: SqliteProvider, cli
 
 
 @pytest.mark.usefixtures("started")
-def test_backups_under_load_have_all_that_was_acknowledged_before(
+def test_backups_under_load_have_all_work_acknowledged_before(
     provider: SqliteProvider, client: Client, tmp_path: Path
 ) -> None:
     acknowledged: list[str] = []
@@ -105,10 +106,10 @@ def test_backups_under_load_have_all_that_was_acknowledged_before(
 
 def test_a_backup_does_not_overwrite_a_file(provider: SqliteProvider, tmp_path: Path) -> None:
     there = tmp_path / "there.db"
-    there.write_text("somebody's own")
+    there.write_text("other text")
     with pytest.raises((ConfigurationError, FileExistsError), match="there.db"):
         provider.backup(there)
-    assert there.read_text() == "somebody's own"
+    assert there.read_text() == "other text"
 
 
 def test_a_backup_into_a_missing_directory_is_refused(provider: SqliteProvider, tmp_path: Path) -> None:
@@ -170,7 +171,7 @@ def test_a_store_in_a_folder_that_became_read_only_is_refused(file: Path) -> Non
 
 
 @pytest.mark.parametrize("version", [99, 1_000_000])
-def test_a_file_of_a_newer_version_is_refused_and_kept_as_it_is(version: int, file: Path) -> None:
+def test_a_file_of_a_newer_version_is_refused_and_not_changed(version: int, file: Path) -> None:
     with SqliteProvider.open(file) as provider:
         play(provider, "first", 1)
     with closing(sqlite3.connect(file)) as connection:
@@ -181,7 +182,7 @@ def test_a_file_of_a_newer_version_is_refused_and_kept_as_it_is(version: int, fi
     assert file.read_bytes() == before
 
 
-def test_a_file_says_what_it_is(file: Path) -> None:
+def test_a_file_has_its_application_id_and_version(file: Path) -> None:
     with SqliteProvider.open(file) as provider:
         play(provider, "first", 1)
     with closing(sqlite3.connect(file)) as connection:
@@ -193,7 +194,7 @@ def test_a_file_says_what_it_is(file: Path) -> None:
     assert mode == "wal"
 
 
-def test_what_is_open_goes_on_after_closing_and_opening(file: Path) -> None:
+def test_running_instances_continue_after_closing_and_opening(file: Path) -> None:
     with SqliteProvider.open(file) as provider, register(Runtime(provider)):
         client = Client(provider)
         client.start_orchestration("waiting", "waiting")
@@ -207,7 +208,7 @@ def test_what_is_open_goes_on_after_closing_and_opening(file: Path) -> None:
         assert Client(provider).wait_for_orchestration("waiting", WAIT_MS).result() == "at last"
 
 
-def test_a_runtime_is_started_again_on_an_open_store(provider: SqliteProvider, client: Client) -> None:
+def test_a_runtime_can_be_started_again_on_an_open_store(provider: SqliteProvider, client: Client) -> None:
     for number in range(5):
         runtime = register(Runtime(provider))
         runtime.start()
@@ -221,7 +222,7 @@ def test_a_closed_file_can_be_moved(file: Path, tmp_path: Path) -> None:
         play(provider, "first", 1)
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
-    # The file alone: nothing of it is left in the files beside it.
+    # Only the file is moved: its side files are empty or gone.
     moved = Path(shutil.move(file, elsewhere / "moved.db"))
     with SqliteProvider.open(moved) as provider:
         assert Client(provider).get_status("first").output == 1
@@ -229,7 +230,7 @@ def test_a_closed_file_can_be_moved(file: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.alone
-def test_what_a_killed_process_left_in_the_log_is_read(processes: StoreProcesses, file: Path) -> None:
+def test_the_log_of_a_killed_process_is_read(processes: StoreProcesses, file: Path) -> None:
     process = processes.start(serve=True)
     process.ask("start_many", "kept", 30, "echo", "value")
     process.ask("wait_for_many", "kept", 30)
@@ -240,7 +241,7 @@ def test_what_a_killed_process_left_in_the_log_is_read(processes: StoreProcesses
     assert outputs == ["value"] * 30
 
 
-def test_stores_in_memory_are_apart_and_end_when_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_stores_in_memory_are_separate_and_end_when_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with SqliteProvider.in_memory() as one, SqliteProvider.in_memory() as other:
         assert play(one, "first", 1) == 1

@@ -1,9 +1,8 @@
-"""A process that works on a store until it is killed, and says what was acknowledged to it.
+"""A process that works on a store until it is killed, and prints each acknowledgement that it gets.
 
-``workload.py FILE LEDGER SEED LIFE``, with the instances of earlier lives that are still open as JSON on standard input.
-It settles these and, in as many threads as the second line says, runs random programs for ever.
-Every line on standard output is one acknowledgement: ``start``, ``send``, ``result`` or ``delete``, but for ``deleting``,
-which says that a deletion is about to be asked for.
+``workload.py FILE LEDGER SEED LIFE``, with the open instances of earlier lives as JSON on standard input. It settles
+these and, in as many threads as the second line says, runs random programs without end. Every line on standard output
+is one acknowledgement: ``start``, ``send``, ``result`` or ``delete``; except ``deleting``, which announces a deletion.
 """
 
 from __future__ import annotations
@@ -47,7 +46,7 @@ def fan_out(ctx: OrchestrationContext, width: int) -> Steps:
 
 
 def timers(ctx: OrchestrationContext, count: int) -> Steps:
-    """Timers that pass, one that loses a race, and one that wins it."""
+    """Timers that fire, one that loses a race, and one that wins it."""
     first = yield ctx.race(ctx.schedule_activity("step", count), ctx.schedule_timer(600_000))
     for number in range(count):
         yield ctx.schedule_timer(number)
@@ -71,7 +70,7 @@ def rounds(ctx: OrchestrationContext, left: int) -> Steps:
 
 
 def mailbox(ctx: OrchestrationContext, received: list[str]) -> Steps:
-    """Reads until it is told to stop, three messages an execution."""
+    """Reads until a message says to stop, three messages an execution."""
     for _ in range(3):
         message = yield ctx.dequeue_event("inbox")
         if message == STOP:
@@ -82,7 +81,7 @@ def mailbox(ctx: OrchestrationContext, received: list[str]) -> Steps:
 
 
 def events(ctx: OrchestrationContext, _: Any) -> Steps:
-    """The same with events: what is raised while it is busy with an activity waits."""
+    """The same with events: one that is raised while it runs an activity waits."""
     received: list[str] = []
     while (message := (yield ctx.wait_for_event("inbox"))) != STOP:
         received.append(message)
@@ -110,13 +109,13 @@ PROGRAMS: dict[str, Callable[[random.Random], Any]] = {
     "events": lambda _: None,
     "asleep": lambda _: None,
 }
-"""What is started, with the inputs that it may have."""
+"""The programs that are started, each with a function that draws its input."""
 
 CONVERSATIONS = ("mailbox", "events")
 
 
 def expected(orchestration: str, input: Any) -> Any:
-    """The result of a program that no messages have part in."""
+    """The result of a program that does not depend on messages."""
     match orchestration:
         case "chain" | "fan_out":
             return sum(range(input))
@@ -141,7 +140,7 @@ class Load:
 
     @staticmethod
     def acknowledge(word: str, instance: str, *facts: Any) -> None:
-        # One write a line, and short: lines of threads do not mix, and none is torn by the kill.
+        # One short write a line: lines of threads do not mix, and the kill tears none.
         os.write(1, f"{json.dumps([word, instance, *facts])}\n".encode())
 
     def start(self, instance: str, orchestration: str, input: Any) -> None:
@@ -156,7 +155,7 @@ class Load:
         self.acknowledge("send", instance, message)
 
     def settle(self, instance: str, orchestration: str) -> None:
-        """Bring an instance to its end, and tell how it ended."""
+        """Bring an instance to its end, and return how it ended."""
         if orchestration in CONVERSATIONS:
             self.send(instance, orchestration, STOP)
         if orchestration == "asleep":
@@ -179,7 +178,7 @@ class Load:
             return
 
     def run(self, thread: int, seed: int) -> None:
-        """Run random programs, one after the other, for ever."""
+        """Run random programs, one after the other, without end."""
         choice = random.Random(f"{seed} {self._life} {thread}")
         number = 0
         while True:
@@ -190,7 +189,7 @@ class Load:
             if orchestration in CONVERSATIONS:
                 for message in range(choice.randint(0, 7)):
                     self.send(instance, orchestration, str(message))
-            # What is left open is for a later life.
+            # Instances that stay open are for a later life.
             if choice.random() < 0.7:
                 self.settle(instance, orchestration)
                 if choice.random() < 0.1:
@@ -200,7 +199,7 @@ class Load:
 
 
 def stop_on_error(work: Callable[[], None]) -> Callable[[], None]:
-    """A thread's work, the failure of which ends the process."""
+    """A thread's work; its failure ends the process."""
 
     def guarded() -> None:
         try:

@@ -43,7 +43,8 @@ def _imports_in(node: ast.AST, module: str, known: frozenset[str], *, for_types:
             if child.level:
                 raise ValueError(f"{module}:{child.lineno} has a relative import; write the full name of the module")
             for name in child.names:
-                # `from package import module` imports the module, `from module import name` the module that has the name.
+                # `from package import module` imports the module, `from module import name` the module that has the
+                # name.
                 full = f"{child.module}.{name.name}"
                 imported = full if full in known else str(child.module)
                 if imported in known:

@@ -40,7 +40,7 @@ ACCEPTED_CIRCLES = {
     "relay names the type of its outbox",
     frozenset(
         {
-            "duroxide._orchestration.asyncio_compat",
+            "duroxide._orchestration.loop_refusals",
             "duroxide._orchestration.event_loop",
             "duroxide._orchestration.loop_futures",
         }

@@ -1,4 +1,4 @@
-"""A process of an application, which the tests kill: it says what it has done, and waits for its end."""
+"""A process of an application, which the tests kill: it prints what it has done, and waits for its end."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def order(connection: Any, schema: str | None, moment: str) -> None:
 
 
 class NeverDeleting(sqlite3.Connection):
-    """Stops where the rows are in the store, and not yet deleted."""
+    """Stops when the rows are in the store, and not yet deleted."""
 
     def executemany(self, *arguments: Any) -> Any:
         say_and_wait("relayed")
@@ -40,7 +40,7 @@ def open_store(kind: str, place: str, schema: str) -> Provider:
 
 
 def relay(store: tuple[str, str, str], database: str, stops: bool) -> None:
-    """Relay, and stop before the rows are deleted if asked to."""
+    """Relay, and stop before the rows are deleted if requested."""
     kind = NeverDeleting if stops else sqlite3.Connection
     outbox = Outbox(lambda: sqlite3.connect(database, timeout=30, check_same_thread=False, factory=kind))
     with open_store(*store) as provider, Runtime(provider, functions=FUNCTIONS, outboxes=[outbox]):

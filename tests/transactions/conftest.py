@@ -1,4 +1,4 @@
-"""An application with orders, beside a store: in a schema of the same PostgreSQL, or in a SQLite file of its own."""
+"""Fixtures: an application with orders, and a store in a schema of the same PostgreSQL, or in another SQLite file."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Shop:
         provider: The store.
         schema: Its schema.
         url: Where the database is.
-        beside: A connection to it, past all others.
+        beside: A separate connection to it.
     """
 
     provider: PostgresProvider
@@ -34,7 +34,7 @@ class Shop:
 
     @property
     def insert(self) -> str:
-        """What adds order 7."""
+        """A function that adds order 7."""
         return f"INSERT INTO {self.schema}.orders VALUES (7)"
 
     def orders(self) -> list[int]:
@@ -59,7 +59,7 @@ def shop(postgres_url: str, postgres_schema: str, postgres_connection: psycopg.C
 
 @pytest.fixture
 def work() -> Iterator[Callable[..., Client]]:
-    """Starts a runtime with the functions of the application, and gives its client."""
+    """Starts a runtime with the functions of the application, and returns its client."""
     made: list[Runtime] = []
 
     def start(provider: Provider, **options: Any) -> Client:
@@ -85,7 +85,7 @@ def database(tmp_path: Path) -> str:
 
 @pytest.fixture
 def rows(database: str) -> Callable[[str], list[Any]]:
-    """The rows that a question to the application's database has."""
+    """The rows of a query on the application's database."""
 
     def read(sql: str) -> list[Any]:
         with closing(sqlite3.connect(database)) as connection:

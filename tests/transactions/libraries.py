@@ -1,7 +1,7 @@
 """The libraries by which applications reach their databases, each as one function: a transaction on a new connection.
 
-It commits when its block is left, and rolls back when that raises. It gives what ``TransactionClient`` is given, and a way to
-run SQL on it.
+It commits at the end of its block, and rolls back when the block raises. It gives the argument for
+``TransactionClient``, and a function that runs SQL on it.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def psycopg_with_other_cursors(url: str) -> Iterator[Begun]:
 
 @contextmanager
 def engine_of(url: str) -> Iterator[sqlalchemy.Engine]:
-    """SQLAlchemy's engine on PostgreSQL, by psycopg, or on the file of a path."""
+    """SQLAlchemy's engine on PostgreSQL, through psycopg, or on the file at a path."""
     where = url.replace("postgresql://", "postgresql+psycopg://") if "://" in url else f"sqlite:///{url}"
     engine = sqlalchemy.create_engine(where)
     try:
@@ -76,7 +76,7 @@ def sqlalchemy_scoped_session(url: str) -> Iterator[Begun]:
 
 
 def django_database(url: str) -> str:
-    """Points Django's default database to PostgreSQL or to the file of a path."""
+    """Points Django's default database to PostgreSQL or to the file at a path."""
     import django
     from django.conf import settings
     from django.db import connections

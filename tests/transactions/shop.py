@@ -1,4 +1,4 @@
-"""The orchestrations of the application that the tests play."""
+"""The orchestrations of the application in these tests."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ def paid(number: int) -> Any:
 
 @orchestration
 def listen(count: int) -> Any:
-    heard = [0] * count
+    received = [0] * count
     for place in range(count):
-        heard[place] = yield dequeue_event("inbox", int)
-    return heard
+        received[place] = yield dequeue_event("inbox", int)
+    return received
 
 
 FUNCTIONS = [pack, fulfil, paid, listen]

@@ -1,4 +1,4 @@
-"""Which connections are recognised, and what is said of others."""
+"""Which connections are recognised, and the errors about others."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ from transactions.shop import fulfil, pack
 
 
 @pytest.mark.parametrize("wrong", [None, "postgresql://", object()])
-def test_what_is_no_connection_is_told_which_are(wrong):
+def test_the_error_about_a_value_that_is_not_a_connection_lists_the_supported_ones(wrong):
     with pytest.raises(TypeError, match=r"must be a psycopg\.Connection, sqlalchemy\.Connection, .* or sqlite3"):
         TransactionClient(wrong)
     with pytest.raises(TypeError, match=r"must be a psycopg\.AsyncConnection, asyncpg\.Connection"):
         AsyncTransactionClient(wrong)
 
 
-def test_an_engine_is_no_connection():
+def test_an_engine_is_refused_as_a_connection():
     engine = sqlalchemy.create_engine("sqlite://")
     with pytest.raises(TypeError, match=r"not sqlalchemy\.engine\.base\.Engine"):
         TransactionClient(engine)
 
 
-def test_a_connection_of_the_other_kind_names_the_other_client(postgres_url):
+def test_the_error_about_an_async_or_sync_mismatch_names_the_other_client(postgres_url):
     async def connect() -> None:
         async with await psycopg.AsyncConnection.connect(postgres_url) as connection:
             with pytest.raises(TypeError, match="use AsyncTransactionClient"):
@@ -55,14 +55,14 @@ def test_a_database_of_another_kind_is_refused():
 
     engine = sqlalchemy.create_engine("sqlite://")
     with engine.connect() as connection:
-        # Nobody has such a server for a test.
+        # No test server of this kind is available.
         connection.dialect = mysql.dialect()
         with pytest.raises(ConfigurationError, match="the connection is to mysql"):
             TransactionClient(connection)
     engine.dispose()
 
 
-def test_a_store_that_is_none_of_postgres_is_refused(postgres_url):
+def test_a_store_that_is_not_in_postgres_is_refused(postgres_url):
     with psycopg.connect(postgres_url) as connection, SqliteProvider.in_memory() as provider:
         with pytest.raises(TypeError, match="must be a PostgresProvider, the name of its schema, or None"):
             TransactionClient(connection, provider)  # type: ignore[arg-type]
@@ -70,7 +70,7 @@ def test_a_store_that_is_none_of_postgres_is_refused(postgres_url):
             TransactionClient(connection, 'x"; DROP TABLE orders; --')
 
 
-def test_the_schema_of_a_provider_is_the_one_that_the_server_knows(postgres_url, postgres_schema):
+def test_the_schema_of_a_provider_has_the_spelling_of_the_server(postgres_url, postgres_schema):
     from duroxide import PostgresProvider
 
     with PostgresProvider.connect_with_schema(postgres_url, postgres_schema.upper()) as provider:
@@ -81,7 +81,7 @@ def test_the_schema_of_a_provider_is_the_one_that_the_server_knows(postgres_url,
         assert Client(provider).start_orchestration("order-8", fulfil, 8) is False
 
 
-def test_a_database_without_an_outbox_says_how_to_make_one():
+def test_the_error_about_a_missing_outbox_says_how_to_make_one():
     with closing(sqlite3.connect(":memory:")) as connection:
         with pytest.raises(ConfigurationError, match=r"Outbox\.create\(connection\)"):
             TransactionClient(connection).start(fulfil, 7)
@@ -90,12 +90,12 @@ def test_a_database_without_an_outbox_says_how_to_make_one():
         TransactionClient(connection).start(fulfil, 7)
 
 
-def test_an_outbox_is_for_sqlite(postgres_url):
+def test_an_outbox_is_only_for_sqlite(postgres_url):
     with psycopg.connect(postgres_url) as connection, pytest.raises(ConfigurationError, match="needs none"):
         Outbox.create(connection)
 
 
-def test_an_orchestration_must_not_write_to_a_database(tmp_path):
+def test_a_transaction_client_is_refused_in_an_orchestration(tmp_path):
     with closing(sqlite3.connect(":memory:", check_same_thread=False)) as connection:
         Outbox.create(connection)
 
@@ -110,7 +110,7 @@ def test_an_orchestration_must_not_write_to_a_database(tmp_path):
         assert "use the transaction in an activity" in str(result.error)
 
 
-def test_no_library_is_imported():
+def test_the_module_imports_no_database_library():
     program = (
         "import sys, duroxide; "
         "print([name for name in ('psycopg', 'asyncpg', 'sqlalchemy', 'django') if name in sys.modules])"

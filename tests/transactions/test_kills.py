@@ -1,4 +1,4 @@
-"""Processes that are killed: what they committed is done once, and the rest is not."""
+"""Processes that are killed: their committed work is done once, and the rest is not done."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from deadline import wait_until
 from duroxide import Outbox, Provider
+from support.waiting import wait_until
 from transactions.application import open_store
 from transactions.shop import WAIT_SECONDS
-from transactions.test_outbox import LISTENERS, heard, start_listeners, tell_listeners, writing
+from transactions.test_outbox import LISTENERS, received, send_to_listeners, start_listeners, writing
 
 PROGRAM = Path(__file__).with_name("application.py")
 Application = Callable[..., "subprocess.Popen[str]"]
@@ -50,7 +50,7 @@ class Relayed:
     opened: list[Provider] = field(default_factory=list)
 
     def elsewhere(self, how: str) -> subprocess.Popen[str]:
-        """Relays in another process, which ``stops`` before it deletes, or ``goes`` on."""
+        """Relay in another process, which ``stops`` before it deletes, or ``goes`` on."""
         return self.application("relay", *self.place, self.database, how)
 
     def open(self) -> Provider:
@@ -72,7 +72,7 @@ def wait_for(process: subprocess.Popen[str], word: str) -> None:
     for line in process.stdout:
         if line.strip() == word:
             return
-    raise AssertionError(f"the process ended without saying '{word}'")
+    raise AssertionError(f"the process ended without printing '{word}'")
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
@@ -84,7 +84,7 @@ def store(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def relayed(store: str, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Relayed]:
-    """The store that an outbox is relayed to, by processes that may be killed, and in the end by this one."""
+    """The store for an outbox, used by processes that may be killed, and in the end by this one."""
     place = ("sqlite", str(tmp_path / "store.db"), "")
     if store == "postgres":
         place = ("postgres", request.getfixturevalue("postgres_url"), request.getfixturevalue("postgres_schema"))
@@ -113,7 +113,7 @@ def test_a_process_that_is_killed_after_its_commit_has_started_its_order(applica
 
 
 @pytest.mark.parametrize("moment", ["before", "after"])
-def test_an_outbox_has_what_a_killed_process_has_committed(moment, application, database, rows):
+def test_an_outbox_has_the_commits_of_a_killed_process(moment, application, database, rows):
     process = application("sqlite", database, moment)
     wait_for(process, "ready")
     kill(process)
@@ -123,11 +123,11 @@ def test_an_outbox_has_what_a_killed_process_has_committed(moment, application, 
     assert rows("SELECT count(*) FROM duroxide_outbox") == [(count,)]
 
 
-def test_a_relay_that_is_killed_before_it_deletes_delivers_nothing_twice(relayed, rows, work):
+def test_a_relay_that_is_killed_before_it_deletes_delivers_no_message_twice(relayed, rows, work):
     with writing(relayed.database) as transaction:
         start_listeners(transaction, 4)
-        tell_listeners(transaction, 0)
-        tell_listeners(transaction, 1)
+        send_to_listeners(transaction, 0)
+        send_to_listeners(transaction, 1)
     pending = rows("SELECT count(*) FROM duroxide_outbox")
     process = relayed.elsewhere("stops")
     wait_for(process, "relayed")
@@ -135,13 +135,13 @@ def test_a_relay_that_is_killed_before_it_deletes_delivers_nothing_twice(relayed
     assert rows("SELECT count(*) FROM duroxide_outbox") == pending
 
     with writing(relayed.database) as transaction:
-        tell_listeners(transaction, 2)
-        tell_listeners(transaction, 3)
+        send_to_listeners(transaction, 2)
+        send_to_listeners(transaction, 3)
     client = work(relayed.open(), outboxes=[Outbox(relayed.database)])
-    assert heard(client) == [[0, 1, 2, 3]] * LISTENERS
+    assert received(client) == [[0, 1, 2, 3]] * LISTENERS
 
 
-def test_relays_that_are_killed_again_and_again_deliver_everything_once(relayed, rows, work):
+def test_relays_that_are_killed_repeatedly_deliver_every_message_once(relayed, rows, work):
     with writing(relayed.database) as transaction:
         start_listeners(transaction, 60)
     for life in range(6):
@@ -149,15 +149,15 @@ def test_relays_that_are_killed_again_and_again_deliver_everything_once(relayed,
         wait_for(process, "working")
         for number in range(10 * life, 10 * life + 10):
             with writing(relayed.database) as transaction:
-                tell_listeners(transaction, number)
-        # Killed while it is at work, each time a little later.
+                send_to_listeners(transaction, number)
+        # Killed while it works, each time a little later.
         deadline = time.monotonic() + WAIT_SECONDS
         while rows("SELECT count(*) FROM duroxide_outbox")[0][0] > 20 * life and time.monotonic() < deadline:
             pass
         kill(process)
 
     client = work(relayed.open(), outboxes=[Outbox(relayed.database)])
-    assert heard(client) == [list(range(60))] * LISTENERS
+    assert received(client) == [list(range(60))] * LISTENERS
 
 
 @pytest.mark.parametrize("store", ["sqlite"])

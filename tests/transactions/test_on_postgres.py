@@ -1,4 +1,4 @@
-"""What is written on the application's own connection to PostgreSQL commits or rolls back with its data."""
+"""Writes on the application's connection to PostgreSQL commit or roll back with its data."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ import psycopg
 import pytest
 from sqlalchemy.orm import Session
 
-from deadline import wait_until
 from duroxide import (
     AsyncTransactionClient,
     CodecError,
@@ -20,12 +19,13 @@ from duroxide import (
     TransactionClient,
 )
 from duroxide._native import CANCELLATION_QUEUE
+from support.waiting import wait_until
 from transactions.libraries import AWAITED_ON_POSTGRES, ON_POSTGRES, engine_of
 from transactions.shop import WAIT_SECONDS, fulfil, listen, paid
 
 
 class OutOfStock(Exception):
-    """What makes the application roll back."""
+    """Makes the application roll back."""
 
 
 @pytest.fixture(params=ON_POSTGRES)
@@ -99,11 +99,11 @@ def test_nothing_is_sent_when_an_awaited_transaction_rolls_back(begin_awaited, s
     assert shop.queued() == []
 
 
-def test_nobody_sees_a_start_before_the_commit(shop, work):
+def test_a_start_is_not_visible_before_the_commit(shop, work):
     client = work(shop.provider)
     with psycopg.connect(shop.url) as connection:
         TransactionClient(connection, shop.schema).start(fulfil, 7, id="order-7")
-        # Another one that came later has gone all the way meanwhile.
+        # A later start has already run to its end.
         assert client.start(fulfil, 8).result(WAIT_SECONDS) == "packed 8"
         assert client.get_status("order-7").status == "NotFound"
 
@@ -127,7 +127,7 @@ def waits(client: Any, instance: str) -> bool:
     return any(event.kind == "ExternalSubscribed" for event in client.read_execution_history(instance, 1))
 
 
-def test_a_start_of_an_id_that_is_taken_leaves_the_instance_as_it_is(shop, work):
+def test_a_start_of_a_taken_id_does_not_change_the_instance(shop, work):
     client = work(shop.provider)
     assert client.start(fulfil, 7, id="order-7").result(WAIT_SECONDS) == "packed 7"
 
@@ -142,7 +142,7 @@ def test_a_start_of_an_id_that_is_taken_leaves_the_instance_as_it_is(shop, work)
     assert client.get_instance_info("order-7").orchestration_name == "fulfil"
 
 
-def test_a_client_that_is_to_raise_sees_a_start_after_its_commit(shop):
+def test_a_strict_start_sees_a_committed_start(shop):
     from duroxide import Client, InstanceAlreadyExists
 
     with psycopg.connect(shop.url) as connection:
@@ -199,7 +199,7 @@ def assert_only_inner_is_missing(client: Any) -> None:
     assert client.get_status("inner").status == "NotFound"
 
 
-def test_many_transactions_at_once_start_what_commits_and_nothing_else(shop, work):
+def test_many_transactions_at_once_start_exactly_the_committed_instances(shop, work):
     def application(place: int) -> None:
         with psycopg.connect(shop.url) as connection:
             for number in range(10):
@@ -221,7 +221,7 @@ def test_many_transactions_at_once_start_what_commits_and_nothing_else(shop, wor
     assert set(client.list_all_instances()) == expected
 
 
-def test_what_was_recorded_is_what_a_client_records(shop):
+def test_the_recorded_history_equals_that_of_a_client(shop):
     from duroxide import Client
 
     value = {"text": 'é "quoted" % :name $1', "number": 1.5}
@@ -240,20 +240,20 @@ def test_what_was_recorded_is_what_a_client_records(shop):
 
 
 @pytest.mark.parametrize("library", ["psycopg", "sqlalchemy connection", "sqlalchemy session", "django"])
-def test_notify_tells_the_nodes_after_the_commit(library, shop):
+def test_notify_wakes_the_nodes_after_the_commit(library, shop):
     from django.db import transaction as django_transaction
 
     with psycopg.connect(shop.url, autocommit=True) as node:
         node.execute(f"LISTEN duroxide_{shop.schema}")
         if library == "sqlalchemy connection":
             with engine_of(shop.url) as engine, engine.connect() as connection:
-                tell(TransactionClient(connection, shop.schema), connection.commit)
+                start_and_notify(TransactionClient(connection, shop.schema), connection.commit)
         elif library == "sqlalchemy session":
             with engine_of(shop.url) as engine, Session(engine) as session:
-                tell(TransactionClient(session, shop.schema), session.commit)
+                start_and_notify(TransactionClient(session, shop.schema), session.commit)
         elif library == "psycopg":
             with psycopg.connect(shop.url) as connection:
-                tell(TransactionClient(connection, shop.schema), connection.commit)
+                start_and_notify(TransactionClient(connection, shop.schema), connection.commit)
         else:
             with ON_POSTGRES["django"](shop.url) as (connection, _):
                 transaction = TransactionClient(connection, shop.schema)
@@ -261,12 +261,12 @@ def test_notify_tells_the_nodes_after_the_commit(library, shop):
                 with pytest.raises(ConfigurationError, match="call it after the commit"):
                     transaction.notify()
                 django_transaction.on_commit(transaction.notify)
-        heard = list(node.notifies(timeout=WAIT_SECONDS, stop_after=1))
+        received = list(node.notifies(timeout=WAIT_SECONDS, stop_after=1))
 
-    assert [(each.channel, each.payload) for each in heard] == [(f"duroxide_{shop.schema}", "")]
+    assert [(each.channel, each.payload) for each in received] == [(f"duroxide_{shop.schema}", "")]
 
 
-def tell(transaction: TransactionClient, commit: Any) -> None:
+def start_and_notify(transaction: TransactionClient, commit: Any) -> None:
     transaction.start(fulfil, 7, id="order-7")
     with pytest.raises(ConfigurationError, match="call it after the commit"):
         transaction.notify()
@@ -275,7 +275,7 @@ def tell(transaction: TransactionClient, commit: Any) -> None:
 
 
 @pytest.mark.parametrize("library", ["psycopg", "asyncpg", "sqlalchemy"])
-def test_notify_tells_the_nodes_after_an_awaited_commit(library, shop):
+def test_notify_wakes_the_nodes_after_an_awaited_commit(library, shop):
     async def order() -> None:
         import asyncpg
         from sqlalchemy.ext.asyncio import AsyncSession
@@ -293,20 +293,20 @@ def test_notify_tells_the_nodes_after_an_awaited_commit(library, shop):
             await connection.close()
         elif library == "psycopg":
             async with await psycopg.AsyncConnection.connect(shop.url) as connection:
-                await tell_awaited(AsyncTransactionClient(connection, shop.schema), connection.commit)
+                await start_and_notify_awaited(AsyncTransactionClient(connection, shop.schema), connection.commit)
         else:
             async with awaited_engine_of(shop.url, "asyncpg") as engine, AsyncSession(engine) as session:
-                await tell_awaited(AsyncTransactionClient(session, shop.schema), session.commit)
+                await start_and_notify_awaited(AsyncTransactionClient(session, shop.schema), session.commit)
 
     with psycopg.connect(shop.url, autocommit=True) as node:
         node.execute(f"LISTEN duroxide_{shop.schema}")
         asyncio.run(order())
-        heard = list(node.notifies(timeout=WAIT_SECONDS, stop_after=1))
+        received = list(node.notifies(timeout=WAIT_SECONDS, stop_after=1))
 
-    assert [each.payload for each in heard] == [""]
+    assert [each.payload for each in received] == [""]
 
 
-async def tell_awaited(transaction: AsyncTransactionClient, commit: Any) -> None:
+async def start_and_notify_awaited(transaction: AsyncTransactionClient, commit: Any) -> None:
     await transaction.start(fulfil, 7, id="order-7")
     with pytest.raises(ConfigurationError, match="call it after the commit"):
         await transaction.notify()
@@ -355,7 +355,7 @@ def test_an_awaited_connection_that_commits_by_itself_is_refused(shop):
 
 
 @pytest.mark.parametrize("library", ON_POSTGRES)
-def test_a_schema_without_tables_says_what_to_do(library, postgres_url):
+def test_the_error_about_a_schema_without_tables_says_what_to_do(library, postgres_url):
     def order() -> None:
         with ON_POSTGRES[library](postgres_url) as (connection, _):
             TransactionClient(connection, "elsewhere").start(fulfil, 7)
@@ -365,7 +365,7 @@ def test_a_schema_without_tables_says_what_to_do(library, postgres_url):
 
 
 @pytest.mark.parametrize("library", AWAITED_ON_POSTGRES)
-def test_a_schema_without_tables_says_what_to_do_when_awaited(library, postgres_url):
+def test_the_awaited_error_about_a_schema_without_tables_says_what_to_do(library, postgres_url):
     async def order() -> None:
         async with AWAITED_ON_POSTGRES[library](postgres_url) as (connection, _):
             await AsyncTransactionClient(connection, "elsewhere").raise_event("order-7", "paid")
@@ -374,13 +374,13 @@ def test_a_schema_without_tables_says_what_to_do_when_awaited(library, postgres_
         asyncio.run(order())
 
 
-def test_a_role_without_rights_is_told_which_it_needs(shop):
+def test_the_error_about_missing_rights_names_them(shop):
     shop.beside.execute(f"CREATE ROLE {shop.schema} LOGIN PASSWORD 'x'")
     url = psycopg.conninfo.make_conninfo(shop.url, user=shop.schema, password="x")
     try:
         with psycopg.connect(url) as connection, pytest.raises(ConfigurationError, match="grant it USAGE"):
             TransactionClient(connection, shop.schema).start(fulfil, 7)
-        # Those that the message names are enough.
+        # The rights that the message names are enough.
         for grant in (
             f"USAGE ON SCHEMA {shop.schema}",
             f"INSERT ON {shop.schema}.orchestrator_queue",
@@ -405,7 +405,7 @@ def test_an_error_of_the_database_stays_the_error_of_its_library(shop):
             transaction.start(fulfil, 7)
 
 
-def test_what_cannot_be_recorded_is_refused_before_it_is_written(shop):
+def test_an_invalid_value_is_refused_before_it_is_written(shop):
     with psycopg.connect(shop.url) as connection:
         transaction = TransactionClient(connection, shop.schema)
         with pytest.raises(CodecError):

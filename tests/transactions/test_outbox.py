@@ -1,4 +1,4 @@
-"""What is written into the outbox of an application's SQLite database is relayed into the store, once."""
+"""The outbox of an application's SQLite database is relayed into the store, each message once."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from typing import Any
 
 import pytest
 
-from deadline import wait_until
 from duroxide import (
     AsyncTransactionClient,
     Client,
@@ -24,13 +23,14 @@ from duroxide import (
     Runtime,
     TransactionClient,
 )
-from proxy import Proxy
+from support.proxy import Proxy
+from support.waiting import wait_until
 from transactions.libraries import AWAITED_ON_SQLITE, ON_SQLITE
 from transactions.shop import FUNCTIONS, WAIT_SECONDS, fulfil, listen, paid
 
 
 class OutOfStock(Exception):
-    """What makes the application roll back."""
+    """Makes the application roll back."""
 
 
 @pytest.fixture(params=ON_SQLITE)
@@ -84,7 +84,7 @@ def test_an_awaited_start_commits_with_the_data(library, database, file_store, w
 
 
 @pytest.mark.parametrize("journal", ["wal", "delete"])
-def test_what_commits_while_the_runtime_works_is_relayed_too(journal, database, rows, file_store, work):
+def test_commits_during_the_runtimes_work_are_relayed(journal, database, rows, file_store, work):
     rows(f"PRAGMA journal_mode = {journal}")
     client = work(file_store, outboxes=[Outbox(database)])
     for number in range(20):
@@ -126,10 +126,10 @@ def test_messages_keep_their_order_across_many_batches(database, rows, provider,
     with writing(database) as transaction:
         start_listeners(transaction, 70)
         for number in range(70):
-            tell_listeners(transaction, number)
+            send_to_listeners(transaction, number)
 
     client = work(provider, outboxes=[Outbox(database)])
-    assert heard(client) == [list(range(70))] * LISTENERS
+    assert received(client) == [list(range(70))] * LISTENERS
     assert rows("SELECT count(*) FROM duroxide_outbox") == [(0,)]
 
 
@@ -141,16 +141,16 @@ def start_listeners(transaction: Any, count: int) -> None:
         transaction.start(listen, count, id=f"listener-{listener}")
 
 
-def tell_listeners(transaction: Any, number: int) -> None:
+def send_to_listeners(transaction: Any, number: int) -> None:
     for listener in range(LISTENERS):
         transaction.enqueue_event(f"listener-{listener}", "inbox", number)
 
 
-def heard(client: Client) -> list[Any]:
+def received(client: Client) -> list[Any]:
     return [client.handle(f"listener-{listener}").result(60) for listener in range(LISTENERS)]
 
 
-def test_relays_at_the_same_time_deliver_everything_once(database, provider, work):
+def test_concurrent_relays_deliver_every_message_once(database, provider, work):
     client = work(provider)
     with writing(database) as transaction:
         start_listeners(transaction, 40)
@@ -169,17 +169,17 @@ def test_relays_at_the_same_time_deliver_everything_once(database, provider, wor
         thread.start()
     for number in range(40):
         with writing(database) as transaction:
-            tell_listeners(transaction, number)
+            send_to_listeners(transaction, number)
     is_over.set()
     for thread in threads:
         thread.join()
 
     assert sum(counts) == 41 * LISTENERS
-    assert heard(client) == [list(range(40))] * LISTENERS
+    assert received(client) == [list(range(40))] * LISTENERS
 
 
 @pytest.mark.parametrize("store", ["memory", "postgres"])
-def test_relaying_by_hand_empties_the_outbox(store, database, rows, provider):
+def test_a_manual_relay_empties_the_outbox(store, database, rows, provider):
     client = Client(provider)
     with writing(database) as transaction:
         transaction.start(fulfil, 7, id="order-7")
@@ -191,7 +191,7 @@ def test_relaying_by_hand_empties_the_outbox(store, database, rows, provider):
     assert client.start_orchestration("order-7", fulfil, 7) is False
 
 
-def test_a_store_that_another_process_works_on_is_not_relayed_to(database, file_store):
+def test_a_manual_relay_refuses_a_store_that_another_process_owns(database, file_store):
     with writing(database) as transaction:
         transaction.start(fulfil, 7, id="order-7")
 
@@ -199,7 +199,7 @@ def test_a_store_that_another_process_works_on_is_not_relayed_to(database, file_
         Outbox(database).relay(Client(file_store))
 
 
-def test_a_start_of_an_id_that_is_taken_leaves_the_instance_as_it_is(database, rows, provider, work):
+def test_a_start_of_a_taken_id_does_not_change_the_instance(database, rows, provider, work):
     client = work(provider, outboxes=[Outbox(database)])
     assert client.start(fulfil, 7, id="order-7").result(WAIT_SECONDS) == "packed 7"
 
@@ -212,7 +212,7 @@ def test_a_start_of_an_id_that_is_taken_leaves_the_instance_as_it_is(database, r
     assert client.handle("order-7").result(WAIT_SECONDS) == "packed 7"
 
 
-def test_an_id_that_another_orchestration_has_is_set_aside(database, provider, work, caplog):
+def test_a_start_whose_id_another_orchestration_has_is_set_aside(database, provider, work, caplog):
     outbox = Outbox(database)
     client = work(provider, outboxes=[outbox])
     assert client.start(fulfil, 7, id="order-7").result(WAIT_SECONDS) == "packed 7"
@@ -253,7 +253,7 @@ def test_a_malformed_row_is_set_aside_and_does_not_block_the_others(columns, rea
     assert reason in row.error
 
 
-def test_text_that_is_no_text_is_set_aside(database, file_store, work):
+def test_a_row_whose_text_is_not_utf_8_is_set_aside(database, file_store, work):
     outbox = Outbox(database)
     with closing(sqlite3.connect(database)) as connection, connection:
         into = "INSERT INTO duroxide_outbox (kind, instance_id, name, data)"
@@ -266,14 +266,14 @@ def test_text_that_is_no_text_is_set_aside(database, file_store, work):
     assert "UTF-8" in outbox.set_aside()[0].error
 
 
-def test_a_kind_that_does_not_exist_fails_in_the_application(database):
+def test_an_unknown_kind_fails_in_the_application(database):
     with pytest.raises(sqlite3.IntegrityError), closing(sqlite3.connect(database)) as connection:
         connection.execute(
             "INSERT INTO duroxide_outbox (kind, instance_id, name, data) VALUES ('begin', 'order-7', 'fulfil', '7')"
         )
 
 
-def test_a_row_that_was_set_aside_can_be_tried_again(database, rows, provider, work):
+def test_a_row_that_was_set_aside_can_be_retried(database, rows, provider, work):
     outbox = Outbox(database)
     with writing(database) as transaction:
         transaction.start(paid, 7, id="order-7")
@@ -293,7 +293,7 @@ def test_a_row_that_was_set_aside_can_be_tried_again(database, rows, provider, w
         outbox.retry(row.id)
 
 
-def test_a_runtime_that_starts_again_goes_on(database, file_store):
+def test_a_restarted_runtime_continues_the_relay(database, file_store):
     runtime = Runtime(file_store, functions=FUNCTIONS, outboxes=[Outbox(database)])
     for number in range(3):
         with writing(database) as transaction:
@@ -302,7 +302,7 @@ def test_a_runtime_that_starts_again_goes_on(database, file_store):
             assert runtime.client.handle(f"order-{number}").result(WAIT_SECONDS) == f"packed {number}"
 
 
-def test_a_database_that_is_locked_is_waited_for(database, file_store, work, caplog):
+def test_the_relay_waits_for_a_locked_database(database, file_store, work, caplog):
     caplog.set_level(logging.INFO, "duroxide.outbox")
 
     def connect() -> sqlite3.Connection:
@@ -317,7 +317,7 @@ def test_a_database_that_is_locked_is_waited_for(database, file_store, work, cap
         connection.execute("COMMIT")
 
     assert client.handle("order-7").result(WAIT_SECONDS) == "packed 7"
-    wait_until(lambda: "goes on" in caplog.text)
+    wait_until(lambda: "continues" in caplog.text)
     assert caplog.text.count("waits:") == 1
 
 
@@ -332,7 +332,7 @@ def test_an_outbox_restored_from_a_backup_loses_nothing(database, tmp_path, rows
         runtime.client.handle("order-4").result(WAIT_SECONDS)
         wait_until(lambda: rows("SELECT count(*) FROM duroxide_outbox") == [(0,)])
 
-    # Its numbers begin anew, below those that the store has seen.
+    # Its numbers begin again, below those that the store has seen.
     with writing(str(backup)) as transaction:
         transaction.start(fulfil, 8, id="order-8")
     client = work(file_store, outboxes=[Outbox(backup)])
@@ -348,7 +348,7 @@ def test_a_connection_that_commits_by_itself_is_refused(database, rows):
     assert rows("SELECT * FROM duroxide_outbox") == []
 
 
-def test_a_database_that_is_missing_or_has_no_outbox_is_said_at_the_start(tmp_path, file_store):
+def test_a_missing_database_or_outbox_is_reported_at_the_start(tmp_path, file_store):
     with closing(sqlite3.connect(tmp_path / "empty.db")) as connection, connection:
         connection.execute("CREATE TABLE orders (number int)")
     with pytest.raises(ConfigurationError, match=r"Outbox\.create\(connection\)"):
@@ -360,7 +360,7 @@ def test_a_database_that_is_missing_or_has_no_outbox_is_said_at_the_start(tmp_pa
         Outbox(lambda: 1 / 0).set_aside()  # type: ignore[arg-type,return-value]
 
 
-def test_what_is_no_outbox_is_refused(file_store):
+def test_a_value_that_is_not_an_outbox_is_refused(file_store):
     with pytest.raises(TypeError, match=r'outboxes=\[Outbox\("app\.db"\)\]'):
         Runtime(file_store, outboxes="app.db")  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="holds a str"):
@@ -369,7 +369,7 @@ def test_what_is_no_outbox_is_refused(file_store):
         Outbox(7)  # type: ignore[arg-type]
 
 
-def test_the_statements_make_what_create_makes(tmp_path, rows, database):
+def test_the_statements_make_the_same_tables_as_create(tmp_path, rows, database):
     with closing(sqlite3.connect(tmp_path / "migrated.db")) as connection:
         for statement in Outbox.statements():
             connection.execute(statement)
@@ -390,24 +390,24 @@ def test_a_shutdown_does_not_wait_for_an_outbox_that_is_locked(database, file_st
         assert time.monotonic() - began < 15
 
 
-def test_a_commit_whose_answer_is_lost_delivers_nothing_twice(database, rows, postgres_url, postgres_schema, work):
+def test_a_commit_whose_reply_is_lost_delivers_no_message_twice(database, rows, postgres_url, postgres_schema, work):
     with writing(database) as transaction:
         start_listeners(transaction, 2)
-        tell_listeners(transaction, 0)
+        send_to_listeners(transaction, 0)
     proxy = Proxy(postgres_url)
     with PostgresProvider.connect_with_schema(proxy.url, postgres_schema) as provider:
         proxy.swallow_answer("COMMIT")
         with Runtime(provider, functions=FUNCTIONS, outboxes=[Outbox(database)]) as runtime:
             assert proxy.has_swallowed.wait(WAIT_SECONDS)
             with writing(database) as transaction:
-                tell_listeners(transaction, 1)
-            assert heard(runtime.client) == [[0, 1]] * LISTENERS
+                send_to_listeners(transaction, 1)
+            assert received(runtime.client) == [[0, 1]] * LISTENERS
             wait_until(lambda: rows("SELECT count(*) FROM duroxide_outbox") == [(0,)])
     proxy.close()
 
 
-@pytest.mark.skipif(sys.version_info < (3, 12), reason="connections have no autocommit before")
-def test_the_newer_way_to_begin_transactions_works_too(database, rows, file_store, work):
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="older connections have no autocommit")
+def test_connections_with_the_autocommit_attribute_work(database, rows, file_store, work):
     def connect(autocommit: bool) -> sqlite3.Connection:
         return sqlite3.connect(database, autocommit=autocommit, check_same_thread=False)  # type: ignore[call-arg]
 

@@ -67,7 +67,7 @@ async def shop(ctx: OrchestrationContext, order: int) -> str:
 
 
 async def serve() -> None:
-    """Misuse the client that is awaited."""
+    """Misuse the awaited client."""
     awaited = AsyncClient(provider)
     awaited.get_status("order-1").status  # type: ignore[attr-defined]
     await awaited.start_orchestration("order-1")  # type: ignore[call-arg]

@@ -64,7 +64,7 @@ def charge(ctx: ActivityContext, order: Order) -> int:
 
 @runtime.register_activity
 async def ship(ctx: ActivityContext, order: Order) -> str:
-    """Be an activity under one's own name."""
+    """Be an activity under a chosen name."""
     return f"{ctx.instance_id} {order.number}"
 
 

@@ -1,6 +1,7 @@
 """The orchestrations of ``earlier-package.sql``: a file of the package ``duroxide`` 0.2.2, this one's predecessor.
 
-It kept its files by the engine's bundled provider too, so they open, and their histories go on under the same code.
+That package also used the engine's bundled provider, so its files open, and their histories continue under the same
+code.
 """
 
 from __future__ import annotations
@@ -75,7 +76,7 @@ def register(runtime: Runtime) -> Runtime:
     return runtime
 
 
-def go_on(client: Client) -> None:
+def resume(client: Client) -> None:
     """Send the waiting instances what they wait for."""
     client.raise_event("parcel", "courier", {"name": "Ada"})
     client.raise_event("parcel-of-delivery", "courier", None)

@@ -1,4 +1,4 @@
-"""Makes the files of which this folder has the dumps, and looks into files."""
+"""Makes files from the dumps in this folder, and reads files."""
 
 from __future__ import annotations
 
@@ -25,5 +25,5 @@ def contents(file: Path) -> list[str]:
 
 
 def copies(file: Path) -> list[str]:
-    """The names of the copies beside a file that upgrades have left."""
+    """The names of the copies that upgrades have left beside a file."""
     return sorted(path.name for path in file.parent.iterdir() if path.name.startswith(f"{file.name}.before-upgrade"))

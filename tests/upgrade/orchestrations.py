@@ -1,7 +1,7 @@
-"""The orchestrations of the files in this folder, as they were when the files were recorded, and how each must end.
+"""The orchestrations of the files in this folder, as they were when the files were recorded, and their expected ends.
 
-The dumps ``bundled-*.sql`` are of files that this package wrote while its store in a file was the provider that comes with
-the engine. Nothing here may be changed in a way that the recorded histories could tell.
+This package wrote the files of the dumps ``bundled-*.sql`` while its file store was the engine's bundled provider. A
+change here must not be visible to the recorded histories.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ def in_session(ctx: OrchestrationContext, number: int) -> Steps:
 
 
 def record_keeper(ctx: OrchestrationContext, left: int) -> Steps:
-    """Holds keys of the execution before, and a set, a changed and a cleared one of its own."""
+    """Has keys from the execution before, and sets, changes and clears one of each."""
     if left:
         ctx.set_kv_value("kept", "from the first execution")
         ctx.set_kv_value("changed", "old")
@@ -138,7 +138,7 @@ def new_version(ctx: OrchestrationContext, _: Any) -> Steps:
 
 
 def moments(ctx: OrchestrationContext, _: Any) -> Steps:
-    """Time and chance, which replay must give again as they were."""
+    """Time and chance, which replay must return as recorded."""
     drawn = [ctx.now().isoformat(), str(ctx.uuid()), ctx.random().random()]
     ctx.set_kv_value_typed("drawn", drawn)
     yield ctx.wait_for_event("go")
@@ -167,7 +167,7 @@ TAGS = TagFilter.default_and("gpu")
 
 
 def register(runtime: Runtime, *, versions: int = 2) -> Runtime:
-    """Register everything; with one version, as it was when the instances of ``versioned`` were started."""
+    """Register everything; only one version, as when the instances of ``versioned`` were started."""
     runtime.register_activity("double", double)
     runtime.register_activity("refuse", refuse)
     for function in ORCHESTRATIONS:
@@ -189,13 +189,13 @@ COMPLETED: dict[str, Any] = {
     "done-parent": ["parent", 8],
     "done-parent-child": 8,
 }
-"""What had completed when the file was recorded, with its output."""
+"""The instances that had completed when the file was recorded, with their outputs."""
 
 FAILED: dict[str, str] = {
     "done-refusal": "email is required",
     "done-cancelled": "canceled: no longer wanted",
 }
-"""What had failed, with a part of its error."""
+"""The failed instances, each with a part of its error."""
 
 RUNNING: dict[str, Any] = {
     "event": ["recorded before", "raised after"],
@@ -218,16 +218,16 @@ RUNNING: dict[str, Any] = {
     "not-started-reader": ["first", "second"],
     "not-started-versioned": "2.0.0",
 }
-"""What was under way, with the output that it must come to; ``go_on`` sends what the waiting ones wait for."""
+"""The running instances, with their expected outputs; ``resume`` sends what the waiting ones wait for."""
 
 CANCELLED = "to-be-cancelled"
-"""What runs, with a cancellation that no runtime has taken."""
+"""A running instance, with a cancellation that no runtime has taken."""
 
 STILL_ASLEEP = "far-sleeper"
-"""What goes on waiting for its timer."""
+"""The instance that keeps waiting for its timer."""
 
 
-def go_on(client: Client) -> None:
+def resume(client: Client) -> None:
     """Send the waiting instances what they wait for."""
     for instance in ("event", "event-not-taken"):
         client.raise_event(instance, "go", "raised after")

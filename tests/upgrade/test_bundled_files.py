@@ -1,7 +1,8 @@
-"""Files that the engine's bundled provider wrote open as stores of ours and go on, what runs in them included.
+"""Files of the engine's bundled provider open as stores of this package, and their running instances continue.
 
-The dumps are of real files: see ``orchestrations`` and ``earlier``. What had been killed in the middle is among them: activities and a turn
-under the locks of a process that no longer lives, a start, an event and a cancellation that nobody has taken.
+The dumps are of real files: see ``orchestrations`` and ``earlier``. They include work that a kill interrupted:
+activities and a turn under the locks of a process that is gone, and a start, an event and a cancellation that no
+runtime has taken.
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ from typing import Any
 
 import pytest
 
-from deadline import wait_until
 from duroxide import Client, OrchestrationCancelled, OrchestrationFailed, Runtime, RuntimeOptions, SqliteProvider
+from support.waiting import wait_until
 from upgrade import earlier, orchestrations
 from upgrade.files import contents, copies, load
 
@@ -29,7 +30,7 @@ OPTIONS = RuntimeOptions(worker_tag_filter=orchestrations.TAGS)
 
 
 def let_the_timer_be_due(file: Path, instance: str) -> None:
-    """Move the time of a recorded timer, which lay days ahead, into the past."""
+    """Move a recorded timer, which is due in days, into the past."""
     with closing(sqlite3.connect(file)) as connection, connection:
         moved = connection.execute(
             "UPDATE orchestrator_queue SET visible_at = 1, work_item = json_set(work_item, '$.TimerFired.fire_at_ms', 1) "
@@ -49,7 +50,7 @@ def file(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def upgraded(file: Path) -> Iterator[SqliteProvider]:
-    """The store in that file, on which no runtime has worked yet."""
+    """The store in that file, before any runtime has worked on it."""
     with SqliteProvider.open(file) as provider:
         yield provider
 
@@ -61,7 +62,7 @@ def client(upgraded: SqliteProvider) -> Client:
 
 @pytest.fixture
 def runtime(upgraded: SqliteProvider) -> Iterator[Runtime]:
-    """A runtime with the recorded orchestrations, at work."""
+    """A running runtime with the recorded orchestrations."""
     with orchestrations.register(Runtime(upgraded, OPTIONS)) as runtime:
         yield runtime
 
@@ -71,13 +72,13 @@ def kinds(client: Client, instance: str, execution: int | None = None) -> list[s
 
 
 @pytest.mark.parametrize("instance", orchestrations.COMPLETED)
-def test_what_had_completed_reads_as_before(instance: str, client: Client) -> None:
+def test_completed_instances_read_as_before(instance: str, client: Client) -> None:
     status = client.get_status(instance)
     assert (status.status, status.output) == ("Completed", orchestrations.COMPLETED[instance])
 
 
 @pytest.mark.parametrize("instance", orchestrations.FAILED)
-def test_what_had_failed_reads_as_before(instance: str, client: Client) -> None:
+def test_failed_instances_read_as_before(instance: str, client: Client) -> None:
     status = client.get_status(instance)
     assert status.status == "Failed"
     assert orchestrations.FAILED[instance] in str(status.error)
@@ -116,7 +117,7 @@ def test_histories_keep_every_event_as_it_was(file: Path) -> None:
     assert [event.source_event_id for event in events] == [each["source_event_id"] for each in recorded]
 
 
-def test_times_are_those_of_the_recording(file: Path) -> None:
+def test_times_are_kept(file: Path) -> None:
     with closing(sqlite3.connect(file)) as connection:
         query = "SELECT CAST(strftime('%s', created_at) AS INTEGER) * 1000 FROM instances WHERE instance_id = 'chain'"
         (created,) = connection.execute(query).fetchone()
@@ -124,7 +125,7 @@ def test_times_are_those_of_the_recording(file: Path) -> None:
         (completed,) = connection.execute(query).fetchone()
     with SqliteProvider.open(file) as provider:
         client = Client(provider)
-        # SQLite's own clock had written whole seconds.
+        # SQLite's clock had written whole seconds.
         assert client.get_instance_info("chain").created_at // 1000 == created // 1000
         assert client.get_execution_info("done-greeting", 1).completed_at == completed
 
@@ -136,12 +137,12 @@ def test_keys_and_custom_status_read_as_before(client: Client) -> None:
     assert client.get_kv_value("done-countdown", "last") == "0"
 
 
-def test_parents_know_their_children(client: Client) -> None:
+def test_parents_have_their_children(client: Client) -> None:
     assert client.get_instance_tree("parent").all_ids == ["parent", "parent-child"]
     assert client.get_instance_info("parent-child").parent_instance_id == "parent"
 
 
-def test_lists_and_counts_are_whole(file: Path) -> None:
+def test_lists_and_counts_are_complete(file: Path) -> None:
     with closing(sqlite3.connect(file)) as connection:
         instances, executions, events = (
             connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0]
@@ -158,8 +159,8 @@ def test_lists_and_counts_are_whole(file: Path) -> None:
 
 
 @pytest.mark.usefixtures("runtime")
-def test_everything_that_ran_goes_on_to_its_result(client: Client) -> None:
-    orchestrations.go_on(client)
+def test_running_instances_continue_to_their_results(client: Client) -> None:
+    orchestrations.resume(client)
     results = {
         instance: client.wait_for_orchestration(instance, WAIT_MS).result() for instance in orchestrations.RUNNING
     }
@@ -167,20 +168,20 @@ def test_everything_that_ran_goes_on_to_its_result(client: Client) -> None:
 
 
 @pytest.mark.usefixtures("runtime")
-def test_a_cancellation_that_nobody_had_taken_is_taken(client: Client) -> None:
+def test_a_pending_cancellation_is_delivered(client: Client) -> None:
     with pytest.raises(OrchestrationCancelled, match="no longer wanted"):
         client.wait_for_orchestration(orchestrations.CANCELLED, WAIT_MS).result()
 
 
 @pytest.mark.usefixtures("runtime")
-def test_a_timer_that_is_not_due_goes_on_waiting(client: Client) -> None:
+def test_a_timer_that_is_not_due_keeps_waiting(client: Client) -> None:
     assert client.wait_for_orchestration("sleeper", WAIT_MS).result() == "awake"
     assert client.get_status(orchestrations.STILL_ASLEEP).status == "Running"
     assert kinds(client, orchestrations.STILL_ASLEEP) == ["OrchestrationStarted", "TimerCreated"]
 
 
 @pytest.mark.usefixtures("runtime")
-def test_what_is_recorded_does_not_run_again(client: Client) -> None:
+def test_recorded_steps_do_not_run_again(client: Client) -> None:
     before = [event.event_id for event in client.read_execution_history("chain")]
     client.wait_for_orchestration("chain", WAIT_MS).result()
     after = client.read_execution_history("chain")
@@ -202,7 +203,7 @@ def test_a_copy_of_the_file_is_kept_beside_it(file: Path) -> None:
         pass
     copy = file.with_name("store.db.before-upgrade")
     assert contents(copy) == before
-    # It is a file of the bundled provider still: put back, it is upgraded as the first one was.
+    # It is still a file of the bundled provider: restored, it is upgraded as the first one was.
     second = file.with_name("second.db")
     second.write_bytes(copy.read_bytes())
     with SqliteProvider.open(second) as provider:
@@ -221,10 +222,10 @@ def test_an_upgraded_file_is_not_upgraded_again(file: Path) -> None:
 
 def test_an_older_copy_is_not_overwritten(file: Path) -> None:
     older = file.with_name("store.db.before-upgrade")
-    older.write_text("somebody's own copy")
+    older.write_text("an older copy")
     with SqliteProvider.open(file):
         pass
-    assert older.read_text() == "somebody's own copy"
+    assert older.read_text() == "an older copy"
     assert len(copies(file)) == 2
 
 
@@ -252,13 +253,13 @@ def test_a_process_that_does_not_start_a_runtime_can_read_an_old_file(file: Path
     assert (ended.stdout, ended.stderr) == ("Hello, Ada! 6\n", "")
 
 
-def test_a_file_of_the_earlier_package_goes_on(tmp_path: Path) -> None:
+def test_instances_of_a_file_of_the_earlier_package_continue(tmp_path: Path) -> None:
     file = load("earlier-package.sql", tmp_path / "earlier.db")
     with SqliteProvider.open(file) as provider, earlier.register(Runtime(provider)):
         client = Client(provider)
         assert client.get_status("parcel").custom_status == "labelled"
         assert client.get_kv_value("parcel", "label") == "Ü/1.5"
-        earlier.go_on(client)
+        earlier.resume(client)
         instances = [*earlier.COMPLETED, *earlier.RUNNING]
         results = {instance: client.wait_for_orchestration(instance, WAIT_MS).result() for instance in instances}
     assert results == earlier.COMPLETED | earlier.RUNNING
@@ -280,7 +281,7 @@ def enlarge(file: Path, count: int) -> None:
 
 @pytest.mark.alone
 @pytest.mark.parametrize("seed", [1, 2, 3])
-def test_an_upgrade_that_is_killed_can_be_done_again(seed: int, file: Path) -> None:
+def test_a_killed_upgrade_can_be_repeated(seed: int, file: Path) -> None:
     enlarge(file, 20_000)
     moments = random.Random(seed)
     opening = subprocess.Popen(
@@ -301,7 +302,7 @@ def test_an_upgrade_that_is_killed_can_be_done_again(seed: int, file: Path) -> N
     results: dict[str, Any] = {}
     with SqliteProvider.open(file) as provider, orchestrations.register(Runtime(provider, OPTIONS)):
         client = Client(provider)
-        orchestrations.go_on(client)
+        orchestrations.resume(client)
         for instance in orchestrations.RUNNING:
             results[instance] = client.wait_for_orchestration(instance, WAIT_MS).result()
         assert client.get_status("bulk-20000").output == orchestrations.COMPLETED["done-greeting"]

@@ -1,9 +1,10 @@
-//! W1 to W4 with handlers in Rust: the same store and the same engine, with no Python anywhere.
+//! W1 to W4 with handlers in Rust: the same store and the same engine, without Python.
 //!
-//! `rust_handlers WORKLOAD SIZE PLACE ORCHESTRATIONS ACTIVITIES` plays one workload on an empty store and prints the seconds
-//! it took as a JSON array, as the programs of `benchmarks/peers` do. PLACE is the file of the store, or `memory`; the last
-//! two are the slots of the runtime. `rust_handlers commits 0 FOLDER` measures what no store on SQLite can beat: how many
-//! commits of one row each a disk takes, one after the other. It stands here because it has to go through the same SQLite.
+//! `rust_handlers WORKLOAD SIZE PLACE ORCHESTRATIONS ACTIVITIES` plays one workload on an empty store and prints the
+//! seconds it took as a JSON array, as the programs of `benchmarks/peers` do. PLACE is the file of the store, or
+//! `memory`; the last two are the slots of the runtime. `rust_handlers commits 0 FOLDER` measures the limit of any
+//! store on SQLite: how many commits of one row each a disk takes, one after the other. It is here because it must use
+//! the same SQLite.
 
 use std::error::Error;
 use std::path::Path;
@@ -63,7 +64,7 @@ async fn play(workload: &str, size: usize, place: &str, slots: (usize, usize)) -
     let session = Session::start(&store, slots).await;
     let samples = match workload {
         "burst" => vec![session.burst(size, STARTERS).await?],
-        // A request for many starts hands them to the store at once; so do as many tasks.
+        // A call that starts many passes them to the store at once; so do as many tasks.
         "bulk" => vec![session.burst(size, size).await?],
         "chain" | "fan" => vec![session.one(workload, size).await?],
         "hello" => session.hellos(size).await?,
@@ -112,7 +113,7 @@ impl Session {
         self.runtime.shutdown(Some(5_000)).await;
     }
 
-    /// Seconds from the first start to the last end of so many orchestrations, started by so many tasks.
+    /// Seconds from the first start to the last end of this many orchestrations, started by this many tasks.
     async fn burst(&self, count: usize, starters: usize) -> Outcome<f64> {
         let began = Instant::now();
         let mut starts = JoinSet::new();
@@ -144,7 +145,7 @@ impl Session {
 
     async fn hellos(&self, count: usize) -> Outcome<Vec<f64>> {
         let mut samples = Vec::with_capacity(count);
-        // What the first costs more is not what is measured.
+        // The extra cost of the first call is not measured.
         for number in 0..=count {
             let began = Instant::now();
             let instance = format!("hello-{number}");
@@ -202,7 +203,7 @@ fn orchestrations() -> OrchestrationRegistry {
             let width = number(&width)?;
             let leaves: Vec<_> = (0..width).map(|leaf| context.schedule_activity(ACTIVITY, leaf.to_string())).collect();
             let mut sum = 0;
-            // One after the other, as `ctx.all` does: the engine's own join polls every leaf in every turn.
+            // One after the other, as `ctx.all` does: the engine's join polls every leaf in every turn.
             for leaf in leaves {
                 sum += number(&leaf.await?)?;
             }
@@ -213,7 +214,7 @@ fn orchestrations() -> OrchestrationRegistry {
 }
 
 fn number(text: &str) -> Result<u64, String> {
-    text.parse().map_err(|error| format!("'{text}' is no number: {error}"))
+    text.parse().map_err(|error| format!("'{text}' is not a number: {error}"))
 }
 
 /// How many commits of one row a second the disk of `folder` takes, each synced before the next begins.
@@ -227,7 +228,7 @@ fn commits_per_second(folder: &Path) -> Outcome<f64> {
             "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA wal_autocheckpoint = 0;
              CREATE TABLE grown (bytes BLOB); CREATE TABLE row (id INTEGER PRIMARY KEY, text TEXT)",
         )?;
-        // A log that has its size already is written over, and syncing it changes nothing but its bytes.
+        // A log that has reached its size is overwritten, and a sync then writes only its data.
         connection.execute("INSERT INTO grown VALUES (zeroblob(?))", [GROWN_BYTES])?;
         connection.query_row("PRAGMA wal_checkpoint(RESTART)", [], |_| Ok(()))?;
         let mut insert =
@@ -242,7 +243,7 @@ fn commits_per_second(folder: &Path) -> Outcome<f64> {
     for suffix in ["", "-wal", "-shm"] {
         let mut name = path.clone().into_os_string();
         name.push(suffix);
-        // The log and its index went when the connection was closed.
+        // SQLite removed the log and its index when the connection was closed.
         std::fs::remove_file(name).or_else(|error| if suffix.is_empty() { Err(error) } else { Ok(()) })?;
     }
     Ok(rate)

@@ -1,4 +1,5 @@
-//! What becomes of an instance that was fetched: it runs here, it ends, or it is left to others and to later.
+//! Admission decides about a fetched instance: whether this runtime runs it, ends it, or leaves it to another node or a
+//! later time.
 
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use crate::cancellation;
 use crate::cancellation::cancelled;
 use crate::dispatcher::{Dispatcher, listed};
 use crate::parent_link::ParentLink;
-use crate::process::SIBLINGS_TURN;
+use crate::process::PAUSE_FOR_OTHER_RUNTIMES;
 use crate::terminal_commit::{Ending, not_registered};
 use crate::turn_commit::ended;
 use crate::turn_record::started;
@@ -19,11 +20,11 @@ use crate::turn_record::started;
 pub enum Admission {
     Run,
     End(Box<Ending>),
-    /// Somebody else may be able to run it, or this process later.
+    /// Another node may have the code, or this process later.
     PutOff {
         delay: Duration,
     },
-    /// Nobody here can run it; why.
+    /// No runtime of this process has the code; the report says why.
     Wait {
         report: String,
     },
@@ -39,10 +40,10 @@ impl Dispatcher {
         let (name, version) = match (successor, recorded) {
             (Some(WorkItem::ContinueAsNew { orchestration, version, .. }), _) => (orchestration, version.as_deref()),
             (_, Some(Event { kind: EventKind::OrchestrationStarted { name, version, .. }, .. })) => {
-                // The engine writes this where there is no version.
+                // The engine writes this version where the start names none.
                 (name, Some(version.as_str()).filter(|version| *version != "0.0.0"))
             }
-            _ => return self.judge_start(item),
+            _ => return self.admit_start(item),
         };
         if self.settings.has_orchestration(name, version) {
             return Admission::Run;
@@ -62,22 +63,22 @@ impl Dispatcher {
                 Admission::End(Box::new(ending))
             }
             (None, _) if self.shared.some_dispatcher(|other| other.has_orchestration(name, version)) => {
-                // The other runtime takes it from its own turn on; if it never does, this one still says nothing wrong.
-                Admission::PutOff { delay: SIBLINGS_TURN }
+                // The other runtime fetches the instance next. Even if it never does, a report here would be wrong.
+                Admission::PutOff { delay: PAUSE_FOR_OTHER_RUNTIMES }
             }
             (None, _) => {
                 let report = format!(
                     "instance '{}' waits: {}; register it and start the runtime again, or cancel the instance",
                     item.instance,
-                    self.lacks(name, version)
+                    self.why_it_cannot_run(name, version)
                 );
                 Admission::Wait { report }
             }
         }
     }
 
-    /// Judges an instance that has no history: only its own start may be refused for good.
-    fn judge_start(&self, item: &OrchestrationItem) -> Admission {
+    /// Decides about an instance without history. Only the start of an instance may be refused for good.
+    fn admit_start(&self, item: &OrchestrationItem) -> Admission {
         let start = item.messages.iter().find(|message| matches!(message, WorkItem::StartOrchestration { .. }));
         let Some(start @ WorkItem::StartOrchestration { orchestration, version, .. }) = start else {
             return Admission::Run;
@@ -90,7 +91,7 @@ impl Dispatcher {
         if let Some(delay) = self.shared.leave_to_others(&item.instance, has_it, timeout) {
             return Admission::PutOff { delay };
         }
-        let message = self.lacks(orchestration, version.as_deref());
+        let message = self.why_it_cannot_run(orchestration, version.as_deref());
         let details = not_registered(AppErrorKind::OrchestrationFailed, &message);
         match Ending::of_start(&item.instance, item.execution_id, start, details) {
             Some(ending) => Admission::End(Box::new(ending)),
@@ -98,7 +99,7 @@ impl Dispatcher {
         }
     }
 
-    fn lacks(&self, name: &str, version: Option<&str>) -> String {
+    fn why_it_cannot_run(&self, name: &str, version: Option<&str>) -> String {
         match (self.settings.orchestrations.get(name), version) {
             (Some(registered), Some(version)) => {
                 let registered: Vec<_> = registered.iter().map(Version::to_string).collect();

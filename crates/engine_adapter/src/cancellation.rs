@@ -1,21 +1,22 @@
-//! Requests for the end of an orchestration, on their way to its code.
+//! Passes requests to cancel an orchestration to its code.
 //!
-//! The engine throws the turn away in which it cancels. An execution that wants to clean up first subscribes to a
-//! reserved queue before it runs; from then on a request is a message of that queue, and the end that the code comes to
-//! is recorded as the cancellation that was asked for.
+//! The engine discards the turn in which it cancels an orchestration. An execution that wants to clean up first
+//! subscribes to a reserved queue before its code runs. From then on the adapter turns a request into a message of that
+//! queue, and records the end of the code as the requested cancellation.
 
 use duroxide::providers::WorkItem;
 use duroxide::{AppErrorKind, ErrorDetails, Event, EventKind};
 
-/// The queue whose messages are the reasons of requests.
+/// The reserved queue. Each message is the reason of a request.
 pub const CANCELLATION_QUEUE: &str = "__duroxide_cancellation";
 
-/// Whether the execution that `history` records hears of requests.
+/// Whether the execution that `history` records has subscribed to the reserved queue.
 pub fn is_heard(history: &[Event]) -> bool {
     history.iter().any(|event| matches!(&event.kind, EventKind::QueueSubscribed { name } if name == CANCELLATION_QUEUE))
 }
 
-/// The reason of the first request among the messages of a turn, or among those that an execution carries over unread.
+/// The reason of the first request among the messages of a turn, and among the messages that an execution carries over
+/// unread.
 pub fn requested(messages: &[WorkItem]) -> Option<&str> {
     messages.iter().find_map(|message| match message {
         WorkItem::CancelInstance { reason, .. } => Some(reason.as_str()),
@@ -29,7 +30,7 @@ fn carried(messages: &[(String, String)]) -> Option<&str> {
     messages.iter().find_map(|(queue, reason)| (queue == CANCELLATION_QUEUE).then_some(reason.as_str()))
 }
 
-/// Whether the messages of a turn begin an execution to which the engine carries a request over.
+/// Whether the messages of a turn begin an execution that gets a request carried over.
 pub fn is_carried(messages: &[WorkItem]) -> bool {
     messages.iter().any(|message| match message {
         WorkItem::ContinueAsNew { carry_forward_events, .. } => carried(carry_forward_events).is_some(),
@@ -37,17 +38,17 @@ pub fn is_carried(messages: &[WorkItem]) -> bool {
     })
 }
 
-/// Has the code hear the requests among the messages of a turn.
+/// Turns the requests among the messages of a turn into messages of the reserved queue.
 ///
-/// An execution that began with a request, and continued as new without waiting to hear it, is followed by one that the
-/// engine ends: no other would hear it either.
+/// If an execution began with a request and continued as new without reading it, the next one would not read it either.
+/// So the request stays a request, and the engine ends the next execution.
 pub fn deliver(history: &[Event], messages: &mut Vec<WorkItem>) {
-    let began_with_it = history.iter().any(|event| match &event.kind {
+    let began_with_request = history.iter().any(|event| match &event.kind {
         EventKind::OrchestrationStarted { carry_forward_events: Some(events), .. } => carried(events).is_some(),
         _ => false,
     });
-    if !began_with_it || !is_carried(messages) {
-        return make_heard(messages);
+    if !began_with_request || !is_carried(messages) {
+        return make_queue_messages(messages);
     }
     let mut requests = Vec::new();
     for message in messages.iter_mut() {
@@ -64,8 +65,8 @@ pub fn deliver(history: &[Event], messages: &mut Vec<WorkItem>) {
     messages.append(&mut requests);
 }
 
-/// Makes requests messages that the code hears.
-fn make_heard(messages: &mut [WorkItem]) {
+/// Replaces each request by a message of the reserved queue.
+fn make_queue_messages(messages: &mut [WorkItem]) {
     for message in messages {
         if let WorkItem::CancelInstance { instance, reason } = message {
             *message = WorkItem::QueueMessage {
@@ -77,7 +78,7 @@ fn make_heard(messages: &mut [WorkItem]) {
     }
 }
 
-/// Has an end of the code recorded as the cancellation for whose sake it came.
+/// Records the end of the code as the cancellation that it follows.
 pub fn record_end(delta: &mut [Event], reason: &str) -> Option<ErrorDetails> {
     let end = delta.iter_mut().find(|event| {
         matches!(event.kind, EventKind::OrchestrationCompleted { .. } | EventKind::OrchestrationFailed { .. })

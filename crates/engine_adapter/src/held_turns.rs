@@ -1,4 +1,4 @@
-//! The turns that this process holds.
+//! The turns that this process holds: those that were fetched, and not yet acknowledged or abandoned.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -14,14 +14,16 @@ use crate::turn_record::{TurnRecord, started};
 /// A fetched instance, until it is acknowledged or abandoned.
 pub struct HeldTurn {
     pub record: Arc<TurnRecord>,
-    /// As fetched, without the history of values: what is needed to end the instance without running it.
+    /// The parent of the instance, which must learn of its end.
     pub parent: Option<ParentLink>,
+    /// The reason of a request to cancel the instance, if this turn got one.
     pub cancellation: Option<String>,
+    /// The history as fetched, if the adapter may have to end the instance without running it.
     pub history: Vec<Event>,
     task: Option<Id>,
 }
 
-/// The turns in progress: by lock token for the store, by task for the driver, which knows no token.
+/// The turns in progress: by lock token for the store, and by task for the driver, which does not know the token.
 #[derive(Default)]
 pub struct Turns {
     table: Mutex<Tables>,
@@ -41,7 +43,7 @@ impl Turns {
             record: Arc::clone(&record),
             parent: started(&item.history).and_then(|event| ParentLink::of(&event.kind)),
             cancellation,
-            // Only a turn that can be cancelled by us needs its history again.
+            // Filled in below, if the adapter may have to cancel the instance.
             history: Vec::new(),
             task,
         };
@@ -76,7 +78,8 @@ impl Turns {
         }
     }
 
-    /// A task that fetches again has let go of its turn, even where the engine forgot to say so.
+    /// Removes the turn of this task. A task that fetches again has ended its turn, even if the engine did not report
+    /// it.
     pub fn forget_task(&self) {
         if let Some(task) = tokio::task::try_id() {
             let mut tables = self.table.lock();

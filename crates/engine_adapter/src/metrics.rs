@@ -1,4 +1,4 @@
-//! Counters of one dispatcher, taken from what was committed. The engine's own count every replayed turn.
+//! Counters of one dispatcher, which count what it has committed. The engine's counters count every replayed turn, too.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -7,7 +7,7 @@ use duroxide::{ErrorDetails, Event, EventKind};
 
 macro_rules! metrics {
     ($($(#[$doc:meta])* $name:ident),* $(,)?) => {
-        /// What a dispatcher has done since it was made.
+        /// The counts of a dispatcher since it was created.
         #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
         pub struct Metrics { $($(#[$doc])* pub $name: u64,)* }
 
@@ -30,7 +30,7 @@ macro_rules! metrics {
 }
 
 metrics! {
-    /// Instances started; an execution that continues one is counted in `orch_continue_as_new`.
+    /// Instances started. An execution that continues an instance counts in `orch_continue_as_new`.
     orch_starts,
     orch_completions,
     orch_failures,
@@ -48,9 +48,9 @@ metrics! {
     orch_continue_as_new,
     suborchestration_calls,
     provider_errors,
-    /// Instances that this dispatcher started and that have not ended here.
+    /// Instances that this dispatcher started, minus those that it ended.
     active_orchestrations,
-    /// Instances that wait for code that can run them, as far as this process knows. Counted when it is asked for.
+    /// Instances that wait for code that can run them, as far as this process knows. Counted at each call.
     orch_waiting_for_code,
 }
 
@@ -59,7 +59,7 @@ pub fn add(counter: &AtomicU64) {
 }
 
 fn subtract(counter: &AtomicU64) {
-    // An instance may end here that was started elsewhere.
+    // The counter stays at zero if an instance ends here that another process started.
     let _ = counter.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |value| value.checked_sub(1));
 }
 

@@ -1,8 +1,8 @@
-//! The parent of a sub-orchestration.
+//! The link from a sub-orchestration to its parent.
 
 use duroxide::EventKind;
 
-/// Who waits for the end of a sub-orchestration.
+/// The parent that waits for the end of a sub-orchestration, and the event with which it was scheduled.
 #[derive(Debug, Clone)]
 pub struct ParentLink {
     pub instance: String,

@@ -1,4 +1,4 @@
-//! What all clients and runtimes of one opened store have in common.
+//! The state that all clients and runtimes of this process share over one opened store.
 
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock, Weak};
@@ -19,11 +19,11 @@ use store::backend::Backend;
 use store::events::StoreEvents;
 use store::work_item::target;
 
-/// How long work is left to the other nodes before it is looked at again.
-const OTHERS_TURN: Duration = Duration::from_millis(500);
-/// The same for another runtime of this process.
-pub const SIBLINGS_TURN: Duration = Duration::from_millis(10);
-const KNOWN_STARTS: usize = 10_000;
+/// How long a runtime leaves work to the other nodes before it looks at it again.
+const PAUSE_FOR_OTHER_NODES: Duration = Duration::from_millis(500);
+/// How long a runtime leaves work to another runtime of this process.
+pub const PAUSE_FOR_OTHER_RUNTIMES: Duration = Duration::from_millis(10);
+const MOST_DESCRIPTORS: usize = 10_000;
 
 pub struct ProcessState {
     pub database: Arc<Database>,
@@ -31,17 +31,17 @@ pub struct ProcessState {
     pub deliveries: RunningActivities,
     pub waiting: WaitingInstances,
     pub descriptors: Descriptors,
-    /// What each running dispatcher of this process can run.
+    /// The settings of the dispatchers that run in this process, which say what each can run.
     registries: Mutex<Vec<Arc<DispatcherSettings>>>,
-    /// Where the runtimes of this process keep suspended orchestrations.
-    keepers: Mutex<Vec<Weak<dyn Keeper>>>,
+    /// The caches of suspended turns of the runtimes in this process.
+    suspended_caches: Mutex<Vec<Weak<dyn Keeper>>>,
 }
 
 /// The state of each database that this process has open, by [`Database::id`].
 static STATES: LazyLock<Mutex<HashMap<u64, Weak<ProcessState>>>> = LazyLock::new(Mutex::default);
 
 impl ProcessState {
-    /// The state that all clients and runtimes of `database` share.
+    /// Returns the state of `database`, which is created at the first call.
     pub fn of(database: &Arc<Database>) -> Arc<Self> {
         let mut states = STATES.lock();
         if let Some(state) = states.get(&database.id()).and_then(Weak::upgrade) {
@@ -55,7 +55,7 @@ impl ProcessState {
             waiting: WaitingInstances::default(),
             descriptors: Descriptors::default(),
             registries: Mutex::default(),
-            keepers: Mutex::default(),
+            suspended_caches: Mutex::default(),
         });
         states.insert(database.id(), Arc::downgrade(&state));
         drop(states);
@@ -79,29 +79,29 @@ impl ProcessState {
         self.registries.lock().retain(|other| !Arc::ptr_eq(other, registry));
     }
 
-    /// Whether a dispatcher of this process can run something.
+    /// Whether `can_run` holds for a dispatcher of this process.
     pub fn some_dispatcher(&self, can_run: impl Fn(&DispatcherSettings) -> bool) -> bool {
         self.registries.lock().iter().any(|registry| can_run(registry))
     }
 
-    /// How long what a runtime lacks is left to those that may have it, from when it was first seen as `key`; `None` when
-    /// it is to fail now.
+    /// How long a runtime that lacks the code of `key` leaves it to others before it looks again. `None` if the timeout
+    /// is over since `key` was first seen, and the work must fail now.
     pub fn leave_to_others(&self, key: &str, has_it: bool, timeout: Duration) -> Option<Duration> {
-        // However busy it is: its work is not to be failed by those who lack the code.
+        // A runtime without the code must not fail work that another one can run, however busy that one is.
         if has_it {
-            return Some(SIBLINGS_TURN);
+            return Some(PAUSE_FOR_OTHER_RUNTIMES);
         }
         if !self.backend().traits().has_other_nodes {
             return None;
         }
         let rest = timeout.checked_sub(self.waiting.age(key)).filter(|rest| !rest.is_zero())?;
-        Some(rest.min(OTHERS_TURN))
+        Some(rest.min(PAUSE_FOR_OTHER_NODES))
     }
 
     pub fn add_keeper(&self, keeper: &Arc<dyn Keeper>) {
-        let mut keepers = self.keepers.lock();
-        keepers.retain(|other| other.strong_count() > 0);
-        keepers.push(Arc::downgrade(keeper));
+        let mut suspended_caches = self.suspended_caches.lock();
+        suspended_caches.retain(|other| other.strong_count() > 0);
+        suspended_caches.push(Arc::downgrade(keeper));
     }
 
     pub fn enqueued(&self, message: &WorkItem) {
@@ -114,15 +114,15 @@ impl ProcessState {
         self.deliveries.cancel_instance(instance);
         self.waiting.clear(instance);
         self.descriptors.forget(instance);
-        let keepers = self.keepers.lock().clone();
-        for keeper in keepers.iter().filter_map(Weak::upgrade) {
+        let suspended_caches = self.suspended_caches.lock().clone();
+        for keeper in suspended_caches.iter().filter_map(Weak::upgrade) {
             drop(keeper.take(instance));
         }
         self.watches.notify(instance);
     }
 }
 
-/// Passes the events of a store on, for as long as the state is in use.
+/// Passes the events of a store on to the state, as long as the state is in use.
 struct Subscription(Weak<ProcessState>);
 
 impl StoreEvents for Subscription {
@@ -141,7 +141,7 @@ impl StoreEvents for Subscription {
     }
 }
 
-/// What the engine reads of an instance for every activity: its first event, of which it wants name, version and execution.
+/// The first event of each instance. The engine reads it for every activity, to get the name, version and execution.
 #[derive(Default)]
 pub struct Descriptors {
     table: Mutex<HashMap<String, Event>>,
@@ -154,8 +154,8 @@ impl Descriptors {
         if table.get(&event.instance_id).is_some_and(|known| known.execution_id == event.execution_id) {
             return;
         }
-        if table.len() >= KNOWN_STARTS {
-            // Read again when asked for: rare, and cheaper than an order of use.
+        if table.len() >= MOST_DESCRIPTORS {
+            // The engine reads the others again when it needs them. That is rare, and cheaper than an order of use.
             table.clear();
         }
         let mut event = event.clone();

@@ -1,4 +1,4 @@
-//! What a driver is told of one recorded event, or of one message that is about to be recorded.
+//! A recorded event, or a message that is about to be recorded, as a driver sees it.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
@@ -16,7 +16,7 @@ pub struct RecordedEvent {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RecordedKind {
-    /// Corresponds to an action that the code emitted: its fingerprint, and whether it has no result.
+    /// The record of an action of the code: its fingerprint, and whether the action has no result.
     Scheduled {
         fingerprint: u64,
         is_effect: bool,
@@ -36,7 +36,7 @@ pub enum RecordedKind {
     Other,
 }
 
-/// Compares the data of events without keeping it. Stable within a process only.
+/// A hash to compare the data of events without keeping the data. It is stable within one process only.
 pub fn hash_data(data: &str) -> u64 {
     let mut hasher = DefaultHasher::new();
     data.hash(&mut hasher);
@@ -54,7 +54,8 @@ impl From<&EventKind> for RecordedKind {
             | EventKind::TimerFired { .. } => Self::Succeeded,
             EventKind::ActivityFailed { .. } | EventKind::SubOrchestrationFailed { .. } => Self::Failed,
             EventKind::ExternalEvent { name, data } => Self::Event { name: name.clone(), data: hash_data(data) },
-            // What `OrchestrationStarted` carries over is not listed: the engine records a delivery for each of it.
+            // Messages that `OrchestrationStarted` carries over are not listed, since the engine records a delivery of
+            // each.
             EventKind::QueueEventDelivered { name, data } => Self::Queue { name: name.clone(), data: hash_data(data) },
             _ => Self::Other,
         }

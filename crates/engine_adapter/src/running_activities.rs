@@ -1,4 +1,4 @@
-//! The activities that this process runs, and the news that one of them is cancelled.
+//! The activities that run in this process. A commit that cancels one of them tells it at once.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -7,23 +7,23 @@ use duroxide::providers::ScheduledActivityIdentifier;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
-/// Marks the lock token in front of an activity's input. Every input handed to a handler has it, so an input that begins
-/// with the same character is not mistaken for one.
-const MARK: char = '\u{1}';
+/// Encloses the lock token in front of an activity's input. Every input for a handler has this prefix, so an input that
+/// begins with the same character is not mistaken for it.
+const SEPARATOR: char = '\u{1}';
 
-/// The input as the engine hands it to the handler.
+/// Puts the lock token before the input, as the engine passes it to the handler.
 pub fn join_delivery(token: &str, input: &str) -> String {
-    format!("{MARK}{token}{MARK}{input}")
+    format!("{SEPARATOR}{token}{SEPARATOR}{input}")
 }
 
-/// Takes the lock token and the real input apart again; `None` for an input that did not come through a dispatcher.
+/// Splits the lock token and the real input; `None` for an input that did not come through a dispatcher.
 pub fn split_delivery(input: &str) -> Option<(&str, &str)> {
-    input.strip_prefix(MARK)?.split_once(MARK)
+    input.strip_prefix(SEPARATOR)?.split_once(SEPARATOR)
 }
 
 type Callback = Box<dyn FnOnce() + Send>;
 
-/// One activity that was handed to this process.
+/// An activity that runs in this process.
 pub struct Delivery {
     pub instance: String,
     pub execution_id: u64,
@@ -44,13 +44,14 @@ impl Delivery {
         *self.cancelled.borrow()
     }
 
-    /// Resolves when the activity is cancelled, at once if it is already.
+    /// Resolves when the activity is cancelled, or at once if it is cancelled already.
     pub async fn cancelled(&self) {
-        // The sender is in `self`, so this cannot end by a closed channel.
+        // The sender is in `self`, so the channel cannot be closed.
         let _ = self.cancelled.subscribe().wait_for(|cancelled| *cancelled).await;
     }
 
-    /// Calls `callback` once when the activity is cancelled, at once if it is already. It must not block.
+    /// Calls `callback` once when the activity is cancelled, or at once if it is cancelled already. The callback must
+    /// not block.
     pub fn on_cancel(&self, callback: impl FnOnce() + Send + 'static) {
         let mut callbacks = self.callbacks.lock();
         if self.is_cancelled() {
@@ -73,7 +74,7 @@ impl Delivery {
     }
 }
 
-/// By lock token; shared by all runtimes of a store, since any of them may commit a cancellation.
+/// The running activities by lock token. All runtimes of a store share them, since each may commit a cancellation.
 #[derive(Default)]
 pub struct RunningActivities {
     table: Mutex<HashMap<String, Arc<Delivery>>>,

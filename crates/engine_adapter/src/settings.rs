@@ -1,31 +1,31 @@
-//! What one runtime can run, and how it looks for work.
+//! The settings of one dispatcher.
 
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use semver::Version;
 
-/// What becomes of an instance whose code no longer matches its history.
+/// The policy for an instance whose code no longer matches its history.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Nondeterminism {
-    /// It waits for the code that fits.
+    /// The instance waits for code that fits.
     #[default]
     Wait,
-    /// It ends, as with the engine alone.
+    /// The instance fails, as with the engine alone.
     Fail,
 }
 
-/// What a runtime can run, and how it looks for work.
+/// The functions that a runtime can run, and its rules for functions and code that do not fit.
 #[derive(Debug, Clone)]
 pub struct DispatcherSettings {
     pub activities: HashSet<String>,
     pub orchestrations: HashMap<String, Vec<Version>>,
-    /// How long a name that this runtime lacks is left to other nodes.
+    /// How long this runtime leaves work with an unregistered name to other nodes.
     pub unregistered_timeout: Duration,
-    /// Beyond this the engine takes a message for poison and runs nothing.
+    /// How often a message may be tried. After that the engine treats it as poison, and runs nothing.
     pub max_attempts: u32,
     pub nondeterminism: Nondeterminism,
-    /// Whether it may come back under the name that its sessions know.
+    /// Whether the runtime may come back under the name that its sessions know.
     pub returns_by_name: bool,
 }
 

@@ -1,9 +1,9 @@
-//! What stays of a suspended orchestration between two turns, and how it passes from turn to turn.
+//! Suspended turns: the state of a driver between two turns, which a cache holds.
 //!
-//! A driver leaves its state in the record of its turn. The acknowledgement of the turn hands it on to the keeper, before
-//! anybody can fetch the next one, and takes it back if it fails. Only a history of exactly the expected length, that ends
-//! with the last event of that acknowledgement, gets it. So a state is always owned by one party, and what nobody can use
-//! any more is dropped.
+//! A driver leaves its state in the record of its turn. Before the dispatcher commits the turn, and so before the next
+//! turn can be fetched, it moves the state into the cache. If the commit fails, it takes the state out again. The next
+//! turn gets the state only if the history has exactly the expected length and ends with the last event of that commit.
+//! So a state always has one owner, and a state that no turn can use is dropped.
 
 use std::any::Any;
 use std::sync::OnceLock;
@@ -14,7 +14,7 @@ use parking_lot::Mutex;
 
 use crate::turn_record::TurnRecord;
 
-/// The state of a driver. It may be dropped on any thread, under any lock: its end must not wait for anything.
+/// The state of a driver. It may be dropped on any thread and under any lock, so its `drop` must not wait.
 pub type DriverState = Box<dyn Any + Send>;
 
 /// The state of an orchestration that was suspended at the end of a turn.
@@ -25,20 +25,20 @@ pub struct KeptTurn {
     pub started_ms: u64,
     /// The time of the last turn: no recorded event is later.
     pub time_ms: u64,
-    /// How many recorded events the driver has been told of.
+    /// How many recorded events the driver knows.
     pub told: usize,
-    /// How many events history has if that turn is committed, and nobody else has added any.
+    /// The length of the history if the turn is committed and no other node adds events.
     pub length: usize,
-    /// The last one of them, which nobody else can have written.
+    /// The last event of that history. No other node can have written the same one.
     pub last: Event,
-    /// About how much memory the state takes.
+    /// About how much memory the state takes, in bytes.
     pub bytes: usize,
     pub state: DriverState,
 }
 
 impl KeptTurn {
-    /// Whether a turn of this execution, on this history, can go on from here.
-    pub fn leads_to(&self, execution_id: u64, started_ms: u64, history: &[Event]) -> bool {
+    /// Whether a turn of this execution, on this history, can continue from this state.
+    pub fn fits(&self, execution_id: u64, started_ms: u64, history: &[Event]) -> bool {
         self.execution_id == execution_id
             && self.started_ms == started_ms
             && self.length == history.len()
@@ -46,22 +46,22 @@ impl KeptTurn {
     }
 }
 
-/// Keeps suspended orchestrations for one runtime.
+/// The cache of suspended turns of one runtime.
 pub trait Keeper: Send + Sync {
-    /// Keeps a turn until it is taken, or as long as there is room.
+    /// Stores a turn until it is taken. The cache may drop it earlier if it lacks room.
     fn keep(&self, turn: KeptTurn);
 
-    /// Gives away what is kept of an instance.
+    /// Takes the suspended turn of an instance out of the cache.
     fn take(&self, instance: &str) -> Option<KeptTurn>;
 }
 
-/// What a record carries between the keeper and the driver of its turn.
+/// The part of a record that passes the state between the cache and the driver of the turn.
 #[derive(Default)]
 pub struct SuspendedState {
     before: Mutex<Option<DriverState>>,
     after: Mutex<Option<(DriverState, usize)>>,
     is_resumed: AtomicBool,
-    /// Why the state that the driver went on from is of no use.
+    /// Why the state that the driver continued from does not fit the history.
     stale: OnceLock<String>,
 }
 
@@ -72,36 +72,36 @@ impl SuspendedState {
 }
 
 impl TurnRecord {
-    /// The state that the last turn has left. Without it the driver begins anew.
+    /// Takes the state that the last turn left. Without it, the driver replays from the beginning.
     pub fn resume(&self) -> Option<DriverState> {
-        let state = self.handover.before.lock().take();
-        self.handover.is_resumed.store(state.is_some(), Ordering::Relaxed);
+        let state = self.suspended.before.lock().take();
+        self.suspended.is_resumed.store(state.is_some(), Ordering::Relaxed);
         state
     }
 
-    /// Leaves the state that the next turn can go on from, if this one is committed.
+    /// Leaves the state from which the next turn can continue, if this turn is committed.
     pub fn suspend(&self, state: DriverState, bytes: usize) {
-        *self.handover.after.lock() = Some((state, bytes));
+        *self.suspended.after.lock() = Some((state, bytes));
     }
 
-    /// Says that the state does not lead to this history: the turn must run again, from the beginning.
+    /// Reports that the state does not fit the history, so that the turn must be replayed from the beginning.
     pub fn report_stale(&self, report: String) {
-        self.handover.stale.set(report).ok();
+        self.suspended.stale.set(report).ok();
     }
 
     pub fn stale(&self) -> Option<&str> {
-        self.handover.stale.get().map(String::as_str)
+        self.suspended.stale.get().map(String::as_str)
     }
 
-    /// Whether the driver did not begin anew.
+    /// Whether the driver continued from a state.
     pub fn is_resumed(&self) -> bool {
-        self.handover.is_resumed.load(Ordering::Relaxed)
+        self.suspended.is_resumed.load(Ordering::Relaxed)
     }
 
-    /// What the driver has left, if its turn adds these events.
+    /// The suspended turn that the driver has left, if its turn adds the events `added`.
     pub fn left(&self, added: &[Event]) -> Option<KeptTurn> {
         let last = added.last()?.clone();
-        let (state, bytes) = self.handover.after.lock().take()?;
+        let (state, bytes) = self.suspended.after.lock().take()?;
         Some(KeptTurn {
             instance: self.instance.clone(),
             execution_id: self.execution_id,
@@ -135,9 +135,9 @@ mod tests {
     use crate::{Dispatcher, DispatcherSettings, EngineAdapter, Nondeterminism};
 
     #[derive(Default)]
-    struct Shelf(Mutex<HashMap<String, KeptTurn>>);
+    struct TestCache(Mutex<HashMap<String, KeptTurn>>);
 
-    impl Keeper for Shelf {
+    impl Keeper for TestCache {
         fn keep(&self, turn: KeptTurn) {
             self.0.lock().insert(turn.instance.clone(), turn);
         }
@@ -147,17 +147,17 @@ mod tests {
         }
     }
 
-    /// What a handler does that goes on from a kept state.
+    /// The behaviour of a handler that continues from a suspended turn.
     #[derive(Clone, Copy)]
     enum Resumed {
-        GoesOn,
-        SaysItIsStale,
-        AsksForSomethingElse,
+        Continues,
+        ReportsStaleState,
+        RequestsAnotherStep,
     }
 
     #[derive(Default)]
     struct Counts {
-        anew: AtomicUsize,
+        replayed: AtomicUsize,
         resumed: AtomicUsize,
     }
 
@@ -172,12 +172,12 @@ mod tests {
         if record.resume().is_some() {
             counts.resumed.fetch_add(1, Ordering::SeqCst);
             match resumed {
-                Resumed::GoesOn => {}
-                Resumed::SaysItIsStale => record.report_stale("it does not match".to_owned()),
-                Resumed::AsksForSomethingElse => return Ok(engine.schedule_wait("other").await),
+                Resumed::Continues => {}
+                Resumed::ReportsStaleState => record.report_stale("it does not match".to_owned()),
+                Resumed::RequestsAnotherStep => return Ok(engine.schedule_wait("other").await),
             }
         } else {
-            counts.anew.fetch_add(1, Ordering::SeqCst);
+            counts.replayed.fetch_add(1, Ordering::SeqCst);
         }
         record.suspend(Box::new("state"), 1);
         let first = engine.schedule_wait("first").await;
@@ -185,8 +185,9 @@ mod tests {
         Ok(first + &second)
     }
 
-    /// Plays an orchestration of three turns, and counts how often it began anew and how often it went on.
-    async fn play(resumed: Resumed) -> (usize, usize) {
+    /// Runs an orchestration of three turns. Returns how often it replayed from the beginning, and how often it
+    /// continued.
+    async fn run_three_turns(resumed: Resumed) -> (usize, usize) {
         let store = EngineAdapter::over(Store::open(StoreTarget::Memory).await.unwrap());
         let dispatcher = store.dispatcher(DispatcherSettings {
             activities: HashSet::new(),
@@ -196,8 +197,8 @@ mod tests {
             nondeterminism: Nondeterminism::Wait,
             returns_by_name: false,
         });
-        let shelf = Arc::new(Shelf::default());
-        dispatcher.keep_in(Arc::clone(&shelf) as Arc<dyn Keeper>);
+        let cache = Arc::new(TestCache::default());
+        dispatcher.keep_in(Arc::clone(&cache) as Arc<dyn Keeper>);
         let counts = Arc::new(Counts::default());
         let (of_handler, counted) = (Arc::clone(&dispatcher), Arc::clone(&counts));
         let registry = OrchestrationRegistry::builder()
@@ -222,10 +223,10 @@ mod tests {
         }
         let ended = client.wait_for_orchestration("instance", Duration::from_secs(20)).await.unwrap();
         assert!(matches!(ended, OrchestrationStatus::Completed { output, .. } if output == "firstsecond"));
-        assert!(shelf.take("instance").is_none());
+        assert!(cache.take("instance").is_none());
         dispatcher.stop();
         runtime.shutdown(Some(2000)).await;
-        (counts.anew.load(Ordering::SeqCst), counts.resumed.load(Ordering::SeqCst))
+        (counts.replayed.load(Ordering::SeqCst), counts.resumed.load(Ordering::SeqCst))
     }
 
     async fn subscribed(store: &EngineAdapter, event: &str) {
@@ -244,17 +245,17 @@ mod tests {
     }
 
     #[tokio::test(flavor = "multi_thread")]
-    async fn a_turn_gets_the_state_that_the_last_one_has_left() {
-        assert_eq!(play(Resumed::GoesOn).await, (1, 2));
+    async fn a_turn_continues_from_the_state_of_the_last_turn() {
+        assert_eq!(run_three_turns(Resumed::Continues).await, (1, 2));
     }
 
     #[tokio::test(flavor = "multi_thread")]
-    async fn a_stale_state_makes_the_turn_begin_anew() {
-        assert_eq!(play(Resumed::SaysItIsStale).await, (3, 2));
+    async fn a_stale_state_makes_the_turn_replay_from_the_beginning() {
+        assert_eq!(run_three_turns(Resumed::ReportsStaleState).await, (3, 2));
     }
 
     #[tokio::test(flavor = "multi_thread")]
-    async fn a_mismatch_is_not_believed_before_the_turn_has_begun_anew() {
-        assert_eq!(play(Resumed::AsksForSomethingElse).await, (3, 2));
+    async fn a_mismatch_of_a_continued_turn_counts_only_after_a_replay() {
+        assert_eq!(run_three_turns(Resumed::RequestsAnotherStep).await, (3, 2));
     }
 }

@@ -1,4 +1,5 @@
-//! The stores under the real engine, with handlers in Rust. The slow poll is set to an hour: what needs it hangs.
+//! Tests of the stores under the real engine, with handlers in Rust. They wait with watches instead of polling, so a
+//! test hangs if a wake-up is missing.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -85,7 +86,7 @@ impl Running {
         assert_eq!(self.store.store().start(request, IfExists::Raise).await.unwrap(), StartOutcome::Started);
     }
 
-    /// Waits for the end by watches alone.
+    /// Waits for the end with watches, without polling.
     async fn end(&self, instance: &str) -> Result<String, String> {
         let mut watch = self.store.watch(instance);
         let waiting = async {
@@ -136,13 +137,13 @@ fn orchestrations() -> OrchestrationRegistry {
             Ok("done".to_owned())
         })
         .register("unknown activity", |ctx: OrchestrationContext, _: String| async move {
-            match ctx.schedule_activity("nobody", "").await {
+            match ctx.schedule_activity("unregistered", "").await {
                 Ok(_) => Err("it ran".to_owned()),
                 Err(error) => Ok(error),
             }
         })
         .register("unknown child", |ctx: OrchestrationContext, _: String| async move {
-            match ctx.schedule_sub_orchestration("nobody", "").await {
+            match ctx.schedule_sub_orchestration("unregistered", "").await {
                 Ok(_) => Err("it ran".to_owned()),
                 Err(error) => Ok(error),
             }
@@ -188,7 +189,7 @@ async fn an_orchestration_runs_in_memory_and_in_a_file() {
         assert_eq!(running.end("one").await, Ok("hello world".to_owned()));
         running.start("two", "chain", "").await;
         assert_eq!(running.end("two").await, Ok("done".to_owned()));
-        // What is counted is counted after its commit, of which others may hear first.
+        // The dispatcher counts after the commit, so a watch may report the commit before it counts.
         let counted = || running.dispatcher.metrics();
         while counted().orch_completions < 2 || counted().activity_success < 21 {
             tokio::task::yield_now().await;
@@ -237,7 +238,7 @@ async fn a_start_attaches_or_raises() {
         );
         assert_eq!(store.store().start(request("x", "greeting", ""), IfExists::Raise).await, Err(exists.clone()));
         assert_eq!(store.store().start(request("x", "other", ""), IfExists::Attach).await, Err(exists.clone()));
-        // The second time it has run.
+        // In the second round the instance has run already.
         let running = run(&store, activities(), orchestrations()).await;
         running.end("x").await.unwrap();
         running.stop().await;
@@ -250,20 +251,20 @@ async fn names_that_are_not_registered_fail_at_once_and_can_be_caught() {
     running.start("activity", "unknown activity", "").await;
     let error = running.end("activity").await.unwrap();
     assert!(
-        error.starts_with(r#"{"type":"RegistrationError","message":"activity 'nobody' is not registered"#),
+        error.starts_with(r#"{"type":"RegistrationError","message":"activity 'unregistered' is not registered"#),
         "{error}"
     );
     assert!(error.ends_with(r#""retryable":false}"#), "{error}");
     running.start("child", "unknown child", "").await;
     let error = running.end("child").await.unwrap();
-    assert!(error.starts_with(r#"{"type":"RegistrationError","message":"orchestration 'nobody'"#), "{error}");
-    running.start("start", "nobody", "").await;
+    assert!(error.starts_with(r#"{"type":"RegistrationError","message":"orchestration 'unregistered'"#), "{error}");
+    running.start("start", "unregistered", "").await;
     assert!(running.end("start").await.unwrap_err().contains("RegistrationError"));
     running.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn timers_and_messages_need_no_poll() {
+async fn timers_and_messages_work_without_polling() {
     let running = memory().await;
     let began = Instant::now();
     running.start("sleep", "sleep", "").await;
@@ -278,7 +279,7 @@ async fn timers_and_messages_need_no_poll() {
     assert_eq!(running.end("event").await, Ok("now".to_owned()));
     running.start("again", "again", "5").await;
     assert_eq!(running.end("again").await, Ok("finished".to_owned()));
-    // What is recorded can be read a moment before it is counted.
+    // The dispatcher counts a moment after the commit, which the client sees first.
     while running.dispatcher.metrics().orch_continue_as_new < 5 {
         tokio::task::yield_now().await;
     }
@@ -286,7 +287,7 @@ async fn timers_and_messages_need_no_poll() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn many_orchestrations_at_once_all_end() {
+async fn many_concurrent_orchestrations_all_end() {
     let running = memory().await;
     for number in 0..50 {
         running.start(&number.to_string(), "parent", "sleep").await;
@@ -318,7 +319,7 @@ async fn events_of_a_turn_have_one_time() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn code_that_does_not_match_waits_and_goes_on_with_the_code_that_does() {
+async fn an_instance_with_a_mismatch_waits_and_continues_with_matching_code() {
     let store = in_memory().await;
     let running = run(&store, activities(), orchestrations()).await;
     running.start("x", "event", "").await;
@@ -370,7 +371,7 @@ async fn an_instance_without_code_can_be_cancelled() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_running_activity_learns_at_once_that_it_is_cancelled() {
+async fn a_running_activity_learns_at_once_of_its_cancellation() {
     let store = in_memory().await;
     let started = Arc::new(tokio::sync::Notify::new());
     let called = Arc::new(AtomicBool::new(false));
@@ -399,7 +400,7 @@ async fn a_running_activity_learns_at_once_that_it_is_cancelled() {
     started.notified().await;
     running.client.cancel_instance("x", "enough").await.unwrap();
     assert_eq!(running.end("x").await, Err("canceled: enough".to_owned()));
-    // What is recorded can be read a moment before all are told.
+    // The activity learns of its cancellation a moment after the commit, which the client sees first.
     while !called.load(Ordering::Relaxed) {
         tokio::task::yield_now().await;
     }
@@ -407,7 +408,7 @@ async fn a_running_activity_learns_at_once_that_it_is_cancelled() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn stop_ends_fetches_and_leaves_no_wait() {
+async fn stop_ends_the_waiting_fetches() {
     let store = in_memory().await;
     let settings = DispatcherSettings {
         activities: [].into(),
@@ -443,7 +444,7 @@ async fn a_path_may_hold_any_character() {
 }
 
 #[tokio::test]
-async fn a_file_that_is_not_ours_is_refused() {
+async fn a_file_that_is_not_a_store_is_refused() {
     let folder = Folder::new();
     let refused = async |path: &Path, text: &str| match open_file(path).await {
         Err(StoreError::Configuration(message)) => {
@@ -488,7 +489,7 @@ async fn a_url_with_a_password_is_never_shown() {
 /// `DATABASE_URL=postgresql://… cargo test -- --ignored`
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs a PostgreSQL server at DATABASE_URL"]
-async fn postgres_runs_the_same() {
+async fn postgres_behaves_like_the_other_stores() {
     let target = PostgresTarget {
         connection: PostgresConnection::Url(std::env::var("DATABASE_URL").unwrap()),
         schema: Some(format!("Store_{}", uuid::Uuid::new_v4().simple())),

@@ -1,4 +1,4 @@
-//! What a turn is told about the history and the messages that it runs on.
+//! The record of a turn: the facts about its history and messages that the driver needs, and the driver's reports.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,33 +17,33 @@ use store::code_time::CodeTime;
 /// The turn that a dispatcher's task runs.
 pub struct TurnRecord {
     pub instance: String,
-    /// Of the execution that the turn runs, which after a continue-as-new is not yet the stored one.
+    /// The execution that the turn runs. After a continue-as-new the store does not have it yet.
     pub execution_id: u64,
     pub attempt: u32,
-    /// The time of this turn: what its events will be stamped with.
+    /// The time of this turn, which all its events get.
     pub time_ms: u64,
     /// How many events of this execution are recorded before this turn.
     pub persisted: usize,
     /// When this execution started.
     pub started_ms: u64,
-    /// How many of the recorded events the driver was told of in an earlier turn, from which it goes on.
+    /// How many of the recorded events the driver knows from an earlier turn, from which it continues.
     pub told: usize,
-    /// The other recorded events in order, then the messages of this batch.
+    /// The other recorded events in order, then the messages of this turn.
     pub events: Vec<RecordedEvent>,
     /// When the keys written by earlier executions were last set.
     pub kv_times: HashMap<String, u64>,
-    /// The custom status that the execution before has left.
+    /// The custom status that the last execution left.
     pub inherited_custom_status: Option<String>,
-    /// Whether a request for the end of this execution reaches its code, as a message of `CANCELLATION_QUEUE`, instead of
-    /// ending it. Its first recorded action says so once and for all; a new execution may choose.
+    /// Whether a request to cancel this execution reaches its code, as a message of `CANCELLATION_QUEUE`, instead of
+    /// ending it. The first recorded action decides this for the whole execution; a new execution may choose.
     pub hears_cancellation: bool,
-    /// The code has heard, in this turn, that it is to end.
-    heard: AtomicBool,
-    /// Why the code, having heard that, has ended.
+    /// Whether the code has received a request to cancel in this turn.
+    received_cancellation: AtomicBool,
+    /// The reason of the request, if the code has ended because of it.
     pub cancelled: OnceLock<String>,
-    /// Where, as the driver sees it, the code first did something else than history records.
+    /// The first mismatch between code and history that the driver has found.
     difference: OnceLock<Difference>,
-    pub handover: SuspendedState,
+    pub suspended: SuspendedState,
     pub code_time: Arc<CodeTime>,
 }
 
@@ -55,18 +55,18 @@ impl TurnRecord {
         });
         let history = if carried.is_some() { &[] } else { item.history.as_slice() };
         let execution_id = item.execution_id + u64::from(carried.is_some());
-        let kept = keeper.and_then(|keeper| keeper.take(&item.instance)).filter(|kept| {
-            started(history).is_some_and(|event| kept.leads_to(execution_id, event.timestamp_ms, history))
+        let earlier = keeper.and_then(|keeper| keeper.take(&item.instance)).filter(|earlier| {
+            started(history).is_some_and(|event| earlier.fits(execution_id, event.timestamp_ms, history))
         });
-        let told = kept.as_ref().map_or(0, |kept| kept.told);
-        // The time of an instance never runs backwards, whatever the clocks of its nodes say.
-        let before = kept.as_ref().map_or(0, |kept| kept.time_ms);
+        let told = earlier.as_ref().map_or(0, |earlier| earlier.told);
+        // The time of an instance never goes backwards, whatever the clocks of its nodes say.
+        let before = earlier.as_ref().map_or(0, |earlier| earlier.time_ms);
         let recorded = item.history.iter().skip(told).map(|event| event.timestamp_ms).max().unwrap_or(0);
         let time_ms = now_ms().max(recorded).max(before);
         let started_ms = started(history).map_or(time_ms, |event| event.timestamp_ms);
 
         let mut events: Vec<_> = history.iter().skip(told).map(RecordedEvent::recorded).collect();
-        // The engine delivers what is carried over before all other messages of the batch.
+        // The engine delivers the messages that were carried over before all other messages of the turn.
         events.extend(carried.unwrap_or_default().iter().map(|(name, data)| {
             let kind = RecordedKind::Queue { name: name.clone(), data: hash_data(data) };
             RecordedEvent::arriving(None, time_ms, kind)
@@ -86,11 +86,11 @@ impl TurnRecord {
             kv_times,
             inherited_custom_status: inherited_custom_status(item, history),
             hears_cancellation: history.is_empty() || cancellation::is_heard(history),
-            heard: AtomicBool::new(false),
+            received_cancellation: AtomicBool::new(false),
             cancelled: OnceLock::new(),
             difference: OnceLock::new(),
             code_time: Arc::default(),
-            handover: SuspendedState::from(kept.map(|kept| kept.state)),
+            suspended: SuspendedState::from(earlier.map(|earlier| earlier.state)),
         }
     }
 
@@ -109,36 +109,36 @@ impl TurnRecord {
             kv_times: HashMap::new(),
             inherited_custom_status: None,
             hears_cancellation: true,
-            heard: AtomicBool::new(false),
+            received_cancellation: AtomicBool::new(false),
             cancelled: OnceLock::new(),
             difference: OnceLock::new(),
             code_time: Arc::default(),
-            handover: SuspendedState::default(),
+            suspended: SuspendedState::default(),
         }
     }
 
-    /// Runs the turn's code. In a store of this process the lease counts from its end.
+    /// Runs the turn's code, and records when it ends. On SQLite and in memory the lease counts from that time.
     pub fn run<R>(&self, code: impl FnOnce() -> R) -> R {
         self.code_time.run(code)
     }
 
-    /// Notes that the code has heard, in this turn, that it is to end.
+    /// Notes that the code has received a request to cancel in this turn.
     pub fn report_heard(&self) {
-        self.heard.store(true, Ordering::Relaxed);
+        self.received_cancellation.store(true, Ordering::Relaxed);
     }
 
     pub fn has_heard(&self) -> bool {
-        self.heard.load(Ordering::Relaxed)
+        self.received_cancellation.load(Ordering::Relaxed)
     }
 
-    /// Tells the dispatcher that the code has ended because it was asked to.
+    /// Reports to the dispatcher that the code has ended because of a request to cancel.
     pub fn report_cancelled(&self, reason: String) {
         self.cancelled.set(reason).ok();
     }
 
-    /// Tells the dispatcher where the code does not match the history, for what it says of that.
+    /// Reports to the dispatcher where the code does not match the history.
     pub fn note_difference(&self, difference: Difference) {
-        // The first one is the cause of the others.
+        // Only the first mismatch counts, since it causes the others.
         self.difference.set(difference).ok();
     }
 

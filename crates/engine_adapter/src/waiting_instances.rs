@@ -1,13 +1,13 @@
-//! Instances that wait for code that can run them.
+//! The instances that wait for code that can run them, as far as this process knows.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-const KNOWN_WAITING: usize = 10_000;
+const MOST_ENTRIES: usize = 10_000;
 
-/// Instances that wait for code that can run them. In this process's memory for now: another process does not see it.
+/// The waiting instances and activities, in the memory of this process. On PostgreSQL the store has the reports, too.
 #[derive(Default)]
 pub struct WaitingInstances {
     table: Mutex<HashMap<String, Waiting>>,
@@ -24,23 +24,23 @@ const FIRST_WAIT: Duration = Duration::from_secs(1);
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
 
 impl WaitingInstances {
-    /// How long to leave the instance alone, and whether `report` is news.
+    /// Records that an instance waits. Returns how long to leave it alone, and whether `report` is a new one.
     pub fn postpone(&self, instance: &str, report: &str) -> (Duration, bool) {
         let mut table = self.table.lock();
         let waiting = table.entry(instance.to_owned()).or_insert_with(Waiting::new);
-        let news = waiting.report.as_deref() != Some(report);
+        let is_new = waiting.report.as_deref() != Some(report);
         waiting.report = Some(report.to_owned());
         let pause = FIRST_WAIT.saturating_mul(1 << waiting.times.min(6)).min(LONGEST_WAIT);
         waiting.times += 1;
         waiting.asked = Instant::now() + pause;
-        (pause, news)
+        (pause, is_new)
     }
 
-    /// How long something has been asked for that nobody here has.
+    /// How long ago this process was first asked for `key`, whose code it lacks.
     pub fn age(&self, key: &str) -> Duration {
         let mut table = self.table.lock();
-        // What another node took is never heard of again.
-        if table.len() >= KNOWN_WAITING {
+        // An entry that another node has taken over does not come back, so it is removed here after a while.
+        if table.len() >= MOST_ENTRIES {
             table.retain(|_, waiting| waiting.asked.elapsed() < LONGEST_WAIT);
         }
         let waiting = table.entry(key.to_owned()).or_insert_with(Waiting::new);
@@ -48,7 +48,8 @@ impl WaitingInstances {
         waiting.since.elapsed()
     }
 
-    /// How many instances wait; those that another node has taken on are not asked for any more.
+    /// How many instances wait. An entry that was not asked for in the last minute does not count, since another node
+    /// has taken it over.
     pub fn count(&self) -> u64 {
         let table = self.table.lock();
         let waits = |waiting: &&Waiting| waiting.report.is_some() && waiting.asked.elapsed() < LONGEST_WAIT;

@@ -10,15 +10,15 @@ use store::backend::NextCommit;
 
 type Table = Mutex<HashMap<String, watch::Sender<()>>>;
 
-/// The instances that somebody of this process waits for.
+/// The instances that calls of this process wait for.
 #[derive(Default)]
 pub struct Watches {
     table: Arc<Table>,
 }
 
 impl Watches {
-    /// `elsewhere` tells of what other processes commit, where they can.
-    pub fn watch(&self, instance: &str, elsewhere: Option<Box<dyn NextCommit>>) -> Watch {
+    /// Creates a watch. `other_processes` reports the commits of other processes, where a store can.
+    pub fn watch(&self, instance: &str, other_processes: Option<Box<dyn NextCommit>>) -> Watch {
         let mut table = self.table.lock();
         let receiver = if let Some(sender) = table.get(instance) {
             sender.subscribe()
@@ -27,7 +27,12 @@ impl Watches {
             table.insert(instance.to_owned(), sender);
             receiver
         };
-        Watch { instance: instance.to_owned(), receiver: Some(receiver), elsewhere, table: Arc::clone(&self.table) }
+        Watch {
+            instance: instance.to_owned(),
+            receiver: Some(receiver),
+            other_processes,
+            table: Arc::clone(&self.table),
+        }
     }
 
     pub fn notify(&self, instance: &str) {
@@ -36,7 +41,7 @@ impl Watches {
         }
     }
 
-    /// For what touches instances that are not known by name, and for the end of the store.
+    /// Wakes all watches: after a commit that touches unknown instances, and at the end of the store.
     pub fn notify_all(&self) {
         for sender in self.table.lock().values() {
             sender.send_replace(());
@@ -44,12 +49,12 @@ impl Watches {
     }
 }
 
-/// Resolves after the next commit that touches its instance, or after any commit of another process. A commit between the creation of this and
-/// the wait counts, so: watch, look, then wait.
+/// Resolves after the next commit that touches its instance, or after any commit of another process. A commit between
+/// the creation of the watch and the wait counts, too. So a caller creates the watch, then reads the state, then waits.
 pub struct Watch {
     instance: String,
     receiver: Option<watch::Receiver<()>>,
-    elsewhere: Option<Box<dyn NextCommit>>,
+    other_processes: Option<Box<dyn NextCommit>>,
     table: Arc<Table>,
 }
 
@@ -57,8 +62,8 @@ impl Watch {
     pub async fn changed(&mut self) {
         let Some(receiver) = &mut self.receiver else { return };
         // The senders live as long as these receivers do.
-        match &mut self.elsewhere {
-            Some(elsewhere) => tokio::select! { _ = receiver.changed() => {}, () = elsewhere.wait() => {} },
+        match &mut self.other_processes {
+            Some(other_processes) => tokio::select! { _ = receiver.changed() => {}, () = other_processes.wait() => {} },
             None => _ = receiver.changed().await,
         }
     }

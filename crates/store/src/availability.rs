@@ -1,4 +1,4 @@
-//! Whether an opened store can be used: it is not closed, and its database answers.
+//! Tracks whether an opened store can be used: whether it is closed, and whether its database answers.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,7 +18,7 @@ impl Availability {
         Arc::new(Self { description, closed: AtomicBool::new(false), outage: AtomicBool::new(false) })
     }
 
-    /// Which store it is, for logs; never holds a password.
+    /// The name of the store for logs. It never holds a password.
     pub fn description(&self) -> &str {
         &self.description
     }
@@ -42,7 +42,12 @@ impl Availability {
     /// Warns once when the database stops answering.
     pub fn outage_began(&self, error: &ProviderError) {
         if !self.outage.swap(true, Ordering::Relaxed) {
-            tracing::warn!(target: "duroxide::store", store = %self.description, error = %error, "the store does not answer; waiting for it");
+            tracing::warn!(
+                target: "duroxide::store",
+                store = %self.description,
+                error = %error,
+                "the store does not answer; waiting for it"
+            );
         }
     }
 

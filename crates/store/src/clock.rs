@@ -1,4 +1,4 @@
-//! The wall clock, as the engine records it.
+//! The wall clock, in milliseconds since the epoch as the engine records times.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -11,7 +11,7 @@ pub fn milliseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// Milliseconds as a server counts them, which may be negative elsewhere.
+/// Milliseconds as a signed number, which SQL needs.
 pub fn span_ms(duration: Duration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }

@@ -1,10 +1,10 @@
-//! When the code of a turn ran, for leases that count from its end.
+//! Records when the code of a turn ran, for leases that count from the end of the code.
 
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-/// When the code of a turn ran last. While it runs, the turn's lease cannot be renewed.
+/// When the code of a turn ran last. The turn's lease cannot be renewed while the code runs.
 #[derive(Debug, Default)]
 pub struct CodeTime(Mutex<State>);
 
@@ -17,7 +17,7 @@ enum State {
 }
 
 impl CodeTime {
-    /// Runs code and notes when it ends, also when it panics.
+    /// Runs code, and records when it ends, also if it panics.
     pub fn run<R>(&self, code: impl FnOnce() -> R) -> R {
         struct Running<'a>(&'a CodeTime);
         impl Drop for Running<'_> {

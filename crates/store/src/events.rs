@@ -1,8 +1,8 @@
-//! What a store reports without being asked.
+//! The events that a store reports to its subscriber.
 
-/// Receives the changes that a store learns of, by whichever process they were made.
+/// Receives the changes that a store learns of, from this process and from others.
 pub trait StoreEvents: Send + Sync {
-    /// An instance has changed; `None` stands for any number of them, and for the end of the store.
+    /// An instance has changed; `None` stands for any number of instances, and for the end of the store.
     fn changed(&self, instance: Option<&str>);
 
     /// An instance was deleted.

@@ -1,24 +1,25 @@
-//! What the code of an instance is ready to be told, counted from its history.
+//! Flow control: the message gate decides which messages an instance may receive now, from the waits in its history.
 //!
-//! The engine drops an event that is raised before its wait, fails a turn that reads 99 messages of queues, and carries at most
-//! 100 over to the next execution. So such messages stay in the store until they can be taken.
+//! The engine drops an event that is raised before its wait, fails a turn that reads 99 messages of queues, and carries
+//! at most 100 messages over to the next execution. So such messages stay in the store until the instance can take
+//! them.
 
 use std::collections::{HashMap, VecDeque};
 
 use duroxide::providers::WorkItem;
 use duroxide::{Event, EventKind};
 
-/// Messages of queues that may lie unread with the engine; well below the 99 at which it gives up.
-const UNREAD: usize = 90;
-/// Messages that somebody waits for, given beyond that in one turn.
-const SPARE: usize = 8;
+/// How many messages of queues the engine may hold unread; well below the 99 at which it fails.
+const MOST_UNREAD: usize = 90;
+/// How many messages beyond that a turn may get, if the code waits for them.
+const MOST_AWAITED: usize = 8;
 
 /// The waits for one name, by the ids of the events that recorded them.
 #[derive(Debug, Clone, Default)]
 struct Waits {
     name: String,
     open: VecDeque<u64>,
-    /// Delivered before anybody waited for it: queues alone keep such.
+    /// Messages that were delivered before a wait for them. Only queues keep such messages.
     unread: usize,
 }
 
@@ -47,9 +48,9 @@ fn close(waits: &mut [Waits], source: Option<u64>) {
 
 impl MessageGate {
     pub fn of(history: &[Event]) -> Self {
-        let mut mail = Self::default();
-        mail.extend(history);
-        mail
+        let mut gate = Self::default();
+        gate.extend(history);
+        gate
     }
 
     pub fn extend(&mut self, events: &[Event]) {
@@ -83,7 +84,7 @@ impl MessageGate {
         self.events.iter().any(|waits| waits.name == event && !waits.open.is_empty())
     }
 
-    /// Who waits for a message of a queue.
+    /// The number of waits for a message of a queue.
     fn readers(&self, queue: &str) -> usize {
         self.queues.iter().find(|waits| waits.name == queue).map_or(0, |waits| waits.open.len())
     }
@@ -92,20 +93,20 @@ impl MessageGate {
         self.queues.iter().map(|queue| queue.unread).sum()
     }
 
-    /// Which of the waiting messages the next turn is given, by their places, in order.
+    /// Chooses the messages that the next turn gets. Returns their places, in order.
     ///
-    /// An event that is raised goes into a turn of its own, or at its head: what the turn does before could give up the wait
-    /// that is open now, and the event would be lost.
+    /// A raised event comes only at the head of a turn. Code that ran before it in the same turn could give up the wait
+    /// that is open now, and the engine would drop the event.
     pub fn choose<'a>(&self, messages: impl Iterator<Item = &'a WorkItem> + Clone) -> Vec<usize> {
         let carried = messages.clone().find_map(|message| match message {
             WorkItem::ContinueAsNew { carry_forward_events, .. } => Some(carry_forward_events.len()),
             _ => None,
         });
-        // The next execution knows no wait of this one.
+        // The waits of this execution do not count for the next one.
         let unread = carried.unwrap_or_else(|| self.unread());
-        let mut room = UNREAD.saturating_sub(unread);
+        let mut room = MOST_UNREAD.saturating_sub(unread);
         let mut readers: HashMap<&str, usize> = HashMap::new();
-        let mut spare = SPARE;
+        let mut awaited_room = MOST_AWAITED;
         let mut chosen = Vec::new();
         for (place, message) in messages.enumerate() {
             match message {
@@ -120,10 +121,10 @@ impl MessageGate {
                 WorkItem::QueueMessage { name, .. } => {
                     let readers =
                         readers.entry(name).or_insert_with(|| if carried.is_some() { 0 } else { self.readers(name) });
-                    // A full queue that nobody reads does not keep another from its readers.
-                    let has_room = if *readers > 0 && spare > 0 {
+                    // A full queue without waits must not keep the messages of another queue from its waits.
+                    let has_room = if *readers > 0 && awaited_room > 0 {
                         *readers -= 1;
-                        spare -= 1;
+                        awaited_room -= 1;
                         true
                     } else {
                         let has_room = room > 0;
@@ -166,62 +167,62 @@ mod tests {
     }
 
     #[test]
-    fn an_event_that_nobody_waits_for_stays() {
-        let mail = MessageGate::of(&[waits(2, "other")]);
+    fn an_event_without_a_wait_stays_in_the_store() {
+        let gate = MessageGate::of(&[waits(2, "other")]);
 
-        assert_eq!(mail.choose([raised("early"), timer()].iter()), [1]);
+        assert_eq!(gate.choose([raised("early"), timer()].iter()), [1]);
     }
 
     #[test]
-    fn an_event_is_given_to_each_wait_once() {
+    fn each_wait_gets_an_event_once() {
         let received = EventKind::ExternalEvent { name: "go".to_owned(), data: String::new() };
-        let mut mail = MessageGate::of(&[waits(2, "go")]);
-        assert_eq!(mail.choose([raised("go")].iter()), [0]);
+        let mut gate = MessageGate::of(&[waits(2, "go")]);
+        assert_eq!(gate.choose([raised("go")].iter()), [0]);
 
-        mail.extend(&[event(3, None, received)]);
+        gate.extend(&[event(3, None, received)]);
 
-        assert!(mail.choose([raised("go")].iter()).is_empty());
+        assert!(gate.choose([raised("go")].iter()).is_empty());
     }
 
     #[test]
-    fn an_event_waits_for_the_end_of_the_turn_that_may_give_up_its_wait() {
-        let mail = MessageGate::of(&[waits(2, "go")]);
+    fn an_event_comes_only_at_the_head_of_a_turn() {
+        let gate = MessageGate::of(&[waits(2, "go")]);
 
-        assert_eq!(mail.choose([timer(), raised("go"), timer()].iter()), [0]);
-        assert_eq!(mail.choose([raised("go"), timer()].iter()), [0, 1]);
+        assert_eq!(gate.choose([timer(), raised("go"), timer()].iter()), [0]);
+        assert_eq!(gate.choose([raised("go"), timer()].iter()), [0, 1]);
     }
 
     #[test]
-    fn a_wait_that_was_given_up_takes_no_event() {
+    fn a_wait_that_was_given_up_gets_no_event() {
         let given_up = EventKind::ExternalSubscribedCancelled { reason: String::new() };
-        let mail = MessageGate::of(&[waits(2, "go"), event(3, Some(2), given_up)]);
+        let gate = MessageGate::of(&[waits(2, "go"), event(3, Some(2), given_up)]);
 
-        assert!(mail.choose([raised("go")].iter()).is_empty());
+        assert!(gate.choose([raised("go")].iter()).is_empty());
     }
 
     #[test]
-    fn ninety_messages_are_given_at_most() {
+    fn a_turn_gets_at_most_ninety_messages_without_a_wait() {
         let messages: Vec<_> = (0..120).map(|_| message("inbox")).collect();
         let delivered = EventKind::QueueEventDelivered { name: "inbox".to_owned(), data: String::new() };
         let read = EventKind::QueueSubscribed { name: "inbox".to_owned() };
-        let mut mail = MessageGate::default();
-        assert_eq!(mail.choose(messages.iter()).len(), 90);
+        let mut gate = MessageGate::default();
+        assert_eq!(gate.choose(messages.iter()).len(), 90);
 
-        mail.extend(&(0..90).map(|id| event(id, None, delivered.clone())).collect::<Vec<_>>());
-        assert!(mail.choose(messages.iter()).is_empty());
+        gate.extend(&(0..90).map(|id| event(id, None, delivered.clone())).collect::<Vec<_>>());
+        assert!(gate.choose(messages.iter()).is_empty());
 
-        mail.extend(&[event(91, None, read.clone()), event(92, None, read)]);
-        assert_eq!(mail.choose(messages.iter()).len(), 2);
+        gate.extend(&[event(91, None, read.clone()), event(92, None, read)]);
+        assert_eq!(gate.choose(messages.iter()).len(), 2);
     }
 
     #[test]
-    fn a_full_queue_does_not_keep_another_from_its_readers() {
+    fn a_full_queue_does_not_block_the_waits_of_another_queue() {
         let delivered = EventKind::QueueEventDelivered { name: "full".to_owned(), data: String::new() };
         let read = EventKind::QueueSubscribed { name: "other".to_owned() };
-        let mut mail = MessageGate::of(&(0..90).map(|id| event(id, None, delivered.clone())).collect::<Vec<_>>());
+        let mut gate = MessageGate::of(&(0..90).map(|id| event(id, None, delivered.clone())).collect::<Vec<_>>());
 
-        mail.extend(&[event(91, None, read)]);
+        gate.extend(&[event(91, None, read)]);
 
-        assert_eq!(mail.choose([message("full"), message("other"), message("other")].iter()), [1]);
+        assert_eq!(gate.choose([message("full"), message("other"), message("other")].iter()), [1]);
     }
 }

@@ -1,8 +1,9 @@
-//! What an application wrote into an outbox, a table of its own database, taken over into the store once.
+//! Takes over each row of an outbox once. An outbox is a table of an application's own database.
 //!
-//! Every row of an outbox has a random key. With the messages of some rows the store records the key of the last of them, in
-//! the same transaction. A relay says which key it has seen there: if another one is recorded meanwhile, it is told that one,
-//! and nothing is sent. So whoever relays next, after a crash or at the same time, finds out which rows are done.
+//! Every row of an outbox has a random key. When the store takes over some rows, it records the key of the last one in
+//! the same transaction. A relay sends the key that was recorded when it read the rows. If the store has another key by
+//! then, it returns that one and takes over nothing. So the next relay, after a crash or at the same time, finds out
+//! which rows are done.
 
 use std::collections::HashMap;
 
@@ -22,27 +23,28 @@ pub struct Relay {
     pub messages: Vec<WorkItem>,
 }
 
-/// What became of rows.
+/// The outcome of taking over rows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Relayed {
-    /// They are in the store.
+    /// The rows are in the store.
     Done,
-    /// Some are refused for good, by their places, with the reason; nothing was sent.
+    /// The store refuses these rows for good, by their places, with the reasons. It took over nothing.
     Refused(Vec<(usize, String)>),
-    /// Another key is recorded; nothing was sent.
+    /// The store has this other key recorded. It took over nothing.
     Behind(Option<i64>),
-    /// Another process works on the store, and relays.
+    /// Another process is the owner of the store, and relays.
     Elsewhere,
 }
 
-/// Decides about each message by what its instance runs: `None` to send it, or why it is refused. A start of what is started
-/// already is sent too; the engine drops it.
+/// Refuses starts of instances that run another orchestration. A start of an instance that runs the same orchestration
+/// is sent, and the engine drops it.
 #[derive(Default)]
 pub struct StartFilter {
     starting: HashMap<String, String>,
 }
 
 impl StartFilter {
+    /// Why a message is refused, or `None` to send it. `running` is the orchestration that its instance runs.
     pub fn refuses(&mut self, message: &WorkItem, running: Option<&str>) -> Option<String> {
         let WorkItem::StartOrchestration { instance, orchestration, .. } = message else { return None };
         if let Some(running) = self.starting.get(instance).map(String::as_str).or(running) {

@@ -1,4 +1,4 @@
-//! A start as a client asks for it, and what becomes of it by what its instance runs already.
+//! Requests to start instances, and the decision what a start does if its instance exists.
 
 use std::collections::HashMap;
 use std::ops::Deref;
@@ -8,7 +8,7 @@ use duroxide::providers::WorkItem;
 
 use crate::error::StoreError;
 
-/// A start as a client asks for it.
+/// A client's request to start an instance.
 #[derive(Debug, Clone)]
 pub struct StartRequest {
     pub instance: String,
@@ -17,11 +17,12 @@ pub struct StartRequest {
     pub version: Option<String>,
 }
 
-/// What to do when the instance exists.
+/// The behaviour of a start whose instance exists.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum IfExists {
-    /// Take it for the one that was asked for, if it runs the same orchestration.
+    /// Attach to the instance if it runs the same orchestration, and fail otherwise.
     Attach,
+    /// Fail.
     Raise,
 }
 
@@ -53,8 +54,9 @@ impl StartRequest {
     }
 }
 
-/// Decides about starts, all of them or none: each is given as its instance and its orchestration, and `running` says which
-/// orchestration an instance runs already, or will. Of two for one instance the first counts.
+/// Decides which starts are made: all of them or none. Each start is a pair of instance and orchestration, and
+/// `running` returns the orchestration that an instance runs already, or will run. Of two starts of one instance, the
+/// first counts.
 pub fn judge<'a, Name: Deref<Target = str>>(
     starts: impl Iterator<Item = (&'a str, &'a str)>,
     if_exists: IfExists,

@@ -1,4 +1,4 @@
-//! What a store is and what it says of an instance.
+//! Types that all stores share: the kinds of stores, the state of an instance, durability.
 
 /// Where a store keeps its data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -8,7 +8,7 @@ pub enum StoreKind {
     Postgres,
 }
 
-/// The state of an instance, as its current execution has it.
+/// The state of an instance in its current execution.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InstanceState {
     pub status: String,
@@ -18,12 +18,13 @@ pub struct InstanceState {
     pub custom_status_version: u64,
 }
 
-/// When a store in a file calls something recorded.
+/// When a store in a file counts a change as recorded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Durability {
-    /// After the disk has synced it. A power failure loses nothing that was acknowledged.
+    /// After the disk has synced the change. A power failure loses no acknowledged change.
     Full,
-    /// After the operating system has it. A power failure may lose the last moments; the end of a process does not.
+    /// After the operating system has the change. A power failure may lose the last changes; the end of a process does
+    /// not.
     Normal,
 }
 

@@ -30,19 +30,21 @@ Result = TypeVar("Result")
 class AsyncClient:
     """Access to the orchestrations of one store, awaited on an event loop of ``asyncio``.
 
-    It has the operations of ``Client``, with the same names, arguments, defaults, results and errors. None of them blocks
-    the loop or holds a thread, however long it waits: a thousand waits are a thousand coroutines. A client may be used on
-    several loops.
+    It has the operations of ``Client``, with the same names, arguments, defaults, results and errors. None of them
+    blocks the loop or holds a thread, however long it waits: a thousand waits are a thousand coroutines. Several loops
+    may share a client.
 
-    A task that is cancelled gives its wait up at once. What it had begun to write may be recorded all the same: start an
-    instance again under the same id, and find out.
+    A cancelled task ends its wait at once. The store may still record a write that the task had begun. To find out,
+    start the instance again under the same id.
+
+    Times are in milliseconds, as in ``Client``; the times of a handle are in seconds.
 
     Args:
         provider: The opened store; a runtime in this or another process does the work.
 
     Raises:
-        TypeError: ``provider`` is something else.
-        NotAllowedInOrchestration: It is used inside an orchestration, in any operation.
+        TypeError: ``provider`` is not a provider.
+        NotAllowedInOrchestration: An orchestration calls, in any operation.
         ProviderError: The store fails, in any operation.
     """
 
@@ -59,7 +61,7 @@ class AsyncClient:
         mailbox = self._mailbox = _native.Mailbox.of_running_loop(self._mailbox)
         return call.begin(mailbox)
 
-    # One instance, in the natural style
+    # One instance, with a declared orchestration
 
     @overload
     async def start(
@@ -174,25 +176,26 @@ class AsyncClient:
     ) -> Any:
         """Start an orchestration with the arguments of a call; the start is recorded when the call ends.
 
-        The type checkers see every argument where ``id`` and the other options are given with ``.options`` of the
-        orchestration, or not at all, and up to five arguments by position beside them. Beside ``id``, arguments by name
-        are not checked.
+        Type checkers check every argument if the call has no options, or if ``.options`` of the orchestration gives
+        them. Beside options of this call they check up to five arguments by position. Beside ``id`` they do not check
+        arguments by name.
 
         Args:
-            orchestration: What ``@orchestration`` made, or a name, which takes at most one argument, the input.
+            orchestration: A declared orchestration, or a name, which takes at most one argument, the input.
             arguments: The arguments.
-            id: Id of the new instance, 1 to 1,024 bytes; default ``None``, a new one that is made up.
+            id: Id of the new instance, 1 to 1,024 bytes; default ``None``, a new random one.
             version: Version to start; default ``None``, the newest one that the executing runtime has.
-            if_exists: What to do when the id is taken by the same orchestration: ``"attach"``, the default, leaves it as
-                it is, and the handle is of that; ``"raise"`` refuses.
-            named: Arguments by name. A parameter that is called as one of the options is to be given by position.
+            if_exists: What to do when an instance of the same orchestration has the id: ``"attach"``, the default,
+                leaves that instance as it is and returns a handle of it; ``"raise"`` refuses.
+            named: Arguments by name. Give an argument by position if its parameter has the name of an option.
 
         Returns:
             A handle of the instance.
 
         Raises:
-            TypeError: The arguments do not fit, or this is no orchestration.
-            InstanceAlreadyExists: The id is taken by another orchestration, or by any with ``if_exists="raise"``.
+            TypeError: The arguments do not fit, or ``orchestration`` is neither.
+            InstanceAlreadyExists: An instance of another orchestration has the id; with ``if_exists="raise"``, any
+                instance.
             CodecError: An argument cannot be written as JSON.
             LimitExceeded: The id or the input is too long.
         """
@@ -205,12 +208,12 @@ class AsyncClient:
     @overload
     def handle(self, id: str, orchestration: str | None = None) -> AsyncHandle[Any]: ...
     def handle(self, id: str, orchestration: Any = None) -> Any:
-        """Give a handle of an instance, which need not exist yet; the store is not asked.
+        """Return a handle of an instance, which need not exist yet; this call does not read the store.
 
         Args:
             id: The instance.
-            orchestration: Its orchestration, by which the result is converted and typed; default ``None``, the result is
-                as JSON has it.
+            orchestration: Its orchestration, whose annotation types and converts the result; default ``None``, the
+                result is the JSON value.
         """
         handle: AsyncHandle[Any] = AsyncHandle(self, id, result_type_of(orchestration))
         return handle
@@ -246,7 +249,7 @@ class AsyncClient:
     raise_events = awaited(Client.raise_events)
     enqueue_events = awaited(Client.enqueue_events)
 
-    # For those who run the system
+    # Administration
 
     async def has_management_capability(self) -> bool:
         """Tell whether the store supports the operations below; every store of this package does."""

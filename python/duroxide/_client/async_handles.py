@@ -1,4 +1,4 @@
-"""A handle of one instance that is awaited: the same operations as ``Handle``."""
+"""A handle of one instance for asyncio: the operations of ``Handle``, awaited."""
 
 from __future__ import annotations
 
@@ -34,16 +34,16 @@ class AsyncHandle(InstanceReference[T_co]):
         """Wait for the end of the orchestration and return its result.
 
         Args:
-            timeout: Longest time to wait, in seconds or as a ``timedelta``; ``None`` for no limit. Default 30.
+            timeout: Longest time to wait, in seconds or as a ``timedelta``; ``None`` for no limit. Default 30 seconds.
 
         Returns:
-            What the orchestration returned, as the type that it is annotated with.
+            The orchestration's return value, as the type of its annotation.
 
         Raises:
-            OrchestrationFailed: It failed. Where it failed of an activity or child, that failure is the ``__cause__``,
-                with its name, its attempts and the type of the original exception.
+            OrchestrationFailed: It failed. If the failure of an activity or child caused that, this failure is the
+                ``__cause__``, with its name, its attempts and the type of the original exception.
             OrchestrationCancelled: It was cancelled.
-            WaitTimedOut: The time passed first.
+            WaitTimedOut: The instance did not end within ``timeout``.
             CodecError: The result does not fit the annotation.
         """
         result = await self.wait(timeout)
@@ -52,29 +52,26 @@ class AsyncHandle(InstanceReference[T_co]):
         value: T_co = self._value(result)
         return value
 
-    async def wait(
-        self,
-        timeout: float | timedelta | None = DEFAULT_WAIT_SECONDS,
-    ) -> OrchestrationResult:
-        """Wait for the end of the orchestration, and return how it ended; a failure is not raised.
+    async def wait(self, timeout: float | timedelta | None = DEFAULT_WAIT_SECONDS) -> OrchestrationResult:
+        """Wait for the end of the orchestration, and return its status; a failure is not raised.
 
         Args:
-            timeout: Longest time to wait, in seconds or as a ``timedelta``; ``None`` for no limit. Default 30.
+            timeout: Longest time to wait, in seconds or as a ``timedelta``; ``None`` for no limit. Default 30 seconds.
 
         Raises:
-            WaitTimedOut: The time passed first.
+            WaitTimedOut: The instance did not end within ``timeout``.
         """
         return await self._client.wait_for_orchestration(self._id, check_seconds(timeout, "timeout"))
 
     async def status(self) -> OrchestrationResult:
-        """Read how the instance stands, without waiting; its ``custom_status`` is among it."""
+        """Read the status of the instance, its ``custom_status`` included, without waiting."""
         return await self._client.get_status(self._id)
 
     async def cancel(self, reason: str = "") -> None:
-        """Ask for the end of the instance and its children; it fails with ``canceled: reason``.
+        """Request the cancellation of the instance and its children; it fails with ``canceled: reason``.
 
         Args:
-            reason: Why; default empty.
+            reason: Why it is cancelled; default empty.
 
         Raises:
             InstanceNotFound: The instance was never started, or was deleted.
@@ -99,7 +96,7 @@ class AsyncHandle(InstanceReference[T_co]):
 
         Args:
             queue: Name of the queue.
-            data: Any value that can be written as JSON, a ``str`` too.
+            data: Any value that can be written as JSON, also a ``str``.
 
         Raises:
             CodecError: The data cannot be written as JSON.
@@ -114,10 +111,10 @@ class AsyncHandle(InstanceReference[T_co]):
             execution_id: Number of the execution, counted from 1; default ``None``, the newest.
 
         Returns:
-            The events, in their order; none as long as the start is waiting for a runtime.
+            The events, in order; empty until a runtime has fetched the start.
 
         Raises:
-            InstanceNotFound: There is no such instance or execution.
+            InstanceNotFound: The store does not have the instance or the execution.
         """
         return await self._client.read_execution_history(self._id, execution_id)
 
@@ -131,5 +128,5 @@ class AsyncHandle(InstanceReference[T_co]):
     async def _history_of(self, instance_id: str) -> list[Event] | None:
         try:
             return await self._client.read_execution_history(instance_id)
-        except ClientError:  # deleted meanwhile, or the store fails: the failure itself is what counts
+        except ClientError:  # deleted since, or the store fails: the failure itself matters more than its cause
             return None

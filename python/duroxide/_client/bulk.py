@@ -1,4 +1,4 @@
-"""What a client does with many instances in one call: all of it or nothing, recorded in one transaction."""
+"""The calls of a client on many instances. One transaction records such a call, all of it or nothing."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class QueueMessage:
     Attributes:
         instance_id: The instance.
         queue: Name of the queue.
-        data: A ``str`` is delivered as it is; any other value is delivered as its JSON text.
+        data: A ``str``, which the queue delivers as it is, or any other value, which it delivers as JSON text.
     """
 
     instance_id: str
@@ -83,20 +83,22 @@ class BulkOperations:
     ) -> Call[list[bool]]:
         """Start many orchestrations: all of them or none, in one transaction, with one wait for the disk.
 
-        All requests are checked before anything is sent; what is wrong with one is said with its position and its id.
+        The client checks all requests before it sends any. An error names the position and the id of its request.
 
         Args:
-            requests: At most ``MAX_BULK_ITEMS`` of them.
-            if_exists: As for ``start_orchestration``, for each of them; ``"raise"`` refuses an id that is given twice too.
+            requests: At most ``MAX_BULK_ITEMS`` requests.
+            if_exists: As for ``start_orchestration``, for each request; ``"raise"`` also refuses an id that occurs
+                twice.
 
         Returns:
-            For each request, in order: True if the instance was started, False if it existed.
+            For each request, in order: True if the call started the instance, False if it existed.
 
         Raises:
-            InstanceAlreadyExists: An id is taken by another orchestration, or by any with ``if_exists="raise"``.
+            InstanceAlreadyExists: An instance of another orchestration has one of the ids; with ``if_exists="raise"``,
+                any instance.
             CodecError: An input cannot be written as JSON.
             LimitExceeded: An id, a name or an input is too long, or there are too many requests.
-            TypeError: Something else than a ``StartRequest`` is among them.
+            TypeError: An item is not a ``StartRequest``.
         """
         attach = is_to_attach(if_exists)
         return self._native.start_all(_encode_all(requests, "requests", StartRequest, _encode_start), attach)
@@ -106,12 +108,12 @@ class BulkOperations:
         """Raise many events, of one instance or of several: all of them or none, in one transaction.
 
         Args:
-            events: At most ``MAX_BULK_ITEMS`` of them. Those of one instance arrive in order.
+            events: At most ``MAX_BULK_ITEMS`` events. The events of one instance arrive in order.
 
         Raises:
-            CodecError: The data of one cannot be written as JSON.
+            CodecError: The data of an event cannot be written as JSON.
             LimitExceeded: An id, a name or the data is too long, or there are too many events.
-            TypeError: Something else than an ``EventToRaise`` is among them.
+            TypeError: An item is not an ``EventToRaise``.
         """
         return self._native.raise_events(_encode_all(events, "events", EventToRaise, _encode_event))
 
@@ -120,13 +122,13 @@ class BulkOperations:
         """Append many messages to queues, of one instance or of several: all of them or none, in one transaction.
 
         Args:
-            messages: At most ``MAX_BULK_ITEMS`` of them. Those of one instance arrive in order.
+            messages: At most ``MAX_BULK_ITEMS`` messages. The messages of one instance arrive in order.
 
         Raises:
-            CodecError: The data of one cannot be written as JSON.
+            CodecError: The data of a message cannot be written as JSON.
             LimitExceeded: An id, a name or the data is too long, a ``str`` is not valid UTF-8, or there are too many
                 messages.
-            TypeError: Something else than a ``QueueMessage`` is among them.
+            TypeError: An item is not a ``QueueMessage``.
         """
         return self._native.enqueue_events(_encode_all(messages, "messages", QueueMessage, _encode_message))
 
@@ -134,10 +136,10 @@ class BulkOperations:
 def _encode_all(
     items: Iterable[Item], what: str, kind: type[Item], encode_one: Callable[[Item], Encoded]
 ) -> list[Encoded]:
-    """Check and encode every item, and say of one that is refused where it stands."""
+    """Check and encode every item; the error about an item that is refused names its position."""
     if isinstance(cast("Any", items), kind):
         raise TypeError(f"{what} must be a list; write [{kind.__name__}(...)]")
-    # One more than is allowed is enough to know, however many there are.
+    # Take one more than is allowed: that shows that there are too many, even if the iterable never ends.
     taken = list(islice(items, MAX_BULK_ITEMS + 1))
     if len(taken) > MAX_BULK_ITEMS:
         raise LimitExceeded(f"{what} has more than {MAX_BULK_ITEMS} items; divide it among several calls")

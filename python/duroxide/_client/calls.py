@@ -1,7 +1,8 @@
-"""How an operation of a client is written once and has two forms.
+"""Makes a blocking and an asyncio form of a client operation from one body.
 
-Its method checks the arguments and describes a call: of the native client, or on a connection of the application. ``blocking`` turns it into the method that makes
-the call and waits for its end; ``awaited`` makes a coroutine function of that one, for a client of ``asyncio``.
+The body checks the arguments and describes a call of the native client, or a statement on the application's connection.
+``blocking`` makes a method that runs the call and waits for its end. ``awaited`` makes a coroutine function from that
+method, for a client of ``asyncio``.
 """
 
 from __future__ import annotations
@@ -21,37 +22,37 @@ Function = TypeVar("Function", bound="Callable[..., Any]")
 
 
 class Call(Protocol[Answer_co]):
-    """A call that is described and not made yet."""
+    """The description of a call."""
 
     def run(self) -> Answer_co:
-        """Make it, and wait for its answer."""
+        """Make the call, and wait for its answer."""
         ...
 
 
 class Begun(Protocol[Answer_co]):
-    """A call that was begun on an event loop."""
+    """A call that runs for an event loop."""
 
     def __await__(self) -> Generator[Any, Any, Answer_co]:
         """Wait for its answer."""
         ...
 
     def abort(self) -> None:
-        """Let go of it: nobody waits any more."""
+        """Drop the call: its answer has no receiver any more."""
         ...
 
 
 class Awaiting(Protocol):
-    """What an object with ``awaited`` methods has."""
+    """An object with ``awaited`` methods."""
 
     def _begin(self, call: Any) -> Begun[Any]:
-        """Begin a call whose end is told to the running loop."""
+        """Begin a call that reports its end to the running loop."""
         ...
 
 
 def blocking(
     describe: Callable[Concatenate[Owner, Parameters], Call[Result]],
 ) -> Callable[Concatenate[Owner, Parameters], Result]:
-    """Decorate a method that describes a call: it makes the call, and returns what that answers."""
+    """Decorate a method that describes a call: the decorated method makes the call and returns its answer."""
 
     @functools.wraps(describe)
     def method(self: Owner, /, *arguments: Parameters.args, **options: Parameters.kwargs) -> Result:
@@ -63,7 +64,7 @@ def blocking(
 def awaited(
     method: Callable[Concatenate[Any, Parameters], Result],
 ) -> Callable[Concatenate[Any, Parameters], Coroutine[Any, Any, Result]]:
-    """Give a ``blocking`` method the form that is awaited."""
+    """Make the awaited form of a ``blocking`` method."""
     describe: Callable[..., Call[Result]] = getattr(method, "__wrapped__")  # noqa: B009  (no Callable has it for a type checker)
 
     @functools.wraps(describe)
@@ -72,14 +73,14 @@ def awaited(
         try:
             return await call
         finally:
-            # The task was cancelled, or its coroutine closed: nobody wants the answer any more.
+            # The task was cancelled, or its coroutine closed, so the answer has no receiver any more.
             call.abort()
 
     return _with_result_of(operation, describe)
 
 
 def _with_result_of(method: Function, describe: Callable[..., Any]) -> Function:
-    """Let ``method`` say that it returns what the described call answers."""
+    """Annotate ``method`` with the type of the described call's answer."""
     signature = inspect.signature(describe)
     result = str(signature.return_annotation).removeprefix("Call[").removesuffix("]")
     method.__annotations__ = {**describe.__annotations__, "return": result}

@@ -1,4 +1,4 @@
-"""The client: starts orchestrations, talks to them, and looks after the store."""
+"""The client: starts orchestrations, communicates with them, and administers the store."""
 
 from __future__ import annotations
 
@@ -29,14 +29,16 @@ IfExists = Literal["attach", "raise"]
 class Client(TypedOperations, BulkOperations, ManagementOperations):
     """Access to the orchestrations of one store, from any thread.
 
-    Calls block until the store has answered, and let other threads run meanwhile. Inside an orchestration they raise
-    ``NotAllowedInOrchestration``; make them in an activity, with ``ctx.get_client()``.
+    A call blocks until the store has answered; other threads run during the wait. Inside an orchestration every call
+    raises ``NotAllowedInOrchestration``; make the call in an activity, with ``ctx.get_client()``.
+
+    Times are in milliseconds, here and in ``AsyncClient``; the times of a handle are in seconds.
 
     Args:
         provider: The opened store; a runtime in this or another process does the work.
 
     Raises:
-        TypeError: ``provider`` is something else.
+        TypeError: ``provider`` is not a provider.
         ProviderError: The store fails, in any operation.
     """
 
@@ -156,25 +158,26 @@ class Client(TypedOperations, BulkOperations, ManagementOperations):
     ) -> Any:
         """Start an orchestration with the arguments of a call; the start is recorded when the call ends.
 
-        The type checkers see every argument where ``id`` and the other options are given with ``.options`` of the
-        orchestration, or not at all, and up to five arguments by position beside them. Beside ``id``, arguments by name
-        are not checked.
+        Type checkers check every argument if the call has no options, or if ``.options`` of the orchestration gives
+        them. Beside options of this call they check up to five arguments by position. Beside ``id`` they do not check
+        arguments by name.
 
         Args:
-            orchestration: What ``@orchestration`` made, or a name, which takes at most one argument, the input.
+            orchestration: A declared orchestration, or a name, which takes at most one argument, the input.
             arguments: The arguments.
-            id: Id of the new instance, 1 to 1,024 bytes; default ``None``, a new one that is made up.
+            id: Id of the new instance, 1 to 1,024 bytes; default ``None``, a new random one.
             version: Version to start; default ``None``, the newest one that the executing runtime has.
-            if_exists: What to do when the id is taken by the same orchestration: ``"attach"``, the default, leaves it as
-                it is, and the handle is of that; ``"raise"`` refuses.
-            named: Arguments by name. A parameter that is called as one of the options is to be given by position.
+            if_exists: What to do when an instance of the same orchestration has the id: ``"attach"``, the default,
+                leaves that instance as it is and returns a handle of it; ``"raise"`` refuses.
+            named: Arguments by name. Give an argument by position if its parameter has the name of an option.
 
         Returns:
             A handle of the instance.
 
         Raises:
-            TypeError: The arguments do not fit, or this is no orchestration.
-            InstanceAlreadyExists: The id is taken by another orchestration, or by any with ``if_exists="raise"``.
+            TypeError: The arguments do not fit, or ``orchestration`` is neither.
+            InstanceAlreadyExists: An instance of another orchestration has the id; with ``if_exists="raise"``, any
+                instance.
             CodecError: An argument cannot be written as JSON.
             LimitExceeded: The id or the input is too long.
         """
@@ -187,12 +190,12 @@ class Client(TypedOperations, BulkOperations, ManagementOperations):
     @overload
     def handle(self, id: str, orchestration: str | None = None) -> Handle[Any]: ...
     def handle(self, id: str, orchestration: Any = None) -> Any:
-        """Give a handle of an instance, which need not exist yet; the store is not asked.
+        """Return a handle of an instance, which need not exist yet; this call does not read the store.
 
         Args:
             id: The instance.
-            orchestration: Its orchestration, by which the result is converted and typed; default ``None``, the result is
-                as JSON has it.
+            orchestration: Its orchestration, whose annotation types and converts the result; default ``None``, the
+                result is the JSON value.
         """
         handle: Handle[Any] = Handle(self, id, result_type_of(orchestration))
         return handle
@@ -202,10 +205,10 @@ class Client(TypedOperations, BulkOperations, ManagementOperations):
 
 
 def check_provider(provider: object) -> None:
-    """Refuse what is no provider.
+    """Refuse an object that is not a provider.
 
     Raises:
-        TypeError: It is none.
+        TypeError: It is not.
     """
     if not isinstance(provider, Provider):
         raise TypeError(f"provider must be a SqliteProvider or PostgresProvider, not {type(provider).__name__}")

@@ -1,4 +1,4 @@
-"""What an orchestration failed of: read from its history, where the failure of an activity or child stands by itself."""
+"""The causes of an orchestration's failure. Its history records the failure of an activity or child as an event."""
 
 from __future__ import annotations
 
@@ -23,23 +23,23 @@ if TYPE_CHECKING:
     from duroxide._client.records import Event
     from duroxide.exceptions import OrchestrationFailed
 
-# Of a child that the engine named, history has the end of the id; the beginning is that of its parent.
+# If the engine named a child, history has only the end of its id; the beginning is the id of its parent.
 _DERIVED = "sub::"
 
-# A tree that is deeper is told as far as this.
+# The chain of causes ends here in a deeper tree.
 _MOST_LEVELS = 32
 
 
 def find_causes(failure: OrchestrationFailed) -> Generator[str, list[Event] | None, None]:
-    """Set ``__cause__`` of ``failure`` to the failure of the activity or child that its code let through, if there was one.
+    """Set ``__cause__`` of ``failure`` to the failure of an activity or child, if the orchestration did not catch that.
 
-    That of a child has its own cause, and so on.
+    The failure of a child gets its own cause, and so on.
 
     Args:
         failure: The failure of an instance.
 
     Yields:
-        An instance whose newest history is to be sent in, or ``None`` if it cannot be read.
+        An instance. The caller sends its newest history, or ``None`` if it cannot read that.
     """
     outer: OrchestrationFailed | TaskFailed = failure
     instance_id = failure.instance_id
@@ -61,7 +61,7 @@ def add_causes(client: ManagementOperations, failure: OrchestrationFailed) -> No
         while True:
             try:
                 history = client.read_execution_history(instance_id)
-            except ClientError:  # deleted meanwhile, or the store fails: the failure itself is what counts
+            except ClientError:  # deleted since, or the store fails: the failure itself matters more than its cause
                 history = None
             instance_id = steps.send(history)
 
@@ -85,12 +85,12 @@ def _cause(history: list[Event], record: FailureRecord, instance_id: str) -> Tas
 
 
 def _timed_out(history: list[Event], events: dict[int, Event], record: FailureRecord) -> ActivityTimedOut | None:
-    """Find the activity that ran out of time: history has no failure of it, only that it was given up."""
+    """Find the activity that timed out: history has no failure of it, only the request to cancel it."""
     for event in reversed(history):
         if event.kind != "ActivityCancelRequested" or event.source_event_id not in events:
             continue
         scheduled = json.loads(events[event.source_event_id].data)
-        # Others may have been given up since.
+        # Other activities may have been given up since.
         if f"'{scheduled['name']}'" not in record.message:
             continue
         failure = ActivityTimedOut(record.error_type, record.message, record.details, retryable=record.retryable)
@@ -101,10 +101,10 @@ def _timed_out(history: list[Event], events: dict[int, Event], record: FailureRe
 
 
 def _count_attempts(history: list[Event], last: Event) -> int:
-    """Count the schedulings that led to ``last``: an attempt again is a new one, of the same activity and input.
+    """Count the attempts up to ``last``: each retry is a new scheduling of the same activity with the same input.
 
-    The one before had failed by then, or was given up in the same turn, which history tells a little later. One that
-    succeeded belongs to another call, and one that was still under way ran beside.
+    The attempt before a retry failed earlier, or was given up in the same turn; history then has that event a little
+    later. An attempt that succeeded belongs to another call, and one that was still running ran beside this call.
     """
     wanted = _call(last)
     ends: dict[int, Event] = {}

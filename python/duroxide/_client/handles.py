@@ -1,4 +1,4 @@
-"""A handle of one instance: what a client does with it, typed by its orchestration."""
+"""A handle of one instance: the calls of a client on it, typed by its orchestration."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ if TYPE_CHECKING:
 T_co = TypeVar("T_co", covariant=True)
 
 DEFAULT_WAIT_SECONDS = 30.0
-"""How long a handle waits when no time is given, in seconds."""
+"""The default of how long a handle waits, in seconds."""
 
 
 class InstanceReference(Generic[T_co]):
-    """Which instance a handle is of, and what its result is converted to.
+    """The instance of a handle, and the type of its result.
 
     Args:
         instance_id: The instance.
-        result_type: Type of the result; ``None`` for the value as JSON has it.
+        result_type: Type to convert the result to; ``None`` for the JSON value.
     """
 
     def __init__(self, instance_id: str, result_type: Any) -> None:
@@ -49,7 +49,7 @@ class InstanceReference(Generic[T_co]):
 class Handle(InstanceReference[T_co]):
     """One instance of an orchestration, which need not exist yet; made by ``client.start`` and ``client.handle``.
 
-    Calls block as those of the client do, and are refused inside an orchestration. Times are in seconds.
+    Calls block as the client's calls do, and are refused inside an orchestration. Times are in seconds.
     """
 
     def __init__(self, client: Client, instance_id: str, result_type: Any = None) -> None:
@@ -60,16 +60,16 @@ class Handle(InstanceReference[T_co]):
         """Wait for the end of the orchestration and return its result.
 
         Args:
-            timeout: Longest time to wait, in seconds or as a ``timedelta``; ``None`` for no limit. Default 30.
+            timeout: Longest time to wait, in seconds or as a ``timedelta``; ``None`` for no limit. Default 30 seconds.
 
         Returns:
-            What the orchestration returned, as the type that it is annotated with.
+            The orchestration's return value, as the type of its annotation.
 
         Raises:
-            OrchestrationFailed: It failed. Where it failed of an activity or child, that failure is the ``__cause__``,
-                with its name, its attempts and the type of the original exception.
+            OrchestrationFailed: It failed. If the failure of an activity or child caused that, this failure is the
+                ``__cause__``, with its name, its attempts and the type of the original exception.
             OrchestrationCancelled: It was cancelled.
-            WaitTimedOut: The time passed first.
+            WaitTimedOut: The instance did not end within ``timeout``.
             CodecError: The result does not fit the annotation.
         """
         result = self.wait(timeout)
@@ -79,25 +79,25 @@ class Handle(InstanceReference[T_co]):
         return value
 
     def wait(self, timeout: float | timedelta | None = DEFAULT_WAIT_SECONDS) -> OrchestrationResult:
-        """Wait for the end of the orchestration, and return how it ended; a failure is not raised.
+        """Wait for the end of the orchestration, and return its status; a failure is not raised.
 
         Args:
-            timeout: Longest time to wait, in seconds or as a ``timedelta``; ``None`` for no limit. Default 30.
+            timeout: Longest time to wait, in seconds or as a ``timedelta``; ``None`` for no limit. Default 30 seconds.
 
         Raises:
-            WaitTimedOut: The time passed first.
+            WaitTimedOut: The instance did not end within ``timeout``.
         """
         return self._client.wait_for_orchestration(self._id, check_seconds(timeout, "timeout"))
 
     def status(self) -> OrchestrationResult:
-        """Read how the instance stands, without waiting; its ``custom_status`` is among it."""
+        """Read the status of the instance, its ``custom_status`` included, without waiting."""
         return self._client.get_status(self._id)
 
     def cancel(self, reason: str = "") -> None:
-        """Ask for the end of the instance and its children; it fails with ``canceled: reason``.
+        """Request the cancellation of the instance and its children; it fails with ``canceled: reason``.
 
         Args:
-            reason: Why; default empty.
+            reason: Why it is cancelled; default empty.
 
         Raises:
             InstanceNotFound: The instance was never started, or was deleted.
@@ -122,7 +122,7 @@ class Handle(InstanceReference[T_co]):
 
         Args:
             queue: Name of the queue.
-            data: Any value that can be written as JSON, a ``str`` too.
+            data: Any value that can be written as JSON, also a ``str``.
 
         Raises:
             CodecError: The data cannot be written as JSON.
@@ -137,10 +137,10 @@ class Handle(InstanceReference[T_co]):
             execution_id: Number of the execution, counted from 1; default ``None``, the newest.
 
         Returns:
-            The events, in their order; none as long as the start is waiting for a runtime.
+            The events, in order; empty until a runtime has fetched the start.
 
         Raises:
-            InstanceNotFound: There is no such instance or execution.
+            InstanceNotFound: The store does not have the instance or the execution.
         """
         return self._client.read_execution_history(self._id, execution_id)
 
@@ -149,5 +149,5 @@ class Handle(InstanceReference[T_co]):
 
 
 def result_type_of(orchestration: Orchestration[..., Any] | str | None) -> Any:
-    """The type that the results of an orchestration are converted to; ``None`` where only a name is known."""
+    """Return the type to convert the results of an orchestration to; ``None`` if only its name is known."""
     return None if orchestration is None or isinstance(orchestration, str) else orchestration.result_type

@@ -1,4 +1,4 @@
-"""What a client does with one instance: start it, talk to it, wait for it, read it."""
+"""The calls of a client on one instance: they start it, send to it, wait for it and read it."""
 
 from __future__ import annotations
 
@@ -44,21 +44,22 @@ class InstanceOperations:
         version: str | None = None,
         if_exists: Literal["attach", "raise"] = "attach",
     ) -> Call[bool]:
-        """Start an orchestration; it is recorded when the call returns.
+        """Start an orchestration; the start is recorded when the call returns.
 
         Args:
             instance_id: Id of the new instance, 1 to 1,024 bytes.
             name: Name of the orchestration, or the declared orchestration itself.
             input: Its input, any value that can be written as JSON; default ``None``.
             version: Version to start; default ``None``, the newest one that the executing runtime has.
-            if_exists: What to do when the id is taken by the same orchestration: ``"attach"``, the default, leaves it
-                as it is, so that a program that was killed can be run again; ``"raise"`` refuses.
+            if_exists: What to do when an instance of the same orchestration has the id: ``"attach"``, the default,
+                leaves the instance as it is, so that a killed program can run again; ``"raise"`` refuses.
 
         Returns:
-            True if the instance was started, False if it existed.
+            True if the call started the instance, False if it existed.
 
         Raises:
-            InstanceAlreadyExists: The id is taken by another orchestration, or by any with ``if_exists="raise"``.
+            InstanceAlreadyExists: An instance of another orchestration has the id; with ``if_exists="raise"``, any
+                instance.
             CodecError: The input cannot be written as JSON.
             LimitExceeded: An id, a name or the input is too long.
         """
@@ -75,7 +76,7 @@ class InstanceOperations:
         *,
         if_exists: Literal["attach", "raise"] = "attach",
     ) -> Call[bool]:
-        """Start exactly ``version`` of an orchestration; otherwise the same as ``start_orchestration``."""
+        """Start exactly ``version`` of an orchestration; otherwise as ``start_orchestration``."""
         attach = is_to_attach(if_exists)
         return self._native.start(encode_start(instance_id, name, input, check_version(version)), attach)
 
@@ -86,14 +87,14 @@ class InstanceOperations:
     def raise_event(self, instance_id: str, name: str, data: object = None) -> Call[None]:
         """Raise an event for the orchestration that waits for it with ``ctx.wait_for_event``.
 
-        An event that comes before its wait is kept for it, also across ``ctx.continue_as_new``. One that comes before its
-        instance is kept for ten minutes; if nobody has started the instance by then, it is dropped with a warning in the
-        log.
+        The store keeps an event that comes before its wait, also across ``ctx.continue_as_new``. It keeps an event that
+        comes before its instance for ten minutes. If the instance has not started by then, the store drops the event
+        and logs a warning.
 
         Args:
             instance_id: The instance.
             name: Name of the event.
-            data: Any value that can be written as JSON; the wait returns it. Default ``None``.
+            data: Any value that can be written as JSON, which the wait returns; default ``None``.
 
         Raises:
             CodecError: The data cannot be written as JSON.
@@ -109,13 +110,13 @@ class InstanceOperations:
     def enqueue_event(self, instance_id: str, queue: str, data: object) -> Call[None]:
         """Append a message to a queue of an instance, which reads it with ``ctx.dequeue_event``.
 
-        Messages wait in the queue, in order. Those that come before their instance are kept for ten minutes; if nobody
-        has started the instance by then, they are dropped with a warning in the log.
+        Messages wait in the queue, in order. The store keeps a message that comes before its instance for ten minutes.
+        If the instance has not started by then, the store drops the message and logs a warning.
 
         Args:
             instance_id: The instance.
             queue: Name of the queue.
-            data: A ``str`` is delivered as it is; any other value is delivered as its JSON text.
+            data: A ``str``, which the queue delivers as it is, or any other value, which it delivers as JSON text.
 
         Raises:
             CodecError: The data cannot be written as JSON.
@@ -125,26 +126,26 @@ class InstanceOperations:
 
     @blocking
     def cancel_instance(self, instance_id: str, reason: str = "") -> Call[None]:
-        """Ask for the end of an instance and its sub-orchestrations; it fails with ``canceled: reason``.
+        """Request the cancellation of an instance and its sub-orchestrations; it fails with ``canceled: reason``.
 
         Args:
             instance_id: The instance.
-            reason: Why; default empty.
+            reason: Why it is cancelled; default empty.
 
         Raises:
-            InstanceNotFound: The instance was never started, or was deleted; in every store.
+            InstanceNotFound: The instance was never started, or was deleted.
         """
         return self._native.cancel(check_id(instance_id), check_size(check_text(reason, "the reason"), "the reason"))
 
     @blocking
     def get_status(self, instance_id: str) -> Call[OrchestrationResult]:
-        """Read how an instance stands, without waiting.
+        """Read the status of an instance, without waiting.
 
         Args:
             instance_id: The instance.
 
         Returns:
-            Its status, which is ``"NotFound"`` if there is no such instance.
+            Its status, which is ``"NotFound"`` if the store does not have the instance.
         """
         checked = check_id(instance_id)
         return self._native.status(checked).then(lambda status: read_status(checked, status))
@@ -162,10 +163,10 @@ class InstanceOperations:
             timeout_ms: Longest time to wait, in milliseconds or as a ``timedelta``; default 30,000.
 
         Returns:
-            Its status, ``"Completed"`` or ``"Failed"``; call ``result()`` on it for the output or the exception.
+            Its status, ``"Completed"`` or ``"Failed"``; ``result()`` of it returns the output or raises the exception.
 
         Raises:
-            WaitTimedOut: The time passed first.
+            WaitTimedOut: The instance did not end within ``timeout_ms``.
         """
         return wait_for_end(self._native, instance_id, timeout_ms)
 
@@ -177,17 +178,18 @@ class InstanceOperations:
         poll_interval_ms: int | timedelta = 100,
         timeout_ms: int | timedelta = DEFAULT_WAIT_MS,
     ) -> Call[OrchestrationResult | None]:
-        """Wait until the custom status of an instance is newer than the one seen last.
+        """Wait until the custom status of an instance is newer than the last one that the caller saw.
 
         Args:
             instance_id: The instance.
-            last_seen_version: ``custom_status_version`` of the status seen last; default 0, none.
-            poll_interval_ms: Time between two queries of the store, which find changes of other processes, in milliseconds
-                or as a ``timedelta``; default 100. Changes of this process are known at once.
+            last_seen_version: ``custom_status_version`` of the last status that the caller saw; default 0, none.
+            poll_interval_ms: Time between two reads of the store, in milliseconds or as a ``timedelta``, for changes
+                that other processes make; a change by this process ends the wait at once. Default 100.
             timeout_ms: Longest time to wait, in milliseconds or as a ``timedelta``; default 30,000.
 
         Returns:
-            The status, or ``None`` if the time passed first or the orchestration has ended with nothing newer.
+            The status, or ``None`` if ``timeout_ms`` passed first, or if the orchestration ended without a newer
+            status.
         """
         checked = check_id(instance_id)
         change = self._native.wait_for_status_change(
@@ -207,13 +209,13 @@ class InstanceOperations:
             key: The key.
 
         Returns:
-            The text, or ``None`` if there is no such key or instance.
+            The text, or ``None`` if the instance does not have the key or does not exist.
         """
         return kv_value(self._native, instance_id, key)
 
     @blocking
     def get_kv_all_values(self, instance_id: str) -> Call[dict[str, str]]:
-        """Read the key-value store of ``instance_id``; empty if there is no such instance."""
+        """Read the key-value store of ``instance_id``; empty if the instance does not exist."""
         return self._native.kv_values(check_id(instance_id))
 
     @blocking
@@ -229,30 +231,30 @@ class InstanceOperations:
             The text of the value.
 
         Raises:
-            WaitTimedOut: The time passed first.
+            WaitTimedOut: The instance did not set the key within ``timeout_ms``.
         """
         return wait_for_kv(self._native, instance_id, key, timeout_ms)
 
 
 def enqueue(native: _native.Client, instance_id: str, queue: str, text: str) -> Call[None]:
-    """Describe a message to a queue."""
+    """Describe the call that appends a message to a queue."""
     return native.enqueue_event(check_id(instance_id), check_queue(queue), text)
 
 
 def wait_for_end(native: _native.Client, instance_id: str, timeout_ms: int | timedelta) -> Call[OrchestrationResult]:
-    """Describe the wait for the end of an instance."""
+    """Describe the call that waits for the end of an instance."""
     checked = check_id(instance_id)
     wait = native.wait(checked, check_milliseconds(timeout_ms, "timeout_ms"))
     return wait.then(lambda status: read_status(checked, status))
 
 
 def kv_value(native: _native.Client, instance_id: str, key: str) -> Call[str | None]:
-    """Describe a look at one value."""
+    """Describe the call that reads one value."""
     return native.kv_value(check_id(instance_id), check_name(key, "a key"))
 
 
 def wait_for_kv(native: _native.Client, instance_id: str, key: str, timeout_ms: int | timedelta) -> Call[str]:
-    """Describe the wait for one value."""
+    """Describe the call that waits for one value."""
     timeout = check_milliseconds(timeout_ms, "timeout_ms")
     return native.wait_for_kv_value(check_id(instance_id), check_name(key, "a key"), timeout)
 

@@ -1,4 +1,4 @@
-"""What a client does for those who run the system: lists, histories, metrics, deletion, pruning."""
+"""The administrative calls of a client: lists, histories, metrics, deletion, pruning."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from duroxide._client.records import (
     read_instance,
     read_tree,
 )
-from duroxide._values.validation import check_integer, check_name, suggest
+from duroxide._values.validation import check_id, check_integer, suggest
 
 if TYPE_CHECKING:
     from duroxide import _native
@@ -52,7 +52,7 @@ class ManagementOperations:
             status: ``"Running"``, ``"Completed"``, ``"Failed"`` or ``"ContinuedAsNew"``.
 
         Raises:
-            ValueError: There is no such status.
+            ValueError: ``status`` is none of these.
         """
         if status not in _STATUSES:
             raise ValueError(f"status {status!r} is unknown; {suggest(str(status), _STATUSES)}")
@@ -60,34 +60,34 @@ class ManagementOperations:
 
     @blocking
     def get_instance_info(self, instance_id: str) -> Call[InstanceInfo]:
-        """Read what the store knows about the instance ``instance_id``.
+        """Read the store's record of the instance ``instance_id``.
 
         Raises:
-            InstanceNotFound: There is no such instance.
+            InstanceNotFound: The store does not have the instance.
         """
-        return self._native.instance_info(_check_id(instance_id)).then(read_instance)
+        return self._native.instance_info(check_id(instance_id)).then(read_instance)
 
     @blocking
     def get_execution_info(self, instance_id: str, execution_id: int) -> Call[ExecutionInfo]:
-        """Read what the store knows about one execution of an instance.
+        """Read the store's record of one execution of an instance.
 
         Args:
             instance_id: The instance.
             execution_id: Number of the execution, counted from 1.
 
         Raises:
-            InstanceNotFound: There is no such instance or execution.
+            InstanceNotFound: The store does not have the instance or the execution.
         """
-        return self._native.execution_info(_check_id(instance_id), _check_execution(execution_id)).then(read_execution)
+        return self._native.execution_info(check_id(instance_id), _check_execution(execution_id)).then(read_execution)
 
     @blocking
     def list_executions(self, instance_id: str) -> Call[list[int]]:
         """List the numbers of the executions of ``instance_id``, the oldest first.
 
         Raises:
-            InstanceNotFound: There is no such instance.
+            InstanceNotFound: The store does not have the instance.
         """
-        return self._native.list_executions(_check_id(instance_id))
+        return self._native.list_executions(check_id(instance_id))
 
     @blocking
     def read_execution_history(self, instance_id: str, execution_id: int | None = None) -> Call[list[Event]]:
@@ -98,19 +98,19 @@ class ManagementOperations:
             execution_id: Number of the execution; default ``None``, the newest one.
 
         Returns:
-            Its events in order; none as long as its start is waiting for a runtime.
+            Its events, in order; empty until a runtime has fetched its start.
 
         Raises:
-            InstanceNotFound: There is no such instance or execution.
+            InstanceNotFound: The store does not have the instance or the execution.
         """
         execution = None if execution_id is None else _check_execution(execution_id)
-        history = self._native.history(_check_id(instance_id), execution)
+        history = self._native.history(check_id(instance_id), execution)
         return history.then(lambda events: [read_event(event) for event in events])
 
     @blocking
     def get_orchestration_stats(self, instance_id: str) -> Call[SystemStats | None]:
-        """Read the size of the orchestration ``instance_id``, or ``None`` if there is no such instance."""
-        stats = self._native.stats(_check_id(instance_id))
+        """Read the size of the instance ``instance_id``, or ``None`` if the store does not have it."""
+        stats = self._native.stats(check_id(instance_id))
         return stats.then(lambda fields: None if fields is None else SystemStats(**fields))
 
     @blocking
@@ -128,9 +128,9 @@ class ManagementOperations:
         """List the instance ``instance_id`` and all its sub-orchestrations.
 
         Raises:
-            InstanceNotFound: There is no such instance.
+            InstanceNotFound: The store does not have the instance.
         """
-        return self._native.tree(_check_id(instance_id)).then(read_tree)
+        return self._native.tree(check_id(instance_id)).then(read_tree)
 
     @blocking
     def delete_instance(self, instance_id: str, force: bool = False) -> Call[DeleteInstanceResult]:
@@ -138,29 +138,30 @@ class ManagementOperations:
 
         Args:
             instance_id: A root instance.
-            force: Delete it while it runs, too; default False.
+            force: Whether to delete it even while it runs; default False.
 
         Returns:
-            What was removed.
+            How much was removed.
 
         Raises:
-            InstanceNotFound: There is no such instance.
+            InstanceNotFound: The store does not have the instance.
             InstanceStillRunning: It runs, and ``force`` is False.
             ClientError: It is a sub-orchestration.
         """
         if not isinstance(force, bool):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise TypeError(f"force must be a bool, not {type(force).__name__}")
-        return self._native.delete(_check_id(instance_id), force).then(lambda fields: DeleteInstanceResult(**fields))
+        return self._native.delete(check_id(instance_id), force).then(lambda fields: DeleteInstanceResult(**fields))
 
     @blocking
     def delete_instance_bulk(self, filter: InstanceFilter | None = None) -> Call[DeleteInstanceResult]:
         """Delete ended root instances.
 
         Args:
-            filter: Which; default ``None``, all that have ended, up to the engine's limit of 1,000 a call.
+            filter: Which instances; default ``None``, all that have ended. One call deletes at most 1,000, a limit of
+                the engine.
 
         Returns:
-            What was removed, in all.
+            How much was removed in all.
         """
         ids, completed_before, limit = _filter_parts(filter)
         return self._native.delete_bulk(ids, completed_before, limit).then(
@@ -173,15 +174,15 @@ class ManagementOperations:
 
         Args:
             instance_id: The instance.
-            options: Which executions; the current one always stays.
+            options: Which executions to remove; the current one always stays.
 
         Returns:
-            What was removed.
+            How much was removed.
 
         Raises:
-            InstanceNotFound: There is no such instance.
+            InstanceNotFound: The store does not have the instance.
         """
-        return self._native.prune(_check_id(instance_id), *_prune_parts(options)).then(
+        return self._native.prune(check_id(instance_id), *_prune_parts(options)).then(
             lambda fields: PruneResult(**fields)
         )
 
@@ -190,19 +191,15 @@ class ManagementOperations:
         """Remove old executions of many instances.
 
         Args:
-            filter: Which instances; ``None`` for all, up to the engine's limit of 1,000 a call.
-            options: Which executions of each.
+            filter: Which instances; ``None`` for all. One call takes at most 1,000, a limit of the engine.
+            options: Which executions of each to remove.
 
         Returns:
-            What was removed, in all.
+            How much was removed in all.
         """
         return self._native.prune_bulk(*_filter_parts(filter), *_prune_parts(options)).then(
             lambda fields: PruneResult(**fields)
         )
-
-
-def _check_id(instance_id: object) -> str:
-    return check_name(instance_id, "an instance id")
 
 
 def _check_execution(execution_id: object) -> int:
@@ -225,5 +222,5 @@ def _prune_parts(options: object) -> tuple[int | None, int | None]:
 
 
 def _moment(completed_before: object) -> int | None:
-    # The options have turned a datetime into milliseconds.
+    # The options have converted a datetime to milliseconds.
     return completed_before if isinstance(completed_before, int) else None

@@ -1,4 +1,4 @@
-"""Which instances and executions the maintenance calls of a client take, as frozen dataclasses that check themselves."""
+"""The options of a client's maintenance calls, as frozen dataclasses that check themselves."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 @keyword_options
 @dataclass(frozen=True, kw_only=True)
 class PruneOptions:
-    """Which old executions of an instance are removed; both conditions must hold. The current one always stays.
+    """Which old executions of an instance to remove; both conditions must hold. The current execution always stays.
 
     Attributes:
         keep_last: How many of the newest executions stay; default ``None``, no condition.
@@ -22,7 +22,7 @@ class PruneOptions:
             1970; default ``None``, no condition.
 
     Raises:
-        UnknownOption: There is no option of that name.
+        UnknownOption: An option has an unknown name.
         ConfigurationError: A value is of the wrong type or out of its range.
     """
 
@@ -44,10 +44,10 @@ class InstanceFilter:
         instance_ids: Only these instances; default ``None``, all.
         completed_before: Only instances that ended before this moment, an aware ``datetime`` or milliseconds since
             1970; default ``None``, no condition.
-        limit: At most so many instances; default ``None``, the engine's 1,000.
+        limit: The largest number of instances; default ``None``, the engine's 1,000.
 
     Raises:
-        UnknownOption: There is no option of that name.
+        UnknownOption: An option has an unknown name.
         ConfigurationError: A value is of the wrong type or out of its range.
     """
 

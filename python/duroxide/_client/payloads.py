@@ -1,4 +1,4 @@
-"""What a client sends to an instance: ids, values and messages, as text that was checked."""
+"""The texts that a client sends to an instance: checked ids, and encoded values and messages."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from duroxide._values.versions import check_version
 
 
 def encode_start(instance_id: object, name: object, input: object, version: object) -> EncodedStart:
-    """Check what an instance is started with, and write its input."""
+    """Check the arguments of a start, and encode the input."""
     return EncodedStart(
         check_id(instance_id),
         function_name(name, "orchestration"),
@@ -20,12 +20,12 @@ def encode_start(instance_id: object, name: object, input: object, version: obje
 
 
 def encode_value(value: object, what: str) -> str:
-    """Write ``value`` as JSON that is not too long to be recorded; what was written already is taken as it is."""
+    """Write ``value`` as JSON that is not too long to be recorded; a ``RawText`` is JSON already."""
     return check_size(value.text if isinstance(value, RawText) else encode(value), what)
 
 
 def encode_message(data: object) -> str:
-    """Write a message of a queue: a ``str`` as it is, anything else as JSON."""
+    """Write a message of a queue: a ``str`` as it is, any other value as JSON."""
     if isinstance(data, str):
         return check_size(check_text(data, "the message"), "the message")
     return encode_value(data, "the message")

@@ -1,4 +1,4 @@
-"""What the client and the runtime answer: frozen records, read by attribute or by subscript."""
+"""The records that the client and the runtime return: frozen, read by attribute or by subscript."""
 
 from __future__ import annotations
 
@@ -36,19 +36,19 @@ class Record(Mapping[str, Any]):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OrchestrationResult(Record):
-    """How an orchestration stands.
+    """The status of an instance.
 
     Attributes:
         instance_id: The instance.
         status: ``"NotFound"``, ``"Running"``, ``"Completed"`` or ``"Failed"``; a cancelled orchestration has failed.
-        output: What the orchestration returned, decoded; ``None`` unless it is completed. Text that is not JSON is
-            itself.
+        output: The decoded value that the orchestration returned; ``None`` unless it is completed. Text that is not
+            JSON stays a ``str``.
         error: The failure as text, such as ``ValueError: email is required``; ``None`` unless it has failed.
         failure: The failure as the exception that ``result()`` raises; ``None`` unless it has failed.
         custom_status: The text that the orchestration last set, or ``None``.
-        custom_status_version: How often the custom status was set or reset.
-        mismatch: Where the code of the orchestration no longer agrees with its history, so that it waits for code that
-            does; ``None`` in a healthy one.
+        custom_status_version: How often the orchestration set or reset the custom status.
+        mismatch: Where the code of the orchestration no longer agrees with its history; the instance waits for code
+            that does. ``None`` in a healthy instance.
     """
 
     instance_id: str
@@ -67,7 +67,7 @@ class OrchestrationResult(Record):
             OrchestrationFailed: It failed.
             OrchestrationCancelled: It was cancelled.
             InstanceStillRunning: It has not ended.
-            InstanceNotFound: There is no such instance.
+            InstanceNotFound: The store does not have the instance.
         """
         if self.failure is not None:
             raise self.failure
@@ -80,10 +80,10 @@ class OrchestrationResult(Record):
 
 
 def read_status(instance_id: str, answer: StatusRecord) -> OrchestrationResult:
-    """Build the record of what the native client answered about ``instance_id``."""
+    """Build the record from the native client's answer about ``instance_id``."""
     output, failure = answer.output, None
-    if answer.failure is not None:
-        failure = orchestration_failed(answer.failure, instance_id, answer.cancel_reason)
+    if answer.failure is not None or answer.cancel_reason is not None:
+        failure = orchestration_failed(answer.failure or "", instance_id, answer.cancel_reason)
     return OrchestrationResult(
         instance_id=instance_id,
         status=answer.status,
@@ -98,7 +98,7 @@ def read_status(instance_id: str, answer: StatusRecord) -> OrchestrationResult:
 
 @dataclass(frozen=True, slots=True)
 class InstanceInfo(Record):
-    """What the store knows about an instance.
+    """The store's record of an instance.
 
     Attributes:
         instance_id: The instance.
@@ -140,7 +140,7 @@ def read_instance(answer: InstanceRecord) -> InstanceInfo:
 
 @dataclass(frozen=True, slots=True)
 class ExecutionInfo(Record):
-    """What the store knows about one execution of an instance.
+    """The store's record of one execution of an instance.
 
     Attributes:
         execution_id: Its number, counted from 1.
@@ -180,7 +180,7 @@ class Event(Record):
         source_event_id: Number of the event that this one answers, or ``None``.
         kind: What happened, such as ``"ActivityCompleted"``.
         timestamp_ms: When it was recorded, in milliseconds since 1970.
-        data: JSON text of what belongs to the kind: ``name``, ``input``, ``result``, ``error`` and the like.
+        data: JSON text of the fields of this kind: ``name``, ``input``, ``result``, ``error`` and the like.
         execution_id: Number of the execution.
     """
 
@@ -228,7 +228,7 @@ class SystemMetrics(Record):
     """Counts over the whole store.
 
     Attributes:
-        total_instances: Instances, whatever their status.
+        total_instances: Instances of every status.
         total_executions: Executions of all instances.
         running_instances: Instances that have not ended.
         completed_instances: Instances that returned.
@@ -246,12 +246,12 @@ class SystemMetrics(Record):
 
 @dataclass(frozen=True, slots=True)
 class QueueDepths(Record):
-    """Numbers of messages that wait in the store.
+    """The numbers of messages that wait in the store.
 
     Attributes:
-        orchestrator_queue: Messages that wait for a step of an orchestration.
+        orchestrator_queue: Messages that wait for a turn of their orchestration.
         worker_queue: Activities that wait for a worker.
-        timer_queue: Timers that wait for their time.
+        timer_queue: Timers that are not due yet.
     """
 
     orchestrator_queue: int
@@ -261,14 +261,14 @@ class QueueDepths(Record):
 
 @dataclass(frozen=True, slots=True)
 class SystemStats(Record):
-    """Size of one orchestration.
+    """The size of one instance.
 
     Attributes:
         history_event_count: Events in the current execution's history.
-        history_size_bytes: Size of that history, about.
-        queue_pending_count: Queue messages that were carried over from the execution before and are unread.
+        history_size_bytes: About the size of that history, in bytes.
+        queue_pending_count: Queue messages that the previous execution left unread.
         kv_user_key_count: Keys in its key-value store.
-        kv_total_value_bytes: Size of all values there.
+        kv_total_value_bytes: Size of all values in it, in bytes.
     """
 
     history_event_count: int
@@ -280,13 +280,13 @@ class SystemStats(Record):
 
 @dataclass(frozen=True, slots=True)
 class DeleteInstanceResult(Record):
-    """Numbers of what a deletion removed.
+    """The numbers of instances, executions, events and messages that a deletion removed.
 
     Attributes:
         instances_deleted: Instances, sub-orchestrations included.
         executions_deleted: Their executions.
         events_deleted: Events of their histories.
-        queue_messages_deleted: Messages that waited for them.
+        queue_messages_deleted: Messages that waited for these instances.
     """
 
     instances_deleted: int
@@ -297,11 +297,11 @@ class DeleteInstanceResult(Record):
 
 @dataclass(frozen=True, slots=True)
 class PruneResult(Record):
-    """Numbers of what a pruning did.
+    """The numbers of instances, executions and events that a pruning concerned.
 
     Attributes:
-        instances_processed: Instances that were looked at.
-        executions_deleted: Executions that were removed.
+        instances_processed: Instances that the pruning read.
+        executions_deleted: Executions that it removed.
         events_deleted: Events of their histories.
     """
 
@@ -317,23 +317,23 @@ class MetricsSnapshot(Record):
     Attributes:
         orch_starts: Orchestrations started.
         orch_completions: Orchestrations that returned.
-        orch_failures: Orchestrations that failed, for whatever reason.
-        orch_application_errors: Those of them whose own code raised, or that were cancelled.
-        orch_infrastructure_errors: Those of them that the store failed.
-        orch_configuration_errors: Those of them whose code did not fit their history.
-        orch_poison: Those of them that were given up after too many deliveries.
+        orch_failures: Orchestrations that failed, for any reason.
+        orch_application_errors: Failed orchestrations whose own code raised, or that were cancelled.
+        orch_infrastructure_errors: Orchestrations that failed because the store failed.
+        orch_configuration_errors: Orchestrations that failed because their code did not fit their history.
+        orch_poison: Orchestrations that the engine gave up after too many deliveries.
         activity_success: Activities that returned.
         activity_app_errors: Activities that raised.
-        activity_infra_errors: Activities whose end could not be recorded.
+        activity_infra_errors: Activities whose end the store could not record.
         activity_config_errors: Activities that are not registered.
-        activity_poison: Activities that were given up after too many deliveries.
+        activity_poison: Activities that the engine gave up after too many deliveries.
         orch_dispatcher_items_fetched: Batches of messages fetched for orchestrations.
         worker_dispatcher_items_fetched: Activities fetched.
         orch_continue_as_new: Executions that continued as new.
         suborchestration_calls: Sub-orchestrations started.
-        provider_errors: Operations that the store failed.
-        active_orchestrations: Started here and not ended yet.
-        orch_waiting_for_code: Instances that wait, right now, for code that fits their history or that is not registered.
+        provider_errors: Store operations that failed.
+        active_orchestrations: Orchestrations that this runtime started and that have not ended yet.
+        orch_waiting_for_code: Instances that wait now for code that fits their history, or that is not registered.
     """
 
     orch_starts: int = 0

@@ -1,4 +1,4 @@
-"""What a start with the arguments of a call comes to: an id, one input, a version. Both clients begin with it."""
+"""Turns the arguments of ``start`` into an id, one input and a version, for all clients."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ def describe_start(
     """Describe a start.
 
     Args:
-        orchestration: What ``@orchestration`` made, or a name.
+        orchestration: A declared orchestration, or a name.
         arguments: Arguments by position.
         named: Arguments by name.
-        id: Id of the instance; ``None`` for that of the orchestration's options, or a new one.
-        version: Version to start; ``None`` for that of the orchestration's options, or the newest.
+        id: Id of the instance; ``None`` for the one in the orchestration's options, or a new one.
+        version: Version to start; ``None`` for the one in the orchestration's options, or the newest.
 
     Returns:
-        The id, what is to be recorded as the input, and the version.
+        The id, the value to record as the input, and the version.
 
     Raises:
-        TypeError: The arguments do not fit, or this is no orchestration.
+        TypeError: The arguments do not fit, or ``orchestration`` is neither.
         CodecError: An argument cannot be written as JSON.
     """
     if isinstance(cast("object", orchestration), Orchestration):

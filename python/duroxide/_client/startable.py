@@ -1,6 +1,6 @@
-"""What ``client.start`` takes, for the type checkers: an orchestration that can be called with so many arguments.
+"""The types of an orchestration that can be called with 0 to 5 arguments, for the overloads of ``client.start``.
 
-A tuple of types cannot say it: mypy takes parameters that have defaults for required ones there.
+A tuple of types cannot replace them: mypy then requires the parameters that have defaults, too.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ E_contra = TypeVar("E_contra", contravariant=True)
 
 
 class Startable0(Protocol[T_co]):
-    """An orchestration that can be called with nothing."""
+    """An orchestration that can be called with no argument."""
 
     @property
     def version(self) -> str | None:
-        """Version as which it is registered."""
+        """Version under which it is registered."""
         ...
 
     def __call__(self) -> Task[T_co]:
@@ -36,7 +36,7 @@ class Startable1(Protocol[A_contra, T_co]):
 
     @property
     def version(self) -> str | None:
-        """Version as which it is registered."""
+        """Version under which it is registered."""
         ...
 
     def __call__(self, a: A_contra, /) -> Task[T_co]:
@@ -49,7 +49,7 @@ class Startable2(Protocol[A_contra, B_contra, T_co]):
 
     @property
     def version(self) -> str | None:
-        """Version as which it is registered."""
+        """Version under which it is registered."""
         ...
 
     def __call__(self, a: A_contra, b: B_contra, /) -> Task[T_co]:
@@ -62,7 +62,7 @@ class Startable3(Protocol[A_contra, B_contra, C_contra, T_co]):
 
     @property
     def version(self) -> str | None:
-        """Version as which it is registered."""
+        """Version under which it is registered."""
         ...
 
     def __call__(self, a: A_contra, b: B_contra, c: C_contra, /) -> Task[T_co]:
@@ -75,7 +75,7 @@ class Startable4(Protocol[A_contra, B_contra, C_contra, D_contra, T_co]):
 
     @property
     def version(self) -> str | None:
-        """Version as which it is registered."""
+        """Version under which it is registered."""
         ...
 
     def __call__(self, a: A_contra, b: B_contra, c: C_contra, d: D_contra, /) -> Task[T_co]:
@@ -88,7 +88,7 @@ class Startable5(Protocol[A_contra, B_contra, C_contra, D_contra, E_contra, T_co
 
     @property
     def version(self) -> str | None:
-        """Version as which it is registered."""
+        """Version under which it is registered."""
         ...
 
     def __call__(self, a: A_contra, b: B_contra, c: C_contra, d: D_contra, e: E_contra, /) -> Task[T_co]:

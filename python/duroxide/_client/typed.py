@@ -1,6 +1,7 @@
 """The ``*_typed`` names of the client: the same operations with JSON on both sides.
 
-Those of the orchestration context are native, and listed in ``_native.pyi``.
+``typed_context`` puts the typed names of the orchestration context on its native class when the package is imported;
+``_native.pyi`` lists them.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ class TypedOperations(InstanceOperations):
     ``wait_for_kv_value_typed``                the value is decoded from JSON
     ========================================== ==================================================
 
-    Those that differ in nothing stand beside the plain ones.
+    The names that differ in nothing are defined beside the plain ones.
     """
 
     @blocking
@@ -50,7 +51,7 @@ class TypedOperations(InstanceOperations):
         Args:
             instance_id: The instance; it need not exist yet.
             timeout_ms: Longest time to wait, in milliseconds or as a ``timedelta``; default 30,000.
-            result_type: Type to convert the output to; default ``None``, as JSON has it.
+            result_type: Type to convert the output to; default ``None``, the JSON value as it is.
 
         Returns:
             The output.
@@ -58,7 +59,7 @@ class TypedOperations(InstanceOperations):
         Raises:
             OrchestrationFailed: The orchestration failed.
             OrchestrationCancelled: It was cancelled.
-            WaitTimedOut: The time passed first.
+            WaitTimedOut: The instance did not end within ``timeout_ms``.
             CodecError: The output does not fit ``result_type``.
         """
         wait = wait_for_end(self._native, instance_id, timeout_ms)

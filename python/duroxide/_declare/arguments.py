@@ -1,16 +1,16 @@
-"""How the arguments of a declared function are recorded: the one place where they become JSON, and come back.
+"""The recorded form of a declared function's arguments: this module alone converts them to JSON and back.
 
 ==================================================== ==================================================
 arguments of the call                                recorded
 ==================================================== ==================================================
 none                                                 ``null``
 only that of the first parameter                     the value itself
-any others                                           an object, the passed ones by name, in the order of the parameters
+any others                                           an object with the passed ones by name, in parameter order
 ==================================================== ==================================================
 
-Defaults are not written, so that a parameter with a default can be added without a change to what is recorded. A value
-that would be read as something else (``None`` where that means the default, an object that looks like arguments by name)
-is written by name; the value of a function's only parameter is never taken for arguments by name.
+Defaults are not written, so a new parameter with a default changes nothing in the recorded form. Some values would be
+read as something else: ``None`` where it means the default, and an object that looks like arguments by name. Such a
+value is written by name. The value of a function's only parameter is never read as arguments by name.
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ _MANY = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 
 class Arguments:
-    """The parameters of one function, and both ways between a call of it and what is recorded.
+    """The parameters of one function, with the conversion of a call to its recorded form and back.
 
     Args:
         what: Kind and name of the function, for messages.
         function: The function.
-        annotations: What the annotations of its parameters mean, as far as they are known.
-        context_type: A parameter annotated with it gets the context, and is no argument.
+        annotations: The evaluated annotations of its parameters, as far as they are known.
+        context_type: A parameter with this annotation gets the context, and is not an argument.
 
     Raises:
-        RegistrationError: Several parameters ask for the context, or one for a context of the other kind.
+        RegistrationError: Several parameters take the context, or one takes a context of the other kind.
     """
 
     def __init__(
@@ -62,33 +62,33 @@ class Arguments:
         self._context = contexts[0] if contexts else None
         self._every = every
         self._parameters = {each.name: each for each in every if each.name != self._context}
-        # Without annotations, which messages would show as they were written.
+        # Without annotations, which messages would show in their source form.
         self._signature = inspect.Signature([each.replace(annotation=_EMPTY) for each in self._parameters.values()])
         self._required = {
             name for name, each in self._parameters.items() if each.default is _EMPTY and each.kind not in _MANY
         }
         names = list(self._parameters)
         first = self._parameters[names[0]] if names else None
-        # The parameter whose value may stand for itself, where all others have defaults.
+        # The parameter whose value is recorded without its name, if all others have defaults.
         self._first = first if first is not None and first.kind not in _MANY else None
         self._has_others = len(names) > 1
-        # A call with one argument is nearly every call.
+        # Nearly every call has one argument, so this case has a fast path.
         self._is_plain = (
             self._first is not None
             and not self._has_others
             and self._first.kind in _POSITIONAL
             and self._first.default is _EMPTY
         )
-        # How the text of an object begins that might be read as arguments.
+        # The beginnings of an object's text that could be read as arguments by name.
         self._beginnings = ("{}", *(f"{{{json.dumps(name)}:" for name in names))
 
     @property
     def input_type(self) -> Any:
-        """What the recorded input is to be converted to before ``adapter`` gets it; ``None`` if it does so itself."""
+        """The type to convert the recorded input to before ``adapter`` gets it; ``None`` if ``adapter`` converts it."""
         return self._annotations.get(self._first.name) if self._is_plain and self._first is not None else None
 
     def adapter(self) -> Callable[[Any, Any], Any]:
-        """Make what calls the function with a context and the recorded input, as a runtime does."""
+        """Make the function that a runtime calls with a context and the recorded input."""
         function = self._function
         call: Callable[[Any, Any], Any]
         if self._is_plain and self._context is None:
@@ -97,7 +97,7 @@ class Arguments:
             call = _with_context(function)
         else:
             call = self._with_all(function)
-        # By which a runtime knows a function that is defined once more.
+        # A runtime recognises a repeated definition by this attribute.
         setattr(call, "__wrapped__", function)  # noqa: B010
         return call
 
@@ -109,7 +109,7 @@ class Arguments:
         return call
 
     def encode(self, arguments: tuple[Any, ...], named: Mapping[str, Any]) -> object:
-        """Give what is to be recorded for a call: a value, or ``RawText`` of it.
+        """Return the recorded form of a call: a value, or its ``RawText``.
 
         Raises:
             TypeError: The arguments do not fit the function.
@@ -132,10 +132,10 @@ class Arguments:
         return RawText(encode(given))
 
     def decode(self, value: Any) -> dict[str, Any]:
-        """Read a recorded input as arguments by name, converted as they are annotated.
+        """Read a recorded input as arguments by name, converted to the types of their annotations.
 
         Raises:
-            CodecError: They do not fit the function.
+            CodecError: The arguments do not fit the function.
         """
         given = self._by_name(value)
         converted: dict[str, Any] = {}
@@ -157,20 +157,20 @@ class Arguments:
         return converted
 
     def _is_misread(self, text: str, value: Any) -> bool:
-        """Tell whether the first parameter's value, recorded as ``text``, would not come back as that."""
+        """Tell whether ``text``, the recorded value of the first parameter, would be read as something else."""
         first = cast("inspect.Parameter", self._first)
         if first.default is not _EMPTY and text == "null" and first.default is not None:
             return True
         return text.startswith(self._beginnings) and self._names_arguments(json.loads(text))
 
     def _names_arguments(self, value: Any) -> bool:
-        """Tell whether a recorded value is read as arguments by name."""
+        """Tell whether ``decode`` reads a recorded value as arguments by name."""
         if not isinstance(value, dict):
             return False
         names = cast("dict[str, Any]", value).keys()
         if self._has_others or self._first is None:
             return names <= self._parameters.keys() and names >= self._required
-        # The only parameter's value, but for the forms that say that it was passed.
+        # It is the value of the only parameter, except in the forms that say that the parameter was passed.
         if self._first.default is _EMPTY or names != {self._first.name}:
             return False
         inner: Any = cast("dict[str, Any]", value)[self._first.name]
@@ -209,7 +209,7 @@ class Arguments:
                 )
 
     def _spread(self, given: dict[str, Any], context: Any) -> tuple[list[Any], dict[str, Any]]:
-        """Lay arguments out for a call. Where positions end, a default is written, as the call would have it."""
+        """Arrange arguments for a call; a positional parameter without an argument gets its default."""
         positional: list[Any] = []
         named: dict[str, Any] = {}
         for each in self._every:
@@ -235,7 +235,7 @@ class Arguments:
 def _contexts(
     what: str, parameters: list[inspect.Parameter], annotations: Mapping[str, Any], context_type: type
 ) -> list[str]:
-    """Find the parameter that asks for the context; there is one at most."""
+    """Find the parameter that takes the context, if there is one."""
     other_type = ActivityContext if context_type is OrchestrationContext else OrchestrationContext
     for each in parameters:
         if annotations.get(each.name) is other_type:

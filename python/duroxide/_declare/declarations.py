@@ -1,4 +1,4 @@
-"""Activities and orchestrations that are declared where they are written, without a runtime, and called as functions."""
+"""Declared activities and orchestrations, which are called as functions and need no runtime to be declared."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ Retry = RetryPolicy | Mapping[str, Any]
 
 
 class _Unchanged:
-    """Says that an option was not given."""
+    """The value of an option that was not given."""
 
     def __repr__(self) -> str:
         return "..."
@@ -45,10 +45,10 @@ _UNCHANGED: Any = _Unchanged()
 
 
 class Declared(Generic[P, T]):
-    """What activities and orchestrations that were declared have in common.
+    """The common part of declared activities and orchestrations.
 
     Attributes:
-        fn: The function itself, to be called anywhere: it runs at once, and nothing is recorded.
+        fn: The function itself. A call runs it at once, anywhere, and records nothing.
         name: Name under which it is registered.
     """
 
@@ -61,21 +61,21 @@ class Declared(Generic[P, T]):
     def __init__(self, function: Callable[..., Any], name: str | None, local_names: Mapping[str, Any]) -> None:
         self.name = _check(function, self.kind, name)
         self.fn = function
-        # Attributes of the function stay on it: they must not hide what is here.
+        # The attributes of the function are not copied: they could hide attributes of this class.
         functools.update_wrapper(self, function, updated=())
-        # Only what the annotations speak of, so that nothing else is kept alive.
+        # Keep only the names that the annotations use, so that no other object stays alive.
         self._local_names = needed_names(function, local_names)
         self._options: dict[str, Any] = {}
-        # Variants with other options share what was read of the function.
+        # Variants with other options share the original's annotations and arguments.
         self._original: Declared[P, T] = self
 
     @property
     def result_type(self) -> Any:
-        """Annotation of what the function returns in the end, or ``None``."""
+        """Annotation of the value that the function finally returns, or ``None``."""
         return self._original._result_type
 
     def __call__(self, *arguments: P.args, **named: P.kwargs) -> Task[T]:
-        """Describe a call, in an orchestration; it happens when the task is awaited, yielded or started."""
+        """Describe a call, in an orchestration; the call happens when the task is awaited, yielded or started."""
         context = current_context()
         if context is None:
             raise NotInOrchestration(
@@ -86,13 +86,13 @@ class Declared(Generic[P, T]):
 
     @property
     def arguments(self) -> Arguments:
-        """How calls of it are recorded."""
+        """The form in which its calls are recorded."""
         return self._original._arguments
 
     def __repr__(self) -> str:
         return f"<{self.kind} '{self.name}'>"
 
-    # Annotations may name what comes later in the module, so they are read when they are needed.
+    # Annotations may use names that the module defines later, so they are evaluated when they are needed.
     @functools.cached_property
     def _arguments(self) -> Arguments:
         return Arguments(f"{self.kind} '{self.name}'", self.fn, self._annotations, self._context_type)
@@ -128,10 +128,10 @@ class Declared(Generic[P, T]):
 class Activity(Declared[P, T]):
     """A declared activity; made by ``activity``.
 
-    Called in an orchestration, it gives the task of a call. Elsewhere ``.fn`` is the plain function.
+    A call in an orchestration returns the task of the activity. Elsewhere ``.fn`` is the plain function.
 
     Attributes:
-        fn: The function itself, to be called anywhere: it runs at once, and nothing is recorded.
+        fn: The function itself. A call runs it at once, anywhere, and records nothing.
         name: Name under which it is registered.
     """
 
@@ -145,16 +145,15 @@ class Activity(Declared[P, T]):
         tag: str | None = _UNCHANGED,
         session: str | None = _UNCHANGED,
     ) -> Activity[P, T]:
-        """Give the same activity with other options for its calls: ``charge.options(tag="gpu")(order)``.
+        """Return the same activity with other options for its calls: ``charge.options(tag="gpu")(order)``.
 
         Args:
-            retry: How it is tried again, a ``RetryPolicy`` or a dictionary; ``None`` for not at all. Default: as it
-                was declared.
-            tag: Tag that its worker must serve; ``None`` for none. Default: as it was declared.
-            session: Session whose worker must run it; ``None`` for none. Default: as it was declared.
+            retry: A ``RetryPolicy`` or a dictionary; ``None`` for no retries. Default: as declared.
+            tag: Tag that its worker must serve; ``None`` for none. Default: as declared.
+            session: Session whose worker must run it; ``None`` for none. Default: as declared.
 
         Raises:
-            ConfigurationError: The retry policy has a value that makes no sense.
+            ConfigurationError: The retry policy has an invalid value.
             LimitExceeded: The tag or the session is empty or too long.
         """
         if retry is not _UNCHANGED and retry is not None:
@@ -167,7 +166,7 @@ class Activity(Declared[P, T]):
 
     @functools.cached_property
     def definition(self) -> ActivityDefinition:
-        """What a runtime registers."""
+        """The definition that a runtime registers."""
         return ActivityDefinition(
             self.name,
             self.arguments.adapter(),
@@ -186,13 +185,13 @@ class Activity(Declared[P, T]):
 class Orchestration(Declared[P, T]):
     """A declared orchestration; made by ``orchestration``.
 
-    Called in another orchestration, it gives the task of a sub-orchestration; ``client.start`` starts one. Elsewhere
-    ``.fn`` is the plain function.
+    A call in another orchestration returns the task of a sub-orchestration; ``client.start`` starts an instance.
+    Elsewhere ``.fn`` is the plain function.
 
     Attributes:
         fn: The function itself.
         name: Name under which it is registered.
-        version: Version as which it is registered; ``None`` is 1.0.0.
+        version: Version under which it is registered; ``None`` is 1.0.0.
     """
 
     kind = "orchestration"
@@ -201,11 +200,12 @@ class Orchestration(Declared[P, T]):
     version: str | None
 
     def options(self, *, instance_id: str | None = _UNCHANGED, version: str | None = _UNCHANGED) -> Orchestration[P, T]:
-        """Give the same orchestration with other options for its calls: ``fulfil.options(instance_id="a")(order)``.
+        """Return the same orchestration with other options for its calls: ``fulfil.options(instance_id="a")(order)``.
 
         Args:
-            instance_id: Id of the instance; ``None`` for one that is made up. Default: as before.
-            version: Version to run; ``None`` for the newest that the executing runtime has, as every call has at first.
+            instance_id: Id of the instance; ``None`` for a new random one. Default: unchanged.
+            version: Version to run; ``None`` for the newest one that the executing runtime has, as at first. Default:
+                unchanged.
 
         Raises:
             LimitExceeded: The id is empty or too long.
@@ -219,7 +219,7 @@ class Orchestration(Declared[P, T]):
 
     @property
     def instance_id(self) -> str | None:
-        """Id of the instance of a call, as ``options`` set it; ``None`` for one that is made up."""
+        """Id of the instance of a call, as ``options`` set it; ``None`` for a new random one."""
         return self._options.get("instance_id")
 
     @property
@@ -238,7 +238,7 @@ class Orchestration(Declared[P, T]):
             A task that never returns, to be awaited in this orchestration.
 
         Raises:
-            NotInOrchestration: Another orchestration is calling, or none.
+            NotInOrchestration: The caller is not this orchestration.
             TypeError: The arguments do not fit.
             CodecError: An argument cannot be written as JSON.
         """
@@ -249,7 +249,7 @@ class Orchestration(Declared[P, T]):
 
     @functools.cached_property
     def definition(self) -> OrchestrationDefinition:
-        """What a runtime registers."""
+        """The definition that a runtime registers."""
         return OrchestrationDefinition(
             self.name, self.version, self.arguments.adapter(), self.arguments.input_type, self.result_type
         )
@@ -262,7 +262,7 @@ class Orchestration(Declared[P, T]):
 
 
 def _check(function: Any, kind: str, name: str | None) -> str:
-    """Return the name under which ``function`` is declared, if it can be."""
+    """Return the name under which ``function`` is declared, or refuse the function."""
     article = f"an {kind}"
     if isinstance(function, Declared):
         raise RegistrationError(f"{function!r} is declared already; decorate the function once")
@@ -273,7 +273,7 @@ def _check(function: Any, kind: str, name: str | None) -> str:
         raise RegistrationError(f"@{kind} takes its name by keyword; write @{kind}(name={function!r})")
     chosen = getattr(function, "__name__", None) if name is None else name
     if chosen is None or chosen == "<lambda>":
-        raise RegistrationError(f"{function!r} has no name of its own; give it one, as in {kind}(name='...')(function)")
+        raise RegistrationError(f"{function!r} has no name; give it one, as in {kind}(name='...')(function)")
     what = check_function(function, kind, chosen)
     if inspect.isfunction(function) and "." in function.__qualname__.rpartition("<locals>.")[2]:
         first = next(iter(inspect.signature(function).parameters), None)

@@ -1,7 +1,8 @@
-"""``activity`` and ``orchestration``, which declare a function where it is written.
+"""``activity`` and ``orchestration``, the decorators that declare a function.
 
-For the type checkers, a function whose first parameter takes anything would pass for one that asks for a context, so it
-comes first. Coroutines, generators and plain functions have an overload each: mypy does not tell them apart in a union.
+The overload for a function whose first parameter takes anything comes first, because a type checker would also accept
+such a function as one that takes a context. Coroutines, generators and plain functions have an overload each, because
+mypy cannot tell them apart in a union.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ T = TypeVar("T")
 
 
 class Unannotated:
-    """Nobody's type: a parameter that takes it takes anything, and does not ask for a context."""
+    """A type without values: a parameter that accepts it accepts anything, so it does not ask for a context."""
 
 
 class ActivityDecorator(Protocol):
@@ -98,21 +99,21 @@ def activity(
     """Declare a function as an activity: ``@activity``, or ``@activity(retry=...)`` with options.
 
     Args:
-        function: A plain function or an ``async def`` of any parameters, which take what can be written as JSON. One
-            that is annotated with ``ActivityContext`` gets the context; put it first for the type checker. With ``Any``
-            among its annotations too, mypy leaves the activity untyped; ``duroxide.context()`` does without.
-        name: Name under which it is registered; default ``None``, the function's own.
-        retry: How a call is tried again, a ``RetryPolicy`` or a dictionary; default ``None``, it is not.
-        tag: Tag that the worker of a call must serve; default ``None``, a worker for activities without one.
+        function: A plain function or an ``async def``, whose parameters take values that can be written as JSON. A
+            parameter that is annotated with ``ActivityContext`` gets the context; put it first for the type checker. If
+            another annotation is ``Any``, mypy leaves such an activity untyped; ``duroxide.context()`` avoids that.
+        name: Name under which it is registered; default ``None``, the name of the function.
+        retry: Retry policy of a call, a ``RetryPolicy`` or a dictionary; default ``None``, no retries.
+        tag: Tag that the worker of a call must serve; default ``None``, a worker for activities without a tag.
         session: Session whose worker must run a call; default ``None``, any worker.
 
     Returns:
-        The activity, or a decorator. The options hold for calls of the activity as a function, each of them for one
-        call with ``.options``; where the activity is scheduled by its name, that call says everything.
+        The activity, or a decorator. The options apply to calls of the activity as a function; ``.options`` replaces
+        them for one call. They do not apply where an orchestration schedules the activity by its name.
 
     Raises:
         RegistrationError: The function cannot be an activity.
-        ConfigurationError: An option has a value that makes no sense.
+        ConfigurationError: An option has an invalid value.
     """
     local_names = _local_names()
 
@@ -149,14 +150,14 @@ def orchestration(function: Any = None, /, *, name: str | None = None, version: 
     """Declare a function as an orchestration: ``@orchestration``, or ``@orchestration(version="1.1.0")``.
 
     Args:
-        function: An ``async def``, a generator function or a plain function of any parameters, which take what can be
-            written as JSON. One that is annotated with ``OrchestrationContext`` gets the context; put it first for the
-            type checker. With ``Any`` among its annotations too, as in ``Generator[Task[Any], Any, int]``, mypy leaves
-            the orchestration untyped; ``duroxide.context()`` does without. The type checkers refuse a plain function,
-            in which a ``yield`` was forgotten most likely.
-        name: Name under which it is registered; default ``None``, the function's own.
-        version: Version as which it is registered; default ``None``, which is 1.0.0. A call or a start takes the newest
-            version that the executing runtime has, unless it names one.
+        function: An ``async def``, a generator function or a plain function, whose parameters take values that can be
+            written as JSON. A parameter that is annotated with ``OrchestrationContext`` gets the context; put it first
+            for the type checker. If another annotation is ``Any``, as in ``Generator[Task[Any], Any, int]``, mypy
+            leaves such an orchestration untyped; ``duroxide.context()`` avoids that. Type checkers refuse a plain
+            function, because it most likely lacks a ``yield``.
+        name: Name under which it is registered; default ``None``, the name of the function.
+        version: Version under which it is registered; default ``None``, which is 1.0.0. A call or a start that names no
+            version takes the newest one that the executing runtime has.
 
     Returns:
         The orchestration, or a decorator.
@@ -176,6 +177,6 @@ def orchestration(function: Any = None, /, *, name: str | None = None, version: 
 
 
 def _local_names() -> Mapping[str, Any]:
-    """The local names of who declares: annotations of a function in a function may name its local classes."""
+    """Return the local names of the declaring code: annotations of a nested function may name local classes."""
     frame = sys._getframe(2)
     return {} if frame.f_locals is frame.f_globals else frame.f_locals

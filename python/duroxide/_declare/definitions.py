@@ -1,4 +1,4 @@
-"""What is registered: a function with its name, and the types that its annotations ask for."""
+"""The definitions that a runtime registers: a function with its name, and the types in its annotations."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ Function = Callable[..., Any]
 
 @dataclass(frozen=True, slots=True)
 class ActivityDefinition:
-    """An activity as a runtime knows it.
+    """The definition of an activity, for a runtime.
 
     Attributes:
         name: Name under which orchestrations schedule it.
         function: Called with an ``ActivityContext`` and the input.
         is_async: Whether it is an ``async def``.
         input_type: Annotation of its second parameter, or ``None``.
-        result_type: Annotation of what it returns, or ``None``.
+        result_type: Annotation of its return value, or ``None``.
     """
 
     kind: ClassVar[Literal["activity"]] = "activity"
@@ -51,10 +51,10 @@ class ActivityDefinition:
         Args:
             function: A plain function or an ``async def``.
             name: Name under which it is scheduled.
-            local_names: Where its annotations may be defined besides its module; default ``None``.
+            local_names: Names that its annotations may use besides those of its module; default ``None``.
 
         Raises:
-            RegistrationError: It cannot be an activity.
+            RegistrationError: The function cannot be an activity.
         """
         _check_convention(function, "activity", name)
         input_type, result_type = _annotations(function, local_names or {})
@@ -63,7 +63,7 @@ class ActivityDefinition:
 
 @dataclass(frozen=True, slots=True)
 class OrchestrationDefinition:
-    """One version of an orchestration as a runtime knows it.
+    """The definition of one version of an orchestration, for a runtime.
 
     Attributes:
         name: Name under which it is started.
@@ -71,7 +71,7 @@ class OrchestrationDefinition:
         function: Called with an ``OrchestrationContext`` and the input; a generator function, an ``async def`` or a
             plain function.
         input_type: Annotation of its second parameter, or ``None``.
-        result_type: Annotation of what it returns in the end, or ``None``.
+        result_type: Annotation of the value that it finally returns, or ``None``.
     """
 
     kind: ClassVar[Literal["orchestration"]] = "orchestration"
@@ -84,7 +84,7 @@ class OrchestrationDefinition:
 
     @property
     def resolved_version(self) -> str:
-        """The version under which the engine knows it."""
+        """The version under which the engine registers it."""
         return DEFAULT_VERSION if self.version is None else self.version
 
     @classmethod
@@ -97,10 +97,10 @@ class OrchestrationDefinition:
             function: A generator function, an ``async def`` or a plain function.
             name: Name under which it is started.
             version: Its semantic version; default ``None``, which is 1.0.0.
-            local_names: Where its annotations may be defined besides its module; default ``None``.
+            local_names: Names that its annotations may use besides those of its module; default ``None``.
 
         Raises:
-            RegistrationError: It cannot be an orchestration, or the version is malformed.
+            RegistrationError: The function cannot be an orchestration, or the version is malformed.
         """
         _check_convention(function, "orchestration", name)
         check_registered_version(name, version)
@@ -109,7 +109,7 @@ class OrchestrationDefinition:
 
 
 def is_same_function(old: Function, new: Function) -> bool:
-    """Tell whether ``new`` is ``old`` defined once more, as when a notebook's cell runs again."""
+    """Tell whether ``new`` is a repeated definition of ``old``, as when a notebook's cell runs again."""
     if old is new or old == new:
         return True
     before, after = (inspect.unwrap(function) for function in (old, new))
@@ -121,24 +121,24 @@ def is_same_function(old: Function, new: Function) -> bool:
         return False
     if old_code == new_code:
         return True
-    # A cell that was edited and run again: every run of a cell is a file of its own.
+    # An edited notebook cell ran again: each run of a cell has another file name.
     is_lambda = old_code.co_name == "<lambda>"
     return names[0][0] == "__main__" and old_code.co_filename != new_code.co_filename and not is_lambda
 
 
 def check_function(function: object, kind: str, name: object) -> str:
-    """Refuse what cannot be an activity or orchestration, whatever its parameters are.
+    """Refuse an object that cannot be an activity or orchestration; its parameters are not checked.
 
     Args:
         function: The function.
         kind: ``"activity"`` or ``"orchestration"``.
-        name: The name under which it is to be registered.
+        name: The name under which to register it.
 
     Returns:
-        What it is called in messages.
+        Its kind and name, for messages.
 
     Raises:
-        RegistrationError: It cannot be one, or the name cannot be one.
+        RegistrationError: The object cannot be an activity or orchestration, or the name is invalid.
     """
     try:
         checked = check_name(name, f"the name of an {kind}")
@@ -155,7 +155,8 @@ def check_function(function: object, kind: str, name: object) -> str:
         raise RegistrationError(f"{what} is a class; pass a function, or a bound method of an instance")
     if _is(function, inspect.isasyncgenfunction):
         raise RegistrationError(
-            f"{what} is an async generator, which cannot be driven; write 'def' with 'yield', or 'async def' with 'await'"
+            f"{what} is an async generator, which cannot be driven; write 'def' with 'yield', or 'async def' with "
+            "'await'"
         )
     if kind == "orchestration" and _is(function, inspect.iscoroutinefunction) and sys.version_info < (3, 11):
         raise RegistrationError(
@@ -170,10 +171,10 @@ def check_function(function: object, kind: str, name: object) -> str:
 
 
 def check_registered_version(name: str, version: str | None) -> None:
-    """Refuse a version that the engine could not read.
+    """Refuse a version that the engine cannot read.
 
     Raises:
-        RegistrationError: It is malformed.
+        RegistrationError: The version is malformed.
     """
     if version is not None:
         try:
@@ -183,12 +184,12 @@ def check_registered_version(name: str, version: str | None) -> None:
 
 
 def is_async(function: Function) -> bool:
-    """Tell whether calls of ``function`` are to be awaited."""
+    """Tell whether calls of ``function`` must be awaited."""
     return _is(function, inspect.iscoroutinefunction)
 
 
 def needed_names(function: Function, names: Mapping[str, Any]) -> dict[str, Any]:
-    """Take from ``names`` what the annotations of ``function`` speak of."""
+    """Select from ``names`` those that the annotations of ``function`` use."""
     needed: dict[str, Any] = {}
     for annotation in _raw_annotations(function).values():
         if isinstance(annotation, str):
@@ -203,14 +204,14 @@ def annotations_of(function: Function, local_names: Mapping[str, Any]) -> dict[s
 
     Args:
         function: The function.
-        local_names: Where they may be defined besides its module.
+        local_names: Names that they may use besides those of its module.
     """
     target = _target(function)
     return {name: _resolve(each, target, local_names) for name, each in _raw_annotations(function).items()}
 
 
 def _check_convention(function: Any, kind: str, name: object) -> None:
-    """Refuse what cannot be called with a context and an input."""
+    """Refuse a function that cannot be called with a context and an input."""
     what = check_function(function, kind, name)
     try:
         inspect.signature(function).bind(None, None)
@@ -220,7 +221,7 @@ def _check_convention(function: Any, kind: str, name: object) -> None:
             f"for other parameters decorate it with @duroxide.{kind}"
         ) from None
     except ValueError:
-        pass  # a builtin without a signature
+        pass  # a builtin function without a signature
 
 
 def _is(function: Any, test: Callable[[Any], bool]) -> bool:
@@ -242,7 +243,7 @@ def _annotations(function: Function, local_names: Mapping[str, Any]) -> tuple[An
 
 
 def _target(function: Function) -> Any:
-    """Find the function that was written, below partials, decorators and objects that can be called."""
+    """Find the written function inside partials, decorators and callable objects."""
     target: Any = function
     while isinstance(target, functools.partial):
         target = target.func
@@ -266,7 +267,7 @@ def _resolve(annotation: Any, function: Any, local_names: Mapping[str, Any]) -> 
         return typing.get_type_hints(holder, getattr(function, "__globals__", {}), names, include_extras=True)["it"]
     except Exception as error:  # noqa: BLE001  (an annotation is an expression, and may fail in any way)
         _log.warning(
-            "the annotation %r of %s cannot be evaluated, so that values are passed as JSON has them: %s",
+            "the annotation %r of %s cannot be evaluated, so its values stay unconverted JSON values: %s",
             annotation,
             getattr(function, "__qualname__", function),
             error,
@@ -275,7 +276,7 @@ def _resolve(annotation: Any, function: Any, local_names: Mapping[str, Any]) -> 
 
 
 def result_of(annotation: Any) -> Any:
-    """Return the type of what a function so annotated returns in the end, when it is a generator or a coroutine."""
+    """Return the type of the value that a function with this annotation finally returns, also as a generator."""
     origin = get_origin(annotation)
     kind = annotation if origin is None else origin
     if kind in (collections.abc.Generator, collections.abc.Coroutine):

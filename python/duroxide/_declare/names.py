@@ -1,4 +1,4 @@
-"""Names of activities and orchestrations where calls take them: as text, or as the declared function itself."""
+"""The names of activities and orchestrations in calls: given as text, or as the declared function itself."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ if TYPE_CHECKING:
 
 
 def function_name(function: object, kind: str) -> str:
-    """Return the name that ``function`` means.
+    """Return the name of ``function``.
 
     Args:
-        function: A name, or what ``@activity`` or ``@orchestration`` made.
-        kind: Which of the two is meant, ``"activity"`` or ``"orchestration"``.
+        function: A name, or a declared function.
+        kind: ``"activity"`` or ``"orchestration"``, which the function must be.
 
     Raises:
-        TypeError: It is neither, or of the other kind.
-        LimitExceeded: A name is empty or too long.
+        TypeError: It is neither a name nor declared, or it is of the other kind.
+        LimitExceeded: The name is empty or too long.
     """
     if not isinstance(function, str):
         name, found = getattr(function, "name", None), getattr(function, "kind", None)

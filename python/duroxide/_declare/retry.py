@@ -1,4 +1,4 @@
-"""How often an activity is tried again, and how long it waits in between."""
+"""The retry policy of an activity: how many attempts it has, and how long it waits between them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ BackoffKind = Literal["none", "fixed", "linear", "exponential"]
 _KINDS: tuple[BackoffKind, ...] = ("none", "fixed", "linear", "exponential")
 _MOST_ATTEMPTS = 1_000_000
 
-# Every spelling that a retry dictionary may use, in lower case without underscores, and what it means.
+# Every accepted key of a retry dictionary, in lower case without underscores, and its meaning.
 _KEYS = {
     "maxattempts": "max_attempts",
     "backoff": "backoff",
@@ -54,13 +54,13 @@ _DOCUMENTED_KEYS = (
 @keyword_options
 @dataclass(frozen=True, kw_only=True)
 class Backoff:
-    """The wait before each new attempt; build one with the class methods.
+    """The wait before each new attempt; the class methods build it.
 
     Attributes:
         kind: How the wait grows: ``"none"``, ``"fixed"``, ``"linear"`` or ``"exponential"``.
-        base: The first wait; default 100 ms.
-        multiplier: Factor from wait to wait of an exponential backoff, from 1 to 1,000; default 2.
-        maximum: The longest wait; default 30 s.
+        base: The first wait, a ``timedelta`` or milliseconds; default 100 ms.
+        multiplier: Factor between two waits of an exponential backoff, from 1 to 1,000; default 2.
+        maximum: The longest wait, a ``timedelta`` or milliseconds; default 30 s.
 
     Raises:
         ConfigurationError: A value is out of its range.
@@ -104,22 +104,23 @@ class Backoff:
         multiplier: float = 2.0,
         maximum: Duration = timedelta(seconds=30),
     ) -> Backoff:
-        """Wait ``base`` after the first attempt, and ``multiplier`` times the last wait after each other, at most ``maximum``."""
+        """Wait ``base`` first, then each time ``multiplier`` times the wait before, at most ``maximum``."""
         return cls(kind="exponential", base=base, multiplier=multiplier, maximum=maximum)
 
 
 @keyword_options
 @dataclass(frozen=True, kw_only=True)
 class RetryPolicy:
-    """How an activity is tried again after a failure. Waits and timeouts are durable timers.
+    """The retries of an activity after a failure. Waits and timeouts are durable timers.
 
     Attributes:
-        max_attempts: Attempts in all, the first included; default 3.
+        max_attempts: Number of attempts, the first included; default 3.
         backoff: The wait before each new attempt; default exponential from 100 ms, doubling, at most 30 s.
-        attempt_timeout: Time that one attempt may take, a ``timedelta`` or milliseconds; an attempt that exceeds it is
-            cancelled and tried again. Default ``None``, no limit.
-        total_timeout: Time for all attempts and waits together; default ``None``, no limit.
-        non_retryable: Exception classes, or names of them, that end the attempts at once; default none.
+        attempt_timeout: Time that one attempt may take, a ``timedelta`` or milliseconds; default ``None``, no limit. An
+            attempt that takes longer is cancelled, and a new attempt follows.
+        total_timeout: Time for all attempts and waits together, a ``timedelta`` or milliseconds; default ``None``, no
+            limit.
+        non_retryable: Exception classes, or their names, after which no new attempt follows; default none.
 
     Raises:
         ConfigurationError: A value is of the wrong type or out of its range.
@@ -152,12 +153,12 @@ class RetryPolicy:
             value: A dictionary may have ``max_attempts``, ``backoff`` (or ``backoff_strategy``: ``"none"``,
                 ``"fixed"``, ``"linear"``, ``"exponential"``, or a ``Backoff``), ``timeout_ms`` for one attempt,
                 ``total_timeout_ms`` for all, ``base_ms`` (or ``initial_interval_ms``), ``max_ms`` (or
-                ``max_interval_ms``), ``multiplier`` and ``non_retryable``, each in snake or camel case. A value of
+                ``max_interval_ms``), ``multiplier`` and ``non_retryable``, each in snake or camel case. The value
                 ``None`` means the default.
 
         Raises:
-            ConfigurationError: A key is unknown or given twice, or a value is out of its range.
-            TypeError: ``value`` is something else.
+            ConfigurationError: A key is unknown or occurs twice, or a value is out of its range.
+            TypeError: ``value`` is none of these.
         """
         if value is None:
             return cls()
@@ -207,7 +208,7 @@ def _from_mapping(value: Mapping[str, Any]) -> RetryPolicy:
 
 
 def _kind_of(value: object) -> Any:
-    """Give the kind of a backoff from a dictionary; ``Backoff`` refuses what is none."""
+    """Return the kind of a backoff from a dictionary; ``Backoff`` refuses an unknown one."""
     if value is None:
         return "exponential"
     return value.lower() if isinstance(value, str) else value

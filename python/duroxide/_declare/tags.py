@@ -1,4 +1,4 @@
-"""Tags of activities, and which of them a runtime takes."""
+"""The tags of activities, and the filter that says which of them a runtime takes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from duroxide.exceptions import ConfigurationError
 
 @dataclass(frozen=True, slots=True)
 class TagFilter:
-    """Which activities a runtime takes, by their tag; build one with the static methods.
+    """Which activities a runtime takes, by their tag; the static methods build it.
 
     Attributes:
         kind: ``"default_only"``, ``"tags"``, ``"default_and"``, ``"any"`` or ``"none"``.
@@ -49,12 +49,12 @@ class TagFilter:
 
     @staticmethod
     def tags(*names: str) -> TagFilter:
-        """Take activities with one of ``names`` as their tag, one to five of them, and none without a tag."""
+        """Take activities with one of the tags ``names``, one to five of them, and none without a tag."""
         return TagFilter("tags", names)
 
     @staticmethod
     def default_and(*names: str) -> TagFilter:
-        """Take activities with one of ``names`` as their tag, one to five of them, and those without a tag."""
+        """Take activities with one of the tags ``names``, one to five of them, and activities without a tag."""
         return TagFilter("default_and", names)
 
     @staticmethod
@@ -64,7 +64,7 @@ class TagFilter:
 
     @staticmethod
     def none() -> TagFilter:
-        """Take no activity: the runtime runs orchestrations alone."""
+        """Take no activity: the runtime runs only orchestrations."""
         return TagFilter("none")
 
 

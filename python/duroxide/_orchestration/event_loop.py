@@ -1,36 +1,40 @@
 """The event loop of ``async def`` orchestrations: asyncio itself, replayed the same from history.
 
-Tasks, futures and everything that is built of them are the standard library's. What differs is underneath: nothing but a
-recorded completion wakes the loop, one at a time and in the order of history; timers are durable; the clock is that of
-the history; and whatever asyncio keeps in sets is ordered by when it was made, not by its address.
+Tasks, futures and everything built on them are those of the standard library. The loop under them differs: only a
+recorded completion wakes it, one at a time and in the order of history; timers are durable; the clock is the clock of
+the history; and the tasks and futures that asyncio keeps in sets are ordered by when they were made, not by their
+addresses.
 """
 
 from __future__ import annotations
 
 import asyncio
-import asyncio.tasks
 import contextvars
-import gc
 import logging
 import sys
-import threading
 import zlib
 from collections import deque
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from duroxide._native import Task
 from duroxide._orchestration.asyncio_compat import (
-    calling_as_completed,
-    check_future_for,
-    coroutines_in_order,
-    refuse_methods,
+    enter_task,
+    futures_given_to_wait,
+    given_to_as_completed,
+    is_collecting_garbage,
+    is_wrapping_future,
+    keep_silent,
+    leave_task,
+    running_loop,
+    set_running_loop,
+    was_forgotten,
 )
 from duroxide._orchestration.loop_futures import OrchestrationFuture, OrchestrationTask, StepFuture, StepTimer
+from duroxide._orchestration.loop_refusals import check_future, coroutines_in_order, refuse_methods
 from duroxide.exceptions import ConfigurationError, NotAllowedInOrchestration
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
-    from types import FrameType
 
     from duroxide._native import LoopSteps
 
@@ -39,36 +43,23 @@ _T = TypeVar("_T")
 _log = logging.getLogger("duroxide.orchestration")
 
 _MOST_CALLBACKS = 1_000_000
-"""Callbacks that may run between two completions; beyond it the code is taken to spin."""
+"""Callbacks that may run between two completions; code that runs more is in an endless loop."""
 
 _FEWEST_TASKS_TO_SORT_OUT = 64
 
 
-class _Collection:
-    """Knows which thread collects garbage."""
-
-    thread: int | None = None
-
-    def note(self, phase: str, _info: dict[str, int]) -> None:
-        self.thread = threading.get_ident() if phase == "start" else None
-
-
-_collection = _Collection()
-gc.callbacks.append(_collection.note)
-
-
 class OrchestrationLoop(asyncio.AbstractEventLoop):
-    """Runs one orchestration. What would not be the same at every replay is refused where it is called.
+    """Runs one orchestration, and refuses calls whose effects a replay does not repeat.
 
     Args:
-        steps: What the loop asks of the orchestration.
+        steps: The native half of the orchestration, for timers, the clock and the ends of steps.
 
     Raises:
         ConfigurationError: This Python has no task groups and no timeouts.
     """
 
     def __init__(self, steps: LoopSteps) -> None:
-        if not hasattr(asyncio, "timeout"):  # which came with Python 3.11, as all that the loop needs
+        if not hasattr(asyncio, "timeout"):  # new in Python 3.11, with everything that the loop needs
             raise ConfigurationError(
                 "an 'async def' orchestration needs Python 3.11 or later; write 'def' with 'yield' instead of 'await'"
             )
@@ -81,7 +72,8 @@ class OrchestrationLoop(asyncio.AbstractEventLoop):
         self._branches: dict[int, OrchestrationTask] = {}
         self._contexts: dict[int, contextvars.Context] = {}
         self._begun_in_order: dict[int, OrchestrationTask] = {}
-        # Tasks of all loops meet in sets of asyncio's, so those of two orchestrations must not have the same numbers.
+        # asyncio keeps the tasks of all loops in the same sets, so tasks of two orchestrations must have different
+        # numbers.
         self._count = zlib.crc32(steps.instance_id.encode()) << 24
         self._first = self._count
         self._found_as_garbage: list[AsyncGenerator[Any, Any]] = []
@@ -93,17 +85,17 @@ class OrchestrationLoop(asyncio.AbstractEventLoop):
     def __repr__(self) -> str:
         return f"<OrchestrationLoop of {self._steps.instance_id}>"
 
-    # What the driver calls
+    # Called by the driver
 
     def begin(self, coroutine: Coroutine[Any, Any, Any]) -> bool:
-        """Run the orchestration as far as it goes; whether it has ended."""
-        # Nothing of what this thread happens to have in its context variables.
+        """Run the orchestration until it waits; return whether it has ended."""
+        # A new context, so that the orchestration does not see this thread's context variables.
         context = contextvars.Context()
         self._main = self._begin_task(coroutine, name=self._steps.orchestration_name, context=context)
         return self.run_ready()
 
     def deliver(self, slot: int, value: Any, error: BaseException | None) -> bool:
-        """End what waits for a step, and run; whether the orchestration has ended."""
+        """Complete the future of a step, and run; return whether the orchestration has ended."""
         future = self._waits.pop(slot, None)
         if future is None:
             timer = self._timers.pop(slot, None)
@@ -117,18 +109,18 @@ class OrchestrationLoop(asyncio.AbstractEventLoop):
         return self.run_ready()
 
     def wait(self, slot: int) -> StepFuture:
-        """Give the future of a step that is under way."""
+        """Return the future of a step that has not ended."""
         future = self._waits.get(slot)
         if future is None:
             future = self._waits[slot] = StepFuture(self, slot)
         return future
 
     def describe_branch(self, coroutine: Coroutine[Any, Any, Any]) -> None:
-        """Keep the context variables of whoever gives a coroutine to a combinator, which is what it will see."""
+        """Copy the caller's context variables for a coroutine that it gives to a combinator."""
         self._contexts[id(coroutine)] = contextvars.copy_context()
 
     def begin_branch(self, branch: int, coroutine: Coroutine[Any, Any, Any]) -> bool:
-        """Run a coroutine that was given to a combinator of the context; whether the orchestration has ended."""
+        """Run a coroutine that was given to a combinator of the context; return whether the orchestration has ended."""
         context = self._contexts.pop(id(coroutine), None) or contextvars.Context()
         task = self._begin_task(coroutine, context=context)
         self._branches[id(coroutine)] = task
@@ -136,7 +128,7 @@ class OrchestrationLoop(asyncio.AbstractEventLoop):
         return self.run_ready()
 
     def cancel_branch(self, coroutine: Coroutine[Any, Any, Any]) -> bool | None:
-        """Cancel such a coroutine; ``None`` if it is not run here, else whether the orchestration has ended."""
+        """Cancel such a coroutine; return whether the orchestration has ended, or ``None`` for an unknown one."""
         task = self._branches.get(id(coroutine))
         if task is None:
             return None
@@ -144,13 +136,13 @@ class OrchestrationLoop(asyncio.AbstractEventLoop):
         return self.run_ready()
 
     def run_ready(self) -> bool:
-        """Call back until nobody is ready; whether the orchestration has ended."""
+        """Run callbacks until none is ready; return whether the orchestration has ended."""
         main, ready = self._main, self._ready
         if main is None:
             return False
         before = sys.get_asyncgen_hooks()
         sys.set_asyncgen_hooks(firstiter=None, finalizer=self._finalize)
-        asyncio._set_running_loop(self)
+        set_running_loop(self)
         try:
             callbacks = 0
             while ready and not self._halted and (self._ended or not main.done()):
@@ -165,38 +157,38 @@ class OrchestrationLoop(asyncio.AbstractEventLoop):
                         "a timer, an event or a queue"
                     )
         finally:
-            asyncio._set_running_loop(None)
+            set_running_loop(None)
             sys.set_asyncgen_hooks(*before)
         return main.done()
 
     def cancel(self, reason: str) -> bool:
-        """Raise ``CancelledError`` in the orchestration where it waits; whether it has ended."""
+        """Raise ``CancelledError`` in the orchestration where it waits; return whether it has ended."""
         if self._main is not None:
             self._main.cancel(reason)
         return self.run_ready()
 
     def is_cancelling(self) -> bool:
-        """Tell whether the orchestration was asked to end, and has not refused with ``uncancel()``."""
+        """Tell whether the orchestration was cancelled, and has not refused with ``uncancel()``."""
         return self._main is not None and (cast("Any", self._main).cancelling() > 0 or self._main.cancelled())
 
     def check_not_cancelled(self) -> None:
-        """Refuse a step that would carry a cancelled orchestration on."""
+        """Refuse to continue a cancelled orchestration as new."""
         if self.is_cancelling():
             raise asyncio.CancelledError("the orchestration was cancelled, and does not continue as new")
 
     def result(self) -> Any:
-        """Give what the orchestration returned, or raise what it raised."""
+        """Return the value that the orchestration returned, or raise its exception."""
         if self._main is None or not self._main.done():
             raise asyncio.CancelledError("the orchestration had no time left")
         return self._main.result()
 
     def halt(self) -> None:
-        """Run nothing any more: the orchestration continues as new."""
+        """Stop running callbacks: the orchestration continues as new."""
         self._halted = True
         self._report_forgotten()
 
     def stuck(self) -> NotAllowedInOrchestration:
-        """Describe how the orchestration waits for what nobody will ever bring."""
+        """Describe an orchestration that waits for no durable step, and so for ever."""
         waiting = "; ".join(_describe(task) for task in self._pending_tasks()[:5])
         return NotAllowedInOrchestration(
             f"orchestration '{self._steps.orchestration_name}' waits for nothing durable, and so would wait for ever: "
@@ -204,7 +196,7 @@ class OrchestrationLoop(asyncio.AbstractEventLoop):
         )
 
     def end(self) -> None:
-        """Cancel what the orchestration has left behind, as ``asyncio.run`` does; what does not end is to be abandoned."""
+        """Cancel the remaining tasks of an ended orchestration, as ``asyncio.run`` does."""
         self._ended = True
         for task in self._pending_tasks():
             task.cancel()
@@ -212,7 +204,7 @@ class OrchestrationLoop(asyncio.AbstractEventLoop):
         self._report_forgotten()
 
     def refuse_step(self) -> OrchestrationFuture:
-        """Raise ``CancelledError`` in a task that goes on after the end; the second time, give it nothing to go on with."""
+        """Raise ``CancelledError`` in a task that continues after the end; then return a future that never ends."""
         task = asyncio.current_task()
         if task is not None and task not in self._refused:
             self._refused.add(task)
@@ -220,14 +212,12 @@ class OrchestrationLoop(asyncio.AbstractEventLoop):
         return OrchestrationFuture(self)
 
     def abandon(self) -> list[OrchestrationTask]:
-        """Let go of everything; the coroutines of the tasks that have not ended are to be closed by the caller."""
+        """Drop all tasks and futures; the caller closes the coroutines of the returned tasks, which have not ended."""
         self._ended = True
         pending = self._pending_tasks()
         for task in cast("list[Any]", self._tasks):
-            task._log_destroy_pending = False
-            if task.done():
-                # Another turn may still ask for its exception.
-                task._log_traceback = False
+            # Another turn may still read the exception of a failed task.
+            keep_silent(task)
         self._ready.clear()
         self._tasks.clear()
         self._found_as_garbage.clear()
@@ -237,35 +227,35 @@ class OrchestrationLoop(asyncio.AbstractEventLoop):
         return pending
 
     def throw(self, task: OrchestrationTask, error: BaseException) -> Any:
-        """Raise ``error`` in the coroutine of an abandoned task, which may ask for its loop and its task as ever.
+        """Raise ``error`` in the coroutine of an abandoned task, in which the loop and the task stay the current ones.
 
         Returns:
-            What it waits for next.
+            The object that it waits for next.
 
         Raises:
-            BaseException: It has ended: with ``StopIteration``, or with what it raised.
+            BaseException: The coroutine has ended, with ``StopIteration`` or with its exception.
         """
         coroutine: Any = task.get_coro()
-        # It is told of its end by ``error``, and by nothing else.
+        # ``error`` alone ends it: ``refuse_step`` must not raise ``CancelledError`` in it.
         self._refused.add(task)
-        before = asyncio._get_running_loop()
-        asyncio._set_running_loop(self)
-        asyncio.tasks._enter_task(self, task)
+        before = running_loop()
+        set_running_loop(self)
+        enter_task(self, task)
         try:
             return coroutine.throw(error)
         finally:
-            asyncio.tasks._leave_task(self, task)
-            asyncio._set_running_loop(before)
+            leave_task(self, task)
+            set_running_loop(before)
 
-    # What tasks and futures call
+    # Called by tasks and futures
 
     def count(self) -> int:
-        """Number what is put into sets."""
+        """Return the number of the next task or future, which is its hash."""
         self._count += 1
         return self._count
 
     def give_up(self, slot: int) -> None:
-        """Cancel a step whose future was cancelled."""
+        """Give up a step whose future was cancelled."""
         if self._waits.pop(slot, None) is not None:
             self._steps.give_up(slot)
 
@@ -284,7 +274,7 @@ class OrchestrationLoop(asyncio.AbstractEventLoop):
         *args: Any,
         context: contextvars.Context | None = None,
     ) -> asyncio.TimerHandle:
-        """Call back when a durable timer fires; at once, without one, if there is nothing to wait for."""
+        """Call back when a durable timer fires; without a delay, call back in this turn and start no timer."""
         timer = StepTimer(self.time() + delay, callback, args, self, context)
         if self._ended and delay > 0:
             self.refuse_step()
@@ -311,7 +301,7 @@ class OrchestrationLoop(asyncio.AbstractEventLoop):
 
     def create_future(self) -> OrchestrationFuture:
         """Make a future for the tasks of this orchestration."""
-        check_future_for(sys._getframe(1))
+        check_future(is_wrapping_future(), futures_given_to_wait())
         return OrchestrationFuture(self)
 
     def create_task(
@@ -322,70 +312,71 @@ class OrchestrationLoop(asyncio.AbstractEventLoop):
         context: contextvars.Context | None = None,
         **options: Any,
     ) -> asyncio.Task[_T]:
-        """Make a task; those of ``as_completed`` are made in the order of its list."""
-        # A step has a place in a set of its own.
-        frame = None if isinstance(coro, Task) else calling_as_completed(sys._getframe(1))
-        if frame is not None:
-            return self._begin_in_order(coro, frame)
+        """Make a task; the tasks of ``as_completed`` are made in the order of its list."""
+        # A step has its own place in a set, which a replay repeats.
+        given = None if isinstance(coro, Task) else given_to_as_completed()
+        if given is not None:
+            return self._begin_in_order(coro, given)
         return self._begin_task(coro, name=name, context=context, **options)
 
     def _begin_task(self, coroutine: Any, *, name: str | None = None, **options: Any) -> OrchestrationTask:
         task = OrchestrationTask(coroutine, self, name=name or f"Task-{self._count - self._first + 1}", **options)
         self._tasks.append(task)
         if len(self._tasks) > self._many_tasks:
-            self._tasks = [each for each in self._tasks if not each.done() or each._log_traceback]
+            self._tasks = [each for each in self._tasks if not each.done() or was_forgotten(each)]
             self._many_tasks = max(_FEWEST_TASKS_TO_SORT_OUT, 2 * len(self._tasks))
         return task
 
-    def _begin_in_order(self, coroutine: Any, frame: FrameType) -> OrchestrationTask:
-        """Give the task of one of the coroutines of ``as_completed``, which come in the order of a set of addresses.
+    def _begin_in_order(self, coroutine: Any, given: tuple[Any, ...]) -> OrchestrationTask:
+        """Return the task of one of ``as_completed``'s coroutines, which arrive in the order of a set of addresses.
 
-        With the first that comes, tasks are made of all, in the order of the list that they were given in.
+        At the first coroutine, the loop makes tasks for all of them, in the order of their list.
         """
         if id(coroutine) not in self._begun_in_order:
-            for each in coroutines_in_order(coroutine, frame):
+            for each in coroutines_in_order(coroutine, given):
                 if id(each) not in self._begun_in_order:
                     self._begun_in_order[id(each)] = self._begin_task(each)
         return self._begun_in_order.pop(id(coroutine))
 
     def time(self) -> float:
-        """Give the seconds of history since the execution started."""
+        """Return the seconds of history since the execution started."""
         return self._steps.time()
 
     def is_running(self) -> bool:
-        """Tell whether code of the orchestration runs right now."""
-        return asyncio._get_running_loop() is self
+        """Tell whether code of the orchestration runs now."""
+        return running_loop() is self
 
     def is_closed(self) -> bool:
-        """Answer ``False``: the runtime ends it."""
+        """Return ``False``: the runtime ends the loop."""
         return False
 
     def get_debug(self) -> bool:
-        """Answer ``False``."""
+        """Return ``False``."""
         return False
 
     def get_task_factory(self) -> None:
-        """Answer ``None``: all tasks are the loop's own."""
+        """Return ``None``: the loop makes all its tasks itself."""
 
     def get_exception_handler(self) -> None:
-        """Answer ``None``: what nobody handles is logged."""
+        """Return ``None``: the loop logs unhandled exceptions."""
 
     def _report_forgotten(self) -> None:
-        """Log the exceptions of tasks that nobody has asked for, at the one moment when nobody can any more.
+        """Log the exceptions of tasks that no code has read, when no code can read them any more.
 
-        Where they are raised, they are raised anew at every replay; and when their memory is freed is chance.
+        An exception is raised again at every replay, so this is not logged where it is raised; and the moment at which
+        the memory of a task is freed is not deterministic.
         """
         for task in self._tasks:
-            if task is not self._main and task.done() and task._log_traceback:
+            if task is not self._main and task.done() and was_forgotten(task):
                 message = f"the exception of task '{task.get_name()}' was never retrieved"
                 self._log(message, task.exception())
 
     def default_exception_handler(self, context: dict[str, Any]) -> None:
-        """Log what nobody handles."""
+        """Log an unhandled exception."""
         self.call_exception_handler(context)
 
     def call_exception_handler(self, context: dict[str, Any]) -> None:
-        """Log what nobody handles, unless that has happened before."""
+        """Log an unhandled exception, unless the orchestration has ended or the turn is a replay."""
         if not self._ended:
             self._log(context.get("message", "an exception was not handled"), context.get("exception"))
 
@@ -403,8 +394,9 @@ class OrchestrationLoop(asyncio.AbstractEventLoop):
     def _finalize(self, generator: AsyncGenerator[Any, Any]) -> None:
         if not self.is_running() or self._ended:
             return
-        if _collection.thread == threading.get_ident():
-            # When the garbage collector comes is chance, which must not run code; kept, it is not asked for again.
+        if is_collecting_garbage():
+            # The garbage collector runs at any time, so it must not run code of the orchestration. A generator that the
+            # loop keeps is not finalized again.
             self._found_as_garbage.append(generator)
         else:
             self.create_task(generator.aclose())

@@ -1,4 +1,4 @@
-"""What the combinators of an orchestration hand back."""
+"""The results of an orchestration's combinators."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from duroxide.exceptions import DuroxideError
 class Outcome(dict[str, Any]):
     """How one task of ``ctx.all`` ended: ``{"ok": value}``, or ``{"err": failure}`` with the exception object.
 
-    The shape is that of a plain dict, and so is its JSON, where a failure is written as its text.
+    It is a dict, and its JSON is an object in which a failure is its text.
     """
 
     def unwrap(self) -> Any:
@@ -24,7 +24,7 @@ class Outcome(dict[str, Any]):
         failure = self["err"]
         if isinstance(failure, BaseException):
             raise failure
-        # An outcome that travelled as JSON has the text alone.
+        # An outcome that was read from JSON has only the text.
         raise DuroxideError(str(failure))
 
 
@@ -32,8 +32,8 @@ class Winner(TypedDict):
     """The first task of ``ctx.race`` to finish.
 
     Attributes:
-        index: Its place among the arguments, counted from 0.
-        value: What it returned.
+        index: Its position among the arguments, counted from 0.
+        value: The value that it returned.
     """
 
     index: int

@@ -1,11 +1,11 @@
-"""Watching orchestrations for calls whose results a replay cannot repeat.
+"""Strict mode: watches orchestrations for calls whose results a replay cannot repeat.
 
-While the code of an orchestration runs, a profile function of its thread sees every call before it is made: also
-methods of C types, which cannot be replaced, and functions that were imported by name. Nothing is patched, and other
-threads, those of activities among them, are not affected.
+While the code of an orchestration runs, a profile function of its thread sees every call before it is made, also
+methods of C types, which cannot be replaced, and functions that were imported by name. Strict mode patches nothing, and
+does not affect other threads, such as those of activities.
 
-What is found is judged by the frames around it. Code of this package may do as it likes, and so may whoever imports a
-module, writes to the log, formats a traceback or warns, since none of that flows into the orchestration.
+The frames around a call decide whether it is allowed. This package may make any call. So may code that imports a
+module, writes to the log, formats a traceback or warns, because the result does not reach the orchestration.
 """
 
 from __future__ import annotations
@@ -43,20 +43,20 @@ _ACTIVITY = "do it in an activity, whose result is recorded"
 
 
 def _functions(module: object, names: Iterable[str], instead: str) -> dict[Any, str]:
-    """Those of the functions that this platform has."""
+    """Return the functions that this platform has."""
     found = (getattr(module, name, None) for name in names)
     return {function: instead for function in found if function is not None}
 
 
 def _shared_generator() -> random.Random:
-    # The functions of the module are the methods of one hidden generator, which everybody shares.
+    # The functions of the module are methods of one hidden generator, which the whole process shares.
     generator: random.Random = random.random.__self__  # type: ignore[attr-defined]
     return generator
 
 
 _SHARED = _shared_generator()
 
-# Functions of C, and what to use in their place.
+# C functions, and what to use in their place.
 _CALLS: dict[Any, str] = {
     **_functions(time, ["time", "time_ns"], _TIME),
     **_functions(
@@ -82,7 +82,7 @@ _CALLS: dict[Any, str] = {
     **_functions(sys.modules["_thread"], ["start_new_thread", "start_joinable_thread"], _ACTIVITY),
 }
 
-# Python functions, by the address of their code: its hash would read all of it.
+# Python functions, by the address of their code, because the hash of a code object reads all of it.
 _CODES: dict[int, tuple[CodeType, str]] = {
     id(function.__code__): (function.__code__, instead)
     for function, instead in (
@@ -96,10 +96,10 @@ _CODES: dict[int, tuple[CodeType, str]] = {
 }
 _SEED = random.Random.seed.__code__
 
-# Where a function of one of these modules is called, what it uses says what to use in its place.
+# For a function of one of these modules, the call inside it says what to use in its place.
 _OF_THEIR_KIND = frozenset({"datetime", "random", "secrets", "time"})
 
-# What these modules do on behalf of an orchestration does not flow into it.
+# The results of calls that these modules make do not reach the orchestration.
 _LET_THROUGH = frozenset({"linecache", "logging", "traceback", "tracemalloc", "warnings", "weakref"})
 
 _OWN_FILES = str(Path(__file__).parent.parent) + os.sep
@@ -108,10 +108,10 @@ _INSTALLED_FILES = tuple({sysconfig.get_path(name) + os.sep for name in ("pureli
 
 
 def is_strict(strict: bool | None) -> bool:
-    """Decide for a runtime: as it was told, or where code is tried out.
+    """Decide whether a runtime is strict: by its argument, else under pytest and in Python's development mode.
 
     Args:
-        strict: What the runtime was told; ``None`` if nothing.
+        strict: The argument of the runtime; ``None`` if it was not given.
 
     Returns:
         Whether to watch its orchestrations.
@@ -127,20 +127,20 @@ def is_strict(strict: bool | None) -> bool:
 
 
 def begin() -> ProfileFunction | None:
-    """Watch what this thread calls from now on; gives what to pass to ``end``."""
+    """Watch the calls of this thread from now on; return the argument of ``end``."""
     before: ProfileFunction | None = sys.getprofile()
     sys.setprofile(_watch)
     return before
 
 
 def end(before: ProfileFunction | None) -> None:
-    """Stop to watch."""
+    """Stop watching."""
     sys.setprofile(before)
 
 
 def _watch(frame: FrameType, event: str, called: Any) -> None:
     if event == "c_call":
-        # Equal methods are those of the same object, so other generators than the shared one are found to differ.
+        # Bound methods are equal only for the same object, so methods of other generators than the shared one differ.
         instead = _CALLS.get(called)
         if instead is not None:
             _judge(frame, _name_of(called), instead)
@@ -151,14 +151,14 @@ def _watch(frame: FrameType, event: str, called: Any) -> None:
 
 
 def _is_seeded(frame: FrameType) -> bool:
-    """Whether a generator of the orchestration's own gets a seed."""
+    """Tell whether the call seeds a generator that belongs to the orchestration."""
     if frame.f_code is not _SEED:
         return False
     return frame.f_locals["self"] is not _SHARED and frame.f_locals.get("a") is not None
 
 
 def _judge(frame: FrameType | None, name: str, instead: str) -> None:
-    """Raise for a call that ``frame`` makes, unless somebody around it may make it."""
+    """Raise for a call that ``frame`` makes, unless a frame around it may make it."""
     user: FrameType | None = None
     each = frame
     while each is not None:
@@ -168,7 +168,7 @@ def _judge(frame: FrameType | None, name: str, instead: str) -> None:
             return
         if user is None:
             if _is_of_library(file):
-                # The user knows the function of the library that was called, not what that one calls.
+                # Name the library function that the user's code called, not the calls inside it.
                 name = _name_of_frame(each)
                 if module.partition(".")[0] not in _OF_THEIR_KIND:
                     instead = _ACTIVITY
@@ -185,9 +185,9 @@ def _judge(frame: FrameType | None, name: str, instead: str) -> None:
 
 
 def _watch_again_in(frame: FrameType) -> None:
-    """Watch again as soon as what is raised reaches ``frame``: Python takes a profile function away that raises.
+    """Watch again as soon as the exception reaches ``frame``: Python removes a profile function that raises.
 
-    A trace function of that frame sees the exception before any code that catches it runs.
+    A trace function of that frame sees the exception before the code that catches it runs.
     """
     before, of_frame = sys.gettrace(), frame.f_trace
 
@@ -197,7 +197,7 @@ def _watch_again_in(frame: FrameType) -> None:
         sys.setprofile(_watch)
 
     frame.f_trace = resume
-    # Python looks at those of the frames while there is one of the thread; it need not trace anything by itself.
+    # Python calls the trace function of a frame only while the thread has one, too, which may trace nothing.
     sys.settrace(_trace_nothing)
 
 
@@ -205,11 +205,12 @@ def _trace_nothing(*_event: object) -> None: ...
 
 
 def _may_call(frame: FrameType, module: str, file: str, *, is_inside: bool) -> bool:
-    # Own code counts if the user's code calls it, and not if it calls the user's, as the loop of async code does.
+    # The package's code may make the call if the user's code calls it, but not if it calls the user's code, as the
+    # event loop does.
     if is_inside and file.startswith(_OWN_FILES):
         return True
     package = module.partition(".")[0]
-    # Finalizers run whenever memory is freed, on whatever thread that happens.
+    # Finalizers run when memory is freed, at any time and on any thread.
     return (
         package in _LET_THROUGH
         or package == "importlib"
@@ -244,8 +245,8 @@ def _name_of_frame(frame: FrameType) -> str:
         return f"random.{code.co_name}"
     if owner is None:
         return f"{module}.{code.co_name}"
-    # A constructor is called by the name of its class.
+    # A constructor is named by its class.
     method = "" if code.co_name == "__init__" else f".{code.co_name}"
-    # Python 3.13 has the classes of `pathlib` in a private module of it.
+    # Python 3.13 has the classes of `pathlib` in a private submodule.
     public = type(owner).__module__.partition("._")[0]
     return f"{public}.{type(owner).__qualname__}{method}"

@@ -38,7 +38,7 @@ _RAW_INPUT = {
     "continue_as_new": 0,
 }
 
-# What a method of that name calls; the values it gives are decoded from JSON.
+# Names of plain methods; the typed ones decode the value from JSON.
 _DECODED = ("dequeue_event", "get_kv_value_from_instance")
 
 # Other names of the same method.
@@ -101,7 +101,7 @@ def _continue_as_new_versioned(self: OrchestrationContext, input: object, versio
 
 
 def install() -> None:
-    """Give the context the names of the table; called once, when the package is imported."""
+    """Put the names of the table on the context's class; called once, when the package is imported."""
     context: Any = OrchestrationContext
     context.start_orchestration_versioned = _start_orchestration_versioned
     context.continue_as_new_versioned = _continue_as_new_versioned

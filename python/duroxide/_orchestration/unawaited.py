@@ -1,4 +1,4 @@
-"""What a turn leaves unbegun when it is closed: coroutines that nobody will await, of which Python would warn."""
+"""Finds the coroutines that an execution never awaited when it is closed; Python would warn of each."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection
 
 _MOST_LOOKED_AT = 10_000
-"""Values among which coroutines are looked for: a local variable may be a large table."""
+"""The largest number of values to search for coroutines: a local variable may be a large table."""
 
 _STEPPED: dict[type, tuple[str, str]] = {
     CoroutineType: ("cr_frame", "cr_await"),
@@ -22,10 +22,11 @@ _LOOKED_INTO = frozenset((*_STEPPED, list, tuple, set, frozenset, dict))
 
 
 def unbegun_coroutines(runner: object) -> list[Any]:
-    """Find the coroutines that a generator or coroutine has made and not begun, and itself if it is one.
+    """Find the coroutines that a generator or coroutine has made and not begun, itself included.
 
     Args:
-        runner: What is suspended or unbegun. Looked at are its variables, lists and mappings in them, and what it awaits.
+        runner: A suspended or unbegun generator or coroutine. The search covers its variables, the lists and mappings
+            in them, and the object that it awaits.
     """
     found: list[Any] = []
     to_look_at: list[Any] = [runner] if type(runner) in _LOOKED_INTO else []
@@ -58,6 +59,6 @@ def _within(value: object) -> Collection[object]:
     if awaited is not None:
         values.append(awaited)
         if type(awaited) not in _STEPPED:
-            # A step of an asynchronous generator, say, which says in no other way whose step it is.
+            # A step of an asynchronous generator, for example, refers to its generator only in this way.
             values += gc.get_referents(awaited)
     return values

@@ -13,8 +13,8 @@ from duroxide._runtime.current_context import running_activity
 from duroxide._values.codec import convert, decode
 
 Done = Callable[[Any, BaseException | None], object]
-"""Called with the result and ``None``, or with ``None`` and the exception. If it is never called, the activity was cut off,
-and runs again."""
+"""Called with the result and ``None``, or with ``None`` and the exception. If it is never called, the activity was cut
+off and runs again."""
 
 AsyncFunction = Callable[[Any, Any], Coroutine[Any, Any, Any]]
 End = tuple[Any, "BaseException | None"]
@@ -26,12 +26,12 @@ class RunningActivity(Protocol):
     """An activity that a host runs."""
 
     def cancel(self) -> None:
-        """Ask for its end; may be called from any thread, at any time, more than once."""
+        """Request its cancellation; may be called from any thread, at any time, more than once."""
         ...
 
 
 class ActivityHost(Protocol):
-    """What runs activities that do not run on the threads of the runtime."""
+    """Runs activities that do not run on the threads of the runtime."""
 
     def run(
         self, function: Callable[[Any, Any], Any], input_type: Any, context: Any, text: str, done: Done
@@ -42,20 +42,20 @@ class ActivityHost(Protocol):
             function: The activity, called with the context and the input.
             input_type: Type to convert the input to, or ``None``.
             context: Its ``ActivityContext``.
-            text: Its input, as it was recorded.
-            done: Called once at its end, on any thread.
+            text: Its recorded input.
+            done: Called once when the activity ends, on any thread.
 
         Returns:
             An object with ``cancel()``.
 
         Raises:
-            CodecError: The input does not fit.
+            CodecError: The input does not fit ``input_type``.
             RuntimeError: The host was stopped.
         """
         ...
 
     def stop(self) -> None:
-        """Cancel what runs, and wait two seconds at most for its end. Stopping twice does no harm."""
+        """Cancel running activities, and wait at most two seconds for their end; may be called twice."""
         ...
 
 
@@ -72,13 +72,14 @@ class ActivityCall:
     def cancel(self) -> None:
         """Raise ``CancelledError`` in the activity where it awaits; does nothing once it has ended."""
         self._asked = True
-        with contextlib.suppress(RuntimeError):  # the loop is closed, and so everything on it has ended
+        with contextlib.suppress(RuntimeError):  # a closed loop has ended all its tasks
             self._loop.call_soon_threadsafe(self._cancel)
 
     def start(self, body: Coroutine[Any, Any, End], done: Done) -> asyncio.Task[End]:
         """Start its task, on the loop's thread."""
         self._task = task = self._loop.create_task(body)
-        # A callback of the task, since the body of a task that is cancelled before its first step never runs.
+        # A callback of the task reports the end, because the body of a task that is cancelled before its first step
+        # never runs.
         task.add_done_callback(lambda task: self._report(task, done))
         return task
 
@@ -89,12 +90,12 @@ class ActivityCall:
     def _report(self, task: asyncio.Task[End], done: Done) -> None:
         result, error = (None, asyncio.CancelledError()) if task.cancelled() else task.result()
         if isinstance(error, asyncio.CancelledError) and not self._asked and _was_cancelled(task):
-            return  # by who ends the loop, as ``asyncio.run`` does: that is no failure of the activity
+            return  # the end of the loop cancelled it, as ``asyncio.run`` does: the activity has not failed
         done(result, error)
 
 
 class ActivityLoop:
-    """Runs ``async def`` activities on a loop and a thread of its own, started when the first of them comes."""
+    """Runs ``async def`` activities on the runtime's own loop and thread, which start with the first activity."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -114,16 +115,17 @@ class ActivityLoop:
         return call
 
     def stop(self) -> None:
-        """Cancel what runs, wait two seconds for its end, and end the thread. Stopping twice does no harm."""
+        """Cancel running activities, wait two seconds for their end, and end the thread; may be called twice."""
         with self._lock:
             self._stopped = True
             loop, thread = self._loop, self._thread
             self._loop = self._thread = None
             if loop is not None:
                 loop.call_soon_threadsafe(loop.stop)
-        # An activity that shuts its own runtime down runs on that thread, which cannot wait for itself.
+        # An activity that shuts its runtime down runs on this thread, which cannot wait for itself.
         if thread is not None and thread is not threading.current_thread():
-            # It is a daemon: an activity that blocks it or ignores its cancellation must not keep the process alive.
+            # The thread is a daemon: an activity that blocks it or ignores its cancellation must not keep the process
+            # alive.
             thread.join(_STOP_SECONDS)
 
     def _running_loop(self) -> asyncio.AbstractEventLoop:
@@ -135,10 +137,10 @@ class ActivityLoop:
 
 
 class ApplicationLoop:
-    """Runs ``async def`` activities on the loop that makes it, which the application runs and ends by itself.
+    """Runs ``async def`` activities on the application's loop; the constructor must run on that loop.
 
     Args:
-        when_closed: Called once, when an activity comes and the loop is closed.
+        when_closed: Called once, when an activity arrives after the application has closed the loop.
     """
 
     def __init__(self, when_closed: Callable[[], object]) -> None:
@@ -147,7 +149,7 @@ class ApplicationLoop:
         self._when_closed = when_closed
         self._lock = threading.Lock()
         self._is_closed = False
-        # These two are touched on the loop's thread alone.
+        # Only the loop's thread uses these two.
         self._tasks: set[asyncio.Task[End]] = set()
         self._stopped = False
         self._all_ended = threading.Event()
@@ -173,10 +175,10 @@ class ApplicationLoop:
         return call
 
     def stop(self) -> None:
-        """Cancel what runs, and wait two seconds for its end. Stopping twice does no harm."""
-        with contextlib.suppress(RuntimeError):  # the loop is closed, and so everything on it has ended
+        """Cancel running activities, and wait two seconds for their end; may be called twice."""
+        with contextlib.suppress(RuntimeError):  # a closed loop has ended all its tasks
             self._loop.call_soon_threadsafe(self._cancel_all)
-            # A shutdown that blocks the loop cannot wait for what runs on it.
+            # A shutdown that blocks the loop cannot wait for the loop's tasks.
             if threading.get_ident() != self._thread:
                 self._all_ended.wait(_STOP_SECONDS)
 
@@ -194,12 +196,12 @@ class ApplicationLoop:
 
 
 def _call_on(loop: asyncio.AbstractEventLoop, callback: Callable[[], object]) -> None:
-    """Call back on the thread of ``loop``, in a context of its own: what one activity sets is not seen by the next."""
+    """Call back on the thread of ``loop``, in a new context: an activity must not see the variables of another."""
     loop.call_soon_threadsafe(callback, context=contextvars.Context())
 
 
 def _was_cancelled(task: asyncio.Task[End]) -> bool:
-    """Tell whether the task itself was cancelled, and not something that it awaited; always, before Python 3.11."""
+    """Tell whether the task itself was cancelled, and not an object that it awaited; always True before Python 3.11."""
     cancelling: Callable[[], int] | None = getattr(task, "cancelling", None)
     return cancelling is None or cancelling() > 0
 
@@ -222,8 +224,8 @@ def _serve(loop: asyncio.AbstractEventLoop) -> None:
 
 
 async def _guard(function: AsyncFunction, context: Any, value: object) -> End:
-    running_activity.set(context)  # the asyncio task has a contextvars context of its own
+    running_activity.set(context)  # in the context of this asyncio task
     try:
         return await function(context, value), None
-    except BaseException as error:  # noqa: BLE001  (asyncio lets SystemExit and KeyboardInterrupt end the whole loop)
+    except BaseException as error:  # noqa: BLE001  (SystemExit and KeyboardInterrupt would end the whole loop)
         return None, error

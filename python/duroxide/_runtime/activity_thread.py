@@ -1,4 +1,4 @@
-"""The threads of activities: Python's own, so that one which is still at work when the process ends, ends with it."""
+"""The threads of activities. Python starts them as daemons, so a thread that still works ends with the process."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ if TYPE_CHECKING:
 
 
 def start(worker: Worker) -> None:
-    """Start a thread that runs what ``worker`` hands out."""
+    """Start a thread that runs the activities of ``worker``."""
     threading.Thread(target=_serve, args=(worker,), name="duroxide-activity", daemon=True).start()
 
 
 def _serve(worker: Worker) -> None:
-    # The call is made in a function of its own, so that an idle thread keeps nothing of the last one alive.
+    # `_run` makes the call, so that an idle thread keeps no variable of the last call alive.
     while _run(worker.take()):
         pass
 
@@ -29,7 +29,7 @@ def _run(activity: PreparedActivity | None) -> bool:
     running = running_activity.set(context)
     try:
         result = activity.function(context, activity.input)
-    except BaseException as error:  # noqa: BLE001 - whatever ends an activity is its recorded failure
+    except BaseException as error:  # noqa: BLE001 - every exception of an activity is its recorded failure
         done(None, error)
     else:
         done(result, None)

@@ -1,4 +1,4 @@
-"""The context of the code that is calling, for functions that do not take it as a parameter."""
+"""The context of the calling code, for functions that do not take it as a parameter."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Message = TypeVar("Message")
 running_activity: contextvars.ContextVar[ActivityContext | ProcessActivityContext] = contextvars.ContextVar(
     "duroxide_activity"
 )
-"""The activity that this thread or asyncio task runs; set by those who call activities."""
+"""The context of the activity that this thread or asyncio task runs. The code that calls an activity sets it."""
 
 
 @overload
@@ -28,18 +28,18 @@ def context(kind: type[Context], /) -> Context: ...
 @overload
 def context() -> Any: ...
 def context(kind: Any = None, /) -> Any:
-    """Return the context of the orchestration or activity that is calling.
+    """Return the context of the orchestration or activity that calls.
 
     Args:
-        kind: ``OrchestrationContext`` or ``ActivityContext``, to be refused anything else and for the type checker;
-            default ``None``, whichever there is, untyped.
+        kind: ``OrchestrationContext`` or ``ActivityContext``, the class of the result for the type checker; a context
+            of the other class is refused. Default ``None``, either of them, untyped.
 
     Returns:
-        The context. An activity's is known in its own thread or asyncio task, and in what ``asyncio.to_thread`` runs
-        for it.
+        The context. An activity can read its context in its own thread or asyncio task, and in the functions that it
+        runs with ``asyncio.to_thread``.
 
     Raises:
-        NotInOrchestration: There is none, or not of that kind.
+        NotInOrchestration: The caller has no context, or one of the other class.
     """
     found: object = current_context()
     if found is None:
@@ -67,14 +67,14 @@ def wait_for_event(name: str, type: Any = None) -> Any:
 
     Args:
         name: Name of the event.
-        type: Type to convert its data to; default ``None``, as JSON has it.
+        type: Type to convert its data to; default ``None``, the JSON value as it is.
 
     Returns:
         A task with the data, to be awaited.
 
     Raises:
-        NotInOrchestration: No orchestration is calling.
-        CodecError: Where the task is awaited: the data does not fit ``type``.
+        NotInOrchestration: The caller is not an orchestration.
+        CodecError: The data does not fit ``type``; raised where the task is awaited.
     """
     return _orchestration("wait_for_event").wait_for_event(name, result_type=type)
 
@@ -86,20 +86,21 @@ def dequeue_event(queue: str, type: None = None) -> Task[Any]: ...
 @overload
 def dequeue_event(queue: str, type: UnionType) -> Task[Any]: ...
 def dequeue_event(queue: str, type: Any = None) -> Any:
-    """Take, in an orchestration, the oldest message of one of its queues, waiting for one if it is empty.
+    """Take, in an orchestration, the oldest message of one of its queues; wait for a message if the queue is empty.
 
-    It is for what ``handle.enqueue`` sends, as JSON; ``ctx.dequeue_event`` gives text as it was sent.
+    It reads the messages of ``handle.enqueue``, which are JSON; ``ctx.dequeue_event`` returns text as it was sent.
 
     Args:
         queue: Name of the queue.
-        type: Type to convert the message to; default ``None``, as JSON has it. A message that is no JSON is a ``str``.
+        type: Type to convert the message to; default ``None``, the JSON value as it is. A message that is not JSON is a
+            ``str``.
 
     Returns:
         A task with the message, to be awaited.
 
     Raises:
-        NotInOrchestration: No orchestration is calling.
-        CodecError: Where the task is awaited: the message does not fit ``type``.
+        NotInOrchestration: The caller is not an orchestration.
+        CodecError: The message does not fit ``type``; raised where the task is awaited.
     """
     return _orchestration("dequeue_event").dequeue_event(queue, result_type=object if type is None else type)
 
@@ -107,7 +108,7 @@ def dequeue_event(queue: str, type: Any = None) -> Any:
 def continue_as_new(input: object = None, *, version: str | None = None) -> Task[NoReturn]:
     """End this execution of an orchestration and start it again with a new input and an empty history.
 
-    ``fulfil.continue_as_new(...)`` does the same with the arguments of an orchestration that was declared.
+    ``fulfil.continue_as_new(...)`` does the same with the arguments of a declared orchestration.
 
     Args:
         input: Input of the next execution, as one value; default ``None``.
@@ -117,7 +118,7 @@ def continue_as_new(input: object = None, *, version: str | None = None) -> Task
         A task that never returns, to be awaited.
 
     Raises:
-        NotInOrchestration: No orchestration is calling.
+        NotInOrchestration: The caller is not an orchestration.
         CodecError: The input cannot be written as JSON.
     """
     return _orchestration("continue_as_new").continue_as_new(input, version=version)

@@ -1,4 +1,4 @@
-"""Sync activities in a pool that the application gives: of threads, or of processes for work that computes."""
+"""Runs sync activities in the application's executor: threads, or processes for activities that compute."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ if TYPE_CHECKING:
     from duroxide._runtime.activity_loop import ActivityHost, Done
 
 ExecutorChoice = Executor | Callable[[], Executor]
-"""A pool, or what makes one."""
+"""An executor, or a function that makes one."""
 
 _log = logging.getLogger("duroxide.activity")
 
 _MOST_BROKEN_POOLS = 3
-"""Broken pools that one attempt of an activity meets; what makes one after the other mends nothing by making more."""
+"""Broken executors after which an activity's attempt fails: a function that made three of them will make more."""
 
 
 class PoolCall:
-    """One activity in a pool."""
+    """One activity in an executor."""
 
     def __init__(self, future: Future[Any] | None, done: Done | None) -> None:
         self._future = future
@@ -38,19 +38,20 @@ class PoolCall:
         self.was_asked = False
 
     def cancel(self) -> None:
-        """Take it back if no thread or process of the pool has begun it; what runs goes on, for nobody."""
+        """Take the activity back if it has not begun; if it runs, it continues and its result is dropped."""
         self.was_asked = True
         if self._future is not None:
             self._future.cancel()
 
     def end(self, result: Any, error: BaseException | None) -> None:
-        """Tell how it ended."""
+        """Report how the activity ended."""
         if self._done is not None:
             self._done(result, error)
         self._done = None
 
     def cut_off(self) -> None:
-        """Let it run again: nobody is told of an end, though the pool may know of the call for a long time."""
+        """Drop the call without reporting an end, so that the activity runs again."""
+        # The executor may keep the call for a long time.
         self._done = None
 
 
@@ -58,8 +59,8 @@ class Pool:
     """Runs sync activities in an executor of ``concurrent.futures``.
 
     Args:
-        choice: The executor, which stays its owner's; or what makes one, which is then made with the runtime's start and
-            anew when it is broken, and shut down with the runtime.
+        choice: An executor, which the application owns; or a function that makes one. The pool makes it when the
+            runtime starts, replaces it when it is broken, and shuts it down with the runtime.
     """
 
     def __init__(self, choice: ExecutorChoice) -> None:
@@ -89,7 +90,7 @@ class Pool:
         )
         raise FailedInProcess(FailureRecord(kind, message, retryable=True), "")
 
-    def _submit(  # noqa: PLR0917  (what ``run`` was called with)
+    def _submit(  # noqa: PLR0917  (the arguments of ``run``)
         self,
         executor: Executor,
         function: Callable[[Any, Any], Any],
@@ -108,8 +109,8 @@ class Pool:
         except BrokenExecutor:
             raise
         except RuntimeError as error:
-            # It was shut down. Nobody is told of an end, so the activity is not failed, and runs again later. The log gets
-            # the text alone: the error would keep this frame, and with it what is to be dropped.
+            # The executor was shut down. The call reports no end, so the activity does not fail, and runs again later.
+            # The log gets only the text, because the error would keep this frame and its variables alive.
             reason = str(error)
             _log.warning(
                 "activity '%s' waits: the executor of its runtime takes no work: %s", context.activity_name, reason
@@ -122,7 +123,7 @@ class Pool:
         return call
 
     def check(self, definitions: Iterable[ActivityDefinition]) -> None:
-        """Refuse what the executor could not run.
+        """Refuse activities that the executor cannot run.
 
         Raises:
             RegistrationError: One of the activities cannot be found from another process.
@@ -132,7 +133,7 @@ class Pool:
                 FunctionAddress.of(definition)
 
     def stop(self) -> None:
-        """Take back what has not begun; end the executor, if it was made here. Stopping twice does no harm."""
+        """Take back calls that have not begun, and shut down an executor that the pool made; may be called twice."""
         with self._lock:
             self._stopped = True
             futures = list(self._futures)
@@ -156,7 +157,7 @@ class Pool:
             return self._executor
 
     def _replace(self, broken: Executor) -> None:
-        """Let the next activity make a new executor, if it may."""
+        """Let the next activity make a new executor, if the pool makes them."""
         with self._lock:
             if self._make is None or self._executor is not broken:
                 return
@@ -177,7 +178,7 @@ class Pool:
             self._futures.discard(future)
         try:
             self._tell(call, executor, future, context)
-        except BaseException as error:  # noqa: BLE001  (an activity that nobody ends would hang)
+        except BaseException as error:  # noqa: BLE001  (an activity without an end would hang)
             call.end(None, error)
 
     def _tell(self, call: PoolCall, executor: Executor, future: Future[Any], context: Any) -> None:
@@ -185,7 +186,7 @@ class Pool:
             if call.was_asked:
                 call.end(None, FailedInProcess(FailureRecord("CancelledError", "it was cancelled before it began"), ""))
             else:
-                call.cut_off()  # by the end of the runtime or of the pool
+                call.cut_off()  # the runtime or the executor ended
             return
         error = future.exception()
         if isinstance(error, BrokenExecutor):
@@ -194,7 +195,7 @@ class Pool:
         elif error is not None:
             call.end(None, error)
         elif isinstance(end := future.result(), ProcessEnd):
-            # Before the end, so that they stand in the log when the result is known.
+            # Write the traces before the end, so that the log has them when the result is known.
             _write(end.traces, context)
             if end.failure is None:
                 call.end(RawText(end.result or "null"), None)
@@ -205,12 +206,12 @@ class Pool:
 
 
 def _write(traces: list[tuple[str, str]], context: Any) -> None:
-    """Log what an activity traced in another process; what the log makes of it is no matter of the activity's."""
+    """Log an activity's traces from another process; an error of the log does not fail the activity."""
     for level, message in traces:
         try:
             getattr(context, level)(message)
-        except Exception:  # noqa: BLE001, PERF203  (the next may be logged)
-            _log.exception("activity '%s' traced what could not be logged", context.activity_name)
+        except Exception:  # noqa: BLE001, PERF203  (the next trace may be logged)
+            _log.exception("a trace of activity '%s' could not be logged", context.activity_name)
 
 
 def _run_on_thread(function: Callable[[Any, Any], Any], context: Any, value: Any) -> Any:
@@ -222,16 +223,16 @@ def _run_on_thread(function: Callable[[Any, Any], Any], context: Any, value: Any
 
 
 def check_executor(choice: object) -> None:
-    """Refuse what is no executor.
+    """Refuse an object that is not a choice of executors.
 
     Raises:
-        TypeError: It is neither an executor, nor what makes one, nor a mapping of activities to those.
+        TypeError: It is neither an executor, nor a function that makes one, nor a mapping of activities to these.
     """
     for each in cast("Mapping[str, object]", choice).values() if isinstance(choice, Mapping) else [choice]:
         if each is not None and not isinstance(each, Executor) and not callable(each):
             raise TypeError(
-                f"executor must be an executor of concurrent.futures, a function that makes one, or a mapping of names of "
-                f"activities to those, not {type(each).__name__}"
+                f"executor must be an executor of concurrent.futures, a function that makes one, or a mapping of names "
+                f"of activities to these, not {type(each).__name__}"
             )
 
 
@@ -240,16 +241,16 @@ def place_activities(
     loop: ActivityHost,
     choice: ExecutorChoice | Mapping[str, ExecutorChoice] | None,
 ) -> dict[str, ActivityHost]:
-    """Say which activities run elsewhere than on the threads of the runtime, and where.
+    """Return the hosts of the activities that do not run on the threads of the runtime, by name.
 
     Args:
         definitions: All activities, by name.
-        loop: Where those that are ``async def`` run.
-        choice: The pool of all others, or the pools of some by name; ``None`` for none.
+        loop: The host of ``async def`` activities.
+        choice: The executor of all other activities, or executors by the name of an activity; ``None`` for none.
 
     Raises:
-        RegistrationError: A pool is given for an activity that is not registered or is ``async def``, or one cannot be
-            found from another process.
+        RegistrationError: ``choice`` names an activity that is not registered or is ``async def``, or an activity
+            cannot be found from another process.
     """
     hosts: dict[str, ActivityHost] = {name: loop for name, each in definitions.items() if each.is_async}
     if choice is None:

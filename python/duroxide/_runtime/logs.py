@@ -1,4 +1,4 @@
-"""The engine's log records, handed to Python's ``logging`` under the logger ``duroxide`` and its children."""
+"""Passes the engine's log records to Python's ``logging``, under the logger ``duroxide`` and its children."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ _RESERVED = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime
 
 
 def deliver(logger_name: str, level: int, message: str, fields: Mapping[str, object]) -> None:
-    """Hand one native log record to ``logging``; called on a thread of the native side.
+    """Pass one native log record to ``logging``; called on a thread of the native half.
 
     Args:
         logger_name: Name of the logger, ``duroxide`` or below it.
-        level: Level as ``logging`` counts: 10 for debug, 20 for info, 30 for a warning, 40 for an error.
+        level: Level in the numbers of ``logging``: 10 for debug, 20 for info, 30 for a warning, 40 for an error.
         message: Text of the record.
-        fields: Structured fields, such as ``instance_id``; they become attributes of the record. One whose name
-            ``logging`` uses itself gets the prefix ``field_``.
+        fields: Structured fields, such as ``instance_id``; they become attributes of the record. A field with a name
+            that ``logging`` uses itself gets the prefix ``field_``.
     """
     logger = logging.getLogger(logger_name)
     if not logger.isEnabledFor(level):
         return
     extra = {(f"field_{name}" if name in _RESERVED else name): value for name, value in fields.items()}
-    # The record is made by hand because the message is final: a percent sign in it formats nothing.
+    # Build the record directly, because the message is final: logging must not format a percent sign in it.
     record = logger.makeRecord(logger_name, level, "(duroxide)", 0, message, (), None, func=None, extra=extra)
     logger.handle(record)
 

@@ -1,4 +1,4 @@
-"""Options, as frozen dataclasses that check themselves. Times are ``int`` milliseconds."""
+"""The options of a runtime, as a frozen dataclass that checks itself. Times are ``int`` milliseconds."""
 
 from __future__ import annotations
 
@@ -12,72 +12,79 @@ from duroxide.exceptions import ConfigurationError
 
 _MOST_CONCURRENT = 65_536
 _LOG_LEVELS = ("trace", "debug", "info", "warn", "error", "off")
-# The engine renews locks at intervals of a second or more.
+# The engine renews a lock at most once a second.
 _SHORTEST_LOCK_MS = 2_000
 _LOG_FORMATS = ("pretty", "compact", "json")
 _NONDETERMINISM = ("wait", "fail")
 
-# The engine ignores the renewal buffer of a lock shorter than this, and renews at half of it.
+# The engine ignores the renewal buffer of a lock shorter than this, and renews the lock at half its time.
 _SHORT_LOCK_MS = 15_000
 
 
 @keyword_options
 @dataclass(frozen=True, kw_only=True)
 class RuntimeOptions:
-    """How a runtime works. Every option has a default.
+    """The options of a runtime. Every option has a default.
 
     Attributes:
-        orchestration_concurrency: Orchestrations that take a step at the same time; default 64. Idle slots cost nothing,
-            and what is recorded by many at the same time is one write to the disk.
-        worker_concurrency: Activities that run at the same time; default 64, since most of them wait for something else
-            than the processor. Idle slots cost nothing.
-        dispatcher_poll_interval_ms: Shortest time between two looks of an idle dispatcher at a store that finds nothing at
-            once; default 100. Every store of this package wakes its dispatchers, so there is nothing to gain by it.
-        dispatcher_long_poll_timeout_ms: Longest time that one question waits in the store; default 30,000.
-        log_level: Least level of what is logged, one of ``"error"`` to ``"trace"``; default ``None``, as
-            configured by ``RUST_LOG`` or ``init_tracing``.
-        log_format: ``"pretty"``, ``"compact"`` or ``"json"``; default ``None``, as configured by ``init_tracing``.
-        service_name: Handed to the engine, which does nothing with it in this version; default ``None``.
-        service_version: Handed to the engine, which does nothing with it in this version; default ``None``.
+        orchestration_concurrency: Orchestrations that run a turn at the same time; default 64. Idle slots cost nothing,
+            and the store writes turns that end at the same time to the disk together.
+        worker_concurrency: Activities that run at the same time; default 64, because most activities wait for something
+            other than the processor. Idle slots cost nothing.
+        dispatcher_poll_interval_ms: Shortest time between two polls of an idle dispatcher, in milliseconds, if the
+            store returns nothing at once; default 100. A lower value gains nothing: every store of this package wakes
+            its dispatchers.
+        dispatcher_long_poll_timeout_ms: Longest time that one poll waits in the store, in milliseconds; default 30,000.
+        log_level: Lowest level that is logged, one of ``"error"`` to ``"trace"``; default ``None``, as ``RUST_LOG`` or
+            ``init_tracing`` configures it.
+        log_format: ``"pretty"``, ``"compact"`` or ``"json"``; default ``None``, as ``init_tracing`` configures it.
+        service_name: Passed to the engine, which does not use it in this version; default ``None``.
+        service_version: Passed to the engine, which does not use it in this version; default ``None``.
         max_sessions_per_runtime: Sessions that this runtime holds at the same time; default 10.
-        session_idle_timeout_ms: How long an idle session stays with its worker; default 300,000. Must be longer than
-            the time between two renewals of an activity's lock.
+        session_idle_timeout_ms: How long an idle session stays with its worker, in milliseconds; default 300,000. Must
+            be longer than the time between two renewals of an activity's lock.
         worker_node_id: Identity of this node as the owner of sessions; default ``None``, a new one at every start.
         worker_tag_filter: Which activities this runtime takes; default those without a tag.
-        orchestrator_lock_timeout_ms: Lease of an orchestration's step, after which another node takes it over; default
-            5,000. At least 2,000.
-        orchestrator_lock_renewal_buffer_ms: How long before its end that lease is renewed; default 2,000.
-        worker_lock_timeout_ms: Lease of an activity, after which another node takes it over; default 30,000. At least
-            2,000.
-        worker_lock_renewal_buffer_ms: How long before its end that lease is renewed; default ``None``, half of the
-            lease, so that a cancellation is known within that time on any node.
-        session_lock_timeout_ms: Lease of a session; default 30,000. At least 2,000.
-        session_lock_renewal_buffer_ms: How long before its end that lease is renewed; default 5,000.
-        session_cleanup_interval_ms: Time between two sweeps of abandoned sessions; default 300,000.
-        max_attempts: Deliveries of one message before it is given up as poison; default 10.
-        activity_cancellation_grace_period_ms: Time that a cancelled activity has to end by itself; default 10,000.
+        orchestrator_lock_timeout_ms: Lease of an orchestration's turn, in milliseconds; after it, another node takes
+            the turn over. Default 5,000, at least 2,000.
+        orchestrator_lock_renewal_buffer_ms: How long before its end the runtime renews that lease, in milliseconds;
+            default 2,000.
+        worker_lock_timeout_ms: Lease of an activity, in milliseconds; after it, another node takes the activity over.
+            Default 30,000, at least 2,000.
+        worker_lock_renewal_buffer_ms: How long before its end the runtime renews that lease, in milliseconds; default
+            ``None``, half of the lease. A node learns of a cancellation when it renews.
+        session_lock_timeout_ms: Lease of a session, in milliseconds; default 30,000, at least 2,000.
+        session_lock_renewal_buffer_ms: How long before its end the runtime renews that lease, in milliseconds; default
+            5,000.
+        session_cleanup_interval_ms: Time between two removals of abandoned sessions, in milliseconds; default 300,000.
+        max_attempts: Deliveries of one message before the engine gives it up as poison; default 10.
+        activity_cancellation_grace_period_ms: Time that a cancelled activity has to end by itself, in milliseconds;
+            default 10,000.
         cleanup_timeout_ms: Time that a cancelled ``async def`` orchestration has for its ``except`` and ``finally``
-            blocks, which may run activities; then it ends where it stands. Default 30,000.
-        unregistered_timeout_ms: Time after which work for a name that no node has registered fails; default 300,000. It
-            fails at once where one process works alone.
-        sticky: Whether suspended orchestrations stay awake between their steps, so that a step does not run the code
-            again from its beginning; default ``True``. Results and histories are the same; ``False`` shows in a test
-            that the code can be replayed.
-        max_sticky_orchestrations: Suspended orchestrations that stay awake at the same time; default 1,000. The one
-            that has waited longest goes first, and is replayed when it goes on.
-        max_sticky_bytes: About how much memory they may take together; default 64 MiB.
-        sticky_idle_timeout_ms: How long one stays awake without going on; default 60,000.
-        retention: How long instances stay after they have ended, a ``timedelta``; default ``None``, for ever. Those that
-            ended longer ago are removed with their sub-orchestrations, a little at a time, so that work goes on. Whoever
-            wants to read a result has to do so within that time.
-        nondeterminism: What becomes of an instance whose code no longer does what its history records. ``"wait"``, the
-            default: it keeps its history, ``get_status(...).mismatch``, the metrics and the log say what differs, and it
-            goes on when the code is put right. ``"fail"``: it fails for good with ``NondeterminismError``, which says the
-            same, and what it has under way is cancelled, except its sub-orchestrations.
+            blocks, in milliseconds; default 30,000. The blocks may run activities. After this time the orchestration
+            ends at once.
+        unregistered_timeout_ms: Time after which work fails if no node has registered its name, in milliseconds;
+            default 300,000. In a store on which one process works alone, such work fails at once.
+        sticky: Whether suspended orchestrations stay in memory between their turns, so that a turn does not run the
+            code again from its beginning; default ``True``. Results and histories are the same. ``False`` shows in a
+            test that the code can be replayed.
+        max_sticky_orchestrations: Suspended orchestrations that stay in memory at the same time; default 1,000. The one
+            that has waited longest is evicted first, and is replayed at its next turn.
+        max_sticky_bytes: About how many bytes of memory they may take together; default 64 MiB.
+        sticky_idle_timeout_ms: How long a suspended orchestration stays in memory without a turn, in milliseconds;
+            default 60,000.
+        retention: How long instances stay after they have ended, a ``timedelta``; default ``None``, for ever. The
+            runtime removes older ones with their sub-orchestrations, a few at a time, so that other work continues. A
+            result must be read within that time.
+        nondeterminism: How to treat an instance whose code no longer does what its history records. ``"wait"``, the
+            default: the instance keeps its history and continues when the code is corrected; until then
+            ``get_status(...).mismatch``, the metrics and the log say what differs. ``"fail"``: the instance fails for
+            good with ``NondeterminismError``, which says what differs. Its running work is cancelled, except its
+            sub-orchestrations.
 
     Raises:
-        UnknownOption: There is no option of that name.
-        ConfigurationError: A value is of the wrong type, out of its range, or at odds with another one.
+        UnknownOption: An option has an unknown name.
+        ConfigurationError: A value is of the wrong type, out of its range, or contradicts another option.
     """
 
     orchestration_concurrency: int = 64
@@ -119,7 +126,7 @@ class RuntimeOptions:
         if self.session_idle_timeout_ms <= renewal:
             raise ConfigurationError(
                 f"session_idle_timeout_ms is {self.session_idle_timeout_ms}, but the lock of a running activity is renewed "
-                f"every {renewal} ms, so its session would end under it; raise session_idle_timeout_ms or lower "
+                f"every {renewal} ms, so its session would end before it does; raise session_idle_timeout_ms or lower "
                 "worker_lock_timeout_ms"
             )
 
@@ -162,8 +169,8 @@ class RuntimeOptions:
         buffer: int | None = getattr(self, f"{kind}_lock_renewal_buffer_ms")
         if timeout < _SHORTEST_LOCK_MS:
             raise ConfigurationError(
-                f"{kind}_lock_timeout_ms is {timeout}, but a lock is renewed once a second at most, so it would end under "
-                f"its work; use at least {_SHORTEST_LOCK_MS}"
+                f"{kind}_lock_timeout_ms is {timeout}, but a lock is renewed once a second at most, so it would end before "
+                f"its work does; use at least {_SHORTEST_LOCK_MS}"
             )
         if buffer is not None and timeout >= _SHORT_LOCK_MS and buffer >= timeout:
             raise ConfigurationError(
@@ -177,11 +184,11 @@ class RuntimeOptions:
 
     def _renewal_interval_ms(self) -> int:
         interval = self.worker_lock_timeout_ms - self._renewal_buffer_ms()
-        # The engine's own rule for a buffer that is longer than the lock, which a short lock may have.
+        # A short lock may have a buffer that is longer than the lock; the engine then uses one second.
         return interval if interval >= 0 else 1_000
 
     def to_native(self) -> dict[str, object]:
-        """Give every option by name, with computed defaults filled in."""
+        """Return every option by name, with computed defaults."""
         options: dict[str, object] = {field.name: getattr(self, field.name) for field in fields(self)}
         options["worker_lock_renewal_buffer_ms"] = self._renewal_buffer_ms()
         options["retention_ms"] = None if self.retention is None else check_milliseconds(self.retention, "retention")

@@ -1,7 +1,7 @@
-"""An activity as a call in another process: what goes there, how it runs there, and what comes back.
+"""Runs an activity as a call in another process.
 
-What goes is text and names: where the function is found, the ids of the activity, and the input as it was recorded; back come
-the result or the failure as they are recorded. The pool itself carries them, as it does for every call.
+The call carries text and names: where to find the function, the ids of the activity, and the recorded input. It returns
+the result or the failure in the form in which it is recorded. The executor carries both, as for every call.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from duroxide.exceptions import RegistrationError
 
 @dataclass(frozen=True)
 class FunctionAddress:
-    """Where another process finds an activity."""
+    """The module and the name under which another process finds an activity."""
 
     module: str
     qualname: str
@@ -32,10 +32,10 @@ class FunctionAddress:
 
     @classmethod
     def of(cls, definition: ActivityDefinition) -> FunctionAddress:
-        """Say where an activity is found.
+        """Return the address of an activity.
 
         Raises:
-            RegistrationError: It is not found there from another process.
+            RegistrationError: Another process cannot find the activity.
         """
         function = inspect.unwrap(definition.function)
         address = cls(getattr(function, "__module__", ""), getattr(function, "__qualname__", ""), definition.name)
@@ -47,26 +47,27 @@ class FunctionAddress:
                 found = None
         if found is None or inspect.unwrap(getattr(found, "fn", found)) is not function:
             raise RegistrationError(
-                f"activity '{definition.name}' cannot be found from another process: {function!r} is no function at the top "
-                "level of a module; move it there, or name the activities of the pool, as in executor={'resize': pool}"
+                f"activity '{definition.name}' cannot be found from another process: {function!r} is not a function at "
+                "the top level of a module; move it there, or name the activities of the pool, as in "
+                "executor={'resize': pool}"
             )
         return address
 
     def find(self) -> Any:
-        """Import what stands there."""
+        """Import the object at this address."""
         return functools.reduce(getattr, self.qualname.split("."), importlib.import_module(self.module))
 
 
 @functools.lru_cache(maxsize=1024)
 def _definition_at(address: FunctionAddress) -> ActivityDefinition:
     found = address.find()
-    definition = getattr(found, "definition", None)  # of what ``@activity`` made
+    definition = getattr(found, "definition", None)  # of a function declared with ``@activity``
     return definition if isinstance(definition, ActivityDefinition) else ActivityDefinition.of(found, address.name)
 
 
 @dataclass(frozen=True)
 class ProcessEnd:
-    """How an activity ended in another process: a result or a failure, as it is recorded, and what is to be logged."""
+    """The end of an activity in another process: the recorded form of its result or failure, and its traces."""
 
     result: str | None
     failure: str | None
@@ -75,20 +76,20 @@ class ProcessEnd:
 
 
 def run_in_process(address: FunctionAddress, context: ProcessActivityContext, text: str) -> ProcessEnd:
-    """Run an activity; called in the process of a pool. Nothing that it raises travels as an object."""
+    """Run an activity; called in a process of the executor. An exception travels as text, not as an object."""
     running = running_activity.set(context)
     try:
         definition = _definition_at(address)
         result = definition.function(context, convert(decode(text), definition.input_type))
         return ProcessEnd(encode(result), None, "", context._traces)
-    except BaseException as error:  # noqa: BLE001  (whatever ends an activity is its recorded failure)
+    except BaseException as error:  # noqa: BLE001  (every exception of an activity is its recorded failure)
         return ProcessEnd(None, encode_failure(error), traceback.format_exc(), context._traces)
     finally:
         running_activity.reset(running)
 
 
-class FailedInProcess(RecordedFailure, Exception):  # noqa: N818  (named as those of duroxide.exceptions are)
-    """Carries a failure from another process to its record, with the traceback that it had there."""
+class FailedInProcess(RecordedFailure, Exception):  # noqa: N818  (named as the classes of duroxide.exceptions)
+    """Carries a failure from another process to its record, with its traceback in that process."""
 
     def __init__(self, record: FailureRecord, where: str) -> None:
         super().__init__(record.message)

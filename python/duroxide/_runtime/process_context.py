@@ -10,9 +10,10 @@ from duroxide.exceptions import DuroxideError
 
 @dataclass(frozen=True)
 class ProcessActivityContext:
-    """What an activity knows about itself in a process of a pool: a copy of what ``ActivityContext`` says.
+    """The context of an activity in a process of a pool: a copy of its ``ActivityContext``.
 
-    There is no client in that process, and no word of a cancellation. Traces are written when the activity has ended.
+    That process has no client, and does not learn of a cancellation. The runtime writes traces after the activity has
+    ended.
 
     Attributes:
         instance_id: Instance of the orchestration that scheduled the activity.
@@ -20,8 +21,8 @@ class ProcessActivityContext:
         orchestration_name: Name of that orchestration.
         orchestration_version: Version of that orchestration.
         activity_name: Name of the activity.
-        activity_id: Number of the event that scheduled it, or ``None`` where the store did not say.
-        attempt: How often this scheduling was delivered, counted from 1.
+        activity_id: Number of the event that scheduled it, or ``None`` if the store did not give it.
+        attempt: How often the store delivered this scheduling, counted from 1.
         worker_id: The worker that runs it.
         session_id: Its session, or ``None``.
     """
@@ -40,7 +41,7 @@ class ProcessActivityContext:
 
     @classmethod
     def of(cls, context: Any) -> ProcessActivityContext:
-        """Copy what ``context``, an ``ActivityContext``, says."""
+        """Copy ``context``, an ``ActivityContext``."""
         names = [name for name in cls.__dataclass_fields__ if not name.startswith("_")]
         return cls(**{name: getattr(context, name) for name in names}, _tag=context.tag())
 
@@ -49,18 +50,18 @@ class ProcessActivityContext:
         return self._tag
 
     def is_cancelled(self) -> bool:
-        """Return False: nothing tells the process of a cancellation. The result is then not wanted any more."""
+        """Return False: the process does not learn of a cancellation, and the runtime then drops the result."""
         return False
 
     def get_client(self) -> NoReturn:
-        """Refuse: a store is not carried into another process.
+        """Refuse: a store cannot be sent to another process.
 
         Raises:
             DuroxideError: Always.
         """
         raise DuroxideError(
-            f"activity '{self.activity_name}' runs in another process, where there is no client; return what is to be done "
-            "and let the orchestration do it, or name the activities of the pool, as in executor={'resize': pool}"
+            f"activity '{self.activity_name}' runs in another process, which has no client; return a value that tells "
+            "the orchestration what to do, or name the activities of the pool, as in executor={'resize': pool}"
         )
 
     def trace_debug(self, message: str) -> None:
@@ -80,8 +81,8 @@ class ProcessActivityContext:
         self._trace("trace_error", message)
 
     def _trace(self, level: str, message: str) -> None:
-        # Refused here, in the activity that wrote it, as the context of an activity in a thread refuses it.
+        # Raise in the activity that traces, as the context of an activity on a thread does.
         if not isinstance(message, str):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise TypeError(f"'{type(message).__name__}' object is not an instance of 'str'")
-        # Through bytes, which refuses half characters and leaves the text alone of a subclass.
+        # The round trip through bytes refuses lone surrogates and turns a subclass of str into a str.
         self._traces.append((level, str.encode(message).decode()))

@@ -1,4 +1,4 @@
-"""Calls that block, made for a program that runs on an event loop."""
+"""Runs blocking calls for a program on an event loop."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ Result = TypeVar("Result")
 
 
 async def run_in_thread(function: Callable[[], Result]) -> Result:
-    """Make a call on a thread of its own, and wait for its end also when the waiting task is cancelled meanwhile.
+    """Run a blocking call on a new thread, and wait for its end, even if the waiting task is cancelled.
 
-    The loop's default pool is not used, since all of its threads may be waiting for what this call does.
+    The call does not use the loop's default pool: all threads of that pool may wait for the effect of this call.
 
     Raises:
-        CancelledError: The task was cancelled. The call has ended all the same.
+        CancelledError: The task was cancelled during the wait; the call has ended.
     """
     pool = ThreadPoolExecutor(1, thread_name_prefix="duroxide-off-loop")
     call = asyncio.get_running_loop().run_in_executor(pool, function)
@@ -27,9 +27,10 @@ async def run_in_thread(function: Callable[[], Result]) -> Result:
     while not call.done():
         try:
             await asyncio.wait([call])
-        except asyncio.CancelledError as error:  # noqa: PERF203  (it is waited for again)
+        except asyncio.CancelledError as error:  # noqa: PERF203  (the loop waits again)
             cancelled = error
     if cancelled is not None:
-        call.exception()  # which is less than that nobody wants it
+        # Mark the exception of the call as retrieved; the CancelledError replaces it.
+        call.exception()
         raise cancelled
     return call.result()

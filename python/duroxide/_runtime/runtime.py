@@ -1,4 +1,4 @@
-"""The runtime: holds the registered functions and does the work of a store."""
+"""The runtime: holds the registered functions and runs the work of a store."""
 
 from __future__ import annotations
 
@@ -43,39 +43,40 @@ if TYPE_CHECKING:
 AnyFunction = TypeVar("AnyFunction", bound=Function)
 
 DEFAULT_SHUTDOWN_MS = 5_000
-"""How long a shutdown waits for the work in hand when no time is given, in milliseconds."""
+"""The default of how long a shutdown waits for running work, in milliseconds."""
 
-# Runtimes that were started and not shut down, for the end of the process.
+# Runtimes that were started and not shut down. The end of the process shuts them down.
 _running: weakref.WeakSet[Runtime] = weakref.WeakSet()
 
 
 class Runtime:
     """Runs the orchestrations and activities of one store in this process.
 
-    Register functions, then ``start()``; ``with`` starts it and shuts it down at the end, and so does the end of the
-    process. ``async with`` does both without blocking the loop, and while it is open, ``async def`` activities run on
-    that loop; otherwise they run on a loop and a thread of the runtime.
+    Register functions, then call ``start()``. ``with`` starts the runtime and shuts it down at its end; the end of the
+    process shuts it down, too. ``async with`` does both without blocking the loop. While it is open, ``async def``
+    activities run on that loop; otherwise they run on a loop and a thread of the runtime.
 
     Args:
         provider: The opened store.
-        options: How it works; default ``None``, the defaults of ``RuntimeOptions``.
-        functions: Functions to register: those declared with ``@activity`` and ``@orchestration``, definitions, modules,
-            of which everything declared in them is registered, or plain functions that take a context and an input, of
-            which a generator function is an orchestration and any other is an activity, each under its ``__name__``.
-            Default none.
-        executor: Where activities that are no ``async def`` run: an executor of ``concurrent.futures``, such as a
-            ``ProcessPoolExecutor`` for those that compute, which stays yours; or a function that makes one, which the
-            runtime then shuts down, and makes anew when a process of it has died; or a mapping of names of activities to
-            those, and the others run as ever. Default ``None``, on threads of the runtime, as many as there are activities.
-            In another process an activity gets a ``ProcessActivityContext``, and must be a function at the top level of a
-            module; what it takes and returns travels as JSON. A process pool should start its processes with
-            ``"spawn"`` or ``"forkserver"``, since this process has threads.
-        outboxes: Outboxes in databases of the application, to be relayed into the store while the runtime works; see
+        options: Options; default ``None``, the defaults of ``RuntimeOptions``.
+        functions: Functions to register; default none. A declared function, from ``@activity`` or ``@orchestration``,
+            and a definition are registered under their names. A module stands for all functions that are declared in
+            it. A plain function takes a context and an input, and is registered under its ``__name__``: a generator
+            function as an orchestration, any other as an activity.
+        executor: Where activities run that are not ``async def``; default ``None``, on threads of the runtime, one for
+            each running activity. An executor of ``concurrent.futures``, such as a ``ProcessPoolExecutor`` for
+            activities that compute, stays yours. A function that returns an executor lets the runtime shut the executor
+            down, and replace it when one of its processes has died. A mapping gives the activities that it names one of
+            these two; the others run as by default. In another process an activity gets a ``ProcessActivityContext``,
+            must be a function at the top level of a module, and receives and returns JSON. Let a process pool start its
+            processes with ``"spawn"`` or ``"forkserver"``, because this process has threads.
+        outboxes: Outboxes in databases of the application. The runtime relays them into the store while it works; see
             ``Outbox``. Default none.
-        strict: Whether orchestrations are watched while they run, and calls whose results replay cannot repeat raise
-            ``NotAllowedInOrchestration``, which names what to use in their place: the clock, randomness, files, sockets,
-            processes, threads, sleeps. It costs about 0.1 µs a function call of orchestrations, and nothing elsewhere.
-            Default ``None``: under pytest and in Python's development mode (``python -X dev``), but not else.
+        strict: Whether the runtime watches orchestrations while they run. A call whose result replay cannot repeat then
+            raises ``NotAllowedInOrchestration``, which names what to use in its place: the clock, randomness, files,
+            sockets, processes, threads, sleeps. It costs about 0.1 µs for each function call of an orchestration, and
+            nothing elsewhere. Default ``None``: True under pytest and in Python's development mode (``python -X dev``),
+            otherwise False.
 
     Raises:
         TypeError: An argument is of the wrong type.
@@ -124,11 +125,11 @@ class Runtime:
 
         Args:
             name: Name under which orchestrations schedule it; default ``None``, the function's ``__name__``.
-            function: A plain function or an ``async def``, called with an ``ActivityContext`` and the input. Left out,
-                a decorator is returned.
+            function: A plain function or an ``async def``, called with an ``ActivityContext`` and the input. Without
+                it, the call returns a decorator.
 
         Returns:
-            The function as it is, or the decorator.
+            The function itself, or the decorator.
 
         Raises:
             RegistrationError: The function cannot be an activity, the name belongs to another function, or the runtime
@@ -152,10 +153,10 @@ class Runtime:
         Args:
             name: Name under which it is started; default ``None``, the function's ``__name__``.
             function: A generator function, an ``async def`` or a plain function, called with an
-                ``OrchestrationContext`` and the input. Left out, a decorator is returned.
+                ``OrchestrationContext`` and the input. Without it, the call returns a decorator.
 
         Returns:
-            The function as it is, or the decorator.
+            The function itself, or the decorator.
 
         Raises:
             RegistrationError: The function cannot be an orchestration, the name belongs to another function, or the
@@ -174,7 +175,7 @@ class Runtime:
     def register_orchestration_versioned(self, name: str, version: str, function: Any = None) -> Any:
         """Register one version of an orchestration, as a decorator or as a call.
 
-        New instances take the newest version; one that runs keeps its own until it ends or continues as new.
+        New instances take the newest version. A running instance keeps its version until it ends or continues as new.
 
         Args:
             name: Name under which it is started.
@@ -182,7 +183,7 @@ class Runtime:
             function: As for ``register_orchestration``.
 
         Returns:
-            The function as it is, or the decorator.
+            The function itself, or the decorator.
 
         Raises:
             RegistrationError: As for ``register_orchestration``, or the version is malformed.
@@ -194,12 +195,12 @@ class Runtime:
         return _register(name, function, add)
 
     def start(self) -> None:
-        """Start to work, on threads of the runtime; returns at once.
+        """Start the work on threads of the runtime, and return at once.
 
         Raises:
-            DuroxideError: It has been started.
-            RegistrationError: An activity cannot run where ``executor`` would have it run.
-            ConfigurationError: The database of an outbox cannot be opened, or has none.
+            DuroxideError: The runtime runs already.
+            RegistrationError: An activity cannot run in its ``executor``.
+            ConfigurationError: The database of an outbox cannot be opened, or has no outbox.
             ProviderError: The store fails.
         """
         self._start(ActivityLoop())
@@ -208,13 +209,13 @@ class Runtime:
         with self._lock:
             if self._started_in is not None:
                 raise DuroxideError("the runtime has been started already; call shutdown() before you start it again")
-            # A native runtime runs once, so that a second start is as good as the first.
+            # Each start makes a new native runtime, because a native runtime runs only once.
             relays = [OutboxThread(outbox, self._provider) for outbox in self._outboxes]
             native = _native.Runtime(self._provider._store, {**self._options.to_native(), "strict": self._strict})
             provider = self._provider
             native.start(
                 [self._activities[name] for name in sorted(self._activities)],
-                # The engine wants the versions of a name from the oldest to the newest.
+                # The engine requires the versions of a name from the oldest to the newest.
                 sorted(
                     self._orchestrations.values(), key=lambda each: (each.name, version_order(each.resolved_version))
                 ),
@@ -229,11 +230,11 @@ class Runtime:
             _running.add(self)
 
     def shutdown(self, timeout_ms: int | timedelta = DEFAULT_SHUTDOWN_MS) -> None:
-        """Stop to work; what is unfinished goes on at the next start. Does nothing on a runtime that is not running.
+        """Stop the work; unfinished work continues at the next start. A runtime that does not run is left as it is.
 
         Args:
-            timeout_ms: Longest time to wait for the work in hand, in milliseconds or as a ``timedelta``; default 5,000.
-                It returns as soon as that work is done.
+            timeout_ms: Longest time to wait for running work, in milliseconds or as a ``timedelta``; default 5,000. The
+                call returns as soon as that work is done.
         """
         timeout = check_milliseconds(timeout_ms, "timeout_ms")
         with self._lock:
@@ -243,13 +244,13 @@ class Runtime:
                     relay.stop()
                 self._native.shutdown(timeout)
                 for relay in self._relays:
-                    # One that has nothing to do ends at once.
+                    # A relay without work ends at once.
                     relay.join(max(deadline - time.monotonic(), 0.1))
                 self._started_in = None
                 _running.discard(self)
 
     def metrics_snapshot(self) -> MetricsSnapshot:
-        """Read the counters of the newest start; all are zero before the first."""
+        """Read the counters since the last start; all are zero before the first start."""
         return MetricsSnapshot() if self._native is None else MetricsSnapshot(**self._native.metrics())
 
     @property
@@ -262,7 +263,7 @@ class Runtime:
 
     @property
     def async_client(self) -> AsyncClient:
-        """A client of the same store, to be awaited."""
+        """A client of the same store for asyncio."""
         with self._lock:
             if self._async_client is None:
                 self._async_client = AsyncClient(self._provider)
@@ -292,9 +293,11 @@ class Runtime:
         await run_in_thread(self.shutdown)
 
     def _end_with_loop(self) -> None:
-        # Nobody leaves the ``async with`` any more. What is unfinished is for the next start, or for another process.
+        # The closed loop cannot leave the ``async with`` any more. The next start or another process continues the
+        # work.
         logging.getLogger("duroxide.runtime").warning(
-            "the loop that entered the runtime is closed, so the runtime shuts down; leave 'async with' before the loop ends"
+            "the loop that entered the runtime is closed, so the runtime shuts down; leave 'async with' before the loop "
+            "ends"
         )
         threading.Thread(target=self.shutdown, args=(0,), name="duroxide-shutdown", daemon=True).start()
 
@@ -356,7 +359,7 @@ class Runtime:
 
 
 def _register(name: Any, function: Any, add: Callable[[Function, Any, int], None]) -> Any:
-    """Serve the three shapes of a registration: a call, a decorator with a name, a bare decorator."""
+    """Handle the three forms of a registration: a call, a decorator with a name, a bare decorator."""
     if function is not None:
         add(function, name, 4)
         return function
@@ -372,20 +375,20 @@ def _register(name: Any, function: Any, add: Callable[[Function, Any, int], None
 
 
 def _caller_names(depth: int) -> Mapping[str, Any]:
-    # Annotations of a function that is defined in a function may name its local classes.
+    # The annotations of a function inside another function may name local classes of that function.
     return sys._getframe(depth).f_locals
 
 
 def _name_of(function: object) -> str:
     name = getattr(function, "__name__", None)
     if not isinstance(name, str) or name == "<lambda>":
-        raise RegistrationError(f"{function!r} has no name of its own; give it one, as in register_activity('name', f)")
+        raise RegistrationError(f"{function!r} has no name; give it one, as in register_activity('name', f)")
     return name
 
 
 def shut_down_all() -> None:
-    """Shut down what runs in this process; called at its end."""
+    """Shut down all runtimes of this process; called at its end."""
     for runtime in list(_running):
-        # A forked child has the object but none of the threads.
+        # A forked child has a copy of the runtime, but not its threads.
         if runtime._started_in == os.getpid():
             runtime.shutdown()

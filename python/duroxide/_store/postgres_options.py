@@ -1,4 +1,4 @@
-"""How PostgreSQL is reached and used, as frozen dataclasses that check themselves."""
+"""The options of PostgreSQL stores, as frozen dataclasses that check themselves."""
 
 from __future__ import annotations
 
@@ -18,50 +18,55 @@ _SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full
 _MIGRATE = ("apply", "verify")
 FILES = ("ssl_root_cert", "ssl_client_cert", "ssl_client_key")
 TIMES = ("acquire_timeout", "connect_timeout", "statement_timeout")
-# One that writes, one that looks for work, one that listens, one for reading, one for what is rare.
+# One connection writes, one polls, one listens, one reads, and one serves the base provider.
 _FEWEST_CONNECTIONS = 5
 _MOST_CONNECTIONS = 10_000
 _DEFAULT_CONNECTIONS = 10
 _DEFAULT_ACQUIRE_MS = 30_000
 _DEFAULT_CONNECT_MS = 10_000
-# What the server cuts names to.
+# The server truncates names to this length.
 _MOST_NAME_BYTES = 63
-# The adapter's own variable for the number of its connections.
+# The environment variable of duroxide-pg, the base provider, for the number of its connections.
 _CONNECTIONS_VARIABLE = "DUROXIDE_PG_POOL_MAX"
 
 
 @keyword_options
 @dataclass(frozen=True, kw_only=True)
 class PostgresOptions:
-    """How a PostgreSQL database is reached and used. What is left out is taken from the URL, then from the default.
+    """The options of a PostgreSQL store. An option that is left out comes from the URL, then from its default.
 
-    In the URL, an option is written as libpq does (``sslmode``, ``sslrootcert``, ``sslcert``, ``sslkey``,
-    ``application_name``, ``connect_timeout``), and as here where libpq has none; times are seconds. Where both say
-    something, the code wins, and the log says so.
+    The URL writes an option under its name in libpq (``sslmode``, ``sslrootcert``, ``sslcert``, ``sslkey``,
+    ``application_name``, ``connect_timeout``), or under its name here if libpq does not have it; times in the URL are
+    seconds. If the code and the URL give the same option, the code wins, and a warning in the log names the option.
 
     Attributes:
-        max_connections: Connections that one process opens at most; default ``None``: 10, or what the environment variable
-            ``DUROXIDE_PG_POOL_MAX`` says. At least 5.
-        acquire_timeout: Longest wait for one of them when all are in use; default ``None``, 30 seconds.
-        connect_timeout: Longest wait for the server to let in a new one; default ``None``, 10 seconds.
-        statement_timeout: How long the server works on one statement before it ends it; default ``None``, as the server is
-            configured.
-        sslmode: ``"disable"``, ``"allow"``, ``"prefer"``, ``"require"`` (encrypted, whoever answers), ``"verify-ca"`` (by a
-            server with a certificate of ours) or ``"verify-full"`` (by the server of that name); default ``None``:
-            ``"verify-full"`` with ``ssl_root_cert``, else ``"prefer"``. As with libpq, ``"require"`` with
+        max_connections: The largest number of connections of one process, at least 5; default ``None``: the value of
+            the environment variable ``DUROXIDE_PG_POOL_MAX``, or 10.
+        acquire_timeout: Longest wait for a connection when all are in use, a ``timedelta``; default ``None``, 30
+            seconds.
+        connect_timeout: Longest wait for the server to accept a connection, a ``timedelta``; default ``None``, 10
+            seconds.
+        statement_timeout: Time after which the server ends a statement, a ``timedelta``; default ``None``, as the
+            server is configured.
+        sslmode: ``"disable"``, ``"allow"``, ``"prefer"``, ``"require"`` (encrypted, without a check of the server),
+            ``"verify-ca"`` (the server has a certificate of ours) or ``"verify-full"`` (and its name is in it); default
+            ``None``: ``"verify-full"`` with ``ssl_root_cert``, else ``"prefer"``. As in libpq, ``"require"`` with
             ``ssl_root_cert`` is ``"verify-ca"``.
-        ssl_root_cert: File with the certificates, as PEM, that sign the server's; default ``None``, those of the system.
-        ssl_client_cert: File with the certificate, as PEM, that this process shows; default ``None``, none.
-        ssl_client_key: File with its key, as unencrypted PKCS#8 PEM; default ``None``.
-        application_name: Name of this program in ``pg_stat_activity``; default ``None``, that of the program that runs.
-        pgbouncer: Whether PgBouncer in transaction mode stands before the server; default ``None``, that is found out. Work
-            of other nodes is then seen by looking, not by being told.
-        migrate: What becomes of missing tables and functions. ``"apply"``, the default: they are made. ``"verify"``:
-            nothing is changed, and the error says what to run; for a role that may not create.
+        ssl_root_cert: PEM file with the certificates that sign the server's certificate; default ``None``, those of the
+            system.
+        ssl_client_cert: PEM file with the certificate of this process; default ``None``, none.
+        ssl_client_key: PEM file with its key, as unencrypted PKCS#8; default ``None``.
+        application_name: Name of this program in ``pg_stat_activity``; default ``None``, the name of the running
+            program.
+        pgbouncer: Whether PgBouncer in transaction mode stands before the server; default ``None``, the store finds
+            out. Behind PgBouncer the store polls for the work of other nodes, because it cannot listen for
+            notifications.
+        migrate: How to treat missing tables and functions. ``"apply"``, the default, creates them. ``"verify"`` changes
+            nothing, for a role that may not create; the error says what to run.
 
     Raises:
-        UnknownOption: There is no option of that name.
-        ConfigurationError: A value is of the wrong type, out of its range, or at odds with another one.
+        UnknownOption: An option has an unknown name.
+        ConfigurationError: A value is of the wrong type, out of its range, or contradicts another option.
     """
 
     max_connections: int | None = None
@@ -83,8 +88,8 @@ class PostgresOptions:
                 _check(field.name, value)
         if self.pgbouncer and self.statement_timeout is not None:
             raise ConfigurationError(
-                "statement_timeout is a setting of a session, which PgBouncer does not keep; set it for the role: "
-                "ALTER ROLE … SET statement_timeout = '30s'"
+                "statement_timeout is a setting of a session, and PgBouncer does not keep sessions; set it for the "
+                "role: ALTER ROLE … SET statement_timeout = '30s'"
             )
         self._check_tls()
 
@@ -92,15 +97,15 @@ class PostgresOptions:
         given = [name for name in FILES if getattr(self, name) is not None]
         if given and self.sslmode in ("disable", "allow", "prefer"):
             raise ConfigurationError(
-                f"{given[0]} is given, but sslmode '{self.sslmode}' may do without TLS; use 'verify-full', or leave "
-                "sslmode out"
+                f"{given[0]} is given, but sslmode '{self.sslmode}' may connect without TLS; use 'verify-full', or "
+                "leave sslmode out"
             )
         if (self.ssl_client_cert is None) != (self.ssl_client_key is None):
             missing = "ssl_client_key" if self.ssl_client_key is None else "ssl_client_cert"
-            raise ConfigurationError(f"{missing} is missing; a client shows a certificate and has its key, or neither")
+            raise ConfigurationError(f"{missing} is missing; give both a client certificate and its key, or neither")
 
     def to_native(self) -> dict[str, object]:
-        """Give what the native half reads beside the URL, with defaults filled in; times are milliseconds."""
+        """Return the options that the native half reads beside the URL, with defaults; times are milliseconds."""
         return {
             "max_connections": self.max_connections or default_connections(),
             "acquire_timeout_ms": _milliseconds(self.acquire_timeout, _DEFAULT_ACQUIRE_MS),
@@ -114,27 +119,31 @@ class PostgresOptions:
 @keyword_options
 @dataclass(frozen=True, kw_only=True)
 class PostgresEntraOptions:
-    """How a store on Azure Database for PostgreSQL gets its access tokens from Microsoft Entra ID, and is used.
+    """The options of a store on Azure Database for PostgreSQL, with access tokens from Microsoft Entra ID.
 
-    Connections are always encrypted, and the server's certificate is verified (``verify-full``) with the certificates of
-    the system, or with those in the file that the environment variable ``PGSSLROOTCERT`` names.
+    Connections are always encrypted. The client verifies the server's certificate (``verify-full``) with the
+    certificates of the system, or with those in the file that the environment variable ``PGSSLROOTCERT`` names.
 
     Attributes:
-        audience: Scope that tokens are asked for; default ``None``, that of Azure's public cloud.
-        max_connections: Connections that one process opens at most; default ``None``: 10, or what the environment variable
-            ``DUROXIDE_PG_POOL_MAX`` says. Fewer than 5
-            count as 5.
-        acquire_timeout_ms: Longest wait for one of them when all are in use; default ``None``, 30,000.
-        connect_timeout_ms: Longest wait for the server to let in a new one; default ``None``, 10,000.
-        refresh_interval_ms: Longest time between two renewals of the token; default ``None``: 20 minutes, and in any case
-            five minutes before it ends. Less than 30,000 counts as 30,000.
-        application_name: Name of this program in ``pg_stat_activity``; default ``None``, that of the program that runs.
-        pgbouncer: Whether PgBouncer in transaction mode stands before the server; default ``None``, that is found out.
-        migrate: ``"apply"``, the default: missing tables and functions are made. ``"verify"``: nothing is changed, and the
-            error says what to run.
+        audience: Scope of the tokens; default ``None``, the scope of Azure's public cloud.
+        max_connections: The largest number of connections of one process; default ``None``: the value of the
+            environment variable ``DUROXIDE_PG_POOL_MAX``, or 10. Fewer than 5 count as 5.
+        acquire_timeout_ms: Longest wait for a connection when all are in use, in milliseconds; default ``None``,
+            30,000.
+        connect_timeout_ms: Longest wait for the server to accept a connection, in milliseconds; default ``None``,
+            10,000.
+        refresh_interval_ms: Longest time between two renewals of the token, in milliseconds; default ``None``,
+            1,200,000 (20 minutes). The store renews the token five minutes before its end in any case. Less than 30,000
+            counts as 30,000.
+        application_name: Name of this program in ``pg_stat_activity``; default ``None``, the name of the running
+            program.
+        pgbouncer: Whether PgBouncer in transaction mode stands before the server; default ``None``, the store finds
+            out.
+        migrate: ``"apply"``, the default, creates missing tables and functions. ``"verify"`` changes nothing; the error
+            says what to run.
 
     Raises:
-        UnknownOption: There is no option of that name.
+        UnknownOption: An option has an unknown name.
         ConfigurationError: A value is of the wrong type or out of its range.
     """
 
@@ -162,7 +171,7 @@ class PostgresEntraOptions:
                 _check(field.name, value)
 
     def to_native(self) -> dict[str, object]:
-        """Give what the native half reads, with defaults filled in."""
+        """Return the options that the native half reads, with defaults."""
         return {
             "max_connections": max(self.max_connections or default_connections(), _FEWEST_CONNECTIONS),
             "acquire_timeout_ms": self.acquire_timeout_ms or _DEFAULT_ACQUIRE_MS,
@@ -197,7 +206,9 @@ def _check(name: str, value: object) -> None:
 def _check_application_name(value: object) -> None:
     text = check_name(value, "application_name")
     if not (text.isascii() and text.isprintable()):
-        raise ConfigurationError(f"application_name {text!r} must be printable ASCII; the server shows nothing else")
+        raise ConfigurationError(
+            f"application_name {text!r} must be printable ASCII; the server shows no other characters"
+        )
     if len(text) > _MOST_NAME_BYTES:
         raise ConfigurationError(
             f"application_name has {len(text)} characters; the server keeps {_MOST_NAME_BYTES}, shorten it"
@@ -213,7 +224,9 @@ def _check_file(name: str, value: object) -> None:
     except OSError as error:
         raise ConfigurationError(f"{name} '{path}' cannot be read: {error.strerror}") from None
     if b"-----BEGIN " not in text:
-        raise ConfigurationError(f"{name} '{path}' is no PEM file; it must have a line that starts with '-----BEGIN'")
+        raise ConfigurationError(
+            f"{name} '{path}' is not a PEM file; it must have a line that starts with '-----BEGIN'"
+        )
     if name == "ssl_client_key" and b"-----BEGIN PRIVATE KEY-----" not in text:
         raise ConfigurationError(
             f"ssl_client_key '{path}' is not an unencrypted PKCS#8 key; convert it: "
@@ -226,14 +239,14 @@ def _milliseconds(value: timedelta | None, default: int) -> int:
 
 
 def default_connections() -> int:
-    """How many connections a process opens that says nothing of them."""
+    """Return the number of connections of a process that does not give ``max_connections``."""
     given = os.environ.get(_CONNECTIONS_VARIABLE, "")
-    # What it says is for the adapter, which takes any number; fewer than we need are not enough.
+    # duroxide-pg takes any number from the variable, but this package needs a minimum.
     return max(int(given), _FEWEST_CONNECTIONS) if given.isascii() and given.isdigit() else _DEFAULT_CONNECTIONS
 
 
 def program_name() -> str:
-    """Name this program as ``pg_stat_activity`` shows it, such as ``duroxide: worker.py``."""
+    """Return the name of this program for ``pg_stat_activity``, such as ``duroxide: worker.py``."""
     path = Path(sys.argv[0] if getattr(sys, "argv", None) else "")
     name = path.parent.name if path.name == "__main__.py" else path.name
     printable = "".join(character for character in name if character.isascii() and character.isprintable())

@@ -1,4 +1,4 @@
-"""What the URL of a PostgreSQL database says, and how it goes together with the options in the code."""
+"""Reads the URL of a PostgreSQL database, and combines its parameters with the options in the code."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ if TYPE_CHECKING:
 
 _LOGGER = logging.getLogger("duroxide.store")
 
-# What a URL may say of the options: libpq's name or ours.
+# The parameters of a URL that are options, under libpq's name or ours.
 _URL_NAMES = {
     "sslrootcert": "ssl_root_cert",
     "sslcert": "ssl_client_cert",
     "sslkey": "ssl_client_key",
     **{field.name: field.name for field in fields(PostgresOptions)},
 }
-# What a URL says of the place, as libpq has it; handed on.
+# The parameters of libpq that say where the database is; the native half reads them from the URL.
 _PLACE = ("host", "hostaddr", "port", "dbname", "user", "password", "options")
-# What libpq knows, and what changes nothing here whatever it says, or when it says just that.
+# The parameters of libpq without an effect here: with any value (None), or only with these values.
 _WITHOUT_EFFECT: dict[str, tuple[str, ...] | None] = {
     "channel_binding": ("prefer", "disable"),
     "client_encoding": ("utf8", "utf-8", "auto"),
@@ -46,14 +46,14 @@ _WITHOUT_EFFECT: dict[str, tuple[str, ...] | None] = {
 
 
 def read_url(url: object, options: PostgresOptions | None) -> tuple[str, PostgresOptions]:
-    """Put what a URL and the code say together.
+    """Combine the options in a URL with those in the code.
 
     Returns:
-        The URL as the native half wants it, with TLS and the program's name in it, and all options.
+        The URL for the native half, with the options of TLS and the program's name in it, and all options.
 
     Raises:
-        TypeError: The URL is no ``str``.
-        ConfigurationError: The URL is none of PostgreSQL, or has a parameter that is unknown or makes no sense.
+        TypeError: The URL is not a ``str``.
+        ConfigurationError: The URL is not a PostgreSQL URL, or has a parameter that is unknown or has an invalid value.
     """
     if options is not None and not isinstance(cast("object", options), PostgresOptions):
         raise TypeError(f"options must be PostgresOptions, not {type(options).__name__}")
@@ -61,7 +61,7 @@ def read_url(url: object, options: PostgresOptions | None) -> tuple[str, Postgre
     chosen = PostgresOptions() if options is None else options
     from_url = {name: value for name, value in said.items() if getattr(chosen, name) is None}
     _say_what_is_overruled(said, chosen)
-    # Checked together: what the URL says may be at odds with what the code says.
+    # Check all options together: one in the URL may contradict one in the code.
     whole = replace(chosen, **from_url)
     return f"{base}?{urlencode(place + _parameters(whole))}", whole
 
@@ -74,7 +74,7 @@ def _split(url: object) -> tuple[str, list[tuple[str, str]], dict[str, Any]]:
     if not separator or scheme not in ("postgresql", "postgres"):
         driver = " without the name of a driver" if scheme.startswith(("postgresql+", "postgres+")) else ""
         raise ConfigurationError(
-            f"the URL is none of PostgreSQL; write postgresql://user:password@host:5432/database{driver}"
+            f"the URL is not a PostgreSQL URL; write postgresql://user:password@host:5432/database{driver}"
         )
     base, _, query = url.partition("?")
     place: list[tuple[str, str]] = []
@@ -89,7 +89,7 @@ def _split(url: object) -> tuple[str, list[tuple[str, str]], dict[str, Any]]:
             harmless = _WITHOUT_EFFECT[written]
             if harmless is not None and value.lower() not in harmless:
                 raise ConfigurationError(
-                    f"the URL asks for {written}, which this client does not have; take it out of the URL, or write "
+                    f"the URL asks for {written}, which this client does not support; take it out of the URL, or write "
                     f"{written}={harmless[0]}"
                 )
         else:
@@ -101,13 +101,13 @@ def _unknown(parameter: str) -> str:
     if parameter == "schema":
         return "the URL has a parameter 'schema'; write PostgresProvider.connect_with_schema(url, schema)"
     if not parameter.isidentifier():
-        # Perhaps a part of a password with a question mark in it.
-        return "the URL has a parameter that is no name; write special characters of a password percent-encoded"
+        # It may be a part of a password that has a question mark in it.
+        return "the URL has a parameter that is not a name; write special characters of a password percent-encoded"
     return f"the URL has an unknown parameter '{parameter}'; {suggest(parameter, (*_PLACE, *_WITHOUT_EFFECT, *_URL_NAMES))}"
 
 
 def _read(name: str, written: str, value: str) -> object:
-    """One option as a URL writes it."""
+    """Read the value of one option in a URL."""
     if name == "max_connections":
         if not (value.isascii() and value.isdigit()):
             raise ConfigurationError(f"{written} in the URL must be a whole number")
@@ -126,7 +126,7 @@ def _read(name: str, written: str, value: str) -> object:
 
 
 def _parameters(options: PostgresOptions) -> list[tuple[str, str]]:
-    """What the client library itself reads from a URL."""
+    """Return the parameters that the client library itself reads from a URL."""
     parameters: list[tuple[str, str]] = []
     verified = options.ssl_root_cert is not None
     mode = options.sslmode
@@ -136,7 +136,7 @@ def _parameters(options: PostgresOptions) -> list[tuple[str, str]]:
         parameters.append(("sslmode", mode))
     files = {"sslrootcert": options.ssl_root_cert, "sslcert": options.ssl_client_cert, "sslkey": options.ssl_client_key}
     parameters += [(libpq, os.fspath(file)) for libpq, file in files.items() if file is not None]
-    # libpq's own variable is read by the client library.
+    # The client library reads PGAPPNAME, libpq's variable, itself.
     name = options.application_name or (None if "PGAPPNAME" in os.environ else program_name())
     if name is not None:
         parameters.append(("application_name", name))

@@ -1,4 +1,4 @@
-"""The stores that orchestrations are kept in."""
+"""The stores that keep orchestrations."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ AnyProvider = TypeVar("AnyProvider", bound="Provider")
 
 
 class Provider:
-    """An opened store; made by the class methods of ``SqliteProvider`` and ``PostgresProvider``.
+    """An opened store; the class methods of ``SqliteProvider`` and ``PostgresProvider`` open it.
 
-    Clients and runtimes of one process share it. ``with`` closes it at the end.
+    The clients and runtimes of one process share it. ``with`` closes it at the end.
 
     Raises:
-        TypeError: It is made directly.
+        TypeError: The constructor is called directly.
     """
 
     _store: _native.Store
@@ -40,11 +40,11 @@ class Provider:
 
     @property
     def kind(self) -> str:
-        """What the store is: ``"memory"``, ``"sqlite"`` or ``"postgres"``."""
+        """The kind of the store: ``"memory"``, ``"sqlite"`` or ``"postgres"``."""
         return self._store.kind
 
     def close(self) -> None:
-        """Close the store; clients and runtimes on it fail from then on. Closing twice does no harm."""
+        """Close the store; clients and runtimes on it fail from then on. May be called twice."""
         self._store.close()
 
     def __enter__(self: AnyProvider) -> AnyProvider:
@@ -70,17 +70,17 @@ class SqliteProvider(Provider):
 
         Args:
             path: Path of the file; its directory must exist.
-            durability: When something counts as recorded. ``"full"``, the default: when it is on the disk. ``"normal"``:
-                when the operating system has it, which is faster; a power failure or a crash of the operating system may
-                then lose the last moments before it. The end of the process, however it ends, loses nothing, and the
-                file is never damaged. It is SQLite's ``synchronous=NORMAL``.
+            durability: When the store counts a write as recorded. ``"full"``, the default: when it is on the disk.
+                ``"normal"``, SQLite's ``synchronous=NORMAL``: when the operating system has it, which is faster; a
+                power failure or a crash of the operating system may then lose the writes of the last moments. In both
+                cases the end of the process loses nothing, even if it is killed, and the file is never damaged.
 
         Returns:
             The opened store.
 
         Raises:
-            ConfigurationError: The file cannot be made, opened or written, is something else than a store, or is open in
-                this process with another durability; or an argument makes no sense.
+            ConfigurationError: The file cannot be created, opened or written, is not a store, or is open in this
+                process with another durability; or an argument has an invalid value.
             ProviderError: The store failed while it was opened.
         """
         if durability not in ("full", "normal"):
@@ -92,21 +92,22 @@ class SqliteProvider(Provider):
 
     @classmethod
     def in_memory(cls) -> SqliteProvider:
-        """Open a new store in memory, which ends with the process; for tests."""
+        """Open a new store in memory, for tests; it ends with the process."""
         return cls._of(_native.Store.sqlite_in_memory())
 
     def backup(self, path: str | os.PathLike[str]) -> None:
-        """Copy the store into a new file, as it is at one moment, while work goes on.
+        """Copy the state of the store at one moment into a new file, while work continues.
 
-        What was acknowledged to this process before the call is in the copy. It opens like any other file, with all
-        that was under way. After Ctrl-C the copying may go on in the background for a while.
+        The copy has every write that the store acknowledged to this process before the call. It opens like any other
+        store file, and its instances continue there. After Ctrl-C the copying may continue in the background for a
+        while.
 
         Args:
             path: Path of the new file; its directory must exist.
 
         Raises:
-            ConfigurationError: The file exists, is that of the store itself, or its directory does not exist.
-            ProviderError: The copy could not be written; nothing is left of it.
+            ConfigurationError: The file exists, is the file of the store itself, or its directory does not exist.
+            ProviderError: The copy could not be written; no part of it is left.
         """
         text = _check_path(path)
         if not text:
@@ -124,32 +125,34 @@ class PostgresProvider(Provider):
         """Connect to a database and create the tables of the store if they do not exist.
 
         Args:
-            url: ``postgresql://user:password@host:port/database``; what libpq takes behind a ``?`` is taken here too.
-            options: How the database is reached and used; default ``None``, as the URL says, and the defaults of
+            url: ``postgresql://user:password@host:port/database``, with the parameters of libpq after a ``?``.
+            options: Options of the connection; default ``None``: those in the URL, then the defaults of
                 ``PostgresOptions``.
 
         Returns:
             The opened store.
 
         Raises:
-            ProviderError: The server cannot be reached or refuses, or the schema is not as it should be.
-            ConfigurationError: The URL is none of PostgreSQL, or at odds with the options.
+            ProviderError: The server cannot be reached or refuses the connection, or the schema is not the one that the
+                store expects.
+            ConfigurationError: The URL is not a PostgreSQL URL, or contradicts the options.
         """
         return cls._connect(url, None, options)
 
     @classmethod
     def connect_with_schema(cls, url: str, schema: str, *, options: PostgresOptions | None = None) -> PostgresProvider:
-        """Connect as ``connect`` does, with the tables in a schema of their own.
+        """Connect as ``connect`` does, with the tables in a separate schema.
 
         Args:
-            url: ``postgresql://user:password@host:port/database``; what libpq takes behind a ``?`` is taken here too.
+            url: ``postgresql://user:password@host:port/database``, with the parameters of libpq after a ``?``.
             schema: Name of the schema, which is created if it does not exist.
-            options: How the database is reached and used; default ``None``, as the URL says, and the defaults of
+            options: Options of the connection; default ``None``: those in the URL, then the defaults of
                 ``PostgresOptions``.
 
         Raises:
-            ProviderError: The server cannot be reached or refuses, or the schema is not as it should be.
-            ConfigurationError: The URL is none of PostgreSQL, or at odds with the options.
+            ProviderError: The server cannot be reached or refuses the connection, or the schema is not the one that the
+                store expects.
+            ConfigurationError: The URL is not a PostgreSQL URL, or contradicts the options.
         """
         return cls._connect(url, check_name(schema, "schema"), options)
 
@@ -164,10 +167,10 @@ class PostgresProvider(Provider):
             port: Port of the server; default 5432.
             database: Name of the database.
             user: Name of the Entra identity in the database.
-            options: How tokens and connections are handled; default ``None``, the defaults of ``PostgresEntraOptions``.
+            options: Options of tokens and connections; default ``None``, the defaults of ``PostgresEntraOptions``.
 
         Raises:
-            ProviderError: No token can be had, or the server cannot be reached or refuses.
+            ProviderError: Entra ID gives no token, or the server cannot be reached or refuses the connection.
         """
         return cls._connect_entra(host, port, database, user, None, options)
 
@@ -182,7 +185,7 @@ class PostgresProvider(Provider):
         schema: str,
         options: PostgresEntraOptions | None = None,
     ) -> PostgresProvider:
-        """Connect as ``connect_with_entra`` does, with the tables in a schema of their own.
+        """Connect as ``connect_with_entra`` does, with the tables in a separate schema.
 
         Args:
             host: Name of the server.
@@ -190,24 +193,24 @@ class PostgresProvider(Provider):
             database: Name of the database.
             user: Name of the Entra identity in the database.
             schema: Name of the schema, which is created if it does not exist.
-            options: How tokens and connections are handled; default ``None``, the defaults of ``PostgresEntraOptions``.
+            options: Options of tokens and connections; default ``None``, the defaults of ``PostgresEntraOptions``.
 
         Raises:
-            ProviderError: No token can be had, or the server cannot be reached or refuses.
+            ProviderError: Entra ID gives no token, or the server cannot be reached or refuses the connection.
         """
         return cls._connect_entra(host, port, database, user, check_name(schema, "schema"), options)
 
     def tune(self) -> list[str]:
-        """Add what helps when many instances are in the store: two indexes, and a vacuum that keeps up with the queues.
+        """Prepare a store for many instances: add two indexes, and vacuum settings that keep up with the queues.
 
-        Work goes on meanwhile. It needs the role that owns the tables, and takes as long as PostgreSQL reads them. What
-        somebody else has set stays as it is. ``python -m duroxide tune`` does the same.
+        Other work continues during the call. The role must own the tables. The call takes as long as PostgreSQL needs
+        to read them. Settings that you have made stay as they are. ``python -m duroxide tune`` does the same.
 
         Returns:
-            What was missing and is there now, a line each; empty if nothing was.
+            The changes, one line each; empty if nothing was missing.
 
         Raises:
-            ProviderError: The server refuses, or fails.
+            ProviderError: The server refuses the change, or fails.
         """
         return self._store.tune()
 

@@ -35,13 +35,16 @@ D = TypeVar("D")
 E = TypeVar("E")
 
 OUTBOX = "duroxide_outbox"
-"""The table of an application's SQLite database from which rows are relayed into a store."""
+"""The table in an application's SQLite database from which a relay moves rows into a store."""
 
-_INSERT = "INSERT INTO duroxide_outbox (kind, instance_id, name, data, version) VALUES (:kind, :instance, :name, :data, :version)"
+_INSERT = (
+    "INSERT INTO duroxide_outbox (kind, instance_id, name, data, version) "
+    "VALUES (:kind, :instance, :name, :data, :version)"
+)
 
 
 class _Call:
-    """A call that a client of transactions has described: it is run, or awaited."""
+    """The description of a call of a transaction client, to be run or awaited."""
 
     def __init__(self, make: Callable[[], Any]) -> None:
         self._make = make
@@ -53,11 +56,11 @@ class _Call:
         yield from self._make().__await__()
 
     def abort(self) -> None:
-        """Nothing goes on beside the wait."""
+        """Do nothing: no work continues beside the wait."""
 
 
 class TransactionOperations(ABC):
-    """What both clients of transactions have in common: the statements that they run.
+    """The common part of both transaction clients: the statements that they run.
 
     Args:
         connection: The application's connection.
@@ -74,7 +77,7 @@ class TransactionOperations(ABC):
 
     @abstractmethod
     def _tell(self) -> Any:
-        """Have the nodes look for what was committed."""
+        """Notify the nodes, so that they look for committed work."""
 
     def _write(self, kind: str, instance: str, name: str, data: str, version: str | None = None) -> Call[None]:
         return _Call(partial(self._run, self._statement(kind, instance, name, data, version)))
@@ -88,17 +91,19 @@ class TransactionOperations(ABC):
         if self._database == "sqlite":
             values = {"kind": kind, "instance": instance, "name": name, "data": data, "version": version}
             return Statement(_INSERT, values)
-        # As duroxide-pg's own nodes enqueue. The transaction's time has come on every node, whatever its clock says.
+        # duroxide-pg's own nodes enqueue with this function, too. The server's now() is due on every node, even on one
+        # whose clock is behind.
         text = f'SELECT "{self._schema}".enqueue_orchestrator_work(:instance, :item, now())'
         return Statement(text, {"instance": instance, "item": write_message(kind, instance, name, data, version)})
 
     def _wake_up(self) -> Statement:
-        # Without a payload: the nodes look everywhere. The server cuts the name for those who listen, and not here.
+        # A notification without a payload makes the nodes look at all work. PostgreSQL truncates the name in LISTEN,
+        # but not here, so this code truncates it.
         return Statement("SELECT pg_notify(:channel, '')", {"channel": f"duroxide_{self._schema}"[:_LONGEST_NAME]})
 
     @contextmanager
     def _explained(self) -> Generator[None]:
-        """Say what to do about tables that are missing or closed to the application; other errors are its own."""
+        """Explain an error about tables that are missing or that the role may not use; pass on every other error."""
         try:
             yield
         except Exception as error:
@@ -111,7 +116,10 @@ class TransactionOperations(ABC):
         if self._database == "sqlite":
             if f"no such table: {OUTBOX}" not in str(error):
                 return None
-            return f"this database has no table {OUTBOX}; make it with Outbox.create(connection), or in a migration of yours"
+            return (
+                f"this database has no table {OUTBOX}; make it with Outbox.create(connection), or in a migration of "
+                "yours"
+            )
         state = sql_state(error)
         if state in _MISSING:
             return (
@@ -126,7 +134,7 @@ class TransactionOperations(ABC):
         return None
 
 
-# PostgreSQL's codes: no such schema, table or function; and no right to use it.
+# PostgreSQL's SQLSTATEs: the schema, table or function does not exist; the role has no right to use it.
 _MISSING = ("3F000", "42P01", "42883")
 _DENIED = "42501"
 _LONGEST_NAME = 63
@@ -147,30 +155,34 @@ def _schema_of(store: object) -> str:
         raise ConfigurationError(
             f"schema '{store}' is not usable; use at most 63 letters, digits and underscores, beginning with a letter"
         )
-    # As the store writes it, without quotes: the server folds it.
+    # The store writes the name without quotes, so the server folds it to lower case.
     return store.lower()
 
 
 class TransactionClient(TransactionOperations):
-    """Starts orchestrations and sends to them inside a transaction of yours: what it wrote commits or rolls back with it.
+    """Starts orchestrations and sends to them inside your transaction, with which its writes commit or roll back.
 
-    On PostgreSQL it writes into the queue of the store, which is in the same database. On SQLite it writes into an outbox, a
-    table of your own database, from which a runtime relays into its store, once: see ``Outbox``. Nothing is sent before your
-    commit, and nothing is lost after it.
+    On PostgreSQL it writes into the queue of the store, which is in the same database. On SQLite it writes into an
+    outbox, a table of your own database. A runtime relays each row of the outbox into its store once: see ``Outbox``.
+    Nothing is sent before your commit, and nothing is lost after it.
 
-    Whether an id is taken is not decided here, since other transactions are not seen: starts attach. They never raise
-    ``InstanceAlreadyExists``; when an instance with that id exists by then, it stays as it is.
+    Starts always attach, because the client does not see other transactions and cannot know whether an id is taken. A
+    start never raises ``InstanceAlreadyExists``. If an instance has the id when the start arrives, the instance stays
+    as it is.
 
     Args:
-        connection: Your connection: of psycopg, SQLAlchemy, Django or ``sqlite3``; a session of SQLAlchemy too. It is used, and never committed, rolled back or closed.
-        store: On PostgreSQL, the ``PostgresProvider``, or the name of its schema. Default ``None``, the schema ``public``. On
-            SQLite it is not needed.
+        connection: Your connection of psycopg, SQLAlchemy, Django or ``sqlite3``, or a session of SQLAlchemy. The
+            client runs statements on it, and never commits, rolls back or closes it.
+        store: On PostgreSQL, the ``PostgresProvider``, or the name of its schema; default ``None``, the schema
+            ``public``. On SQLite, leave it out.
 
     Raises:
-        TypeError: ``connection`` or ``store`` is something else.
-        ConfigurationError: The database is neither of the two, or the schema cannot be one; in any operation: no transaction
-            is open and none would be opened, or the tables are missing or closed to your role.
-        NotAllowedInOrchestration: It is used inside an orchestration, in any operation.
+        TypeError: ``connection`` or ``store`` is of another class.
+        ConfigurationError: The database is neither PostgreSQL nor SQLite, or the name of the schema is not usable; in
+            any operation: no transaction is open and the statement would not open one, or the tables are missing, or
+                your role
+            may not use them.
+        NotAllowedInOrchestration: An orchestration calls, in any operation.
     """
 
     def __init__(self, connection: Any, store: PostgresProvider | str | None = None) -> None:
@@ -268,18 +280,18 @@ class TransactionClient(TransactionOperations):
         """Start an orchestration with the arguments of a call, when your transaction commits.
 
         Args:
-            orchestration: What ``@orchestration`` made, or a name, which takes at most one argument, the input.
+            orchestration: A declared orchestration, or a name, which takes at most one argument, the input.
             arguments: The arguments.
-            id: Id of the new instance, 1 to 1,024 bytes; default ``None``, a new one that is made up. Where the id is taken by
-                then, the instance stays as it is.
+            id: Id of the new instance, 1 to 1,024 bytes; default ``None``, a new random one. An instance that has the
+                id by then stays as it is.
             version: Version to start; default ``None``, the newest one that the executing runtime has.
-            named: Arguments by name. A parameter that is called as one of the options is to be given by position.
+            named: Arguments by name. Give an argument by position if its parameter has the name of an option.
 
         Returns:
             The id, for ``client.handle``.
 
         Raises:
-            TypeError: The arguments do not fit, or this is no orchestration.
+            TypeError: The arguments do not fit, or ``orchestration`` is neither.
             CodecError: An argument cannot be written as JSON.
             LimitExceeded: The id or the input is too long.
         """
@@ -294,7 +306,7 @@ class TransactionClient(TransactionOperations):
         """Start an orchestration by its name, when your transaction commits.
 
         Args:
-            instance_id: Id of the new instance, 1 to 1,024 bytes. Where it is taken by then, the instance stays as it is.
+            instance_id: Id of the new instance, 1 to 1,024 bytes. An instance that has the id by then stays as it is.
             name: Name of the orchestration, or the declared orchestration itself.
             input: Its input, any value that can be written as JSON; default ``None``.
             version: Version to start; default ``None``, the newest one that the executing runtime has.
@@ -308,12 +320,12 @@ class TransactionClient(TransactionOperations):
 
     @blocking
     def raise_event(self, instance_id: str, name: str, data: object = None) -> Call[None]:
-        """Raise an event, when your transaction commits; it is delivered as those of ``Client.raise_event``.
+        """Raise an event, when your transaction commits; otherwise as ``Client.raise_event``.
 
         Args:
-            instance_id: The instance, which may be one that the same transaction starts, or that is started soon.
+            instance_id: The instance, also one that the same transaction starts, or that starts soon.
             name: Name of the event.
-            data: Any value that can be written as JSON; the wait returns it. Default ``None``.
+            data: Any value that can be written as JSON, which the wait returns; default ``None``.
 
         Raises:
             CodecError: The data cannot be written as JSON.
@@ -327,9 +339,9 @@ class TransactionClient(TransactionOperations):
         """Append a message to a queue of an instance, when your transaction commits.
 
         Args:
-            instance_id: The instance, which may be one that the same transaction starts, or that is started soon.
+            instance_id: The instance, also one that the same transaction starts, or that starts soon.
             queue: Name of the queue.
-            data: A ``str`` is delivered as it is; any other value is delivered as its JSON text.
+            data: A ``str``, which the queue delivers as it is, or any other value, which it delivers as JSON text.
 
         Raises:
             CodecError: The data cannot be written as JSON.
@@ -339,11 +351,11 @@ class TransactionClient(TransactionOperations):
 
     @blocking
     def notify(self) -> Call[None]:
-        """Have the nodes look for what you committed at once; call it after the commit.
+        """Notify the nodes of your commit, so that they look for its work at once; call it after the commit.
 
-        Without it they find it within half a second. It is a statement of its own, outside of any transaction, since a
-        PostgreSQL that notifies inside of one makes the commits of all connections wait for each other. On SQLite it does
-        nothing: the relay sees the commit by itself.
+        Without the notification they find the work within half a second. It is a separate statement outside of any
+        transaction, because a NOTIFY inside a transaction makes the commits of all connections wait for each other. On
+        SQLite this call does nothing: the relay sees the commit without it.
 
         Raises:
             ConfigurationError: A transaction is open.
@@ -361,25 +373,29 @@ class TransactionClient(TransactionOperations):
 
 
 class AsyncTransactionClient(TransactionOperations):
-    """Starts orchestrations and sends to them inside a transaction of yours: what it wrote commits or rolls back with it.
+    """Starts orchestrations and sends to them inside your transaction, with which its writes commit or roll back.
 
-    On PostgreSQL it writes into the queue of the store, which is in the same database. On SQLite it writes into an outbox, a
-    table of your own database, from which a runtime relays into its store, once: see ``Outbox``. Nothing is sent before your
-    commit, and nothing is lost after it.
+    On PostgreSQL it writes into the queue of the store, which is in the same database. On SQLite it writes into an
+    outbox, a table of your own database. A runtime relays each row of the outbox into its store once: see ``Outbox``.
+    Nothing is sent before your commit, and nothing is lost after it.
 
-    Whether an id is taken is not decided here, since other transactions are not seen: starts attach. They never raise
-    ``InstanceAlreadyExists``; when an instance with that id exists by then, it stays as it is.
+    Starts always attach, because the client does not see other transactions and cannot know whether an id is taken. A
+    start never raises ``InstanceAlreadyExists``. If an instance has the id when the start arrives, the instance stays
+    as it is.
 
     Args:
-        connection: Your connection: of psycopg, asyncpg, SQLAlchemy or ``aiosqlite``; a session of SQLAlchemy too. It is used, and never committed, rolled back or closed.
-        store: On PostgreSQL, the ``PostgresProvider``, or the name of its schema. Default ``None``, the schema ``public``. On
-            SQLite it is not needed.
+        connection: Your connection of psycopg, asyncpg, SQLAlchemy or ``aiosqlite``, or a session of SQLAlchemy. The
+            client runs statements on it, and never commits, rolls back or closes it.
+        store: On PostgreSQL, the ``PostgresProvider``, or the name of its schema; default ``None``, the schema
+            ``public``. On SQLite, leave it out.
 
     Raises:
-        TypeError: ``connection`` or ``store`` is something else.
-        ConfigurationError: The database is neither of the two, or the schema cannot be one; in any operation: no transaction
-            is open and none would be opened, or the tables are missing or closed to your role.
-        NotAllowedInOrchestration: It is used inside an orchestration, in any operation.
+        TypeError: ``connection`` or ``store`` is of another class.
+        ConfigurationError: The database is neither PostgreSQL nor SQLite, or the name of the schema is not usable; in
+            any operation: no transaction is open and the statement would not open one, or the tables are missing, or
+                your role
+            may not use them.
+        NotAllowedInOrchestration: An orchestration calls, in any operation.
     """
 
     def __init__(self, connection: Any, store: PostgresProvider | str | None = None) -> None:
@@ -477,18 +493,18 @@ class AsyncTransactionClient(TransactionOperations):
         """Start an orchestration with the arguments of a call, when your transaction commits.
 
         Args:
-            orchestration: What ``@orchestration`` made, or a name, which takes at most one argument, the input.
+            orchestration: A declared orchestration, or a name, which takes at most one argument, the input.
             arguments: The arguments.
-            id: Id of the new instance, 1 to 1,024 bytes; default ``None``, a new one that is made up. Where the id is taken by
-                then, the instance stays as it is.
+            id: Id of the new instance, 1 to 1,024 bytes; default ``None``, a new random one. An instance that has the
+                id by then stays as it is.
             version: Version to start; default ``None``, the newest one that the executing runtime has.
-            named: Arguments by name. A parameter that is called as one of the options is to be given by position.
+            named: Arguments by name. Give an argument by position if its parameter has the name of an option.
 
         Returns:
             The id, for ``client.handle``.
 
         Raises:
-            TypeError: The arguments do not fit, or this is no orchestration.
+            TypeError: The arguments do not fit, or ``orchestration`` is neither.
             CodecError: An argument cannot be written as JSON.
             LimitExceeded: The id or the input is too long.
         """

@@ -1,7 +1,7 @@
-"""Connections of an application to its own database: which library one is of, and how a statement runs on it.
+"""Connections of an application to its own database: recognises their library, and runs statements on them.
 
-A library is recognised by the names of its classes, so that none has to be there. Nothing here begins, commits or rolls
-back the application's transaction.
+This module recognises a library by the names of its classes, so none of them has to be installed. It never begins,
+commits or rolls back the application's transaction.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class Connection(ABC):
     """A connection of the application, or a session on one.
 
     Args:
-        target: What the application has.
+        target: The object of the application's library.
 
     Attributes:
         database: ``"postgresql"`` or ``"sqlite"``.
@@ -45,7 +45,7 @@ class Connection(ABC):
         """Raise unless a transaction is open.
 
         Raises:
-            ConfigurationError: None is.
+            ConfigurationError: No transaction is open.
         """
         if not is_in_transaction:
             raise ConfigurationError(
@@ -57,12 +57,12 @@ class Connection(ABC):
         """Raise if a transaction is open.
 
         Raises:
-            ConfigurationError: One is.
+            ConfigurationError: A transaction is open.
         """
         if is_in_transaction:
             raise ConfigurationError(
-                "notify() was called while a transaction is open, where it would say nothing before the commit and make "
-                "the commits of all connections wait for each other; call it after the commit"
+                "notify() was called while a transaction is open, where it would notify nothing before the commit and "
+                "make the commits of all connections wait for each other; call it after the commit"
             )
 
 
@@ -74,7 +74,7 @@ class BlockingConnection(Connection):
         """Refuse a connection that has no transaction open and would not open one.
 
         Raises:
-            ConfigurationError: It is such a one.
+            ConfigurationError: The connection is of this kind.
         """
 
     @abstractmethod
@@ -95,15 +95,15 @@ class AwaitedConnection(Connection):
 
     @abstractmethod
     async def check_transaction(self) -> None:
-        """As that of ``BlockingConnection``."""
+        """The same as in ``BlockingConnection``."""
 
     @abstractmethod
     async def run(self, statement: Statement) -> None:
-        """As that of ``BlockingConnection``."""
+        """The same as in ``BlockingConnection``."""
 
     @abstractmethod
     async def run_alone(self, statement: Statement) -> None:
-        """As that of ``BlockingConnection``."""
+        """The same as in ``BlockingConnection``."""
 
 
 def _percent(_: int) -> str:
@@ -119,7 +119,7 @@ def _dollar(position: int) -> str:
 
 
 class _Psycopg:
-    """What the two kinds of psycopg's connections have in common."""
+    """The common part of psycopg's two kinds of connections."""
 
     target: Any
 
@@ -135,7 +135,7 @@ class _Psycopg:
         return not self.target.autocommit or not self._is_idle
 
     def _cursor(self, kind: str) -> Any:
-        # Not `connection.cursor()`, which the application may have given other placeholders and rows.
+        # The application may have configured `connection.cursor()` with other placeholders and rows.
         psycopg = sys.modules["psycopg"]
         return getattr(psycopg, kind)(self.target, row_factory=psycopg.rows.tuple_row)
 
@@ -177,7 +177,7 @@ class _AsyncPsycopgConnection(_Psycopg, AwaitedConnection):
 
 
 class _AsyncpgConnection(AwaitedConnection):
-    """A connection of asyncpg, or one that its pool has lent."""
+    """A connection of asyncpg, also one from its pool."""
 
     way_in = "write `async with connection.transaction():`"
 
@@ -197,7 +197,7 @@ class _AsyncpgConnection(AwaitedConnection):
 
 
 class _SqlAlchemy:
-    """What SQLAlchemy's connections and sessions have in common."""
+    """The common part of SQLAlchemy's connections and sessions."""
 
     way_in = "leave out isolation_level='AUTOCOMMIT'"
     target: Any
@@ -211,7 +211,7 @@ class _SqlAlchemy:
 
 
 def _has_transaction(connection: Any, database: str) -> bool:
-    """Whether what a connection of SQLAlchemy runs now is part of a transaction."""
+    """Tell whether a statement on a connection of SQLAlchemy would be part of a transaction."""
     pooled = connection.connection
     if database == "sqlite":
         return _sqlite_has_transaction(pooled.driver_connection)
@@ -219,10 +219,10 @@ def _has_transaction(connection: Any, database: str) -> bool:
 
 
 def _sqlite_has_transaction(connection: Any) -> bool:
-    """Whether a statement that writes is part of a transaction, or begins one."""
+    """Tell whether a statement that writes would be part of a transaction, or begin one."""
     if connection.in_transaction:
         return True
-    # From Python 3.12 on; before, and where it says so (-1), `isolation_level` decides.
+    # Python 3.12 has added `autocommit`. Where it is missing, or -1, `isolation_level` decides.
     autocommit = getattr(connection, "autocommit", -1)
     return autocommit is False or (autocommit == -1 and connection.isolation_level is not None)
 
@@ -362,8 +362,8 @@ def blocking_connection(connection: object) -> BlockingConnection:
     """Recognise a connection whose calls block.
 
     Raises:
-        TypeError: It is none that is known, or one whose calls are awaited.
-        ConfigurationError: It is to another kind of database.
+        TypeError: Its class is unknown, or its calls are awaited.
+        ConfigurationError: Its database is neither PostgreSQL nor SQLite.
     """
     found = _class_in(_BLOCKING, connection)
     if found is None:
@@ -379,8 +379,8 @@ def awaited_connection(connection: object) -> AwaitedConnection:
     """Recognise a connection whose calls are awaited.
 
     Raises:
-        TypeError: It is none that is known, or one whose calls block.
-        ConfigurationError: It is to another kind of database.
+        TypeError: Its class is unknown, or its calls block.
+        ConfigurationError: Its database is neither PostgreSQL nor SQLite.
     """
     found = _class_in(_AWAITED, connection)
     if found is None:
@@ -406,7 +406,7 @@ def _title(connection: object) -> str:
 
 
 def sql_state(error: BaseException) -> str | None:
-    """Return PostgreSQL's code of an error, which libraries wrap in their own."""
+    """Return the SQLSTATE of an error of PostgreSQL, also from inside a library's own exception."""
     for each in (error, getattr(error, "orig", None), error.__cause__):
         for attribute in ("sqlstate", "pgcode"):
             state = getattr(each, attribute, None)

@@ -1,4 +1,4 @@
-"""The outbox: a table of an application's SQLite database, from which a store takes over what committed there."""
+"""The outbox: a table in an application's SQLite database, whose committed rows a store takes over."""
 
 from __future__ import annotations
 
@@ -42,9 +42,9 @@ class SetAsideRow:
     Attributes:
         id: Its number in the outbox.
         kind: ``"start"``, ``"event"`` or ``"message"``.
-        instance_id: The instance that it is for.
+        instance_id: The instance that receives it.
         name: Name of the orchestration, event or queue.
-        error: Why it cannot.
+        error: Why it cannot be relayed.
     """
 
     id: int
@@ -55,21 +55,22 @@ class SetAsideRow:
 
 
 class Outbox:
-    """What an application writes into its own SQLite database, in transactions of its own, for a store to take over.
+    """The starts, events and messages that an application commits into its SQLite database, for a store to take over.
 
-    ``TransactionClient`` writes into it. Give it to the runtime, as in ``Runtime(provider, outboxes=[Outbox("app.db")])``:
-    while the runtime works, each row that was committed is relayed into its store and deleted, in order, within moments.
-    Each is taken over once, also when the process is killed in between: the store records which rows it has.
+    ``TransactionClient`` writes into it. Give it to the runtime, as in ``Runtime(provider,
+    outboxes=[Outbox("app.db")])``: while the runtime works, it relays each committed row into its store and deletes it,
+    in order, within moments. The store takes each row over once, even if the process is killed in between, because the
+    store records which rows it has.
 
-    A row that cannot be relayed, since it is malformed or since its id is taken by another orchestration, is set aside with
-    the reason, and those behind it go on.
+    A row cannot be relayed if it is malformed, or if an instance of another orchestration has its id. The runtime sets
+    such a row aside with the reason, and relays the rows behind it.
 
     Args:
         database: Path of the application's database, which must exist; or a function that opens a connection to it as
-            ``sqlite3.connect`` does, for a thread of its own.
+            ``sqlite3.connect`` does. Another thread calls the function.
 
     Raises:
-        TypeError: ``database`` is something else.
+        TypeError: ``database`` is neither.
     """
 
     def __init__(self, database: str | os.PathLike[str] | Callable[[], sqlite3.Connection]) -> None:
@@ -79,14 +80,14 @@ class Outbox:
 
     @staticmethod
     def create(connection: Any) -> None:
-        """Make the tables where they are missing; the transaction, if one is open, stays yours to commit.
+        """Create the tables where they are missing. If a transaction is open, you commit it.
 
         Args:
             connection: A connection to the application's database, as for ``TransactionClient``.
 
         Raises:
-            TypeError: It is something else.
-            ConfigurationError: It is not to SQLite.
+            TypeError: ``connection`` is of another class.
+            ConfigurationError: The database is not SQLite.
         """
         known = blocking_connection(connection)
         if known.database != "sqlite":
@@ -98,23 +99,24 @@ class Outbox:
 
     @staticmethod
     def statements() -> Sequence[str]:
-        """Return the SQL that makes the tables where they are missing, for a migration of yours."""
+        """Return the SQL that creates the tables where they are missing, for your migrations."""
         return _STATEMENTS
 
     def relay(self, client: Client) -> int:
-        """Relay what is there into a store now, and return when nothing is left.
+        """Relay all rows into a store now.
 
-        A runtime with ``outboxes=[...]`` does it all the time; this is for tests and for programs without one.
+        A runtime with ``outboxes=[...]`` relays all the time; this call is for tests and for programs without a
+        runtime.
 
         Args:
             client: A client of the store.
 
         Returns:
-            How many rows were taken over.
+            How many rows the store took over.
 
         Raises:
             ConfigurationError: The database cannot be opened or has no outbox.
-            ClientError: The store is a file, and this process does not work on it: no runtime runs in it.
+            ClientError: The store is a file on which this process does not work, because no runtime runs here.
             ProviderError: The store or the database fails.
         """
         if not isinstance(client, Client):  # pyright: ignore[reportUnnecessaryIsInstance]
@@ -147,18 +149,18 @@ class Outbox:
             return [SetAsideRow(*row) for row in connection.execute(select)]
 
     def retry(self, id: int) -> None:
-        """Put a row that was set aside at the end, to be relayed again.
+        """Put a row that was set aside at the end of the outbox, to be relayed again.
 
         Args:
             id: Its number.
 
         Raises:
             ConfigurationError: The database cannot be opened or has no outbox.
-            ValueError: No such row was set aside.
+            ValueError: No row with this number was set aside.
         """
         check_integer(id, "id")
         with closing(self.connect()) as connection, WriteTransaction(connection):
-            # A new row, with a new key: the store may have the old one's.
+            # The copy has a new key: the store may have recorded the key of the old row.
             if connection.execute(_COPY, [id]).rowcount == 0:
                 raise ValueError(f"row {id} of the outbox {self._title} was not set aside; see set_aside()")
             connection.execute("DELETE FROM duroxide_outbox WHERE id = ?", [id])
@@ -168,7 +170,7 @@ class Outbox:
         return "of your function" if callable(self._database) else f"'{os.fspath(self._database)}'"
 
     def connect(self) -> sqlite3.Connection:
-        """Open a connection of your own to the database, for a look at the tables; every statement commits by itself.
+        """Open a connection to the database, for you to read the tables; every statement commits by itself.
 
         Raises:
             ConfigurationError: The database cannot be opened or has no outbox.
@@ -194,16 +196,17 @@ class Outbox:
         if callable(self._database):
             connection = self._database()
         else:
-            # Not made where it is missing: the application's tables would be missing too.
+            # mode=rw does not create a missing file, which would lack the application's tables, too.
             place = f"{Path(os.fspath(self._database)).absolute().as_uri()}?mode=rw"
             connection = sqlite3.connect(place, uri=True, timeout=30, check_same_thread=False)
         if hasattr(connection, "autocommit"):
-            # From Python 3.12 on it goes before `isolation_level`, unless it is -1. True ends a transaction that False began.
+            # From Python 3.12 on, `autocommit` overrides `isolation_level` unless it is -1. Setting it to True first
+            # ends a transaction that False began.
             for mode in (True, -1):
                 setattr(connection, "autocommit", mode)  # noqa: B010  (unknown to the types of older versions)
         connection.isolation_level = None
         connection.row_factory = None
-        # What is no text must not stop those behind it.
+        # A row that is not valid UTF-8 must not stop the rows behind it.
         connection.text_factory = _as_it_is
         return connection
 
@@ -219,7 +222,7 @@ def check_outboxes(outboxes: Iterable[Outbox]) -> list[Outbox]:
     """Return the outboxes of a runtime as a list.
 
     Raises:
-        TypeError: Something else is among them.
+        TypeError: An item is not an ``Outbox``.
     """
     if isinstance(cast("object", outboxes), (Outbox, str, os.PathLike)):
         raise TypeError('outboxes must be a list; write outboxes=[Outbox("app.db")]')

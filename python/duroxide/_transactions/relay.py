@@ -1,4 +1,4 @@
-"""Taking rows of an outbox over into a store: each once, whoever dies in between."""
+"""The relay of an outbox: it moves rows into a store, each once, even if a process dies in between."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ if TYPE_CHECKING:
 
 _PENDING = """SELECT id, key, kind, instance_id, name, data, version FROM duroxide_outbox
 WHERE error IS NULL ORDER BY id LIMIT 256"""
-# A payload may be large.
+# Payloads may be large, so bytes limit a batch as well as rows.
 _BATCH_BYTES = 4 << 20
 
 _FAILED_SECONDS = 0.5
 _ELSEWHERE_SECONDS = 0.25
-# A notice of a write comes before the commit can be seen: it is looked for so often, for so long.
+# The notice of a write comes before a reader can see the commit, so the relay looks this often, for this long.
 _LOOK_SECONDS = 0.002
 _COMMIT_SECONDS = 0.06
-# Where no notice can come.
+# The interval between two looks at a database that sends no notices.
 _UNTOLD_SECONDS = 0.025
 
 _logger = logging.getLogger("duroxide.outbox")
 
 
 class WriteTransaction:
-    """A transaction that writes, from its beginning on."""
+    """A transaction that takes SQLite's write lock when it begins."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
@@ -50,18 +50,18 @@ class WriteTransaction:
             if kind is None:
                 self._connection.execute("COMMIT")
         finally:
-            # It failed, or somebody read for too long.
+            # The body failed, or a reader kept the commit waiting for too long.
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
 
 
 @dataclass(frozen=True)
 class Taken:
-    """What one step has come to.
+    """The result of one step of a relay.
 
     Attributes:
-        done: How many rows it took over.
-        left: Whether there may be more.
+        done: How many rows the store took over.
+        left: Whether more rows may be left.
     """
 
     done: int
@@ -72,10 +72,10 @@ class Taken:
 
 
 class Relay:
-    """Takes rows of one outbox over into one store, a few at a time.
+    """Moves rows of one outbox into one store, a few at a time.
 
     Args:
-        connection: To the application's database.
+        connection: A connection to the application's database.
         native: A client of the store.
     """
 
@@ -84,13 +84,13 @@ class Relay:
         self._native = native
         self._name = self._find_name()
         self._seen: int | None = None
-        # After a failure it is not known which rows the store has: it is asked.
+        # False after a failure: the relay then asks the store which rows it has.
         self._is_known = False
 
     def take_over(self) -> Taken | None:
-        """Take some rows over; ``None`` where another process works on the store."""
+        """Move some rows; return ``None`` if another process works on the store."""
         if not self._is_known:
-            # Before the rows are read: what others relay meanwhile is noticed then.
+            # Ask before reading the rows, so that the store refuses a batch if another relay has moved rows since.
             self._seen = self._native.relayed(self._name).run()
             self._is_known = True
             self._delete_what_is_there()
@@ -137,7 +137,7 @@ class Relay:
                 self._connection.execute("DELETE FROM duroxide_outbox WHERE id <= ? AND error IS NULL", last)
 
     def _read(self) -> tuple[list[int], int, list[OutboxRow]]:
-        """Read rows that can be relayed: their numbers, the key of the last, and they themselves."""
+        """Read rows that can be relayed; return their numbers, the key of the last row, and the rows."""
         numbers: list[int] = []
         rows: list[OutboxRow] = []
         refused: list[tuple[int, str]] = []
@@ -178,7 +178,7 @@ def _checked(kind: object, instance: object, name: object, data: object, version
 
 
 class OutboxThread:
-    """Relays an outbox into a store until it is told to stop.
+    """Relays an outbox into a store until ``stop``.
 
     Args:
         outbox: The outbox.
@@ -198,17 +198,17 @@ class OutboxThread:
         self._thread = threading.Thread(target=self._run, name="duroxide-outbox", daemon=True)
 
     def start(self) -> None:
-        """Begin."""
+        """Start the thread."""
         self._thread.start()
 
     def stop(self) -> None:
-        """Ask for the end, after the step that is being done."""
+        """Let the thread end after its current step."""
         self._stopped.set()
         if self._news is not None:
             self._news.ring()
 
     def join(self, seconds: float) -> None:
-        """Wait for the end, for so long at most; a step that a store or a disk holds up ends by itself later."""
+        """Wait at most ``seconds`` for the thread to end. A step that waits for a store or a disk may end later."""
         self._thread.join(seconds)
 
     def _run(self) -> None:
@@ -230,7 +230,7 @@ class OutboxThread:
         version, awake_until = None, 0.0
         while not self._stopped.is_set():
             heard = self._news.heard() if self._news else 0
-            # Changes with every commit of others, and costs a glance.
+            # data_version changes with every commit of another connection, and is cheap to read.
             (current,) = connection.execute("PRAGMA data_version").fetchone()
             if current != version:
                 taken = relay.take_over()
@@ -239,7 +239,7 @@ class OutboxThread:
                     self._stopped.wait(_ELSEWHERE_SECONDS)
                 elif not taken:
                     version = current
-                    # An application that commits all the time is not looked at as often.
+                    # Do not read again at every commit of an application that commits all the time.
                     self._stopped.wait(_LOOK_SECONDS)
             elif time.monotonic() < awake_until:
                 self._stopped.wait(_LOOK_SECONDS)
@@ -247,11 +247,11 @@ class OutboxThread:
                 awake_until = time.monotonic() + _COMMIT_SECONDS
 
     def _wait(self, heard: int) -> bool:
-        """Wait for a notice that the file was written to, or until it is time to look; whether there was one."""
+        """Wait for a notice that the file was written to, or for the next look; return whether a notice came."""
         if self._news is None:
             self._stopped.wait(_UNTOLD_SECONDS)
             return False
-        # A stop that comes between the two ends the wait too.
+        # `wait` also returns if `stop` was called since `heard` was read.
         return not self._stopped.is_set() and self._news.wait(heard)
 
     def _say_failing(self, error: Exception) -> None:
@@ -261,5 +261,5 @@ class OutboxThread:
 
     def _say_well(self) -> None:
         if self._is_failing:
-            _logger.info("%r goes on", self._outbox)
+            _logger.info("%r continues", self._outbox)
         self._is_failing = False

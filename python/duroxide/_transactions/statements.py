@@ -1,4 +1,4 @@
-"""SQL that runs on an application's own connection, whichever library that is of."""
+"""SQL that runs on an application's own connection, of any known library."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-# A name behind a colon; SQLAlchemy reads the same.
+# A name after a colon, which is also SQLAlchemy's syntax.
 _PARAMETER = re.compile(r":([a-z_]+)")
 
 
@@ -18,7 +18,7 @@ class Statement:
     """A statement, and the values of its parameters.
 
     Attributes:
-        text: SQL in which ``:name`` stands for a value.
+        text: SQL with ``:name`` in place of a value.
         values: The values by name.
     """
 

@@ -1,7 +1,7 @@
-"""Values as JSON text: what is recorded, and how it comes back.
+"""Values as JSON text: the recorded form of values, and the conversion back.
 
-What ``json`` can write is written by ``json.dumps`` as it is, since the engine compares recorded text at replay. The
-rest goes through one hook, whose output must not vary between processes either.
+``json.dumps`` writes the values that ``json`` knows, because the engine compares recorded text at replay. One hook
+converts all others, and its output must be the same in every process, too.
 """
 
 from __future__ import annotations
@@ -35,15 +35,15 @@ def encode(value: object) -> str:
     """Write ``value`` as JSON text.
 
     Args:
-        value: What ``json`` can write, and dataclasses, attrs classes, msgspec structs, pydantic models, enums, dates
-            and times, ``timedelta``, ``UUID``, ``Decimal``, ``bytes``, sets; nested as you like.
+        value: A value that ``json`` can write, or a dataclass, attrs class, msgspec struct, pydantic model, enum, date,
+            time, ``timedelta``, ``UUID``, ``Decimal``, ``bytes`` or set, nested in any way.
 
     Returns:
-        The text, in ASCII. Sets are written in the order of their items' texts, so that it is the same in every
+        The text, in ASCII. Sets are written in the order of their items' texts, so the text is the same in every
         process.
 
     Raises:
-        CodecError: Something in the value has no form in JSON.
+        CodecError: A part of the value has no form in JSON.
     """
     try:
         return json.dumps(value, default=_to_json)
@@ -53,12 +53,13 @@ def encode(value: object) -> str:
         raise CodecError(f"a value of type {_title(value)} is nested too deeply for JSON; flatten it") from None
     except Exception as error:
         raise CodecError(
-            f"a value of type {_title(value)} cannot be written as JSON: {error}; turn it into plain values before you pass it on"
+            f"a value of type {_title(value)} cannot be written as JSON: {error}; turn it into plain values before you "
+            "pass it on"
         ) from error
 
 
 def decode(text: str) -> Any:
-    """Read JSON text; text that is not JSON, as another language may record it, is returned as it is.
+    """Read JSON text; text that is not JSON, which another language may have recorded, is returned as it is.
 
     Raises:
         CodecError: The text is nested too deeply.
@@ -74,15 +75,15 @@ def decode(text: str) -> Any:
 
 
 def convert(value: Any, annotation: Any) -> Any:
-    """Turn a decoded value into what ``annotation`` asks for.
+    """Convert a decoded value to the type in ``annotation``.
 
     Args:
-        value: What ``decode`` returned.
-        annotation: A type. ``Any``, ``None``, ``object``, type variables and types that neither msgspec nor pydantic
+        value: A value from ``decode``.
+        annotation: A type. ``Any``, ``None``, ``object``, type variables, and types that neither msgspec nor pydantic
             can build leave the value as it is.
 
     Returns:
-        The converted value, or ``value`` itself where it fits already.
+        The converted value, or ``value`` itself if it fits already.
 
     Raises:
         CodecError: The value does not fit.
@@ -103,13 +104,13 @@ def convert(value: Any, annotation: Any) -> Any:
         raise
     except (ValueError, TypeError, RecursionError, AttributeError) as error:
         raise CodecError(
-            f"a value of type {_title(value)} does not fit the annotation {_annotation_title(annotation)}: {error}; correct what is sent, "
-            "or annotate with Any to receive it as it is"
+            f"a value of type {_title(value)} does not fit the annotation {_annotation_title(annotation)}: {error}; "
+            "correct what is sent, or annotate with Any to receive it as it is"
         ) from error
 
 
 def _to_json(value: Any) -> Any:
-    """Give ``json.dumps`` something to write for a value that it does not know; it looks into the answer itself."""
+    """Return a value that ``json.dumps`` can write, or look into, in place of one that it does not know."""
     if isinstance(value, enum.Enum):
         return value.value
     if isinstance(value, _SCALARS):
@@ -130,20 +131,21 @@ def _to_json(value: Any) -> Any:
     if attributes is not None:
         return {attribute.name: getattr(value, attribute.name) for attribute in attributes}
     raise CodecError(
-        f"a value of type {_title(value)} has no form in JSON; pass a dict, a dataclass or a model, or what is needed to build it again"
+        f"a value of type {_title(value)} has no form in JSON; pass a dict, a dataclass or a model, or what is needed to "
+        "build it again"
     )
 
 
 def _fits(value: Any, annotation: Any) -> bool:
-    """Tell whether a value is an instance of a plain class already."""
+    """Tell whether the annotation is a plain class of which the value is an instance."""
     try:
         return isinstance(annotation, type) and get_origin(annotation) is None and isinstance(value, annotation)
-    except TypeError:  # a class that refuses the question, such as a TypedDict or a protocol
+    except TypeError:  # a class that refuses isinstance(), such as a TypedDict or a protocol
         return False
 
 
 def _converter(annotation: Any) -> _Converter | None:
-    """Build what converts to ``annotation``; ``None`` if nothing can."""
+    """Build the function that converts to ``annotation``; ``None`` if no library can build such values."""
     leaves = list(_leaves(annotation))
     if any(isinstance(leaf, TypeVar) for leaf in leaves):
         return None
@@ -154,7 +156,7 @@ def _converter(annotation: Any) -> _Converter | None:
             isinstance(msgspec.inspect.type_info(leaf), msgspec.inspect.CustomType) for leaf in (annotation, *leaves)
         ):
             return None
-    except Exception:  # noqa: BLE001  (whatever msgspec has against the annotation, it cannot build a value for it)
+    except Exception:  # noqa: BLE001  (msgspec may refuse an annotation in any way, and then cannot build a value)
         return None
     return lambda value: msgspec.convert(value, annotation, str_keys=True, dec_hook=_build)
 
@@ -163,7 +165,7 @@ _cached_converter = lru_cache(maxsize=1024)(_converter)
 
 
 def _leaves(annotation: Any) -> list[Any]:
-    """Collect the classes that an annotation is made of."""
+    """Collect the classes inside an annotation."""
     arguments = get_args(annotation)
     if not arguments or get_origin(annotation) is Literal:
         return [annotation]
@@ -171,12 +173,12 @@ def _leaves(annotation: Any) -> list[Any]:
 
 
 def _is_annotation(value: Any) -> bool:
-    # Annotated carries objects beside the type, and Callable carries lists.
+    # Annotated has objects beside the type, and Callable has lists.
     return isinstance(value, (type, TypeVar)) or get_origin(value) is not None or value is Any or value is None
 
 
 def _build(annotation: Any, value: Any) -> Any:
-    """Build what msgspec leaves to its caller, such as a pydantic model in a dataclass."""
+    """Build a value that msgspec leaves to its caller, such as a pydantic model in a dataclass."""
     if _is_pydantic(annotation):
         return _pydantic_converter(annotation)(value)
     if isinstance(value, annotation):
@@ -185,12 +187,12 @@ def _build(annotation: Any, value: Any) -> Any:
 
 
 def _pydantic_model() -> Any:
-    """Return pydantic's base model if the program uses pydantic; what was never imported has no instances."""
+    """Return pydantic's base model if the program has imported pydantic; otherwise no value can be a model."""
     return getattr(sys.modules.get("pydantic"), "BaseModel", None)
 
 
 def _is_pydantic(annotation: Any) -> bool:
-    # Models and pydantic's own dataclasses have it.
+    # Models and pydantic's dataclasses have this attribute.
     return isinstance(annotation, type) and hasattr(annotation, "__pydantic_validator__")
 
 
@@ -199,8 +201,8 @@ def _pydantic_converter(annotation: Any) -> _Converter:
     pydantic: Any = sys.modules["pydantic"]
     adapter = pydantic.TypeAdapter(annotation)
 
-    # A model dumps its fields under their names, but wants them under their aliases unless it is told otherwise; fields
-    # that it does not find would get their defaults.
+    # A model dumps its fields under their names, but by default reads them under their aliases, and gives fields that
+    # it does not find their defaults.
     options = (
         {"by_alias": True, "by_name": True}
         if "by_name" in inspect.signature(adapter.validate_python).parameters
@@ -211,7 +213,7 @@ def _pydantic_converter(annotation: Any) -> _Converter:
         try:
             return adapter.validate_python(value, **options)
         except pydantic.ValidationError:
-            # A strict model takes a date from JSON text alone.
+            # A strict model accepts a date only from JSON text.
             with contextlib.suppress(pydantic.ValidationError):
                 return adapter.validate_json(json.dumps(value), **options)
             raise

@@ -1,7 +1,7 @@
-"""How a failure is recorded: one JSON object, read and written here and nowhere else.
+"""The recorded form of a failure: one JSON object, which only this module reads and writes.
 
-The object is ``{"type", "message", "details"?, "retryable"?}``. Anything else, such as the text of a failure that
-another language recorded, is a message without a type.
+The object is ``{"type", "message", "details"?, "retryable"?}``. Any other text, such as a failure that another language
+recorded, is a message without a type.
 """
 
 from __future__ import annotations
@@ -12,20 +12,20 @@ from typing import Any, cast
 
 _KEYS = frozenset({"type", "message", "details", "retryable"})
 
-# A failure is copied into the history of every caller up to the root, so one runaway message must not fill a store.
+# A failure is copied into the history of every caller up to the root, so one huge message must not fill a store.
 _MAX_MESSAGE_CHARACTERS = 65_536
 _MAX_DETAILS_CHARACTERS = 1_048_576
 
 
 class RecordedFailure:
-    """What every failure has that came out of a recorded history.
+    """The common part of all failures that were read from a history.
 
     Attributes:
-        error_type: Name of the exception class that was raised, without its module; ``None`` when only a text was
+        error_type: Name of the class of the original exception, without its module; ``None`` if only a text was
             recorded.
         message: Text of the exception.
-        details: What the exception carried in its ``details`` attribute, as JSON has it; ``None`` by default.
-        retryable: What the exception carried in its ``retryable`` attribute; ``None`` when it said nothing.
+        details: JSON value of the exception's ``details`` attribute; default ``None``.
+        retryable: The exception's ``retryable`` attribute; ``None`` if it had none.
     """
 
     error_type: str | None
@@ -37,21 +37,21 @@ class RecordedFailure:
         return FailureRecord(self.error_type, self.message).describe()
 
     def is_caused_by(self, error_class: type[BaseException] | tuple[type[BaseException], ...]) -> bool:
-        """Tell whether the exception that was raised was an ``error_class``.
+        """Tell whether the original exception was an ``error_class``.
 
-        Names are compared, since the exception may come from another process: the recorded one with the name of the
-        class and those of all its subclasses that this process knows.
+        The exception may come from another process, so this method compares names: the recorded name with the name of
+        the class, and with the names of all its subclasses that this process knows.
 
         Args:
-            error_class: An exception class, or a tuple of them.
+            error_class: An exception class, or a tuple of classes.
 
         Returns:
-            True if the recorded name belongs to one of them. A failure without a recorded type belongs to none.
+            True if the recorded name is the name of one of them. A failure without a recorded type matches none.
         """
         if self.error_type is None:
             return False
         classes = error_class if isinstance(error_class, tuple) else (error_class,)
-        # A class that only the failing process knows is an Exception all the same.
+        # A class that only the failing process knows is an Exception, too.
         return any(each in (Exception, BaseException) or self.error_type in class_names(each) for each in classes)
 
 
@@ -63,7 +63,7 @@ class FailureRecord:
         error_type: Name of the exception class, or ``None`` for a plain text.
         message: Text of the exception; may be empty.
         details: JSON value that the exception carried, or ``None``.
-        retryable: Whether the exception said that trying again makes sense, or ``None``.
+        retryable: Whether the exception allowed another attempt, or ``None``.
     """
 
     error_type: str | None
@@ -73,7 +73,7 @@ class FailureRecord:
 
     @classmethod
     def from_text(cls, text: str) -> FailureRecord:
-        """Read a recorded failure; text of any other shape becomes the message."""
+        """Read a recorded failure; text of any other form becomes the message."""
         try:
             value: object = json.loads(text)
         except (ValueError, RecursionError):
@@ -88,13 +88,13 @@ class FailureRecord:
 
     @classmethod
     def from_exception(cls, error: BaseException) -> FailureRecord:
-        """Describe ``error``; never raises, since a failure must not be lost because it is odd."""
+        """Describe ``error``; never raises, because an unusual exception must not be lost."""
         if isinstance(error, RecordedFailure):
             return cls(error.error_type, error.message, error.details, error.retryable)
         name = type(error).__name__
         try:
             message = str(error)
-        except Exception as broken:  # noqa: BLE001  (the value of a user may raise anything)
+        except Exception as broken:  # noqa: BLE001  (a user's exception may raise anything)
             message = f"(no message: its __str__ raised {type(broken).__name__})"
         retryable = _attribute(error, "retryable")
         return cls(name, message, _attribute(error, "details"), retryable if isinstance(retryable, bool) else None)
@@ -112,7 +112,7 @@ class FailureRecord:
         return json.dumps(fields)
 
     def describe(self) -> str:
-        """Write the failure for people: ``ValueError: email is required``."""
+        """Write the failure as readable text: ``ValueError: email is required``."""
         if self.error_type is None:
             return self.message
         return f"{self.error_type}: {self.message}" if self.message else self.error_type
@@ -122,7 +122,7 @@ def encode_failure(error: BaseException) -> str:
     """Write the text under which ``error`` is recorded.
 
     Args:
-        error: Any exception. A failure that came out of a history keeps its first type, message and details.
+        error: Any exception. A failure that was read from a history keeps its original type, message and details.
 
     Returns:
         JSON text, or the plain text of a failure without a type. Never a traceback or a path of this machine.
@@ -131,20 +131,20 @@ def encode_failure(error: BaseException) -> str:
 
 
 def describe_failure(text: str) -> str:
-    """Write a recorded failure for people.
+    """Write a recorded failure as readable text.
 
     Args:
         text: The recorded text.
 
     Returns:
-        ``Type: message``, ``Type`` when there is no message, or the text itself when no type was recorded; always valid
-        UTF-8, lone surrogates are written as escapes.
+        ``Type: message``, ``Type`` without a message, or the text itself without a recorded type. The text is valid
+        UTF-8; lone surrogates are written as escapes.
     """
     return FailureRecord.from_text(text).describe().encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def class_names(error_class: type[BaseException]) -> set[str]:
-    """Collect the names of ``error_class`` and of all its subclasses, however deep."""
+    """Collect the names of ``error_class`` and of all its direct and indirect subclasses."""
     names: set[str] = set()
     pending: list[type[BaseException]] = [error_class]
     while pending:
@@ -157,9 +157,9 @@ def class_names(error_class: type[BaseException]) -> set[str]:
 def _attribute(error: BaseException, name: str) -> Any:
     try:
         value = getattr(error, name, None)
-    except Exception:  # noqa: BLE001  (the value of a user may raise anything)
+    except Exception:  # noqa: BLE001  (a user's exception may raise anything)
         return None
-    # Some libraries have a method of that name.
+    # The exceptions of some libraries have a method of that name.
     return None if callable(value) else value
 
 

@@ -1,4 +1,4 @@
-"""The numbers that bound what may be recorded."""
+"""The limits of names, payloads, durations and counts."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ __all__ = [
 ]
 
 MAX_DURATION_MS: Final = 10 * 366 * 24 * 60 * 60 * 1000
-"""Longest time that can be asked for, in milliseconds: ten years."""
+"""The longest duration of a timer, wait or timeout, in milliseconds: ten years."""
 
 MAX_BULK_ITEMS: Final = 10_000
-"""How many orchestrations, events or messages one call can start or send."""
+"""The largest number of orchestrations, events or messages in one call."""

@@ -1,4 +1,4 @@
-"""Checks of arguments: what a call refuses, and in which words."""
+"""Checks of arguments, with the messages of their errors."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ OptionsClass = TypeVar("OptionsClass")
 
 
 def check_text(value: object, what: str) -> str:
-    """Return ``value`` if it is text that UTF-8 can hold.
+    """Return ``value`` if it is text that UTF-8 can encode.
 
     Raises:
         TypeError: It is not a ``str``.
@@ -56,7 +56,7 @@ def check_name(value: object, what: str) -> str:
 
 
 def check_id(instance_id: object) -> str:
-    """Return ``instance_id`` if it can be one."""
+    """Return ``instance_id`` if it can be the id of an instance."""
     return check_name(instance_id, "an instance id")
 
 
@@ -66,12 +66,12 @@ def check_queue(queue: object) -> str:
     Raises:
         TypeError: It is not a ``str``.
         LimitExceeded: It is empty, too long or not valid UTF-8.
-        ValueError: It is the queue on which orchestrations hear that they are to end.
+        ValueError: It is the queue that carries cancellation requests.
     """
     name = check_name(queue, "the name of a queue")
     if name == CANCELLATION_QUEUE:
         raise ValueError(
-            f"queue '{name}' is how a request for the end reaches an orchestration; call cancel_instance() instead"
+            f"queue '{name}' carries the cancellation requests of an orchestration; call cancel_instance() instead"
         )
     return name
 
@@ -80,12 +80,13 @@ def check_size(text: str, what: str) -> str:
     """Return ``text`` if it is not too long to be recorded.
 
     Raises:
-        LimitExceeded: It is.
+        LimitExceeded: It is longer than ``MAX_PAYLOAD_BYTES``.
     """
     size = len(text) if text.isascii() else len(text.encode("utf-8"))
     if size > MAX_PAYLOAD_BYTES:
         raise LimitExceeded(
-            f"{what} has {size} bytes; at most {MAX_PAYLOAD_BYTES} are recorded, keep the data elsewhere and pass a reference"
+            f"{what} has {size} bytes; at most {MAX_PAYLOAD_BYTES} are recorded, keep the data elsewhere and pass a "
+            "reference"
         )
     return text
 
@@ -94,7 +95,7 @@ def check_integer(value: object, what: str, *, least: int = 0, most: int = 2**53
     """Return ``value`` if it is a whole number from ``least`` to ``most``.
 
     Raises:
-        TypeError: It is not an ``int``; a ``bool`` is none here.
+        TypeError: It is not an ``int``, or it is a ``bool``.
         ValueError: It is too small.
         LimitExceeded: It is too large.
     """
@@ -116,7 +117,7 @@ def check_milliseconds(value: object, what: str, *, least: int = 0) -> int:
         LimitExceeded: It is longer than ten years.
     """
     if isinstance(value, timedelta):
-        # Rounded up: a wait may be longer than asked for by less than a millisecond, never shorter.
+        # Round up, so that a wait may be longer than requested by less than a millisecond, but never shorter.
         value = -(-value // timedelta(milliseconds=1))
     elif not isinstance(value, int) or isinstance(value, bool):
         raise TypeError(f"{what} must be an int of milliseconds or a timedelta, not {type(value).__name__}")
@@ -124,10 +125,10 @@ def check_milliseconds(value: object, what: str, *, least: int = 0) -> int:
 
 
 def check_seconds(value: object, what: str) -> int:
-    """Return ``value``, seconds, a ``timedelta`` or ``None`` for the longest time there is, as milliseconds.
+    """Return ``value``, seconds, a ``timedelta`` or ``None`` for the longest duration, as milliseconds.
 
     Raises:
-        TypeError: It is none of them.
+        TypeError: It is none of these.
         ValueError: It is negative or not a number.
         LimitExceeded: It is longer than ten years.
     """
@@ -159,17 +160,17 @@ def check_moment(value: object, what: str) -> int:
 
 
 def suggest(name: str, known: Iterable[str]) -> str:
-    """Write the end of a message about an unknown name: the nearest known one, or all of them."""
+    """Write the end of a message about an unknown name: the most similar known name, or all known names."""
     names = sorted(known)
     near = difflib.get_close_matches(name, names, n=1)
     return f"did you mean '{near[0]}'?" if near else f"known are {', '.join(names)}"
 
 
 def keyword_options(options_class: type[OptionsClass]) -> type[OptionsClass]:
-    """Make a frozen dataclass of options refuse what it does not know, in words that help.
+    """Make a frozen dataclass of options raise errors that help.
 
     The decorated class raises ``UnknownOption`` for positional arguments and unknown names, and ``ConfigurationError``
-    where its ``__post_init__`` meets a value of a wrong type or size.
+    if its ``__post_init__`` finds a value of a wrong type or size.
     """
     known = [field.name for field in dataclasses.fields(options_class) if field.init]  # type: ignore[arg-type]
     generated: Any = options_class.__init__

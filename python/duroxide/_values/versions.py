@@ -1,4 +1,4 @@
-"""Versions of orchestrations: semantic versions, as the engine compares them."""
+"""The versions of orchestrations: semantic versions, in the engine's order."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def check_version(value: object) -> str:
 
     Raises:
         TypeError: It is not a ``str``.
-        ValueError: It is no such version.
+        ValueError: It is not a semantic version, or it is 0.0.0.
     """
     if not isinstance(value, str):
         raise TypeError(f"a version must be a str, not {type(value).__name__}")
@@ -30,13 +30,13 @@ def check_version(value: object) -> str:
     if match is None or any(int(number) > _LARGEST_NUMBER for number in match.groups()[:3]):
         raise ValueError(f"version '{value[:50]}' is not a semantic version; write three numbers, such as '1.0.1'")
     if value == "0.0.0":
-        # The engine records it for "no version".
-        raise ValueError("version '0.0.0' stands for no version; start with '0.0.1'")
+        # The engine records 0.0.0 for "no version".
+        raise ValueError("version '0.0.0' is reserved; start with '0.0.1'")
     return value
 
 
 def version_order(version: str) -> tuple[object, ...]:
-    """Give the key by which checked versions sort from the oldest to the newest."""
+    """Return the key that sorts checked versions from the oldest to the newest."""
     match = _VERSION.fullmatch(version)
     if match is None:
         raise ValueError(f"version '{version}' is not a semantic version")
@@ -44,6 +44,6 @@ def version_order(version: str) -> tuple[object, ...]:
     before = match.group(4)
     if before is None:
         return (*numbers, 1, ())
-    # Numbers sort below words, and each among themselves.
+    # Numbers sort before words; numbers sort by value, words as text.
     parts = tuple((0, int(part), "") if part.isdigit() else (1, 0, part) for part in before.split("."))
     return (*numbers, 0, parts)

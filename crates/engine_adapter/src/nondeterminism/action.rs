@@ -1,4 +1,4 @@
-//! What the code asks for, as far as history records it and the engine compares it when it replays.
+//! The actions of the code that the history records, and that the engine compares during a replay.
 
 use std::borrow::Cow;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -9,7 +9,7 @@ use crate::cancellation::CANCELLATION_QUEUE;
 
 const SYSTEM_CALL: &str = "__duroxide_syscall:";
 
-/// One action; two that are equal are the same to the engine, which does not look at delays, statuses and child ids.
+/// One action. Two equal actions are the same to the engine, which does not compare delays, statuses and child ids.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Action<'a> {
     Activity { name: &'a str, input: Cow<'a, str>, session: Option<&'a str>, tag: Option<&'a str> },
@@ -45,19 +45,19 @@ impl<'a> Action<'a> {
         })
     }
 
-    /// Equal for equal actions, within a process.
+    /// A number that is equal for equal actions, within one process.
     pub fn fingerprint(&self) -> u64 {
         let mut hasher = DefaultHasher::new();
         self.hash(&mut hasher);
         hasher.finish()
     }
 
-    /// Whether it has no result. Where the code has none of these, the engine passes over the recorded one.
+    /// Whether the action has no result. The engine skips a recorded action of this kind that the code does not repeat.
     pub fn is_effect(&self) -> bool {
         matches!(self, Self::Status | Self::SetValue { .. } | Self::ClearValue { .. } | Self::ClearValues)
     }
 
-    /// What it is, and what it is given, in the words of a report.
+    /// The action and its input in the words of a report.
     pub fn describe(&self) -> Described {
         let (what, input) = match self {
             Self::Activity { name, input, session, tag } => {
@@ -92,6 +92,6 @@ impl<'a> Action<'a> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Described {
     pub what: String,
-    /// Its input as recorded, or the value that is written.
+    /// The input as recorded, or the value that the action writes.
     pub input: Option<String>,
 }

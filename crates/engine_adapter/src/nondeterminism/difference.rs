@@ -1,4 +1,4 @@
-//! The first difference between code and history, as the driver sees it.
+//! The first mismatch between code and history, as the driver reports it.
 
 use crate::nondeterminism::action::Described;
 
@@ -7,25 +7,26 @@ use crate::nondeterminism::action::Described;
 pub struct Place {
     pub file: String,
     pub line: i32,
-    /// The text of the line, if it is at hand.
+    /// The text of the line, if the file can be read.
     pub source: String,
 }
 
-/// What the code did where history records something else.
+/// The action of the code where the history records something else.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Did {
     Action(Described),
-    /// Nothing more; why.
+    /// The code did nothing more. The text says why.
     Nothing(String),
 }
 
-/// The first difference between code and history, as the driver sees it.
+/// The first mismatch between code and history, as the driver reports it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Difference {
     /// The number of the recorded event.
     pub event_id: u64,
     pub did: Did,
     pub place: Option<Place>,
-    /// The code has ended, so the engine, which asks no further, may have seen nothing.
+    /// Whether this mismatch counts even if the engine found none. The engine compares nothing after the code has
+    /// ended.
     pub decides: bool,
 }

@@ -1,4 +1,4 @@
-//! Instances whose code does not match their history: they wait, and say so, or end.
+//! Handles an instance whose code does not match its history: the instance waits, with a report, or it ends.
 
 use duroxide::providers::Provider as _;
 use duroxide::{ConfigErrorKind, ErrorDetails};
@@ -10,14 +10,19 @@ use crate::settings::Nondeterminism;
 use crate::terminal_commit::Ending;
 
 impl Dispatcher {
+    /// Abandons a turn that continued from a suspended state, so that it is replayed from the beginning.
     pub async fn begin_anew(&self, token: &str, held: &HeldTurn, report: &str) {
         let instance = &held.record.instance;
-        tracing::debug!(target: "duroxide::runtime", instance = %instance, "a turn begins anew: {report}");
+        tracing::debug!(
+            target: "duroxide::runtime",
+            instance = %instance,
+            "a turn is replayed from the beginning: {report}"
+        );
         // If this fails, the lease ends by itself.
         let _ = self.abandon_turn(token, None, true).await;
     }
 
-    /// How an instance ends whose code does not match its history; `None` if it waits.
+    /// The end of an instance whose code does not match its history; `None` if it waits.
     pub async fn end_mismatched(&self, held: &HeldTurn, mismatch: &Mismatch<'_>) -> Option<Ending> {
         let (record, parent) = (&held.record, held.parent.as_ref());
         let (instance, execution) = (record.instance.as_str(), record.execution_id);
@@ -29,7 +34,8 @@ impl Dispatcher {
         if self.settings.nondeterminism == Nondeterminism::Wait {
             return None;
         }
-        // Without it nobody knows what is under way, so the instance waits until the store answers again.
+        // The ending cancels the pending steps, which only the history names. So the instance waits until the store
+        // answers.
         let history = self.view.read_with_execution(instance, execution).await.ok()?;
         let message = mismatch.report(instance, &history);
         tracing::error!(target: "duroxide::runtime", instance = %instance, "{message}");
@@ -41,16 +47,17 @@ impl Dispatcher {
         Some(Ending::of_failure(instance, execution, &history, details, parent))
     }
 
+    /// Lets an instance wait for code that matches its history, and reports it.
     pub async fn put_off_mismatch(&self, token: &str, held: &HeldTurn, mismatch: &Mismatch<'_>) {
         let instance = &held.record.instance;
-        // What cannot be read is missing in the report, and is there when the instance is looked at again.
+        // If the history cannot be read, the report lacks a part. The next report of the instance has it.
         let history = self.view.read_with_execution(instance, held.record.execution_id).await.unwrap_or_default();
         let report = mismatch.report(instance, &history);
-        let (delay, news) = self.shared.waiting.postpone(instance, &report);
-        if news {
+        let (delay, is_new) = self.shared.waiting.postpone(instance, &report);
+        if is_new {
             tracing::error!(target: "duroxide::runtime", instance = %instance, "{report}");
         }
-        self.note_mismatch(instance, &report, news).await;
+        self.note_mismatch(instance, &report, is_new).await;
         // If this fails, the lease ends by itself.
         let _ = self.abandon_turn(token, Some(delay), true).await;
     }

@@ -1,4 +1,4 @@
-//! What is said when the code of an instance no longer matches its history.
+//! Reports that the code of an instance no longer matches its history.
 
 use std::fmt::Write as _;
 
@@ -9,25 +9,25 @@ use crate::nondeterminism::action::{Action, Described};
 use crate::nondeterminism::difference::{Did, Difference, Place};
 use crate::turn_record::TurnRecord;
 
-/// How much of an input is shown: it is the user's data, and goes to the log.
+/// How many characters of an input a report shows. The input is the user's data, and the report goes to the log.
 const SHOWN_INPUT: usize = 200;
 const SHOWN_VALUE: usize = 100;
-/// Two texts that are no longer are compared at a glance.
+/// A reader can compare two texts up to this length without a list of differences.
 const SHORT: usize = 40;
-/// How long the list of differences may become, in bytes.
+/// The longest list of differences, in bytes.
 const LONGEST_LIST: usize = 2_000;
-/// Where texts differ, so much before it is shown, too.
+/// How many characters a report shows before the place where texts differ.
 const CONTEXT: usize = 20;
 
 /// Why a turn cannot be committed.
 pub enum Mismatch<'a> {
     Difference(&'a Difference),
-    /// Only the engine has seen it: a completion or a cancellation that does not fit.
+    /// Only the engine has found the mismatch: a completion or a cancellation that does not fit.
     Engine(String),
 }
 
 impl<'a> Mismatch<'a> {
-    /// The verdict on a turn: the engine's, or the driver's where the engine sees an end.
+    /// The mismatch of a turn, if it has one: the engine's, or the driver's if the engine took the turn for an end.
     pub fn of(delta: &[Event], record: &'a TurnRecord) -> Option<Self> {
         let difference = record.difference();
         delta.iter().find_map(|event| match &event.kind {
@@ -42,7 +42,7 @@ impl<'a> Mismatch<'a> {
         })
     }
 
-    /// The whole report; `history` is that of the execution, as far as it could be read.
+    /// The whole report. `history` is the history of the execution, as far as it could be read.
     pub fn report(&self, instance: &str, history: &[Event]) -> String {
         let facts = match self {
             Self::Engine(text) => format!("  {}\n", shortened(text, 2 * SHOWN_INPUT)),
@@ -59,7 +59,8 @@ impl<'a> Mismatch<'a> {
     }
 }
 
-/// The two sides one below the other, the line of the code, and where the inputs differ.
+/// The recorded action and the action of the code one below the other, the line of the code, and where the inputs
+/// differ.
 fn compared(difference: &Difference, recorded: Option<&Described>) -> String {
     let mut rows = Vec::new();
     let event = format!("event {} recorded:", difference.event_id);
@@ -91,7 +92,7 @@ fn compared(difference: &Difference, recorded: Option<&Described>) -> String {
     text
 }
 
-/// Whether the eye does not find a difference by itself.
+/// Whether a text is too long or too complex to compare by eye.
 fn is_long(text: &str) -> bool {
     text.len() > SHORT || text.starts_with(['{', '['])
 }
@@ -103,13 +104,13 @@ fn shown(action: &Described) -> String {
     }
 }
 
-/// The paths of a machine say nothing to others, and where its code lies is nobody's business.
+/// The name of a file without its folders, since the paths of a machine are private and of no use to others.
 fn base_name(file: &str) -> &str {
     file.rsplit(['/', '\\']).next().unwrap_or(file)
 }
 
 fn shortened(text: &str, most: usize) -> String {
-    // A report is read line by line.
+    // A report has one line for each fact.
     let line = |text: &str| text.replace(['\n', '\r'], " ");
     match text.char_indices().nth(most) {
         Some((end, _)) => format!("{}… ({} bytes)", line(&text[..end]), text.len()),
@@ -117,18 +118,18 @@ fn shortened(text: &str, most: usize) -> String {
     }
 }
 
-/// Where two inputs differ, one line for each place: a path into the JSON, or a position in the text.
+/// The differences of two inputs, one line for each place: a path into the JSON, or a position in the text.
 fn differences(before: &str, now: &str) -> Vec<String> {
     let mut list = Differences::default();
     match (serde_json::from_str::<Value>(before), serde_json::from_str::<Value>(now)) {
         (Ok(old), Ok(new)) if old != new => list.compare("", &old, &new),
         (Ok(_), Ok(_)) => {
-            list.says_nothing = true;
+            list.is_inconclusive = true;
             list.push("the JSON means the same, and is written differently".to_owned());
         }
         _ => {}
     }
-    if list.found.is_empty() || list.says_nothing {
+    if list.found.is_empty() || list.is_inconclusive {
         let at = before.char_indices().zip(now.chars()).find(|((_, old), new)| old != new);
         let at = at.map_or_else(|| before.len().min(now.len()), |((position, _), _)| position);
         let start = before[..at].char_indices().rev().nth(CONTEXT).map_or(0, |(position, _)| position);
@@ -144,7 +145,7 @@ struct Differences {
     found: Vec<String>,
     bytes: usize,
     is_full: bool,
-    says_nothing: bool,
+    is_inconclusive: bool,
 }
 
 impl Differences {
@@ -189,8 +190,8 @@ impl Differences {
             }
             _ => {
                 let (old, new) = (value_of(before), value_of(now));
-                // Of long texts the beginnings may be alike.
-                self.says_nothing |= old == new;
+                // The beginnings of long values may be alike.
+                self.is_inconclusive |= old == new;
                 let path = if path.is_empty() { "/" } else { path };
                 self.push(format!("{path}: {old} was recorded, now {new}"));
             }
@@ -207,7 +208,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn json_is_compared_by_its_parts() {
+    fn json_inputs_are_compared_part_by_part() {
         let lines = differences(r#"{"a": {"b": [1, 2]}, "gone": 1}"#, r#"{"a": {"b": [1, 3, 4]}, "new": null}"#);
 
         assert_eq!(
@@ -222,19 +223,19 @@ mod tests {
     }
 
     #[test]
-    fn texts_are_compared_from_where_they_differ() {
+    fn texts_are_shown_from_the_first_difference() {
         let lines = differences("the price of it all, as agreed: five", "the price of it all, as agreed: six");
 
         assert_eq!(lines, ["from byte 32 on: …f it all, as agreed: five was recorded, now …f it all, as agreed: six"]);
     }
 
     #[test]
-    fn a_text_that_begins_with_the_other_differs_at_its_end() {
+    fn a_longer_text_differs_where_the_shorter_one_ends() {
         assert_eq!(differences("ärger", "ärgerlich"), ["from byte 6 on: ärger was recorded, now ärgerlich"]);
     }
 
     #[test]
-    fn long_values_that_begin_alike_are_told_apart_in_the_text() {
+    fn long_values_with_the_same_beginning_are_compared_as_text() {
         let text = |end: &str| format!("\"{}{end}\"", "x".repeat(300));
 
         let lines = differences(&text("a"), &text("b"));
@@ -255,14 +256,14 @@ mod tests {
     }
 
     #[test]
-    fn an_input_of_many_lines_is_shown_on_one() {
+    fn an_input_of_many_lines_is_shown_on_one_line() {
         let action = Described { what: "activity 'print'".to_owned(), input: Some("one\ntwo".to_owned()) };
 
         assert_eq!(shown(&action), "activity 'print'  one two");
     }
 
     #[test]
-    fn paths_are_not_told() {
+    fn a_report_names_files_without_their_folders() {
         assert_eq!(base_name("/srv/app/shop.py"), "shop.py");
         assert_eq!(base_name(r"C:\app\shop.py"), "shop.py");
     }

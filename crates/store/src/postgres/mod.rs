@@ -1,8 +1,15 @@
-//! PostgreSQL: the store of many nodes, on the tables of `duroxide-pg`.
+//! The PostgreSQL store: any number of nodes share one schema, on the tables of `duroxide-pg`.
 //!
-//! What the tasks of a node want committed gathers, and goes to the server as one call of a function (`functions.sql`), which
-//! is one transaction. With it the node leases what can go on at once, so a chain of activities asks for nothing. What
-//! is leased waits in lanes for who asks for it. `duroxide-pg` does the rest: migrations, administration, and what is rare.
+//! - `connect`: opens the pool, the dedicated connections and the base provider, which is `duroxide-pg`'s own. The base
+//!   provider does the migrations, the administration and the rare calls.
+//! - `schema`: our functions on the server (`functions.sql`).
+//! - `node`: the state of this node: the prefetch queues, the turns that it holds, the history cache.
+//! - `write`: the writers. A writer commits the operations that have gathered as one call of a function, which is one
+//!   transaction. The same transaction grants leases of work that can continue at once, so a chain of activities needs
+//!   no query to find its next step.
+//! - `fetch`: the poller, which looks for all other work, and the delivery of leased work to the prefetch queues.
+//! - `queries`: queries that the base provider lacks.
+//! - `notify`: the notifications between nodes.
 
 pub mod admin;
 pub mod backend;

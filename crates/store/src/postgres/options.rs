@@ -1,11 +1,13 @@
-//! How a PostgreSQL store is reached and used. What the server's own client library knows too (TLS, the program's name) stands
-//! in the url.
+//! The options of a PostgreSQL store. Options that the server's own client library has, too (TLS, the application
+//! name), are part of the url.
 
 use std::time::Duration;
 
-/// Fewer cannot do the work: one that writes, one that looks for work, one that listens, one for reading, one for what is rare.
+/// The store needs at least these connections: one writer, one poller, one listener, one for reading, one for the base
+/// provider.
 const FEWEST_CONNECTIONS: u32 = 5;
-/// Where there are as many, a second one writes while the first one commits, and what is rare gets two, or three for a moment.
+/// With this many connections, a second writer works while the first one commits, and the base provider gets two
+/// connections, or three for a moment.
 const AMPLE_CONNECTIONS: u32 = 9;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,21 +16,21 @@ pub struct PostgresOptions {
     pub max_connections: u32,
     /// Longest wait for a connection of the pool.
     pub acquire_timeout: Duration,
-    /// Longest wait for a new connection to be let in.
+    /// Longest wait until the server accepts a new connection.
     pub connect_timeout: Duration,
-    /// Whether `PgBouncer` gives every transaction another connection; `None` finds out.
+    /// Whether `PgBouncer` lends its connections by the transaction; `None` finds out.
     pub pgbouncer: Option<bool>,
     pub migrate: Migrate,
-    /// Where the url cannot say it: with tokens of Entra ID.
+    /// For tokens of Entra ID only. Otherwise the application name is part of the url.
     pub application_name: Option<String>,
 }
 
-/// What becomes of tables and functions that are missing when a store is opened.
+/// What opening a store does about missing tables and functions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Migrate {
-    /// They are made; a role that may not make any can still open a schema that has all.
+    /// Opening creates them. A role that may create nothing can still open a schema that has them all.
     Apply,
-    /// They are named, and the store is not opened.
+    /// Opening fails, and the error names them.
     Verify,
 }
 
@@ -50,21 +52,21 @@ impl PostgresOptions {
         self.max_connections.max(FEWEST_CONNECTIONS)
     }
 
-    /// Calls that `duroxide-pg` may have at a time for what is rare: management, and what the fast path leaves to it.
-    pub fn rare_connections(&self) -> u32 {
+    /// How many calls the base provider may run at a time: administration, and the rare calls.
+    pub fn base_provider_connections(&self) -> u32 {
         if self.budget() < AMPLE_CONNECTIONS { 1 } else { 2 }
     }
 
-    /// Connections that write, each outside any pool.
+    /// The number of writers, each with a connection outside all pools.
     pub fn writing_connections(&self) -> u32 {
         if self.budget() < AMPLE_CONNECTIONS { 1 } else { 2 }
     }
 
-    /// What is left for the pool of the fast path.
+    /// The number of connections that remain for the pool.
     pub fn pool_connections(&self) -> u32 {
-        const LOOKS_AND_LISTENS: u32 = 2;
-        // Where two are let in, a third connection may be opened while one is on its way back.
-        let rare = if self.rare_connections() > 1 { 3 } else { 1 };
-        self.budget() - rare - self.writing_connections() - LOOKS_AND_LISTENS
+        const POLLER_AND_LISTENER: u32 = 2;
+        // With two permits, the base provider may open a third connection while a released one is being returned.
+        let base_provider = if self.base_provider_connections() > 1 { 3 } else { 1 };
+        self.budget() - base_provider - self.writing_connections() - POLLER_AND_LISTENER
     }
 }

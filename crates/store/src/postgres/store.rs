@@ -1,4 +1,4 @@
-//! The store as the rest of the package uses it, and the tasks that work for it.
+//! An opened store on PostgreSQL: it starts and ends the tasks of the node, and passes operations on to the writers.
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
@@ -26,10 +26,11 @@ pub struct PostgresStore {
     pub connections: Connections,
     pub availability: Arc<Availability>,
     pub core: Arc<NodeState>,
-    tasks: Mutex<Vec<JoinHandle<()>>>,
-    /// Looks for work, and hears what others tell, from the first moment that somebody needs it.
-    looking: Mutex<Option<JoinHandle<()>>>,
-    hearing: Mutex<Option<JoinHandle<()>>>,
+    writers: Mutex<Vec<JoinHandle<()>>>,
+    /// The task of the poller, which begins with the first call that needs it.
+    poller: Mutex<Option<JoinHandle<()>>>,
+    /// The task that receives notifications, which begins with the first runtime or watch.
+    listener: Mutex<Option<JoinHandle<()>>>,
     events: OnceLock<Arc<dyn StoreEvents>>,
 }
 
@@ -38,15 +39,15 @@ impl PostgresStore {
         let (core, operations) = NodeState::new(connections.pool.clone(), connections.schema.clone(), is_bare);
         let operations = Arc::new(tokio::sync::Mutex::new(operations));
         let writer = || tokio::spawn(BatchWriter::new(Arc::clone(&core)).run(Arc::clone(&operations)));
-        let tasks = (0..connections.options.writing_connections()).map(|_| writer()).collect();
+        let writers = (0..connections.options.writing_connections()).map(|_| writer()).collect();
         let availability = Availability::of(connections.description.clone());
         Self {
             connections,
             availability,
             core,
-            tasks: Mutex::new(tasks),
-            looking: Mutex::default(),
-            hearing: Mutex::default(),
+            writers: Mutex::new(writers),
+            poller: Mutex::default(),
+            listener: Mutex::default(),
             events: OnceLock::new(),
         }
     }
@@ -60,62 +61,62 @@ impl PostgresStore {
         let _ = self.events.set(events);
     }
 
-    /// Hears of what other nodes commit from now on.
+    /// Starts the task that receives the notifications of other nodes, and the poller.
     pub fn hear(&self) {
-        let mut hearing = self.hearing.lock();
-        if hearing.is_none()
+        let mut listener = self.listener.lock();
+        if listener.is_none()
             && self.connections.session_features
             && let Some(events) = self.events.get().cloned()
         {
-            *hearing = Some(tokio::spawn(listen(Arc::clone(&self.core), events)));
+            *listener = Some(tokio::spawn(listen(Arc::clone(&self.core), events)));
         }
-        drop(hearing);
+        drop(listener);
         self.look();
     }
 
-    /// Whether what other nodes tell is heard at present.
+    /// Whether the notifications of other nodes arrive at present.
     pub fn hears(&self) -> bool {
-        self.core.is_hearing.load(Ordering::Acquire)
+        self.core.is_listening.load(Ordering::Acquire)
     }
 
-    /// Looks for work, where somebody waits for it, and tells others of it.
+    /// Starts the poller, which looks for work that fetches wait for, and sends the notifications of this node.
     pub fn look(&self) {
-        let mut looking = self.looking.lock();
-        if looking.is_none() {
-            *looking = Some(tokio::spawn(Poller::new(Arc::clone(&self.core), Arc::clone(&self.availability)).run()));
+        let mut poller = self.poller.lock();
+        if poller.is_none() {
+            *poller = Some(tokio::spawn(Poller::new(Arc::clone(&self.core), Arc::clone(&self.availability)).run()));
         }
     }
 
-    /// A runtime begins to work here.
+    /// Notes that a runtime begins to work on this store.
     pub fn begin_dispatching(&self) {
         self.core.dispatching.fetch_add(1, Ordering::AcqRel);
         self.hear();
     }
 
-    /// Gives back what nobody here will run, when a runtime has ended: its process may end at once.
+    /// Gives back the prefetched work when a runtime has ended, since its process may end at once.
     pub async fn end_dispatching(&self) {
         if self.core.dispatching.fetch_sub(1, Ordering::AcqRel) > 1 {
             return self.give_back().await;
         }
-        self.core.settle().await;
+        self.core.wait_for_leases().await;
         self.give_back().await;
-        // Who looks for work may have been about to give some back.
-        self.core.settle().await;
+        // The poller may have been about to give some work back, too.
+        self.core.wait_for_leases().await;
     }
 
     async fn give_back(&self) {
         self.core.give_back_unwanted(Duration::ZERO, Duration::ZERO).await;
     }
 
-    /// Ends the tasks, gives back what nobody will run, and closes all connections.
+    /// Ends the tasks, gives the prefetched work back, and closes all connections.
     pub async fn close(&self) {
-        let tasks = [self.looking.lock().take(), self.hearing.lock().take()];
+        let tasks = [self.poller.lock().take(), self.listener.lock().take()];
         for task in tasks.into_iter().flatten() {
             task.abort();
             let _ = task.await;
         }
         self.give_back().await;
-        let writers = std::mem::take(&mut *self.tasks.lock());
+        let writers = std::mem::take(&mut *self.writers.lock());
         for writer in writers {
             writer.abort();
             let _ = writer.await;
@@ -123,16 +124,16 @@ impl PostgresStore {
         self.connections.close().await;
     }
 
-    /// Starts an instance; the orchestration that it runs already, if there is one.
+    /// Starts an instance. Returns the orchestration that the instance runs already, if it exists.
     pub async fn start(&self, request: StartRequest) -> Result<Option<String>> {
         self.look();
         self.core.submit("start_orchestration", WriteRequest::Start(request)).await
     }
 
-    /// What another connection of this process has sent is looked for at once, here and elsewhere.
+    /// Makes this node and the others look at once for messages that another connection of this process has sent.
     pub fn look_again(&self) {
         self.look();
-        self.core.outbox.tell_turns();
+        self.core.notifier.announce_turns();
         self.core.hint_turns();
     }
 
@@ -143,19 +144,19 @@ impl PostgresStore {
         Ok(())
     }
 
-    /// Leaves a turn to the other nodes, for so long at most.
+    /// Gives a turn back, and leaves it to the other nodes for `pause`.
     pub async fn leave_turn(&self, token: &str, pause: Duration) -> Result<()> {
         if let Some(held) = self.core.held.get(token) {
-            self.core.left.leave_instance(&held.instance, pause);
+            self.core.left_to_others.leave_instance(&held.instance, pause);
         }
         self.core.due_in(span_ms(pause));
         self.core.give_back_turn(token, None, false).await
     }
 
-    /// Leaves an activity to the other nodes, for so long at most.
+    /// Gives an activity back, and leaves it to the other nodes for `pause`.
     pub async fn leave_activity(&self, token: &str, pause: Duration) -> Result<()> {
         let (id, own) = crate::postgres::provider::parts(token)?;
-        self.core.left.leave_activity(id, pause);
+        self.core.left_to_others.leave_activity(id, pause);
         self.core.due_in(span_ms(pause));
         self.core.give_back_activity(id, own, None, false).await
     }
@@ -163,8 +164,8 @@ impl PostgresStore {
 
 impl Drop for PostgresStore {
     fn drop(&mut self) {
-        let tasks = [self.looking.lock().take(), self.hearing.lock().take()];
-        for task in self.tasks.lock().drain(..).chain(tasks.into_iter().flatten()) {
+        let tasks = [self.poller.lock().take(), self.listener.lock().take()];
+        for task in self.writers.lock().drain(..).chain(tasks.into_iter().flatten()) {
             task.abort();
         }
     }

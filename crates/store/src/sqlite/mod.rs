@@ -1,8 +1,10 @@
-//! The embedded store: one file, one process that works on it, any number of others that use it as clients.
+//! The SQLite store: one process owns the file and works on it, and other processes use it as clients.
 //!
-//! `store` is what the rest of the process has of it, in one of two roles: `owner` works on the file, by the right that
-//! `ownership` gives (`work` brings the two together); `client` reads the file and writes what it asks for into the `inbox`.
-//! `read` is what both read, by connections of their own; `schema` and `upgrade` make the file what they expect.
+//! - `store` is the open store of this process, in one of two roles. `provider` is the engine's view of it, and
+//!   `backend` the view of the rest of this crate.
+//! - `owner` works on the file. `owner_session` combines it with the lock and the inbox.
+//! - `client` reads the file, and writes its requests into the `inbox`.
+//! - `read` has the queries of both roles. `file` has the paths, the lock, the schema and the upgrade of the file.
 
 pub mod backend;
 pub mod client;

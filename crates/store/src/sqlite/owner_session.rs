@@ -1,4 +1,5 @@
-//! Working on a file: the owner, the right to be it, and the requests of other processes that it carries out.
+//! The owner session: the owner of a file together with the lock, and the thread that carries out the requests of
+//! clients.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -16,19 +17,19 @@ use crate::sqlite::inbox::{Answer, Body, InboxConsumer, Reply, Request};
 use crate::sqlite::owner::{Accepted, InboxPosition, Owner, OwnerOptions};
 use crate::types::Durability;
 
-/// Before a request that could not be read up is tried again.
+/// The pause before a request that failed for a passing reason is tried again.
 const SUBMIT_PAUSE: Duration = Duration::from_millis(100);
 
-/// A file that somebody may work on.
+/// The file of a store, with all that a process needs to become its owner.
 pub struct StoreFile {
     path: PathBuf,
     durability: Durability,
-    candidate: LockHandle,
+    lock: LockHandle,
 }
 
 impl StoreFile {
     pub fn new(path: &Path, durability: Durability) -> Result<Self, StoreError> {
-        Ok(Self { path: path.to_owned(), durability, candidate: LockHandle::new(path)? })
+        Ok(Self { path: path.to_owned(), durability, lock: LockHandle::new(path)? })
     }
 
     pub fn path(&self) -> &Path {
@@ -39,26 +40,28 @@ impl StoreFile {
         format!("SQLite file '{}'", self.path.display())
     }
 
-    /// Who works on it, for a message.
+    /// The process that owns the file, for a message.
     pub fn holder(&self) -> String {
-        match self.candidate.holder() {
+        match self.lock.holder() {
             Ok(LockHolder::Another(Some(number))) => format!("another process ({number})"),
             _ => "another process".to_owned(),
         }
     }
 }
 
+/// The time in which this process is the owner.
 pub struct OwnerSession {
     pub owner: Arc<Owner>,
+    /// `None` for a store in memory, and after the end of the session.
     service: Mutex<Option<Service>>,
 }
 
-/// What the owner of a file does for other processes.
+/// The thread that carries out the requests of clients, and the lock.
 struct Service {
     inbox: Arc<InboxConsumer>,
     thread: JoinHandle<()>,
-    /// Given up last.
-    ownership: OwnerLock,
+    /// Released last.
+    owner_lock: OwnerLock,
 }
 
 impl OwnerSession {
@@ -66,30 +69,31 @@ impl OwnerSession {
         Self { owner, service: Mutex::new(None) }
     }
 
-    /// Becomes the owner of a file, unless somebody is. Blocks, and must be called on a thread of Tokio that may.
-    pub fn begin(workplace: &StoreFile) -> Result<Option<Self>, StoreError> {
-        let Some((owner, inbox, ownership)) = take_over(workplace)? else { return Ok(None) };
+    /// Becomes the owner of a file; `None` if a process owns it already. Blocks, so the caller must use a Tokio thread
+    /// that may block.
+    pub fn begin(store_file: &StoreFile) -> Result<Option<Self>, StoreError> {
+        let Some((owner, inbox, owner_lock)) = take_over(store_file)? else { return Ok(None) };
         let inbox = Arc::new(inbox);
-        let (served, reader) = (Arc::clone(&owner), Arc::clone(&inbox));
+        let (thread_owner, thread_inbox) = (Arc::clone(&owner), Arc::clone(&inbox));
         let handle = Handle::current();
         let thread = std::thread::Builder::new()
             .name("duroxide-inbox".to_owned())
-            .spawn(move || serve(&served, &reader, &handle))
-            .map_err(|error| StoreError::Unavailable(format!("no thread can be started: {error}")))?;
-        let service = Service { inbox, thread, ownership };
+            .spawn(move || serve_inbox(&thread_owner, &thread_inbox, &handle))
+            .map_err(|error| StoreError::Unavailable(format!("a thread could not be started: {error}")))?;
+        let service = Service { inbox, thread, owner_lock };
         Ok(Some(Self { owner, service: Mutex::new(Some(service)) }))
     }
 
-    /// Does one thing as the owner, and is it no longer; `None` when somebody else is.
-    pub fn stand_in(workplace: &StoreFile, body: &Body) -> Result<Option<Reply>, StoreError> {
-        let Some((owner, _inbox, _ownership)) = take_over(workplace)? else { return Ok(None) };
+    /// Becomes the owner, carries out one request, and stops being the owner; `None` if another process is the owner.
+    pub fn carry_out_once(store_file: &StoreFile, body: &Body) -> Result<Option<Reply>, StoreError> {
+        let Some((owner, _inbox, _owner_lock)) = take_over(store_file)? else { return Ok(None) };
         let handle = Handle::current();
         let answer = handle.block_on(carry_out(&owner, body.clone()));
         handle.block_on(owner.close());
         answer.map(Some)
     }
 
-    /// Gives the file up, with all that was promised on the disk.
+    /// Ends the session when all accepted changes are on the disk, and releases the lock.
     pub async fn end(&self) {
         let service = self.service.lock().take();
         if let Some(service) = &service {
@@ -97,87 +101,92 @@ impl OwnerSession {
         }
         let owner = Arc::clone(&self.owner);
         let ended = tokio::task::spawn_blocking(move || {
-            let ownership = service.map(|Service { thread, ownership, .. }| {
-                // One that panicked has said so.
+            let owner_lock = service.map(|Service { thread, owner_lock, .. }| {
+                // A thread that panicked has reported that itself.
                 thread.join().ok();
-                ownership
+                owner_lock
             });
             Handle::current().block_on(owner.close());
-            drop(ownership);
+            drop(owner_lock);
         })
         .await;
         if let Err(error) = ended {
-            tracing::error!(target: "duroxide::store", "a store was not closed: {error}");
+            tracing::error!(target: "duroxide::store", "a store could not be closed: {error}");
         }
     }
 }
 
-fn take_over(workplace: &StoreFile) -> Result<Option<(Arc<Owner>, InboxConsumer, OwnerLock)>, StoreError> {
-    let Some(ownership) = workplace.candidate.try_acquire()? else { return Ok(None) };
-    let connection = connection::open(&workplace.path, workplace.durability)?;
+fn take_over(store_file: &StoreFile) -> Result<Option<(Arc<Owner>, InboxConsumer, OwnerLock)>, StoreError> {
+    let Some(owner_lock) = store_file.lock.try_acquire()? else { return Ok(None) };
+    let connection = connection::open(&store_file.path, store_file.durability)?;
     let owner = Owner::open(OwnerOptions {
-        description: workplace.description(),
+        description: store_file.description(),
         connection,
-        file: Some(workplace.path.clone()),
+        file: Some(store_file.path.clone()),
         is_bare: false,
     })?;
-    match keep_promises(&workplace.path, &owner) {
-        Ok(inbox) => Ok(Some((owner, inbox, ownership))),
+    match carry_out_backlog(&store_file.path, &owner) {
+        Ok(inbox) => Ok(Some((owner, inbox, owner_lock))),
         Err(error) => {
-            // Its threads would go on writing to a file that is somebody else's by then.
+            // Otherwise its threads would write to a file that another process may own by then.
             Handle::current().block_on(owner.close());
             Err(error)
         }
     }
 }
 
-/// Carries out what was promised while nobody worked on the file, which comes before all else.
-fn keep_promises(path: &Path, owner: &Owner) -> Result<InboxConsumer, StoreError> {
+/// Carries out the requests that arrived while no process owned the file. This comes first, since clients have promised
+/// their outcomes.
+fn carry_out_backlog(path: &Path, owner: &Owner) -> Result<InboxConsumer, StoreError> {
     let inbox = InboxConsumer::new(path, |name| Ok(owner.inbox_position(name)?))?;
     let handle = Handle::current();
-    let mut done = 0;
-    while done < inbox.backlog() {
-        let backlog = inbox.take()?;
-        let Some(last) = backlog.last() else { break };
-        done = last.position;
-        answer(owner, &inbox, backlog, &handle);
+    let mut completed = 0;
+    while completed < inbox.backlog() {
+        let batch = inbox.take()?;
+        let Some(last) = batch.last() else { break };
+        completed = last.position;
+        carry_out_batch(owner, &inbox, batch, &handle);
     }
     Ok(inbox)
 }
 
-fn serve(owner: &Owner, inbox: &InboxConsumer, handle: &Handle) {
+fn serve_inbox(owner: &Owner, inbox: &InboxConsumer, handle: &Handle) {
     loop {
         match inbox.next_batch() {
             Ok(batch) if batch.is_empty() => return,
-            Ok(batch) => answer(owner, inbox, batch, handle),
+            Ok(batch) => carry_out_batch(owner, inbox, batch, handle),
             Err(error) => {
-                tracing::error!(target: "duroxide::store", "requests of other processes cannot be read: {error}");
+                tracing::error!(target: "duroxide::store", "the requests of other processes cannot be read: {error}");
                 std::thread::sleep(Duration::from_secs(1));
             }
         }
     }
 }
 
-/// Carries out requests in their order. Starts and messages are written together; nobody waits for them one by one.
-fn answer(owner: &Owner, inbox: &InboxConsumer, batch: Vec<Request>, handle: &Handle) {
+/// Carries out requests in their order. The writer thread gets all starts and messages first, so that one transaction
+/// can hold them; then this function waits for them.
+fn carry_out_batch(owner: &Owner, inbox: &InboxConsumer, batch: Vec<Request>, handle: &Handle) {
     let mut answers: Vec<(i64, Answer)> = Vec::with_capacity(batch.len());
     let mut accepted: Vec<(i64, Accepted, Reply)> = Vec::new();
     for Request { inbox: name, position, body } in batch {
-        let place = InboxPosition { inbox: name.to_string(), position };
+        let inbox_position = InboxPosition { inbox: name.to_string(), position };
         if !matches!(body, Body::Start { .. } | Body::Messages { .. }) {
             let outcome = handle.block_on(async {
                 let outcome = carry_out(owner, body).await;
-                owner.note_position(place).await?;
+                owner.note_position(inbox_position).await?;
                 outcome
             });
             answers.push((position, outcome));
             continue;
         }
         let submitted = loop {
-            match submit(owner, &body, place.clone()) {
-                // What was promised must not be passed over by what comes after it.
+            match submit(owner, &body, inbox_position.clone()) {
+                // No later request may overtake a promised one.
                 Err(StoreError::Provider(error)) if error.retryable && !inbox.is_stopped() => {
-                    tracing::warn!(target: "duroxide::store", "a request of another process waits: {error}");
+                    tracing::warn!(
+                        target: "duroxide::store",
+                        "a request of another process could not be carried out yet: {error}"
+                    );
                     std::thread::sleep(SUBMIT_PAUSE);
                 }
                 submitted => break submitted,
@@ -195,16 +204,16 @@ fn answer(owner: &Owner, inbox: &InboxConsumer, batch: Vec<Request>, handle: &Ha
     inbox.reply(answers);
 }
 
-/// Takes a start or messages in, without waiting for the disk.
-fn submit(owner: &Owner, body: &Body, place: InboxPosition) -> Result<(Accepted, Reply), StoreError> {
+/// Hands a start or messages to the owner, without waiting for the disk.
+fn submit(owner: &Owner, body: &Body, inbox_position: InboxPosition) -> Result<(Accepted, Reply), StoreError> {
     match body.clone() {
         Body::Start { requests, if_exists } => owner
-            .submit_starts(requests, if_exists, Some(place))
+            .submit_starts(requests, if_exists, Some(inbox_position))
             .map(|(outcomes, accepted)| (accepted, Reply::Started(outcomes))),
         Body::Messages { items, visible_ms } => {
-            Ok((owner.submit_messages(items, visible_ms, Some(place))?, Reply::Delivered))
+            Ok((owner.submit_messages(items, visible_ms, Some(inbox_position))?, Reply::Delivered))
         }
-        _ => Err(StoreError::Configuration("only starts and messages are taken in like this".to_owned())),
+        _ => Err(StoreError::Configuration("only starts and messages can be submitted".to_owned())),
     }
 }
 

@@ -1,4 +1,4 @@
-//! What the tests of the embedded store have in common.
+//! Shared code of the tests of the SQLite store.
 
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
@@ -9,7 +9,7 @@ use rusqlite::Connection;
 
 use crate::sqlite::file::lock::LockHandle;
 
-/// A directory that goes with the test.
+/// A directory that is deleted at the end of the test.
 pub struct Folder(PathBuf);
 
 impl Folder {
@@ -30,15 +30,15 @@ impl Drop for Folder {
     }
 }
 
-/// An empty store, as its owner has it open.
-pub fn store(path: &Path) -> Connection {
+/// Creates an empty store, and opens it as an owner does.
+pub fn create_store(path: &Path) -> Connection {
     let connection = Connection::open(path).unwrap();
     connection.pragma_update(None, "journal_mode", "wal").unwrap();
     crate::sqlite::file::schema::create(&connection).unwrap();
     connection
 }
 
-/// Waits until `condition` holds, for as long as a loaded machine may need.
+/// Waits until `condition` holds. The limit is long enough for a loaded machine.
 pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
     let began = Instant::now();
     while !condition() {
@@ -47,12 +47,12 @@ pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
     }
 }
 
-/// The test that is another process, and the variable that names the store it takes.
+/// The test that runs as another process, and the variable with the path of the store that it owns.
 pub const OTHER_OWNER: &str = "sqlite::testing::another_owner";
 pub const TAKE: &str = "DUROXIDE_TEST_TAKE_OWNERSHIP";
 
-/// Runs a test of this binary as a process of its own, until `line` is in what it prints.
-pub fn process(test: &str, variables: &[(&str, &std::ffi::OsStr)], line: &str) -> Child {
+/// Starts a test of this binary as a separate process, and returns when the process has printed `line`.
+pub fn spawn_test_process(test: &str, variables: &[(&str, &std::ffi::OsStr)], line: &str) -> Child {
     let mut child = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", test, "--nocapture", "--ignored"])
         .envs(variables.iter().copied())
@@ -62,17 +62,17 @@ pub fn process(test: &str, variables: &[(&str, &std::ffi::OsStr)], line: &str) -
     let lines = BufReader::new(child.stdout.as_mut().unwrap()).lines();
     assert!(
         lines.map_while(Result::ok).any(|printed| printed.contains(line)),
-        "the other process did not say '{line}'"
+        "the other process did not print '{line}'"
     );
     child
 }
 
-/// Another process that owns a store and does nothing with it until it is killed.
-pub struct Other(Child);
+/// Another process that owns a store until it is killed, and does nothing with it.
+pub struct OtherProcess(Child);
 
-impl Other {
-    pub fn take(path: &Path) -> Self {
-        Self(process(OTHER_OWNER, &[(TAKE, path.as_os_str())], "taken"))
+impl OtherProcess {
+    pub fn own(path: &Path) -> Self {
+        Self(spawn_test_process(OTHER_OWNER, &[(TAKE, path.as_os_str())], "taken"))
     }
 
     pub fn id(&self) -> u32 {
@@ -85,7 +85,7 @@ impl Other {
     }
 }
 
-impl Drop for Other {
+impl Drop for OtherProcess {
     fn drop(&mut self) {
         let _ = self.0.kill();
         let _ = self.0.wait();
@@ -93,10 +93,10 @@ impl Drop for Other {
 }
 
 #[test]
-#[ignore = "it is the other process of other tests"]
+#[ignore = "other tests run it as a separate process"]
 fn another_owner() {
     let Some(path) = std::env::var_os(TAKE) else { return };
-    let _ownership = LockHandle::new(Path::new(&path)).unwrap().try_acquire().unwrap().unwrap();
+    let _owner_lock = LockHandle::new(Path::new(&path)).unwrap().try_acquire().unwrap().unwrap();
     println!("taken");
     loop {
         std::thread::park();

@@ -1,4 +1,4 @@
-//! `duroxide-pg`'s own provider, for what is rare.
+//! The base provider, which is `duroxide-pg`'s own, behind a gate that limits its connections.
 
 use std::ops::Deref;
 use std::sync::Arc;
@@ -10,42 +10,43 @@ use sqlx::PgPool;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::sleep;
 
-/// Its pool cannot be made smaller than it is, so a few are let in at a time. It opens a connection for each of them; if more
-/// than one is let in, one more, when somebody comes who has been let in after one has left whose connection is not back yet.
+/// Lets a few calls through at a time, since the pool of the base provider cannot be made smaller. The pool opens one
+/// connection for each permit. If there is more than one permit, it opens at most one more while a released connection
+/// is being returned.
 #[derive(Clone)]
 pub struct BaseProvider {
     provider: Arc<PostgresProvider>,
-    door: Arc<Semaphore>,
-    inside: Arc<AtomicUsize>,
+    gate: Arc<Semaphore>,
+    permits_in_use: Arc<AtomicUsize>,
 }
 
 impl BaseProvider {
     pub async fn new(provider: Arc<PostgresProvider>, connections: u32) -> Self {
-        let inside = Arc::default();
-        // The one that has verified the tables.
-        come_back(provider.pool(), &inside).await;
-        Self { provider, door: Arc::new(Semaphore::new(connections as usize)), inside }
+        let permits_in_use = Arc::default();
+        // Opening the base provider used a connection to check the tables.
+        wait_for_return(provider.pool(), &permits_in_use).await;
+        Self { provider, gate: Arc::new(Semaphore::new(connections as usize)), permits_in_use }
     }
 
-    /// The provider without a door.
+    /// The provider, past the gate.
     pub fn provider(&self) -> &Arc<PostgresProvider> {
         &self.provider
     }
 
-    /// The provider, for one call.
+    /// Waits at the gate for a permit for one call.
     pub async fn enter(&self) -> Permit {
-        // It is never closed.
-        let permit = Arc::clone(&self.door).acquire_owned().await.ok();
-        self.inside.fetch_add(1, Ordering::AcqRel);
-        Permit { provider: Arc::clone(&self.provider), inside: Arc::clone(&self.inside), permit }
+        // The semaphore is never closed, so this cannot fail.
+        let place = Arc::clone(&self.gate).acquire_owned().await.ok();
+        self.permits_in_use.fetch_add(1, Ordering::AcqRel);
+        Permit { provider: Arc::clone(&self.provider), permits_in_use: Arc::clone(&self.permits_in_use), place }
     }
 }
 
-/// Who was let in.
+/// The right to one call of the base provider.
 pub struct Permit {
     provider: Arc<PostgresProvider>,
-    inside: Arc<AtomicUsize>,
-    permit: Option<OwnedSemaphorePermit>,
+    permits_in_use: Arc<AtomicUsize>,
+    place: Option<OwnedSemaphorePermit>,
 }
 
 impl Deref for Permit {
@@ -58,23 +59,24 @@ impl Deref for Permit {
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        self.inside.fetch_sub(1, Ordering::AcqRel);
-        let (provider, inside, permit) = (Arc::clone(&self.provider), Arc::clone(&self.inside), self.permit.take());
+        self.permits_in_use.fetch_sub(1, Ordering::AcqRel);
+        let (provider, permits_in_use) = (Arc::clone(&self.provider), Arc::clone(&self.permits_in_use));
+        let place = self.place.take();
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
         runtime.spawn(async move {
-            come_back(provider.pool(), &inside).await;
-            drop(permit);
+            wait_for_return(provider.pool(), &permits_in_use).await;
+            drop(place);
         });
     }
 }
 
-/// Waits for the connections of those who have left: a pool takes one back by asking it whether it lives, and whoever came before
-/// that would open another one.
-async fn come_back(pool: &PgPool, inside: &AtomicUsize) {
+/// Waits until the pool has the connections of released permits back. The pool tests a returned connection first; a
+/// call that came before the end of the test would open another connection.
+async fn wait_for_return(pool: &PgPool, permits_in_use: &AtomicUsize) {
     const LONGEST: u32 = 1_000;
     for _ in 0..LONGEST {
         let used = (pool.size() as usize).saturating_sub(pool.num_idle());
-        if used <= inside.load(Ordering::Acquire) {
+        if used <= permits_in_use.load(Ordering::Acquire) {
             break;
         }
         sleep(Duration::from_millis(1)).await;

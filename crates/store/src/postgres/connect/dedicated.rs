@@ -1,4 +1,4 @@
-//! A connection of our own, made when it is needed and made again when it has failed.
+//! A connection outside the pool. It is opened when it is needed, and opened again after it has failed.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,9 +8,10 @@ use sqlx::{Connection as _, Executor as _, PgConnection, PgPool};
 use tokio::time::error::Elapsed;
 use tokio::time::timeout;
 
-/// Longer than this nobody waits for a connection, or for the answer to a batch: the network may hang without a word.
-const CONNECT: Duration = Duration::from_secs(5);
-pub const ANSWER: Duration = Duration::from_secs(10);
+/// The longest wait for a connection, since the network may hang without an error.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// The longest wait for the answer to a statement.
+pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
 pub struct DedicatedConnection {
     pool: PgPool,
@@ -22,7 +23,8 @@ impl DedicatedConnection {
         Self { pool, connection: None }
     }
 
-    /// Takes the connection for one piece of work. Whatever ends the work early ends the connection, whose state nobody knows then.
+    /// Takes the connection for one piece of work. If the work ends early, the connection is dropped, since its state
+    /// is unknown then.
     pub async fn take(&mut self) -> Result<PgConnection, sqlx::Error> {
         match self.connection.take() {
             Some(connection) => Ok(connection),
@@ -30,7 +32,7 @@ impl DedicatedConnection {
         }
     }
 
-    /// Takes the connection back, unless the work on it has failed or did not come to an end in time.
+    /// Takes the connection back, unless the work on it failed or did not end in time.
     pub async fn put_back<T>(
         &mut self,
         mut connection: PgConnection,
@@ -42,10 +44,10 @@ impl DedicatedConnection {
                 Ok(value)
             }
             Ok(Err(error)) => {
-                // A refused statement leaves an open transaction at most.
+                // After a refused statement, the connection can be used again once its transaction is rolled back.
                 if matches!(error, sqlx::Error::Database(_)) {
                     let rollback = connection.execute(sqlx::raw_sql("ROLLBACK"));
-                    if let Ok(Ok(_)) = timeout(CONNECT, rollback).await {
+                    if let Ok(Ok(_)) = timeout(CONNECT_TIMEOUT, rollback).await {
                         self.connection = Some(connection);
                     }
                 }
@@ -57,13 +59,13 @@ impl DedicatedConnection {
 
     pub async fn close(&mut self) {
         if let Some(connection) = self.connection.take() {
-            let _ = timeout(CONNECT, connection.close()).await;
+            let _ = timeout(CONNECT_TIMEOUT, connection.close()).await;
         }
     }
 }
 
 async fn connect(options: &Arc<PgConnectOptions>) -> Result<PgConnection, sqlx::Error> {
-    match timeout(CONNECT, PgConnection::connect_with(options)).await {
+    match timeout(CONNECT_TIMEOUT, PgConnection::connect_with(options)).await {
         Ok(connected) => connected,
         Err(_) => Err(no_answer()),
     }

@@ -1,4 +1,4 @@
-//! Azure Database for PostgreSQL: tokens of Microsoft Entra ID in place of a password.
+//! Connects to Azure Database for PostgreSQL with tokens of Microsoft Entra ID instead of a password.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,9 +18,9 @@ pub struct Entra {
     pub port: u16,
     pub database: String,
     pub user: String,
-    /// Scope of the tokens; `None` is Azure's public cloud.
+    /// The scope of the tokens; `None` is Azure's public cloud.
     pub audience: Option<String>,
-    /// Longest time between two renewals of the token; `None` is the adapter's own.
+    /// The longest time between two renewals of the token; `None` is the default of `duroxide-pg`.
     pub refresh_interval: Option<Duration>,
 }
 
@@ -43,43 +43,43 @@ impl Entra {
     }
 }
 
-/// Whether anybody listens there: tokens and pools have a patience of their own, and say less.
-pub async fn reach(entra: &Entra, patience: Duration) -> Result<(), String> {
-    match timeout(patience, TcpStream::connect((entra.host.as_str(), entra.port))).await {
+/// Checks that the server can be reached. Tokens and pools have other timeouts, and their errors say less.
+pub async fn check_reachable(entra: &Entra, limit: Duration) -> Result<(), String> {
+    match timeout(limit, TcpStream::connect((entra.host.as_str(), entra.port))).await {
         Ok(Ok(_)) => Ok(()),
         Ok(Err(error)) => Err(error.to_string()),
-        Err(_) => Err(format!("no answer within {} s", patience.as_secs_f64())),
+        Err(_) => Err(format!("no answer within {} s", limit.as_secs_f64())),
     }
 }
 
-/// The adapter's options for connecting, which hold the newest token, with what it knows nothing of.
-pub fn adapted(connect: &PgConnectOptions, options: &PostgresOptions) -> PgConnectOptions {
-    let adapted = connect.clone().disable_statement_logging();
+/// The connect options of the base provider, which hold the newest token, with our options that it does not know.
+pub fn with_our_options(connect: &PgConnectOptions, options: &PostgresOptions) -> PgConnectOptions {
+    let connect = connect.clone().disable_statement_logging();
     match &options.application_name {
-        Some(name) => adapted.application_name(name),
-        None => adapted,
+        Some(name) => connect.application_name(name),
+        None => connect,
     }
 }
 
-/// Hands the tokens that the adapter renews on to our own pool.
+/// Copies the tokens that the base provider renews to our pool.
 pub struct TokenFollower(AbortHandle);
 
 impl TokenFollower {
     pub fn start(renewed: &PgPool, ours: &PgPool, options: &PostgresOptions) -> Self {
-        // Tokens are renewed minutes before they end.
-        const PACE: Duration = Duration::from_secs(1);
+        // Short enough, since the base provider renews a token minutes before it expires.
+        const CHECK_INTERVAL: Duration = Duration::from_secs(1);
         let (renewed, ours, options) = (renewed.clone(), ours.clone(), options.clone());
         let following = tokio::spawn(async move {
             let mut seen = None;
             while !ours.is_closed() {
                 let current = renewed.connect_options();
                 if !seen.as_ref().is_some_and(|seen| Arc::ptr_eq(seen, &current)) {
-                    let adapted = adapted(&current, &options);
-                    ours.set_connect_options(adapted.clone());
-                    renewed.set_connect_options(adapted);
+                    let fresh = with_our_options(&current, &options);
+                    ours.set_connect_options(fresh.clone());
+                    renewed.set_connect_options(fresh);
                     seen = Some(renewed.connect_options());
                 }
-                sleep(PACE).await;
+                sleep(CHECK_INTERVAL).await;
             }
         });
         Self(following.abort_handle())

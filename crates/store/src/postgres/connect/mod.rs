@@ -1,5 +1,8 @@
-//! Connecting to PostgreSQL: one greeting, so that what is wrong is named at once; then the schema, the pool, and
-//! `duroxide-pg`'s provider.
+//! Opens a store on PostgreSQL. The first connection finds out at once what is wrong; then follow the pool, the base
+//! provider and our functions in the schema.
+//!
+//! `base_provider` limits the connections of `duroxide-pg`'s own provider, `dedicated` is a connection outside the
+//! pool, `entra` handles tokens of Microsoft Entra ID, and `pgbouncer` detects a pooler.
 
 pub mod base_provider;
 pub mod dedicated;
@@ -22,7 +25,7 @@ use crate::postgres::options::{Migrate, PostgresOptions};
 use crate::postgres::schema;
 use crate::postgres::store::PostgresStore;
 
-/// Where a PostgreSQL store is, and how it is used.
+/// Where a PostgreSQL store is, and with which options it is opened.
 #[derive(Clone)]
 pub struct PostgresTarget {
     pub connection: PostgresConnection,
@@ -31,7 +34,7 @@ pub struct PostgresTarget {
     pub options: PostgresOptions,
 }
 
-/// How to reach it.
+/// How to reach the server.
 #[derive(Clone)]
 pub enum PostgresConnection {
     /// `postgresql://user:password@host:port/database?options`
@@ -40,34 +43,35 @@ pub enum PostgresConnection {
     Entra(Entra),
 }
 
-/// An opened store: all that leads to its server.
+/// The connections of an opened store, and the facts about its server.
 pub struct Connections {
-    /// `duroxide-pg`'s own provider, with few connections of its own.
+    /// The base provider, which has a few connections outside our pool.
     pub rare: BaseProvider,
-    /// For the fast path. Its options for connecting are always fresh, so a connection beside it is made from them too.
+    /// Our pool. Its connect options always hold the newest token, so dedicated connections are opened with them, too.
     pub pool: PgPool,
-    /// As the server has it, in lower case; letters, digits and underscores.
+    /// The name as the server has it, in lower case: letters, digits and underscores.
     pub schema: String,
     pub options: PostgresOptions,
-    /// Whether a session is this store's own: LISTEN, SET and locks of sessions last longer than a transaction.
+    /// Whether a session belongs to this store alone, so that LISTEN, SET and session locks outlast a transaction.
     pub session_features: bool,
-    /// Which store it is, without secrets.
+    /// The name of the store for logs and errors, without secrets.
     pub description: String,
-    follow: Option<TokenFollower>,
+    token_follower: Option<TokenFollower>,
 }
 
 impl Connections {
     pub async fn close(&self) {
-        if let Some(follow) = &self.follow {
-            follow.stop();
+        if let Some(follower) = &self.token_follower {
+            follower.stop();
         }
-        end(&self.pool).await;
-        end(self.rare.provider().pool()).await;
+        close_pool(&self.pool).await;
+        close_pool(self.rare.provider().pool()).await;
     }
 }
 
-/// Closes a pool. A connection that comes back at the last moment stays in it, and is found by closing it again.
-async fn end(pool: &PgPool) {
+/// Closes a pool. A connection that is returned at the last moment stays in the pool, so the pool is closed again until
+/// it is empty.
+async fn close_pool(pool: &PgPool) {
     const ROUNDS: u32 = 200;
     const PAUSE: Duration = Duration::from_millis(5);
     for _ in 0..ROUNDS {
@@ -87,7 +91,7 @@ pub async fn open(target: PostgresTarget) -> Result<Connections, StoreError> {
     let PostgresTarget { connection, schema, options } = target;
     let schema = schema.unwrap_or_else(|| "public".to_owned());
     check_schema(&schema)?;
-    // The adapter writes the name unquoted, so the server folds it.
+    // The base provider writes the name without quotes, so the server folds it to lower case.
     let schema = schema.to_ascii_lowercase();
     match connection {
         PostgresConnection::Url(url) => open_url(&url, schema, options).await,
@@ -98,12 +102,12 @@ pub async fn open(target: PostgresTarget) -> Result<Connections, StoreError> {
 async fn open_url(url: &str, schema: String, options: PostgresOptions) -> Result<Connections, StoreError> {
     let (parsed, server) = read_url(url)?;
     let parsed = parsed.disable_statement_logging();
-    let mut greeting = greet(&parsed, &server, options.connect_timeout).await?;
-    check_not_reserved(&mut greeting, &schema, &server).await?;
+    let mut first = first_connection(&parsed, &server, options.connect_timeout).await?;
+    check_not_reserved(&mut first, &schema, &server).await?;
     let pool = pool(&options, parsed.clone());
-    let session_features = pgbouncer::session_features(&mut greeting, &pool, &options, &server).await?;
-    // Done with; what matters is that it was let in.
-    let _ = greeting.close().await;
+    let session_features = pgbouncer::session_features(&mut first, &pool, &options, &server).await?;
+    // The first connection is not needed any more, so a failure to close it does not matter.
+    let _ = first.close().await;
     let mut config = ProviderConfig::url(url);
     config.migration_policy = policy(&options, session_features);
     config.schema_name = Some(schema.clone());
@@ -114,20 +118,20 @@ async fn open_url(url: &str, schema: String, options: PostgresOptions) -> Result
 
 async fn open_entra(entra: Entra, schema: String, options: PostgresOptions) -> Result<Connections, StoreError> {
     let server = entra.describe();
-    entra::reach(&entra, options.connect_timeout).await.map_err(|fact| unreachable(&server, &fact))?;
-    // Migrations hold a lock of the session, which a pooler of transactions does not have.
+    entra::check_reachable(&entra, options.connect_timeout).await.map_err(|fact| unreachable(&server, &fact))?;
+    // Migrations hold a session lock, which does not work behind a pooler that lends connections by the transaction.
     let mut session_features = options.pgbouncer != Some(true);
-    let mut config = entra.config(options.rare_connections(), options.acquire_timeout);
+    let mut config = entra.config(options.base_provider_connections(), options.acquire_timeout);
     config.migration_policy = policy(&options, session_features);
     config.schema_name = Some(schema.clone());
     let provider = provider(config, &schema, &server, &options, session_features).await?;
-    let pool = pool(&options, entra::adapted(&provider.pool().connect_options(), &options));
+    let pool = pool(&options, entra::with_our_options(&provider.pool().connect_options(), &options));
     if session_features {
-        let mut greeting = provider.pool().acquire().await.map_err(refused_by(&server))?;
-        session_features = pgbouncer::session_features(&mut greeting, &pool, &options, &server).await?;
+        let mut first = provider.pool().acquire().await.map_err(refused_by(&server))?;
+        session_features = pgbouncer::session_features(&mut first, &pool, &options, &server).await?;
     }
-    let follow = TokenFollower::start(provider.pool(), &pool, &options);
-    finish(provider, pool, Some(follow), schema, options, session_features, &server).await
+    let follower = TokenFollower::start(provider.pool(), &pool, &options);
+    finish(provider, pool, Some(follower), schema, options, session_features, &server).await
 }
 
 async fn provider(
@@ -140,17 +144,17 @@ async fn provider(
     let opened = PostgresProvider::new_with_config(config).await;
     opened.map(Arc::new).map_err(|error| {
         let text = format!("{error:#}");
-        // What follows is a migration's statement over many lines, or advice for those who program the adapter.
+        // The rest is a migration's statement over many lines, or advice for programmers of the base provider.
         let fact = text.split("\nStatement:").next().and_then(|text| text.split(". ").next()).unwrap_or_default();
         if error.chain().any(|cause| cause.downcast_ref::<sqlx::Error>().is_some_and(is_about_reaching)) {
             return unreachable(server, fact);
         }
-        let way_out = if text.contains("ahead of the code") {
+        let remedy = if text.contains("ahead of the code") {
             "install the version of duroxide here that the other nodes have".to_owned()
         } else {
-            way_out(schema, options, session_features)
+            remedy(schema, options, session_features)
         };
-        StoreError::Unavailable(format!("PostgreSQL {server}, schema '{schema}' cannot be used: {fact}; {way_out}"))
+        StoreError::Unavailable(format!("PostgreSQL {server}, schema '{schema}' cannot be used: {fact}; {remedy}"))
     })
 }
 
@@ -161,7 +165,7 @@ fn is_about_reaching(error: &sqlx::Error) -> bool {
 async fn finish(
     provider: Arc<PostgresProvider>,
     pool: PgPool,
-    follow: Option<TokenFollower>,
+    token_follower: Option<TokenFollower>,
     schema: String,
     options: PostgresOptions,
     session_features: bool,
@@ -170,7 +174,7 @@ async fn finish(
     let unusable = |fact: &str| {
         StoreError::Unavailable(format!(
             "PostgreSQL {server}, schema '{schema}' cannot be used: {fact}; {}",
-            way_out(&schema, &options, session_features)
+            remedy(&schema, &options, session_features)
         ))
     };
     match options.migrate {
@@ -183,12 +187,12 @@ async fn finish(
         }
     }
     let description = format!("PostgreSQL {server}, schema '{schema}'");
-    let rare = BaseProvider::new(provider, options.rare_connections()).await;
-    Ok(Connections { rare, pool, schema, options, session_features, description, follow })
+    let rare = BaseProvider::new(provider, options.base_provider_connections()).await;
+    Ok(Connections { rare, pool, schema, options, session_features, description, token_follower })
 }
 
-/// What to do about a schema that is not as it should be.
-fn way_out(schema: &str, options: &PostgresOptions, session_features: bool) -> String {
+/// The advice for a schema that lacks tables or functions.
+fn remedy(schema: &str, options: &PostgresOptions, session_features: bool) -> String {
     let command = format!("`python -m duroxide migrate URL --schema {schema}`");
     match options.migrate {
         Migrate::Verify => format!("run {command} as a role that may create tables and functions in it"),
@@ -213,11 +217,16 @@ fn pool(options: &PostgresOptions, connect: PgConnectOptions) -> PgPool {
         .connect_lazy_with(connect)
 }
 
-/// One connection, so that a server that is not there is named at once: a pool would try for half a minute, and then say that
-/// it timed out. A server that is just starting, or full, is given the time.
-async fn greet(options: &PgConnectOptions, server: &str, patience: Duration) -> Result<PgConnection, StoreError> {
+/// Opens one connection outside the pool, so that an unreachable server is named at once. The pool would try for half a
+/// minute, and then say that it timed out. If the server is just starting, or full, this tries again until `limit` has
+/// passed.
+async fn first_connection(
+    options: &PgConnectOptions,
+    server: &str,
+    limit: Duration,
+) -> Result<PgConnection, StoreError> {
     const PAUSE: Duration = Duration::from_millis(100);
-    let end = Instant::now() + patience;
+    let end = Instant::now() + limit;
     loop {
         match timeout(end - Instant::now(), options.connect()).await {
             Ok(Ok(connection)) => return Ok(connection),
@@ -227,7 +236,7 @@ async fn greet(options: &PgConnectOptions, server: &str, patience: Duration) -> 
                 sleep(PAUSE).await;
             }
             Ok(Err(error)) => return Err(unreachable(server, &explain(&error))),
-            Err(_) => return Err(unreachable(server, &format!("no answer within {} s", patience.as_secs_f64()))),
+            Err(_) => return Err(unreachable(server, &format!("no answer within {} s", limit.as_secs_f64()))),
         }
     }
 }
@@ -240,21 +249,21 @@ pub fn refused_by(server: &str) -> impl Fn(sqlx::Error) -> StoreError + '_ {
     move |error| unreachable(server, &explain(&error))
 }
 
-/// The fact in an error of connecting, with its own way out where it has one.
+/// The text of an error of connecting, with advice for the errors that we know.
 fn explain(error: &sqlx::Error) -> String {
     let text = error.to_string();
-    let way_out = if text.contains("unsupported startup parameter") {
+    let remedy = if text.contains("unsupported startup parameter") {
         "this is PgBouncer, add ignore_startup_parameters = extra_float_digits to its settings"
     } else if text.contains("hostname mismatch") || text.contains("IP address mismatch") {
-        "connect by the name that the server's certificate has, or say sslmode 'verify-ca'"
+        "connect by the name in the server's certificate, or set sslmode to 'verify-ca'"
     } else if text.contains("certificate verify failed") {
-        "give the certificates of its authority as ssl_root_cert"
+        "set ssl_root_cert to the certificates of its authority"
     } else if text.contains("server does not support TLS") {
-        "switch TLS on there, or say sslmode 'prefer'"
+        "switch TLS on there, or set sslmode to 'prefer'"
     } else {
         return text;
     };
-    format!("{text}; {way_out}")
+    format!("{text}; {remedy}")
 }
 
 fn check_schema(schema: &str) -> Result<(), StoreError> {
@@ -270,9 +279,9 @@ fn check_schema(schema: &str) -> Result<(), StoreError> {
     )))
 }
 
-/// The adapter writes the name unquoted, which a reserved word cannot be.
+/// Refuses a reserved word as the name of the schema, since the base provider writes the name without quotes.
 async fn check_not_reserved(connection: &mut PgConnection, schema: &str, server: &str) -> Result<(), StoreError> {
-    // Not a prepared statement: it is not known yet whether a pooler stands in between.
+    // Not a prepared statement, since a pooler that the store has not detected yet may not support these.
     let words = sqlx::raw_sql("SELECT word FROM pg_catalog.pg_get_keywords() WHERE catcode IN ('R', 'T')");
     let words = connection.fetch_all(words).await.map_err(refused_by(server))?;
     if words.iter().any(|row| row.try_get::<&str, _>(0).is_ok_and(|word| word == schema)) {
@@ -283,25 +292,25 @@ async fn check_not_reserved(connection: &mut PgConnection, schema: &str, server:
     Ok(())
 }
 
-/// The url as the client library reads it, and what may be said of it: everything but the password.
+/// The connect options of a url, and a description of the server without the password.
 fn read_url(url: &str) -> Result<(PgConnectOptions, String), StoreError> {
     let unusable = || {
         StoreError::Configuration(
-            "the url of the PostgreSQL store cannot be read; write it as postgresql://user:password@host:port/database, \
-             with special characters of the password percent-encoded"
+            "the url of the PostgreSQL store cannot be read; write it as \
+             postgresql://user:password@host:port/database, with special characters of the password percent-encoded"
                 .to_owned(),
         )
     };
     if !url.starts_with("postgres://") && !url.starts_with("postgresql://") {
         return Err(unusable());
     }
-    // The parser's own message may repeat a part of the url.
+    // The message of the parser is dropped, since it may repeat a part of the url.
     let options = PgConnectOptions::from_str(url).map_err(|_| unusable())?;
-    let place = match options.get_socket() {
+    let address = match options.get_socket() {
         Some(socket) => socket.display().to_string(),
         None => format!("{}:{}", options.get_host(), options.get_port()),
     };
     let user = options.get_username();
-    let server = format!("database '{}' on {place} as '{user}'", options.get_database().unwrap_or(user));
+    let server = format!("database '{}' on {address} as '{user}'", options.get_database().unwrap_or(user));
     Ok((options, server))
 }

@@ -1,4 +1,4 @@
-//! Poolers between us and the server, which give every transaction another connection (`PgBouncer`).
+//! Detects a pooler before the server that lends its connections by the transaction, such as `PgBouncer`.
 
 use std::time::Duration;
 
@@ -10,8 +10,8 @@ use crate::error::StoreError;
 use crate::postgres::connect::{refused_by, unreachable};
 use crate::postgres::options::PostgresOptions;
 
-/// Whether a session is our own. A pooler that lends its connections by the transaction is found, and refused if it cannot
-/// carry prepared statements along.
+/// Whether a session belongs to this store alone. A pooler that lends its connections by the transaction is detected,
+/// and refused if it does not support prepared statements.
 pub async fn session_features(
     first: &mut PgConnection,
     pool: &PgPool,
@@ -23,37 +23,39 @@ pub async fn session_features(
         return Ok(true);
     }
     let mut second = pool.acquire().await.map_err(&refused)?;
-    let (lent, prepared) = probe(first, &mut second).await.map_err(&refused)?;
-    if let Some(fact) = prepared {
+    let (is_shared, lost_statement) = probe(first, &mut second).await.map_err(&refused)?;
+    if let Some(fact) = lost_statement {
         return Err(unreachable(
             server,
             &format!(
-                "PgBouncer, or a pooler like it, stands before it and does not carry prepared statements along ({fact}). Use \
-                 PgBouncer 1.21 or newer with max_prepared_statements = 200, or pool_mode = session, or the url of the server \
-                 itself"
+                "PgBouncer, or a similar pooler, is in front of it and does not support prepared statements ({fact}). \
+                 Use PgBouncer 1.21 or newer with max_prepared_statements = 200, or pool_mode = session, or the url of \
+                 the server itself"
             ),
         ));
     }
-    Ok(!lent && options.pgbouncer.is_none())
+    Ok(!is_shared && options.pgbouncer.is_none())
 }
 
-/// Whether two sessions share connections to the server, and what becomes of a prepared statement if they do.
+/// Whether two sessions share connections to the server, and the server's error if a prepared statement gets lost
+/// thereby.
 async fn probe(first: &mut PgConnection, second: &mut PgConnection) -> Result<(bool, Option<String>), sqlx::Error> {
     const STATEMENT: &str = "SELECT pg_backend_pid() + $1";
-    // With one connection for all, the first waits until the second has done.
-    const PATIENCE: Duration = Duration::from_secs(2);
-    let home = match prepared(first, STATEMENT).await {
+    // If the pooler has one connection for all, the first session waits until the transaction of the second one has
+    // ended.
+    const LIMIT: Duration = Duration::from_secs(2);
+    let before = match prepared(first, STATEMENT).await {
         Ok(process) => process,
-        Err(error) => return lost(error).map(|fact| (true, Some(fact))),
+        Err(error) => return statement_lost(error).map(|fact| (true, Some(fact))),
     };
     let mut transaction = second.begin().await?;
-    // Without a prepared statement: it shall take the connection that the first one used last.
-    let taken: i32 = transaction.fetch_one(sqlx::raw_sql("SELECT pg_backend_pid()")).await?.try_get(0)?;
-    let away = timeout(PATIENCE, prepared(first, STATEMENT)).await;
+    // Not a prepared statement, so that the pooler can give it the connection that the first session used last.
+    let second_process: i32 = transaction.fetch_one(sqlx::raw_sql("SELECT pg_backend_pid()")).await?.try_get(0)?;
+    let after = timeout(LIMIT, prepared(first, STATEMENT)).await;
     transaction.rollback().await?;
-    match away {
-        Ok(Ok(away)) => Ok((away != home || taken == home, None)),
-        Ok(Err(error)) => lost(error).map(|fact| (true, Some(fact))),
+    match after {
+        Ok(Ok(after)) => Ok((after != before || second_process == before, None)),
+        Ok(Err(error)) => statement_lost(error).map(|fact| (true, Some(fact))),
         Err(_) => Ok((true, None)),
     }
 }
@@ -62,8 +64,8 @@ async fn prepared(connection: &mut PgConnection, statement: &'static str) -> Res
     sqlx::query_scalar(statement).bind(0).fetch_one(connection).await
 }
 
-/// What says that the server does not know a statement that this session prepared, or knows it from another one.
-fn lost(error: sqlx::Error) -> Result<String, sqlx::Error> {
+/// The server's message, if it does not know a statement that this session prepared, or knows it from another session.
+fn statement_lost(error: sqlx::Error) -> Result<String, sqlx::Error> {
     match &error {
         sqlx::Error::Database(refusal) if matches!(refusal.code().as_deref(), Some("26000" | "42P05")) => {
             Ok(refusal.message().to_owned())

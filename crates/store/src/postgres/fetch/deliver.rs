@@ -1,4 +1,4 @@
-//! What was leased becomes turns and activities, and goes to those who wait for it.
+//! Makes turns and activities of granted leases, and offers them to the fetches that wait for them.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -11,39 +11,39 @@ use sqlx::postgres::PgRow;
 
 use crate::flow_control::MessageGate;
 use crate::postgres::fetch::lease::LeaseRow;
-use crate::postgres::fetch::orphaned::{set_orphans_aside, settle};
+use crate::postgres::fetch::orphaned::{end_without_running, hold_orphans};
 use crate::postgres::fetch::rows;
 use crate::postgres::fetch::rows::AnswerRow;
 use crate::postgres::node::held_turns::{LeasedMessage, LeasedTurn, NodeTurn};
 use crate::postgres::node::history_cache::History;
 use crate::postgres::node::state::{ActivityQueue, LeasedActivity, NodeState, TurnQueue};
 
-/// Takes leases on: those whose history is known here at once, the others when it has been read.
-pub fn deliver(core: &Arc<NodeState>, lane: &Arc<TurnQueue>, leases: Vec<LeaseRow>) {
+/// Delivers leased turns: at once if the history is in the cache, and otherwise when the node has read it.
+pub fn deliver(core: &Arc<NodeState>, queue: &Arc<TurnQueue>, leases: Vec<LeaseRow>) {
     let mut unread = Vec::new();
     for lease in leases {
         let LeaseRow { instance, created_us, execution, last_event, .. } = &lease;
         match (created_us, execution, last_event) {
             (Some(created_us), Some(execution), Some(last_event)) => {
-                let known = core.histories.get(instance, *created_us, *execution);
-                match known {
-                    Some((events, _)) if last(&events) == *last_event => take_on(core, lane, lease, Ok(events)),
-                    known => unread.push((lease, known)),
+                let cached = core.histories.get(instance, *created_us, *execution);
+                match cached {
+                    Some((events, _)) if last(&events) == *last_event => offer_turn(core, queue, lease, Ok(events)),
+                    cached => unread.push((lease, cached)),
                 }
             }
-            (Some(_), Some(_), None) => take_on(core, lane, lease, Ok(Vec::new())),
-            // It is about to begin.
-            (None, _, None) if lease.messages.iter().any(starts) => take_on(core, lane, lease, Ok(Vec::new())),
+            (Some(_), Some(_), None) => offer_turn(core, queue, lease, Ok(Vec::new())),
+            // The instance is about to begin.
+            (None, _, None) if lease.messages.iter().any(starts) => offer_turn(core, queue, lease, Ok(Vec::new())),
             _ => unread.push((lease, None)),
         }
     }
     if !unread.is_empty() {
         core.reading.send_modify(|reading| *reading += 1);
-        let (core, lane, count) = (Arc::clone(core), Arc::clone(lane), unread.len());
-        lane.expect(count);
+        let (core, queue, count) = (Arc::clone(core), Arc::clone(queue), unread.len());
+        queue.expect(count);
         tokio::spawn(async move {
-            read(&core, &lane, unread).await;
-            lane.expect_no_more(count);
+            read_and_offer(&core, &queue, unread).await;
+            queue.expect_no_more(count);
             core.wanted.notify_one();
             core.reading.send_modify(|reading| *reading -= 1);
         });
@@ -54,21 +54,24 @@ fn last(events: &[Event]) -> i64 {
     events.last().map_or(0, |event| i64::try_from(event.event_id()).unwrap_or(i64::MAX))
 }
 
-type KnownHistory = Option<(Vec<Event>, usize)>;
+/// The events of a cached history, and their size as JSON.
+type CachedHistory = Option<(Vec<Event>, usize)>;
 
-/// Reads what is missing of the histories. If the server does not answer, the leases end by themselves.
-async fn read(core: &Arc<NodeState>, lane: &TurnQueue, unread: Vec<(LeaseRow, KnownHistory)>) {
+/// Reads the missing parts of the histories, and offers the turns. If the server does not answer, the node gives the
+/// leases back, or they end by themselves.
+async fn read_and_offer(core: &Arc<NodeState>, queue: &TurnQueue, unread: Vec<(LeaseRow, CachedHistory)>) {
     let wanted = unread.iter().enumerate();
     let (mut places, mut instances, mut executions, mut after) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-    for (place, (lease, known)) in wanted {
-        let is_behind = known.as_ref().filter(|(events, _)| Some(last(events)) < lease.last_event);
+    for (place, (lease, cached)) in wanted {
+        let is_behind = cached.as_ref().filter(|(events, _)| Some(last(events)) < lease.last_event);
         places.push(i32::try_from(place).unwrap_or(i32::MAX));
         instances.push(lease.instance.clone());
         executions.push(lease.execution);
         after.push(is_behind.map_or(0, |(events, _)| last(events)));
     }
     let statement = format!(
-        "SELECT wanted.place, h.event_data, h.execution_id FROM unnest($1::int[], $2::text[], $3::bigint[], $4::bigint[]) \
+        "SELECT wanted.place, h.event_data, h.execution_id \
+         FROM unnest($1::int[], $2::text[], $3::bigint[], $4::bigint[]) \
          AS wanted (place, instance, execution, after), LATERAL (SELECT * FROM \"{}\".history h WHERE \
          h.instance_id = wanted.instance AND (wanted.execution IS NULL OR h.execution_id = wanted.execution) \
          AND h.event_id > wanted.after ORDER BY h.execution_id, h.event_id OFFSET 0) AS h",
@@ -92,9 +95,9 @@ async fn read(core: &Arc<NodeState>, lane: &TurnQueue, unread: Vec<(LeaseRow, Kn
             texts.entry(place).or_default().push((text, execution));
         }
     }
-    for (place, ((mut lease, known), from)) in unread.into_iter().zip(after).enumerate() {
+    for (place, ((mut lease, cached), from)) in unread.into_iter().zip(after).enumerate() {
         let texts = texts.remove(&i32::try_from(place).unwrap_or(i32::MAX)).unwrap_or_default();
-        let (mut events, mut bytes) = known.filter(|_| from > 0).unwrap_or_default();
+        let (mut events, mut bytes) = cached.filter(|_| from > 0).unwrap_or_default();
         let mut error = None;
         for (text, execution) in texts {
             match serde_json::from_str::<Event>(&text) {
@@ -109,7 +112,7 @@ async fn read(core: &Arc<NodeState>, lane: &TurnQueue, unread: Vec<(LeaseRow, Kn
             }
         }
         if let Some(error) = error {
-            take_on(core, lane, lease, Err(format!("Failed to deserialize event: {error}")));
+            offer_turn(core, queue, lease, Err(format!("Failed to deserialize event: {error}")));
             continue;
         }
         if let (Some(created_us), Some(execution)) = (lease.created_us, lease.execution)
@@ -118,7 +121,7 @@ async fn read(core: &Arc<NodeState>, lane: &TurnQueue, unread: Vec<(LeaseRow, Kn
             let history = History { created_us, execution, events: events.clone(), bytes };
             core.histories.put(&lease.instance, history);
         }
-        take_on(core, lane, lease, Ok(events));
+        offer_turn(core, queue, lease, Ok(events));
     }
 }
 
@@ -136,34 +139,34 @@ fn has_ended(history: &[Event]) -> bool {
     })
 }
 
-/// Makes the turn of a lease, of those messages that its code can be given now.
-fn take_on(core: &Arc<NodeState>, lane: &TurnQueue, mut lease: LeaseRow, history: Result<Vec<Event>, String>) {
+/// Makes a turn of a lease, with the messages that its instance can take now, and offers it to the queue.
+fn offer_turn(core: &Arc<NodeState>, queue: &TurnQueue, mut lease: LeaseRow, history: Result<Vec<Event>, String>) {
     let (history, history_error) = match history {
         Ok(history) => (history, None),
         Err(error) => (Vec::new(), Some(error)),
     };
     let exists = lease.created_us.is_some() || !history.is_empty() || history_error.is_some();
     if !exists && !lease.messages.iter().any(begins) {
-        set_orphans_aside(core, lease);
+        hold_orphans(core, lease);
         return;
     }
     if lease.created_us.is_none() {
-        // A start is read before all else.
+        // The start comes before all other messages.
         lease.messages.sort_by_key(|message| !starts(message));
     }
     let mut chosen = std::mem::take(&mut lease.messages);
-    let mut kept_back = None;
+    let mut held_back = None;
     if !core.is_bare && !has_ended(&history) && history_error.is_none() {
-        let mail = MessageGate::of(&history);
-        let places = mail.choose(chosen.iter().map(|message| &message.item));
+        let gate = MessageGate::of(&history);
+        let places = gate.choose(chosen.iter().map(|message| &message.item));
         if places.len() < chosen.len() {
             let mut rest = Vec::with_capacity(chosen.len() - places.len());
-            let mut given = Vec::with_capacity(places.len());
+            let mut taken = Vec::with_capacity(places.len());
             for (place, message) in chosen.into_iter().enumerate() {
-                if places.contains(&place) { given.push(message) } else { rest.push(message) }
+                if places.contains(&place) { taken.push(message) } else { rest.push(message) }
             }
-            chosen = given;
-            kept_back = Some((mail, rest));
+            chosen = taken;
+            held_back = Some((gate, rest));
         }
     }
     let attempt = chosen.iter().map(|message| message.attempts).max().unwrap_or(0) + 1;
@@ -175,12 +178,12 @@ fn take_on(core: &Arc<NodeState>, lane: &TurnQueue, mut lease: LeaseRow, history
         created_us: lease.created_us,
         length: history.len(),
         read,
-        kept_back,
+        held_back,
         ..NodeTurn::of(lease.instance.clone())
     };
     let held = core.held.insert(&lease.token, held);
     if messages.is_empty() {
-        settle(core, lease.token, held);
+        end_without_running(core, lease.token, held);
         return;
     }
     let item = OrchestrationItem {
@@ -193,10 +196,11 @@ fn take_on(core: &Arc<NodeState>, lane: &TurnQueue, mut lease: LeaseRow, history
         history_error,
         kv_snapshot: lease.keys,
     };
-    lane.offer(LeasedTurn { item, token: lease.token, attempt: u32::try_from(attempt).unwrap_or(1) });
+    queue.offer(LeasedTurn { item, token: lease.token, attempt: u32::try_from(attempt).unwrap_or(1) });
 }
 
-/// What an instance runs: as its row says, or its history, or its start.
+/// The name, version and execution that an instance runs: from its row, or else from its history, or else from its
+/// start.
 fn identity(
     name: Option<String>,
     version: Option<String>,
@@ -227,10 +231,10 @@ fn identity(
     }
 }
 
-/// Hands leased activities over, first come, first served.
+/// Offers leased activities to their queue, in the order of their ids. Returns how many there were.
 pub fn deliver_activities(
     core: &Arc<NodeState>,
-    lane: &ActivityQueue,
+    queue: &ActivityQueue,
     answers: &[PgRow],
 ) -> Result<usize, sqlx::Error> {
     let mut leased = Vec::new();
@@ -243,18 +247,18 @@ pub fn deliver_activities(
     let count = leased.len();
     for (id, token, attempt, text, owner) in leased {
         let Ok(item @ WorkItem::ActivityExecute { .. }) = serde_json::from_str::<WorkItem>(&text) else {
-            tracing::error!(target: "duroxide::store", id, "an activity cannot be read, and is left alone");
+            tracing::error!(target: "duroxide::store", id, "an activity cannot be read, and is skipped");
             continue;
         };
         let activity = LeasedActivity { item, id, token, attempt: u32::try_from(attempt).unwrap_or(1) };
         match owner {
-            None => lane.offer(activity),
+            None => queue.offer(activity),
             Some(owner) => {
                 core.has_sessions.store(true, Ordering::Release);
-                if let Err(LeasedActivity { id, token, .. }) = lane.offer_to(&owner, activity) {
-                    let (core, leasing) = (Arc::clone(core), core.leasing());
+                if let Err(LeasedActivity { id, token, .. }) = queue.offer_to(&owner, activity) {
+                    let (core, lease_in_flight) = (Arc::clone(core), core.lease_in_flight());
                     tokio::spawn(async move {
-                        let _leasing = leasing;
+                        let _lease_in_flight = lease_in_flight;
                         let _ = core.give_back_activity(id, &token, None, false).await;
                     });
                 }

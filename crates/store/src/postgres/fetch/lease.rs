@@ -1,4 +1,4 @@
-//! The leases of turns, as the server grants them.
+//! Collects the leases of turns from the rows of a server's answer.
 
 use std::collections::HashMap;
 
@@ -9,7 +9,7 @@ use crate::postgres::fetch::rows;
 use crate::postgres::fetch::rows::AnswerRow;
 use crate::postgres::node::held_turns::LeasedMessage;
 
-/// The lease of a turn, as the server granted it.
+/// A leased turn: its instance, and the messages and keys that the server sent with the lease.
 #[derive(Default)]
 pub struct LeaseRow {
     pub token: String,
@@ -20,12 +20,12 @@ pub struct LeaseRow {
     pub last_event: Option<i64>,
     pub created_us: Option<i64>,
     pub messages: Vec<LeasedMessage>,
-    /// Rows that cannot be read: they go with the turn.
+    /// Messages that cannot be read. They are deleted with the turn.
     pub unreadable: Vec<i64>,
     pub keys: HashMap<String, KvEntry>,
 }
 
-/// Gathers the rows of leases in the order of their first messages.
+/// Collects the leases in the order of their first messages.
 pub fn leases(answers: &[PgRow]) -> Result<Vec<LeaseRow>, sqlx::Error> {
     let mut leases: Vec<LeaseRow> = Vec::new();
     let mut places: HashMap<String, usize> = HashMap::new();
@@ -58,7 +58,12 @@ pub fn leases(answers: &[PgRow]) -> Result<Vec<LeaseRow>, sqlx::Error> {
                     }),
                     Err(error) => {
                         let instance = &lease.instance;
-                        tracing::error!(target: "duroxide::store", instance, id, "a message cannot be read, and is dropped: {error}");
+                        tracing::error!(
+                            target: "duroxide::store",
+                            instance,
+                            id,
+                            "a message cannot be read, and is dropped: {error}"
+                        );
                         lease.unreadable.push(id);
                     }
                 }

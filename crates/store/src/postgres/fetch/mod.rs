@@ -1,4 +1,8 @@
-//! TODO
+//! Fetching: leases work for this node, and delivers it to the prefetch queues.
+//!
+//! `poller` asks the server for work. `rows` reads the rows of the server's answers, and `lease` collects those of each
+//! leased turn. `deliver` makes turns and activities of the leases, and `orphaned` handles messages to instances that
+//! do not exist.
 
 pub mod deliver;
 pub mod lease;

@@ -1,4 +1,5 @@
-//! Turns that have nothing to run: messages to instances that do not exist, and such as nobody can be told yet.
+//! Ends turns that have nothing to run, because all their messages are held back or belong to an instance that does not
+//! exist.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,20 +13,20 @@ use crate::postgres::node::held_turns::NodeTurn;
 use crate::postgres::node::request::{TurnEnd, WriteRequest};
 use crate::postgres::node::state::NodeState;
 
-/// How long a message waits for an instance that does not exist.
+/// How long the store keeps a message to an instance that does not exist.
 const ORPHANS_LIFE_MS: i64 = 10 * 60 * 1000;
-/// For how long such a message is out of sight at first; then as long as it has waited.
+/// How long such a message is invisible at first. Later it is invisible for as long as it has waited already.
 const ORPHANS_PAUSE_MS: i64 = 1_000;
 const LONGEST_PAUSE_MS: i64 = 60_000;
 
-/// Messages to an instance that does not exist: they stay out of sight and come again now and then, until it does, or until
-/// they are too old.
-pub fn set_orphans_aside(core: &Arc<NodeState>, lease: LeaseRow) {
+/// Makes messages to an instance that does not exist invisible for a while. They come again until the instance exists
+/// or they are too old.
+pub fn hold_orphans(core: &Arc<NodeState>, lease: LeaseRow) {
     let now = i64::try_from(now_ms()).unwrap_or(i64::MAX);
     let mut read = lease.unreadable;
     let mut aside = Vec::new();
     let mut pause_ms = ORPHANS_PAUSE_MS;
-    // As the engine's contract has it: such messages of queues are dropped.
+    // The engine's contract wants messages of queues dropped if their instance does not exist.
     let are_dropped = core.is_bare && lease.messages.iter().all(|m| matches!(m.item, WorkItem::QueueMessage { .. }));
     for message in lease.messages {
         let age = now.saturating_sub(message.sent_ms);
@@ -38,16 +39,21 @@ pub fn set_orphans_aside(core: &Arc<NodeState>, lease: LeaseRow) {
     }
     if !read.is_empty() && !core.is_bare {
         let instance = &lease.instance;
-        tracing::warn!(target: "duroxide::store", instance, "{} messages to an instance that does not exist are dropped", read.len());
+        let count = read.len();
+        tracing::warn!(
+            target: "duroxide::store",
+            instance,
+            "{count} messages to an instance that does not exist are dropped"
+        );
     }
     let held = NodeTurn {
         read,
-        kept_back: Some((MessageGate::default(), aside)),
-        orphaned_ms: Some(pause_ms),
+        held_back: Some((MessageGate::default(), aside)),
+        orphan_pause_ms: Some(pause_ms),
         ..NodeTurn::of(lease.instance)
     };
     let held = core.held.insert(&lease.token, held);
-    let is_kept = held.kept_back.as_ref().is_some_and(|(_, messages)| !messages.is_empty());
+    let is_kept = held.held_back.as_ref().is_some_and(|(_, messages)| !messages.is_empty());
     if core.is_bare && is_kept {
         let (core, token) = (Arc::clone(core), lease.token);
         tokio::spawn(async move {
@@ -55,11 +61,11 @@ pub fn set_orphans_aside(core: &Arc<NodeState>, lease: LeaseRow) {
         });
         return;
     }
-    settle(core, lease.token, held);
+    end_without_running(core, lease.token, held);
 }
 
 /// Ends a turn that has nothing to run.
-pub fn settle(core: &Arc<NodeState>, token: String, held: Arc<NodeTurn>) {
+pub fn end_without_running(core: &Arc<NodeState>, token: String, held: Arc<NodeTurn>) {
     let end = TurnEnd {
         token,
         execution: u64::try_from(held.execution).unwrap_or(0),

@@ -1,4 +1,5 @@
-//! Looking for work on the server: when somebody tells that there is some, when something is due, and slowly beside that.
+//! The poller looks for work on the server: when a notification arrives, when a message or an activity is due, and
+//! about twice a second besides.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +11,7 @@ use tokio::time::{Instant, timeout};
 
 use crate::availability::Availability;
 use crate::clock::span_ms;
-use crate::postgres::connect::dedicated::{ANSWER, DedicatedConnection};
+use crate::postgres::connect::dedicated::{ANSWER_TIMEOUT, DedicatedConnection};
 use crate::postgres::errors::failed;
 use crate::postgres::fetch::deliver::{deliver, deliver_activities};
 use crate::postgres::fetch::lease::leases;
@@ -21,31 +22,33 @@ use crate::postgres::node::state::{ActivityQueue, NodeState, TurnQueue};
 use crate::postgres::notify::channel;
 use crate::postgres::schema::function;
 
-/// How often to look when nothing is heard: nodes of other languages notify nobody, and notifications may be lost. Just above what
-/// makes two statements a second.
-const SLOW_LOOK: Duration = Duration::from_millis(550);
-/// Turns take no time and so are never in the way for long; an activity may run for ever.
-const TURNS_WAIT: Duration = Duration::from_secs(1);
-const ACTIVITIES_WAIT: Duration = Duration::from_millis(100);
+/// How often the poller asks the server without a reason, since nodes of other languages send no notifications, and
+/// notifications may get lost. This makes slightly less than two statements a second.
+const POLL_INTERVAL: Duration = Duration::from_millis(550);
+/// How long a prefetched turn may wait for a slot. Turns are short, so a slot becomes free soon.
+const LONGEST_TURN_WAIT: Duration = Duration::from_secs(1);
+/// How long a prefetched activity may wait for a slot. An activity in the slot may run for ever.
+const LONGEST_ACTIVITY_WAIT: Duration = Duration::from_millis(100);
+/// The longest pause after a failure.
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
-/// So many failures, one after the other, are an outage.
-const NOTICED: u32 = 3;
-/// A clock that is set by less is not noticed.
-const SET_BACK_MS: i64 = 2_000;
-/// Other nodes may lease for as long.
+/// How many failures in a row count as an outage.
+const FAILURES_OF_OUTAGE: u32 = 3;
+/// The smallest step back of the server's clock that the poller detects.
+const CLOCK_STEP_MS: i64 = 2_000;
+/// The longest lease that other nodes are assumed to take.
 const LONGEST_LEASE_MS: i64 = 60_000;
 
 pub struct Poller {
     core: Arc<NodeState>,
-    link: DedicatedConnection,
+    dedicated: DedicatedConnection,
     statement: String,
     failures: u32,
-    /// What the server's clock said, and when.
-    time: Option<(i64, Instant)>,
+    /// The last time of the server's clock, and when it arrived.
+    server_time: Option<(i64, Instant)>,
     availability: Arc<Availability>,
 }
 
-/// What one call asks for.
+/// The work that one call of the server asks for.
 #[derive(Default)]
 struct FetchRequest {
     turns: Option<(Arc<TurnQueue>, usize)>,
@@ -58,43 +61,43 @@ impl Poller {
     pub fn new(core: Arc<NodeState>, availability: Arc<Availability>) -> Self {
         let name = function(&core.schema, "claim");
         let statement = format!("SELECT * FROM {name}($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)");
-        let link = DedicatedConnection::new(core.pool.clone());
-        Self { core, link, statement, failures: 0, time: None, availability }
+        let dedicated = DedicatedConnection::new(core.pool.clone());
+        Self { core, dedicated, statement, failures: 0, server_time: None, availability }
     }
 
-    /// Looks until it is aborted.
+    /// Polls until it is aborted.
     pub async fn run(mut self) {
-        let mut next_look = Instant::now();
+        let mut next_poll = Instant::now();
         loop {
-            let is_time = next_look <= Instant::now() || self.core.take_due();
+            let is_time = next_poll <= Instant::now() || self.core.take_due();
             if is_time {
-                next_look = Instant::now() + SLOW_LOOK;
+                next_poll = Instant::now() + POLL_INTERVAL;
             }
-            match self.look(is_time).await {
+            match self.poll(is_time).await {
                 Ok(()) => self.recovered(),
                 Err(error) => {
-                    next_look = Instant::now() + self.endure(&error);
-                    self.rest(next_look, false).await;
+                    next_poll = Instant::now() + self.failed(&error);
+                    self.wait(next_poll, false).await;
                     continue;
                 }
             }
             self.core.rounds.send_modify(|rounds| *rounds += 1);
-            self.core.give_back_unwanted(TURNS_WAIT, ACTIVITIES_WAIT).await;
-            self.rest(next_look, true).await;
+            self.core.give_back_unwanted(LONGEST_TURN_WAIT, LONGEST_ACTIVITY_WAIT).await;
+            self.wait(next_poll, true).await;
         }
     }
 
-    /// Until there is something to look for.
-    async fn rest(&self, next_look: Instant, listens: bool) {
+    /// Waits until there is a reason to poll.
+    async fn wait(&self, next_poll: Instant, is_wakeable: bool) {
         let core = &self.core;
-        let until = [Some(next_look), core.due(), core.outbox.ready_at()].into_iter().flatten().min();
-        let until = until.unwrap_or(next_look);
-        if !listens {
-            return tokio::time::sleep_until(next_look).await;
+        let until = [Some(next_poll), core.due(), core.notifier.ready_at()].into_iter().flatten().min();
+        let until = until.unwrap_or(next_poll);
+        if !is_wakeable {
+            return tokio::time::sleep_until(next_poll).await;
         }
         let ahead = core.ahead();
-        if core.turn_lanes().iter().any(|lane| lane.can_use_hint(ahead))
-            || core.activity_lanes().iter().any(|lane| lane.can_use_hint(ahead))
+        if core.turn_queues().iter().any(|queue| queue.can_use_hint(ahead))
+            || core.activity_queues().iter().any(|queue| queue.can_use_hint(ahead))
         {
             return;
         }
@@ -104,31 +107,32 @@ impl Poller {
         }
     }
 
-    /// Asks for what the lanes have hints of, or for everything.
-    async fn look(&mut self, everything: bool) -> Result<(), sqlx::Error> {
-        self.tell().await?;
+    /// Sends the notification that is due, and asks the server for the work that the queues have hints of, or for all
+    /// kinds.
+    async fn poll(&mut self, everything: bool) -> Result<(), sqlx::Error> {
+        self.notify().await?;
         let core = Arc::clone(&self.core);
-        let _leasing = core.leasing();
-        let turns = to_ask_for(core.turn_lanes(), core.ahead(), everything);
-        let activities = to_ask_for(core.activity_lanes(), core.ahead(), everything);
-        // Most nodes have one lane of each kind, and so ask one question.
+        let _lease_in_flight = core.lease_in_flight();
+        let turns = with_demand(core.turn_queues(), core.ahead(), everything);
+        let activities = with_demand(core.activity_queues(), core.ahead(), everything);
+        // Most nodes have one queue of each kind, so one call is enough.
         for place in 0..turns.len().max(activities.len()) {
             let mut question = FetchRequest {
                 turns: turns.get(place).cloned(),
                 activities: activities.get(place).cloned(),
                 ..FetchRequest::default()
             };
-            if let Some((lane, _)) = &question.activities {
-                let owners = lane.owners();
+            if let Some((queue, _)) = &question.activities {
+                let owners = queue.owners();
                 question.session_ms = owners.iter().map(|owner| span_ms(owner.lease)).max().unwrap_or(0);
                 question.owners = owners.into_iter().map(|owner| owner.id).collect();
             }
             if let Err(error) = self.ask(&question, everything || core.is_bare).await {
-                for (lane, _) in &turns {
-                    lane.hint();
+                for (queue, _) in &turns {
+                    queue.hint();
                 }
-                for (lane, _) in &activities {
-                    lane.hint();
+                for (queue, _) in &activities {
+                    queue.hint();
                 }
                 return Err(error);
             }
@@ -140,18 +144,18 @@ impl Poller {
         let core = Arc::clone(&self.core);
         let asked = Instant::now();
         let answers = self.claim(question, finds_ended).await?;
-        if let Some((lane, demand)) = &question.turns {
+        if let Some((queue, demand)) = &question.turns {
             let leases = leases(&answers)?;
-            // Several messages of one instance were found as one: where there was something, there may be more.
+            // Several messages of one instance make one lease, so after any lease there may be more work.
             if !leases.is_empty() && (leases.len() >= *demand || !core.is_bare) {
-                lane.hint();
+                queue.hint();
             }
-            deliver(&core, lane, leases);
+            deliver(&core, queue, leases);
         }
-        if let Some((lane, demand)) = &question.activities
-            && deliver_activities(&core, lane, &answers)? >= *demand
+        if let Some((queue, demand)) = &question.activities
+            && deliver_activities(&core, queue, &answers)? >= *demand
         {
-            lane.hint();
+            queue.hint();
         }
         let mut time = None;
         for row in answers.iter().map(AnswerRow) {
@@ -162,47 +166,48 @@ impl Poller {
             }
         }
         match time {
-            Some(time) => self.compare(time, asked).await,
+            Some(time) => self.check_clock(time, asked).await,
             None => Ok(()),
         }
     }
 
-    /// Compares the server's clock with the time that has passed here: set back, it would hide what was sent before.
-    async fn compare(&mut self, time_ms: i64, asked: Instant) -> Result<(), sqlx::Error> {
+    /// Compares the server's clock with the time that has passed on this node. If the clock was set back, messages that
+    /// were sent before would be invisible, so this repairs their times.
+    async fn check_clock(&mut self, time_ms: i64, asked: Instant) -> Result<(), sqlx::Error> {
         let passed_since = |since: Instant| span_ms(asked.saturating_duration_since(since));
-        let expected = self.time.map_or(time_ms, |(time_ms, since)| time_ms + passed_since(since));
-        self.time = Some((time_ms, Instant::now()));
-        if time_ms + SET_BACK_MS > expected {
+        let expected = self.server_time.map_or(time_ms, |(time_ms, since)| time_ms + passed_since(since));
+        self.server_time = Some((time_ms, Instant::now()));
+        if time_ms + CLOCK_STEP_MS > expected {
             return Ok(());
         }
         tracing::warn!(
             target: "duroxide::store",
             schema = %self.core.schema,
-            "the clock of the server was set back by {} ms; messages of the time between are shown",
+            "the clock of the server was set back by {} ms; messages of the time between become visible now",
             expected - time_ms
         );
-        let lanes = self.core.turn_lanes().iter().map(|lane| lane.lease_ms()).max();
-        let longest = lanes.max(self.core.activity_lanes().iter().map(|lane| lane.lease_ms()).max());
-        let mut connection = self.link.take().await?;
+        let turns = self.core.turn_queues().iter().map(|queue| queue.lease_ms()).max();
+        let longest = turns.max(self.core.activity_queues().iter().map(|queue| queue.lease_ms()).max());
+        let mut connection = self.dedicated.take().await?;
         let statement = format!("SELECT {}($1)", function(&self.core.schema, "set_back"));
         let set_back = query(&statement).bind(longest.unwrap_or(0).max(LONGEST_LEASE_MS)).execute(&mut connection);
-        let set_back = timeout(ANSWER, set_back).await;
-        self.link.put_back(connection, set_back).await?;
+        let set_back = timeout(ANSWER_TIMEOUT, set_back).await;
+        self.dedicated.put_back(connection, set_back).await?;
         self.core.hint_turns();
         self.core.hint_activities();
         Ok(())
     }
 
     async fn claim(&mut self, question: &FetchRequest, finds_ended: bool) -> Result<Vec<PgRow>, sqlx::Error> {
-        let Self { core, link, statement, .. } = self;
+        let Self { core, dedicated, statement, .. } = self;
         let prefix = core.token();
-        let turns = question.turns.as_ref().map(|(lane, demand)| (lane.lease_ms(), lane.key, *demand as i64));
+        let turns = question.turns.as_ref().map(|(queue, demand)| (queue.lease_ms(), queue.key, *demand as i64));
         let (lease_ms, versions, turns) = turns.unwrap_or_default();
-        let (mode, tags) = question.activities.as_ref().map_or(("none", Vec::new()), |(lane, _)| tags(&lane.key));
-        let activities = question.activities.as_ref().map(|(lane, demand)| (lane.lease_ms(), *demand as i64));
+        let (mode, tags) = question.activities.as_ref().map_or(("none", Vec::new()), |(queue, _)| tags(&queue.key));
+        let activities = question.activities.as_ref().map(|(queue, demand)| (queue.lease_ms(), *demand as i64));
         let (activity_lease_ms, activities) = activities.unwrap_or_default();
-        let (left_instances, left_activities) = (core.left.instances(), core.left.activities());
-        let mut connection = link.take().await?;
+        let (left_instances, left_activities) = (core.left_to_others.instances(), core.left_to_others.activities());
+        let mut connection = dedicated.take().await?;
         let answers = query(statement)
             .bind(&prefix)
             .bind(turns)
@@ -219,23 +224,25 @@ impl Poller {
             .bind(question.session_ms)
             .bind(finds_ended)
             .fetch_all(&mut connection);
-        let answers = timeout(ANSWER, answers).await;
-        link.put_back(connection, answers).await
+        let answers = timeout(ANSWER_TIMEOUT, answers).await;
+        dedicated.put_back(connection, answers).await
     }
 
-    /// Tells the other nodes what there is to tell.
-    async fn tell(&mut self) -> Result<(), sqlx::Error> {
-        let Self { core, link, .. } = self;
-        if core.outbox.ready_at().is_none_or(|ready| ready > Instant::now()) {
+    /// Sends the notification to the other nodes, if one is due.
+    async fn notify(&mut self) -> Result<(), sqlx::Error> {
+        let Self { core, dedicated, .. } = self;
+        if core.notifier.ready_at().is_none_or(|ready| ready > Instant::now()) {
             return Ok(());
         }
-        let Some(news) = core.outbox.take(&core.node) else { return Ok(()) };
+        let Some(notification) = core.notifier.take(&core.node) else { return Ok(()) };
         let channel = channel(&core.schema);
-        let mut connection = link.take().await?;
-        // Lost in a crash, it is made up for by the slow look.
-        let tell = query("SELECT set_config('synchronous_commit', 'off', true), pg_notify($1, $2)");
-        let told = timeout(ANSWER, tell.bind(&channel).bind(&news).execute(&mut connection)).await;
-        link.put_back(connection, told).await?;
+        let mut connection = dedicated.take().await?;
+        // A crash of the server may lose the notification. The other nodes poll besides, so it need not wait for the
+        // disk.
+        let notify = query("SELECT set_config('synchronous_commit', 'off', true), pg_notify($1, $2)");
+        let notify = notify.bind(&channel).bind(&notification).execute(&mut connection);
+        let sent = timeout(ANSWER_TIMEOUT, notify).await;
+        dedicated.put_back(connection, sent).await?;
         Ok(())
     }
 
@@ -249,32 +256,32 @@ impl Poller {
         self.availability.outage_ended();
     }
 
-    /// How long to leave the server alone after a failure.
-    fn endure(&mut self, error: &sqlx::Error) -> Duration {
+    /// Counts a failure. Returns the pause before the next attempt.
+    fn failed(&mut self, error: &sqlx::Error) -> Duration {
         self.failures += 1;
-        if self.failures == NOTICED {
+        if self.failures == FAILURES_OF_OUTAGE {
             self.availability.outage_began(&failed("fetch_orchestration_item", error));
         }
         Duration::from_millis(20).saturating_mul(1 << self.failures.min(8)).min(LONGEST_PAUSE)
     }
 }
 
-/// The lanes that have a use for what the server may have, and for how much of it.
-fn to_ask_for<Key, Item>(
-    lanes: Vec<Arc<PrefetchQueue<Key, Item>>>,
+/// The queues for which the poller asks the server, and the number of items that each can use.
+fn with_demand<Key, Item>(
+    queues: Vec<Arc<PrefetchQueue<Key, Item>>>,
     ahead: usize,
     everything: bool,
 ) -> Vec<(Arc<PrefetchQueue<Key, Item>>, usize)> {
-    let waited_for = lanes.into_iter().filter(|lane| lane.is_waited_for());
-    let wanted = waited_for.filter_map(|lane| {
-        let has_hint = lane.take_hint();
-        let demand = lane.demand(ahead);
+    let waited_for = queues.into_iter().filter(|queue| queue.is_waited_for());
+    let wanted = waited_for.filter_map(|queue| {
+        let has_hint = queue.take_hint();
+        let demand = queue.demand(ahead);
         if demand > 0 && (everything || has_hint) {
-            return Some((lane, demand));
+            return Some((queue, demand));
         }
         if has_hint {
-            // It stays for when it can be used.
-            lane.hint();
+            // The queue keeps the hint until it can use it.
+            queue.hint();
         }
         None
     });

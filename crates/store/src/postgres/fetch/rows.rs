@@ -1,4 +1,4 @@
-//! What the functions of the store answer, row by row; `functions.sql` says what each kind holds.
+//! Reads the rows that the server's functions return. `functions.sql` says what each kind of row holds.
 
 use sqlx::Row as _;
 use sqlx::postgres::PgRow;

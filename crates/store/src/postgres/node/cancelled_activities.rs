@@ -1,4 +1,5 @@
-//! The activities that turns of this node cancel: one that was leased ahead must not begin any more.
+//! The activities that turns of this node cancel. The node may have leased such an activity already, and must not begin
+//! it.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -7,24 +8,26 @@ use parking_lot::Mutex;
 
 use crate::postgres::node::request::{PendingWrite, WriteRequest};
 
-/// So many are remembered after their commit: what was leased before it arrives within moments.
-const REMEMBERED: usize = 4_096;
+/// How many cancelled activities the node remembers after the commit. An activity that was leased before arrives soon
+/// after.
+const MOST_REMEMBERED: usize = 4_096;
 
-/// Its instance, its execution and its number there. An instance that is deleted and made again has the same ones again.
+/// The instance, the execution and the number of the activity. An instance that is deleted and created again repeats
+/// them.
 type ActivityKey = (String, u64, u64);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cancelled {
-    /// The commit that cancels it is on its way.
+    /// The commit that cancels the activity is on its way.
     Committing,
-    /// Its row is gone. If one is there all the same, it is of a later instance with the same id.
+    /// The row of the activity is gone. A row with the same key belongs to a later instance with the same id.
     Gone,
 }
 
 #[derive(Default)]
 struct CancelledTable {
     states: HashMap<ActivityKey, Cancelled>,
-    /// Those that are gone, in their order.
+    /// The keys whose state is `Gone`, oldest first.
     gone: VecDeque<ActivityKey>,
 }
 
@@ -38,9 +41,9 @@ fn key_of(item: &WorkItem) -> Option<ActivityKey> {
     }
 }
 
-/// What a batch cancels.
+/// The activities that a batch cancels.
 fn keys(operations: &[PendingWrite]) -> impl Iterator<Item = ActivityKey> {
-    let turns = operations.iter().filter_map(|operation| match &operation.work {
+    let turns = operations.iter().filter_map(|operation| match &operation.request {
         WriteRequest::Turn(end) => Some(&end.cancelled),
         _ => None,
     });
@@ -50,21 +53,21 @@ fn keys(operations: &[PendingWrite]) -> impl Iterator<Item = ActivityKey> {
 }
 
 impl CancelledActivities {
-    /// A batch is about to be committed.
+    /// Notes that a batch is about to be committed.
     pub fn begin(&self, operations: &[PendingWrite]) {
         for key in keys(operations) {
             self.0.lock().states.insert(key, Cancelled::Committing);
         }
     }
 
-    /// It was committed, or was not.
+    /// Notes whether the batch was committed.
     pub fn end(&self, operations: &[PendingWrite], is_committed: bool) {
         for key in keys(operations) {
             let mut table = self.0.lock();
             if is_committed {
                 table.states.insert(key.clone(), Cancelled::Gone);
                 table.gone.push_back(key);
-                if table.gone.len() > REMEMBERED
+                if table.gone.len() > MOST_REMEMBERED
                     && let Some(oldest) = table.gone.pop_front()
                 {
                     table.states.remove(&oldest);
@@ -83,7 +86,7 @@ impl CancelledActivities {
         table.states.get(&key_of(item)?).copied()
     }
 
-    /// One that was said to be gone is there.
+    /// Forgets an activity whose row is there, although its state is `Gone`.
     pub fn forget(&self, item: &WorkItem) {
         if let Some(key) = key_of(item) {
             self.0.lock().states.remove(&key);

@@ -1,4 +1,4 @@
-//! Turns that this node holds the lease of: what they read, and what was held back from them.
+//! The turns whose leases this node holds: the messages that each turn has read, and the messages that were held back.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use crate::clock::{milliseconds, now_ms, span_ms};
 use crate::flow_control::MessageGate;
 
-/// A turn as the engine is given it.
+/// A turn as the engine gets it.
 pub struct LeasedTurn {
     pub item: OrchestrationItem,
     pub token: String,
@@ -24,37 +24,38 @@ pub struct LeasedTurn {
 pub struct LeasedMessage {
     pub id: i64,
     pub item: WorkItem,
-    /// How often it was tried.
+    /// How often a turn has tried the message.
     pub attempts: i32,
-    /// Whether it is out of sight since nobody waits for it yet.
+    /// Whether the message is invisible, since its instance does not wait for it yet.
     pub is_held_back: bool,
-    /// When it was sent, in milliseconds since the epoch.
+    /// When the message was sent, in milliseconds since the epoch.
     pub sent_ms: i64,
 }
 
-/// What the lease of a turn stands for.
+/// A turn whose lease this node holds.
 pub struct NodeTurn {
     pub instance: String,
     pub execution: i64,
-    /// When the instance was created, in microseconds; `None` if it is not there yet.
+    /// When the instance was created, in microseconds since the epoch; `None` if it does not exist yet.
     pub created_us: Option<i64>,
-    /// How many events it ran on.
+    /// The length of the history that the turn runs on.
     pub length: usize,
-    /// The rows of the messages that it was given.
+    /// The rows of the messages that the turn got.
     pub read: Vec<i64>,
-    /// What it was not given, and what its code was ready to be told.
-    pub kept_back: Option<(MessageGate, Vec<LeasedMessage>)>,
-    /// When it was leased, by both clocks of this node.
+    /// The messages that the turn did not get, and the gate that held them back.
+    pub held_back: Option<(MessageGate, Vec<LeasedMessage>)>,
+    /// When the turn was leased, by the wall clock and by the monotonic clock of this node.
     pub leased: (u64, Instant),
-    /// Where there is no such instance, for how many milliseconds its messages go out of sight.
-    pub orphaned_ms: Option<i64>,
+    /// If the instance does not exist: for how many milliseconds its messages become invisible.
+    pub orphan_pause_ms: Option<i64>,
 }
 
-/// How long what nobody waits for stays out of sight. Our nodes show it as soon as somebody does; this is for the others.
-const OUT_OF_SIGHT: Duration = Duration::from_secs(60);
+/// How long a message is invisible that its instance does not wait for. Our nodes make it visible as soon as the
+/// instance waits for it; the time limit is for nodes of other languages.
+const HOLD_TIME: Duration = Duration::from_secs(60);
 
 impl NodeTurn {
-    /// A turn, leased now, that has read nothing yet of an instance that may not be there.
+    /// A turn that is leased now and has read nothing yet. Its instance may not exist.
     pub fn of(instance: String) -> Self {
         Self {
             instance,
@@ -62,52 +63,52 @@ impl NodeTurn {
             created_us: None,
             length: 0,
             read: Vec::new(),
-            kept_back: None,
+            held_back: None,
             leased: (now_ms(), Instant::now()),
-            orphaned_ms: None,
+            orphan_pause_ms: None,
         }
     }
 
-    /// The time that the turn's own times are reckoned from, in milliseconds since the epoch: however long the turn takes and is
-    /// tried to be committed, a clock that is set meanwhile moves none of its timers.
+    /// The present time as this turn sees it, in milliseconds since the epoch. It counts from the time of the lease by
+    /// the monotonic clock, so that setting the wall clock moves no timer of the turn, however long its commit takes.
     pub fn now_ms(&self) -> u64 {
         let (wall_ms, since) = self.leased;
         wall_ms.saturating_add(milliseconds(since.elapsed()))
     }
 
-    /// For what was kept back, how many milliseconds each is to stay out of sight after the turn: 0 shows it. What is as it
-    /// should be is not listed.
-    pub fn sight_after(&self, delta: &[Event]) -> Vec<(i64, i64)> {
-        let Some((mail, messages)) = &self.kept_back else { return Vec::new() };
-        if let Some(pause_ms) = self.orphaned_ms {
+    /// Returns, for each held message whose visibility must change, the delay in milliseconds after this turn. The
+    /// delay 0 makes the message visible now.
+    pub fn visibility_changes(&self, delta: &[Event]) -> Vec<(i64, i64)> {
+        let Some((gate, messages)) = &self.held_back else { return Vec::new() };
+        if let Some(pause_ms) = self.orphan_pause_ms {
             return messages.iter().map(|message| (message.id, pause_ms)).collect();
         }
-        let mut mail = mail.clone();
-        mail.extend(delta);
-        let chosen = mail.choose(messages.iter().map(|message| &message.item));
+        let mut gate = gate.clone();
+        gate.extend(delta);
+        let chosen = gate.choose(messages.iter().map(|message| &message.item));
         let each = messages.iter().enumerate().filter_map(|(place, message)| {
             match (chosen.contains(&place), message.is_held_back) {
                 (true, true) => Some((message.id, 0)),
-                (false, false) => Some((message.id, span_ms(OUT_OF_SIGHT))),
+                (false, false) => Some((message.id, span_ms(HOLD_TIME))),
                 (true, false) | (false, true) => None,
             }
         });
         each.collect()
     }
 
-    pub fn kept_ids(&self) -> impl Iterator<Item = i64> {
-        self.kept_back.iter().flat_map(|(_, messages)| messages.iter().map(|message| message.id))
+    pub fn held_back_ids(&self) -> impl Iterator<Item = i64> {
+        self.held_back.iter().flat_map(|(_, messages)| messages.iter().map(|message| message.id))
     }
 }
 
 #[derive(Default)]
 struct TurnTable {
     turns: HashMap<String, Arc<NodeTurn>>,
-    /// The instances of these turns; whether something came that their end may not see.
+    /// The instances of these turns, and whether a message arrived that the commit of the turn may not see.
     instances: HashMap<String, bool>,
 }
 
-/// The turns that are held, by the tokens of their leases.
+/// The held turns, by the tokens of their leases.
 #[derive(Default)]
 pub struct NodeTurns(Mutex<TurnTable>);
 
@@ -124,16 +125,17 @@ impl NodeTurns {
         self.0.lock().turns.get(token).cloned()
     }
 
-    /// Lets a turn go; whether something came for its instance meanwhile.
+    /// Removes a turn. Returns whether a message arrived for its instance while the node held the turn.
     pub fn remove(&self, token: &str) -> bool {
         let mut table = self.0.lock();
         let Some(turn) = table.turns.remove(token) else { return false };
         table.instances.remove(&turn.instance).unwrap_or_default()
     }
 
-    /// Something came for an instance; whether a turn of it is held, whose end will tell.
-    pub fn came(&self, instance: &str) -> bool {
+    /// Notes that a message arrived for an instance. Returns whether this node holds a turn of it; then
+    /// [`Self::remove`] reports the message.
+    pub fn note_arrival(&self, instance: &str) -> bool {
         let mut table = self.0.lock();
-        table.instances.get_mut(instance).map(|came| *came = true).is_some()
+        table.instances.get_mut(instance).map(|has_arrived| *has_arrived = true).is_some()
     }
 }

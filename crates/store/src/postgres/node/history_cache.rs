@@ -1,14 +1,16 @@
-//! HistoryCache of instances that this node has worked on lately, so that a turn need not read what this node has written.
+//! Caches the histories of instances that this node has worked on lately, so that a turn need not read events that this
+//! node has written.
 //!
-//! What the server says of an instance when it is leased, its creation, its execution and its last event, decides whether a
-//! history fits: other nodes may have gone on with it, or it may have been deleted and made anew.
+//! With each lease the server sends the instance's creation time, its execution and its last event. These decide
+//! whether a cached history fits: another node may have continued the instance, or the instance may have been deleted
+//! and created again.
 
 use std::collections::HashMap;
 
 use duroxide::Event;
 use parking_lot::Mutex;
 
-/// Of all histories together, as JSON.
+/// The limit for all histories together, as JSON.
 const MOST_BYTES: usize = 64 << 20;
 
 pub struct History {
@@ -19,7 +21,8 @@ pub struct History {
     pub bytes: usize,
 }
 
-/// Two generations: what was used since the last change of them, and what was used before.
+/// Two generations, which stand for the order of use. The young one holds the histories that were used since the last
+/// change of generations. When it is full, it becomes the old one, and the histories of the old one are dropped.
 #[derive(Default)]
 struct Generations {
     young: HashMap<String, History>,
@@ -31,7 +34,7 @@ struct Generations {
 pub struct HistoryCache(Mutex<Generations>);
 
 impl HistoryCache {
-    /// A copy of what is known of this execution, which may lack its end.
+    /// A copy of the cached history of this execution. Its last events may be missing.
     pub fn get(&self, instance: &str, created_us: i64, execution: i64) -> Option<(Vec<Event>, usize)> {
         let mut generations = self.0.lock();
         if let Some(history) = generations.old.remove(instance) {
@@ -46,7 +49,7 @@ impl HistoryCache {
         self.0.lock().put(instance, history);
     }
 
-    /// Adds what a turn has committed to the history that it ran on, if that is the one known here.
+    /// Adds the events that a turn has committed, if the cached history is the one that the turn ran on.
     pub fn append(&self, instance: &str, execution: i64, length: usize, delta: Vec<Event>, bytes: usize) {
         let mut generations = self.0.lock();
         let Generations { young, young_bytes, .. } = &mut *generations;

@@ -1,4 +1,8 @@
-//! TODO
+//! The state of one node, which its writers, its poller and the engine's calls share.
+//!
+//! `state` joins the other parts: `request` is a write that waits for its commit, `prefetch` the queues of leased work,
+//! `held_turns` the turns that the engine runs now. `history_cache` saves reads of histories. `cancelled_activities`
+//! stops activities that were leased before a turn cancelled them.
 
 pub mod cancelled_activities;
 pub mod held_turns;

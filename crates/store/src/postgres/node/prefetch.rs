@@ -1,8 +1,8 @@
-//! Where what this node has leased meets who waits for it.
+//! Queues of prefetched turns and activities. A fetch takes an item from a queue, or waits there.
 //!
-//! A lane is for all that ask for the same: turns that one range of versions can run, activities with one set of tags. A fetch
-//! takes what is ready, or waits; what is claimed goes to the one that has waited longest. A little more is claimed than is
-//! waited for, so that a slot that comes free finds something at once.
+//! All fetches that ask for the same share a queue: turns that one range of versions can run, or activities with one
+//! set of tags. A leased item goes to the fetch that has waited longest. The node leases a little more than the fetches
+//! wait for, so that a slot that becomes free finds an item at once.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use crate::clock::span_ms;
 
-/// Who may be given an activity of a session.
+/// The owner of a session, for fetches that can take activities of sessions.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct QueueOwner {
     pub id: String,
@@ -30,26 +30,27 @@ struct Waiter<Item> {
 struct QueueState<Item> {
     pub ready: VecDeque<(Instant, Item)>,
     waiting: VecDeque<Waiter<Item>>,
-    numbers: u64,
-    /// What came for a slot that had gone, and that no other may have.
+    /// The number of the newest waiter.
+    last_number: u64,
+    /// Items of sessions whose waiter has gone. No other fetch may have them.
     returned: Vec<Item>,
-    /// When the present window began, how many were taken in it, and in the one before.
+    /// When the present window began, and how many fetches came in it and in the window before.
     window: (Instant, usize, usize),
 }
 
-/// What one kind of fetch asks for.
+/// The items for one kind of fetch.
 pub struct PrefetchQueue<Key, Item> {
     pub key: Key,
-    /// The longest lease that was asked for last, in milliseconds.
+    /// The length of lease that the last fetch asked for, in milliseconds.
     lease_ms: AtomicI64,
-    /// Whether the server may have something that nobody here has looked for.
-    more: AtomicBool,
-    /// How many are leased whose histories are being read.
-    coming: AtomicUsize,
+    /// Whether the server may have an item that this node has not looked for.
+    hint: AtomicBool,
+    /// How many leased items will be offered once their histories are read.
+    expected: AtomicUsize,
     state: Mutex<QueueState<Item>>,
 }
 
-/// Over which time it is counted how fast work is taken: about that of a commit.
+/// The window in which the queue counts its fetches: about the time of a commit.
 const WINDOW: Duration = Duration::from_millis(20);
 
 impl<Key, Item> PrefetchQueue<Key, Item> {
@@ -57,15 +58,15 @@ impl<Key, Item> PrefetchQueue<Key, Item> {
         let state = QueueState {
             ready: VecDeque::new(),
             waiting: VecDeque::new(),
-            numbers: 0,
+            last_number: 0,
             returned: Vec::new(),
             window: (Instant::now(), 0, 0),
         };
         Self {
             key,
             lease_ms: AtomicI64::new(0),
-            more: AtomicBool::new(true),
-            coming: AtomicUsize::new(0),
+            hint: AtomicBool::new(true),
+            expected: AtomicUsize::new(0),
             state: Mutex::new(state),
         }
     }
@@ -74,52 +75,53 @@ impl<Key, Item> PrefetchQueue<Key, Item> {
         self.lease_ms.load(Ordering::Relaxed)
     }
 
-    /// There may be something on the server.
+    /// Notes that the server may have an item.
     pub fn hint(&self) {
-        self.more.store(true, Ordering::Release);
+        self.hint.store(true, Ordering::Release);
     }
 
     pub fn has_hint(&self) -> bool {
-        self.more.load(Ordering::Acquire)
+        self.hint.load(Ordering::Acquire)
     }
 
-    /// Whether somebody waits who could use what the server may have.
+    /// Whether the server may have an item, and a fetch waits that can use it.
     pub fn can_use_hint(&self, ahead: usize) -> bool {
         self.has_hint() && self.is_waited_for() && self.demand(ahead) > 0
     }
 
     pub fn take_hint(&self) -> bool {
-        self.more.swap(false, Ordering::AcqRel)
+        self.hint.swap(false, Ordering::AcqRel)
     }
 
-    /// How many more can be used here: by those who wait, and by those who will come in a moment, at most `ahead`.
+    /// How many more items this node can use: one for each waiting fetch, and at most `ahead` for fetches that will
+    /// come soon.
     pub fn demand(&self, ahead: usize) -> usize {
         let mut state = self.state.lock();
-        state.turn_window();
-        // A window of long activities takes few, and so leaves the rest to the other nodes.
+        state.advance_window();
+        // With long activities few fetches come in a window, so the node leaves the rest to the other nodes.
         let soon = ahead.min(state.window.1.max(state.window.2));
-        (state.waiting.len() + soon).saturating_sub(state.ready.len() + self.coming.load(Ordering::Acquire))
+        (state.waiting.len() + soon).saturating_sub(state.ready.len() + self.expected.load(Ordering::Acquire))
     }
 
-    /// So many more will be offered soon, or have been.
+    /// Counts items that will be offered soon, until [`Self::expect_no_more`].
     pub fn expect(&self, count: usize) {
-        self.coming.fetch_add(count, Ordering::AcqRel);
+        self.expected.fetch_add(count, Ordering::AcqRel);
     }
 
     pub fn expect_no_more(&self, count: usize) {
-        self.coming.fetch_sub(count, Ordering::AcqRel);
+        self.expected.fetch_sub(count, Ordering::AcqRel);
     }
 
     pub fn is_waited_for(&self) -> bool {
         !self.state.lock().waiting.is_empty()
     }
 
-    /// The owners of sessions among those who wait, one entry for each.
+    /// The session owners of the waiting fetches, one entry for each fetch that has an owner.
     pub fn owners(&self) -> Vec<QueueOwner> {
         self.state.lock().waiting.iter().filter_map(|waiter| waiter.owner.clone()).collect()
     }
 
-    /// Hands over something that is for nobody in particular.
+    /// Gives an item to the fetch that has waited longest, or keeps it ready for the next one.
     pub fn offer(&self, mut item: Item) {
         let mut state = self.state.lock();
         while let Some(waiter) = state.waiting.pop_front() {
@@ -131,7 +133,7 @@ impl<Key, Item> PrefetchQueue<Key, Item> {
         state.ready.push_back((Instant::now(), item));
     }
 
-    /// Hands over what only `owner` may have; it comes back if that one waits no more.
+    /// Gives an item to a waiting fetch of `owner`. Returns the item if no such fetch waits.
     pub fn offer_to(&self, owner: &str, mut item: Item) -> Result<(), Item> {
         let mut state = self.state.lock();
         loop {
@@ -145,7 +147,7 @@ impl<Key, Item> PrefetchQueue<Key, Item> {
         }
     }
 
-    /// What has been ready for longer than `age` without anybody taking it.
+    /// Takes the items that no fetch has taken for at least `age`.
     pub fn take_unwanted(&self, age: Duration) -> Vec<Item> {
         let mut state = self.state.lock();
         let now = Instant::now();
@@ -155,26 +157,26 @@ impl<Key, Item> PrefetchQueue<Key, Item> {
         unwanted
     }
 
-    /// What is ready, or a place in the line.
+    /// Takes a ready item, or begins to wait for one.
     pub fn enter(&self, lease: Duration, owner: Option<QueueOwner>) -> QueueEntry<'_, Key, Item> {
         self.lease_ms.store(span_ms(lease), Ordering::Relaxed);
         let mut state = self.state.lock();
-        state.turn_window();
+        state.advance_window();
         state.window.1 += 1;
         if let Some((_, item)) = state.ready.pop_front() {
             return QueueEntry::Found(item);
         }
         let (sender, receiver) = oneshot::channel();
-        state.numbers += 1;
-        let number = state.numbers;
+        state.last_number += 1;
+        let number = state.last_number;
         let has_owner = owner.is_some();
         state.waiting.push_back(Waiter { number, owner, sender });
-        QueueEntry::Waits(QueuePlace { lane: self, number, has_owner, receiver })
+        QueueEntry::Waits(QueuePlace { queue: self, number, has_owner, receiver })
     }
 }
 
 impl<Item> QueueState<Item> {
-    fn turn_window(&mut self) {
+    fn advance_window(&mut self) {
         let now = Instant::now();
         let age = now.duration_since(self.window.0);
         if age >= 2 * WINDOW {
@@ -190,16 +192,17 @@ pub enum QueueEntry<'a, Key, Item> {
     Waits(QueuePlace<'a, Key, Item>),
 }
 
-/// A place in the line of a lane. A fetch may be dropped at any time: what was handed over by then goes to the next.
+/// The place of a waiting fetch in a queue. The engine may drop a fetch at any time; an item that it has received by
+/// then goes to the next fetch.
 pub struct QueuePlace<'a, Key, Item> {
-    lane: &'a PrefetchQueue<Key, Item>,
+    queue: &'a PrefetchQueue<Key, Item>,
     number: u64,
     has_owner: bool,
     receiver: oneshot::Receiver<Item>,
 }
 
 impl<Key, Item> QueuePlace<'_, Key, Item> {
-    /// Cancel-safe.
+    /// Waits for an item. Cancel-safe.
     pub async fn item(&mut self) -> Option<Item> {
         (&mut self.receiver).await.ok()
     }
@@ -214,11 +217,11 @@ impl<Key, Item> Drop for QueuePlace<'_, Key, Item> {
         self.receiver.close();
         if let Ok(item) = self.receiver.try_recv() {
             if self.has_owner {
-                self.lane.state.lock().returned.push(item);
+                self.queue.state.lock().returned.push(item);
             } else {
-                self.lane.offer(item);
+                self.queue.offer(item);
             }
         }
-        self.lane.state.lock().waiting.retain(|waiter| waiter.number != self.number);
+        self.queue.state.lock().waiting.retain(|waiter| waiter.number != self.number);
     }
 }

@@ -1,4 +1,4 @@
-//! What is committed in batches, each with somebody who waits for the answer.
+//! The operations that the writers commit in batches. Most have a caller that waits for the answer.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use crate::postgres::node::held_turns::NodeTurn;
 use crate::postgres::node::state::LeaseInFlight;
 use crate::start::StartRequest;
 
-/// The end of a turn.
+/// The results of a turn.
 pub struct TurnEnd {
     pub token: String,
     pub held: Arc<NodeTurn>,
@@ -21,53 +21,55 @@ pub struct TurnEnd {
     pub messages: Vec<WorkItem>,
     pub metadata: ExecutionMetadata,
     pub cancelled: Vec<ScheduledActivityIdentifier>,
-    /// Whether it is a turn that was run, and not one that found nothing to read.
+    /// Whether the engine ran the turn. A turn that found nothing to read is ended without running.
     pub ran: bool,
 }
 
-/// The end of an activity.
+/// The result of an activity.
 pub struct ActivityEnd {
     pub id: i64,
     pub token: String,
     pub completion: Option<WorkItem>,
 }
 
-/// The orchestration that a start found its instance to run; `None` where it was started, and for everything else.
-pub type Found = Option<String>;
+/// The orchestration that the instance of a start runs already; `None` if the start was made, and for all other
+/// operations.
+pub type ExistingOrchestration = Option<String>;
 
 pub enum WriteRequest {
     Turn(Box<TurnEnd>),
     Activity(ActivityEnd),
     Start(StartRequest),
-    /// With in how many milliseconds they are due; `None` is now.
+    /// Messages, and the milliseconds until they are due; `None` is now.
     Messages(Vec<WorkItem>, Option<i64>),
-    /// An instance may have something to read.
-    Look(String),
+    /// Leases the instance for this node if it has something to read.
+    CheckInstance(String),
 }
 
 impl WriteRequest {
-    /// Whether it must be known whether a commit without an answer was made: done twice, it would be seen.
+    /// Whether the operation must be done exactly once. The writer then finds out whether a commit without an answer
+    /// was made.
     pub fn is_once(&self) -> bool {
         matches!(self, Self::Start(_) | Self::Messages(..))
     }
 }
 
 pub struct PendingWrite {
-    pub work: WriteRequest,
-    pub answer: oneshot::Sender<Result<Found>>,
-    /// Where nobody waits for it: it may end a lease.
-    pub leasing: Option<LeaseInFlight>,
+    pub request: WriteRequest,
+    pub answer: oneshot::Sender<Result<ExistingOrchestration>>,
+    /// Set if no caller waits for the operation, since its commit may grant or end a lease.
+    pub lease_in_flight: Option<LeaseInFlight>,
 }
 
 impl PendingWrite {
-    pub fn new(work: WriteRequest) -> (Self, oneshot::Receiver<Result<Found>>) {
+    pub fn new(request: WriteRequest) -> (Self, oneshot::Receiver<Result<ExistingOrchestration>>) {
         let (answer, receiver) = oneshot::channel();
-        (Self { work, answer, leasing: None }, receiver)
+        (Self { request, answer, lease_in_flight: None }, receiver)
     }
 
-    /// Nobody may wait any more: that is no failure.
-    pub fn finish(self, outcome: Result<Found>) {
+    /// Answers the caller, if it still waits.
+    pub fn finish(self, outcome: Result<ExistingOrchestration>) {
         let _ = self.answer.send(outcome);
-        drop(self.leasing);
+        drop(self.lease_in_flight);
     }
 }

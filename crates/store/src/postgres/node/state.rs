@@ -1,4 +1,4 @@
-//! What the tasks of an opened store share.
+//! The state of one node, which the tasks of its opened store share.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -18,17 +18,18 @@ use crate::postgres::node::cancelled_activities::{Cancelled, CancelledActivities
 use crate::postgres::node::held_turns::{LeasedTurn, NodeTurns};
 use crate::postgres::node::history_cache::HistoryCache;
 use crate::postgres::node::prefetch::PrefetchQueue;
-use crate::postgres::node::request::{Found, PendingWrite, WriteRequest};
+use crate::postgres::node::request::{ExistingOrchestration, PendingWrite, WriteRequest};
 use crate::postgres::notify::Notifier;
 use crate::postgres::schema::function;
 
-/// The versions of the engine that can run a turn, lowest and highest, each as one number; `None` takes every turn.
+/// The lowest and the highest engine version whose turns a runtime can run, each as one number; `None` takes every
+/// turn.
 pub type Versions = Option<(i64, i64)>;
 
 pub type TurnQueue = PrefetchQueue<Versions, LeasedTurn>;
 pub type ActivityQueue = PrefetchQueue<TagFilter, LeasedActivity>;
 
-/// An activity as the engine is given it.
+/// An activity as the engine gets it.
 #[derive(Clone)]
 pub struct LeasedActivity {
     pub item: WorkItem,
@@ -37,50 +38,51 @@ pub struct LeasedActivity {
     pub attempt: u32,
 }
 
-/// How much is claimed ahead of those who wait.
+/// How many items a queue may have beyond those that fetches wait for.
 const AHEAD: usize = 32;
-/// A server that takes longer to answer keeps its leases until they end.
-const SETTLES: Duration = Duration::from_secs(2);
+/// How long a node that ends waits for leases that are on their way. A lease that comes later ends by itself.
+const LONGEST_WAIT_FOR_LEASES: Duration = Duration::from_secs(2);
 
-/// A lease that may be on its way to this node, or back.
+/// A lease that may be on its way from the server to this node, or back.
 pub struct LeaseInFlight(Arc<NodeState>);
 
 impl Drop for LeaseInFlight {
     fn drop(&mut self) {
-        self.0.leasing.send_modify(|count| *count -= 1);
+        self.0.leases_in_flight.send_modify(|count| *count -= 1);
     }
 }
 
 pub struct NodeState {
     pub pool: PgPool,
-    /// Unquoted.
+    /// The name without quotes.
     pub schema: String,
-    /// Begins the tokens of this node, and signs its notifications.
+    /// The random id of this node: the prefix of its tokens, and the sender of its notifications.
     pub node: String,
-    /// Nothing is held back and nothing claimed ahead: what the engine's conformance suite expects.
+    /// Disables message gating and prefetch. Only the engine's conformance suite sets it.
     pub is_bare: bool,
     pub turns: Mutex<Vec<Arc<TurnQueue>>>,
     pub activities: Mutex<Vec<Arc<ActivityQueue>>>,
     pub held: NodeTurns,
     pub histories: HistoryCache,
-    pub left: LeftToOthers,
+    pub left_to_others: LeftToOthers,
     pub cancelled: CancelledActivities,
-    pub outbox: Notifier,
-    /// Wakes whoever claims.
+    pub notifier: Notifier,
+    /// Wakes the poller.
     pub wanted: Notify,
-    /// How often everything was looked for.
+    /// How many rounds the poller has completed.
     pub rounds: watch::Sender<u64>,
     /// How many batches of histories are being read.
     pub reading: watch::Sender<usize>,
-    /// How many questions are on their way whose answers may be leases, and leases on their way back.
-    leasing: watch::Sender<usize>,
-    /// How many runtimes work here.
+    /// How many statements are on their way that may grant leases or give leases back.
+    leases_in_flight: watch::Sender<usize>,
+    /// How many runtimes work on this store.
     pub dispatching: AtomicUsize,
-    /// When something is due that this node has recorded, if that is before the next look.
+    /// When the next message or activity is due that this node knows of.
     due: Mutex<Option<Instant>>,
-    /// Whether what other nodes tell is heard at present.
-    pub is_hearing: AtomicBool,
-    /// Whether activities of sessions have been seen: they wait for one slot, and the news of them may come while it is busy.
+    /// Whether the notifications of other nodes arrive at present.
+    pub is_listening: AtomicBool,
+    /// Whether the node has had activities of sessions. Such an activity waits for one slot, and its notification may
+    /// arrive while the slot is busy.
     pub has_sessions: AtomicBool,
     operations: mpsc::UnboundedSender<PendingWrite>,
     tokens: AtomicU64,
@@ -99,16 +101,16 @@ impl NodeState {
             activities: Mutex::default(),
             held: NodeTurns::default(),
             histories: HistoryCache::default(),
-            left: LeftToOthers::default(),
+            left_to_others: LeftToOthers::default(),
             cancelled: CancelledActivities::default(),
-            outbox: Notifier::default(),
+            notifier: Notifier::default(),
             wanted: Notify::new(),
             rounds: watch::channel(0).0,
             reading: watch::channel(0).0,
-            leasing: watch::channel(0).0,
+            leases_in_flight: watch::channel(0).0,
             dispatching: AtomicUsize::new(0),
             due: Mutex::default(),
-            is_hearing: AtomicBool::new(false),
+            is_listening: AtomicBool::new(false),
             has_sessions: AtomicBool::new(false),
             operations,
             tokens: AtomicU64::new(0),
@@ -116,60 +118,61 @@ impl NodeState {
         (Arc::new(core), receiver)
     }
 
-    /// The beginning of tokens that nobody else has.
+    /// A prefix for tokens that is unique among all nodes.
     pub fn token(&self) -> String {
         format!("{}.{:x}", self.node, self.tokens.fetch_add(1, Ordering::Relaxed))
     }
 
-    /// How much may be claimed for those who will come in a moment.
+    /// How many items the node may lease for fetches that will come soon.
     pub fn ahead(&self) -> usize {
         let comes_nobody = self.is_bare || self.dispatching.load(Ordering::Acquire) == 0;
         if comes_nobody { 0 } else { AHEAD }
     }
 
-    /// Says that a lease may be on its way, until it is dropped.
-    pub fn leasing(self: &Arc<Self>) -> LeaseInFlight {
-        self.leasing.send_modify(|count| *count += 1);
+    /// Registers a lease that may be on its way, until the returned value is dropped.
+    pub fn lease_in_flight(self: &Arc<Self>) -> LeaseInFlight {
+        self.leases_in_flight.send_modify(|count| *count += 1);
         LeaseInFlight(Arc::clone(self))
     }
 
-    /// Waits, not for ever, until every lease that was on its way, to this node or back, is there.
-    pub async fn settle(&self) {
-        let settled = async {
-            let _ = self.leasing.subscribe().wait_for(|count| *count == 0).await;
+    /// Waits, for a limited time, until no lease is on its way to this node or back.
+    pub async fn wait_for_leases(&self) {
+        let arrived = async {
+            let _ = self.leases_in_flight.subscribe().wait_for(|count| *count == 0).await;
             let _ = self.reading.subscribe().wait_for(|count| *count == 0).await;
         };
-        let _ = tokio::time::timeout(SETTLES, settled).await;
+        let _ = tokio::time::timeout(LONGEST_WAIT_FOR_LEASES, arrived).await;
     }
 
     pub fn turn_lane(&self, key: Versions) -> Arc<TurnQueue> {
-        lane(&self.turns, key)
+        queue_of(&self.turns, key)
     }
 
     pub fn activity_lane(&self, key: &TagFilter) -> Arc<ActivityQueue> {
-        lane(&self.activities, key.clone())
+        queue_of(&self.activities, key.clone())
     }
 
-    pub fn turn_lanes(&self) -> Vec<Arc<TurnQueue>> {
+    pub fn turn_queues(&self) -> Vec<Arc<TurnQueue>> {
         self.turns.lock().clone()
     }
 
-    pub fn activity_lanes(&self) -> Vec<Arc<ActivityQueue>> {
+    pub fn activity_queues(&self) -> Vec<Arc<ActivityQueue>> {
         self.activities.lock().clone()
     }
 
-    /// Something may be on the server for every lane of a kind.
+    /// Notes that the server may have turns, and wakes the poller.
     pub fn hint_turns(&self) {
-        self.turns.lock().iter().for_each(|lane| lane.hint());
+        self.turns.lock().iter().for_each(|queue| queue.hint());
         self.wanted.notify_one();
     }
 
+    /// Notes that the server may have activities, and wakes the poller.
     pub fn hint_activities(&self) {
-        self.activities.lock().iter().for_each(|lane| lane.hint());
+        self.activities.lock().iter().for_each(|queue| queue.hint());
         self.wanted.notify_one();
     }
 
-    /// Something is due in so many milliseconds.
+    /// Notes that a message or an activity is due in `delay_ms`.
     pub fn due_in(&self, delay_ms: i64) {
         let at = Instant::now() + Duration::from_millis(u64::try_from(delay_ms).unwrap_or(0));
         let mut due = self.due.lock();
@@ -183,7 +186,7 @@ impl NodeState {
         *self.due.lock()
     }
 
-    /// Forgets what was due by now, which is looked for next.
+    /// Returns whether a message or an activity is due by now, and forgets its time. The caller looks for it.
     pub fn take_due(&self) -> bool {
         let mut due = self.due.lock();
         let is_due = due.is_some_and(|due| due <= Instant::now());
@@ -193,21 +196,21 @@ impl NodeState {
         is_due
     }
 
-    /// Commits something with what else has gathered.
-    pub async fn submit(&self, operation: &'static str, work: WriteRequest) -> Result<Found> {
-        let (submitted, answer) = PendingWrite::new(work);
+    /// Commits an operation, together with the others that have gathered, and waits for the answer.
+    pub async fn submit(&self, operation: &'static str, request: WriteRequest) -> Result<ExistingOrchestration> {
+        let (submitted, answer) = PendingWrite::new(request);
         let closed = || ProviderError::permanent(operation, crate::error::CLOSED);
         self.operations.send(submitted).map_err(|_| closed())?;
         answer.await.unwrap_or_else(|_| Err(closed()))
     }
 
-    /// Commits something that nobody waits for.
-    pub fn submit_and_forget(self: &Arc<Self>, work: WriteRequest) {
-        let (submitted, _) = PendingWrite::new(work);
-        let _ = self.operations.send(PendingWrite { leasing: Some(self.leasing()), ..submitted });
+    /// Commits an operation without waiting for the answer.
+    pub fn submit_and_forget(self: &Arc<Self>, request: WriteRequest) {
+        let (submitted, _) = PendingWrite::new(request);
+        let _ = self.operations.send(PendingWrite { lease_in_flight: Some(self.lease_in_flight()), ..submitted });
     }
 
-    /// Gives the lease of a turn back; what it had read is shown again after the delay.
+    /// Gives the lease of a turn back. The messages that it had read become visible again after the delay.
     pub async fn give_back_turn(&self, token: &str, delay: Option<Duration>, counts: bool) -> Result<()> {
         const OPERATION: &str = "abandon_orchestration_item";
         let invalid = || ProviderError::permanent(OPERATION, "Invalid lock token: the turn has ended");
@@ -229,8 +232,8 @@ impl NodeState {
         } else if given_back {
             self.due_in(delay_ms);
         }
-        // Its code may not be here: others are to look at it at once.
-        self.outbox.tell_turns();
+        // This node may lack the code of the turn, so the other nodes look for it at once.
+        self.notifier.announce_turns();
         if given_back { Ok(()) } else { Err(invalid()) }
     }
 
@@ -263,17 +266,17 @@ impl NodeState {
         } else {
             self.due_in(delay_ms);
         }
-        self.outbox.tell_activities();
+        self.notifier.announce_activities();
         Ok(())
     }
 
-    /// Gives an activity back that a turn of this node has cancelled; whether it has.
+    /// Gives the activity back if a turn of this node has cancelled it. Returns whether it did.
     pub fn drop_cancelled(self: &Arc<Self>, activity: &LeasedActivity) -> bool {
         let Some(state) = self.cancelled.state(&activity.item) else { return false };
-        let (core, leasing) = (Arc::clone(self), self.leasing());
+        let (core, lease_in_flight) = (Arc::clone(self), self.lease_in_flight());
         let LeasedActivity { item, id, token, .. } = activity.clone();
         tokio::spawn(async move {
-            let _leasing = leasing;
+            let _lease_in_flight = lease_in_flight;
             let is_there = core.give_back_activity(id, &token, None, false).await.is_ok();
             if is_there && state == Cancelled::Gone {
                 core.cancelled.forget(&item);
@@ -282,56 +285,59 @@ impl NodeState {
         true
     }
 
-    /// Gives back what was claimed and waited longer than so for a slot. What cannot be given back ends with its lease.
+    /// Gives back the turns and activities that have waited for a slot longer than these times. If giving back fails,
+    /// the lease ends by itself.
     pub async fn give_back_unwanted(self: &Arc<Self>, turns: Duration, activities: Duration) {
-        let _leasing = self.leasing();
-        for turn in self.turn_lanes().iter().flat_map(|lane| lane.take_unwanted(turns)) {
+        let _lease_in_flight = self.lease_in_flight();
+        for turn in self.turn_queues().iter().flat_map(|queue| queue.take_unwanted(turns)) {
             let _ = self.give_back_turn(&turn.token, None, false).await;
         }
-        for activity in self.activity_lanes().iter().flat_map(|lane| lane.take_unwanted(activities)) {
+        for activity in self.activity_queues().iter().flat_map(|queue| queue.take_unwanted(activities)) {
             let _ = self.give_back_activity(activity.id, &activity.token, None, false).await;
         }
     }
 }
 
-fn lane<Key: Clone + PartialEq, Item>(
-    lanes: &Mutex<Vec<Arc<PrefetchQueue<Key, Item>>>>,
+/// The queue with this key, which is created if it does not exist.
+fn queue_of<Key: Clone + PartialEq, Item>(
+    queues: &Mutex<Vec<Arc<PrefetchQueue<Key, Item>>>>,
     key: Key,
 ) -> Arc<PrefetchQueue<Key, Item>> {
-    let mut lanes = lanes.lock();
-    if let Some(lane) = lanes.iter().find(|lane| lane.key == key) {
-        return Arc::clone(lane);
+    let mut queues = queues.lock();
+    if let Some(queue) = queues.iter().find(|queue| queue.key == key) {
+        return Arc::clone(queue);
     }
-    let lane = Arc::new(PrefetchQueue::new(key));
-    lanes.push(Arc::clone(&lane));
-    lane
+    let queue = Arc::new(PrefetchQueue::new(key));
+    queues.push(Arc::clone(&queue));
+    queue
 }
 
-/// What this node lacks the code for, and leaves to the others for a while: they must not have to wait for it.
+/// Work that this node lacks the code for. The node ignores it for a while, so that the other nodes can take it at
+/// once.
 #[derive(Default)]
 pub struct LeftToOthers {
     instances: Mutex<HashMap<String, Instant>>,
     activities: Mutex<HashMap<i64, Instant>>,
 }
 
-/// More than this a node has not to remember: it looks again, and leaves it again.
-const LEFT: usize = 1_000;
+/// The limit for each table. A node that forgets an entry fetches the work again, and leaves it again.
+const MOST_ENTRIES: usize = 1_000;
 
 impl LeftToOthers {
     pub fn leave_instance(&self, instance: &str, pause: Duration) {
-        leave(&self.instances, instance.to_owned(), pause);
+        insert(&self.instances, instance.to_owned(), pause);
     }
 
     pub fn leave_activity(&self, id: i64, pause: Duration) {
-        leave(&self.activities, id, pause);
+        insert(&self.activities, id, pause);
     }
 
     pub fn instances(&self) -> Vec<String> {
-        still_left(&self.instances)
+        unexpired(&self.instances)
     }
 
     pub fn activities(&self) -> Vec<i64> {
-        still_left(&self.activities)
+        unexpired(&self.activities)
     }
 
     pub fn has_left(&self, instance: &str) -> bool {
@@ -340,19 +346,19 @@ impl LeftToOthers {
     }
 }
 
-fn leave<Key: std::hash::Hash + Eq>(table: &Mutex<HashMap<Key, Instant>>, key: Key, pause: Duration) {
+fn insert<Key: std::hash::Hash + Eq>(table: &Mutex<HashMap<Key, Instant>>, key: Key, pause: Duration) {
     let mut table = table.lock();
-    if table.len() >= LEFT {
+    if table.len() >= MOST_ENTRIES {
         let now = Instant::now();
         table.retain(|_, until| *until > now);
-        if table.len() >= LEFT {
+        if table.len() >= MOST_ENTRIES {
             table.clear();
         }
     }
     table.insert(key, Instant::now() + pause);
 }
 
-fn still_left<Key: std::hash::Hash + Eq + Clone>(table: &Mutex<HashMap<Key, Instant>>) -> Vec<Key> {
+fn unexpired<Key: std::hash::Hash + Eq + Clone>(table: &Mutex<HashMap<Key, Instant>>) -> Vec<Key> {
     let mut table = table.lock();
     if !table.is_empty() {
         let now = Instant::now();

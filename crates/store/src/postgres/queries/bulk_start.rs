@@ -1,7 +1,7 @@
-//! Many starts in one transaction.
+//! Starts many instances in one transaction.
 //!
-//! Which ids are taken is decided inside that transaction, under locks that all processes share. When the answer to a commit
-//! does not arrive, the server is asked what became of the transaction: nothing is sent twice, and nothing is left out.
+//! The transaction itself decides which instances exist, under locks that all processes share. When the answer to the
+//! commit is lost, the store asks the server for the outcome, so no start is made twice, and none is lost.
 
 use std::collections::HashMap;
 
@@ -11,19 +11,20 @@ use sqlx::{PgConnection, Postgres, Transaction};
 use crate::error::StoreError;
 use crate::postgres::errors::failed;
 use crate::postgres::queries::Server;
-use crate::postgres::write::in_doubt::{CommitMark, CommitOutcome, fate};
+use crate::postgres::write::in_doubt::{CommitMark, CommitOutcome, commit_outcome};
 use crate::start::judge;
 use crate::start::{IfExists, StartOutcome, StartRequest};
 use crate::work_item::encode;
 
-/// Starts of one id take the same lock, those that the writers commit too (functions.sql). Few, since a transaction can hold some thousand at most.
+/// The number of locks. Starts of one id take the same lock, and so do the starts that the writers commit
+/// (`functions.sql`). There are few of them, since a transaction can hold some thousand locks at most.
 const LOCKS: i32 = 64;
-/// The space of those locks, apart from that of the provider: "duro".
+/// The key space of these locks, "duro", which the base provider does not use.
 const LOCK_SPACE: i32 = 0x6475_726f;
 
 const START: &str = "start_orchestration";
 
-/// A transaction whose commit was sent and not answered.
+/// A transaction whose commit was sent but not answered.
 pub struct UnconfirmedStarts {
     mark: CommitMark,
     starts: Vec<String>,
@@ -32,15 +33,16 @@ pub struct UnconfirmedStarts {
 }
 
 impl Server<'_> {
-    /// Starts instances, all of them or none; the inner failure is the caller's, and the outer one the database's. Called again
-    /// after one of those, it goes on with what is `unheard`.
+    /// Starts instances, all of them or none. The inner error is the caller's, and the outer one is the database's.
+    /// After an error of the database, the caller may call this again with the same `unconfirmed`; then it first finds
+    /// out what became of the last attempt.
     pub async fn start_all(
         &self,
         requests: &[StartRequest],
         if_exists: IfExists,
-        unheard: &mut Option<UnconfirmedStarts>,
+        unconfirmed: &mut Option<UnconfirmedStarts>,
     ) -> Result<Result<Vec<StartOutcome>, StoreError>, ProviderError> {
-        if let Some(outcomes) = self.committed(unheard).await? {
+        if let Some(outcomes) = self.confirm(unconfirmed).await? {
             return Ok(Ok(outcomes));
         }
         let mut transaction = self.pool.begin().await.map_err(|error| failed(START, &error))?;
@@ -48,7 +50,7 @@ impl Server<'_> {
         ids.sort_unstable();
         ids.dedup();
         lock(&mut transaction, &ids).await?;
-        let existing = self.known(&mut transaction, START, &ids).await?;
+        let existing = self.orchestrations_of(&mut transaction, START, &ids).await?;
         let running = |id: &str| Ok(existing.get(id).map(String::as_str));
         let outcomes = match judge(requests.iter().map(StartRequest::names), if_exists, running) {
             Ok(outcomes) => outcomes,
@@ -56,13 +58,13 @@ impl Server<'_> {
         };
         let started = requests.iter().zip(&outcomes).filter(|(_, outcome)| **outcome == StartOutcome::Started);
         let started: Vec<&StartRequest> = started.map(|(request, _)| request).collect();
-        self.append(transaction, &started, outcomes, unheard).await.map(Ok)
+        self.append(transaction, &started, outcomes, unconfirmed).await.map(Ok)
     }
 
-    /// The orchestration that each of the instances runs, or that a start which is waiting will run.
+    /// The orchestration that each of the instances runs, or that its waiting start will run.
     ///
-    /// One statement, since a start leaves the queue in the transaction that makes the instance.
-    pub async fn known(
+    /// It is one statement, since a start leaves the queue in the transaction that creates the instance.
+    pub async fn orchestrations_of(
         &self,
         connection: &mut PgConnection,
         operation: &str,
@@ -72,39 +74,41 @@ impl Server<'_> {
         let rows: Vec<(String, Option<String>, Option<String>)> = sqlx::query_as(&format!(
             "SELECT instance_id, orchestration_name, NULL FROM \"{schema}\".instances WHERE instance_id = ANY($1) \
              UNION ALL SELECT instance_id, NULL, work_item FROM (SELECT instance_id, work_item FROM \
-             \"{schema}\".orchestrator_queue WHERE instance_id = ANY($1) AND work_item LIKE '{{\"StartOrchestration\":%' \
+             \"{schema}\".orchestrator_queue WHERE instance_id = ANY($1) \
+             AND work_item LIKE '{{\"StartOrchestration\":%' \
              ORDER BY id) AS waiting"
         ))
         .bind(ids)
         .fetch_all(connection)
         .await
         .map_err(|error| failed(operation, &error))?;
-        let mut known = HashMap::with_capacity(rows.len());
+        let mut orchestrations = HashMap::with_capacity(rows.len());
         for (id, name, waiting) in rows {
             let name = name.or_else(|| match serde_json::from_str(&waiting?) {
                 Ok(WorkItem::StartOrchestration { orchestration, .. }) => Some(orchestration),
                 _ => None,
             });
             if let Some(name) = name {
-                known.entry(id).or_insert(name);
+                orchestrations.entry(id).or_insert(name);
             }
         }
-        Ok(known)
+        Ok(orchestrations)
     }
 
-    /// What became of the transaction that is `unheard`: its outcomes if it was committed, `None` if it is to be tried again.
-    async fn committed(
+    /// Finds out what became of the `unconfirmed` transaction: its outcomes if it was committed, `None` if the caller
+    /// is to try again.
+    async fn confirm(
         &self,
-        unheard: &mut Option<UnconfirmedStarts>,
+        unconfirmed: &mut Option<UnconfirmedStarts>,
     ) -> Result<Option<Vec<StartOutcome>>, ProviderError> {
-        let Some(UnconfirmedStarts { mark, starts, items, .. }) = unheard.as_ref() else { return Ok(None) };
+        let Some(UnconfirmedStarts { mark, starts, items, .. }) = unconfirmed.as_ref() else { return Ok(None) };
         let mut connection = self.pool.acquire().await.map_err(|error| failed(START, &error))?;
-        let fate = fate(&mut connection, self.schema, *mark, starts, items).await;
-        match fate.map_err(|error| failed(START, &error))? {
+        let outcome = commit_outcome(&mut connection, self.schema, *mark, starts, items).await;
+        match outcome.map_err(|error| failed(START, &error))? {
             CommitOutcome::UnderWay => Err(ProviderError::retryable(START, "the commit is still under way")),
-            CommitOutcome::Made => Ok(unheard.take().map(|unheard| unheard.outcomes)),
+            CommitOutcome::Made => Ok(unconfirmed.take().map(|unconfirmed| unconfirmed.outcomes)),
             CommitOutcome::NotMade | CommitOutcome::Unknown => {
-                *unheard = None;
+                *unconfirmed = None;
                 Ok(None)
             }
         }
@@ -115,7 +119,7 @@ impl Server<'_> {
         mut transaction: Transaction<'_, Postgres>,
         started: &[&StartRequest],
         outcomes: Vec<StartOutcome>,
-        unheard: &mut Option<UnconfirmedStarts>,
+        unconfirmed: &mut Option<UnconfirmedStarts>,
     ) -> Result<Vec<StartOutcome>, ProviderError> {
         if started.is_empty() {
             return Ok(outcomes);
@@ -124,9 +128,10 @@ impl Server<'_> {
         let messages = started.iter().map(|&request| encode(&request.clone().into_message()));
         let items: Vec<String> = messages.collect::<Result<_, _>>()?;
         let Self { schema, .. } = self;
-        // As the provider's own procedure does it, for many: visible from now on.
+        // Like the procedure of the base provider, but for many messages: each is visible from now on.
         let (transaction_id, checkpoint): (i64, i64) = sqlx::query_as(&format!(
-            "WITH sent AS (INSERT INTO \"{schema}\".orchestrator_queue (instance_id, work_item, visible_at, created_at) \
+            "WITH sent AS \
+             (INSERT INTO \"{schema}\".orchestrator_queue (instance_id, work_item, visible_at, created_at) \
              SELECT instance, item, statement_timestamp(), statement_timestamp() \
              FROM unnest($1::text[], $2::text[]) WITH ORDINALITY AS message (instance, item, place) ORDER BY place) \
              SELECT txid_current(), (checkpoint_lsn - '0/0')::bigint FROM pg_control_checkpoint()"
@@ -140,7 +145,7 @@ impl Server<'_> {
             Ok(()) => Ok(outcomes),
             Err(error) => {
                 let mark = CommitMark { transaction: transaction_id, checkpoint };
-                *unheard = Some(UnconfirmedStarts { mark, starts, items, outcomes });
+                *unconfirmed = Some(UnconfirmedStarts { mark, starts, items, outcomes });
                 Err(failed(START, &error))
             }
         }
@@ -148,7 +153,7 @@ impl Server<'_> {
 }
 
 async fn lock(transaction: &mut Transaction<'_, Postgres>, ids: &[&str]) -> Result<(), ProviderError> {
-    // In one order everywhere, so that nobody waits in a circle.
+    // All transactions take the locks in the same order, so that no two of them wait for each other in a circle.
     sqlx::query(
         "SELECT pg_advisory_xact_lock($2, place) FROM (SELECT DISTINCT hashtext(id) & ($3 - 1) AS place \
          FROM unnest($1::text[]) AS id ORDER BY place OFFSET 0) AS places",

@@ -1,7 +1,8 @@
-//! Why instances wait, kept on PostgreSQL where every process finds it. In the tables of its provider there is no place
-//! for it, so there is one table of our own, which is made along with the functions.
+//! Stores the reports of instances that wait for other code, so that every process can read them. The tables of
+//! `duroxide-pg` have no place for them, so they are in an additional table, which is created with our functions.
 //!
-//! A report holds as long as history does not grow: whoever goes on with the instance needs not know of it.
+//! A report is valid as long as the history does not grow. So a node that continues the instance need not delete the
+//! report.
 
 use std::time::Duration;
 
@@ -13,11 +14,11 @@ use crate::postgres::queries::Server;
 const NOTE: &str = "note_mismatch";
 const READ: &str = "get_instance_info";
 
-/// Whoever notes something holds a lease.
+/// The longest wait for the server when a report is written, since the caller holds a lease.
 pub const LONGEST_NOTE: Duration = Duration::from_secs(2);
 
 impl Server<'_> {
-    /// Keeps the report of an instance in place of an earlier one.
+    /// Stores the report of an instance, and replaces an earlier one.
     pub async fn note_waiting(&self, instance: &str, report: &str) -> Result<(), ProviderError> {
         let Self { pool, schema } = self;
         sqlx::query(&format!(
@@ -34,7 +35,7 @@ impl Server<'_> {
         Ok(())
     }
 
-    /// Why an instance waits, if it does.
+    /// The report of an instance, if it waits.
     pub async fn waiting(&self, instance: &str) -> Result<Option<String>, ProviderError> {
         let Self { pool, schema } = self;
         sqlx::query_scalar(&format!(

@@ -1,4 +1,7 @@
-//! What the tables' own provider does not tell.
+//! Queries and transactions that the base provider lacks.
+//!
+//! `bulk_start` starts many instances at once, `outbox` takes over rows of an application's outbox, and
+//! `mismatch_reports` keeps the reports of instances that wait for other code.
 
 pub mod bulk_start;
 pub mod mismatch_reports;
@@ -11,21 +14,21 @@ use sqlx::PgPool;
 use crate::postgres::errors::failed;
 use crate::types::InstanceState;
 
-/// PostgreSQL, asked for what its provider does not tell.
+/// A server and a schema, for the queries of this folder.
 pub struct Server<'a> {
     pub pool: &'a PgPool,
     pub schema: &'a str,
 }
 
 impl Server<'_> {
-    /// The orchestration that `instance` runs, or that a start which is waiting will run.
+    /// The orchestration that `instance` runs, or that its waiting start will run.
     pub async fn running(&self, instance: &str) -> Result<Option<String>, ProviderError> {
         const OPERATION: &str = "start_orchestration";
         let mut connection = self.pool.acquire().await.map_err(|error| failed(OPERATION, &error))?;
-        Ok(self.known(&mut connection, OPERATION, &[instance]).await?.remove(instance))
+        Ok(self.orchestrations_of(&mut connection, OPERATION, &[instance]).await?.remove(instance))
     }
 
-    /// The roots that ended before a moment, those first that ended first.
+    /// The root instances that ended before `before_ms`, in the order of their ends.
     pub async fn ended(&self, before_ms: u64, limit: u32) -> Result<Vec<String>, ProviderError> {
         let Self { pool, schema } = self;
         sqlx::query_scalar(&format!(
@@ -41,7 +44,7 @@ impl Server<'_> {
         .map_err(|error| failed("delete_instance_bulk", &error))
     }
 
-    /// How an instance stands; `None` if it does not exist.
+    /// The state of an instance; `None` if it does not exist.
     pub async fn standing(&self, instance: &str) -> Result<Option<InstanceState>, ProviderError> {
         let Self { pool, schema } = self;
         let row: Option<(String, Option<String>, Option<String>, i32)> = sqlx::query_as(&format!(
@@ -61,7 +64,7 @@ impl Server<'_> {
         }))
     }
 
-    /// Lets sessions go to whoever takes them next.
+    /// Ends the leases of the sessions of these owners, so that another runtime can take them.
     pub async fn release_sessions(&self, owners: &[String]) -> Result<(), ProviderError> {
         let Self { pool, schema } = self;
         sqlx::query(&format!("UPDATE \"{schema}\".sessions SET locked_until = 0 WHERE worker_id = ANY ($1)"))

@@ -1,4 +1,4 @@
-//! What relays bring from the outboxes of applications, in the tables of PostgreSQL's provider.
+//! Takes over the rows that a relay reads from the outbox of an application.
 
 use duroxide::providers::ProviderError;
 use sqlx::{PgConnection, Postgres, Transaction};
@@ -10,7 +10,7 @@ use crate::work_item::encode;
 use crate::work_item::target;
 
 const OPERATION: &str = "relay";
-/// Relays of one outbox take turns: "dout".
+/// The key space of the locks, "dout". A lock lets one relay of an outbox work at a time.
 const LOCK_SPACE: i32 = 0x646f_7574;
 
 impl Server<'_> {
@@ -33,13 +33,13 @@ impl Server<'_> {
         let mut ids: Vec<&str> = relay.messages.iter().filter_map(target).collect();
         ids.sort_unstable();
         ids.dedup();
-        let known = self.known(&mut transaction, OPERATION, &ids).await?;
-        let mut sieve = StartFilter::default();
+        let running = self.orchestrations_of(&mut transaction, OPERATION, &ids).await?;
+        let mut filter = StartFilter::default();
         let (mut refused, mut instances, mut items) = (Vec::new(), Vec::new(), Vec::new());
         for (place, message) in relay.messages.iter().enumerate() {
             let Some(instance) = target(message) else { continue };
-            refused
-                .extend(sieve.refuses(message, known.get(instance).map(String::as_str)).map(|reason| (place, reason)));
+            let reason = filter.refuses(message, running.get(instance).map(String::as_str));
+            refused.extend(reason.map(|reason| (place, reason)));
             instances.push(instance);
             items.push(encode(message)?);
         }

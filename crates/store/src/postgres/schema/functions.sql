@@ -1,17 +1,20 @@
--- What the store asks of the server, in one call a batch. The tables are those of duroxide-pg, and stay as they are.
+-- The functions that the store calls on the server, one call for each batch. The tables are those of duroxide-pg, and
+-- this file does not change them.
 --
--- {schema} stands for the schema, and {version} for a hash of this text: nodes of two releases may share a schema, so a function
--- that changes gets a new name.
+-- {schema} stands for the schema, and {version} for a hash of this text. Nodes of two releases may share a schema, so a
+-- function that changes gets a new name.
 --
--- Plans are forced: a queue that was analyzed while it was empty is planned for one row for ever. Where a lock row is found by
--- its instance, the end of its lease is kept from the planner (locked_until + 0), as is the time of a message that is found by
--- its instance: analyzed while there were none, it would read all leases that have not ended, for each instance. What is taken
--- first follows an index that is there, (visible_at, lock_token), so that the queue is not sorted.
+-- The functions force their plans. Otherwise the planner would expect one row for ever in a queue that was analyzed
+-- while it was empty. Where a statement finds a lock row by its instance, it hides the end of the lease from the
+-- planner (locked_until + 0). If statistics were taken on an empty table, the planner would otherwise read all live
+-- leases for each instance. The time of a message that is found by its instance is hidden for the same reason. Work is
+-- taken in the order of an existing index, (visible_at, lock_token), so that the server does not sort the queue.
 --
--- Leases go by the server's clock alone, so that nodes need not agree about the time. Whoever deletes a lock row owns it, nobody
--- waits for one, and new lock rows are inserted in the order of their instances: so no two batches wait for each other in a circle.
+-- Leases use only the server's clock, so that the clocks of the nodes may differ. The transaction that deletes a lock
+-- row owns it, and no transaction waits for a lock row. New lock rows are inserted in the order of their instances, so
+-- two batches never wait for each other in a circle.
 
--- Why instances wait for other code: see reports.rs.
+-- The reports of instances that wait for other code: see queries/mismatch_reports.rs.
 CREATE TABLE IF NOT EXISTS "{schema}".python_waiting (
     instance_id TEXT PRIMARY KEY REFERENCES "{schema}".instances ON DELETE CASCADE,
     execution_id BIGINT NOT NULL,
@@ -19,16 +22,17 @@ CREATE TABLE IF NOT EXISTS "{schema}".python_waiting (
     report TEXT NOT NULL
 );
 
--- Which rows of an application's outbox the store has taken over: see relay.rs.
+-- The last row of each application's outbox that the store has taken over: see queries/outbox.rs.
 CREATE TABLE IF NOT EXISTS "{schema}".python_outboxes (outbox TEXT PRIMARY KEY, last BIGINT NOT NULL);
 
--- Leases those of the instances that are free and have something to read.
+-- Leases those of the given instances that are free and have something to read. The rows of the answer:
 --
--- kind 2, one a leased instance: token, instance, name, version, execution, last_event (of that execution; 1 if there is a
---   history without an instance), stamp (when it was created, in microseconds since the epoch);
--- kind 3, one a message: token, id, attempt (counted so far), item, last_event (1 if it is held back), stamp (when it was sent,
---   in ms since the epoch);
--- kind 4, one a key of an earlier execution: token, name (the key), item (the value), stamp (when it was set, in ms).
+-- kind 2, one for each leased instance: token, instance, name, version, execution, last_event (of that execution; 1 if
+--   there is a history without an instance), stamp (when it was created, in microseconds since the epoch);
+-- kind 3, one for each message: token, id, attempt (counted so far), item, last_event (1 if the message is held back),
+--   stamp (when it was sent, in ms since the epoch);
+-- kind 4, one for each key of an earlier execution: token, name (the key), item (the value), stamp (when it was set, in
+--   ms).
 CREATE OR REPLACE FUNCTION "{schema}".python_lease_{version}(
     p_instances text[], p_tokens text[], p_lease_ms bigint, p_lowest bigint, p_highest bigint
 ) RETURNS TABLE (
@@ -48,7 +52,8 @@ BEGIN
     INTO instances, tokens, abandoned
     FROM (
         SELECT asked.instance, asked.token,
-               (SELECT true FROM "{schema}".instance_locks l WHERE l.instance_id = asked.instance LIMIT 1) AS is_abandoned
+               (SELECT true FROM "{schema}".instance_locks l
+                WHERE l.instance_id = asked.instance LIMIT 1) AS is_abandoned
         FROM unnest(p_instances, p_tokens) AS asked (instance, token)
         WHERE (SELECT true FROM "{schema}".orchestrator_queue q
                WHERE q.instance_id = asked.instance
@@ -56,8 +61,8 @@ BEGIN
           AND (SELECT true FROM "{schema}".instance_locks l
                WHERE l.instance_id = asked.instance AND l.locked_until + 0 > now_ms LIMIT 1) IS NULL
           AND (p_lowest IS NULL OR coalesce(
-               (SELECT e.duroxide_version_major * 1000000::bigint + e.duroxide_version_minor * 1000 + e.duroxide_version_patch
-                       BETWEEN p_lowest AND p_highest
+               (SELECT e.duroxide_version_major * 1000000::bigint + e.duroxide_version_minor * 1000
+                       + e.duroxide_version_patch BETWEEN p_lowest AND p_highest
                 FROM "{schema}".instances i, "{schema}".executions e
                 WHERE i.instance_id = asked.instance AND e.instance_id = i.instance_id
                   AND e.execution_id = i.current_execution_id LIMIT 1), true))
@@ -67,15 +72,16 @@ BEGIN
         RETURN;
     END IF;
     IF abandoned IS NOT NULL THEN
-        -- Their holder let the lease end: what it had read counts as tried. (duroxide-pg counts when it reads, and marks what
-        -- it has counted.)
+        -- The holder let the lease end, so the messages that it had read count as tried. (duroxide-pg counts a message
+        -- when it reads it, and marks the messages that it has counted.)
         WITH ended AS MATERIALIZED (
             SELECT l.instance_id, l.lock_token, l.locked_at FROM "{schema}".instance_locks l
             WHERE l.instance_id = ANY (abandoned) AND l.locked_until + 0 <= now_ms
             FOR UPDATE SKIP LOCKED
         ), tried AS (
             UPDATE "{schema}".orchestrator_queue q SET attempt_count = q.attempt_count + 1 FROM ended
-            WHERE q.instance_id = ended.instance_id AND q.visible_at + interval '0' <= to_timestamp(ended.locked_at / 1000.0)
+            WHERE q.instance_id = ended.instance_id
+              AND q.visible_at + interval '0' <= to_timestamp(ended.locked_at / 1000.0)
               AND q.lock_token IS DISTINCT FROM ended.lock_token
         ), freed AS (
             DELETE FROM "{schema}".instance_locks l USING ended
@@ -95,8 +101,8 @@ BEGIN
     IF instances IS NULL THEN
         RETURN;
     END IF;
-    -- What its last turn has sent to itself is read now, whatever the clocks say: a successor that came after its messages would
-    -- find them gone. What is not delayed was sent at the time from which it can be seen.
+    -- Messages that the last turn sent to its own instance are read now, whatever the clocks say. If the successor came
+    -- after its messages, it would find them gone. A message without a delay is visible from the time when it was sent.
     now_at := clock_timestamp();
     RETURN QUERY
     SELECT 2::smallint, leased.token, leased.instance, NULL::bigint, NULL::integer, NULL::text,
@@ -107,10 +113,12 @@ BEGIN
                       WHERE h.instance_id = i.instance_id AND h.execution_id = i.current_execution_id) END,
            (extract(epoch FROM i.created_at) * 1000000)::bigint
     FROM unnest(instances, tokens) AS leased (instance, token)
-    LEFT JOIN LATERAL (SELECT * FROM "{schema}".instances i WHERE i.instance_id = leased.instance OFFSET 0) AS i ON true;
+    LEFT JOIN LATERAL (SELECT * FROM "{schema}".instances i
+                       WHERE i.instance_id = leased.instance OFFSET 0) AS i ON true;
     RETURN QUERY
-    SELECT 3::smallint, leased.token, NULL::text, q.id, q.attempt_count, q.work_item, NULL::text, NULL::text, NULL::bigint,
-           CASE WHEN q.lock_token = 'held' THEN 1::bigint ELSE 0 END, (extract(epoch FROM q.created_at) * 1000)::bigint
+    SELECT 3::smallint, leased.token, NULL::text, q.id, q.attempt_count, q.work_item, NULL::text, NULL::text,
+           NULL::bigint, CASE WHEN q.lock_token = 'held' THEN 1::bigint ELSE 0 END,
+           (extract(epoch FROM q.created_at) * 1000)::bigint
     FROM unnest(instances, tokens) AS leased (instance, token),
          LATERAL (SELECT * FROM "{schema}".orchestrator_queue q
                   WHERE q.instance_id = leased.instance
@@ -123,10 +131,10 @@ BEGIN
          LATERAL (SELECT * FROM "{schema}".kv_store k WHERE k.instance_id = leased.instance OFFSET 0) AS k;
 END $$;
 
--- Leases what this node can take.
+-- Leases the turns and activities that this node can take. The rows of the answer:
 --
--- Turns, as above;
--- kind 5, one an activity: token, id, attempt (with this one), item, name (the owner of its session);
+-- kinds 2 to 4, the turns, as above;
+-- kind 5, one for each activity: token, id, attempt (with this one), item, name (the owner of its session);
 -- kind 6, when the next message is due (execution 0) or the next activity (execution 1): id, in ms from now;
 -- kind 10: id (the server's time, in ms since the epoch).
 CREATE OR REPLACE FUNCTION "{schema}".python_claim_{version}(
@@ -138,7 +146,8 @@ CREATE OR REPLACE FUNCTION "{schema}".python_claim_{version}(
     kind smallint, token text, instance text, id bigint, attempt integer, item text,
     name text, version text, execution bigint, last_event bigint, stamp bigint
 ) LANGUAGE plpgsql
-SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off
+SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off
+SET jit = off
 AS $$
 #variable_conflict use_column
 DECLARE
@@ -152,7 +161,7 @@ DECLARE
     bound record;
     by_row boolean;
 BEGIN
-    -- A claim that is lost in a crash of the server is a lease that nobody has.
+    -- A crash of the server may lose this claim. The work is free again then, so the claim need not wait for the disk.
     PERFORM set_config('synchronous_commit', 'off', true);
     IF p_turns > 0 THEN
         SELECT array_agg(DISTINCT waiting.instance_id ORDER BY waiting.instance_id) INTO found_instances
@@ -190,7 +199,8 @@ BEGIN
         IF p_finds_ended AND cardinality(activities) < p_activities THEN
             activities := activities || ARRAY(
                 SELECT c.id FROM "{schema}".worker_queue c
-                WHERE c.lock_token IS NOT NULL AND c.locked_until <= now_ms AND c.visible_at <= now_at AND c.session_id IS NULL
+                WHERE c.lock_token IS NOT NULL AND c.locked_until <= now_ms AND c.visible_at <= now_at
+                  AND c.session_id IS NULL
                   AND CASE p_tag_mode WHEN 'default_only' THEN c.tag IS NULL WHEN 'tags' THEN c.tag = ANY (p_tags)
                       WHEN 'default_and' THEN c.tag IS NULL OR c.tag = ANY (p_tags) ELSE true END
                   AND c.id <> ALL (p_left_activities)
@@ -198,13 +208,15 @@ BEGIN
         END IF;
         RETURN QUERY
         UPDATE "{schema}".worker_queue w
-        SET lock_token = p_prefix || 'a' || w.id, locked_until = now_ms + p_activity_lease_ms, attempt_count = w.attempt_count + 1
+        SET lock_token = p_prefix || 'a' || w.id, locked_until = now_ms + p_activity_lease_ms,
+            attempt_count = w.attempt_count + 1
         WHERE w.id = ANY (activities)
         RETURNING 5::smallint, w.lock_token, w.instance_id, w.id, w.attempt_count, w.work_item, NULL::text, NULL::text,
                   NULL::bigint, NULL::bigint, NULL::bigint;
     END IF;
     IF by_row THEN
-        -- First come, first served, whether of a session or not; a session goes where it is, or to the slot that waits longest.
+        -- Activities are taken in the order of their ids, with a session or without. A session stays with its owner; a
+        -- new one goes to the slot that has waited longest.
         FOR bound IN
             SELECT w.id, w.session_id, s.worker_id FROM "{schema}".worker_queue w
             LEFT JOIN "{schema}".sessions s ON s.session_id = w.session_id AND s.locked_until > now_ms
@@ -217,7 +229,7 @@ BEGIN
         LOOP
             owner_of_session := NULL;
             IF bound.session_id IS NOT NULL THEN
-                -- Whoever took the session a moment ago in this loop has it.
+                -- Read the owner again: an earlier round of this loop may have given the session to a slot.
                 SELECT s.worker_id INTO owner_of_session FROM "{schema}".sessions s
                 WHERE s.session_id = bound.session_id AND s.locked_until > now_ms;
                 owner_of_session := coalesce(owner_of_session, owners[1]);
@@ -239,32 +251,36 @@ BEGIN
             SET lock_token = p_prefix || 'a' || w.id, locked_until = now_ms + p_activity_lease_ms,
                 attempt_count = w.attempt_count + 1
             WHERE w.id = bound.id
-            RETURNING 5::smallint, w.lock_token, w.instance_id, w.id, w.attempt_count, w.work_item, owner_of_session, NULL::text,
-                      NULL::bigint, NULL::bigint, NULL::bigint;
+            RETURNING 5::smallint, w.lock_token, w.instance_id, w.id, w.attempt_count, w.work_item, owner_of_session,
+                      NULL::text, NULL::bigint, NULL::bigint, NULL::bigint;
         END LOOP;
     END IF;
     RETURN QUERY
-    (SELECT 6::smallint, NULL::text, NULL::text, (extract(epoch FROM q.visible_at - now_at) * 1000)::bigint, NULL::integer,
-            NULL::text, NULL::text, NULL::text, 0::bigint, NULL::bigint, NULL::bigint
+    (SELECT 6::smallint, NULL::text, NULL::text, (extract(epoch FROM q.visible_at - now_at) * 1000)::bigint,
+            NULL::integer, NULL::text, NULL::text, NULL::text, 0::bigint, NULL::bigint, NULL::bigint
      FROM "{schema}".orchestrator_queue q WHERE q.visible_at > now_at ORDER BY q.visible_at LIMIT 1)
     UNION ALL
-    (SELECT 6::smallint, NULL::text, NULL::text, (extract(epoch FROM w.visible_at - now_at) * 1000)::bigint, NULL::integer,
-            NULL::text, NULL::text, NULL::text, 1::bigint, NULL::bigint, NULL::bigint
+    (SELECT 6::smallint, NULL::text, NULL::text, (extract(epoch FROM w.visible_at - now_at) * 1000)::bigint,
+            NULL::integer, NULL::text, NULL::text, NULL::text, 1::bigint, NULL::bigint, NULL::bigint
      FROM "{schema}".worker_queue w WHERE w.visible_at > now_at ORDER BY w.visible_at LIMIT 1)
     UNION ALL
-    SELECT 10::smallint, NULL::text, NULL::text, now_ms, NULL::integer, NULL::text, NULL::text, NULL::text, NULL::bigint,
-           NULL::bigint, NULL::bigint;
+    SELECT 10::smallint, NULL::text, NULL::text, now_ms, NULL::integer, NULL::text, NULL::text, NULL::text,
+           NULL::bigint, NULL::bigint, NULL::bigint;
 END $$;
 
--- Commits what has gathered, and leases what can go on at once: the targets.
+-- Commits a batch of operations, and leases those of its target instances that can continue at once. The rows of the
+-- answer:
 --
--- kind 0, one a turn whose lease held: id (its place), stamp (when its instance was created, in microseconds, where it was now);
--- kind 1, one an activity whose lease held: id;
--- kind 7, one a start that was not made, since there is such an instance: id (its place), name, or item (its waiting start);
--- kind 8, where something is recorded that must be recorded once: id (the transaction), stamp (the last checkpoint: unless there
---   is another one, the server has not crashed since, and so has not given the number of the transaction to another);
--- kind 9, one an activity that was scheduled and leased: token, id;
--- and what is leased of the targets, as above.
+-- kind 0, one for each turn whose lease held: id (its place), stamp (when its instance was created, in microseconds, if
+--   this commit created it);
+-- kind 1, one for each activity whose lease held: id;
+-- kind 7, one for each start that was not made, since the instance exists: id (its place), name, or item (its waiting
+--   start);
+-- kind 8, if the batch records something that must be recorded once: id (the transaction), stamp (the last checkpoint:
+--   as long as it is the last one, the server has not crashed, and has not given the number of the transaction to
+--   another one);
+-- kind 9, one for each activity that was scheduled and leased: token, id;
+-- kinds 2 to 4, the leased targets, as above.
 CREATE OR REPLACE FUNCTION "{schema}".python_commit_{version}(
     p_turn_tokens text[], p_turn_instances text[], p_turn_executions bigint[], p_turn_records boolean[],
     p_turn_names text[], p_turn_versions text[], p_turn_parents text[], p_turn_statuses text[], p_turn_outputs text[],
@@ -273,10 +289,12 @@ CREATE OR REPLACE FUNCTION "{schema}".python_commit_{version}(
     p_read_turns integer[], p_read_ids bigint[],
     p_event_turns integer[], p_event_ids bigint[], p_event_types text[], p_event_data text[],
     p_key_turns integer[], p_key_actions text[], p_keys text[], p_key_values text[], p_key_times bigint[],
-    p_cancelled_turns integer[], p_cancelled_instances text[], p_cancelled_executions bigint[], p_cancelled_ids bigint[],
+    p_cancelled_turns integer[], p_cancelled_instances text[], p_cancelled_executions bigint[],
+    p_cancelled_ids bigint[],
     p_hold_turns integer[], p_hold_ids bigint[], p_hold_ms bigint[],
     p_activity_turns integer[], p_activity_items text[], p_activity_instances text[], p_activity_executions bigint[],
-    p_activity_ids bigint[], p_activity_sessions text[], p_activity_tags text[], p_activity_tokens text[], p_activity_lease_ms bigint,
+    p_activity_ids bigint[], p_activity_sessions text[], p_activity_tags text[], p_activity_tokens text[],
+    p_activity_lease_ms bigint,
     p_sent_turns integer[], p_sent_instances text[], p_sent_items text[], p_sent_delays_ms bigint[],
     p_ended_ids bigint[], p_ended_tokens text[], p_ended_instances text[], p_ended_items text[],
     p_start_instances text[], p_start_items text[],
@@ -285,7 +303,8 @@ CREATE OR REPLACE FUNCTION "{schema}".python_commit_{version}(
     kind smallint, token text, instance text, id bigint, attempt integer, item text,
     name text, version text, execution bigint, last_event bigint, stamp bigint
 ) LANGUAGE plpgsql
-SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off
+SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off
+SET jit = off
 AS $$
 #variable_conflict use_column
 DECLARE
@@ -297,12 +316,14 @@ DECLARE
     ended_sessions text[];
 BEGIN
     IF cardinality(p_start_instances) > 0 THEN
-        -- First of all, so that nobody who holds something else waits for it. Starts of one id take the same lock; a bulk start
-        -- takes whole ranges of them.
+        -- These locks come first, so that no transaction that holds another lock waits for them. Starts of one id take
+        -- the same lock; a bulk start takes whole ranges of them.
         PERFORM pg_advisory_xact_lock_shared(1685418607, range) FROM (
-            SELECT DISTINCT hashtext(start) & 63 AS range FROM unnest(p_start_instances) AS start ORDER BY range OFFSET 0) AS ranges;
+            SELECT DISTINCT hashtext(start) & 63 AS range
+            FROM unnest(p_start_instances) AS start ORDER BY range OFFSET 0) AS ranges;
         PERFORM pg_advisory_xact_lock(1685418608, start) FROM (
-            SELECT DISTINCT hashtext(start) AS start FROM unnest(p_start_instances) AS start ORDER BY start OFFSET 0) AS starts;
+            SELECT DISTINCT hashtext(start) AS start
+            FROM unnest(p_start_instances) AS start ORDER BY start OFFSET 0) AS starts;
     END IF;
     now_ms := (extract(epoch FROM clock_timestamp()) * 1000)::bigint;
     now_at := to_timestamp(now_ms / 1000.0);
@@ -313,7 +334,8 @@ BEGIN
             WHERE l.ctid = ANY (ARRAY(
                 SELECT own.ctid FROM unnest(p_turn_instances, p_turn_tokens) AS turn (instance, token),
                 LATERAL (SELECT i.ctid FROM "{schema}".instance_locks i
-                         WHERE i.instance_id = turn.instance AND i.lock_token = turn.token AND i.locked_until + 0 > now_ms
+                         WHERE i.instance_id = turn.instance AND i.lock_token = turn.token
+                           AND i.locked_until + 0 > now_ms
                          OFFSET 0) AS own))
               AND l.lock_token = ANY (p_turn_tokens)
             RETURNING l.lock_token
@@ -337,7 +359,8 @@ BEGIN
                  WITH ORDINALITY AS turn (instance, execution, name, version, parent, place)
             WHERE turn.name IS NOT NULL AND turn.version IS NOT NULL AND turn.place = ANY (held)
             ON CONFLICT (instance_id) DO UPDATE
-            SET orchestration_name = EXCLUDED.orchestration_name, orchestration_version = EXCLUDED.orchestration_version,
+            SET orchestration_name = EXCLUDED.orchestration_name,
+                orchestration_version = EXCLUDED.orchestration_version,
                 parent_instance_id = coalesce(i.parent_instance_id, EXCLUDED.parent_instance_id),
                 current_execution_id = greatest(i.current_execution_id, EXCLUDED.current_execution_id),
                 updated_at = EXCLUDED.updated_at;
@@ -352,8 +375,8 @@ BEGIN
                  duroxide_version_major, duroxide_version_minor, duroxide_version_patch)
             SELECT turn.instance, turn.execution, coalesce(turn.status, 'Running'), turn.output, now_at,
                    CASE WHEN turn.status IN ('Completed', 'Failed') THEN now_at END, turn.major, turn.minor, turn.patch
-            FROM unnest(p_turn_instances, p_turn_executions, p_turn_statuses, p_turn_outputs, p_turn_majors, p_turn_minors,
-                        p_turn_patches, p_turn_records)
+            FROM unnest(p_turn_instances, p_turn_executions, p_turn_statuses, p_turn_outputs, p_turn_majors,
+                        p_turn_minors, p_turn_patches, p_turn_records)
                  WITH ORDINALITY AS turn (instance, execution, status, output, major, minor, patch, records, place)
             WHERE turn.records AND turn.place = ANY (held)
             ON CONFLICT (instance_id, execution_id) DO UPDATE
@@ -375,7 +398,8 @@ BEGIN
         IF true = ANY (p_turn_custom_sets) THEN
             UPDATE "{schema}".instances i
             SET custom_status = turn.custom, custom_status_version = i.custom_status_version + 1
-            FROM unnest(p_turn_instances, p_turn_custom_sets, p_turn_customs) WITH ORDINALITY AS turn (instance, sets, custom, place)
+            FROM unnest(p_turn_instances, p_turn_custom_sets, p_turn_customs)
+                 WITH ORDINALITY AS turn (instance, sets, custom, place)
             WHERE i.instance_id = turn.instance AND turn.sets AND turn.place = ANY (held);
         END IF;
 
@@ -391,7 +415,8 @@ BEGIN
                     ON CONFLICT (instance_id, key) DO NOTHING;
                 ELSE
                     INSERT INTO "{schema}".kv_delta (instance_id, key, value, last_updated_at_ms)
-                    VALUES (p_turn_instances[p_key_turns[place]], p_keys[place], p_key_values[place], p_key_times[place])
+                    VALUES (p_turn_instances[p_key_turns[place]], p_keys[place], p_key_values[place],
+                            p_key_times[place])
                     ON CONFLICT (instance_id, key) DO UPDATE
                     SET value = EXCLUDED.value, last_updated_at_ms = EXCLUDED.last_updated_at_ms;
                 END IF;
@@ -399,12 +424,14 @@ BEGIN
         END IF;
         IF EXISTS (SELECT 1 FROM unnest(p_turn_statuses) AS status WHERE status IS NOT NULL) THEN
             FOR place IN
-                SELECT turn.place FROM unnest(p_turn_instances, p_turn_statuses) WITH ORDINALITY AS turn (instance, status, place)
+                SELECT turn.place FROM unnest(p_turn_instances, p_turn_statuses)
+                     WITH ORDINALITY AS turn (instance, status, place)
                 WHERE turn.status IN ('Completed', 'Failed', 'ContinuedAsNew') AND turn.place = ANY (held)
                   AND (SELECT true FROM "{schema}".kv_delta d WHERE d.instance_id = turn.instance LIMIT 1)
             LOOP
                 INSERT INTO "{schema}".kv_store (instance_id, key, value, execution_id, last_updated_at_ms)
-                SELECT d.instance_id, d.key, d.value, p_turn_executions[place], d.last_updated_at_ms FROM "{schema}".kv_delta d
+                SELECT d.instance_id, d.key, d.value, p_turn_executions[place], d.last_updated_at_ms
+                FROM "{schema}".kv_delta d
                 WHERE d.instance_id = p_turn_instances[place] AND d.value IS NOT NULL
                 ON CONFLICT (instance_id, key) DO UPDATE
                 SET value = EXCLUDED.value, execution_id = EXCLUDED.execution_id,
@@ -421,8 +448,9 @@ BEGIN
             INSERT INTO "{schema}".worker_queue AS w
                 (work_item, visible_at, created_at, instance_id, execution_id, activity_id, session_id, tag,
                  lock_token, locked_until, attempt_count)
-            SELECT activity.item, now_at, now_at, activity.instance, activity.execution, activity.id, activity.session, activity.tag,
-                   activity.token, CASE WHEN activity.token IS NOT NULL THEN now_ms + p_activity_lease_ms END,
+            SELECT activity.item, now_at, now_at, activity.instance, activity.execution, activity.id, activity.session,
+                   activity.tag, activity.token,
+                   CASE WHEN activity.token IS NOT NULL THEN now_ms + p_activity_lease_ms END,
                    CASE WHEN activity.token IS NOT NULL THEN 1 ELSE 0 END
             FROM unnest(p_activity_turns, p_activity_items, p_activity_instances, p_activity_executions, p_activity_ids,
                         p_activity_sessions, p_activity_tags, p_activity_tokens)
@@ -435,20 +463,21 @@ BEGIN
             DELETE FROM "{schema}".worker_queue w
             USING unnest(p_cancelled_turns, p_cancelled_instances, p_cancelled_executions, p_cancelled_ids)
                   AS cancelled (turn, instance, execution, id)
-            WHERE w.instance_id = cancelled.instance AND w.execution_id = cancelled.execution AND w.activity_id = cancelled.id
-              AND cancelled.turn = ANY (held);
+            WHERE w.instance_id = cancelled.instance AND w.execution_id = cancelled.execution
+              AND w.activity_id = cancelled.id AND cancelled.turn = ANY (held);
         END IF;
         IF cardinality(p_hold_ids) > 0 THEN
             UPDATE "{schema}".orchestrator_queue q
-            SET visible_at = CASE WHEN hold.ms > 0 THEN now_at + hold.ms * interval '1 millisecond' ELSE q.created_at END,
+            SET visible_at = CASE WHEN hold.ms > 0 THEN now_at + hold.ms * interval '1 millisecond'
+                                  ELSE q.created_at END,
                 lock_token = CASE WHEN hold.ms > 0 THEN 'held' END,
                 locked_until = CASE WHEN hold.ms > 0 THEN now_ms + hold.ms END
             FROM unnest(p_hold_turns, p_hold_ids, p_hold_ms) AS hold (turn, id, ms)
             WHERE q.id = hold.id AND hold.turn = ANY (held);
         END IF;
         RETURN QUERY
-        SELECT 0::smallint, NULL::text, NULL::text, turn.place::bigint, NULL::integer, NULL::text, NULL::text, NULL::text,
-               NULL::bigint, NULL::bigint,
+        SELECT 0::smallint, NULL::text, NULL::text, turn.place::bigint, NULL::integer, NULL::text, NULL::text,
+               NULL::text, NULL::bigint, NULL::bigint,
                CASE WHEN p_turn_names[turn.place] IS NOT NULL
                     THEN (SELECT (extract(epoch FROM i.created_at) * 1000000)::bigint FROM "{schema}".instances i
                           WHERE i.instance_id = p_turn_instances[turn.place]) END
@@ -474,8 +503,8 @@ BEGIN
             WHERE s.session_id = ANY (ended_sessions) AND s.locked_until > now_ms;
         END IF;
         RETURN QUERY
-        SELECT 1::smallint, NULL::text, NULL::text, activity.id, NULL::integer, NULL::text, NULL::text, NULL::text, NULL::bigint,
-               NULL::bigint, NULL::bigint
+        SELECT 1::smallint, NULL::text, NULL::text, activity.id, NULL::integer, NULL::text, NULL::text, NULL::text,
+               NULL::bigint, NULL::bigint, NULL::bigint
         FROM unnest(ended_ids) AS activity (id);
     END IF;
 
@@ -489,25 +518,28 @@ BEGIN
                  WHERE i.instance_id = start.instance)
                 UNION ALL
                 (SELECT NULL::text, q.work_item FROM "{schema}".orchestrator_queue q
-                 WHERE q.instance_id = start.instance AND q.work_item LIKE '{"StartOrchestration":%' ORDER BY q.id LIMIT 1)
+                 WHERE q.instance_id = start.instance AND q.work_item LIKE '{"StartOrchestration":%'
+                 ORDER BY q.id LIMIT 1)
                 LIMIT 1) AS running ON true
         ), started AS (
             INSERT INTO "{schema}".orchestrator_queue (instance_id, work_item, visible_at, created_at)
             SELECT known.instance, known.new_item, now_at, now_at FROM known
             WHERE known.name IS NULL AND known.item IS NULL ORDER BY known.place
         )
-        SELECT 7::smallint, NULL::text, NULL::text, known.place, NULL::integer, known.item, known.name, NULL::text, NULL::bigint,
-               NULL::bigint, NULL::bigint
+        SELECT 7::smallint, NULL::text, NULL::text, known.place, NULL::integer, known.item, known.name, NULL::text,
+               NULL::bigint, NULL::bigint, NULL::bigint
         FROM known WHERE known.name IS NOT NULL OR known.item IS NOT NULL;
     END IF;
 
-    -- After the starts, so that what a batch sends comes after what it starts.
+    -- The messages are inserted after the starts, so that a message of this batch comes after the start of its
+    -- instance.
     IF cardinality(p_sent_items) > 0 OR cardinality(p_ended_items) > 0 THEN
         INSERT INTO "{schema}".orchestrator_queue (instance_id, work_item, visible_at, created_at)
         SELECT message.instance, message.item, now_at + coalesce(message.delay_ms, 0) * interval '1 millisecond', now_at
         FROM (
             SELECT ended.instance, ended.item, NULL::bigint AS delay_ms, 0::bigint AS kind, ended.place
-            FROM unnest(p_ended_ids, p_ended_instances, p_ended_items) WITH ORDINALITY AS ended (id, instance, item, place)
+            FROM unnest(p_ended_ids, p_ended_instances, p_ended_items)
+                 WITH ORDINALITY AS ended (id, instance, item, place)
             WHERE ended.item IS NOT NULL AND ended.id = ANY (ended_ids)
             UNION ALL
             SELECT sent.instance, sent.item, sent.delay_ms, 1, sent.place
@@ -519,17 +551,19 @@ BEGIN
     END IF;
 
     IF cardinality(p_targets) > 0 THEN
-        RETURN QUERY SELECT * FROM "{schema}".python_lease_{version}(p_targets, p_target_tokens, p_lease_ms, p_lowest, p_highest);
+        RETURN QUERY SELECT * FROM "{schema}".python_lease_{version}(
+            p_targets, p_target_tokens, p_lease_ms, p_lowest, p_highest);
     END IF;
     IF cardinality(p_start_instances) > 0 OR 0 = ANY (p_sent_turns) THEN
         RETURN QUERY
-        SELECT 8::smallint, NULL::text, NULL::text, pg_current_xact_id()::text::bigint, NULL::integer, NULL::text, NULL::text,
-               NULL::text, NULL::bigint, NULL::bigint, (c.checkpoint_lsn - '0/0')::bigint
+        SELECT 8::smallint, NULL::text, NULL::text, pg_current_xact_id()::text::bigint, NULL::integer, NULL::text,
+               NULL::text, NULL::text, NULL::bigint, NULL::bigint, (c.checkpoint_lsn - '0/0')::bigint
         FROM pg_control_checkpoint() AS c;
     END IF;
 END $$;
 
--- Gives the lease of a turn back. What it had read counts as tried, unless told otherwise, and is shown again after the delay.
+-- Gives the lease of a turn back. The messages that the turn had read become visible again after the delay, and count
+-- as tried if p_counts is true.
 CREATE OR REPLACE FUNCTION "{schema}".python_give_back_turn_{version}(
     p_instance text, p_token text, p_read_ids bigint[], p_delay_ms bigint, p_counts boolean
 ) RETURNS boolean LANGUAGE plpgsql
@@ -550,8 +584,8 @@ BEGIN
     RETURN true;
 END $$;
 
--- After the server's clock was set back: what was sent in a time that has not come yet is shown, and a lease ends when it could
--- have ended.
+-- Repairs the times after the server's clock was set back. Messages and activities that were sent at a time still to
+-- come become visible, and no lease lasts longer than p_longest_ms from now.
 CREATE OR REPLACE FUNCTION "{schema}".python_set_back_{version}(p_longest_ms bigint) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
     now_at timestamptz := clock_timestamp();

@@ -1,4 +1,4 @@
-//! Our functions in the schema of the store: whether they are there, and making them.
+//! Creates our functions (`functions.sql`) in the schema of the store, or checks that they are there.
 
 pub mod tune;
 
@@ -10,15 +10,15 @@ use tokio::time::sleep;
 
 const FUNCTIONS: &str = include_str!("functions.sql");
 
-/// Making a table that refers to another one locks that for a moment: who has to wait for it must not hold up the nodes that
-/// work, which would wait behind it.
-const LONGEST_LOCK: &str = "SET LOCAL lock_timeout = '1s'";
+/// `CREATE TABLE` locks the tables that the new one refers to, for a moment. While it waits for such a lock, the
+/// statements of working nodes wait behind it, so it gives up soon and tries again.
+const LOCK_TIMEOUT: &str = "SET LOCAL lock_timeout = '1s'";
 const LOCK_NOT_AVAILABLE: &str = "55P03";
 const ATTEMPTS: u32 = 20;
 const PAUSE: Duration = Duration::from_millis(200);
 
-/// The end of the names of our functions, drawn from their text: another text has other names, so whatever is installed is
-/// never replaced under a node that uses it.
+/// The suffix of the names of our functions, a hash of their text. A changed text gets new names, so an installed
+/// function is never replaced under a node that uses it.
 pub static VERSION: LazyLock<String> = LazyLock::new(|| {
     let hash = hash(FUNCTIONS.as_bytes());
     format!("{:08x}", (hash >> 32) ^ (hash & 0xffff_ffff))
@@ -29,40 +29,41 @@ pub fn function(schema: &str, name: &str) -> String {
     format!("\"{schema}\".python_{name}_{}", *VERSION)
 }
 
-/// Whether the functions of this version are there; needs no rights.
+/// Whether the functions of this version are there. The check needs no rights.
 pub async fn verify(pool: &PgPool, schema: &str) -> Result<bool, sqlx::Error> {
     installed(pool, schema).await
 }
 
-/// Makes the functions of this version, unless they are there. Many nodes may do so at the same time.
+/// Creates the functions of this version, unless they are there. Many nodes may do so at the same time.
 pub async fn apply(pool: &PgPool, schema: &str) -> Result<(), sqlx::Error> {
     if installed(pool, schema).await? {
         return Ok(());
     }
     for _ in 0..ATTEMPTS {
-        match make(pool, schema).await {
+        match create(pool, schema).await {
             Err(sqlx::Error::Database(error)) if error.code().as_deref() == Some(LOCK_NOT_AVAILABLE) => {
                 sleep(PAUSE).await;
             }
             outcome => return outcome,
         }
     }
-    make(pool, schema).await
+    create(pool, schema).await
 }
 
-async fn make(pool: &PgPool, schema: &str) -> Result<(), sqlx::Error> {
+async fn create(pool: &PgPool, schema: &str) -> Result<(), sqlx::Error> {
     let mut transaction = pool.begin().await?;
-    // Ends with the transaction, so that it is safe behind a pooler of transactions too.
+    // This lock ends with the transaction, so it is safe behind a pooler that lends connections by the transaction,
+    // too.
     let key = hash(format!("duroxide-python:functions:{schema}").as_bytes());
     sqlx::query("SELECT pg_advisory_xact_lock($1)").bind(key as i64).execute(&mut *transaction).await?;
     if !installed(&mut *transaction, schema).await? {
-        sqlx::query(LONGEST_LOCK).execute(&mut *transaction).await?;
+        sqlx::query(LOCK_TIMEOUT).execute(&mut *transaction).await?;
         transaction.execute(sqlx::raw_sql(&text(schema))).await?;
     }
     transaction.commit().await
 }
 
-/// The statements that make the functions of this version.
+/// The statements that create the functions of this version.
 fn text(schema: &str) -> String {
     let marker = format!(
         "\nCREATE OR REPLACE FUNCTION {marker}() RETURNS void LANGUAGE sql AS '';\n\
@@ -73,7 +74,7 @@ fn text(schema: &str) -> String {
     FUNCTIONS.replace("{schema}", schema).replace("{version}", &VERSION) + &marker
 }
 
-/// Made last and in the same transaction, so all others are there if it is.
+/// The function that is created last, in the same transaction as all others. If it is there, all others are.
 const MARKER: &str = "installed";
 
 async fn installed(connection: impl sqlx::PgExecutor<'_>, schema: &str) -> Result<bool, sqlx::Error> {

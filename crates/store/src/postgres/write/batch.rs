@@ -1,4 +1,4 @@
-//! A batch of operations as the columns that the server takes.
+//! Turns a batch of operations into the columns of the server's function.
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
@@ -13,7 +13,8 @@ use crate::postgres::node::request::{TurnEnd, WriteRequest};
 use crate::work_item::encode;
 use crate::work_item::target;
 
-/// The columns of `python_v1_commit`, in its order. Places of turns are counted from 1; 0 is no turn.
+/// The parameters of the server's function `python_commit`, in its order. The places of turns are counted from 1; 0
+/// stands for no turn.
 #[derive(Default)]
 pub struct Batch {
     turn_tokens: Vec<String>,
@@ -57,7 +58,7 @@ pub struct Batch {
     ended_items: Vec<Option<String>>,
     start_instances: Vec<String>,
     start_items: Vec<String>,
-    /// The instances that may have something to read when it is committed, and whether it sends them something.
+    /// The instances that may have something to read after the commit, and whether this batch sends them a message.
     pub targets: BTreeMap<String, bool>,
 }
 
@@ -72,11 +73,11 @@ pub struct ActivityColumns {
     ids: Vec<i64>,
     pub sessions: Vec<Option<String>>,
     pub tags: Vec<Option<String>>,
-    /// The tokens of those that this node takes at once.
+    /// The tokens of the activities that the commit leases to this node.
     pub tokens: Vec<Option<String>>,
 }
 
-/// What is leased in the same transaction, and for how long.
+/// The leases that the commit shall grant to this node, and for how long.
 pub struct EagerDemand<'a> {
     pub instances: &'a [String],
     pub tokens: &'a [String],
@@ -89,7 +90,8 @@ pub struct EagerDemand<'a> {
 pub type Sizes = Vec<usize>;
 
 impl Batch {
-    /// The columns of the operations, and the size of each turn among them. Fails for what cannot be written at all.
+    /// The columns of the operations, and the size of each turn among them. Fails if an operation cannot be written at
+    /// all.
     pub fn of<'a>(operations: impl Iterator<Item = &'a WriteRequest>) -> Result<(Self, Sizes)> {
         let mut batch = Self::default();
         let mut sizes = Vec::new();
@@ -110,7 +112,7 @@ impl Batch {
                     batch.start_items.push(encode(&request.clone().into_message())?);
                     batch.targets.insert(request.instance.clone(), true);
                 }
-                WriteRequest::Look(instance) => {
+                WriteRequest::CheckInstance(instance) => {
                     batch.targets.entry(instance.clone()).or_default();
                 }
                 WriteRequest::Messages(messages, delay_ms) => {
@@ -148,10 +150,11 @@ impl Batch {
         self.turn_instances.push(instance.clone());
         self.turn_executions.push(execution);
         let pinned = metadata.pinned_duroxide_version.as_ref();
-        // Its rows stand already when it goes on with an execution that has events.
-        let goes_on = held.length > 0 && held.created_us.is_some() && held.execution == execution;
-        let says_something = metadata.orchestration_name.is_some() || metadata.status.is_some() || pinned.is_some();
-        self.turn_records.push(*ran && (!goes_on || says_something));
+        // If the turn continues an execution that has events, the rows of the instance and of the execution exist
+        // already.
+        let continues = held.length > 0 && held.created_us.is_some() && held.execution == execution;
+        let changes_rows = metadata.orchestration_name.is_some() || metadata.status.is_some() || pinned.is_some();
+        self.turn_records.push(*ran && (!continues || changes_rows));
         self.turn_names.push(metadata.orchestration_name.clone());
         self.turn_versions.push(metadata.orchestration_version.clone());
         self.turn_parents.push(metadata.parent_instance_id.clone());
@@ -172,11 +175,11 @@ impl Batch {
         self.read_ids.extend(&held.read);
         self.targets.entry(instance.clone()).or_default();
         if matches!(metadata.status.as_deref(), Some("Completed" | "Failed")) {
-            // Nobody will ever wait for it.
-            self.read_turns.extend(held.kept_ids().map(|_| turn));
-            self.read_ids.extend(held.kept_ids());
+            // The execution has ended, so it will never take the held messages.
+            self.read_turns.extend(held.held_back_ids().map(|_| turn));
+            self.read_ids.extend(held.held_back_ids());
         } else {
-            for (id, hold_ms) in held.sight_after(delta) {
+            for (id, hold_ms) in held.visibility_changes(delta) {
                 self.hold_turns.push(turn);
                 self.hold_ids.push(id);
                 self.hold_ms.push(hold_ms);
@@ -239,13 +242,14 @@ impl Batch {
         self.key_times.push(time);
     }
 
-    /// What must be recorded once: the instances that it starts, and what it sends that no turn sends.
+    /// The parts that must be recorded exactly once: the instances that the batch starts, and the starts and messages
+    /// that do not come from a turn.
     pub fn sent_once(&self) -> (Vec<String>, Vec<String>) {
         let sent = self.sent_turns.iter().zip(&self.sent_items).filter(|(turn, _)| **turn == 0).map(|(_, item)| item);
         (self.start_instances.clone(), self.start_items.iter().chain(sent).cloned().collect())
     }
 
-    /// In how many milliseconds the first of its messages is due that is not due now.
+    /// The shortest delay of a message that is due later, in milliseconds.
     pub fn first_delay(&self) -> Option<i64> {
         self.sent_delays_ms.iter().flatten().copied().min()
     }
@@ -255,7 +259,7 @@ impl Batch {
         &self,
         connection: &mut PgConnection,
         statement: &str,
-        taking: &EagerDemand<'_>,
+        eager: &EagerDemand<'_>,
     ) -> Result<Vec<PgRow>, sqlx::Error> {
         let Self { activities, turn_pins: [majors, minors, patches], .. } = self;
         query(statement)
@@ -299,7 +303,7 @@ impl Batch {
             .bind(&activities.sessions)
             .bind(&activities.tags)
             .bind(&activities.tokens)
-            .bind(taking.activity_lease_ms)
+            .bind(eager.activity_lease_ms)
             .bind(&self.sent_turns)
             .bind(&self.sent_instances)
             .bind(&self.sent_items)
@@ -310,34 +314,34 @@ impl Batch {
             .bind(&self.ended_items)
             .bind(&self.start_instances)
             .bind(&self.start_items)
-            .bind(taking.instances)
-            .bind(taking.tokens)
-            .bind(taking.lease_ms)
-            .bind(taking.versions.map(|(lowest, _)| lowest))
-            .bind(taking.versions.map(|(_, highest)| highest))
+            .bind(eager.instances)
+            .bind(eager.tokens)
+            .bind(eager.lease_ms)
+            .bind(eager.versions.map(|(lowest, _)| lowest))
+            .bind(eager.versions.map(|(_, highest)| highest))
             .fetch_all(connection)
             .await
     }
 
-    /// As [`Self::commit`], in a transaction of which it can be told later whether it was made: what was heard before its commit
-    /// says which one it is.
+    /// Like [`Self::commit`], but stores the rows of the answer in `before_commit` before it commits. The rows hold the
+    /// transaction id, so that after a lost reply the writer can ask the server whether it committed.
     pub async fn commit_once(
         &self,
         connection: &mut PgConnection,
         statement: &str,
-        taking: &EagerDemand<'_>,
-        heard: &mut Option<Vec<PgRow>>,
+        eager: &EagerDemand<'_>,
+        before_commit: &mut Option<Vec<PgRow>>,
     ) -> Result<Vec<PgRow>, sqlx::Error> {
         connection.execute("BEGIN").await?;
-        let rows = self.commit(connection, statement, taking).await?;
-        *heard = Some(rows);
+        let rows = self.commit(connection, statement, eager).await?;
+        *before_commit = Some(rows);
         connection.execute("COMMIT").await?;
         Ok(Vec::new())
     }
 }
 
-/// In how many milliseconds a message is due, if that is later. The engine reckons by the clock of this node, from `now`, and the server by its
-/// own: the time between is the same.
+/// The delay of a message that is due later, in milliseconds. The engine uses the clock of this node, and the server
+/// uses the server's clock, so the server gets the difference to `now`.
 fn delay_of(message: &WorkItem, now: u64) -> Option<i64> {
     match message {
         WorkItem::TimerFired { fire_at_ms, .. } if *fire_at_ms > now => i64::try_from(fire_at_ms - now).ok(),
@@ -348,7 +352,7 @@ fn delay_of(message: &WorkItem, now: u64) -> Option<i64> {
 /// How many columns [`Batch::commit`] binds.
 pub const COLUMNS: usize = 56;
 
-/// The name of a kind of event, as the beginning of its debug form says it.
+/// The name of a kind of event: the first word of its debug form.
 fn kind_of(kind: &EventKind) -> String {
     struct Head(String);
     impl fmt::Write for Head {

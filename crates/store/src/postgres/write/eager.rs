@@ -1,4 +1,4 @@
-//! What a node takes with a commit: what somebody here waits for.
+//! Eager leases: a commit leases the work to this node that fetches of this node wait for.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -9,67 +9,69 @@ use crate::postgres::node::cancelled_activities::Cancelled;
 use crate::postgres::node::state::{ActivityQueue, LeaseInFlight, NodeState, TurnQueue};
 use crate::postgres::write::batch::Batch;
 
-/// What was meant to be taken with it.
+/// The leases that a commit shall grant to this node.
 #[derive(Default)]
 pub struct EagerLeases {
-    pub lane: Option<Arc<TurnQueue>>,
+    /// The queue for the leased turns.
+    pub queue: Option<Arc<TurnQueue>>,
     pub targets: Vec<String>,
-    /// Whether there were more targets than anybody waits for.
+    /// Whether the batch has more targets than this node can use.
     pub leaves_turns: bool,
-    /// The lanes of the activities that were to be leased, by token.
+    /// The activities to lease and their queues, by token.
     pub activities: HashMap<String, (Arc<ActivityQueue>, WorkItem)>,
     pub leaves_activities: bool,
-    /// While any of it may come.
-    pub leasing: Option<LeaseInFlight>,
+    /// Set while any of the leases may arrive.
+    pub lease_in_flight: Option<LeaseInFlight>,
 }
 
-/// Chooses what this node takes with the commit: what somebody here waits for.
+/// Chooses the work that the commit leases to this node: as much as its fetches wait for.
 pub fn choose(core: &Arc<NodeState>, batch: &mut Batch) -> EagerLeases {
-    let mut taking = EagerLeases::default();
+    let mut eager = EagerLeases::default();
     batch.activities.tokens.iter_mut().for_each(|token| *token = None);
     if core.is_bare {
-        taking.leaves_turns = !batch.targets.is_empty();
-        taking.leaves_activities = !batch.activities.items.is_empty();
-        return taking;
+        eager.leaves_turns = !batch.targets.is_empty();
+        eager.leaves_activities = !batch.activities.items.is_empty();
+        return eager;
     }
-    // Before it is asked how much is wanted: a runtime that ends makes that less, and waits for what is on its way then.
-    let leasing = core.leasing();
+    // Register the lease before reading the demand. A runtime that ends lowers the demand, and then waits for the
+    // registered leases.
+    let lease_in_flight = core.lease_in_flight();
     let ahead = core.ahead();
-    let lanes = core.turn_lanes();
-    let lane = lanes.into_iter().map(|lane| (lane.demand(ahead), lane)).max_by_key(|(demand, _)| *demand);
-    if let Some((demand, lane)) = lane {
-        let targets = batch.targets.keys().filter(|target| !core.left.has_left(target));
-        taking.targets = targets.take(demand).cloned().collect();
-        taking.lane = Some(lane);
+    let queues = core.turn_queues();
+    let queue = queues.into_iter().map(|queue| (queue.demand(ahead), queue)).max_by_key(|(demand, _)| *demand);
+    if let Some((demand, queue)) = queue {
+        let targets = batch.targets.keys().filter(|target| !core.left_to_others.has_left(target));
+        eager.targets = targets.take(demand).cloned().collect();
+        eager.queue = Some(queue);
     }
-    taking.leaves_turns = taking.targets.len() < batch.targets.len();
-    let mut lanes: Vec<_> = core.activity_lanes().into_iter().map(|lane| (lane.demand(ahead), lane)).collect();
+    eager.leaves_turns = eager.targets.len() < batch.targets.len();
+    let mut queues: Vec<_> = core.activity_queues().into_iter().map(|queue| (queue.demand(ahead), queue)).collect();
     let scheduled = &mut batch.activities;
     for place in 0..scheduled.items.len() {
         match core.cancelled.state(&scheduled.items[place]) {
-            // By the turn that schedules it.
+            // The turn that schedules the activity cancels it, too.
             Some(Cancelled::Committing) => continue,
             Some(Cancelled::Gone) => core.cancelled.forget(&scheduled.items[place]),
             None => {}
         }
         let tag = scheduled.tags[place].as_deref();
-        let lane = lanes.iter_mut().find(|(demand, lane)| *demand > 0 && takes(&lane.key, tag));
-        match lane {
-            Some((demand, lane)) if scheduled.sessions[place].is_none() => {
+        let queue = queues.iter_mut().find(|(demand, queue)| *demand > 0 && takes(&queue.key, tag));
+        match queue {
+            Some((demand, queue)) if scheduled.sessions[place].is_none() => {
                 *demand -= 1;
                 let token = core.token();
                 scheduled.tokens[place] = Some(token.clone());
-                taking.activities.insert(token, (Arc::clone(lane), scheduled.items[place].clone()));
+                eager.activities.insert(token, (Arc::clone(queue), scheduled.items[place].clone()));
             }
-            _ => taking.leaves_activities = true,
+            _ => eager.leaves_activities = true,
         }
     }
-    let takes_some = !(taking.targets.is_empty() && taking.activities.is_empty());
-    taking.leasing = takes_some.then_some(leasing);
-    taking
+    let takes_some = !(eager.targets.is_empty() && eager.activities.is_empty());
+    eager.lease_in_flight = takes_some.then_some(lease_in_flight);
+    eager
 }
 
-/// Whether a lane takes activities with this tag.
+/// Whether a queue with this filter takes activities with this tag.
 fn takes(filter: &TagFilter, tag: Option<&str>) -> bool {
     match (filter, tag) {
         (TagFilter::Any, _) | (TagFilter::DefaultOnly | TagFilter::DefaultAnd(_), None) => true,

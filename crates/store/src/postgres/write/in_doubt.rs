@@ -1,11 +1,11 @@
-//! What became of a transaction whose commit the server did not answer.
+//! Finds out whether the server made a commit whose answer was lost.
 
 use sqlx::PgConnection;
 
-/// The number of a transaction, and the last checkpoint when it was made.
+/// The number of a transaction, and the last checkpoint when the transaction ran.
 ///
-/// A server that crashes may forget a transaction that it had not flushed, and give its number to another one. After a crash there
-/// is another checkpoint, so a number counts only as long as there is none.
+/// After a crash, the server may have lost a transaction that it had not flushed, and may give its number to another
+/// one. Each crash is followed by a checkpoint, so a number counts only until the next checkpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CommitMark {
     pub transaction: i64,
@@ -17,12 +17,13 @@ pub enum CommitOutcome {
     UnderWay,
     Made,
     NotMade,
-    /// The number may be that of another transaction by now.
+    /// The server may have given the number to another transaction.
     Unknown,
 }
 
-/// Asks the server, and, where it cannot know, the tables: the transaction has sent these messages and started these instances.
-pub async fn fate(
+/// Asks the server for the outcome. Where the server cannot know it, this looks in the tables for the messages in
+/// `items` and the instances in `starts`, which the transaction sent and started.
+pub async fn commit_outcome(
     connection: &mut PgConnection,
     schema: &str,
     mark: CommitMark,
@@ -34,7 +35,7 @@ pub async fn fate(
     );
     let (status, checkpoint) = match asked.bind(mark.transaction).fetch_one(&mut *connection).await {
         Ok(answer) => answer,
-        // So late a transaction this server has never made.
+        // The number lies in the future of this server, so it lost the transaction.
         Err(sqlx::Error::Database(error)) if error.code().as_deref() == Some("22023") => {
             return Ok(CommitOutcome::NotMade);
         }
@@ -47,7 +48,8 @@ pub async fn fate(
         _ => return Ok(CommitOutcome::NotMade),
     }
     let found: bool = sqlx::query_scalar(&format!(
-        "SELECT EXISTS (SELECT FROM \"{schema}\".orchestrator_queue WHERE work_item = ANY ($2) AND created_at > now() - interval '1 hour') \
+        "SELECT EXISTS (SELECT FROM \"{schema}\".orchestrator_queue WHERE work_item = ANY ($2) \
+         AND created_at > now() - interval '1 hour') \
          OR EXISTS (SELECT FROM \"{schema}\".instances WHERE instance_id = ANY ($1))"
     ))
     .bind(starts)
@@ -56,7 +58,7 @@ pub async fn fate(
     .await?;
     Ok(match found {
         true => CommitOutcome::Made,
-        // They have not been there before, and are not there now.
+        // The instances did not exist before the transaction, and do not exist now.
         false if !starts.is_empty() => CommitOutcome::NotMade,
         false => CommitOutcome::Unknown,
     })

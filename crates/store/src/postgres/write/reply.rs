@@ -1,4 +1,4 @@
-//! After a commit: everybody is answered, and what was taken with it is handed over.
+//! Reads the server's answer to a commit: answers the callers, and delivers the leases that the commit granted.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -18,13 +18,13 @@ use crate::postgres::write::batch::{Batch, Sizes};
 use crate::postgres::write::eager::EagerLeases;
 use crate::work_item::can_be_waited_for;
 
-/// What one commit was answered.
+/// The server's answer to a commit, and the leases that the commit was to grant.
 pub struct Committed {
     pub rows: Vec<PgRow>,
-    pub taken: EagerLeases,
+    pub eager: EagerLeases,
 }
 
-/// Answers everybody, and hands over what was taken.
+/// Answers all callers, and delivers the granted leases.
 pub fn finish(
     core: &Arc<NodeState>,
     operations: Vec<PendingWrite>,
@@ -32,21 +32,21 @@ pub fn finish(
     sizes: &Sizes,
     committed: Committed,
 ) {
-    let Committed { rows, taken } = committed;
-    let read = match Reading::of(&rows) {
-        Ok(read) => read,
+    let Committed { rows, eager } = committed;
+    let reply = match Reply::of(&rows) {
+        Ok(reply) => reply,
         Err(error) => {
             let error = failed("commit", &error);
             return operations.into_iter().for_each(|operation| operation.finish(Err(error.clone())));
         }
     };
-    let leased: HashSet<&str> = read.leases.iter().map(|lease| lease.instance.as_str()).collect();
+    let leased: HashSet<&str> = reply.leases.iter().map(|lease| lease.instance.as_str()).collect();
     let (mut turn, mut start) = (0, 0);
     for operation in operations {
-        let outcome = match &operation.work {
+        let outcome = match &operation.request {
             WriteRequest::Turn(end) => {
                 turn += 1;
-                match read.turns.get(&turn) {
+                match reply.turns.get(&turn) {
                     Some(created_us) => {
                         turn_ended(core, end, *created_us, sizes[turn - 1], &leased);
                         Ok(None)
@@ -57,20 +57,20 @@ pub fn finish(
                     )),
                 }
             }
-            WriteRequest::Activity(end) if read.activities.contains(&end.id) => Ok(None),
+            WriteRequest::Activity(end) if reply.activities.contains(&end.id) => Ok(None),
             WriteRequest::Activity(_) => Err(ProviderError::permanent(
                 "ack_work_item",
                 "the activity was cancelled, or its lock expired (Invalid lock token)",
             )),
             WriteRequest::Start(_) => {
                 start += 1;
-                Ok(read.starts.get(&start).cloned())
+                Ok(reply.starts.get(&start).cloned())
             }
-            WriteRequest::Messages(..) | WriteRequest::Look(_) => Ok(None),
+            WriteRequest::Messages(..) | WriteRequest::CheckInstance(_) => Ok(None),
         };
         operation.finish(outcome);
     }
-    hand_over(core, batch, taken, read);
+    deliver_leases(core, batch, eager, reply);
 }
 
 fn turn_ended(core: &Arc<NodeState>, end: &TurnEnd, created_us: Option<i64>, bytes: usize, leased: &HashSet<&str>) {
@@ -87,78 +87,79 @@ fn turn_ended(core: &Arc<NodeState>, end: &TurnEnd, created_us: Option<i64>, byt
         }
     }
     if can_be_waited_for(metadata, delta) {
-        core.outbox.tell_changed(instance);
+        core.notifier.announce_changed(instance);
     }
-    // Something came while the turn was held, and its end may not have seen it.
+    // A message arrived while this node held the turn, and the commit of the turn may not have seen it.
     if core.held.remove(token) && !leased.contains(instance) {
-        core.submit_and_forget(WriteRequest::Look(instance.to_owned()));
+        core.submit_and_forget(WriteRequest::CheckInstance(instance.to_owned()));
     }
 }
 
-fn hand_over(core: &Arc<NodeState>, batch: &Batch, taken: EagerLeases, read: Reading) {
-    let leased: HashSet<&str> = read.leases.iter().map(|lease| lease.instance.as_str()).collect();
-    let mut tells = taken.leaves_turns;
+/// Delivers the granted leases to their queues, and announces the rest of the new work to the other nodes.
+fn deliver_leases(core: &Arc<NodeState>, batch: &Batch, eager: EagerLeases, reply: Reply) {
+    let leased: HashSet<&str> = reply.leases.iter().map(|lease| lease.instance.as_str()).collect();
+    let mut announces_turns = eager.leaves_turns;
     for (instance, is_sent) in batch.targets.iter().filter(|(instance, _)| !leased.contains(instance.as_str())) {
-        // The end of a turn that is held here looks for what has come.
-        if !is_sent || core.held.came(instance) {
+        // If this node holds a turn of the instance, the commit of that turn looks for new messages.
+        if !is_sent || core.held.note_arrival(instance) {
             continue;
         }
-        // Another node holds a turn of it, or one ended here in this moment that did not see it.
-        tells = true;
-        if taken.targets.contains(instance) {
-            core.submit_and_forget(WriteRequest::Look(instance.clone()));
+        // Another node holds a turn of the instance, or a turn ended on this node just now without seeing the message.
+        announces_turns = true;
+        if eager.targets.contains(instance) {
+            core.submit_and_forget(WriteRequest::CheckInstance(instance.clone()));
         }
     }
-    if taken.leaves_turns {
+    if eager.leaves_turns {
         core.hint_turns();
     }
-    if tells {
-        core.outbox.tell_turns();
+    if announces_turns {
+        core.notifier.announce_turns();
     }
-    if let Some(lane) = &taken.lane {
-        deliver(core, lane, read.leases);
+    if let Some(queue) = &eager.queue {
+        deliver(core, queue, reply.leases);
     }
-    let mut activities = taken.activities;
-    for (token, id) in read.scheduled {
-        if let Some((lane, item)) = activities.remove(&token) {
-            lane.offer(LeasedActivity { item, id, token, attempt: 1 });
+    let mut activities = eager.activities;
+    for (token, id) in reply.scheduled {
+        if let Some((queue, item)) = activities.remove(&token) {
+            queue.offer(LeasedActivity { item, id, token, attempt: 1 });
         }
     }
-    if taken.leaves_activities {
+    if eager.leaves_activities {
         core.hint_activities();
-        core.outbox.tell_activities();
+        core.notifier.announce_activities();
     }
     if let Some(delay_ms) = batch.first_delay() {
         core.due_in(delay_ms);
     }
-    if !core.outbox.is_empty() {
+    if !core.notifier.is_empty() {
         core.wanted.notify_one();
     }
 }
 
-/// The answer to a commit.
+/// The rows of the answer to a commit.
 #[derive(Default)]
-struct Reading {
-    /// The turns that were ended, by their places, and when their instances were created.
+struct Reply {
+    /// The committed turns, by their places, and when their instances were created.
     turns: HashMap<usize, Option<i64>>,
     activities: HashSet<i64>,
-    /// What was found in place of starts, by their places: the orchestration that runs.
+    /// The orchestrations that run already where a start was not made, by the places of the starts.
     starts: HashMap<usize, String>,
     scheduled: Vec<(String, i64)>,
     leases: Vec<LeaseRow>,
 }
 
-impl Reading {
+impl Reply {
     fn of(rows: &[PgRow]) -> Result<Self, sqlx::Error> {
-        let mut read = Self::default();
+        let mut reply = Self::default();
         for row in rows.iter().map(AnswerRow) {
             let place = || row.id().map(|id| usize::try_from(id).unwrap_or(0));
             match row.kind()? {
                 rows::TURN_ENDED => {
-                    read.turns.insert(place()?, row.stamp()?);
+                    reply.turns.insert(place()?, row.stamp()?);
                 }
                 rows::ACTIVITY_ENDED => {
-                    read.activities.insert(row.id()?);
+                    reply.activities.insert(row.id()?);
                 }
                 rows::START_FOUND => {
                     let waiting = row.item()?.and_then(|item| serde_json::from_str(&item).ok());
@@ -166,17 +167,17 @@ impl Reading {
                         Some(WorkItem::StartOrchestration { orchestration, .. }) => Some(orchestration),
                         _ => None,
                     });
-                    read.starts.insert(place()?, name.unwrap_or_default());
+                    reply.starts.insert(place()?, name.unwrap_or_default());
                 }
                 rows::SCHEDULED_ACTIVITY => {
                     if let Ok(token) = row.token() {
-                        read.scheduled.push((token, row.id()?));
+                        reply.scheduled.push((token, row.id()?));
                     }
                 }
                 _ => {}
             }
         }
-        read.leases = leases(rows)?;
-        Ok(read)
+        reply.leases = leases(rows)?;
+        Ok(reply)
     }
 }

@@ -1,6 +1,8 @@
-//! The writers: each takes what has gathered, commits it as one transaction, and takes what can go on at once with it.
+//! The writers. Each writer takes the operations that have gathered, and commits them as one transaction, which also
+//! leases the work that can continue at once.
 //!
-//! While one commit is on its way to the disk, the next one gathers. An operation is answered when it is on disk, and not before.
+//! While one commit is on its way to the disk, the operations of the next one gather. The writer answers an operation
+//! only when it is on disk.
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
@@ -11,7 +13,7 @@ use sqlx::postgres::PgRow;
 use tokio::sync::{Mutex, mpsc};
 use tokio::time::{Instant, timeout};
 
-use crate::postgres::connect::dedicated::{ANSWER, DedicatedConnection};
+use crate::postgres::connect::dedicated::{ANSWER_TIMEOUT, DedicatedConnection};
 use crate::postgres::errors::{failed, passes};
 use crate::postgres::fetch::rows;
 use crate::postgres::fetch::rows::AnswerRow;
@@ -20,30 +22,30 @@ use crate::postgres::node::state::NodeState;
 use crate::postgres::schema::function;
 use crate::postgres::write::batch::{Batch, COLUMNS, EagerDemand};
 use crate::postgres::write::eager::choose;
-use crate::postgres::write::in_doubt::{CommitMark, CommitOutcome, fate};
+use crate::postgres::write::in_doubt::{CommitMark, CommitOutcome, commit_outcome};
 use crate::postgres::write::reply::{Committed, finish};
 
-/// More operations than this make no commit cheaper.
-const MOST: usize = 64;
-/// How long it is asked what became of a commit that was not answered.
-const ASKING: Duration = Duration::from_secs(10);
-const PAUSE: Duration = Duration::from_millis(100);
+/// The most operations of one batch. More of them would not make a commit cheaper.
+const MOST_OPERATIONS: usize = 64;
+/// How long the writer asks the server for the outcome of a commit that was not answered.
+const LONGEST_INQUIRY: Duration = Duration::from_secs(10);
+const INQUIRY_PAUSE: Duration = Duration::from_millis(100);
 
 type Queue = Arc<Mutex<mpsc::UnboundedReceiver<PendingWrite>>>;
 
 pub struct BatchWriter {
     core: Arc<NodeState>,
-    link: DedicatedConnection,
+    dedicated: DedicatedConnection,
     statement: String,
 }
 
 /// Why a batch was not committed.
 enum WriteFailure {
-    /// One of them cannot be recorded.
+    /// One of the operations cannot be recorded.
     Refused(ProviderError),
-    /// Nothing was recorded, or what was is found by its lease.
+    /// Nothing was recorded, or the engine finds out by the lease what was.
     Passing(ProviderError),
-    /// It may have been.
+    /// The batch may have been committed.
     Unknown(String),
 }
 
@@ -51,11 +53,11 @@ impl BatchWriter {
     pub fn new(core: Arc<NodeState>) -> Self {
         let columns = (1..=COLUMNS).map(|column| format!("${column}")).collect::<Vec<_>>().join(", ");
         let statement = format!("SELECT * FROM {}({columns})", function(&core.schema, "commit"));
-        let link = DedicatedConnection::new(core.pool.clone());
-        Self { core, link, statement }
+        let dedicated = DedicatedConnection::new(core.pool.clone());
+        Self { core, dedicated, statement }
     }
 
-    /// Works until nobody is left who could submit anything.
+    /// Works until it is aborted, or until no sender of operations is left.
     pub async fn run(mut self, queue: Queue) {
         while let Some(operations) = gather(&queue).await {
             let mut batches = VecDeque::from([operations]);
@@ -63,13 +65,13 @@ impl BatchWriter {
                 batches.extend(self.commit(operations).await);
             }
         }
-        self.link.close().await;
+        self.dedicated.close().await;
     }
 
-    /// Commits a batch; what of it is to be tried again apart from the rest.
+    /// Commits a batch. Returns the operations that are to be tried in batches apart from the rest.
     async fn commit(&mut self, mut operations: Vec<PendingWrite>) -> Vec<Vec<PendingWrite>> {
-        let again = starts_of_the_same(&mut operations);
-        let mut apart = match Batch::of(operations.iter().map(|operation| &operation.work)) {
+        let repeated = take_repeated_starts(&mut operations);
+        let mut apart = match Batch::of(operations.iter().map(|operation| &operation.request)) {
             Err(error) => set_apart(operations, error),
             Ok((mut batch, sizes)) => {
                 self.core.cancelled.begin(&operations);
@@ -89,46 +91,47 @@ impl BatchWriter {
                     }
                     Err(WriteFailure::Unknown(error)) => {
                         for operation in operations {
-                            leave_open(operation, &error);
+                            answer_in_doubt(operation, &error);
                         }
                         Vec::new()
                     }
                 }
             }
         };
-        if !again.is_empty() {
-            apart.push(again);
+        if !repeated.is_empty() {
+            apart.push(repeated);
         }
         apart
     }
 
     async fn try_commit(&mut self, batch: &mut Batch, operations: &[PendingWrite]) -> Result<Committed, WriteFailure> {
         let operation = name(operations);
-        let is_once = operations.iter().any(|operation| operation.work.is_once());
-        let taken = choose(&self.core, batch);
-        let tokens: Vec<String> = taken.targets.iter().map(|_| self.core.token()).collect();
-        let taking = EagerDemand {
-            instances: &taken.targets,
+        let is_once = operations.iter().any(|operation| operation.request.is_once());
+        let eager = choose(&self.core, batch);
+        let tokens: Vec<String> = eager.targets.iter().map(|_| self.core.token()).collect();
+        let demand = EagerDemand {
+            instances: &eager.targets,
             tokens: &tokens,
-            lease_ms: taken.lane.as_ref().map_or(0, |lane| lane.lease_ms()),
-            versions: taken.lane.as_ref().and_then(|lane| lane.key),
-            activity_lease_ms: taken.activities.values().map(|(lane, _)| lane.lease_ms()).max().unwrap_or(0),
+            lease_ms: eager.queue.as_ref().map_or(0, |queue| queue.lease_ms()),
+            versions: eager.queue.as_ref().and_then(|queue| queue.key),
+            activity_lease_ms: eager.activities.values().map(|(queue, _)| queue.lease_ms()).max().unwrap_or(0),
         };
-        let mut heard = None;
-        let outcome = match self.link.take().await {
+        let mut before_commit = None;
+        let outcome = match self.dedicated.take().await {
             Ok(mut connection) => {
                 let outcome = if is_once {
-                    timeout(ANSWER, batch.commit_once(&mut connection, &self.statement, &taking, &mut heard)).await
+                    let commit = batch.commit_once(&mut connection, &self.statement, &demand, &mut before_commit);
+                    timeout(ANSWER_TIMEOUT, commit).await
                 } else {
-                    timeout(ANSWER, batch.commit(&mut connection, &self.statement, &taking)).await
+                    timeout(ANSWER_TIMEOUT, batch.commit(&mut connection, &self.statement, &demand)).await
                 };
-                self.link.put_back(connection, outcome).await
+                self.dedicated.put_back(connection, outcome).await
             }
             Err(error) => Err(error),
         };
-        let rows = match (outcome, heard) {
+        let rows = match (outcome, before_commit) {
             (Ok(_), Some(rows)) | (Ok(rows), None) => rows,
-            // The commit was asked for. A server that was told to end may have made it before it said so.
+            // COMMIT was sent. A server that shuts down may have made the commit before it reported the shutdown.
             (Err(error), Some(rows)) if passes(&error) => match self.find_out(&rows, batch).await {
                 CommitOutcome::Made => rows,
                 CommitOutcome::NotMade => {
@@ -142,36 +145,37 @@ impl BatchWriter {
             (Err(error), _) if passes(&error) => return Err(WriteFailure::Passing(failed(operation, &error))),
             (Err(error), _) => return Err(WriteFailure::Refused(failed(operation, &error))),
         };
-        Ok(Committed { rows, taken })
+        Ok(Committed { rows, eager })
     }
 
-    /// What became of a commit that the server did not answer, as soon as it does.
+    /// Asks for the outcome of a commit that the server did not answer, until the server answers or the time is up.
     async fn find_out(&mut self, rows: &[PgRow], batch: &Batch) -> CommitOutcome {
         let Ok(mark) = mark(rows) else { return CommitOutcome::Unknown };
         let (starts, items) = batch.sent_once();
-        let until = Instant::now() + ASKING;
+        let until = Instant::now() + LONGEST_INQUIRY;
         while Instant::now() < until {
-            match self.ask_after(mark, &starts, &items).await {
-                Ok(CommitOutcome::UnderWay) | Err(_) => tokio::time::sleep(PAUSE).await,
-                Ok(fate) => return fate,
+            match self.ask_for_outcome(mark, &starts, &items).await {
+                Ok(CommitOutcome::UnderWay) | Err(_) => tokio::time::sleep(INQUIRY_PAUSE).await,
+                Ok(outcome) => return outcome,
             }
         }
         CommitOutcome::Unknown
     }
 
-    async fn ask_after(
+    async fn ask_for_outcome(
         &mut self,
         mark: CommitMark,
         starts: &[String],
         items: &[String],
     ) -> Result<CommitOutcome, sqlx::Error> {
-        let mut connection = self.link.take().await?;
-        let outcome = timeout(ANSWER, fate(&mut connection, &self.core.schema, mark, starts, items)).await;
-        self.link.put_back(connection, outcome).await
+        let mut connection = self.dedicated.take().await?;
+        let outcome = commit_outcome(&mut connection, &self.core.schema, mark, starts, items);
+        let outcome = timeout(ANSWER_TIMEOUT, outcome).await;
+        self.dedicated.put_back(connection, outcome).await
     }
 }
 
-/// What becomes of a batch that cannot be committed: the others are not to suffer from the one that is to blame.
+/// Splits a batch that cannot be committed into single operations, so that only the operation that is to blame fails.
 fn set_apart(mut operations: Vec<PendingWrite>, error: ProviderError) -> Vec<Vec<PendingWrite>> {
     if operations.len() > 1 {
         return operations.into_iter().map(|operation| vec![operation]).collect();
@@ -182,29 +186,29 @@ fn set_apart(mut operations: Vec<PendingWrite>, error: ProviderError) -> Vec<Vec
     Vec::new()
 }
 
-/// Takes out the starts whose instance an earlier one of them starts: of two, the first counts.
-fn starts_of_the_same(operations: &mut Vec<PendingWrite>) -> Vec<PendingWrite> {
+/// Takes out the starts whose instance an earlier start of the batch starts: of two, the first counts.
+fn take_repeated_starts(operations: &mut Vec<PendingWrite>) -> Vec<PendingWrite> {
     let mut starting = HashSet::new();
-    let mut again = Vec::new();
+    let mut repeated = Vec::new();
     let mut place = 0;
     while let Some(operation) = operations.get(place) {
-        match &operation.work {
+        match &operation.request {
             WriteRequest::Start(request) if !starting.insert(request.instance.clone()) => {
-                again.push(operations.remove(place))
+                repeated.push(operations.remove(place));
             }
             _ => place += 1,
         }
     }
-    again
+    repeated
 }
 
-/// The next operations, when there are some; `None` when nobody can submit any more.
+/// Waits for the next operations; `None` once no more can be submitted.
 async fn gather(queue: &Queue) -> Option<Vec<PendingWrite>> {
     let mut queue = queue.lock().await;
     let mut operations = vec![queue.recv().await?];
-    // Whoever is about to submit does.
+    // Tasks that are about to submit an operation do so now.
     tokio::task::yield_now().await;
-    while operations.len() < MOST {
+    while operations.len() < MOST_OPERATIONS {
         match queue.try_recv() {
             Ok(operation) => operations.push(operation),
             Err(_) => break,
@@ -214,7 +218,7 @@ async fn gather(queue: &Queue) -> Option<Vec<PendingWrite>> {
 }
 
 fn name(operations: &[PendingWrite]) -> &'static str {
-    match operations.first().map(|operation| &operation.work) {
+    match operations.first().map(|operation| &operation.request) {
         Some(WriteRequest::Turn(_)) => "ack_orchestration_item",
         Some(WriteRequest::Activity(_)) => "ack_work_item",
         Some(WriteRequest::Start(_)) => "start_orchestration",
@@ -231,12 +235,14 @@ fn mark(rows: &[PgRow]) -> Result<CommitMark, sqlx::Error> {
     Err(sqlx::Error::RowNotFound)
 }
 
-/// Answers where it cannot be told whether it was recorded. Turns and activities find out by their leases.
-fn leave_open(operation: PendingWrite, error: &str) {
+/// Answers an operation of a commit whose outcome is unknown. For turns and activities the engine finds out by their
+/// leases.
+fn answer_in_doubt(operation: PendingWrite, error: &str) {
     let name = "enqueue_for_orchestrator";
-    let error = if operation.work.is_once() {
+    let error = if operation.request.is_once() {
         let message = format!(
-            "the server did not say whether it has recorded this: {error}; look at the instance before you send it again"
+            "the server did not say whether it has recorded this: {error}; \
+             look at the instance before you send it again"
         );
         ProviderError::permanent(name, message)
     } else {

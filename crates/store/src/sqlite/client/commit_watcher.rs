@@ -1,7 +1,7 @@
-//! Hearing of the owner's commits, so that waits in a client process end without polling.
+//! Watches the owner's commits, so that waits in a client process end soon after a commit.
 //!
-//! A notice says that the log was written to, which is before the commit: only SQLite's count of what is visible says that it
-//! is over. One thread does this for all who wait, and only while somebody does.
+//! A notice reports a write to the log, which happens before the commit. Only SQLite's data version shows that a commit
+//! is visible. One thread watches for all waits of the process, and only while there are any.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -15,16 +15,16 @@ use crate::sqlite::file::paths::{Identity, identity, log_of};
 use crate::sqlite::file::watcher::{EventCount, FileWatcher, PollIntervals};
 use crate::sqlite::read;
 
-const PACE: PollIntervals =
-    PollIntervals { beside_notices: Duration::from_millis(100), without_notices: Duration::from_millis(5) };
-/// Writing and syncing a commit takes this long at most, or the slow look finds it.
-const COMMIT: Duration = Duration::from_millis(50);
-/// Between two looks for a commit that was announced.
-const LOOK: Duration = Duration::from_micros(500);
-/// What else is committed in this time is told together.
-const REST: Duration = Duration::from_millis(2);
+const INTERVALS: PollIntervals =
+    PollIntervals { with_notices: Duration::from_millis(100), without_notices: Duration::from_millis(5) };
+/// How long to look for a commit after a notice. The slow polling finds a commit that takes longer.
+const COMMIT_TIME: Duration = Duration::from_millis(50);
+/// The pause between two looks for a commit after a notice.
+const LOOK_INTERVAL: Duration = Duration::from_micros(500);
+/// The pause after a report. Commits in this time get one report together.
+const REPORT_INTERVAL: Duration = Duration::from_millis(2);
 
-/// Tells of the commits of other processes to one file.
+/// Reports the commits of other processes to one file.
 pub struct CommitWatcher {
     shared: Arc<Shared>,
 }
@@ -32,11 +32,12 @@ pub struct CommitWatcher {
 struct Shared {
     path: PathBuf,
     sender: watch::Sender<()>,
-    bell: Arc<EventCount>,
+    events: Arc<EventCount>,
     is_watched: Mutex<bool>,
 }
 
-/// Resolves after the next commit. What is committed between its creation and the wait counts: create it, look, then wait.
+/// Waits for the next commit. A commit between the creation of this and the wait counts, so the caller creates it,
+/// looks, and then waits.
 pub struct CommitWatch {
     receiver: Option<watch::Receiver<()>>,
     shared: Arc<Shared>,
@@ -47,7 +48,7 @@ impl CommitWatcher {
         let shared = Shared {
             path: path.to_owned(),
             sender: watch::Sender::new(()),
-            bell: Arc::default(),
+            events: Arc::default(),
             is_watched: Mutex::new(false),
         };
         Self { shared: Arc::new(shared) }
@@ -58,12 +59,15 @@ impl CommitWatcher {
         let receiver = shared.sender.subscribe();
         let mut is_watched = shared.is_watched.lock();
         if !*is_watched {
-            let theirs = Arc::clone(&shared);
+            let thread_shared = Arc::clone(&shared);
             let thread = std::thread::Builder::new().name("duroxide-changes".to_owned());
-            match thread.spawn(move || follow(&theirs)) {
+            match thread.spawn(move || watch_file(&thread_shared)) {
                 Ok(_) => *is_watched = true,
                 Err(error) => {
-                    tracing::error!(target: "duroxide::store", "no thread can be started to wait for the store: {error}");
+                    tracing::error!(
+                        target: "duroxide::store",
+                        "the thread that waits for commits could not be started: {error}"
+                    );
                 }
             }
         }
@@ -90,20 +94,20 @@ impl Drop for CommitWatch {
     fn drop(&mut self) {
         self.receiver = None;
         if self.shared.sender.receiver_count() == 0 {
-            self.shared.bell.ring();
+            self.shared.events.increment();
         }
     }
 }
 
-/// Until nobody waits any more.
-fn follow(shared: &Shared) {
-    let tidings = FileWatcher::of(&log_of(&shared.path), PACE, Arc::clone(&shared.bell));
-    let mut seen = Seen::nothing();
+/// Reports commits until no wait is left.
+fn watch_file(shared: &Shared) {
+    let watcher = FileWatcher::of(&log_of(&shared.path), INTERVALS, Arc::clone(&shared.events));
+    let mut view = FileView::new();
     loop {
-        let heard = shared.bell.heard();
-        if seen.has_changed(&shared.path) {
+        let seen = shared.events.current();
+        if view.take_change(&shared.path) {
             shared.sender.send_replace(());
-            std::thread::sleep(REST);
+            std::thread::sleep(REPORT_INTERVAL);
         }
         {
             let mut is_watched = shared.is_watched.lock();
@@ -112,36 +116,38 @@ fn follow(shared: &Shared) {
                 return;
             }
         }
-        if tidings.wait(heard) {
+        if watcher.wait(seen) {
             let began = Instant::now();
-            while !seen.would_change(&shared.path) && began.elapsed() < COMMIT {
-                std::thread::sleep(LOOK);
+            while !view.has_change(&shared.path) && began.elapsed() < COMMIT_TIME {
+                std::thread::sleep(LOOK_INTERVAL);
             }
         }
     }
 }
 
-/// How far a connection has seen the file.
-struct Seen {
+/// A connection to the file, with the data version that it saw last.
+struct FileView {
     connection: Option<Connection>,
     identity: Option<Identity>,
     version: Option<i64>,
-    is_news: bool,
+    /// There was a commit that was not reported yet.
+    has_unreported: bool,
 }
 
-impl Seen {
-    fn nothing() -> Self {
-        Self { connection: None, identity: None, version: None, is_news: false }
+impl FileView {
+    fn new() -> Self {
+        Self { connection: None, identity: None, version: None, has_unreported: false }
     }
 
-    /// Whether something was committed since the last time. The first time counts: who waits must look once more.
-    fn has_changed(&mut self, path: &Path) -> bool {
-        let changed = self.would_change(path);
-        self.is_news = false;
+    /// Whether there was a commit since the last call. The first call returns true, so that each waiter looks once
+    /// more.
+    fn take_change(&mut self, path: &Path) -> bool {
+        let changed = self.has_change(path);
+        self.has_unreported = false;
         changed
     }
 
-    fn would_change(&mut self, path: &Path) -> bool {
+    fn has_change(&mut self, path: &Path) -> bool {
         let identity = identity(path);
         if self.connection.is_none() || identity != self.identity {
             self.connection = read::open(path).ok();
@@ -151,8 +157,8 @@ impl Seen {
         let version = self.connection.as_ref().and_then(|connection| {
             connection.pragma_query_value(None, "data_version", |row| row.get::<_, i64>(0)).ok()
         });
-        self.is_news |= version.is_some() && version != self.version;
+        self.has_unreported |= version.is_some() && version != self.version;
         self.version = version;
-        self.is_news
+        self.has_unreported
     }
 }

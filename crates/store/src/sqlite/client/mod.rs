@@ -1,6 +1,7 @@
-//! A store as a process sees it that does not work on it: it reads the file, and writes what it asks for into the inbox.
+//! The store as a client process uses it: the client reads the file and writes its requests into the inbox.
 //!
-//! It blocks; [`provider`] calls it from threads that may.
+//! [`ClientStore`] blocks. [`provider`] is the engine's view of it, and calls it on threads that may block. [`starts`]
+//! decides about starts, and [`commit_watcher`] waits for commits of the owner.
 
 pub mod commit_watcher;
 pub mod provider;
@@ -20,57 +21,57 @@ use crate::error::StoreError;
 use crate::sqlite::file::lock::{LockHandle, LockHolder};
 use crate::sqlite::file::watcher::{EventCount, FileWatcher, PollIntervals};
 use crate::sqlite::file::{paths, schema};
-use crate::sqlite::inbox::{Answer, Body, Inbox, InboxTransaction, Replied, Reply};
+use crate::sqlite::inbox::{Answer, Body, Inbox, InboxTransaction, Reply, RequestState};
 use crate::sqlite::read::Readers;
 
 pub use crate::sqlite::client::commit_watcher::{CommitWatch, CommitWatcher};
 pub use crate::sqlite::client::provider::ClientProvider;
 
-/// Beside the notices it is looked whether the owner still lives.
-const ANSWER_PACE: PollIntervals =
-    PollIntervals { beside_notices: Duration::from_millis(20), without_notices: Duration::from_millis(5) };
-/// An owner that lives answers when its disk takes what it writes.
-const ANSWER_PATIENCE: Duration = Duration::from_secs(60);
-/// How long another process may take to make or upgrade the file.
-const PREPARATION: Duration = Duration::from_secs(60);
+/// How often a client checks for its answer, and whether the owner is still there.
+const ANSWER_INTERVALS: PollIntervals =
+    PollIntervals { with_notices: Duration::from_millis(20), without_notices: Duration::from_millis(5) };
+/// How long to wait for the answer of an owner. It answers only when its disk accepts writes.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long another process may take to create or upgrade the file.
+const PREPARATION_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Becomes the owner for a moment, carries out what the backlog and then `Body` ask for, and gives the ownership back.
-/// `None` when somebody else has become the owner meanwhile.
-pub type StandIn = Box<dyn Fn(&Body) -> Result<Option<Reply>, StoreError> + Send + Sync>;
+/// Becomes the owner for a moment, carries out the backlog and then the given request, and stops being the owner.
+/// `None` if another process has become the owner first.
+pub type TemporaryOwner = Box<dyn Fn(&Body) -> Result<Option<Reply>, StoreError> + Send + Sync>;
 
-/// The store at a path, for a process that does not work on it.
+/// The store at a path, for a process that is not its owner.
 pub struct ClientStore {
     path: PathBuf,
-    candidate: LockHandle,
+    lock: LockHandle,
     readers: Arc<Readers>,
     inbox: Mutex<Inbox>,
     answers: FileWatcher,
-    changes: CommitWatcher,
-    stand_in: StandIn,
+    commits: CommitWatcher,
+    temporary_owner: TemporaryOwner,
 }
 
-/// How a request that was left to an owner ended.
-enum Outcome {
+/// How the wait for the answer to a request ended.
+enum WaitOutcome {
     Answered(Answer),
-    /// The owner ended, and the request is still there.
-    Deserted,
+    /// The owner ended, and the request is still in the inbox.
+    OwnerEnded,
 }
 
 impl ClientStore {
-    /// Opens the store at `path`, which is absolute and canonical; makes it where nobody has made it yet.
-    pub fn open(path: &Path, stand_in: StandIn) -> Result<Self, StoreError> {
-        let candidate = LockHandle::new(path)?;
-        prepare(path, &candidate)?;
+    /// Opens the store at `path`, which must be absolute and canonical. Creates it if it does not exist.
+    pub fn open(path: &Path, temporary_owner: TemporaryOwner) -> Result<Self, StoreError> {
+        let lock = LockHandle::new(path)?;
+        prepare(path, &lock)?;
         let inbox = Inbox::open(path)?;
         let readers = Arc::new(Readers::new(path));
         Ok(Self {
             path: path.to_owned(),
-            candidate,
-            answers: FileWatcher::of(inbox.file(), ANSWER_PACE, Arc::new(EventCount::default())),
-            changes: CommitWatcher::of(path),
+            lock,
+            answers: FileWatcher::of(inbox.file(), ANSWER_INTERVALS, Arc::new(EventCount::default())),
+            commits: CommitWatcher::of(path),
             inbox: Mutex::new(inbox),
             readers,
-            stand_in,
+            temporary_owner,
         })
     }
 
@@ -78,23 +79,23 @@ impl ClientStore {
         &self.readers
     }
 
-    /// For waiting until another process has committed something to the store.
-    pub fn changes(&self) -> &CommitWatcher {
-        &self.changes
+    /// Waits for commits of other processes.
+    pub fn commits(&self) -> &CommitWatcher {
+        &self.commits
     }
 
-    /// Sends messages, all of them or none. They are on the disk when this returns, and will be delivered.
+    /// Sends messages, all of them or none. They are on the disk when this returns, and an owner will deliver them.
     pub fn send(&self, items: Vec<WorkItem>, visible_ms: u64) -> Result<(), StoreError> {
         if items.is_empty() {
             return Ok(());
         }
         let body = Body::Messages { items, visible_ms };
-        self.write(|draft| draft.append(&body, false)).map(|_| ())
+        self.write(|transaction| transaction.append(&body, false)).map(|_| ())
     }
 
-    /// Returns when all that was asked for before is in the store, by the owner or in its stead.
+    /// Returns when all earlier requests are in the store.
     pub fn catch_up(&self) -> Result<(), StoreError> {
-        // Requests are carried out in order, this one with nothing to do among them.
+        // Requests are carried out in order, and this one does nothing else.
         self.delete(&[], false).map(|_| ())
     }
 
@@ -107,7 +108,7 @@ impl ClientStore {
     }
 
     fn deletion(&self, body: &Body) -> Result<DeleteInstanceResult, StoreError> {
-        match self.ask(body)? {
+        match self.request(body)? {
             Reply::Deleted(result) => Ok(result),
             _ => Err(lost("deleted")),
         }
@@ -122,29 +123,29 @@ impl ClientStore {
     }
 
     fn pruning(&self, body: &Body) -> Result<PruneResult, StoreError> {
-        match self.ask(body)? {
+        match self.request(body)? {
             Reply::Pruned(result) => Ok(result),
             _ => Err(lost("pruned")),
         }
     }
 
-    /// Has `body` carried out by the owner, or in its stead where there is none.
-    fn ask(&self, body: &Body) -> Result<Reply, StoreError> {
+    /// Asks the owner to carry out `body`. Without an owner, this process carries it out as the owner for a moment.
+    fn request(&self, body: &Body) -> Result<Reply, StoreError> {
         loop {
             if !self.has_owner()? {
-                if let Some(reply) = (self.stand_in)(body)? {
+                if let Some(reply) = (self.temporary_owner)(body)? {
                     return Ok(reply);
                 }
                 continue;
             }
-            let position = self.write(|draft| draft.append(body, true))?;
+            let position = self.write(|transaction| transaction.append(body, true))?;
             match self.wait(position)? {
-                Outcome::Answered(answer) => return answer,
-                // Taken back, unless it was answered at the last moment.
-                Outcome::Deserted => {
-                    let answer = self.write(|draft| match draft.replied(position)? {
-                        Replied::Answered(answer) => Ok(Some(answer)),
-                        Replied::Waiting | Replied::Forgotten => draft.remove(position).map(|()| None),
+                WaitOutcome::Answered(answer) => return answer,
+                // The client withdraws the request, unless the owner has answered it at the last moment.
+                WaitOutcome::OwnerEnded => {
+                    let answer = self.write(|transaction| match transaction.request_state(position)? {
+                        RequestState::Answered(answer) => Ok(Some(answer)),
+                        RequestState::Waiting | RequestState::Unknown => transaction.remove(position).map(|()| None),
                     })?;
                     if let Some(answer) = answer {
                         return answer;
@@ -154,33 +155,33 @@ impl ClientStore {
         }
     }
 
-    /// Waits for the answer to a request, as long as there is somebody to answer it.
-    fn wait(&self, position: i64) -> Result<Outcome, StoreError> {
+    /// Waits for the answer to a request, as long as there is an owner.
+    fn wait(&self, position: i64) -> Result<WaitOutcome, StoreError> {
         let began = Instant::now();
         loop {
-            let heard = self.answers.bell().heard();
+            let seen = self.answers.events().current();
             let has_owner = self.has_owner()?;
-            // Looked at after the owner: what it wrote last is seen.
-            match self.inbox.lock().replied(position)? {
-                Replied::Answered(answer) => return Ok(Outcome::Answered(answer)),
-                Replied::Forgotten => return Ok(Outcome::Answered(Ok(Reply::Lost))),
-                Replied::Waiting if !has_owner => return Ok(Outcome::Deserted),
-                Replied::Waiting => {}
+            // The inbox is read after the lock, so that the last answer of an owner that has ended is seen.
+            match self.inbox.lock().request_state(position)? {
+                RequestState::Answered(answer) => return Ok(WaitOutcome::Answered(answer)),
+                RequestState::Unknown => return Ok(WaitOutcome::Answered(Ok(Reply::Lost))),
+                RequestState::Waiting if !has_owner => return Ok(WaitOutcome::OwnerEnded),
+                RequestState::Waiting => {}
             }
-            if began.elapsed() > ANSWER_PATIENCE {
+            if began.elapsed() > ANSWER_TIMEOUT {
                 return Err(StoreError::Unavailable(format!(
-                    "the process that works on '{}' has not answered for {} s; what was asked for is kept, and it will do it \
-                     when it can",
+                    "the process that works on '{}' has not answered for {} s; the request is kept, and that process \
+                     will carry it out when it can",
                     self.path.display(),
-                    ANSWER_PATIENCE.as_secs()
+                    ANSWER_TIMEOUT.as_secs()
                 )));
             }
-            self.answers.wait(heard);
+            self.answers.wait(seen);
         }
     }
 
     fn has_owner(&self) -> Result<bool, StoreError> {
-        Ok(self.candidate.holder()? != LockHolder::Nobody)
+        Ok(self.lock.holder()? != LockHolder::None)
     }
 
     fn write<T>(&self, write: impl FnMut(&InboxTransaction<'_>) -> Result<T, StoreError>) -> Result<T, StoreError> {
@@ -190,27 +191,27 @@ impl ClientStore {
 
 fn lost(what: &str) -> StoreError {
     StoreError::Unavailable(format!(
-        "the process that works on the store ended before it said what was {what}; look, and try again if need be"
+        "the process that works on the store ended before it reported what was {what}; check, and try again if needed"
     ))
 }
 
-/// Makes the file a store of this version, unless it is one. Nobody does that while another process works on it.
-fn prepare(path: &Path, candidate: &LockHandle) -> Result<(), StoreError> {
+/// Makes sure that the file is a store of this version. Only the holder of the lock creates or upgrades the file.
+fn prepare(path: &Path, lock: &LockHandle) -> Result<(), StoreError> {
     let began = Instant::now();
     loop {
         match schema::is_current(path) {
             Ok(true) => return Ok(()),
-            // Its making is under way, or not even begun.
+            // Another process is preparing the file, or none has begun.
             Ok(false) => {}
-            Err(StoreError::Unavailable(_)) if candidate.holder()? != LockHolder::Nobody => {}
+            Err(StoreError::Unavailable(_)) if lock.holder()? != LockHolder::None => {}
             Err(error) => return Err(error),
         }
-        if let Some(_ownership) = candidate.try_acquire()? {
-            let mut connection = Connection::open(path).map_err(|error| paths::refused(path, &error))?;
+        if let Some(_owner_lock) = lock.try_acquire()? {
+            let mut connection = Connection::open(path).map_err(|error| paths::file_error(path, &error))?;
             schema::prepare(&mut connection, path)?;
-        } else if began.elapsed() > PREPARATION {
+        } else if began.elapsed() > PREPARATION_TIMEOUT {
             return Err(StoreError::Unavailable(format!(
-                "'{}' is being made or upgraded by another process, which has not come to an end; look at that process",
+                "another process is creating or upgrading '{}', and has not finished; look at that process",
                 path.display()
             )));
         } else {

@@ -1,9 +1,9 @@
-//! Starting instances from a client process: the owner decides, or without one the client, by what the store and the inbox
-//! say while nobody can change either.
+//! Starts instances from a client process. The owner decides whether a start is possible. Without an owner, the client
+//! decides from the store and the inbox, while it prevents changes to both.
 
 use crate::error::StoreError;
-use crate::sqlite::client::{ClientStore, Outcome, lost};
-use crate::sqlite::inbox::{Body, InboxTransaction, Replied, Reply, Request};
+use crate::sqlite::client::{ClientStore, WaitOutcome, lost};
+use crate::sqlite::inbox::{Body, InboxTransaction, Reply, Request, RequestState};
 use crate::sqlite::read;
 use crate::start::{IfExists, StartOutcome, StartRequest};
 use crate::start::{exists, judge};
@@ -15,13 +15,13 @@ impl ClientStore {
             return Ok(Vec::new());
         }
         let body = Body::Start { requests: requests.to_vec(), if_exists };
-        let submitted = self.write(|draft| {
+        let submitted = self.write(|transaction| {
             if self.has_owner()? {
-                return Ok(Err(draft.append(&body, true)?));
+                return Ok(Err(transaction.append(&body, true)?));
             }
-            let outcomes = self.judge(draft, requests, if_exists, None)?;
+            let outcomes = self.decide_starts(transaction, requests, if_exists, None)?;
             if let Some(accepted) = accepted(requests, &outcomes) {
-                draft.append(&accepted, false)?;
+                transaction.append(&accepted, false)?;
             }
             Ok(Ok(outcomes))
         })?;
@@ -31,11 +31,11 @@ impl ClientStore {
         };
         loop {
             match self.wait(position)? {
-                Outcome::Answered(Ok(Reply::Started(outcomes))) => return Ok(outcomes),
-                Outcome::Answered(Ok(_)) => return self.believe(requests, if_exists),
-                Outcome::Answered(Err(error)) => return Err(error),
-                Outcome::Deserted => {
-                    if let Some(outcomes) = self.decide(position, requests, if_exists)? {
+                WaitOutcome::Answered(Ok(Reply::Started(outcomes))) => return Ok(outcomes),
+                WaitOutcome::Answered(Ok(_)) => return self.infer_outcomes(requests, if_exists),
+                WaitOutcome::Answered(Err(error)) => return Err(error),
+                WaitOutcome::OwnerEnded => {
+                    if let Some(outcomes) = self.decide_abandoned_start(position, requests, if_exists)? {
                         return Ok(outcomes);
                     }
                 }
@@ -43,39 +43,40 @@ impl ClientStore {
         }
     }
 
-    /// Decides about a start that an owner has left behind; `None` when there is a new owner to do so.
-    fn decide(
+    /// Decides about a start that an owner left undecided. `None` if there is a new owner, which decides.
+    fn decide_abandoned_start(
         &self,
         position: i64,
         requests: &[StartRequest],
         if_exists: IfExists,
     ) -> Result<Option<Vec<StartOutcome>>, StoreError> {
-        let decided = self.write(|draft| {
+        let decided = self.write(|transaction| {
             if self.has_owner()? {
                 return Ok(None);
             }
-            match draft.replied(position)? {
-                Replied::Answered(Ok(Reply::Started(outcomes))) => return Ok(Some(Ok(outcomes))),
-                Replied::Answered(Err(error)) => return Ok(Some(Err(error))),
-                Replied::Waiting if self.done(draft)? < position => {}
-                // The owner carried it out, and ended before it could say so.
+            match transaction.request_state(position)? {
+                RequestState::Answered(Ok(Reply::Started(outcomes))) => return Ok(Some(Ok(outcomes))),
+                RequestState::Answered(Err(error)) => return Ok(Some(Err(error))),
+                RequestState::Waiting if self.completed_position(transaction)? < position => {}
+                // The owner carried out the start, and ended before it could answer.
                 _ => {
-                    draft.remove(position)?;
-                    return Ok(Some(self.believe(requests, if_exists)));
+                    transaction.remove(position)?;
+                    return Ok(Some(self.infer_outcomes(requests, if_exists)));
                 }
             }
-            let judged = self.judge(draft, requests, if_exists, Some(position));
-            match judged.as_ref().ok().and_then(|outcomes| accepted(requests, outcomes)) {
-                Some(accepted) => draft.replace(position, &accepted)?,
-                None => draft.remove(position)?,
+            let decision = self.decide_starts(transaction, requests, if_exists, Some(position));
+            match decision.as_ref().ok().and_then(|outcomes| accepted(requests, outcomes)) {
+                Some(accepted) => transaction.replace(position, &accepted)?,
+                None => transaction.remove(position)?,
             }
-            Ok(Some(judged))
+            Ok(Some(decision))
         })?;
         decided.transpose()
     }
 
-    /// What a start came to that was carried out, but whose answer was lost: the instances say which orchestration they run.
-    fn believe(&self, requests: &[StartRequest], if_exists: IfExists) -> Result<Vec<StartOutcome>, StoreError> {
+    /// The outcomes of a start that was carried out, but whose answer was lost. The orchestrations that the instances
+    /// run show the outcomes.
+    fn infer_outcomes(&self, requests: &[StartRequest], if_exists: IfExists) -> Result<Vec<StartOutcome>, StoreError> {
         let carried_out = if if_exists == IfExists::Attach { StartOutcome::Attached } else { StartOutcome::Started };
         requests
             .iter()
@@ -87,40 +88,42 @@ impl ClientStore {
             .collect()
     }
 
-    /// Whether each instance can be started, by what is in the store and what waits to come into it.
-    fn judge(
+    /// Decides whether each instance can be started, from the store and from the requests in the inbox. It ignores the
+    /// request at position `except`.
+    fn decide_starts(
         &self,
-        draft: &InboxTransaction<'_>,
+        transaction: &InboxTransaction<'_>,
         requests: &[StartRequest],
         if_exists: IfExists,
-        but: Option<i64>,
+        except: Option<i64>,
     ) -> Result<Vec<StartOutcome>, StoreError> {
-        let done = self.done(draft)?;
+        let completed = self.completed_position(transaction)?;
         judge(requests.iter().map(StartRequest::names), if_exists, |id| match self.running(id)? {
-            None => draft.starting(id, done, but),
+            None => transaction.starting(id, completed, except),
             running => Ok(running),
         })
     }
 
-    /// The orchestration that an instance runs, or that a start in the store will run.
+    /// The orchestration that an instance runs, or that a waiting start in the store will run.
     pub fn running(&self, id: &str) -> Result<Option<String>, StoreError> {
         let status = self.readers.read("start_orchestration", |connection| read::status(connection, id))?;
         Ok(status.and_then(|status| status.orchestration.or(status.starting)))
     }
 
-    /// As [`Self::running`], or that a start in the inbox will run.
-    pub fn expected(&self, id: &str) -> Result<Option<String>, StoreError> {
+    /// As [`Self::running`], and also the orchestration that a start in the inbox will run.
+    pub fn running_or_requested(&self, id: &str) -> Result<Option<String>, StoreError> {
         if let Some(orchestration) = self.running(id)? {
             return Ok(Some(orchestration));
         }
-        let waiting = self.write(|draft| draft.starting(id, self.done(draft)?, None))?;
-        // It may have come into the store between the two looks.
+        let waiting =
+            self.write(|transaction| transaction.starting(id, self.completed_position(transaction)?, None))?;
+        // The owner may have moved the start into the store between the two reads.
         if waiting.is_some() { Ok(waiting) } else { self.running(id) }
     }
 
-    /// How many starts and messages have not come into the store yet.
+    /// How many starts and messages are in the inbox and not yet in the store.
     pub fn waiting_messages(&self) -> Result<usize, StoreError> {
-        let mut position = self.write(|draft| self.done(draft))?;
+        let mut position = self.write(|transaction| self.completed_position(transaction))?;
         let mut waiting = 0;
         loop {
             let batch = self.inbox.lock().after(position)?;
@@ -131,14 +134,15 @@ impl ClientStore {
         }
     }
 
-    /// Up to where the store has done what the inbox asks for.
-    fn done(&self, draft: &InboxTransaction<'_>) -> Result<i64, StoreError> {
-        let name = draft.name()?;
+    /// The position of the last request that the owner has carried out.
+    fn completed_position(&self, transaction: &InboxTransaction<'_>) -> Result<i64, StoreError> {
+        let name = transaction.name()?;
         Ok(self.readers.read("read_inbox_position", |connection| read::inbox_position(connection, &name))?)
     }
 }
 
-/// What is left to do of a start that was judged here. It cannot fail any more, and must not when it is carried out.
+/// The request for the instances that this client decided to start. It attaches to existing instances, so that it
+/// cannot fail when the owner carries it out.
 fn accepted(requests: &[StartRequest], outcomes: &[StartOutcome]) -> Option<Body> {
     let started = requests.iter().zip(outcomes).filter(|(_, outcome)| **outcome == StartOutcome::Started);
     let requests: Vec<_> = started.map(|(request, _)| request.clone()).collect();

@@ -1,6 +1,7 @@
-//! Whether a file is still the one that was opened, under the name by which it was opened.
+//! Checks whether the path of a store still leads to the file that was opened.
 //!
-//! A file that was deleted or replaced can be written to as before, and all of it is lost with the last one who has it open.
+//! A process can write to a file that was deleted or replaced. Everything in such a file is lost when the last process
+//! closes it.
 
 use std::fs::{self, Metadata};
 use std::path::{Path, PathBuf};
@@ -11,25 +12,25 @@ use rusqlite::ffi;
 use crate::error::StoreError;
 use crate::sqlite::file::paths::{Identity, log_of};
 
-/// A file and its log, as they were when they were opened.
+/// The identities of a file and of its log at the time when they were opened.
 pub struct FileGuard {
     file: PathBuf,
     log: PathBuf,
     identity: Identity,
     log_identity: Identity,
-    /// The file never gets shorter: it is not vacuumed while it is open.
+    /// The length at the last check. The file never gets shorter, since no vacuum runs while it is open.
     length: AtomicU64,
 }
 
 impl FileGuard {
-    /// Must be taken after the log was made, which the first read of a connection does.
+    /// Notes the identities. The log must exist: the first read of a connection creates it.
     pub fn of(file: &Path) -> Result<Self, StoreError> {
-        let look = |path: &Path| {
+        let metadata_of = |path: &Path| {
             fs::metadata(path)
-                .map_err(|error| StoreError::Unavailable(format!("'{}' cannot be looked at: {error}", path.display())))
+                .map_err(|error| StoreError::Unavailable(format!("'{}' cannot be examined: {error}", path.display())))
         };
         let log = log_of(file);
-        let (metadata, log_metadata) = (look(file)?, look(&log)?);
+        let (metadata, log_metadata) = (metadata_of(file)?, metadata_of(&log)?);
         Ok(Self {
             file: file.to_owned(),
             identity: Identity::of(&metadata),
@@ -39,27 +40,30 @@ impl FileGuard {
         })
     }
 
-    /// Fails when what was just written may be nowhere that anybody finds.
+    /// Fails when the last write may have gone to a file that no process can find by its path.
     pub fn check(&self) -> rusqlite::Result<()> {
-        let metadata = Self::found(&self.file, self.identity)?;
-        Self::found(&self.log, self.log_identity)?;
+        let metadata = Self::check_identity(&self.file, self.identity)?;
+        Self::check_identity(&self.log, self.log_identity)?;
         if metadata.len() < self.length.load(Ordering::Relaxed) {
-            return Err(moved(&format!("'{}' was cut off by something else than SQLite", self.file.display())));
+            return Err(moved_error(&format!(
+                "'{}' was shortened by another program than SQLite",
+                self.file.display()
+            )));
         }
         self.length.store(metadata.len(), Ordering::Relaxed);
         Ok(())
     }
 
-    fn found(path: &Path, identity: Identity) -> rusqlite::Result<Metadata> {
+    fn check_identity(path: &Path, identity: Identity) -> rusqlite::Result<Metadata> {
         let metadata = fs::metadata(path)
-            .map_err(|error| moved(&format!("'{}' was deleted or moved away ({error})", path.display())))?;
+            .map_err(|error| moved_error(&format!("'{}' was deleted or moved away ({error})", path.display())))?;
         if Identity::of(&metadata) != identity {
-            return Err(moved(&format!("'{}' was replaced by another file", path.display())));
+            return Err(moved_error(&format!("'{}' was replaced by another file", path.display())));
         }
         Ok(metadata)
     }
 }
 
-fn moved(message: &str) -> rusqlite::Error {
+fn moved_error(message: &str) -> rusqlite::Error {
     rusqlite::Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_READONLY_DBMOVED), Some(message.to_owned()))
 }

@@ -1,4 +1,11 @@
-//! TODO
+//! The file of a store, and the checks and watches on it.
+//!
+//! - `paths` names the file and the files beside it. `network_fs` refuses file systems of other machines.
+//! - `lock` gives one process the right to work on the file. `guard` finds out whether the file was deleted or
+//!   replaced.
+//! - `connection` opens the connection that writes. `schema` creates the tables, and `upgrade` converts older files.
+//! - `watcher` notices writes to a file by other processes. `outbox_watcher` does so for the database of an
+//!   application.
 
 pub mod connection;
 pub mod guard;

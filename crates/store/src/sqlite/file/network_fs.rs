@@ -1,16 +1,17 @@
-//! File systems on which a store cannot be: the log's shared memory and the locks do not reach from one machine to another.
+//! Refuses file systems of other machines: neither the locks nor the shared memory of the write-ahead log work across
+//! machines.
 
 use std::path::Path;
 
 use crate::error::StoreError;
 
-/// Refuses a file on a file system of another machine.
+/// Fails for a file on a network file system.
 pub fn refuse(path: &Path) -> Result<(), StoreError> {
-    match system::of_network(path.parent().unwrap_or(path)) {
+    match system::network_kind(path.parent().unwrap_or(path)) {
         None => Ok(()),
         Some(kind) => Err(StoreError::Configuration(format!(
-            "'{}' is on a network file system ({kind}), where neither locks nor the write-ahead log can be trusted; put it \
-             on a local disk, or use the PostgreSQL store",
+            "'{}' is on a network file system ({kind}), where neither locks nor the write-ahead log can be trusted; put \
+             it on a local disk, or use the PostgreSQL store",
             path.display()
         ))),
     }
@@ -20,7 +21,7 @@ pub fn refuse(path: &Path) -> Result<(), StoreError> {
 mod system {
     use std::path::{Path, PathBuf};
 
-    /// As `statfs` names them, from the kernel's `linux/magic.h` and from their own sources.
+    /// The types that `statfs` returns, from the kernel's `linux/magic.h` and from the sources of the file systems.
     const NETWORK: [(u32, &str); 14] = [
         (0x6969, "NFS"),
         (0x517b, "SMB"),
@@ -38,7 +39,8 @@ mod system {
         (0x0116_1970, "GFS2"),
     ];
     const FUSE: u32 = 0x6573_5546;
-    /// Of the file systems in user space, those that are another machine's. The rest says itself what it lacks.
+    /// The file systems in user space that store their files on another machine. Others report missing features
+    /// themselves.
     const NETWORK_FUSE: [&str; 18] = [
         "sshfs",
         "s3fs",
@@ -60,11 +62,11 @@ mod system {
         "moosefs",
     ];
 
-    pub fn of_network(directory: &Path) -> Option<String> {
-        // What cannot be looked at is refused later, and better, by what cannot be opened.
+    pub fn network_kind(directory: &Path) -> Option<String> {
+        // When this call fails, opening the file fails too, with a better message.
         let kind = rustix::fs::statfs(directory).ok()?.f_type;
         let mounts = || std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-        // The kernel's field is signed and wider than the number in it.
+        // The kernel's field is signed, and wider than the 32-bit type that it holds.
         classify(kind as u32, directory, mounts)
     }
 
@@ -77,21 +79,21 @@ mod system {
         NETWORK.iter().find(|(number, _)| *number == kind).map(|(_, name)| (*name).to_owned())
     }
 
-    /// The type of the innermost mount that holds `directory`; a later one hides those before it.
+    /// The type of the innermost mount that holds `directory`. A later mount hides earlier mounts at the same point.
     fn mounted_as(directory: &Path, mounts: &str) -> Option<String> {
         let mut found: Option<(PathBuf, String)> = None;
         for line in mounts.lines() {
-            let (place, kind) = line.split_once(" - ")?;
-            let point = PathBuf::from(unescaped(place.split(' ').nth(4)?));
-            let deeper = found.as_ref().is_none_or(|(other, _)| point.starts_with(other));
-            if directory.starts_with(&point) && deeper {
+            let (location, kind) = line.split_once(" - ")?;
+            let point = PathBuf::from(unescaped(location.split(' ').nth(4)?));
+            let is_deeper = found.as_ref().is_none_or(|(other, _)| point.starts_with(other));
+            if directory.starts_with(&point) && is_deeper {
                 found = Some((point, kind.split(' ').next()?.to_owned()));
             }
         }
         found.map(|(_, kind)| kind)
     }
 
-    /// The kernel writes blanks and backslashes of a path as three octal digits.
+    /// The kernel writes blanks and backslashes of a path as three octal digits; this restores them.
     fn unescaped(text: &str) -> String {
         let escapes = [("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")];
         escapes.iter().fold(text.to_owned(), |text, (escape, character)| text.replace(escape, character))
@@ -102,7 +104,7 @@ mod system {
 mod system {
     use std::path::Path;
 
-    pub fn of_network(_: &Path) -> Option<String> {
+    pub fn network_kind(_: &Path) -> Option<String> {
         None
     }
 }
@@ -122,7 +124,7 @@ mod tests {
 92 90 0:52 / /home/ann/far\\040away/near rw shared:4 - fuse.encfs encfs rw";
 
     #[test]
-    fn file_systems_of_other_machines_are_known() {
+    fn network_file_systems_are_recognized() {
         let classify = |kind, directory| classify(kind, Path::new(directory), || MOUNTS.to_owned());
         assert_eq!(classify(0x6969, "/srv").as_deref(), Some("NFS"));
         assert_eq!(classify(0xff53_4d42, "/srv").as_deref(), Some("CIFS"));

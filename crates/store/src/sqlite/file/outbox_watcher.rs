@@ -1,4 +1,4 @@
-//! Hearing of commits to a database of an application, whose outbox is relayed.
+//! Watches the database of an application, so that the relay reads its outbox soon after a commit.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -7,13 +7,13 @@ use std::time::Duration;
 use crate::sqlite::file::paths::log_of;
 use crate::sqlite::file::watcher::{EventCount, FileWatcher, PollIntervals};
 
-/// An idle relay looks four times a second, which is next to nothing.
-const PACE: PollIntervals =
-    PollIntervals { beside_notices: Duration::from_millis(250), without_notices: Duration::from_millis(25) };
+/// An idle relay looks four times a second, which costs almost nothing.
+const INTERVALS: PollIntervals =
+    PollIntervals { with_notices: Duration::from_millis(250), without_notices: Duration::from_millis(25) };
 
-/// Tells when a SQLite file may have changed, whichever journal it has. It never opens the file.
+/// Reports that a SQLite file may have changed, with either kind of journal. It never opens the file.
 pub struct FileNews {
-    bell: Arc<EventCount>,
+    events: Arc<EventCount>,
     file: FileWatcher,
     log: FileWatcher,
 }
@@ -21,30 +21,30 @@ pub struct FileNews {
 impl FileNews {
     #[must_use]
     pub fn of(file: &Path) -> Self {
-        let bell = Arc::<EventCount>::default();
+        let events = Arc::<EventCount>::default();
         Self {
-            file: FileWatcher::of(file, PACE, Arc::clone(&bell)),
-            log: FileWatcher::of(&log_of(file), PACE, Arc::clone(&bell)),
-            bell,
+            file: FileWatcher::of(file, INTERVALS, Arc::clone(&events)),
+            log: FileWatcher::of(&log_of(file), INTERVALS, Arc::clone(&events)),
+            events,
         }
     }
 
-    /// How far it was heard; asked before the file is looked at.
+    /// The number of changes so far. The caller reads it before it looks at the database.
     #[must_use]
     pub fn heard(&self) -> u64 {
-        self.bell.heard()
+        self.events.current()
     }
 
-    /// Waits until something was written since `heard`, or it is time for a look; whether there was a notice.
+    /// Waits for a write after the count `heard`, or until the next look is due. Returns whether a write was reported.
     #[must_use]
     pub fn wait(&self, heard: u64) -> bool {
         let is_file_watched = self.file.arm();
         let is_log_watched = self.log.arm();
-        self.bell.wait(heard, PACE.limit(is_file_watched || is_log_watched))
+        self.events.wait(heard, INTERVALS.limit(is_file_watched || is_log_watched))
     }
 
-    /// Ends a wait.
+    /// Ends [`Self::wait`].
     pub fn ring(&self) {
-        self.bell.ring();
+        self.events.increment();
     }
 }

@@ -1,4 +1,4 @@
-//! The file of a store, those beside it, and what is said when it cannot be used.
+//! The path of a store's file and of the files beside it, and the errors for a file that cannot be used.
 
 use std::ffi::OsString;
 use std::fs::{File, Metadata};
@@ -8,7 +8,7 @@ use rusqlite::ErrorCode;
 
 use crate::error::StoreError;
 
-/// The absolute path by which a file is known in this process.
+/// The absolute and canonical path of a file. All parts of this process know the file by this path.
 pub fn locate(path: &Path) -> Result<PathBuf, StoreError> {
     let configuration = |message: String| Err(StoreError::Configuration(message));
     let shown = path.display();
@@ -39,20 +39,20 @@ pub fn locate(path: &Path) -> Result<PathBuf, StoreError> {
     }
 }
 
-/// The file beside `path` whose name goes on with `ending`.
+/// `path` with `ending` appended to its name.
 pub fn beside(path: &Path, ending: &str) -> PathBuf {
     let mut name = OsString::from(path);
     name.push(ending);
     PathBuf::from(name)
 }
 
-/// The log that belongs to a file.
+/// The path of the write-ahead log of a file.
 pub fn log_of(file: &Path) -> PathBuf {
     beside(file, "-wal")
 }
 
-/// A file that was just made survives a power failure only when its directory is on the disk too.
-pub fn sync_names(path: &Path) -> std::io::Result<()> {
+/// Syncs the directory of a new file: without that, a power failure may remove the file.
+pub fn sync_directory(path: &Path) -> std::io::Result<()> {
     if cfg!(unix)
         && let Some(directory) = path.parent()
     {
@@ -61,7 +61,7 @@ pub fn sync_names(path: &Path) -> std::io::Result<()> {
     Ok(())
 }
 
-/// What tells a file from another one of the same name.
+/// Distinguishes a file from another file that had or has the same name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Identity(u64, u64);
 
@@ -74,19 +74,19 @@ impl Identity {
 
     #[cfg(not(unix))]
     pub fn of(_: &Metadata) -> Self {
-        // An open file can be neither deleted nor replaced there.
+        // These systems neither delete nor replace an open file.
         Self(0, 0)
     }
 }
 
-/// `None` where there is no file.
+/// The identity of the file at a path; `None` without a file.
 pub fn identity(file: &Path) -> Option<Identity> {
     std::fs::metadata(file).ok().as_ref().map(Identity::of)
 }
 
-/// Gives a file that is to be made beside a store the permissions of the store: whoever may use the one needs the other. What
-/// cannot be arranged here shows when the file is opened.
-pub fn make_alike(store: &Path, file: &Path) {
+/// Creates a file beside a store with the permissions of the store, since every process that uses the store needs both.
+/// It ignores failures: they show when the caller opens the file.
+pub fn create_with_permissions_of(store: &Path, file: &Path) {
     if let Ok(metadata) = std::fs::metadata(store)
         && let Ok(file) = File::create_new(file)
     {
@@ -94,8 +94,8 @@ pub fn make_alike(store: &Path, file: &Path) {
     }
 }
 
-/// Says what is wrong with the file, by SQLite's own codes.
-pub fn refused(path: &Path, error: &rusqlite::Error) -> StoreError {
+/// The error for a file that SQLite cannot open, chosen by SQLite's error code.
+pub fn file_error(path: &Path, error: &rusqlite::Error) -> StoreError {
     let shown = path.display();
     match error.sqlite_error_code() {
         Some(ErrorCode::NotADatabase) => StoreError::Configuration(format!(

@@ -1,7 +1,7 @@
-//! Hearing of it when another process writes to a file, without looking at it all the time.
+//! Notices when another process writes to a file, without constant polling.
 //!
-//! The system's own notices come within a millisecond but may be missing (too many watches, a file that was replaced), so
-//! there is a slow look beside them, and a fast one where they cannot be had at all.
+//! Notices of the operating system arrive within a millisecond, but may be missing: there may be too many watches, or
+//! the file was replaced. So the watcher also polls slowly. Without notices it polls fast.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -12,110 +12,109 @@ use parking_lot::{Condvar, Mutex};
 
 use crate::sqlite::file::paths::{Identity, identity};
 
-/// How often to look when no notice comes, and when none can come.
+/// How often to look at a file: beside notices, and on systems or files without notices.
 #[derive(Debug, Clone, Copy)]
 pub struct PollIntervals {
-    pub beside_notices: Duration,
+    pub with_notices: Duration,
     pub without_notices: Duration,
 }
 
 impl PollIntervals {
     pub fn limit(self, has_notices: bool) -> Duration {
-        if has_notices { self.beside_notices } else { self.without_notices }
+        if has_notices { self.with_notices } else { self.without_notices }
     }
 }
 
-/// Counts what was heard. Who waits remembers how far it had heard, and so misses nothing.
+/// Counts events. A waiter reads the count first, looks, and then waits for a higher count, so it misses no event.
 #[derive(Default)]
 pub struct EventCount {
-    rings: Mutex<u64>,
-    rung: Condvar,
+    count: Mutex<u64>,
+    incremented: Condvar,
 }
 
 impl EventCount {
-    pub fn ring(&self) {
-        *self.rings.lock() += 1;
-        self.rung.notify_all();
+    pub fn increment(&self) {
+        *self.count.lock() += 1;
+        self.incremented.notify_all();
     }
 
-    pub fn heard(&self) -> u64 {
-        *self.rings.lock()
+    pub fn current(&self) -> u64 {
+        *self.count.lock()
     }
 
-    /// Waits for a ring after `heard`; whether there was one in time.
-    pub fn wait(&self, heard: u64, limit: Duration) -> bool {
+    /// Waits until the count differs from `seen`, or until the time is over. Returns whether the count differs.
+    pub fn wait(&self, seen: u64, limit: Duration) -> bool {
         let deadline = Instant::now() + limit;
-        let mut rings = self.rings.lock();
-        while *rings == heard {
-            if self.rung.wait_until(&mut rings, deadline).timed_out() {
-                return *rings != heard;
+        let mut count = self.count.lock();
+        while *count == seen {
+            if self.incremented.wait_until(&mut count, deadline).timed_out() {
+                return *count != seen;
             }
         }
         true
     }
 }
 
-/// Rings a bell when a file was written to.
+/// Increments an [`EventCount`] at each write to a file.
 pub struct FileWatcher {
     file: PathBuf,
-    pace: PollIntervals,
-    bell: Arc<EventCount>,
+    intervals: PollIntervals,
+    events: Arc<EventCount>,
     watch: Mutex<Option<Watch>>,
 }
 
 struct Watch {
     identity: Option<Identity>,
-    /// `None` where the system gives no notices.
+    /// `None` where the system sends no notices.
     watcher: Option<RecommendedWatcher>,
     since: Instant,
 }
 
-/// Where notices could not be had it is tried again only now and then: each attempt costs a thread.
-const ANOTHER_ATTEMPT: Duration = Duration::from_secs(10);
+/// How long to wait after a failed attempt to get notices. Each attempt costs a thread.
+const RETRY_INTERVAL: Duration = Duration::from_secs(10);
 
 impl FileWatcher {
-    pub fn of(file: &Path, pace: PollIntervals, bell: Arc<EventCount>) -> Self {
-        Self { file: file.to_owned(), pace, bell, watch: Mutex::new(None) }
+    pub fn of(file: &Path, intervals: PollIntervals, events: Arc<EventCount>) -> Self {
+        Self { file: file.to_owned(), intervals, events, watch: Mutex::new(None) }
     }
 
-    pub fn bell(&self) -> &Arc<EventCount> {
-        &self.bell
+    pub fn events(&self) -> &Arc<EventCount> {
+        &self.events
     }
 
-    /// Waits until the file may have changed since `heard` was asked of the bell, or it is time for a look; whether a notice
-    /// came.
-    pub fn wait(&self, heard: u64) -> bool {
-        let limit = self.pace.limit(self.arm());
-        self.bell.wait(heard, limit)
+    /// Waits for an event after the count `seen`, or until the next look is due. Returns whether there was an event.
+    pub fn wait(&self, seen: u64) -> bool {
+        let limit = self.intervals.limit(self.arm());
+        self.events.wait(seen, limit)
     }
 
-    /// Whether notices will come. The file may be another one than the last time.
+    /// Makes sure that the system watches the file that is there now. Returns whether notices will arrive.
     pub fn arm(&self) -> bool {
         let identity = identity(&self.file);
         let mut watch = self.watch.lock();
         if let Some(watch) = &*watch
             && watch.identity == identity
-            && (watch.watcher.is_some() || identity.is_none() || watch.since.elapsed() < ANOTHER_ATTEMPT)
+            && (watch.watcher.is_some() || identity.is_none() || watch.since.elapsed() < RETRY_INTERVAL)
         {
             return watch.watcher.is_some();
         }
-        let watcher = if identity.is_some() { self.watcher() } else { None };
+        let watcher = if identity.is_some() { self.request_notices() } else { None };
         let armed = watcher.is_some();
         *watch = Some(Watch { identity, watcher, since: Instant::now() });
-        // What happened before there were notices is seen by one more look.
-        self.bell.ring();
+        // The caller looks once more, and so sees the writes from before the notices.
+        self.events.increment();
         armed
     }
 
-    fn watcher(&self) -> Option<RecommendedWatcher> {
-        let bell = Arc::clone(&self.bell);
-        let heard = move |event: notify::Result<notify::Event>| {
-            // Opening and reading are no news.
+    fn request_notices(&self) -> Option<RecommendedWatcher> {
+        let events = Arc::clone(&self.events);
+        let handle = move |event: notify::Result<notify::Event>| {
+            // Opening and reading do not change the file.
             if event.is_ok_and(|event| !event.kind.is_access()) {
-                bell.ring();
+                events.increment();
             }
         };
-        let mut watcher = notify::recommended_watcher(heard).ok()?;
+        let mut watcher = notify::recommended_watcher(handle).ok()?;
         watcher.watch(&self.file, RecursiveMode::NonRecursive).ok()?;
         Some(watcher)
     }
@@ -128,68 +127,68 @@ mod tests {
     use super::*;
     use crate::sqlite::testing::Folder;
 
-    /// So slow that what it finds was not found by a notice.
+    /// So slow that only a notice can end a wait in time.
     const NEVER: Duration = Duration::from_secs(60);
 
-    fn tidings(file: &Path) -> FileWatcher {
-        let tidings =
-            FileWatcher::of(file, PollIntervals { beside_notices: NEVER, without_notices: NEVER }, Arc::default());
-        // The first wait arms it, and asks for a look.
-        assert!(tidings.wait(tidings.bell().heard()));
-        tidings
+    fn armed_watcher(file: &Path) -> FileWatcher {
+        let watcher =
+            FileWatcher::of(file, PollIntervals { with_notices: NEVER, without_notices: NEVER }, Arc::default());
+        // The first wait arms the watcher and increments the count.
+        assert!(watcher.wait(watcher.events().current()));
+        watcher
     }
 
     #[test]
-    fn a_write_is_heard_of_at_once() {
+    fn a_write_is_noticed_at_once() {
         let folder = Folder::new();
-        let file = folder.join("news");
+        let file = folder.join("watched");
         std::fs::write(&file, "old").unwrap();
-        let tidings = tidings(&file);
-        let heard = tidings.bell().heard();
+        let watcher = armed_watcher(&file);
+        let seen = watcher.events().current();
         let mut writer = std::fs::OpenOptions::new().append(true).open(&file).unwrap();
         writer.write_all(b"new").unwrap();
         let began = Instant::now();
-        assert!(tidings.wait(heard));
+        assert!(watcher.wait(seen));
         assert!(began.elapsed() < Duration::from_secs(10));
     }
 
     #[test]
-    fn a_file_in_the_place_of_another_is_heard_of_too() {
+    fn a_write_to_a_file_that_replaced_another_is_noticed() {
         let folder = Folder::new();
-        let file = folder.join("news");
+        let file = folder.join("watched");
         std::fs::write(&file, "old").unwrap();
-        let tidings = tidings(&file);
+        let watcher = armed_watcher(&file);
         std::fs::write(folder.join("other"), "new").unwrap();
         std::fs::rename(folder.join("other"), &file).unwrap();
-        // Armed anew for the new file, whether or not the end of the old one was heard.
-        while tidings.watch.lock().as_ref().unwrap().identity != identity(&file) {
-            tidings.wait(tidings.bell().heard());
+        // The watcher arms itself again for the new file, with or without a notice of the replacement.
+        while watcher.watch.lock().as_ref().unwrap().identity != identity(&file) {
+            watcher.wait(watcher.events().current());
         }
-        let heard = tidings.bell().heard();
+        let seen = watcher.events().current();
         std::fs::OpenOptions::new().append(true).open(&file).unwrap().write_all(b"more").unwrap();
-        assert!(tidings.wait(heard));
+        assert!(watcher.wait(seen));
     }
 
     #[test]
-    fn reading_a_file_is_no_news() {
+    fn reading_a_file_is_not_noticed() {
         let folder = Folder::new();
-        let file = folder.join("news");
+        let file = folder.join("watched");
         std::fs::write(&file, "old").unwrap();
-        let tidings = tidings(&file);
-        let heard = tidings.bell().heard();
+        let watcher = armed_watcher(&file);
+        let seen = watcher.events().current();
         assert_eq!(std::fs::read(&file).unwrap(), b"old");
-        // A notice of the write below comes after one of the reading.
+        // A notice of the reading would arrive before the notice of the write below.
         std::fs::OpenOptions::new().append(true).open(&file).unwrap().write_all(b"x").unwrap();
-        assert!(tidings.wait(heard));
-        assert_eq!(tidings.bell().heard(), heard + 1);
+        assert!(watcher.wait(seen));
+        assert_eq!(watcher.events().current(), seen + 1);
     }
 
     #[test]
-    fn without_a_file_it_is_looked_for_fast() {
+    fn without_a_file_the_watcher_polls_fast() {
         let folder = Folder::new();
-        let pace = PollIntervals { beside_notices: NEVER, without_notices: Duration::from_millis(1) };
-        let tidings = FileWatcher::of(&folder.join("none"), pace, Arc::default());
-        tidings.wait(tidings.bell().heard());
-        assert!(!tidings.wait(tidings.bell().heard()));
+        let intervals = PollIntervals { with_notices: NEVER, without_notices: Duration::from_millis(1) };
+        let watcher = FileWatcher::of(&folder.join("none"), intervals, Arc::default());
+        watcher.wait(watcher.events().current());
+        assert!(!watcher.wait(watcher.events().current()));
     }
 }

@@ -1,4 +1,4 @@
-//! The owner's end of an inbox.
+//! Reads the requests in an inbox for the owner, and writes the answers.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -13,64 +13,66 @@ use crate::sqlite::inbox::database::Inbox;
 use crate::sqlite::inbox::request::{Answer, Reply, Request};
 use crate::sqlite::inbox::transaction::InboxTransaction;
 
-/// Where notices are missed the slow look finds the request; an idle owner looks four times a second, which is next to nothing.
-const PACE: PollIntervals =
-    PollIntervals { beside_notices: Duration::from_millis(250), without_notices: Duration::from_millis(5) };
+/// The slow polling finds a request whose notice is missing. An idle owner looks four times a second, which costs
+/// almost nothing.
+const INTERVALS: PollIntervals =
+    PollIntervals { with_notices: Duration::from_millis(250), without_notices: Duration::from_millis(5) };
 
-/// Reads what client processes ask for, in order, and answers.
+/// Reads the requests of client processes in order, and answers them.
 pub struct InboxConsumer {
     store: PathBuf,
-    opened: Mutex<Opened>,
-    /// Answers that the disk has not taken yet.
+    current: Mutex<CurrentInbox>,
+    /// Answers that are not on the disk yet.
     unwritten: Mutex<Vec<(i64, Answer)>>,
-    tidings: FileWatcher,
-    bell: Arc<EventCount>,
+    watcher: FileWatcher,
+    events: Arc<EventCount>,
     stopped: AtomicBool,
     backlog: i64,
 }
 
-struct Opened {
+struct CurrentInbox {
     inbox: Inbox,
-    /// Up to where requests were handed out.
+    /// The position of the last request that was handed out.
     position: i64,
 }
 
 impl InboxConsumer {
-    /// Opens the inbox of the store at `store`, whose ownership this process must have. `position_of` is asked up to where
-    /// the store has read the inbox of that name.
+    /// Opens the inbox of the store at `store`. This process must be the owner. `position_of` returns the position up
+    /// to which the store has carried out the inbox of the given name.
     ///
-    /// Whoever is told by the ownership that nobody works on the store, and acknowledges a request because of it, does so
-    /// before this returns: such requests are part of the [`Self::backlog`]. They must be carried out before anything else
-    /// that this process does with the store, since their outcome was promised.
+    /// A client that sees no owner may acknowledge a request itself. It does so before this function returns, so such
+    /// requests are part of the [`Self::backlog`]. The owner must carry them out before it does anything else with the
+    /// store, since the client has promised their outcome.
     pub fn new(store: &Path, position_of: impl FnOnce(&str) -> Result<i64, StoreError>) -> Result<Self, StoreError> {
         let mut inbox = Inbox::open(store)?;
         let position = position_of(inbox.name())?;
-        let backlog = inbox.write(|draft| {
-            settle(draft, position)?;
-            draft.last()
+        let backlog = inbox.write(|transaction| {
+            answer_completed(transaction, position)?;
+            transaction.last_position()
         })?;
-        let bell = Arc::new(EventCount::default());
-        let tidings = FileWatcher::of(inbox.file(), PACE, Arc::clone(&bell));
+        let events = Arc::new(EventCount::default());
+        let watcher = FileWatcher::of(inbox.file(), INTERVALS, Arc::clone(&events));
         Ok(Self {
             store: store.to_owned(),
-            opened: Mutex::new(Opened { inbox, position }),
+            current: Mutex::new(CurrentInbox { inbox, position }),
             unwritten: Mutex::default(),
-            tidings,
-            bell,
+            watcher,
+            events,
             stopped: AtomicBool::new(false),
             backlog,
         })
     }
 
-    /// The position of the last request that was there when this process became the owner; 0 when there was none.
+    /// The position of the last request that was in the inbox when this process became the owner; 0 without requests.
     pub fn backlog(&self) -> i64 {
         self.backlog
     }
 
-    /// Waits for requests; none once [`Self::stop`] was called. Each is handed out once, and must be answered.
+    /// Waits for requests. Returns an empty batch after [`Self::stop`]. Each request is handed out once, and the caller
+    /// must answer it.
     pub fn next_batch(&self) -> Result<Vec<Request>, StoreError> {
         loop {
-            let heard = self.bell.heard();
+            let seen = self.events.current();
             if self.stopped.load(Ordering::Acquire) {
                 return Ok(Vec::new());
             }
@@ -79,41 +81,42 @@ impl InboxConsumer {
             if !batch.is_empty() {
                 return Ok(batch);
             }
-            self.tidings.wait(heard);
+            self.watcher.wait(seen);
         }
     }
 
-    /// What has come in since the last batch, without waiting.
+    /// The requests since the last batch, without waiting.
     pub fn take(&self) -> Result<Vec<Request>, StoreError> {
-        let (mut batch, mut not_understood) = (Vec::new(), Vec::new());
-        let mut opened = self.opened.lock();
-        opened.follow(&self.store)?;
-        for (position, request) in opened.inbox.after(opened.position)? {
-            opened.position = position;
+        let (mut batch, mut undecodable) = (Vec::new(), Vec::new());
+        let mut current = self.current.lock();
+        current.reopen_if_replaced(&self.store)?;
+        for (position, request) in current.inbox.after(current.position)? {
+            current.position = position;
             match request {
                 Ok(request) => batch.push(request),
-                Err(error) => not_understood.push((position, Err(error))),
+                Err(error) => undecodable.push((position, Err(error))),
             }
         }
-        drop(opened);
-        if !not_understood.is_empty() {
-            self.reply(not_understood);
+        drop(current);
+        if !undecodable.is_empty() {
+            self.reply(undecodable);
         }
         Ok(batch)
     }
 
-    /// Removes requests that were carried out, and tells those who wait. When the disk does not take it now, it does later.
+    /// Removes requests that were carried out, and writes the answers that clients wait for. If the disk does not
+    /// accept the write now, the consumer tries again later.
     ///
-    /// What a request asks for must be in the store's file before, and with it the position of the request.
+    /// The effects of a request and its position must already be in the store's file.
     pub fn reply(&self, answers: Vec<(i64, Answer)>) {
         self.unwritten.lock().extend(answers);
         self.write_answers();
     }
 
-    /// Ends [`Self::next_batch`], also one that waits.
+    /// Ends [`Self::next_batch`], even while it waits.
     pub fn stop(&self) {
         self.stopped.store(true, Ordering::Release);
-        self.bell.ring();
+        self.events.increment();
     }
 
     pub fn is_stopped(&self) -> bool {
@@ -125,35 +128,40 @@ impl InboxConsumer {
         if unwritten.is_empty() {
             return;
         }
-        let written = self.opened.lock().inbox.write(|draft| {
-            draft.forget_old_replies()?;
-            unwritten.iter().try_for_each(|(position, answer)| draft.answer(*position, answer))
+        let written = self.current.lock().inbox.write(|transaction| {
+            transaction.delete_old_replies()?;
+            unwritten.iter().try_for_each(|(position, answer)| transaction.answer(*position, answer))
         });
         match written {
             Ok(()) => unwritten.clear(),
             Err(error) => {
-                tracing::warn!(target: "duroxide::store", "the answers to {} requests wait: {error}", unwritten.len());
+                tracing::warn!(
+                    target: "duroxide::store",
+                    "the answers to {} requests could not be written yet: {error}",
+                    unwritten.len()
+                );
             }
         }
     }
 }
 
-impl Opened {
-    /// Goes on with the file that clients find now, should somebody have deleted the one before.
-    fn follow(&mut self, store: &Path) -> Result<(), StoreError> {
+impl CurrentInbox {
+    /// Opens the file that clients find now, if the file that is open was deleted.
+    fn reopen_if_replaced(&mut self, store: &Path) -> Result<(), StoreError> {
         if self.inbox.is_in_place() {
             return Ok(());
         }
         let inbox = Inbox::open(store)?;
-        // A new inbox has a new name: nothing of it was done.
+        // A new inbox has a new name, and no request in it was carried out yet.
         let position = if inbox.name() == self.inbox.name() { self.position } else { 0 };
         *self = Self { inbox, position };
         Ok(())
     }
 }
 
-/// Removes what the owner before has carried out and could not answer any more.
-fn settle(draft: &InboxTransaction<'_>, position: i64) -> Result<(), StoreError> {
-    draft.forget_old_replies()?;
-    draft.up_to(position)?.into_iter().try_for_each(|done| draft.answer(done, &Ok(Reply::Lost)))
+/// Answers and removes the requests up to `position`, which an earlier owner carried out and did not answer.
+fn answer_completed(transaction: &InboxTransaction<'_>, position: i64) -> Result<(), StoreError> {
+    transaction.delete_old_replies()?;
+    let completed = transaction.positions_up_to(position)?;
+    completed.into_iter().try_for_each(|position| transaction.answer(position, &Ok(Reply::Lost)))
 }

@@ -1,4 +1,5 @@
-//! The database of requests: a rollback journal, since several processes write to it, and every commit on the disk.
+//! The database of requests. Several processes write to it, so it has a rollback journal, and each commit waits for the
+//! disk.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -8,16 +9,16 @@ use rusqlite::{Connection, ErrorCode, OptionalExtension as _, TransactionBehavio
 use uuid::Uuid;
 
 use crate::error::StoreError;
-use crate::sqlite::file::paths::{Identity, beside, identity, make_alike, sync_names};
+use crate::sqlite::file::paths::{Identity, beside, create_with_permissions_of, identity, sync_directory};
 use crate::sqlite::inbox::request::{Answer, Body, Request, decode_answer};
 use crate::sqlite::inbox::transaction::InboxTransaction;
 
-/// "duri" in ASCII.
+/// Marks a file as an inbox: "duri" in ASCII.
 const APPLICATION_ID: i32 = 0x6475_7269;
 const VERSION: i32 = 1;
 
-/// `starts` says which instances a request will start, so that a start need not decode all others to know. Of two requests
-/// for one instance it has the first.
+/// `starts` contains the instances that each request will start, so that a client can decide about a start without
+/// decoding all requests. Of two requests for one instance, it contains the first.
 const TABLES: &str = "
 CREATE TABLE meta (name TEXT NOT NULL);
 CREATE TABLE requests (
@@ -31,14 +32,14 @@ CREATE INDEX starts_by_request ON starts(request);
 CREATE TABLE replies (request INTEGER PRIMARY KEY, payload TEXT NOT NULL, created_ms INTEGER NOT NULL);
 ";
 
-/// For whom a lock is waited for: eight processes that write without a pause take turns of a few milliseconds.
-const PATIENCE: Duration = Duration::from_secs(30);
-/// How much the owner takes at once.
+/// How long to wait for a lock. Eight processes that write without pauses take turns of a few milliseconds each.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(30);
+/// How many requests, and how many bytes of them, the owner takes at once.
 const BATCH: usize = 512;
 const BATCH_BYTES: usize = 4 << 20;
 
 pub struct Inbox {
-    /// The store's file, for errors.
+    /// The file of the store to which the inbox belongs.
     store: PathBuf,
     file: PathBuf,
     identity: Option<Identity>,
@@ -46,45 +47,47 @@ pub struct Inbox {
     connection: Connection,
 }
 
-/// A request, or why it cannot be read.
-pub type Understood = Result<Request, StoreError>;
+/// A request, or the reason why it cannot be decoded.
+pub type DecodedRequest = Result<Request, StoreError>;
 
-/// What became of a request.
+/// The state of a request in the inbox.
 #[derive(Debug)]
-pub enum Replied {
+pub enum RequestState {
     Waiting,
     Answered(Answer),
-    /// It is neither there nor answered: its answer was removed long ago.
-    Forgotten,
+    /// Neither the request nor an answer is in the inbox: the answer was deleted long ago.
+    Unknown,
 }
 
-/// Short sleeps, since a lock is held for one commit, and many: the built-in handler sleeps up to 100 ms at a time.
+/// Waits for a lock in short sleeps, since each lock lasts for one commit. SQLite's built-in handler sleeps up to 100
+/// ms.
 fn wait_for_lock(attempts: i32) -> bool {
     std::thread::sleep(Duration::from_micros(if attempts < 100 { 200 } else { 1000 }));
     attempts < 30_000
 }
 
 impl Inbox {
-    /// Opens the inbox of the store at `store`, and makes it where there is none.
+    /// Opens the inbox of the store at `store`. Creates the inbox if it does not exist.
     pub fn open(store: &Path) -> Result<Self, StoreError> {
         let file = beside(store, "-inbox");
-        let refused = |error| refused(&file, &error);
-        make_alike(store, &file);
-        let mut connection = Connection::open(&file).map_err(refused)?;
-        connection.busy_handler(Some(wait_for_lock)).map_err(refused)?;
-        connection.pragma_update(None, "synchronous", "full").map_err(refused)?;
-        let _: String =
-            patiently(|| connection.pragma_update_and_check(None, "journal_mode", "truncate", |row| row.get(0)))
-                .map_err(refused)?;
-        let name = patiently(|| prepare(&mut connection)).map_err(refused)?;
+        let failed = |error| inbox_error(&file, &error);
+        create_with_permissions_of(store, &file);
+        let mut connection = Connection::open(&file).map_err(failed)?;
+        connection.busy_handler(Some(wait_for_lock)).map_err(failed)?;
+        connection.pragma_update(None, "synchronous", "full").map_err(failed)?;
+        let _: String = retry_while_locked(|| {
+            connection.pragma_update_and_check(None, "journal_mode", "truncate", |row| row.get(0))
+        })
+        .map_err(failed)?;
+        let name = retry_while_locked(|| prepare(&mut connection)).map_err(failed)?;
         let name = name.ok_or_else(|| {
             StoreError::Configuration(format!(
-                "'{}' was made by another version of duroxide or by another application; use one version in all processes, \
-                 or move that file away if it is not an inbox",
+                "'{}' was made by another version of duroxide or by another application; use one version in all \
+                 processes, or move that file away if it is not an inbox",
                 file.display()
             ))
         })?;
-        sync_names(&file).map_err(|error| {
+        sync_directory(&file).map_err(|error| {
             StoreError::Unavailable(format!("the directory of '{}' could not be written: {error}", file.display()))
         })?;
         let identity = identity(&file);
@@ -95,7 +98,7 @@ impl Inbox {
         &self.file
     }
 
-    /// Whether the file that is open is still the one that others find.
+    /// Whether other processes find the same file that is open here.
     pub fn is_in_place(&self) -> bool {
         self.identity.is_some() && identity(&self.file) == self.identity
     }
@@ -104,7 +107,7 @@ impl Inbox {
         &self.name
     }
 
-    /// Runs `write` while nobody else writes, and returns when what it wrote is on the disk.
+    /// Runs `write` in a transaction that excludes other writers, and returns when the transaction is on the disk.
     pub fn write<T>(
         &mut self,
         mut write: impl FnMut(&InboxTransaction<'_>) -> Result<T, StoreError>,
@@ -113,9 +116,9 @@ impl Inbox {
         loop {
             let error = match self.connection.transaction_with_behavior(TransactionBehavior::Immediate) {
                 Ok(transaction) if self.identity.is_some() && identity(&self.file) == self.identity => {
-                    let draft = InboxTransaction::new(transaction);
-                    let value = write(&draft)?;
-                    match draft.commit() {
+                    let transaction = InboxTransaction::new(transaction);
+                    let value = write(&transaction)?;
+                    match transaction.commit() {
                         Ok(()) => return Ok(value),
                         Err(error) => Some(error),
                     }
@@ -124,27 +127,27 @@ impl Inbox {
                 Err(error) => Some(error),
             };
             match error {
-                // Somebody deleted the file, and nobody will read what is written to it.
+                // The file was deleted, so no owner would read a request in it.
                 None => *self = Self::open(&self.store.clone())?,
-                Some(error) if !is_busy(&error) => return Err(refused(&self.file, &error)),
+                Some(error) if !is_busy(&error) => return Err(inbox_error(&self.file, &error)),
                 Some(_) => {}
             }
-            if began.elapsed() > PATIENCE {
+            if began.elapsed() > LOCK_TIMEOUT {
                 return Err(StoreError::Unavailable(format!(
-                    "'{}' could not be written to within {} s: other processes hold it",
+                    "'{}' could not be written to within {} s: other processes hold its lock",
                     self.file.display(),
-                    PATIENCE.as_secs()
+                    LOCK_TIMEOUT.as_secs()
                 )));
             }
         }
     }
 
     fn read<T>(&self, read: impl Fn(&Connection) -> rusqlite::Result<T>) -> Result<T, StoreError> {
-        patiently(|| read(&self.connection)).map_err(|error| refused(&self.file, &error))
+        retry_while_locked(|| read(&self.connection)).map_err(|error| inbox_error(&self.file, &error))
     }
 
-    /// The requests after `position`, as many as one transaction should do, in order and with their positions.
-    pub fn after(&self, position: i64) -> Result<Vec<(i64, Understood)>, StoreError> {
+    /// The requests after `position`, in order and with their positions; at most as many as one batch should have.
+    pub fn after(&self, position: i64) -> Result<Vec<(i64, DecodedRequest)>, StoreError> {
         self.read(|connection| {
             let mut statement = connection.prepare_cached(
                 "SELECT position, payload FROM requests WHERE position > ? ORDER BY position LIMIT ?",
@@ -172,36 +175,37 @@ impl Inbox {
         })
     }
 
-    pub fn replied(&self, position: i64) -> Result<Replied, StoreError> {
-        self.read(|connection| replied(connection, position))
+    pub fn request_state(&self, position: i64) -> Result<RequestState, StoreError> {
+        self.read(|connection| request_state(connection, position))
     }
 }
 
-pub fn replied(connection: &Connection, position: i64) -> rusqlite::Result<Replied> {
+pub fn request_state(connection: &Connection, position: i64) -> rusqlite::Result<RequestState> {
     let mut statement = connection.prepare_cached(
         "SELECT payload FROM replies WHERE request = ?1 UNION ALL SELECT NULL FROM requests WHERE position = ?1",
     )?;
     let found: Option<Option<String>> = statement.query_row([position], |row| row.get(0)).optional()?;
     Ok(match found {
-        None => Replied::Forgotten,
-        Some(None) => Replied::Waiting,
-        Some(Some(payload)) => Replied::Answered(decode_answer(&payload)),
+        None => RequestState::Unknown,
+        Some(None) => RequestState::Waiting,
+        Some(Some(payload)) => RequestState::Answered(decode_answer(&payload)),
     })
 }
 
-/// Makes the tables unless they are there; the name, or `None` for what is no inbox of this version.
+/// Creates the tables if they do not exist. Returns the name of the inbox; `None` for a file that is not an inbox of
+/// this version.
 fn prepare(connection: &mut Connection) -> rusqlite::Result<Option<String>> {
-    let look = |connection: &Connection| -> rusqlite::Result<(i32, i32)> {
+    let versions = |connection: &Connection| -> rusqlite::Result<(i32, i32)> {
         let pragma = |name| connection.pragma_query_value(None, name, |row| row.get(0));
         Ok((pragma("application_id")?, pragma("user_version")?))
     };
     let name = |connection: &Connection| connection.query_row("SELECT name FROM meta", [], |row| row.get(0));
-    if look(connection)? == (APPLICATION_ID, VERSION) {
+    if versions(connection)? == (APPLICATION_ID, VERSION) {
         return name(connection).map(Some);
     }
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    // Another process may have made them meanwhile.
-    let found = look(&transaction)?;
+    // Another process may have created the tables in between.
+    let found = versions(&transaction)?;
     let tables: i64 = transaction.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
     if found == (0, 0) && tables == 0 {
         transaction.execute_batch(TABLES)?;
@@ -216,12 +220,12 @@ fn prepare(connection: &mut Connection) -> rusqlite::Result<Option<String>> {
     Ok(Some(name))
 }
 
-/// Again while others hold a lock; the connection itself has waited for it already.
-fn patiently<T>(mut attempt: impl FnMut() -> rusqlite::Result<T>) -> rusqlite::Result<T> {
+/// Repeats `attempt` while another process holds a lock. The busy handler of the connection has already waited for it.
+fn retry_while_locked<T>(mut attempt: impl FnMut() -> rusqlite::Result<T>) -> rusqlite::Result<T> {
     let began = Instant::now();
     loop {
         match attempt() {
-            Err(error) if is_busy(&error) && began.elapsed() < PATIENCE => {}
+            Err(error) if is_busy(&error) && began.elapsed() < LOCK_TIMEOUT => {}
             outcome => return outcome,
         }
     }
@@ -231,7 +235,7 @@ fn is_busy(error: &rusqlite::Error) -> bool {
     matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked))
 }
 
-pub fn refused(file: &Path, error: &rusqlite::Error) -> StoreError {
+pub fn inbox_error(file: &Path, error: &rusqlite::Error) -> StoreError {
     let shown = file.display();
     match error.sqlite_error_code() {
         Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied | ErrorCode::CannotOpen) => StoreError::Configuration(

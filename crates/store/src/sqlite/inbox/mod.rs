@@ -1,8 +1,13 @@
-//! What other processes ask of the one that works on a file. They never write to it: their requests are rows of a database
-//! beside it, durable before they are acknowledged, in the order in which the owner carries them out.
+//! The requests of client processes to the owner. A client never writes to the store's file: its requests are rows of a
+//! database beside the file. A request is on the disk before it is acknowledged, and the owner carries requests out in
+//! order.
 //!
-//! The store records up to where it has read each inbox in the transaction that does what a request asks, so that each is
-//! done once, whoever dies in between. What nobody reads is kept: a start is acknowledged also while no owner runs.
+//! The owner records the position of a request in the transaction that carries it out. So each request is done once,
+//! even if a process dies in between. The inbox keeps requests while no owner runs, so a start can be acknowledged
+//! without an owner.
+//!
+//! [`request`] has the requests and their JSON, [`database`] the file, [`transaction`] one change of it, and
+//! [`consumer`] the part of the owner.
 
 pub mod consumer;
 pub mod database;
@@ -12,6 +17,6 @@ pub mod tests;
 pub mod transaction;
 
 pub use crate::sqlite::inbox::consumer::InboxConsumer;
-pub use crate::sqlite::inbox::database::{Inbox, Replied};
+pub use crate::sqlite::inbox::database::{Inbox, RequestState};
 pub use crate::sqlite::inbox::request::{Answer, Body, Reply, Request};
 pub use crate::sqlite::inbox::transaction::InboxTransaction;

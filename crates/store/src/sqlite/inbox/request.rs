@@ -1,4 +1,4 @@
-//! Requests and their answers, and how they are written down.
+//! Requests, their answers, and the JSON of both.
 
 use std::sync::Arc;
 
@@ -8,18 +8,18 @@ use serde::{Deserialize, Serialize};
 use crate::error::StoreError;
 use crate::start::{IfExists, StartOutcome, StartRequest};
 
-/// One thing that a client process asks for.
+/// One request of a client process.
 #[derive(Debug, Clone)]
 pub struct Request {
-    /// The random name of the inbox, by which the store remembers what it has done of it.
+    /// The random name of the inbox, under which the store records the last position that it has carried out.
     pub inbox: Arc<str>,
-    /// Its place in the inbox; later ones are higher.
+    /// The position in the inbox. Later requests have higher positions.
     pub position: i64,
     pub body: Body,
 }
 
 impl Request {
-    /// How many messages to instances it holds.
+    /// How many messages to instances the request contains.
     pub fn messages(&self) -> usize {
         match &self.body {
             Body::Start { requests, .. } => requests.len(),
@@ -35,7 +35,7 @@ pub enum Body {
         requests: Vec<StartRequest>,
         if_exists: IfExists,
     },
-    /// `visible_ms` is 0 for what is to be seen at once.
+    /// `visible_ms` is 0 for messages that are visible at once.
     Messages {
         items: Vec<WorkItem>,
         visible_ms: u64,
@@ -62,7 +62,7 @@ pub enum Reply {
     Delivered,
     Deleted(DeleteInstanceResult),
     Pruned(PruneResult),
-    /// It was carried out by an owner that ended before it could say with what result.
+    /// An owner carried the request out, and ended before it could report the result.
     Lost,
 }
 
@@ -89,7 +89,7 @@ struct WrittenOptions {
     completed_before: Option<u64>,
 }
 
-/// A new variant or field is for a new version of the inbox only: processes of different releases share it.
+/// Processes of different releases share an inbox, so a new variant or field needs a new version of the inbox.
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum WrittenBody {
@@ -167,7 +167,7 @@ impl Body {
                 WrittenBody::PruneBulk { filter: (&filter).into(), options: (&options).into() }
             }
         };
-        serde_json::to_string(&written).map_err(unwritable)
+        serde_json::to_string(&written).map_err(encoding_error)
     }
 
     pub fn decode(payload: &str) -> serde_json::Result<Self> {
@@ -229,7 +229,7 @@ pub fn encode_answer(answer: &Answer) -> Result<String, StoreError> {
         }
         Err(StoreError::Closed) => WrittenAnswer::Closed,
     };
-    serde_json::to_string(&written).map_err(unwritable)
+    serde_json::to_string(&written).map_err(encoding_error)
 }
 
 pub fn decode_answer(payload: &str) -> Answer {
@@ -263,7 +263,7 @@ pub fn decode_answer(payload: &str) -> Answer {
         Ok(WrittenAnswer::Provider { operation, message, retryable }) => {
             Err(StoreError::Provider(ProviderError { operation, message, retryable }))
         }
-        // It is the owner's store that was closed, not the one of whoever reads this.
+        // The owner closed its store. The store of this process is still open.
         Ok(WrittenAnswer::Closed) => Err(StoreError::Unavailable(
             "the process that works on the store closed it before the request was carried out; try again".to_owned(),
         )),
@@ -274,6 +274,6 @@ pub fn decode_answer(payload: &str) -> Answer {
     }
 }
 
-fn unwritable(error: serde_json::Error) -> StoreError {
+fn encoding_error(error: serde_json::Error) -> StoreError {
     StoreError::Configuration(format!("a request cannot be written as JSON: {error}"))
 }

@@ -7,7 +7,7 @@ use duroxide::providers::{DeleteInstanceResult, InstanceFilter, ProviderError, P
 use super::*;
 use crate::error::StoreError;
 use crate::sqlite::file::paths::beside;
-use crate::sqlite::testing::{Folder, process};
+use crate::sqlite::testing::{Folder, spawn_test_process};
 use crate::start::{IfExists, StartOutcome, StartRequest};
 
 fn message(data: &str) -> WorkItem {
@@ -28,11 +28,11 @@ fn start(instances: &[&str]) -> Body {
     Body::Start { requests: instances.iter().map(request).collect(), if_exists: IfExists::Raise }
 }
 
-/// The data of the messages of a batch.
+/// The data of all messages in a batch.
 fn data(batch: &[Request]) -> Vec<String> {
     let items = batch.iter().flat_map(|request| match &request.body {
         Body::Messages { items, .. } => items.clone(),
-        other => panic!("{other:?} is no message"),
+        other => panic!("{other:?} has no messages"),
     });
     items
         .map(|item| match item {
@@ -42,12 +42,12 @@ fn data(batch: &[Request]) -> Vec<String> {
         .collect()
 }
 
-fn new_reader(folder: &Folder, position: i64) -> InboxConsumer {
+fn new_consumer(folder: &Folder, position: i64) -> InboxConsumer {
     InboxConsumer::new(&folder.join("store.db"), |_| Ok(position)).unwrap()
 }
 
 fn append(inbox: &mut Inbox, body: &Body, waits: bool) -> i64 {
-    inbox.write(|draft| draft.append(body, waits)).unwrap()
+    inbox.write(|transaction| transaction.append(body, waits)).unwrap()
 }
 
 fn client(folder: &Folder) -> Inbox {
@@ -55,7 +55,7 @@ fn client(folder: &Folder) -> Inbox {
 }
 
 #[test]
-fn requests_come_out_as_they_went_in_and_in_order() {
+fn requests_keep_their_content_and_order() {
     let folder = Folder::new();
     let mut inbox = client(&folder);
     let filter = InstanceFilter { instance_ids: Some(vec!["x".to_owned()]), completed_before: Some(7), limit: Some(3) };
@@ -71,7 +71,7 @@ fn requests_come_out_as_they_went_in_and_in_order() {
     for body in &bodies {
         append(&mut inbox, body, false);
     }
-    let batch = new_reader(&folder, 0).take().unwrap();
+    let batch = new_consumer(&folder, 0).take().unwrap();
     let positions: Vec<_> = batch.iter().map(|request| request.position).collect();
     assert_eq!(positions, [1, 2, 3, 4, 5, 6]);
     assert!(batch.iter().all(|request| request.inbox == *inbox.name()));
@@ -84,7 +84,7 @@ fn requests_come_out_as_they_went_in_and_in_order() {
 fn answers_keep_their_type() {
     let folder = Folder::new();
     let mut inbox = client(&folder);
-    let reader = new_reader(&folder, 0);
+    let consumer = new_consumer(&folder, 0);
     let deleted = DeleteInstanceResult {
         instances_deleted: 1,
         executions_deleted: 2,
@@ -103,70 +103,72 @@ fn answers_keep_their_type() {
     ];
     for answer in answers {
         let position = append(&mut inbox, &messages(&["x"]), true);
-        assert!(matches!(inbox.replied(position).unwrap(), Replied::Waiting));
-        assert_eq!(reader.take().unwrap().len(), 1);
-        reader.reply(vec![(position, answer.clone())]);
-        let Replied::Answered(found) = inbox.replied(position).unwrap() else { panic!("{answer:?} was not told") };
+        assert!(matches!(inbox.request_state(position).unwrap(), RequestState::Waiting));
+        assert_eq!(consumer.take().unwrap().len(), 1);
+        consumer.reply(vec![(position, answer.clone())]);
+        let RequestState::Answered(found) = inbox.request_state(position).unwrap() else {
+            panic!("{answer:?} was not written")
+        };
         assert_eq!(format!("{found:?}"), format!("{answer:?}"));
     }
 }
 
 #[test]
-fn what_nobody_waits_for_leaves_nothing_behind() {
+fn an_answer_without_a_waiting_client_is_not_kept() {
     let folder = Folder::new();
     let mut inbox = client(&folder);
-    let reader = new_reader(&folder, 0);
+    let consumer = new_consumer(&folder, 0);
     let position = append(&mut inbox, &start(&["a"]), false);
-    assert_eq!(reader.take().unwrap().len(), 1);
-    let starting = |inbox: &mut Inbox| inbox.write(|draft| draft.starting("a", 0, None)).unwrap();
+    assert_eq!(consumer.take().unwrap().len(), 1);
+    let starting = |inbox: &mut Inbox| inbox.write(|transaction| transaction.starting("a", 0, None)).unwrap();
     assert_eq!(starting(&mut inbox).as_deref(), Some("order"));
-    reader.reply(vec![(position, Ok(Reply::Started(vec![StartOutcome::Started])))]);
+    consumer.reply(vec![(position, Ok(Reply::Started(vec![StartOutcome::Started])))]);
     assert_eq!(starting(&mut inbox), None);
-    assert!(matches!(inbox.replied(position).unwrap(), Replied::Forgotten));
-    // A place is never taken twice: the store remembers places.
+    assert!(matches!(inbox.request_state(position).unwrap(), RequestState::Unknown));
+    // A position is never used twice, since the store records positions.
     assert_eq!(append(&mut inbox, &messages(&["x"]), false), position + 1);
 }
 
 #[test]
-fn the_next_owner_takes_over_what_the_last_one_has_not_done() {
+fn the_next_owner_carries_out_what_the_last_one_has_not() {
     let folder = Folder::new();
     let mut inbox = client(&folder);
     let positions = ["done", "answer lost", "not done"].map(|data| append(&mut inbox, &messages(&[data]), true));
-    let first = new_reader(&folder, 0);
+    let first = new_consumer(&folder, 0);
     assert_eq!(first.take().unwrap().len(), 3);
     first.reply(vec![(positions[0], Ok(Reply::Delivered))]);
     // The store has recorded the second one, and the owner dies.
     drop(first);
-    let second = new_reader(&folder, positions[1]);
+    let second = new_consumer(&folder, positions[1]);
     assert_eq!(second.backlog(), positions[2]);
     assert_eq!(data(&second.take().unwrap()), ["not done"]);
-    assert!(matches!(inbox.replied(positions[0]).unwrap(), Replied::Answered(Ok(Reply::Delivered))));
-    assert!(matches!(inbox.replied(positions[1]).unwrap(), Replied::Answered(Ok(Reply::Lost))));
-    assert!(matches!(inbox.replied(positions[2]).unwrap(), Replied::Waiting));
+    assert!(matches!(inbox.request_state(positions[0]).unwrap(), RequestState::Answered(Ok(Reply::Delivered))));
+    assert!(matches!(inbox.request_state(positions[1]).unwrap(), RequestState::Answered(Ok(Reply::Lost))));
+    assert!(matches!(inbox.request_state(positions[2]).unwrap(), RequestState::Waiting));
 }
 
 #[test]
-fn the_store_is_asked_by_the_name_of_the_inbox() {
+fn the_position_is_that_of_the_inbox_with_this_name() {
     let folder = Folder::new();
     let name = client(&folder).name().to_string();
     let asked = std::cell::RefCell::new(String::new());
-    let reader = InboxConsumer::new(&folder.join("store.db"), |inbox| {
+    let consumer = InboxConsumer::new(&folder.join("store.db"), |inbox| {
         asked.replace(inbox.to_owned());
         Ok(0)
     });
-    assert_eq!((reader.unwrap().backlog(), asked.into_inner()), (0, name));
+    assert_eq!((consumer.unwrap().backlog(), asked.into_inner()), (0, name));
 }
 
 #[test]
-fn a_reader_that_waits_is_woken_by_requests_and_by_the_end() {
+fn requests_and_the_stop_wake_a_waiting_consumer() {
     let folder = Folder::new();
     let mut inbox = client(&folder);
-    let reader = Arc::new(new_reader(&folder, 0));
+    let consumer = Arc::new(new_consumer(&folder, 0));
     let (sender, arrived) = crossbeam_channel::unbounded();
-    let theirs = Arc::clone(&reader);
+    let shared = Arc::clone(&consumer);
     let thread = std::thread::spawn(move || {
         loop {
-            let batch = theirs.next_batch().unwrap();
+            let batch = shared.next_batch().unwrap();
             if batch.is_empty() {
                 return;
             }
@@ -181,42 +183,44 @@ fn a_reader_that_waits_is_woken_by_requests_and_by_the_end() {
         })
         .collect();
     delays.sort_unstable();
-    // By the slow look alone it would be more than a hundred.
+    // With the slow polling alone, the median would be more than a hundred milliseconds.
     assert!(delays[10] < Duration::from_millis(50), "{delays:?}");
     println!("from acknowledgement to owner: median {:?}, most {:?}", delays[10], delays[20]);
-    reader.stop();
+    consumer.stop();
     thread.join().unwrap();
 }
 
 #[test]
-fn a_request_that_cannot_be_understood_is_answered_and_stops_nothing() {
+fn a_request_that_cannot_be_decoded_is_answered_and_does_not_block_others() {
     let folder = Folder::new();
     let mut inbox = client(&folder);
     let strange = append(&mut inbox, &messages(&["strange"]), true);
     append(&mut inbox, &messages(&["plain"]), false);
     let raw = rusqlite::Connection::open(beside(&folder.join("store.db"), "-inbox")).unwrap();
     raw.execute("UPDATE requests SET payload = '{\"dance\":{}}' WHERE position = ?", [strange]).unwrap();
-    assert_eq!(data(&new_reader(&folder, 0).take().unwrap()), ["plain"]);
-    let Replied::Answered(Err(error)) = inbox.replied(strange).unwrap() else { panic!("it was not answered") };
+    assert_eq!(data(&new_consumer(&folder, 0).take().unwrap()), ["plain"]);
+    let RequestState::Answered(Err(error)) = inbox.request_state(strange).unwrap() else {
+        panic!("it was not answered")
+    };
     assert!(error.to_string().contains("does not understand"), "{error}");
 }
 
 #[test]
-fn an_inbox_that_was_deleted_is_made_again_on_both_sides() {
+fn client_and_owner_recreate_a_deleted_inbox() {
     let folder = Folder::new();
     let mut inbox = client(&folder);
-    let reader = new_reader(&folder, 0);
+    let consumer = new_consumer(&folder, 0);
     append(&mut inbox, &messages(&["before"]), false);
-    assert_eq!(data(&reader.take().unwrap()), ["before"]);
+    assert_eq!(data(&consumer.take().unwrap()), ["before"]);
     let name = inbox.name().to_string();
     std::fs::remove_file(inbox.file()).unwrap();
     append(&mut inbox, &messages(&["after"]), false);
     assert_ne!(**inbox.name(), *name);
-    assert_eq!(data(&reader.take().unwrap()), ["after"]);
+    assert_eq!(data(&consumer.take().unwrap()), ["after"]);
 }
 
 #[test]
-fn what_is_no_inbox_is_refused() {
+fn a_file_that_is_not_an_inbox_is_refused() {
     let folder = Folder::new();
     let file = beside(&folder.join("store.db"), "-inbox");
     rusqlite::Connection::open(&file).unwrap().execute_batch("CREATE TABLE songs (title)").unwrap();
@@ -224,13 +228,13 @@ fn what_is_no_inbox_is_refused() {
     assert!(matches!(&error, StoreError::Configuration(message) if message.contains("another application")), "{error}");
 }
 
-/// Set for the other processes of the test below.
+/// The variable that is set for the other processes of the test below.
 const WRITE: &str = "DUROXIDE_TEST_WRITE_TO_INBOX";
 const WRITER: &str = "sqlite::inbox::tests::another_writer";
 const EACH: usize = 25;
 
 #[test]
-#[ignore = "it is the other process of another test"]
+#[ignore = "another test runs it as a separate process"]
 fn another_writer() {
     let Some(path) = std::env::var_os(WRITE) else { return };
     println!("started");
@@ -241,63 +245,65 @@ fn another_writer() {
 }
 
 #[test]
-fn eight_processes_write_at_once_and_none_is_turned_away() {
+fn eight_processes_can_write_at_once() {
     let folder = Folder::new();
     let path = folder.join("store.db");
-    let reader = new_reader(&folder, 0);
-    let mut writers: Vec<Child> = (0..8).map(|_| process(WRITER, &[(WRITE, path.as_os_str())], "started")).collect();
+    let consumer = new_consumer(&folder, 0);
+    let mut writers: Vec<Child> =
+        (0..8).map(|_| spawn_test_process(WRITER, &[(WRITE, path.as_os_str())], "started")).collect();
     let mut arrived = Vec::new();
     while arrived.len() < 8 * EACH {
-        let batch = reader.next_batch().unwrap();
+        let batch = consumer.next_batch().unwrap();
         arrived.extend(data(&batch));
-        reader.reply(batch.iter().map(|request| (request.position, Ok(Reply::Delivered))).collect());
+        consumer.reply(batch.iter().map(|request| (request.position, Ok(Reply::Delivered))).collect());
     }
     for writer in &mut writers {
         let id = writer.id();
-        let theirs: Vec<_> = arrived.iter().filter(|data| data.starts_with(&format!("{id} "))).cloned().collect();
-        assert_eq!(theirs, (0..EACH).map(|number| format!("{id} {number}")).collect::<Vec<_>>());
+        let from_writer: Vec<_> = arrived.iter().filter(|data| data.starts_with(&format!("{id} "))).cloned().collect();
+        assert_eq!(from_writer, (0..EACH).map(|number| format!("{id} {number}")).collect::<Vec<_>>());
         assert!(writer.wait().unwrap().success());
     }
 }
 
 #[cfg(target_os = "linux")]
 #[test]
-fn an_idle_owner_does_next_to_nothing() {
+fn an_idle_consumer_uses_almost_no_processor_time() {
     /// Nanoseconds that this thread has spent on a processor.
     fn spent() -> u64 {
         let stat = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap();
         stat.split(' ').next().unwrap().parse().unwrap()
     }
     let folder = Folder::new();
-    let reader = Arc::new(new_reader(&folder, 0));
-    let theirs = Arc::clone(&reader);
+    let consumer = Arc::new(new_consumer(&folder, 0));
+    let shared = Arc::clone(&consumer);
     let (sender, never) = crossbeam_channel::bounded::<()>(0);
     let waiting = std::thread::spawn(move || {
         let before = spent();
-        assert!(theirs.next_batch().unwrap().is_empty());
+        assert!(shared.next_batch().unwrap().is_empty());
         drop(sender);
         spent() - before
     });
-    // Nothing is waited for but time itself, of which idleness is a part.
+    // The test measures idle time, so it must let time pass.
     let time = Duration::from_secs(2);
     assert!(never.recv_timeout(time).is_err());
-    reader.stop();
+    consumer.stop();
     let spent = Duration::from_nanos(waiting.join().unwrap());
-    // Alone it is a third of a millisecond a second; beside other tests, which crowd it out of the caches, some more.
+    // Alone, the consumer needs a third of a millisecond per second. Beside other tests, which displace it from the
+    // caches, it needs more.
     assert!(spent < time / 100, "{spent:?}");
 }
 
 #[test]
-fn a_promised_request_that_the_owner_could_not_carry_out_stays_for_the_next_one() {
+fn a_promised_request_that_failed_stays_for_the_next_owner() {
     let folder = Folder::new();
     let mut inbox = client(&folder);
     let promised = append(&mut inbox, &messages(&["promised"]), false);
     let asked = append(&mut inbox, &messages(&["asked"]), true);
-    let reader = new_reader(&folder, 0);
-    assert_eq!(reader.take().unwrap().len(), 2);
+    let consumer = new_consumer(&folder, 0);
+    assert_eq!(consumer.take().unwrap().len(), 2);
     let broken = || Err(StoreError::Unavailable("the disk is broken".to_owned()));
 
-    reader.reply(vec![(promised, broken()), (asked, broken())]);
+    consumer.reply(vec![(promised, broken()), (asked, broken())]);
 
-    assert_eq!(data(&new_reader(&folder, 0).take().unwrap()), ["promised"]);
+    assert_eq!(data(&new_consumer(&folder, 0).take().unwrap()), ["promised"]);
 }

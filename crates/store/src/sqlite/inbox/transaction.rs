@@ -1,4 +1,4 @@
-//! What is done to an inbox in one transaction.
+//! One transaction on an inbox.
 
 use std::path::Path;
 
@@ -7,13 +7,13 @@ use rusqlite::{OptionalExtension as _, Transaction};
 
 use crate::clock::now_ms;
 use crate::error::StoreError;
-use crate::sqlite::inbox::database::{Replied, refused, replied};
+use crate::sqlite::inbox::database::{RequestState, inbox_error, request_state};
 use crate::sqlite::inbox::request::{Answer, Body, encode_answer};
 
-/// A client that has not read its answer by now will not.
-const REPLY_KEPT_MS: u64 = 600_000;
+/// How long an answer is kept. A client that has not read its answer by then has ended.
+const REPLY_LIFETIME_MS: u64 = 600_000;
 
-/// The inbox while nobody else can write to it.
+/// The inbox while no other process can write to it.
 pub struct InboxTransaction<'a> {
     transaction: Transaction<'a>,
 }
@@ -27,7 +27,7 @@ impl<'a> InboxTransaction<'a> {
         self.transaction.commit()
     }
 
-    /// Puts a request last. With `waits` its answer is kept until it is read.
+    /// Appends a request. With `waits`, the inbox keeps the answer for the client.
     pub fn append(&self, body: &Body, waits: bool) -> Result<i64, StoreError> {
         let payload = body.encode()?;
         self.run(|transaction| {
@@ -37,12 +37,12 @@ impl<'a> InboxTransaction<'a> {
                 waits,
             ))?;
             let position = transaction.last_insert_rowid();
-            self.announce(position, body)?;
+            self.record_starts(position, body)?;
             Ok(position)
         })
     }
 
-    /// Puts `body` in the place of a request, which nobody waits for any more.
+    /// Replaces a request by `body`. No client waits for its answer any longer.
     pub fn replace(&self, position: i64, body: &Body) -> Result<(), StoreError> {
         let payload = body.encode()?;
         self.run(|transaction| {
@@ -50,11 +50,11 @@ impl<'a> InboxTransaction<'a> {
                 .prepare_cached("UPDATE requests SET payload = ?2, waits = 0 WHERE position = ?1")?
                 .execute((position, payload.as_str()))?;
             transaction.prepare_cached("DELETE FROM starts WHERE request = ?")?.execute([position])?;
-            self.announce(position, body)
+            self.record_starts(position, body)
         })
     }
 
-    fn announce(&self, position: i64, body: &Body) -> rusqlite::Result<()> {
+    fn record_starts(&self, position: i64, body: &Body) -> rusqlite::Result<()> {
         let mut statement = self.transaction.prepare_cached("INSERT OR IGNORE INTO starts VALUES (?, ?, ?)")?;
         match body {
             Body::Start { requests, .. } => {
@@ -74,24 +74,24 @@ impl<'a> InboxTransaction<'a> {
         Ok(())
     }
 
-    /// The orchestration that a request after `done` will start as `instance`, other than the request `but`.
-    pub fn starting(&self, instance: &str, done: i64, but: Option<i64>) -> Result<Option<String>, StoreError> {
+    /// The orchestration that a request after `completed`, except the request `except`, will start as `instance`.
+    pub fn starting(&self, instance: &str, completed: i64, except: Option<i64>) -> Result<Option<String>, StoreError> {
         self.run(|transaction| {
             transaction
                 .prepare_cached(
                     "SELECT orchestration FROM starts WHERE instance = ?1 AND request > ?2 AND request IS NOT ?3",
                 )?
-                .query_row((instance, done, but), |row| row.get(0))
+                .query_row((instance, completed, except), |row| row.get(0))
                 .optional()
         })
     }
 
-    pub fn replied(&self, position: i64) -> Result<Replied, StoreError> {
-        self.run(|transaction| replied(transaction, position))
+    pub fn request_state(&self, position: i64) -> Result<RequestState, StoreError> {
+        self.run(|transaction| request_state(transaction, position))
     }
 
-    /// Removes a request, and says for whom waits what became of it. For whom does not wait it was promised: where the store
-    /// failed, it stays for the next owner.
+    /// Removes a request, and writes the answer if a client waits for it. A request without a waiting client was
+    /// promised, so it stays for the next owner if the store failed.
     pub fn answer(&self, position: i64, answer: &Answer) -> Result<(), StoreError> {
         let payload = encode_answer(answer)?;
         self.run(|transaction| {
@@ -125,23 +125,23 @@ impl<'a> InboxTransaction<'a> {
         self.run(|transaction| transaction.prepare_cached("SELECT name FROM meta")?.query_row([], |row| row.get(0)))
     }
 
-    /// The requests up to `position`, which an earlier owner has carried out.
-    pub fn up_to(&self, position: i64) -> Result<Vec<i64>, StoreError> {
+    /// The positions of the requests up to `position`, which an earlier owner has carried out.
+    pub fn positions_up_to(&self, position: i64) -> Result<Vec<i64>, StoreError> {
         self.run(|transaction| {
             let mut statement = transaction.prepare_cached("SELECT position FROM requests WHERE position <= ?")?;
             statement.query_map([position], |row| row.get(0))?.collect()
         })
     }
 
-    pub fn last(&self) -> Result<i64, StoreError> {
+    pub fn last_position(&self) -> Result<i64, StoreError> {
         self.run(|transaction| {
             transaction.query_row("SELECT coalesce(max(position), 0) FROM requests", [], |row| row.get(0))
         })
     }
 
-    /// Removes answers that nobody will read.
-    pub fn forget_old_replies(&self) -> Result<(), StoreError> {
-        let before = now_ms().saturating_sub(REPLY_KEPT_MS) as i64;
+    /// Deletes answers whose clients have ended.
+    pub fn delete_old_replies(&self) -> Result<(), StoreError> {
+        let before = now_ms().saturating_sub(REPLY_LIFETIME_MS) as i64;
         self.run(|transaction| {
             transaction.prepare_cached("DELETE FROM replies WHERE created_ms < ?")?.execute([before]).map(|_| ())
         })
@@ -150,7 +150,7 @@ impl<'a> InboxTransaction<'a> {
     fn run<T>(&self, run: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T>) -> Result<T, StoreError> {
         run(&self.transaction).map_err(|error| {
             let file = self.transaction.path().unwrap_or_default().to_owned();
-            refused(Path::new(&file), &error)
+            inbox_error(Path::new(&file), &error)
         })
     }
 }

@@ -1,4 +1,5 @@
-//! What the operations on an owned file and its threads share: the state under its lock, the file, and the way to the writer.
+//! The core of an owner, which its operations and threads share: the state behind a lock, the connections, and the
+//! channel to the writer thread.
 
 use std::collections::HashSet;
 use std::ops::{Deref, DerefMut};
@@ -26,16 +27,16 @@ use crate::sqlite::owner::memory::state::State;
 use crate::sqlite::owner::operations::load;
 use crate::sqlite::read::Readers;
 
-/// Hears the id of an instance that was deleted.
-type TellDeletion = Box<dyn Fn(&str) + Send + Sync>;
+/// Called with the id of each deleted instance.
+type DeletionListener = Box<dyn Fn(&str) + Send + Sync>;
 
-/// How long a caller waits for a disk that takes nothing.
-pub const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a caller waits for a disk that accepts no writes.
+pub const DISK_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Of the process, so that the token of an owner that was closed is never one of the next.
+/// The next token. The whole process shares it, so that no two owners use the same token.
 static NEXT_TOKEN: AtomicU64 = AtomicU64::new(1);
 
-/// What all of an owner's operations and threads share.
+/// The state, the connections and the channel that the operations and threads of an owner share.
 pub struct OwnerCore {
     pub description: String,
     /// See [`Self::lock`].
@@ -44,45 +45,46 @@ pub struct OwnerCore {
     readers: Option<Readers>,
     pub jobs: Sender<Job>,
     pub health: Health,
-    /// Deleted while changes to them were on their way.
+    /// Deleted instances to which the writer may still have changes.
     pub deleted: Mutex<HashSet<Number>>,
-    presence: Option<FileGuard>,
-    pub told_deletions: OnceLock<TellDeletion>,
+    guard: Option<FileGuard>,
+    pub deletion_listener: OnceLock<DeletionListener>,
+    /// Wakes the timer thread.
     pub timer: (Mutex<bool>, Condvar),
 }
 
-/// The state under its lock; those who wait are woken when it is let go.
-pub struct Locked<'a> {
+/// The state while its lock is held. Dropping this releases the lock, and then wakes the waiting fetches.
+pub struct LockedState<'a> {
     core: &'a OwnerCore,
     state: Option<MutexGuard<'a, State>>,
 }
 
-impl Deref for Locked<'_> {
+impl Deref for LockedState<'_> {
     type Target = State;
 
     fn deref(&self) -> &State {
-        // Taken by the destructor alone.
+        // Only the destructor takes the state out.
         self.state.as_ref().expect("the state is locked")
     }
 }
 
-impl DerefMut for Locked<'_> {
+impl DerefMut for LockedState<'_> {
     fn deref_mut(&mut self) -> &mut State {
         self.state.as_mut().expect("the state is locked")
     }
 }
 
-impl Drop for Locked<'_> {
+impl Drop for LockedState<'_> {
     fn drop(&mut self) {
         let Some(mut state) = self.state.take() else { return };
-        let bells = std::mem::take(&mut state.bells);
-        let timer_moved = state.takes_timers_by_surprise();
+        let wake_ups = std::mem::take(&mut state.wake_ups);
+        let must_wake_timers = state.must_wake_timers();
         drop(state);
-        for bell in bells {
-            // Whoever left meanwhile has woken another.
-            bell.send(()).ok();
+        for wake_up in wake_ups {
+            // A fetch that has ended since then has passed its wake-up on to another one.
+            wake_up.send(()).ok();
         }
-        if timer_moved {
+        if must_wake_timers {
             *self.core.timer.0.lock() = true;
             self.core.timer.1.notify_one();
         }
@@ -90,13 +92,13 @@ impl Drop for Locked<'_> {
 }
 
 impl OwnerCore {
-    /// Loads what is waiting in the file; what is to be written goes to `jobs`.
+    /// Loads the waiting work from the file. `jobs` leads to the writer thread.
     pub fn load(opening: OwnerOptions, jobs: Sender<Job>) -> Result<Self, StoreError> {
         let OwnerOptions { description, connection, file, is_bare } = opening;
         let state = load::state(&connection, is_bare).map_err(|error| {
             StoreError::Unavailable(format!("{description} cannot be read: {error}; restore it from a backup"))
         })?;
-        let presence = file.as_deref().map(FileGuard::of).transpose()?;
+        let guard = file.as_deref().map(FileGuard::of).transpose()?;
         Ok(Self {
             description,
             state: Mutex::new(state),
@@ -105,17 +107,17 @@ impl OwnerCore {
             jobs,
             health: Health::default(),
             deleted: Mutex::default(),
-            presence,
-            told_deletions: OnceLock::new(),
+            guard,
+            deletion_listener: OnceLock::new(),
             timer: (Mutex::new(false), Condvar::new()),
         })
     }
 
-    pub fn lock(&self) -> Locked<'_> {
-        Locked { core: self, state: Some(self.state.lock()) }
+    pub fn lock(&self) -> LockedState<'_> {
+        LockedState { core: self, state: Some(self.state.lock()) }
     }
 
-    /// Reads what is committed.
+    /// Reads the committed state.
     pub fn read<R>(
         &self,
         operation: &'static str,
@@ -131,9 +133,9 @@ impl OwnerCore {
         outcome.map_err(|error| self.explain(operation, error))
     }
 
-    /// What fails in reading may be the end of the store.
+    /// Checks after a failed read whether the store can still be used.
     fn explain(&self, operation: &'static str, error: ProviderError) -> ProviderError {
-        if let Err(reason) = self.files_in_place() {
+        if let Err(reason) = self.check_files() {
             self.health.fail(self, &reason.to_string());
         }
         match self.health.broken() {
@@ -142,44 +144,45 @@ impl OwnerCore {
         }
     }
 
-    /// Sends to the writer, which must be done while the state is locked wherever the order matters.
+    /// Sends a job to the writer thread. Where the order matters, the caller must hold the lock of the state.
     pub fn send(&self, job: Job) {
-        // The writer outlives every sender but for the time of closing, when answers are dropped.
+        // Sending fails only after the writer has ended, when the store is closed. The answer is then dropped.
         self.jobs.send(job).ok();
     }
 
-    /// As [`Self::send`] for changes that are void once the instance of `number` is deleted.
+    /// Sends changes to the writer thread. They become void when the instance `number` is deleted.
     pub fn submit(&self, number: Option<Number>, changes: Vec<Change>, effect: Effect) -> Written {
         let (answer, written) = oneshot::channel();
         self.send(Job::Write(Operation { number, changes, effect, answer: Some(answer) }));
         written
     }
 
-    /// As [`Self::submit`] where nobody waits for it.
+    /// As [`Self::submit`], for changes that no caller waits for.
     pub fn submit_and_forget(&self, number: Option<Number>, changes: Vec<Change>, effect: Effect) {
         self.send(Job::Write(Operation { number, changes, effect, answer: None }));
     }
 
-    /// Waits until what was sent is on the disk, however long that takes.
+    /// Waits without a limit until the changes are on the disk.
     pub async fn settled(&self, written: Written) -> Result<(), ProviderError> {
         written.await.unwrap_or_else(|_| Err(ProviderError::permanent("write", CLOSED)))
     }
 
-    /// As [`Self::settled`] for a caller who wants to hear it when the disk takes nothing.
+    /// As [`Self::settled`], but fails when the disk accepts no writes.
     pub async fn settled_in_time(&self, mut written: Written) -> Result<(), ProviderError> {
         loop {
-            let waited = timeout(PATIENCE, &mut written).await;
+            let waited = timeout(DISK_TIMEOUT, &mut written).await;
             if let Ok(outcome) = waited {
                 return outcome.unwrap_or_else(|_| Err(ProviderError::permanent("write", CLOSED)));
             }
             if let Some(reason) = self.health.stalled() {
-                let message = format!("{reason}; it is not yet recorded, and will be when the disk takes it");
+                let message =
+                    format!("{reason}; it is not recorded yet, and will be when the disk accepts writes again");
                 return Err(ProviderError::retryable("write", message));
             }
         }
     }
 
-    /// Refuses to take in more while the disk takes nothing, after waiting for it.
+    /// Waits while the disk accepts no writes, and then refuses new work if it still accepts none.
     pub async fn admit(&self, operation: &str) -> Result<(), ProviderError> {
         if let Some(reason) = self.health.broken() {
             return Err(ProviderError::permanent(operation, reason));
@@ -187,13 +190,13 @@ impl OwnerCore {
         if self.health.stalled().is_none() {
             return Ok(());
         }
-        let well = async {
+        let recovered = async {
             while self.health.stalled().is_some() {
-                // A change between the look and the wait is seen a moment later.
-                let _ = timeout(Duration::from_millis(100), self.health.news.notified()).await;
+                // The timeout catches a change between the check and the wait.
+                let _ = timeout(Duration::from_millis(100), self.health.changes.notified()).await;
             }
         };
-        if timeout(PATIENCE, well).await.is_err()
+        if timeout(DISK_TIMEOUT, recovered).await.is_err()
             && let Some(reason) = self.health.stalled()
         {
             return Err(ProviderError::retryable(
@@ -211,33 +214,33 @@ impl OwnerCore {
         NEXT_TOKEN.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// Closes the file while others may still hold on to this. SQLite writes the log back and removes it, unless another
-    /// process reads it.
+    /// Closes the file, although other parts of the process may still have this core. SQLite copies the log into the
+    /// file and deletes the log, unless another process reads it.
     pub fn close_file(&self) {
-        // A store in memory lasts as long as anybody holds on to it.
+        // A store in memory lasts as long as this core.
         let Some(readers) = &self.readers else { return };
         readers.close();
-        let Ok(nowhere) = Connection::open_in_memory() else { return };
-        let connection = std::mem::replace(&mut *self.connection.lock(), nowhere);
+        let Ok(placeholder) = Connection::open_in_memory() else { return };
+        let connection = std::mem::replace(&mut *self.connection.lock(), placeholder);
         if self.health.broken().is_none() {
-            // What fails here is done by the next who opens the file.
+            // If this fails, the next owner copies the log into the file.
             connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false).ok();
         }
         drop(connection);
     }
 
-    pub fn files_in_place(&self) -> rusqlite::Result<()> {
-        self.presence.as_ref().map_or(Ok(()), FileGuard::check)
+    pub fn check_files(&self) -> rusqlite::Result<()> {
+        self.guard.as_ref().map_or(Ok(()), FileGuard::check)
     }
 
-    /// Runs `task` when all that was sent before is on the disk.
+    /// Runs `task` on the writer thread, after all jobs that were sent before.
     pub async fn perform<R: Send + 'static>(
         &self,
         task: impl FnOnce(&mut Connection, &OwnerCore) -> Result<R, ProviderError> + Send + 'static,
     ) -> Result<R, ProviderError> {
         let (sender, receiver) = oneshot::channel();
         let task: Task = Box::new(move |connection, core| {
-            // Whoever asked may be gone.
+            // The caller may have been dropped.
             sender.send(task(connection, core)).ok();
         });
         self.send(Job::Task(task));

@@ -1,9 +1,11 @@
-//! The process that works on a file: memory says what is to be done, one thread writes, and an acknowledgement means that it
-//! is on the disk.
+//! The owner of a file: its memory contains the work, one thread writes to the file, and an acknowledged operation is
+//! on the disk.
 //!
-//! `core` is what all of it shares; `state` and `activities` are what is held in memory, `mail` what is held back; `turns`,
-//! `turn_end`, `work` and `messages` are the operations on them; `change` is what they write, `writer` the thread that does,
-//! `effect` what becomes visible then.
+//! - `memory` has the instances, the queues, the leases and the timers.
+//! - `operations` change the memory, and send changes to the writer thread.
+//! - `disk` writes the changes, and makes their effects visible.
+//! - `core` is shared by all of them. `timers` makes messages and activities visible when they are due. `provider` is
+//!   the engine's view of the owner.
 
 pub mod core;
 pub mod disk;
@@ -25,21 +27,21 @@ use rusqlite::Connection;
 
 use crate::code_time::CodeTime;
 use crate::error::StoreError;
-use crate::sqlite::owner::core::{Locked, OwnerCore, PATIENCE};
+use crate::sqlite::owner::core::{DISK_TIMEOUT, LockedState, OwnerCore};
 use crate::sqlite::owner::disk::writer::{Job, Written};
 pub use crate::sqlite::owner::operations::messages::InboxPosition;
 use crate::sqlite::read;
 use crate::start::{IfExists, StartOutcome, StartRequest};
 use crate::types::InstanceState;
 
-/// What an owner is opened with.
+/// The parameters of [`Owner::open`].
 pub struct OwnerOptions {
     pub description: String,
-    /// The writer's connection, on a file or in memory, with its tables made.
+    /// The writer's connection to a file or to memory. Its tables exist.
     pub connection: Connection,
     /// `None` for a store in memory, which has one connection.
     pub file: Option<PathBuf>,
-    /// Give messages to turns as they come, as the engine's conformance suite expects.
+    /// Hand messages to turns in the order of their arrival, as the engine's conformance suite expects.
     pub is_bare: bool,
 }
 
@@ -47,15 +49,15 @@ pub struct OwnerOptions {
 pub struct Owner {
     core: Arc<OwnerCore>,
     threads: Mutex<Vec<JoinHandle<()>>>,
-    /// Those who relay outboxes take turns.
-    relays: tokio::sync::Mutex<()>,
+    /// Held by one relay of an outbox at a time.
+    relay_lock: tokio::sync::Mutex<()>,
 }
 
-/// CommitWatcher that are on their way to the disk.
+/// Changes that the writer thread has not yet confirmed.
 pub struct Accepted(Written);
 
 impl Owner {
-    /// Takes over a file: loads what is waiting in it, and starts the threads.
+    /// Becomes the owner of a file: loads the waiting work, and starts the threads.
     pub fn open(opening: OwnerOptions) -> Result<Arc<Self>, StoreError> {
         let (jobs, receiver) = crossbeam_channel::unbounded();
         let core = Arc::new(OwnerCore::load(opening, jobs)?);
@@ -63,7 +65,7 @@ impl Owner {
             std::thread::Builder::new()
                 .name(name.to_owned())
                 .spawn(body)
-                .map_err(|error| StoreError::Unavailable(format!("no thread can be started: {error}")))
+                .map_err(|error| StoreError::Unavailable(format!("a thread could not be started: {error}")))
         };
         let writer = Arc::clone(&core);
         let timers = Arc::clone(&core);
@@ -71,7 +73,7 @@ impl Owner {
             spawn("duroxide-writer", Box::new(move || disk::writer::run(writer, receiver)))?,
             spawn("duroxide-timers", Box::new(move || timers::run(&timers)))?,
         ];
-        Ok(Arc::new(Self { core, threads: Mutex::new(threads), relays: tokio::sync::Mutex::default() }))
+        Ok(Arc::new(Self { core, threads: Mutex::new(threads), relay_lock: tokio::sync::Mutex::default() }))
     }
 
     /// Starts instances, all of them or none.
@@ -112,17 +114,17 @@ impl Owner {
         self.core.submit_messages(messages, visible_ms, position).map(Accepted)
     }
 
-    /// Waits until what was accepted is on the disk.
+    /// Waits until the accepted changes are on the disk.
     pub async fn settled(&self, accepted: Accepted) -> Result<(), ProviderError> {
         self.core.settled(accepted.0).await
     }
 
-    /// Records up to where an inbox was read.
+    /// Records the position up to which an inbox was carried out.
     pub async fn note_position(&self, position: InboxPosition) -> Result<(), ProviderError> {
         self.core.settled(self.core.write(Vec::new(), Vec::new(), Some(position))).await
     }
 
-    /// Up to where the inbox of that name was read.
+    /// The position up to which the inbox of that name was carried out.
     pub fn inbox_position(&self, inbox: &str) -> Result<i64, ProviderError> {
         self.core.read("read_inbox", |connection| read::inbox_position(connection, inbox))
     }
@@ -140,29 +142,29 @@ impl Owner {
         self.core.read("get_instance_info", |connection| read::mismatch(connection, id))
     }
 
-    /// Records why an instance waits, until its next turn is recorded.
+    /// Records the mismatch report of an instance. The next recorded turn removes it.
     pub fn note_mismatch(&self, id: &str, report: &str) {
         self.core.note_mismatch(id, report);
     }
 
-    /// Copies what is committed into a new file, while work goes on.
+    /// Copies the committed state into a new file. The work continues at the same time.
     pub fn back_up(&self, target: &Path) -> Result<(), ProviderError> {
         self.core.read("backup", |connection| read::back_up(connection, target))
     }
 
-    /// Has `tell` called with the id of every instance that is deleted, whoever deletes it.
-    pub fn on_deletion(&self, tell: impl Fn(&str) + Send + Sync + 'static) {
-        // An owner is told once what to do.
-        self.core.told_deletions.set(Box::new(tell)).ok();
+    /// Calls `listener` with the id of each deleted instance.
+    pub fn on_deletion(&self, listener: impl Fn(&str) + Send + Sync + 'static) {
+        // Only the first listener counts.
+        self.core.deletion_listener.set(Box::new(listener)).ok();
     }
 
-    pub fn lasts_with_code(&self, token: &str, code_time: &Arc<CodeTime>) {
+    pub fn extend_lease_while_running(&self, token: &str, code_time: &Arc<CodeTime>) {
         if let Ok(token) = token.parse() {
-            self.core.lock().lasts_with_code(token, code_time);
+            self.core.lock().extend_lease_while_running(token, code_time);
         }
     }
 
-    /// Ends when all that was sent is on the disk, or cannot get there.
+    /// Closes the store. Returns when all submitted changes are on the disk, or cannot be written.
     pub async fn close(&self) {
         let threads = std::mem::take(&mut *self.threads.lock());
         if threads.is_empty() {
@@ -171,26 +173,28 @@ impl Owner {
         let core = Arc::clone(&self.core);
         let closed = tokio::task::spawn_blocking(move || {
             if core.health.stalled().is_some() || core.health.broken().is_some() {
-                core.health.give_up();
+                core.health.begin_closing();
             }
             let (sender, stopped) = crossbeam_channel::bounded(1);
             core.send(Job::Stop(sender));
-            while stopped.recv_timeout(PATIENCE) == Err(RecvTimeoutError::Timeout) && core.health.stalled().is_none() {
-                // The writer is at work; a disk that takes nothing is not waited for.
+            while stopped.recv_timeout(DISK_TIMEOUT) == Err(RecvTimeoutError::Timeout)
+                && core.health.stalled().is_none()
+            {
+                // The writer thread still works. The loop ends if the disk stops accepting writes.
             }
-            core.health.give_up();
+            core.health.begin_closing();
             timers::stop(&core);
             for thread in threads {
-                // A thread that panicked has said so.
+                // A thread that panicked has reported that itself.
                 thread.join().ok();
             }
-            // Their fetches end with nothing.
+            // The waiting fetches end without work.
             drop(core.lock().take_waiters());
             core.close_file();
         })
         .await;
         if let Err(error) = closed {
-            tracing::error!(target: "duroxide::store", "{} was not closed: {error}", self.core.description);
+            tracing::error!(target: "duroxide::store", "{} could not be closed: {error}", self.core.description);
         }
     }
 }
@@ -208,16 +212,16 @@ impl Owner {
             && let Some(instance) = self.core.lock().get(number)
         {
             instance.history = None;
-            instance.mail = None;
+            instance.gate = None;
         }
     }
 
-    /// How often the messages that wait for an instance were handed out, at most.
+    /// The highest number of attempts among the messages of an instance.
     pub fn attempts(&self, id: &str) -> u32 {
         let mut state = self.core.lock();
         let number = state.numbers[id];
         let instance = state.get(number).unwrap();
-        let taken = instance.held.iter().flat_map(|held| &held.taken);
+        let taken = instance.leased.iter().flat_map(|leased| &leased.taken);
         let messages = instance.queue.iter().chain(instance.delayed.values()).chain(instance.put_off.values());
         let messages = messages.chain(taken);
         messages.map(|message| message.attempts).max().unwrap_or(0)

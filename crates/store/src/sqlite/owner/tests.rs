@@ -91,7 +91,7 @@ fn recorded(status: Option<&str>) -> ExecutionMetadata {
 }
 
 impl Owner {
-    /// The messages of the next turn, and its token.
+    /// Fetches the next turn, and returns its messages and its token.
     async fn turn(&self) -> Option<(Vec<WorkItem>, String)> {
         let fetched = self.fetch_orchestration_item(LEASE, AT_ONCE, None).await.unwrap();
         fetched.map(|(item, token, _)| (item.messages, token))
@@ -101,7 +101,7 @@ impl Owner {
         self.ack_orchestration_item(token, 1, delta, Vec::new(), Vec::new(), metadata, Vec::new()).await
     }
 
-    /// Starts the instance `a`, and the turn that follows.
+    /// Starts the instance `a`, and fetches its first turn.
     async fn start_one(&self) -> String {
         self.start(vec![request("a")], IfExists::Raise).await.unwrap();
         self.turn().await.unwrap().1
@@ -125,35 +125,35 @@ impl Owner {
     }
 }
 
-/// The writer at work with something, until this is dropped.
-struct Busy {
-    _ends: mpsc::Sender<()>,
+/// Keeps the writer thread busy until this is dropped.
+struct BlockedWriter {
+    _end: mpsc::Sender<()>,
 }
 
-impl Busy {
-    async fn with(owner: &Arc<Owner>) -> Self {
-        let (ends, end) = mpsc::channel();
-        let (begins, begin) = oneshot::channel();
+impl BlockedWriter {
+    async fn of(owner: &Arc<Owner>) -> Self {
+        let (end, ended) = mpsc::channel();
+        let (begin, begun) = oneshot::channel();
         let owner = Arc::clone(owner);
         tokio::spawn(async move {
-            let work = move |_: &mut Connection, _: &OwnerCore| {
-                begins.send(()).ok();
-                end.recv().ok();
+            let task = move |_: &mut Connection, _: &OwnerCore| {
+                begin.send(()).ok();
+                ended.recv().ok();
                 Ok(())
             };
-            owner.core.perform(work).await
+            owner.core.perform(task).await
         });
-        begin.await.unwrap();
-        Self { _ends: ends }
+        begun.await.unwrap();
+        Self { _end: end }
     }
 }
 
-fn queued(owner: &Owner, jobs: usize) {
-    eventually("what was asked for", || owner.core.jobs.len() == jobs);
+fn wait_for_jobs(owner: &Owner, jobs: usize) {
+    eventually("the sending of the jobs", || owner.core.jobs.len() == jobs);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_instance_that_has_ended_takes_no_event_although_it_was_started_again() {
+async fn an_ended_instance_takes_no_event_although_it_was_started_again() {
     let folder = Folder::new();
     let owner = open(&folder.join("store.db"));
     owner.start_and_end_one().await;
@@ -168,22 +168,22 @@ async fn an_instance_that_has_ended_takes_no_event_although_it_was_started_again
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_event_that_comes_while_the_last_turn_is_written_does_not_stay_forever() {
+async fn an_event_during_the_write_of_the_last_turn_does_not_stay() {
     let folder = Folder::new();
     let owner = open(&folder.join("store.db"));
     let token = owner.start_one().await;
-    let busy = Busy::with(&owner).await;
+    let blocked = BlockedWriter::of(&owner).await;
     let ending = Arc::clone(&owner);
     let ending = tokio::spawn(async move { ending.end(&token, ended(), recorded(Some("Completed"))).await });
-    queued(&owner, 1);
+    wait_for_jobs(&owner, 1);
     let sending = Arc::clone(&owner);
     let sending = tokio::spawn(async move { sending.enqueue_for_orchestrator(raised(), None).await });
-    queued(&owner, 2);
-    drop(busy);
+    wait_for_jobs(&owner, 2);
+    drop(blocked);
     ending.await.unwrap().unwrap();
     sending.await.unwrap().unwrap();
 
-    // The engine acknowledges what comes for an instance that has ended, and does nothing.
+    // The engine acknowledges an event for an ended instance without doing anything.
     let (_, token) = owner.turn().await.expect("the event is handed out");
     owner.end(&token, Vec::new(), ExecutionMetadata::default()).await.unwrap();
 
@@ -197,11 +197,11 @@ async fn the_lease_of_a_turn_counts_from_the_end_of_its_code() {
     let owner = open(&folder.join("store.db"));
     let token = owner.start_one().await;
     let code_time = Arc::new(CodeTime::default());
-    owner.lasts_with_code(&token, &code_time);
+    owner.extend_lease_while_running(&token, &code_time);
     let during_its_code = code_time.run(Instant::now);
     let token = token.parse().unwrap();
 
-    // The lease was taken before.
+    // Counted from its beginning, the lease would have ended.
     owner.core.lock().expire(during_its_code + LEASE);
     assert!(owner.core.lock().turn(token).is_some());
 
@@ -228,7 +228,7 @@ async fn a_message_does_not_overtake_one_that_was_put_off() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_event_that_must_wait_for_one_that_was_put_off_does_not_bring_it_back() {
+async fn an_event_that_waits_for_one_that_was_put_off_does_not_return_it() {
     let folder = Folder::new();
     let owner = open(&folder.join("store.db"));
     let token = owner.start_one().await;
@@ -270,22 +270,22 @@ async fn the_attempt_of_an_activity_is_on_the_disk_when_its_process_ends() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_instance_can_be_started_whose_first_start_was_void() {
+async fn an_instance_whose_first_start_was_void_can_be_started() {
     let folder = Folder::new();
     let owner = open(&folder.join("store.db"));
     let token = owner.start_one().await;
-    let busy = Busy::with(&owner).await;
+    let blocked = BlockedWriter::of(&owner).await;
     let deleting = Arc::clone(&owner);
     let deleting = tokio::spawn(async move { deleting.delete_instances_atomic(&["a".to_owned()], true).await });
-    queued(&owner, 1);
+    wait_for_jobs(&owner, 1);
     let ending = Arc::clone(&owner);
     let ending = tokio::spawn(async move {
         let messages = vec![start_of("child")];
         let delta = begun();
         ending.ack_orchestration_item(&token, 1, delta, Vec::new(), messages, recorded(None), Vec::new()).await
     });
-    queued(&owner, 2);
-    drop(busy);
+    wait_for_jobs(&owner, 2);
+    drop(blocked);
     deleting.await.unwrap().unwrap();
     ending.await.unwrap().unwrap_err();
 
@@ -297,7 +297,7 @@ async fn an_instance_can_be_started_whose_first_start_was_void() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_instance_that_is_deleted_while_it_is_looked_up_can_be_started_again() {
+async fn an_instance_that_was_deleted_during_a_lookup_can_be_started_again() {
     let folder = Folder::new();
     let owner = open(&folder.join("store.db"));
     owner.start_and_end_one().await;
@@ -307,7 +307,7 @@ async fn an_instance_that_is_deleted_while_it_is_looked_up_can_be_started_again(
         let ids: Vec<&str> = std::iter::once("a").chain(others.iter().map(String::as_str)).collect();
         looking.core.with_instances(&ids, |_, _| ()).unwrap();
     });
-    eventually("the look", || owner.core.lock().numbers.len() > 30_000);
+    eventually("the lookup", || owner.core.lock().numbers.len() > 30_000);
     owner.delete_instances_atomic(&["a".to_owned()], false).await.unwrap();
     looking.await.unwrap();
 
@@ -318,19 +318,19 @@ async fn an_instance_that_is_deleted_while_it_is_looked_up_can_be_started_again(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_message_that_comes_while_its_instance_is_deleted_leaves_nothing_in_the_file() {
+async fn a_message_during_the_deletion_of_its_instance_leaves_no_row() {
     let folder = Folder::new();
     let owner = open(&folder.join("store.db"));
     let token = owner.start_one().await;
     owner.end(&token, begun(), recorded(None)).await.unwrap();
-    let busy = Busy::with(&owner).await;
+    let blocked = BlockedWriter::of(&owner).await;
     let deleting = Arc::clone(&owner);
     let deleting = tokio::spawn(async move { deleting.delete_instances_atomic(&["a".to_owned()], true).await });
-    queued(&owner, 1);
+    wait_for_jobs(&owner, 1);
     let sending = Arc::clone(&owner);
     let sending = tokio::spawn(async move { sending.enqueue_for_orchestrator(message("late"), None).await });
-    queued(&owner, 2);
-    drop(busy);
+    wait_for_jobs(&owner, 2);
+    drop(blocked);
     deleting.await.unwrap().unwrap();
     sending.await.unwrap().unwrap();
 
@@ -339,7 +339,7 @@ async fn a_message_that_comes_while_its_instance_is_deleted_leaves_nothing_in_th
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn messages_to_nobody_end_each_at_its_own_time() {
+async fn each_orphaned_message_is_dropped_at_its_time() {
     let folder = Folder::new();
     let owner = open(&folder.join("store.db"));
     owner.enqueue_for_orchestrator(message("old"), None).await.unwrap();
@@ -359,14 +359,14 @@ async fn messages_to_nobody_end_each_at_its_own_time() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn timers_that_nobody_needs_leave_memory() {
+async fn unneeded_timers_leave_memory() {
     let folder = Folder::new();
     let owner = open(&folder.join("store.db"));
     let next_year = crate::clock::after_ms(Duration::from_secs(365 * 86_400));
 
     let mut state = owner.core.lock();
     for number in 0..100_000 {
-        state.at(next_year, crate::sqlite::owner::memory::due::Due::Message(number, number));
+        state.schedule(next_year, crate::sqlite::owner::memory::due::Due::Message(number, number));
     }
 
     assert!(state.timers() < 10_000);
@@ -375,7 +375,7 @@ async fn timers_that_nobody_needs_leave_memory() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn large_messages_do_not_make_the_log_grow_without_end() {
+async fn large_messages_do_not_make_the_log_grow_without_limit() {
     let folder = Folder::new();
     let path = folder.join("store.db");
     let owner = open(&path);

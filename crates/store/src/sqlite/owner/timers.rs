@@ -1,4 +1,4 @@
-//! The thread that makes things visible when they are due. It sleeps until the next one is, and for good when there is none.
+//! The timer thread: it makes messages and activities visible when they are due, and sleeps until the next one is due.
 
 use crate::sqlite::owner::OwnerCore;
 use crate::sqlite::owner::disk::change::Change;
@@ -10,21 +10,21 @@ pub fn run(core: &OwnerCore) {
         let (pause, expired) = {
             let mut state = core.lock();
             let pause = state.tick();
-            (pause, std::mem::take(&mut state.expired))
+            (pause, std::mem::take(&mut state.expired_orphans))
         };
         for (number, last) in expired {
             core.drop_orphans_of(number, last);
         }
-        let mut moved = core.timer.0.lock();
-        if core.health.is_given_up() {
+        let mut is_woken = core.timer.0.lock();
+        if core.health.is_closing() {
             return;
         }
-        if !std::mem::take(&mut *moved) {
+        if !std::mem::take(&mut *is_woken) {
             match pause {
-                Some(pause) => _ = core.timer.1.wait_for(&mut moved, pause),
-                None => core.timer.1.wait(&mut moved),
+                Some(pause) => _ = core.timer.1.wait_for(&mut is_woken, pause),
+                None => core.timer.1.wait(&mut is_woken),
             }
-            *moved = false;
+            *is_woken = false;
         }
     }
 }
@@ -35,11 +35,11 @@ pub fn stop(core: &OwnerCore) {
 }
 
 impl OwnerCore {
-    /// Drops the messages up to `last` of an instance that was never started.
+    /// Drops the messages up to `last` of an instance that was never started, since their time is over.
     pub fn drop_orphans_of(&self, number: Number, last: Sequence) {
         let mut state = self.lock();
         let Some(instance) = state.get(number) else { return };
-        if instance.running().is_some() || instance.held.is_some() {
+        if instance.running().is_some() || instance.leased.is_some() {
             return;
         }
         let mut dropped = Vec::new();
@@ -64,7 +64,7 @@ impl OwnerCore {
         tracing::warn!(
             target: "duroxide::store",
             instance = %id,
-            "{count} messages for instance '{id}' were dropped: it was not started in the ten minutes since they came"
+            "{count} messages for instance '{id}' were dropped, since it was not started within ten minutes"
         );
     }
 }

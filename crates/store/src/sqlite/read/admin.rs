@@ -1,4 +1,5 @@
-//! What there is: instances, executions, families and counts, and which of them a bulk operation means.
+//! Queries about instances, executions, parents, children and counts, and the selection of instances for bulk
+//! operations.
 
 use duroxide::INITIAL_EXECUTION_ID;
 use duroxide::providers::{
@@ -10,24 +11,24 @@ use serde::Deserialize;
 use crate::error::Result;
 use crate::sqlite::read::{column, count, failed, is_last, not_found, one, signed, unsigned};
 
-/// How many instances a bulk operation takes when it is not told.
+/// How many instances a bulk operation selects without a limit in its filter.
 const BULK_LIMIT: u32 = 1000;
 
-/// A part of a list; the default is all of it.
+/// A part of a list. The default is the whole list.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Page<'a> {
-    /// The last id of the page before; the list ends there if it was deleted since.
+    /// The last id of the page before. If that instance was deleted since, the next page is empty.
     pub after: Option<&'a str>,
     pub limit: Option<u32>,
 }
 
-/// Of an event, whatever its kind.
+/// The time of an event of any kind.
 #[derive(Deserialize)]
-struct Stamp {
+struct EventTime {
     timestamp_ms: u64,
 }
 
-/// All that is told of one instance. It was last updated when its last event was recorded.
+/// The description of one instance. The time of its last event is the time of its last update.
 pub fn instance_info(connection: &Connection, id: &str) -> Result<InstanceInfo> {
     const OPERATION: &str = "get_instance_info";
     const INFO: &str = "SELECT i.orchestration, i.version, i.execution, e.status, e.output, i.created_ms, i.parent, \
@@ -37,7 +38,7 @@ pub fn instance_info(connection: &Connection, id: &str) -> Result<InstanceInfo> 
     one(connection, OPERATION, INFO, [id], |row| {
         let created_at = count(row, 5)?;
         let last: Option<String> = row.get(7)?;
-        let last = last.and_then(|data| serde_json::from_str::<Stamp>(&data).ok());
+        let last = last.and_then(|data| serde_json::from_str::<EventTime>(&data).ok());
         Ok(InstanceInfo {
             instance_id: id.to_owned(),
             orchestration_name: row.get(0)?,
@@ -46,7 +47,7 @@ pub fn instance_info(connection: &Connection, id: &str) -> Result<InstanceInfo> 
             status: row.get::<_, Option<String>>(3)?.unwrap_or_else(|| "Unknown".to_owned()),
             output: row.get(4)?,
             created_at,
-            updated_at: last.map_or(created_at, |stamp| stamp.timestamp_ms),
+            updated_at: last.map_or(created_at, |event| event.timestamp_ms),
             parent_instance_id: row.get(6)?,
         })
     })?
@@ -74,27 +75,27 @@ pub fn execution_info(connection: &Connection, id: &str, execution: u64) -> Resu
 /// The ids of all instances, newest first.
 pub fn list(connection: &Connection, page: Page<'_>) -> Result<Vec<String>> {
     const LIST: &str = "SELECT id FROM instances WHERE orchestration IS NOT NULL \
-         AND number < CASE WHEN ?1 IS NULL THEN 9223372036854775807 ELSE (SELECT number FROM instances WHERE id = ?1) END \
-         ORDER BY number DESC LIMIT ?2";
+         AND number < CASE WHEN ?1 IS NULL THEN 9223372036854775807 \
+         ELSE (SELECT number FROM instances WHERE id = ?1) END ORDER BY number DESC LIMIT ?2";
     column(connection, "list_instances", LIST, (page.after, limit(page)))
 }
 
-/// The same of those whose current execution has `status`.
+/// The ids of the instances whose current execution has `status`, newest first.
 pub fn list_by_status(connection: &Connection, status: &str, page: Page<'_>) -> Result<Vec<String>> {
     const LIST: &str = "SELECT i.id FROM instances i CROSS JOIN executions e ON e.instance = i.number \
          AND e.execution = i.execution WHERE i.orchestration IS NOT NULL AND e.status = ?3 \
-         AND i.number < CASE WHEN ?1 IS NULL THEN 9223372036854775807 ELSE (SELECT number FROM instances WHERE id = ?1) \
-         END ORDER BY i.number DESC LIMIT ?2";
-    // What has ended is not even looked at where only the living are asked for.
+         AND i.number < CASE WHEN ?1 IS NULL THEN 9223372036854775807 \
+         ELSE (SELECT number FROM instances WHERE id = ?1) END ORDER BY i.number DESC LIMIT ?2";
+    // For a status of instances that have not ended, this statement skips all instances that have ended.
     const LIST_ALIVE: &str = "SELECT i.id FROM instances i CROSS JOIN executions e ON e.instance = i.number \
          AND e.execution = i.execution WHERE i.completed_ms IS NULL AND i.orchestration IS NOT NULL AND e.status = ?3 \
-         AND i.number < CASE WHEN ?1 IS NULL THEN 9223372036854775807 ELSE (SELECT number FROM instances WHERE id = ?1) \
-         END ORDER BY i.number DESC LIMIT ?2";
+         AND i.number < CASE WHEN ?1 IS NULL THEN 9223372036854775807 \
+         ELSE (SELECT number FROM instances WHERE id = ?1) END ORDER BY i.number DESC LIMIT ?2";
     let sql = if is_last(status) { LIST } else { LIST_ALIVE };
     column(connection, "list_instances_by_status", sql, (page.after, limit(page), status))
 }
 
-/// A negative limit is none.
+/// The limit of a page. SQLite takes a negative limit for none.
 fn limit(page: Page<'_>) -> i64 {
     page.limit.map_or(-1, i64::from)
 }
@@ -105,7 +106,7 @@ pub fn executions(connection: &Connection, id: &str) -> Result<Vec<u64>> {
     Ok(column(connection, "list_executions", EXECUTIONS, [id])?.into_iter().map(unsigned).collect())
 }
 
-/// The first one for an instance that is not known.
+/// The number of the latest execution; the first number for an unknown instance.
 pub fn latest_execution(connection: &Connection, id: &str) -> Result<u64> {
     const LATEST: &str =
         "SELECT max(e.execution) FROM instances i JOIN executions e ON e.instance = i.number WHERE i.id = ?";
@@ -131,7 +132,7 @@ pub fn tree(connection: &Connection, id: &str) -> Result<InstanceTree> {
     Ok(InstanceTree { root_id: id.to_owned(), all_ids })
 }
 
-/// From the counts that are kept, however many there are.
+/// The metrics from the table of totals, so that the time does not depend on the number of instances.
 pub fn system_metrics(connection: &Connection) -> Result<SystemMetrics> {
     let failed = failed("get_system_metrics");
     let mut statement = connection.prepare_cached("SELECT name, value FROM totals").map_err(failed)?;
@@ -153,7 +154,7 @@ pub fn system_metrics(connection: &Connection) -> Result<SystemMetrics> {
     Ok(metrics)
 }
 
-/// All that waits; the process that owns the file knows which of it is being worked on.
+/// The numbers of all messages and activities in the file. Only the owner knows which of them are being worked on.
 pub fn queue_depths(connection: &Connection) -> Result<QueueDepths> {
     const DEPTHS: &str = "SELECT (SELECT count(*) FROM messages), (SELECT count(*) FROM activities)";
     let depths = one(connection, "get_queue_depths", DEPTHS, [], |row| {
@@ -166,7 +167,8 @@ pub fn queue_depths(connection: &Connection) -> Result<QueueDepths> {
     Ok(depths.unwrap_or_default())
 }
 
-/// The instances that a bulk deletion means, oldest end first: roots that have ended. One that continued as new is alive.
+/// The instances that a bulk deletion selects: roots that have ended, in the order of their ends. An instance that has
+/// continued as new has not ended.
 pub fn to_delete(connection: &Connection, filter: &InstanceFilter) -> Result<Vec<String>> {
     const OPERATION: &str = "delete_instance_bulk";
     const ANY: &str = "SELECT id FROM instances WHERE completed_ms < ?1 AND parent IS NULL \
@@ -175,15 +177,16 @@ pub fn to_delete(connection: &Connection, filter: &InstanceFilter) -> Result<Vec
          AND parent IS NULL AND orchestration IS NOT NULL ORDER BY +completed_ms LIMIT ?2";
     let before = filter.completed_before.map_or(i64::MAX, signed);
     let limit = filter.limit.unwrap_or(BULK_LIMIT);
-    match named(filter) {
+    match ids_as_json(filter) {
         None => column(connection, OPERATION, ANY, (before, limit)),
         Some(ids) => column(connection, OPERATION, NAMED, (before, limit, ids)),
     }
 }
 
-/// The instances that a bulk pruning means, running ones too: their current execution is never pruned.
+/// The instances that a bulk pruning selects, including running ones. Their current execution is never pruned.
 ///
-/// Those not named by id that have no earlier execution are left out, or the limit would always take the same ones.
+/// Without ids in the filter, instances without an earlier execution are left out. Otherwise, the limit would always
+/// select the same instances.
 pub fn to_prune(connection: &Connection, filter: &InstanceFilter) -> Result<Vec<String>> {
     const OPERATION: &str = "prune_executions_bulk";
     const ANY: &str = "SELECT id FROM instances i WHERE orchestration IS NOT NULL AND execution > 1 \
@@ -193,26 +196,26 @@ pub fn to_prune(connection: &Connection, filter: &InstanceFilter) -> Result<Vec<
          AND orchestration IS NOT NULL AND (?1 IS NULL OR +completed_ms < ?1) ORDER BY number LIMIT ?2";
     let before = filter.completed_before.map(signed);
     let limit = filter.limit.unwrap_or(BULK_LIMIT);
-    match named(filter) {
+    match ids_as_json(filter) {
         None => column(connection, OPERATION, ANY, (before, limit)),
         Some(ids) => column(connection, OPERATION, NAMED, (before, limit, ids)),
     }
 }
 
-/// A JSON array, which one cached statement takes however many ids it holds.
-fn named(filter: &InstanceFilter) -> Option<String> {
+/// The ids in the filter as a JSON array, so that one cached statement works for any number of ids.
+fn ids_as_json(filter: &InstanceFilter) -> Option<String> {
     let ids = filter.instance_ids.as_ref()?;
     Some(serde_json::Value::from(ids.clone()).to_string())
 }
 
-/// The executions of one instance that pruning takes: never the current one, never one that runs.
-pub fn worn_executions(connection: &Connection, id: &str, options: &PruneOptions) -> Result<Vec<u64>> {
+/// The executions of one instance that pruning deletes. It never deletes the current execution or a running one.
+pub fn prunable_executions(connection: &Connection, id: &str, options: &PruneOptions) -> Result<Vec<u64>> {
     const OPERATION: &str = "prune_executions";
-    const WORN: &str = "SELECT e.execution FROM instances i JOIN executions e ON e.instance = i.number WHERE i.id = ?1 \
-         AND e.execution <> i.execution AND e.status <> 'Running' AND (?2 IS NULL OR e.completed_ms < ?2) \
+    const PRUNABLE: &str = "SELECT e.execution FROM instances i JOIN executions e ON e.instance = i.number \
+         WHERE i.id = ?1 AND e.execution <> i.execution AND e.status <> 'Running' AND (?2 IS NULL OR e.completed_ms < ?2) \
          AND e.execution NOT IN (SELECT execution FROM executions WHERE instance = i.number \
          ORDER BY execution DESC LIMIT ?3) ORDER BY e.execution";
     parent(connection, id).map_err(|_| not_found(OPERATION, id))?;
     let parameters = (id, options.completed_before.map(signed), options.keep_last.unwrap_or(0));
-    Ok(column(connection, OPERATION, WORN, parameters)?.into_iter().map(unsigned).collect())
+    Ok(column(connection, OPERATION, PRUNABLE, parameters)?.into_iter().map(unsigned).collect())
 }

@@ -1,7 +1,10 @@
-//! Reading a store's file: one statement an answer, so that each sees one moment of the store.
+//! The queries on a store's file. Each answer comes from one statement, so that it shows the store at one moment.
 //!
-//! The same functions serve the process that owns the file, inside its transactions too, and those that only look at it.
-//! An instance exists for readers once its first turn is recorded; before that its row holds a start or early messages.
+//! The owner and the clients use the same functions, the owner also inside its transactions. An instance exists for
+//! readers once its first turn is recorded. Before that, its row stands for a waiting start or early messages.
+//!
+//! This module has status, histories, mismatches and backups. [`admin`] has lists, counts and the selection for bulk
+//! operations, [`values`] key-value pairs and sizes, and [`pool`] the connections that only read.
 
 pub mod admin;
 pub mod pool;
@@ -18,20 +21,20 @@ use rusqlite::types::FromSql;
 use rusqlite::{Connection, ErrorCode, OptionalExtension as _, Params, Row};
 
 use crate::error::Result;
-use crate::sqlite::file::paths::sync_names;
+use crate::sqlite::file::paths::sync_directory;
 use crate::types::InstanceState;
 
 pub use crate::sqlite::read::admin::{
     Page, children, execution_info, executions, instance_info, latest_execution, list, list_by_status, parent,
-    queue_depths, system_metrics, to_delete, to_prune, tree, worn_executions,
+    prunable_executions, queue_depths, system_metrics, to_delete, to_prune, tree,
 };
 pub use crate::sqlite::read::pool::{Readers, open};
 pub use crate::sqlite::read::values::{custom_status, instance_stats, kv_all, kv_snapshot, kv_value};
 
-/// How the failure to read an event begins, in the words of the engine's own store.
+/// The beginning of the error for an event that cannot be decoded, as in the engine's bundled store.
 pub const UNDECODABLE: &str = "Failed to deserialize event";
 
-/// What a wait has to know of an instance.
+/// The state of an instance, as far as a wait needs it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StatusRow {
     pub number: i64,
@@ -41,14 +44,14 @@ pub struct StatusRow {
     /// The orchestration of a start that still waits for its first turn.
     pub starting: Option<String>,
     pub execution: u64,
-    /// Of the current execution; `None` until its first turn is recorded.
+    /// The status of the current execution; `None` until its first turn is recorded.
     pub status: Option<String>,
     pub output: Option<String>,
     pub custom_status: Option<String>,
     pub custom_status_version: u64,
 }
 
-/// Status, output and custom status, as of one moment.
+/// Status, output and custom status at one moment.
 pub fn status(connection: &Connection, id: &str) -> Result<Option<StatusRow>> {
     const STATUS: &str = "SELECT i.number, i.orchestration, i.version, i.starting, i.execution, e.status, e.output, \
          i.custom_status, i.custom_status_version \
@@ -73,7 +76,7 @@ pub fn is_last(status: &str) -> bool {
     matches!(status, "Completed" | "Failed")
 }
 
-/// What those who ask how an instance stands are told.
+/// The state of an instance, as the rest of the package reports it.
 pub fn standing(connection: &Connection, id: &str) -> Result<Option<InstanceState>> {
     let Some(row) = status(connection, id)? else { return Ok(None) };
     Ok(row.orchestration.is_some().then(|| InstanceState {
@@ -84,7 +87,7 @@ pub fn standing(connection: &Connection, id: &str) -> Result<Option<InstanceStat
     }))
 }
 
-/// Copies what is committed into a new file.
+/// Copies the committed state into a new file.
 pub fn back_up(connection: &Connection, target: &Path) -> Result<()> {
     const OPERATION: &str = "backup";
     let refused = |reason: String| ProviderError::permanent(OPERATION, reason);
@@ -95,50 +98,52 @@ pub fn back_up(connection: &Connection, target: &Path) -> Result<()> {
     if target.exists() {
         return Err(refused(format!("'{shown}' exists already; give the path of a new file")));
     }
-    // A reader may write nothing at all; the copy is written by the same connection, and nothing else meanwhile.
-    let queries_only = |on: bool| connection.pragma_update(None, "query_only", on);
+    // A reader's connection refuses all writes. This connection must write the copy, and runs no other statement at
+    // that time.
+    let set_query_only = |on: bool| connection.pragma_update(None, "query_only", on);
     let was_on = connection.pragma_query_value(None, "query_only", |row| row.get(0)).map_err(failed(OPERATION))?;
-    queries_only(false).map_err(failed(OPERATION))?;
+    set_query_only(false).map_err(failed(OPERATION))?;
     let copied = connection.prepare("VACUUM INTO ?").and_then(|mut copy| copy.execute([name]));
-    queries_only(was_on).map_err(failed(OPERATION))?;
+    set_query_only(was_on).map_err(failed(OPERATION))?;
     let synced = copied.map_err(failed(OPERATION)).and_then(|_| {
-        let file = File::open(target).and_then(|file| file.sync_all()).and_then(|()| sync_names(target));
+        let file = File::open(target).and_then(|file| file.sync_all()).and_then(|()| sync_directory(target));
         file.map_err(|error| refused(format!("'{shown}' could not be written: {error}")))
     });
     if synced.is_err() {
-        // Half a copy is worse than none.
+        // A part of a copy must not be taken for a backup.
         std::fs::remove_file(target).ok();
     }
     synced
 }
 
-/// The events of one execution, for the process that knows the instance by its number.
+/// The events of one execution, for the owner, which knows the number of the instance.
 pub fn history(connection: &Connection, number: i64, execution: u64) -> Result<Vec<Event>> {
     const HISTORY: &str = "SELECT event, data FROM events WHERE instance = ? AND execution = ? ORDER BY event";
     events(connection, "read", HISTORY, (number, signed(execution)))
 }
 
-/// The events of the latest execution; none for an instance that is not known.
+/// The events of the latest execution; an empty list for an unknown instance.
 pub fn read(connection: &Connection, id: &str) -> Result<Vec<Event>> {
-    const READ: &str = "SELECT v.event, v.data FROM instances i JOIN events v ON v.instance = i.number AND v.execution = \
-         (SELECT coalesce(max(execution), ?2) FROM executions WHERE instance = i.number) WHERE i.id = ?1 ORDER BY v.event";
+    const READ: &str = "SELECT v.event, v.data FROM instances i JOIN events v ON v.instance = i.number \
+         AND v.execution = (SELECT coalesce(max(execution), ?2) FROM executions WHERE instance = i.number) \
+         WHERE i.id = ?1 ORDER BY v.event";
     events(connection, "read", READ, (id, signed(INITIAL_EXECUTION_ID)))
 }
 
-/// The events of one execution; none for one that is not known.
+/// The events of one execution; an empty list for an unknown execution.
 pub fn read_execution(connection: &Connection, id: &str, execution: u64) -> Result<Vec<Event>> {
-    const READ: &str = "SELECT v.event, v.data FROM instances i JOIN events v ON v.instance = i.number AND v.execution = ?2 \
-         WHERE i.id = ?1 ORDER BY v.event";
+    const READ: &str = "SELECT v.event, v.data FROM instances i JOIN events v ON v.instance = i.number \
+         AND v.execution = ?2 WHERE i.id = ?1 ORDER BY v.event";
     events(connection, "read_with_execution", READ, (id, signed(execution)))
 }
 
-/// Why an instance waits for code that can run it, if it does.
+/// The mismatch report of an instance that waits for code that can run it.
 pub fn mismatch(connection: &Connection, id: &str) -> Result<Option<String>> {
     const MISMATCH: &str = "SELECT m.report FROM instances i JOIN mismatches m ON m.instance = i.number WHERE i.id = ?";
     one(connection, "get_instance_info", MISMATCH, [id], |row| row.get(0))
 }
 
-/// Up to where the store has done what the inbox of that name asks for.
+/// The position up to which the store has carried out the inbox of that name.
 pub fn inbox_position(connection: &Connection, inbox: &str) -> Result<i64> {
     const POSITION: &str = "SELECT position FROM inboxes WHERE inbox = ?";
     Ok(one(connection, "read_inbox_position", POSITION, [inbox], |row| row.get(0))?.unwrap_or(0))
@@ -158,14 +163,14 @@ fn events(
         let number: i64 = row.get(0).map_err(failed)?;
         let undecodable =
             |error: String| ProviderError::permanent(operation, format!("{UNDECODABLE} {number}: {error}"));
-        // Read as it lies in the page: the decoder makes its own strings.
+        // The decoder reads the text in SQLite's page without a copy, since it creates new strings anyway.
         let data = row.get_ref(1).map_err(failed)?.as_str().map_err(|error| undecodable(error.to_string()))?;
         events.push(serde_json::from_str(data).map_err(|error| undecodable(error.to_string()))?);
     }
     Ok(events)
 }
 
-/// The one row of a statement, if there is one.
+/// The first row of a statement, if there is one.
 fn one<T>(
     connection: &Connection,
     operation: &'static str,
@@ -194,7 +199,7 @@ fn not_found(operation: &'static str, id: &str) -> ProviderError {
     ProviderError::permanent(operation, format!("Instance {id} not found"))
 }
 
-/// The engine's error for one of SQLite's. Only a lock that another process holds for a moment is worth another attempt.
+/// Turns an error of SQLite into an error of the engine. Only a lock of another process makes the error retryable.
 pub fn failed(operation: &'static str) -> impl Fn(rusqlite::Error) -> ProviderError + Copy {
     move |error| match error.sqlite_error_code() {
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
@@ -204,10 +209,10 @@ pub fn failed(operation: &'static str) -> impl Fn(rusqlite::Error) -> ProviderEr
     }
 }
 
-/// Marks a failure of the file, as opposed to one of the question.
+/// The beginning of a message about a failure of the file. Other errors are about the question.
 const BY_SQLITE: &str = "SQLite says: ";
 
-/// The same error, with the name of the file that failed.
+/// Adds the name of the file to an error about the file.
 pub fn naming(path: &Path, error: ProviderError) -> ProviderError {
     if error.message.starts_with(BY_SQLITE) {
         return ProviderError { message: format!("'{}' cannot be read; {}", path.display(), error.message), ..error };
@@ -219,12 +224,13 @@ fn count(row: &Row<'_>, column: usize) -> rusqlite::Result<u64> {
     row.get(column).map(unsigned)
 }
 
-/// SQLite's integers are signed; ours are counts and times, never negative.
+/// Converts an integer of SQLite, which is signed, into a count or a time, which is never negative.
 pub fn unsigned(value: i64) -> u64 {
     u64::try_from(value).unwrap_or(0)
 }
 
-/// Times that no calendar reaches ("before the end of all days") stay comparable.
+/// Converts a count or a time into an integer of SQLite. Times beyond its range become the largest one, and stay
+/// comparable.
 pub fn signed(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
 }

@@ -3,7 +3,7 @@ use duroxide::{EventKind, SystemStats};
 use rusqlite::Connection;
 
 use super::*;
-use crate::sqlite::testing::{Folder, store};
+use crate::sqlite::testing::{Folder, create_store};
 
 fn started(id: &str, execution: u64, carried: &[(&str, &str)]) -> Event {
     let carried: Vec<_> = carried.iter().map(|(name, data)| ((*name).to_owned(), (*data).to_owned())).collect();
@@ -36,7 +36,7 @@ fn event(id: &str, execution: u64, number: u64, kind: EventKind) -> Event {
     }
 }
 
-/// One instance after `statuses.len()` executions of two events each, as the owner writes it.
+/// Inserts an instance with one execution of two events for each status, as the owner writes it.
 fn instance(connection: &Connection, id: &str, parent: Option<&str>, statuses: &[&str]) -> i64 {
     let ended = matches!(statuses.last(), Some(&("Completed" | "Failed")));
     let completed_ms = ended.then_some(1000 * statuses.len() as i64 + 2);
@@ -71,7 +71,7 @@ fn instance(connection: &Connection, id: &str, parent: Option<&str>, statuses: &
 
 fn empty() -> (Folder, Connection) {
     let folder = Folder::new();
-    let connection = store(&folder.join("store.db"));
+    let connection = create_store(&folder.join("store.db"));
     (folder, connection)
 }
 
@@ -109,14 +109,14 @@ fn an_unknown_instance_reads_as_nothing_or_as_not_found() {
         instance_info(&connection, "x").unwrap_err(),
         execution_info(&connection, "x", 1).unwrap_err(),
         parent(&connection, "x").unwrap_err(),
-        worn_executions(&connection, "x", &PruneOptions::default()).unwrap_err(),
+        prunable_executions(&connection, "x", &PruneOptions::default()).unwrap_err(),
     ] {
         assert!(error.message.contains("not found") && !error.retryable, "{error}");
     }
 }
 
 #[test]
-fn a_start_that_waits_is_found_but_is_not_an_instance_yet() {
+fn a_waiting_start_has_a_row_but_is_not_an_instance_yet() {
     let (_folder, connection) = empty();
     connection.execute("INSERT INTO instances(id, starting, created_ms) VALUES ('a', 'order', 5)", []).unwrap();
     let status = status(&connection, "a").unwrap().unwrap();
@@ -126,7 +126,7 @@ fn a_start_that_waits_is_found_but_is_not_an_instance_yet() {
 }
 
 #[test]
-fn status_output_and_custom_status_come_together() {
+fn one_query_returns_status_output_and_custom_status() {
     let (_folder, connection) = empty();
     let number = instance(&connection, "a", None, &["Completed"]);
     connection.execute("UPDATE instances SET custom_status = 'half', custom_status_version = 3", []).unwrap();
@@ -147,7 +147,7 @@ fn status_output_and_custom_status_come_together() {
 }
 
 #[test]
-fn infos_tell_the_times_of_events() {
+fn descriptions_contain_the_times_of_events() {
     let (_folder, connection) = empty();
     instance(&connection, "a", Some("p"), &["ContinuedAsNew", "Failed"]);
     let info = instance_info(&connection, "a").unwrap();
@@ -168,7 +168,7 @@ fn an_event_that_cannot_be_decoded_is_named() {
         assert!(error.message.starts_with("Failed to deserialize event 2: "), "{error}");
         assert!(!error.retryable);
     }
-    // What does not need the event is told all the same.
+    // A query that does not need the event still succeeds.
     assert_eq!(instance_info(&connection, "a").unwrap().updated_at, 900);
 }
 
@@ -191,7 +191,7 @@ fn lists_go_from_the_newest_to_the_oldest_in_pages() {
 }
 
 #[test]
-fn a_family_is_the_root_and_all_below_it() {
+fn a_tree_contains_the_root_and_all_descendants() {
     let (_folder, connection) = empty();
     for (id, parent) in [("root", None), ("one", Some("root")), ("two", Some("root")), ("leaf", Some("one"))] {
         instance(&connection, id, parent, &["Completed"]);
@@ -204,13 +204,15 @@ fn a_family_is_the_root_and_all_below_it() {
 }
 
 #[test]
-fn values_are_those_of_earlier_executions_below_those_of_this_one() {
+fn changes_of_the_current_execution_hide_earlier_values() {
     let (_folder, connection) = empty();
     let number = instance(&connection, "a", None, &["Running"]);
     connection
         .execute_batch(&format!(
-            "INSERT INTO kv VALUES ({number}, 'kept', 'old', 1), ({number}, 'changed', 'old', 2), ({number}, 'gone', 'old', 3); \
-             INSERT INTO kv_changes VALUES ({number}, 'changed', 'new', 4), ({number}, 'gone', NULL, 5), ({number}, 'added', 'neu', 6);"
+            "INSERT INTO kv VALUES \
+             ({number}, 'kept', 'old', 1), ({number}, 'changed', 'old', 2), ({number}, 'gone', 'old', 3); \
+             INSERT INTO kv_changes VALUES \
+             ({number}, 'changed', 'new', 4), ({number}, 'gone', NULL, 5), ({number}, 'added', 'neu', 6);"
         ))
         .unwrap();
     let value = |key| kv_value(&connection, "a", key).unwrap();
@@ -236,12 +238,13 @@ fn values_are_those_of_earlier_executions_below_those_of_this_one() {
 }
 
 #[test]
-fn counts_come_from_what_is_kept_of_them() {
+fn counts_come_from_the_table_of_totals() {
     let (_folder, connection) = empty();
     connection
         .execute_batch(
             "UPDATE totals SET value = 7 WHERE name = 'instances'; UPDATE totals SET value = 9 WHERE name = 'events'; \
-             UPDATE totals SET value = 3 WHERE name = 'failed'; INSERT INTO messages VALUES (1, 1, 0, 0, ''), (2, 1, 0, 0, ''); \
+             UPDATE totals SET value = 3 WHERE name = 'failed'; \
+             INSERT INTO messages VALUES (1, 1, 0, 0, ''), (2, 1, 0, 0, ''); \
              INSERT INTO activities VALUES (1, 1, 0, 0, ''); INSERT INTO mismatches VALUES (1, 'why'); \
              INSERT INTO instances(number, id, created_ms) VALUES (1, 'a', 0);",
         )
@@ -255,7 +258,7 @@ fn counts_come_from_what_is_kept_of_them() {
 }
 
 #[test]
-fn a_bulk_deletion_means_roots_that_have_ended() {
+fn a_bulk_deletion_selects_roots_that_have_ended() {
     let (_folder, connection) = empty();
     instance(&connection, "late", None, &["ContinuedAsNew", "Completed"]);
     instance(&connection, "early", None, &["Failed"]);
@@ -278,19 +281,19 @@ fn a_bulk_deletion_means_roots_that_have_ended() {
 }
 
 #[test]
-fn pruning_never_takes_what_runs_nor_the_current_execution() {
+fn pruning_selects_neither_running_nor_current_executions() {
     let (_folder, connection) = empty();
     instance(&connection, "a", None, &["ContinuedAsNew", "ContinuedAsNew", "ContinuedAsNew", "Running"]);
     instance(&connection, "b", None, &["ContinuedAsNew", "Completed"]);
     instance(&connection, "c", None, &["Completed"]);
-    let worn = |keep_last, completed_before| {
-        worn_executions(&connection, "a", &PruneOptions { keep_last, completed_before }).unwrap()
+    let prunable = |keep_last, completed_before| {
+        prunable_executions(&connection, "a", &PruneOptions { keep_last, completed_before }).unwrap()
     };
     for keep_last in [None, Some(0), Some(1)] {
-        assert_eq!(worn(keep_last, None), [1, 2, 3]);
+        assert_eq!(prunable(keep_last, None), [1, 2, 3]);
     }
-    assert_eq!(worn(Some(3), None), [1]);
-    assert_eq!(worn(None, Some(2500)), [1, 2]);
+    assert_eq!(prunable(Some(3), None), [1]);
+    assert_eq!(prunable(None, Some(2500)), [1, 2]);
     let mut filter = InstanceFilter::default();
     assert_eq!(to_prune(&connection, &filter).unwrap(), ["a", "b"]);
     filter.limit = Some(1);
@@ -305,7 +308,7 @@ fn pruning_never_takes_what_runs_nor_the_current_execution() {
 fn readers_see_each_commit_while_the_owner_writes_and_never_write() {
     let folder = Folder::new();
     let path = folder.join("store.db");
-    let owner = store(&path);
+    let owner = create_store(&path);
     let readers = Readers::new(&path);
     let ids = || readers.read("list_instances", |connection| list(connection, Page::default())).unwrap();
     instance(&owner, "a", None, &["Running"]);
@@ -315,19 +318,19 @@ fn readers_see_each_commit_while_the_owner_writes_and_never_write() {
     assert_eq!(ids(), ["a"]);
     owner.execute_batch("COMMIT").unwrap();
     assert_eq!(ids(), ["b", "a"]);
-    // Two at once, of which neither waits for the other.
+    // Two reads at once do not wait for each other.
     let both = readers.read("read", |one| readers.read("read", |two| Ok((read(one, "a")?, read(two, "a")?)))).unwrap();
     assert_eq!(both.0, both.1);
     readers.read("read", |connection| Ok(connection.execute("DELETE FROM instances", []).unwrap_err())).unwrap();
     drop(owner);
-    // The log outlives its owner and is read without one.
+    // The log remains after its owner, and readers use it without an owner.
     assert_eq!(ids(), ["b", "a"]);
     readers.close();
     assert_eq!(ids(), ["b", "a"]);
 }
 
 #[test]
-fn readers_say_which_file_they_cannot_open() {
+fn an_error_names_the_file_that_cannot_be_opened() {
     let folder = Folder::new();
     let error = Readers::new(&folder.join("none.db")).read("read", |connection| read(connection, "a")).unwrap_err();
     assert_eq!((error.operation.as_str(), error.retryable), ("read", false));
@@ -335,17 +338,17 @@ fn readers_say_which_file_they_cannot_open() {
 }
 
 #[test]
-fn readers_read_the_file_that_is_there_now() {
+fn readers_use_the_file_that_replaced_another() {
     let folder = Folder::new();
     let path = folder.join("store.db");
-    drop(store(&path));
-    let other = store(&folder.join("other.db"));
+    drop(create_store(&path));
+    let other = create_store(&folder.join("other.db"));
     instance(&other, "b", None, &["Running"]);
     drop(other);
     let readers = Readers::new(&path);
     let ids = || readers.read("list_instances", |connection| list(connection, Page::default())).unwrap();
     assert_eq!(ids(), [""; 0]);
-    // As a restored backup is put in the place of a file.
+    // A restored backup replaces a file in this way.
     for ending in ["-wal", "-shm"] {
         let _ = std::fs::remove_file(folder.join(format!("store.db{ending}")));
     }

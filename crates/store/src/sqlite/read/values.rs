@@ -1,4 +1,4 @@
-//! Key-value pairs, custom status and sizes of one instance.
+//! Queries for the key-value pairs, the custom status and the sizes of one instance.
 
 use std::collections::HashMap;
 
@@ -18,7 +18,7 @@ pub fn custom_status(connection: &Connection, id: &str, last_seen: u64) -> Resul
     })
 }
 
-/// One value as it is now: what the current execution did to it, else what earlier ones left.
+/// The current value of a key: from the current execution if it changed the key, otherwise from earlier ones.
 pub fn kv_value(connection: &Connection, id: &str, key: &str) -> Result<Option<String>> {
     const VALUE: &str = "SELECT CASE WHEN c.key IS NULL THEN k.value ELSE c.value END FROM instances i \
          LEFT JOIN kv_changes c ON c.instance = i.number AND c.key = ?2 \
@@ -26,7 +26,7 @@ pub fn kv_value(connection: &Connection, id: &str, key: &str) -> Result<Option<S
     Ok(one(connection, "get_kv_value", VALUE, (id, key), |row| row.get(0))?.flatten())
 }
 
-/// All values as they are now.
+/// All current values.
 pub fn kv_all(connection: &Connection, id: &str) -> Result<HashMap<String, String>> {
     const ALL: &str = "SELECT k.key, k.value FROM instances i JOIN kv k ON k.instance = i.number WHERE i.id = ?1 \
          AND NOT EXISTS (SELECT 1 FROM kv_changes WHERE instance = k.instance AND key = k.key) UNION ALL \
@@ -38,7 +38,7 @@ pub fn kv_all(connection: &Connection, id: &str) -> Result<HashMap<String, Strin
     rows.collect::<Result<_, _>>().map_err(failed)
 }
 
-/// What earlier executions left: a replay must see it as it was when the current execution began.
+/// The values from earlier executions: a replay must see the values from the beginning of the current execution.
 pub fn kv_snapshot(connection: &Connection, number: i64) -> Result<HashMap<String, KvEntry>> {
     let failed = failed("fetch_orchestration_item");
     let mut statement =
@@ -51,7 +51,7 @@ pub fn kv_snapshot(connection: &Connection, number: i64) -> Result<HashMap<Strin
     rows.collect::<Result<_, _>>().map_err(failed)
 }
 
-/// How large the current execution and the values of an instance are.
+/// The sizes of the current execution and of the values of an instance.
 pub fn instance_stats(connection: &Connection, id: &str) -> Result<Option<SystemStats>> {
     const OPERATION: &str = "get_instance_stats";
     const STATS: &str = "WITH instance AS (SELECT number, execution FROM instances \
@@ -79,7 +79,7 @@ pub fn instance_stats(connection: &Connection, id: &str) -> Result<Option<System
     if let Some(first) = first {
         let first: Event = serde_json::from_str(&first)
             .map_err(|error| ProviderError::permanent(OPERATION, format!("{UNDECODABLE} 1: {error}")))?;
-        // The messages that the execution before had not read.
+        // These are the messages that the execution before had not read.
         if let EventKind::OrchestrationStarted { carry_forward_events: Some(carried), .. } = first.kind {
             stats.queue_pending_count = carried.len() as u64;
         }

@@ -1,4 +1,4 @@
-//! One opened file, or one store in memory, as the rest of the process uses it.
+//! An open store, on a file or in memory. It passes each operation to its current role: owner or client.
 
 #[cfg(test)]
 pub mod tests;
@@ -28,20 +28,21 @@ use crate::sqlite::owner_session::{OwnerSession, StoreFile};
 use crate::start::{IfExists, StartOutcome, StartRequest};
 use crate::types::{Durability, InstanceState};
 
-/// How often a standby asks whether the owner is gone.
-const STANDBY_LOOK: Duration = Duration::from_millis(50);
+/// How often a standby tries to become the owner.
+const STANDBY_INTERVAL: Duration = Duration::from_millis(50);
 
 pub struct SqliteStore {
     /// `None` for a store in memory.
-    workplace: RwLock<Option<Arc<StoreFile>>>,
+    store_file: RwLock<Option<Arc<StoreFile>>>,
+    /// `None` once the store is closed.
     role: RwLock<Option<Role>>,
-    roles: watch::Sender<u64>,
-    /// Receives the deletions.
+    role_changes: watch::Sender<u64>,
+    /// Gets a report of each deletion.
     events: OnceLock<Arc<dyn StoreEvents>>,
     dispatching: Mutex<Dispatching>,
 }
 
-/// What this process is for the file.
+/// The role of this process for the file.
 #[derive(Clone)]
 pub enum Role {
     Owner(Arc<OwnerSession>),
@@ -54,15 +55,15 @@ struct Dispatching {
     standby: Option<Standby>,
 }
 
-/// Waits for the owner to go.
+/// A task that waits until the owner ends, and then takes over.
 struct Standby {
-    /// It ends when this is dropped, but never while it takes over: nobody could end what it has begun then.
+    /// Dropping this ends the task, but not during a takeover: otherwise the new owner session would have no end.
     stop: oneshot::Sender<()>,
     task: JoinHandle<()>,
 }
 
 impl Dispatching {
-    /// Ends standing by. This process may have become the owner at the last moment.
+    /// Ends the standby task. This process may have become the owner at the last moment.
     async fn end_standby(&mut self) {
         if let Some(Standby { stop, task }) = self.standby.take() {
             drop(stop);
@@ -73,13 +74,13 @@ impl Dispatching {
 
 impl SqliteStore {
     pub fn open(path: &Path, durability: Durability) -> Result<Self, StoreError> {
-        // Nothing is made beside a file that is no store.
+        // No file is created beside a file that is not a store.
         if let Err(error @ StoreError::Configuration(_)) = schema::is_current(path) {
             return Err(error);
         }
-        let workplace = Arc::new(StoreFile::new(path, durability)?);
-        let role = Role::Client(client(&workplace)?);
-        Ok(Self::with(Some(workplace), role))
+        let store_file = Arc::new(StoreFile::new(path, durability)?);
+        let role = Role::Client(client(&store_file)?);
+        Ok(Self::with(Some(store_file), role))
     }
 
     pub fn in_memory() -> Result<Self, StoreError> {
@@ -92,11 +93,11 @@ impl SqliteStore {
         Ok(Self::with(None, Role::Owner(Arc::new(OwnerSession::in_memory(owner)))))
     }
 
-    fn with(workplace: Option<Arc<StoreFile>>, role: Role) -> Self {
+    fn with(store_file: Option<Arc<StoreFile>>, role: Role) -> Self {
         Self {
-            workplace: RwLock::new(workplace),
+            store_file: RwLock::new(store_file),
             role: RwLock::new(Some(role)),
-            roles: watch::Sender::new(0),
+            role_changes: watch::Sender::new(0),
             events: OnceLock::new(),
             dispatching: Mutex::default(),
         }
@@ -106,66 +107,66 @@ impl SqliteStore {
         self.role.read().clone().ok_or_else(|| ProviderError::permanent("store", CLOSED))
     }
 
-    /// The next change of the role after this call.
+    /// A receiver for the changes of the role after this call.
     pub fn next_role(&self) -> watch::Receiver<u64> {
-        self.roles.subscribe()
+        self.role_changes.subscribe()
     }
 
-    /// Reports every deletion to `events`, by whichever process it is made.
+    /// Reports each deletion to `events`, also those that other processes request.
     pub fn report_deletions(&self, events: Arc<dyn StoreEvents>) {
         if self.events.set(events).is_ok()
-            && let Some(work) = self.owner()
+            && let Some(session) = self.owner_session()
         {
-            self.listen(&work);
+            self.forward_deletions(&session);
         }
     }
 
-    fn listen(&self, work: &OwnerSession) {
+    fn forward_deletions(&self, session: &OwnerSession) {
         if let Some(events) = self.events.get().cloned() {
-            work.owner.on_deletion(move |id| events.deleted(id));
+            session.owner.on_deletion(move |id| events.deleted(id));
         }
     }
 
     /// The canonical path of the file; `None` for a store in memory.
     pub fn file(&self) -> Result<Option<PathBuf>, StoreError> {
-        self.workplace().map(|workplace| locate(workplace.path())).transpose()
+        self.store_file().map(|store_file| locate(store_file.path())).transpose()
     }
 
-    fn workplace(&self) -> Option<Arc<StoreFile>> {
-        self.workplace.read().clone()
+    fn store_file(&self) -> Option<Arc<StoreFile>> {
+        self.store_file.read().clone()
     }
 
     fn set_role(&self, role: Option<Role>) -> Option<Role> {
-        let before = std::mem::replace(&mut *self.role.write(), role);
-        self.roles.send_modify(|changes| *changes += 1);
-        before
+        let previous = std::mem::replace(&mut *self.role.write(), role);
+        self.role_changes.send_modify(|changes| *changes += 1);
+        previous
     }
 
-    /// Whether an operation failed because the owner was closed, while the store itself is open.
+    /// Whether an operation failed because the owner session ended, although the store itself is open.
     pub fn has_changed_its_role(&self, error: &ProviderError) -> bool {
         error.message == CLOSED && self.role.read().is_some()
     }
 
-    fn owner(&self) -> Option<Arc<OwnerSession>> {
+    fn owner_session(&self) -> Option<Arc<OwnerSession>> {
         match self.role() {
-            Ok(Role::Owner(work)) => Some(work),
+            Ok(Role::Owner(session)) => Some(session),
             _ => None,
         }
     }
 
-    /// A runtime begins to work on the file, or to stand by until nobody else does.
+    /// Called when a runtime starts: this process becomes the owner, or a standby while another process is the owner.
     pub async fn begin_dispatching(self: &Arc<Self>) -> Result<(), StoreError> {
-        let Some(workplace) = self.workplace() else { return Ok(()) };
+        let Some(store_file) = self.store_file() else { return Ok(()) };
         let mut dispatching = self.dispatching.lock().await;
         let store = Arc::clone(self);
-        // Whoever gives up waiting leaves an owner that `close` ends, and not half of one.
-        let taking_over = async move { store.take_over().await };
-        if dispatching.runtimes == 0 && !tokio::spawn(taking_over).await.map_err(task_failed)?? {
+        // A separate task finishes the takeover even if the caller is dropped. `close` then ends the owner session.
+        let takeover = async move { store.take_over().await };
+        if dispatching.runtimes == 0 && !tokio::spawn(takeover).await.map_err(task_failed)?? {
             tracing::warn!(
                 target: "duroxide::store",
-                "{} works on {}; this runtime is a standby, and takes over when that one ends",
-                workplace.holder(),
-                workplace.description()
+                "{} works on {}; this runtime is a standby, and takes over when that process ends",
+                store_file.holder(),
+                store_file.description()
             );
             let store = Arc::clone(self);
             let (stop, stopped) = oneshot::channel();
@@ -177,9 +178,9 @@ impl SqliteStore {
     }
 
     async fn stand_by(&self, mut stopped: oneshot::Receiver<()>) {
-        let mut pause = STANDBY_LOOK;
+        let mut pause = STANDBY_INTERVAL;
         while timeout(pause, &mut stopped).await.is_err() {
-            pause = STANDBY_LOOK;
+            pause = STANDBY_INTERVAL;
             match self.take_over().await {
                 Ok(true) => {
                     tracing::info!(target: "duroxide::store", "this runtime has taken over");
@@ -188,52 +189,52 @@ impl SqliteStore {
                 Ok(false) => {}
                 Err(error) => {
                     tracing::error!(target: "duroxide::store", "this runtime cannot take over: {error}");
-                    pause = STANDBY_LOOK * 20;
+                    pause = STANDBY_INTERVAL * 20;
                 }
             }
         }
     }
 
-    /// Becomes the owner, unless another process is.
+    /// Becomes the owner. Returns false if another process is the owner.
     async fn take_over(&self) -> Result<bool, StoreError> {
-        let Some(workplace) = self.workplace() else { return Ok(true) };
-        // Nobody would end what is begun on a closed store.
+        let Some(store_file) = self.store_file() else { return Ok(true) };
+        // A closed store must not become the owner, since no later call would end the session.
         self.role()?;
-        let Some(work) = unblocked(move || OwnerSession::begin(&workplace)).await? else { return Ok(false) };
-        self.listen(&work);
-        self.set_role(Some(Role::Owner(Arc::new(work))));
+        let Some(session) = unblocked(move || OwnerSession::begin(&store_file)).await? else { return Ok(false) };
+        self.forward_deletions(&session);
+        self.set_role(Some(Role::Owner(Arc::new(session))));
         Ok(true)
     }
 
-    /// A runtime has ended; with the last one other processes may work on the file.
+    /// Called when a runtime has ended. After the last one, this process stops being the owner.
     pub async fn end_dispatching(&self) {
-        let Some(workplace) = self.workplace() else { return };
+        let Some(store_file) = self.store_file() else { return };
         let mut dispatching = self.dispatching.lock().await;
         dispatching.runtimes = dispatching.runtimes.saturating_sub(1);
         if dispatching.runtimes > 0 {
             return;
         }
         dispatching.end_standby().await;
-        let Some(work) = self.owner() else { return };
-        match client(&workplace) {
+        let Some(session) = self.owner_session() else { return };
+        match client(&store_file) {
             Ok(client) => _ = self.set_role(Some(Role::Client(client))),
             Err(error) => {
-                tracing::error!(target: "duroxide::store", "{}: {error}", workplace.description());
+                tracing::error!(target: "duroxide::store", "{}: {error}", store_file.description());
                 self.set_role(None);
             }
         }
-        work.end().await;
+        session.end().await;
     }
 
     pub async fn close(&self) {
         let mut dispatching = self.dispatching.lock().await;
         dispatching.end_standby().await;
         match self.set_role(None) {
-            Some(Role::Owner(work)) => work.end().await,
+            Some(Role::Owner(session)) => session.end().await,
             Some(Role::Client(client)) => client.0.readers().close(),
             None => {}
         }
-        self.workplace.write().take();
+        self.store_file.write().take();
     }
 
     /// Starts instances, all of them or none.
@@ -244,7 +245,7 @@ impl SqliteStore {
     ) -> Result<Vec<StartOutcome>, StoreError> {
         loop {
             match self.role()? {
-                Role::Owner(work) => match work.owner.start(requests.clone(), if_exists).await {
+                Role::Owner(session) => match session.owner.start(requests.clone(), if_exists).await {
                     Err(StoreError::Closed) if self.role().is_ok() => {}
                     outcome => return outcome,
                 },
@@ -259,7 +260,7 @@ impl SqliteStore {
     pub async fn send(&self, messages: Vec<WorkItem>) -> Result<(), StoreError> {
         loop {
             match self.role()? {
-                Role::Owner(work) => match work.owner.send(messages.clone()).await {
+                Role::Owner(session) => match session.owner.send(messages.clone()).await {
                     Err(error) if self.has_changed_its_role(&error) => {}
                     outcome => return Ok(outcome?),
                 },
@@ -268,18 +269,18 @@ impl SqliteStore {
         }
     }
 
-    /// The key that is recorded for an outbox; for whoever works on the file.
+    /// The key of the last relayed row of an outbox. `None` without one, and on a client, which does not relay.
     pub fn relayed(&self, outbox: &str) -> Result<Option<i64>, StoreError> {
         match self.role()? {
-            Role::Owner(work) => work.owner.relayed(outbox),
+            Role::Owner(session) => session.owner.relayed(outbox),
             Role::Client(_) => Ok(None),
         }
     }
 
-    /// Takes rows of an outbox over, where this process works on the file.
+    /// Takes rows of an outbox over, if this process is the owner.
     pub async fn relay(&self, relay: Relay) -> Result<Relayed, StoreError> {
         match self.role()? {
-            Role::Owner(work) => match work.owner.relay(relay).await {
+            Role::Owner(session) => match session.owner.relay(relay).await {
                 Err(StoreError::Closed) if self.role().is_ok() => Ok(Relayed::Elsewhere),
                 outcome => outcome,
             },
@@ -289,7 +290,7 @@ impl SqliteStore {
 
     pub fn standing(&self, instance: &str) -> Result<Option<InstanceState>> {
         match self.role()? {
-            Role::Owner(work) => match work.owner.standing(instance) {
+            Role::Owner(session) => match session.owner.standing(instance) {
                 Err(error) if self.has_changed_its_role(&error) => self.standing(instance),
                 outcome => outcome,
             },
@@ -300,52 +301,52 @@ impl SqliteStore {
     /// The orchestration that an instance runs, or that a waiting start will run.
     pub async fn running(&self, instance: &str) -> Result<Option<String>, StoreError> {
         match self.role()? {
-            Role::Owner(work) => match work.owner.running(instance) {
+            Role::Owner(session) => match session.owner.running(instance) {
                 Err(error) if self.has_changed_its_role(&error) => Box::pin(self.running(instance)).await,
                 outcome => Ok(outcome?),
             },
             Role::Client(client) => {
                 let instance = instance.to_owned();
-                unblocked(move || client.0.expected(&instance)).await
+                unblocked(move || client.0.running_or_requested(&instance)).await
             }
         }
     }
 
-    /// Why an instance waits for code that can run it, if it does.
+    /// The mismatch report of an instance that waits for code that can run it.
     pub fn mismatch(&self, instance: &str) -> Result<Option<String>> {
         match self.role()? {
-            Role::Owner(work) => work.owner.mismatch(instance),
+            Role::Owner(session) => session.owner.mismatch(instance),
             Role::Client(client) => client.mismatch(instance),
         }
     }
 
-    /// Records why an instance waits, until its next turn is recorded.
+    /// Records the mismatch report of an instance. The next recorded turn removes it.
     pub fn note_mismatch(&self, instance: &str, report: &str) {
-        if let Some(work) = self.owner() {
-            work.owner.note_mismatch(instance, report);
+        if let Some(session) = self.owner_session() {
+            session.owner.note_mismatch(instance, report);
         }
     }
 
-    /// The lease of this turn counts from the end of its code.
+    /// From now on, the lease of this turn counts from the end of its code.
     pub fn lasts_with_code(&self, token: &str, code_time: &Arc<CodeTime>) {
-        if let Some(work) = self.owner() {
-            work.owner.lasts_with_code(token, code_time);
+        if let Some(session) = self.owner_session() {
+            session.owner.extend_lease_while_running(token, code_time);
         }
     }
 
-    /// The next commit of another process, where another process may commit.
+    /// A watch for the next commit of another process. `None` on the owner, since no other process commits.
     pub fn change(&self) -> Option<CommitWatch> {
         match self.role() {
-            Ok(Role::Client(client)) => Some(client.0.changes().watch()),
+            Ok(Role::Client(client)) => Some(client.0.commits().watch()),
             _ => None,
         }
     }
 
-    /// Copies the store into a new file, as it is at one moment.
+    /// Copies the state of the store at one moment into a new file.
     pub async fn back_up(&self, target: PathBuf) -> Result<(), StoreError> {
         let role = self.role()?;
         unblocked(move || match role {
-            Role::Owner(work) => Ok(work.owner.back_up(&target)?),
+            Role::Owner(session) => Ok(session.owner.back_up(&target)?),
             Role::Client(client) => {
                 client.0.catch_up()?;
                 Ok(client.back_up(&target)?)
@@ -355,9 +356,11 @@ impl SqliteStore {
     }
 }
 
-/// This process as a client of the file, which becomes the owner for a moment where only an owner can do what is asked.
-fn client(workplace: &Arc<StoreFile>) -> Result<Arc<ClientProvider>, StoreError> {
-    let stand_in = Arc::clone(workplace);
-    let store = ClientStore::open(workplace.path(), Box::new(move |body| OwnerSession::stand_in(&stand_in, body)))?;
+/// Makes this process a client of the file. The client becomes the owner for a moment if a request needs an owner and
+/// there is none.
+fn client(store_file: &Arc<StoreFile>) -> Result<Arc<ClientProvider>, StoreError> {
+    let own_file = Arc::clone(store_file);
+    let temporary_owner = Box::new(move |body: &_| OwnerSession::carry_out_once(&own_file, body));
+    let store = ClientStore::open(store_file.path(), temporary_owner)?;
     Ok(Arc::new(ClientProvider(Arc::new(store))))
 }

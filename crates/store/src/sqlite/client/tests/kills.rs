@@ -1,4 +1,4 @@
-//! Owners that are killed while clients ask for things.
+//! Kills owners while clients send requests.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -10,21 +10,21 @@ use duroxide::providers::WorkItem;
 use rusqlite::Connection;
 
 use crate::error::StoreError;
-use crate::sqlite::client::tests::owner::TinyOwner;
-use crate::sqlite::client::tests::{Place, raise, request};
-use crate::sqlite::testing::process;
+use crate::sqlite::client::tests::owner::MinimalOwner;
+use crate::sqlite::client::tests::{TestStore, raise, request};
+use crate::sqlite::testing::spawn_test_process;
 use crate::start::StartOutcome;
 
-/// Set for the other processes of the test below.
+/// The variable that is set for the other processes of the test below.
 const SERVE: &str = "DUROXIDE_TEST_SERVE";
 const SERVER: &str = "sqlite::client::tests::kills::another_server";
 
 #[test]
-#[ignore = "it is the other process of another test"]
+#[ignore = "another test runs it as a separate process"]
 fn another_server() {
     let Some(path) = std::env::var_os(SERVE) else { return };
     let owner = loop {
-        if let Some(owner) = TinyOwner::of(Path::new(&path)) {
+        if let Some(owner) = MinimalOwner::of(Path::new(&path)) {
             break owner;
         }
     };
@@ -39,12 +39,12 @@ fn message(data: &str) -> WorkItem {
 }
 
 #[test]
-fn whatever_was_acknowledged_is_done_once_however_often_the_owner_is_killed() {
-    let place = Place::new();
+fn each_acknowledged_request_is_done_once_although_owners_are_killed() {
+    let files = TestStore::new();
     let is_over = Arc::new(AtomicBool::new(false));
     let clients: Vec<_> = (0..3)
         .map(|client| {
-            let store = place.client();
+            let store = files.client();
             let is_over = Arc::clone(&is_over);
             std::thread::spawn(move || {
                 let mut number = 0;
@@ -52,7 +52,8 @@ fn whatever_was_acknowledged_is_done_once_however_often_the_owner_is_killed() {
                     let id = format!("{client}-{number}");
                     assert_eq!(raise(&store, &[request(&id, "order")]), Ok(vec![StartOutcome::Started]), "{id}");
                     let again = raise(&store, &[request(&id, "order")]);
-                    // An answer that was lost with its owner is told by what the instance runs, which is the same.
+                    // When an answer is lost with its owner, the client infers it from the orchestration that runs,
+                    // which is the same here.
                     assert!(matches!(&again, Err(StoreError::InstanceAlreadyExists { .. }) | Ok(_)), "{id}: {again:?}");
                     store.send(vec![message(&id)], 0).unwrap();
                     number += 1;
@@ -62,8 +63,8 @@ fn whatever_was_acknowledged_is_done_once_however_often_the_owner_is_killed() {
         })
         .collect();
     for kill in 0..12_u64 {
-        let mut server = process(SERVER, &[(SERVE, place.path.as_os_str())], "serving");
-        // Between none and some dozens of requests later.
+        let mut server = spawn_test_process(SERVER, &[(SERVE, files.path.as_os_str())], "serving");
+        // The process is killed after between zero and some dozens of requests.
         let moment = Instant::now() + Duration::from_millis(7 * (kill * 5 % 12));
         while Instant::now() < moment {
             std::thread::yield_now();
@@ -81,11 +82,11 @@ fn whatever_was_acknowledged_is_done_once_however_often_the_owner_is_killed() {
         })
         .collect();
     assert!(expected.len() > 20, "{}", expected.len());
-    let last = TinyOwner::of(&place.path).unwrap();
-    if last.reader.backlog() > 0 {
+    let last = MinimalOwner::of(&files.path).unwrap();
+    if last.consumer.backlog() > 0 {
         last.serve();
     }
-    assert!(last.reader.take().unwrap().is_empty(), "more than one batch was left");
+    assert!(last.consumer.take().unwrap().is_empty(), "more than one batch was left");
     let column = |connection: &Connection, sql: &str| -> Vec<String> {
         connection.prepare(sql).unwrap().query_map([], |row| row.get(0)).unwrap().collect::<Result<_, _>>().unwrap()
     };

@@ -7,10 +7,10 @@ use std::thread::JoinHandle;
 use duroxide::providers::{Provider as _, ProviderAdmin as _};
 
 use super::*;
-use crate::sqlite::client::tests::owner::TinyOwner;
+use crate::sqlite::client::tests::owner::MinimalOwner;
 use crate::sqlite::file::paths::beside;
 use crate::sqlite::inbox::InboxConsumer;
-use crate::sqlite::testing::{Folder, Other, eventually};
+use crate::sqlite::testing::{Folder, OtherProcess, eventually};
 use crate::start::{IfExists, StartOutcome, StartRequest};
 
 fn request(instance: &str, orchestration: &str) -> StartRequest {
@@ -22,16 +22,16 @@ fn request(instance: &str, orchestration: &str) -> StartRequest {
     }
 }
 
-fn nobody_stands_in() -> StandIn {
-    Box::new(|body| panic!("nobody was to stand in for {body:?}"))
+fn no_temporary_owner() -> TemporaryOwner {
+    Box::new(|body| panic!("the client became the owner for {body:?}"))
 }
 
-struct Place {
+struct TestStore {
     _folder: Folder,
     path: PathBuf,
 }
 
-impl Place {
+impl TestStore {
     fn new() -> Self {
         let folder = Folder::new();
         let path = folder.join("store.db");
@@ -39,15 +39,15 @@ impl Place {
     }
 
     fn client(&self) -> Arc<ClientStore> {
-        self.client_with(nobody_stands_in())
+        self.client_with(no_temporary_owner())
     }
 
-    fn client_with(&self, stand_in: StandIn) -> Arc<ClientStore> {
-        Arc::new(ClientStore::open(&self.path, stand_in).unwrap())
+    fn client_with(&self, temporary_owner: TemporaryOwner) -> Arc<ClientStore> {
+        Arc::new(ClientStore::open(&self.path, temporary_owner).unwrap())
     }
 
-    fn owner(&self) -> TinyOwner {
-        TinyOwner::of(&self.path).unwrap()
+    fn owner(&self) -> MinimalOwner {
+        MinimalOwner::of(&self.path).unwrap()
     }
 }
 
@@ -64,64 +64,64 @@ fn raise(store: &ClientStore, requests: &[StartRequest]) -> Result<Vec<StartOutc
 }
 
 #[test]
-fn a_store_that_nobody_made_is_made() {
-    let place = Place::new();
-    let store = place.client();
+fn a_store_that_does_not_exist_is_created() {
+    let files = TestStore::new();
+    let store = files.client();
     assert_eq!(store.running("a").unwrap(), None);
-    assert_eq!(store.candidate.holder().unwrap(), LockHolder::Nobody);
-    // And again, with what is there.
-    assert_eq!(place.client().running("a").unwrap(), None);
+    assert_eq!(store.lock.holder().unwrap(), LockHolder::None);
+    // A second client opens the existing store.
+    assert_eq!(files.client().running("a").unwrap(), None);
 }
 
 #[test]
-fn a_store_is_not_made_while_somebody_owns_it() {
-    let place = Place::new();
-    let candidate = LockHandle::new(&place.path).unwrap();
-    let ownership = candidate.try_acquire().unwrap().unwrap();
-    let path = place.path.clone();
-    let opening = std::thread::spawn(move || ClientStore::open(&path, nobody_stands_in()).map(|_| ()));
-    let mut connection = Connection::open(&place.path).unwrap();
-    schema::prepare(&mut connection, &place.path).unwrap();
+fn a_client_waits_while_the_owner_creates_the_store() {
+    let files = TestStore::new();
+    let lock = LockHandle::new(&files.path).unwrap();
+    let owner_lock = lock.try_acquire().unwrap().unwrap();
+    let path = files.path.clone();
+    let opening = std::thread::spawn(move || ClientStore::open(&path, no_temporary_owner()).map(|_| ()));
+    let mut connection = Connection::open(&files.path).unwrap();
+    schema::prepare(&mut connection, &files.path).unwrap();
     opening.join().unwrap().unwrap();
-    drop(ownership);
+    drop(owner_lock);
 }
 
 #[test]
-fn what_is_no_store_is_refused() {
-    let place = Place::new();
-    Connection::open(&place.path).unwrap().execute_batch("CREATE TABLE songs (title)").unwrap();
-    let error = ClientStore::open(&place.path, nobody_stands_in()).err().unwrap();
+fn a_file_that_is_not_a_store_is_refused() {
+    let files = TestStore::new();
+    Connection::open(&files.path).unwrap().execute_batch("CREATE TABLE songs (title)").unwrap();
+    let error = ClientStore::open(&files.path, no_temporary_owner()).err().unwrap();
     assert!(error.to_string().contains("another application"), "{error}");
-    assert!(!beside(&place.path, "-inbox").exists());
+    assert!(!beside(&files.path, "-inbox").exists());
 }
 
 #[test]
-fn without_an_owner_a_start_is_judged_by_what_waits_and_kept_for_the_next_one() {
-    let place = Place::new();
-    let store = place.client();
+fn without_an_owner_the_client_decides_a_start_and_keeps_it_for_the_next_owner() {
+    let files = TestStore::new();
+    let store = files.client();
     assert_eq!(raise(&store, &[request("a", "order")]), Ok(vec![StartOutcome::Started]));
     let exists = Err(StoreError::InstanceAlreadyExists { instance: "a".to_owned(), orchestration: "order".to_owned() });
     assert_eq!(raise(&store, &[request("a", "order")]), exists);
-    // Another process knows it too.
-    let other = place.client();
+    // Another process sees the waiting start too.
+    let other = files.client();
     let two = [request("a", "order"), request("b", "order")];
     assert_eq!(other.start(&two, IfExists::Attach), Ok(vec![StartOutcome::Attached, StartOutcome::Started]));
     assert_eq!(other.start(&[request("a", "other")], IfExists::Attach), exists);
 
-    let owner = place.owner();
-    assert_eq!(owner.reader.backlog(), 2);
+    let owner = files.owner();
+    assert_eq!(owner.consumer.backlog(), 2);
     let answers = owner.carry_out();
     assert!(answers.iter().all(|(_, answer)| answer.is_ok()), "{answers:?}");
     assert_eq!(store.running("b").unwrap().as_deref(), Some("order"));
-    // As long as they are not removed they are known from both.
+    // The requests are not removed yet, so the inbox and the store both have the starts.
     drop(owner);
     assert_eq!(raise(&store, &[request("a", "order")]), exists);
 }
 
 #[test]
-fn a_batch_starts_all_or_none() {
-    let place = Place::new();
-    let store = place.client();
+fn a_batch_starts_all_instances_or_none() {
+    let files = TestStore::new();
+    let store = files.client();
     raise(&store, &[request("b", "order")]).unwrap();
     assert!(raise(&store, &[request("a", "order"), request("b", "order")]).is_err());
     assert!(raise(&store, &[request("c", "order"), request("c", "order")]).is_err());
@@ -132,10 +132,10 @@ fn a_batch_starts_all_or_none() {
 }
 
 #[test]
-fn with_an_owner_it_decides() {
-    let place = Place::new();
-    let owner = place.owner();
-    let store = place.client();
+fn an_owner_decides_a_start() {
+    let files = TestStore::new();
+    let owner = files.owner();
+    let store = files.client();
     let started = in_thread(&store, |store| raise(store, &[request("a", "order")]));
     owner.serve();
     assert_eq!(started.join().unwrap(), Ok(vec![StartOutcome::Started]));
@@ -150,73 +150,73 @@ fn with_an_owner_it_decides() {
 
 #[test]
 fn messages_are_kept_with_and_without_an_owner() {
-    let place = Place::new();
-    let store = place.client();
+    let files = TestStore::new();
+    let store = files.client();
     let message = |data: &str| WorkItem::QueueMessage {
         instance: "a".to_owned(),
         name: "orders".to_owned(),
         data: data.to_owned(),
     };
     store.send(vec![message("1"), message("2")], 0).unwrap();
-    let owner = place.owner();
-    assert_eq!(owner.reader.take().unwrap().len(), 1);
+    let owner = files.owner();
+    assert_eq!(owner.consumer.take().unwrap().len(), 1);
     store.send(vec![message("3")], 77).unwrap();
-    let batch = owner.reader.next_batch().unwrap();
+    let batch = owner.consumer.next_batch().unwrap();
     assert!(matches!(&batch[0].body, Body::Messages { items, visible_ms: 77 } if *items == [message("3")]));
 }
 
 #[test]
-fn a_start_whose_owner_is_killed_before_it_is_read_counts() {
-    let place = Place::new();
-    let store = place.client();
-    let mut owner = Other::take(&place.path);
+fn a_start_that_a_killed_owner_did_not_read_counts() {
+    let files = TestStore::new();
+    let store = files.client();
+    let mut owner = OtherProcess::own(&files.path);
     let started = in_thread(&store, |store| raise(store, &[request("a", "order")]));
     let attached = in_thread(&store, |store| store.start(&[request("x", "order")], IfExists::Attach));
-    let counting = Inbox::open(&place.path).unwrap();
+    let counting = Inbox::open(&files.path).unwrap();
     eventually("two requests", || counting.after(0).unwrap().len() == 2);
     owner.kill();
     assert_eq!(started.join().unwrap(), Ok(vec![StartOutcome::Started]));
     assert_eq!(attached.join().unwrap(), Ok(vec![StartOutcome::Started]));
     assert!(raise(&store, &[request("a", "order")]).is_err());
-    let next = place.owner();
+    let next = files.owner();
     assert_eq!(next.carry_out().len(), 2);
     assert_eq!(store.running("a").unwrap().as_deref(), Some("order"));
 }
 
 #[test]
-fn a_start_whose_owner_ends_before_it_answers_counts_once() {
-    let place = Place::new();
-    let owner = place.owner();
-    let store = place.client();
+fn a_start_that_an_owner_did_not_answer_counts_once() {
+    let files = TestStore::new();
+    let owner = files.owner();
+    let store = files.client();
     let started = in_thread(&store, |store| raise(store, &[request("a", "order")]));
     assert_eq!(owner.carry_out().len(), 1);
     drop(owner);
     assert_eq!(started.join().unwrap(), Ok(vec![StartOutcome::Started]));
-    assert_eq!(place.owner().reader.backlog(), 0);
+    assert_eq!(files.owner().consumer.backlog(), 0);
 }
 
 #[test]
-fn a_start_whose_owner_is_followed_by_another_gets_its_answer_there() {
-    let place = Place::new();
-    let store = place.client();
-    let owner = place.owner();
+fn the_next_owner_answers_a_start() {
+    let files = TestStore::new();
+    let store = files.client();
+    let owner = files.owner();
     let started = in_thread(&store, |store| raise(store, &[request("a", "order")]));
-    let unread = Inbox::open(&place.path).unwrap();
+    let unread = Inbox::open(&files.path).unwrap();
     eventually("a request", || unread.after(0).unwrap().len() == 1);
-    // The same right, another reader: as if the next one had taken over at once.
-    let reader = InboxConsumer::new(&place.path, |_| Ok(0)).unwrap();
-    TinyOwner { reader, ..owner }.serve();
+    // The same lock with another consumer stands for a next owner that takes over at once.
+    let consumer = InboxConsumer::new(&files.path, |_| Ok(0)).unwrap();
+    MinimalOwner { consumer, ..owner }.serve();
     assert_eq!(started.join().unwrap(), Ok(vec![StartOutcome::Started]));
 }
 
 #[test]
-fn a_deletion_without_an_owner_is_done_by_a_stand_in() {
-    let place = Place::new();
+fn a_temporary_owner_does_a_deletion_without_an_owner() {
+    let files = TestStore::new();
     let calls = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&calls);
-    let store = place.client_with(Box::new(move |body| {
+    let store = files.client_with(Box::new(move |body| {
         assert!(matches!(body, Body::Delete { ids, force: true } if *ids == ["a"]));
-        // The first time another process was faster, and has gone again.
+        // The first time another process becomes the owner first, and ends.
         if counted.fetch_add(1, Ordering::SeqCst) == 0 {
             return Ok(None);
         }
@@ -227,13 +227,13 @@ fn a_deletion_without_an_owner_is_done_by_a_stand_in() {
 }
 
 #[test]
-fn a_deletion_whose_owner_is_killed_is_taken_back_and_done_by_a_stand_in() {
-    let place = Place::new();
-    let store = place.client_with(Box::new(|_| Ok(Some(Reply::Deleted(DeleteInstanceResult::default())))));
-    let mut owner = Other::take(&place.path);
+fn a_temporary_owner_does_a_deletion_whose_owner_was_killed() {
+    let files = TestStore::new();
+    let store = files.client_with(Box::new(|_| Ok(Some(Reply::Deleted(DeleteInstanceResult::default())))));
+    let mut owner = OtherProcess::own(&files.path);
     let deleted =
         in_thread(&store, |store| store.delete(&["a".to_owned()], false).map(|result| result.instances_deleted));
-    let inbox = Inbox::open(&place.path).unwrap();
+    let inbox = Inbox::open(&files.path).unwrap();
     eventually("a request", || inbox.after(0).unwrap().len() == 1);
     owner.kill();
     assert_eq!(deleted.join().unwrap(), Ok(0));
@@ -241,10 +241,10 @@ fn a_deletion_whose_owner_is_killed_is_taken_back_and_done_by_a_stand_in() {
 }
 
 #[test]
-fn a_deletion_with_an_owner_is_done_by_it() {
-    let place = Place::new();
-    let owner = place.owner();
-    let store = place.client();
+fn an_owner_does_a_deletion() {
+    let files = TestStore::new();
+    let owner = files.owner();
+    let store = files.client();
     let started = in_thread(&store, |store| raise(store, &[request("a", "order")]));
     owner.serve();
     started.join().unwrap().unwrap();
@@ -256,12 +256,12 @@ fn a_deletion_with_an_owner_is_done_by_it() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_engine_reads_and_sends_through_it_and_cannot_work_on_it() {
-    let place = Place::new();
-    let provider = ClientProvider(place.client());
+async fn the_engine_reads_and_sends_as_a_client_but_cannot_work() {
+    let files = TestStore::new();
+    let provider = ClientProvider(files.client());
     let item = WorkItem::CancelInstance { instance: "a".to_owned(), reason: "no".to_owned() };
     provider.enqueue_for_orchestrator(item, Some(Duration::from_secs(60))).await.unwrap();
-    let batch = Inbox::open(&place.path).unwrap().after(0).unwrap();
+    let batch = Inbox::open(&files.path).unwrap().after(0).unwrap();
     let Body::Messages { visible_ms, .. } = batch[0].1.as_ref().unwrap().body else { panic!("{batch:?}") };
     assert!(visible_ms > crate::clock::now_ms() + 50_000);
     assert_eq!(provider.read("a").await.unwrap(), []);
@@ -273,40 +273,40 @@ async fn the_engine_reads_and_sends_through_it_and_cannot_work_on_it() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_wait_ends_soon_after_the_owner_has_committed() {
-    let place = Place::new();
-    let owner = place.owner();
+    let files = TestStore::new();
+    let owner = files.owner();
     owner.connection.pragma_update(None, "synchronous", "full").unwrap();
-    let store = place.client();
-    let mut change = store.changes().watch();
+    let store = files.client();
+    let mut commit = store.commits().watch();
     let mut delays = Vec::new();
     for number in 0..21_i64 {
-        // One commit may be heard of twice; nothing else is committed meanwhile.
-        while let Ok(()) = tokio::time::timeout(Duration::from_millis(20), change.changed()).await {}
+        // One commit may be reported twice. No other commit happens at the same time.
+        while let Ok(()) = tokio::time::timeout(Duration::from_millis(20), commit.changed()).await {}
         let insert = "INSERT INTO instances(id, starting, created_ms) VALUES (?, 'order', 0)";
         owner.connection.execute(insert, [number.to_string()]).unwrap();
         let committed = Instant::now();
-        change.changed().await;
+        commit.changed().await;
         delays.push(committed.elapsed());
         assert!(store.running(&number.to_string()).unwrap().is_some());
     }
     delays.sort_unstable();
     println!("from commit to wake-up: median {:?}, most {:?}", delays[10], delays[20]);
-    // By the slow look alone it would be fifty.
+    // With the slow polling alone, the median would be fifty milliseconds.
     assert!(delays[10] < Duration::from_millis(25), "{delays:?}");
 }
 
 #[test]
-fn the_store_is_watched_only_while_somebody_waits() {
-    let place = Place::new();
-    let _owner = place.owner();
-    let store = place.client();
-    let is_watched = || store.changes().is_watched();
+fn the_store_is_watched_only_while_a_wait_exists() {
+    let files = TestStore::new();
+    let _owner = files.owner();
+    let store = files.client();
+    let is_watched = || store.commits().is_watched();
     assert!(!is_watched());
-    let (one, two) = (store.changes().watch(), store.changes().watch());
+    let (one, two) = (store.commits().watch(), store.commits().watch());
     assert!(is_watched());
     drop(one);
     drop(two);
     eventually("the end of the watching", || !is_watched());
-    let _again = store.changes().watch();
+    let _again = store.commits().watch();
     assert!(is_watched());
 }

@@ -1,5 +1,5 @@
-//! What an owner does with requests, and nothing of what it does besides: what they ask for and their positions go into the
-//! file, in one transaction each.
+//! An owner for tests that only carries out requests: each request and its position go into the file in one
+//! transaction.
 
 use std::path::Path;
 
@@ -13,28 +13,28 @@ use crate::sqlite::inbox::{Answer, Body, InboxConsumer, Reply};
 use crate::sqlite::read;
 use crate::start::{IfExists, StartOutcome};
 
-pub struct TinyOwner {
+pub struct MinimalOwner {
     pub connection: Connection,
-    pub reader: InboxConsumer,
-    /// Held as long as it lives.
+    pub consumer: InboxConsumer,
+    /// Held until this is dropped.
     #[expect(dead_code)]
-    pub ownership: OwnerLock,
+    pub owner_lock: OwnerLock,
 }
 
-impl TinyOwner {
-    /// `None` while another has the ownership.
+impl MinimalOwner {
+    /// `None` while another process or test is the owner.
     pub fn of(path: &Path) -> Option<Self> {
-        let ownership = LockHandle::new(path).unwrap().try_acquire().unwrap()?;
+        let owner_lock = LockHandle::new(path).unwrap().try_acquire().unwrap()?;
         let mut connection = Connection::open(path).unwrap();
         schema::prepare(&mut connection, path).unwrap();
         let position = |name: &str| Ok(read::inbox_position(&connection, name)?);
-        let reader = InboxConsumer::new(path, position).unwrap();
-        Some(Self { connection, reader, ownership })
+        let consumer = InboxConsumer::new(path, position).unwrap();
+        Some(Self { connection, consumer, owner_lock })
     }
 
-    /// Carries out one batch, and returns the answers that it would give.
+    /// Carries out one batch, and returns the answers without sending them.
     pub fn carry_out(&self) -> Vec<(i64, Answer)> {
-        let batch = self.reader.next_batch().unwrap();
+        let batch = self.consumer.next_batch().unwrap();
         batch
             .iter()
             .map(|request| (request.position, self.carry_out_one(&request.inbox, request.position, &request.body)))
@@ -82,7 +82,7 @@ impl TinyOwner {
                 }
                 Reply::Delivered
             }
-            other => panic!("{other:?} is not asked for here"),
+            other => panic!("no test sends {other:?}"),
         };
         transaction.execute("INSERT OR REPLACE INTO inboxes VALUES (?, ?)", (inbox, position)).unwrap();
         transaction.commit().unwrap();
@@ -91,6 +91,6 @@ impl TinyOwner {
 
     pub fn serve(&self) {
         let answers = self.carry_out();
-        self.reader.reply(answers);
+        self.consumer.reply(answers);
     }
 }

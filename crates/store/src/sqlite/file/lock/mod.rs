@@ -1,8 +1,9 @@
-//! The right to work on a file: a lock of the operating system that ends with the process that has it, however it ends.
+//! The right to work on a store: a lock of the operating system on a separate file. The lock ends with the process that
+//! holds it, even after a crash.
 //!
-//! It is a POSIX record lock on a file of its own. A child that was forked does not have it, unlike a lock that belongs to an
-//! open file. The price: closing *any* descriptor of that file would end it, so this process has one descriptor for a path,
-//! and never closes it while the lock is held.
+//! It is a POSIX record lock. A forked child does not inherit such a lock, but it would inherit a lock that belongs to
+//! an open file. The disadvantage: the lock ends when its process closes *any* descriptor of the file. So this process
+//! has only one descriptor for each path, and never closes it while it holds the lock.
 
 #[cfg(test)]
 pub mod tests;
@@ -17,40 +18,40 @@ use parking_lot::Mutex;
 
 use crate::error::StoreError;
 use crate::sqlite::file::network_fs;
-use crate::sqlite::file::paths::{beside, make_alike};
+use crate::sqlite::file::paths::{beside, create_with_permissions_of};
 
-/// The descriptors of this process, by path.
+/// The lock files that this process has open, by path.
 static LOCK_FILES: LazyLock<Mutex<HashMap<PathBuf, Weak<LockFile>>>> = LazyLock::new(Mutex::default);
 
 struct LockFile {
     file: File,
-    /// The process that holds the lock by this descriptor. A forked child inherits the memory, but not the lock.
+    /// The process that holds the lock through this descriptor. A forked child inherits this value, but not the lock.
     holder: Mutex<Option<u32>>,
 }
 
-/// What can become the owner of a file, or ask who is.
+/// Acquires the lock of a store, and finds out which process holds it.
 #[derive(Clone)]
 pub struct LockHandle {
     path: PathBuf,
     lock: Arc<LockFile>,
 }
 
-/// The right to work on a file. It ends when this is dropped, or with the process.
+/// The lock of a store while this process holds it. Dropping this releases the lock.
 pub struct OwnerLock {
     lock: Arc<LockFile>,
 }
 
-/// Who works on a file.
+/// The process that holds the lock of a store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LockHolder {
-    Nobody,
+    None,
     ThisProcess,
-    /// With its number, where the system tells it.
+    /// Another process, with its number if the system reports it.
     Another(Option<u32>),
 }
 
 impl LockHandle {
-    /// Opens what is locked for the store at `path`, which is absolute and canonical. Fails where no store can be.
+    /// Opens the lock file of the store at `path`, which must be absolute and canonical. Fails where no store can be.
     pub fn new(path: &Path) -> Result<Self, StoreError> {
         network_fs::refuse(path)?;
         let name = beside(path, "-lock");
@@ -59,42 +60,43 @@ impl LockHandle {
         if let Some(lock) = files.get(&name).and_then(Weak::upgrade) {
             return Ok(Self { path: path.to_owned(), lock });
         }
-        make_alike(path, &name);
-        let file = system::open(&name).map_err(|error| refused(path, &name, &error))?;
+        create_with_permissions_of(path, &name);
+        let file = system::open(&name).map_err(|error| lock_file_error(path, &name, &error))?;
         let lock = Arc::new(LockFile { file, holder: Mutex::new(None) });
         files.insert(name, Arc::downgrade(&lock));
         Ok(Self { path: path.to_owned(), lock })
     }
 
-    /// The ownership, unless somebody has it, this process included.
+    /// Acquires the lock; `None` if this process or another one holds it already.
     pub fn try_acquire(&self) -> Result<Option<OwnerLock>, StoreError> {
         let mut holder = self.lock.holder.lock();
-        if *holder == Some(std::process::id()) || !self.attempt(system::lock(&self.lock.file))? {
+        if *holder == Some(std::process::id()) || !self.supported(system::lock(&self.lock.file))? {
             return Ok(None);
         }
         *holder = Some(std::process::id());
         drop(holder);
-        self.introduce();
+        self.write_process_number();
         Ok(Some(OwnerLock { lock: Arc::clone(&self.lock) }))
     }
 
-    /// Who works on the file at this moment. Asking is in nobody's way.
+    /// The process that holds the lock at this moment. This never delays another process that wants the lock.
     pub fn holder(&self) -> Result<LockHolder, StoreError> {
         let holder = self.lock.holder.lock();
         if *holder == Some(std::process::id()) {
             return Ok(LockHolder::ThisProcess);
         }
-        self.attempt(system::holder(&self.lock.file))
+        self.supported(system::holder(&self.lock.file))
     }
 
-    /// Writes the number of this process where a person who looks for it finds it. Nothing depends on it.
-    fn introduce(&self) {
+    /// Writes the number of this process into the lock file, for a person who searches for the owner. No code reads it.
+    fn write_process_number(&self) {
         let mut file = &self.lock.file;
         let _ = file.set_len(0);
         let _ = writeln!(file, "{}", std::process::id());
     }
 
-    fn attempt<T>(&self, outcome: std::io::Result<T>) -> Result<T, StoreError> {
+    /// Turns a failure of the lock call into the error for a file system without locks.
+    fn supported<T>(&self, outcome: std::io::Result<T>) -> Result<T, StoreError> {
         outcome.map_err(|error| {
             StoreError::Configuration(format!(
                 "'{}' is on a file system without locks ({error}); put it on a local disk",
@@ -107,7 +109,7 @@ impl LockHandle {
 impl Drop for OwnerLock {
     fn drop(&mut self) {
         let mut holder = self.lock.holder.lock();
-        // A forked child drops its copy, and must not say that the lock is free.
+        // A forked child drops its copy too, but does not hold the lock and must not release it.
         if *holder == Some(std::process::id()) {
             *holder = None;
             system::unlock(&self.lock.file);
@@ -115,7 +117,7 @@ impl Drop for OwnerLock {
     }
 }
 
-fn refused(path: &Path, name: &Path, error: &std::io::Error) -> StoreError {
+fn lock_file_error(path: &Path, name: &Path, error: &std::io::Error) -> StoreError {
     let shown = path.display();
     match error.kind() {
         ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => StoreError::Configuration(format!(
@@ -142,7 +144,7 @@ mod system {
         OpenOptions::new().read(true).write(true).create(true).truncate(false).open(name)
     }
 
-    /// Whether the lock is this process's now.
+    /// Tries to take the lock. Returns whether this process holds it now.
     pub fn lock(file: &File) -> std::io::Result<bool> {
         match fcntl_lock(file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => Ok(true),
@@ -152,13 +154,13 @@ mod system {
     }
 
     pub fn unlock(file: &File) {
-        // It is held by this process, and giving up what is held cannot fail.
+        // This process holds the lock, so releasing it cannot fail.
         let _ = fcntl_lock(file, FlockOperation::NonBlockingUnlock);
     }
 
     pub fn holder(file: &File) -> std::io::Result<LockHolder> {
         Ok(match fcntl_getlk(file, &Flock::from(FlockType::WriteLock))? {
-            None => LockHolder::Nobody,
+            None => LockHolder::None,
             Some(lock) => LockHolder::Another(lock.pid.and_then(|pid| u32::try_from(pid.as_raw_nonzero().get()).ok())),
         })
     }
@@ -177,7 +179,7 @@ mod system {
         OpenOptions::new().read(true).write(true).create(true).truncate(false).open(name)
     }
 
-    /// Whether the lock is this process's now.
+    /// Tries to take the lock. Returns whether this process holds it now.
     pub fn lock(file: &File) -> std::io::Result<bool> {
         match file.try_lock() {
             Ok(()) => Ok(true),
@@ -187,13 +189,13 @@ mod system {
     }
 
     pub fn unlock(file: &File) {
-        // It is held by this process, and giving up what is held cannot fail.
+        // This process holds the lock, so releasing it cannot fail.
         let _ = file.unlock();
     }
 
     pub fn holder(file: &File) -> std::io::Result<LockHolder> {
         match file.try_lock_shared() {
-            Ok(()) => file.unlock().map(|()| LockHolder::Nobody),
+            Ok(()) => file.unlock().map(|()| LockHolder::None),
             Err(TryLockError::WouldBlock) => Ok(LockHolder::Another(None)),
             Err(TryLockError::Error(error)) => Err(error),
         }

@@ -1,6 +1,6 @@
-//! The tables of a store's file, and the version that says which they are.
+//! The tables of a store's file, the version of the schema, and the preparation of a file.
 //!
-//! Times are milliseconds since the epoch. `data` is the engine's own JSON of an event or of a work item.
+//! Times are milliseconds since the epoch. `data` is the engine's JSON of an event or of a work item.
 
 #[cfg(test)]
 pub mod tests;
@@ -10,12 +10,12 @@ use std::path::Path;
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 
 use crate::error::StoreError;
-use crate::sqlite::file::paths::{refused, sync_names};
+use crate::sqlite::file::paths::{file_error, sync_directory};
 use crate::sqlite::file::upgrade::upgrade;
 
-/// Marks a file as ours: "duro" in ASCII.
+/// Marks a file as a store of this package: "duro" in ASCII.
 pub const APPLICATION_ID: i32 = 0x6475_726f;
-/// The newest schema, which this version writes.
+/// The version of the schema that this release writes.
 pub const VERSION: i32 = 1;
 
 pub const TABLES: &str = "
@@ -102,22 +102,24 @@ INSERT INTO totals VALUES
 CREATE TABLE inboxes (inbox TEXT PRIMARY KEY, position INTEGER NOT NULL) WITHOUT ROWID;
 ";
 
-/// What leads from each version to the next; the first leads from 1 to 2.
+/// The statements that lead from each version of the schema to the next. The first entry leads from 1 to 2.
 const STEPS: [&str; VERSION as usize - 1] = [];
 
-/// Tables without which a database is not one of the engine's bundled provider.
+/// A database with all of these tables belongs to the engine's bundled provider.
 const BUNDLED: [&str; 3] = ["instances", "history", "orchestrator_queue"];
 
-/// What a file turns out to hold.
+/// The content of a file.
 enum Content {
-    Nothing,
-    /// Ours, of this version.
+    Empty,
+    /// A store of this package, with the version of its schema.
     Ours(i32),
+    /// A store of the engine's bundled provider.
     Bundled,
+    /// A database of another application.
     Foreign,
 }
 
-/// Makes the tables in an empty database.
+/// Creates the tables in an empty database.
 pub fn create(connection: &Connection) -> rusqlite::Result<()> {
     let transaction = Transaction::new_unchecked(connection, TransactionBehavior::Immediate)?;
     transaction.execute_batch(TABLES)?;
@@ -125,42 +127,40 @@ pub fn create(connection: &Connection) -> rusqlite::Result<()> {
     transaction.commit()
 }
 
-/// Says whose the file is, and of which version, in the transaction that makes it so.
+/// Records the application id and the version of the schema, in the transaction that creates the tables.
 pub fn mark(connection: &Connection) -> rusqlite::Result<()> {
     connection.execute_batch(&format!("PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {VERSION};"))
 }
 
-/// Makes the file at `path` a store of this version with a write-ahead log, whatever it was: new, older, or the engine's.
+/// Turns the file at `path` into a store of this version with a write-ahead log. It accepts a new file, an older store,
+/// and a store of the engine's bundled provider. It does not change any other file.
 ///
-/// `connection` must be the only one that will ever write to the file. A file that is no store is left as it is.
+/// `connection` must be the only one that will ever write to the file.
 pub fn prepare(connection: &mut Connection, path: &Path) -> Result<(), StoreError> {
-    let refused = |error| refused(path, &error);
+    let failed = |error| file_error(path, &error);
     let shown = path.display();
-    match content(connection).map_err(refused)? {
-        Content::Nothing => {
-            create(connection).map_err(refused)?;
-            sync_names(path).map_err(|error| {
+    match content(connection).map_err(failed)? {
+        Content::Empty => {
+            create(connection).map_err(failed)?;
+            sync_directory(path).map_err(|error| {
                 StoreError::Unavailable(format!("the directory of '{shown}' could not be written: {error}"))
             })?;
         }
         Content::Ours(VERSION) => {
-            // Leaves nothing behind, and fails where nothing can be written.
-            Transaction::new(connection, TransactionBehavior::Immediate)
-                .map_err(refused)?
-                .rollback()
-                .map_err(refused)?;
+            // An empty transaction changes nothing, and fails if the file cannot be written.
+            Transaction::new(connection, TransactionBehavior::Immediate).map_err(failed)?.rollback().map_err(failed)?;
         }
         Content::Ours(version) if version > VERSION => {
-            return Err(newer(path, version));
+            return Err(newer_version_error(path, version));
         }
-        Content::Ours(version) => migrate(connection, version).map_err(refused)?,
+        Content::Ours(version) => migrate(connection, version).map_err(failed)?,
         Content::Bundled => upgrade(connection, path)?,
         Content::Foreign => {
-            return Err(foreign(path));
+            return Err(foreign_file_error(path));
         }
     }
     let mode: String =
-        connection.pragma_update_and_check(None, "journal_mode", "wal", |row| row.get(0)).map_err(refused)?;
+        connection.pragma_update_and_check(None, "journal_mode", "wal", |row| row.get(0)).map_err(failed)?;
     if mode != "wal" {
         return Err(StoreError::Configuration(format!(
             "'{shown}' is on a file system without write-ahead logs (journal mode is '{mode}'); put it on a local disk"
@@ -169,27 +169,28 @@ pub fn prepare(connection: &mut Connection, path: &Path) -> Result<(), StoreErro
     Ok(())
 }
 
-/// Whether the file at `path` is a store of this version. Fails for what [`prepare`] would refuse, and changes nothing.
+/// Whether the file at `path` is a store of this version. Fails for a file that [`prepare`] would refuse. It only
+/// reads.
 pub fn is_current(path: &Path) -> Result<bool, StoreError> {
-    let refused = |error| refused(path, &error);
+    let failed = |error| file_error(path, &error);
     if !path.exists() {
         return Ok(false);
     }
-    let connection = crate::sqlite::read::open(path).map_err(refused)?;
-    match content(&connection).map_err(refused)? {
-        Content::Ours(version) if version > VERSION => Err(newer(path, version)),
-        Content::Foreign => Err(foreign(path)),
+    let connection = crate::sqlite::read::open(path).map_err(failed)?;
+    match content(&connection).map_err(failed)? {
+        Content::Ours(version) if version > VERSION => Err(newer_version_error(path, version)),
+        Content::Foreign => Err(foreign_file_error(path)),
         Content::Ours(VERSION) => {
-            look_at_tables(&connection).map_err(refused)?;
+            check_tables(&connection).map_err(failed)?;
             Ok(true)
         }
-        Content::Ours(_) | Content::Nothing | Content::Bundled => Ok(false),
+        Content::Ours(_) | Content::Empty | Content::Bundled => Ok(false),
     }
 }
 
-/// Fails where a file was damaged or cut short so that work would soon come to a halt.
-fn look_at_tables(connection: &Connection) -> rusqlite::Result<()> {
-    for look in [
+/// Reads a row of each table, so that a damaged or shortened file fails now and not in the middle of the work.
+fn check_tables(connection: &Connection) -> rusqlite::Result<()> {
+    for query in [
         "SELECT 1 FROM instances LIMIT 1",
         "SELECT 1 FROM executions LIMIT 1",
         "SELECT 1 FROM events LIMIT 1",
@@ -201,12 +202,12 @@ fn look_at_tables(connection: &Connection) -> rusqlite::Result<()> {
         "SELECT 1 FROM totals LIMIT 1",
         "SELECT 1 FROM inboxes LIMIT 1",
     ] {
-        connection.prepare(look)?.exists([])?;
+        connection.prepare(query)?.exists([])?;
     }
     Ok(())
 }
 
-fn newer(path: &Path, version: i32) -> StoreError {
+fn newer_version_error(path: &Path, version: i32) -> StoreError {
     StoreError::Configuration(format!(
         "'{}' was written by a newer version of duroxide (schema {version}; this one knows schemas up to {VERSION}); \
          install that version to open it",
@@ -214,14 +215,14 @@ fn newer(path: &Path, version: i32) -> StoreError {
     ))
 }
 
-fn foreign(path: &Path) -> StoreError {
+fn foreign_file_error(path: &Path) -> StoreError {
     StoreError::Configuration(format!(
         "'{}' is a SQLite database of another application; give the path of a new file",
         path.display()
     ))
 }
 
-/// Looks without writing.
+/// Finds out what the file holds. It only reads.
 fn content(connection: &Connection) -> rusqlite::Result<Content> {
     let pragma = |name| connection.pragma_query_value(None, name, |row| row.get::<_, i32>(0));
     let (application, version) = (pragma("application_id")?, pragma("user_version")?);
@@ -233,13 +234,13 @@ fn content(connection: &Connection) -> rusqlite::Result<Content> {
     Ok(if BUNDLED.iter().all(|table| names.iter().any(|name| name == table)) {
         Content::Bundled
     } else if names.is_empty() && application == 0 {
-        Content::Nothing
+        Content::Empty
     } else {
         Content::Foreign
     })
 }
 
-/// Step by step, in one transaction.
+/// Applies all [`STEPS`] from version `from`, in one transaction.
 fn migrate(connection: &mut Connection, from: i32) -> rusqlite::Result<()> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     for (version, step) in (1..).zip(STEPS) {

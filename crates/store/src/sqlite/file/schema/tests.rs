@@ -2,22 +2,22 @@ use super::*;
 use crate::sqlite::read;
 use crate::sqlite::testing::Folder;
 
-fn opened(path: &Path) -> Result<Connection, StoreError> {
+fn open(path: &Path) -> Result<Connection, StoreError> {
     let mut connection = Connection::open(path).unwrap();
     prepare(&mut connection, path)?;
     Ok(connection)
 }
 
-fn refusal(path: &Path) -> String {
-    opened(path).unwrap_err().to_string()
+fn error_message(path: &Path) -> String {
+    open(path).unwrap_err().to_string()
 }
 
 #[test]
-fn a_new_file_becomes_a_store_and_stays_one() {
+fn a_new_file_becomes_a_store_and_opens_again() {
     let folder = Folder::new();
     let path = folder.join("new.db");
     for _ in 0..2 {
-        let connection = opened(&path).unwrap();
+        let connection = open(&path).unwrap();
         let pragma = |name| connection.pragma_query_value(None, name, |row| row.get::<_, String>(0));
         assert_eq!(pragma("journal_mode").unwrap(), "wal");
         assert!(matches!(content(&connection).unwrap(), Content::Ours(VERSION)));
@@ -26,11 +26,11 @@ fn a_new_file_becomes_a_store_and_stays_one() {
 }
 
 #[test]
-fn a_store_of_version_1_opens_with_all_that_is_in_it() {
+fn a_store_of_version_1_opens_with_all_its_content() {
     let folder = Folder::new();
     let path = folder.join("one.db");
     Connection::open(&path).unwrap().execute_batch(include_str!("../fixtures/version_1.sql")).unwrap();
-    let connection = opened(&path).unwrap();
+    let connection = open(&path).unwrap();
     assert!(matches!(content(&connection).unwrap(), Content::Ours(VERSION)));
     assert_eq!(read::list(&connection, read::Page::default()).unwrap(), ["order-2", "order-1"]);
     assert_eq!(read::read(&connection, "order-1").unwrap().len(), 2);
@@ -46,35 +46,35 @@ fn a_store_of_version_1_opens_with_all_that_is_in_it() {
 }
 
 #[test]
-fn a_newer_store_is_refused_by_its_version() {
+fn a_newer_store_is_refused_with_its_version() {
     let folder = Folder::new();
     let path = folder.join("newer.db");
-    opened(&path).unwrap().pragma_update(None, "user_version", VERSION + 1).unwrap();
-    let message = refusal(&path);
+    open(&path).unwrap().pragma_update(None, "user_version", VERSION + 1).unwrap();
+    let message = error_message(&path);
     assert!(message.contains("newer version of duroxide (schema 2; this one knows schemas up to 1)"), "{message}");
 }
 
 #[test]
-fn what_is_no_store_is_left_as_it_is() {
+fn a_file_that_is_not_a_store_is_not_changed() {
     let folder = Folder::new();
     let path = folder.join("other.db");
     Connection::open(&path).unwrap().execute_batch("CREATE TABLE songs (title TEXT)").unwrap();
     let before = std::fs::read(&path).unwrap();
-    assert!(refusal(&path).contains("is a SQLite database of another application"));
+    assert!(error_message(&path).contains("is a SQLite database of another application"));
     assert_eq!(std::fs::read(&path).unwrap(), before);
 
     let path = folder.join("text.db");
     std::fs::write(&path, "no database\n".repeat(200)).unwrap();
     let before = std::fs::read(&path).unwrap();
-    assert!(refusal(&path).contains("is no SQLite file at all"));
+    assert!(error_message(&path).contains("is no SQLite file at all"));
     assert_eq!(std::fs::read(&path).unwrap(), before);
 }
 
 #[test]
-fn a_database_that_another_process_writes_is_said_to_be_locked() {
+fn the_error_for_a_locked_database_says_so() {
     let folder = Folder::new();
     let path = folder.join("busy.db");
-    let other = opened(&path).unwrap();
+    let other = open(&path).unwrap();
     other.execute_batch("BEGIN IMMEDIATE").unwrap();
     let mut connection = Connection::open(&path).unwrap();
     connection.busy_timeout(std::time::Duration::ZERO).unwrap();

@@ -1,7 +1,8 @@
-//! From a file of the engine's bundled provider to a store of ours: all of it, running instances included, or nothing.
+//! Converts a file of the engine's bundled provider into a store of this package, with its running instances, in one
+//! transaction.
 //!
-//! Such a file has been through twelve migrations or through none, by the release that wrote it, so a column that is not
-//! there counts as its default. Locks are not taken over: whoever held them is gone.
+//! Such a file has between zero and twelve migrations, depending on the release that wrote it. The conversion uses a
+//! default for each column that is missing. It drops the locks, since the processes that held them have ended.
 
 pub mod copy;
 #[cfg(test)]
@@ -16,52 +17,53 @@ use rusqlite::{Connection, ErrorCode, Transaction, TransactionBehavior};
 
 use crate::clock::now_ms;
 use crate::error::StoreError;
-use crate::sqlite::file::paths::refused;
+use crate::sqlite::file::paths::file_error;
 use crate::sqlite::file::schema::{TABLES, mark};
 
-/// For a process that has been told to end, and closes the file just now.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// How long to wait for a process that is about to end and still has the file open.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// All tables of the bundled provider, after two of them made way for ours.
-const REMAINS: &str = "DROP TABLE IF EXISTS bundled_instances; DROP TABLE IF EXISTS bundled_executions; \
+/// Drops all tables of the bundled provider. Two of them were renamed before, since new tables have their names.
+const DROP_OLD_TABLES: &str = "DROP TABLE IF EXISTS bundled_instances; DROP TABLE IF EXISTS bundled_executions; \
      DROP TABLE IF EXISTS history; DROP TABLE IF EXISTS orchestrator_queue; DROP TABLE IF EXISTS worker_queue; \
      DROP TABLE IF EXISTS timer_queue; DROP TABLE IF EXISTS instance_locks; DROP TABLE IF EXISTS sessions; \
      DROP TABLE IF EXISTS kv_store; DROP TABLE IF EXISTS kv_delta; DROP TABLE IF EXISTS _sqlx_migrations;";
 
-/// Keeps a copy of the file beside it, then turns the file into a store in one transaction.
+/// Copies the file, then converts it in one transaction.
 pub fn upgrade(connection: &mut Connection, path: &Path) -> Result<(), StoreError> {
-    let refused = |error: rusqlite::Error| refused(path, &error);
-    take_alone(connection, path, PATIENCE)?;
-    // Neither may change inside a transaction. The old tables refer to each other; ours do not.
-    connection.pragma_update(None, "foreign_keys", false).map_err(refused)?;
-    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(refused)?;
-    let copy = copy::keep(path)?;
-    convert(&transaction).map_err(refused)?;
-    mark(&transaction).map_err(refused)?;
-    transaction.commit().map_err(refused)?;
+    let failed = |error: rusqlite::Error| file_error(path, &error);
+    require_sole_access(connection, path, LOCK_TIMEOUT)?;
+    // SQLite ignores this inside a transaction. The old tables refer to each other; the new tables do not.
+    connection.pragma_update(None, "foreign_keys", false).map_err(failed)?;
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed)?;
+    let copy = copy::create(path)?;
+    convert(&transaction).map_err(failed)?;
+    mark(&transaction).map_err(failed)?;
+    transaction.commit().map_err(failed)?;
     tracing::info!(
         target: "duroxide::store",
-        "'{}' was upgraded from the schema of the engine's own store; as it was before it is kept in '{}'",
+        "'{}' was upgraded from the schema of the engine's bundled store; a copy of the old file is in '{}'",
         path.display(),
         copy.display()
     );
     Ok(())
 }
 
-/// Fails while another process has the file open: an older release would go on with tables that are gone.
+/// Fails while another process has the file open: an older release would continue to use the tables that the upgrade
+/// drops.
 ///
-/// Leaving the write-ahead log takes a lock that every other connection prevents. Without the log the transaction that
-/// follows needs room for what it changes only once.
-fn take_alone(connection: &Connection, path: &Path, patience: Duration) -> Result<(), StoreError> {
+/// A change of the journal mode needs a lock that SQLite grants only to a sole connection. And without the write-ahead
+/// log, the conversion needs disk space for its changes only once.
+fn require_sole_access(connection: &Connection, path: &Path, timeout: Duration) -> Result<(), StoreError> {
     let began = Instant::now();
     loop {
-        let left = connection.pragma_update_and_check(None, "journal_mode", "delete", |row| row.get::<_, String>(0));
-        match left {
+        let changed = connection.pragma_update_and_check(None, "journal_mode", "delete", |row| row.get::<_, String>(0));
+        match changed {
             Ok(mode) if mode == "delete" => return Ok(()),
-            Err(error) if !is_busy(&error) => return Err(refused(path, &error)),
-            // SQLite does not wait for this lock by itself.
-            _ if began.elapsed() < patience => std::thread::sleep(Duration::from_millis(10)),
-            _ => return Err(in_use(path)),
+            Err(error) if !is_busy(&error) => return Err(file_error(path, &error)),
+            // SQLite does not wait for this lock.
+            _ if began.elapsed() < timeout => std::thread::sleep(Duration::from_millis(10)),
+            _ => return Err(in_use_error(path)),
         }
     }
 }
@@ -70,18 +72,18 @@ fn is_busy(error: &rusqlite::Error) -> bool {
     matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked))
 }
 
-fn in_use(path: &Path) -> StoreError {
+fn in_use_error(path: &Path) -> StoreError {
     StoreError::Unavailable(format!(
         "'{}' has to be upgraded, and another process has it open; stop that process and try again",
         path.display()
     ))
 }
 
-/// Which tables the old file has, and with which columns.
-struct Old(HashMap<String, HashSet<String>>);
+/// The tables of the old file, with their columns.
+struct OldTables(HashMap<String, HashSet<String>>);
 
-impl Old {
-    fn look(connection: &Connection) -> rusqlite::Result<Self> {
+impl OldTables {
+    fn read(connection: &Connection) -> rusqlite::Result<Self> {
         let mut tables: HashMap<String, HashSet<String>> = HashMap::new();
         let mut statement = connection.prepare(
             "SELECT t.name, c.name FROM sqlite_schema t JOIN pragma_table_info(t.name) c WHERE t.type = 'table'",
@@ -97,13 +99,13 @@ impl Old {
         self.0.contains_key(table)
     }
 
-    /// The column, or what it stands for where a release did not have it yet.
+    /// The name of the column, or `default` if the release did not have the column.
     fn column<'a>(&self, table: &str, column: &'a str, default: &'a str) -> &'a str {
         if self.0.get(table).is_some_and(|columns| columns.contains(column)) { column } else { default }
     }
 }
 
-/// A time in milliseconds: the provider wrote them as such, as SQLite's text, or not at all.
+/// An SQL expression for a time in milliseconds. The provider wrote milliseconds, SQLite's text, or nothing.
 fn milliseconds(column: &str, default: &str) -> String {
     format!(
         "max(0, CASE typeof({column}) WHEN 'integer' THEN {column} WHEN 'real' THEN CAST({column} AS INTEGER) \
@@ -112,7 +114,7 @@ fn milliseconds(column: &str, default: &str) -> String {
 }
 
 fn convert(transaction: &Transaction<'_>) -> rusqlite::Result<()> {
-    let old = Old::look(transaction)?;
+    let old = OldTables::read(transaction)?;
     transaction.execute_batch(
         "ALTER TABLE instances RENAME TO bundled_instances; ALTER TABLE executions RENAME TO bundled_executions;",
     )?;
@@ -124,11 +126,12 @@ fn convert(transaction: &Transaction<'_>) -> rusqlite::Result<()> {
     drop_unreadable(transaction)?;
     values(transaction, &old)?;
     transaction.execute_batch(TOTALS)?;
-    transaction.execute_batch(REMAINS)
+    transaction.execute_batch(DROP_OLD_TABLES)
 }
 
-/// The instances in the order of their creation, then whatever else something is kept of: a start that waits, early messages.
-fn instances(transaction: &Transaction<'_>, old: &Old, now: &str) -> rusqlite::Result<()> {
+/// Copies the instances in the order of their creation. Then adds a row for each other id that has a waiting start or
+/// early messages.
+fn instances(transaction: &Transaction<'_>, old: &OldTables, now: &str) -> rusqlite::Result<()> {
     let column = |name, default| old.column("instances", name, default);
     let created = milliseconds(column("created_at", "NULL"), now);
     transaction.execute_batch(&format!(
@@ -156,8 +159,8 @@ fn instances(transaction: &Transaction<'_>, old: &Old, now: &str) -> rusqlite::R
     ))
 }
 
-/// The instance of an activity: releases before the fourth migration have it in the item alone.
-fn worker_instance(old: &Old) -> String {
+/// An SQL expression for the instance of an activity. Before the fourth migration, only the work item contains it.
+fn worker_instance(old: &OldTables) -> String {
     format!(
         "coalesce({}, CASE WHEN json_valid(work_item) THEN work_item ->> '$.ActivityExecute.instance' END)",
         old.column("worker_queue", "instance_id", "NULL")
@@ -166,9 +169,9 @@ fn worker_instance(old: &Old) -> String {
 
 const TIMER_INSTANCE: &str = "CASE WHEN json_valid(work_item) THEN work_item ->> '$.TimerFired.instance' END";
 
-fn executions(transaction: &Transaction<'_>, old: &Old, now: &str) -> rusqlite::Result<()> {
+fn executions(transaction: &Transaction<'_>, old: &OldTables, now: &str) -> rusqlite::Result<()> {
     let column = |name, default| old.column("executions", name, default);
-    // Row by row in the order of the new keys, so that the new tables grow at their end.
+    // The rows are inserted in the order of the new keys, so that the new tables grow at their end.
     transaction.execute_batch(&format!(
         "INSERT INTO executions SELECT i.number, o.execution_id, o.status, {output}, {started}, {completed}, \
          {major}, {minor}, {patch} FROM instances i CROSS JOIN bundled_executions o ON o.instance_id = i.id \
@@ -186,14 +189,14 @@ fn executions(transaction: &Transaction<'_>, old: &Old, now: &str) -> rusqlite::
     ))
 }
 
-fn queues(transaction: &Transaction<'_>, old: &Old) -> rusqlite::Result<()> {
+fn queues(transaction: &Transaction<'_>, old: &OldTables) -> rusqlite::Result<()> {
     transaction.execute_batch(&format!(
         "INSERT INTO messages SELECT q.id, i.number, {visible}, {attempts}, q.work_item \
          FROM orchestrator_queue q CROSS JOIN instances i ON i.id = q.instance_id ORDER BY q.id;",
         visible = milliseconds("q.visible_at", "0"),
         attempts = old.column("orchestrator_queue", "attempt_count", "0"),
     ))?;
-    // The first releases kept their timers apart.
+    // The first releases had a separate table of timers.
     if old.has("timer_queue") {
         transaction.execute_batch(&format!(
             "INSERT INTO messages(instance, visible_ms, data) SELECT i.number, {visible}, t.work_item \
@@ -217,7 +220,7 @@ fn queues(transaction: &Transaction<'_>, old: &Old) -> rusqlite::Result<()> {
     )
 }
 
-/// Removes what nobody can deliver: the bundled provider skips it too. The copy of the file keeps it.
+/// Removes work items that cannot be decoded. The bundled provider skips them too. The copy of the file still has them.
 fn drop_unreadable(transaction: &Transaction<'_>) -> rusqlite::Result<()> {
     for table in ["messages", "activities"] {
         let mut unreadable = Vec::new();
@@ -235,7 +238,7 @@ fn drop_unreadable(transaction: &Transaction<'_>) -> rusqlite::Result<()> {
         if !unreadable.is_empty() {
             tracing::warn!(
                 target: "duroxide::store",
-                "{} queued {table} of the old file cannot be read by any release and were left behind: {unreadable:?}",
+                "no release can read {} queued {table} of the old file, so they were not converted: {unreadable:?}",
                 unreadable.len()
             );
         }
@@ -243,7 +246,7 @@ fn drop_unreadable(transaction: &Transaction<'_>) -> rusqlite::Result<()> {
     Ok(())
 }
 
-fn values(transaction: &Transaction<'_>, old: &Old) -> rusqlite::Result<()> {
+fn values(transaction: &Transaction<'_>, old: &OldTables) -> rusqlite::Result<()> {
     if old.has("kv_store") {
         transaction.execute_batch(&format!(
             "INSERT INTO kv SELECT i.number, key, value, {} \
@@ -260,7 +263,7 @@ fn values(transaction: &Transaction<'_>, old: &Old) -> rusqlite::Result<()> {
     Ok(())
 }
 
-/// Between two executions an instance counts among none of the three states, as the owner counts it.
+/// Counts the totals as the owner counts them: between two executions, an instance has none of the three states.
 const TOTALS: &str = "UPDATE totals SET value = CASE name \
      WHEN 'executions' THEN (SELECT count(*) FROM executions) \
      WHEN 'events' THEN (SELECT count(*) FROM events) \

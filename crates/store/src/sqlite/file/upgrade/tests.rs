@@ -9,7 +9,7 @@ use crate::sqlite::file::schema::{VERSION, prepare};
 use crate::sqlite::read;
 use crate::sqlite::testing::Folder;
 
-/// The tables of the newest release, as its migrations leave them.
+/// The tables of the newest release, after all its migrations.
 const NEWEST: &str = "
 CREATE TABLE _sqlx_migrations (version BIGINT PRIMARY KEY, description TEXT NOT NULL);
 CREATE TABLE instances (instance_id TEXT PRIMARY KEY, orchestration_name TEXT NOT NULL, orchestration_version TEXT,
@@ -71,7 +71,7 @@ struct File {
     path: PathBuf,
 }
 
-/// A file of the bundled provider: its tables and what is in them.
+/// Creates a file of the bundled provider with these tables and rows.
 fn bundled(schema: &str, rows: &str) -> File {
     let folder = Folder::new();
     let path = folder.join("old.db");
@@ -90,7 +90,7 @@ impl File {
         connection
     }
 
-    fn refusal(&self) -> StoreError {
+    fn upgrade_error(&self) -> StoreError {
         let mut connection = Connection::open(&self.path).unwrap();
         prepare(&mut connection, &self.path).unwrap_err()
     }
@@ -100,7 +100,7 @@ impl File {
     }
 }
 
-/// The rows of a query as text, columns apart by bars.
+/// The rows of a query as text, with bars between the columns.
 fn rows(connection: &Connection, sql: &str) -> Vec<String> {
     let mut statement = connection.prepare(sql).unwrap();
     let columns = statement.column_count();
@@ -118,7 +118,7 @@ fn rows(connection: &Connection, sql: &str) -> Vec<String> {
 }
 
 #[test]
-fn instances_keep_their_order_their_times_and_their_family() {
+fn instances_keep_their_order_times_and_parents() {
     let file = bundled(
         NEWEST,
         "INSERT INTO instances VALUES
@@ -160,7 +160,7 @@ fn instances_keep_their_order_their_times_and_their_family() {
 }
 
 #[test]
-fn history_is_taken_over_to_the_byte() {
+fn histories_keep_every_byte() {
     let file = bundled(
         NEWEST,
         "INSERT INTO instances(instance_id, orchestration_name) VALUES ('a', 'order');
@@ -237,7 +237,7 @@ fn queues_keep_order_delay_and_attempts_and_lose_their_locks() {
 }
 
 #[test]
-fn values_keep_what_the_running_execution_has_changed_apart() {
+fn values_keep_the_changes_of_the_running_execution_separate() {
     let file = bundled(
         NEWEST,
         "INSERT INTO instances(instance_id, orchestration_name) VALUES ('a', 'order');
@@ -250,7 +250,7 @@ fn values_keep_what_the_running_execution_has_changed_apart() {
 }
 
 #[test]
-fn the_tables_of_the_first_release_are_understood_too() {
+fn a_file_of_the_first_release_is_upgraded() {
     let item = r#"{"ActivityExecute":{"instance":"a","execution_id":1,"id":2,"name":"charge","input":"1"}}"#;
     let timer = r#"{"TimerFired":{"instance":"a","execution_id":1,"id":3,"fire_at_ms":1704067200000}}"#;
     let file = bundled(
@@ -269,7 +269,7 @@ fn the_tables_of_the_first_release_are_understood_too() {
 }
 
 #[test]
-fn nothing_of_the_old_tables_stays() {
+fn no_old_table_remains() {
     let file = bundled(NEWEST, "");
     let store = file.upgraded();
     let names = "SELECT name FROM sqlite_schema WHERE name NOT LIKE 'sqlite_%' ORDER BY name";
@@ -282,7 +282,7 @@ fn nothing_of_the_old_tables_stays() {
 }
 
 #[test]
-fn a_copy_of_the_old_file_is_kept_and_never_overwritten() {
+fn the_upgrade_keeps_a_copy_and_never_overwrites_one() {
     let file = bundled(NEWEST, "INSERT INTO instances(instance_id, orchestration_name) VALUES ('a', 'order');");
     std::fs::write(file.beside(".before-upgrade"), "an earlier copy").unwrap();
     std::fs::write(file.beside(".before-upgrade.unfinished"), "half of one").unwrap();
@@ -299,7 +299,7 @@ fn a_copy_of_the_old_file_is_kept_and_never_overwritten() {
 
 #[cfg(unix)]
 #[test]
-fn who_may_not_read_the_store_may_not_read_its_copy() {
+fn the_copy_has_the_permissions_of_the_store() {
     use std::os::unix::fs::PermissionsExt as _;
     let file = bundled(NEWEST, "");
     std::fs::set_permissions(&file.path, std::fs::Permissions::from_mode(0o600)).unwrap();
@@ -315,7 +315,7 @@ fn a_file_that_another_process_has_open_is_not_upgraded() {
     let instances = "SELECT instance_id FROM instances";
     assert_eq!(rows(&other, instances), ["a"]);
     let connection = Connection::open(&file.path).unwrap();
-    let error = take_alone(&connection, &file.path, Duration::ZERO).unwrap_err();
+    let error = require_sole_access(&connection, &file.path, Duration::ZERO).unwrap_err();
     drop(connection);
     assert!(matches!(&error, StoreError::Unavailable(message) if message.contains("has it open")), "{error}");
     assert_eq!(rows(&other, instances), ["a"]);
@@ -325,30 +325,31 @@ fn a_file_that_another_process_has_open_is_not_upgraded() {
 
 #[test]
 fn an_upgrade_that_fails_leaves_the_old_file() {
-    // Two rows that the new tables cannot both hold stand for whatever may go wrong half-way.
+    // The new table cannot hold both of these rows, so the upgrade fails half-way.
     let file = bundled(
         NEWEST,
         "INSERT INTO instances(instance_id, orchestration_name) VALUES ('a', 'order'), ('b', 'order');
-         ALTER TABLE history RENAME TO history_1; CREATE TABLE history (instance_id, execution_id, event_id, event_data);
+         ALTER TABLE history RENAME TO history_1;
+         CREATE TABLE history (instance_id, execution_id, event_id, event_data);
          INSERT INTO history VALUES ('a', 1, 1, '{}'), ('a', 1, 1, '{}');",
     );
-    let _ = file.refusal();
+    let _ = file.upgrade_error();
     let old = Connection::open(&file.path).unwrap();
     assert_eq!(rows(&old, "SELECT instance_id FROM instances"), ["a", "b"]);
     assert_eq!(rows(&old, "PRAGMA user_version"), ["0"]);
 }
 
 #[test]
-fn a_process_that_dies_in_the_middle_leaves_the_old_file() {
+fn a_process_that_dies_during_the_upgrade_leaves_the_old_file() {
     let file = bundled(NEWEST, "INSERT INTO instances(instance_id, orchestration_name) VALUES ('a', 'order');");
     let mut connection = Connection::open(&file.path).unwrap();
-    take_alone(&connection, &file.path, Duration::ZERO).unwrap();
+    require_sole_access(&connection, &file.path, Duration::ZERO).unwrap();
     connection.pragma_update(None, "foreign_keys", false).unwrap();
-    // Without a cache all changes reach the file before the commit.
+    // Without a cache, all changes reach the file before the commit.
     connection.pragma_update(None, "cache_size", 1).unwrap();
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate).unwrap();
     convert(&transaction).unwrap();
-    // What the disk holds at this moment is what a new process finds.
+    // A new process finds the files as they are on the disk at this moment.
     let folder = Folder::new();
     for ending in ["", "-journal"] {
         std::fs::copy(file.beside(ending), folder.join(format!("dead.db{ending}"))).unwrap();

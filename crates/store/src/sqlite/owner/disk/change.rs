@@ -1,4 +1,4 @@
-//! What is written to the file: changes as their callers have prepared them, and the statements that make them so.
+//! The changes that operations prepare for the writer thread, and the statements that write them.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -39,7 +39,7 @@ pub enum Change {
     InboxPosition { inbox: String, position: i64 },
 }
 
-/// What changed in the counts that are kept because counting takes too long.
+/// Differences for the table of totals, which exists because counting a large table takes too long.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct Totals {
     pub instances: i64,
@@ -51,13 +51,13 @@ pub struct Totals {
 }
 
 impl Totals {
-    /// Counts instances by what their current execution is.
+    /// Counts instances by the status of their current execution.
     pub fn count(&mut self, status: &str, by: i64) {
         match status {
             "Running" => self.running += by,
             "Completed" => self.completed += by,
             "Failed" => self.failed += by,
-            // Between two executions it counts among none of them.
+            // Between two executions, an instance has none of these states.
             _ => {}
         }
     }
@@ -79,7 +79,7 @@ impl Totals {
     }
 }
 
-/// One execution of a prepared statement.
+/// Executes a prepared statement once.
 macro_rules! run {
     ($connection:expr, $sql:expr $(, $value:expr)* $(,)?) => {
         $connection.prepare_cached($sql)?.execute(params![$($value),*])?
@@ -87,11 +87,11 @@ macro_rules! run {
 }
 pub(crate) use run;
 
-/// SQLite's own default.
+/// The default size of a page in SQLite.
 const PAGE_BYTES: usize = 4096;
 
 impl Change {
-    /// About how many pages of the log it takes.
+    /// The approximate number of pages that the change takes in the log.
     pub fn pages(&self) -> usize {
         let bytes = match self {
             Self::Message(row) => row.data.len(),
@@ -108,7 +108,7 @@ impl Change {
         1 + bytes / PAGE_BYTES
     }
 
-    /// What is left to do of an operation that is void: others count on the rows that it was to make for them.
+    /// Applies the part of a void operation that other operations need: the rows of other instances.
     pub fn apply_void(&self, connection: &Connection, deleted: &HashSet<Number>) -> rusqlite::Result<()> {
         if let Self::Instance { number, id, created_ms, .. } = self
             && !deleted.contains(number)
@@ -118,7 +118,8 @@ impl Change {
         Ok(())
     }
 
-    /// What is for an instance of `deleted` leaves nothing: its number may be another's one day.
+    /// Writes the change. It writes no message for an instance in `deleted`, since a later instance may get the same
+    /// number.
     pub fn apply(
         &self,
         connection: &Connection,

@@ -1,4 +1,4 @@
-//! What becomes visible when an operation is on the disk.
+//! The effects of an operation on the memory, which become visible when the operation is on the disk.
 
 use duroxide::Event;
 
@@ -11,15 +11,15 @@ use crate::sqlite::owner::memory::state::State;
 pub enum Effect {
     #[default]
     None,
-    /// The messages are with their instances already.
+    /// The operation has already added these messages to their instances.
     Pushed(Vec<(Number, Sequence)>),
     Turn(Box<TurnEffect>),
     Activity(Box<Activity>),
-    /// The history on the disk was changed past a turn.
+    /// The history on the disk was changed without a turn.
     HistoryChanged(Number),
     ForgetIfIdle(Number),
-    /// Nothing that is on its way names these deleted instances any more.
-    Forgotten(Vec<Number>),
+    /// The writer has no more changes to these deleted instances.
+    ForgetDeleted(Vec<Number>),
 }
 
 pub struct TurnEffect {
@@ -37,19 +37,19 @@ pub struct TurnEffect {
 }
 
 impl Effect {
-    /// Makes it so; a void operation was not written, since its instance is gone.
+    /// Applies the effect. A void operation was not written, since its instance was deleted, so its effect is undone.
     pub fn apply(self, state: &mut State, is_void: bool) {
         if is_void {
             return self.undo(state);
         }
         match self {
-            Self::None | Self::Pushed(_) | Self::Forgotten(_) => {}
+            Self::None | Self::Pushed(_) | Self::ForgetDeleted(_) => {}
             Self::Turn(turn) => turn.apply(state),
             Self::Activity(activity) => add_activity(state, *activity),
             Self::HistoryChanged(number) => {
                 if let Some(instance) = state.get(number) {
                     instance.history = None;
-                    instance.mail = None;
+                    instance.gate = None;
                 }
                 state.refresh(number);
             }
@@ -57,14 +57,15 @@ impl Effect {
         }
     }
 
+    /// Removes the parts of a failed operation that are already in memory.
     pub fn undo(self, state: &mut State) {
         let pushed = match self {
             Self::Pushed(pushed) => pushed,
             Self::Turn(turn) => {
-                // The lease ends by itself, as after every refused acknowledgement.
-                if let Some(held) = state.get(turn.number).and_then(|instance| instance.held.as_mut()) {
-                    held.is_ending = false;
-                    let until = held.until;
+                // The lease ends after its time, as after every refused acknowledgement.
+                if let Some(leased) = state.get(turn.number).and_then(|instance| instance.leased.as_mut()) {
+                    leased.is_ending = false;
+                    let until = leased.until;
                     state.note_expiry(until);
                 }
                 turn.pushed
@@ -86,7 +87,7 @@ fn add_activity(state: &mut State, activity: Activity) {
     if let Some(instance) = state.get(activity.number) {
         instance.activities += 1;
     }
-    state.activities.add(activity, &mut state.bells);
+    state.activities.add(activity, &mut state.wake_ups);
 }
 
 impl TurnEffect {
@@ -96,34 +97,34 @@ impl TurnEffect {
             add_activity(state, activity);
         }
         for sequence in self.cancelled {
-            state.end_activity(sequence);
+            state.remove_activity(sequence);
         }
         state.release(token);
         let mut has_ended = false;
         if let Some(instance) = state.get(number) {
-            let known = instance.known.get_or_insert_default();
-            let is_new_execution = execution > known.recorded_execution && execution > known.execution;
-            known.execution = known.execution.max(execution);
-            known.recorded_execution = known.recorded_execution.max(execution);
-            // The engine acknowledges what comes after the end without a word of it.
-            known.has_ended = self.has_ended || (known.has_ended && !is_new_execution);
-            has_ended = known.has_ended;
-            known.has_kv |= self.has_kv;
+            let record = instance.record.get_or_insert_default();
+            let is_new_execution = execution > record.recorded_execution && execution > record.execution;
+            record.execution = record.execution.max(execution);
+            record.recorded_execution = record.recorded_execution.max(execution);
+            // The engine acknowledges messages after the end with an empty turn, which does not name the status.
+            record.has_ended = self.has_ended || (record.has_ended && !is_new_execution);
+            has_ended = record.has_ended;
+            record.has_kv |= self.has_kv;
             if let Some((orchestration, version)) = recorded {
-                known.orchestration = Some(orchestration.as_str().into());
-                known.version = Some(version.as_str().into());
-                known.starting = None;
+                record.orchestration = Some(orchestration.as_str().into());
+                record.version = Some(version.as_str().into());
+                record.starting = None;
             }
             if is_new_execution {
-                known.pinned = None;
-                instance.mail = Some(MessageGate::default());
+                record.pinned = None;
+                instance.gate = Some(MessageGate::default());
                 instance.history = Some(std::sync::Arc::default());
             }
             if pinned.is_some() {
-                known.pinned = pinned;
+                record.pinned = pinned;
             }
-            if let Some(mail) = &mut instance.mail {
-                mail.extend(&delta);
+            if let Some(gate) = &mut instance.gate {
+                gate.extend(&delta);
             }
             if let Some(history) = &instance.history {
                 history.lock().extend(delta);
@@ -133,6 +134,6 @@ impl TurnEffect {
         if has_ended {
             state.forget_if_idle(number);
         }
-        state.turn_ended();
+        state.count_turn();
     }
 }

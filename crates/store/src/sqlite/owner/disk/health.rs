@@ -1,4 +1,4 @@
-//! How the disk is: well, not able to take anything right now, or no longer to be trusted.
+//! The health of the disk: it accepts writes, it refuses them for now, or the store can no longer be trusted.
 
 use std::time::Duration;
 
@@ -11,53 +11,54 @@ use crate::sqlite::owner::OwnerCore;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Condition {
-    Well,
+    Healthy,
     Stalled(String),
     Broken(String),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Trouble {
-    /// Room on the disk, say, makes it go on.
-    Passing,
-    /// What was written may be lost, and what is read may be wrong.
-    Lasting,
+pub enum FailureKind {
+    /// The failure may end, for example when the disk has free space again.
+    Temporary,
+    /// Written data may be lost, and reads may return wrong data.
+    Permanent,
 }
 
-impl Trouble {
+impl FailureKind {
     pub fn of(error: &rusqlite::Error) -> Self {
-        let Some(failure) = error.sqlite_error() else { return Self::Lasting };
+        let Some(failure) = error.sqlite_error() else { return Self::Permanent };
         match failure.extended_code {
-            // The kernel forgets what it could not write, so another sync would succeed and prove nothing.
-            ffi::SQLITE_IOERR_FSYNC | ffi::SQLITE_IOERR_DIR_FSYNC | ffi::SQLITE_IOERR_SHORT_READ => Self::Lasting,
+            // The kernel drops data that it could not write, so another sync would succeed although the data is lost.
+            ffi::SQLITE_IOERR_FSYNC | ffi::SQLITE_IOERR_DIR_FSYNC | ffi::SQLITE_IOERR_SHORT_READ => Self::Permanent,
             _ => match failure.code {
                 ErrorCode::DatabaseBusy
                 | ErrorCode::DatabaseLocked
                 | ErrorCode::DiskFull
                 | ErrorCode::OutOfMemory
                 | ErrorCode::SystemIoFailure
-                | ErrorCode::OperationInterrupted => Self::Passing,
-                _ => Self::Lasting,
+                | ErrorCode::OperationInterrupted => Self::Temporary,
+                _ => Self::Permanent,
             },
         }
     }
 }
 
 pub struct Health {
+    /// The condition, and whether the store is being closed.
     condition: Mutex<(Condition, bool)>,
     changed: Condvar,
-    /// Told of every change, for those who wait as tasks.
-    pub news: Notify,
+    /// Wakes waiting tasks at each change.
+    pub changes: Notify,
 }
 
 impl Default for Health {
     fn default() -> Self {
-        Self { condition: Mutex::new((Condition::Well, false)), changed: Condvar::new(), news: Notify::new() }
+        Self { condition: Mutex::new((Condition::Healthy, false)), changed: Condvar::new(), changes: Notify::new() }
     }
 }
 
 impl Health {
-    /// Why nothing can be trusted any more, if that is so.
+    /// The reason why the store can no longer be trusted.
     pub fn broken(&self) -> Option<String> {
         match &self.condition.lock().0 {
             Condition::Broken(reason) => Some(reason.clone()),
@@ -65,7 +66,7 @@ impl Health {
         }
     }
 
-    /// What the writer is waiting for, if it is.
+    /// The reason why the writer waits for the disk.
     pub fn stalled(&self) -> Option<String> {
         match &self.condition.lock().0 {
             Condition::Stalled(reason) => Some(reason.clone()),
@@ -76,13 +77,13 @@ impl Health {
     pub fn stall(&self, core: &OwnerCore, error: &rusqlite::Error) {
         let reason = format!("{}: {error}", core.description);
         let mut condition = self.condition.lock();
-        if condition.0 == Condition::Well {
+        if condition.0 == Condition::Healthy {
             condition.0 = Condition::Stalled(reason.clone());
             drop(condition);
-            self.news.notify_waiters();
+            self.changes.notify_waiters();
             tracing::warn!(
                 target: "duroxide::store",
-                "{reason}; what is to be written waits for the disk, and nothing that was acknowledged is lost"
+                "{reason}; the store waits until the disk accepts writes, and loses nothing that was acknowledged"
             );
         }
     }
@@ -90,17 +91,17 @@ impl Health {
     pub fn recover(&self, core: &OwnerCore) {
         let mut condition = self.condition.lock();
         if matches!(condition.0, Condition::Stalled(_)) {
-            condition.0 = Condition::Well;
+            condition.0 = Condition::Healthy;
             drop(condition);
-            self.news.notify_waiters();
-            tracing::info!(target: "duroxide::store", "{} takes what is written again", core.description);
+            self.changes.notify_waiters();
+            tracing::info!(target: "duroxide::store", "{} can be written again", core.description);
         }
     }
 
     pub fn fail(&self, core: &OwnerCore, reason: &str) {
         let reason = format!(
-            "{}: {reason}; nothing more is read from it or written to it by this process, so that what was acknowledged \
-             stays as it is: look after the file or its disk, then open it again",
+            "{}: {reason}; this process neither reads it nor writes to it any more, so that acknowledged changes stay \
+             as they are: check the file and its disk, then open it again",
             core.description
         );
         let mut condition = self.condition.lock();
@@ -108,22 +109,22 @@ impl Health {
             condition.0 = Condition::Broken(reason.clone());
             drop(condition);
             self.changed.notify_all();
-            self.news.notify_waiters();
+            self.changes.notify_waiters();
             tracing::error!(target: "duroxide::store", "{reason}");
         }
     }
 
-    /// Ends every wait for the disk, since the store is closed.
-    pub fn give_up(&self) {
+    /// Ends each wait for the disk, since the store is closed.
+    pub fn begin_closing(&self) {
         self.condition.lock().1 = true;
         self.changed.notify_all();
     }
 
-    pub fn is_given_up(&self) -> bool {
+    pub fn is_closing(&self) -> bool {
         self.condition.lock().1
     }
 
-    /// Waits a moment before the next attempt; true when the store is being closed.
+    /// Waits before the next attempt. Returns whether the store is being closed.
     pub fn wait_while_stalled(&self, pause: Duration) -> bool {
         let mut condition = self.condition.lock();
         if !condition.1 {

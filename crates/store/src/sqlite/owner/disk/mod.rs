@@ -1,4 +1,9 @@
-//! TODO
+//! The way of changes to the disk.
+//!
+//! - `writer` is the writer thread. It commits the changes of many operations as one transaction.
+//! - `change` has the changes and their statements, and `turn_row` those of a turn.
+//! - `effect` is applied to the memory when the changes are on the disk.
+//! - `health` tells whether the disk accepts writes and can be trusted.
 
 pub mod change;
 pub mod effect;

@@ -1,4 +1,4 @@
-//! What a turn changes in the file.
+//! The changes of one turn, and the statements that write them.
 
 use std::collections::HashSet;
 
@@ -17,36 +17,36 @@ pub enum KvChange {
     ClearAll,
 }
 
-/// `None` when it was reset.
+/// A new custom status; `None` for a reset.
 pub struct CustomStatus(pub Option<String>);
 
-/// What a turn has changed in its instance.
+/// The changes of one turn to its instance.
 #[derive(Default)]
-#[expect(clippy::struct_excessive_bools, reason = "each says of one table whether the turn concerns it")]
+#[expect(clippy::struct_excessive_bools, reason = "each tells whether the turn changes one table")]
 pub struct TurnRow {
     pub number: Number,
     pub execution: u64,
-    /// Orchestration and version, from the turn that records them.
+    /// The orchestration and its version, in the turn that records them.
     pub recorded: Option<(String, String)>,
     pub parent: Option<String>,
-    /// It is the first turn of its execution.
-    pub begins: bool,
+    /// Whether this is the first turn of its execution.
+    pub is_first_turn: bool,
     pub pinned: Option<Version>,
     pub status: Option<String>,
     pub output: Option<String>,
-    /// Of the turn, as its events are stamped.
+    /// The time of the turn, from the timestamps of its events.
     pub time_ms: u64,
     pub events: Vec<(u64, String)>,
-    /// The last of its custom statuses, if it set any.
+    /// The last custom status that the turn has set.
     pub custom_status: Option<CustomStatus>,
     pub kv: Vec<KvChange>,
-    /// The execution has ended, and what it changed is for the next one to see.
+    /// The execution has ended, so the next one must see its changes of values.
     pub merges_kv: bool,
     pub consumed: Vec<Sequence>,
     pub cancelled: Vec<Sequence>,
     pub messages: Vec<MessageRow>,
     pub activities: Vec<ActivityRow>,
-    /// Counted for the first time with this turn.
+    /// The totals count the instance from this turn on.
     pub is_new_instance: bool,
     pub clears_mismatch: bool,
 }
@@ -69,8 +69,8 @@ impl TurnRow {
         if let Some((orchestration, version)) = &self.recorded {
             run!(
                 connection,
-                "UPDATE instances SET orchestration = ?2, version = ?3, starting = NULL, execution = max(execution, ?4), \
-                 parent = iif(orchestration IS NULL, ?5, parent), completed_ms = ?6 WHERE number = ?1",
+                "UPDATE instances SET orchestration = ?2, version = ?3, starting = NULL, \
+                 execution = max(execution, ?4), parent = iif(orchestration IS NULL, ?5, parent), completed_ms = ?6 WHERE number = ?1",
                 number,
                 orchestration,
                 version,
@@ -81,7 +81,7 @@ impl TurnRow {
             if self.is_new_instance {
                 totals.instances += 1;
             }
-        } else if self.begins || has_ended {
+        } else if self.is_first_turn || has_ended {
             run!(
                 connection,
                 "UPDATE instances SET execution = max(execution, ?2), completed_ms = ?3 WHERE number = ?1",
@@ -127,7 +127,7 @@ impl TurnRow {
     ) -> rusqlite::Result<()> {
         let number = self.number;
         let status = self.status.as_deref();
-        if self.begins {
+        if self.is_first_turn {
             let (major, minor, patch) = self.pinned.map_or((None, None, None), |(major, minor, patch)| {
                 (Some(signed(major)), Some(signed(minor)), Some(signed(patch)))
             });
@@ -169,7 +169,8 @@ impl TurnRow {
             };
             run!(
                 connection,
-                "UPDATE executions SET status = ?3, output = ?4, completed_ms = ?5 WHERE instance = ?1 AND execution = ?2",
+                "UPDATE executions SET status = ?3, output = ?4, completed_ms = ?5 \
+                 WHERE instance = ?1 AND execution = ?2",
                 number,
                 execution,
                 status,

@@ -1,5 +1,7 @@
-//! The one thread that writes: it takes what has gathered, makes one transaction of it, and tells the callers when that is on
-//! the disk. What the disk cannot take now is kept and tried again; what it may have lost ends the store.
+//! The writer thread: it takes all waiting operations, commits them as one transaction, and then answers the callers.
+//!
+//! While the disk accepts no writes, the thread keeps the operations and tries again. After a failure that may have
+//! lost data, it ends the work on the store.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -12,31 +14,32 @@ use tokio::sync::oneshot;
 use crate::sqlite::owner::OwnerCore;
 use crate::sqlite::owner::disk::change::{Change, Totals};
 use crate::sqlite::owner::disk::effect::Effect;
-use crate::sqlite::owner::disk::health::Trouble;
+use crate::sqlite::owner::disk::health::FailureKind;
 use crate::sqlite::owner::memory::ids::Number;
 
-/// More than this and the first of a batch waits for too many others.
+/// With a larger batch, its first operation would wait too long for the others.
 const LARGEST_BATCH: usize = 512;
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
-/// The log is written back when it is this long and nothing else is to do, or however busy it is at the longer length.
+/// An idle writer copies the log into the file from this length on.
 const LOG_PAGES_WHEN_IDLE: usize = 1000;
+/// A busy writer copies the log into the file from this length on.
 const LOG_PAGES_AT_MOST: usize = 16_000;
 const PAGES_OF_A_COMMIT: usize = 4;
 const PAGES_OF_A_TASK: usize = 64;
 const IDLE: Duration = Duration::from_millis(100);
-/// A lease that has lasted this long has its attempt written with the next batch; most are over before.
-pub const NOTED_AFTER: Duration = Duration::from_millis(5);
+/// The next batch records the attempt of a turn that has lasted this long. Most turns end earlier.
+pub const ATTEMPT_RECORDED_AFTER: Duration = Duration::from_millis(5);
 
 pub type Answer = oneshot::Sender<Result<(), ProviderError>>;
-/// Hears when changes are on the disk, or that they will never be.
+/// Receives the answer when changes are on the disk, or when they can never be.
 pub type Written = oneshot::Receiver<Result<(), ProviderError>>;
-/// OwnerSession that needs the connection to itself, in a transaction of its own; it answers its caller itself.
+/// A task that uses the connection alone, in separate transactions. It answers its caller itself.
 pub type Task = Box<dyn FnOnce(&mut Connection, &OwnerCore) + Send>;
 
-/// CommitWatcher that become durable together or not at all.
+/// Changes that reach the disk together or not at all.
 pub struct Operation {
-    /// Whose deletion makes the changes void.
+    /// The instance whose deletion makes the changes void.
     pub number: Option<Number>,
     pub changes: Vec<Change>,
     pub effect: Effect,
@@ -44,8 +47,8 @@ pub struct Operation {
 }
 
 impl Operation {
-    /// CommitWatcher that nobody waits for.
-    fn unasked(changes: Vec<Change>) -> Self {
+    /// Changes that no caller waits for.
+    fn without_answer(changes: Vec<Change>) -> Self {
         Self { number: None, changes, effect: Effect::None, answer: None }
     }
 }
@@ -53,7 +56,7 @@ impl Operation {
 pub enum Job {
     Write(Operation),
     Task(Task),
-    /// Everything before this is on the disk or has failed when it is answered; then the thread ends.
+    /// The thread answers this when all earlier jobs are on the disk or have failed, and then ends.
     Stop(crossbeam_channel::Sender<()>),
 }
 
@@ -61,38 +64,39 @@ pub struct Writer {
     core: Arc<OwnerCore>,
     jobs: Receiver<Job>,
     batch: Vec<Operation>,
-    /// About how long the log is, in pages.
+    /// The approximate length of the log in pages.
     log_pages: usize,
-    /// How long an attempt must have lasted to be noted.
-    noted_after: Duration,
+    /// How long a turn must have lasted before its attempt is recorded.
+    attempt_recorded_after: Duration,
 }
 
-enum Ending {
-    Idle,
+enum RoundResult {
+    Continue,
     Stopped,
 }
 
 pub fn run(core: Arc<OwnerCore>, jobs: Receiver<Job>) {
-    let mut writer = Writer { core, jobs, batch: Vec::new(), log_pages: 0, noted_after: NOTED_AFTER };
-    while let Ending::Idle = writer.round() {}
+    let mut writer =
+        Writer { core, jobs, batch: Vec::new(), log_pages: 0, attempt_recorded_after: ATTEMPT_RECORDED_AFTER };
+    while let RoundResult::Continue = writer.round() {}
 }
 
 impl Writer {
-    /// Waits for work and does what has gathered.
-    fn round(&mut self) -> Ending {
+    /// Waits for a job, and then does all jobs that are waiting.
+    fn round(&mut self) -> RoundResult {
         let first = if self.log_pages >= LOG_PAGES_WHEN_IDLE {
             match self.jobs.recv_timeout(IDLE) {
                 Err(RecvTimeoutError::Timeout) => {
-                    self.write_back();
-                    return Ending::Idle;
+                    self.checkpoint();
+                    return RoundResult::Continue;
                 }
-                Err(RecvTimeoutError::Disconnected) => return Ending::Stopped,
+                Err(RecvTimeoutError::Disconnected) => return RoundResult::Stopped,
                 Ok(job) => job,
             }
         } else {
             match self.jobs.recv() {
                 Ok(job) => job,
-                Err(_) => return Ending::Stopped,
+                Err(_) => return RoundResult::Stopped,
             }
         };
         let mut next = Some(first);
@@ -110,45 +114,46 @@ impl Writer {
                 Job::Task(task) => {
                     self.commit();
                     self.perform(task);
-                    return Ending::Idle;
+                    return RoundResult::Continue;
                 }
                 Job::Stop(stopped) => {
-                    self.noted_after = Duration::ZERO;
-                    // Attempts that are under way count, although no other change carries them to the disk any more.
-                    self.batch.push(Operation::unasked(Vec::new()));
+                    self.attempt_recorded_after = Duration::ZERO;
+                    // This empty operation makes a commit, which records the attempts of the running turns.
+                    self.batch.push(Operation::without_answer(Vec::new()));
                     self.commit();
-                    self.write_back();
-                    // Nobody listens when the caller was dropped.
+                    self.checkpoint();
+                    // The caller may have been dropped.
                     stopped.send(()).ok();
-                    return Ending::Stopped;
+                    return RoundResult::Stopped;
                 }
             }
         }
         self.commit();
-        Ending::Idle
+        RoundResult::Continue
     }
 
-    /// Commits the batch and answers those who wait for it.
+    /// Commits the batch, and answers the callers.
     fn commit(&mut self) {
         if self.batch.is_empty() {
             return;
         }
-        self.note_attempts();
-        if self.settle().is_ok() {
+        self.add_attempts();
+        if self.commit_with_retries().is_ok() {
             return;
         }
-        // One of the operations contradicts the file; the others must not suffer from it.
+        // One of the operations conflicts with the file. Separate commits let the others succeed.
         for operation in std::mem::take(&mut self.batch) {
             self.batch.push(operation);
-            if let Err(conflict) = self.settle() {
-                self.fail_all(&format!("the change contradicts what is recorded: {conflict}"));
+            if let Err(conflict) = self.commit_with_retries() {
+                self.fail_all(&format!("the change conflicts with the recorded state: {conflict}"));
             }
         }
         self.core.health.recover(&self.core);
     }
 
-    /// Writes the batch, however often that takes, and answers; the error is a conflict, and the batch is then as it was.
-    fn settle(&mut self) -> rusqlite::Result<()> {
+    /// Commits the batch, with as many attempts as needed, and answers. It fails only for a conflict, and then leaves
+    /// the batch unchanged.
+    fn commit_with_retries(&mut self) -> rusqlite::Result<()> {
         let mut pause = FIRST_PAUSE;
         loop {
             if let Some(reason) = self.core.health.broken() {
@@ -159,16 +164,16 @@ impl Writer {
             if is_conflict(&error) {
                 return Err(error);
             }
-            match Trouble::of(&error) {
-                Trouble::Passing => {
+            match FailureKind::of(&error) {
+                FailureKind::Temporary => {
                     self.core.health.stall(&self.core, &error);
                     if self.core.health.wait_while_stalled(pause) {
-                        self.fail_all("the store was closed before the disk took what was written");
+                        self.fail_all("the store was closed before the disk accepted the write");
                         return Ok(());
                     }
                     pause = (pause * 2).min(LONGEST_PAUSE);
                 }
-                Trouble::Lasting => self.core.health.fail(&self.core, &error.to_string()),
+                FailureKind::Permanent => self.core.health.fail(&self.core, &error.to_string()),
             }
         }
         self.core.health.recover(&self.core);
@@ -176,11 +181,11 @@ impl Writer {
         Ok(())
     }
 
-    /// Adds the attempts that last.
-    fn note_attempts(&mut self) {
-        let changes = self.core.lock().running_attempts(Instant::now(), self.noted_after);
+    /// Adds the attempts of long turns to the batch.
+    fn add_attempts(&mut self) {
+        let changes = self.core.lock().attempts_to_record(Instant::now(), self.attempt_recorded_after);
         if !changes.is_empty() {
-            self.batch.push(Operation::unasked(changes));
+            self.batch.push(Operation::without_answer(changes));
         }
     }
 
@@ -207,12 +212,12 @@ impl Writer {
         match written {
             Ok(_) => {
                 drop(connection);
-                // Only then is it known where it was written.
-                core.files_in_place()?;
+                // A check before the commit would miss a file that was replaced in between.
+                core.check_files()?;
                 Ok(())
             }
             Err(error) => {
-                // A transaction that could not be written may have ended by itself.
+                // SQLite may have ended the transaction already, so the failure of this statement is ignored.
                 connection.execute_batch("ROLLBACK").ok();
                 Err(error)
             }
@@ -230,7 +235,7 @@ impl Writer {
             for Operation { number, changes, effect, answer } in self.batch.drain(..) {
                 pages += changes.iter().map(Change::pages).sum::<usize>();
                 let is_void = number.is_some_and(|number| deleted.contains(&number));
-                if let Effect::Forgotten(numbers) = &effect {
+                if let Effect::ForgetDeleted(numbers) = &effect {
                     deleted.retain(|number| !numbers.contains(number));
                 }
                 effect.apply(&mut state, is_void);
@@ -243,10 +248,10 @@ impl Writer {
             } else {
                 Ok(())
             };
-            // Whoever asked may be gone.
+            // The caller may have been dropped.
             answer.send(outcome).ok();
         }
-        self.note_log(pages);
+        self.count_log_pages(pages);
     }
 
     fn fail_all(&mut self, reason: &str) {
@@ -266,22 +271,22 @@ impl Writer {
     fn perform(&mut self, task: Task) {
         let core = Arc::clone(&self.core);
         task(&mut core.connection.lock(), &core);
-        if let Err(error) = core.files_in_place() {
+        if let Err(error) = core.check_files() {
             core.health.fail(&core, &error.to_string());
         }
-        self.note_log(PAGES_OF_A_TASK);
+        self.count_log_pages(PAGES_OF_A_TASK);
     }
 
-    /// Counts what the log has grown by. SQLite does not say; a few pages more or less make no difference.
-    fn note_log(&mut self, pages: usize) {
+    /// Counts the growth of the log. SQLite does not report it, and an approximate number is enough.
+    fn count_log_pages(&mut self, pages: usize) {
         self.log_pages += pages;
         if self.log_pages >= LOG_PAGES_AT_MOST {
-            self.write_back();
+            self.checkpoint();
         }
     }
 
-    /// Copies the log into the file, so that the log begins anew.
-    fn write_back(&mut self) {
+    /// Copies the log into the file, so that SQLite overwrites the log from its beginning.
+    fn checkpoint(&mut self) {
         if self.core.health.broken().is_some() {
             return;
         }
@@ -291,15 +296,15 @@ impl Writer {
                 .query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)));
         drop(connection);
         match outcome {
-            // Readers may hold on to a part of it; the next attempt is after as many pages again.
+            // Readers may still need a part of the log. The next attempt comes after the same number of pages.
             Ok(_) => self.log_pages = 0,
-            Err(error) if Trouble::of(&error) == Trouble::Passing => self.log_pages = 0,
+            Err(error) if FailureKind::of(&error) == FailureKind::Temporary => self.log_pages = 0,
             Err(error) => self.core.health.fail(&self.core, &error.to_string()),
         }
     }
 }
 
-/// Whether it is the change that is wrong, and not the disk.
+/// Whether the error comes from the change and not from the disk.
 fn is_conflict(error: &rusqlite::Error) -> bool {
     matches!(error.sqlite_error_code(), Some(ErrorCode::ConstraintViolation | ErrorCode::TooBig))
 }

@@ -1,4 +1,4 @@
-//! The activities that wait or run, their leases, and the sessions that bind some of them to one worker.
+//! The activities that wait or run, their leases, and the sessions that bind some of them to one runtime.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -14,9 +14,9 @@ pub struct Activity {
     pub number: Number,
     pub item: WorkItem,
     pub attempts: u32,
-    /// See [`crate::sqlite::owner::memory::state::Message::is_found`].
-    pub is_found: bool,
-    /// The next attempt is in its row already: somebody was waiting for it when it was written.
+    /// See [`crate::sqlite::owner::memory::state::Message::is_loaded`].
+    pub is_loaded: bool,
+    /// The row already contains the next attempt, since a fetch waited for the activity when the row was written.
     pub is_counted: bool,
     pub lease: Option<ActivityLease>,
 }
@@ -26,15 +26,15 @@ pub struct ActivityLease {
     pub until: Instant,
 }
 
-/// The activity of an execution: instance, execution, id.
-type TagKey = (Number, u64, u64);
+/// The key of an activity for its orchestration: instance, execution and id.
+type ActivityKey = (Number, u64, u64);
 
 impl Activity {
     pub fn new(sequence: Sequence, number: Number, item: WorkItem) -> Self {
-        Self { sequence, number, item, attempts: 0, is_found: false, is_counted: false, lease: None }
+        Self { sequence, number, item, attempts: 0, is_loaded: false, is_counted: false, lease: None }
     }
 
-    fn key(&self) -> Option<TagKey> {
+    fn key(&self) -> Option<ActivityKey> {
         match &self.item {
             WorkItem::ActivityExecute { execution_id, id, .. } => Some((self.number, *execution_id, *id)),
             _ => None,
@@ -56,13 +56,15 @@ impl Activity {
     }
 }
 
+/// The binding of a session to a worker. Its lease ends at `until`.
 struct Session {
-    owner: String,
+    worker: String,
     until: Instant,
-    active: Instant,
+    last_active: Instant,
 }
 
-/// What a fetch takes: tags, and activities of sessions for one owner or of none.
+/// The activities that a fetch takes: those with certain tags, and those of sessions if there is a session
+/// configuration.
 #[derive(Clone)]
 pub struct Wanted {
     pub tags: TagFilter,
@@ -79,14 +81,14 @@ impl Wanted {
     }
 }
 
-/// Those that can be handed out, by tag and by whether they belong to a session.
-type TagQueue = (Option<Arc<str>>, bool);
+/// The key of a queue of ready activities: the tag, and whether the activities belong to sessions.
+type ReadyKey = (Option<Arc<str>>, bool);
 
 #[derive(Default)]
 pub struct ActivityQueue {
     all: HashMap<Sequence, Activity>,
-    ready: HashMap<TagQueue, BTreeSet<Sequence>>,
-    by_key: HashMap<TagKey, Sequence>,
+    ready: HashMap<ReadyKey, BTreeSet<Sequence>>,
+    by_key: HashMap<ActivityKey, Sequence>,
     leases: HashMap<Token, Sequence>,
     sessions: HashMap<String, Session>,
     pub first_expiry: Option<Instant>,
@@ -94,18 +96,18 @@ pub struct ActivityQueue {
 }
 
 impl ActivityQueue {
-    /// How many are not in somebody's hands.
+    /// How many activities have no lease.
     pub fn waiting(&self) -> usize {
         self.all.len() - self.leases.len()
     }
 
-    pub fn add(&mut self, activity: Activity, bells: &mut Vec<WakeUp>) {
+    pub fn add(&mut self, activity: Activity, wake_ups: &mut Vec<WakeUp>) {
         let sequence = activity.sequence;
         self.add_delayed(activity);
-        self.show(sequence, bells);
+        self.make_ready(sequence, wake_ups);
     }
 
-    /// Adds one that is shown later.
+    /// Adds an activity that becomes visible later.
     pub fn add_delayed(&mut self, activity: Activity) {
         if let Some(key) = activity.key() {
             self.by_key.insert(key, activity.sequence);
@@ -113,43 +115,42 @@ impl ActivityQueue {
         self.all.insert(activity.sequence, activity);
     }
 
-    fn lane(activity: &Activity) -> TagQueue {
+    fn ready_key(activity: &Activity) -> ReadyKey {
         (activity.tag().map(Arc::from), activity.session().is_some())
     }
 
-    /// Makes one that has no lease available, and wakes somebody who takes it.
-    pub fn show(&mut self, sequence: Sequence, bells: &mut Vec<WakeUp>) {
+    /// Makes an activity without a lease ready, and wakes a fetch that takes it.
+    pub fn make_ready(&mut self, sequence: Sequence, wake_ups: &mut Vec<WakeUp>) {
         let Some(activity) = self.all.get(&sequence) else { return };
         if activity.lease.is_some() {
             return;
         }
-        self.ready.entry(Self::lane(activity)).or_default().insert(sequence);
+        self.ready.entry(Self::ready_key(activity)).or_default().insert(sequence);
         let now = Instant::now();
         let (tag, session) = (activity.tag(), activity.session());
         let sessions = &self.sessions;
-        // When its session is free again, somebody else may take it.
+        // When the lease of its session ends, another worker may take it.
         if let Some(until) = session.and_then(|session| sessions.get(session)).map(|session| session.until)
             && until > now
             && self.first_expiry.is_none_or(|first| until < first)
         {
             self.first_expiry = Some(until);
         }
-        bells.extend(
-            self.waiters.first(|wanted| {
-                wanted.takes_tag(tag) && takes_session(sessions, wanted.session.as_ref(), session, now)
-            }),
-        );
+        wake_ups.extend(self.waiters.take_first(|wanted| {
+            wanted.takes_tag(tag) && takes_session(sessions, wanted.session.as_ref(), session, now)
+        }));
     }
 
-    /// The first that `wanted` takes, with a lease; a session that it belongs to is claimed along.
+    /// Leases the first activity that `wanted` takes, and binds its session to the worker.
     pub fn claim(&mut self, wanted: &Wanted, token: Token, until: Instant, now: Instant) -> Option<&mut Activity> {
         let sequence = self.find(wanted, now)?;
         let activity = self.all.get(&sequence)?;
-        let lane = Self::lane(activity);
-        self.hide(&lane, sequence);
+        let key = Self::ready_key(activity);
+        self.remove_ready(&key, sequence);
         let activity = self.all.get_mut(&sequence)?;
         if let (Some(session), Some(config)) = (activity.session(), &wanted.session) {
-            let claimed = Session { owner: config.owner_id.clone(), until: now + config.lock_timeout, active: now };
+            let claimed =
+                Session { worker: config.owner_id.clone(), until: now + config.lock_timeout, last_active: now };
             self.sessions.insert(session.to_owned(), claimed);
         }
         if !activity.is_counted {
@@ -163,11 +164,11 @@ impl ActivityQueue {
         Some(activity)
     }
 
-    fn hide(&mut self, lane: &TagQueue, sequence: Sequence) {
-        if let Some(ready) = self.ready.get_mut(lane) {
+    fn remove_ready(&mut self, key: &ReadyKey, sequence: Sequence) {
+        if let Some(ready) = self.ready.get_mut(key) {
             ready.remove(&sequence);
             if ready.is_empty() {
-                self.ready.remove(lane);
+                self.ready.remove(key);
             }
         }
     }
@@ -194,7 +195,7 @@ impl ActivityQueue {
         first
     }
 
-    /// The activity under a lease that has not ended.
+    /// The activity with this lease, if the lease has not ended.
     pub fn leased(&mut self, token: Token, now: Instant) -> Option<&mut Activity> {
         let activity = self.all.get_mut(self.leases.get(&token)?)?;
         activity.lease.as_ref().is_some_and(|lease| lease.token == token && lease.until > now).then_some(activity)
@@ -206,19 +207,19 @@ impl ActivityQueue {
             lease.until = until;
         }
         let session = activity.session().map(str::to_owned);
-        self.note_activity(session.as_deref(), now);
+        self.touch_session(session.as_deref(), now);
         true
     }
 
-    fn note_activity(&mut self, session: Option<&str>, now: Instant) {
+    fn touch_session(&mut self, session: Option<&str>, now: Instant) {
         if let Some(session) = session.and_then(|session| self.sessions.get_mut(session))
             && session.until > now
         {
-            session.active = now;
+            session.last_active = now;
         }
     }
 
-    /// Takes the lease off; the activity stays.
+    /// Ends a lease. The activity stays.
     pub fn release(&mut self, token: Token) -> Option<&mut Activity> {
         let sequence = self.leases.remove(&token)?;
         let activity = self.all.get_mut(&sequence)?;
@@ -226,13 +227,13 @@ impl ActivityQueue {
         Some(activity)
     }
 
-    /// Takes an activity out that has ended under its lease.
+    /// Removes an activity that has ended before its lease.
     pub fn end(&mut self, token: Token, now: Instant) -> Option<Activity> {
         self.leased(token, now)?;
         let sequence = self.leases.get(&token).copied()?;
         let activity = self.remove(sequence)?;
         let session = activity.session().map(str::to_owned);
-        self.note_activity(session.as_deref(), now);
+        self.touch_session(session.as_deref(), now);
         Some(activity)
     }
 
@@ -246,21 +247,21 @@ impl ActivityQueue {
         if let Some(lease) = &activity.lease {
             self.leases.remove(&lease.token);
         } else {
-            self.hide(&Self::lane(&activity), sequence);
+            self.remove_ready(&Self::ready_key(&activity), sequence);
         }
         Some(activity)
     }
 
-    /// Whether nobody runs it.
+    /// Whether the activity exists and has no lease.
     pub fn is_waiting(&self, sequence: Sequence) -> bool {
         self.all.get(&sequence).is_some_and(|activity| activity.lease.is_none())
     }
 
-    pub fn by_key(&self, key: TagKey) -> Option<Sequence> {
+    pub fn by_key(&self, key: ActivityKey) -> Option<Sequence> {
         self.by_key.get(&key).copied()
     }
 
-    /// Whether more fetches wait for `item` than the `taken` that others before it will take.
+    /// Whether a fetch waits that would take `item`, after `taken` other fetches have taken earlier items.
     pub fn is_awaited(&self, item: &WorkItem, taken: usize) -> bool {
         let WorkItem::ActivityExecute { session_id, tag, .. } = item else { return false };
         let now = Instant::now();
@@ -271,12 +272,13 @@ impl ActivityQueue {
         takers > taken
     }
 
-    /// Every activity of an instance, for its deletion.
+    /// All activities of an instance, for its deletion.
     pub fn of_instance(&self, number: Number) -> Vec<Sequence> {
         self.all.values().filter(|activity| activity.number == number).map(|activity| activity.sequence).collect()
     }
 
-    pub fn expire(&mut self, now: Instant, bells: &mut Vec<WakeUp>) {
+    /// Ends the leases whose time is over, and makes their activities ready.
+    pub fn expire(&mut self, now: Instant, wake_ups: &mut Vec<WakeUp>) {
         if self.first_expiry.is_none_or(|first| first > now) {
             return;
         }
@@ -293,7 +295,7 @@ impl ActivityQueue {
         self.first_expiry = next;
         for (token, sequence) in over {
             self.release(token);
-            self.show(sequence, bells);
+            self.make_ready(sequence, wake_ups);
         }
         let of_sessions: Vec<Sequence> = self
             .ready
@@ -303,23 +305,23 @@ impl ActivityQueue {
             .copied()
             .collect();
         for sequence in of_sessions {
-            self.show(sequence, bells);
+            self.make_ready(sequence, wake_ups);
         }
     }
 
-    /// Wakes somebody for each that is available, after one who was woken has left.
-    pub fn ring(&mut self, bells: &mut Vec<WakeUp>) {
+    /// Wakes a fetch for each ready activity, after a fetch that was woken has ended.
+    pub fn wake_waiters(&mut self, wake_ups: &mut Vec<WakeUp>) {
         let ready: Vec<Sequence> = self.ready.values().flatten().copied().collect();
         for sequence in ready {
-            self.show(sequence, bells);
+            self.make_ready(sequence, wake_ups);
         }
     }
 
-    pub fn renew_sessions(&mut self, owners: &[&str], until: Instant, idle: Duration, now: Instant) -> usize {
+    pub fn renew_sessions(&mut self, workers: &[&str], until: Instant, idle: Duration, now: Instant) -> usize {
         let mut renewed = 0;
         for session in self.sessions.values_mut() {
-            let is_active = now.checked_sub(idle).is_none_or(|cutoff| session.active > cutoff);
-            if owners.contains(&session.owner.as_str()) && session.until > now && is_active {
+            let is_active = now.checked_sub(idle).is_none_or(|cutoff| session.last_active > cutoff);
+            if workers.contains(&session.worker.as_str()) && session.until > now && is_active {
                 session.until = until;
                 renewed += 1;
             }
@@ -353,7 +355,7 @@ fn takes_session(
         (None, _) => true,
         (Some(_), None) => false,
         (Some(session), Some(config)) => {
-            sessions.get(session).is_none_or(|session| session.until <= now || session.owner == config.owner_id)
+            sessions.get(session).is_none_or(|session| session.until <= now || session.worker == config.owner_id)
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What is due at a time: messages and activities that are shown then, and orphans that are dropped.
+//! The timers: the times at which messages and activities become visible, and at which orphans are dropped.
 
 use std::cmp::Reverse;
 use std::time::{Duration, Instant};
@@ -7,28 +7,28 @@ use crate::clock::now_ms;
 use crate::sqlite::owner::memory::ids::{Number, Sequence};
 use crate::sqlite::owner::memory::state::State;
 
-/// A clock that is set forward is noticed after this time.
-const LONGEST_SLEEP: Duration = Duration::from_secs(10);
+/// The timer thread checks the clock at least this often, so that it notices a clock that was set forward.
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
-/// Timers that nobody waits for any more stay in memory until there are this many.
-pub const FORGOTTEN_DUE: usize = 4096;
+/// Unneeded timers stay in memory until there are this many timers.
+pub const MIN_DUE_LIMIT: usize = 4096;
 
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
 pub enum Due {
     Message(Number, Sequence),
     Activity(Sequence),
-    /// Its messages up to this one are for nobody by then.
+    /// The messages of an instance up to this one, if the instance was not started by then.
     Orphans(Number, Sequence),
 }
 
 impl State {
-    pub fn at(&mut self, due_ms: u64, due: Due) {
+    pub fn schedule(&mut self, due_ms: u64, due: Due) {
         let is_first = self.due.peek().is_none_or(|Reverse((first, ..))| due_ms < *first);
         let order = self.sequence();
         self.due.push(Reverse((due_ms, order, due)));
-        self.due_moved |= is_first;
+        self.has_earlier_due |= is_first;
         if self.due.len() > self.due_limit {
-            self.drop_needless_timers();
+            self.drop_unneeded_timers();
         }
     }
 
@@ -37,8 +37,8 @@ impl State {
         self.due.len()
     }
 
-    /// What has ended leaves its timers behind, and some are for next year.
-    fn drop_needless_timers(&mut self) {
+    /// Drops the timers of ended instances and activities. Some of them would be due only in a year.
+    fn drop_unneeded_timers(&mut self) {
         let Self { due, instances, activities, .. } = self;
         due.retain(|Reverse((_, _, due))| match due {
             Due::Message(number, sequence) => instances.get(number).is_some_and(|instance| {
@@ -47,11 +47,11 @@ impl State {
             Due::Activity(sequence) => activities.is_waiting(*sequence),
             Due::Orphans(number, _) => instances.get(number).is_some_and(|instance| instance.running().is_none()),
         });
-        self.due_limit = FORGOTTEN_DUE.max(2 * self.due.len());
+        self.due_limit = MIN_DUE_LIMIT.max(2 * self.due.len());
     }
 
-    /// Ends the time of the messages that were put off with this one.
-    fn bring_back(&mut self, number: Number, sequence: Sequence) {
+    /// Returns the messages that were put off together with this one to the queue of their instance.
+    fn return_put_off(&mut self, number: Number, sequence: Sequence) {
         if let Some(instance) = self.instances.get_mut(&number)
             && instance.put_off.contains_key(&sequence)
         {
@@ -60,7 +60,7 @@ impl State {
         }
     }
 
-    /// Makes visible what is due, and says when to look again.
+    /// Makes due messages and activities visible. Returns the pause until the next call; `None` without timers.
     pub fn tick(&mut self) -> Option<Duration> {
         let now = now_ms();
         while self.due.peek().is_some_and(|Reverse((due_ms, ..))| *due_ms <= now) {
@@ -73,13 +73,13 @@ impl State {
                         instance.queue.push_back(message);
                         self.refresh(number);
                     } else {
-                        self.bring_back(number, sequence);
+                        self.return_put_off(number, sequence);
                     }
                 }
-                Due::Activity(sequence) => self.activities.show(sequence, &mut self.bells),
+                Due::Activity(sequence) => self.activities.make_ready(sequence, &mut self.wake_ups),
                 Due::Orphans(number, last) => {
                     if self.instances.get(&number).is_some_and(|instance| instance.running().is_none()) {
-                        self.expired.push((number, last));
+                        self.expired_orphans.push((number, last));
                     }
                 }
             }
@@ -89,11 +89,11 @@ impl State {
         let timer = self.due.peek().map(|Reverse((due_ms, ..))| Duration::from_millis(due_ms.saturating_sub(now)));
         let lease = self.first_lease().map(|first| first.saturating_duration_since(instant));
         let pause = [timer, lease].into_iter().flatten().min();
-        // A millisecond is what times are counted in: looking earlier would find nothing. And a clock that is set forward is
-        // noticed, however far away the next timer is.
-        let pause = pause.map(|pause| pause.clamp(Duration::from_millis(1), LONGEST_SLEEP));
-        self.next_look = pause.map(|pause| instant + pause);
-        self.due_moved = false;
+        // Times are whole milliseconds, so an earlier check would find nothing. A check after the longest pause notices
+        // a clock that was set forward, even if the next timer is far away.
+        let pause = pause.map(|pause| pause.clamp(Duration::from_millis(1), LONGEST_PAUSE));
+        self.next_timer_check = pause.map(|pause| instant + pause);
+        self.has_earlier_due = false;
         pause
     }
 
@@ -101,13 +101,14 @@ impl State {
         [self.first_expiry, self.activities.first_expiry].into_iter().flatten().min()
     }
 
-    /// Whether the timers must look earlier than they mean to.
-    pub fn takes_timers_by_surprise(&mut self) -> bool {
-        let lease = self.first_lease().is_some_and(|first| self.next_look.is_none_or(|look| first < look));
-        if lease {
-            // They are told once.
-            self.next_look = self.first_lease();
+    /// Whether the timer thread must wake up earlier than planned.
+    pub fn must_wake_timers(&mut self) -> bool {
+        let has_earlier_lease =
+            self.first_lease().is_some_and(|first| self.next_timer_check.is_none_or(|check| first < check));
+        if has_earlier_lease {
+            // One wake-up is enough.
+            self.next_timer_check = self.first_lease();
         }
-        std::mem::take(&mut self.due_moved) || lease
+        std::mem::take(&mut self.has_earlier_due) || has_earlier_lease
     }
 }

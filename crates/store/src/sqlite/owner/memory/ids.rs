@@ -1,4 +1,4 @@
-//! How memory names instances, messages and leases.
+//! The types by which the memory identifies instances, messages and leases.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! What is held in memory of one instance: its messages, the turn that somebody runs, and what the file says of it.
+//! One instance in memory: its messages, its leased turn, its history, and its record in the file.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -14,44 +14,45 @@ use crate::sqlite::owner::memory::ids::{History, Number, Sequence, Token, Versio
 
 pub struct Message {
     pub sequence: Sequence,
-    /// Boxed, since queues and maps make room for more entries than they have.
+    /// Boxed, since queues and maps reserve room for more entries than they have.
     pub item: Box<WorkItem>,
     pub attempts: u32,
-    /// It was found when the file was opened: the process that had it may have died of it, so each further attempt is written
-    /// before it is made.
-    pub is_found: bool,
+    /// The owner loaded the message when it opened the file. The message may have killed the process before, so each
+    /// attempt is written before it begins.
+    pub is_loaded: bool,
 }
 
-/// A turn that somebody runs.
-pub struct Held {
+/// A turn that a dispatcher has fetched, with its lease.
+pub struct LeasedTurn {
     pub token: Token,
     pub until: Instant,
     pub since: Instant,
-    /// Its end is on the way to the disk, and its lease no longer ends.
+    /// The writer thread has the end of the turn. The lease no longer ends.
     pub is_ending: bool,
-    /// How long the lease is.
+    /// The length of the lease.
     pub lease: Duration,
-    /// When its code ran, on a thread that then renews nothing: the lease counts from its end.
+    /// The time in which the turn's code runs. Its thread renews no lease then, so the lease counts from the end of the
+    /// code.
     pub code_time: Option<Arc<CodeTime>>,
     pub taken: Vec<Message>,
-    /// Its attempts are on the disk, or on their way.
-    pub is_noted: bool,
+    /// The attempts of its messages are on the disk, or the writer thread has them.
+    pub is_attempt_recorded: bool,
 }
 
-impl Held {
-    /// When the lease ends, looked at again `later` where that cannot be told yet.
-    pub fn ends(&self, later: Instant) -> Instant {
+impl LeasedTurn {
+    /// When the lease ends. Returns `next_check` while that is unknown.
+    pub fn ends(&self, next_check: Instant) -> Instant {
         if self.is_ending {
-            return later;
+            return next_check;
         }
-        let until = self.code_time.as_ref().and_then(|code_time| code_time.lease_until(self.lease, later));
+        let until = self.code_time.as_ref().and_then(|code_time| code_time.lease_until(self.lease, next_check));
         until.map_or(self.until, |until| until.max(self.until))
     }
 }
 
-/// What the file says of an instance.
+/// The record of an instance in the file.
 #[derive(Clone, Default)]
-pub struct Known {
+pub struct InstanceRecord {
     pub orchestration: Option<Arc<str>>,
     pub version: Option<Arc<str>>,
     /// The orchestration of a start that waits for its first turn.
@@ -59,95 +60,99 @@ pub struct Known {
     pub execution: u64,
     /// The newest execution that has a row.
     pub recorded_execution: u64,
-    /// The version of the engine that the execution is pinned to.
+    /// The version of the engine to which the current execution is pinned.
     pub pinned: Option<Version>,
     pub has_ended: bool,
     pub has_kv: bool,
-    /// It waits for code that can run it, and its row says why.
+    /// The instance waits for code that can run it, and the file has the mismatch report.
     pub has_mismatch: bool,
 }
 
 pub struct Instance {
     pub id: Arc<str>,
-    /// `None` until the file was asked.
-    pub known: Option<Known>,
-    /// It has a row in the file, or one is on its way.
+    /// `None` until it was read from the file.
+    pub record: Option<InstanceRecord>,
+    /// The instance has a row in the file, or the writer thread has one.
     pub has_row: bool,
-    /// OwnerSession under way that counts on this entry.
+    /// How many running operations need this entry.
     pub pins: u32,
     pub queue: VecDeque<Message>,
     pub delayed: BTreeMap<Sequence, Message>,
-    /// Given back to be handed out later, or with what comes before: nothing overtakes it.
+    /// Messages that a turn gave back for later. Together with an earlier message they return sooner, and no later
+    /// message overtakes them.
     pub put_off: BTreeMap<Sequence, Message>,
-    pub held: Option<Held>,
+    pub leased: Option<LeasedTurn>,
     pub is_ready: bool,
-    /// How many of its activities are waiting or running.
+    /// How many of its activities wait or run.
     pub activities: usize,
-    /// The current execution, as far as it is on the disk; `None` when it was not read or left memory.
+    /// The events of the current execution that are on the disk; `None` if they are not in memory.
     pub history: Option<History>,
-    pub mail: Option<MessageGate>,
-    pub used: u64,
+    pub gate: Option<MessageGate>,
+    /// When the instance was last used, as a count.
+    pub last_used: u64,
 }
 
 impl Instance {
     pub fn new(id: Arc<str>) -> Self {
         Self {
             id,
-            known: None,
+            record: None,
             has_row: false,
             pins: 0,
             queue: VecDeque::new(),
             delayed: BTreeMap::new(),
             put_off: BTreeMap::new(),
-            held: None,
+            leased: None,
             is_ready: false,
             activities: 0,
             history: None,
-            mail: None,
-            used: 0,
+            gate: None,
+            last_used: 0,
         }
     }
 
-    /// Takes in what the file says.
-    pub fn know(&mut self, known: Known) {
-        if known.recorded_execution == 0 {
-            self.mail = Some(MessageGate::default());
+    /// Sets the record that was read from the file.
+    pub fn set_record(&mut self, record: InstanceRecord) {
+        if record.recorded_execution == 0 {
+            self.gate = Some(MessageGate::default());
             self.history = Some(History::default());
         }
-        self.known = Some(known);
+        self.record = Some(record);
         self.has_row = true;
     }
 
     pub fn exists(&self) -> bool {
-        self.known.as_ref().is_some_and(|known| known.orchestration.is_some())
+        self.record.as_ref().is_some_and(|record| record.orchestration.is_some())
     }
 
     pub fn has_ended(&self) -> bool {
-        self.known.as_ref().is_some_and(|known| known.has_ended)
+        self.record.as_ref().is_some_and(|record| record.has_ended)
     }
 
     pub fn execution(&self) -> u64 {
-        self.known.as_ref().map_or(duroxide::INITIAL_EXECUTION_ID, |known| known.execution)
+        self.record.as_ref().map_or(duroxide::INITIAL_EXECUTION_ID, |record| record.execution)
     }
 
-    /// The orchestration that it runs, or that a waiting start will run.
+    /// The orchestration that the instance runs, or that a waiting start will run.
     pub fn running(&self) -> Option<Arc<str>> {
-        let known = self.known.as_ref()?;
-        known.orchestration.clone().or_else(|| known.starting.clone())
+        let record = self.record.as_ref()?;
+        record.orchestration.clone().or_else(|| record.starting.clone())
     }
 
-    pub fn begins(&self) -> bool {
+    /// Whether its queue contains the beginning of an execution.
+    pub fn has_beginning(&self) -> bool {
         self.queue.iter().any(|message| {
             matches!(*message.item, WorkItem::StartOrchestration { .. } | WorkItem::ContinueAsNew { .. })
         })
     }
 
     pub fn has_history(&self) -> bool {
-        // What was not read may be there.
+        // A history that is not in memory may be in the file.
         self.history.as_ref().is_none_or(|history| !history.lock().is_empty())
     }
 
-    /// The row that it needs in the file before anything else there names it; `None` if it has one.
+    /// The change that inserts the row of the instance. It must come before other rows of the instance. `None` if there
+    /// is a row.
     pub fn make_row(&mut self, number: Number, starting: Option<Arc<str>>) -> Option<Change> {
         if std::mem::replace(&mut self.has_row, true) {
             return None;
@@ -155,28 +160,28 @@ impl Instance {
         Some(Change::Instance { number, id: Arc::clone(&self.id), starting, created_ms: now_ms() })
     }
 
-    /// Takes back that it will run, when the start was not written.
+    /// Removes the note of a waiting start that was not written.
     pub fn forget_start(&mut self) {
         let mut waiting = self.queue.iter().chain(self.delayed.values()).chain(self.put_off.values());
-        let is_started =
-            self.held.is_some() || waiting.any(|message| matches!(*message.item, WorkItem::StartOrchestration { .. }));
-        if !is_started && let Some(known) = &mut self.known {
-            known.starting = None;
+        let is_started = self.leased.is_some()
+            || waiting.any(|message| matches!(*message.item, WorkItem::StartOrchestration { .. }));
+        if !is_started && let Some(record) = &mut self.record {
+            record.starting = None;
         }
     }
 
-    /// How many messages nobody has taken.
+    /// How many messages no turn has taken.
     pub fn waiting(&self) -> usize {
         self.queue.len() + self.delayed.len() + self.put_off.len()
     }
 
-    /// Whether nothing needs this entry: all there is to know is in the file.
+    /// Whether the entry can leave memory, since the file has the same content.
     pub fn is_idle(&self) -> bool {
         self.pins == 0
             && self.activities == 0
             && self.queue.is_empty()
             && self.delayed.is_empty()
             && self.put_off.is_empty()
-            && self.held.is_none()
+            && self.leased.is_none()
     }
 }

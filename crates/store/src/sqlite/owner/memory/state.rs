@@ -1,5 +1,5 @@
-//! What the owner of a file holds in memory: queues, locks and timers, which are authoritative while it lives, and the
-//! instances that something is going on with. All of it is behind one lock that is held for moments only.
+//! The whole memory of the owner: queues, leases and timers, and the active instances. One lock guards it, and is held
+//! only for a short time.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, VecDeque};
@@ -11,23 +11,23 @@ use duroxide::providers::WorkItem;
 use crate::clock::now_ms;
 use crate::sqlite::owner::memory::activity_queue::ActivityQueue;
 pub use crate::sqlite::owner::memory::due::Due;
-use crate::sqlite::owner::memory::due::FORGOTTEN_DUE;
+use crate::sqlite::owner::memory::due::MIN_DUE_LIMIT;
 use crate::sqlite::owner::memory::ids::{Number, Sequence, Token};
-pub use crate::sqlite::owner::memory::instance::{Held, Instance, Known, Message};
+pub use crate::sqlite::owner::memory::instance::{Instance, InstanceRecord, LeasedTurn, Message};
 pub use crate::sqlite::owner::memory::turns::Capabilities;
 use crate::sqlite::owner::memory::waiters::{Waiters, WakeUp};
 
-/// Instances whose histories stay in memory although nothing happens to them.
-const KEPT_IDLE: usize = 4096;
-const TRIM_EVERY: usize = 4096;
+/// How many inactive instances stay in memory with their histories.
+const MAX_INACTIVE: usize = 4096;
+const TURNS_PER_TRIM: usize = 4096;
 
 /// How long messages are kept for an instance that does not exist.
-const ORPHANS_LIFE_MS: u64 = 10 * 60 * 1000;
+const ORPHAN_LIFETIME_MS: u64 = 10 * 60 * 1000;
 
 pub struct State {
-    /// Boxed, since a map of a hundred thousand has room for twice as many.
+    /// Boxed, since a map of a hundred thousand entries may reserve room for twice as many.
     pub instances: HashMap<Number, Box<Instance>>,
-    /// How often instances were deleted: what was read of them before is not true any more.
+    /// How often instances were deleted. Records that were read before a deletion are out of date.
     pub deletions: u64,
     pub numbers: HashMap<Arc<str>, Number>,
     next_number: Number,
@@ -37,22 +37,23 @@ pub struct State {
     /// No lease of a turn ends before this.
     pub first_expiry: Option<Instant>,
     pub due: BinaryHeap<Reverse<(u64, Sequence, Due)>>,
-    /// How many may be due before those are dropped that are needed no more.
+    /// The number of timers from which unneeded ones are dropped.
     pub due_limit: usize,
     pub activities: ActivityQueue,
     pub turn_waiters: Waiters<Option<Capabilities>>,
-    /// Rung when the lock is let go.
-    pub bells: Vec<WakeUp>,
-    /// When the timers look again; they do not while there is nothing to look for.
-    pub next_look: Option<Instant>,
-    /// Something is due before that.
-    pub due_moved: bool,
-    /// Messages go to turns as they come, and messages to nobody are dropped: what the engine's conformance suite expects.
+    /// Sent when the lock is released.
+    pub wake_ups: Vec<WakeUp>,
+    /// The next time at which the timer thread wakes up; `None` while it has nothing to wait for.
+    pub next_timer_check: Option<Instant>,
+    /// A timer is due before that time.
+    pub has_earlier_due: bool,
+    /// Messages go to turns in the order of their arrival, and orphans are dropped, as the engine's conformance suite
+    /// expects.
     pub is_bare: bool,
     clock: u64,
     turns_since_trim: usize,
-    /// Orphaned messages whose time is over, to be removed from the file.
-    pub expired: Vec<(Number, Sequence)>,
+    /// Orphans whose time is over. The timer thread removes them from the file.
+    pub expired_orphans: Vec<(Number, Sequence)>,
 }
 
 impl State {
@@ -67,16 +68,16 @@ impl State {
             turns: HashMap::new(),
             first_expiry: None,
             due: BinaryHeap::new(),
-            due_limit: FORGOTTEN_DUE,
+            due_limit: MIN_DUE_LIMIT,
             activities: ActivityQueue::default(),
             turn_waiters: Waiters::default(),
-            bells: Vec::new(),
-            next_look: None,
-            due_moved: false,
+            wake_ups: Vec::new(),
+            next_timer_check: None,
+            has_earlier_due: false,
             is_bare,
             clock: 0,
             turns_since_trim: 0,
-            expired: Vec::new(),
+            expired_orphans: Vec::new(),
         }
     }
 
@@ -85,24 +86,25 @@ impl State {
         self.next_sequence
     }
 
-    /// The entry of `id`, made if there is none; then the file must be asked what it knows.
+    /// The number of the entry of `id`. A new entry has no record yet, so the caller must read the record from the
+    /// file.
     pub fn intern(&mut self, id: &str) -> Number {
         if let Some(number) = self.numbers.get(id) {
             return *number;
         }
         self.next_number += 1;
-        self.adopt(self.next_number, id)
+        self.insert(self.next_number, id)
     }
 
-    /// Makes the entry of an instance whose number is known from the file.
-    pub fn adopt(&mut self, number: Number, id: &str) -> Number {
+    /// Creates the entry of an instance with the given number.
+    pub fn insert(&mut self, number: Number, id: &str) -> Number {
         let id: Arc<str> = id.into();
         self.numbers.insert(Arc::clone(&id), number);
         self.instances.insert(number, Box::new(Instance::new(id)));
         number
     }
 
-    /// Replaces the number that an entry was made with by the one that the file has for it.
+    /// Replaces the provisional number of an entry by its number in the file.
     pub fn renumber(&mut self, from: Number, to: Number) {
         if let Some(instance) = self.instances.remove(&from) {
             self.numbers.insert(Arc::clone(&instance.id), to);
@@ -114,40 +116,40 @@ impl State {
         self.instances.get_mut(&number).map(Box::as_mut)
     }
 
-    /// Puts a message where its instance finds it, now or when it is due.
+    /// Adds a message to its instance. It becomes visible now, or when it is due.
     pub fn push(&mut self, number: Number, message: Message, visible_ms: u64) {
         let now = now_ms();
         let Some(instance) = self.instances.get_mut(&number) else { return };
         let sequence = message.sequence;
         if visible_ms > now {
             instance.delayed.insert(sequence, message);
-            self.at(visible_ms, Due::Message(number, sequence));
+            self.schedule(visible_ms, Due::Message(number, sequence));
             return;
         }
-        // An event is for the execution that waits for it, whichever comes first; a start is read before all else.
-        let begins = matches!(*message.item, WorkItem::StartOrchestration { .. });
-        if begins && !instance.exists() {
+        // The instance reads a start before all other messages, since an event may arrive before the start.
+        let is_start = matches!(*message.item, WorkItem::StartOrchestration { .. });
+        if is_start && !instance.exists() {
             instance.queue.push_front(message);
         } else {
             instance.queue.push_back(message);
         }
         let is_orphaned = !self.is_bare && instance.running().is_none();
         if is_orphaned {
-            self.at(now.saturating_add(ORPHANS_LIFE_MS), Due::Orphans(number, sequence));
+            self.schedule(now.saturating_add(ORPHAN_LIFETIME_MS), Due::Orphans(number, sequence));
         }
         self.refresh(number);
     }
 
-    /// Notes that an instance is in use, for [`Self::trim`].
+    /// Notes that an instance was used, for [`Self::trim`].
     pub fn touch(&mut self, number: Number) {
         self.clock += 1;
         let clock = self.clock;
         if let Some(instance) = self.instances.get_mut(&number) {
-            instance.used = clock;
+            instance.last_used = clock;
         }
     }
 
-    /// Lets an instance go that nothing needs any more.
+    /// Removes an instance from memory if it is idle.
     pub fn forget_if_idle(&mut self, number: Number) {
         if self.instances.get(&number).is_some_and(|instance| instance.is_idle()) {
             self.forget(number);
@@ -160,10 +162,10 @@ impl State {
         }
     }
 
-    /// Drops what was not used for longest, now and then.
-    pub fn turn_ended(&mut self) {
+    /// Counts a turn. Once every [`TURNS_PER_TRIM`] turns, the instances that were not used for longest leave memory.
+    pub fn count_turn(&mut self) {
         self.turns_since_trim += 1;
-        if self.turns_since_trim >= TRIM_EVERY {
+        if self.turns_since_trim >= TURNS_PER_TRIM {
             self.turns_since_trim = 0;
             self.trim();
         }
@@ -173,10 +175,10 @@ impl State {
         let mut idle: Vec<(u64, Number)> = self
             .instances
             .iter()
-            .filter(|(_, instance)| instance.held.is_none() && (instance.history.is_some() || instance.is_idle()))
-            .map(|(number, instance)| (instance.used, *number))
+            .filter(|(_, instance)| instance.leased.is_none() && (instance.history.is_some() || instance.is_idle()))
+            .map(|(number, instance)| (instance.last_used, *number))
             .collect();
-        let Some(surplus) = idle.len().checked_sub(KEPT_IDLE).filter(|surplus| *surplus > 0) else { return };
+        let Some(surplus) = idle.len().checked_sub(MAX_INACTIVE).filter(|surplus| *surplus > 0) else { return };
         idle.select_nth_unstable(surplus - 1);
         for (_, number) in &idle[..surplus] {
             if let Some(instance) = self.instances.get_mut(number)
@@ -189,21 +191,21 @@ impl State {
         }
     }
 
-    /// Messages of queues that are for nobody are dropped at the next look, if this store keeps none.
+    /// Drops queue messages of instances that do not exist, if this store keeps no orphans.
     pub fn drop_orphans(&mut self) {
         if self.is_bare {
             for instance in self.instances.values_mut() {
-                if !instance.exists() && !instance.begins() && !instance.has_history() {
+                if !instance.exists() && !instance.has_beginning() && !instance.has_history() {
                     instance.queue.retain(|message| !matches!(*message.item, WorkItem::QueueMessage { .. }));
                 }
             }
         }
     }
 
-    /// Drops all that is known of an instance that was deleted.
+    /// Removes a deleted instance, its turn and its activities from memory.
     pub fn drop_instance(&mut self, number: Number) {
-        if let Some(held) = self.instances.get_mut(&number).and_then(|instance| instance.held.take()) {
-            self.turns.remove(&held.token);
+        if let Some(leased) = self.instances.get_mut(&number).and_then(|instance| instance.leased.take()) {
+            self.turns.remove(&leased.token);
         }
         for sequence in self.activities.of_instance(number) {
             self.activities.remove(sequence);
@@ -211,18 +213,19 @@ impl State {
         self.forget(number);
     }
 
-    pub fn has_mismatch(&mut self, number: Number) -> bool {
-        let known = self.get(number).and_then(|instance| instance.known.as_mut());
-        known.is_some_and(|known| std::mem::take(&mut known.has_mismatch))
+    /// Whether an instance has a mismatch report. Its record has none afterwards.
+    pub fn take_mismatch(&mut self, number: Number) -> bool {
+        let record = self.get(number).and_then(|instance| instance.record.as_mut());
+        record.is_some_and(|record| std::mem::take(&mut record.has_mismatch))
     }
 
-    /// Everybody who waits, to be told that there will be nothing more.
+    /// Removes all waiting fetches. They end when the returned wake-ups are dropped.
     pub fn take_waiters(&mut self) -> Vec<WakeUp> {
         let turns = self.turn_waiters.take_all();
         turns.chain(self.activities.waiters.take_all()).collect()
     }
 
-    /// What a queue holds that nobody has taken: messages and activities.
+    /// The numbers of messages and activities that no runtime has taken.
     pub fn depths(&self) -> (usize, usize) {
         let messages = self.instances.values().map(|instance| instance.waiting()).sum();
         (messages, self.activities.waiting())

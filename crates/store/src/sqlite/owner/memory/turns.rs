@@ -1,4 +1,4 @@
-//! The instances that a turn has something to do for, and the turns that somebody runs.
+//! The queue of instances that are ready for a turn, and the leases of the turns that dispatchers have fetched.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -6,16 +6,17 @@ use std::time::{Duration, Instant};
 use crate::code_time::CodeTime;
 use crate::sqlite::owner::disk::change::Change;
 use crate::sqlite::owner::memory::ids::{Number, Token, Version};
-use crate::sqlite::owner::memory::state::{Held, Instance, Message, State};
+use crate::sqlite::owner::memory::state::{Instance, LeasedTurn, Message, State};
 
-/// How often a turn whose lease lasts for its code is looked at again.
-const BUSY_LOOK: Duration = Duration::from_millis(500);
+/// How often the lease of a turn is checked while the turn's code runs.
+const LEASE_CHECK_INTERVAL: Duration = Duration::from_millis(500);
+
 /// The versions of recorded executions that a dispatcher can replay.
 #[derive(Clone, Copy, Debug)]
 pub struct Capabilities {
     pub first: Version,
     pub last: Version,
-    /// It can replay nothing.
+    /// The dispatcher can replay no version.
     pub none: bool,
 }
 
@@ -26,16 +27,17 @@ impl Capabilities {
 }
 
 fn accepts(filter: Option<&Capabilities>, instance: &Instance) -> bool {
-    let pinned = instance.known.as_ref().and_then(|known| known.pinned);
+    let pinned = instance.record.as_ref().and_then(|record| record.pinned);
     filter.is_none_or(|capabilities| capabilities.accepts(pinned))
 }
 
 impl State {
-    pub fn lasts_with_code(&mut self, token: Token, code_time: &Arc<CodeTime>) {
+    /// From now on, the lease of this turn counts from the end of its code.
+    pub fn extend_lease_while_running(&mut self, token: Token, code_time: &Arc<CodeTime>) {
         if let Some(instance) = self.turn(token).and_then(|number| self.instances.get_mut(&number))
-            && let Some(held) = &mut instance.held
+            && let Some(leased) = &mut instance.leased
         {
-            held.code_time = Some(Arc::clone(code_time));
+            leased.code_time = Some(Arc::clone(code_time));
         }
     }
 
@@ -43,45 +45,46 @@ impl State {
         self.turns.get(&token).copied()
     }
 
-    /// Makes an instance ready if a turn has something to do for it.
+    /// Makes an instance ready, and wakes a waiting fetch, if a turn can take messages.
     pub fn refresh(&mut self, number: Number) {
         let is_bare = self.is_bare;
         let Some(instance) = self.instances.get_mut(&number) else { return };
         if instance.is_ready
-            || instance.held.is_some()
+            || instance.leased.is_some()
             || instance.queue.is_empty()
-            || !(instance.exists() || instance.begins() || instance.has_history())
+            || !(instance.exists() || instance.has_beginning() || instance.has_history())
         {
             return;
         }
         if !is_bare
             && !instance.has_ended()
-            && let Some(mail) = &instance.mail
+            && let Some(gate) = &instance.gate
         {
-            // What was put off goes first: beside it, a message may have to wait that alone could be given to a turn.
+            // Messages that were put off come first. Behind them, the gate may hold back a message that it would let
+            // through alone.
             let put_off = instance.put_off.len();
             let messages = instance.put_off.values().chain(&instance.queue).map(|message| &*message.item);
-            if !mail.choose(messages).into_iter().any(|place| place >= put_off) {
+            if !gate.choose(messages).into_iter().any(|position| position >= put_off) {
                 return;
             }
         }
         instance.is_ready = true;
         self.ready.push_back(number);
         let instance = &self.instances[&number];
-        let bell = self.turn_waiters.first(|filter| accepts(filter.as_ref(), instance));
-        self.bells.extend(bell);
+        let wake_up = self.turn_waiters.take_first(|filter| accepts(filter.as_ref(), instance));
+        self.wake_ups.extend(wake_up);
     }
 
-    /// Takes the first instance with work that `filter` accepts, and locks it. Its messages are taken by [`Self::take`].
+    /// Leases the first ready instance that `filter` accepts. [`Self::take_messages`] then takes its messages.
     pub fn claim(&mut self, filter: Option<&Capabilities>, token: Token, lease: Duration) -> Option<Number> {
-        let place = self.ready.iter().position(|number| {
+        let position = self.ready.iter().position(|number| {
             self.instances.get(number).is_some_and(|instance| instance.is_ready && accepts(filter, instance))
         })?;
-        let number = self.ready.remove(place)?;
+        let number = self.ready.remove(position)?;
         let instance = self.instances.get_mut(&number)?;
         instance.is_ready = false;
         let since = Instant::now();
-        instance.held = Some(Held {
+        instance.leased = Some(LeasedTurn {
             token,
             until: since + lease,
             since,
@@ -89,51 +92,51 @@ impl State {
             lease,
             code_time: None,
             taken: Vec::new(),
-            is_noted: false,
+            is_attempt_recorded: false,
         });
         self.turns.insert(token, number);
         self.note_expiry(since + lease);
         Some(number)
     }
 
-    /// Moves the messages of the next turn into the hands of its holder; false if there are none after all.
-    pub fn take(&mut self, number: Number) -> bool {
+    /// Moves the messages of the next turn into the leased turn. Returns false if the turn can take none.
+    pub fn take_messages(&mut self, number: Number) -> bool {
         let is_bare = self.is_bare;
         let Some(instance) = self.instances.get_mut(&number) else { return false };
-        // An instance that has ended waits for nothing: whatever comes is for the engine to drop.
+        // The gate has no effect on an ended instance: the engine drops its messages.
         let has_ended = instance.has_ended();
-        let Some(held) = &mut instance.held else { return false };
+        let Some(leased) = &mut instance.leased else { return false };
         for (_, message) in std::mem::take(&mut instance.put_off).into_iter().rev() {
             instance.queue.push_front(message);
         }
-        let chosen = match &instance.mail {
+        let chosen = match &instance.gate {
             Some(mail) if !is_bare && !has_ended => mail.choose(instance.queue.iter().map(|message| &*message.item)),
             _ => (0..instance.queue.len()).collect(),
         };
         if chosen.len() == instance.queue.len() {
-            // It may wait for long now, and keeps no room for what may come.
-            held.taken.extend(std::mem::take(&mut instance.queue));
+            // The instance may wait for a long time now, so its queue gives its memory back.
+            leased.taken.extend(std::mem::take(&mut instance.queue));
         } else {
-            for place in chosen.into_iter().rev() {
-                held.taken.extend(instance.queue.remove(place));
+            for position in chosen.into_iter().rev() {
+                leased.taken.extend(instance.queue.remove(position));
             }
-            held.taken.reverse();
+            leased.taken.reverse();
         }
-        for message in &mut held.taken {
+        for message in &mut leased.taken {
             message.attempts += 1;
         }
-        !held.taken.is_empty()
+        !leased.taken.is_empty()
     }
 
-    /// Takes the lock off an instance; what its holder had taken comes back.
+    /// Ends the lease of a turn, and returns the messages that it had taken.
     pub fn release(&mut self, token: Token) -> Option<(Number, Vec<Message>)> {
         let number = self.turns.remove(&token)?;
         let instance = self.instances.get_mut(&number)?;
-        let held = instance.held.take_if(|held| held.token == token)?;
-        Some((number, held.taken))
+        let leased = instance.leased.take_if(|leased| leased.token == token)?;
+        Some((number, leased.taken))
     }
 
-    /// Puts messages back to the head of their queue, in their order.
+    /// Puts messages back at the head of their queue, in their order.
     pub fn put_back(&mut self, number: Number, messages: Vec<Message>) {
         if let Some(instance) = self.instances.get_mut(&number) {
             for message in messages.into_iter().rev() {
@@ -149,22 +152,22 @@ impl State {
         }
     }
 
-    /// Ends the leases whose time is over.
+    /// Ends the leases of turns and activities whose time is over.
     pub fn expire(&mut self, now: Instant) {
         if self.first_expiry.is_some_and(|first| first <= now) {
             let mut next: Option<Instant> = None;
             let mut over = Vec::new();
             for (token, number) in &self.turns {
-                let Some(held) = self.instances.get_mut(number).and_then(|instance| instance.held.as_mut()) else {
+                let Some(leased) = self.instances.get_mut(number).and_then(|instance| instance.leased.as_mut()) else {
                     continue;
                 };
-                if held.until <= now {
-                    held.until = held.ends(now + BUSY_LOOK);
+                if leased.until <= now {
+                    leased.until = leased.ends(now + LEASE_CHECK_INTERVAL);
                 }
-                if held.until <= now {
+                if leased.until <= now {
                     over.push(*token);
                 } else {
-                    next = Some(next.map_or(held.until, |next| next.min(held.until)));
+                    next = Some(next.map_or(leased.until, |next| next.min(leased.until)));
                 }
             }
             self.first_expiry = next;
@@ -174,34 +177,35 @@ impl State {
                 }
             }
         }
-        self.activities.expire(now, &mut self.bells);
+        self.activities.expire(now, &mut self.wake_ups);
     }
 
-    /// One who waited for turns has left; if it was woken already, somebody is woken for each instance that is ready.
-    pub fn leave_turns(&mut self, waiter: u64) {
-        if self.turn_waiters.leave(waiter) {
+    /// Removes a fetch that waited for a turn. If it was woken already, another fetch is woken for each ready instance.
+    pub fn remove_turn_waiter(&mut self, waiter: u64) {
+        if self.turn_waiters.remove(waiter) {
             return;
         }
         for number in &self.ready {
             if let Some(instance) = self.instances.get(number) {
-                self.bells.extend(self.turn_waiters.first(|filter| accepts(filter.as_ref(), instance)));
+                self.wake_ups.extend(self.turn_waiters.take_first(|filter| accepts(filter.as_ref(), instance)));
             }
         }
     }
 
-    /// Turns that have lasted for `least`, each of them once: what they do may be what kills the process.
-    pub fn running_attempts(&mut self, now: Instant, least: Duration) -> Vec<Change> {
+    /// The attempts of turns that have lasted for `least`, each once. Such a turn may kill the process, so its attempt
+    /// must be on the disk.
+    pub fn attempts_to_record(&mut self, now: Instant, least: Duration) -> Vec<Change> {
         let has_lasted = |since: Instant| now.saturating_duration_since(since) >= least;
         let mut changes = Vec::new();
         for number in self.turns.values() {
-            let Some(held) = self.instances.get_mut(number).and_then(|instance| instance.held.as_mut()) else {
+            let Some(leased) = self.instances.get_mut(number).and_then(|instance| instance.leased.as_mut()) else {
                 continue;
             };
-            if held.is_noted || held.is_ending || !has_lasted(held.since) {
+            if leased.is_attempt_recorded || leased.is_ending || !has_lasted(leased.since) {
                 continue;
             }
-            held.is_noted = true;
-            let messages = held.taken.iter().filter(|message| !message.is_found);
+            leased.is_attempt_recorded = true;
+            let messages = leased.taken.iter().filter(|message| !message.is_loaded);
             changes.extend(
                 messages
                     .map(|message| Change::MessageAttempts { sequence: message.sequence, attempts: message.attempts }),

@@ -1,4 +1,4 @@
-//! Fetches that wait for work: one is woken for each thing to do, and only one that would take it.
+//! Fetches that wait for work. Each ready item wakes one fetch that would take it.
 
 use std::collections::VecDeque;
 
@@ -10,26 +10,26 @@ use crate::sqlite::owner::memory::state::State;
 /// Wakes one waiting fetch.
 pub type WakeUp = oneshot::Sender<()>;
 
-/// One who waits in a row, and leaves it when dropped.
-pub struct WaiterPlace<'a> {
+/// Removes a waiting fetch from its queue when dropped.
+pub struct WaiterGuard<'a> {
     core: &'a OwnerCore,
     waiter: u64,
-    leave: fn(&mut State, u64),
+    remove: fn(&mut State, u64),
 }
 
-impl<'a> WaiterPlace<'a> {
-    pub fn new(core: &'a OwnerCore, waiter: u64, leave: fn(&mut State, u64)) -> Self {
-        Self { core, waiter, leave }
+impl<'a> WaiterGuard<'a> {
+    pub fn new(core: &'a OwnerCore, waiter: u64, remove: fn(&mut State, u64)) -> Self {
+        Self { core, waiter, remove }
     }
 }
 
-impl Drop for WaiterPlace<'_> {
+impl Drop for WaiterGuard<'_> {
     fn drop(&mut self) {
-        (self.leave)(&mut self.core.lock(), self.waiter);
+        (self.remove)(&mut self.core.lock(), self.waiter);
     }
 }
 
-/// Those who wait, each with what it would take.
+/// The waiting fetches in the order of their arrival, each with a description of the work that it takes.
 pub struct Waiters<T> {
     waiting: VecDeque<(u64, T, WakeUp)>,
     next: u64,
@@ -43,29 +43,29 @@ impl<T> Default for Waiters<T> {
 
 impl<T> Waiters<T> {
     pub fn add(&mut self, wants: T) -> (u64, oneshot::Receiver<()>) {
-        let (bell, receiver) = oneshot::channel();
+        let (wake_up, receiver) = oneshot::channel();
         self.next += 1;
-        self.waiting.push_back((self.next, wants, bell));
+        self.waiting.push_back((self.next, wants, wake_up));
         (self.next, receiver)
     }
 
-    /// Takes the first who would take it out of the row.
-    pub fn first(&mut self, would_take: impl Fn(&T) -> bool) -> Option<WakeUp> {
-        let place = self.waiting.iter().position(|(_, wants, _)| would_take(wants))?;
-        self.waiting.remove(place).map(|(_, _, bell)| bell)
+    /// Removes the first fetch that would take the work, and returns its wake-up.
+    pub fn take_first(&mut self, would_take: impl Fn(&T) -> bool) -> Option<WakeUp> {
+        let index = self.waiting.iter().position(|(_, wants, _)| would_take(wants))?;
+        self.waiting.remove(index).map(|(_, _, wake_up)| wake_up)
     }
 
     pub fn count(&self, would_take: impl Fn(&T) -> bool) -> usize {
         self.waiting.iter().filter(|(_, wants, _)| would_take(wants)).count()
     }
 
-    /// Leaves the row; false if it was woken already, and another must be woken in its place.
-    pub fn leave(&mut self, waiter: u64) -> bool {
-        let place = self.waiting.iter().position(|(id, ..)| *id == waiter);
-        place.and_then(|place| self.waiting.remove(place)).is_some()
+    /// Removes a waiting fetch. Returns false if it was woken already: the caller must then wake another one.
+    pub fn remove(&mut self, waiter: u64) -> bool {
+        let index = self.waiting.iter().position(|(id, ..)| *id == waiter);
+        index.and_then(|index| self.waiting.remove(index)).is_some()
     }
 
     pub fn take_all(&mut self) -> impl Iterator<Item = WakeUp> + use<'_, T> {
-        self.waiting.drain(..).map(|(_, _, bell)| bell)
+        self.waiting.drain(..).map(|(_, _, wake_up)| wake_up)
     }
 }

@@ -1,4 +1,4 @@
-//! ActivityQueue: what a worker is handed, and what becomes of it.
+//! Fetches activities for workers, and ends, renews or abandons them.
 
 use std::time::{Duration, Instant};
 
@@ -15,19 +15,19 @@ use crate::sqlite::owner::disk::writer::Written;
 use crate::sqlite::owner::memory::activity_queue::Wanted;
 use crate::sqlite::owner::memory::ids::{Sequence, Token};
 use crate::sqlite::owner::memory::state::{Due, State};
-use crate::sqlite::owner::memory::waiters::WaiterPlace;
+use crate::sqlite::owner::memory::waiters::WaiterGuard;
 use crate::work_item::encode;
 
 const INVALID: &str = "the activity was cancelled, or its lock expired (Invalid lock token)";
 
-/// A lease that goes back when whoever made it is dropped.
-struct Claim<'a> {
+/// A new lease of an activity. Dropping this gives the activity back, unless the fetch has returned it.
+struct ActivityClaim<'a> {
     core: &'a OwnerCore,
     token: Token,
     is_open: bool,
 }
 
-impl Drop for Claim<'_> {
+impl Drop for ActivityClaim<'_> {
     fn drop(&mut self) {
         if self.is_open {
             self.core.give_back(self.token, None, true);
@@ -35,14 +35,16 @@ impl Drop for Claim<'_> {
     }
 }
 
-enum Look<'a> {
+/// The result of one search for an activity.
+enum ActivitySearch<'a> {
     Found {
         fetched: Box<(WorkItem, String, u32)>,
-        claim: Claim<'a>,
-        /// The attempt is on the disk.
+        claim: ActivityClaim<'a>,
+        /// Resolves when the attempt is on the disk, if the fetch must wait for that.
         written: Option<Written>,
     },
-    Nothing(WaiterPlace<'a>, oneshot::Receiver<()>),
+    /// The fetch waits for a wake-up.
+    Waiting(WaiterGuard<'a>, oneshot::Receiver<()>),
 }
 
 impl OwnerCore {
@@ -64,47 +66,47 @@ impl OwnerCore {
                 tokio::time::sleep_until(deadline).await;
                 return Ok(None);
             }
-            match self.look_for_activity(&wanted, lock_timeout) {
-                Look::Found { fetched, mut claim, written } => {
+            match self.search_activity(&wanted, lock_timeout) {
+                ActivitySearch::Found { fetched, mut claim, written } => {
                     if let Some(written) = written {
                         self.settled(written).await?;
                     }
                     claim.is_open = false;
                     return Ok(Some(*fetched));
                 }
-                Look::Nothing(place, bell) => {
-                    if timeout_at(deadline, bell).await.is_err() {
+                ActivitySearch::Waiting(guard, wake_up) => {
+                    if timeout_at(deadline, wake_up).await.is_err() {
                         return Ok(None);
                     }
-                    std::mem::forget(place);
+                    std::mem::forget(guard);
                 }
             }
         }
     }
 
-    fn look_for_activity(&self, wanted: &Wanted, lock_timeout: Duration) -> Look<'_> {
+    fn search_activity(&self, wanted: &Wanted, lock_timeout: Duration) -> ActivitySearch<'_> {
         let token = Self::token();
         let now = Instant::now();
         let mut state = self.lock();
         state.expire(now);
         let Some(activity) = state.activities.claim(wanted, token, now + lock_timeout, now) else {
-            let (waiter, bell) = state.activities.waiters.add(wanted.clone());
-            return Look::Nothing(WaiterPlace::new(self, waiter, State::leave_activities), bell);
+            let (waiter, wake_up) = state.activities.waiters.add(wanted.clone());
+            return ActivitySearch::Waiting(WaiterGuard::new(self, waiter, State::remove_activity_waiter), wake_up);
         };
         let (sequence, attempts) = (activity.sequence, activity.attempts);
         let fetched = Box::new((activity.item.clone(), token.to_string(), attempts));
-        let (is_found, is_counted) = (activity.is_found, std::mem::take(&mut activity.is_counted));
+        let (is_loaded, is_counted) = (activity.is_loaded, std::mem::take(&mut activity.is_counted));
         let mut written = None;
         if !is_counted {
             let changes = vec![Change::ActivityAttempts { sequence, attempts }];
-            if is_found {
-                // It may be what ended the process before, so its attempt is on the disk before it begins.
+            if is_loaded {
+                // The activity may have killed the process before, so its attempt must be on the disk before it begins.
                 written = Some(self.submit(None, changes, Effect::None));
             } else {
                 self.submit_and_forget(None, changes, Effect::None);
             }
         }
-        Look::Found { fetched, claim: Claim { core: self, token, is_open: true }, written }
+        ActivitySearch::Found { fetched, claim: ActivityClaim { core: self, token, is_open: true }, written }
     }
 
     pub async fn end_activity(&self, token: &str, completion: Option<WorkItem>) -> Result<()> {
@@ -146,8 +148,8 @@ impl OwnerCore {
         }
         let sequence = activity.sequence;
         match due_ms {
-            Some(due_ms) => state.at(due_ms, Due::Activity(sequence)),
-            None => state.show_activity(sequence),
+            Some(due_ms) => state.schedule(due_ms, Due::Activity(sequence)),
+            None => state.make_activity_ready(sequence),
         }
         true
     }
@@ -160,19 +162,19 @@ impl OwnerCore {
 }
 
 impl State {
-    fn show_activity(&mut self, sequence: Sequence) {
-        self.activities.show(sequence, &mut self.bells);
+    fn make_activity_ready(&mut self, sequence: Sequence) {
+        self.activities.make_ready(sequence, &mut self.wake_ups);
     }
 
-    /// One who waited has left; if it was woken already, others are woken in its place.
-    fn leave_activities(&mut self, waiter: u64) {
-        if !self.activities.waiters.leave(waiter) {
-            self.activities.ring(&mut self.bells);
+    /// Removes a fetch that waited for an activity. If it was woken already, other fetches are woken.
+    fn remove_activity_waiter(&mut self, waiter: u64) {
+        if !self.activities.waiters.remove(waiter) {
+            self.activities.wake_waiters(&mut self.wake_ups);
         }
     }
 
-    /// An activity was cancelled; whoever runs it finds its lease gone.
-    pub fn end_activity(&mut self, sequence: Sequence) {
+    /// Removes a cancelled activity. A worker that runs it finds its lease ended.
+    pub fn remove_activity(&mut self, sequence: Sequence) {
         if let Some(activity) = self.activities.remove(sequence)
             && let Some(instance) = self.get(activity.number)
         {

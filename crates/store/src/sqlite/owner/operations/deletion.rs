@@ -1,4 +1,4 @@
-//! Deleting instances and pruning their past executions. Each is a task of the writer, in a transaction of its own.
+//! Deletes instances and prunes past executions. The writer thread runs each deletion in a separate transaction.
 
 use duroxide::providers::{DeleteInstanceResult, InstanceFilter, ProviderError, PruneOptions, PruneResult};
 use rusqlite::{Connection, TransactionBehavior, params};
@@ -12,11 +12,11 @@ use crate::sqlite::read;
 
 const DELETE: &str = "delete_instances_atomic";
 const PRUNE: &str = "prune_executions";
-/// Instances of a bulk deletion in one transaction.
-const AT_ONCE: usize = 100;
+/// How many instances of a bulk deletion one transaction deletes.
+const BATCH_SIZE: usize = 100;
 
-/// What an instance leaves in the tables that are named, each with its column of the instance's number.
-const TABLES: [&str; 8] = [
+/// The statements that delete all rows of an instance, by its number.
+const DELETIONS: [&str; 8] = [
     "DELETE FROM events WHERE instance = ?1",
     "DELETE FROM executions WHERE instance = ?1",
     "DELETE FROM messages WHERE instance = ?1",
@@ -60,8 +60,8 @@ impl OwnerCore {
                 return Err(ProviderError::permanent(
                     DELETE,
                     format!(
-                        "Cannot delete: instance {id} has the child {child}, which has only now been started. Read the tree \
-                         again and retry."
+                        "Cannot delete: instance {id} has the child {child}, which has only now been started. Read the \
+                         tree again and retry."
                     ),
                 ));
             }
@@ -69,9 +69,10 @@ impl OwnerCore {
         }
         let mut result = DeleteInstanceResult { instances_deleted: ids.len() as u64, ..Default::default() };
         for number in &numbers {
-            let mut counts = [0; TABLES.len()];
-            for (count, table) in counts.iter_mut().zip(TABLES) {
-                let deleted = transaction.prepare_cached(table).and_then(|mut table| table.execute(params![number]));
+            let mut counts = [0; DELETIONS.len()];
+            for (count, sql) in counts.iter_mut().zip(DELETIONS) {
+                let deleted =
+                    transaction.prepare_cached(sql).and_then(|mut statement| statement.execute(params![number]));
                 *count = deleted.map_err(failed)? as u64;
             }
             let [events, executions, messages, activities, ..] = counts;
@@ -84,15 +85,16 @@ impl OwnerCore {
         totals.save(&transaction).map_err(failed)?;
         transaction.commit().map_err(failed)?;
         self.forget_deleted(numbers);
-        if let Some(tell) = self.told_deletions.get() {
+        if let Some(listener) = self.deletion_listener.get() {
             for id in ids {
-                tell(id);
+                listener(id);
             }
         }
         Ok(result)
     }
 
-    /// What is on its way to the deleted instances is void; what comes later is for a new instance of the same id.
+    /// Removes deleted instances from memory. Changes to them that the writer still has become void. Later messages are
+    /// for a new instance with the same id.
     fn forget_deleted(&self, numbers: Vec<Number>) {
         let mut state = self.lock();
         self.deleted.lock().extend(&numbers);
@@ -100,8 +102,8 @@ impl OwnerCore {
         for number in &numbers {
             state.drop_instance(*number);
         }
-        // Sent under the lock, it comes after every change that still names one of them.
-        self.submit_and_forget(None, Vec::new(), Effect::Forgotten(numbers));
+        // This effect is sent under the lock, so it comes after every change to one of these instances.
+        self.submit_and_forget(None, Vec::new(), Effect::ForgetDeleted(numbers));
     }
 
     pub async fn delete_bulk(&self, filter: InstanceFilter) -> Result<DeleteInstanceResult> {
@@ -113,9 +115,9 @@ impl OwnerCore {
             let mut trees: Vec<Vec<String>> = vec![Vec::new()];
             for id in read::to_delete(connection, &filter)? {
                 let tree = read::tree(connection, &id)?.all_ids;
-                // A tree goes in one transaction, and so do small ones together.
+                // One transaction deletes a whole tree, or several small trees.
                 match trees.last_mut() {
-                    Some(last) if last.len() + tree.len() <= AT_ONCE => last.extend(tree),
+                    Some(last) if last.len() + tree.len() <= BATCH_SIZE => last.extend(tree),
                     _ => trees.push(tree),
                 }
             }
@@ -159,9 +161,12 @@ fn prune_now(connection: &mut Connection, id: &str, options: &PruneOptions) -> R
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed)?;
     let mut result = PruneResult { instances_processed: 1, ..Default::default() };
     let mut totals = Totals::default();
-    for execution in read::worn_executions(&transaction, id, options)? {
+    for execution in read::prunable_executions(&transaction, id, options)? {
         let delete = |sql: &str| {
-            transaction.prepare_cached(sql).and_then(|mut table| table.execute(params![id, execution])).map_err(failed)
+            transaction
+                .prepare_cached(sql)
+                .and_then(|mut statement| statement.execute(params![id, execution]))
+                .map_err(failed)
         };
         let events = delete(
             "DELETE FROM events WHERE instance = (SELECT number FROM instances WHERE id = ?1) AND execution = ?2",

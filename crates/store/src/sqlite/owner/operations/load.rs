@@ -1,4 +1,5 @@
-//! What is read into memory: at open all that waits, later each instance when something happens to it.
+//! Reads instances from the file into memory: at the start of the owner all with waiting work, later each one that is
+//! needed.
 
 use duroxide::providers::{ProviderError, WorkItem};
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
@@ -6,12 +7,12 @@ use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use crate::clock::now_ms;
 use crate::sqlite::owner::memory::activity_queue::Activity;
 use crate::sqlite::owner::memory::ids::{Number, Sequence, Version};
-use crate::sqlite::owner::memory::state::{Due, Known, Message, State};
-use crate::sqlite::owner::{Locked, OwnerCore};
+use crate::sqlite::owner::memory::state::{Due, InstanceRecord, Message, State};
+use crate::sqlite::owner::{LockedState, OwnerCore};
 use crate::sqlite::read;
 
-/// What the file says of the instances that a condition names.
-macro_rules! known_where {
+/// The query for the records of the instances that fulfil a condition.
+macro_rules! records_where {
     ($condition:literal) => {
         concat!(
             "SELECT i.number, i.id, i.orchestration, i.version, i.starting, i.execution, i.completed_ms IS NOT NULL, \
@@ -25,19 +26,20 @@ macro_rules! known_where {
     };
 }
 
-const WAITING: &str = known_where!("i.number IN (SELECT instance FROM messages UNION SELECT instance FROM activities)");
-const BY_ID: &str = known_where!("i.id = ?1");
+const WAITING: &str =
+    records_where!("i.number IN (SELECT instance FROM messages UNION SELECT instance FROM activities)");
+const BY_ID: &str = records_where!("i.id = ?1");
 
 fn text(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<std::sync::Arc<str>>> {
     row.get::<_, Option<String>>(column).map(|text| text.map(Into::into))
 }
 
-fn known(row: &Row<'_>) -> rusqlite::Result<(Number, String, Known)> {
+fn record(row: &Row<'_>) -> rusqlite::Result<(Number, String, InstanceRecord)> {
     let pinned: Option<Version> = match (row.get(8)?, row.get(9)?, row.get(10)?) {
         (Some(major), Some(minor), Some(patch)) => Some((major, minor, patch)),
         _ => None,
     };
-    let known = Known {
+    let record = InstanceRecord {
         orchestration: text(row, 2)?,
         version: text(row, 3)?,
         starting: text(row, 4)?,
@@ -48,19 +50,20 @@ fn known(row: &Row<'_>) -> rusqlite::Result<(Number, String, Known)> {
         has_kv: row.get(11)?,
         has_mismatch: row.get(12)?,
     };
-    Ok((row.get(0)?, row.get(1)?, known))
+    Ok((row.get(0)?, row.get(1)?, record))
 }
 
 fn undecodable(column: usize, error: serde_json::Error) -> rusqlite::Error {
     rusqlite::Error::FromSqlConversionFailure(column, rusqlite::types::Type::Text, Box::new(error))
 }
 
-/// All that waits in a file.
+/// Loads all instances with waiting messages or activities.
 pub fn state(connection: &Connection, is_bare: bool) -> rusqlite::Result<State> {
     let number: Number =
         connection.query_row("SELECT coalesce(max(number), 0) FROM instances", [], |row| row.get(0))?;
     let sequence: Sequence = connection.query_row(
-        "SELECT max(coalesce((SELECT max(sequence) FROM messages), 0), coalesce((SELECT max(sequence) FROM activities), 0))",
+        "SELECT max(coalesce((SELECT max(sequence) FROM messages), 0), \
+         coalesce((SELECT max(sequence) FROM activities), 0))",
         [],
         |row| row.get(0),
     )?;
@@ -68,10 +71,10 @@ pub fn state(connection: &Connection, is_bare: bool) -> rusqlite::Result<State> 
     let mut statement = connection.prepare(WAITING)?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
-        let (number, id, known) = known(row)?;
-        state.adopt(number, &id);
+        let (number, id, record) = record(row)?;
+        state.insert(number, &id);
         if let Some(instance) = state.get(number) {
-            instance.know(known);
+            instance.set_record(record);
         }
     }
     load_messages(connection, &mut state)?;
@@ -85,7 +88,7 @@ fn load_messages(connection: &Connection, state: &mut State) -> rusqlite::Result
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
         let item: WorkItem = serde_json::from_str(row.get_ref(4)?.as_str()?).map_err(|error| undecodable(4, error))?;
-        let message = Message { sequence: row.get(0)?, item: Box::new(item), attempts: row.get(3)?, is_found: true };
+        let message = Message { sequence: row.get(0)?, item: Box::new(item), attempts: row.get(3)?, is_loaded: true };
         state.push(row.get(1)?, message, row.get(2)?);
     }
     Ok(())
@@ -102,90 +105,92 @@ fn load_activities(connection: &Connection, state: &mut State) -> rusqlite::Resu
         let visible_ms: u64 = row.get(2)?;
         let mut activity = Activity::new(row.get(0)?, number, item);
         activity.attempts = row.get(3)?;
-        activity.is_found = true;
+        activity.is_loaded = true;
         if let Some(instance) = state.get(number) {
             instance.activities += 1;
         }
         let sequence = activity.sequence;
-        let mut bells = Vec::new();
+        // No fetch waits yet, so this stays empty.
+        let mut wake_ups = Vec::new();
         if visible_ms > now {
             state.activities.add_delayed(activity);
-            state.at(visible_ms, Due::Activity(sequence));
+            state.schedule(visible_ms, Due::Activity(sequence));
         } else {
-            state.activities.add(activity, &mut bells);
+            state.activities.add(activity, &mut wake_ups);
         }
     }
     Ok(())
 }
 
-fn find(connection: &Connection, id: &str) -> rusqlite::Result<Option<(Number, Known)>> {
+fn find(connection: &Connection, id: &str) -> rusqlite::Result<Option<(Number, InstanceRecord)>> {
     let mut statement = connection.prepare_cached(BY_ID)?;
-    statement.query_row(params![id], |row| known(row).map(|(number, _, known)| (number, known))).optional()
+    statement.query_row(params![id], |row| record(row).map(|(number, _, record)| (number, record))).optional()
 }
 
 impl OwnerCore {
-    /// Runs `work` under the lock, with the instances of `ids` in memory.
+    /// Reads the records of the instances `ids` into memory, and then runs `action` under the lock.
     pub fn with_instances<R>(
         &self,
         ids: &[&str],
-        work: impl FnOnce(&mut Locked<'_>, &[Number]) -> R,
+        action: impl FnOnce(&mut LockedState<'_>, &[Number]) -> R,
     ) -> Result<R, ProviderError> {
-        let mut unknown = Vec::new();
+        let mut missing = Vec::new();
         {
             let mut state = self.lock();
             for id in ids {
                 let number = state.intern(id);
                 if let Some(instance) = state.get(number)
-                    && instance.known.is_none()
+                    && instance.record.is_none()
                 {
                     instance.pins += 1;
-                    unknown.push(*id);
+                    missing.push(*id);
                 }
             }
-            if unknown.is_empty() {
+            if missing.is_empty() {
                 let numbers: Vec<Number> = ids.iter().map(|id| state.intern(id)).collect();
-                return Ok(work(&mut state, &numbers));
+                return Ok(action(&mut state, &numbers));
             }
         }
         let (found, mut state) = loop {
             let deletions = self.lock().deletions;
             let found = self.read("find_instance", |connection| {
                 let failed = read::failed("find_instance");
-                unknown.iter().map(|id| find(connection, id).map_err(failed)).collect::<Result<Vec<_>, _>>()
+                missing.iter().map(|id| find(connection, id).map_err(failed)).collect::<Result<Vec<_>, _>>()
             });
             let state = self.lock();
-            // What was read of an instance that was deleted meanwhile would bring it back.
+            // After a deletion, a record that was read before it would bring a deleted instance back.
             if state.deletions == deletions {
                 break (found, state);
             }
         };
-        for (place, id) in unknown.iter().enumerate() {
+        for (index, id) in missing.iter().enumerate() {
             let number = state.intern(id);
             let Some(instance) = state.get(number) else { continue };
             instance.pins = instance.pins.saturating_sub(1);
             let Ok(found) = &found else {
-                if instance.known.is_none() {
+                if instance.record.is_none() {
                     state.forget_if_idle(number);
                 }
                 continue;
             };
-            if instance.known.is_some() {
+            if instance.record.is_some() {
                 continue;
             }
-            if let Some((recorded, known)) = &found[place] {
-                instance.know(known.clone());
-                state.renumber(number, *recorded);
+            if let Some((file_number, record)) = &found[index] {
+                instance.set_record(record.clone());
+                state.renumber(number, *file_number);
             } else {
-                instance.know(Known { execution: duroxide::INITIAL_EXECUTION_ID, ..Known::default() });
+                let execution = duroxide::INITIAL_EXECUTION_ID;
+                instance.set_record(InstanceRecord { execution, ..InstanceRecord::default() });
                 instance.has_row = false;
             }
         }
-        // Nothing was done, and the next attempt may find a file that can be opened.
+        // The operation has changed nothing, and the next attempt may be able to read the file.
         found.map_err(|error| match self.health.broken() {
             Some(_) => error,
             None => ProviderError::retryable(error.operation, error.message),
         })?;
         let numbers: Vec<Number> = ids.iter().map(|id| state.intern(id)).collect();
-        Ok(work(&mut state, &numbers))
+        Ok(action(&mut state, &numbers))
     }
 }

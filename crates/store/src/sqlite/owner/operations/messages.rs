@@ -1,4 +1,4 @@
-//! Messages to instances: starts, events, completions, and the activities that are sent to workers directly.
+//! Takes in starts and messages for instances, activities that no turn has scheduled, and mismatch reports.
 
 use std::sync::Arc;
 
@@ -18,15 +18,15 @@ use crate::start::judge;
 use crate::start::{IfExists, StartOutcome, StartRequest};
 use crate::work_item::encode;
 
-/// The instance that a message or an activity belongs to.
-pub fn receiver(item: &WorkItem) -> Option<&str> {
+/// The instance to which a message or an activity belongs.
+pub fn instance_of(item: &WorkItem) -> Option<&str> {
     match item {
         WorkItem::ActivityExecute { instance, .. } => Some(instance),
         other => crate::work_item::target(other),
     }
 }
 
-/// Where the requests of other processes were read up to, to be recorded with what they ask for.
+/// A position in an inbox. The owner records it together with the changes of the request at this position.
 #[derive(Clone)]
 pub struct InboxPosition {
     pub inbox: String,
@@ -34,8 +34,8 @@ pub struct InboxPosition {
 }
 
 impl State {
-    /// Puts a message where its instance finds it. The caller writes its row, and first what is added to `changes`; `None` when
-    /// it is for an instance that has ended and would never read it.
+    /// Adds a message to its instance in memory. The caller must write the added `changes` first, and then the row of
+    /// the message. `None` for a message to an ended instance, which would never read it.
     pub fn deliver(
         &mut self,
         number: Number,
@@ -55,13 +55,13 @@ impl State {
             return None;
         }
         if let Some(starting) = &starting {
-            instance.known.get_or_insert_default().starting = Some(Arc::clone(starting));
+            instance.record.get_or_insert_default().starting = Some(Arc::clone(starting));
         }
         let row = instance.make_row(number, starting.clone());
-        // The row says it already where there was none.
+        // A new row already contains the waiting start.
         changes.extend(row.or_else(|| starting.map(|orchestration| Change::Starting { number, orchestration })));
         let sequence = self.sequence();
-        self.push(number, Message { sequence, item: Box::new(item), attempts: 0, is_found: false }, visible_ms);
+        self.push(number, Message { sequence, item: Box::new(item), attempts: 0, is_loaded: false }, visible_ms);
         Some(sequence)
     }
 }
@@ -89,9 +89,9 @@ impl OwnerCore {
         position: Option<InboxPosition>,
     ) -> Result<Written> {
         let data: Vec<String> = items.iter().map(encode).collect::<Result<_>>()?;
-        let owned: Vec<String> = items.iter().filter_map(receiver).map(str::to_owned).collect();
+        let owned: Vec<String> = items.iter().filter_map(instance_of).map(str::to_owned).collect();
         if owned.len() < items.len() || items.iter().any(|item| matches!(item, WorkItem::ActivityExecute { .. })) {
-            let message = "an activity is no message to an instance";
+            let message = "an activity is not a message to an instance";
             return Err(ProviderError::permanent("enqueue_for_orchestrator", message));
         }
         let ids: Vec<&str> = owned.iter().map(String::as_str).collect();
@@ -150,13 +150,14 @@ impl OwnerCore {
     pub fn note_mismatch(&self, id: &str, report: &str) {
         let mut state = self.lock();
         let Some(number) = state.numbers.get(id).copied() else { return };
-        if let Some(known) = state.get(number).and_then(|instance| instance.known.as_mut()) {
-            known.has_mismatch = true;
+        if let Some(record) = state.get(number).and_then(|instance| instance.record.as_mut()) {
+            record.has_mismatch = true;
         }
         let changes = vec![Change::Mismatch { number, report: report.to_owned() }];
         self.submit_and_forget(Some(number), changes, Effect::None);
     }
 
+    /// Sends changes and an inbox position to the writer. Without any, the returned receiver resolves at once.
     pub fn write(
         &self,
         mut changes: Vec<Change>,
@@ -174,9 +175,9 @@ impl OwnerCore {
         self.submit(None, changes, Effect::Pushed(pushed))
     }
 
-    /// Hands an activity to the workers that no turn has scheduled.
+    /// Adds an activity that no turn has scheduled.
     pub async fn send_activity(&self, item: WorkItem) -> Result<()> {
-        let id = receiver(&item).unwrap_or_default().to_owned();
+        let id = instance_of(&item).unwrap_or_default().to_owned();
         let data = encode(&item)?;
         let written = self.with_instances(&[&id], |state, numbers| {
             let number = numbers[0];
@@ -202,7 +203,7 @@ impl OwnerCore {
         self.settled_in_time(written).await
     }
 
-    /// The orchestration that `id` runs, or that a waiting start will run.
+    /// The orchestration that the instance runs, or that a waiting start will run.
     pub fn running(&self, id: &str) -> Result<Option<Arc<str>>> {
         self.with_instances(&[id], |state, numbers| {
             let running = state.get(numbers[0]).and_then(|instance| instance.running());

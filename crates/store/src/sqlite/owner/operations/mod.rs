@@ -1,4 +1,11 @@
-//! TODO
+//! The operations of the owner: each changes the memory under its lock, and sends the changes for the file to the
+//! writer.
+//!
+//! - `turns` fetches, renews and abandons turns, and `turn_end` acknowledges them. `activities` does the same for
+//!   activities.
+//! - `messages` takes in starts and messages, and `outbox` takes them from the outboxes of applications.
+//! - `deletion` deletes instances and prunes executions.
+//! - `load` reads instances from the file into memory.
 
 pub mod activities;
 pub mod deletion;

@@ -1,4 +1,4 @@
-//! What relays bring from the outboxes of applications.
+//! Takes over the rows that a relay has read from the outbox of an application.
 
 use crate::error::StoreError;
 use crate::outbox::{Relay, Relayed, StartFilter};
@@ -6,42 +6,42 @@ use crate::sqlite::owner::operations::messages::InboxPosition;
 use crate::sqlite::owner::{Accepted, Owner};
 use crate::work_item::target;
 
-/// An outbox stands among the inboxes, with a key in the place of a position.
+/// The name of an outbox in the table of inboxes. Its position there is the key of the last relayed row.
 fn name_of(outbox: &str) -> String {
     format!("outbox:{outbox}")
 }
 
 impl Owner {
-    /// The key that is recorded for an outbox.
+    /// The key of the last relayed row of an outbox.
     pub fn relayed(&self, outbox: &str) -> Result<Option<i64>, StoreError> {
         // No row has the key 0.
         Ok(Some(self.inbox_position(&name_of(outbox))?).filter(|key| *key != 0))
     }
 
-    /// Takes rows of an outbox over.
+    /// Takes over rows of an outbox.
     pub async fn relay(&self, relay: Relay) -> Result<Relayed, StoreError> {
-        // Held until the key is on the disk, where the next one looks.
-        let _turn = self.relays.lock().await;
+        // Held until the key is on the disk, since the next relay reads the key from the disk.
+        let _relay = self.relay_lock.lock().await;
         let seen = self.relayed(&relay.outbox)?;
         if seen != relay.seen {
             return Ok(Relayed::Behind(seen));
         }
         self.core.admit("relay").await?;
-        let mut sieve = StartFilter::default();
+        let mut filter = StartFilter::default();
         let mut refused = Vec::new();
-        for (place, message) in relay.messages.iter().enumerate() {
+        for (index, message) in relay.messages.iter().enumerate() {
             let running = match target(message) {
                 Some(instance) => self.core.running(instance)?,
                 None => None,
             };
-            refused.extend(sieve.refuses(message, running.as_deref()).map(|reason| (place, reason)));
+            refused.extend(filter.refuses(message, running.as_deref()).map(|reason| (index, reason)));
         }
         if !refused.is_empty() {
             return Ok(Relayed::Refused(refused));
         }
         let position = InboxPosition { inbox: name_of(&relay.outbox), position: relay.last };
         let written = self.core.submit_messages(relay.messages, 0, Some(position))?;
-        // However long the disk takes: a relay that was given up would be repeated.
+        // Waits without a limit: a relay that fails here would be repeated.
         self.settled(Accepted(written)).await?;
         Ok(Relayed::Done)
     }
@@ -82,7 +82,7 @@ mod tests {
     }
 
     #[tokio::test(flavor = "multi_thread")]
-    async fn who_has_not_seen_the_last_key_is_told_it_also_after_a_restart() {
+    async fn a_relay_behind_the_last_key_gets_it_also_after_a_restart() {
         let folder = Folder::new();
         let owner = open(&folder.join("store.db"));
         let rows = relay(None, -7, vec![start("a", "order")]);
@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[tokio::test(flavor = "multi_thread")]
-    async fn a_start_of_what_another_orchestration_runs_is_refused_and_nothing_is_sent() {
+    async fn a_start_of_an_id_with_another_orchestration_is_refused_and_nothing_is_sent() {
         let folder = Folder::new();
         let owner = open(&folder.join("store.db"));
         let rows = vec![start("a", "order"), start("a", "refund"), start("a", "order"), start("b", "order")];
@@ -107,7 +107,7 @@ mod tests {
         let outcome = owner.relay(relay(None, 1, rows)).await.unwrap();
 
         let Relayed::Refused(refused) = outcome else { panic!("{outcome:?}") };
-        assert_eq!(refused.iter().map(|(place, _)| *place).collect::<Vec<_>>(), [1]);
+        assert_eq!(refused.iter().map(|(index, _)| *index).collect::<Vec<_>>(), [1]);
         assert_eq!(owner.running("a"), Ok(None));
         assert_eq!(owner.relayed("shop"), Ok(None));
         owner.close().await;

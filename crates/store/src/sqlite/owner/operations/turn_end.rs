@@ -1,4 +1,4 @@
-//! The end of a turn: what a dispatcher acknowledges, and how it is made ready to be written.
+//! Ends a turn: prepares the changes of an acknowledged turn, and sends them to the writer.
 
 use std::time::Instant;
 
@@ -12,16 +12,16 @@ use crate::sqlite::owner::disk::effect::{Effect, TurnEffect};
 use crate::sqlite::owner::disk::writer::Written;
 use crate::sqlite::owner::memory::activity_queue::Activity;
 use crate::sqlite::owner::memory::ids::{Number, Sequence, Token};
-use crate::sqlite::owner::memory::state::{Known, State};
-use crate::sqlite::owner::operations::messages::receiver;
+use crate::sqlite::owner::memory::state::{InstanceRecord, State};
+use crate::sqlite::owner::operations::messages::instance_of;
 use crate::sqlite::owner::operations::turns::INVALID;
-use crate::sqlite::owner::{Locked, OwnerCore};
+use crate::sqlite::owner::{LockedState, OwnerCore};
 use crate::sqlite::read;
 use crate::work_item::encode;
 
 const ACKNOWLEDGE: &str = "ack_orchestration_item";
 
-/// What an acknowledgement brings, with everything made ready to be written.
+/// The content of an acknowledgement.
 pub struct TurnEnd {
     pub execution: u64,
     pub delta: Vec<Event>,
@@ -31,7 +31,8 @@ pub struct TurnEnd {
     pub cancelled: Vec<ScheduledActivityIdentifier>,
 }
 
-struct Encoded {
+/// The JSON of the events, activities and messages of a turn.
+struct EncodedTurn {
     events: Vec<(u64, String)>,
     activities: Vec<String>,
     messages: Vec<String>,
@@ -40,7 +41,7 @@ struct Encoded {
 impl OwnerCore {
     pub async fn end_turn(&self, token: &str, end: TurnEnd) -> Result<()> {
         let token: Token = token.parse().map_err(|_| ProviderError::permanent(ACKNOWLEDGE, INVALID))?;
-        let encoded = Encoded {
+        let encoded = EncodedTurn {
             events: end.delta.iter().map(|event| Ok((event.event_id, encode(event)?))).collect::<Result<_>>()?,
             activities: end.activities.iter().map(encode).collect::<Result<_>>()?,
             messages: end.messages.iter().map(encode).collect::<Result<_>>()?,
@@ -48,8 +49,8 @@ impl OwnerCore {
         let owned: Vec<String> = end
             .messages
             .iter()
-            .filter_map(receiver)
-            .chain(end.activities.iter().filter_map(receiver))
+            .filter_map(instance_of)
+            .chain(end.activities.iter().filter_map(instance_of))
             .map(str::to_owned)
             .collect();
         let ids: Vec<&str> = owned.iter().map(String::as_str).collect();
@@ -60,30 +61,30 @@ impl OwnerCore {
 
     fn submit_turn(
         &self,
-        state: &mut Locked<'_>,
+        state: &mut LockedState<'_>,
         numbers: &[Number],
         token: Token,
         end: TurnEnd,
-        encoded: Encoded,
+        encoded: EncodedTurn,
     ) -> Result<Written> {
         let number = state.check_turn(token, &end)?;
         let mut changes = Vec::new();
         let TurnEnd { execution, delta, activities, messages, metadata, cancelled } = end;
         let mut row = TurnRow { number, execution, events: encoded.events, ..TurnRow::default() };
-        let known = state.begin_ending(number, &mut row, &mut changes);
+        let record = state.mark_ending(number, &mut row, &mut changes);
         row.pinned = metadata.pinned_duroxide_version.map(|version| (version.major, version.minor, version.patch));
         row.status = metadata.status;
         row.output = metadata.output;
         row.parent = metadata.parent_instance_id;
         row.recorded = metadata.orchestration_name.zip(metadata.orchestration_version);
-        row.is_new_instance = row.recorded.is_some() && known.orchestration.is_none();
+        row.is_new_instance = row.recorded.is_some() && record.orchestration.is_none();
         row.time_ms = delta.last().map_or_else(now_ms, |event| event.timestamp_ms);
-        row.begins = execution > known.recorded_execution;
+        row.is_first_turn = execution > record.recorded_execution;
         let has_ended = row.status.as_deref().is_some_and(read::is_last);
         row.merges_kv = has_ended || row.status.as_deref() == Some("ContinuedAsNew");
-        row.clears_mismatch = state.has_mismatch(number);
-        fold(&delta, &mut row);
-        row.merges_kv &= known.has_kv || !row.kv.is_empty();
+        row.clears_mismatch = state.take_mismatch(number);
+        collect_changes(&delta, &mut row);
+        row.merges_kv &= record.has_kv || !row.kv.is_empty();
         let mut effect = TurnEffect {
             number,
             token,
@@ -92,7 +93,7 @@ impl OwnerCore {
             recorded: row.recorded.clone(),
             pinned: row.pinned,
             has_ended,
-            has_kv: known.has_kv || !row.kv.is_empty(),
+            has_kv: record.has_kv || !row.kv.is_empty(),
             activities: Vec::with_capacity(activities.len()),
             cancelled: Vec::new(),
             pushed: Vec::with_capacity(messages.len()),
@@ -101,17 +102,18 @@ impl OwnerCore {
             row.consumed.extend(state.drop_unread(number));
         }
         let (to_messages, to_activities) = numbers.split_at(messages.len());
-        for ((item, data), receiver) in activities.into_iter().zip(encoded.activities).zip(to_activities) {
+        for ((item, data), target) in activities.into_iter().zip(encoded.activities).zip(to_activities) {
             let sequence = state.sequence();
-            // It is handed out as soon as it is recorded, and may end the process before anything else is.
+            // A waiting fetch gets the activity as soon as it is recorded. The activity may kill the process before
+            // another write, so its row already contains the attempt.
             let is_counted = state.activities.is_awaited(&item, effect.activities.len());
             let attempts = u32::from(is_counted);
-            row.activities.push(ActivityRow { sequence, number: *receiver, attempts, data });
-            effect.activities.push(Activity { attempts, is_counted, ..Activity::new(sequence, *receiver, item) });
+            row.activities.push(ActivityRow { sequence, number: *target, attempts, data });
+            effect.activities.push(Activity { attempts, is_counted, ..Activity::new(sequence, *target, item) });
         }
         for activity in cancelled {
-            let Some(owner) = state.numbers.get(activity.instance.as_str()).copied() else { continue };
-            let key = (owner, activity.execution_id, activity.activity_id);
+            let Some(number) = state.numbers.get(activity.instance.as_str()).copied() else { continue };
+            let key = (number, activity.execution_id, activity.activity_id);
             let scheduled_now = effect.activities.iter().find(|new| {
                 matches!(&new.item, WorkItem::ActivityExecute { execution_id, id, .. }
                     if (new.number, *execution_id, *id) == key)
@@ -120,14 +122,14 @@ impl OwnerCore {
             row.cancelled.extend(sequence);
             effect.cancelled.extend(sequence);
         }
-        for ((item, data), receiver) in messages.into_iter().zip(encoded.messages).zip(to_messages) {
+        for ((item, data), target) in messages.into_iter().zip(encoded.messages).zip(to_messages) {
             let visible_ms = match &item {
                 WorkItem::TimerFired { fire_at_ms, .. } => *fire_at_ms,
                 _ => 0,
             };
-            if let Some(pushed) = state.deliver(*receiver, item, visible_ms, &mut changes) {
-                row.messages.push(MessageRow { sequence: pushed, number: *receiver, visible_ms, data });
-                effect.pushed.push((*receiver, pushed));
+            if let Some(sequence) = state.deliver(*target, item, visible_ms, &mut changes) {
+                row.messages.push(MessageRow { sequence, number: *target, visible_ms, data });
+                effect.pushed.push((*target, sequence));
             }
         }
         changes.push(Change::Turn(Box::new(row)));
@@ -135,8 +137,8 @@ impl OwnerCore {
     }
 }
 
-/// What the events of a turn change beside the history.
-fn fold(delta: &[Event], row: &mut TurnRow) {
+/// Collects the changes that the events of a turn make outside the history.
+fn collect_changes(delta: &[Event], row: &mut TurnRow) {
     for event in delta {
         match &event.kind {
             EventKind::CustomStatusUpdated { status } => row.custom_status = Some(CustomStatus(status.clone())),
@@ -151,13 +153,13 @@ fn fold(delta: &[Event], row: &mut TurnRow) {
 }
 
 impl State {
-    /// The instance of a turn that may be acknowledged as `end` says.
+    /// Checks whether a turn can end as `end` describes, and returns its instance.
     fn check_turn(&mut self, token: Token, end: &TurnEnd) -> Result<Number> {
         let invalid = || ProviderError::permanent(ACKNOWLEDGE, INVALID);
         let number = self.turn(token).ok_or_else(invalid)?;
         let instance = self.instances.get(&number).ok_or_else(invalid)?;
-        let held = instance.held.as_ref().ok_or_else(invalid)?;
-        // A lease that nobody has ended yet is as good as one that lasts, unless the engine's own suite asks.
+        let held = instance.leased.as_ref().ok_or_else(invalid)?;
+        // A lease whose time is over still counts until it is ended, except in the engine's conformance suite.
         let is_over = self.is_bare && held.until <= Instant::now();
         if held.token != token || held.is_ending || is_over {
             return Err(invalid());
@@ -178,18 +180,18 @@ impl State {
         Ok(number)
     }
 
-    /// Marks a turn as being written, and notes what it consumes.
-    fn begin_ending(&mut self, number: Number, row: &mut TurnRow, changes: &mut Vec<Change>) -> Known {
-        let Some(instance) = self.instances.get_mut(&number) else { return Known::default() };
+    /// Marks a turn as being written, and adds its messages to the row. Returns the record of the instance.
+    fn mark_ending(&mut self, number: Number, row: &mut TurnRow, changes: &mut Vec<Change>) -> InstanceRecord {
+        let Some(instance) = self.instances.get_mut(&number) else { return InstanceRecord::default() };
         changes.extend(instance.make_row(number, None));
-        if let Some(held) = &mut instance.held {
-            held.is_ending = true;
-            row.consumed.extend(held.taken.iter().map(|message| message.sequence));
+        if let Some(leased) = &mut instance.leased {
+            leased.is_ending = true;
+            row.consumed.extend(leased.taken.iter().map(|message| message.sequence));
         }
-        instance.known.clone().unwrap_or_default()
+        instance.record.clone().unwrap_or_default()
     }
 
-    /// Messages that an ended instance will never read. A start may want to be told that its id is taken.
+    /// Removes the messages that an ended instance will never read. Starts stay, since the engine answers them.
     fn drop_unread(&mut self, number: Number) -> Vec<Sequence> {
         let Some(instance) = self.instances.get_mut(&number) else { return Vec::new() };
         let mut dropped: Vec<_> = std::mem::take(&mut instance.delayed).into_keys().collect();

@@ -1,4 +1,4 @@
-//! Turns: what a dispatcher is handed, keeps for longer, or gives back.
+//! Fetches turns for dispatchers, and renews or abandons them.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -17,23 +17,23 @@ use crate::sqlite::owner::disk::effect::Effect;
 use crate::sqlite::owner::disk::writer::Written;
 use crate::sqlite::owner::memory::ids::{History, Number, Token};
 use crate::sqlite::owner::memory::state::{Capabilities, Due, State};
-use crate::sqlite::owner::memory::waiters::WaiterPlace;
-use crate::sqlite::owner::{Locked, OwnerCore};
+use crate::sqlite::owner::memory::waiters::WaiterGuard;
+use crate::sqlite::owner::{LockedState, OwnerCore};
 use crate::sqlite::read;
 
-type Fetched = (OrchestrationItem, String, u32);
+type FetchedTurn = (OrchestrationItem, String, u32);
 
 pub const INVALID: &str = "Invalid lock token: the turn has ended, or its lock expired";
 
-/// A claim that goes back when whoever made it is dropped.
-struct Claim<'a> {
+/// A new lease of a turn. Dropping this gives the turn back, unless the fetch has returned it.
+struct TurnClaim<'a> {
     core: &'a OwnerCore,
     token: Token,
     number: Number,
     is_open: bool,
 }
 
-impl Drop for Claim<'_> {
+impl Drop for TurnClaim<'_> {
     fn drop(&mut self) {
         if self.is_open {
             let mut state = self.core.lock();
@@ -61,43 +61,45 @@ impl OwnerCore {
         lock_timeout: Duration,
         poll_timeout: Duration,
         filter: Option<&DispatcherCapabilityFilter>,
-    ) -> Result<Option<Fetched>> {
+    ) -> Result<Option<FetchedTurn>> {
         let deadline = tokio::time::Instant::now() + poll_timeout;
         let capabilities = capabilities(filter);
         loop {
             if self.health.broken().is_some() {
-                // Nothing can be done with this store any more; whoever asks again too soon would only spin.
+                // The store is broken. An immediate return would only make the dispatcher spin.
                 tokio::time::sleep_until(deadline).await;
                 return Ok(None);
             }
-            match self.look(capabilities, lock_timeout)? {
-                Look::Found(found) => return self.hand_over(*found).await.map(Some),
-                Look::Again => {}
-                Look::Nothing(place, bell) => {
-                    if timeout_at(deadline, bell).await.is_err() {
+            match self.search_turn(capabilities, lock_timeout)? {
+                TurnSearch::Found(found) => return self.complete_fetch(*found).await.map(Some),
+                TurnSearch::Retry => {}
+                TurnSearch::Waiting(guard, wake_up) => {
+                    if timeout_at(deadline, wake_up).await.is_err() {
                         return Ok(None);
                     }
-                    std::mem::forget(place);
+                    std::mem::forget(guard);
                 }
             }
         }
     }
 
-    fn look(&self, capabilities: Option<Capabilities>, lock_timeout: Duration) -> Result<Look<'_>> {
+    fn search_turn(&self, capabilities: Option<Capabilities>, lock_timeout: Duration) -> Result<TurnSearch<'_>> {
         let token = Self::token();
         let mut state = self.lock();
         state.expire(Instant::now());
         if let Some(number) = state.claim(capabilities.as_ref(), token, lock_timeout) {
-            let claim = Claim { core: self, token, number, is_open: true };
-            return Ok(self.prepare(claim, state)?.map_or(Look::Again, |found| Look::Found(Box::new(found))));
+            let claim = TurnClaim { core: self, token, number, is_open: true };
+            let found = self.prepare(claim, state)?;
+            return Ok(found.map_or(TurnSearch::Retry, |found| TurnSearch::Found(Box::new(found))));
         }
         state.drop_orphans();
-        let (waiter, bell) = state.turn_waiters.add(capabilities);
-        Ok(Look::Nothing(WaiterPlace::new(self, waiter, State::leave_turns), bell))
+        let (waiter, wake_up) = state.turn_waiters.add(capabilities);
+        Ok(TurnSearch::Waiting(WaiterGuard::new(self, waiter, State::remove_turn_waiter), wake_up))
     }
 
-    async fn hand_over(&self, found: Found<'_>) -> Result<Fetched> {
-        let Found { mut claim, turn, written } = found;
+    /// Waits for the write of the attempts, and adds the history and the key-value pairs.
+    async fn complete_fetch(&self, found: FoundTurn<'_>) -> Result<FetchedTurn> {
+        let FoundTurn { mut claim, turn, written } = found;
         if let Some(written) = written {
             self.settled(written).await?;
         }
@@ -114,48 +116,49 @@ impl OwnerCore {
         Ok((item, claim.token.to_string(), attempts))
     }
 
-    /// Reads what the turn needs, and takes its messages; `None` if there is nothing for it to do after all.
-    fn prepare<'a>(&'a self, claim: Claim<'a>, mut state: Locked<'a>) -> Result<Option<Found<'a>>> {
+    /// Reads the history of the instance if needed, and takes the messages of the turn. `None` if the turn has nothing
+    /// to do.
+    fn prepare<'a>(&'a self, claim: TurnClaim<'a>, mut state: LockedState<'a>) -> Result<Option<FoundTurn<'a>>> {
         let number = claim.number;
         let Some(instance) = state.get(number) else { return Ok(None) };
         let mut history_error = None;
-        if instance.history.is_none() || instance.mail.is_none() {
+        if instance.history.is_none() || instance.gate.is_none() {
             let execution = instance.execution();
             drop(state);
             let loaded =
                 self.read("fetch_orchestration_item", |connection| read::history(connection, number, execution));
             state = self.lock();
             if state.turn(claim.token) != Some(number) {
-                // Reading took longer than the lease: what was read may be old by now.
+                // Reading took longer than the lease, so the history may be out of date.
                 drop(state);
                 return Ok(None);
             }
             match loaded {
                 Ok(history) => {
                     if let Some(instance) = state.get(number) {
-                        instance.mail = Some(MessageGate::of(&history));
+                        instance.gate = Some(MessageGate::of(&history));
                         instance.history = Some(Arc::new(parking_lot::Mutex::new(history)));
                     }
                 }
                 Err(error) if error.message.contains(read::UNDECODABLE) => history_error = Some(error.message),
-                // The engine waits a moment before it asks again.
+                // The engine waits a moment before its next fetch.
                 Err(error) => {
                     drop(state);
                     return Err(ProviderError::retryable(error.operation, error.message));
                 }
             }
         }
-        if !state.take(number) {
-            // The claim's own end takes the lock.
+        if !state.take_messages(number) {
+            // Dropping the claim needs the lock.
             drop(state);
             return Ok(None);
         }
         state.touch(number);
         let mut turn = state.turn_item(number, history_error);
-        let changes = turn.as_mut().map(|turn| std::mem::take(&mut turn.found)).unwrap_or_default();
+        let changes = turn.as_mut().map(|turn| std::mem::take(&mut turn.attempt_changes)).unwrap_or_default();
         let written = if changes.is_empty() { None } else { Some(self.submit(None, changes, Effect::None)) };
         drop(state);
-        Ok(turn.map(|turn| Found { claim, turn, written }))
+        Ok(turn.map(|turn| FoundTurn { claim, turn, written }))
     }
 
     pub fn abandon_turn(&self, token: &str, delay: Option<Duration>, ignore_attempt: bool) -> Result<()> {
@@ -178,7 +181,7 @@ impl OwnerCore {
                         let place = if is_bare { &mut instance.delayed } else { &mut instance.put_off };
                         place.insert(sequence, message);
                     }
-                    state.at(due_ms, Due::Message(number, sequence));
+                    state.schedule(due_ms, Due::Message(number, sequence));
                 }
                 state.refresh(number);
             }
@@ -195,45 +198,48 @@ impl OwnerCore {
     }
 }
 
-/// A turn as the engine wants it, but for its history and KV entries.
+/// The turn for the engine, still without its history and its key-value pairs.
 struct TurnItem {
     item: OrchestrationItem,
     history: Option<History>,
     attempts: u32,
     has_kv: bool,
-    /// The attempts to be written before it is handed out.
-    found: Vec<Change>,
+    /// The attempts that must be written before the fetch returns the turn.
+    attempt_changes: Vec<Change>,
 }
 
-struct Found<'a> {
-    claim: Claim<'a>,
+struct FoundTurn<'a> {
+    claim: TurnClaim<'a>,
     turn: TurnItem,
+    /// Resolves when the attempts are on the disk, if the fetch must wait for that.
     written: Option<Written>,
 }
 
-enum Look<'a> {
-    Found(Box<Found<'a>>),
-    /// What was there is not to be handed out.
-    Again,
-    Nothing(WaiterPlace<'a>, oneshot::Receiver<()>),
+/// The result of one search for a turn.
+enum TurnSearch<'a> {
+    Found(Box<FoundTurn<'a>>),
+    /// The ready instance had nothing to do after all.
+    Retry,
+    /// The fetch waits for a wake-up.
+    Waiting(WaiterGuard<'a>, oneshot::Receiver<()>),
 }
 
 impl State {
     fn turn_item(&mut self, number: Number, history_error: Option<String>) -> Option<TurnItem> {
         let instance = self.instances.get(&number)?;
-        let held = instance.held.as_ref()?;
-        let known = instance.known.clone().unwrap_or_default();
-        let messages: Vec<WorkItem> = held.taken.iter().map(|message| (*message.item).clone()).collect();
-        let attempts = held.taken.iter().map(|message| message.attempts).max().unwrap_or(1);
-        let found = held
+        let leased = instance.leased.as_ref()?;
+        let record = instance.record.clone().unwrap_or_default();
+        let messages: Vec<WorkItem> = leased.taken.iter().map(|message| (*message.item).clone()).collect();
+        let attempts = leased.taken.iter().map(|message| message.attempts).max().unwrap_or(1);
+        let attempt_changes = leased
             .taken
             .iter()
-            .filter(|message| message.is_found)
+            .filter(|message| message.is_loaded)
             .map(|message| Change::MessageAttempts { sequence: message.sequence, attempts: message.attempts })
             .collect();
-        let (name, version) = match (&known.orchestration, &known.version) {
+        let (name, version) = match (&record.orchestration, &record.version) {
             (Some(name), version) => (name.to_string(), version.as_deref().map(str::to_owned)),
-            (None, _) => begun_by(&messages)
+            (None, _) => requested_start(&messages)
                 .or_else(|| instance.history.as_ref().and_then(|history| recorded_start(&history.lock())))
                 .unwrap_or_default(),
         };
@@ -248,13 +254,13 @@ impl State {
             kv_snapshot: HashMap::new(),
         };
         let history = if history_error.is_some() { None } else { instance.history.clone() };
-        Some(TurnItem { item, history, attempts, has_kv: known.has_kv, found })
+        Some(TurnItem { item, history, attempts, has_kv: record.has_kv, attempt_changes })
     }
 
     fn renew(&mut self, token: Token, now: Instant, until: Instant) -> Option<()> {
         let number = self.turn(token)?;
         let is_bare = self.is_bare;
-        let held = self.instances.get_mut(&number)?.held.as_mut()?;
+        let held = self.instances.get_mut(&number)?.leased.as_mut()?;
         if held.token != token || (is_bare && held.until <= now && !held.is_ending) {
             return None;
         }
@@ -263,7 +269,8 @@ impl State {
     }
 }
 
-fn begun_by(messages: &[WorkItem]) -> Option<(String, Option<String>)> {
+/// The orchestration and the version of the execution that the messages begin.
+fn requested_start(messages: &[WorkItem]) -> Option<(String, Option<String>)> {
     messages.iter().find_map(|message| match message {
         WorkItem::StartOrchestration { orchestration, version, .. }
         | WorkItem::ContinueAsNew { orchestration, version, .. } => Some((orchestration.clone(), version.clone())),
@@ -271,6 +278,7 @@ fn begun_by(messages: &[WorkItem]) -> Option<(String, Option<String>)> {
     })
 }
 
+/// The orchestration and the version of the execution with this history.
 fn recorded_start(history: &[Event]) -> Option<(String, Option<String>)> {
     history.iter().find_map(|event| match &event.kind {
         EventKind::OrchestrationStarted { name, version, .. } => Some((name.clone(), Some(version.clone()))),

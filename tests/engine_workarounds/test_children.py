@@ -1,0 +1,118 @@
+"""Children and activities that the engine gives up: their parents get a failure, and can continue."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from conftest import StartRuntime
+from duroxide import (
+    MAX_KV_VALUE_BYTES,
+    Client,
+    OrchestrationContext,
+    RuntimeOptions,
+    SubOrchestrationFailed,
+)
+from engine_workarounds.programs import QUICK, WAIT_MS, Steps, echo, healthy, wait_for_kind
+
+LIMITS: dict[str, Callable[[Any], Any]] = {
+    "status": lambda ctx: ctx.set_custom_status("x" * 300_000),
+    "value": lambda ctx: ctx.set_kv_value("key", "x" * (MAX_KV_VALUE_BYTES + 1)),
+    "keys": lambda ctx: [ctx.set_kv_value(f"key-{number}", "value") for number in range(200)],
+    "tag": lambda ctx: ctx.schedule_activity("echo", 1, tag="x" * 300),
+    "id": lambda ctx: ctx.start_orchestration("healthy", "sub::1"),
+}
+
+
+@pytest.mark.parametrize("limit", LIMITS)
+def test_a_child_that_exceeds_a_limit_fails_and_its_parent_can_catch_it(
+    limit: str, runtime_factory: StartRuntime, client: Client
+) -> None:
+    def child(ctx: OrchestrationContext, _: Any) -> Steps:
+        LIMITS[limit](ctx)
+        yield ctx.schedule_activity("echo", 1)
+
+    def parent(ctx: OrchestrationContext, _: Any) -> Steps:
+        try:
+            yield ctx.schedule_sub_orchestration("child")
+        except SubOrchestrationFailed as error:
+            return [error.is_caused_by(ValueError), (yield ctx.schedule_activity("echo", "continues"))]
+        return "not failed"
+
+    runtime_factory({"echo": echo}, {"child": child, "parent": parent, "healthy": healthy}, QUICK)
+    client.start_orchestration("parent", "parent")
+    assert client.wait_for_orchestration("parent", WAIT_MS).result() == [True, "continues"]
+
+
+def test_a_cancelled_child_reaches_its_parent_as_a_failure(runtime_factory: StartRuntime, client: Client) -> None:
+    def child(ctx: OrchestrationContext, _: Any) -> Steps:
+        yield ctx.wait_for_event("never")
+
+    def parent(ctx: OrchestrationContext, _: Any) -> Steps:
+        try:
+            yield ctx.schedule_sub_orchestration_with_id("child", "the-child", None)
+        except SubOrchestrationFailed as error:
+            return str(error)
+        return "not failed"
+
+    runtime_factory({}, {"child": child, "parent": parent}, QUICK)
+    client.start_orchestration("parent", "parent")
+    wait_for_kind(client, "the-child", "ExternalSubscribed")
+    client.cancel_instance("the-child", "not wanted")
+    assert "not wanted" in client.wait_for_orchestration("parent", WAIT_MS).result()
+
+
+def test_a_child_whose_id_is_taken_fails_and_its_parent_can_catch_it(
+    runtime_factory: StartRuntime, client: Client
+) -> None:
+    def parent(ctx: OrchestrationContext, _: Any) -> Steps:
+        try:
+            yield ctx.schedule_sub_orchestration_with_id("healthy", "taken", 1)
+        except SubOrchestrationFailed as error:
+            return str(error)
+        return "not failed"
+
+    runtime_factory({"echo": echo}, {"healthy": healthy, "parent": parent}, QUICK)
+    client.start_orchestration("taken", "healthy", "first")
+    client.wait_for_orchestration("taken", WAIT_MS).result()
+    client.start_orchestration("parent", "parent")
+    assert "taken" in client.wait_for_orchestration("parent", WAIT_MS).result()
+
+
+def test_an_activity_that_is_given_up_reaches_its_orchestration_as_a_failure(
+    runtime_factory: StartRuntime, client: Client
+) -> None:
+    started, over = threading.Event(), threading.Event()
+
+    def block(ctx: Any, _: Any) -> str:
+        started.set()
+        over.wait(60)
+        return "late"
+
+    def orchestration(ctx: OrchestrationContext, _: Any) -> Steps:
+        try:
+            yield ctx.schedule_activity("block")
+        except Exception as error:
+            return [error.error_type, (yield ctx.schedule_activity("echo", "continues"))]  # type: ignore[attr-defined]
+        return "not given up"
+
+    # It gets a single delivery, and its code runs longer than the lease of that delivery.
+    options = RuntimeOptions(
+        max_attempts=1,
+        worker_lock_timeout_ms=2_000,
+        dispatcher_poll_interval_ms=20,
+        activity_cancellation_grace_period_ms=0,
+    )
+    activities, orchestrations = {"echo": echo, "block": block}, {"tested": orchestration}
+    first = runtime_factory(activities, orchestrations, options)
+    client.start_orchestration("tested", "tested")
+    assert started.wait(20)
+    first.shutdown(0)
+    try:
+        runtime_factory(activities, orchestrations, options)
+        assert client.wait_for_orchestration("tested", WAIT_MS).result() == ["PoisonMessageError", "continues"]
+    finally:
+        over.set()
