@@ -1,6 +1,6 @@
 //! The client: asks and tells the store, and waits for what runtimes do.
 //!
-//! Every operation is one `async fn` of [`View`], and a method that describes it as a [`Call`], which Python makes blocking
+//! Every operation is one `async fn` of [`OpenStore`], and a method that describes it as a [`Call`], which Python makes blocking
 //! or awaits: `status` and `waits` read how an instance stands, `bulk` starts and sends many at once, `records` answers those
 //! who run the system.
 
@@ -30,7 +30,7 @@ use store::error::StoreError;
 use store::start::{IfExists, StartOutcome, StartRequest};
 
 pub(crate) use crate::client::call::Call;
-pub(crate) use crate::client::outbox::{NativeFileNews, write_message};
+pub(crate) use crate::client::outbox::{NativeDatabaseWatcher, write_message};
 
 use crate::client::bulk::{EncodedMessage, EncodedStart, event, queue_message};
 use crate::client::outbox::{OutboxRow, RelayAnswer, relay};
@@ -42,20 +42,20 @@ pub(crate) struct NativeClient {
 }
 
 /// An open store for the time of one call.
-struct View {
+struct OpenStore {
     adapter: EngineAdapter,
     store: Store,
     provider: Arc<dyn Provider>,
 }
 
 impl NativeClient {
-    fn view(&self) -> PyResult<View> {
+    fn view(&self) -> PyResult<OpenStore> {
         let adapter = self.store.get().adapter()?;
         let (store, provider) = (adapter.store().clone(), adapter.provider());
-        Ok(View { adapter, store, provider })
+        Ok(OpenStore { adapter, store, provider })
     }
 
-    fn call<T, F>(&self, operation: impl FnOnce(View) -> F) -> PyResult<Call>
+    fn call<T, F>(&self, operation: impl FnOnce(OpenStore) -> F) -> PyResult<Call>
     where
         T: for<'py> IntoPyObject<'py> + Send + 'static,
         F: Future<Output = Result<T, Error>> + Send + 'static,
@@ -64,7 +64,7 @@ impl NativeClient {
     }
 
     /// An operation that answers nothing.
-    fn order<F>(&self, operation: impl FnOnce(View) -> F) -> PyResult<Call>
+    fn order<F>(&self, operation: impl FnOnce(OpenStore) -> F) -> PyResult<Call>
     where
         F: Future<Output = Result<(), Error>> + Send + 'static,
     {
@@ -73,7 +73,7 @@ impl NativeClient {
     }
 }
 
-impl View {
+impl OpenStore {
     /// The engine's client, for the operations that are no more than its own.
     fn engine(&self) -> EngineClient {
         EngineClient::new(Arc::clone(&self.provider))

@@ -8,12 +8,12 @@ use duroxide::providers::{
 
 use crate::boundary::errors::{Error, InstanceNotFound};
 use crate::client::records::{EventRecord, ExecutionRecord, InstanceRecord, TreeRecord};
-use crate::client::{View, of_engine, of_instance, of_store};
+use crate::client::{OpenStore, of_engine, of_instance, of_store};
 use store::error::StoreError;
 
 const RUNNING: &str = "Running";
 
-impl View {
+impl OpenStore {
     /// All instances, or those with a status, in the order of their ids.
     pub(crate) async fn list_instances(&self, status: Option<&str>) -> Result<Vec<String>, Error> {
         let admin = self.admin()?;

@@ -5,7 +5,7 @@ use duroxide::{AppErrorKind, ErrorDetails, EventKind};
 
 use crate::boundary::errors::Error;
 use crate::client::records::StatusRecord;
-use crate::client::{View, of_instance, of_store};
+use crate::client::{OpenStore, of_instance, of_store};
 use store::types::InstanceState;
 
 const NOT_FOUND: &str = "NotFound";
@@ -13,7 +13,7 @@ const RUNNING: &str = "Running";
 const COMPLETED: &str = "Completed";
 const FAILED: &str = "Failed";
 
-struct Failure {
+struct RecordedFailure {
     text: String,
     cancel_reason: Option<String>,
 }
@@ -49,7 +49,7 @@ pub(super) fn shown(status: &str) -> &'static str {
     }
 }
 
-impl View {
+impl OpenStore {
     pub(super) async fn info(&self, instance: &str) -> Result<InstanceInfo, Error> {
         self.admin()?.get_instance_info(instance).await.map_err(|error| of_instance(instance, error))
     }
@@ -69,7 +69,7 @@ impl View {
         match record.status {
             COMPLETED => record.output = output,
             FAILED => {
-                let Failure { text, cancel_reason } = self.failure(instance, output).await?;
+                let RecordedFailure { text, cancel_reason } = self.failure(instance, output).await?;
                 (record.failure, record.cancel_reason) = (Some(text), cancel_reason);
             }
             _ => record.mismatch = self.adapter.mismatch(instance).await,
@@ -77,7 +77,7 @@ impl View {
         Ok(record)
     }
 
-    async fn failure(&self, instance: &str, output: Option<String>) -> Result<Failure, Error> {
+    async fn failure(&self, instance: &str, output: Option<String>) -> Result<RecordedFailure, Error> {
         let history = match self.provider.read(instance).await {
             Ok(history) => history,
             // A history that cannot be decoded may be the very reason of the failure.
@@ -89,13 +89,13 @@ impl View {
             _ => None,
         });
         Ok(match details {
-            Some(details) => Failure::from(details),
-            None => Failure { text: output.unwrap_or_default(), cancel_reason: None },
+            Some(details) => RecordedFailure::from(details),
+            None => RecordedFailure { text: output.unwrap_or_default(), cancel_reason: None },
         })
     }
 }
 
-impl From<ErrorDetails> for Failure {
+impl From<ErrorDetails> for RecordedFailure {
     fn from(details: ErrorDetails) -> Self {
         let shown = details.display_message();
         let text = match &details {
@@ -126,7 +126,7 @@ fn typed(class: &str, message: &str) -> String {
 mod tests {
     use super::*;
 
-    fn application(kind: AppErrorKind) -> Failure {
+    fn application(kind: AppErrorKind) -> RecordedFailure {
         ErrorDetails::Application { kind, message: "{\"type\": \"ValueError\"}".to_owned(), retryable: false }.into()
     }
 

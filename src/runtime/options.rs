@@ -8,7 +8,7 @@ use pyo3::prelude::*;
 
 use crate::boundary::options::choices;
 use crate::logging;
-use crate::orchestration::Room;
+use crate::orchestration::CacheLimits;
 use engine_adapter::Nondeterminism;
 
 /// Read from the dictionary that `duroxide.options` makes of a `RuntimeOptions`; times are milliseconds.
@@ -121,8 +121,8 @@ impl RuntimeOptions {
     }
 
     /// How many suspended orchestrations stay awake; `None` if none does.
-    pub(crate) fn sticky_room(&self) -> Option<Room> {
-        self.sticky.then(|| Room {
+    pub(crate) fn sticky_room(&self) -> Option<CacheLimits> {
+        self.sticky.then(|| CacheLimits {
             orchestrations: self.max_sticky_orchestrations,
             bytes: self.max_sticky_bytes,
             idle: Duration::from_millis(self.sticky_idle_timeout_ms),
