@@ -4,12 +4,12 @@ use std::collections::HashSet;
 
 use duroxide::providers::{ExecutionMetadata, ScheduledActivityIdentifier, WorkItem};
 use duroxide::{Event, EventKind};
+use store::history::{ended, started};
 
 use crate::cancellation;
 use crate::held_turns::HeldTurn;
 use crate::parent_link::ParentLink;
 use crate::terminal_commit::{Ending, tell_parent, tells_parent};
-use crate::turn_record::started;
 
 /// The arguments of one acknowledgement.
 pub struct Commit {
@@ -121,13 +121,6 @@ impl Commit {
             self.messages.push(tell_parent(&parent, details));
         }
     }
-}
-
-/// Whether the execution that `history` records has ended for good.
-pub fn ended(history: &[Event]) -> bool {
-    history.iter().any(|event| {
-        matches!(event.kind, EventKind::OrchestrationCompleted { .. } | EventKind::OrchestrationFailed { .. })
-    })
 }
 
 fn continues_as_new(delta: &[Event]) -> bool {

@@ -5,6 +5,7 @@
 
 pub mod availability;
 pub mod backend;
+pub mod backoff;
 pub mod clock;
 pub mod code_time;
 #[cfg(test)]
@@ -12,7 +13,9 @@ mod conformance;
 pub mod error;
 pub mod events;
 mod flow_control;
+pub mod history;
 pub mod outbox;
+pub mod policy;
 mod postgres;
 pub mod retry;
 mod sqlite;

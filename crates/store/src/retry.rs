@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use duroxide::providers::ProviderError;
 
+use crate::backoff::LONGEST_PAUSE;
 use crate::error::CLOSED;
 
 /// The lock is gone: cancelled, expired or taken by another. Retrying cannot help.
@@ -95,7 +96,6 @@ pub enum RetryLimit {
 
 const CALLER_PATIENCE: Duration = Duration::from_secs(10);
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
-const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
 /// The state of one operation that is being repeated.
 pub struct Retry {

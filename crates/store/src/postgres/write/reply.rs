@@ -6,6 +6,7 @@ use std::sync::Arc;
 use duroxide::providers::{ProviderError, WorkItem};
 use sqlx::postgres::PgRow;
 
+use crate::history::is_last;
 use crate::postgres::errors::failed;
 use crate::postgres::fetch::deliver::deliver;
 use crate::postgres::fetch::lease::{LeaseRow, leases};
@@ -76,8 +77,8 @@ pub fn finish(
 fn turn_ended(core: &Arc<NodeState>, end: &TurnEnd, created_us: Option<i64>, bytes: usize, leased: &HashSet<&str>) {
     let TurnEnd { token, held, execution, delta, metadata, .. } = end;
     let (instance, execution) = (held.instance.as_str(), i64::try_from(*execution).unwrap_or(i64::MAX));
-    if !core.is_bare && end.ran {
-        if matches!(metadata.status.as_deref(), Some("Completed" | "Failed")) {
+    if end.ran {
+        if metadata.status.as_deref().is_some_and(is_last) {
             core.histories.forget(instance);
         } else if held.execution == execution && held.length > 0 {
             core.histories.append(instance, execution, held.length, delta.clone(), bytes);

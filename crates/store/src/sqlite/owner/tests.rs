@@ -18,8 +18,13 @@ const AT_ONCE: Duration = Duration::from_secs(5);
 fn open(path: &Path) -> Arc<Owner> {
     let connection = connection::open(path, Durability::Full).unwrap();
     let file = Some(path.to_owned());
-    Owner::open(OwnerOptions { description: "a store under test".to_owned(), connection, file, is_bare: false })
-        .unwrap()
+    Owner::open(OwnerOptions {
+        description: "a store under test".to_owned(),
+        connection,
+        file,
+        policy: StorePolicy::SHIPPED,
+    })
+    .unwrap()
 }
 
 fn request(instance: &str) -> StartRequest {
@@ -133,7 +138,7 @@ struct BlockedWriter {
 impl BlockedWriter {
     async fn of(owner: &Arc<Owner>) -> Self {
         let (end, ended) = mpsc::channel();
-        let (begin, begun) = oneshot::channel();
+        let (begin, running) = oneshot::channel();
         let owner = Arc::clone(owner);
         tokio::spawn(async move {
             let task = move |_: &mut Connection, _: &OwnerCore| {
@@ -143,7 +148,7 @@ impl BlockedWriter {
             };
             owner.core.perform(task).await
         });
-        begun.await.unwrap();
+        running.await.unwrap();
         Self { _end: end }
     }
 }

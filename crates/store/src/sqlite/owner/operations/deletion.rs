@@ -4,6 +4,7 @@ use duroxide::providers::{DeleteInstanceResult, InstanceFilter, ProviderError, P
 use rusqlite::{Connection, TransactionBehavior, params};
 
 use crate::error::Result;
+use crate::history::is_last;
 use crate::sqlite::owner::OwnerCore;
 use crate::sqlite::owner::disk::change::Totals;
 use crate::sqlite::owner::disk::effect::Effect;
@@ -46,7 +47,7 @@ impl OwnerCore {
             let Some(status) = read::status(&transaction, id)? else { continue };
             let state = status.status.as_deref().unwrap_or("Running");
             let exists = status.orchestration.is_some();
-            if exists && !force && !read::is_last(state) {
+            if exists && !force && !is_last(state) {
                 return Err(ProviderError::permanent(
                     DELETE,
                     format!("Instance {id} is still running. Use force=true to delete anyway, or cancel first."),

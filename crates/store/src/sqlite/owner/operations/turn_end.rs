@@ -1,23 +1,20 @@
 //! Ends a turn: prepares the changes of an acknowledged turn, and sends them to the writer.
 
-use std::time::Instant;
-
 use duroxide::providers::{ExecutionMetadata, ProviderError, ScheduledActivityIdentifier, WorkItem};
 use duroxide::{Event, EventKind};
 
 use crate::clock::now_ms;
 use crate::error::Result;
+use crate::history::is_last;
 use crate::sqlite::owner::disk::change::{ActivityRow, Change, CustomStatus, KvChange, MessageRow, TurnRow};
 use crate::sqlite::owner::disk::effect::{Effect, TurnEffect};
 use crate::sqlite::owner::disk::writer::Written;
 use crate::sqlite::owner::memory::activity_queue::Activity;
 use crate::sqlite::owner::memory::ids::{Number, Sequence, Token};
 use crate::sqlite::owner::memory::state::{InstanceRecord, State};
-use crate::sqlite::owner::operations::messages::instance_of;
 use crate::sqlite::owner::operations::turns::INVALID;
 use crate::sqlite::owner::{LockedState, OwnerCore};
-use crate::sqlite::read;
-use crate::work_item::encode;
+use crate::work_item::{encode, target};
 
 const ACKNOWLEDGE: &str = "ack_orchestration_item";
 
@@ -46,13 +43,8 @@ impl OwnerCore {
             activities: end.activities.iter().map(encode).collect::<Result<_>>()?,
             messages: end.messages.iter().map(encode).collect::<Result<_>>()?,
         };
-        let owned: Vec<String> = end
-            .messages
-            .iter()
-            .filter_map(instance_of)
-            .chain(end.activities.iter().filter_map(instance_of))
-            .map(str::to_owned)
-            .collect();
+        let owned: Vec<String> =
+            end.messages.iter().chain(&end.activities).map(|item| target(item).to_owned()).collect();
         let ids: Vec<&str> = owned.iter().map(String::as_str).collect();
         let written =
             self.with_instances(&ids, |state, numbers| self.submit_turn(state, numbers, token, end, encoded))??;
@@ -80,7 +72,7 @@ impl OwnerCore {
         row.is_new_instance = row.recorded.is_some() && record.orchestration.is_none();
         row.time_ms = delta.last().map_or_else(now_ms, |event| event.timestamp_ms);
         row.is_first_turn = execution > record.recorded_execution;
-        let has_ended = row.status.as_deref().is_some_and(read::is_last);
+        let has_ended = row.status.as_deref().is_some_and(is_last);
         row.merges_kv = has_ended || row.status.as_deref() == Some("ContinuedAsNew");
         row.clears_mismatch = state.take_mismatch(number);
         collect_changes(&delta, &mut row);
@@ -98,7 +90,7 @@ impl OwnerCore {
             cancelled: Vec::new(),
             pushed: Vec::with_capacity(messages.len()),
         };
-        if has_ended && !state.is_bare {
+        if has_ended && state.policy.gate_messages {
             row.consumed.extend(state.drop_unread(number));
         }
         let (to_messages, to_activities) = numbers.split_at(messages.len());
@@ -159,9 +151,8 @@ impl State {
         let number = self.turn(token).ok_or_else(invalid)?;
         let instance = self.instances.get(&number).ok_or_else(invalid)?;
         let held = instance.leased.as_ref().ok_or_else(invalid)?;
-        // A lease whose time is over still counts until it is ended, except in the engine's conformance suite.
-        let is_over = self.is_bare && held.until <= Instant::now();
-        if held.token != token || held.is_ending || is_over {
+        // A lease whose time is over still counts until it is ended.
+        if held.token != token || held.is_ending {
             return Err(invalid());
         }
         if let (Some(history), Some(first)) = (&instance.history, end.delta.first())
