@@ -31,7 +31,7 @@ mod _native {
     #[pymodule_export]
     use crate::boundary::codec::RawText;
     #[pymodule_export]
-    use crate::boundary::{Awaited, Mailbox};
+    use crate::boundary::{Awaited, LoopQueue};
     #[pymodule_export]
     use crate::client::bulk::{EncodedMessage, EncodedStart};
     #[pymodule_export]
@@ -39,7 +39,7 @@ mod _native {
     #[pymodule_export]
     use crate::client::records::{EventRecord, ExecutionRecord, InstanceRecord, StatusRecord, TreeRecord};
     #[pymodule_export]
-    use crate::client::{Call, NativeClient, NativeFileNews, write_message};
+    use crate::client::{Call, NativeClient, NativeDatabaseWatcher, write_message};
     #[pymodule_export]
     use crate::logging::{init_tracing, start_logging, stop_logging};
     #[pymodule_export]

@@ -8,6 +8,7 @@ use std::time::Duration;
 use pyo3::prelude::*;
 
 use crate::boundary::errors::{ConfigurationError, Error};
+use crate::boundary::options::choices;
 use engine_adapter::EngineAdapter;
 use store::error::StoreError;
 use store::types::{Durability, StoreKind};
@@ -23,21 +24,32 @@ struct GivenOptions {
     acquire_timeout_ms: u64,
     connect_timeout_ms: u64,
     pgbouncer: Option<bool>,
-    /// `"apply"` or `"verify"`.
     migrate: String,
     application_name: Option<String>,
 }
 
-impl From<GivenOptions> for PostgresOptions {
-    fn from(given: GivenOptions) -> Self {
-        Self {
+choices! {
+    enum OnMissingTables("migrate") {
+        Apply = "apply",
+        Verify = "verify",
+    }
+}
+
+impl TryFrom<GivenOptions> for PostgresOptions {
+    type Error = PyErr;
+
+    fn try_from(given: GivenOptions) -> PyResult<Self> {
+        Ok(Self {
             max_connections: given.max_connections,
             acquire_timeout: Duration::from_millis(given.acquire_timeout_ms),
             connect_timeout: Duration::from_millis(given.connect_timeout_ms),
             pgbouncer: given.pgbouncer,
-            migrate: if given.migrate == "verify" { Migrate::Verify } else { Migrate::Apply },
+            migrate: match given.migrate.parse()? {
+                OnMissingTables::Apply => Migrate::Apply,
+                OnMissingTables::Verify => Migrate::Verify,
+            },
             application_name: given.application_name,
-        }
+        })
     }
 }
 
@@ -98,7 +110,7 @@ impl NativeStore {
 
     #[staticmethod]
     fn connect_postgres(py: Python<'_>, url: String, schema: Option<String>, options: GivenOptions) -> PyResult<Self> {
-        connect(py, PostgresTarget { connection: PostgresConnection::Url(url), schema, options: options.into() })
+        connect(py, PostgresTarget { connection: PostgresConnection::Url(url), schema, options: options.try_into()? })
     }
 
     #[staticmethod]
@@ -110,7 +122,11 @@ impl NativeStore {
     ) -> PyResult<Self> {
         connect(
             py,
-            PostgresTarget { connection: PostgresConnection::Entra(place.into()), schema, options: options.into() },
+            PostgresTarget {
+                connection: PostgresConnection::Entra(place.into()),
+                schema,
+                options: options.try_into()?,
+            },
         )
     }
 

@@ -153,17 +153,21 @@ class EncodedRetryPolicy:
     def __ne__(self, other: object, /) -> bool: ...
 
 @final
-class FileNews:
-    """Notices when a SQLite file may have changed, without opening it."""
+class DatabaseWatcher:
+    """Notices that a SQLite file may have changed, without opening it."""
 
     def __new__(cls, file: str) -> Self: ...
-    def heard(self) -> int:
-        """Return the number of notices so far; call it before reading the file."""
+    def notices(self) -> int:
+        """Return how many changes the watcher has noticed; read it before the file."""
 
-    def wait(self, heard: int) -> bool:
-        """Wait for a notice after ``heard``, or for the next look; return whether a notice came."""
+    def wait(self, notices: int) -> bool:
+        """Wait for a change after the first ``notices``, or until the next look is due.
 
-    def ring(self) -> None:
+        Returns:
+            Whether the watcher noticed a change.
+        """
+
+    def wake(self) -> None:
         """End a wait."""
 
 @final
@@ -952,7 +956,7 @@ class Call(Generic[_T]):
             RuntimeError: The call was made already.
         """
 
-    def begin(self, mailbox: Mailbox) -> Awaited[_T]:
+    def begin(self, queue: LoopQueue) -> Awaited[_T]:
         """Make the call without waiting.
 
         Raises:
@@ -970,23 +974,23 @@ class Awaited(Generic[_T]):
         """Give the call up, unless it has ended."""
 
 @final
-class Mailbox:
-    """The queue of ended calls for one event loop; many calls that end at the same time wake the loop once."""
+class LoopQueue:
+    """Takes the results of calls to one event loop; many that arrive at once wake the loop once."""
 
     @staticmethod
-    def of_running_loop(last: Mailbox | None) -> Mailbox:
-        """Return the mailbox of the running loop.
+    def of_running_loop(last: LoopQueue | None) -> LoopQueue:
+        """Return the queue of the running loop.
 
         Args:
-            last: The mailbox that the caller used last, which is returned if it belongs to the running loop.
+            last: The queue that the caller used last, which is returned if it belongs to the running loop.
 
         Raises:
-            NotAllowedInOrchestration: An orchestration calls.
+            NotAllowedInOrchestration: The caller is an orchestration.
             RuntimeError: No loop runs in this thread.
         """
 
-    def open(self) -> None:
-        """Complete the futures of ended calls; the loop calls this method."""
+    def complete(self) -> None:
+        """Complete the futures of the calls that have ended; the loop calls it."""
 
 @final
 class StatusRecord:

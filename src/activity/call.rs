@@ -20,10 +20,10 @@ use crate::boundary::python::FAILURE_ERROR_TYPE;
 use crate::definitions::ActivityDefinition;
 
 /// How long an activity that was cut off rests before it runs again: what cut it off may not be over.
-const REST: Duration = Duration::from_secs(1);
+const RERUN_DELAY: Duration = Duration::from_secs(1);
 
 /// The recorded result or failure of an activity.
-pub(crate) type End = Result<String, String>;
+pub(crate) type ActivityEnd = Result<String, String>;
 
 /// By what the engine holds an activity for this process. Both the engine's task and the activity's code hold on to it; when
 /// they are gone and no end was given to the engine, it is given back, so that the activity runs again.
@@ -36,7 +36,7 @@ pub(crate) struct Lease {
     pub(crate) is_to_rest: AtomicBool,
 }
 
-pub(crate) struct Call {
+pub(crate) struct ActivityRun {
     pub(crate) definition: Arc<ActivityDefinition>,
     pub(crate) client: Arc<Py<PyAny>>,
     /// Held, not read.
@@ -52,13 +52,13 @@ impl Drop for Lease {
             return;
         }
         let (dispatcher, token) = (Arc::clone(&self.dispatcher), std::mem::take(&mut self.token));
-        let rest = self.is_to_rest.get_mut().then_some(REST);
+        let rest = self.is_to_rest.get_mut().then_some(RERUN_DELAY);
         // A cancelled activity has no lease any more, and a closed store ends it by itself.
         drop(boundary::spawn(async move { dispatcher.abandon_work_item(&token, rest, rest.is_none()).await }));
     }
 }
 
-impl Call {
+impl ActivityRun {
     /// The value that the function of the activity takes.
     pub(crate) fn decode_input<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         let input = codec::decode(py, &self.input)?;
@@ -116,13 +116,13 @@ fn is_cancellation(py: Python<'_>, error: &PyErr) -> bool {
 }
 
 /// The end of an activity, which comes once.
-pub(crate) struct Ending {
-    pub(crate) call: Call,
-    sender: Mutex<Option<oneshot::Sender<End>>>,
+pub(crate) struct PendingActivity {
+    pub(crate) call: ActivityRun,
+    sender: Mutex<Option<oneshot::Sender<ActivityEnd>>>,
 }
 
-impl Ending {
-    pub(crate) fn new(call: Call) -> (Arc<Self>, oneshot::Receiver<End>) {
+impl PendingActivity {
+    pub(crate) fn new(call: ActivityRun) -> (Arc<Self>, oneshot::Receiver<ActivityEnd>) {
         let (sender, receiver) = oneshot::channel();
         (Arc::new(Self { call, sender: Mutex::new(Some(sender)) }), receiver)
     }
@@ -139,7 +139,7 @@ impl Ending {
 /// What a thread or a host calls when an activity has ended: `done(result, None)` or `done(None, error)`. One that is never
 /// called was cut off, and runs again.
 #[pyclass(frozen, module = "duroxide._native")]
-pub(crate) struct Done(pub(crate) Arc<Ending>);
+pub(crate) struct Done(pub(crate) Arc<PendingActivity>);
 
 #[pymethods]
 impl Done {

@@ -9,7 +9,7 @@ use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use tokio::sync::oneshot;
 
-use crate::activity::call::{Call, Done, End, Ending, Lease};
+use crate::activity::call::{ActivityEnd, ActivityRun, Done, Lease, PendingActivity};
 use crate::activity::threads::{Job, Threads};
 use crate::boundary::python::{HOST_RUN, HOST_STOP, RUNNING_ACTIVITY_CANCEL};
 use crate::definitions::ActivityDefinition;
@@ -46,7 +46,7 @@ impl Executor {
         dispatcher: Arc<Dispatcher>,
         engine: EngineContext,
         input: String,
-    ) -> End {
+    ) -> ActivityEnd {
         let (delivery, lease, input) = match split_delivery(&input) {
             Some((token, input)) => {
                 let lease = Lease {
@@ -60,8 +60,14 @@ impl Executor {
             None => (None, None, input),
         };
         let host = self.hosts.contains_key(&definition.name);
-        let call =
-            Call { definition, client: Arc::clone(&self.client), _lease: lease.clone(), engine, delivery, input };
+        let call = ActivityRun {
+            definition,
+            client: Arc::clone(&self.client),
+            _lease: lease.clone(),
+            engine,
+            delivery,
+            input,
+        };
         let end = if host { Arc::clone(&self).run_on_host(call).await } else { self.run_on_thread(call).await };
         let is_stopped = self.is_stopped.load(Ordering::Acquire);
         match end {
@@ -81,24 +87,24 @@ impl Executor {
         }
     }
 
-    async fn run_on_thread(&self, call: Call) -> Option<End> {
-        let (ending, receiver) = Ending::new(call);
-        if let Err(error) = self.threads.run(Job::Call(ending)) {
+    async fn run_on_thread(&self, call: ActivityRun) -> Option<ActivityEnd> {
+        let (pending, receiver) = PendingActivity::new(call);
+        if let Err(error) = self.threads.run(Job::Call(pending)) {
             return Some(Err(error));
         }
         receiver.await.ok()
     }
 
-    async fn run_on_host(self: Arc<Self>, call: Call) -> Option<End> {
+    async fn run_on_host(self: Arc<Self>, call: ActivityRun) -> Option<ActivityEnd> {
         let (handle_sender, handle) = oneshot::channel::<Py<PyAny>>();
         let executor = Arc::clone(&self);
         let delivery = call.delivery.clone();
         let engine = call.engine.clone();
-        let (ending, mut receiver) = Ending::new(call);
-        let begin = Job::Ours(Box::new(move |py| match executor.begin_on_host(py, &ending) {
+        let (pending, mut receiver) = PendingActivity::new(call);
+        let begin = Job::Ours(Box::new(move |py| match executor.begin_on_host(py, &pending) {
             // The activity may have ended meanwhile, and then nobody wants the handle.
             Ok(running) => drop(handle_sender.send(running)),
-            Err(error) => ending.finish(py, Err(error)),
+            Err(error) => pending.finish(py, Err(error)),
         }));
         if let Err(error) = self.threads.run(begin) {
             return Some(Err(error));
@@ -129,12 +135,12 @@ impl Executor {
         receiver.await.ok()
     }
 
-    fn begin_on_host(&self, py: Python<'_>, ending: &Arc<Ending>) -> PyResult<Py<PyAny>> {
-        let Call { definition, input, .. } = &ending.call;
+    fn begin_on_host(&self, py: Python<'_>, pending: &Arc<PendingActivity>) -> PyResult<Py<PyAny>> {
+        let ActivityRun { definition, input, .. } = &pending.call;
         let host =
             self.hosts.get(&definition.name).ok_or_else(|| PyRuntimeError::new_err("the activity has no host"))?;
-        let context = ending.call.context(py)?;
-        let done = Bound::new(py, Done(Arc::clone(ending)))?;
+        let context = pending.call.context(py)?;
+        let done = Bound::new(py, Done(Arc::clone(pending)))?;
         let arguments = (definition.function.bind(py), &definition.input_type, context, input, done);
         Ok(HOST_RUN.call(host.bind(py), arguments)?.unbind())
     }

@@ -11,7 +11,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
 use parking_lot::{Condvar, Mutex};
 use pyo3::prelude::*;
 
-use crate::activity::call::{Done, Ending};
+use crate::activity::call::{Done, PendingActivity};
 use crate::activity::context::ActivityContext;
 use crate::boundary;
 use crate::boundary::enter;
@@ -20,33 +20,33 @@ use crate::boundary::python::START_ACTIVITY_THREAD;
 /// What a thread is given to do.
 pub(super) enum Job {
     /// An activity, called from Python.
-    Call(Arc<Ending>),
+    Call(Arc<PendingActivity>),
     /// Something short of our own.
     Ours(Box<dyn FnOnce(Python<'_>) + Send>),
 }
 
 /// An idle thread ends after this time.
-const IDLE: Duration = Duration::from_secs(10);
+const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long a shutdown waits for idle threads to notice it.
-const FAREWELL: Duration = Duration::from_secs(2);
+const STOP_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Threads that are started at once when there is work. Short activities need no more: each thread beyond would only wait for
 /// the interpreter.
-const EAGER: usize = 8;
+const EAGER_THREADS: usize = 8;
 
 /// How long work waits for a thread that is at work before another is started for it.
-const PATIENCE: Duration = Duration::from_millis(1);
+const LONGEST_QUEUE_TIME: Duration = Duration::from_millis(1);
 
 /// As many threads as there are activities that take long; the engine's slots bound them.
 pub(crate) struct Threads {
     sender: Mutex<Option<Sender<Job>>>,
     receiver: Receiver<Job>,
-    census: Arc<Census>,
+    shared: Arc<SharedCounts>,
 }
 
 #[derive(Default)]
-struct Census {
+struct SharedCounts {
     counts: Mutex<Counts>,
     changed: Condvar,
 }
@@ -86,7 +86,7 @@ enum Need {
 impl Threads {
     pub(crate) fn new() -> Self {
         let (sender, receiver) = unbounded();
-        Self { sender: Mutex::new(Some(sender)), receiver, census: Arc::default() }
+        Self { sender: Mutex::new(Some(sender)), receiver, shared: Arc::default() }
     }
 
     /// Runs `job` on an idle thread, or on a new one.
@@ -98,7 +98,7 @@ impl Threads {
         let Some(sender) = self.sender.lock().clone() else {
             return Err("the runtime is shut down".to_owned());
         };
-        let begun = match self.census.queue() {
+        let begun = match self.shared.queue() {
             Need::Nothing => Ok(()),
             Need::Thread => self.start_thread(),
             Need::Watch => {
@@ -106,16 +106,16 @@ impl Threads {
                 boundary::spawn(async move { threads.watch().await }).map(drop).map_err(|error| error.to_string())
             }
         };
-        begun.inspect_err(|_| self.census.change(|counts| counts.queued -= 1))?;
+        begun.inspect_err(|_| self.shared.change(|counts| counts.queued -= 1))?;
         sender.send(job).map_err(|_| "the runtime is shut down".to_owned())
     }
 
     /// Starts threads for jobs that wait for too long, until none does.
     async fn watch(&self) {
         loop {
-            tokio::time::sleep(PATIENCE).await;
+            tokio::time::sleep(LONGEST_QUEUE_TIME).await;
             let needed = {
-                let mut counts = self.census.counts.lock();
+                let mut counts = self.shared.counts.lock();
                 let needed = counts.unserved();
                 counts.is_watched = needed > 0;
                 (0..needed).for_each(|_| counts.begin_thread());
@@ -136,13 +136,13 @@ impl Threads {
     fn start_thread(&self) -> Result<(), String> {
         let worker = Worker {
             receiver: self.receiver.clone(),
-            census: Arc::clone(&self.census),
+            shared: Arc::clone(&self.shared),
             is_new: AtomicBool::new(true),
             is_busy: AtomicBool::new(false),
         };
         let started = enter(|py| START_ACTIVITY_THREAD.call(py, (worker,)).map(drop));
         started.map_err(|error| {
-            self.census.change(|counts| (counts.alive, counts.starting) = (counts.alive - 1, counts.starting - 1));
+            self.shared.change(|counts| (counts.alive, counts.starting) = (counts.alive - 1, counts.starting - 1));
             format!("no thread could be started for the activity: {error}")
         })
     }
@@ -152,17 +152,17 @@ impl Threads {
     /// Call it detached: a thread that ends needs the interpreter.
     pub(crate) fn stop(&self) {
         self.sender.lock().take();
-        let deadline = Instant::now() + FAREWELL;
-        let mut counts = self.census.counts.lock();
+        let deadline = Instant::now() + STOP_TIMEOUT;
+        let mut counts = self.shared.counts.lock();
         while counts.alive > counts.running + counts.queued {
-            if self.census.changed.wait_until(&mut counts, deadline).timed_out() {
+            if self.shared.changed.wait_until(&mut counts, deadline).timed_out() {
                 return;
             }
         }
     }
 }
 
-impl Census {
+impl SharedCounts {
     fn change(&self, change: impl FnOnce(&mut Counts)) {
         change(&mut self.counts.lock());
         self.changed.notify_all();
@@ -173,7 +173,7 @@ impl Census {
         counts.queued += 1;
         if counts.unserved() == 0 {
             Need::Nothing
-        } else if counts.alive < EAGER {
+        } else if counts.alive < EAGER_THREADS {
             counts.begin_thread();
             Need::Thread
         } else if counts.is_watched {
@@ -197,7 +197,7 @@ impl Census {
 #[pyclass(frozen, module = "duroxide._native")]
 pub(crate) struct Worker {
     receiver: Receiver<Job>,
-    census: Arc<Census>,
+    shared: Arc<SharedCounts>,
     is_new: AtomicBool,
     is_busy: AtomicBool,
 }
@@ -208,24 +208,24 @@ impl Worker {
         if let Ok(job) = self.receiver.try_recv() {
             return Ok(job);
         }
-        py.detach(|| self.receiver.recv_timeout(IDLE))
+        py.detach(|| self.receiver.recv_timeout(IDLE_TIMEOUT))
     }
 
     fn wait_for_job(&self, py: Python<'_>) -> Option<Job> {
-        self.census.counts.lock().waiting += 1;
+        self.shared.counts.lock().waiting += 1;
         loop {
             match self.next(py) {
                 Ok(job) => {
-                    let mut counts = self.census.counts.lock();
+                    let mut counts = self.shared.counts.lock();
                     counts.waiting -= 1;
                     counts.queued -= 1;
                     counts.running += 1;
                     return Some(job);
                 }
-                Err(RecvTimeoutError::Timeout) if !self.census.may_leave() => {}
+                Err(RecvTimeoutError::Timeout) if !self.shared.may_leave() => {}
                 Err(RecvTimeoutError::Timeout) => return None,
                 Err(RecvTimeoutError::Disconnected) => {
-                    self.census.counts.lock().waiting -= 1;
+                    self.shared.counts.lock().waiting -= 1;
                     return None;
                 }
             }
@@ -233,7 +233,7 @@ impl Worker {
     }
 
     fn end_job(&self) {
-        self.census.change(|counts| counts.running -= 1);
+        self.shared.change(|counts| counts.running -= 1);
     }
 }
 
@@ -248,14 +248,14 @@ pub(crate) struct PreparedActivity {
 }
 
 impl PreparedActivity {
-    fn new(py: Python<'_>, ending: &Arc<Ending>) -> PyResult<Self> {
-        let call = &ending.call;
+    fn new(py: Python<'_>, pending: &Arc<PendingActivity>) -> PyResult<Self> {
+        let call = &pending.call;
         let input = call.decode_input(py)?.unbind();
         Ok(Self {
             function: call.definition.function.clone_ref(py),
             context: call.context(py)?.unbind(),
             input,
-            done: Py::new(py, Done(Arc::clone(ending)))?,
+            done: Py::new(py, Done(Arc::clone(pending)))?,
         })
     }
 }
@@ -265,25 +265,25 @@ impl Worker {
     /// Waits for the next activity; `None` when the thread is to end.
     fn take(&self, py: Python<'_>) -> Option<PreparedActivity> {
         if self.is_new.swap(false, Ordering::Relaxed) {
-            self.census.counts.lock().starting -= 1;
+            self.shared.counts.lock().starting -= 1;
         }
         if self.is_busy.swap(false, Ordering::Relaxed) {
             self.end_job();
         }
         while let Some(job) = self.wait_for_job(py) {
             match job {
-                Job::Call(ending) => match PreparedActivity::new(py, &ending) {
+                Job::Call(pending) => match PreparedActivity::new(py, &pending) {
                     Ok(activity) => {
                         self.is_busy.store(true, Ordering::Relaxed);
                         return Some(activity);
                     }
-                    Err(error) => ending.finish(py, Err(error)),
+                    Err(error) => pending.finish(py, Err(error)),
                 },
                 Job::Ours(job) => job(py),
             }
             self.end_job();
         }
-        self.census.change(|counts| counts.alive -= 1);
+        self.shared.change(|counts| counts.alive -= 1);
         None
     }
 }

@@ -23,21 +23,21 @@ type Finish = Box<dyn FnOnce(Python<'_>) -> PyResult<Py<PyAny>> + Send>;
 
 /// Takes ends to one event loop. Many that come at once wake it once.
 #[pyclass(frozen, module = "duroxide._native")]
-pub(crate) struct Mailbox(Arc<Letters>);
+pub(crate) struct LoopQueue(Arc<Completions>);
 
-struct Letters {
+struct Completions {
     event_loop: Py<PyAny>,
-    waiting: Mutex<Vec<Letter>>,
+    waiting: Mutex<Vec<Completion>>,
 }
 
-struct Letter {
+struct Completion {
     future: Py<PyAny>,
     finish: Option<Finish>,
     has_panicked: bool,
 }
 
 #[pymethods]
-impl Mailbox {
+impl LoopQueue {
     /// The mailbox of the running loop: `last`, if it is that one's.
     #[staticmethod]
     fn of_running_loop<'py>(py: Python<'py>, last: Option<Bound<'py, Self>>) -> PyResult<Bound<'py, Self>> {
@@ -45,24 +45,27 @@ impl Mailbox {
         let event_loop = GET_RUNNING_LOOP.call(py, ())?;
         match last {
             Some(last) if last.get().0.event_loop.is(&event_loop) => Ok(last),
-            _ => Bound::new(py, Self(Arc::new(Letters { event_loop: event_loop.unbind(), waiting: Mutex::default() }))),
+            _ => Bound::new(
+                py,
+                Self(Arc::new(Completions { event_loop: event_loop.unbind(), waiting: Mutex::default() })),
+            ),
         }
     }
 
     /// Opens all letters; called by the loop.
-    fn open(&self, py: Python<'_>) {
-        let letters = mem::take(&mut *self.0.waiting.lock());
-        for letter in letters {
-            letter.open(py);
+    fn complete(&self, py: Python<'_>) {
+        let completions = mem::take(&mut *self.0.waiting.lock());
+        for completion in completions {
+            completion.complete(py);
         }
     }
 }
 
-impl Letters {
-    fn send(self: &Arc<Self>, letter: Letter) {
+impl Completions {
+    fn send(self: &Arc<Self>, completion: Completion) {
         let is_first = {
             let mut waiting = self.waiting.lock();
-            waiting.push(letter);
+            waiting.push(completion);
             waiting.len() == 1
         };
         // The others are opened along with the first one.
@@ -74,14 +77,14 @@ impl Letters {
     }
 
     fn wake(self: &Arc<Self>, py: Python<'_>) -> PyResult<()> {
-        let mailbox = Bound::new(py, Mailbox(Arc::clone(self)))?;
-        let open = mailbox.getattr(intern!(py, "open"))?;
-        CALL_SOON_THREADSAFE.call(self.event_loop.bind(py), (open,)).map(drop)
+        let queue = Bound::new(py, LoopQueue(Arc::clone(self)))?;
+        let complete = queue.getattr(intern!(py, "complete"))?;
+        CALL_SOON_THREADSAFE.call(self.event_loop.bind(py), (complete,)).map(drop)
     }
 }
 
-impl Letter {
-    fn open(self, py: Python<'_>) {
+impl Completion {
+    fn complete(self, py: Python<'_>) {
         let future = self.future.bind(py);
         if FUTURE_DONE.call(future, ()).and_then(|done| done.is_truthy()).unwrap_or(true) {
             return;
@@ -109,7 +112,7 @@ fn fail<'py>(future: &Bound<'py, PyAny>, error: &PyErr) -> PyResult<Bound<'py, P
 
 /// The letter of one task, sent when the task ends, however it does.
 struct Reply {
-    letters: Arc<Letters>,
+    completions: Arc<Completions>,
     future: Option<Py<PyAny>>,
     finish: Option<Finish>,
 }
@@ -124,7 +127,7 @@ impl Drop for Reply {
     fn drop(&mut self) {
         if let Some(future) = self.future.take() {
             let has_panicked = thread::panicking();
-            self.letters.send(Letter { future, finish: self.finish.take(), has_panicked });
+            self.completions.send(Completion { future, finish: self.finish.take(), has_panicked });
         }
     }
 }
@@ -158,14 +161,14 @@ impl Awaited {
 /// Starts `work` on the threads of this process; its end goes to `mailbox`, where `finish` makes an object of it.
 pub(crate) fn awaited<T: Send + 'static>(
     py: Python<'_>,
-    mailbox: &Mailbox,
+    queue: &LoopQueue,
     work: impl Future<Output = Result<T, Error>> + Send + 'static,
     finish: impl FnOnce(Python<'_>, T) -> PyResult<Py<PyAny>> + Send + 'static,
 ) -> PyResult<Awaited> {
     let threads = runtime()?;
-    let letters = Arc::clone(&mailbox.0);
-    let future = CREATE_FUTURE.call(letters.event_loop.bind(py), ())?.unbind();
-    let reply = Reply { letters, future: Some(future.clone_ref(py)), finish: None };
+    let completions = Arc::clone(&queue.0);
+    let future = CREATE_FUTURE.call(completions.event_loop.bind(py), ())?.unbind();
+    let reply = Reply { completions, future: Some(future.clone_ref(py)), finish: None };
     let task = threads.spawn(async move {
         let end = work.await;
         reply.send(Box::new(move |py| finish(py, end?)));

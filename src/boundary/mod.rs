@@ -23,7 +23,7 @@ use tokio::task::JoinHandle;
 
 use crate::boundary::errors::{Error, NotAllowedInOrchestration};
 
-pub(crate) use crate::boundary::asyncio::{Awaited, Mailbox, awaited};
+pub(crate) use crate::boundary::asyncio::{Awaited, LoopQueue, awaited};
 
 /// How often a blocked call looks whether Ctrl-C was pressed.
 const SIGNAL_CHECK: Duration = Duration::from_millis(50);
@@ -32,12 +32,12 @@ const SIGNAL_CHECK: Duration = Duration::from_millis(50);
 /// the others. So there are more of them than the turns that run at once by default.
 const WORKER_THREADS: usize = 12;
 
-struct Process {
+struct ProcessRuntime {
     runtime: Runtime,
     pid: u32,
 }
 
-static PROCESS: OnceLock<Process> = OnceLock::new();
+static PROCESS: OnceLock<ProcessRuntime> = OnceLock::new();
 
 /// The Tokio runtime of this process, started at its first use and kept until the process ends.
 fn runtime() -> PyResult<&'static Runtime> {
@@ -52,7 +52,7 @@ fn runtime() -> PyResult<&'static Runtime> {
             .enable_all()
             .build()
             .map_err(|error| PyRuntimeError::new_err(format!("cannot start the threads of duroxide: {error}")))?;
-        let process = Process { runtime, pid: process::id() };
+        let process = ProcessRuntime { runtime, pid: process::id() };
         if let Err(unused) = PROCESS.set(process) {
             unused.runtime.shutdown_background();
         }

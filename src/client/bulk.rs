@@ -4,7 +4,7 @@ use duroxide::providers::WorkItem;
 use pyo3::prelude::*;
 
 use crate::boundary::errors::{Error, InstanceAlreadyExists};
-use crate::client::View;
+use crate::client::OpenStore;
 use store::error::StoreError;
 use store::start::{IfExists, StartOutcome, StartRequest};
 
@@ -60,7 +60,7 @@ pub(super) fn queue_message(message: EncodedMessage) -> WorkItem {
     WorkItem::QueueMessage { instance, name, data }
 }
 
-impl View {
+impl OpenStore {
     /// For each request whether its instance was started; those that were not are attached to.
     pub(super) async fn start_all(&self, requests: Vec<EncodedStart>, attach: bool) -> Result<Vec<bool>, Error> {
         let if_exists = if attach { IfExists::Attach } else { IfExists::Raise };

@@ -10,16 +10,16 @@ use pyo3::prelude::*;
 
 use crate::boundary;
 use crate::boundary::errors::Error;
-use crate::boundary::{Awaited, Mailbox};
+use crate::boundary::{Awaited, LoopQueue};
 
 /// Makes the Python object of an answer.
 type Answer = Box<dyn FnOnce(Python<'_>) -> PyResult<Py<PyAny>> + Send>;
 type Work = Pin<Box<dyn Future<Output = Result<Answer, Error>> + Send>>;
 
 #[pyclass(frozen, module = "duroxide._native")]
-pub(crate) struct Call(Mutex<Option<Described>>);
+pub(crate) struct Call(Mutex<Option<PlannedCall>>);
 
-struct Described {
+struct PlannedCall {
     work: Work,
     /// Applied to the answer, one after the other, where it is waited for.
     decoders: Vec<Py<PyAny>>,
@@ -35,10 +35,10 @@ impl Call {
             let answer = work.await?;
             Ok(Box::new(move |py: Python<'_>| answer.into_py_any(py)) as Answer)
         };
-        Self(Mutex::new(Some(Described { work: Box::pin(work), decoders: Vec::new() })))
+        Self(Mutex::new(Some(PlannedCall { work: Box::pin(work), decoders: Vec::new() })))
     }
 
-    fn take(&self) -> PyResult<Described> {
+    fn take(&self) -> PyResult<PlannedCall> {
         self.0.lock().take().ok_or_else(|| PyRuntimeError::new_err("this call was made already"))
     }
 }
@@ -53,13 +53,13 @@ impl Call {
     }
 
     fn run(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        let Described { work, decoders } = self.take()?;
+        let PlannedCall { work, decoders } = self.take()?;
         decode(py, boundary::block_on(py, work)?, decoders)
     }
 
-    fn begin(&self, py: Python<'_>, mailbox: &Bound<'_, Mailbox>) -> PyResult<Awaited> {
-        let Described { work, decoders } = self.take()?;
-        boundary::awaited(py, mailbox.get(), work, |py, answer| decode(py, answer, decoders))
+    fn begin(&self, py: Python<'_>, queue: &Bound<'_, LoopQueue>) -> PyResult<Awaited> {
+        let PlannedCall { work, decoders } = self.take()?;
+        boundary::awaited(py, queue.get(), work, |py, answer| decode(py, answer, decoders))
     }
 }
 

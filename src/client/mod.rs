@@ -1,6 +1,6 @@
 //! The client: asks and tells the store, and waits for what runtimes do.
 //!
-//! Every operation is one `async fn` of [`View`], and a method that describes it as a [`Call`], which Python makes blocking
+//! Every operation is one `async fn` of [`OpenStore`], and a method that describes it as a [`Call`], which Python makes blocking
 //! or awaits: `status` and `waits` read how an instance stands, `bulk` starts and sends many at once, `records` answers those
 //! who run the system.
 
@@ -27,7 +27,7 @@ use store::operations::EngineOperations as _;
 use store::start::{IfExists, StartOutcome, StartRequest};
 
 pub(crate) use crate::client::call::Call;
-pub(crate) use crate::client::outbox::{NativeFileNews, write_message};
+pub(crate) use crate::client::outbox::{NativeDatabaseWatcher, write_message};
 
 use crate::client::bulk::{EncodedMessage, EncodedStart, event, queue_message};
 use crate::client::outbox::{OutboxRow, RelayAnswer, relay};
@@ -39,20 +39,20 @@ pub(crate) struct NativeClient {
 }
 
 /// An open store for the time of one call.
-struct View {
+struct OpenStore {
     adapter: EngineAdapter,
     store: Store,
     client: ClientView,
 }
 
 impl NativeClient {
-    fn view(&self) -> PyResult<View> {
+    fn view(&self) -> PyResult<OpenStore> {
         let adapter = self.store.get().adapter()?;
         let (store, client) = (adapter.store().clone(), adapter.client_view());
-        Ok(View { adapter, store, client })
+        Ok(OpenStore { adapter, store, client })
     }
 
-    fn call<T, F>(&self, operation: impl FnOnce(View) -> F) -> PyResult<Call>
+    fn call<T, F>(&self, operation: impl FnOnce(OpenStore) -> F) -> PyResult<Call>
     where
         T: for<'py> IntoPyObject<'py> + Send + 'static,
         F: Future<Output = Result<T, Error>> + Send + 'static,
@@ -61,7 +61,7 @@ impl NativeClient {
     }
 
     /// An operation that answers nothing.
-    fn order<F>(&self, operation: impl FnOnce(View) -> F) -> PyResult<Call>
+    fn order<F>(&self, operation: impl FnOnce(OpenStore) -> F) -> PyResult<Call>
     where
         F: Future<Output = Result<(), Error>> + Send + 'static,
     {
@@ -70,7 +70,7 @@ impl NativeClient {
     }
 }
 
-impl View {
+impl OpenStore {
     async fn start(&self, request: StartRequest, attach: bool) -> Result<bool, Error> {
         let if_exists = if attach { IfExists::Attach } else { IfExists::Raise };
         Ok(self.store.start(request, if_exists).await? == StartOutcome::Started)

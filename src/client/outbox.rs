@@ -75,25 +75,25 @@ pub(super) fn relay(outbox: String, seen: Option<i64>, last: i64, rows: Vec<Outb
     Ok(Relay { outbox, seen, last, messages })
 }
 
-#[pyclass(frozen, name = "FileNews", module = "duroxide._native")]
-pub(crate) struct NativeFileNews(FileNews);
+#[pyclass(frozen, name = "DatabaseWatcher", module = "duroxide._native")]
+pub(crate) struct NativeDatabaseWatcher(FileNews);
 
 #[pymethods]
-impl NativeFileNews {
+impl NativeDatabaseWatcher {
     #[new]
     fn new(file: PathBuf) -> Self {
         Self(FileNews::of(&file))
     }
 
-    fn heard(&self) -> u64 {
+    fn notices(&self) -> u64 {
         self.0.heard()
     }
 
-    fn wait(&self, py: Python<'_>, heard: u64) -> bool {
-        boundary::leave(py, || self.0.wait(heard))
+    fn wait(&self, py: Python<'_>, notices: u64) -> bool {
+        boundary::leave(py, || self.0.wait(notices))
     }
 
-    fn ring(&self) {
+    fn wake(&self) {
         self.0.ring();
     }
 }

@@ -6,16 +6,16 @@ use duroxide::providers::{
 };
 
 use crate::boundary::errors::{Error, InstanceNotFound};
-use crate::client::View;
 use crate::client::records::{EventRecord, ExecutionRecord, InstanceRecord, TreeRecord};
 use store::StoreError;
+use crate::client::OpenStore;
 use store::operations::{AdminOperations as _, EngineOperations as _};
 
 const RUNNING: &str = "Running";
 /// The logger of the engine's client, which would log these deletions if they went through it.
 const CLIENT_LOG: &str = "duroxide::client";
 
-impl View {
+impl OpenStore {
     /// All instances, or those with a status, in the order of their ids.
     pub(crate) async fn list_instances(&self, status: Option<&str>) -> Result<Vec<String>, Error> {
         let listed = match status {

@@ -4,8 +4,8 @@ use duroxide::providers::InstanceInfo;
 use duroxide::{AppErrorKind, ErrorDetails, EventKind};
 
 use crate::boundary::errors::Error;
-use crate::client::View;
 use crate::client::records::StatusRecord;
+use crate::client::OpenStore;
 use store::operations::{AdminOperations as _, EngineOperations as _};
 use store::types::InstanceState;
 
@@ -14,7 +14,7 @@ const RUNNING: &str = "Running";
 const COMPLETED: &str = "Completed";
 const FAILED: &str = "Failed";
 
-struct OrchestrationFailure {
+struct RecordedFailure {
     text: String,
     cancel_reason: Option<String>,
 }
@@ -50,7 +50,7 @@ pub(super) fn shown(status: &str) -> &'static str {
     }
 }
 
-impl View {
+impl OpenStore {
     pub(super) async fn info(&self, instance: &str) -> Result<InstanceInfo, Error> {
         let info = self.client.get_instance_info(instance).await;
         info.map_err(|failure| Error::of_instance(instance, failure))
@@ -71,7 +71,7 @@ impl View {
         match record.status {
             COMPLETED => record.output = output,
             FAILED => {
-                let OrchestrationFailure { text, cancel_reason } = self.failure(instance, output).await?;
+                let RecordedFailure { text, cancel_reason } = self.failure(instance, output).await?;
                 (record.failure, record.cancel_reason) = (Some(text), cancel_reason);
             }
             _ => record.mismatch = self.adapter.mismatch(instance).await,
@@ -79,7 +79,7 @@ impl View {
         Ok(record)
     }
 
-    async fn failure(&self, instance: &str, output: Option<String>) -> Result<OrchestrationFailure, Error> {
+    async fn failure(&self, instance: &str, output: Option<String>) -> Result<RecordedFailure, Error> {
         let history = match self.client.read(instance).await {
             Ok(history) => history,
             // A history that cannot be decoded may be the very reason of the failure.
@@ -91,13 +91,13 @@ impl View {
             _ => None,
         });
         Ok(match details {
-            Some(details) => OrchestrationFailure::from(details),
-            None => OrchestrationFailure { text: output.unwrap_or_default(), cancel_reason: None },
+            Some(details) => RecordedFailure::from(details),
+            None => RecordedFailure { text: output.unwrap_or_default(), cancel_reason: None },
         })
     }
 }
 
-impl From<ErrorDetails> for OrchestrationFailure {
+impl From<ErrorDetails> for RecordedFailure {
     fn from(details: ErrorDetails) -> Self {
         let shown = details.display_message();
         let text = match &details {
@@ -128,7 +128,7 @@ fn typed(class: &str, message: &str) -> String {
 mod tests {
     use super::*;
 
-    fn application(kind: AppErrorKind) -> OrchestrationFailure {
+    fn application(kind: AppErrorKind) -> RecordedFailure {
         ErrorDetails::Application { kind, message: "{\"type\": \"ValueError\"}".to_owned(), retryable: false }.into()
     }
 

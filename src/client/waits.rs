@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::boundary::errors::Error;
-use crate::client::View;
+use crate::client::OpenStore;
 use crate::client::records::StatusRecord;
 use crate::client::status::{has_ended, shown};
 use store::error::StoreError;
@@ -22,12 +22,12 @@ const SLOWEST_POLL: Duration = Duration::from_millis(100);
 const SAFETY_POLL: Duration = Duration::from_secs(1);
 
 /// The times between two looks, where nothing tells of changes.
-struct Polls {
+struct PollDelays {
     next: Duration,
     slowest: Duration,
 }
 
-impl Polls {
+impl PollDelays {
     fn slowing() -> Self {
         Self { next: FIRST_POLL, slowest: SLOWEST_POLL }
     }
@@ -39,7 +39,7 @@ impl Polls {
     }
 }
 
-impl View {
+impl OpenStore {
     pub(super) async fn wait(&self, instance: &str, timeout_ms: u64) -> Result<StatusRecord, Error> {
         match self.until(instance, timeout_ms, None, || self.end(instance)).await? {
             Some(status) => Ok(status),
@@ -65,7 +65,7 @@ impl View {
         timeout_ms: u64,
     ) -> Result<Option<StatusRecord>, Error> {
         let interval = Duration::from_millis(poll_interval_ms.max(1)).min(LONGEST_WAIT);
-        let polls = Polls { next: interval, slowest: interval };
+        let polls = PollDelays { next: interval, slowest: interval };
         let look = || self.newer(instance, last_seen_version);
         let status = self.until(instance, timeout_ms, Some(polls), look).await?;
         Ok(status.filter(|status| status.custom_status_version > last_seen_version))
@@ -90,7 +90,7 @@ impl View {
         &self,
         instance: &str,
         timeout_ms: u64,
-        mut polls: Option<Polls>,
+        mut polls: Option<PollDelays>,
         look: impl Fn() -> Look,
     ) -> Result<Option<T>, Error>
     where
@@ -113,7 +113,7 @@ impl View {
             // Whether a commit or the poll ended the pause, the next look tells what there is.
             let pause = match &mut polls {
                 None if self.adapter.reports_all_changes() => SAFETY_POLL,
-                polls => polls.get_or_insert_with(Polls::slowing).next(),
+                polls => polls.get_or_insert_with(PollDelays::slowing).next(),
             };
             let _ = timeout_at(deadline.min(now + pause), watch.changed()).await;
         }
@@ -148,7 +148,7 @@ mod tests {
 
     #[test]
     fn polls_slow_down_to_a_tenth_of_a_second() {
-        let mut polls = Polls::slowing();
+        let mut polls = PollDelays::slowing();
 
         let times: Vec<_> = (0..7).map(|_| polls.next().as_millis()).collect();
 

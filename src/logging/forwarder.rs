@@ -26,7 +26,7 @@ const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long a shutdown waits for the records that it left.
 const SETTLE_TIMEOUT: Duration = Duration::from_secs(1);
 
-static DELIVERY: RwLock<Option<Delivery>> = RwLock::new(None);
+static FORWARDER: RwLock<Option<Forwarder>> = RwLock::new(None);
 
 /// The names that `RuntimeOptions` gives to the service, as fields of every record.
 static SERVICE: RwLock<Vec<(&'static str, String)>> = RwLock::new(Vec::new());
@@ -38,8 +38,8 @@ pub(crate) fn set_service(name: Option<&str>, version: Option<&str>) {
 }
 
 /// The sending half of a delivery under way.
-struct Delivery {
-    records: Sender<Parcel>,
+struct Forwarder {
+    records: Sender<QueuedRecord>,
     dropped: Arc<AtomicU64>,
     /// Set when nobody waits for the rest any more: the interpreter may be gone.
     abandoned: Arc<AtomicBool>,
@@ -48,7 +48,7 @@ struct Delivery {
     process: u32,
 }
 
-enum Parcel {
+enum QueuedRecord {
     Record(Record),
     /// Dropped when everything before it is delivered, and by that told.
     Mark {
@@ -60,11 +60,11 @@ struct Record {
     target: &'static str,
     level: Level,
     message: String,
-    fields: Vec<(&'static str, Value)>,
+    fields: Vec<(&'static str, FieldValue)>,
 }
 
 #[derive(IntoPyObject)]
-enum Value {
+enum FieldValue {
     Boolean(bool),
     Integer(i128),
     Number(f64),
@@ -77,7 +77,7 @@ pub(crate) struct ToPython;
 impl<S: Subscriber> Layer<S> for ToPython {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
         // Somebody may be replacing the delivery on this very thread, or was when this process was forked.
-        let Some(delivery) = DELIVERY.try_read() else { return };
+        let Some(delivery) = FORWARDER.try_read() else { return };
         let Some(delivery) = delivery.as_ref() else { return };
         if delivery.process != process::id() {
             return;
@@ -93,7 +93,7 @@ impl<S: Subscriber> Layer<S> for ToPython {
         if record.is_premature() {
             return;
         }
-        if delivery.records.try_send(Parcel::Record(record)).is_err() {
+        if delivery.records.try_send(QueuedRecord::Record(record)).is_err() {
             delivery.dropped.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -105,13 +105,13 @@ impl Record {
     fn is_premature(&self) -> bool {
         self.message == "Orchestration failed"
             && self.fields.iter().any(|(name, value)| {
-                *name == "error_type" && matches!(value, Value::Text(text) if text == "configuration")
+                *name == "error_type" && matches!(value, FieldValue::Text(text) if text == "configuration")
             })
     }
 
-    fn add(&mut self, field: &Field, value: Value) {
+    fn add(&mut self, field: &Field, value: FieldValue) {
         match (field.name(), value) {
-            ("message", Value::Text(text)) => self.message = text,
+            ("message", FieldValue::Text(text)) => self.message = text,
             (name, value) => self.fields.push((name, value)),
         }
     }
@@ -119,27 +119,27 @@ impl Record {
 
 impl Visit for Record {
     fn record_bool(&mut self, field: &Field, value: bool) {
-        self.add(field, Value::Boolean(value));
+        self.add(field, FieldValue::Boolean(value));
     }
 
     fn record_i64(&mut self, field: &Field, value: i64) {
-        self.add(field, Value::Integer(value.into()));
+        self.add(field, FieldValue::Integer(value.into()));
     }
 
     fn record_u64(&mut self, field: &Field, value: u64) {
-        self.add(field, Value::Integer(value.into()));
+        self.add(field, FieldValue::Integer(value.into()));
     }
 
     fn record_f64(&mut self, field: &Field, value: f64) {
-        self.add(field, Value::Number(value));
+        self.add(field, FieldValue::Number(value));
     }
 
     fn record_str(&mut self, field: &Field, value: &str) {
-        self.add(field, Value::Text(value.to_owned()));
+        self.add(field, FieldValue::Text(value.to_owned()));
     }
 
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        self.add(field, Value::Text(format!("{value:?}")));
+        self.add(field, FieldValue::Text(format!("{value:?}")));
     }
 }
 
@@ -151,32 +151,34 @@ pub(crate) fn start_logging(py: Python<'_>, deliver: Py<PyAny>) -> PyResult<()> 
     let (end, ended) = bounded(0);
     let dropped = Arc::new(AtomicU64::new(0));
     let abandoned = Arc::new(AtomicBool::new(false));
-    let delivery = Delivery {
+    let delivery = Forwarder {
         records: sender,
         dropped: Arc::clone(&dropped),
         abandoned: Arc::clone(&abandoned),
         ended,
         process: process::id(),
     };
-    let courier = Courier { records, dropped, abandoned, deliver };
+    let courier = ForwarderThread { records, dropped, abandoned, deliver };
     let end: Sender<()> = end;
     // Whoever stops the logs hears of the end by the other half of this.
     let started = boundary::start_thread("duroxide-logging", move || courier.run(), move || drop(end));
     started.map_err(|error| DuroxideError::new_err(format!("the thread of the logs did not start: {error}")))?;
-    *DELIVERY.write() = Some(delivery);
+    *FORWARDER.write() = Some(delivery);
     Ok(())
 }
 
 /// Delivers what waits, and drops what comes later. In a forked child it does nothing.
 #[pyfunction]
 pub(crate) fn stop_logging(py: Python<'_>) {
-    let Some(delivery) = DELIVERY.try_write_for(FLUSH_TIMEOUT).and_then(|mut delivery| delivery.take()) else { return };
+    let Some(delivery) = FORWARDER.try_write_for(FLUSH_TIMEOUT).and_then(|mut delivery| delivery.take()) else {
+        return;
+    };
     if delivery.process != process::id() {
         // The thread is in the parent, and so may be whoever held the locks of the channel.
         std::mem::forget(delivery);
         return;
     }
-    let Delivery { records, abandoned, ended, .. } = delivery;
+    let Forwarder { records, abandoned, ended, .. } = delivery;
     drop(records);
     // The thread needs the interpreter to end.
     py.detach(|| {
@@ -188,9 +190,9 @@ pub(crate) fn stop_logging(py: Python<'_>) {
 /// Waits until what was logged before is delivered, a second at most.
 pub(crate) fn settle(py: Python<'_>) {
     let (told, delivered) = bounded(0);
-    match DELIVERY.read().as_ref() {
+    match FORWARDER.read().as_ref() {
         Some(delivery) if delivery.process == process::id() => {
-            let mark = Parcel::Mark { _told: told };
+            let mark = QueuedRecord::Mark { _told: told };
             if delivery.records.try_send(mark).is_err() {
                 return;
             }
@@ -204,14 +206,14 @@ pub(crate) fn settle(py: Python<'_>) {
 }
 
 /// The receiving half, owned by the thread.
-struct Courier {
-    records: Receiver<Parcel>,
+struct ForwarderThread {
+    records: Receiver<QueuedRecord>,
     dropped: Arc<AtomicU64>,
     abandoned: Arc<AtomicBool>,
     deliver: Py<PyAny>,
 }
 
-impl Courier {
+impl ForwarderThread {
     /// Ends when the sending half is dropped and all is delivered.
     fn run(self) {
         while let Ok(first) = self.records.recv() {
@@ -240,10 +242,10 @@ impl Courier {
         self.abandoned.load(Ordering::Acquire)
     }
 
-    fn hand_over(&self, py: Python<'_>, parcel: Parcel) {
-        let Parcel::Record(record) = parcel else { return };
+    fn hand_over(&self, py: Python<'_>, parcel: QueuedRecord) {
+        let QueuedRecord::Record(record) = parcel else { return };
         let fields = PyDict::new(py);
-        let service = SERVICE.read().clone().into_iter().map(|(name, value)| (name, Value::Text(value)));
+        let service = SERVICE.read().clone().into_iter().map(|(name, value)| (name, FieldValue::Text(value)));
         let delivered = record
             .fields
             .into_iter()
@@ -262,7 +264,7 @@ impl Courier {
         if dropped > 0 {
             let message = format!("{dropped} log records were dropped, since they came faster than they were handled");
             let record = Record { target: "duroxide", level: Level::WARN, message, fields: Vec::new() };
-            self.hand_over(py, Parcel::Record(record));
+            self.hand_over(py, QueuedRecord::Record(record));
         }
     }
 }

@@ -24,6 +24,7 @@ use tracing_subscriber::reload;
 pub(crate) use crate::logging::forwarder::{set_service, settle, start_logging, stop_logging};
 
 use crate::boundary::errors::ConfigurationError;
+use crate::boundary::options::{choices, unknown};
 use crate::boundary::python::{GET_LOGGER, LOGGER_INFO, LOGGER_WARNING, Member};
 
 type Filter = reload::Layer<EnvFilter, Registry>;
@@ -69,11 +70,12 @@ impl Levels {
     }
 }
 
-#[derive(Clone, Copy)]
-enum Format {
-    Pretty,
-    Compact,
-    Json,
+choices! {
+    enum Format("log_format") {
+        Pretty = "pretty",
+        Compact = "compact",
+        Json = "json",
+    }
 }
 
 /// Sets the subscriber of this process. The engine would set its own, which prints to stdout, with its first runtime; it
@@ -99,17 +101,20 @@ pub(crate) fn install() {
 }
 
 /// Logs at least at `level` what concerns duroxide.
-pub(crate) fn set_level(level: &str) {
-    let (Some(logging), Ok(level)) = (LOGGING.get(), LevelFilter::from_str(level)) else { return };
-    let mut levels = logging.levels.lock();
-    levels.engine = levels.engine.max(level);
-    levels.user = levels.user.max(level);
-    logging.apply(*levels);
+pub(crate) fn set_level(level: &str) -> PyResult<()> {
+    let level = read_level(level)?;
+    if let Some(logging) = LOGGING.get() {
+        let mut levels = logging.levels.lock();
+        levels.engine = levels.engine.max(level);
+        levels.user = levels.user.max(level);
+        logging.apply(*levels);
+    }
+    Ok(())
 }
 
 /// Formats what goes to stderr because of `RUST_LOG`; `init_tracing` has the last word.
 pub(crate) fn set_format(format: &str) -> PyResult<()> {
-    let format = read_format(Some(format))?;
+    let format = format.parse()?;
     if let Some(logging) = LOGGING.get()
         && logging.fixed
         && !logging.redirected.load(Ordering::Relaxed)
@@ -137,7 +142,7 @@ pub(crate) fn init_tracing(
     log_format: Option<&str>,
 ) -> PyResult<()> {
     let level = log_level.map(read_level).transpose()?;
-    let format = read_format(log_format)?;
+    let format = log_format.map_or(Ok(Format::Pretty), str::parse)?;
     let output = match log_file {
         Some(path) => file(path, format)?,
         None => stderr(format),
@@ -160,20 +165,7 @@ fn read_level(level: &str) -> PyResult<LevelFilter> {
     const NAMES: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
     let name = level.to_ascii_lowercase();
     let known = NAMES.contains(&name.as_str()).then(|| LevelFilter::from_str(&name).ok()).flatten();
-    known.ok_or_else(|| {
-        ConfigurationError::new_err(format!("log_level '{level}' is unknown; use one of {}", NAMES.join(", ")))
-    })
-}
-
-fn read_format(format: Option<&str>) -> PyResult<Format> {
-    match format {
-        None | Some("pretty") => Ok(Format::Pretty),
-        Some("compact") => Ok(Format::Compact),
-        Some("json") => Ok(Format::Json),
-        Some(format) => Err(ConfigurationError::new_err(format!(
-            "log_format '{format}' is unknown; use one of pretty, compact, json"
-        ))),
-    }
+    known.ok_or_else(|| unknown("log_level", level, &NAMES))
 }
 
 fn stderr(format: Format) -> Output {
@@ -265,8 +257,14 @@ mod tests {
     }
 
     #[test]
-    fn format_that_is_unknown_is_refused() {
-        assert!(read_format(Some("yaml")).is_err());
-        assert!(matches!(read_format(None), Ok(Format::Pretty)));
+    fn a_level_is_read_in_any_case_and_an_unknown_one_is_refused() {
+        assert_eq!(read_level("Debug").ok(), Some(LevelFilter::DEBUG));
+        assert!(read_level("loud").is_err());
+        assert!(set_level("loud").is_err());
+    }
+
+    #[test]
+    fn an_unknown_format_is_refused() {
+        assert!("yaml".parse::<Format>().is_err());
     }
 }

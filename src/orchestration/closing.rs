@@ -8,34 +8,34 @@ use pyo3::prelude::*;
 
 use crate::boundary::errors::TurnClosed;
 use crate::boundary::python::{LOOP_THROW, TASK_GET_CORO, UNBEGUN_COROUTINES};
-use crate::orchestration::execution::Turn;
+use crate::orchestration::execution::Execution;
 use crate::orchestration::task::{Task, is_unbegun};
 
 /// How often a generator that keeps yielding while it is closed is asked again, and a loop on which tasks are made meanwhile.
 const CLOSE_ATTEMPTS: usize = 8;
 
 /// Closes everything that has not ended, and takes apart what Python and the turn hold of each other.
-pub(super) fn end_turn(py: Python<'_>, turn: &Arc<Turn>) {
-    let runners = turn.arena().unfinished();
+pub(super) fn close_execution(py: Python<'_>, execution: &Arc<Execution>) {
+    let runners = execution.arena().unfinished();
     // Nothing that happens from here on is recorded, and nothing of it is logged again.
-    turn.begin_closing();
+    execution.begin_closing();
     let exit = TurnClosed::new_err("the turn of this orchestration has ended; it goes on in a later one");
     for runner in runners {
-        close(turn, runner.bind(py), &exit);
+        close(execution, runner.bind(py), &exit);
     }
-    close_loop(py, turn, &exit);
-    for runner in turn.unbegun_branches() {
-        close(turn, runner.bind(py), &exit);
+    close_loop(py, execution, &exit);
+    for runner in execution.unbegun_branches() {
+        close(execution, runner.bind(py), &exit);
     }
-    turn.close();
-    turn.clear();
+    execution.close();
+    execution.clear();
 }
 
 /// Closes the tasks that have not ended on the loop of a coroutine, and those that are made while it is closed.
-pub(super) fn close_loop(py: Python<'_>, turn: &Arc<Turn>, exit: &PyErr) {
-    let Some(event_loop) = turn.event_loop(py) else { return };
+pub(super) fn close_loop(py: Python<'_>, execution: &Arc<Execution>, exit: &PyErr) {
+    let Some(event_loop) = execution.event_loop(py) else { return };
     for _ in 0..CLOSE_ATTEMPTS {
-        let tasks = turn.abandon_loop(py);
+        let tasks = execution.abandon_loop(py);
         if tasks.is_empty() {
             return;
         }
@@ -46,19 +46,19 @@ pub(super) fn close_loop(py: Python<'_>, turn: &Arc<Turn>, exit: &PyErr) {
                 step.get().node.set_replaced();
                 continue;
             }
-            close_by(turn, &coroutine, exit, |exit| LOOP_THROW.call(&event_loop, (&task, exit)));
+            close_by(execution, &coroutine, exit, |exit| LOOP_THROW.call(&event_loop, (&task, exit)));
         }
     }
 }
 
 /// Throws `exit` until the generator or coroutine ends; what it yields or raises meanwhile is nobody's.
-pub(super) fn close(turn: &Arc<Turn>, runner: &Bound<'_, PyAny>, exit: &PyErr) {
-    close_by(turn, runner, exit, |exit| runner.call_method1(intern!(runner.py(), "throw"), (exit,)));
+pub(super) fn close(execution: &Arc<Execution>, runner: &Bound<'_, PyAny>, exit: &PyErr) {
+    close_by(execution, runner, exit, |exit| runner.call_method1(intern!(runner.py(), "throw"), (exit,)));
 }
 
 /// Closes it by a `throw` that is given the exception.
 fn close_by<'py>(
-    turn: &Arc<Turn>,
+    execution: &Arc<Execution>,
     runner: &Bound<'py, PyAny>,
     exit: &PyErr,
     throw: impl Fn(Py<PyBaseException>) -> PyResult<Bound<'py, PyAny>>,
@@ -72,7 +72,7 @@ fn close_by<'py>(
         return;
     }
     for _ in 0..CLOSE_ATTEMPTS {
-        let step = turn.run(|| throw(exit.clone_ref(py).into_value(py)));
+        let step = execution.run(|| throw(exit.clone_ref(py).into_value(py)));
         let Ok(yielded) = step else { return };
         if let Ok(task) = yielded.cast::<Task>() {
             task.get().node.set_replaced();
@@ -81,7 +81,7 @@ fn close_by<'py>(
     }
     // Its destructor would ask once more, and report on stderr that it refuses to end.
     std::mem::forget(runner.clone());
-    let (instance, name) = (turn.instance.as_str(), turn.orchestration_name.as_str());
+    let (instance, name) = (execution.instance.as_str(), execution.orchestration_name.as_str());
     tracing::warn!(
         target: "duroxide::orchestration",
         instance_id = instance,

@@ -20,15 +20,15 @@ use crate::definitions::Definitions;
 use crate::orchestration::arena::{Arena, Effect};
 use crate::orchestration::context::OrchestrationContext;
 use crate::orchestration::event_loop::EventLoop;
-use crate::orchestration::operation::place_of;
+use crate::orchestration::operation::code_location;
 use crate::orchestration::operation::{Node, Operation};
-use crate::orchestration::strict::Watch;
+use crate::orchestration::strict::StrictWatch;
 use crate::orchestration::timeline::{Moment, Timeline};
 use engine_adapter::TurnRecord;
 
 thread_local! {
     /// The orchestration whose code runs on this thread.
-    static CURRENT: RefCell<Option<Arc<Turn>>> = const { RefCell::new(None) };
+    static CURRENT: RefCell<Option<Arc<Execution>>> = const { RefCell::new(None) };
 }
 
 /// What code sees of time: the moment of the completion that it consumed last.
@@ -38,7 +38,8 @@ struct Clock {
     moment: Moment,
 }
 
-pub(crate) struct Turn {
+#[expect(clippy::struct_field_names, reason = "`execution_id` is the name of the number everywhere")]
+pub(crate) struct Execution {
     pub(crate) instance: String,
     pub(crate) execution_id: u64,
     /// When the execution started.
@@ -68,7 +69,7 @@ pub(crate) struct Turn {
     closed: AtomicBool,
 }
 
-impl Turn {
+impl Execution {
     pub(crate) fn new(engine: EngineContext, record: &TurnRecord, definitions: Arc<Definitions>) -> Arc<Self> {
         let timeline = Timeline::new(record);
         Arc::new(Self {
@@ -130,7 +131,7 @@ impl Turn {
 
     /// Runs `body`, during which the context may be used on this thread.
     pub(crate) fn run<R>(self: &Arc<Self>, body: impl FnOnce() -> R) -> R {
-        let watch = self.definitions.is_strict.then(Watch::begin);
+        let watch = self.definitions.is_strict.then(StrictWatch::begin);
         *self.running.lock() = Some(thread::current().id());
         let before = CURRENT.replace(Some(Arc::clone(self)));
         let result = body();
@@ -142,13 +143,16 @@ impl Turn {
 
     /// The context of the orchestration whose code runs on this thread.
     pub(crate) fn current_context(py: Python<'_>) -> Option<Py<OrchestrationContext>> {
-        CURRENT.with_borrow(|turn| turn.as_ref()?.context.lock().as_ref().map(|context| context.clone_ref(py)))
+        CURRENT
+            .with_borrow(|execution| execution.as_ref()?.context.lock().as_ref().map(|context| context.clone_ref(py)))
     }
 
     /// Whether the code on this thread is another orchestration's, on its event loop.
     pub(crate) fn is_beside_a_running_loop(self: &Arc<Self>) -> bool {
-        CURRENT.with_borrow(|turn| {
-            turn.as_ref().is_some_and(|turn| !Arc::ptr_eq(turn, self) && turn.loop_runs.load(Ordering::Relaxed))
+        CURRENT.with_borrow(|execution| {
+            execution
+                .as_ref()
+                .is_some_and(|execution| !Arc::ptr_eq(execution, self) && execution.loop_runs.load(Ordering::Relaxed))
         })
     }
 
@@ -292,13 +296,13 @@ impl Turn {
 
     /// Has an effect, and says when it is recorded. Where history has something else, the line of the code is kept.
     fn happen(&self, effect: Effect) -> u64 {
-        let (recorded_ms, wants_place) = {
+        let (recorded_ms, lacks_location) = {
             let mut arena = self.arena();
-            (arena.happen(effect), arena.wants_place())
+            (arena.happen(effect), arena.lacks_location())
         };
-        if wants_place {
-            let place = enter(|py| caller(py).map(|origin| place_of(py, &origin)));
-            self.arena().set_place(place);
+        if lacks_location {
+            let place = enter(|py| caller(py).map(|origin| code_location(py, &origin)));
+            self.arena().set_location(place);
         }
         recorded_ms
     }

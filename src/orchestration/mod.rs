@@ -24,5 +24,5 @@ pub(crate) use crate::orchestration::context::{OrchestrationContext, current_con
 pub(crate) use crate::orchestration::driver::run_turn;
 pub(crate) use crate::orchestration::event_loop::steps::LoopSteps;
 pub(crate) use crate::orchestration::retry_policy::RetryPolicy;
-pub(crate) use crate::orchestration::sticky_cache::{Room, SuspendedOrchestrations};
+pub(crate) use crate::orchestration::sticky_cache::{CacheLimits, StickyCache};
 pub(crate) use crate::orchestration::task::Task;

@@ -10,7 +10,7 @@ use pyo3::prelude::*;
 use crate::boundary::codec::Decode;
 use crate::boundary::origin::Origin;
 use crate::boundary::python::GET_LINE;
-use crate::orchestration::execution::Turn;
+use crate::orchestration::execution::Execution;
 use crate::orchestration::retry_policy::RetryPolicy;
 
 /// A request of an orchestration; nothing happens until it is started.
@@ -108,7 +108,7 @@ const NOT_STARTED: usize = usize::MAX;
 pub(crate) struct Node {
     pub(crate) operation: Operation,
     pub(crate) decode: Decode,
-    pub(crate) turn: Arc<Turn>,
+    pub(crate) execution: Arc<Execution>,
     /// The line that described it, for the warning when it is never started.
     pub(crate) origin: Option<Origin>,
     /// How many levels of combinators it has, itself included.
@@ -123,7 +123,7 @@ impl Node {
     pub(crate) fn new(
         operation: Operation,
         decode: Decode,
-        turn: Arc<Turn>,
+        execution: Arc<Execution>,
         origin: Option<Origin>,
         number: usize,
     ) -> Arc<Self> {
@@ -133,7 +133,7 @@ impl Node {
             depth,
             number,
             decode,
-            turn,
+            execution,
             origin,
             slot: AtomicUsize::new(NOT_STARTED),
             replaced: AtomicBool::new(false),
@@ -163,7 +163,7 @@ impl Node {
 }
 
 /// A line of the user's code with its text.
-pub(crate) fn place_of(py: Python<'_>, origin: &Origin) -> Place {
+pub(crate) fn code_location(py: Python<'_>, origin: &Origin) -> Place {
     let (file, line) = origin.place(py);
     let source = GET_LINE.call(py, (&file, line)).and_then(|text| text.extract());
     let source = source.map_or_else(|_| String::new(), |text: String| text.trim().to_owned());

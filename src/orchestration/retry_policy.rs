@@ -104,12 +104,12 @@ impl RetryPolicy {
     /// Whether an activity is tried again after this recorded failure.
     pub(crate) fn retries(&self, failure: &str) -> bool {
         #[derive(Deserialize)]
-        struct Recorded {
+        struct RetryFields {
             #[serde(rename = "type")]
             error_type: Option<String>,
             retryable: Option<bool>,
         }
-        match serde_json::from_str::<Recorded>(failure) {
+        match serde_json::from_str::<RetryFields>(failure) {
             Ok(recorded) => {
                 recorded.retryable != Some(false)
                     && !recorded.error_type.is_some_and(|name| self.non_retryable.contains(&name))

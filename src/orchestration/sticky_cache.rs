@@ -15,8 +15,8 @@ use pyo3::prelude::*;
 
 use crate::boundary;
 use crate::definitions::OrchestrationDefinition;
-use crate::orchestration::closing::end_turn;
-use crate::orchestration::execution::Turn;
+use crate::orchestration::closing::close_execution;
+use crate::orchestration::execution::Execution;
 use crate::orchestration::timeline::Moment;
 use engine_adapter::{DriverState, Keeper, KeptTurn};
 
@@ -29,39 +29,39 @@ const SHORTEST_SWEEP: Duration = Duration::from_millis(10);
 
 /// How much is kept, and how long.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Room {
+pub(crate) struct CacheLimits {
     pub(crate) orchestrations: usize,
     pub(crate) bytes: usize,
     pub(crate) idle: Duration,
 }
 
 /// An orchestration between two turns.
-pub(crate) struct Suspended {
-    pub(crate) turn: Arc<Turn>,
+pub(crate) struct SuspendedExecution {
+    pub(crate) execution: Arc<Execution>,
     pub(crate) definition: Arc<OrchestrationDefinition>,
     /// What it was started with, as recorded.
     pub(crate) input: String,
     pub(crate) moment: Moment,
 }
 
-impl Suspended {
+impl SuspendedExecution {
     /// Takes it out of what passed through the store.
     pub(crate) fn from_state(state: DriverState) -> Option<Self> {
         let state: Box<dyn Any> = state;
-        state.downcast::<Guard>().ok()?.suspended.take()
+        state.downcast::<CloseOnDrop>().ok()?.suspended.take()
     }
 }
 
 /// Sends what nobody takes out of it to be closed.
-struct Guard {
-    suspended: Option<Suspended>,
-    closer: Sender<Order>,
+struct CloseOnDrop {
+    suspended: Option<SuspendedExecution>,
+    closer: Sender<CloserCommand>,
 }
 
-impl Drop for Guard {
+impl Drop for CloseOnDrop {
     fn drop(&mut self) {
         let Some(suspended) = self.suspended.take() else { return };
-        if let Err(refused) = self.closer.send(Order::Close(suspended)) {
+        if let Err(refused) = self.closer.send(CloserCommand::Close(suspended)) {
             // The runtime was shut down while this turn still ran.
             let body = move || perform(refused.into_inner());
             if let Err(error) = boundary::start_thread("duroxide-close", body, || {}) {
@@ -71,22 +71,22 @@ impl Drop for Guard {
     }
 }
 
-enum Order {
-    Close(Suspended),
+enum CloserCommand {
+    Close(SuspendedExecution),
     /// Close what came before, tell, and end.
     Stop(Sender<()>),
 }
 
 /// Where the suspended orchestrations of one runtime are.
-pub(crate) struct SuspendedOrchestrations {
-    room: Room,
-    places: Mutex<Places>,
-    closer: Sender<Order>,
+pub(crate) struct StickyCache {
+    room: CacheLimits,
+    places: Mutex<CacheEntries>,
+    closer: Sender<CloserCommand>,
 }
 
 #[derive(Default)]
-struct Places {
-    by_instance: HashMap<String, Place>,
+struct CacheEntries {
+    by_instance: HashMap<String, CacheEntry>,
     /// The instances by the order in which they came.
     by_age: BTreeMap<u64, String>,
     arrivals: u64,
@@ -94,19 +94,19 @@ struct Places {
     is_shut: bool,
 }
 
-struct Place {
+struct CacheEntry {
     kept: KeptTurn,
     arrival: u64,
     since: Instant,
 }
 
-impl Places {
+impl CacheEntries {
     fn insert(&mut self, kept: KeptTurn) {
         self.arrivals += 1;
         self.bytes += kept.bytes;
         let instance = kept.instance.clone();
         self.by_age.insert(self.arrivals, instance.clone());
-        self.by_instance.insert(instance, Place { kept, arrival: self.arrivals, since: Instant::now() });
+        self.by_instance.insert(instance, CacheEntry { kept, arrival: self.arrivals, since: Instant::now() });
     }
 
     fn remove(&mut self, instance: &str) -> Option<KeptTurn> {
@@ -117,7 +117,7 @@ impl Places {
     }
 
     /// Takes out the oldest ones as long as `leaves` says so.
-    fn remove_while(&mut self, leaves: impl Fn(&Self, &Place) -> bool) -> Vec<KeptTurn> {
+    fn remove_while(&mut self, leaves: impl Fn(&Self, &CacheEntry) -> bool) -> Vec<KeptTurn> {
         let mut removed = Vec::new();
         while let Some((_, instance)) = self.by_age.first_key_value() {
             let instance = instance.clone();
@@ -130,9 +130,9 @@ impl Places {
     }
 }
 
-impl SuspendedOrchestrations {
+impl StickyCache {
     /// Makes room for them, and starts the thread that closes them.
-    pub(crate) fn new(room: Room) -> PyResult<Arc<Self>> {
+    pub(crate) fn new(room: CacheLimits) -> PyResult<Arc<Self>> {
         let (closer, orders) = unbounded();
         let kept = Arc::new(Self { room, places: Mutex::default(), closer });
         let of_thread = Arc::downgrade(&kept);
@@ -141,8 +141,8 @@ impl SuspendedOrchestrations {
     }
 
     /// Makes a state of a suspended orchestration, to pass through the store. Dropped there, it is closed.
-    pub(crate) fn state(&self, suspended: Suspended) -> DriverState {
-        Box::new(Guard { suspended: Some(suspended), closer: self.closer.clone() })
+    pub(crate) fn state(&self, suspended: SuspendedExecution) -> DriverState {
+        Box::new(CloseOnDrop { suspended: Some(suspended), closer: self.closer.clone() })
     }
 
     /// Closes all, and waits until that is done, at most `longest`.
@@ -154,7 +154,7 @@ impl SuspendedOrchestrations {
         };
         drop(removed);
         let (told, done) = bounded(1);
-        if self.closer.send(Order::Stop(told)).is_ok() && !boundary::wait(py, &done, longest)? {
+        if self.closer.send(CloserCommand::Stop(told)).is_ok() && !boundary::wait(py, &done, longest)? {
             tracing::warn!(
                 target: "duroxide::runtime",
                 "the runtime was left while suspended orchestrations were still being closed: a finally block of theirs \
@@ -170,7 +170,7 @@ impl SuspendedOrchestrations {
     }
 }
 
-impl Keeper for SuspendedOrchestrations {
+impl Keeper for StickyCache {
     fn keep(&self, mut kept: KeptTurn) {
         kept.bytes += BYTES_AT_LEAST;
         let removed = {
@@ -196,12 +196,12 @@ impl Keeper for SuspendedOrchestrations {
 }
 
 /// The thread that closes orchestrations and looks for those that have been idle too long.
-fn serve(kept: &Weak<SuspendedOrchestrations>, orders: &Receiver<Order>, room: Room) {
+fn serve(kept: &Weak<StickyCache>, orders: &Receiver<CloserCommand>, room: CacheLimits) {
     let pause = (room.idle / SWEEPS_PER_IDLE_TIME).max(SHORTEST_SWEEP);
     let mut next_sweep = Instant::now() + pause;
     loop {
         match orders.recv_deadline(next_sweep) {
-            Ok(Order::Stop(told)) => {
+            Ok(CloserCommand::Stop(told)) => {
                 // Nobody listens after Ctrl-C.
                 told.send(()).ok();
                 return;
@@ -218,9 +218,9 @@ fn serve(kept: &Weak<SuspendedOrchestrations>, orders: &Receiver<Order>, room: R
     }
 }
 
-fn perform(order: Order) {
+fn perform(order: CloserCommand) {
     match order {
-        Order::Close(suspended) => boundary::enter(|py| end_turn(py, &suspended.turn)),
-        Order::Stop(_) => {}
+        CloserCommand::Close(suspended) => boundary::enter(|py| close_execution(py, &suspended.execution)),
+        CloserCommand::Stop(_) => {}
     }
 }

@@ -6,18 +6,18 @@ use crate::boundary::enter;
 use crate::boundary::python::{STRICT_BEGIN, STRICT_END};
 
 /// As long as it lives, the calls that are made on this thread are watched.
-pub(super) struct Watch {
+pub(super) struct StrictWatch {
     before: Option<Py<PyAny>>,
 }
 
-impl Watch {
+impl StrictWatch {
     pub(super) fn begin() -> Self {
         let before = enter(|py| STRICT_BEGIN.call(py, ()).ok().map(Bound::unbind));
         Self { before }
     }
 }
 
-impl Drop for Watch {
+impl Drop for StrictWatch {
     fn drop(&mut self) {
         let Some(before) = self.before.take() else { return };
         enter(|py| {

@@ -14,8 +14,8 @@ use crate::boundary::codec::Decode;
 use crate::boundary::errors::DuroxideError;
 use crate::boundary::python;
 use crate::orchestration::arena::{Failure, Outcome};
-use crate::orchestration::event_loop::{Awaited, is_coroutine};
-use crate::orchestration::execution::Turn;
+use crate::orchestration::event_loop::{AwaitedTask, is_coroutine};
+use crate::orchestration::execution::Execution;
 use crate::orchestration::operation::{Node, Operation};
 
 /// A lazy description of a durable operation: `yield`, `yield from` or `await` it, or give it to a combinator.
@@ -23,12 +23,12 @@ use crate::orchestration::operation::{Node, Operation};
 pub(crate) struct Task {
     pub(crate) node: Arc<Node>,
     /// Of whoever drives it as a coroutine.
-    state: Mutex<Progress>,
+    state: Mutex<AwaitProgress>,
 }
 
 impl Task {
     pub(crate) fn new(node: Arc<Node>) -> Self {
-        Self { node, state: Mutex::new(Progress::Unbegun) }
+        Self { node, state: Mutex::new(AwaitProgress::Unbegun) }
     }
 }
 
@@ -48,7 +48,7 @@ impl Task {
                 self.node.operation.describe()
             )));
         }
-        self.node.turn.check()?;
+        self.node.execution.check()?;
         crate::orchestration::limits::check_tag(tag)?;
         let mut call = call.clone();
         call.tag = Some(tag.to_owned());
@@ -57,16 +57,16 @@ impl Task {
             _ => Decode::Json,
         };
         self.node.set_replaced();
-        let node = self.node.turn.describe(Operation::Activity(call), decode, boundary::origin::caller(py));
+        let node = self.node.execution.describe(Operation::Activity(call), decode, boundary::origin::caller(py));
         Ok(Self::new(node))
     }
 
     fn __iter__(slf: Py<Self>) -> TaskSteps {
-        TaskSteps { task: slf, state: Mutex::new(Progress::Unbegun) }
+        TaskSteps { task: slf, state: Mutex::new(AwaitProgress::Unbegun) }
     }
 
     fn __await__(slf: Py<Self>) -> TaskSteps {
-        TaskSteps { task: slf, state: Mutex::new(Progress::Unbegun) }
+        TaskSteps { task: slf, state: Mutex::new(AwaitProgress::Unbegun) }
     }
 
     // A task is a coroutine: asyncio makes its own tasks of it, as in `asyncio.create_task(ship(order))`.
@@ -83,12 +83,12 @@ impl Task {
         traceback: Option<Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
         drop(traceback);
-        *self.state.lock() = Progress::Ended;
+        *self.state.lock() = AwaitProgress::Ended;
         Err(PyErr::from_value(value.filter(|value| !value.is_none()).unwrap_or(error)))
     }
 
     fn close(&self) {
-        *self.state.lock() = Progress::Ended;
+        *self.state.lock() = AwaitProgress::Ended;
     }
 
     /// The place of the task among all that its orchestration has described: sets of tasks have the same order at every replay.
@@ -103,7 +103,7 @@ impl Task {
 }
 
 /// How far whoever awaits a task has come.
-pub(crate) enum Progress {
+pub(crate) enum AwaitProgress {
     Unbegun,
     /// The driver sends the value.
     Yielded,
@@ -116,7 +116,7 @@ pub(crate) enum Progress {
 #[pyclass(frozen, module = "duroxide._native")]
 pub(crate) struct TaskSteps {
     task: Py<Task>,
-    state: Mutex<Progress>,
+    state: Mutex<AwaitProgress>,
 }
 
 #[pymethods]
@@ -137,37 +137,37 @@ impl TaskSteps {
 /// One step of awaiting `task`.
 fn step<'py>(
     task: &Bound<'py, Task>,
-    state: &Mutex<Progress>,
+    state: &Mutex<AwaitProgress>,
     value: Bound<'py, PyAny>,
 ) -> PyResult<Bound<'py, PyAny>> {
     let py = task.py();
     let node = &task.get().node;
     // The lock is free again before Python code runs.
-    let before = mem::replace(&mut *state.lock(), Progress::Ended);
+    let before = mem::replace(&mut *state.lock(), AwaitProgress::Ended);
     match before {
-        Progress::Unbegun => {
-            let Some(event_loop) = node.turn.running_loop(py) else {
-                if node.turn.is_beside_a_running_loop() {
-                    return Err(not_of_this_turn(node));
+        AwaitProgress::Unbegun => {
+            let Some(event_loop) = node.execution.running_loop(py) else {
+                if node.execution.is_beside_a_running_loop() {
+                    return Err(not_of_this_execution(node));
                 }
-                *state.lock() = Progress::Yielded;
+                *state.lock() = AwaitProgress::Yielded;
                 return Ok(task.clone().into_any());
             };
-            match node.turn.wait_in_loop(&event_loop, node)? {
-                Awaited::Value(value) => Err(PyStopIteration::new_err((value.unbind(),))),
-                Awaited::Future(future) => {
+            match node.execution.wait_in_loop(&event_loop, node)? {
+                AwaitedTask::Value(value) => Err(PyStopIteration::new_err((value.unbind(),))),
+                AwaitedTask::Future(future) => {
                     python::FUTURE_IS_AWAITED.set(&future, true)?;
-                    *state.lock() = Progress::Waits(future.clone().unbind());
+                    *state.lock() = AwaitProgress::Waits(future.clone().unbind());
                     Ok(future)
                 }
             }
         }
-        Progress::Yielded => Err(PyStopIteration::new_err((value.unbind(),))),
-        Progress::Waits(future) => {
+        AwaitProgress::Yielded => Err(PyStopIteration::new_err((value.unbind(),))),
+        AwaitProgress::Waits(future) => {
             let value = python::FUTURE_RESULT.call(future.bind(py), ())?;
             Err(PyStopIteration::new_err((value.unbind(),)))
         }
-        Progress::Ended => Err(PyRuntimeError::new_err(format!(
+        AwaitProgress::Ended => Err(PyRuntimeError::new_err(format!(
             "{} is awaited already: await the asyncio task that was made of it, or start it with ctx.spawn",
             node.operation.describe()
         ))),
@@ -175,30 +175,33 @@ fn step<'py>(
 }
 
 /// The tasks of a combinator: one iterable of them, or the tasks themselves; a branch is made a task.
-pub(crate) fn collect(turn: &Arc<Turn>, arguments: &Bound<'_, pyo3::types::PyTuple>) -> PyResult<Vec<Arc<Node>>> {
+pub(crate) fn collect(
+    execution: &Arc<Execution>,
+    arguments: &Bound<'_, pyo3::types::PyTuple>,
+) -> PyResult<Vec<Arc<Node>>> {
     let only = if arguments.len() == 1 { Some(arguments.get_item(0)?) } else { None };
     if let Some(only) = only
         && !only.is_instance_of::<Task>()
         && !is_branch(&only)
     {
         let items = only.try_iter().map_err(|_| not_a_task(&only))?;
-        return items.map(|item| as_node(turn, &item?)).collect();
+        return items.map(|item| as_node(execution, &item?)).collect();
     }
-    arguments.iter().map(|item| as_node(turn, &item)).collect()
+    arguments.iter().map(|item| as_node(execution, &item)).collect()
 }
 
 /// The task itself, or a task made of a generator or coroutine.
-pub(crate) fn as_node(turn: &Arc<Turn>, value: &Bound<'_, PyAny>) -> PyResult<Arc<Node>> {
+pub(crate) fn as_node(execution: &Arc<Execution>, value: &Bound<'_, PyAny>) -> PyResult<Arc<Node>> {
     if let Ok(task) = value.cast::<Task>() {
         let node = &task.get().node;
-        if !Arc::ptr_eq(&node.turn, turn) {
-            return Err(not_of_this_turn(node));
+        if !Arc::ptr_eq(&node.execution, execution) {
+            return Err(not_of_this_execution(node));
         }
         return Ok(Arc::clone(node));
     }
     if is_branch(value) {
         // Two branches over one generator would take each other's values.
-        if let Some(node) = turn.branch_of(value) {
+        if let Some(node) = execution.branch_of(value) {
             return Ok(node);
         }
         if !is_unbegun(value) {
@@ -208,17 +211,17 @@ pub(crate) fn as_node(turn: &Arc<Turn>, value: &Bound<'_, PyAny>) -> PyResult<Ar
             )));
         }
         if is_coroutine(value)
-            && let Some(event_loop) = turn.running_loop(value.py())
+            && let Some(event_loop) = execution.running_loop(value.py())
         {
             python::LOOP_DESCRIBE_BRANCH.call(&event_loop, (value,))?;
         }
         let operation = Operation::Branch(Arc::new(value.clone().unbind()));
-        return Ok(turn.describe(operation, Decode::Nothing, None));
+        return Ok(execution.describe(operation, Decode::Nothing, None));
     }
     Err(not_a_task(value))
 }
 
-fn not_of_this_turn(node: &Node) -> PyErr {
+fn not_of_this_execution(node: &Node) -> PyErr {
     PyValueError::new_err(format!(
         "{} belongs to another orchestration or to an earlier turn; build it where it is yielded",
         node.operation.describe()
@@ -279,9 +282,9 @@ pub(crate) fn not_a_task(value: &Bound<'_, PyAny>) -> PyErr {
 }
 
 /// The Python object of an ended slot, or the exception of its failure.
-pub(crate) fn value_of<'py>(py: Python<'py>, turn: &Turn, slot: usize) -> PyResult<Bound<'py, PyAny>> {
+pub(crate) fn value_of<'py>(py: Python<'py>, execution: &Execution, slot: usize) -> PyResult<Bound<'py, PyAny>> {
     let (node, outcome) = {
-        let arena = turn.arena();
+        let arena = execution.arena();
         (arena.node(slot), arena.outcome(slot))
     };
     let Some((outcome, _)) = outcome else {
@@ -291,10 +294,10 @@ pub(crate) fn value_of<'py>(py: Python<'py>, turn: &Turn, slot: usize) -> PyResu
         Outcome::Text(text) => node.decode.apply(py, &text),
         Outcome::Nothing => Ok(py.None().into_bound(py)),
         Outcome::Returned(value) => Ok(value.bind(py).clone()),
-        Outcome::FailedBy(child) => value_of(py, turn, child),
+        Outcome::FailedBy(child) => value_of(py, execution, child),
         Outcome::Winner { index, slot } => {
             let winner = PyDict::new(py);
-            match value_of(py, turn, slot) {
+            match value_of(py, execution, slot) {
                 Ok(value) => {
                     winner.set_item(python::WINNER_INDEX.text(py), index)?;
                     winner.set_item(python::WINNER_VALUE.text(py), value)?;
@@ -307,22 +310,22 @@ pub(crate) fn value_of<'py>(py: Python<'py>, turn: &Turn, slot: usize) -> PyResu
                 }
             }
         }
-        Outcome::Children => children_of(py, turn, &node, slot),
+        Outcome::Children => children_of(py, execution, &node, slot),
         Outcome::Failed(failure) => Err(exception(py, &node, &failure)?),
     }
 }
 
-fn children_of<'py>(py: Python<'py>, turn: &Turn, node: &Node, slot: usize) -> PyResult<Bound<'py, PyAny>> {
-    let children = turn.arena().children(slot);
+fn children_of<'py>(py: Python<'py>, execution: &Execution, node: &Node, slot: usize) -> PyResult<Bound<'py, PyAny>> {
+    let children = execution.arena().children(slot);
     let values = PyList::empty(py);
     if matches!(node.operation, Operation::Gather(_)) {
         for child in children {
-            values.append(value_of(py, turn, child)?)?;
+            values.append(value_of(py, execution, child)?)?;
         }
         return Ok(values.into_any());
     }
     for child in children {
-        let outcome = match value_of(py, turn, child) {
+        let outcome = match value_of(py, execution, child) {
             Ok(value) => python::OUTCOME_OK.call(py, (value,))?,
             Err(error) => python::OUTCOME_ERR.call(py, (error.into_value(py),))?,
         };

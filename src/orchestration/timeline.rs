@@ -32,7 +32,7 @@ impl Moment {
     }
 }
 
-struct Completion {
+struct ActionCompletion {
     moment: Moment,
     failed: bool,
     /// Its place among all completions that were learned of.
@@ -47,12 +47,12 @@ struct Arrival {
 
 /// The two mailboxes in which messages arrive by name.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) enum Mailbox {
+pub(crate) enum MessageKind {
     Event,
     Queue,
 }
 
-type Address = (Mailbox, String);
+type Address = (MessageKind, String);
 
 /// An action that an earlier turn has recorded.
 #[derive(Clone, Copy)]
@@ -66,7 +66,7 @@ pub(crate) struct Scheduled {
 
 pub(crate) struct Timeline {
     scheduled: Vec<Scheduled>,
-    completions: HashMap<u64, Completion>,
+    completions: HashMap<u64, ActionCompletion>,
     /// Without the recorded ones that are consumed, as far as nothing else stands before them.
     arrivals: HashMap<Address, VecDeque<Arrival>>,
     learned: usize,
@@ -119,8 +119,8 @@ impl Timeline {
             }),
             RecordedKind::Succeeded => self.complete(event.source_event_id, moment, false),
             RecordedKind::Failed => self.complete(event.source_event_id, moment, true),
-            RecordedKind::Event { name, data } => self.arrive(Mailbox::Event, name, *data, moment),
-            RecordedKind::Queue { name, data } => self.arrive(Mailbox::Queue, name, *data, moment),
+            RecordedKind::Event { name, data } => self.arrive(MessageKind::Event, name, *data, moment),
+            RecordedKind::Queue { name, data } => self.arrive(MessageKind::Queue, name, *data, moment),
             RecordedKind::Other => {}
         }
     }
@@ -146,14 +146,14 @@ impl Timeline {
         let before = self.completions.len();
         let order = self.learned;
         self.learned += 1;
-        self.completions.entry(source).or_insert(Completion { moment, failed, order });
+        self.completions.entry(source).or_insert(ActionCompletion { moment, failed, order });
         if moment.turn != RECORDED && self.completions.len() > before {
             self.new_completions.push(source);
         }
     }
 
-    fn arrive(&mut self, mailbox: Mailbox, name: &str, data: u64, moment: Moment) {
-        let address = (mailbox, name.to_owned());
+    fn arrive(&mut self, message: MessageKind, name: &str, data: u64, moment: Moment) {
+        let address = (message, name.to_owned());
         if moment.turn != RECORDED {
             self.new_arrivals.push(address.clone());
         }
@@ -224,8 +224,8 @@ impl Timeline {
     }
 
     /// Takes the first message of that name and payload that nobody has taken yet.
-    pub(crate) fn take_arrival(&mut self, mailbox: Mailbox, name: &str, data: &str) -> Moment {
-        self.consume(&(mailbox, name.to_owned()), hash_data(data)).unwrap_or_else(|| self.now())
+    pub(crate) fn take_arrival(&mut self, message: MessageKind, name: &str, data: &str) -> Moment {
+        self.consume(&(message, name.to_owned()), hash_data(data)).unwrap_or_else(|| self.now())
     }
 
     fn now(&self) -> Moment {

@@ -21,14 +21,14 @@ use crate::boundary::errors::{ConfigurationError, DuroxideError};
 use crate::definitions::{ActivityDefinition, Definitions, OrchestrationDefinition};
 use crate::logging;
 use crate::native_store::NativeStore;
-use crate::orchestration::{SuspendedOrchestrations, run_turn};
+use crate::orchestration::{StickyCache, run_turn};
 use crate::runtime::options::RuntimeOptions;
 use crate::runtime::retention::Retention;
 use engine_adapter::{Dispatcher, DispatcherSettings, Keeper, Metrics};
 use store::Store;
 
 /// How long a shutdown waits, beyond its time, for tasks that it has given up.
-const GRACE: Duration = Duration::from_millis(500);
+const SHUTDOWN_GRACE: Duration = Duration::from_millis(500);
 
 #[pyclass(frozen, name = "Runtime", module = "duroxide._native")]
 pub(crate) struct NativeRuntime {
@@ -45,7 +45,7 @@ struct Running {
     dispatcher: Arc<Dispatcher>,
     executor: Arc<Executor>,
     /// The orchestrations that stay awake between their turns.
-    kept: Option<Arc<SuspendedOrchestrations>>,
+    kept: Option<Arc<StickyCache>>,
     retention: Option<Retention>,
 }
 
@@ -69,6 +69,7 @@ impl NativeRuntime {
                 "the runtime is running already; shut it down before it is started again",
             ));
         }
+        let engine_options = self.options.engine()?;
         let adapter = self.store.get().adapter()?;
         let (cleanup_timeout, is_strict) = (self.options.cleanup_timeout(), self.options.strict());
         let definitions = Arc::new(Definitions::new(activities, orchestrations, cleanup_timeout, is_strict)?);
@@ -78,18 +79,17 @@ impl NativeRuntime {
             orchestrations: definitions.orchestration_versions(),
             unregistered_timeout: self.options.unregistered_timeout(),
             max_attempts: self.options.max_attempts(),
-            nondeterminism: self.options.nondeterminism(),
+            nondeterminism: self.options.nondeterminism()?,
             returns_by_name: self.options.has_node_id(),
         };
         let dispatcher = adapter.dispatcher(settings);
-        let kept = self.options.sticky_room().map(SuspendedOrchestrations::new).transpose()?;
+        let kept = self.options.sticky_room().map(StickyCache::new).transpose()?;
         if let Some(kept) = &kept {
             dispatcher.keep_in(Arc::clone(kept) as Arc<dyn Keeper>);
         }
         let activities = activity_registry(&definitions, &dispatcher, &executor);
         let orchestrations = orchestration_registry(&definitions, &dispatcher, kept.as_ref())?;
         self.options.configure_logging()?;
-        let engine_options = self.options.engine();
         let provider = Arc::clone(&dispatcher);
         let store = adapter.store().clone();
         let engine = boundary::block_on(py, async move {
@@ -121,7 +121,7 @@ impl NativeRuntime {
             // Nobody listens after Ctrl-C.
             told.send(()).ok();
         })?;
-        let longest = Duration::from_millis(timeout_ms).saturating_add(GRACE);
+        let longest = Duration::from_millis(timeout_ms).saturating_add(SHUTDOWN_GRACE);
         let waited = boundary::wait(py, &ended, longest).map(|has_ended| {
             if !has_ended {
                 tracing::warn!(
@@ -131,7 +131,7 @@ impl NativeRuntime {
                 );
             }
         });
-        let rest = longest.saturating_sub(began.elapsed()).max(GRACE);
+        let rest = longest.saturating_sub(began.elapsed()).max(SHUTDOWN_GRACE);
         let closed = running.kept.as_ref().map_or(Ok(()), |kept| kept.shut(py, rest));
         running.executor.stop(py)?;
         logging::settle(py);
@@ -166,7 +166,7 @@ fn activity_registry(
 fn orchestration_registry(
     definitions: &Arc<Definitions>,
     dispatcher: &Arc<Dispatcher>,
-    kept: Option<&Arc<SuspendedOrchestrations>>,
+    kept: Option<&Arc<StickyCache>>,
 ) -> PyResult<OrchestrationRegistry> {
     let mut registry = OrchestrationRegistry::builder();
     for (version, definition) in definitions.orchestrations() {

@@ -6,8 +6,9 @@ use duroxide::providers::TagFilter;
 use duroxide::runtime::RuntimeOptions as EngineOptions;
 use pyo3::prelude::*;
 
+use crate::boundary::options::choices;
 use crate::logging;
-use crate::orchestration::Room;
+use crate::orchestration::CacheLimits;
 use engine_adapter::Nondeterminism;
 
 /// Read from the dictionary that `duroxide.options` makes of a `RuntimeOptions`; times are milliseconds.
@@ -32,8 +33,7 @@ pub(crate) struct RuntimeOptions {
     session_cleanup_interval_ms: u64,
     max_sessions_per_runtime: usize,
     worker_node_id: Option<String>,
-    /// The kind of the filter and its tags.
-    worker_tag_filter: (String, Vec<String>),
+    worker_tag_filter: GivenTagFilter,
     log_level: Option<String>,
     log_format: Option<String>,
     service_name: Option<String>,
@@ -47,6 +47,43 @@ pub(crate) struct RuntimeOptions {
     nondeterminism: String,
     /// Whether orchestrations are watched for calls that replay cannot repeat.
     strict: bool,
+}
+
+#[derive(FromPyObject)]
+#[pyo3(from_item_all)]
+struct GivenTagFilter {
+    kind: String,
+    names: Vec<String>,
+}
+
+choices! {
+    enum TagFilterKind("tag filter") {
+        DefaultOnly = "default_only",
+        Tags = "tags",
+        DefaultAnd = "default_and",
+        Any = "any",
+        None = "none",
+    }
+}
+
+impl GivenTagFilter {
+    fn filter(&self) -> PyResult<TagFilter> {
+        let names = self.names.iter().cloned().collect();
+        Ok(match self.kind.parse()? {
+            TagFilterKind::DefaultOnly => TagFilter::DefaultOnly,
+            TagFilterKind::Tags => TagFilter::Tags(names),
+            TagFilterKind::DefaultAnd => TagFilter::DefaultAnd(names),
+            TagFilterKind::Any => TagFilter::Any,
+            TagFilterKind::None => TagFilter::None,
+        })
+    }
+}
+
+choices! {
+    enum OnMismatch("nondeterminism") {
+        Wait = "wait",
+        Fail = "fail",
+    }
 }
 
 impl RuntimeOptions {
@@ -67,11 +104,11 @@ impl RuntimeOptions {
         self.max_attempts
     }
 
-    pub(crate) fn nondeterminism(&self) -> Nondeterminism {
-        match self.nondeterminism.as_str() {
-            "fail" => Nondeterminism::Fail,
-            _ => Nondeterminism::Wait,
-        }
+    pub(crate) fn nondeterminism(&self) -> PyResult<Nondeterminism> {
+        Ok(match self.nondeterminism.parse()? {
+            OnMismatch::Wait => Nondeterminism::Wait,
+            OnMismatch::Fail => Nondeterminism::Fail,
+        })
     }
 
     pub(crate) fn strict(&self) -> bool {
@@ -84,8 +121,8 @@ impl RuntimeOptions {
     }
 
     /// How many suspended orchestrations stay awake; `None` if none does.
-    pub(crate) fn sticky_room(&self) -> Option<Room> {
-        self.sticky.then(|| Room {
+    pub(crate) fn sticky_room(&self) -> Option<CacheLimits> {
+        self.sticky.then(|| CacheLimits {
             orchestrations: self.max_sticky_orchestrations,
             bytes: self.max_sticky_bytes,
             idle: Duration::from_millis(self.sticky_idle_timeout_ms),
@@ -95,7 +132,7 @@ impl RuntimeOptions {
     /// Applies what concerns the logs of this process.
     pub(crate) fn configure_logging(&self) -> PyResult<()> {
         if let Some(level) = &self.log_level {
-            logging::set_level(level);
+            logging::set_level(level)?;
         }
         if let Some(format) = &self.log_format {
             logging::set_format(format)?;
@@ -116,10 +153,8 @@ impl RuntimeOptions {
         self.worker_node_id.is_some()
     }
 
-    pub(crate) fn engine(&self) -> EngineOptions {
-        let (kind, tags) = &self.worker_tag_filter;
-        let tags = tags.iter().cloned().collect();
-        EngineOptions {
+    pub(crate) fn engine(&self) -> PyResult<EngineOptions> {
+        Ok(EngineOptions {
             dispatcher_min_poll_interval: self.poll_interval(),
             dispatcher_long_poll_timeout: Duration::from_millis(self.dispatcher_long_poll_timeout_ms),
             orchestration_concurrency: self.orchestration_concurrency,
@@ -137,14 +172,8 @@ impl RuntimeOptions {
             session_cleanup_interval: Duration::from_millis(self.session_cleanup_interval_ms),
             max_sessions_per_runtime: self.max_sessions_per_runtime,
             worker_node_id: self.worker_node_id.clone(),
-            worker_tag_filter: match kind.as_str() {
-                "tags" => TagFilter::Tags(tags),
-                "default_and" => TagFilter::DefaultAnd(tags),
-                "any" => TagFilter::Any,
-                "none" => TagFilter::None,
-                _ => TagFilter::DefaultOnly,
-            },
+            worker_tag_filter: self.worker_tag_filter.filter()?,
             ..EngineOptions::default()
-        }
+        })
     }
 }

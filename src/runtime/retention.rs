@@ -12,9 +12,9 @@ use store::error::StoreError;
 const SHORTEST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// Removed in one go, which others have to wait for.
-const PORTION: u32 = 100;
+const BATCH_SIZE: u32 = 100;
 /// Between two portions at least this long.
-const BREATH: Duration = Duration::from_millis(10);
+const PAUSE_BETWEEN_BATCHES: Duration = Duration::from_millis(10);
 
 /// Removes until it is dropped, and then stops at once.
 pub(crate) struct Retention(JoinHandle<()>);
@@ -56,12 +56,12 @@ async fn remove(adapter: &EngineAdapter, kept: Duration) -> Result<u64, StoreErr
     let mut total = 0;
     loop {
         let began = Instant::now();
-        let removed = adapter.remove_ended(kept, PORTION).await?;
+        let removed = adapter.remove_ended(kept, BATCH_SIZE).await?;
         total += removed;
-        if removed < u64::from(PORTION) {
+        if removed < u64::from(BATCH_SIZE) {
             return Ok(total);
         }
         // At least half of the store's time is for its work.
-        tokio::time::sleep(began.elapsed().max(BREATH)).await;
+        tokio::time::sleep(began.elapsed().max(PAUSE_BETWEEN_BATCHES)).await;
     }
 }

@@ -31,7 +31,7 @@ MEMBER_BY_TEXT = re.compile(
 )
 # The methods of generators and coroutines, the value that StopIteration carries, a method of a class of this crate, and
 # two parameters of the methods of a logger.
-KNOWN = {"send", "throw", "close", "value", "open", "exc_info", "extra"}
+KNOWN = {"send", "throw", "close", "value", "complete", "exc_info", "extra"}
 
 
 def test_every_name_is_read() -> None:

@@ -6,6 +6,7 @@ use std::time::Duration;
 use duroxide::providers::{OrchestrationItem, WorkItem};
 use duroxide::{AppErrorKind, Event, EventKind};
 use semver::Version;
+use store::history::{ended, started};
 
 use crate::cancellation;
 use crate::cancellation::cancelled;
@@ -13,8 +14,6 @@ use crate::dispatcher::{Dispatcher, listed};
 use crate::parent_link::ParentLink;
 use crate::process::PAUSE_FOR_OTHER_RUNTIMES;
 use crate::terminal_commit::{TerminalCommit, not_registered};
-use crate::turn_commit::ended;
-use crate::turn_record::started;
 
 /// What to do with a fetched instance.
 pub enum Admission {

@@ -6,6 +6,7 @@
 
 use duroxide::providers::WorkItem;
 use duroxide::{AppErrorKind, ErrorDetails, Event, EventKind};
+use store::history::is_end;
 
 /// The reserved queue. Each message is the reason of a request.
 pub const CANCELLATION_QUEUE: &str = "__duroxide_cancellation";
@@ -80,9 +81,7 @@ fn make_queue_messages(messages: &mut [WorkItem]) {
 
 /// Records the end of the code as the cancellation that it follows.
 pub fn record_end(delta: &mut [Event], reason: &str) -> Option<ErrorDetails> {
-    let end = delta.iter_mut().find(|event| {
-        matches!(event.kind, EventKind::OrchestrationCompleted { .. } | EventKind::OrchestrationFailed { .. })
-    })?;
+    let end = delta.iter_mut().find(|event| is_end(&event.kind))?;
     let details = cancelled(reason);
     end.kind = EventKind::OrchestrationFailed { details: details.clone() };
     Some(details)

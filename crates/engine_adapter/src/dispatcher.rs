@@ -19,6 +19,7 @@ use crate::running_activities::Delivery;
 use crate::settings::DispatcherSettings;
 use crate::suspended::Keeper;
 use crate::turn_record::TurnRecord;
+use store::backoff::{FAILURES_OF_OUTAGE, pause_after};
 
 /// The engine's `Provider` for one runtime.
 pub struct Dispatcher {
@@ -183,10 +184,10 @@ impl Dispatcher {
             return self.rest(LONGEST_POLL, deadline).await;
         }
         add(&self.counters.provider_errors);
-        if failures >= 3 {
+        if failures >= FAILURES_OF_OUTAGE {
             self.shared.availability().outage_began(failure);
         }
-        let pause = Duration::from_millis(20).saturating_mul(1 << failures.min(10)).min(LONGEST_OUTAGE_PAUSE);
+        let pause = pause_after(failures, LONGEST_OUTAGE_PAUSE);
         self.rest(pause, deadline).await;
     }
 

@@ -9,7 +9,8 @@ use parking_lot::Mutex;
 use tokio::task::Id;
 
 use crate::parent_link::ParentLink;
-use crate::turn_record::{TurnRecord, started};
+use crate::turn_record::TurnRecord;
+use store::history::started;
 
 /// A fetched instance, until it is acknowledged or abandoned.
 pub struct HeldTurn {

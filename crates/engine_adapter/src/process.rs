@@ -17,6 +17,7 @@ use store::Database;
 use store::availability::Availability;
 use store::backend::Backend;
 use store::events::StoreEvents;
+use store::history::started;
 use store::work_item::target;
 
 /// How long a runtime leaves work to the other nodes before it looks at it again.
@@ -105,9 +106,7 @@ impl ProcessState {
     }
 
     pub fn enqueued(&self, message: &WorkItem) {
-        if let Some(instance) = target(message) {
-            self.watches.notify(instance);
-        }
+        self.watches.notify(target(message));
     }
 
     pub fn deleted(&self, instance: &str) {
@@ -149,7 +148,7 @@ pub struct Descriptors {
 
 impl Descriptors {
     pub fn remember(&self, events: &[Event]) {
-        let Some(event) = crate::turn_record::started(events) else { return };
+        let Some(event) = started(events) else { return };
         let mut table = self.table.lock();
         if table.get(&event.instance_id).is_some_and(|known| known.execution_id == event.execution_id) {
             return;

@@ -4,13 +4,13 @@ use std::collections::HashSet;
 
 use duroxide::providers::WorkItem;
 use duroxide::{Event, EventKind};
+use store::history::{ended, started};
 use store::turn_commit::TurnCommit;
 
 use crate::cancellation;
 use crate::held_turns::HeldTurn;
 use crate::parent_link::ParentLink;
 use crate::terminal_commit::{tell_parent, tells_parent};
-use crate::turn_record::started;
 
 /// Records the end of code that was asked to end as the cancellation that it is.
 fn heed_cancellation(commit: &mut TurnCommit, held: &HeldTurn) {
@@ -97,13 +97,6 @@ fn tell_waiting_parent(commit: &mut TurnCommit, held: &HeldTurn) {
     {
         commit.messages.push(tell_parent(&parent, details));
     }
-}
-
-/// Whether the execution that `history` records has ended for good.
-pub fn ended(history: &[Event]) -> bool {
-    history.iter().any(|event| {
-        matches!(event.kind, EventKind::OrchestrationCompleted { .. } | EventKind::OrchestrationFailed { .. })
-    })
 }
 
 fn continues_as_new(delta: &[Event]) -> bool {

@@ -13,6 +13,7 @@ use crate::recorded::{RecordedEvent, RecordedKind, hash_data};
 use crate::suspended::{Keeper, SuspendedState};
 use store::clock::now_ms;
 use store::code_time::CodeTime;
+use store::history::started;
 
 /// The turn that a dispatcher's task runs.
 pub struct TurnRecord {
@@ -184,9 +185,4 @@ fn arrival(message: &WorkItem, execution: u64, time_ms: u64) -> Option<RecordedE
         _ => return None,
     };
     Some(RecordedEvent::arriving(source, time_ms, kind))
-}
-
-/// The event that began the execution which `history` records.
-pub fn started(history: &[Event]) -> Option<&Event> {
-    history.iter().find(|event| matches!(event.kind, EventKind::OrchestrationStarted { .. }))
 }

@@ -18,8 +18,10 @@ use crate::held_turns::HeldTurn;
 use crate::metrics::add;
 use crate::nondeterminism::report::Mismatch;
 use crate::terminal_commit::make_catchable;
-use crate::turn_commit::{complete, ended, leaves_suspended};
 use crate::turn_record::TurnRecord;
+use store::history::ended;
+
+use crate::turn_commit::{complete, leaves_suspended};
 
 impl Dispatcher {
     pub async fn next_turn(

@@ -5,10 +5,13 @@
 //! them.
 
 use std::collections::{HashMap, VecDeque};
+use std::time::Duration;
 
 use duroxide::providers::WorkItem;
 use duroxide::{Event, EventKind};
 
+/// How long a store keeps messages to an instance that does not exist.
+pub const ORPHAN_LIFETIME: Duration = Duration::from_secs(10 * 60);
 /// How many messages of queues the engine may hold unread; well below the 99 at which it fails.
 const MOST_UNREAD: usize = 90;
 /// How many messages beyond that a turn may get, if the code waits for them.

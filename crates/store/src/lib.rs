@@ -5,6 +5,7 @@
 
 pub mod availability;
 pub mod backend;
+pub mod backoff;
 pub mod clock;
 pub mod code_time;
 #[cfg(test)]
@@ -14,8 +15,10 @@ pub mod events;
 pub mod failure;
 mod flow_control;
 pub mod forward;
+pub mod history;
 pub mod operations;
 pub mod outbox;
+pub mod policy;
 mod postgres;
 pub mod retry;
 mod sqlite;

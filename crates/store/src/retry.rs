@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use crate::backoff::LONGEST_PAUSE;
 use crate::failure::{Failure, FailureKind};
 
 /// How long an operation is repeated.
@@ -18,7 +19,6 @@ pub enum RetryLimit {
 
 const CALLER_WAITS: Duration = Duration::from_secs(10);
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
-const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
 /// The state of one operation that is being repeated.
 pub struct Retry {

@@ -1,6 +1,6 @@
 //! Messages and events as text, as every store holds them.
 
-use duroxide::providers::{ExecutionMetadata, WorkItem};
+use duroxide::providers::{ExecutionMetadata, TagFilter, WorkItem};
 use duroxide::{Event, EventKind};
 use serde::Serialize;
 
@@ -12,9 +12,9 @@ pub fn encode<T: Serialize>(value: &T) -> Result<String> {
         .map_err(|error| Failure::refused("encode", format!("a value cannot be written as JSON: {error}")))
 }
 
-/// The instance that a message is for.
-pub fn target(message: &WorkItem) -> Option<&str> {
-    match message {
+/// The instance that a message is for, or that an activity belongs to.
+pub fn target(item: &WorkItem) -> &str {
+    match item {
         WorkItem::StartOrchestration { instance, .. }
         | WorkItem::ActivityCompleted { instance, .. }
         | WorkItem::ActivityFailed { instance, .. }
@@ -22,11 +22,25 @@ pub fn target(message: &WorkItem) -> Option<&str> {
         | WorkItem::ExternalRaised { instance, .. }
         | WorkItem::QueueMessage { instance, .. }
         | WorkItem::CancelInstance { instance, .. }
-        | WorkItem::ContinueAsNew { instance, .. } => Some(instance),
+        | WorkItem::ContinueAsNew { instance, .. }
+        | WorkItem::ActivityExecute { instance, .. } => instance,
         WorkItem::SubOrchCompleted { parent_instance, .. } | WorkItem::SubOrchFailed { parent_instance, .. } => {
-            Some(parent_instance)
+            parent_instance
         }
-        WorkItem::ActivityExecute { .. } => None,
+    }
+}
+
+/// Whether an item is for the workers, and not a message to an instance.
+pub fn is_activity(item: &WorkItem) -> bool {
+    matches!(item, WorkItem::ActivityExecute { .. })
+}
+
+/// Whether a fetch with this filter takes an activity with this tag.
+pub fn takes_tag(filter: &TagFilter, tag: Option<&str>) -> bool {
+    match (filter, tag) {
+        (TagFilter::Any, _) | (TagFilter::DefaultOnly | TagFilter::DefaultAnd(_), None) => true,
+        (TagFilter::Tags(tags) | TagFilter::DefaultAnd(tags), Some(tag)) => tags.contains(tag),
+        _ => false,
     }
 }
 

@@ -52,14 +52,14 @@ class AsyncClient:
         check_provider(provider)
         self._provider = provider
         self._native = _native.Client(provider._store)
-        self._mailbox: _native.Mailbox | None = None
+        self._queue: _native.LoopQueue | None = None
 
     def __repr__(self) -> str:
         return f"<AsyncClient of {self._provider!r}>"
 
     def _begin(self, call: _native.Call[Result]) -> _native.Awaited[Result]:
-        mailbox = self._mailbox = _native.Mailbox.of_running_loop(self._mailbox)
-        return call.begin(mailbox)
+        queue = self._queue = _native.LoopQueue.of_running_loop(self._queue)
+        return call.begin(queue)
 
     # One instance, with a declared orchestration
 

@@ -188,9 +188,10 @@ class RuntimeOptions:
         return interval if interval >= 0 else 1_000
 
     def to_native(self) -> dict[str, object]:
-        """Return every option by name, with computed defaults and the tag filter as ``(kind, names)``."""
+        """Return every option by name, with computed defaults."""
         options: dict[str, object] = {field.name: getattr(self, field.name) for field in fields(self)}
         options["worker_lock_renewal_buffer_ms"] = self._renewal_buffer_ms()
         options["retention_ms"] = None if self.retention is None else check_milliseconds(self.retention, "retention")
-        options["worker_tag_filter"] = (self.worker_tag_filter.kind, sorted(set(self.worker_tag_filter.names)))
+        tags = self.worker_tag_filter
+        options["worker_tag_filter"] = {"kind": tags.kind, "names": sorted(set(tags.names))}
         return options

@@ -194,7 +194,7 @@ class OutboxThread:
         outbox.connect().close()
         self._stopped = threading.Event()
         self._is_failing = False
-        self._news: _native.FileNews | None = None
+        self._watcher: _native.DatabaseWatcher | None = None
         self._thread = threading.Thread(target=self._run, name="duroxide-outbox", daemon=True)
 
     def start(self) -> None:
@@ -204,8 +204,8 @@ class OutboxThread:
     def stop(self) -> None:
         """Let the thread end after its current step."""
         self._stopped.set()
-        if self._news is not None:
-            self._news.ring()
+        if self._watcher is not None:
+            self._watcher.wake()
 
     def join(self, seconds: float) -> None:
         """Wait at most ``seconds`` for the thread to end. A step that waits for a store or a disk may end later."""
@@ -226,10 +226,10 @@ class OutboxThread:
     def _work(self, connection: sqlite3.Connection) -> None:
         relay = Relay(connection, self._native)
         (_, _, file) = connection.execute("PRAGMA database_list").fetchone()
-        self._news = _native.FileNews(file) if file else None
+        self._watcher = _native.DatabaseWatcher(file) if file else None
         version, awake_until = None, 0.0
         while not self._stopped.is_set():
-            heard = self._news.heard() if self._news else 0
+            notices = self._watcher.notices() if self._watcher else 0
             # data_version changes with every commit of another connection, and is cheap to read.
             (current,) = connection.execute("PRAGMA data_version").fetchone()
             if current != version:
@@ -243,16 +243,16 @@ class OutboxThread:
                     self._stopped.wait(_LOOK_SECONDS)
             elif time.monotonic() < awake_until:
                 self._stopped.wait(_LOOK_SECONDS)
-            elif self._wait(heard):
+            elif self._wait(notices):
                 awake_until = time.monotonic() + _COMMIT_SECONDS
 
-    def _wait(self, heard: int) -> bool:
+    def _wait(self, notices: int) -> bool:
         """Wait for a notice that the file was written to, or for the next look; return whether a notice came."""
-        if self._news is None:
+        if self._watcher is None:
             self._stopped.wait(_UNTOLD_SECONDS)
             return False
-        # `wait` also returns if `stop` was called since `heard` was read.
-        return not self._stopped.is_set() and self._news.wait(heard)
+        # `wait` also returns if `stop` was called since `notices` was read.
+        return not self._stopped.is_set() and self._watcher.wait(notices)
 
     def _say_failing(self, error: Exception) -> None:
         if not self._is_failing and not self._stopped.is_set():

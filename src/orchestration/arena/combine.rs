@@ -6,7 +6,7 @@ use std::task::Poll;
 
 use crate::orchestration::arena::{Arena, Failure, Outcome, Slot, State, Waiting};
 use crate::orchestration::operation::Operation;
-use crate::orchestration::timeline::{Mailbox, Moment};
+use crate::orchestration::timeline::{MessageKind, Moment};
 
 impl Arena {
     pub(super) fn has_failed(&self, slot: usize) -> bool {
@@ -21,7 +21,7 @@ impl Arena {
     pub(crate) fn settle(&mut self, slot: usize) -> bool {
         match &self.slots[slot] {
             Slot { done: Some(_), .. } => true,
-            Slot { state: State::Leaf { mailbox: Some(Mailbox::Queue), .. }, .. } => false,
+            Slot { state: State::Leaf { message: Some(MessageKind::Queue), .. }, .. } => false,
             _ => self.settle_now(slot),
         }
     }
@@ -43,11 +43,11 @@ impl Arena {
 
     fn look(&mut self, slot: usize, state: &mut State) -> Option<(Outcome, Moment)> {
         match state {
-            State::Leaf { action, mailbox } => {
+            State::Leaf { action, message } => {
                 let Poll::Ready(result) = self.journal.look(slot) else {
                     return None;
                 };
-                Some(self.finish(slot, result, *action, *mailbox))
+                Some(self.finish(slot, result, *action, *message))
             }
             State::All { children, first_pending } => self.look_at_all(children, first_pending),
             State::Gather { children, first_pending, suspects } => {
@@ -102,12 +102,12 @@ impl Arena {
         slot: usize,
         result: Result<String, String>,
         action: usize,
-        mailbox: Option<Mailbox>,
+        message: Option<MessageKind>,
     ) -> (Outcome, Moment) {
         let node = self.node(slot);
-        let moment = match (mailbox, &node.operation, &result) {
-            (Some(mailbox), Operation::Event(name) | Operation::Queue(name), Ok(data)) => {
-                self.timeline.take_arrival(mailbox, name, data)
+        let moment = match (message, &node.operation, &result) {
+            (Some(message), Operation::Event(name) | Operation::Queue(name), Ok(data)) => {
+                self.timeline.take_arrival(message, name, data)
             }
             _ => self.timeline.completed_at(action),
         };

@@ -14,7 +14,7 @@ use engine_adapter::Place;
 use engine_adapter::{Action, Described};
 
 /// The first action that is not the recorded one.
-pub(crate) struct Unlike {
+pub(crate) struct Mismatch {
     pub(crate) event_id: u64,
     pub(crate) did: Described,
     /// What asked for it, and where; an effect has no task, so its line is looked up at once.
@@ -27,7 +27,7 @@ pub(crate) struct Unlike {
 /// How far code and history have been compared.
 #[derive(Default)]
 pub(super) struct Comparison {
-    found: Option<Unlike>,
+    found: Option<Mismatch>,
     is_over: bool,
 }
 
@@ -49,7 +49,7 @@ impl Arena {
     fn differs(&mut self, recorded: Scheduled, action: &Action<'_>, node: Option<&Arc<Node>>) {
         let is_certain = !recorded.is_effect;
         if is_certain || self.comparison.found.is_none() {
-            self.comparison.found = Some(Unlike {
+            self.comparison.found = Some(Mismatch {
                 event_id: recorded.event_id,
                 did: action.describe(),
                 node: node.cloned(),
@@ -62,18 +62,18 @@ impl Arena {
     }
 
     /// Whether the difference that was found just now is without the line of the code.
-    pub(crate) fn wants_place(&self) -> bool {
+    pub(crate) fn lacks_location(&self) -> bool {
         self.comparison.found.as_ref().is_some_and(|found| found.node.is_none() && found.place.is_none())
     }
 
-    pub(crate) fn set_place(&mut self, place: Option<Place>) {
+    pub(crate) fn set_location(&mut self, place: Option<Place>) {
         if let Some(found) = &mut self.comparison.found {
             found.place = place;
         }
     }
 
     /// Gives away the difference that was found, if there is one.
-    pub(crate) fn take_unlike(&mut self) -> Option<Unlike> {
+    pub(crate) fn take_mismatch(&mut self) -> Option<Mismatch> {
         self.comparison.found.take()
     }
 

@@ -82,7 +82,7 @@ enum Entry {
 }
 
 /// How far a journal has come in catching up with its code.
-pub(crate) enum Progress {
+pub(crate) enum CatchUpProgress {
     /// The engine must give more of its history first.
     Waits,
     CaughtUp,
@@ -183,7 +183,7 @@ impl Journal {
     }
 
     /// Repeats entries until one of them needs more history than there is at this poll.
-    pub(super) fn catch_up(&mut self, slots: &[Slot]) -> Progress {
+    pub(super) fn catch_up(&mut self, slots: &[Slot]) -> CatchUpProgress {
         while let Some(entry) = self.entries.get(self.repeated) {
             match entry {
                 Entry::Started(slot) => self.leaves[*slot] = begin(&self.engine, &slots[*slot].node.operation),
@@ -192,13 +192,13 @@ impl Journal {
                 }
                 Entry::Ended(slot) => {
                     let Some(Poll::Ready(result)) = self.leaves[*slot].as_mut().map(Leaf::look) else {
-                        return Progress::Waits;
+                        return CatchUpProgress::Waits;
                     };
                     self.leaves[*slot] = None;
                     let seen = slots[*slot].done.as_ref().and_then(|(outcome, _)| text_of(outcome));
                     if seen != Some(result.as_deref().map_err(String::as_str)) {
                         let what = slots[*slot].node.operation.describe();
-                        return Progress::Differs(format!("{what} has another result than before"));
+                        return CatchUpProgress::Differs(format!("{what} has another result than before"));
                     }
                 }
                 Entry::Dropped(slot) => self.leaves[*slot] = None,
@@ -206,7 +206,7 @@ impl Journal {
             }
             self.repeated += 1;
         }
-        Progress::CaughtUp
+        CatchUpProgress::CaughtUp
     }
 }
 

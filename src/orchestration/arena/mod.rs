@@ -20,13 +20,13 @@ use duroxide::OrchestrationContext;
 use pyo3::prelude::*;
 
 use crate::orchestration::arena::compare::Comparison;
-pub(crate) use crate::orchestration::arena::compare::Unlike;
+pub(crate) use crate::orchestration::arena::compare::Mismatch;
 use crate::orchestration::arena::journal::Journal;
-pub(crate) use crate::orchestration::arena::journal::{Effect, Progress};
+pub(crate) use crate::orchestration::arena::journal::{CatchUpProgress, Effect};
 use crate::orchestration::arena::ready::Watched;
 use crate::orchestration::arena::retry::Retry;
 use crate::orchestration::operation::Node;
-use crate::orchestration::timeline::{Mailbox, Moment, Timeline};
+use crate::orchestration::timeline::{MessageKind, Moment, Timeline};
 use engine_adapter::TurnRecord;
 
 /// How a started operation ended.
@@ -75,7 +75,7 @@ enum State {
     /// The journal owns its future.
     Leaf {
         action: usize,
-        mailbox: Option<Mailbox>,
+        message: Option<MessageKind>,
     },
     All {
         children: Vec<usize>,
@@ -190,7 +190,7 @@ impl Arena {
     }
 
     /// Repeats for the engine what the code has done so far.
-    pub(crate) fn catch_up(&mut self) -> Progress {
+    pub(crate) fn catch_up(&mut self) -> CatchUpProgress {
         self.journal.catch_up(&self.slots)
     }
 

@@ -28,7 +28,7 @@ impl Arena {
     /// The action whose completion ends a slot, if one does.
     fn completed_action(&self, slot: usize) -> Option<usize> {
         match self.slots[slot].state {
-            State::Leaf { action, mailbox: None } => Some(action),
+            State::Leaf { action, message: None } => Some(action),
             _ => None,
         }
     }

@@ -8,7 +8,7 @@ use crate::orchestration::operation::Node;
 use crate::orchestration::retry_policy::RetryPolicy;
 use crate::orchestration::timeline::Moment;
 
-enum Phase {
+enum RetryPhase {
     Trying { activity: usize, timeout: Option<usize> },
     Waiting { timer: usize },
 }
@@ -17,7 +17,7 @@ pub(crate) struct Retry {
     policy: RetryPolicy,
     attempt: u32,
     total: Option<usize>,
-    phase: Phase,
+    phase: RetryPhase,
 }
 
 impl Retry {
@@ -28,17 +28,17 @@ impl Retry {
         Self { policy: policy.clone(), attempt: 1, total, phase }
     }
 
-    fn attempt(arena: &mut Arena, node: &Arc<Node>, policy: &RetryPolicy) -> Phase {
+    fn attempt(arena: &mut Arena, node: &Arc<Node>, policy: &RetryPolicy) -> RetryPhase {
         let activity = arena.start_activity(node);
         let timeout = policy.attempt_timeout.map(|timeout| arena.start_timer(node, timeout));
-        Phase::Trying { activity, timeout }
+        RetryPhase::Trying { activity, timeout }
     }
 
     /// Goes on as far as history allows; the outcome when there is one.
     pub(crate) fn advance(&mut self, arena: &mut Arena, node: &Arc<Node>) -> Option<(Outcome, Moment)> {
         loop {
             match self.phase {
-                Phase::Trying { activity, timeout } => {
+                RetryPhase::Trying { activity, timeout } => {
                     if arena.settle(activity) {
                         let (outcome, moment) = arena.outcome(activity)?;
                         let Outcome::Failed(Failure::Activity { text, activity_id, .. }) = outcome else {
@@ -68,7 +68,7 @@ impl Retry {
                         return None;
                     }
                 }
-                Phase::Waiting { timer } => {
+                RetryPhase::Waiting { timer } => {
                     if let Some(expired) = self.expired_total(arena) {
                         return Some(expired);
                     }
@@ -102,7 +102,7 @@ impl Retry {
         if delay.is_zero() {
             self.next(arena, node);
         } else {
-            self.phase = Phase::Waiting { timer: arena.start_timer(node, delay) };
+            self.phase = RetryPhase::Waiting { timer: arena.start_timer(node, delay) };
         }
     }
 
@@ -115,11 +115,11 @@ impl Retry {
     pub(crate) fn stop(&mut self, arena: &mut Arena) {
         arena.drop_all(self.total.take());
         match self.phase {
-            Phase::Trying { activity, timeout } => {
+            RetryPhase::Trying { activity, timeout } => {
                 arena.drop_all(Some(activity));
                 arena.drop_all(timeout);
             }
-            Phase::Waiting { timer } => arena.drop_all(Some(timer)),
+            RetryPhase::Waiting { timer } => arena.drop_all(Some(timer)),
         }
     }
 }

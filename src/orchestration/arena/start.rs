@@ -8,7 +8,7 @@ use crate::orchestration::arena::compare::action_of;
 use crate::orchestration::arena::retry::Retry;
 use crate::orchestration::arena::{Arena, Branch, Outcome, Slot, State, Waiting};
 use crate::orchestration::operation::{ActivityCall, Node, Operation};
-use crate::orchestration::timeline::{Mailbox, Moment};
+use crate::orchestration::timeline::{MessageKind, Moment};
 use engine_adapter::Action;
 
 impl Arena {
@@ -27,9 +27,9 @@ impl Arena {
                 slot
             }
             Operation::Timer(delay) => self.start_timer(node, *delay),
-            Operation::Event(_) => self.leaf(node, Some(Mailbox::Event)),
+            Operation::Event(_) => self.leaf(node, Some(MessageKind::Event)),
             Operation::Queue(_) => {
-                let slot = self.leaf(node, Some(Mailbox::Queue));
+                let slot = self.leaf(node, Some(MessageKind::Queue));
                 self.queue_waits.push(slot);
                 slot
             }
@@ -90,8 +90,8 @@ impl Arena {
         slot
     }
 
-    fn leaf(&mut self, node: &Arc<Node>, mailbox: Option<Mailbox>) -> usize {
-        let slot = self.push_leaf(node, mailbox, || action_of(&node.operation));
+    fn leaf(&mut self, node: &Arc<Node>, message: Option<MessageKind>) -> usize {
+        let slot = self.push_leaf(node, message, || action_of(&node.operation));
         self.journal.start(slot, &node.operation);
         slot
     }
@@ -99,11 +99,11 @@ impl Arena {
     fn push_leaf<'a>(
         &mut self,
         node: &Arc<Node>,
-        mailbox: Option<Mailbox>,
+        message: Option<MessageKind>,
         action: impl FnOnce() -> Option<Action<'a>>,
     ) -> usize {
         let action = self.act(Some(node), action);
-        self.push(node, State::Leaf { action, mailbox }, None)
+        self.push(node, State::Leaf { action, message }, None)
     }
 
     fn push(&mut self, node: &Arc<Node>, state: State, done: Option<(Outcome, Moment)>) -> usize {

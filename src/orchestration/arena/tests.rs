@@ -6,7 +6,7 @@ use duroxide::CompletionResult;
 
 use super::*;
 use crate::boundary::codec::Decode;
-use crate::orchestration::execution::Turn;
+use crate::orchestration::execution::Execution;
 use crate::orchestration::operation::{ActivityCall, Operation};
 
 fn engine() -> OrchestrationContext {
@@ -18,10 +18,10 @@ fn record() -> TurnRecord {
     TurnRecord::empty("instance".to_owned(), 1)
 }
 
-fn activity(turn: &Arc<Turn>, name: &str) -> Arc<Node> {
+fn activity(execution: &Arc<Execution>, name: &str) -> Arc<Node> {
     let call =
         ActivityCall { name: name.to_owned(), input: "null".to_owned(), session_id: None, tag: None, retry: None };
-    turn.describe(Operation::Activity(call), Decode::Json, None)
+    execution.describe(Operation::Activity(call), Decode::Json, None)
 }
 
 /// Gives the action that was emitted last an id, and a result where there is one.
@@ -34,48 +34,48 @@ fn answer(engine: &OrchestrationContext, event_id: u64, result: Option<&str>) {
 }
 
 /// A turn in which `first` has returned 1 and `second` is under way, suspended.
-fn suspended() -> Arc<Turn> {
+fn suspended() -> Arc<Execution> {
     let first_engine = engine();
-    let turn = Turn::new(first_engine.clone(), &record(), Arc::default());
-    let first = turn.arena().start(&activity(&turn, "first"));
-    assert!(!turn.arena().settle(first));
+    let execution = Execution::new(first_engine.clone(), &record(), Arc::default());
+    let first = execution.arena().start(&activity(&execution, "first"));
+    assert!(!execution.arena().settle(first));
     answer(&first_engine, 2, Some("1"));
-    assert!(turn.arena().settle(first));
-    turn.arena().start(&activity(&turn, "second"));
+    assert!(execution.arena().settle(first));
+    execution.arena().start(&activity(&execution, "second"));
     answer(&first_engine, 3, None);
-    turn.suspend();
-    turn
+    execution.suspend();
+    execution
 }
 
 #[test]
 fn a_journal_waits_until_history_gives_what_the_code_has_seen() {
-    let turn = suspended();
+    let execution = suspended();
     let next = engine();
-    turn.resume(next.clone(), &record());
-    assert!(matches!(turn.arena().catch_up(), Progress::Waits));
-    assert!(matches!(turn.arena().catch_up(), Progress::Waits));
+    execution.resume(next.clone(), &record());
+    assert!(matches!(execution.arena().catch_up(), CatchUpProgress::Waits));
+    assert!(matches!(execution.arena().catch_up(), CatchUpProgress::Waits));
     assert_eq!(next.get_emitted_actions().len(), 1);
     answer(&next, 2, Some("1"));
-    assert!(matches!(turn.arena().catch_up(), Progress::CaughtUp));
+    assert!(matches!(execution.arena().catch_up(), CatchUpProgress::CaughtUp));
     assert_eq!(next.get_emitted_actions().len(), 1);
     answer(&next, 3, Some("2"));
-    assert!(turn.arena().settle(1));
+    assert!(execution.arena().settle(1));
 }
 
 #[test]
 fn another_result_than_before_is_noticed() {
-    let turn = suspended();
+    let execution = suspended();
     let next = engine();
-    turn.resume(next.clone(), &record());
-    assert!(matches!(turn.arena().catch_up(), Progress::Waits));
+    execution.resume(next.clone(), &record());
+    assert!(matches!(execution.arena().catch_up(), CatchUpProgress::Waits));
     answer(&next, 2, Some("another"));
-    let progress = turn.arena().catch_up();
-    assert!(matches!(progress, Progress::Differs(report) if report.contains("activity 'first'")));
+    let progress = execution.arena().catch_up();
+    assert!(matches!(progress, CatchUpProgress::Differs(report) if report.contains("activity 'first'")));
 }
 
 #[test]
 fn between_two_turns_no_future_of_the_engine_is_left() {
-    let turn = suspended();
-    assert_eq!(turn.arena().journal.look(1), Poll::Pending);
-    assert!(!turn.arena().settle(1));
+    let execution = suspended();
+    assert_eq!(execution.arena().journal.look(1), Poll::Pending);
+    assert!(!execution.arena().settle(1));
 }

@@ -17,7 +17,7 @@ use crate::boundary::python::{
 };
 use crate::orchestration::context::function_name::FunctionName;
 use crate::orchestration::context::scheduling::{check_version, duration, payload};
-use crate::orchestration::execution::Turn;
+use crate::orchestration::execution::Execution;
 use crate::orchestration::limits;
 use crate::orchestration::limits::{check_instance_id, check_name};
 use crate::orchestration::operation::Operation;
@@ -27,7 +27,7 @@ use engine_adapter::CANCELLATION_QUEUE;
 /// What an orchestration may do; every method is deterministic.
 #[pyclass(frozen, module = "duroxide._native")]
 pub(crate) struct OrchestrationContext {
-    turn: Arc<Turn>,
+    execution: Arc<Execution>,
     /// The two streams of deterministic randomness, made when they are first used.
     random: Mutex<Option<Py<PyAny>>>,
     uuids: Mutex<Option<Py<PyAny>>>,
@@ -36,34 +36,34 @@ pub(crate) struct OrchestrationContext {
 /// The context of the orchestration whose code is calling, if there is one.
 #[pyfunction]
 pub(crate) fn current_context(py: Python<'_>) -> Option<Py<OrchestrationContext>> {
-    Turn::current_context(py)
+    Execution::current_context(py)
 }
 
 #[pymethods]
 impl OrchestrationContext {
     #[getter]
     fn instance_id(&self) -> &str {
-        &self.turn.instance
+        &self.execution.instance
     }
 
     #[getter]
     fn execution_id(&self) -> u64 {
-        self.turn.execution_id
+        self.execution.execution_id
     }
 
     #[getter]
     fn orchestration_name(&self) -> &str {
-        &self.turn.orchestration_name
+        &self.execution.orchestration_name
     }
 
     #[getter]
     fn orchestration_version(&self) -> &str {
-        &self.turn.orchestration_version
+        &self.execution.orchestration_version
     }
 
     fn is_replaying(&self) -> PyResult<bool> {
-        self.turn.check()?;
-        Ok(self.turn.is_replaying())
+        self.execution.check()?;
+        Ok(self.execution.is_replaying())
     }
 
     #[expect(clippy::too_many_arguments, reason = "one argument a field of the operation")]
@@ -248,9 +248,9 @@ impl OrchestrationContext {
     }
 
     fn spawn(&self, task: &Bound<'_, PyAny>) -> PyResult<Task> {
-        self.turn.check_effect()?;
-        let node = as_node(&self.turn, task)?;
-        self.turn.arena().start(&node);
+        self.execution.check_effect()?;
+        let node = as_node(&self.execution, task)?;
+        self.execution.arena().start(&node);
         Ok(Task::new(node))
     }
 
@@ -263,9 +263,9 @@ impl OrchestrationContext {
     }
 
     fn now<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        self.turn.check()?;
+        self.execution.check()?;
         let milliseconds = PyDict::new(py);
-        milliseconds.set_item("milliseconds", self.turn.now_ms())?;
+        milliseconds.set_item("milliseconds", self.execution.now_ms())?;
         let since = TIMEDELTA.call_with(&milliseconds)?;
         let utc = TIMEZONE_UTC.get(TIMEZONE.get(py)?)?;
         DATETIME_FROM_TIMESTAMP.call(DATETIME.get(py)?, (0, utc))?.add(since)
@@ -284,70 +284,70 @@ impl OrchestrationContext {
     }
 
     fn set_custom_status(&self, status: String) -> PyResult<()> {
-        self.turn.check_effect()?;
+        self.execution.check_effect()?;
         limits::check_custom_status(&status)?;
-        self.turn.set_status(Some(status));
+        self.execution.set_status(Some(status));
         Ok(())
     }
 
     fn reset_custom_status(&self) -> PyResult<()> {
-        self.turn.check_effect()?;
-        self.turn.set_status(None);
+        self.execution.check_effect()?;
+        self.execution.set_status(None);
         Ok(())
     }
 
     fn get_custom_status(&self) -> PyResult<Option<String>> {
-        self.turn.check()?;
-        Ok(self.turn.status())
+        self.execution.check()?;
+        Ok(self.execution.status())
     }
 
     fn set_kv_value(&self, key: &str, value: &str) -> PyResult<()> {
-        self.turn.check_effect()?;
-        let engine = self.turn.engine();
+        self.execution.check_effect()?;
+        let engine = self.execution.engine();
         let added = usize::from(engine.get_kv_value(key).is_none());
         limits::check_kv(key, value, engine.get_kv_length() + added)?;
-        self.turn.write_kv(key, value);
+        self.execution.write_kv(key, value);
         Ok(())
     }
 
     fn get_kv_value(&self, key: &str) -> PyResult<Option<String>> {
-        self.turn.check()?;
-        Ok(self.turn.engine().get_kv_value(key))
+        self.execution.check()?;
+        Ok(self.execution.engine().get_kv_value(key))
     }
 
     fn get_kv_all_values(&self) -> PyResult<BTreeMap<String, String>> {
-        self.turn.check()?;
+        self.execution.check()?;
         // In key order, since the engine's own order differs from run to run.
-        Ok(self.turn.engine().get_kv_all_values().into_iter().collect())
+        Ok(self.execution.engine().get_kv_all_values().into_iter().collect())
     }
 
     fn get_kv_all_keys(&self) -> PyResult<Vec<String>> {
-        self.turn.check()?;
-        Ok(self.turn.engine().get_kv_all_keys())
+        self.execution.check()?;
+        Ok(self.execution.engine().get_kv_all_keys())
     }
 
     fn get_kv_length(&self) -> PyResult<usize> {
-        self.turn.check()?;
-        Ok(self.turn.engine().get_kv_length())
+        self.execution.check()?;
+        Ok(self.execution.engine().get_kv_length())
     }
 
     fn clear_kv_value(&self, key: &str) -> PyResult<()> {
-        self.turn.check_effect()?;
-        self.turn.clear_kv(key);
+        self.execution.check_effect()?;
+        self.execution.clear_kv(key);
         Ok(())
     }
 
     fn clear_all_kv_values(&self) -> PyResult<()> {
-        self.turn.check_effect()?;
-        self.turn.clear_all_kv();
+        self.execution.check_effect()?;
+        self.execution.clear_all_kv();
         Ok(())
     }
 
     fn prune_kv_values_updated_before(&self, cutoff_ms: u64) -> PyResult<usize> {
-        self.turn.check_effect()?;
-        let keys = self.turn.keys_written_before(cutoff_ms);
+        self.execution.check_effect()?;
+        let keys = self.execution.keys_written_before(cutoff_ms);
         for key in &keys {
-            self.turn.clear_kv(key);
+            self.execution.clear_kv(key);
         }
         Ok(keys.len())
     }
@@ -383,6 +383,9 @@ impl OrchestrationContext {
     }
 
     fn __repr__(&self) -> String {
-        format!("<OrchestrationContext of instance '{}', execution {}>", self.turn.instance, self.turn.execution_id)
+        format!(
+            "<OrchestrationContext of instance '{}', execution {}>",
+            self.execution.instance, self.execution.execution_id
+        )
     }
 }

@@ -15,7 +15,7 @@ use crate::boundary::errors::LimitExceeded;
 use crate::boundary::python::{RANDOM, TIMEDELTA_TOTAL_SECONDS};
 use crate::orchestration::context::OrchestrationContext;
 use crate::orchestration::context::function_name::FunctionName;
-use crate::orchestration::execution::Turn;
+use crate::orchestration::execution::Execution;
 use crate::orchestration::limits;
 use crate::orchestration::limits::{check_instance_id, check_name};
 use crate::orchestration::operation::{ActivityCall, Node, Operation};
@@ -23,18 +23,18 @@ use crate::orchestration::retry_policy::RetryPolicy;
 use crate::orchestration::task::{Task, collect, type_name};
 
 impl OrchestrationContext {
-    pub(crate) fn new(_: Python<'_>, turn: Arc<Turn>) -> Self {
-        Self { turn, random: Mutex::new(None), uuids: Mutex::new(None) }
+    pub(crate) fn new(_: Python<'_>, execution: Arc<Execution>) -> Self {
+        Self { execution, random: Mutex::new(None), uuids: Mutex::new(None) }
     }
 
     pub(crate) fn task(&self, py: Python<'_>, operation: Operation, decode: Decode) -> PyResult<Task> {
-        self.turn.check()?;
-        Ok(Task::new(self.turn.describe(operation, decode, boundary::origin::caller(py))))
+        self.execution.check()?;
+        Ok(Task::new(self.execution.describe(operation, decode, boundary::origin::caller(py))))
     }
 
     pub(crate) fn tasks(&self, arguments: &Bound<'_, PyTuple>) -> PyResult<Vec<Arc<Node>>> {
-        self.turn.check()?;
-        let tasks = collect(&self.turn, arguments)?;
+        self.execution.check()?;
+        let tasks = collect(&self.execution, arguments)?;
         if tasks.iter().any(|task| task.depth > limits::MAX_DEPTH) {
             return Err(LimitExceeded::new_err(format!(
                 "combinators nest at most {} levels deep: wait for some of the tasks first",
@@ -67,7 +67,7 @@ impl OrchestrationContext {
             limits::check_tag(tag)?;
         }
         let retry = retry.map_or(Ok(None), RetryPolicy::from_python)?;
-        let annotation = result_type.or(declared).or_else(|| self.turn.definitions.activity_result(py, &name));
+        let annotation = result_type.or(declared).or_else(|| self.execution.definitions.activity_result(py, &name));
         let call = ActivityCall { name, input: payload(py, input)?, session_id, tag, retry };
         self.task(py, Operation::Activity(call), Decode::typed(annotation, Decode::Json))
     }
@@ -98,16 +98,17 @@ impl OrchestrationContext {
             check_instance_id(instance_id)?;
         }
         check_version(version.as_deref())?;
-        let annotation = result_type.or(declared).or_else(|| self.turn.definitions.orchestration_result(py, &name));
+        let annotation =
+            result_type.or(declared).or_else(|| self.execution.definitions.orchestration_result(py, &name));
         let input = payload(py, input)?;
         let operation = Operation::SubOrchestration { name, version, instance_id, input };
         self.task(py, operation, Decode::typed(annotation, Decode::Json))
     }
 
     pub(crate) fn trace(&self, level: &str, message: String) -> PyResult<()> {
-        self.turn.check()?;
-        if !self.turn.is_replaying() {
-            self.turn.engine().trace(level, message);
+        self.execution.check()?;
+        if !self.execution.is_replaying() {
+            self.execution.engine().trace(level, message);
         }
         Ok(())
     }
@@ -118,11 +119,11 @@ impl OrchestrationContext {
         kept: &Mutex<Option<Py<PyAny>>>,
         name: &str,
     ) -> PyResult<Bound<'py, PyAny>> {
-        self.turn.check()?;
+        self.execution.check()?;
         if let Some(stream) = kept.lock().as_ref() {
             return Ok(stream.bind(py).clone());
         }
-        let Turn { instance, execution_id, started_ms, .. } = self.turn.as_ref();
+        let Execution { instance, execution_id, started_ms, .. } = self.execution.as_ref();
         let seed = format!("{instance}\n{execution_id}\n{started_ms}\n{name}");
         let stream = RANDOM.call(py, (seed,))?;
         *kept.lock() = Some(stream.clone().unbind());

@@ -20,12 +20,12 @@ use crate::boundary::codec;
 use crate::boundary::python::WARN_EXPLICIT;
 use crate::boundary::{enter, share_newest_task};
 use crate::definitions::{Definitions, OrchestrationDefinition};
-use crate::orchestration::arena::{Progress, Waiting};
-use crate::orchestration::closing::{close, close_loop, end_turn};
+use crate::orchestration::arena::{CatchUpProgress, Waiting};
+use crate::orchestration::closing::{close, close_execution, close_loop};
 use crate::orchestration::event_loop::is_coroutine;
-use crate::orchestration::execution::Turn;
-use crate::orchestration::nondeterminism::note_difference;
-use crate::orchestration::sticky_cache::{Suspended, SuspendedOrchestrations};
+use crate::orchestration::execution::Execution;
+use crate::orchestration::nondeterminism::note_mismatch;
+use crate::orchestration::sticky_cache::{StickyCache, SuspendedExecution};
 use crate::orchestration::task::is_branch;
 use crate::orchestration::timeline::Moment;
 use engine_adapter::Dispatcher;
@@ -38,7 +38,7 @@ pub(crate) async fn run_turn(
     definition: Arc<OrchestrationDefinition>,
     definitions: Arc<Definitions>,
     dispatcher: Arc<Dispatcher>,
-    kept: Option<Arc<SuspendedOrchestrations>>,
+    kept: Option<Arc<StickyCache>>,
 ) -> Result<String, String> {
     let record = dispatcher.turn().unwrap_or_else(|| {
         // Only a handler that is polled outside its dispatcher's task has no record; it then sees no history.
@@ -47,28 +47,28 @@ pub(crate) async fn run_turn(
     if !dispatcher.leases_count_from_the_end_of_code() {
         share_newest_task();
     }
-    if let Some(suspended) = record.resume().and_then(Suspended::from_state) {
+    if let Some(suspended) = record.resume().and_then(SuspendedExecution::from_state) {
         return Driver::go_on(suspended, &engine, &definition, input, record, kept).await;
     }
-    let turn = Turn::new(engine, &record, definitions);
-    Driver { turn, definition, input, record, kept, phase: Phase::Begins, moment: Moment::BEGINNING }.await
+    let execution = Execution::new(engine, &record, definitions);
+    Driver { execution, definition, input, record, kept, phase: DriverPhase::Begins, moment: Moment::BEGINNING }.await
 }
 
 struct Driver {
-    turn: Arc<Turn>,
+    execution: Arc<Execution>,
     definition: Arc<OrchestrationDefinition>,
     /// As recorded.
     input: String,
     record: Arc<TurnRecord>,
     /// Where it goes if it is suspended when its turn ends.
-    kept: Option<Arc<SuspendedOrchestrations>>,
-    phase: Phase,
+    kept: Option<Arc<StickyCache>>,
+    phase: DriverPhase,
     /// When what the running step consumed was recorded.
     moment: Moment,
 }
 
 #[derive(Clone, Copy, PartialEq)]
-enum Phase {
+enum DriverPhase {
     Begins,
     /// The engine is told again what the code did in earlier turns.
     CatchesUp,
@@ -78,12 +78,12 @@ enum Phase {
 }
 
 /// The end of the orchestration: its recorded output, or its recorded failure.
-type End = Result<String, String>;
+type OrchestrationEnd = Result<String, String>;
 
 impl Future for Driver {
-    type Output = End;
+    type Output = OrchestrationEnd;
 
-    fn poll(mut self: Pin<&mut Self>, _context: &mut Context<'_>) -> Poll<End> {
+    fn poll(mut self: Pin<&mut Self>, _context: &mut Context<'_>) -> Poll<OrchestrationEnd> {
         let driver = &mut *self;
         let record = Arc::clone(&driver.record);
         record.run(|| driver.go())
@@ -92,26 +92,26 @@ impl Future for Driver {
 
 impl Driver {
     /// Runs as far as history allows.
-    fn go(&mut self) -> Poll<End> {
+    fn go(&mut self) -> Poll<OrchestrationEnd> {
         let driver = self;
         match driver.phase {
-            Phase::Begins => {
-                driver.phase = Phase::Runs;
+            DriverPhase::Begins => {
+                driver.phase = DriverPhase::Runs;
                 if let Some(end) = enter(|py| driver.begin(py)) {
                     return Poll::Ready(driver.finish(end));
                 }
             }
-            Phase::CatchesUp => {
-                let progress = driver.turn.arena().catch_up();
+            DriverPhase::CatchesUp => {
+                let progress = driver.execution.arena().catch_up();
                 match progress {
-                    Progress::Waits => return Poll::Pending,
-                    Progress::CaughtUp => driver.phase = Phase::Runs,
-                    Progress::Differs(report) => driver.give_up(report),
+                    CatchUpProgress::Waits => return Poll::Pending,
+                    CatchUpProgress::CaughtUp => driver.phase = DriverPhase::Runs,
+                    CatchUpProgress::Differs(report) => driver.give_up(report),
                 }
             }
-            Phase::Runs | Phase::Over => {}
+            DriverPhase::Runs | DriverPhase::Over => {}
         }
-        if driver.phase == Phase::Over {
+        if driver.phase == DriverPhase::Over {
             return Poll::Pending;
         }
         match driver.run() {
@@ -122,18 +122,18 @@ impl Driver {
 
     /// Goes on from the state that the last turn has left.
     fn go_on(
-        suspended: Suspended,
+        suspended: SuspendedExecution,
         engine: &EngineContext,
         definition: &Arc<OrchestrationDefinition>,
         input: String,
         record: Arc<TurnRecord>,
-        kept: Option<Arc<SuspendedOrchestrations>>,
+        kept: Option<Arc<StickyCache>>,
     ) -> Self {
         let is_same = Arc::ptr_eq(&suspended.definition, definition) && suspended.input == input;
-        let Suspended { turn, definition, moment, .. } = suspended;
-        let mut driver = Self { turn, definition, input, record, kept, phase: Phase::CatchesUp, moment };
+        let SuspendedExecution { execution, definition, moment, .. } = suspended;
+        let mut driver = Self { execution, definition, input, record, kept, phase: DriverPhase::CatchesUp, moment };
         if is_same {
-            driver.turn.resume(engine.clone(), &driver.record);
+            driver.execution.resume(engine.clone(), &driver.record);
         } else {
             driver.give_up("what was kept had another code or another input".to_owned());
         }
@@ -143,19 +143,19 @@ impl Driver {
     /// Has the turn run once more, from the beginning.
     fn give_up(&mut self, report: String) {
         self.record.report_stale(report);
-        self.phase = Phase::Over;
+        self.phase = DriverPhase::Over;
     }
 
     /// Calls the function; one that is neither a generator nor a coroutine function ends here.
-    fn begin(&self, py: Python<'_>) -> Option<End> {
+    fn begin(&self, py: Python<'_>) -> Option<OrchestrationEnd> {
         let result = self.call(py);
         match result {
             Ok(runner) if is_coroutine(&runner) => {
-                let ended = self.turn.begin_loop(&runner, self.record.hears_cancellation);
+                let ended = self.execution.begin_loop(&runner, self.record.hears_cancellation);
                 self.end_of_loop(py, ended)
             }
             Ok(runner) if is_branch(&runner) => {
-                self.turn.arena().begin(runner.unbind(), Waiting::Begin);
+                self.execution.arena().begin(runner.unbind(), Waiting::Begin);
                 None
             }
             Ok(value) => Some(codec::encode(&value).map_err(|error| codec::encode_failure(py, &error))),
@@ -168,27 +168,27 @@ impl Driver {
         if let Some(annotation) = &self.definition.input_type {
             value = codec::convert(py, value, annotation.bind(py))?;
         }
-        let context = self.turn.make_context(py)?;
-        self.turn.run(|| self.definition.function.bind(py).call1((context, value)))
+        let context = self.execution.make_context(py)?;
+        self.execution.run(|| self.definition.function.bind(py).call1((context, value)))
     }
 
     /// Lets every branch run until none can move.
-    fn run(&mut self) -> Option<End> {
+    fn run(&mut self) -> Option<OrchestrationEnd> {
         loop {
-            let mut moved = self.turn.arena().advance();
-            let mut watched = self.turn.arena().next_watched();
+            let mut moved = self.execution.arena().advance();
+            let mut watched = self.execution.arena().next_watched();
             while let Some(slot) = watched {
                 moved = true;
                 if let Some(end) = self.deliver(slot) {
                     return Some(end);
                 }
-                let mut arena = self.turn.arena();
+                let mut arena = self.execution.arena();
                 watched = if arena.continued { None } else { arena.next_watched() };
             }
             let mut branch = 0;
             loop {
                 let next = {
-                    let mut arena = self.turn.arena();
+                    let mut arena = self.execution.arena();
                     if arena.continued || branch >= arena.branches.len() {
                         break;
                     }
@@ -210,18 +210,18 @@ impl Driver {
                 }
             }
             // What comes now is for the next execution.
-            if self.turn.arena().continued {
+            if self.execution.arena().continued {
                 return None;
             }
-            if let Some(ended) = self.turn.notice_cancellation() {
+            if let Some(ended) = self.execution.notice_cancellation() {
                 moved = true;
                 self.record.report_heard();
                 if let Some(end) = enter(|py| self.end_of_loop(py, ended)) {
                     return Some(end);
                 }
             }
-            if !moved && !self.turn.arena().take_message() {
-                let passed_over = self.turn.arena().next_out_of_order();
+            if !moved && !self.execution.arena().take_message() {
+                let passed_over = self.execution.arena().next_out_of_order();
                 match passed_over {
                     Some(slot) => {
                         if let Some(end) = self.deliver(slot) {
@@ -235,20 +235,20 @@ impl Driver {
     }
 
     /// Ends the orchestration: leftovers are closed and dropped in order, and code that returned early is noticed.
-    fn finish(&mut self, end: End) -> End {
-        self.phase = Phase::Over;
+    fn finish(&mut self, end: OrchestrationEnd) -> OrchestrationEnd {
+        self.phase = DriverPhase::Over;
         // Before what is left over runs its last, which may not refuse any more.
-        let cancelled = self.turn.cancellation_reason().filter(|_| enter(|py| self.turn.is_cancelling(py)));
+        let cancelled = self.execution.cancellation_reason().filter(|_| enter(|py| self.execution.is_cancelling(py)));
         enter(|py| {
             let exit = PyGeneratorExit::new_err("the orchestration has ended");
-            self.turn.end_loop(py);
-            close_loop(py, &self.turn, &exit);
-            self.turn.arena().drop_leftovers();
+            self.execution.end_loop(py);
+            close_loop(py, &self.execution, &exit);
+            self.execution.arena().drop_leftovers();
             for loser in self.take_losers() {
-                close(&self.turn, loser.bind(py), &exit);
+                close(&self.execution, loser.bind(py), &exit);
             }
         });
-        note_difference(&self.turn, &self.record, Some(&end));
+        note_mismatch(&self.execution, &self.record, Some(&end));
         enter(|py| self.warn_of_forgotten(py));
         if let Some(reason) = cancelled {
             self.record.report_cancelled(reason);
@@ -258,24 +258,24 @@ impl Driver {
 
     /// The branches that lost a race or were left over.
     fn take_losers(&self) -> Vec<Arc<Py<PyAny>>> {
-        mem::take(&mut self.turn.arena().closing)
+        mem::take(&mut self.execution.arena().closing)
     }
 
     /// Closes generators, and cancels coroutines; what that wakes on the event loop may end the orchestration.
-    fn close_losers(&self, losers: Vec<Arc<Py<PyAny>>>) -> Option<End> {
+    fn close_losers(&self, losers: Vec<Arc<Py<PyAny>>>) -> Option<OrchestrationEnd> {
         enter(|py| {
             losers.into_iter().find_map(|runner| {
-                if let Some(ended) = self.turn.cancel_branch(runner.bind(py)).transpose() {
+                if let Some(ended) = self.execution.cancel_branch(runner.bind(py)).transpose() {
                     return self.end_of_loop(py, ended);
                 }
-                close(&self.turn, runner.bind(py), &PyGeneratorExit::new_err("the branch is no longer needed"));
+                close(&self.execution, runner.bind(py), &PyGeneratorExit::new_err("the branch is no longer needed"));
                 self.run_ready(py)
             })
         })
     }
 
     fn warn_of_forgotten(&self, py: Python<'_>) {
-        for node in self.turn.forgotten() {
+        for node in self.execution.forgotten() {
             let (file, line) =
                 node.origin.as_ref().map_or_else(|| ("<unknown>".to_owned(), 0), |origin| origin.place(py));
             let message = format!(
@@ -295,27 +295,27 @@ impl Driver {
 
 impl Drop for Driver {
     fn drop(&mut self) {
-        if self.phase == Phase::CatchesUp {
+        if self.phase == DriverPhase::CatchesUp {
             self.give_up("history ended before all that the code has seen".to_owned());
         }
-        if self.phase == Phase::Runs {
-            note_difference(&self.turn, &self.record, None);
+        if self.phase == DriverPhase::Runs {
+            note_mismatch(&self.execution, &self.record, None);
         }
         // Code that continues as new has ended, even if it waits.
-        let is_suspended = self.phase == Phase::Runs && !self.turn.arena().continued;
+        let is_suspended = self.phase == DriverPhase::Runs && !self.execution.arena().continued;
         match self.kept.take().filter(|_| is_suspended) {
             Some(kept) => {
-                self.turn.suspend();
-                let bytes = self.turn.arena().bytes();
-                let suspended = Suspended {
-                    turn: Arc::clone(&self.turn),
+                self.execution.suspend();
+                let bytes = self.execution.arena().bytes();
+                let suspended = SuspendedExecution {
+                    execution: Arc::clone(&self.execution),
                     definition: Arc::clone(&self.definition),
                     input: mem::take(&mut self.input),
                     moment: self.moment,
                 };
                 self.record.suspend(kept.state(suspended), bytes);
             }
-            None => enter(|py| end_turn(py, &self.turn)),
+            None => enter(|py| close_execution(py, &self.execution)),
         }
     }
 }

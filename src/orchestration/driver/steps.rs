@@ -11,26 +11,26 @@ use crate::boundary::enter;
 use crate::boundary::errors::CancelledError;
 use crate::boundary::python::{LOOP_RESULT, LOOP_STUCK};
 use crate::orchestration::arena::{Failure, Outcome, Waiting};
-use crate::orchestration::driver::{Driver, End};
+use crate::orchestration::driver::{Driver, OrchestrationEnd};
 use crate::orchestration::event_loop::is_coroutine;
-use crate::orchestration::execution::Turn;
+use crate::orchestration::execution::Execution;
 use crate::orchestration::task::{Task, as_node, not_a_task, value_of};
 
 impl Driver {
     /// Ends the future of a slot that the event loop waits for, and lets the loop run.
-    pub(super) fn deliver(&self, slot: usize) -> Option<End> {
+    pub(super) fn deliver(&self, slot: usize) -> Option<OrchestrationEnd> {
         enter(|py| {
-            let ended = self.turn.deliver(py, slot);
+            let ended = self.execution.deliver(py, slot);
             self.end_of_loop(py, ended)
         })
     }
 
     /// The end of the orchestration, if the main task of its loop `has_ended`.
-    pub(super) fn end_of_loop(&self, py: Python<'_>, has_ended: PyResult<bool>) -> Option<End> {
+    pub(super) fn end_of_loop(&self, py: Python<'_>, has_ended: PyResult<bool>) -> Option<OrchestrationEnd> {
         match has_ended {
             Ok(false) => None,
             Ok(true) => {
-                let result = LOOP_RESULT.call(&self.turn.event_loop(py)?, ());
+                let result = LOOP_RESULT.call(&self.execution.event_loop(py)?, ());
                 self.end(py, 0, result)
             }
             Err(error) => self.end(py, 0, Err(error)),
@@ -38,45 +38,45 @@ impl Driver {
     }
 
     /// Runs what a generator has made ready on the event loop beside it.
-    pub(super) fn run_ready(&self, py: Python<'_>) -> Option<End> {
-        let ended = self.turn.run_ready(py);
+    pub(super) fn run_ready(&self, py: Python<'_>) -> Option<OrchestrationEnd> {
+        let ended = self.execution.run_ready(py);
         self.end_of_loop(py, ended)
     }
 
     /// Nothing can move. A loop that nothing can wake any more is told so, instead of waiting for ever.
-    pub(super) fn stuck(&self) -> Option<End> {
-        if self.turn.event_loop.lock().is_none() {
+    pub(super) fn stuck(&self) -> Option<OrchestrationEnd> {
+        if self.execution.event_loop.lock().is_none() {
             return None;
         }
-        let mut arena = self.turn.arena();
+        let mut arena = self.execution.arena();
         if arena.continued || arena.may_go_on() {
             return None;
         }
         drop(arena);
         enter(|py| {
-            let event_loop = self.turn.event_loop(py)?;
+            let event_loop = self.execution.event_loop(py)?;
             let error = LOOP_STUCK.call(&event_loop, ()).map(PyErr::from_value);
             self.end(py, 0, Err(error.unwrap_or_else(|error| error)))
         })
     }
 
     /// Runs one branch to its next wait or its end.
-    pub(super) fn resume(&mut self, py: Python<'_>, branch: usize, waiting: Waiting) -> Option<End> {
-        let runner = Arc::clone(&self.turn.arena().branches[branch].runner);
+    pub(super) fn resume(&mut self, py: Python<'_>, branch: usize, waiting: Waiting) -> Option<OrchestrationEnd> {
+        let runner = Arc::clone(&self.execution.arena().branches[branch].runner);
         let runner = runner.bind(py);
-        if waiting == Waiting::Begin && is_coroutine(runner) && self.turn.event_loop(py).is_some() {
-            let ended = self.turn.begin_branch(branch, runner);
+        if waiting == Waiting::Begin && is_coroutine(runner) && self.execution.event_loop(py).is_some() {
+            let ended = self.execution.begin_branch(branch, runner);
             return self.end_of_loop(py, ended);
         }
         let mut step = match waiting {
             Waiting::Begin | Waiting::InLoop | Waiting::Ended => self.send(runner, &py.None().into_bound(py)),
             Waiting::On(slot) => {
-                let outcome = self.turn.arena().outcome(slot);
+                let outcome = self.execution.arena().outcome(slot);
                 if let Some((_, moment)) = outcome {
                     self.moment = moment;
-                    self.turn.consume(moment);
+                    self.execution.consume(moment);
                 }
-                match value_of(py, &self.turn, slot) {
+                match value_of(py, &self.execution, slot) {
                     Ok(value) => self.send(runner, &value),
                     Err(error) => self.throw(runner, error),
                 }
@@ -86,7 +86,7 @@ impl Driver {
             match step {
                 Ok(yielded) => match self.await_task(&yielded) {
                     Ok(slot) => {
-                        let mut arena = self.turn.arena();
+                        let mut arena = self.execution.arena();
                         arena.branches[branch].waiting = Waiting::On(slot);
                         return None;
                     }
@@ -103,12 +103,12 @@ impl Driver {
     }
 
     fn send<'py>(&self, runner: &Bound<'py, PyAny>, value: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-        self.turn.run(|| runner.call_method1(intern!(runner.py(), "send"), (value,)))
+        self.execution.run(|| runner.call_method1(intern!(runner.py(), "send"), (value,)))
     }
 
     fn throw<'py>(&self, runner: &Bound<'py, PyAny>, error: PyErr) -> PyResult<Bound<'py, PyAny>> {
         let py = runner.py();
-        self.turn.run(|| runner.call_method1(intern!(py, "throw"), (error.into_value(py),)))
+        self.execution.run(|| runner.call_method1(intern!(py, "throw"), (error.into_value(py),)))
     }
 
     /// Starts what was yielded, unless it was started before.
@@ -116,17 +116,17 @@ impl Driver {
         let Ok(task) = yielded.cast::<Task>() else {
             return Err(not_a_task(yielded));
         };
-        let node = as_node(&self.turn, task)?;
-        Ok(self.turn.arena().start(&node))
+        let node = as_node(&self.execution, task)?;
+        Ok(self.execution.arena().start(&node))
     }
 
-    fn end(&self, py: Python<'_>, branch: usize, result: PyResult<Bound<'_, PyAny>>) -> Option<End> {
+    fn end(&self, py: Python<'_>, branch: usize, result: PyResult<Bound<'_, PyAny>>) -> Option<OrchestrationEnd> {
         if branch == 0 {
-            self.turn.arena().branches[branch].waiting = Waiting::Ended;
+            self.execution.arena().branches[branch].waiting = Waiting::Ended;
             let end = result.and_then(|value| codec::encode(&value));
             return Some(end.map_err(|error| {
-                if self.turn.cancellation_reason().is_none() || !error.is_instance_of::<CancelledError>(py) {
-                    log_failure(py, &self.turn, &error);
+                if self.execution.cancellation_reason().is_none() || !error.is_instance_of::<CancelledError>(py) {
+                    log_failure(py, &self.execution, &error);
                 }
                 codec::encode_failure(py, &error)
             }));
@@ -135,26 +135,26 @@ impl Driver {
             Ok(value) => Outcome::Returned(Arc::new(value.unbind())),
             Err(error) => Outcome::Failed(Failure::Raised(Arc::new(error.into_value(py).into_any()))),
         };
-        self.turn.arena().end_branch(branch, outcome, self.moment);
+        self.execution.arena().end_branch(branch, outcome, self.moment);
         None
     }
 }
 
 /// The traceback goes to the log, never into history.
-fn log_failure(py: Python<'_>, turn: &Turn, error: &PyErr) {
-    if turn.is_replaying() {
+fn log_failure(py: Python<'_>, execution: &Execution, error: &PyErr) {
+    if execution.is_replaying() {
         return;
     }
-    let message = format!("orchestration of instance '{}' failed", turn.instance);
+    let message = format!("orchestration of instance '{}' failed", execution.instance);
     crate::logging::log_exception(
         py,
         "duroxide.orchestration",
         &message,
         error,
         &[
-            ("instance_id", &turn.instance),
-            ("orchestration_name", &turn.orchestration_name),
-            ("orchestration_version", &turn.orchestration_version),
+            ("instance_id", &execution.instance),
+            ("orchestration_name", &execution.orchestration_name),
+            ("orchestration_version", &execution.orchestration_version),
         ],
     );
 }

@@ -19,7 +19,7 @@ use crate::boundary::python;
 use crate::boundary::python::Member;
 use crate::orchestration::arena::{Failure, Outcome, Waiting};
 use crate::orchestration::event_loop::steps::LoopSteps;
-use crate::orchestration::execution::Turn;
+use crate::orchestration::execution::Execution;
 use crate::orchestration::operation::{Node, Operation};
 use crate::orchestration::task::value_of;
 use engine_adapter::CANCELLATION_QUEUE;
@@ -34,7 +34,7 @@ enum Cancellation {
     /// Its history began before requests reached the code: the engine ends it without asking.
     Unheard,
     /// The slot that waits for a request.
-    Awaited(usize),
+    AwaitedTask(usize),
     Requested {
         reason: String,
         /// The timer that bounds the clean-up.
@@ -43,12 +43,12 @@ enum Cancellation {
 }
 
 /// What awaiting a task leads to.
-pub(crate) enum Awaited<'py> {
+pub(crate) enum AwaitedTask<'py> {
     Value(Bound<'py, PyAny>),
     Future(Bound<'py, PyAny>),
 }
 
-impl Turn {
+impl Execution {
     /// The loop that runs the orchestration, if it is a coroutine.
     pub(crate) fn event_loop<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
         self.event_loop.lock().as_ref().map(|event_loop| event_loop.object.bind(py).clone())
@@ -125,7 +125,7 @@ impl Turn {
     pub(crate) fn notice_cancellation(self: &Arc<Self>) -> Option<PyResult<bool>> {
         let (awaited, bound) = match self.event_loop.lock().as_ref()?.cancellation {
             Cancellation::Unheard => return None,
-            Cancellation::Awaited(slot) => (Some(slot), None),
+            Cancellation::AwaitedTask(slot) => (Some(slot), None),
             Cancellation::Requested { bound, .. } => (None, bound),
         };
         match awaited {
@@ -168,7 +168,7 @@ impl Turn {
 
     fn await_request(self: &Arc<Self>) -> Cancellation {
         let node = self.describe(Operation::Queue(CANCELLATION_QUEUE.to_owned()), Decode::Raw, None);
-        Cancellation::Awaited(self.arena().start(&node))
+        Cancellation::AwaitedTask(self.arena().start(&node))
     }
 
     /// Whether the time for cleaning up is over.
@@ -248,13 +248,13 @@ impl Turn {
         self: &Arc<Self>,
         event_loop: &Bound<'py, PyAny>,
         node: &Arc<Node>,
-    ) -> PyResult<Awaited<'py>> {
+    ) -> PyResult<AwaitedTask<'py>> {
         let py = event_loop.py();
         self.check()?;
         if self.check_loop().is_err() {
             // It was not forgotten.
             node.set_replaced();
-            return python::LOOP_REFUSE_STEP.call(event_loop, ()).map(Awaited::Future);
+            return python::LOOP_REFUSE_STEP.call(event_loop, ()).map(AwaitedTask::Future);
         }
         if matches!(node.operation, Operation::ContinueAsNew { .. }) {
             // A request for the end is not carried over into an execution that knows nothing of it.
@@ -274,12 +274,12 @@ impl Turn {
             if let Some((_, moment)) = outcome {
                 self.consume(moment);
             }
-            return value_of(py, self, slot).map(Awaited::Value);
+            return value_of(py, self, slot).map(AwaitedTask::Value);
         }
         if continued {
             python::LOOP_HALT.call(event_loop, ())?;
         }
-        python::LOOP_WAIT.call(event_loop, (slot,)).map(Awaited::Future)
+        python::LOOP_WAIT.call(event_loop, (slot,)).map(AwaitedTask::Future)
     }
 }
 

@@ -10,19 +10,19 @@ use crate::boundary;
 use crate::boundary::codec::Decode;
 use crate::boundary::errors::LimitExceeded;
 use crate::orchestration::arena::{Failure, Outcome};
-use crate::orchestration::execution::Turn;
+use crate::orchestration::execution::Execution;
 use crate::orchestration::limits::MAX_DELAY_MS;
 use crate::orchestration::operation::Operation;
 
 /// What the loop asks of the orchestration that it runs.
 #[pyclass(frozen, module = "duroxide._native")]
 pub(crate) struct LoopSteps {
-    turn: Arc<Turn>,
+    execution: Arc<Execution>,
 }
 
 impl LoopSteps {
-    pub(crate) fn of(turn: &Arc<Turn>) -> Self {
-        Self { turn: Arc::clone(turn) }
+    pub(crate) fn of(execution: &Arc<Execution>) -> Self {
+        Self { execution: Arc::clone(execution) }
     }
 }
 
@@ -30,28 +30,28 @@ impl LoopSteps {
 impl LoopSteps {
     /// Seconds since the execution started.
     fn time(&self) -> f64 {
-        let elapsed = self.turn.now_ms().saturating_sub(self.turn.started_ms);
+        let elapsed = self.execution.now_ms().saturating_sub(self.execution.started_ms);
         Duration::from_millis(elapsed).as_secs_f64()
     }
 
     /// Whether what happens now has happened before, or is nobody's.
     fn is_silent(&self) -> bool {
-        self.turn.check().is_err() || self.turn.is_replaying()
+        self.execution.check().is_err() || self.execution.is_replaying()
     }
 
     #[getter]
     fn orchestration_name(&self) -> &str {
-        &self.turn.orchestration_name
+        &self.execution.orchestration_name
     }
 
     #[getter]
     fn instance_id(&self) -> &str {
-        &self.turn.instance
+        &self.execution.instance
     }
 
     /// Starts a durable timer of so many seconds; its slot.
     fn start_timer(&self, py: Python<'_>, seconds: f64) -> PyResult<usize> {
-        self.turn.check()?;
+        self.execution.check()?;
         if seconds.is_nan() {
             return Err(PyValueError::new_err("a timer cannot wait for NaN seconds"));
         }
@@ -65,8 +65,8 @@ impl LoopSteps {
             )));
         };
         let delay = Duration::from_millis(delay);
-        let node = self.turn.describe(Operation::Timer(delay), Decode::Nothing, boundary::origin::caller(py));
-        let mut arena = self.turn.arena();
+        let node = self.execution.describe(Operation::Timer(delay), Decode::Nothing, boundary::origin::caller(py));
+        let mut arena = self.execution.arena();
         let slot = arena.start(&node);
         arena.watch(slot);
         Ok(slot)
@@ -75,8 +75,8 @@ impl LoopSteps {
     /// Gives up what a slot waits for.
     fn give_up(&self, slot: usize) {
         // What is closed between two turns gives up nothing: history goes on from where it stands.
-        if self.turn.check().is_ok() {
-            let mut arena = self.turn.arena();
+        if self.execution.check().is_ok() {
+            let mut arena = self.execution.arena();
             arena.unwatch(slot);
             arena.drop_all(Some(slot));
         }
@@ -88,11 +88,11 @@ impl LoopSteps {
             Some(error) => Outcome::Failed(Failure::Raised(Arc::new(error))),
             None => Outcome::Returned(Arc::new(value.unwrap_or_else(|| py.None()))),
         };
-        let moment = self.turn.moment();
-        self.turn.arena().end_branch(branch, outcome, moment);
+        let moment = self.execution.moment();
+        self.execution.arena().end_branch(branch, outcome, moment);
     }
 
     fn __repr__(&self) -> String {
-        format!("<LoopSteps of {}>", self.turn.instance)
+        format!("<LoopSteps of {}>", self.execution.instance)
     }
 }

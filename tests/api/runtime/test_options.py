@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+import re
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import pytest
 
-from duroxide import Backoff, InstanceFilter, PostgresEntraOptions, PruneOptions, RetryPolicy, RuntimeOptions, TagFilter
+from duroxide import (
+    Backoff,
+    InstanceFilter,
+    PostgresEntraOptions,
+    PostgresOptions,
+    PruneOptions,
+    RetryPolicy,
+    RuntimeOptions,
+    TagFilter,
+    _native,
+)
 from duroxide._declare.retry import native_policy
 from duroxide._native import EncodedRetryPolicy
 from duroxide.exceptions import ConfigurationError, UnknownOption
@@ -41,9 +52,9 @@ def test_a_cancellation_arrives_within_half_of_the_lock_timeout() -> None:
     assert RuntimeOptions(worker_lock_timeout_ms=2000).to_native()["worker_lock_renewal_buffer_ms"] == 1000
 
 
-def test_the_tag_filter_is_passed_as_kind_and_names() -> None:
+def test_the_native_half_gets_each_tag_once() -> None:
     options = RuntimeOptions(worker_tag_filter=TagFilter.default_and("gpu", "arm", "gpu"))
-    assert options.to_native()["worker_tag_filter"] == ("default_and", ["arm", "gpu"])
+    assert options.to_native()["worker_tag_filter"] == {"kind": "default_and", "names": ["arm", "gpu"]}
 
 
 def test_an_error_about_a_misspelt_option_suggests_the_right_one() -> None:
@@ -104,6 +115,32 @@ def test_a_lock_renewal_buffer_must_leave_a_pause() -> None:
 def test_a_lock_that_could_not_be_renewed_in_time_is_refused(kind: str) -> None:
     with pytest.raises(ConfigurationError, match=f"{kind}_lock_timeout_ms is 1999.*at least 2000"):
         RuntimeOptions(**{f"{kind}_lock_timeout_ms": 1999})
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "message"),
+    [
+        ("nondeterminism", "hope", "nondeterminism 'hope' is unknown; use one of wait, fail"),
+        (
+            "worker_tag_filter",
+            {"kind": "some", "names": []},
+            "tag filter 'some' is unknown; use one of default_only, tags, default_and, any, none",
+        ),
+        ("log_level", "loud", "log_level 'loud' is unknown; use one of off, error, warn, info, debug, trace"),
+        ("log_format", "yaml", "log_format 'yaml' is unknown; use one of pretty, compact, json"),
+    ],
+)
+def test_the_native_runtime_refuses_an_unknown_word(option: str, value: object, message: str) -> None:
+    options = {**RuntimeOptions().to_native(), "strict": False, option: value}
+    runtime = _native.Runtime(_native.Store.sqlite_in_memory(), options)
+    with pytest.raises(ConfigurationError, match=re.escape(message)):
+        runtime.start([], [], {}, object)
+
+
+def test_the_native_store_refuses_an_unknown_word() -> None:
+    options = {**PostgresOptions().to_native(), "migrate": "perhaps"}
+    with pytest.raises(ConfigurationError, match="migrate 'perhaps' is unknown; use one of apply, verify"):
+        _native.Store.connect_postgres("postgres://localhost:1/none", None, options)
 
 
 @pytest.mark.parametrize("names", [(), ("",), ("x" * 257,), tuple("abcdef"), (7,), (["gpu"],)], ids=str)

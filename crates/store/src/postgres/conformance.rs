@@ -12,6 +12,7 @@ use sqlx::{Connection as _, Executor as _, PgConnection};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::forward::AsProvider;
+use crate::policy::StorePolicy;
 use crate::postgres::connect::{PostgresConnection, PostgresTarget, open};
 use crate::postgres::options::PostgresOptions;
 use crate::postgres::store::PostgresStore;
@@ -29,7 +30,9 @@ pub struct Factory {
     /// While it lasts.
     _turn: SemaphorePermit<'static>,
     url: String,
+    policy: StorePolicy,
     used: Mutex<Vec<String>>,
+    last: Mutex<Option<Arc<PostgresStore>>>,
 }
 
 fn server() -> String {
@@ -38,9 +41,9 @@ fn server() -> String {
 }
 
 impl Factory {
-    pub async fn new() -> Self {
+    pub async fn new(policy: StorePolicy) -> Self {
         let turn = TURNS.acquire().await.unwrap();
-        Self { _turn: turn, url: server(), used: Mutex::default() }
+        Self { _turn: turn, url: server(), policy, used: Mutex::default(), last: Mutex::default() }
     }
 
     async fn open(&self) -> PostgresStore {
@@ -69,7 +72,7 @@ impl Factory {
             schema: Some(schema),
             options: PostgresOptions { max_connections: 5, ..PostgresOptions::default() },
         };
-        PostgresStore::open(open(target).await.unwrap(), true)
+        PostgresStore::open(open(target).await.unwrap(), self.policy)
     }
 
     async fn connect(&self, schema: &str) -> PgConnection {
@@ -78,7 +81,7 @@ impl Factory {
         connection
     }
 
-    async fn last(&self) -> PgConnection {
+    async fn connect_last(&self) -> PgConnection {
         let schema = self.used.lock().last().cloned().unwrap();
         self.connect(&schema).await
     }
@@ -93,7 +96,11 @@ impl Drop for Factory {
 #[async_trait]
 impl ProviderFactory for Factory {
     async fn create_provider(&self) -> Arc<dyn Provider> {
-        Arc::new(AsProvider { store: Arc::new(self.open().await), name: "a store under test" })
+        let store = Arc::new(self.open().await);
+        // As a runtime does: from now on the store prefetches.
+        store.begin_dispatching();
+        *self.last.lock() = Some(Arc::clone(&store));
+        Arc::new(AsProvider { store, name: "a store under test" })
     }
 
     fn lock_timeout(&self) -> Duration {
@@ -103,14 +110,18 @@ impl ProviderFactory for Factory {
     async fn corrupt_instance_history(&self, instance: &str) {
         let corrupt =
             sqlx::query("UPDATE history SET event_data = 'this is no event' WHERE instance_id = $1").bind(instance);
-        corrupt.execute(&mut self.last().await).await.unwrap();
+        corrupt.execute(&mut self.connect_last().await).await.unwrap();
+        // The node would answer from memory: nothing but this changes a recorded history.
+        if let Some(store) = &*self.last.lock() {
+            store.core.histories.forget(instance);
+        }
     }
 
     async fn get_max_attempt_count(&self, instance: &str) -> u32 {
         let count = sqlx::query_scalar::<_, Option<i32>>(
             "SELECT max(attempt_count) FROM orchestrator_queue WHERE instance_id = $1",
         );
-        let count = count.bind(instance).fetch_one(&mut self.last().await).await.unwrap();
+        let count = count.bind(instance).fetch_one(&mut self.connect_last().await).await.unwrap();
         u32::try_from(count.unwrap_or(0)).unwrap()
     }
 }

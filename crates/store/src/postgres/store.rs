@@ -12,6 +12,7 @@ use crate::availability::Availability;
 use crate::clock::span_ms;
 use crate::error::Result;
 use crate::events::StoreEvents;
+use crate::policy::StorePolicy;
 use crate::postgres::connect::Connections;
 use crate::postgres::fetch::poller::Poller;
 use crate::postgres::node::request::WriteRequest;
@@ -35,8 +36,8 @@ pub struct PostgresStore {
 }
 
 impl PostgresStore {
-    pub fn open(connections: Connections, is_bare: bool) -> Self {
-        let (core, operations) = NodeState::new(connections.pool.clone(), connections.schema.clone(), is_bare);
+    pub fn open(connections: Connections, policy: StorePolicy) -> Self {
+        let (core, operations) = NodeState::new(connections.pool.clone(), connections.schema.clone(), policy);
         let operations = Arc::new(tokio::sync::Mutex::new(operations));
         let writer = || tokio::spawn(BatchWriter::new(Arc::clone(&core)).run(Arc::clone(&operations)));
         let writers = (0..connections.options.writing_connections()).map(|_| writer()).collect();

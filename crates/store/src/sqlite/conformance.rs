@@ -11,24 +11,26 @@ use parking_lot::Mutex;
 use rusqlite::Connection;
 
 use crate::forward::AsProvider;
+use crate::policy::StorePolicy;
 use crate::sqlite::file::schema;
 use crate::sqlite::owner::{Owner, OwnerOptions};
 
 /// Opens an empty store for each call, and remembers the last one to look into it.
 pub struct Factory {
+    policy: StorePolicy,
     folder: Option<PathBuf>,
     last: Mutex<Option<Arc<Owner>>>,
 }
 
 impl Factory {
-    pub fn in_memory() -> Self {
-        Self { folder: None, last: Mutex::default() }
+    pub fn in_memory(policy: StorePolicy) -> Self {
+        Self { policy, folder: None, last: Mutex::default() }
     }
 
-    pub fn in_files() -> Self {
+    pub fn in_files(policy: StorePolicy) -> Self {
         let folder = std::env::temp_dir().join(format!("duroxide-conformance-{}", uuid::Uuid::new_v4()));
         std::fs::create_dir(&folder).unwrap();
-        Self { folder: Some(folder), last: Mutex::default() }
+        Self { policy, folder: Some(folder), last: Mutex::default() }
     }
 
     fn open(&self) -> Arc<Owner> {
@@ -39,8 +41,8 @@ impl Factory {
         };
         connection.query_row("PRAGMA journal_mode = WAL", [], |_| Ok(())).unwrap();
         schema::create(&connection).unwrap();
-        Owner::open(OwnerOptions { description: "a store under test".to_owned(), connection, file, is_bare: true })
-            .unwrap()
+        let description = "a store under test".to_owned();
+        Owner::open(OwnerOptions { description, connection, file, policy: self.policy }).unwrap()
     }
 
     fn last(&self) -> Arc<Owner> {

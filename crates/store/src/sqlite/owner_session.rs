@@ -11,6 +11,7 @@ use tokio::runtime::Handle;
 
 use crate::error::StoreError;
 use crate::operations::AdminOperations as _;
+use crate::policy::StorePolicy;
 use crate::sqlite::file::connection;
 use crate::sqlite::file::lock::{LockHandle, LockHolder, OwnerLock};
 use crate::sqlite::inbox::{Answer, Body, InboxConsumer, Reply, Request};
@@ -123,7 +124,7 @@ fn take_over(store_file: &StoreFile) -> Result<Option<(Arc<Owner>, InboxConsumer
         description: store_file.description(),
         connection,
         file: Some(store_file.path.clone()),
-        is_bare: false,
+        policy: StorePolicy::SHIPPED,
     })?;
     match carry_out_backlog(&store_file.path, &owner) {
         Ok(inbox) => Ok(Some((owner, inbox, owner_lock))),

@@ -19,6 +19,7 @@ use sqlx::{ConnectOptions as _, Connection as _, Executor as _, PgPool, Row as _
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::error::StoreError;
+use crate::policy::StorePolicy;
 use crate::postgres::connect::base_provider::BaseProvider;
 use crate::postgres::connect::entra::{Entra, TokenFollower};
 use crate::postgres::options::{Migrate, PostgresOptions};
@@ -84,7 +85,7 @@ async fn close_pool(pool: &PgPool) {
 }
 
 pub async fn connect(target: PostgresTarget) -> Result<PostgresStore, StoreError> {
-    Ok(PostgresStore::open(open(target).await?, false))
+    Ok(PostgresStore::open(open(target).await?, StorePolicy::SHIPPED))
 }
 
 pub async fn open(target: PostgresTarget) -> Result<Connections, StoreError> {

@@ -10,6 +10,7 @@ use sqlx::Row as _;
 use sqlx::postgres::PgRow;
 
 use crate::flow_control::MessageGate;
+use crate::history::ended;
 use crate::postgres::fetch::lease::LeaseRow;
 use crate::postgres::fetch::orphaned::{end_without_running, hold_orphans};
 use crate::postgres::fetch::rows;
@@ -115,9 +116,7 @@ async fn read_and_offer(core: &Arc<NodeState>, queue: &TurnQueue, unread: Vec<(L
             offer_turn(core, queue, lease, Err(format!("Failed to deserialize event: {error}")));
             continue;
         }
-        if let (Some(created_us), Some(execution)) = (lease.created_us, lease.execution)
-            && !core.is_bare
-        {
+        if let (Some(created_us), Some(execution)) = (lease.created_us, lease.execution) {
             let history = History { created_us, execution, events: events.clone(), bytes };
             core.histories.put(&lease.instance, history);
         }
@@ -131,12 +130,6 @@ fn starts(message: &LeasedMessage) -> bool {
 
 fn begins(message: &LeasedMessage) -> bool {
     matches!(message.item, WorkItem::StartOrchestration { .. } | WorkItem::ContinueAsNew { .. })
-}
-
-fn has_ended(history: &[Event]) -> bool {
-    history.iter().rev().take(4).any(|event| {
-        matches!(event.kind, EventKind::OrchestrationCompleted { .. } | EventKind::OrchestrationFailed { .. })
-    })
 }
 
 /// Makes a turn of a lease, with the messages that its instance can take now, and offers it to the queue.
@@ -156,7 +149,7 @@ fn offer_turn(core: &Arc<NodeState>, queue: &TurnQueue, mut lease: LeaseRow, his
     }
     let mut chosen = std::mem::take(&mut lease.messages);
     let mut held_back = None;
-    if !core.is_bare && !has_ended(&history) && history_error.is_none() {
+    if core.policy.gate_messages && !ended(&history) && history_error.is_none() {
         let gate = MessageGate::of(&history);
         let places = gate.choose(chosen.iter().map(|message| &message.item));
         if places.len() < chosen.len() {

@@ -2,20 +2,15 @@
 //! exist.
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use duroxide::providers::WorkItem;
-
-use crate::clock::now_ms;
-use crate::flow_control::MessageGate;
+use crate::clock::{now_ms, span_ms};
+use crate::flow_control::{MessageGate, ORPHAN_LIFETIME};
 use crate::postgres::fetch::lease::LeaseRow;
 use crate::postgres::node::held_turns::NodeTurn;
 use crate::postgres::node::request::{TurnWrite, WriteRequest};
 use crate::postgres::node::state::NodeState;
 use crate::turn_commit::TurnCommit;
 
-/// How long the store keeps a message to an instance that does not exist.
-const ORPHANS_LIFE_MS: i64 = 10 * 60 * 1000;
 /// How long such a message is invisible at first. Later it is invisible for as long as it has waited already.
 const ORPHANS_PAUSE_MS: i64 = 1_000;
 const LONGEST_PAUSE_MS: i64 = 60_000;
@@ -27,18 +22,16 @@ pub fn hold_orphans(core: &Arc<NodeState>, lease: LeaseRow) {
     let mut read = lease.unreadable;
     let mut aside = Vec::new();
     let mut pause_ms = ORPHANS_PAUSE_MS;
-    // The engine's contract wants messages of queues dropped if their instance does not exist.
-    let are_dropped = core.is_bare && lease.messages.iter().all(|m| matches!(m.item, WorkItem::QueueMessage { .. }));
     for message in lease.messages {
         let age = now.saturating_sub(message.sent_ms);
-        if are_dropped || age > ORPHANS_LIFE_MS {
+        if age > span_ms(ORPHAN_LIFETIME) {
             read.push(message.id);
         } else {
             pause_ms = pause_ms.max(age.min(LONGEST_PAUSE_MS));
             aside.push(message);
         }
     }
-    if !read.is_empty() && !core.is_bare {
+    if !read.is_empty() {
         let instance = &lease.instance;
         let count = read.len();
         tracing::warn!(
@@ -54,14 +47,6 @@ pub fn hold_orphans(core: &Arc<NodeState>, lease: LeaseRow) {
         ..NodeTurn::of(lease.instance)
     };
     let held = core.held.insert(&lease.token, held);
-    let is_kept = held.held_back.as_ref().is_some_and(|(_, messages)| !messages.is_empty());
-    if core.is_bare && is_kept {
-        let (core, token) = (Arc::clone(core), lease.token);
-        tokio::spawn(async move {
-            let _ = core.give_back_turn(&token, Some(Duration::from_millis(100)), false).await;
-        });
-        return;
-    }
     end_without_running(core, lease.token, held);
 }
 

@@ -10,6 +10,7 @@ use sqlx::query;
 use tokio::time::{Instant, timeout};
 
 use crate::availability::Availability;
+use crate::backoff::{FAILURES_OF_OUTAGE, LONGEST_PAUSE, pause_after};
 use crate::clock::span_ms;
 use crate::postgres::connect::dedicated::{ANSWER_TIMEOUT, DedicatedConnection};
 use crate::postgres::errors::failed;
@@ -29,10 +30,6 @@ const POLL_INTERVAL: Duration = Duration::from_millis(550);
 const LONGEST_TURN_WAIT: Duration = Duration::from_secs(1);
 /// How long a prefetched activity may wait for a slot. An activity in the slot may run for ever.
 const LONGEST_ACTIVITY_WAIT: Duration = Duration::from_millis(100);
-/// The longest pause after a failure.
-const LONGEST_PAUSE: Duration = Duration::from_secs(1);
-/// How many failures in a row count as an outage.
-const FAILURES_OF_OUTAGE: u32 = 3;
 /// The smallest step back of the server's clock that the poller detects.
 const CLOCK_STEP_MS: i64 = 2_000;
 /// The longest lease that other nodes are assumed to take.
@@ -127,7 +124,7 @@ impl Poller {
                 question.session_ms = owners.iter().map(|owner| span_ms(owner.lease)).max().unwrap_or(0);
                 question.owners = owners.into_iter().map(|owner| owner.id).collect();
             }
-            if let Err(error) = self.ask(&question, everything || core.is_bare).await {
+            if let Err(error) = self.ask(&question, everything || core.policy.strict_leases).await {
                 for (queue, _) in &turns {
                     queue.hint();
                 }
@@ -144,10 +141,10 @@ impl Poller {
         let core = Arc::clone(&self.core);
         let asked = Instant::now();
         let answers = self.claim(question, finds_ended).await?;
-        if let Some((queue, demand)) = &question.turns {
+        if let Some((queue, _)) = &question.turns {
             let leases = leases(&answers)?;
             // Several messages of one instance make one lease, so after any lease there may be more work.
-            if !leases.is_empty() && (leases.len() >= *demand || !core.is_bare) {
+            if !leases.is_empty() {
                 queue.hint();
             }
             deliver(&core, queue, leases);
@@ -262,7 +259,7 @@ impl Poller {
         if self.failures == FAILURES_OF_OUTAGE {
             self.availability.outage_began(&failed("fetch_orchestration_item", error));
         }
-        Duration::from_millis(20).saturating_mul(1 << self.failures.min(8)).min(LONGEST_PAUSE)
+        pause_after(self.failures, LONGEST_PAUSE)
     }
 }
 

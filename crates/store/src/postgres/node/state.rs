@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use crate::clock::span_ms;
 use crate::error::Result;
 use crate::failure::Failure;
+use crate::policy::StorePolicy;
 use crate::postgres::errors::failed;
 use crate::postgres::node::cancelled_activities::{Cancelled, CancelledActivities};
 use crate::postgres::node::held_turns::{LeasedTurn, NodeTurns};
@@ -62,8 +63,7 @@ pub struct NodeState {
     pub schema: String,
     /// The random id of this node: the prefix of its tokens, and the sender of its notifications.
     pub node: String,
-    /// Disables message gating and prefetch. Only the engine's conformance suite sets it.
-    pub is_bare: bool,
+    pub policy: StorePolicy,
     pub turns: Mutex<Vec<Arc<TurnQueue>>>,
     pub activities: Mutex<Vec<Arc<ActivityQueue>>>,
     pub held: NodeTurns,
@@ -93,14 +93,18 @@ pub struct NodeState {
 }
 
 impl NodeState {
-    pub fn new(pool: PgPool, schema: String, is_bare: bool) -> (Arc<Self>, mpsc::UnboundedReceiver<PendingWrite>) {
+    pub fn new(
+        pool: PgPool,
+        schema: String,
+        policy: StorePolicy,
+    ) -> (Arc<Self>, mpsc::UnboundedReceiver<PendingWrite>) {
         let (operations, receiver) = mpsc::unbounded_channel();
         let node = uuid::Uuid::new_v4().simple().to_string();
         let core = Self {
             pool,
             schema,
             node: node[..16].to_owned(),
-            is_bare,
+            policy,
             turns: Mutex::default(),
             activities: Mutex::default(),
             held: NodeTurns::default(),
@@ -129,8 +133,8 @@ impl NodeState {
 
     /// How many items the node may lease for fetches that will come soon.
     pub fn ahead(&self) -> usize {
-        let comes_nobody = self.is_bare || self.dispatching.load(Ordering::Acquire) == 0;
-        if comes_nobody { 0 } else { AHEAD }
+        let prefetches = self.policy.prefetch && self.dispatching.load(Ordering::Acquire) > 0;
+        if prefetches { AHEAD } else { 0 }
     }
 
     /// Registers a lease that may be on its way, until the returned value is dropped.

@@ -30,14 +30,14 @@ impl Server<'_> {
         if seen != relay.seen {
             return Ok(Relayed::Behind(seen));
         }
-        let mut ids: Vec<&str> = relay.messages.iter().filter_map(target).collect();
+        let mut ids: Vec<&str> = relay.messages.iter().map(target).collect();
         ids.sort_unstable();
         ids.dedup();
         let running = self.orchestrations_of(&mut transaction, OPERATION, &ids).await?;
         let mut filter = StartFilter::default();
         let (mut refused, mut instances, mut items) = (Vec::new(), Vec::new(), Vec::new());
         for (place, message) in relay.messages.iter().enumerate() {
-            let Some(instance) = target(message) else { continue };
+            let instance = target(message);
             let reason = filter.refuses(message, running.get(instance).map(String::as_str));
             refused.extend(reason.map(|reason| (place, reason)));
             instances.push(instance);

@@ -1,7 +1,6 @@
 //! Turns a batch of operations into the columns of the server's function.
 
 use std::collections::BTreeMap;
-use std::fmt::{self, Write as _};
 
 use duroxide::providers::WorkItem;
 use duroxide::{Event, EventKind};
@@ -10,9 +9,10 @@ use sqlx::{Executor as _, PgConnection, query};
 
 use crate::error::Result;
 use crate::failure::Failure;
+use crate::history::{event_kind_name, is_last};
 use crate::postgres::node::request::{TurnWrite, WriteRequest};
 use crate::turn_commit::TurnCommit;
-use crate::work_item::{encode, target};
+use crate::work_item::{encode, is_activity, target};
 
 /// The parameters of the server's function `python_commit`, in its order. The places of turns are counted from 1; 0
 /// stands for no turn.
@@ -34,7 +34,7 @@ pub struct Batch {
     read_ids: Vec<i64>,
     event_turns: Vec<i32>,
     event_ids: Vec<i64>,
-    event_types: Vec<String>,
+    event_types: Vec<&'static str>,
     event_data: Vec<String>,
     key_turns: Vec<i32>,
     key_actions: Vec<&'static str>,
@@ -101,7 +101,7 @@ impl Batch {
                 WriteRequest::Turn(turn) => sizes.push(batch.add_turn(turn)?),
                 WriteRequest::Activity(end) => {
                     let completion = end.completion.as_ref();
-                    let instance = completion.and_then(target).map(str::to_owned);
+                    let instance = completion.map(|item| target(item).to_owned());
                     batch.targets.extend(instance.clone().map(|instance| (instance, true)));
                     batch.ended_ids.push(end.id);
                     batch.ended_tokens.push(end.token.clone());
@@ -128,7 +128,8 @@ impl Batch {
 
     fn send(&mut self, turn: i32, message: &WorkItem, delay_ms: Option<i64>, sender: Option<&str>) -> Result<()> {
         const OPERATION: &str = "enqueue_for_orchestrator";
-        let Some(instance) = target(message).or(sender) else {
+        let instance = if is_activity(message) { sender } else { Some(target(message)) };
+        let Some(instance) = instance else {
             return Err(Failure::refused(OPERATION, "an activity is no message to an instance"));
         };
         if delay_ms.is_none() {
@@ -176,7 +177,7 @@ impl Batch {
         self.read_turns.extend(held.read.iter().map(|_| turn));
         self.read_ids.extend(&held.read);
         self.targets.entry(instance.clone()).or_default();
-        if matches!(metadata.status.as_deref(), Some("Completed" | "Failed")) {
+        if metadata.status.as_deref().is_some_and(is_last) {
             // The execution has ended, so it will never take the held messages.
             self.read_turns.extend(held.held_back_ids().map(|_| turn));
             self.read_ids.extend(held.held_back_ids());
@@ -197,7 +198,7 @@ impl Batch {
             bytes += data.len();
             self.event_turns.push(turn);
             self.event_ids.push(i64::try_from(event.event_id()).unwrap_or(i64::MAX));
-            self.event_types.push(kind_of(&event.kind));
+            self.event_types.push(event_kind_name(&event.kind));
             self.event_data.push(data);
             self.add_key(turn, event);
         }
@@ -353,19 +354,3 @@ fn delay_of(message: &WorkItem, now: u64) -> Option<i64> {
 
 /// How many columns [`Batch::commit`] binds.
 pub const COLUMNS: usize = 56;
-
-/// The name of a kind of event: the first word of its debug form.
-fn kind_of(kind: &EventKind) -> String {
-    struct Head(String);
-    impl fmt::Write for Head {
-        fn write_str(&mut self, text: &str) -> fmt::Result {
-            let name = text.find(|character: char| !character.is_alphanumeric());
-            self.0.push_str(&text[..name.unwrap_or(text.len())]);
-            // The rest is data, of any length.
-            if name.is_some() { Err(fmt::Error) } else { Ok(()) }
-        }
-    }
-    let mut head = Head(String::new());
-    let _ = write!(head, "{kind:?}");
-    head.0
-}

@@ -3,11 +3,12 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use duroxide::providers::{TagFilter, WorkItem};
+use duroxide::providers::WorkItem;
 
 use crate::postgres::node::cancelled_activities::Cancelled;
 use crate::postgres::node::state::{ActivityQueue, LeaseInFlight, NodeState, TurnQueue};
 use crate::postgres::write::batch::Batch;
+use crate::work_item::takes_tag;
 
 /// The leases that a commit shall grant to this node.
 #[derive(Default)]
@@ -28,11 +29,6 @@ pub struct EagerLeases {
 pub fn choose(core: &Arc<NodeState>, batch: &mut Batch) -> EagerLeases {
     let mut eager = EagerLeases::default();
     batch.activities.tokens.iter_mut().for_each(|token| *token = None);
-    if core.is_bare {
-        eager.leaves_turns = !batch.targets.is_empty();
-        eager.leaves_activities = !batch.activities.items.is_empty();
-        return eager;
-    }
     // Register the lease before reading the demand. A runtime that ends lowers the demand, and then waits for the
     // registered leases.
     let lease_in_flight = core.lease_in_flight();
@@ -55,7 +51,7 @@ pub fn choose(core: &Arc<NodeState>, batch: &mut Batch) -> EagerLeases {
             None => {}
         }
         let tag = scheduled.tags[place].as_deref();
-        let queue = queues.iter_mut().find(|(demand, queue)| *demand > 0 && takes(&queue.key, tag));
+        let queue = queues.iter_mut().find(|(demand, queue)| *demand > 0 && takes_tag(&queue.key, tag));
         match queue {
             Some((demand, queue)) if scheduled.sessions[place].is_none() => {
                 *demand -= 1;
@@ -69,13 +65,4 @@ pub fn choose(core: &Arc<NodeState>, batch: &mut Batch) -> EagerLeases {
     let takes_some = !(eager.targets.is_empty() && eager.activities.is_empty());
     eager.lease_in_flight = takes_some.then_some(lease_in_flight);
     eager
-}
-
-/// Whether a queue with this filter takes activities with this tag.
-fn takes(filter: &TagFilter, tag: Option<&str>) -> bool {
-    match (filter, tag) {
-        (TagFilter::Any, _) | (TagFilter::DefaultOnly | TagFilter::DefaultAnd(_), None) => true,
-        (TagFilter::Tags(tags) | TagFilter::DefaultAnd(tags), Some(tag)) => tags.iter().any(|own| own == tag),
-        _ => false,
-    }
 }

@@ -7,6 +7,7 @@ use duroxide::providers::WorkItem;
 use sqlx::postgres::PgRow;
 
 use crate::failure::Failure;
+use crate::history::is_last;
 use crate::postgres::errors::failed;
 use crate::postgres::fetch::deliver::deliver;
 use crate::postgres::fetch::lease::{LeaseRow, leases};
@@ -79,8 +80,8 @@ fn turn_ended(core: &Arc<NodeState>, write: &TurnWrite, created_us: Option<i64>,
     let TurnWrite { token, held, commit, ran } = write;
     let TurnCommit { execution_id, delta, metadata, .. } = &**commit;
     let (instance, execution) = (held.instance.as_str(), i64::try_from(*execution_id).unwrap_or(i64::MAX));
-    if !core.is_bare && *ran {
-        if matches!(metadata.status.as_deref(), Some("Completed" | "Failed")) {
+    if *ran {
+        if metadata.status.as_deref().is_some_and(is_last) {
             core.histories.forget(instance);
         } else if held.execution == execution && held.length > 0 {
             core.histories.append(instance, execution, held.length, delta.clone(), bytes);

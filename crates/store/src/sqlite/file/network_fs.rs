@@ -21,24 +21,25 @@ pub fn refuse(path: &Path) -> Result<(), StoreError> {
 mod system {
     use std::path::{Path, PathBuf};
 
-    /// The types that `statfs` returns, from the kernel's `linux/magic.h` and from the sources of the file systems.
+    /// The types that `statfs` returns. The numbers are from the kernel's `linux/magic.h`, or from the sources of the file
+    /// systems, where libc has no name.
     const NETWORK: [(u32, &str); 14] = [
-        (0x6969, "NFS"),
-        (0x517b, "SMB"),
+        (libc::NFS_SUPER_MAGIC as u32, "NFS"),
+        (libc::SMB_SUPER_MAGIC as u32, "SMB"),
         (0xfe53_4d42, "SMB"),
         (0xff53_4d42, "CIFS"),
         (0x0102_1997, "9p"),
-        (0x5346_414f, "AFS"),
+        (libc::AFS_SUPER_MAGIC as u32, "AFS"),
         (0x6b41_4653, "AFS"),
-        (0x7375_7245, "Coda"),
+        (libc::CODA_SUPER_MAGIC as u32, "Coda"),
         (0x00c3_6400, "Ceph"),
         (0x0bd0_0bd0, "Lustre"),
         (0x4750_4653, "GPFS"),
         (0x1983_0326, "BeeGFS"),
-        (0x7461_636f, "OCFS2"),
+        (libc::OCFS2_SUPER_MAGIC as u32, "OCFS2"),
         (0x0116_1970, "GFS2"),
     ];
-    const FUSE: u32 = 0x6573_5546;
+    const FUSE: u32 = libc::FUSE_SUPER_MAGIC as u32;
     /// The file systems in user space that store their files on another machine. Others report missing features
     /// themselves.
     const NETWORK_FUSE: [&str; 18] = [

@@ -94,8 +94,8 @@ impl Drop for LockedState<'_> {
 impl OwnerCore {
     /// Loads the waiting work from the file. `jobs` leads to the writer thread.
     pub fn load(opening: OwnerOptions, jobs: Sender<Job>) -> Result<Self, StoreError> {
-        let OwnerOptions { description, connection, file, is_bare } = opening;
-        let state = load::state(&connection, is_bare).map_err(|error| {
+        let OwnerOptions { description, connection, file, policy } = opening;
+        let state = load::state(&connection, policy).map_err(|error| {
             StoreError::Unavailable(format!("{description} cannot be read: {error}; restore it from a backup"))
         })?;
         let guard = file.as_deref().map(FileGuard::of).transpose()?;

@@ -27,6 +27,7 @@ use rusqlite::Connection;
 
 use crate::code_time::CodeTime;
 use crate::error::{Result, StoreError};
+use crate::policy::StorePolicy;
 use crate::sqlite::owner::core::{DISK_TIMEOUT, LockedState, OwnerCore};
 use crate::sqlite::owner::disk::writer::{Job, Written};
 pub use crate::sqlite::owner::operations::messages::InboxPosition;
@@ -41,8 +42,7 @@ pub struct OwnerOptions {
     pub connection: Connection,
     /// `None` for a store in memory, which has one connection.
     pub file: Option<PathBuf>,
-    /// Hand messages to turns in the order of their arrival, as the engine's conformance suite expects.
-    pub is_bare: bool,
+    pub policy: StorePolicy,
 }
 
 /// The owner of a file, or of a store in memory. Closing it ends its threads.

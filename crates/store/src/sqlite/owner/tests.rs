@@ -20,8 +20,13 @@ const AT_ONCE: Duration = Duration::from_secs(5);
 fn open(path: &Path) -> Arc<Owner> {
     let connection = connection::open(path, Durability::Full).unwrap();
     let file = Some(path.to_owned());
-    Owner::open(OwnerOptions { description: "a store under test".to_owned(), connection, file, is_bare: false })
-        .unwrap()
+    Owner::open(OwnerOptions {
+        description: "a store under test".to_owned(),
+        connection,
+        file,
+        policy: StorePolicy::SHIPPED,
+    })
+    .unwrap()
 }
 
 fn request(instance: &str) -> StartRequest {
@@ -136,17 +141,17 @@ struct BlockedWriter {
 impl BlockedWriter {
     async fn of(owner: &Arc<Owner>) -> Self {
         let (end, ended) = mpsc::channel();
-        let (report, begun) = oneshot::channel();
+        let (begin, running) = oneshot::channel();
         let owner = Arc::clone(owner);
         tokio::spawn(async move {
             let task = move |_: &mut Connection, _: &OwnerCore| {
-                report.send(()).ok();
+                begin.send(()).ok();
                 ended.recv().ok();
                 Ok(())
             };
             owner.core.perform(task).await
         });
-        begun.await.unwrap();
+        running.await.unwrap();
         Self { _end: end }
     }
 }

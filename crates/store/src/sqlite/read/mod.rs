@@ -68,11 +68,6 @@ pub fn status(connection: &Connection, id: &str) -> Result<Option<StatusRow>> {
     })
 }
 
-/// Whether an execution of this status is the last one of its instance.
-pub fn is_last(status: &str) -> bool {
-    matches!(status, "Completed" | "Failed")
-}
-
 /// The state of an instance, as the rest of the package reports it.
 pub fn instance_state(connection: &Connection, id: &str) -> Result<Option<InstanceState>> {
     let Some(row) = status(connection, id)? else { return Ok(None) };

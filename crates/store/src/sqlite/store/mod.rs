@@ -18,6 +18,7 @@ use crate::error::{Result, StoreError, task_failed, unblocked};
 use crate::events::StoreEvents;
 use crate::failure::{Failure, FailureKind};
 use crate::outbox::{Relay, Relayed};
+use crate::policy::StorePolicy;
 use crate::sqlite::client::{ClientProvider, ClientStore, CommitWatch};
 use crate::sqlite::file::connection;
 use crate::sqlite::file::paths::locate;
@@ -87,7 +88,7 @@ impl SqliteStore {
             description: "store in memory".to_owned(),
             connection: connection::in_memory()?,
             file: None,
-            is_bare: false,
+            policy: StorePolicy::SHIPPED,
         })?;
         Ok(Self::with(None, Role::Owner(Arc::new(OwnerSession::in_memory(owner)))))
     }

@@ -5,11 +5,12 @@ use std::collections::HashSet;
 use rusqlite::{Connection, params};
 
 use crate::clock::now_ms;
+use crate::history::is_last;
 use crate::sqlite::owner::disk::change::{
     ActivityRow, MessageRow, Totals, insert_activity, insert_events, insert_message, run,
 };
 use crate::sqlite::owner::memory::ids::{Number, Sequence, Version};
-use crate::sqlite::read::{is_last, signed};
+use crate::sqlite::read::signed;
 
 pub enum KvChange {
     Set { key: String, value: String, updated_ms: u64 },

@@ -10,6 +10,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError};
 use rusqlite::{Connection, ErrorCode};
 use tokio::sync::oneshot;
 
+use crate::backoff::{LONGEST_PAUSE, pause_after};
 use crate::error::Result;
 use crate::failure::Failure;
 use crate::sqlite::owner::OwnerCore;
@@ -20,8 +21,6 @@ use crate::sqlite::owner::memory::ids::Number;
 
 /// With a larger batch, its first operation would wait too long for the others.
 const LARGEST_BATCH: usize = 512;
-const FIRST_PAUSE: Duration = Duration::from_millis(20);
-const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 /// An idle writer copies the log into the file from this length on.
 const LOG_PAGES_WHEN_IDLE: usize = 1000;
 /// A busy writer copies the log into the file from this length on.
@@ -155,7 +154,7 @@ impl Writer {
     /// Commits the batch, with as many attempts as needed, and answers. It fails only for a conflict, and then leaves
     /// the batch unchanged.
     fn commit_with_retries(&mut self) -> rusqlite::Result<()> {
-        let mut pause = FIRST_PAUSE;
+        let mut failures = 0;
         loop {
             if let Some(reason) = self.core.health.broken() {
                 self.fail_all(&reason);
@@ -168,11 +167,11 @@ impl Writer {
             match FailureKind::of(&error) {
                 FailureKind::Temporary => {
                     self.core.health.stall(&self.core, &error);
-                    if self.core.health.wait_while_stalled(pause) {
+                    if self.core.health.wait_while_stalled(pause_after(failures, LONGEST_PAUSE)) {
                         self.fail_all("the store was closed before the disk accepted the write");
                         return Ok(());
                     }
-                    pause = (pause * 2).min(LONGEST_PAUSE);
+                    failures += 1;
                 }
                 FailureKind::Permanent => self.core.health.fail(&self.core, &error.to_string()),
             }

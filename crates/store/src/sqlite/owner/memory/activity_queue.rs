@@ -8,6 +8,7 @@ use duroxide::providers::{SessionFetchConfig, TagFilter, WorkItem};
 
 use crate::sqlite::owner::memory::ids::{Number, Sequence, Token};
 use crate::sqlite::owner::memory::waiters::{Waiters, WakeUp};
+use crate::work_item::takes_tag;
 
 pub struct Activity {
     pub sequence: Sequence,
@@ -71,16 +72,6 @@ pub struct Wanted {
     pub session: Option<SessionFetchConfig>,
 }
 
-impl Wanted {
-    fn takes_tag(&self, tag: Option<&str>) -> bool {
-        match (&self.tags, tag) {
-            (TagFilter::Any, _) | (TagFilter::DefaultOnly | TagFilter::DefaultAnd(_), None) => true,
-            (TagFilter::Tags(tags) | TagFilter::DefaultAnd(tags), Some(tag)) => tags.contains(tag),
-            _ => false,
-        }
-    }
-}
-
 /// The key of a queue of ready activities: the tag, and whether the activities belong to sessions.
 type ReadyKey = (Option<Arc<str>>, bool);
 
@@ -139,7 +130,7 @@ impl ActivityQueue {
             self.first_expiry = Some(until);
         }
         wake_ups.extend(self.waiters.take_first(|wanted| {
-            wanted.takes_tag(tag) && takes_session(sessions, wanted.session.as_ref(), session, now)
+            takes_tag(&wanted.tags, tag) && takes_session(sessions, wanted.session.as_ref(), session, now)
         }));
     }
 
@@ -180,7 +171,7 @@ impl ActivityQueue {
     fn find(&self, wanted: &Wanted, now: Instant) -> Option<Sequence> {
         let mut first = None;
         for ((tag, of_session), ready) in &self.ready {
-            if !wanted.takes_tag(tag.as_deref()) {
+            if !takes_tag(&wanted.tags, tag.as_deref()) {
                 continue;
             }
             let found = if *of_session {
@@ -271,7 +262,7 @@ impl ActivityQueue {
         let WorkItem::ActivityExecute { session_id, tag, .. } = item else { return false };
         let now = Instant::now();
         let takers = self.waiters.count(|wanted| {
-            wanted.takes_tag(tag.as_deref())
+            takes_tag(&wanted.tags, tag.as_deref())
                 && takes_session(&self.sessions, wanted.session.as_ref(), session_id.as_deref(), now)
         });
         takers > taken

@@ -8,7 +8,9 @@ use std::time::Instant;
 
 use duroxide::providers::WorkItem;
 
-use crate::clock::now_ms;
+use crate::clock::{after_ms, now_ms};
+use crate::flow_control::ORPHAN_LIFETIME;
+use crate::policy::StorePolicy;
 use crate::sqlite::owner::memory::activity_queue::ActivityQueue;
 pub use crate::sqlite::owner::memory::due::Due;
 use crate::sqlite::owner::memory::due::MIN_DUE_LIMIT;
@@ -20,9 +22,6 @@ use crate::sqlite::owner::memory::waiters::{Waiters, WakeUp};
 /// How many inactive instances stay in memory with their histories.
 const MAX_INACTIVE: usize = 4096;
 const TURNS_PER_TRIM: usize = 4096;
-
-/// How long messages are kept for an instance that does not exist.
-const ORPHAN_LIFETIME_MS: u64 = 10 * 60 * 1000;
 
 pub struct State {
     /// Boxed, since a map of a hundred thousand entries may reserve room for twice as many.
@@ -47,9 +46,7 @@ pub struct State {
     pub next_timer_check: Option<Instant>,
     /// A timer is due before that time.
     pub has_earlier_due: bool,
-    /// Messages go to turns in the order of their arrival, and orphans are dropped, as the engine's conformance suite
-    /// expects.
-    pub is_bare: bool,
+    pub policy: StorePolicy,
     clock: u64,
     turns_since_trim: usize,
     /// Orphans whose time is over. The timer thread removes them from the file.
@@ -57,7 +54,7 @@ pub struct State {
 }
 
 impl State {
-    pub fn new(next_number: Number, next_sequence: Sequence, is_bare: bool) -> Self {
+    pub fn new(next_number: Number, next_sequence: Sequence, policy: StorePolicy) -> Self {
         Self {
             instances: HashMap::new(),
             deletions: 0,
@@ -74,7 +71,7 @@ impl State {
             wake_ups: Vec::new(),
             next_timer_check: None,
             has_earlier_due: false,
-            is_bare,
+            policy,
             clock: 0,
             turns_since_trim: 0,
             expired_orphans: Vec::new(),
@@ -135,9 +132,8 @@ impl State {
         } else {
             instance.queue.push_back(message);
         }
-        let is_orphaned = !self.is_bare && instance.running().is_none();
-        if is_orphaned {
-            self.schedule(now.saturating_add(ORPHAN_LIFETIME_MS), Due::Orphans(number, sequence));
+        if instance.running().is_none() {
+            self.schedule(after_ms(ORPHAN_LIFETIME), Due::Orphans(number, sequence));
         }
         self.refresh(number);
     }
@@ -190,17 +186,6 @@ impl State {
                 instance.history = None;
             }
             self.forget_if_idle(*number);
-        }
-    }
-
-    /// Drops queue messages of instances that do not exist, if this store keeps no orphans.
-    pub fn drop_orphans(&mut self) {
-        if self.is_bare {
-            for instance in self.instances.values_mut() {
-                if !instance.exists() && !instance.has_beginning() && !instance.has_history() {
-                    instance.queue.retain(|message| !matches!(*message.item, WorkItem::QueueMessage { .. }));
-                }
-            }
         }
     }
 

@@ -47,7 +47,7 @@ impl State {
 
     /// Makes an instance ready, and wakes a waiting fetch, if a turn can take messages.
     pub fn refresh(&mut self, number: Number) {
-        let is_bare = self.is_bare;
+        let policy = self.policy;
         let Some(instance) = self.instances.get_mut(&number) else { return };
         if instance.is_ready
             || instance.leased.is_some()
@@ -56,7 +56,7 @@ impl State {
         {
             return;
         }
-        if !is_bare
+        if policy.gate_messages
             && !instance.has_ended()
             && let Some(gate) = &instance.gate
         {
@@ -103,7 +103,7 @@ impl State {
 
     /// Moves the messages of the next turn into the leased turn. Returns false if the turn can take none.
     pub fn take_messages(&mut self, number: Number) -> bool {
-        let is_bare = self.is_bare;
+        let policy = self.policy;
         let Some(instance) = self.instances.get_mut(&number) else { return false };
         // The gate has no effect on an ended instance: the engine drops its messages.
         let has_ended = instance.has_ended();
@@ -112,7 +112,9 @@ impl State {
             instance.queue.push_front(message);
         }
         let chosen = match &instance.gate {
-            Some(mail) if !is_bare && !has_ended => mail.choose(instance.queue.iter().map(|message| &*message.item)),
+            Some(gate) if policy.gate_messages && !has_ended => {
+                gate.choose(instance.queue.iter().map(|message| &*message.item))
+            }
             _ => (0..instance.queue.len()).collect(),
         };
         if chosen.len() == instance.queue.len() {

@@ -5,6 +5,7 @@ use rusqlite::{Connection, TransactionBehavior, params};
 
 use crate::error::Result;
 use crate::failure::Failure;
+use crate::history::is_last;
 use crate::sqlite::owner::OwnerCore;
 use crate::sqlite::owner::disk::change::Totals;
 use crate::sqlite::owner::disk::effect::Effect;
@@ -47,7 +48,7 @@ impl OwnerCore {
             let Some(status) = read::status(&transaction, id)? else { continue };
             let state = status.status.as_deref().unwrap_or("Running");
             let exists = status.orchestration.is_some();
-            if exists && !force && !read::is_last(state) {
+            if exists && !force && !is_last(state) {
                 return Err(Failure::still_running(DELETE, id));
             }
             if exists {

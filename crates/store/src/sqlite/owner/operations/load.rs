@@ -7,6 +7,7 @@ use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use crate::clock::now_ms;
 use crate::error::Result;
 use crate::failure::Failure;
+use crate::policy::StorePolicy;
 use crate::sqlite::owner::memory::activity_queue::Activity;
 use crate::sqlite::owner::memory::ids::{Number, Sequence, Version};
 use crate::sqlite::owner::memory::state::{Due, InstanceRecord, Message, State};
@@ -60,7 +61,7 @@ fn undecodable(column: usize, error: serde_json::Error) -> rusqlite::Error {
 }
 
 /// Loads all instances with waiting messages or activities.
-pub fn state(connection: &Connection, is_bare: bool) -> rusqlite::Result<State> {
+pub fn state(connection: &Connection, policy: StorePolicy) -> rusqlite::Result<State> {
     let number: Number =
         connection.query_row("SELECT coalesce(max(number), 0) FROM instances", [], |row| row.get(0))?;
     let sequence: Sequence = connection.query_row(
@@ -69,7 +70,7 @@ pub fn state(connection: &Connection, is_bare: bool) -> rusqlite::Result<State> 
         [],
         |row| row.get(0),
     )?;
-    let mut state = State::new(number, sequence, is_bare);
+    let mut state = State::new(number, sequence, policy);
     let mut statement = connection.prepare(WAITING)?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {

@@ -16,15 +16,7 @@ use crate::sqlite::owner::memory::activity_queue::Activity;
 use crate::sqlite::owner::memory::ids::{Number, Sequence};
 use crate::sqlite::owner::memory::state::{Message, State};
 use crate::start::{IfExists, StartOutcome, StartRequest, decide_starts};
-use crate::work_item::encode;
-
-/// The instance to which a message or an activity belongs.
-pub fn instance_of(item: &WorkItem) -> Option<&str> {
-    match item {
-        WorkItem::ActivityExecute { instance, .. } => Some(instance),
-        other => crate::work_item::target(other),
-    }
-}
+use crate::work_item::{encode, is_activity, target};
 
 /// A position in an inbox. The owner records it together with the changes of the request at this position.
 #[derive(Clone)]
@@ -43,7 +35,7 @@ impl State {
         visible_ms: u64,
         changes: &mut Vec<Change>,
     ) -> Option<Sequence> {
-        let is_bare = self.is_bare;
+        let policy = self.policy;
         let instance = self.get(number)?;
         let starting: Option<Arc<str>> = match &item {
             WorkItem::StartOrchestration { orchestration, .. } if instance.running().is_none() => {
@@ -51,7 +43,7 @@ impl State {
             }
             _ => None,
         };
-        if instance.has_ended() && !is_bare && !matches!(item, WorkItem::StartOrchestration { .. }) {
+        if policy.gate_messages && instance.has_ended() && !matches!(item, WorkItem::StartOrchestration { .. }) {
             return None;
         }
         if let Some(starting) = &starting {
@@ -89,8 +81,8 @@ impl OwnerCore {
         position: Option<InboxPosition>,
     ) -> Result<Written> {
         let data: Vec<String> = items.iter().map(encode).collect::<Result<_>>()?;
-        let owned: Vec<String> = items.iter().filter_map(instance_of).map(str::to_owned).collect();
-        if owned.len() < items.len() || items.iter().any(|item| matches!(item, WorkItem::ActivityExecute { .. })) {
+        let owned: Vec<String> = items.iter().map(|item| target(item).to_owned()).collect();
+        if items.iter().any(is_activity) {
             let message = "an activity is not a message to an instance";
             return Err(Failure::refused("enqueue_for_orchestrator", message));
         }
@@ -177,7 +169,7 @@ impl OwnerCore {
 
     /// Adds an activity that no turn has scheduled.
     pub async fn send_activity(&self, item: WorkItem) -> Result<()> {
-        let id = instance_of(&item).unwrap_or_default().to_owned();
+        let id = target(&item).to_owned();
         let data = encode(&item)?;
         let written = self.with_instances(&[&id], |state, numbers| {
             let number = numbers[0];

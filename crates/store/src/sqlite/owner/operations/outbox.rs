@@ -30,10 +30,7 @@ impl Owner {
         let mut filter = StartFilter::default();
         let mut refused = Vec::new();
         for (index, message) in relay.messages.iter().enumerate() {
-            let running = match target(message) {
-                Some(instance) => self.core.running(instance)?,
-                None => None,
-            };
+            let running = self.core.running(target(message))?;
             refused.extend(filter.refuses(message, running.as_deref()).map(|reason| (index, reason)));
         }
         if !refused.is_empty() {
@@ -55,6 +52,7 @@ mod tests {
     use duroxide::providers::WorkItem;
 
     use super::*;
+    use crate::policy::StorePolicy;
     use crate::sqlite::file::connection;
     use crate::sqlite::owner::OwnerOptions;
     use crate::sqlite::testing::Folder;
@@ -63,8 +61,13 @@ mod tests {
     fn open(path: &Path) -> Arc<Owner> {
         let connection = connection::open(path, Durability::Full).unwrap();
         let file = Some(path.to_owned());
-        Owner::open(OwnerOptions { description: "a store under test".to_owned(), connection, file, is_bare: false })
-            .unwrap()
+        Owner::open(OwnerOptions {
+            description: "a store under test".to_owned(),
+            connection,
+            file,
+            policy: StorePolicy::SHIPPED,
+        })
+        .unwrap()
     }
 
     fn start(instance: &str, orchestration: &str) -> WorkItem {

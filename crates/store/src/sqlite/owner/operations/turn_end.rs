@@ -1,25 +1,22 @@
 //! Ends a turn: prepares the changes of an acknowledged turn, and sends them to the writer.
 
-use std::time::Instant;
-
 use duroxide::providers::WorkItem;
 use duroxide::{Event, EventKind};
 
 use crate::clock::now_ms;
 use crate::error::Result;
 use crate::failure::Failure;
+use crate::history::is_last;
 use crate::sqlite::owner::disk::change::{ActivityRow, Change, CustomStatus, KvChange, MessageRow, TurnRow};
 use crate::sqlite::owner::disk::effect::{Effect, TurnEffect};
 use crate::sqlite::owner::disk::writer::Written;
 use crate::sqlite::owner::memory::activity_queue::Activity;
 use crate::sqlite::owner::memory::ids::{Number, Sequence, Token};
 use crate::sqlite::owner::memory::state::{InstanceRecord, State};
-use crate::sqlite::owner::operations::messages::instance_of;
 use crate::sqlite::owner::operations::turns::INVALID;
 use crate::sqlite::owner::{LockedState, OwnerCore};
-use crate::sqlite::read;
 use crate::turn_commit::TurnCommit;
-use crate::work_item::encode;
+use crate::work_item::{encode, target};
 
 const ACKNOWLEDGE: &str = "ack_orchestration_item";
 
@@ -38,7 +35,9 @@ impl OwnerCore {
             activities: commit.activities.iter().map(encode).collect::<Result<_>>()?,
             messages: commit.messages.iter().map(encode).collect::<Result<_>>()?,
         };
-        let ids: Vec<&str> = commit.messages.iter().chain(&commit.activities).filter_map(instance_of).collect();
+        let owned: Vec<String> =
+            commit.messages.iter().chain(&commit.activities).map(|item| target(item).to_owned()).collect();
+        let ids: Vec<&str> = owned.iter().map(String::as_str).collect();
         // Not under the lock of the state.
         let copy = commit.clone();
         let written =
@@ -67,7 +66,7 @@ impl OwnerCore {
         row.is_new_instance = row.recorded.is_some() && record.orchestration.is_none();
         row.time_ms = delta.last().map_or_else(now_ms, |event| event.timestamp_ms);
         row.is_first_turn = execution > record.recorded_execution;
-        let has_ended = row.status.as_deref().is_some_and(read::is_last);
+        let has_ended = row.status.as_deref().is_some_and(is_last);
         row.merges_kv = has_ended || row.status.as_deref() == Some("ContinuedAsNew");
         row.clears_mismatch = state.take_mismatch(number);
         collect_changes(&delta, &mut row);
@@ -85,7 +84,7 @@ impl OwnerCore {
             cancelled: Vec::new(),
             pushed: Vec::with_capacity(messages.len()),
         };
-        if has_ended && !state.is_bare {
+        if has_ended && state.policy.gate_messages {
             row.consumed.extend(state.drop_unread(number));
         }
         let (to_messages, to_activities) = numbers.split_at(messages.len());
@@ -146,9 +145,8 @@ impl State {
         let number = self.turn(token).ok_or_else(invalid)?;
         let instance = self.instances.get(&number).ok_or_else(invalid)?;
         let held = instance.leased.as_ref().ok_or_else(invalid)?;
-        // A lease whose time is over still counts until it is ended, except in the engine's conformance suite.
-        let is_over = self.is_bare && held.until <= Instant::now();
-        if held.token != token || held.is_ending || is_over {
+        // A lease whose time is over still counts until it is ended.
+        if held.token != token || held.is_ending {
             return Err(invalid());
         }
         if let (Some(history), Some(first)) = (&instance.history, commit.delta.first())

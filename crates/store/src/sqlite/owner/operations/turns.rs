@@ -92,7 +92,6 @@ impl OwnerCore {
             let found = self.prepare(claim, state)?;
             return Ok(found.map_or(TurnSearch::Retry, |found| TurnSearch::Found(Box::new(found))));
         }
-        state.drop_orphans();
         let (waiter, wake_up) = state.turn_waiters.add(capabilities);
         Ok(TurnSearch::Waiting(WaiterGuard::new(self, waiter, State::remove_turn_waiter), wake_up))
     }
@@ -176,9 +175,10 @@ impl OwnerCore {
             Some(due_ms) if due_ms > now_ms() => {
                 for message in messages {
                     let sequence = message.sequence;
-                    let is_bare = state.is_bare;
+                    let policy = state.policy;
                     if let Some(instance) = state.get(number) {
-                        let place = if is_bare { &mut instance.delayed } else { &mut instance.put_off };
+                        let keeps_place = policy.keep_message_order;
+                        let place = if keeps_place { &mut instance.put_off } else { &mut instance.delayed };
                         place.insert(sequence, message);
                     }
                     state.schedule(due_ms, Due::Message(number, sequence));
@@ -193,7 +193,7 @@ impl OwnerCore {
     pub fn renew_turn(&self, token: &str, extend_for: Duration) -> Result<()> {
         let mut state = self.lock();
         let now = Instant::now();
-        let renewed = token.parse().ok().and_then(|token| state.renew(token, now, now + extend_for));
+        let renewed = token.parse().ok().and_then(|token| state.renew(token, now + extend_for));
         renewed.ok_or_else(|| Failure::lock_lost("renew_orchestration_item_lock", INVALID))
     }
 }
@@ -257,11 +257,10 @@ impl State {
         Some(TurnItem { item, history, attempts, has_kv: record.has_kv, attempt_changes })
     }
 
-    fn renew(&mut self, token: Token, now: Instant, until: Instant) -> Option<()> {
+    fn renew(&mut self, token: Token, until: Instant) -> Option<()> {
         let number = self.turn(token)?;
-        let is_bare = self.is_bare;
         let held = self.instances.get_mut(&number)?.leased.as_mut()?;
-        if held.token != token || (is_bare && held.until <= now && !held.is_ending) {
+        if held.token != token {
             return None;
         }
         held.until = until;
