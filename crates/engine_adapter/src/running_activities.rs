@@ -1,4 +1,4 @@
-//! The activities that run in this process. A commit that cancels one of them tells it at once.
+//! The activities that run in this process. Each of them learns at once of a commit that cancels it.
 
 use std::collections::HashMap;
 use std::sync::Arc;
