@@ -82,7 +82,8 @@ impl PostgresStore {
                     break;
                 }
             }
-            let _ = self.core.reading.subscribe().wait_for(|reading| *reading == 0).await;
+            // A commit or a look of before may have leased work to this node that is not in its queue yet.
+            self.core.wait_for_leases().await;
         };
         tokio::select! {
             biased;
