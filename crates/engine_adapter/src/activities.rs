@@ -5,7 +5,7 @@ use std::time::Duration;
 use duroxide::AppErrorKind;
 use duroxide::providers::{SessionFetchConfig, TagFilter, WorkItem};
 use store::operations::{EngineOperations as _, FetchedActivity};
-use store::retry::{Retry, RetryLimit};
+use store::retry::{RetryLimit, RetryState};
 use store::{Result, retrying};
 use tokio::time::Instant;
 
@@ -104,7 +104,7 @@ impl Dispatcher {
 
     pub async fn end_activity(&self, token: &str, completion: Option<WorkItem>) -> Result<()> {
         let backend = self.shared.backend();
-        let mut retry = Retry::new(RetryLimit::Lease);
+        let mut retry = RetryState::new(RetryLimit::Lease);
         let outcome = retrying!(
             self.shared.availability(),
             "ack_work_item",
@@ -142,7 +142,7 @@ impl Dispatcher {
     async fn leave_activity(&self, token: &str, pause: Duration) -> Result<()> {
         self.hands.activities.lock().remove(token);
         let backend = self.shared.backend();
-        let mut retry = Retry::new(RetryLimit::CallerOnce);
+        let mut retry = RetryState::new(RetryLimit::CallerOnce);
         retrying!(self.shared.availability(), "abandon_work_item", &mut retry, backend.leave_activity(token, pause))
     }
 }

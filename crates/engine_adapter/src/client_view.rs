@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use duroxide::providers::{DeleteInstanceResult, InstanceFilter};
 use store::operations::AdminOperations as _;
-use store::retry::{Retry, RetryLimit};
+use store::retry::{RetryLimit, RetryState};
 use store::{Failure, Result, operation_name, retrying};
 
 use crate::process::ProcessState;
@@ -61,7 +61,7 @@ macro_rules! limit {
 macro_rules! repeated {
     ($self:ident, $operation:ident($($argument:ident),*)) => {{
         let backend = $self.shared.backend();
-        let mut retry = Retry::new(limit!($operation));
+        let mut retry = RetryState::new(limit!($operation));
         retrying!(
             $self.shared.availability(),
             operation_name!($operation),

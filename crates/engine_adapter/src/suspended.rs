@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[derive(Default)]
-    struct Counts {
+    struct KeeperCounts {
         replayed: AtomicUsize,
         resumed: AtomicUsize,
     }
@@ -164,7 +164,7 @@ mod tests {
     async fn wait_twice(
         engine: OrchestrationContext,
         dispatcher: Arc<Dispatcher>,
-        counts: Arc<Counts>,
+        counts: Arc<KeeperCounts>,
         resumed: Resumed,
     ) -> Result<String, String> {
         let record = dispatcher.turn().ok_or("no record")?;
@@ -199,7 +199,7 @@ mod tests {
         });
         let cache = Arc::new(TestCache::default());
         dispatcher.keep_in(Arc::clone(&cache) as Arc<dyn Keeper>);
-        let counts = Arc::new(Counts::default());
+        let counts = Arc::new(KeeperCounts::default());
         let (of_handler, counted) = (Arc::clone(&dispatcher), Arc::clone(&counts));
         let registry = OrchestrationRegistry::builder()
             .register("wait_twice", move |engine, _| {

@@ -26,20 +26,20 @@ impl From<TerminalCommit> for TurnCommit {
 
 /// A failure as it is recorded: one JSON object, in this order of keys.
 #[derive(Serialize)]
-struct RecordedFailure<'a> {
+struct FailureJson<'a> {
     r#type: &'a str,
     message: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     retryable: Option<bool>,
 }
 
-fn record(failure: &RecordedFailure<'_>) -> String {
+fn record(failure: &FailureJson<'_>) -> String {
     serde_json::to_string(failure).unwrap_or_else(|_| failure.message.to_owned())
 }
 
 /// A name that no runtime knows.
 pub fn not_registered(kind: AppErrorKind, message: &str) -> ErrorDetails {
-    let message = record(&RecordedFailure { r#type: "RegistrationError", message, retryable: Some(false) });
+    let message = record(&FailureJson { r#type: "RegistrationError", message, retryable: Some(false) });
     ErrorDetails::Application { kind, message, retryable: false }
 }
 
@@ -51,7 +51,7 @@ pub fn catchable(details: &ErrorDetails, kind: AppErrorKind) -> Option<ErrorDeta
         ErrorDetails::Infrastructure { .. } => "InfrastructureError",
         ErrorDetails::Configuration { .. } => "NondeterminismError",
     };
-    let message = record(&RecordedFailure { r#type: name, message: &details.display_message(), retryable: None });
+    let message = record(&FailureJson { r#type: name, message: &details.display_message(), retryable: None });
     Some(ErrorDetails::Application { kind, message, retryable: false })
 }
 

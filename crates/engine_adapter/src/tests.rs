@@ -32,9 +32,9 @@ async fn open_file(path: &Path) -> Result<EngineAdapter, StoreError> {
     open(StoreTarget::Sqlite { path: path.to_owned(), durability: Durability::Full }).await
 }
 
-struct Folder(PathBuf);
+struct TemporaryFolder(PathBuf);
 
-impl Folder {
+impl TemporaryFolder {
     fn new() -> Self {
         let path = std::env::temp_dir().join(format!("duroxide-store-{}", uuid::Uuid::new_v4()));
         std::fs::create_dir(&path).unwrap();
@@ -46,20 +46,24 @@ impl Folder {
     }
 }
 
-impl Drop for Folder {
+impl Drop for TemporaryFolder {
     fn drop(&mut self) {
         let _ = std::fs::remove_dir_all(&self.0);
     }
 }
 
-struct Running {
+struct RunningStore {
     store: EngineAdapter,
     dispatcher: Arc<Dispatcher>,
     runtime: Arc<Runtime>,
     client: Client,
 }
 
-async fn run(store: &EngineAdapter, activities: ActivityRegistry, orchestrations: OrchestrationRegistry) -> Running {
+async fn run(
+    store: &EngineAdapter,
+    activities: ActivityRegistry,
+    orchestrations: OrchestrationRegistry,
+) -> RunningStore {
     let settings = DispatcherSettings {
         activities: ["greet", "wait", "fail"].map(str::to_owned).into(),
         orchestrations: orchestrations
@@ -77,10 +81,10 @@ async fn run(store: &EngineAdapter, activities: ActivityRegistry, orchestrations
     let options = RuntimeOptions { worker_concurrency: 8, orchestration_concurrency: 4, ..RuntimeOptions::default() };
     let provider = Arc::clone(&dispatcher) as Arc<dyn Provider>;
     let runtime = Runtime::start_with_options(provider, activities, orchestrations, options).await;
-    Running { store: store.clone(), dispatcher, runtime, client: Client::new(store.provider()) }
+    RunningStore { store: store.clone(), dispatcher, runtime, client: Client::new(store.provider()) }
 }
 
-impl Running {
+impl RunningStore {
     async fn start(&self, instance: &str, orchestration: &str, input: &str) {
         let request = request(instance, orchestration, input);
         assert_eq!(self.store.store().start(request, IfExists::Raise).await.unwrap(), StartOutcome::Started);
@@ -176,13 +180,13 @@ fn orchestrations() -> OrchestrationRegistry {
         .build()
 }
 
-async fn memory() -> Running {
+async fn memory() -> RunningStore {
     run(&in_memory().await, activities(), orchestrations()).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_orchestration_runs_in_memory_and_in_a_file() {
-    let folder = Folder::new();
+    let folder = TemporaryFolder::new();
     for store in [in_memory().await, open_file(&folder.join("a.db")).await.unwrap()] {
         let running = run(&store, activities(), orchestrations()).await;
         running.start("one", "greeting", "world").await;
@@ -214,7 +218,7 @@ async fn stores_in_memory_are_separate_and_a_file_is_one_store() {
     assert_eq!(one.store().start(request("x", "a", ""), IfExists::Raise).await, Ok(StartOutcome::Started));
     assert_eq!(two.store().start(request("x", "b", ""), IfExists::Raise).await, Ok(StartOutcome::Started));
 
-    let folder = Folder::new();
+    let folder = TemporaryFolder::new();
     let path = folder.join("x.db");
     let (one, two) = (open_file(&path).await.unwrap(), open_file(&path).await.unwrap());
     assert_eq!(one.store().start(request("x", "a", ""), IfExists::Raise).await, Ok(StartOutcome::Started));
@@ -433,7 +437,7 @@ async fn stop_ends_the_waiting_fetches() {
 
 #[tokio::test]
 async fn a_path_may_hold_any_character() {
-    let folder = Folder::new();
+    let folder = TemporaryFolder::new();
     for name in ["with space.db", "a?mode=memory", "100%25.db", "gr\u{fc}n#1.db", ":memory:"] {
         let path = folder.join(name);
         let store = open_file(&path).await.unwrap();
@@ -445,7 +449,7 @@ async fn a_path_may_hold_any_character() {
 
 #[tokio::test]
 async fn a_file_that_is_not_a_store_is_refused() {
-    let folder = Folder::new();
+    let folder = TemporaryFolder::new();
     let refused = async |path: &Path, text: &str| match open_file(path).await {
         Err(StoreError::Configuration(message)) => {
             assert!(message.contains(text) && message.contains(path.to_str().unwrap()), "{message}");

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use duroxide::providers::DispatcherCapabilityFilter;
 use store::operations::{EngineOperations as _, FetchedTurn};
-use store::retry::{Retry, RetryLimit};
+use store::retry::{RetryLimit, RetryState};
 use store::turn_commit::TurnCommit;
 use store::work_item::can_be_waited_for;
 use store::{Failure, Result, operation_name, retrying};
@@ -16,7 +16,7 @@ use crate::cancellation;
 use crate::dispatcher::Dispatcher;
 use crate::held_turns::HeldTurn;
 use crate::metrics::add;
-use crate::nondeterminism::report::Mismatch;
+use crate::nondeterminism::report::TurnMismatch;
 use crate::terminal_commit::make_catchable;
 use crate::turn_record::TurnRecord;
 use store::history::ended;
@@ -78,7 +78,7 @@ impl Dispatcher {
             let operation = operation_name!(commit_turn);
             return Err(Failure::lock_lost(operation, "Invalid lock token: the turn has ended"));
         };
-        let mismatch = Mismatch::of(&commit.delta, &held.record);
+        let mismatch = TurnMismatch::of(&commit.delta, &held.record);
         // Only a turn that has begun anew can say that the code does not match: here the state may be to blame.
         let unproven = mismatch.is_some() && held.record.is_resumed();
         if let Some(report) = held.record.stale().or(unproven.then_some("its code did not match its history")) {
@@ -129,7 +129,7 @@ impl Dispatcher {
 
     async fn commit(&self, token: &str, held: &HeldTurn, commit: &Arc<TurnCommit>) -> Result<()> {
         let backend = self.shared.backend();
-        let mut retry = Retry::new(RetryLimit::Lease);
+        let mut retry = RetryState::new(RetryLimit::Lease);
         let outcome = retrying!(
             self.shared.availability(),
             operation_name!(commit_turn),
@@ -180,7 +180,7 @@ impl Dispatcher {
     /// Leaves an instance to those who can run it, for so long at most.
     async fn leave_turn(&self, token: &str, pause: Duration) -> Result<()> {
         let backend = self.shared.backend();
-        let mut retry = Retry::new(RetryLimit::CallerOnce);
+        let mut retry = RetryState::new(RetryLimit::CallerOnce);
         let outcome = retrying!(
             self.shared.availability(),
             "abandon_orchestration_item",

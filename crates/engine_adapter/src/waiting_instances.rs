@@ -10,10 +10,10 @@ const MOST_ENTRIES: usize = 10_000;
 /// The waiting instances and activities, in the memory of this process. On PostgreSQL the store has the reports, too.
 #[derive(Default)]
 pub struct WaitingInstances {
-    table: Mutex<HashMap<String, Waiting>>,
+    table: Mutex<HashMap<String, WaitingInstance>>,
 }
 
-struct Waiting {
+struct WaitingInstance {
     report: Option<String>,
     since: Instant,
     asked: Instant,
@@ -27,7 +27,7 @@ impl WaitingInstances {
     /// Records that an instance waits. Returns how long to leave it alone, and whether `report` is a new one.
     pub fn postpone(&self, instance: &str, report: &str) -> (Duration, bool) {
         let mut table = self.table.lock();
-        let waiting = table.entry(instance.to_owned()).or_insert_with(Waiting::new);
+        let waiting = table.entry(instance.to_owned()).or_insert_with(WaitingInstance::new);
         let is_new = waiting.report.as_deref() != Some(report);
         waiting.report = Some(report.to_owned());
         let pause = FIRST_WAIT.saturating_mul(1 << waiting.times.min(6)).min(LONGEST_WAIT);
@@ -43,7 +43,7 @@ impl WaitingInstances {
         if table.len() >= MOST_ENTRIES {
             table.retain(|_, waiting| waiting.asked.elapsed() < LONGEST_WAIT);
         }
-        let waiting = table.entry(key.to_owned()).or_insert_with(Waiting::new);
+        let waiting = table.entry(key.to_owned()).or_insert_with(WaitingInstance::new);
         waiting.asked = Instant::now();
         waiting.since.elapsed()
     }
@@ -52,7 +52,7 @@ impl WaitingInstances {
     /// has taken it over.
     pub fn count(&self) -> u64 {
         let table = self.table.lock();
-        let waits = |waiting: &&Waiting| waiting.report.is_some() && waiting.asked.elapsed() < LONGEST_WAIT;
+        let waits = |waiting: &&WaitingInstance| waiting.report.is_some() && waiting.asked.elapsed() < LONGEST_WAIT;
         table.values().filter(waits).count() as u64
     }
 
@@ -68,7 +68,7 @@ impl WaitingInstances {
     }
 }
 
-impl Waiting {
+impl WaitingInstance {
     fn new() -> Self {
         Self { report: None, since: Instant::now(), asked: Instant::now(), times: 0 }
     }

@@ -6,10 +6,10 @@ use parking_lot::Mutex;
 
 /// When the code of a turn ran last. The turn's lease cannot be renewed while the code runs.
 #[derive(Debug, Default)]
-pub struct CodeTime(Mutex<State>);
+pub struct CodeTime(Mutex<CodeState>);
 
 #[derive(Debug, Default, Clone, Copy)]
-enum State {
+enum CodeState {
     #[default]
     NeverRan,
     Running,
@@ -19,23 +19,23 @@ enum State {
 impl CodeTime {
     /// Runs code, and records when it ends, also if it panics.
     pub fn run<R>(&self, code: impl FnOnce() -> R) -> R {
-        struct Running<'a>(&'a CodeTime);
-        impl Drop for Running<'_> {
+        struct RunningCode<'a>(&'a CodeTime);
+        impl Drop for RunningCode<'_> {
             fn drop(&mut self) {
-                *self.0.0.lock() = State::EndedAt(Instant::now());
+                *self.0.0.lock() = CodeState::EndedAt(Instant::now());
             }
         }
-        *self.0.lock() = State::Running;
-        let _running = Running(self);
+        *self.0.lock() = CodeState::Running;
+        let _running = RunningCode(self);
         code()
     }
 
     /// When a lease ends that counts from the end of the code: `None` if no code ran, `later` while code runs.
     pub fn lease_until(&self, lease: Duration, later: Instant) -> Option<Instant> {
         match *self.0.lock() {
-            State::NeverRan => None,
-            State::Running => Some(later),
-            State::EndedAt(end) => Some(end + lease),
+            CodeState::NeverRan => None,
+            CodeState::Running => Some(later),
+            CodeState::EndedAt(end) => Some(end + lease),
         }
     }
 }

@@ -45,8 +45,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::policy::StorePolicy;
-use crate::postgres::conformance::Factory as Postgres;
-use crate::sqlite::conformance::Factory as Sqlite;
+use crate::postgres::conformance::PostgresFactory as Postgres;
+use crate::sqlite::conformance::SqliteFactory as Sqlite;
 
 /// The version of the engine whose functions [`FUNCTIONS`] counts. Count them again when it changes: they are the
 /// functions `pub async fn` of each file in `src/provider_validation` of the engine.

@@ -21,7 +21,7 @@ const CALLER_WAITS: Duration = Duration::from_secs(10);
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
 
 /// The state of one operation that is being repeated.
-pub struct Retry {
+pub struct RetryState {
     limit: RetryLimit,
     began: Instant,
     pause: Duration,
@@ -29,7 +29,7 @@ pub struct Retry {
     pub ambiguous: bool,
 }
 
-impl Retry {
+impl RetryState {
     pub fn new(limit: RetryLimit) -> Self {
         Self { limit, began: Instant::now(), pause: FIRST_PAUSE, ambiguous: false }
     }
@@ -60,7 +60,7 @@ impl Retry {
 macro_rules! retrying {
     ($availability:expr, $operation:expr, $retry:expr, $call:expr) => {{
         let availability = &*$availability;
-        let retry: &mut $crate::retry::Retry = $retry;
+        let retry: &mut $crate::retry::RetryState = $retry;
         loop {
             let outcome = match availability.check_open($operation) {
                 Err(error) => Err(error),
@@ -93,7 +93,7 @@ mod tests {
     use super::*;
 
     fn repeats(limit: RetryLimit, kind: FailureKind) -> bool {
-        Retry::new(limit).pause_after(&Failure::new(kind, "read", "")).is_some()
+        RetryState::new(limit).pause_after(&Failure::new(kind, "read", "")).is_some()
     }
 
     #[test]
@@ -115,7 +115,7 @@ mod tests {
 
     #[test]
     fn only_an_attempt_in_doubt_makes_the_outcome_ambiguous() {
-        let mut retry = Retry::new(RetryLimit::Lease);
+        let mut retry = RetryState::new(RetryLimit::Lease);
 
         retry.pause_after(&Failure::not_applied("ack_work_item", ""));
         assert!(!retry.ambiguous);

@@ -5,7 +5,7 @@ use store::operations::EngineOperations as _;
 
 use crate::dispatcher::Dispatcher;
 use crate::held_turns::HeldTurn;
-use crate::nondeterminism::report::Mismatch;
+use crate::nondeterminism::report::TurnMismatch;
 use crate::settings::Nondeterminism;
 use crate::terminal_commit::TerminalCommit;
 
@@ -23,7 +23,7 @@ impl Dispatcher {
     }
 
     /// The end of an instance whose code does not match its history; `None` if it waits.
-    pub async fn end_mismatched(&self, held: &HeldTurn, mismatch: &Mismatch<'_>) -> Option<TerminalCommit> {
+    pub async fn end_mismatched(&self, held: &HeldTurn, mismatch: &TurnMismatch<'_>) -> Option<TerminalCommit> {
         let (record, parent) = (&held.record, held.parent.as_ref());
         let (instance, execution) = (record.instance.as_str(), record.execution_id);
         if let Some(reason) = &held.cancellation
@@ -48,7 +48,7 @@ impl Dispatcher {
     }
 
     /// Lets an instance wait for code that matches its history, and reports it.
-    pub async fn put_off_mismatch(&self, token: &str, held: &HeldTurn, mismatch: &Mismatch<'_>) {
+    pub async fn put_off_mismatch(&self, token: &str, held: &HeldTurn, mismatch: &TurnMismatch<'_>) {
         let instance = &held.record.instance;
         // If the history cannot be read, the report lacks a part. The next report of the instance has it.
         let history = self.view.read_with_execution(instance, held.record.execution_id).await.unwrap_or_default();

@@ -20,13 +20,13 @@ const LONGEST_LIST: usize = 2_000;
 const CONTEXT: usize = 20;
 
 /// Why a turn cannot be committed.
-pub enum Mismatch<'a> {
+pub enum TurnMismatch<'a> {
     Difference(&'a Difference),
     /// Only the engine has found the mismatch: a completion or a cancellation that does not fit.
     Engine(String),
 }
 
-impl<'a> Mismatch<'a> {
+impl<'a> TurnMismatch<'a> {
     /// The mismatch of a turn, if it has one: the engine's, or the driver's if the engine took the turn for an end.
     pub fn of(delta: &[Event], record: &'a TurnRecord) -> Option<Self> {
         let difference = record.difference();

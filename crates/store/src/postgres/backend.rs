@@ -14,7 +14,7 @@ use crate::events::StoreEvents;
 use crate::outbox::{Relay, Relayed};
 use crate::postgres::queries::mismatch_reports::LONGEST_NOTE;
 use crate::postgres::store::PostgresStore;
-use crate::retry::{Retry, RetryLimit};
+use crate::retry::{RetryLimit, RetryState};
 use crate::retrying;
 use crate::start::{IfExists, StartOutcome, StartRequest, decide_starts};
 use crate::types::InstanceState;
@@ -75,7 +75,7 @@ impl Backend for PostgresStore {
 
     async fn start(&self, requests: Vec<StartRequest>, if_exists: IfExists) -> Result<Vec<StartOutcome>, StoreError> {
         const OPERATION: &str = "start_orchestration";
-        let mut retry = Retry::new(RetryLimit::Caller);
+        let mut retry = RetryState::new(RetryLimit::Caller);
         if let [request] = requests.as_slice() {
             let start = || Self::start(self, request.clone());
             let found = retrying!(self.availability, OPERATION, &mut retry, start())?;
@@ -93,26 +93,26 @@ impl Backend for PostgresStore {
     }
 
     async fn send(&self, messages: Vec<WorkItem>) -> Result<(), StoreError> {
-        let mut retry = Retry::new(RetryLimit::Caller);
+        let mut retry = RetryState::new(RetryLimit::Caller);
         let send = || Self::send(self, messages.clone(), None);
         retrying!(self.availability, "enqueue_for_orchestrator", &mut retry, send())?;
         Ok(())
     }
 
     async fn orchestration_of(&self, instance: &str) -> Result<Option<String>, StoreError> {
-        let mut retry = Retry::new(RetryLimit::Caller);
+        let mut retry = RetryState::new(RetryLimit::Caller);
         let server = self.server();
         Ok(retrying!(self.availability, "find_instance", &mut retry, server.running(instance))?)
     }
 
     async fn instance_state(&self, instance: &str) -> Result<Option<InstanceState>> {
-        let mut retry = Retry::new(RetryLimit::Caller);
+        let mut retry = RetryState::new(RetryLimit::Caller);
         let server = self.server();
         retrying!(self.availability, "get_instance_info", &mut retry, server.instance_state(instance))
     }
 
     async fn instance_times(&self, instance: &str) -> Result<Option<(u64, u64)>> {
-        let mut retry = Retry::new(RetryLimit::Caller);
+        let mut retry = RetryState::new(RetryLimit::Caller);
         let server = self.server();
         let edges = retrying!(self.availability, "get_instance_info", &mut retry, server.first_and_last(instance))?;
         Ok(edges.map(|(first, last)| (first.timestamp_ms, last.timestamp_ms)))
@@ -125,7 +125,7 @@ impl Backend for PostgresStore {
     /// The provider would delete an instance between two executions. Its filter can only exclude by listing all others, so the ids
     /// are listed here.
     async fn ended_instances(&self, before_ms: u64, limit: u32) -> Result<Option<Vec<String>>> {
-        let mut retry = Retry::new(RetryLimit::Caller);
+        let mut retry = RetryState::new(RetryLimit::Caller);
         let server = self.server();
         retrying!(self.availability, "delete_instance_bulk", &mut retry, server.ended(before_ms, limit)).map(Some)
     }

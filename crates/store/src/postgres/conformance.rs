@@ -26,7 +26,7 @@ const TABLES: &str = "instances, executions, history, orchestrator_queue, worker
                       kv_delta, python_waiting";
 
 /// Gives every call an empty store.
-pub struct Factory {
+pub struct PostgresFactory {
     /// While it lasts.
     _turn: SemaphorePermit<'static>,
     url: String,
@@ -40,7 +40,7 @@ fn server() -> String {
         .expect("these tests need DATABASE_URL, the url of a PostgreSQL server; `make test-rust` starts one")
 }
 
-impl Factory {
+impl PostgresFactory {
     pub async fn new(policy: StorePolicy) -> Self {
         let turn = TURNS.acquire().await.unwrap();
         Self { _turn: turn, url: server(), policy, used: Mutex::default(), last: Mutex::default() }
@@ -87,14 +87,14 @@ impl Factory {
     }
 }
 
-impl Drop for Factory {
+impl Drop for PostgresFactory {
     fn drop(&mut self) {
         FREE.lock().append(&mut self.used.lock());
     }
 }
 
 #[async_trait]
-impl ProviderFactory for Factory {
+impl ProviderFactory for PostgresFactory {
     async fn create_provider(&self) -> Arc<dyn Provider> {
         let store = Arc::new(self.open().await);
         // As a runtime does: from now on the store prefetches.

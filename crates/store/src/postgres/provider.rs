@@ -20,7 +20,7 @@ use crate::postgres::connect::base_provider::in_base_provider;
 use crate::postgres::errors::failed;
 use crate::postgres::node::held_turns::LeasedTurn;
 use crate::postgres::node::prefetch::{PrefetchQueue, QueueEntry, QueueOwner};
-use crate::postgres::node::request::{ActivityEnd, TurnWrite, WriteRequest};
+use crate::postgres::node::request::{ActivityWrite, TurnWrite, WriteRequest};
 use crate::postgres::node::state::{LeasedActivity, Versions};
 use crate::postgres::store::PostgresStore;
 use crate::turn_commit::TurnCommit;
@@ -179,7 +179,7 @@ impl EngineOperations for PostgresStore {
 
     async fn ack_work_item(&self, token: &str, completion: Option<WorkItem>) -> Result<()> {
         let (id, own) = parts(token)?;
-        let end = ActivityEnd { id, token: own.to_owned(), completion };
+        let end = ActivityWrite { id, token: own.to_owned(), completion };
         self.core.submit("ack_work_item", WriteRequest::Activity(end)).await?;
         Ok(())
     }

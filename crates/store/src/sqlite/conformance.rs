@@ -16,13 +16,13 @@ use crate::sqlite::file::schema;
 use crate::sqlite::owner::{Owner, OwnerOptions};
 
 /// Opens an empty store for each call, and remembers the last one to look into it.
-pub struct Factory {
+pub struct SqliteFactory {
     policy: StorePolicy,
     folder: Option<PathBuf>,
     last: Mutex<Option<Arc<Owner>>>,
 }
 
-impl Factory {
+impl SqliteFactory {
     pub fn in_memory(policy: StorePolicy) -> Self {
         Self { policy, folder: None, last: Mutex::default() }
     }
@@ -50,7 +50,7 @@ impl Factory {
     }
 }
 
-impl Drop for Factory {
+impl Drop for SqliteFactory {
     fn drop(&mut self) {
         if let Some(folder) = &self.folder {
             std::fs::remove_dir_all(folder).ok();
@@ -59,7 +59,7 @@ impl Drop for Factory {
 }
 
 #[async_trait]
-impl ProviderFactory for Factory {
+impl ProviderFactory for SqliteFactory {
     async fn create_provider(&self) -> Arc<dyn Provider> {
         let owner = self.open();
         *self.last.lock() = Some(Arc::clone(&owner));

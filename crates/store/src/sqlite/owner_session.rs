@@ -14,7 +14,7 @@ use crate::operations::AdminOperations as _;
 use crate::policy::StorePolicy;
 use crate::sqlite::file::connection;
 use crate::sqlite::file::lock::{LockHandle, LockHolder, OwnerLock};
-use crate::sqlite::inbox::{Answer, Body, InboxConsumer, Reply, Request};
+use crate::sqlite::inbox::{Body, InboxAnswer, InboxConsumer, InboxReply, Request};
 use crate::sqlite::owner::{Accepted, InboxPosition, Owner, OwnerOptions};
 use crate::types::Durability;
 
@@ -86,7 +86,7 @@ impl OwnerSession {
     }
 
     /// Becomes the owner, carries out one request, and stops being the owner; `None` if another process is the owner.
-    pub fn carry_out_once(store_file: &StoreFile, body: &Body) -> Result<Option<Reply>, StoreError> {
+    pub fn carry_out_once(store_file: &StoreFile, body: &Body) -> Result<Option<InboxReply>, StoreError> {
         let Some((owner, _inbox, _owner_lock)) = take_over(store_file)? else { return Ok(None) };
         let handle = Handle::current();
         let answer = handle.block_on(carry_out(&owner, body.clone()));
@@ -167,8 +167,8 @@ fn serve_inbox(owner: &Owner, inbox: &InboxConsumer, handle: &Handle) {
 /// Carries out requests in their order. The writer thread gets all starts and messages first, so that one transaction
 /// can hold them; then this function waits for them.
 fn carry_out_batch(owner: &Owner, inbox: &InboxConsumer, batch: Vec<Request>, handle: &Handle) {
-    let mut answers: Vec<(i64, Answer)> = Vec::with_capacity(batch.len());
-    let mut accepted: Vec<(i64, Accepted, Reply)> = Vec::new();
+    let mut answers: Vec<(i64, InboxAnswer)> = Vec::with_capacity(batch.len());
+    let mut accepted: Vec<(i64, Accepted, InboxReply)> = Vec::new();
     for Request { inbox: name, position, body } in batch {
         let inbox_position = InboxPosition { inbox: name.to_string(), position };
         if !matches!(body, Body::Start { .. } | Body::Messages { .. }) {
@@ -206,28 +206,28 @@ fn carry_out_batch(owner: &Owner, inbox: &InboxConsumer, batch: Vec<Request>, ha
 }
 
 /// Hands a start or messages to the owner, without waiting for the disk.
-fn submit(owner: &Owner, body: &Body, inbox_position: InboxPosition) -> Result<(Accepted, Reply), StoreError> {
+fn submit(owner: &Owner, body: &Body, inbox_position: InboxPosition) -> Result<(Accepted, InboxReply), StoreError> {
     match body.clone() {
         Body::Start { requests, if_exists } => owner
             .submit_starts(requests, if_exists, Some(inbox_position))
-            .map(|(outcomes, accepted)| (accepted, Reply::Started(outcomes))),
+            .map(|(outcomes, accepted)| (accepted, InboxReply::Started(outcomes))),
         Body::Messages { items, visible_ms } => {
-            Ok((owner.submit_messages(items, visible_ms, Some(inbox_position))?, Reply::Delivered))
+            Ok((owner.submit_messages(items, visible_ms, Some(inbox_position))?, InboxReply::Delivered))
         }
         _ => Err(StoreError::Configuration("only starts and messages can be submitted".to_owned())),
     }
 }
 
-async fn carry_out(owner: &Owner, body: Body) -> Answer {
+async fn carry_out(owner: &Owner, body: Body) -> InboxAnswer {
     Ok(match body {
-        Body::Start { requests, if_exists } => Reply::Started(owner.start(requests, if_exists).await?),
+        Body::Start { requests, if_exists } => InboxReply::Started(owner.start(requests, if_exists).await?),
         Body::Messages { items, .. } => {
             owner.send(items).await?;
-            Reply::Delivered
+            InboxReply::Delivered
         }
-        Body::Delete { ids, force } => Reply::Deleted(owner.delete_instances_atomic(&ids, force).await?),
-        Body::DeleteBulk(filter) => Reply::Deleted(owner.delete_instance_bulk(filter).await?),
-        Body::Prune { id, options } => Reply::Pruned(owner.prune_executions(&id, options).await?),
-        Body::PruneBulk { filter, options } => Reply::Pruned(owner.prune_executions_bulk(filter, options).await?),
+        Body::Delete { ids, force } => InboxReply::Deleted(owner.delete_instances_atomic(&ids, force).await?),
+        Body::DeleteBulk(filter) => InboxReply::Deleted(owner.delete_instance_bulk(filter).await?),
+        Body::Prune { id, options } => InboxReply::Pruned(owner.prune_executions(&id, options).await?),
+        Body::PruneBulk { filter, options } => InboxReply::Pruned(owner.prune_executions_bulk(filter, options).await?),
     })
 }

@@ -16,11 +16,11 @@ use crate::postgres::fetch::orphaned::{end_without_running, hold_orphans};
 use crate::postgres::fetch::rows;
 use crate::postgres::fetch::rows::AnswerRow;
 use crate::postgres::node::held_turns::{LeasedMessage, LeasedTurn, NodeTurn};
-use crate::postgres::node::history_cache::History;
-use crate::postgres::node::state::{ActivityQueue, LeasedActivity, NodeState, TurnQueue};
+use crate::postgres::node::history_cache::HistoryEntry;
+use crate::postgres::node::state::{ActivityPrefetchQueue, LeasedActivity, NodeState, TurnPrefetchQueue};
 
 /// Delivers leased turns: at once if the history is in the cache, and otherwise when the node has read it.
-pub fn deliver(core: &Arc<NodeState>, queue: &Arc<TurnQueue>, leases: Vec<LeaseRow>) {
+pub fn deliver(core: &Arc<NodeState>, queue: &Arc<TurnPrefetchQueue>, leases: Vec<LeaseRow>) {
     let mut unread = Vec::new();
     for lease in leases {
         let LeaseRow { instance, created_us, execution, last_event, .. } = &lease;
@@ -60,7 +60,7 @@ type CachedHistory = Option<(Vec<Event>, usize)>;
 
 /// Reads the missing parts of the histories, and offers the turns. If the server does not answer, the node gives the
 /// leases back, or they end by themselves.
-async fn read_and_offer(core: &Arc<NodeState>, queue: &TurnQueue, unread: Vec<(LeaseRow, CachedHistory)>) {
+async fn read_and_offer(core: &Arc<NodeState>, queue: &TurnPrefetchQueue, unread: Vec<(LeaseRow, CachedHistory)>) {
     let wanted = unread.iter().enumerate();
     let (mut places, mut instances, mut executions, mut after) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for (place, (lease, cached)) in wanted {
@@ -117,7 +117,7 @@ async fn read_and_offer(core: &Arc<NodeState>, queue: &TurnQueue, unread: Vec<(L
             continue;
         }
         if let (Some(created_us), Some(execution)) = (lease.created_us, lease.execution) {
-            let history = History { created_us, execution, events: events.clone(), bytes };
+            let history = HistoryEntry { created_us, execution, events: events.clone(), bytes };
             core.histories.put(&lease.instance, history);
         }
         offer_turn(core, queue, lease, Ok(events));
@@ -133,7 +133,12 @@ fn begins(message: &LeasedMessage) -> bool {
 }
 
 /// Makes a turn of a lease, with the messages that its instance can take now, and offers it to the queue.
-fn offer_turn(core: &Arc<NodeState>, queue: &TurnQueue, mut lease: LeaseRow, history: Result<Vec<Event>, String>) {
+fn offer_turn(
+    core: &Arc<NodeState>,
+    queue: &TurnPrefetchQueue,
+    mut lease: LeaseRow,
+    history: Result<Vec<Event>, String>,
+) {
     let (history, history_error) = match history {
         Ok(history) => (history, None),
         Err(error) => (Vec::new(), Some(error)),
@@ -227,7 +232,7 @@ fn identity(
 /// Offers leased activities to their queue, in the order of their ids. Returns how many there were.
 pub fn deliver_activities(
     core: &Arc<NodeState>,
-    queue: &ActivityQueue,
+    queue: &ActivityPrefetchQueue,
     answers: &[PgRow],
 ) -> Result<usize, sqlx::Error> {
     let mut leased = Vec::new();

@@ -19,7 +19,7 @@ use crate::postgres::fetch::lease::leases;
 use crate::postgres::fetch::rows;
 use crate::postgres::fetch::rows::AnswerRow;
 use crate::postgres::node::prefetch::PrefetchQueue;
-use crate::postgres::node::state::{ActivityQueue, NodeState, TurnQueue};
+use crate::postgres::node::state::{ActivityPrefetchQueue, NodeState, TurnPrefetchQueue};
 use crate::postgres::notify::channel;
 use crate::postgres::schema::function;
 
@@ -48,8 +48,8 @@ pub struct Poller {
 /// The work that one call of the server asks for.
 #[derive(Default)]
 struct FetchRequest {
-    turns: Option<(Arc<TurnQueue>, usize)>,
-    activities: Option<(Arc<ActivityQueue>, usize)>,
+    turns: Option<(Arc<TurnPrefetchQueue>, usize)>,
+    activities: Option<(Arc<ActivityPrefetchQueue>, usize)>,
     owners: Vec<String>,
     session_ms: i64,
 }

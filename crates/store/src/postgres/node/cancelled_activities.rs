@@ -14,7 +14,7 @@ const MOST_REMEMBERED: usize = 4_096;
 
 /// The instance, the execution and the number of the activity. An instance that is deleted and created again repeats
 /// them.
-type ActivityKey = (String, u64, u64);
+type CancelledKey = (String, u64, u64);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cancelled {
@@ -26,15 +26,15 @@ pub enum Cancelled {
 
 #[derive(Default)]
 struct CancelledTable {
-    states: HashMap<ActivityKey, Cancelled>,
+    states: HashMap<CancelledKey, Cancelled>,
     /// The keys whose state is `Gone`, oldest first.
-    gone: VecDeque<ActivityKey>,
+    gone: VecDeque<CancelledKey>,
 }
 
 #[derive(Default)]
 pub struct CancelledActivities(Mutex<CancelledTable>);
 
-fn key_of(item: &WorkItem) -> Option<ActivityKey> {
+fn key_of(item: &WorkItem) -> Option<CancelledKey> {
     match item {
         WorkItem::ActivityExecute { instance, execution_id, id, .. } => Some((instance.clone(), *execution_id, *id)),
         _ => None,
@@ -42,7 +42,7 @@ fn key_of(item: &WorkItem) -> Option<ActivityKey> {
 }
 
 /// The activities that a batch cancels.
-fn keys(operations: &[PendingWrite]) -> impl Iterator<Item = ActivityKey> {
+fn keys(operations: &[PendingWrite]) -> impl Iterator<Item = CancelledKey> {
     let turns = operations.iter().filter_map(|operation| match &operation.request {
         WriteRequest::Turn(end) => Some(&end.commit.cancelled),
         _ => None,

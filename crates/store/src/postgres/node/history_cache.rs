@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 /// The limit for all histories together, as JSON.
 const MOST_BYTES: usize = 64 << 20;
 
-pub struct History {
+pub struct HistoryEntry {
     /// When the instance was created, in microseconds since the epoch.
     pub created_us: i64,
     pub execution: i64,
@@ -25,8 +25,8 @@ pub struct History {
 /// change of generations. When it is full, it becomes the old one, and the histories of the old one are dropped.
 #[derive(Default)]
 struct Generations {
-    young: HashMap<String, History>,
-    old: HashMap<String, History>,
+    young: HashMap<String, HistoryEntry>,
+    old: HashMap<String, HistoryEntry>,
     young_bytes: usize,
 }
 
@@ -45,7 +45,7 @@ impl HistoryCache {
             .then(|| (history.events.clone(), history.bytes))
     }
 
-    pub fn put(&self, instance: &str, history: History) {
+    pub fn put(&self, instance: &str, history: HistoryEntry) {
         self.0.lock().put(instance, history);
     }
 
@@ -71,7 +71,7 @@ impl HistoryCache {
 }
 
 impl Generations {
-    fn put(&mut self, instance: &str, history: History) {
+    fn put(&mut self, instance: &str, history: HistoryEntry) {
         self.young_bytes += history.bytes;
         if let Some(replaced) = self.young.insert(instance.to_owned(), history) {
             self.young_bytes -= replaced.bytes;

@@ -21,7 +21,7 @@ pub struct TurnWrite {
 }
 
 /// The result of an activity.
-pub struct ActivityEnd {
+pub struct ActivityWrite {
     pub id: i64,
     pub token: String,
     pub completion: Option<WorkItem>,
@@ -33,7 +33,7 @@ pub type ExistingOrchestration = Option<String>;
 
 pub enum WriteRequest {
     Turn(TurnWrite),
-    Activity(ActivityEnd),
+    Activity(ActivityWrite),
     Start(StartRequest),
     /// Messages, and the milliseconds until they are due; `None` is now.
     Messages(Vec<WorkItem>, Option<i64>),

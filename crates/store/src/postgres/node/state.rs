@@ -28,8 +28,8 @@ use crate::postgres::schema::function;
 /// turn.
 pub type Versions = Option<(i64, i64)>;
 
-pub type TurnQueue = PrefetchQueue<Versions, LeasedTurn>;
-pub type ActivityQueue = PrefetchQueue<TagFilter, LeasedActivity>;
+pub type TurnPrefetchQueue = PrefetchQueue<Versions, LeasedTurn>;
+pub type ActivityPrefetchQueue = PrefetchQueue<TagFilter, LeasedActivity>;
 
 /// An activity as the engine gets it.
 #[derive(Clone)]
@@ -64,8 +64,8 @@ pub struct NodeState {
     /// The random id of this node: the prefix of its tokens, and the sender of its notifications.
     pub node: String,
     pub policy: StorePolicy,
-    pub turns: Mutex<Vec<Arc<TurnQueue>>>,
-    pub activities: Mutex<Vec<Arc<ActivityQueue>>>,
+    pub turns: Mutex<Vec<Arc<TurnPrefetchQueue>>>,
+    pub activities: Mutex<Vec<Arc<ActivityPrefetchQueue>>>,
     pub held: NodeTurns,
     pub histories: HistoryCache,
     pub left_to_others: LeftToOthers,
@@ -152,19 +152,19 @@ impl NodeState {
         let _ = tokio::time::timeout(LONGEST_WAIT_FOR_LEASES, arrived).await;
     }
 
-    pub fn turn_lane(&self, key: Versions) -> Arc<TurnQueue> {
+    pub fn turn_lane(&self, key: Versions) -> Arc<TurnPrefetchQueue> {
         queue_of(&self.turns, key)
     }
 
-    pub fn activity_lane(&self, key: &TagFilter) -> Arc<ActivityQueue> {
+    pub fn activity_lane(&self, key: &TagFilter) -> Arc<ActivityPrefetchQueue> {
         queue_of(&self.activities, key.clone())
     }
 
-    pub fn turn_queues(&self) -> Vec<Arc<TurnQueue>> {
+    pub fn turn_queues(&self) -> Vec<Arc<TurnPrefetchQueue>> {
         self.turns.lock().clone()
     }
 
-    pub fn activity_queues(&self) -> Vec<Arc<ActivityQueue>> {
+    pub fn activity_queues(&self) -> Vec<Arc<ActivityPrefetchQueue>> {
         self.activities.lock().clone()
     }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use duroxide::providers::WorkItem;
 
 use crate::postgres::node::cancelled_activities::Cancelled;
-use crate::postgres::node::state::{ActivityQueue, LeaseInFlight, NodeState, TurnQueue};
+use crate::postgres::node::state::{ActivityPrefetchQueue, LeaseInFlight, NodeState, TurnPrefetchQueue};
 use crate::postgres::write::batch::Batch;
 use crate::work_item::takes_tag;
 
@@ -14,12 +14,12 @@ use crate::work_item::takes_tag;
 #[derive(Default)]
 pub struct EagerLeases {
     /// The queue for the leased turns.
-    pub queue: Option<Arc<TurnQueue>>,
+    pub queue: Option<Arc<TurnPrefetchQueue>>,
     pub targets: Vec<String>,
     /// Whether the batch has more targets than this node can use.
     pub leaves_turns: bool,
     /// The activities to lease and their queues, by token.
-    pub activities: HashMap<String, (Arc<ActivityQueue>, WorkItem)>,
+    pub activities: HashMap<String, (Arc<ActivityPrefetchQueue>, WorkItem)>,
     pub leaves_activities: bool,
     /// Set while any of the leases may arrive.
     pub lease_in_flight: Option<LeaseInFlight>,

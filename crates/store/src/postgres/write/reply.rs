@@ -13,7 +13,7 @@ use crate::postgres::fetch::deliver::deliver;
 use crate::postgres::fetch::lease::{LeaseRow, leases};
 use crate::postgres::fetch::rows;
 use crate::postgres::fetch::rows::AnswerRow;
-use crate::postgres::node::history_cache::History;
+use crate::postgres::node::history_cache::HistoryEntry;
 use crate::postgres::node::request::{PendingWrite, TurnWrite, WriteRequest};
 use crate::postgres::node::state::{LeasedActivity, NodeState};
 use crate::postgres::write::batch::{Batch, Sizes};
@@ -36,7 +36,7 @@ pub fn finish(
     committed: Committed,
 ) {
     let Committed { rows, eager } = committed;
-    let reply = match Reply::of(&rows) {
+    let reply = match CommitReply::of(&rows) {
         Ok(reply) => reply,
         Err(error) => {
             let error = failed("commit", &error);
@@ -86,7 +86,7 @@ fn turn_ended(core: &Arc<NodeState>, write: &TurnWrite, created_us: Option<i64>,
         } else if held.execution == execution && held.length > 0 {
             core.histories.append(instance, execution, held.length, delta.clone(), bytes);
         } else if let Some(created_us) = created_us.or(held.created_us) {
-            let history = History { created_us, execution, events: delta.clone(), bytes };
+            let history = HistoryEntry { created_us, execution, events: delta.clone(), bytes };
             core.histories.put(instance, history);
         }
     }
@@ -100,7 +100,7 @@ fn turn_ended(core: &Arc<NodeState>, write: &TurnWrite, created_us: Option<i64>,
 }
 
 /// Delivers the granted leases to their queues, and announces the rest of the new work to the other nodes.
-fn deliver_leases(core: &Arc<NodeState>, batch: &Batch, eager: EagerLeases, reply: Reply) {
+fn deliver_leases(core: &Arc<NodeState>, batch: &Batch, eager: EagerLeases, reply: CommitReply) {
     let leased: HashSet<&str> = reply.leases.iter().map(|lease| lease.instance.as_str()).collect();
     let mut announces_turns = eager.leaves_turns;
     for (instance, is_sent) in batch.targets.iter().filter(|(instance, _)| !leased.contains(instance.as_str())) {
@@ -143,7 +143,7 @@ fn deliver_leases(core: &Arc<NodeState>, batch: &Batch, eager: EagerLeases, repl
 
 /// The rows of the answer to a commit.
 #[derive(Default)]
-struct Reply {
+struct CommitReply {
     /// The committed turns, by their places, and when their instances were created.
     turns: HashMap<usize, Option<i64>>,
     activities: HashSet<i64>,
@@ -153,7 +153,7 @@ struct Reply {
     leases: Vec<LeaseRow>,
 }
 
-impl Reply {
+impl CommitReply {
     fn of(rows: &[PgRow]) -> Result<Self, sqlx::Error> {
         let mut reply = Self::default();
         for row in rows.iter().map(AnswerRow) {

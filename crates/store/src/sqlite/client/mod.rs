@@ -21,7 +21,7 @@ use crate::error::StoreError;
 use crate::sqlite::file::lock::{LockHandle, LockHolder};
 use crate::sqlite::file::watcher::{EventCount, FileWatcher, PollIntervals};
 use crate::sqlite::file::{paths, schema};
-use crate::sqlite::inbox::{Answer, Body, Inbox, InboxTransaction, Reply, RequestState};
+use crate::sqlite::inbox::{Body, Inbox, InboxAnswer, InboxReply, InboxTransaction, RequestState};
 use crate::sqlite::read::Readers;
 
 pub use crate::sqlite::client::commit_watcher::{CommitWatch, CommitWatcher};
@@ -37,7 +37,7 @@ const PREPARATION_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Becomes the owner for a moment, carries out the backlog and then the given request, and stops being the owner.
 /// `None` if another process has become the owner first.
-pub type TemporaryOwner = Box<dyn Fn(&Body) -> Result<Option<Reply>, StoreError> + Send + Sync>;
+pub type TemporaryOwner = Box<dyn Fn(&Body) -> Result<Option<InboxReply>, StoreError> + Send + Sync>;
 
 /// The store at a path, for a process that is not its owner.
 pub struct ClientStore {
@@ -52,7 +52,7 @@ pub struct ClientStore {
 
 /// How the wait for the answer to a request ended.
 enum WaitOutcome {
-    Answered(Answer),
+    Answered(InboxAnswer),
     /// The owner ended, and the request is still in the inbox.
     OwnerEnded,
 }
@@ -109,7 +109,7 @@ impl ClientStore {
 
     fn deletion(&self, body: &Body) -> Result<DeleteInstanceResult, StoreError> {
         match self.request(body)? {
-            Reply::Deleted(result) => Ok(result),
+            InboxReply::Deleted(result) => Ok(result),
             _ => Err(lost("deleted")),
         }
     }
@@ -124,13 +124,13 @@ impl ClientStore {
 
     fn pruning(&self, body: &Body) -> Result<PruneResult, StoreError> {
         match self.request(body)? {
-            Reply::Pruned(result) => Ok(result),
+            InboxReply::Pruned(result) => Ok(result),
             _ => Err(lost("pruned")),
         }
     }
 
     /// Asks the owner to carry out `body`. Without an owner, this process carries it out as the owner for a moment.
-    fn request(&self, body: &Body) -> Result<Reply, StoreError> {
+    fn request(&self, body: &Body) -> Result<InboxReply, StoreError> {
         loop {
             if !self.has_owner()? {
                 if let Some(reply) = (self.temporary_owner)(body)? {
@@ -164,7 +164,7 @@ impl ClientStore {
             // The inbox is read after the lock, so that the last answer of an owner that has ended is seen.
             match self.inbox.lock().request_state(position)? {
                 RequestState::Answered(answer) => return Ok(WaitOutcome::Answered(answer)),
-                RequestState::Unknown => return Ok(WaitOutcome::Answered(Ok(Reply::Lost))),
+                RequestState::Unknown => return Ok(WaitOutcome::Answered(Ok(InboxReply::Lost))),
                 RequestState::Waiting if !has_owner => return Ok(WaitOutcome::OwnerEnded),
                 RequestState::Waiting => {}
             }

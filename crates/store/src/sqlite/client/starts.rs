@@ -3,7 +3,7 @@
 
 use crate::error::StoreError;
 use crate::sqlite::client::{ClientStore, WaitOutcome, lost};
-use crate::sqlite::inbox::{Body, InboxTransaction, Reply, Request, RequestState};
+use crate::sqlite::inbox::{Body, InboxReply, InboxTransaction, Request, RequestState};
 use crate::sqlite::read;
 use crate::start::{IfExists, StartOutcome, StartRequest, decide_starts, exists};
 
@@ -30,7 +30,7 @@ impl ClientStore {
         };
         loop {
             match self.wait(position)? {
-                WaitOutcome::Answered(Ok(Reply::Started(outcomes))) => return Ok(outcomes),
+                WaitOutcome::Answered(Ok(InboxReply::Started(outcomes))) => return Ok(outcomes),
                 WaitOutcome::Answered(Ok(_)) => return self.infer_outcomes(requests, if_exists),
                 WaitOutcome::Answered(Err(error)) => return Err(error),
                 WaitOutcome::OwnerEnded => {
@@ -54,7 +54,7 @@ impl ClientStore {
                 return Ok(None);
             }
             match transaction.request_state(position)? {
-                RequestState::Answered(Ok(Reply::Started(outcomes))) => return Ok(Some(Ok(outcomes))),
+                RequestState::Answered(Ok(InboxReply::Started(outcomes))) => return Ok(Some(Ok(outcomes))),
                 RequestState::Answered(Err(error)) => return Ok(Some(Err(error))),
                 RequestState::Waiting if self.completed_position(transaction)? < position => {}
                 // The owner carried out the start, and ended before it could answer.

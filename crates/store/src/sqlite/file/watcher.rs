@@ -60,10 +60,10 @@ pub struct FileWatcher {
     file: PathBuf,
     intervals: PollIntervals,
     events: Arc<EventCount>,
-    watch: Mutex<Option<Watch>>,
+    watch: Mutex<Option<ActiveWatch>>,
 }
 
-struct Watch {
+struct ActiveWatch {
     identity: Option<Identity>,
     /// `None` where the system sends no notices.
     watcher: Option<RecommendedWatcher>,
@@ -100,7 +100,7 @@ impl FileWatcher {
         }
         let watcher = if identity.is_some() { self.request_notices() } else { None };
         let armed = watcher.is_some();
-        *watch = Some(Watch { identity, watcher, since: Instant::now() });
+        *watch = Some(ActiveWatch { identity, watcher, since: Instant::now() });
         // The caller looks once more, and so sees the writes from before the notices.
         self.events.increment();
         armed

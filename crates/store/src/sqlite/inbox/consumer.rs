@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use crate::error::StoreError;
 use crate::sqlite::file::watcher::{EventCount, FileWatcher, PollIntervals};
 use crate::sqlite::inbox::database::Inbox;
-use crate::sqlite::inbox::request::{Answer, Reply, Request};
+use crate::sqlite::inbox::request::{InboxAnswer, InboxReply, Request};
 use crate::sqlite::inbox::transaction::InboxTransaction;
 
 /// The slow polling finds a request whose notice is missing. An idle owner looks four times a second, which costs
@@ -23,7 +23,7 @@ pub struct InboxConsumer {
     store: PathBuf,
     current: Mutex<CurrentInbox>,
     /// Answers that are not on the disk yet.
-    unwritten: Mutex<Vec<(i64, Answer)>>,
+    unwritten: Mutex<Vec<(i64, InboxAnswer)>>,
     watcher: FileWatcher,
     events: Arc<EventCount>,
     stopped: AtomicBool,
@@ -108,7 +108,7 @@ impl InboxConsumer {
     /// accept the write now, the consumer tries again later.
     ///
     /// The effects of a request and its position must already be in the store's file.
-    pub fn reply(&self, answers: Vec<(i64, Answer)>) {
+    pub fn reply(&self, answers: Vec<(i64, InboxAnswer)>) {
         self.unwritten.lock().extend(answers);
         self.write_answers();
     }
@@ -163,5 +163,5 @@ impl CurrentInbox {
 fn answer_completed(transaction: &InboxTransaction<'_>, position: i64) -> Result<(), StoreError> {
     transaction.delete_old_replies()?;
     let completed = transaction.positions_up_to(position)?;
-    completed.into_iter().try_for_each(|position| transaction.answer(position, &Ok(Reply::Lost)))
+    completed.into_iter().try_for_each(|position| transaction.answer(position, &Ok(InboxReply::Lost)))
 }

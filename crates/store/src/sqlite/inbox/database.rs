@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use crate::error::StoreError;
 use crate::sqlite::file::paths::{Identity, beside, create_with_permissions_of, identity, sync_directory};
-use crate::sqlite::inbox::request::{Answer, Body, Request, decode_answer};
+use crate::sqlite::inbox::request::{Body, InboxAnswer, Request, decode_answer};
 use crate::sqlite::inbox::transaction::InboxTransaction;
 
 /// Marks a file as an inbox: "duri" in ASCII.
@@ -54,7 +54,7 @@ pub type DecodedRequest = Result<Request, StoreError>;
 #[derive(Debug)]
 pub enum RequestState {
     Waiting,
-    Answered(Answer),
+    Answered(InboxAnswer),
     /// Neither the request nor an answer is in the inbox: the answer was deleted long ago.
     Unknown,
 }

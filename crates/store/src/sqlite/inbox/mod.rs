@@ -18,5 +18,5 @@ pub mod transaction;
 
 pub use crate::sqlite::inbox::consumer::InboxConsumer;
 pub use crate::sqlite::inbox::database::{Inbox, RequestState};
-pub use crate::sqlite::inbox::request::{Answer, Body, Reply, Request};
+pub use crate::sqlite::inbox::request::{Body, InboxAnswer, InboxReply, Request};
 pub use crate::sqlite::inbox::transaction::InboxTransaction;

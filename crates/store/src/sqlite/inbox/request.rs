@@ -57,7 +57,7 @@ pub enum Body {
 }
 
 #[derive(Debug, Clone)]
-pub enum Reply {
+pub enum InboxReply {
     Started(Vec<StartOutcome>),
     /// The messages are in the store.
     Delivered,
@@ -67,7 +67,7 @@ pub enum Reply {
     Lost,
 }
 
-pub type Answer = Result<Reply, StoreError>;
+pub type InboxAnswer = Result<InboxReply, StoreError>;
 
 #[derive(Serialize, Deserialize)]
 struct WrittenStart {
@@ -270,24 +270,24 @@ impl From<WrittenStart> for StartRequest {
     }
 }
 
-pub fn encode_answer(answer: &Answer) -> Result<String, StoreError> {
+pub fn encode_answer(answer: &InboxAnswer) -> Result<String, StoreError> {
     let written = match answer.clone() {
-        Ok(Reply::Started(outcomes)) => WrittenAnswer::Started {
+        Ok(InboxReply::Started(outcomes)) => WrittenAnswer::Started {
             attached: outcomes.into_iter().map(|outcome| outcome == StartOutcome::Attached).collect(),
         },
-        Ok(Reply::Delivered) => WrittenAnswer::Delivered,
-        Ok(Reply::Deleted(result)) => WrittenAnswer::Deleted {
+        Ok(InboxReply::Delivered) => WrittenAnswer::Delivered,
+        Ok(InboxReply::Deleted(result)) => WrittenAnswer::Deleted {
             instances: result.instances_deleted,
             executions: result.executions_deleted,
             events: result.events_deleted,
             messages: result.queue_messages_deleted,
         },
-        Ok(Reply::Pruned(result)) => WrittenAnswer::Pruned {
+        Ok(InboxReply::Pruned(result)) => WrittenAnswer::Pruned {
             instances: result.instances_processed,
             executions: result.executions_deleted,
             events: result.events_deleted,
         },
-        Ok(Reply::Lost) => WrittenAnswer::Lost,
+        Ok(InboxReply::Lost) => WrittenAnswer::Lost,
         Err(StoreError::Configuration(message)) => WrittenAnswer::Configuration { message },
         Err(StoreError::Unavailable(message)) => WrittenAnswer::Unavailable { message },
         Err(StoreError::InstanceAlreadyExists { instance, orchestration }) => {
@@ -304,29 +304,29 @@ pub fn encode_answer(answer: &Answer) -> Result<String, StoreError> {
     serde_json::to_string(&written).map_err(encoding_error)
 }
 
-pub fn decode_answer(payload: &str) -> Answer {
+pub fn decode_answer(payload: &str) -> InboxAnswer {
     match serde_json::from_str(payload) {
-        Ok(WrittenAnswer::Started { attached }) => Ok(Reply::Started(
+        Ok(WrittenAnswer::Started { attached }) => Ok(InboxReply::Started(
             attached
                 .into_iter()
                 .map(|attached| if attached { StartOutcome::Attached } else { StartOutcome::Started })
                 .collect(),
         )),
-        Ok(WrittenAnswer::Delivered) => Ok(Reply::Delivered),
+        Ok(WrittenAnswer::Delivered) => Ok(InboxReply::Delivered),
         Ok(WrittenAnswer::Deleted { instances, executions, events, messages }) => {
-            Ok(Reply::Deleted(DeleteInstanceResult {
+            Ok(InboxReply::Deleted(DeleteInstanceResult {
                 instances_deleted: instances,
                 executions_deleted: executions,
                 events_deleted: events,
                 queue_messages_deleted: messages,
             }))
         }
-        Ok(WrittenAnswer::Pruned { instances, executions, events }) => Ok(Reply::Pruned(PruneResult {
+        Ok(WrittenAnswer::Pruned { instances, executions, events }) => Ok(InboxReply::Pruned(PruneResult {
             instances_processed: instances,
             executions_deleted: executions,
             events_deleted: events,
         })),
-        Ok(WrittenAnswer::Lost) => Ok(Reply::Lost),
+        Ok(WrittenAnswer::Lost) => Ok(InboxReply::Lost),
         Ok(WrittenAnswer::Configuration { message }) => Err(StoreError::Configuration(message)),
         Ok(WrittenAnswer::Unavailable { message }) => Err(StoreError::Unavailable(message)),
         Ok(WrittenAnswer::Exists { instance, orchestration }) => {

@@ -92,11 +92,11 @@ fn answers_keep_their_type() {
         events_deleted: 3,
         queue_messages_deleted: 4,
     };
-    let answers: [Answer; 10] = [
-        Ok(Reply::Started(vec![StartOutcome::Started, StartOutcome::Attached])),
-        Ok(Reply::Delivered),
-        Ok(Reply::Deleted(deleted)),
-        Ok(Reply::Pruned(PruneResult { instances_processed: 1, executions_deleted: 2, events_deleted: 3 })),
+    let answers: [InboxAnswer; 10] = [
+        Ok(InboxReply::Started(vec![StartOutcome::Started, StartOutcome::Attached])),
+        Ok(InboxReply::Delivered),
+        Ok(InboxReply::Deleted(deleted)),
+        Ok(InboxReply::Pruned(PruneResult { instances_processed: 1, executions_deleted: 2, events_deleted: 3 })),
         Err(StoreError::InstanceAlreadyExists { instance: "a".to_owned(), orchestration: "order".to_owned() }),
         Err(StoreError::Failed(Failure::in_doubt("delete", "broken off"))),
         Err(StoreError::Failed(Failure::refused("delete", "it is not to be"))),
@@ -125,7 +125,7 @@ fn an_answer_without_a_waiting_client_is_not_kept() {
     assert_eq!(consumer.take().unwrap().len(), 1);
     let starting = |inbox: &mut Inbox| inbox.write(|transaction| transaction.starting("a", 0, None)).unwrap();
     assert_eq!(starting(&mut inbox).as_deref(), Some("order"));
-    consumer.reply(vec![(position, Ok(Reply::Started(vec![StartOutcome::Started])))]);
+    consumer.reply(vec![(position, Ok(InboxReply::Started(vec![StartOutcome::Started])))]);
     assert_eq!(starting(&mut inbox), None);
     assert!(matches!(inbox.request_state(position).unwrap(), RequestState::Unknown));
     // A position is never used twice, since the store records positions.
@@ -139,14 +139,14 @@ fn the_next_owner_carries_out_what_the_last_one_has_not() {
     let positions = ["done", "answer lost", "not done"].map(|data| append(&mut inbox, &messages(&[data]), true));
     let first = new_consumer(&folder, 0);
     assert_eq!(first.take().unwrap().len(), 3);
-    first.reply(vec![(positions[0], Ok(Reply::Delivered))]);
+    first.reply(vec![(positions[0], Ok(InboxReply::Delivered))]);
     // The store has recorded the second one, and the owner dies.
     drop(first);
     let second = new_consumer(&folder, positions[1]);
     assert_eq!(second.backlog(), positions[2]);
     assert_eq!(data(&second.take().unwrap()), ["not done"]);
-    assert!(matches!(inbox.request_state(positions[0]).unwrap(), RequestState::Answered(Ok(Reply::Delivered))));
-    assert!(matches!(inbox.request_state(positions[1]).unwrap(), RequestState::Answered(Ok(Reply::Lost))));
+    assert!(matches!(inbox.request_state(positions[0]).unwrap(), RequestState::Answered(Ok(InboxReply::Delivered))));
+    assert!(matches!(inbox.request_state(positions[1]).unwrap(), RequestState::Answered(Ok(InboxReply::Lost))));
     assert!(matches!(inbox.request_state(positions[2]).unwrap(), RequestState::Waiting));
 }
 
@@ -258,7 +258,7 @@ fn eight_processes_can_write_at_once() {
     while arrived.len() < 8 * EACH {
         let batch = consumer.next_batch().unwrap();
         arrived.extend(data(&batch));
-        consumer.reply(batch.iter().map(|request| (request.position, Ok(Reply::Delivered))).collect());
+        consumer.reply(batch.iter().map(|request| (request.position, Ok(InboxReply::Delivered))).collect());
     }
     for writer in &mut writers {
         let id = writer.id();

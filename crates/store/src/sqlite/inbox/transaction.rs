@@ -8,7 +8,7 @@ use rusqlite::{OptionalExtension as _, Transaction};
 use crate::clock::now_ms;
 use crate::error::StoreError;
 use crate::sqlite::inbox::database::{RequestState, inbox_error, request_state};
-use crate::sqlite::inbox::request::{Answer, Body, encode_answer};
+use crate::sqlite::inbox::request::{Body, InboxAnswer, encode_answer};
 
 /// How long an answer is kept. A client that has not read its answer by then has ended.
 const REPLY_LIFETIME_MS: u64 = 600_000;
@@ -92,7 +92,7 @@ impl<'a> InboxTransaction<'a> {
 
     /// Removes a request, and writes the answer if a client waits for it. A request without a waiting client was
     /// promised, so it stays for the next owner if the store failed.
-    pub fn answer(&self, position: i64, answer: &Answer) -> Result<(), StoreError> {
+    pub fn answer(&self, position: i64, answer: &InboxAnswer) -> Result<(), StoreError> {
         let payload = encode_answer(answer)?;
         self.run(|transaction| {
             transaction

@@ -19,11 +19,11 @@ use crate::failure::Failure;
 use crate::sqlite::file::guard::FileGuard;
 use crate::sqlite::owner::OwnerOptions;
 use crate::sqlite::owner::disk::change::Change;
-use crate::sqlite::owner::disk::effect::Effect;
+use crate::sqlite::owner::disk::effect::CommitEffect;
 use crate::sqlite::owner::disk::health::Health;
-use crate::sqlite::owner::disk::writer::{Job, Operation, Task, Written};
+use crate::sqlite::owner::disk::writer::{WriteOperation, WriterJob, WriterTask, Written};
 use crate::sqlite::owner::memory::ids::{Number, Token};
-use crate::sqlite::owner::memory::state::State;
+use crate::sqlite::owner::memory::state::OwnerState;
 use crate::sqlite::owner::operations::load;
 use crate::sqlite::read::Readers;
 
@@ -40,10 +40,10 @@ static NEXT_TOKEN: AtomicU64 = AtomicU64::new(1);
 pub struct OwnerCore {
     pub description: String,
     /// See [`Self::lock`].
-    state: Mutex<State>,
+    state: Mutex<OwnerState>,
     pub connection: Mutex<Connection>,
     readers: Option<Readers>,
-    pub jobs: Sender<Job>,
+    pub jobs: Sender<WriterJob>,
     pub health: Health,
     /// Deleted instances to which the writer may still have changes.
     pub deleted: Mutex<HashSet<Number>>,
@@ -56,20 +56,20 @@ pub struct OwnerCore {
 /// The state while its lock is held. Dropping this releases the lock, and then wakes the waiting fetches.
 pub struct LockedState<'a> {
     core: &'a OwnerCore,
-    state: Option<MutexGuard<'a, State>>,
+    state: Option<MutexGuard<'a, OwnerState>>,
 }
 
 impl Deref for LockedState<'_> {
-    type Target = State;
+    type Target = OwnerState;
 
-    fn deref(&self) -> &State {
+    fn deref(&self) -> &OwnerState {
         // Only the destructor takes the state out.
         self.state.as_ref().expect("the state is locked")
     }
 }
 
 impl DerefMut for LockedState<'_> {
-    fn deref_mut(&mut self) -> &mut State {
+    fn deref_mut(&mut self) -> &mut OwnerState {
         self.state.as_mut().expect("the state is locked")
     }
 }
@@ -93,7 +93,7 @@ impl Drop for LockedState<'_> {
 
 impl OwnerCore {
     /// Loads the waiting work from the file. `jobs` leads to the writer thread.
-    pub fn load(opening: OwnerOptions, jobs: Sender<Job>) -> Result<Self, StoreError> {
+    pub fn load(opening: OwnerOptions, jobs: Sender<WriterJob>) -> Result<Self, StoreError> {
         let OwnerOptions { description, connection, file, policy } = opening;
         let state = load::state(&connection, policy).map_err(|error| {
             StoreError::Unavailable(format!("{description} cannot be read: {error}; restore it from a backup"))
@@ -141,21 +141,21 @@ impl OwnerCore {
     }
 
     /// Sends a job to the writer thread. Where the order matters, the caller must hold the lock of the state.
-    pub fn send(&self, job: Job) {
+    pub fn send(&self, job: WriterJob) {
         // Sending fails only after the writer has ended, when the store is closed. The answer is then dropped.
         self.jobs.send(job).ok();
     }
 
     /// Sends changes to the writer thread. They become void when the instance `number` is deleted.
-    pub fn submit(&self, number: Option<Number>, changes: Vec<Change>, effect: Effect) -> Written {
+    pub fn submit(&self, number: Option<Number>, changes: Vec<Change>, effect: CommitEffect) -> Written {
         let (answer, written) = oneshot::channel();
-        self.send(Job::Write(Operation { number, changes, effect, answer: Some(answer) }));
+        self.send(WriterJob::Write(WriteOperation { number, changes, effect, answer: Some(answer) }));
         written
     }
 
     /// As [`Self::submit`], for changes that no caller waits for.
-    pub fn submit_and_forget(&self, number: Option<Number>, changes: Vec<Change>, effect: Effect) {
-        self.send(Job::Write(Operation { number, changes, effect, answer: None }));
+    pub fn submit_and_forget(&self, number: Option<Number>, changes: Vec<Change>, effect: CommitEffect) {
+        self.send(WriterJob::Write(WriteOperation { number, changes, effect, answer: None }));
     }
 
     /// Waits without a limit until the changes are on the disk.
@@ -232,11 +232,11 @@ impl OwnerCore {
         task: impl FnOnce(&mut Connection, &OwnerCore) -> Result<R> + Send + 'static,
     ) -> Result<R> {
         let (sender, receiver) = oneshot::channel();
-        let task: Task = Box::new(move |connection, core| {
+        let task: WriterTask = Box::new(move |connection, core| {
             // The caller may have been dropped.
             sender.send(task(connection, core)).ok();
         });
-        self.send(Job::Task(task));
+        self.send(WriterJob::Task(task));
         receiver.await.unwrap_or_else(|_| Err(Failure::closed("write")))
     }
 }

@@ -29,7 +29,7 @@ use crate::code_time::CodeTime;
 use crate::error::{Result, StoreError};
 use crate::policy::StorePolicy;
 use crate::sqlite::owner::core::{DISK_TIMEOUT, LockedState, OwnerCore};
-use crate::sqlite::owner::disk::writer::{Job, Written};
+use crate::sqlite::owner::disk::writer::{WriterJob, Written};
 pub use crate::sqlite::owner::operations::messages::InboxPosition;
 use crate::sqlite::read;
 use crate::start::{IfExists, StartOutcome, StartRequest};
@@ -176,7 +176,7 @@ impl Owner {
                 core.health.begin_closing();
             }
             let (sender, stopped) = crossbeam_channel::bounded(1);
-            core.send(Job::Stop(sender));
+            core.send(WriterJob::Stop(sender));
             while stopped.recv_timeout(DISK_TIMEOUT) == Err(RecvTimeoutError::Timeout)
                 && core.health.stalled().is_none()
             {

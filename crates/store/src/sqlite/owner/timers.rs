@@ -2,7 +2,7 @@
 
 use crate::sqlite::owner::OwnerCore;
 use crate::sqlite::owner::disk::change::Change;
-use crate::sqlite::owner::disk::effect::Effect;
+use crate::sqlite::owner::disk::effect::CommitEffect;
 use crate::sqlite::owner::memory::ids::{Number, Sequence};
 
 pub fn run(core: &OwnerCore) {
@@ -59,7 +59,7 @@ impl OwnerCore {
             instance.has_row = false;
             changes.push(Change::InstanceDropped(number));
         }
-        self.submit_and_forget(None, changes, Effect::ForgetIfIdle(number));
+        self.submit_and_forget(None, changes, CommitEffect::ForgetIfIdle(number));
         drop(state);
         tracing::warn!(
             target: "duroxide::store",

@@ -220,7 +220,7 @@ fn a_temporary_owner_does_a_deletion_without_an_owner() {
         if counted.fetch_add(1, Ordering::SeqCst) == 0 {
             return Ok(None);
         }
-        Ok(Some(Reply::Deleted(DeleteInstanceResult { instances_deleted: 1, ..Default::default() })))
+        Ok(Some(InboxReply::Deleted(DeleteInstanceResult { instances_deleted: 1, ..Default::default() })))
     }));
     assert_eq!(store.delete(&["a".to_owned()], true).unwrap().instances_deleted, 1);
     assert_eq!(calls.load(Ordering::SeqCst), 2);
@@ -229,7 +229,7 @@ fn a_temporary_owner_does_a_deletion_without_an_owner() {
 #[test]
 fn a_temporary_owner_does_a_deletion_whose_owner_was_killed() {
     let files = TestStore::new();
-    let store = files.client_with(Box::new(|_| Ok(Some(Reply::Deleted(DeleteInstanceResult::default())))));
+    let store = files.client_with(Box::new(|_| Ok(Some(InboxReply::Deleted(DeleteInstanceResult::default())))));
     let mut owner = OtherProcess::own(&files.path);
     let deleted =
         in_thread(&store, |store| store.delete(&["a".to_owned()], false).map(|result| result.instances_deleted));

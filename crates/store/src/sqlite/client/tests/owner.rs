@@ -9,7 +9,7 @@ use rusqlite::Connection;
 use crate::error::StoreError;
 use crate::sqlite::file::lock::{LockHandle, OwnerLock};
 use crate::sqlite::file::schema;
-use crate::sqlite::inbox::{Answer, Body, InboxConsumer, Reply};
+use crate::sqlite::inbox::{Body, InboxAnswer, InboxConsumer, InboxReply};
 use crate::sqlite::read;
 use crate::start::{IfExists, StartOutcome};
 
@@ -33,7 +33,7 @@ impl MinimalOwner {
     }
 
     /// Carries out one batch, and returns the answers without sending them.
-    pub fn carry_out(&self) -> Vec<(i64, Answer)> {
+    pub fn carry_out(&self) -> Vec<(i64, InboxAnswer)> {
         let batch = self.consumer.next_batch().unwrap();
         batch
             .iter()
@@ -41,7 +41,7 @@ impl MinimalOwner {
             .collect()
     }
 
-    fn carry_out_one(&self, inbox: &str, position: i64, body: &Body) -> Answer {
+    fn carry_out_one(&self, inbox: &str, position: i64, body: &Body) -> InboxAnswer {
         let transaction = self.connection.unchecked_transaction().unwrap();
         let reply = match body {
             Body::Start { requests, if_exists } => {
@@ -66,13 +66,13 @@ impl MinimalOwner {
                         }
                     }
                 }
-                Reply::Started(outcomes)
+                InboxReply::Started(outcomes)
             }
             Body::Delete { ids, .. } => {
                 for id in ids {
                     transaction.execute("DELETE FROM instances WHERE id = ?", [id]).unwrap();
                 }
-                Reply::Deleted(DeleteInstanceResult { instances_deleted: ids.len() as u64, ..Default::default() })
+                InboxReply::Deleted(DeleteInstanceResult { instances_deleted: ids.len() as u64, ..Default::default() })
             }
             Body::Messages { items, .. } => {
                 for item in items {
@@ -80,7 +80,7 @@ impl MinimalOwner {
                     let insert = "INSERT INTO messages(instance, visible_ms, data) VALUES (0, 0, ?)";
                     transaction.execute(insert, [data]).unwrap();
                 }
-                Reply::Delivered
+                InboxReply::Delivered
             }
             other => panic!("no test sends {other:?}"),
         };

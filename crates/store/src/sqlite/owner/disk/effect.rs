@@ -5,10 +5,10 @@ use duroxide::Event;
 use crate::flow_control::MessageGate;
 use crate::sqlite::owner::memory::activity_queue::Activity;
 use crate::sqlite::owner::memory::ids::{Number, Sequence, Token, Version};
-use crate::sqlite::owner::memory::state::State;
+use crate::sqlite::owner::memory::state::OwnerState;
 
 #[derive(Default)]
-pub enum Effect {
+pub enum CommitEffect {
     #[default]
     None,
     /// The operation has already added these messages to their instances.
@@ -36,9 +36,9 @@ pub struct TurnEffect {
     pub pushed: Vec<(Number, Sequence)>,
 }
 
-impl Effect {
+impl CommitEffect {
     /// Applies the effect. A void operation was not written, since its instance was deleted, so its effect is undone.
-    pub fn apply(self, state: &mut State, is_void: bool) {
+    pub fn apply(self, state: &mut OwnerState, is_void: bool) {
         if is_void {
             return self.undo(state);
         }
@@ -58,7 +58,7 @@ impl Effect {
     }
 
     /// Removes the parts of a failed operation that are already in memory.
-    pub fn undo(self, state: &mut State) {
+    pub fn undo(self, state: &mut OwnerState) {
         let pushed = match self {
             Self::Pushed(pushed) => pushed,
             Self::Turn(turn) => {
@@ -83,7 +83,7 @@ impl Effect {
     }
 }
 
-fn add_activity(state: &mut State, activity: Activity) {
+fn add_activity(state: &mut OwnerState, activity: Activity) {
     if let Some(instance) = state.get(activity.number) {
         instance.activities += 1;
     }
@@ -91,7 +91,7 @@ fn add_activity(state: &mut State, activity: Activity) {
 }
 
 impl TurnEffect {
-    fn apply(self, state: &mut State) {
+    fn apply(self, state: &mut OwnerState) {
         let Self { number, token, execution, delta, recorded, pinned, .. } = self;
         for activity in self.activities {
             add_activity(state, activity);

@@ -17,14 +17,14 @@ enum Condition {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum FailureKind {
+pub enum DiskFailure {
     /// The failure may end, for example when the disk has free space again.
     Temporary,
     /// Written data may be lost, and reads may return wrong data.
     Permanent,
 }
 
-impl FailureKind {
+impl DiskFailure {
     pub fn of(error: &rusqlite::Error) -> Self {
         let Some(failure) = error.sqlite_error() else { return Self::Permanent };
         match failure.extended_code {

@@ -15,8 +15,8 @@ use crate::error::Result;
 use crate::failure::Failure;
 use crate::sqlite::owner::OwnerCore;
 use crate::sqlite::owner::disk::change::{Change, Totals};
-use crate::sqlite::owner::disk::effect::Effect;
-use crate::sqlite::owner::disk::health::FailureKind;
+use crate::sqlite::owner::disk::effect::CommitEffect;
+use crate::sqlite::owner::disk::health::DiskFailure;
 use crate::sqlite::owner::memory::ids::Number;
 
 /// With a larger batch, its first operation would wait too long for the others.
@@ -31,39 +31,39 @@ const IDLE: Duration = Duration::from_millis(100);
 /// The next batch records the attempt of a turn that has lasted this long. Most turns end earlier.
 pub const ATTEMPT_RECORDED_AFTER: Duration = Duration::from_millis(5);
 
-pub type Answer = oneshot::Sender<Result<()>>;
+pub type WriteAnswer = oneshot::Sender<Result<()>>;
 /// Receives the answer when changes are on the disk, or when they can never be.
 pub type Written = oneshot::Receiver<Result<()>>;
 /// A task that uses the connection alone, in separate transactions. It answers its caller itself.
-pub type Task = Box<dyn FnOnce(&mut Connection, &OwnerCore) + Send>;
+pub type WriterTask = Box<dyn FnOnce(&mut Connection, &OwnerCore) + Send>;
 
 /// Changes that reach the disk together or not at all.
-pub struct Operation {
+pub struct WriteOperation {
     /// The instance whose deletion makes the changes void.
     pub number: Option<Number>,
     pub changes: Vec<Change>,
-    pub effect: Effect,
-    pub answer: Option<Answer>,
+    pub effect: CommitEffect,
+    pub answer: Option<WriteAnswer>,
 }
 
-impl Operation {
+impl WriteOperation {
     /// Changes that no caller waits for.
     fn without_answer(changes: Vec<Change>) -> Self {
-        Self { number: None, changes, effect: Effect::None, answer: None }
+        Self { number: None, changes, effect: CommitEffect::None, answer: None }
     }
 }
 
-pub enum Job {
-    Write(Operation),
-    Task(Task),
+pub enum WriterJob {
+    Write(WriteOperation),
+    Task(WriterTask),
     /// The thread answers this when all earlier jobs are on the disk or have failed, and then ends.
     Stop(crossbeam_channel::Sender<()>),
 }
 
 pub struct Writer {
     core: Arc<OwnerCore>,
-    jobs: Receiver<Job>,
-    batch: Vec<Operation>,
+    jobs: Receiver<WriterJob>,
+    batch: Vec<WriteOperation>,
     /// The approximate length of the log in pages.
     log_pages: usize,
     /// How long a turn must have lasted before its attempt is recorded.
@@ -75,7 +75,7 @@ enum RoundResult {
     Stopped,
 }
 
-pub fn run(core: Arc<OwnerCore>, jobs: Receiver<Job>) {
+pub fn run(core: Arc<OwnerCore>, jobs: Receiver<WriterJob>) {
     let mut writer =
         Writer { core, jobs, batch: Vec::new(), log_pages: 0, attempt_recorded_after: ATTEMPT_RECORDED_AFTER };
     while let RoundResult::Continue = writer.round() {}
@@ -110,16 +110,16 @@ impl Writer {
                 },
             };
             match job {
-                Job::Write(operation) => self.batch.push(operation),
-                Job::Task(task) => {
+                WriterJob::Write(operation) => self.batch.push(operation),
+                WriterJob::Task(task) => {
                     self.commit();
                     self.perform(task);
                     return RoundResult::Continue;
                 }
-                Job::Stop(stopped) => {
+                WriterJob::Stop(stopped) => {
                     self.attempt_recorded_after = Duration::ZERO;
                     // This empty operation makes a commit, which records the attempts of the running turns.
-                    self.batch.push(Operation::without_answer(Vec::new()));
+                    self.batch.push(WriteOperation::without_answer(Vec::new()));
                     self.commit();
                     self.checkpoint();
                     // The caller may have been dropped.
@@ -164,8 +164,8 @@ impl Writer {
             if is_conflict(&error) {
                 return Err(error);
             }
-            match FailureKind::of(&error) {
-                FailureKind::Temporary => {
+            match DiskFailure::of(&error) {
+                DiskFailure::Temporary => {
                     self.core.health.stall(&self.core, &error);
                     if self.core.health.wait_while_stalled(pause_after(failures, LONGEST_PAUSE)) {
                         self.fail_all("the store was closed before the disk accepted the write");
@@ -173,7 +173,7 @@ impl Writer {
                     }
                     failures += 1;
                 }
-                FailureKind::Permanent => self.core.health.fail(&self.core, &error.to_string()),
+                DiskFailure::Permanent => self.core.health.fail(&self.core, &error.to_string()),
             }
         }
         self.core.health.recover(&self.core);
@@ -185,7 +185,7 @@ impl Writer {
     fn add_attempts(&mut self) {
         let changes = self.core.lock().attempts_to_record(Instant::now(), self.attempt_recorded_after);
         if !changes.is_empty() {
-            self.batch.push(Operation::without_answer(changes));
+            self.batch.push(WriteOperation::without_answer(changes));
         }
     }
 
@@ -232,10 +232,10 @@ impl Writer {
         {
             let mut deleted = core.deleted.lock();
             let mut state = core.lock();
-            for Operation { number, changes, effect, answer } in self.batch.drain(..) {
+            for WriteOperation { number, changes, effect, answer } in self.batch.drain(..) {
                 pages += changes.iter().map(Change::pages).sum::<usize>();
                 let is_void = number.is_some_and(|number| deleted.contains(&number));
-                if let Effect::ForgetDeleted(numbers) = &effect {
+                if let CommitEffect::ForgetDeleted(numbers) = &effect {
                     deleted.retain(|number| !numbers.contains(number));
                 }
                 effect.apply(&mut state, is_void);
@@ -268,7 +268,7 @@ impl Writer {
         }
     }
 
-    fn perform(&mut self, task: Task) {
+    fn perform(&mut self, task: WriterTask) {
         let core = Arc::clone(&self.core);
         task(&mut core.connection.lock(), &core);
         if let Err(error) = core.check_files() {
@@ -298,7 +298,7 @@ impl Writer {
         match outcome {
             // Readers may still need a part of the log. The next attempt comes after the same number of pages.
             Ok(_) => self.log_pages = 0,
-            Err(error) if FailureKind::of(&error) == FailureKind::Temporary => self.log_pages = 0,
+            Err(error) if DiskFailure::of(&error) == DiskFailure::Temporary => self.log_pages = 0,
             Err(error) => self.core.health.fail(&self.core, &error.to_string()),
         }
     }

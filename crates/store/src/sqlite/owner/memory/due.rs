@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::clock::now_ms;
 use crate::sqlite::owner::memory::ids::{Number, Sequence};
-use crate::sqlite::owner::memory::state::State;
+use crate::sqlite::owner::memory::state::OwnerState;
 
 /// The timer thread checks the clock at least this often, so that it notices a clock that was set forward.
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
@@ -21,7 +21,7 @@ pub enum Due {
     Orphans(Number, Sequence),
 }
 
-impl State {
+impl OwnerState {
     pub fn schedule(&mut self, due_ms: u64, due: Due) {
         let is_first = self.due.peek().is_none_or(|Reverse((first, ..))| due_ms < *first);
         let order = self.sequence();

@@ -23,7 +23,7 @@ pub struct Message {
 }
 
 /// A turn that a dispatcher has fetched, with its lease.
-pub struct LeasedTurn {
+pub struct TurnLease {
     pub token: Token,
     pub until: Instant,
     pub since: Instant,
@@ -39,7 +39,7 @@ pub struct LeasedTurn {
     pub is_attempt_recorded: bool,
 }
 
-impl LeasedTurn {
+impl TurnLease {
     /// When the lease ends. Returns `next_check` while that is unknown.
     pub fn ends(&self, next_check: Instant) -> Instant {
         if self.is_ending {
@@ -52,7 +52,7 @@ impl LeasedTurn {
 
 /// The record of an instance in the file.
 #[derive(Clone, Default)]
-pub struct InstanceRecord {
+pub struct RecordedInstance {
     pub orchestration: Option<Arc<str>>,
     pub version: Option<Arc<str>>,
     /// The orchestration of a start that waits for its first turn.
@@ -71,7 +71,7 @@ pub struct InstanceRecord {
 pub struct Instance {
     pub id: Arc<str>,
     /// `None` until it was read from the file.
-    pub record: Option<InstanceRecord>,
+    pub record: Option<RecordedInstance>,
     /// The instance has a row in the file, or the writer thread has one.
     pub has_row: bool,
     /// How many running operations need this entry.
@@ -81,7 +81,7 @@ pub struct Instance {
     /// Messages that a turn gave back for later. Together with an earlier message they return sooner, and no later
     /// message overtakes them.
     pub put_off: BTreeMap<Sequence, Message>,
-    pub leased: Option<LeasedTurn>,
+    pub leased: Option<TurnLease>,
     pub is_ready: bool,
     /// How many of its activities wait or run.
     pub activities: usize,
@@ -112,7 +112,7 @@ impl Instance {
     }
 
     /// Sets the record that was read from the file.
-    pub fn set_record(&mut self, record: InstanceRecord) {
+    pub fn set_record(&mut self, record: RecordedInstance) {
         if record.recorded_execution == 0 {
             self.gate = Some(MessageGate::default());
             self.history = Some(History::default());

@@ -15,7 +15,7 @@ use crate::sqlite::owner::memory::activity_queue::ActivityQueue;
 pub use crate::sqlite::owner::memory::due::Due;
 use crate::sqlite::owner::memory::due::MIN_DUE_LIMIT;
 use crate::sqlite::owner::memory::ids::{Number, Sequence, Token};
-pub use crate::sqlite::owner::memory::instance::{Instance, InstanceRecord, LeasedTurn, Message};
+pub use crate::sqlite::owner::memory::instance::{Instance, Message, RecordedInstance, TurnLease};
 pub use crate::sqlite::owner::memory::turns::Capabilities;
 use crate::sqlite::owner::memory::waiters::{Waiters, WakeUp};
 
@@ -23,7 +23,7 @@ use crate::sqlite::owner::memory::waiters::{Waiters, WakeUp};
 const MAX_INACTIVE: usize = 4096;
 const TURNS_PER_TRIM: usize = 4096;
 
-pub struct State {
+pub struct OwnerState {
     /// Boxed, since a map of a hundred thousand entries may reserve room for twice as many.
     pub instances: HashMap<Number, Box<Instance>>,
     /// How often instances were deleted. Records that were read before a deletion are out of date.
@@ -53,7 +53,7 @@ pub struct State {
     pub expired_orphans: Vec<(Number, Sequence)>,
 }
 
-impl State {
+impl OwnerState {
     pub fn new(next_number: Number, next_sequence: Sequence, policy: StorePolicy) -> Self {
         Self {
             instances: HashMap::new(),

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use crate::code_time::CodeTime;
 use crate::sqlite::owner::disk::change::Change;
 use crate::sqlite::owner::memory::ids::{Number, Token, Version};
-use crate::sqlite::owner::memory::state::{Instance, LeasedTurn, Message, State};
+use crate::sqlite::owner::memory::state::{Instance, Message, OwnerState, TurnLease};
 
 /// How often the lease of a turn is checked while the turn's code runs.
 const LEASE_CHECK_INTERVAL: Duration = Duration::from_millis(500);
@@ -31,7 +31,7 @@ fn accepts(filter: Option<&Capabilities>, instance: &Instance) -> bool {
     filter.is_none_or(|capabilities| capabilities.accepts(pinned))
 }
 
-impl State {
+impl OwnerState {
     /// From now on, the lease of this turn counts from the end of its code.
     pub fn extend_lease_while_running(&mut self, token: Token, code_time: &Arc<CodeTime>) {
         if let Some(instance) = self.turn(token).and_then(|number| self.instances.get_mut(&number))
@@ -85,7 +85,7 @@ impl State {
         debug_assert!(instance.leased.is_none(), "one token locks a turn");
         instance.is_ready = false;
         let since = Instant::now();
-        instance.leased = Some(LeasedTurn {
+        instance.leased = Some(TurnLease {
             token,
             until: since + lease,
             since,

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use tokio::sync::oneshot;
 
 use crate::sqlite::owner::OwnerCore;
-use crate::sqlite::owner::memory::state::State;
+use crate::sqlite::owner::memory::state::OwnerState;
 
 /// Wakes one waiting fetch.
 pub type WakeUp = oneshot::Sender<()>;
@@ -14,11 +14,11 @@ pub type WakeUp = oneshot::Sender<()>;
 pub struct WaiterGuard<'a> {
     core: &'a OwnerCore,
     waiter: u64,
-    remove: fn(&mut State, u64),
+    remove: fn(&mut OwnerState, u64),
 }
 
 impl<'a> WaiterGuard<'a> {
-    pub fn new(core: &'a OwnerCore, waiter: u64, remove: fn(&mut State, u64)) -> Self {
+    pub fn new(core: &'a OwnerCore, waiter: u64, remove: fn(&mut OwnerState, u64)) -> Self {
         Self { core, waiter, remove }
     }
 }

@@ -11,11 +11,11 @@ use crate::error::Result;
 use crate::failure::Failure;
 use crate::sqlite::owner::OwnerCore;
 use crate::sqlite::owner::disk::change::{Change, MessageRow};
-use crate::sqlite::owner::disk::effect::Effect;
+use crate::sqlite::owner::disk::effect::CommitEffect;
 use crate::sqlite::owner::disk::writer::Written;
 use crate::sqlite::owner::memory::activity_queue::Wanted;
 use crate::sqlite::owner::memory::ids::{Sequence, Token};
-use crate::sqlite::owner::memory::state::{Due, State};
+use crate::sqlite::owner::memory::state::{Due, OwnerState};
 use crate::sqlite::owner::memory::waiters::WaiterGuard;
 use crate::work_item::encode;
 
@@ -92,7 +92,10 @@ impl OwnerCore {
         state.expire(now);
         let Some(activity) = state.activities.claim(wanted, token, now + lock_timeout, now) else {
             let (waiter, wake_up) = state.activities.waiters.add(wanted.clone());
-            return ActivitySearch::Waiting(WaiterGuard::new(self, waiter, State::remove_activity_waiter), wake_up);
+            return ActivitySearch::Waiting(
+                WaiterGuard::new(self, waiter, OwnerState::remove_activity_waiter),
+                wake_up,
+            );
         };
         let (sequence, attempts) = (activity.sequence, activity.attempts);
         let fetched = Box::new((activity.item.clone(), token.to_string(), attempts));
@@ -102,9 +105,9 @@ impl OwnerCore {
             let changes = vec![Change::ActivityAttempts { sequence, attempts }];
             if is_loaded {
                 // The activity may have killed the process before, so its attempt must be on the disk before it begins.
-                written = Some(self.submit(None, changes, Effect::None));
+                written = Some(self.submit(None, changes, CommitEffect::None));
             } else {
-                self.submit_and_forget(None, changes, Effect::None);
+                self.submit_and_forget(None, changes, CommitEffect::None);
             }
         }
         ActivitySearch::Found { fetched, claim: ActivityClaim { core: self, token, is_open: true }, written }
@@ -131,7 +134,7 @@ impl OwnerCore {
                 changes.push(Change::Message(MessageRow { sequence, number, visible_ms: 0, data }));
                 pushed.push((number, sequence));
             }
-            self.submit(Some(number), changes, Effect::Pushed(pushed))
+            self.submit(Some(number), changes, CommitEffect::Pushed(pushed))
         };
         self.settled(written).await
     }
@@ -163,7 +166,7 @@ impl OwnerCore {
     }
 }
 
-impl State {
+impl OwnerState {
     fn make_activity_ready(&mut self, sequence: Sequence) {
         self.activities.make_ready(sequence, &mut self.wake_ups);
     }

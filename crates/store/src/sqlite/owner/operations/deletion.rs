@@ -8,7 +8,7 @@ use crate::failure::Failure;
 use crate::history::is_last;
 use crate::sqlite::owner::OwnerCore;
 use crate::sqlite::owner::disk::change::Totals;
-use crate::sqlite::owner::disk::effect::Effect;
+use crate::sqlite::owner::disk::effect::CommitEffect;
 use crate::sqlite::owner::memory::ids::Number;
 use crate::sqlite::read;
 
@@ -102,7 +102,7 @@ impl OwnerCore {
             state.drop_instance(*number);
         }
         // This effect is sent under the lock, so it comes after every change to one of these instances.
-        self.submit_and_forget(None, Vec::new(), Effect::ForgetDeleted(numbers));
+        self.submit_and_forget(None, Vec::new(), CommitEffect::ForgetDeleted(numbers));
     }
 
     pub async fn delete_bulk(&self, filter: InstanceFilter) -> Result<DeleteInstanceResult> {

@@ -10,7 +10,7 @@ use crate::failure::Failure;
 use crate::policy::StorePolicy;
 use crate::sqlite::owner::memory::activity_queue::Activity;
 use crate::sqlite::owner::memory::ids::{Number, Sequence, Version};
-use crate::sqlite::owner::memory::state::{Due, InstanceRecord, Message, State};
+use crate::sqlite::owner::memory::state::{Due, Message, OwnerState, RecordedInstance};
 use crate::sqlite::owner::{LockedState, OwnerCore};
 use crate::sqlite::read;
 
@@ -37,12 +37,12 @@ fn text(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<std::sync::Arc<
     row.get::<_, Option<String>>(column).map(|text| text.map(Into::into))
 }
 
-fn record(row: &Row<'_>) -> rusqlite::Result<(Number, String, InstanceRecord)> {
+fn record(row: &Row<'_>) -> rusqlite::Result<(Number, String, RecordedInstance)> {
     let pinned: Option<Version> = match (row.get(8)?, row.get(9)?, row.get(10)?) {
         (Some(major), Some(minor), Some(patch)) => Some((major, minor, patch)),
         _ => None,
     };
-    let record = InstanceRecord {
+    let record = RecordedInstance {
         orchestration: text(row, 2)?,
         version: text(row, 3)?,
         starting: text(row, 4)?,
@@ -61,7 +61,7 @@ fn undecodable(column: usize, error: serde_json::Error) -> rusqlite::Error {
 }
 
 /// Loads all instances with waiting messages or activities.
-pub fn state(connection: &Connection, policy: StorePolicy) -> rusqlite::Result<State> {
+pub fn state(connection: &Connection, policy: StorePolicy) -> rusqlite::Result<OwnerState> {
     let number: Number =
         connection.query_row("SELECT coalesce(max(number), 0) FROM instances", [], |row| row.get(0))?;
     let sequence: Sequence = connection.query_row(
@@ -70,7 +70,7 @@ pub fn state(connection: &Connection, policy: StorePolicy) -> rusqlite::Result<S
         [],
         |row| row.get(0),
     )?;
-    let mut state = State::new(number, sequence, policy);
+    let mut state = OwnerState::new(number, sequence, policy);
     let mut statement = connection.prepare(WAITING)?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
@@ -85,7 +85,7 @@ pub fn state(connection: &Connection, policy: StorePolicy) -> rusqlite::Result<S
     Ok(state)
 }
 
-fn load_messages(connection: &Connection, state: &mut State) -> rusqlite::Result<()> {
+fn load_messages(connection: &Connection, state: &mut OwnerState) -> rusqlite::Result<()> {
     let mut statement =
         connection.prepare("SELECT sequence, instance, visible_ms, attempts, data FROM messages ORDER BY sequence")?;
     let mut rows = statement.query([])?;
@@ -97,7 +97,7 @@ fn load_messages(connection: &Connection, state: &mut State) -> rusqlite::Result
     Ok(())
 }
 
-fn load_activities(connection: &Connection, state: &mut State) -> rusqlite::Result<()> {
+fn load_activities(connection: &Connection, state: &mut OwnerState) -> rusqlite::Result<()> {
     let now = now_ms();
     let mut statement = connection
         .prepare("SELECT sequence, instance, visible_ms, attempts, data FROM activities ORDER BY sequence")?;
@@ -125,7 +125,7 @@ fn load_activities(connection: &Connection, state: &mut State) -> rusqlite::Resu
     Ok(())
 }
 
-fn find(connection: &Connection, id: &str) -> rusqlite::Result<Option<(Number, InstanceRecord)>> {
+fn find(connection: &Connection, id: &str) -> rusqlite::Result<Option<(Number, RecordedInstance)>> {
     let mut statement = connection.prepare_cached(BY_ID)?;
     statement.query_row(params![id], |row| record(row).map(|(number, _, record)| (number, record))).optional()
 }
@@ -184,7 +184,7 @@ impl OwnerCore {
                 state.renumber(number, *file_number);
             } else {
                 let execution = duroxide::INITIAL_EXECUTION_ID;
-                instance.set_record(InstanceRecord { execution, ..InstanceRecord::default() });
+                instance.set_record(RecordedInstance { execution, ..RecordedInstance::default() });
                 instance.has_row = false;
             }
         }

@@ -10,11 +10,11 @@ use crate::error::StoreError;
 use crate::failure::Failure;
 use crate::sqlite::owner::OwnerCore;
 use crate::sqlite::owner::disk::change::{ActivityRow, Change, MessageRow};
-use crate::sqlite::owner::disk::effect::Effect;
+use crate::sqlite::owner::disk::effect::CommitEffect;
 use crate::sqlite::owner::disk::writer::Written;
 use crate::sqlite::owner::memory::activity_queue::Activity;
 use crate::sqlite::owner::memory::ids::{Number, Sequence};
-use crate::sqlite::owner::memory::state::{Message, State};
+use crate::sqlite::owner::memory::state::{Message, OwnerState};
 use crate::start::{IfExists, StartOutcome, StartRequest, decide_starts};
 use crate::work_item::{encode, is_activity, target};
 
@@ -25,7 +25,7 @@ pub struct InboxPosition {
     pub position: i64,
 }
 
-impl State {
+impl OwnerState {
     /// Adds a message to its instance in memory. The caller must write the added `changes` first, and then the row of
     /// the message. `None` for a message to an ended instance, which would never read it.
     pub fn deliver(
@@ -146,7 +146,7 @@ impl OwnerCore {
             record.has_mismatch = true;
         }
         let changes = vec![Change::Mismatch { number, report: report.to_owned() }];
-        self.submit_and_forget(Some(number), changes, Effect::None);
+        self.submit_and_forget(Some(number), changes, CommitEffect::None);
     }
 
     /// Sends changes and an inbox position to the writer. Without any, the returned receiver resolves at once.
@@ -164,7 +164,7 @@ impl OwnerCore {
             answer.send(Ok(())).ok();
             return written;
         }
-        self.submit(None, changes, Effect::Pushed(pushed))
+        self.submit(None, changes, CommitEffect::Pushed(pushed))
     }
 
     /// Adds an activity that no turn has scheduled.
@@ -177,7 +177,7 @@ impl OwnerCore {
             let mut changes = Vec::from_iter(row);
             let sequence = state.sequence();
             changes.push(Change::Activity(ActivityRow { sequence, number, attempts: 0, data }));
-            self.submit(Some(number), changes, Effect::Activity(Box::new(Activity::new(sequence, number, item))))
+            self.submit(Some(number), changes, CommitEffect::Activity(Box::new(Activity::new(sequence, number, item))))
         })?;
         self.settled_in_time(written).await
     }
@@ -190,7 +190,7 @@ impl OwnerCore {
             let row = state.get(number).and_then(|instance| instance.make_row(number, None));
             let mut changes = Vec::from_iter(row);
             changes.push(Change::Events { number, execution, events: rows });
-            self.submit(Some(number), changes, Effect::HistoryChanged(number))
+            self.submit(Some(number), changes, CommitEffect::HistoryChanged(number))
         })?;
         self.settled_in_time(written).await
     }

@@ -8,11 +8,11 @@ use crate::error::Result;
 use crate::failure::Failure;
 use crate::history::is_last;
 use crate::sqlite::owner::disk::change::{ActivityRow, Change, CustomStatus, KvChange, MessageRow, TurnRow};
-use crate::sqlite::owner::disk::effect::{Effect, TurnEffect};
+use crate::sqlite::owner::disk::effect::{CommitEffect, TurnEffect};
 use crate::sqlite::owner::disk::writer::Written;
 use crate::sqlite::owner::memory::activity_queue::Activity;
 use crate::sqlite::owner::memory::ids::{Number, Sequence, Token};
-use crate::sqlite::owner::memory::state::{InstanceRecord, State};
+use crate::sqlite::owner::memory::state::{OwnerState, RecordedInstance};
 use crate::sqlite::owner::operations::turns::INVALID;
 use crate::sqlite::owner::{LockedState, OwnerCore};
 use crate::turn_commit::TurnCommit;
@@ -119,7 +119,7 @@ impl OwnerCore {
             }
         }
         changes.push(Change::Turn(Box::new(row)));
-        Ok(self.submit(Some(number), changes, Effect::Turn(Box::new(effect))))
+        Ok(self.submit(Some(number), changes, CommitEffect::Turn(Box::new(effect))))
     }
 }
 
@@ -138,7 +138,7 @@ fn collect_changes(delta: &[Event], row: &mut TurnRow) {
     }
 }
 
-impl State {
+impl OwnerState {
     /// Checks whether a turn can end with `commit`, and returns its instance.
     fn check_turn(&mut self, token: Token, commit: &TurnCommit) -> Result<Number> {
         let invalid = || Failure::lock_lost(ACKNOWLEDGE, INVALID);
@@ -166,8 +166,8 @@ impl State {
     }
 
     /// Marks a turn as being written, and adds its messages to the row. Returns the record of the instance.
-    fn mark_ending(&mut self, number: Number, row: &mut TurnRow, changes: &mut Vec<Change>) -> InstanceRecord {
-        let Some(instance) = self.instances.get_mut(&number) else { return InstanceRecord::default() };
+    fn mark_ending(&mut self, number: Number, row: &mut TurnRow, changes: &mut Vec<Change>) -> RecordedInstance {
+        let Some(instance) = self.instances.get_mut(&number) else { return RecordedInstance::default() };
         changes.extend(instance.make_row(number, None));
         if let Some(leased) = &mut instance.leased {
             leased.is_ending = true;

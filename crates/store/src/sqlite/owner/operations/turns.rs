@@ -15,10 +15,10 @@ use crate::failure::{Failure, FailureKind};
 use crate::flow_control::MessageGate;
 use crate::operations::FetchedTurn;
 use crate::sqlite::owner::disk::change::Change;
-use crate::sqlite::owner::disk::effect::Effect;
+use crate::sqlite::owner::disk::effect::CommitEffect;
 use crate::sqlite::owner::disk::writer::Written;
 use crate::sqlite::owner::memory::ids::{History, Number, Token};
-use crate::sqlite::owner::memory::state::{Capabilities, Due, State};
+use crate::sqlite::owner::memory::state::{Capabilities, Due, OwnerState};
 use crate::sqlite::owner::memory::waiters::WaiterGuard;
 use crate::sqlite::owner::{LockedState, OwnerCore};
 use crate::sqlite::read;
@@ -93,7 +93,7 @@ impl OwnerCore {
             return Ok(found.map_or(TurnSearch::Retry, |found| TurnSearch::Found(Box::new(found))));
         }
         let (waiter, wake_up) = state.turn_waiters.add(capabilities);
-        Ok(TurnSearch::Waiting(WaiterGuard::new(self, waiter, State::remove_turn_waiter), wake_up))
+        Ok(TurnSearch::Waiting(WaiterGuard::new(self, waiter, OwnerState::remove_turn_waiter), wake_up))
     }
 
     /// Waits for the write of the attempts, and adds the history and the key-value pairs.
@@ -155,7 +155,7 @@ impl OwnerCore {
         state.touch(number);
         let mut turn = state.turn_item(number, history_error);
         let changes = turn.as_mut().map(|turn| std::mem::take(&mut turn.attempt_changes)).unwrap_or_default();
-        let written = if changes.is_empty() { None } else { Some(self.submit(None, changes, Effect::None)) };
+        let written = if changes.is_empty() { None } else { Some(self.submit(None, changes, CommitEffect::None)) };
         drop(state);
         Ok(turn.map(|turn| FoundTurn { claim, turn, written }))
     }
@@ -224,7 +224,7 @@ enum TurnSearch<'a> {
     Waiting(WaiterGuard<'a>, oneshot::Receiver<()>),
 }
 
-impl State {
+impl OwnerState {
     fn turn_item(&mut self, number: Number, history_error: Option<String>) -> Option<TurnItem> {
         let instance = self.instances.get(&number)?;
         let leased = instance.leased.as_ref()?;
