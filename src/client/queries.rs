@@ -6,9 +6,9 @@ use duroxide::providers::{
 };
 
 use crate::boundary::errors::{Error, InstanceNotFound};
+use crate::client::OpenStore;
 use crate::client::records::{EventRecord, ExecutionRecord, InstanceRecord, TreeRecord};
 use store::StoreError;
-use crate::client::OpenStore;
 use store::operations::{AdminOperations as _, EngineOperations as _};
 
 const RUNNING: &str = "Running";
