@@ -14,18 +14,15 @@ pub(crate) mod waits;
 
 use std::collections::BTreeMap;
 use std::future::Future;
-use std::sync::Arc;
 
-use duroxide::Client as EngineClient;
-use duroxide::client::ClientError;
-use duroxide::providers::{InstanceFilter, Provider, ProviderAdmin, ProviderError, PruneOptions};
+use duroxide::providers::{InstanceFilter, PruneOptions, WorkItem};
 use pyo3::prelude::*;
 
 use crate::boundary::errors::Error;
 use crate::native_store::NativeStore;
-use engine_adapter::EngineAdapter;
+use engine_adapter::{ClientView, EngineAdapter};
 use store::Store;
-use store::error::StoreError;
+use store::operations::EngineOperations as _;
 use store::start::{IfExists, StartOutcome, StartRequest};
 
 pub(crate) use crate::client::call::Call;
@@ -44,14 +41,14 @@ pub(crate) struct NativeClient {
 struct OpenStore {
     adapter: EngineAdapter,
     store: Store,
-    provider: Arc<dyn Provider>,
+    client: ClientView,
 }
 
 impl NativeClient {
     fn view(&self) -> PyResult<OpenStore> {
         let adapter = self.store.get().adapter()?;
-        let (store, provider) = (adapter.store().clone(), adapter.provider());
-        Ok(OpenStore { adapter, store, provider })
+        let (store, client) = (adapter.store().clone(), adapter.client_view());
+        Ok(OpenStore { adapter, store, client })
     }
 
     fn call<T, F>(&self, operation: impl FnOnce(OpenStore) -> F) -> PyResult<Call>
@@ -73,15 +70,6 @@ impl NativeClient {
 }
 
 impl OpenStore {
-    /// The engine's client, for the operations that are no more than its own.
-    fn engine(&self) -> EngineClient {
-        EngineClient::new(Arc::clone(&self.provider))
-    }
-
-    fn admin(&self) -> Result<&dyn ProviderAdmin, Error> {
-        self.provider.as_management_capability().ok_or(Error::Engine(ClientError::ManagementNotAvailable))
-    }
-
     async fn start(&self, request: StartRequest, attach: bool) -> Result<bool, Error> {
         let if_exists = if attach { IfExists::Attach } else { IfExists::Raise };
         Ok(self.store.start(request, if_exists).await? == StartOutcome::Started)
@@ -92,26 +80,22 @@ impl OpenStore {
         if self.store.exists(instance).await? { Ok(()) } else { Err(Error::NotFound(instance.to_owned())) }
     }
 
-    async fn raise_event(&self, instance: &str, name: &str, data: &str) -> Result<(), Error> {
-        self.engine().raise_event(instance, name, data).await.map_err(of_engine)
+    async fn send(&self, message: WorkItem) -> Result<(), Error> {
+        Ok(self.client.enqueue_for_orchestrator(message, None).await?)
     }
 
-    async fn enqueue_event(&self, instance: &str, queue: &str, data: &str) -> Result<(), Error> {
-        self.engine().enqueue_event(instance, queue, data).await.map_err(of_engine)
-    }
-
-    async fn cancel(&self, instance: &str, reason: &str) -> Result<(), Error> {
-        self.check_exists(instance).await?;
-        self.engine().cancel_instance(instance, reason).await.map_err(of_engine)
+    async fn cancel(&self, instance: String, reason: String) -> Result<(), Error> {
+        self.check_exists(&instance).await?;
+        self.send(WorkItem::CancelInstance { instance, reason }).await
     }
 
     async fn kv_value(&self, instance: &str, key: &str) -> Result<Option<String>, Error> {
-        self.provider.get_kv_value(instance, key).await.map_err(of_store)
+        Ok(self.client.get_kv_value(instance, key).await?)
     }
 
     async fn kv_values(&self, instance: &str) -> Result<BTreeMap<String, String>, Error> {
         // In key order, since the store's own order differs from call to call.
-        let values = self.provider.get_kv_all_values(instance).await.map_err(of_store)?;
+        let values = self.client.get_kv_all_values(instance).await?;
         Ok(values.into_iter().collect())
     }
 }
@@ -129,11 +113,11 @@ impl NativeClient {
     }
 
     fn raise_event(&self, instance: String, name: String, data: String) -> PyResult<Call> {
-        self.order(|view| async move { view.raise_event(&instance, &name, &data).await })
+        self.order(|view| async move { view.send(WorkItem::ExternalRaised { instance, name, data }).await })
     }
 
     fn enqueue_event(&self, instance: String, queue: String, data: String) -> PyResult<Call> {
-        self.order(|view| async move { view.enqueue_event(&instance, &queue, &data).await })
+        self.order(|view| async move { view.send(WorkItem::QueueMessage { instance, name: queue, data }).await })
     }
 
     fn start_all(&self, requests: Vec<EncodedStart>, attach: bool) -> PyResult<Call> {
@@ -158,7 +142,7 @@ impl NativeClient {
     }
 
     fn cancel(&self, instance: String, reason: String) -> PyResult<Call> {
-        self.order(|view| async move { view.cancel(&instance, &reason).await })
+        self.order(|view| async move { view.cancel(instance, reason).await })
     }
 
     fn status(&self, instance: String) -> PyResult<Call> {
@@ -260,24 +244,4 @@ impl NativeClient {
         let options = PruneOptions { keep_last, completed_before };
         self.call(|view| async move { Ok(pruned(&view.prune_bulk(filter, options).await?)) })
     }
-}
-
-/// A store that is closed says so, whichever way the failure came.
-fn of_store(error: ProviderError) -> Error {
-    Error::Store(StoreError::from(error))
-}
-
-fn of_engine(error: ClientError) -> Error {
-    match error {
-        ClientError::Provider(error) => of_store(error),
-        error => Error::Engine(error),
-    }
-}
-
-/// A failure of an operation on `instance`. That there is none is only said in words by the engine's stores.
-fn of_instance(instance: &str, error: ProviderError) -> Error {
-    if !error.retryable && error.message.to_lowercase().contains("not found") {
-        return Error::NotFound(instance.to_owned());
-    }
-    of_store(error)
 }

@@ -1,27 +1,28 @@
 //! What those who run the system ask for: lists, times, histories, metrics, deletion and pruning.
 
 use duroxide::SystemStats;
-use duroxide::client::ClientError;
 use duroxide::providers::{
     DeleteInstanceResult, InstanceFilter, PruneOptions, PruneResult, QueueDepths, SystemMetrics,
 };
 
 use crate::boundary::errors::{Error, InstanceNotFound};
+use crate::client::OpenStore;
 use crate::client::records::{EventRecord, ExecutionRecord, InstanceRecord, TreeRecord};
-use crate::client::{OpenStore, of_engine, of_instance, of_store};
-use store::error::StoreError;
+use store::StoreError;
+use store::operations::{AdminOperations as _, EngineOperations as _};
 
 const RUNNING: &str = "Running";
+/// The logger of the engine's client, which would log these deletions if they went through it.
+const CLIENT_LOG: &str = "duroxide::client";
 
 impl OpenStore {
     /// All instances, or those with a status, in the order of their ids.
     pub(crate) async fn list_instances(&self, status: Option<&str>) -> Result<Vec<String>, Error> {
-        let admin = self.admin()?;
         let listed = match status {
-            Some(status) => admin.list_instances_by_status(status).await,
-            None => admin.list_instances().await,
+            Some(status) => self.client.list_instances_by_status(status).await,
+            None => self.client.list_instances().await,
         };
-        let mut ids = listed.map_err(of_store)?;
+        let mut ids = listed?;
         ids.sort_unstable();
         Ok(ids)
     }
@@ -46,10 +47,10 @@ impl OpenStore {
     }
 
     pub(crate) async fn execution_info(&self, instance: &str, execution_id: u64) -> Result<ExecutionRecord, Error> {
-        let info = match self.admin()?.get_execution_info(instance, execution_id).await {
+        let info = match self.client.get_execution_info(instance, execution_id).await {
             Ok(info) => info,
             Err(error) => {
-                return Err(match of_instance(instance, error) {
+                return Err(match Error::of_instance(instance, error) {
                     Error::NotFound(_) => self.no_execution(instance, execution_id).await,
                     error => error,
                 });
@@ -70,7 +71,7 @@ impl OpenStore {
 
     pub(crate) async fn list_executions(&self, instance: &str) -> Result<Vec<u64>, Error> {
         let mut executions =
-            self.admin()?.list_executions(instance).await.map_err(|error| of_instance(instance, error))?;
+            self.client.list_executions(instance).await.map_err(|failure| Error::of_instance(instance, failure))?;
         if executions.is_empty() {
             return Err(Error::NotFound(instance.to_owned()));
         }
@@ -88,8 +89,8 @@ impl OpenStore {
                 Err(error) => return Err(error),
             },
         };
-        let read = self.admin()?.read_history_with_execution_id(instance, execution_id).await;
-        let events = read.map_err(|error| of_instance(instance, error))?;
+        let read = self.client.read_history_with_execution_id(instance, execution_id).await;
+        let events = read.map_err(|failure| Error::of_instance(instance, failure))?;
         if events.is_empty() {
             return Err(self.no_execution(instance, execution_id).await);
         }
@@ -108,61 +109,62 @@ impl OpenStore {
     }
 
     pub(crate) async fn stats(&self, instance: &str) -> Result<Option<SystemStats>, Error> {
-        let mut stats = self.provider.get_instance_stats(instance).await.map_err(of_store)?;
+        let mut stats = self.client.get_instance_stats(instance).await?;
         // The bundled provider counts characters.
         if let Some(stats) = stats.as_mut().filter(|stats| stats.kv_user_key_count > 0) {
-            let values = self.provider.get_kv_all_values(instance).await.map_err(of_store)?;
+            let values = self.client.get_kv_all_values(instance).await?;
             stats.kv_total_value_bytes = values.values().map(|value| value.len() as u64).sum();
         }
         Ok(stats)
     }
 
     pub(crate) async fn system_metrics(&self) -> Result<SystemMetrics, Error> {
-        self.admin()?.get_system_metrics().await.map_err(of_store)
+        Ok(self.client.get_system_metrics().await?)
     }
 
     pub(crate) async fn queue_depths(&self) -> Result<QueueDepths, Error> {
-        self.admin()?.get_queue_depths().await.map_err(of_store)
+        Ok(self.client.get_queue_depths().await?)
     }
 
     /// The root, and all instances below it after it.
     pub(crate) async fn tree(&self, instance: &str) -> Result<TreeRecord, Error> {
         // The engine gives a tree of one for an instance that does not exist.
         self.info(instance).await?;
-        let tree = self.admin()?.get_instance_tree(instance).await.map_err(|error| of_instance(instance, error))?;
+        let tree =
+            self.client.get_instance_tree(instance).await.map_err(|failure| Error::of_instance(instance, failure))?;
         let mut ids = tree.all_ids;
         ids.sort_unstable_by(|left, right| (*left != tree.root_id, left).cmp(&(*right != tree.root_id, right)));
         Ok(TreeRecord { root_id: tree.root_id, all_ids: ids })
     }
 
     pub(crate) async fn delete(&self, instance: &str, force: bool) -> Result<DeleteInstanceResult, Error> {
-        let deleted = self.engine().delete_instance(instance, force).await;
-        deleted.map_err(|error| match error {
-            // The two stores say it in different words, of which the engine knows one.
-            ClientError::Provider(error) if error.message.contains("is Running") => {
-                Error::Engine(ClientError::InstanceStillRunning { instance_id: instance.to_owned() })
-            }
-            error => of_engine(error),
-        })
+        let deleted = self.client.delete_instance(instance, force).await;
+        let deleted = deleted.map_err(|failure| Error::of_instance(instance, failure))?;
+        tracing::info!(target: CLIENT_LOG, instance_id = %instance, %force, ?deleted, "Deleted instance");
+        Ok(deleted)
     }
 
     pub(crate) async fn delete_bulk(&self, filter: InstanceFilter) -> Result<DeleteInstanceResult, Error> {
-        self.engine().delete_instance_bulk(filter).await.map_err(of_engine)
+        let deleted = self.client.delete_instance_bulk(filter.clone()).await?;
+        tracing::info!(target: CLIENT_LOG, ?filter, ?deleted, "Bulk deleted instances");
+        Ok(deleted)
     }
 
     pub(crate) async fn prune(&self, instance: &str, options: PruneOptions) -> Result<PruneResult, Error> {
-        self.admin()?.prune_executions(instance, options).await.map_err(|error| of_instance(instance, error))
+        self.client.prune_executions(instance, options).await.map_err(|failure| Error::of_instance(instance, failure))
     }
 
     pub(crate) async fn prune_bulk(&self, filter: InstanceFilter, options: PruneOptions) -> Result<PruneResult, Error> {
-        self.engine().prune_executions_bulk(filter, options).await.map_err(of_engine)
+        let pruned = self.client.prune_executions_bulk(filter.clone(), options.clone()).await?;
+        tracing::info!(target: CLIENT_LOG, ?filter, ?options, ?pruned, "Bulk pruned executions");
+        Ok(pruned)
     }
 }
 
 /// The instance was there a moment ago.
 fn gone(instance: &str, error: StoreError) -> Error {
     match error {
-        StoreError::Provider(error) => of_instance(instance, error),
+        StoreError::Failed(failure) => Error::of_instance(instance, failure),
         error => Error::Store(error),
     }
 }

@@ -4,8 +4,9 @@ use duroxide::providers::InstanceInfo;
 use duroxide::{AppErrorKind, ErrorDetails, EventKind};
 
 use crate::boundary::errors::Error;
+use crate::client::OpenStore;
 use crate::client::records::StatusRecord;
-use crate::client::{OpenStore, of_instance, of_store};
+use store::operations::{AdminOperations as _, EngineOperations as _};
 use store::types::InstanceState;
 
 const NOT_FOUND: &str = "NotFound";
@@ -13,7 +14,7 @@ const RUNNING: &str = "Running";
 const COMPLETED: &str = "Completed";
 const FAILED: &str = "Failed";
 
-struct RecordedFailure {
+struct OrchestrationFailure {
     text: String,
     cancel_reason: Option<String>,
 }
@@ -51,7 +52,8 @@ pub(super) fn shown(status: &str) -> &'static str {
 
 impl OpenStore {
     pub(super) async fn info(&self, instance: &str) -> Result<InstanceInfo, Error> {
-        self.admin()?.get_instance_info(instance).await.map_err(|error| of_instance(instance, error))
+        let info = self.client.get_instance_info(instance).await;
+        info.map_err(|failure| Error::of_instance(instance, failure))
     }
 
     pub(super) async fn status(&self, instance: &str) -> Result<StatusRecord, Error> {
@@ -69,7 +71,7 @@ impl OpenStore {
         match record.status {
             COMPLETED => record.output = output,
             FAILED => {
-                let RecordedFailure { text, cancel_reason } = self.failure(instance, output).await?;
+                let OrchestrationFailure { text, cancel_reason } = self.failure(instance, output).await?;
                 (record.failure, record.cancel_reason) = (Some(text), cancel_reason);
             }
             _ => record.mismatch = self.adapter.mismatch(instance).await,
@@ -77,25 +79,25 @@ impl OpenStore {
         Ok(record)
     }
 
-    async fn failure(&self, instance: &str, output: Option<String>) -> Result<RecordedFailure, Error> {
-        let history = match self.provider.read(instance).await {
+    async fn failure(&self, instance: &str, output: Option<String>) -> Result<OrchestrationFailure, Error> {
+        let history = match self.client.read(instance).await {
             Ok(history) => history,
             // A history that cannot be decoded may be the very reason of the failure.
-            Err(error) if !error.retryable => Vec::new(),
-            Err(error) => return Err(of_store(error)),
+            Err(error) if !error.is_transient() => Vec::new(),
+            Err(error) => return Err(error.into()),
         };
         let details = history.into_iter().rev().find_map(|event| match event.kind {
             EventKind::OrchestrationFailed { details } => Some(details),
             _ => None,
         });
         Ok(match details {
-            Some(details) => RecordedFailure::from(details),
-            None => RecordedFailure { text: output.unwrap_or_default(), cancel_reason: None },
+            Some(details) => OrchestrationFailure::from(details),
+            None => OrchestrationFailure { text: output.unwrap_or_default(), cancel_reason: None },
         })
     }
 }
 
-impl From<ErrorDetails> for RecordedFailure {
+impl From<ErrorDetails> for OrchestrationFailure {
     fn from(details: ErrorDetails) -> Self {
         let shown = details.display_message();
         let text = match &details {
@@ -126,7 +128,7 @@ fn typed(class: &str, message: &str) -> String {
 mod tests {
     use super::*;
 
-    fn application(kind: AppErrorKind) -> RecordedFailure {
+    fn application(kind: AppErrorKind) -> OrchestrationFailure {
         ErrorDetails::Application { kind, message: "{\"type\": \"ValueError\"}".to_owned(), retryable: false }.into()
     }
 

@@ -136,7 +136,7 @@ impl OpenStore {
 /// Whether waiting on may help.
 fn passes(error: &Error) -> bool {
     match error {
-        Error::Store(StoreError::Provider(error)) => error.retryable,
+        Error::Store(StoreError::Failed(failure)) => failure.is_transient(),
         Error::Store(StoreError::Unavailable(_)) => true,
         _ => false,
     }

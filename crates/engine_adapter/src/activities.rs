@@ -3,18 +3,16 @@
 use std::time::Duration;
 
 use duroxide::AppErrorKind;
-use duroxide::providers::{Provider as _, SessionFetchConfig, TagFilter, WorkItem};
+use duroxide::providers::{SessionFetchConfig, TagFilter, WorkItem};
+use store::operations::{EngineOperations as _, FetchedActivity};
+use store::retry::{Retry, RetryLimit};
+use store::{Result, retrying};
 use tokio::time::Instant;
 
 use crate::dispatcher::{Dispatcher, LONGEST_POLL, listed};
 use crate::metrics::add;
 use crate::running_activities::{Delivery, join_delivery};
 use crate::terminal_commit::not_registered;
-use store::Result;
-use store::retry::{Retry, RetryLimit, lock_lost};
-use store::retrying;
-
-type Fetched = (WorkItem, String, u32);
 
 /// Activities of the engine itself: their input is the engine's.
 const BUILT_IN: &str = "__duroxide_syscall:";
@@ -26,7 +24,7 @@ impl Dispatcher {
         deadline: Instant,
         session: Option<&SessionFetchConfig>,
         tags: &TagFilter,
-    ) -> Option<Fetched> {
+    ) -> Option<FetchedActivity> {
         if *tags == TagFilter::None {
             self.rest(LONGEST_POLL, deadline).await;
             return None;
@@ -48,7 +46,7 @@ impl Dispatcher {
     }
 
     /// Registers what was fetched; `None` when this runtime does not run it.
-    async fn take_activity_on(&self, (item, token, attempt): Fetched) -> Option<Fetched> {
+    async fn take_activity_on(&self, (item, token, attempt): FetchedActivity) -> Option<FetchedActivity> {
         self.hands.activities.lock().insert(token.clone());
         add(&self.counters.worker_dispatcher_items_fetched);
         match self.accept(item, &token, attempt) {
@@ -117,15 +115,15 @@ impl Dispatcher {
         self.hands.activities.lock().remove(token);
         match outcome {
             // The row is gone, and the answer of an earlier attempt was lost: most likely that one took it away.
-            Err(error) if lock_lost(&error) && retry.ambiguous => {}
-            Err(error) if lock_lost(&error) => {
+            Err(failure) if failure.is_lock_lost() && retry.ambiguous => {}
+            Err(failure) if failure.is_lock_lost() => {
                 // Its result is not wanted: it was cancelled, or another node runs it. Nothing that the engine could do about it.
                 if !delivery.is_some_and(|delivery| delivery.is_cancelled()) {
                     tracing::info!(target: "duroxide::runtime", "the lease of an activity ended before its code did; its result is not recorded");
                 }
                 return Ok(());
             }
-            Err(error) => return Err(error),
+            Err(failure) => return Err(failure),
             Ok(()) => {}
         }
         if let Some(completion) = completion {

@@ -13,12 +13,12 @@ use crate::cancellation::cancelled;
 use crate::dispatcher::{Dispatcher, listed};
 use crate::parent_link::ParentLink;
 use crate::process::PAUSE_FOR_OTHER_RUNTIMES;
-use crate::terminal_commit::{Ending, not_registered};
+use crate::terminal_commit::{TerminalCommit, not_registered};
 
 /// What to do with a fetched instance.
 pub enum Admission {
     Run,
-    End(Box<Ending>),
+    End(Box<TerminalCommit>),
     /// Another node may have the code, or this process later.
     PutOff {
         delay: Duration,
@@ -30,7 +30,7 @@ pub enum Admission {
 }
 
 impl Dispatcher {
-    pub fn judge(&self, item: &OrchestrationItem, attempt: u32) -> Admission {
+    pub fn admit(&self, item: &OrchestrationItem, attempt: u32) -> Admission {
         if item.history_error.is_some() || attempt > self.settings.max_attempts || ended(&item.history) {
             return Admission::Run;
         }
@@ -50,16 +50,17 @@ impl Dispatcher {
         let cancellation = cancellation::requested(&item.messages);
         match (cancellation, successor) {
             (Some(reason), Some(start)) => {
-                match Ending::of_start(&item.instance, item.execution_id + 1, start, cancelled(reason)) {
-                    Some(ending) => Admission::End(Box::new(ending)),
+                match TerminalCommit::of_start(&item.instance, item.execution_id + 1, start, cancelled(reason)) {
+                    Some(terminal) => Admission::End(Box::new(terminal)),
                     None => Admission::Run,
                 }
             }
             (Some(reason), None) => {
                 let parent = recorded.and_then(|event| ParentLink::of(&event.kind));
                 let (instance, execution) = (&item.instance, item.execution_id);
-                let ending = Ending::of_cancellation(instance, execution, &item.history, reason, parent.as_ref());
-                Admission::End(Box::new(ending))
+                let terminal =
+                    TerminalCommit::of_cancellation(instance, execution, &item.history, reason, parent.as_ref());
+                Admission::End(Box::new(terminal))
             }
             (None, _) if self.shared.some_dispatcher(|other| other.has_orchestration(name, version)) => {
                 // The other runtime fetches the instance next. Even if it never does, a report here would be wrong.
@@ -92,8 +93,8 @@ impl Dispatcher {
         }
         let message = self.why_it_cannot_run(orchestration, version.as_deref());
         let details = not_registered(AppErrorKind::OrchestrationFailed, &message);
-        match Ending::of_start(&item.instance, item.execution_id, start, details) {
-            Some(ending) => Admission::End(Box::new(ending)),
+        match TerminalCommit::of_start(&item.instance, item.execution_id, start, details) {
+            Some(terminal) => Admission::End(Box::new(terminal)),
             None => Admission::Run,
         }
     }

@@ -1,20 +1,15 @@
 //! The store as one runtime sees it: the [`Provider`] that the engine's dispatchers fetch from and acknowledge to.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use async_trait::async_trait;
-use duroxide::providers::{
-    DispatcherCapabilityFilter, ExecutionMetadata, OrchestrationItem, Provider, ProviderAdmin, ProviderError,
-    ScheduledActivityIdentifier, SessionFetchConfig, TagFilter, WorkItem,
-};
-use duroxide::{Event, SystemStats};
 use parking_lot::Mutex;
+use store::forward::AsProvider;
+use store::operations::EngineOperations as _;
+use store::{Failure, Result};
 use tokio::time::Instant;
-
-use crate::turn_commit::Commit;
-use store::Result;
+use tokio_util::sync::CancellationToken;
 
 use crate::client_view::ClientView;
 use crate::held_turns::Turns;
@@ -25,13 +20,13 @@ use crate::settings::DispatcherSettings;
 use crate::suspended::Keeper;
 use crate::turn_record::TurnRecord;
 use store::backoff::{FAILURES_OF_OUTAGE, pause_after};
-use store::retry::lock_lost;
-use tokio_util::sync::CancellationToken;
 
-/// A [`Provider`] for one runtime.
+/// The engine's `Provider` for one runtime.
 pub struct Dispatcher {
     pub shared: Arc<ProcessState>,
-    pub view: ClientView,
+    pub view: Arc<ClientView>,
+    /// For the engine, which asks a store for its administration.
+    admin: AsProvider<ClientView>,
     pub settings: Arc<DispatcherSettings>,
     stop: CancellationToken,
     pub turns: Turns,
@@ -57,8 +52,10 @@ impl Dispatcher {
     pub fn new(shared: Arc<ProcessState>, settings: DispatcherSettings) -> Self {
         let settings = Arc::new(settings);
         shared.add_registry(&settings);
+        let view = Arc::new(ClientView { shared: Arc::clone(&shared) });
         Self {
-            view: ClientView { shared: Arc::clone(&shared) },
+            admin: AsProvider { store: Arc::clone(&view), name: shared.backend().name() },
+            view,
             shared,
             settings,
             stop: CancellationToken::new(),
@@ -147,8 +144,8 @@ impl Dispatcher {
                         return fetched;
                     }
                 }
-                Err(error) => {
-                    self.endure(&error, failures, deadline).await;
+                Err(failure) => {
+                    self.wait_after_failure(&failure, failures, deadline).await;
                     failures += 1;
                 }
             }
@@ -182,13 +179,13 @@ impl Dispatcher {
     }
 
     /// What a fetch that failed does: the engine's own waiting grows without bound, so the outage is waited out here.
-    async fn endure(&self, error: &ProviderError, failures: u32, deadline: Instant) {
+    async fn wait_after_failure(&self, failure: &Failure, failures: u32, deadline: Instant) {
         if self.shared.availability().is_closed() {
             return self.rest(LONGEST_POLL, deadline).await;
         }
         add(&self.counters.provider_errors);
         if failures >= FAILURES_OF_OUTAGE {
-            self.shared.availability().outage_began(error);
+            self.shared.availability().outage_began(failure);
         }
         let pause = pause_after(failures, LONGEST_OUTAGE_PAUSE);
         self.rest(pause, deadline).await;
@@ -217,80 +214,49 @@ pub fn listed<'a>(names: impl Iterator<Item = &'a String>) -> String {
     }
 }
 
-#[async_trait]
-impl Provider for Dispatcher {
-    fn name(&self) -> &str {
-        self.view.name()
-    }
+/// Turns and activities are fetched, committed and given back with all that this takes; everything else is as clients have it.
+macro_rules! for_runtime {
+    ($self:ident, fetch_orchestration_item($lock_timeout:ident, $poll_timeout:ident, $filter:ident)) => {
+        Ok($self.next_turn($lock_timeout, deadline($poll_timeout), $filter).await)
+    };
+    ($self:ident, commit_turn($token:ident, $commit:ident)) => {{
+        let outcome = $self.end_turn($token, $commit).await;
+        $self.counted(outcome)
+    }};
+    ($self:ident, abandon_orchestration_item($token:ident, $delay:ident, $ignore_attempt:ident)) => {{
+        let outcome = $self.abandon_turn($token, $delay, $ignore_attempt).await;
+        $self.counted(outcome)
+    }};
+    ($self:ident, fetch_work_item($lock_timeout:ident, $poll_timeout:ident, $session:ident, $tags:ident)) => {
+        Ok($self.next_activity($lock_timeout, deadline($poll_timeout), $session, $tags).await)
+    };
+    ($self:ident, ack_work_item($token:ident, $completion:ident)) => {{
+        let outcome = $self.end_activity($token, $completion).await;
+        $self.counted(outcome)
+    }};
+    ($self:ident, renew_work_item_lock($token:ident, $extend_for:ident)) => {
+        $self.renew_activity($token, $extend_for).await
+    };
+    ($self:ident, abandon_work_item($token:ident, $delay:ident, $ignore_attempt:ident)) => {{
+        let outcome = $self.abandon_activity($token, $delay, $ignore_attempt).await;
+        $self.counted(outcome)
+    }};
+    ($self:ident, read($instance:ident)) => {
+        $self.read_for_activity($instance).await
+    };
+    // Among them the renewal of a turn's lease: the engine stops it a moment after the turn, and losing that race is not a
+    // failure of the store.
+    ($self:ident, $operation:ident($($argument:ident),*)) => {
+        $self.view.$operation($($argument),*).await
+    };
+}
 
-    fn version(&self) -> &str {
-        self.view.version()
-    }
+store::forward_provider!([] Dispatcher, name: |this| this.shared.backend().name(), admin: |this| &this.admin, for_runtime);
 
-    async fn fetch_orchestration_item(
-        &self,
-        lock_timeout: Duration,
-        poll_timeout: Duration,
-        filter: Option<&DispatcherCapabilityFilter>,
-    ) -> Result<Option<(OrchestrationItem, String, u32)>> {
-        Ok(self.next_turn(lock_timeout, deadline(poll_timeout), filter).await)
-    }
-
-    async fn ack_orchestration_item(
-        &self,
-        lock_token: &str,
-        execution_id: u64,
-        history_delta: Vec<Event>,
-        worker_items: Vec<WorkItem>,
-        orchestrator_items: Vec<WorkItem>,
-        metadata: ExecutionMetadata,
-        cancelled_activities: Vec<ScheduledActivityIdentifier>,
-    ) -> Result<()> {
-        let commit = Commit {
-            execution_id,
-            delta: history_delta,
-            activities: worker_items,
-            messages: orchestrator_items,
-            metadata,
-            cancelled: cancelled_activities,
-        };
-        let outcome = self.end_turn(lock_token, commit).await;
-        self.counted(outcome)
-    }
-
-    async fn abandon_orchestration_item(
-        &self,
-        token: &str,
-        delay: Option<Duration>,
-        ignore_attempt: bool,
-    ) -> Result<()> {
-        let outcome = self.abandon_turn(token, delay, ignore_attempt).await;
-        self.counted(outcome)
-    }
-
-    async fn renew_orchestration_item_lock(&self, token: &str, extend_for: Duration) -> Result<()> {
-        // The engine stops its renewals a moment after the turn; losing that race is no failure of the store.
-        self.view.renew_orchestration_item_lock(token, extend_for).await
-    }
-
-    async fn fetch_work_item(
-        &self,
-        lock_timeout: Duration,
-        poll_timeout: Duration,
-        session: Option<&SessionFetchConfig>,
-        tag_filter: &TagFilter,
-    ) -> Result<Option<(WorkItem, String, u32)>> {
-        Ok(self.next_activity(lock_timeout, deadline(poll_timeout), session, tag_filter).await)
-    }
-
-    async fn ack_work_item(&self, token: &str, completion: Option<WorkItem>) -> Result<()> {
-        let outcome = self.end_activity(token, completion).await;
-        self.counted(outcome)
-    }
-
-    async fn renew_work_item_lock(&self, token: &str, extend_for: Duration) -> Result<()> {
+impl Dispatcher {
+    async fn renew_activity(&self, token: &str, extend_for: Duration) -> Result<()> {
         let outcome = self.view.renew_work_item_lock(token, extend_for).await;
-        if outcome.as_ref().is_err_and(lock_lost)
+        if outcome.as_ref().is_err_and(Failure::is_lock_lost)
             && let Some(delivery) = self.shared.deliveries.get(token)
         {
             delivery.cancel();
@@ -298,62 +264,13 @@ impl Provider for Dispatcher {
         outcome
     }
 
-    async fn abandon_work_item(&self, token: &str, delay: Option<Duration>, ignore_attempt: bool) -> Result<()> {
-        let outcome = self.abandon_activity(token, delay, ignore_attempt).await;
-        self.counted(outcome)
-    }
-
     /// The engine asks once per activity, for name, version and execution alone; see [`crate::process::Descriptors`].
-    async fn read(&self, instance: &str) -> Result<Vec<Event>> {
+    async fn read_for_activity(&self, instance: &str) -> Result<Vec<duroxide::Event>> {
         if let Some(started) = self.shared.descriptors.get(instance) {
             return Ok(vec![started]);
         }
         let history = self.view.read(instance).await?;
         self.shared.descriptors.remember(&history);
         Ok(history)
-    }
-
-    async fn read_with_execution(&self, instance: &str, execution_id: u64) -> Result<Vec<Event>> {
-        self.view.read_with_execution(instance, execution_id).await
-    }
-
-    async fn append_with_execution(&self, instance: &str, execution_id: u64, events: Vec<Event>) -> Result<()> {
-        self.view.append_with_execution(instance, execution_id, events).await
-    }
-
-    async fn enqueue_for_worker(&self, item: WorkItem) -> Result<()> {
-        self.view.enqueue_for_worker(item).await
-    }
-
-    async fn enqueue_for_orchestrator(&self, item: WorkItem, delay: Option<Duration>) -> Result<()> {
-        self.view.enqueue_for_orchestrator(item, delay).await
-    }
-
-    async fn renew_session_lock(&self, owners: &[&str], extend_for: Duration, idle: Duration) -> Result<usize> {
-        self.view.renew_session_lock(owners, extend_for, idle).await
-    }
-
-    async fn cleanup_orphaned_sessions(&self, idle: Duration) -> Result<usize> {
-        self.view.cleanup_orphaned_sessions(idle).await
-    }
-
-    fn as_management_capability(&self) -> Option<&dyn ProviderAdmin> {
-        self.view.as_management_capability()
-    }
-
-    async fn get_custom_status(&self, instance: &str, last_seen_version: u64) -> Result<Option<(Option<String>, u64)>> {
-        self.view.get_custom_status(instance, last_seen_version).await
-    }
-
-    async fn get_kv_value(&self, instance: &str, key: &str) -> Result<Option<String>> {
-        self.view.get_kv_value(instance, key).await
-    }
-
-    async fn get_kv_all_values(&self, instance: &str) -> Result<HashMap<String, String>> {
-        self.view.get_kv_all_values(instance).await
-    }
-
-    async fn get_instance_stats(&self, instance: &str) -> Result<Option<SystemStats>> {
-        self.view.get_instance_stats(instance).await
     }
 }

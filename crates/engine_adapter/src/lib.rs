@@ -1,7 +1,7 @@
 //! The store as the engine sees it. The adapter stands between the engine and a store: it retries, wakes waits, decides what a
 //! runtime may run, and tells the driver of Python code what its turn stands on. This crate knows nothing of Python.
 //!
-//! Clients use [`EngineAdapter::provider`], each runtime a [`Dispatcher`]. Both see each other's commits, so waits in this process do
+//! Clients use [`EngineAdapter::client_view`], each runtime a [`Dispatcher`]. Both see each other's commits, so waits in this process do
 //! not poll.
 
 mod activities;
@@ -31,12 +31,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use duroxide::EventKind;
-use duroxide::providers::{InstanceFilter, Provider, ProviderAdmin as _};
+use duroxide::providers::{InstanceFilter, Provider};
 use store::clock::{milliseconds, now_ms};
-use store::error::not_found;
-use store::{Store, StoreError};
+use store::forward::AsProvider;
+use store::operations::{AdminOperations as _, EngineOperations as _};
+use store::{Failure, Store, StoreError};
 
 pub use crate::cancellation::CANCELLATION_QUEUE;
+pub use crate::client_view::ClientView;
 pub use crate::dispatcher::Dispatcher;
 pub use crate::metrics::Metrics;
 pub use crate::nondeterminism::action::{Action, Described};
@@ -48,7 +50,6 @@ pub use crate::suspended::{DriverState, Keeper, KeptTurn};
 pub use crate::turn_record::TurnRecord;
 pub use crate::watch::Watch;
 
-use crate::client_view::ClientView;
 use crate::process::ProcessState;
 
 /// An opened store, and the state that all clients and runtimes of this process share over it.
@@ -68,13 +69,14 @@ impl EngineAdapter {
         &self.store
     }
 
-    fn client_view(&self) -> ClientView {
+    /// The store as a client uses it.
+    pub fn client_view(&self) -> ClientView {
         ClientView { shared: Arc::clone(&self.process) }
     }
 
-    /// The store as a client uses it.
+    /// The same for a client of the engine.
     pub fn provider(&self) -> Arc<dyn Provider> {
-        Arc::new(self.client_view())
+        Arc::new(AsProvider { store: Arc::new(self.client_view()), name: self.process.backend().name() })
     }
 
     /// The store as one runtime uses it.
@@ -110,7 +112,7 @@ impl EngineAdapter {
         }
         match self.process.backend().instance_times(instance).await? {
             Some(times) => Ok(times),
-            None => Err(not_found(OPERATION, &format!("Instance {instance} not found"))),
+            None => Err(Failure::not_found(OPERATION, format!("Instance {instance} not found")).into()),
         }
     }
 
@@ -124,7 +126,7 @@ impl EngineAdapter {
         let history = view.read_with_execution(instance, execution_id).await?;
         let Some(first) = history.first() else {
             let message = format!("Execution {execution_id} of instance {instance} not found");
-            return Err(not_found("get_execution_info", &message));
+            return Err(Failure::not_found("get_execution_info", message).into());
         };
         let end = history.iter().find(|event| {
             matches!(

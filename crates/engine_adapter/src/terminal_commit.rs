@@ -2,41 +2,44 @@
 
 use std::collections::HashSet;
 
-use duroxide::providers::{ExecutionMetadata, ScheduledActivityIdentifier, WorkItem};
+use duroxide::providers::{ScheduledActivityIdentifier, WorkItem};
 use duroxide::{
     AppErrorKind, ErrorDetails, Event, EventKind, INITIAL_EVENT_ID, INITIAL_EXECUTION_ID, build_child_instance_id,
 };
 use serde::Serialize;
+use store::turn_commit::TurnCommit;
 
 use crate::cancellation::cancelled;
 use crate::parent_link::ParentLink;
 
-/// The arguments of an acknowledgement that ends an instance.
+/// A commit that ends an instance without running its code.
 #[derive(Default)]
-pub struct Ending {
-    pub execution_id: u64,
-    pub delta: Vec<Event>,
-    pub messages: Vec<WorkItem>,
-    pub metadata: ExecutionMetadata,
-    pub cancelled: Vec<ScheduledActivityIdentifier>,
+pub struct TerminalCommit {
+    commit: TurnCommit,
+}
+
+impl From<TerminalCommit> for TurnCommit {
+    fn from(terminal: TerminalCommit) -> Self {
+        terminal.commit
+    }
 }
 
 /// A failure as it is recorded: one JSON object, in this order of keys.
 #[derive(Serialize)]
-struct Failure<'a> {
+struct RecordedFailure<'a> {
     r#type: &'a str,
     message: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     retryable: Option<bool>,
 }
 
-fn record(failure: &Failure<'_>) -> String {
+fn record(failure: &RecordedFailure<'_>) -> String {
     serde_json::to_string(failure).unwrap_or_else(|_| failure.message.to_owned())
 }
 
 /// A name that no runtime knows.
 pub fn not_registered(kind: AppErrorKind, message: &str) -> ErrorDetails {
-    let message = record(&Failure { r#type: "RegistrationError", message, retryable: Some(false) });
+    let message = record(&RecordedFailure { r#type: "RegistrationError", message, retryable: Some(false) });
     ErrorDetails::Application { kind, message, retryable: false }
 }
 
@@ -48,7 +51,7 @@ pub fn catchable(details: &ErrorDetails, kind: AppErrorKind) -> Option<ErrorDeta
         ErrorDetails::Infrastructure { .. } => "InfrastructureError",
         ErrorDetails::Configuration { .. } => "NondeterminismError",
     };
-    let message = record(&Failure { r#type: name, message: &details.display_message(), retryable: None });
+    let message = record(&RecordedFailure { r#type: name, message: &details.display_message(), retryable: None });
     Some(ErrorDetails::Application { kind, message, retryable: false })
 }
 
@@ -84,39 +87,44 @@ pub fn tells_parent(messages: &[WorkItem], parent: &ParentLink) -> bool {
     })
 }
 
-impl Ending {
+impl TerminalCommit {
+    fn of_execution(execution_id: u64) -> Self {
+        Self { commit: TurnCommit { execution_id, ..TurnCommit::default() } }
+    }
+
     fn push(&mut self, instance: &str, source: Option<u64>, id: u64, kind: EventKind) {
-        self.delta.push(Event::with_event_id(id, instance, self.execution_id, source, kind));
+        self.commit.delta.push(Event::with_event_id(id, instance, self.commit.execution_id, source, kind));
     }
 
     fn fail(&mut self, instance: &str, id: u64, details: ErrorDetails, parent: Option<&ParentLink>) {
-        self.metadata.status = Some("Failed".to_owned());
-        self.metadata.output = Some(details.display_message());
+        self.commit.metadata.status = Some("Failed".to_owned());
+        self.commit.metadata.output = Some(details.display_message());
         self.push(instance, None, id, EventKind::OrchestrationFailed { details: details.clone() });
-        self.messages.extend(parent.map(|parent| tell_parent(parent, details)));
+        self.commit.messages.extend(parent.map(|parent| tell_parent(parent, details)));
     }
 
     /// Ends an execution that has no history, with what its start says of it.
     pub fn of_start(instance: &str, execution_id: u64, start: &WorkItem, details: ErrorDetails) -> Option<Self> {
-        let mut ending = Self { execution_id, ..Self::default() };
+        let mut terminal = Self::of_execution(execution_id);
         let kind = started_by(start)?;
         let parent = ParentLink::of(&kind);
         if let EventKind::OrchestrationStarted { name, version, parent_instance, .. } = &kind {
-            ending.metadata.orchestration_name = Some(name.clone());
-            ending.metadata.orchestration_version = Some(version.clone());
-            ending.metadata.parent_instance_id.clone_from(parent_instance);
+            let metadata = &mut terminal.commit.metadata;
+            metadata.orchestration_name = Some(name.clone());
+            metadata.orchestration_version = Some(version.clone());
+            metadata.parent_instance_id.clone_from(parent_instance);
         }
         let mut id = INITIAL_EVENT_ID;
-        ending.push(instance, None, id, kind);
+        terminal.push(instance, None, id, kind);
         // As the engine does: the version of the runtime that began the execution.
-        ending.metadata.pinned_duroxide_version =
-            ending.delta.first().and_then(|event| semver::Version::parse(&event.duroxide_version).ok());
+        terminal.commit.metadata.pinned_duroxide_version =
+            terminal.commit.delta.first().and_then(|event| semver::Version::parse(&event.duroxide_version).ok());
         if let ErrorDetails::Application { kind: AppErrorKind::Cancelled { reason }, .. } = &details {
             id += 1;
-            ending.push(instance, None, id, EventKind::OrchestrationCancelRequested { reason: reason.clone() });
+            terminal.push(instance, None, id, EventKind::OrchestrationCancelRequested { reason: reason.clone() });
         }
-        ending.fail(instance, id + 1, details, parent.as_ref());
-        Some(ending)
+        terminal.fail(instance, id + 1, details, parent.as_ref());
+        Some(terminal)
     }
 
     /// Cancels an execution whose code cannot be run.
@@ -127,12 +135,12 @@ impl Ending {
         reason: &str,
         parent: Option<&ParentLink>,
     ) -> Self {
-        let mut ending = Self { execution_id, ..Self::default() };
+        let mut terminal = Self::of_execution(execution_id);
         let requested = EventKind::OrchestrationCancelRequested { reason: reason.to_owned() };
-        ending.push(instance, None, ending.next(last(history)), requested);
-        ending.cancel_work(instance, history, true);
-        ending.fail(instance, ending.next(last(history)), cancelled(reason), parent);
-        ending
+        terminal.push(instance, None, terminal.next(last(history)), requested);
+        terminal.cancel_work(instance, history, true);
+        terminal.fail(instance, terminal.next(last(history)), cancelled(reason), parent);
+        terminal
     }
 
     /// Fails an execution whose code does not fit its history. Its children go on, as they do after every failure.
@@ -143,15 +151,15 @@ impl Ending {
         details: ErrorDetails,
         parent: Option<&ParentLink>,
     ) -> Self {
-        let mut ending = Self { execution_id, ..Self::default() };
-        ending.cancel_work(instance, history, false);
-        ending.fail(instance, ending.next(last(history)), details, parent);
-        ending
+        let mut terminal = Self::of_execution(execution_id);
+        terminal.cancel_work(instance, history, false);
+        terminal.fail(instance, terminal.next(last(history)), details, parent);
+        terminal
     }
 
     /// The id of the next event; `last` is the one of history.
     fn next(&self, last: u64) -> u64 {
-        self.delta.last().map_or(last, |event| event.event_id) + 1
+        self.commit.delta.last().map_or(last, |event| event.event_id) + 1
     }
 
     /// Cancels what is under way.
@@ -165,14 +173,14 @@ impl Ending {
                     let cancelled =
                         EventKind::ActivityCancelRequested { reason: "orchestration_terminal_failed".to_owned() };
                     self.push(instance, Some(event.event_id), self.next(last), cancelled);
-                    self.cancelled.push(ScheduledActivityIdentifier {
+                    self.commit.cancelled.push(ScheduledActivityIdentifier {
                         instance: instance.to_owned(),
-                        execution_id: self.execution_id,
+                        execution_id: self.commit.execution_id,
                         activity_id: event.event_id,
                     });
                 }
                 EventKind::SubOrchestrationScheduled { instance: child, .. } if with_children => {
-                    self.messages.push(WorkItem::CancelInstance {
+                    self.commit.messages.push(WorkItem::CancelInstance {
                         instance: build_child_instance_id(instance, child),
                         reason: "parent canceled".to_owned(),
                     });

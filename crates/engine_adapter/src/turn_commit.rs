@@ -1,125 +1,101 @@
-//! What a turn commits, as the engine hands it over, and what is put right in it first.
+//! What is put right in a commit, as the engine hands it over, before the store gets it.
 
 use std::collections::HashSet;
 
-use duroxide::providers::{ExecutionMetadata, ScheduledActivityIdentifier, WorkItem};
+use duroxide::providers::WorkItem;
 use duroxide::{Event, EventKind};
 use store::history::{ended, started};
+use store::turn_commit::TurnCommit;
 
 use crate::cancellation;
 use crate::held_turns::HeldTurn;
 use crate::parent_link::ParentLink;
-use crate::terminal_commit::{Ending, tell_parent, tells_parent};
+use crate::terminal_commit::{tell_parent, tells_parent};
 
-/// The arguments of one acknowledgement.
-pub struct Commit {
-    pub execution_id: u64,
-    pub delta: Vec<Event>,
-    pub activities: Vec<WorkItem>,
-    pub messages: Vec<WorkItem>,
-    pub metadata: ExecutionMetadata,
-    pub cancelled: Vec<ScheduledActivityIdentifier>,
-}
-
-impl From<Ending> for Commit {
-    fn from(ending: Ending) -> Self {
-        Self {
-            execution_id: ending.execution_id,
-            delta: ending.delta,
-            activities: Vec::new(),
-            messages: ending.messages,
-            metadata: ending.metadata,
-            cancelled: ending.cancelled,
-        }
+/// Records the end of code that was asked to end as the cancellation that it is.
+fn heed_cancellation(commit: &mut TurnCommit, held: &HeldTurn) {
+    if let Some(reason) = held.record.cancelled.get()
+        && let Some(details) = cancellation::record_end(&mut commit.delta, reason)
+    {
+        commit.metadata.status = Some("Failed".to_owned());
+        commit.metadata.output = Some(details.display_message());
+        // It says something else; `tell_waiting_parent` says this.
+        commit
+            .messages
+            .retain(|message| !matches!(message, WorkItem::SubOrchCompleted { .. } | WorkItem::SubOrchFailed { .. }));
+    }
+    // It is asked for again: of an execution that has just begun and does not listen, which the engine then ends, or of
+    // the one that follows on one that did not wait to hear it.
+    let is_deaf = started(&commit.delta).is_some() && !cancellation::is_heard(&commit.delta);
+    if let Some(reason) = &held.cancellation
+        && !ended(&commit.delta)
+        && (is_deaf
+            || continues_as_new(&commit.delta)
+                && !held.record.has_heard()
+                && !cancellation::is_carried(&commit.messages))
+    {
+        let instance = held.record.instance.clone();
+        commit.messages.push(WorkItem::CancelInstance { instance, reason: reason.clone() });
     }
 }
 
-impl Commit {
-    /// Records the end of code that was asked to end as the cancellation that it is.
-    fn heed_cancellation(&mut self, held: &HeldTurn) {
-        if let Some(reason) = held.record.cancelled.get()
-            && let Some(details) = cancellation::record_end(&mut self.delta, reason)
-        {
-            self.metadata.status = Some("Failed".to_owned());
-            self.metadata.output = Some(details.display_message());
-            // It says something else; `tell_waiting_parent` says this.
-            self.messages.retain(|message| {
-                !matches!(message, WorkItem::SubOrchCompleted { .. } | WorkItem::SubOrchFailed { .. })
-            });
-        }
-        // It is asked for again: of an execution that has just begun and does not listen, which the engine then ends, or of
-        // the one that follows on one that did not wait to hear it.
-        let is_deaf = started(&self.delta).is_some() && !cancellation::is_heard(&self.delta);
-        if let Some(reason) = &held.cancellation
-            && !ended(&self.delta)
-            && (is_deaf
-                || continues_as_new(&self.delta)
-                    && !held.record.has_heard()
-                    && !cancellation::is_carried(&self.messages))
-        {
-            let instance = held.record.instance.clone();
-            self.messages.push(WorkItem::CancelInstance { instance, reason: reason.clone() });
-        }
-    }
+/// Puts right what the engine has made of the turn.
+pub fn complete(commit: &mut TurnCommit, held: &HeldTurn) {
+    stamp(&mut commit.delta, held.record.time_ms);
+    heed_cancellation(commit, held);
+    tell_waiting_parent(commit, held);
+    forget_unborn_children(commit);
+}
 
-    /// Puts right what the engine has made of the turn.
-    pub fn complete(&mut self, held: &HeldTurn) {
-        stamp(&mut self.delta, held.record.time_ms);
-        self.heed_cancellation(held);
-        self.tell_waiting_parent(held);
-        self.forget_unborn_children();
-    }
+/// Whether it leaves the execution, which the turn ran, waiting for more.
+pub fn leaves_suspended(commit: &TurnCommit, held: &HeldTurn) -> bool {
+    commit.execution_id == held.record.execution_id && !ended(&commit.delta) && !continues_as_new(&commit.delta)
+}
 
-    /// Whether it leaves the execution, which the turn ran, waiting for more.
-    pub fn leaves_suspended(&self, held: &HeldTurn) -> bool {
-        self.execution_id == held.record.execution_id && !ended(&self.delta) && !continues_as_new(&self.delta)
-    }
-
-    /// An orchestration that ends in the turn in which it schedules a child never starts it, and yet cancels it: a message to
-    /// nobody, which on SQLite blocks all that comes after it.
-    fn forget_unborn_children(&mut self) {
-        let Commit { delta, messages, .. } = self;
-        let scheduled: HashSet<&str> = delta
-            .iter()
-            .filter_map(|event| match &event.kind {
-                EventKind::SubOrchestrationScheduled { instance, .. } => Some(instance.as_str()),
-                _ => None,
-            })
-            .collect();
-        if scheduled.is_empty() {
-            return;
-        }
-        let started: HashSet<String> = messages
-            .iter()
-            .filter_map(|message| match message {
-                WorkItem::StartOrchestration { instance, .. } => Some(instance.clone()),
-                _ => None,
-            })
-            .collect();
-        messages.retain(|message| match message {
-            WorkItem::CancelInstance { instance, .. } => {
-                started.contains(instance) || !scheduled.contains(instance.as_str())
-            }
-            _ => true,
-        });
-    }
-
-    /// A child that broke a limit ends without a word: the engine clears its messages.
-    fn tell_waiting_parent(&mut self, held: &HeldTurn) {
-        if self.metadata.status.as_deref() != Some("Failed") {
-            return;
-        }
-        let of_this_turn = started(&self.delta).and_then(|event| ParentLink::of(&event.kind));
-        let Some(parent) = of_this_turn.or_else(|| held.parent.clone()) else { return };
-        let failure = self.delta.iter().rev().find_map(|event| match &event.kind {
-            EventKind::OrchestrationFailed { details } => Some(details.clone()),
+/// An orchestration that ends in the turn in which it schedules a child never starts it, and yet cancels it: a message to
+/// nobody, which on SQLite blocks all that comes after it.
+fn forget_unborn_children(commit: &mut TurnCommit) {
+    let TurnCommit { delta, messages, .. } = commit;
+    let scheduled: HashSet<&str> = delta
+        .iter()
+        .filter_map(|event| match &event.kind {
+            EventKind::SubOrchestrationScheduled { instance, .. } => Some(instance.as_str()),
             _ => None,
-        });
-        if let Some(details) = failure
-            && !tells_parent(&self.messages, &parent)
-        {
-            self.messages.push(tell_parent(&parent, details));
+        })
+        .collect();
+    if scheduled.is_empty() {
+        return;
+    }
+    let started: HashSet<String> = messages
+        .iter()
+        .filter_map(|message| match message {
+            WorkItem::StartOrchestration { instance, .. } => Some(instance.clone()),
+            _ => None,
+        })
+        .collect();
+    messages.retain(|message| match message {
+        WorkItem::CancelInstance { instance, .. } => {
+            started.contains(instance) || !scheduled.contains(instance.as_str())
         }
+        _ => true,
+    });
+}
+
+/// A child that broke a limit ends without a word: the engine clears its messages.
+fn tell_waiting_parent(commit: &mut TurnCommit, held: &HeldTurn) {
+    if commit.metadata.status.as_deref() != Some("Failed") {
+        return;
+    }
+    let of_this_turn = started(&commit.delta).and_then(|event| ParentLink::of(&event.kind));
+    let Some(parent) = of_this_turn.or_else(|| held.parent.clone()) else { return };
+    let failure = commit.delta.iter().rev().find_map(|event| match &event.kind {
+        EventKind::OrchestrationFailed { details } => Some(details.clone()),
+        _ => None,
+    });
+    if let Some(details) = failure
+        && !tells_parent(&commit.messages, &parent)
+    {
+        commit.messages.push(tell_parent(&parent, details));
     }
 }
 

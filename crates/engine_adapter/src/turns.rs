@@ -3,7 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use duroxide::providers::{DispatcherCapabilityFilter, OrchestrationItem, Provider as _, ProviderError};
+use duroxide::providers::DispatcherCapabilityFilter;
+use store::operations::{EngineOperations as _, FetchedTurn};
+use store::retry::{Retry, RetryLimit};
+use store::turn_commit::TurnCommit;
+use store::work_item::can_be_waited_for;
+use store::{Failure, Result, operation_name, retrying};
 use tokio::time::Instant;
 
 use crate::admission::Admission;
@@ -13,15 +18,10 @@ use crate::held_turns::HeldTurn;
 use crate::metrics::add;
 use crate::nondeterminism::report::Mismatch;
 use crate::terminal_commit::make_catchable;
-use crate::turn_commit::Commit;
 use crate::turn_record::TurnRecord;
-use store::Result;
 use store::history::ended;
-use store::retry::{Retry, RetryLimit, lock_lost};
-use store::retrying;
-use store::work_item::can_be_waited_for;
 
-type Fetched = (OrchestrationItem, String, u32);
+use crate::turn_commit::{complete, leaves_suspended};
 
 impl Dispatcher {
     pub async fn next_turn(
@@ -29,7 +29,7 @@ impl Dispatcher {
         lock_timeout: Duration,
         deadline: Instant,
         filter: Option<&DispatcherCapabilityFilter>,
-    ) -> Option<Fetched> {
+    ) -> Option<FetchedTurn> {
         self.turns.forget_task();
         let provider = self.shared.backend();
         let fetch = |rest| provider.fetch_orchestration_item(lock_timeout, rest, filter);
@@ -42,12 +42,12 @@ impl Dispatcher {
     }
 
     /// Publishes what was fetched; `None` when this runtime does not run it.
-    async fn take_on(&self, (mut item, token, attempt): Fetched) -> Option<Fetched> {
+    async fn take_on(&self, (mut item, token, attempt): FetchedTurn) -> Option<FetchedTurn> {
         add(&self.counters.orch_dispatcher_items_fetched);
-        let mut verdict = self.judge(&item, attempt);
+        let mut admission = self.admit(&item, attempt);
         item.messages.iter_mut().for_each(make_catchable);
         let requested = cancellation::requested(&item.messages).map(str::to_owned);
-        if matches!(verdict, Admission::Run) && cancellation::is_heard(&item.history) {
+        if matches!(admission, Admission::Run) && cancellation::is_heard(&item.history) {
             cancellation::deliver(&item.history, &mut item.messages);
         }
         self.shared.descriptors.remember(&item.history);
@@ -55,9 +55,9 @@ impl Dispatcher {
         self.shared.backend().extend_lease_while_running(&token, &record.code_time);
         self.turns.publish(&token, &item, record, requested);
         // Whatever fails here leaves the instance locked until its lease ends, and then comes again.
-        match &mut verdict {
+        match &mut admission {
             Admission::Run => {}
-            Admission::End(ending) => _ = self.end_turn(&token, Commit::from(std::mem::take(&mut **ending))).await,
+            Admission::End(terminal) => _ = self.end_turn(&token, std::mem::take(&mut **terminal).into()).await,
             Admission::PutOff { delay } => _ = self.leave_turn(&token, *delay).await,
             Admission::Wait { report } => {
                 let instance = &item.instance;
@@ -69,13 +69,14 @@ impl Dispatcher {
                 let _ = self.leave_turn(&token, delay).await;
             }
         }
-        matches!(verdict, Admission::Run).then_some((item, token, attempt))
+        matches!(admission, Admission::Run).then_some((item, token, attempt))
     }
 
-    pub async fn end_turn(&self, token: &str, mut commit: Commit) -> Result<()> {
+    pub async fn end_turn(&self, token: &str, mut commit: TurnCommit) -> Result<()> {
         // After a lost lock the engine acknowledges a failure with the same token: it must never get through.
         let Some(held) = self.turns.get(token) else {
-            return Err(ProviderError::permanent("ack_orchestration_item", "Invalid lock token: the turn has ended"));
+            let operation = operation_name!(commit_turn);
+            return Err(Failure::lock_lost(operation, "Invalid lock token: the turn has ended"));
         };
         let mismatch = Mismatch::of(&commit.delta, &held.record);
         // Only a turn that has begun anew can say that the code does not match: here the state may be to blame.
@@ -85,18 +86,19 @@ impl Dispatcher {
             return Ok(());
         }
         if let Some(mismatch) = mismatch {
-            let Some(ending) = self.end_mismatched(&held, &mismatch).await else {
+            let Some(terminal) = self.end_mismatched(&held, &mismatch).await else {
                 self.put_off_mismatch(token, &held, &mismatch).await;
                 return Ok(());
             };
-            commit = ending.into();
+            commit = terminal.into();
         }
-        commit.complete(&held);
+        complete(&mut commit, &held);
+        let commit = Arc::new(commit);
         let (keeper, descriptors) = (self.keeper.get(), &self.shared.descriptors);
         // Before the commit: whoever fetches the next turn or the activities, right after it, looks there.
         descriptors.remember(&commit.delta);
         if let Some(keeper) = keeper
-            && commit.leaves_suspended(&held)
+            && leaves_suspended(&commit, &held)
             && let Some(kept) = held.record.left(&commit.delta)
         {
             keeper.keep(kept);
@@ -112,7 +114,7 @@ impl Dispatcher {
         }
         match &outcome {
             Ok(()) => self.committed(token, &held, &commit),
-            Err(error) if lock_lost(error) => {
+            Err(failure) if failure.is_lock_lost() => {
                 // Another node goes on with it. The engine would record a failure, which could never get through.
                 let instance = &held.record.instance;
                 tracing::info!(target: "duroxide::runtime", instance = %instance, "the lease of a turn ended before its code did; it runs again");
@@ -125,23 +127,14 @@ impl Dispatcher {
         outcome
     }
 
-    async fn commit(&self, token: &str, held: &HeldTurn, commit: &Commit) -> Result<()> {
-        const OPERATION: &str = "ack_orchestration_item";
+    async fn commit(&self, token: &str, held: &HeldTurn, commit: &Arc<TurnCommit>) -> Result<()> {
         let backend = self.shared.backend();
         let mut retry = Retry::new(RetryLimit::Lease);
         let outcome = retrying!(
             self.shared.availability(),
-            OPERATION,
+            operation_name!(commit_turn),
             &mut retry,
-            backend.ack_orchestration_item(
-                token,
-                commit.execution_id,
-                commit.delta.clone(),
-                commit.activities.clone(),
-                commit.messages.clone(),
-                commit.metadata.clone(),
-                commit.cancelled.clone(),
-            )
+            backend.commit_turn(token, Arc::clone(commit))
         );
         match outcome {
             Err(error) if retry.ambiguous => {
@@ -156,7 +149,7 @@ impl Dispatcher {
     }
 
     /// Whether a commit whose answer was lost is in the history.
-    async fn was_applied(&self, instance: &str, commit: &Commit) -> bool {
+    async fn was_applied(&self, instance: &str, commit: &TurnCommit) -> bool {
         let Some(last) = commit.delta.last() else { return true };
         match self.view.read_with_execution(instance, commit.execution_id).await {
             Ok(history) => history.iter().any(|event| event == last),
@@ -165,7 +158,7 @@ impl Dispatcher {
     }
 
     /// Tells everybody concerned. Nothing here waits.
-    fn committed(&self, token: &str, held: &HeldTurn, commit: &Commit) {
+    fn committed(&self, token: &str, held: &HeldTurn, commit: &TurnCommit) {
         let shared = &self.shared;
         let instance = held.record.instance.as_str();
         self.turns.remove(token);

@@ -3,9 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use duroxide::providers::ProviderError;
-
-use crate::error::{CLOSED, Result};
+use crate::error::Result;
+use crate::failure::Failure;
 
 pub struct Availability {
     description: String,
@@ -26,7 +25,7 @@ impl Availability {
     /// Refuses an operation on a store that is closed.
     pub fn check_open(&self, operation: &str) -> Result<()> {
         if self.is_closed() {
-            return Err(ProviderError::permanent(operation, CLOSED));
+            return Err(Failure::closed(operation));
         }
         Ok(())
     }
@@ -40,7 +39,7 @@ impl Availability {
     }
 
     /// Warns once when the database stops answering.
-    pub fn outage_began(&self, error: &ProviderError) {
+    pub fn outage_began(&self, error: &Failure) {
         if !self.outage.swap(true, Ordering::Relaxed) {
             tracing::warn!(
                 target: "duroxide::store",

@@ -6,17 +6,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use duroxide::providers::{Provider, WorkItem};
+use duroxide::providers::WorkItem;
 
 use crate::code_time::CodeTime;
 use crate::error::{Result, StoreError};
 use crate::events::StoreEvents;
+use crate::operations::{AdminOperations, EngineOperations};
 use crate::outbox::{Relay, Relayed};
 use crate::start::{IfExists, StartOutcome, StartRequest};
 use crate::types::InstanceState;
 
 /// Where stores differ in a way that the engine adapter has to know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "the differences are independent of each other")]
 pub struct Traits {
     /// Other processes may run what this process cannot, so work can be left to them.
     pub has_other_nodes: bool,
@@ -28,9 +30,12 @@ pub struct Traits {
     pub lists_continued: bool,
 }
 
-/// A database as this package needs it: the engine's [`Provider`], plus what the engine's interface lacks.
+/// A database as this package needs it: the operations of the engine's interface, plus what that interface lacks.
 #[async_trait]
-pub trait Backend: Provider {
+pub trait Backend: EngineOperations + AdminOperations {
+    /// The name of the store in the logs of the engine.
+    fn name(&self) -> &'static str;
+
     fn traits(&self) -> Traits;
 
     /// The schema of the tables as the server has the name; `None` in a store without schemas.

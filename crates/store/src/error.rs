@@ -1,10 +1,11 @@
 //! What can go wrong with a store.
 
-use duroxide::providers::ProviderError;
 use tokio::task::JoinError;
 
-/// The result of an operation of a store. The engine's own operations fail with its [`ProviderError`].
-pub type Result<T, E = ProviderError> = std::result::Result<T, E>;
+use crate::failure::{CLOSED, Failure, FailureKind};
+
+/// The result of an operation of a store.
+pub type Result<T, E = Failure> = std::result::Result<T, E>;
 
 /// A store could not be opened, or refused an operation.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -23,23 +24,16 @@ pub enum StoreError {
     InstanceAlreadyExists { instance: String, orchestration: String },
     /// The database refused or failed an operation.
     #[error("the store failed in {}: {}", .0.operation, .0.message)]
-    Provider(ProviderError),
+    Failed(Failure),
     /// `close` was called.
     #[error("{CLOSED}")]
     Closed,
 }
 
-impl From<ProviderError> for StoreError {
-    fn from(error: ProviderError) -> Self {
-        if error.message == CLOSED { Self::Closed } else { Self::Provider(error) }
+impl From<Failure> for StoreError {
+    fn from(failure: Failure) -> Self {
+        if failure.kind == FailureKind::Closed { Self::Closed } else { Self::Failed(failure) }
     }
-}
-
-/// The message of the engine's error type for an operation on a closed store.
-pub const CLOSED: &str = "the store is closed; open it again to go on";
-
-pub fn not_found(operation: &str, message: &str) -> StoreError {
-    StoreError::Provider(ProviderError::permanent(operation, message))
 }
 
 /// Runs blocking work on a thread that may block.

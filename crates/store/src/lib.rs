@@ -1,7 +1,7 @@
 //! Stores: where instances, histories and messages are kept. This crate knows nothing of Python and nothing of the engine adapter.
 //!
-//! [`Store::open`] picks a [`Backend`] and shares one opened file among all openings of it in this process. A backend is the
-//! engine's `Provider` for its database, plus what this package needs beside the engine's interface.
+//! [`Store::open`] picks a [`Backend`] and shares one opened file among all openings of it in this process. A backend carries out
+//! the [`operations`] that the engine asks of a store, plus what this package needs beside the engine's interface.
 
 pub mod availability;
 pub mod backend;
@@ -12,8 +12,11 @@ pub mod code_time;
 mod conformance;
 pub mod error;
 pub mod events;
+pub mod failure;
 mod flow_control;
+pub mod forward;
 pub mod history;
+pub mod operations;
 pub mod outbox;
 pub mod policy;
 mod postgres;
@@ -33,6 +36,7 @@ use duroxide::providers::WorkItem;
 use tokio_util::sync::CancellationToken;
 
 pub use crate::error::{Result, StoreError};
+pub use crate::failure::{Failure, FailureKind};
 pub use crate::postgres::{Entra, Migrate, PostgresConnection, PostgresOptions, PostgresTarget};
 pub use crate::sqlite::FileNews;
 

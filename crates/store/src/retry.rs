@@ -1,86 +1,9 @@
-//! Which failures of a database pass by themselves, and how long to wait for them.
-//!
-//! The engine's error carries no code, only text: the bundled providers drop the SQLSTATE. So PostgreSQL's messages are
-//! matched as they read with `lc_messages` in English; in another language `retryable` and the driver's own texts remain.
+//! How long a failed operation is repeated, by the kind of its failure.
 
 use std::time::{Duration, Instant};
 
-use duroxide::providers::ProviderError;
-
 use crate::backoff::LONGEST_PAUSE;
-use crate::error::CLOSED;
-
-/// The lock is gone: cancelled, expired or taken by another. Retrying cannot help.
-const LOCK_LOST: &[&str] = &[
-    "invalid lock token",
-    "lock token invalid",
-    "lock expired",
-    "lock has expired",
-    "activity was cancelled",
-    "already acked",
-    "already released",
-];
-
-/// Refused before anything ran: repeating it cannot do the work twice.
-const NOT_APPLIED: &[&str] = &[
-    "database is locked",
-    "database table is locked",
-    "sqlite_busy",
-    "pool timed out",
-    "database or disk is full",
-    "connection refused",
-    "the database system is", // 57P03: starting up, shutting down, in recovery
-    "cannot connect now",
-    "too many clients", // 53300
-    "too many connections",
-    "remaining connection slots are reserved", // 53300
-    "could not serialize access",              // 40001
-    "deadlock detected",                       // 40P01
-];
-
-/// Broken off: the server may have done the work, or not.
-const BROKEN_OFF: &[&str] = &[
-    "terminating connection", // 57P01, 57P02
-    "server closed the connection",
-    "connection reset",
-    "connection error",
-    "connection to server",
-    "connection pool error",
-    "connection does not exist", // 08003
-    "connection failure",        // 08006
-    "broken pipe",
-    "unexpected end of file",
-    "expected to read",
-    "error communicating with",
-    "i/o error",
-    "timed out",
-    "timeout",
-    "canceling statement due to",
-    "unexpected error: error communicating",
-    "encountered unexpected or invalid data", // a protocol error of a connection that was cut
-];
-
-fn names(texts: &[&str], error: &ProviderError) -> bool {
-    let message = error.message.to_lowercase();
-    texts.iter().any(|text| message.contains(text))
-}
-
-/// Whether the holder of a lock was told that it no longer has it.
-pub fn lock_lost(error: &ProviderError) -> bool {
-    !error.retryable && names(LOCK_LOST, error)
-}
-
-/// Whether waiting can help.
-pub fn transient(error: &ProviderError) -> bool {
-    error.message != CLOSED
-        && !lock_lost(error)
-        && (error.retryable || names(NOT_APPLIED, error) || names(BROKEN_OFF, error))
-}
-
-/// Whether an operation that is not idempotent can be sent again.
-pub fn not_applied(error: &ProviderError) -> bool {
-    transient(error) && names(NOT_APPLIED, error)
-}
+use crate::failure::{Failure, FailureKind};
 
 /// How long an operation is repeated.
 #[derive(Debug, Clone, Copy)]
@@ -94,12 +17,12 @@ pub enum RetryLimit {
     Lease,
 }
 
-const CALLER_PATIENCE: Duration = Duration::from_secs(10);
+const CALLER_WAITS: Duration = Duration::from_secs(10);
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
 
 /// The state of one operation that is being repeated.
 pub struct Retry {
-    patience: RetryLimit,
+    limit: RetryLimit,
     began: Instant,
     pause: Duration,
     /// Whether an earlier attempt may have been applied although it failed.
@@ -107,29 +30,32 @@ pub struct Retry {
 }
 
 impl Retry {
-    pub fn new(patience: RetryLimit) -> Self {
-        Self { patience, began: Instant::now(), pause: FIRST_PAUSE, ambiguous: false }
+    pub fn new(limit: RetryLimit) -> Self {
+        Self { limit, began: Instant::now(), pause: FIRST_PAUSE, ambiguous: false }
     }
 
-    /// How long to wait before the next attempt; `None` when `error` is the answer.
-    pub fn pause_after(&mut self, error: &ProviderError) -> Option<Duration> {
-        if !transient(error) {
+    /// How long to wait before the next attempt; `None` when `failure` is the answer.
+    pub fn pause_after(&mut self, failure: &Failure) -> Option<Duration> {
+        if !failure.is_transient() {
             return None;
         }
-        match self.patience {
-            RetryLimit::Lease => {}
-            RetryLimit::Caller if self.began.elapsed() < CALLER_PATIENCE => {}
-            RetryLimit::CallerOnce if not_applied(error) && self.began.elapsed() < CALLER_PATIENCE => {}
-            RetryLimit::Caller | RetryLimit::CallerOnce => return None,
+        let may_have_been_applied = failure.kind == FailureKind::InDoubt;
+        let repeats = match self.limit {
+            RetryLimit::Lease => true,
+            RetryLimit::Caller => self.began.elapsed() < CALLER_WAITS,
+            RetryLimit::CallerOnce => !may_have_been_applied && self.began.elapsed() < CALLER_WAITS,
+        };
+        if !repeats {
+            return None;
         }
-        self.ambiguous |= !not_applied(error);
+        self.ambiguous |= may_have_been_applied;
         let pause = self.pause;
         self.pause = (self.pause * 2).min(LONGEST_PAUSE);
         Some(pause)
     }
 }
 
-/// Runs one operation of a store, and repeats it after failures that pass; `$call` is evaluated again for each try.
+/// Runs one operation of a store, and repeats it after failures that pass. `$call` is evaluated again for each attempt.
 #[macro_export]
 macro_rules! retrying {
     ($availability:expr, $operation:expr, $retry:expr, $call:expr) => {{
@@ -161,3 +87,40 @@ macro_rules! retrying {
 
 /// A pause this long means an outage. Shorter ones come from transactions that block each other.
 pub const OUTAGE_PAUSE: Duration = Duration::from_millis(300);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn repeats(limit: RetryLimit, kind: FailureKind) -> bool {
+        Retry::new(limit).pause_after(&Failure::new(kind, "read", "")).is_some()
+    }
+
+    #[test]
+    fn refusal_is_repeated_by_everyone_and_what_is_in_doubt_only_where_that_does_no_harm() {
+        use RetryLimit::{Caller, CallerOnce, Lease};
+
+        assert_eq!([Caller, CallerOnce, Lease].map(|limit| repeats(limit, FailureKind::NotApplied)), [true; 3]);
+        assert_eq!([Caller, CallerOnce, Lease].map(|limit| repeats(limit, FailureKind::InDoubt)), [true, false, true]);
+    }
+
+    #[test]
+    fn nothing_else_is_repeated() {
+        use FailureKind::{Closed, HasParent, LockLost, NotFound, Refused, StillRunning, Unreadable, Unusable};
+
+        for kind in [Closed, LockLost, NotFound, StillRunning, HasParent, Unreadable, Unusable, Refused] {
+            assert!(!repeats(RetryLimit::Lease, kind), "{kind:?}");
+        }
+    }
+
+    #[test]
+    fn only_an_attempt_in_doubt_makes_the_outcome_ambiguous() {
+        let mut retry = Retry::new(RetryLimit::Lease);
+
+        retry.pause_after(&Failure::not_applied("ack_work_item", ""));
+        assert!(!retry.ambiguous);
+
+        retry.pause_after(&Failure::in_doubt("ack_work_item", ""));
+        assert!(retry.ambiguous);
+    }
+}

@@ -57,7 +57,7 @@ impl StartRequest {
 /// Decides which starts are made: all of them or none. Each start is a pair of instance and orchestration, and
 /// `running` returns the orchestration that an instance runs already, or will run. Of two starts of one instance, the
 /// first counts.
-pub fn judge<'a, Name: Deref<Target = str>>(
+pub fn decide_starts<'a, Name: Deref<Target = str>>(
     starts: impl Iterator<Item = (&'a str, &'a str)>,
     if_exists: IfExists,
     running: impl Fn(&str) -> Result<Option<Name>, StoreError>,

@@ -1,12 +1,15 @@
 //! Messages and events as text, as every store holds them.
 
-use duroxide::providers::{ExecutionMetadata, ProviderError, TagFilter, WorkItem};
+use duroxide::providers::{ExecutionMetadata, TagFilter, WorkItem};
 use duroxide::{Event, EventKind};
 use serde::Serialize;
 
-pub fn encode<T: Serialize>(value: &T) -> Result<String, ProviderError> {
+use crate::error::Result;
+use crate::failure::Failure;
+
+pub fn encode<T: Serialize>(value: &T) -> Result<String> {
     serde_json::to_string(value)
-        .map_err(|error| ProviderError::permanent("encode", format!("a value cannot be written as JSON: {error}")))
+        .map_err(|error| Failure::refused("encode", format!("a value cannot be written as JSON: {error}")))
 }
 
 /// The instance that a message is for, or that an activity belongs to.

@@ -1,13 +1,13 @@
 //! Handles an instance whose code does not match its history: the instance waits, with a report, or it ends.
 
-use duroxide::providers::Provider as _;
 use duroxide::{ConfigErrorKind, ErrorDetails};
+use store::operations::EngineOperations as _;
 
 use crate::dispatcher::Dispatcher;
 use crate::held_turns::HeldTurn;
 use crate::nondeterminism::report::Mismatch;
 use crate::settings::Nondeterminism;
-use crate::terminal_commit::Ending;
+use crate::terminal_commit::TerminalCommit;
 
 impl Dispatcher {
     /// Abandons a turn that continued from a suspended state, so that it is replayed from the beginning.
@@ -23,13 +23,13 @@ impl Dispatcher {
     }
 
     /// The end of an instance whose code does not match its history; `None` if it waits.
-    pub async fn end_mismatched(&self, held: &HeldTurn, mismatch: &Mismatch<'_>) -> Option<Ending> {
+    pub async fn end_mismatched(&self, held: &HeldTurn, mismatch: &Mismatch<'_>) -> Option<TerminalCommit> {
         let (record, parent) = (&held.record, held.parent.as_ref());
         let (instance, execution) = (record.instance.as_str(), record.execution_id);
         if let Some(reason) = &held.cancellation
             && !held.history.is_empty()
         {
-            return Some(Ending::of_cancellation(instance, execution, &held.history, reason, parent));
+            return Some(TerminalCommit::of_cancellation(instance, execution, &held.history, reason, parent));
         }
         if self.settings.nondeterminism == Nondeterminism::Wait {
             return None;
@@ -44,7 +44,7 @@ impl Dispatcher {
             resource: String::new(),
             message: Some(message),
         };
-        Some(Ending::of_failure(instance, execution, &history, details, parent))
+        Some(TerminalCommit::of_failure(instance, execution, &history, details, parent))
     }
 
     /// Lets an instance wait for code that matches its history, and reports it.

@@ -16,11 +16,15 @@ use crate::postgres::queries::mismatch_reports::LONGEST_NOTE;
 use crate::postgres::store::PostgresStore;
 use crate::retry::{Retry, RetryLimit};
 use crate::retrying;
-use crate::start::{IfExists, StartOutcome, StartRequest, judge};
+use crate::start::{IfExists, StartOutcome, StartRequest, decide_starts};
 use crate::types::InstanceState;
 
 #[async_trait]
 impl Backend for PostgresStore {
+    fn name(&self) -> &'static str {
+        "postgres"
+    }
+
     fn traits(&self) -> Traits {
         Traits { has_other_nodes: true, leases_from_code_end: false, cheap_looks: false, lists_continued: true }
     }
@@ -75,11 +79,15 @@ impl Backend for PostgresStore {
         if let [request] = requests.as_slice() {
             let start = || Self::start(self, request.clone());
             let found = retrying!(self.availability, OPERATION, &mut retry, start())?;
-            return judge(std::iter::once(request.names()), if_exists, |_: &str| Ok(found.as_deref()));
+            return decide_starts(std::iter::once(request.names()), if_exists, |_: &str| Ok(found.as_deref()));
         }
-        let (server, mut unheard) = (self.server(), None);
-        let outcomes =
-            retrying!(self.availability, OPERATION, &mut retry, server.start_all(&requests, if_exists, &mut unheard))??;
+        let (server, mut unconfirmed) = (self.server(), None);
+        let outcomes = retrying!(
+            self.availability,
+            OPERATION,
+            &mut retry,
+            server.start_all(&requests, if_exists, &mut unconfirmed)
+        )??;
         self.look_again();
         Ok(outcomes)
     }
@@ -100,7 +108,7 @@ impl Backend for PostgresStore {
     async fn instance_state(&self, instance: &str) -> Result<Option<InstanceState>> {
         let mut retry = Retry::new(RetryLimit::Caller);
         let server = self.server();
-        retrying!(self.availability, "get_instance_info", &mut retry, server.standing(instance))
+        retrying!(self.availability, "get_instance_info", &mut retry, server.instance_state(instance))
     }
 
     async fn instance_times(&self, instance: &str) -> Result<Option<(u64, u64)>> {

@@ -11,6 +11,7 @@ use parking_lot::Mutex;
 use sqlx::{Connection as _, Executor as _, PgConnection};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
+use crate::forward::AsProvider;
 use crate::policy::StorePolicy;
 use crate::postgres::connect::{PostgresConnection, PostgresTarget, open};
 use crate::postgres::options::PostgresOptions;
@@ -99,7 +100,7 @@ impl ProviderFactory for Factory {
         // As a runtime does: from now on the store prefetches.
         store.begin_dispatching();
         *self.last.lock() = Some(Arc::clone(&store));
-        store
+        Arc::new(AsProvider { store, name: "a store under test" })
     }
 
     fn lock_timeout(&self) -> Duration {

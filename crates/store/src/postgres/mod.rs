@@ -25,6 +25,7 @@ pub mod provider;
 pub mod queries;
 pub mod schema;
 pub mod store;
+pub mod third_party_texts;
 pub mod write;
 
 pub use crate::postgres::connect::connect;

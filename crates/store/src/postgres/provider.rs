@@ -1,26 +1,29 @@
-//! The store as the engine uses it.
+//! The implementation of the engine's operations. The base provider does what is rare.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use duroxide::providers::{
-    DispatcherCapabilityFilter, ExecutionMetadata, OrchestrationItem, Provider, ProviderAdmin, ProviderError,
-    ScheduledActivityIdentifier, SessionFetchConfig, TagFilter, WorkItem,
-};
+use duroxide::providers::{DispatcherCapabilityFilter, Provider as _, SessionFetchConfig, TagFilter, WorkItem};
 use duroxide::{Event, SystemStats};
 use sqlx::query;
 use tokio::time::Instant;
 
 use crate::clock::span_ms;
 use crate::error::Result;
+use crate::failure::Failure;
+use crate::operation_name;
+use crate::operations::{CustomStatusVersion, EngineOperations, FetchedActivity, FetchedTurn};
+use crate::postgres::connect::base_provider::in_base_provider;
 use crate::postgres::errors::failed;
 use crate::postgres::node::held_turns::LeasedTurn;
 use crate::postgres::node::prefetch::{PrefetchQueue, QueueEntry, QueueOwner};
-use crate::postgres::node::request::{ActivityEnd, TurnEnd, WriteRequest};
+use crate::postgres::node::request::{ActivityEnd, TurnWrite, WriteRequest};
 use crate::postgres::node::state::{LeasedActivity, Versions};
 use crate::postgres::store::PostgresStore;
+use crate::turn_commit::TurnCommit;
 
 const LOCK_LOST: &str = "Lock token invalid, expired, or already released";
 
@@ -31,7 +34,7 @@ fn joined(id: i64, token: &str) -> String {
 
 pub fn parts(token: &str) -> Result<(i64, &str)> {
     let parts = token.split_once(':').and_then(|(id, token)| Some((id.parse().ok()?, token)));
-    parts.ok_or_else(|| ProviderError::permanent("ack_work_item", "Invalid lock token: it is not of this store"))
+    parts.ok_or_else(|| Failure::lock_lost("ack_work_item", "Invalid lock token: it is not of this store"))
 }
 
 /// The range of versions that a filter takes; `None` if it takes nothing at all.
@@ -99,21 +102,13 @@ const SHORT: Duration = Duration::from_millis(600);
 const LOOKED: Duration = Duration::from_secs(10);
 
 #[async_trait]
-impl Provider for PostgresStore {
-    fn name(&self) -> &'static str {
-        "postgres"
-    }
-
-    fn version(&self) -> &'static str {
-        env!("CARGO_PKG_VERSION")
-    }
-
+impl EngineOperations for PostgresStore {
     async fn fetch_orchestration_item(
         &self,
         lock_timeout: Duration,
         poll_timeout: Duration,
         filter: Option<&DispatcherCapabilityFilter>,
-    ) -> Result<Option<(OrchestrationItem, String, u32)>> {
+    ) -> Result<Option<FetchedTurn>> {
         let Some(versions) = versions(filter) else {
             tokio::time::sleep(poll_timeout).await;
             return Ok(None);
@@ -123,32 +118,13 @@ impl Provider for PostgresStore {
         Ok(found.map(|LeasedTurn { item, token, attempt }| (item, token, attempt)))
     }
 
-    async fn ack_orchestration_item(
-        &self,
-        lock_token: &str,
-        execution_id: u64,
-        history_delta: Vec<Event>,
-        worker_items: Vec<WorkItem>,
-        orchestrator_items: Vec<WorkItem>,
-        metadata: ExecutionMetadata,
-        cancelled_activities: Vec<ScheduledActivityIdentifier>,
-    ) -> Result<()> {
-        const OPERATION: &str = "ack_orchestration_item";
-        let Some(held) = self.core.held.get(lock_token) else {
-            return Err(ProviderError::permanent(OPERATION, "Invalid lock token: the turn has ended"));
+    async fn commit_turn(&self, token: &str, commit: Arc<TurnCommit>) -> Result<()> {
+        let operation = operation_name!(commit_turn);
+        let Some(held) = self.core.held.get(token) else {
+            return Err(Failure::lock_lost(operation, "Invalid lock token: the turn has ended"));
         };
-        let end = TurnEnd {
-            token: lock_token.to_owned(),
-            held,
-            execution: execution_id,
-            delta: history_delta,
-            activities: worker_items,
-            messages: orchestrator_items,
-            metadata,
-            cancelled: cancelled_activities,
-            ran: true,
-        };
-        self.core.submit(OPERATION, WriteRequest::Turn(Box::new(end))).await?;
+        let write = TurnWrite { token: token.to_owned(), held, commit, ran: true };
+        self.core.submit(operation, WriteRequest::Turn(write)).await?;
         Ok(())
     }
 
@@ -171,7 +147,7 @@ impl Provider for PostgresStore {
         );
         let renewed = query(&statement).bind(token).bind(span_ms(extend_for)).execute(&self.core.pool).await;
         match renewed.map_err(|error| failed(OPERATION, &error))?.rows_affected() {
-            0 => Err(ProviderError::permanent(OPERATION, LOCK_LOST)),
+            0 => Err(Failure::lock_lost(OPERATION, LOCK_LOST)),
             _ => Ok(()),
         }
     }
@@ -182,7 +158,7 @@ impl Provider for PostgresStore {
         poll_timeout: Duration,
         session: Option<&SessionFetchConfig>,
         tag_filter: &TagFilter,
-    ) -> Result<Option<(WorkItem, String, u32)>> {
+    ) -> Result<Option<FetchedActivity>> {
         if *tag_filter == TagFilter::None {
             tokio::time::sleep(poll_timeout).await;
             return Ok(None);
@@ -226,7 +202,7 @@ impl Provider for PostgresStore {
             .fetch_one(&self.core.pool)
             .await;
         match renewed.map_err(|error| failed(OPERATION, &error))? {
-            0 => Err(ProviderError::permanent(OPERATION, LOCK_LOST)),
+            0 => Err(Failure::lock_lost(OPERATION, LOCK_LOST)),
             _ => Ok(()),
         }
     }
@@ -255,7 +231,7 @@ impl Provider for PostgresStore {
     }
 
     async fn cleanup_orphaned_sessions(&self, idle: Duration) -> Result<usize> {
-        self.connections.rare.enter().await.cleanup_orphaned_sessions(idle).await
+        in_base_provider!(self, cleanup_orphaned_sessions(idle))
     }
 
     async fn enqueue_for_orchestrator(&self, item: WorkItem, delay: Option<Duration>) -> Result<()> {
@@ -263,40 +239,36 @@ impl Provider for PostgresStore {
     }
 
     async fn enqueue_for_worker(&self, item: WorkItem) -> Result<()> {
-        self.connections.rare.enter().await.enqueue_for_worker(item).await?;
+        in_base_provider!(self, enqueue_for_worker(item))?;
         self.core.hint_activities();
         Ok(())
     }
 
     async fn read(&self, instance: &str) -> Result<Vec<Event>> {
-        self.connections.rare.enter().await.read(instance).await
+        in_base_provider!(self, read(instance))
     }
 
     async fn read_with_execution(&self, instance: &str, execution_id: u64) -> Result<Vec<Event>> {
-        self.connections.rare.enter().await.read_with_execution(instance, execution_id).await
+        in_base_provider!(self, read_with_execution(instance, execution_id))
     }
 
     async fn append_with_execution(&self, instance: &str, execution_id: u64, events: Vec<Event>) -> Result<()> {
-        self.connections.rare.enter().await.append_with_execution(instance, execution_id, events).await
+        in_base_provider!(self, append_with_execution(instance, execution_id, events))
     }
 
-    fn as_management_capability(&self) -> Option<&dyn ProviderAdmin> {
-        Some(self)
-    }
-
-    async fn get_custom_status(&self, instance: &str, last_seen_version: u64) -> Result<Option<(Option<String>, u64)>> {
-        self.connections.rare.enter().await.get_custom_status(instance, last_seen_version).await
+    async fn get_custom_status(&self, instance: &str, last_seen_version: u64) -> Result<Option<CustomStatusVersion>> {
+        in_base_provider!(self, get_custom_status(instance, last_seen_version))
     }
 
     async fn get_kv_value(&self, instance: &str, key: &str) -> Result<Option<String>> {
-        self.connections.rare.enter().await.get_kv_value(instance, key).await
+        in_base_provider!(self, get_kv_value(instance, key))
     }
 
     async fn get_kv_all_values(&self, instance: &str) -> Result<HashMap<String, String>> {
-        self.connections.rare.enter().await.get_kv_all_values(instance).await
+        in_base_provider!(self, get_kv_all_values(instance))
     }
 
     async fn get_instance_stats(&self, instance: &str) -> Result<Option<SystemStats>> {
-        self.connections.rare.enter().await.get_instance_stats(instance).await
+        in_base_provider!(self, get_instance_stats(instance))
     }
 }

@@ -5,12 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use duroxide::providers::{Provider as _, WorkItem};
+use duroxide::providers::WorkItem;
 
 use crate::backend::{Backend, NextCommit, Traits};
 use crate::code_time::CodeTime;
 use crate::error::{Result, StoreError};
 use crate::events::StoreEvents;
+use crate::operations::EngineOperations as _;
 use crate::outbox::{Relay, Relayed};
 use crate::sqlite::client::commit_watcher::CommitWatch;
 use crate::sqlite::file::paths::locate;
@@ -20,6 +21,10 @@ use crate::types::InstanceState;
 
 #[async_trait]
 impl Backend for SqliteStore {
+    fn name(&self) -> &'static str {
+        "duroxide-python sqlite"
+    }
+
     fn traits(&self) -> Traits {
         Traits { has_other_nodes: false, leases_from_code_end: true, cheap_looks: true, lists_continued: false }
     }
@@ -86,7 +91,7 @@ impl Backend for SqliteStore {
     }
 
     async fn instance_state(&self, instance: &str) -> Result<Option<InstanceState>> {
-        self.standing(instance)
+        Self::instance_state(self, instance)
     }
 
     async fn relayed(&self, outbox: &str) -> Result<Option<i64>, StoreError> {

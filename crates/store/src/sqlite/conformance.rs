@@ -10,6 +10,7 @@ use duroxide::providers::Provider;
 use parking_lot::Mutex;
 use rusqlite::Connection;
 
+use crate::forward::AsProvider;
 use crate::policy::StorePolicy;
 use crate::sqlite::file::schema;
 use crate::sqlite::owner::{Owner, OwnerOptions};
@@ -62,7 +63,7 @@ impl ProviderFactory for Factory {
     async fn create_provider(&self) -> Arc<dyn Provider> {
         let owner = self.open();
         *self.last.lock() = Some(Arc::clone(&owner));
-        owner
+        Arc::new(AsProvider { store: owner, name: "a store under test" })
     }
 
     fn lock_timeout(&self) -> Duration {

@@ -6,11 +6,11 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use duroxide::providers::ProviderAdmin as _;
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
 
 use crate::error::StoreError;
+use crate::operations::AdminOperations as _;
 use crate::policy::StorePolicy;
 use crate::sqlite::file::connection;
 use crate::sqlite::file::lock::{LockHandle, LockHolder, OwnerLock};
@@ -183,7 +183,7 @@ fn carry_out_batch(owner: &Owner, inbox: &InboxConsumer, batch: Vec<Request>, ha
         let submitted = loop {
             match submit(owner, &body, inbox_position.clone()) {
                 // No later request may overtake a promised one.
-                Err(StoreError::Provider(error)) if error.retryable && !inbox.is_stopped() => {
+                Err(StoreError::Failed(error)) if error.is_transient() && !inbox.is_stopped() => {
                     tracing::warn!(
                         target: "duroxide::store",
                         "a request of another process could not be carried out yet: {error}"

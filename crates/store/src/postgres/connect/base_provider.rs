@@ -82,3 +82,13 @@ async fn wait_for_return(pool: &PgPool, permits_in_use: &AtomicUsize) {
         sleep(Duration::from_millis(1)).await;
     }
 }
+
+/// Carries out one operation in the base provider of a store, with its failure typed.
+macro_rules! in_base_provider {
+    ($store:ident, $operation:ident($($argument:expr),*)) => {{
+        let provider = $store.connections.rare.enter().await;
+        let outcome = provider.$operation($($argument),*).await;
+        outcome.map_err($crate::postgres::third_party_texts::of_base_provider)
+    }};
+}
+pub(crate) use in_base_provider;

@@ -72,5 +72,5 @@ async fn connect(options: &Arc<PgConnectOptions>) -> Result<PgConnection, sqlx::
 }
 
 fn no_answer() -> sqlx::Error {
-    sqlx::Error::Io(std::io::Error::new(std::io::ErrorKind::TimedOut, "the server did not answer in time: timed out"))
+    sqlx::Error::Io(std::io::Error::new(std::io::ErrorKind::TimedOut, "the server did not answer in time"))
 }

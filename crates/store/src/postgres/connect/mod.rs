@@ -23,8 +23,8 @@ use crate::policy::StorePolicy;
 use crate::postgres::connect::base_provider::BaseProvider;
 use crate::postgres::connect::entra::{Entra, TokenFollower};
 use crate::postgres::options::{Migrate, PostgresOptions};
-use crate::postgres::schema;
 use crate::postgres::store::PostgresStore;
+use crate::postgres::{schema, third_party_texts};
 
 /// Where a PostgreSQL store is, and with which options it is opened.
 #[derive(Clone)]
@@ -150,7 +150,7 @@ async fn provider(
         if error.chain().any(|cause| cause.downcast_ref::<sqlx::Error>().is_some_and(is_about_reaching)) {
             return unreachable(server, fact);
         }
-        let remedy = if text.contains("ahead of the code") {
+        let remedy = if third_party_texts::is_ahead_of_the_code(&text) {
             "install the version of duroxide here that the other nodes have".to_owned()
         } else {
             remedy(schema, options, session_features)
@@ -253,18 +253,10 @@ pub fn refused_by(server: &str) -> impl Fn(sqlx::Error) -> StoreError + '_ {
 /// The text of an error of connecting, with advice for the errors that we know.
 fn explain(error: &sqlx::Error) -> String {
     let text = error.to_string();
-    let remedy = if text.contains("unsupported startup parameter") {
-        "this is PgBouncer, add ignore_startup_parameters = extra_float_digits to its settings"
-    } else if text.contains("hostname mismatch") || text.contains("IP address mismatch") {
-        "connect by the name in the server's certificate, or set sslmode to 'verify-ca'"
-    } else if text.contains("certificate verify failed") {
-        "set ssl_root_cert to the certificates of its authority"
-    } else if text.contains("server does not support TLS") {
-        "switch TLS on there, or set sslmode to 'prefer'"
-    } else {
-        return text;
-    };
-    format!("{text}; {remedy}")
+    match third_party_texts::remedy_of_connecting(&text) {
+        Some(remedy) => format!("{text}; {remedy}"),
+        None => text,
+    }
 }
 
 fn check_schema(schema: &str) -> Result<(), StoreError> {

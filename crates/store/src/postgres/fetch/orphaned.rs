@@ -3,14 +3,13 @@
 
 use std::sync::Arc;
 
-use duroxide::providers::ExecutionMetadata;
-
 use crate::clock::{now_ms, span_ms};
 use crate::flow_control::{MessageGate, ORPHAN_LIFETIME};
 use crate::postgres::fetch::lease::LeaseRow;
 use crate::postgres::node::held_turns::NodeTurn;
-use crate::postgres::node::request::{TurnEnd, WriteRequest};
+use crate::postgres::node::request::{TurnWrite, WriteRequest};
 use crate::postgres::node::state::NodeState;
+use crate::turn_commit::TurnCommit;
 
 /// How long such a message is invisible at first. Later it is invisible for as long as it has waited already.
 const ORPHANS_PAUSE_MS: i64 = 1_000;
@@ -53,16 +52,7 @@ pub fn hold_orphans(core: &Arc<NodeState>, lease: LeaseRow) {
 
 /// Ends a turn that has nothing to run.
 pub fn end_without_running(core: &Arc<NodeState>, token: String, held: Arc<NodeTurn>) {
-    let end = TurnEnd {
-        token,
-        execution: u64::try_from(held.execution).unwrap_or(0),
-        held,
-        delta: Vec::new(),
-        activities: Vec::new(),
-        messages: Vec::new(),
-        metadata: ExecutionMetadata::default(),
-        cancelled: Vec::new(),
-        ran: false,
-    };
-    core.submit_and_forget(WriteRequest::Turn(Box::new(end)));
+    let commit = TurnCommit { execution_id: u64::try_from(held.execution).unwrap_or(0), ..TurnCommit::default() };
+    let write = TurnWrite { token, held, commit: Arc::new(commit), ran: false };
+    core.submit_and_forget(WriteRequest::Turn(write));
 }

@@ -44,7 +44,7 @@ fn key_of(item: &WorkItem) -> Option<ActivityKey> {
 /// The activities that a batch cancels.
 fn keys(operations: &[PendingWrite]) -> impl Iterator<Item = ActivityKey> {
     let turns = operations.iter().filter_map(|operation| match &operation.request {
-        WriteRequest::Turn(end) => Some(&end.cancelled),
+        WriteRequest::Turn(end) => Some(&end.commit.cancelled),
         _ => None,
     });
     turns.flatten().map(|ScheduledActivityIdentifier { instance, execution_id, activity_id }| {

@@ -2,25 +2,20 @@
 
 use std::sync::Arc;
 
-use duroxide::Event;
-use duroxide::providers::{ExecutionMetadata, ScheduledActivityIdentifier, WorkItem};
+use duroxide::providers::WorkItem;
 use tokio::sync::oneshot;
 
 use crate::error::Result;
 use crate::postgres::node::held_turns::NodeTurn;
 use crate::postgres::node::state::LeaseInFlight;
 use crate::start::StartRequest;
+use crate::turn_commit::TurnCommit;
 
-/// The results of a turn.
-pub struct TurnEnd {
+/// The results of a turn, and its lease.
+pub struct TurnWrite {
     pub token: String,
     pub held: Arc<NodeTurn>,
-    pub execution: u64,
-    pub delta: Vec<Event>,
-    pub activities: Vec<WorkItem>,
-    pub messages: Vec<WorkItem>,
-    pub metadata: ExecutionMetadata,
-    pub cancelled: Vec<ScheduledActivityIdentifier>,
+    pub commit: Arc<TurnCommit>,
     /// Whether the engine ran the turn. A turn that found nothing to read is ended without running.
     pub ran: bool,
 }
@@ -37,7 +32,7 @@ pub struct ActivityEnd {
 pub type ExistingOrchestration = Option<String>;
 
 pub enum WriteRequest {
-    Turn(Box<TurnEnd>),
+    Turn(TurnWrite),
     Activity(ActivityEnd),
     Start(StartRequest),
     /// Messages, and the milliseconds until they are due; `None` is now.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use duroxide::providers::{ProviderError, TagFilter, WorkItem};
+use duroxide::providers::{TagFilter, WorkItem};
 use parking_lot::Mutex;
 use sqlx::PgPool;
 use tokio::sync::{Notify, mpsc, watch};
@@ -13,6 +13,7 @@ use tokio::time::Instant;
 
 use crate::clock::span_ms;
 use crate::error::Result;
+use crate::failure::Failure;
 use crate::policy::StorePolicy;
 use crate::postgres::errors::failed;
 use crate::postgres::node::cancelled_activities::{Cancelled, CancelledActivities};
@@ -203,7 +204,7 @@ impl NodeState {
     /// Commits an operation, together with the others that have gathered, and waits for the answer.
     pub async fn submit(&self, operation: &'static str, request: WriteRequest) -> Result<ExistingOrchestration> {
         let (submitted, answer) = PendingWrite::new(request);
-        let closed = || ProviderError::permanent(operation, crate::error::CLOSED);
+        let closed = || Failure::closed(operation);
         self.operations.send(submitted).map_err(|_| closed())?;
         answer.await.unwrap_or_else(|_| Err(closed()))
     }
@@ -217,7 +218,7 @@ impl NodeState {
     /// Gives the lease of a turn back. The messages that it had read become visible again after the delay.
     pub async fn give_back_turn(&self, token: &str, delay: Option<Duration>, counts: bool) -> Result<()> {
         const OPERATION: &str = "abandon_orchestration_item";
-        let invalid = || ProviderError::permanent(OPERATION, "Invalid lock token: the turn has ended");
+        let invalid = || Failure::lock_lost(OPERATION, "Invalid lock token: the turn has ended");
         let held = self.held.get(token).ok_or_else(invalid)?;
         let delay_ms = delay.map_or(0, span_ms);
         let statement = format!("SELECT {}($1, $2, $3, $4, $5)", function(&self.schema, "give_back_turn"));
@@ -260,7 +261,7 @@ impl NodeState {
             .await
             .map_err(|error| failed(OPERATION, &error))?;
         if given_back.rows_affected() == 0 {
-            return Err(ProviderError::permanent(
+            return Err(Failure::lock_lost(
                 OPERATION,
                 "the activity was cancelled, or its lock expired (Invalid lock token)",
             ));

@@ -5,15 +5,15 @@
 
 use std::collections::HashMap;
 
-use duroxide::providers::{ProviderError, WorkItem};
+use duroxide::providers::WorkItem;
 use sqlx::{PgConnection, Postgres, Transaction};
 
-use crate::error::StoreError;
+use crate::error::{Result, StoreError};
+use crate::failure::Failure;
 use crate::postgres::errors::failed;
 use crate::postgres::queries::Server;
 use crate::postgres::write::in_doubt::{CommitMark, CommitOutcome, commit_outcome};
-use crate::start::judge;
-use crate::start::{IfExists, StartOutcome, StartRequest};
+use crate::start::{IfExists, StartOutcome, StartRequest, decide_starts};
 use crate::work_item::encode;
 
 /// The number of locks. Starts of one id take the same lock, and so do the starts that the writers commit
@@ -41,7 +41,7 @@ impl Server<'_> {
         requests: &[StartRequest],
         if_exists: IfExists,
         unconfirmed: &mut Option<UnconfirmedStarts>,
-    ) -> Result<Result<Vec<StartOutcome>, StoreError>, ProviderError> {
+    ) -> Result<Result<Vec<StartOutcome>, StoreError>> {
         if let Some(outcomes) = self.confirm(unconfirmed).await? {
             return Ok(Ok(outcomes));
         }
@@ -52,7 +52,7 @@ impl Server<'_> {
         lock(&mut transaction, &ids).await?;
         let existing = self.orchestrations_of(&mut transaction, START, &ids).await?;
         let running = |id: &str| Ok(existing.get(id).map(String::as_str));
-        let outcomes = match judge(requests.iter().map(StartRequest::names), if_exists, running) {
+        let outcomes = match decide_starts(requests.iter().map(StartRequest::names), if_exists, running) {
             Ok(outcomes) => outcomes,
             Err(error) => return Ok(Err(error)),
         };
@@ -69,7 +69,7 @@ impl Server<'_> {
         connection: &mut PgConnection,
         operation: &str,
         ids: &[&str],
-    ) -> Result<HashMap<String, String>, ProviderError> {
+    ) -> Result<HashMap<String, String>> {
         let Self { schema, .. } = self;
         let rows: Vec<(String, Option<String>, Option<String>)> = sqlx::query_as(&format!(
             "SELECT instance_id, orchestration_name, NULL FROM \"{schema}\".instances WHERE instance_id = ANY($1) \
@@ -97,15 +97,12 @@ impl Server<'_> {
 
     /// Finds out what became of the `unconfirmed` transaction: its outcomes if it was committed, `None` if the caller
     /// is to try again.
-    async fn confirm(
-        &self,
-        unconfirmed: &mut Option<UnconfirmedStarts>,
-    ) -> Result<Option<Vec<StartOutcome>>, ProviderError> {
+    async fn confirm(&self, unconfirmed: &mut Option<UnconfirmedStarts>) -> Result<Option<Vec<StartOutcome>>> {
         let Some(UnconfirmedStarts { mark, starts, items, .. }) = unconfirmed.as_ref() else { return Ok(None) };
         let mut connection = self.pool.acquire().await.map_err(|error| failed(START, &error))?;
         let outcome = commit_outcome(&mut connection, self.schema, *mark, starts, items).await;
         match outcome.map_err(|error| failed(START, &error))? {
-            CommitOutcome::UnderWay => Err(ProviderError::retryable(START, "the commit is still under way")),
+            CommitOutcome::UnderWay => Err(Failure::in_doubt(START, "the commit is still under way")),
             CommitOutcome::Made => Ok(unconfirmed.take().map(|unconfirmed| unconfirmed.outcomes)),
             CommitOutcome::NotMade | CommitOutcome::Unknown => {
                 *unconfirmed = None;
@@ -120,7 +117,7 @@ impl Server<'_> {
         started: &[&StartRequest],
         outcomes: Vec<StartOutcome>,
         unconfirmed: &mut Option<UnconfirmedStarts>,
-    ) -> Result<Vec<StartOutcome>, ProviderError> {
+    ) -> Result<Vec<StartOutcome>> {
         if started.is_empty() {
             return Ok(outcomes);
         }
@@ -152,7 +149,7 @@ impl Server<'_> {
     }
 }
 
-async fn lock(transaction: &mut Transaction<'_, Postgres>, ids: &[&str]) -> Result<(), ProviderError> {
+async fn lock(transaction: &mut Transaction<'_, Postgres>, ids: &[&str]) -> Result<()> {
     // All transactions take the locks in the same order, so that no two of them wait for each other in a circle.
     sqlx::query(
         "SELECT pg_advisory_xact_lock($2, place) FROM (SELECT DISTINCT hashtext(id) & ($3 - 1) AS place \

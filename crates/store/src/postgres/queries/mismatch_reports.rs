@@ -6,8 +6,7 @@
 
 use std::time::Duration;
 
-use duroxide::providers::ProviderError;
-
+use crate::error::Result;
 use crate::postgres::errors::failed;
 use crate::postgres::queries::Server;
 
@@ -19,7 +18,7 @@ pub const LONGEST_NOTE: Duration = Duration::from_secs(2);
 
 impl Server<'_> {
     /// Stores the report of an instance, and replaces an earlier one.
-    pub async fn note_waiting(&self, instance: &str, report: &str) -> Result<(), ProviderError> {
+    pub async fn note_waiting(&self, instance: &str, report: &str) -> Result<()> {
         let Self { pool, schema } = self;
         sqlx::query(&format!(
             "INSERT INTO \"{schema}\".python_waiting SELECT instance_id, execution_id, event_id, $2 \
@@ -36,7 +35,7 @@ impl Server<'_> {
     }
 
     /// The report of an instance, if it waits.
-    pub async fn waiting(&self, instance: &str) -> Result<Option<String>, ProviderError> {
+    pub async fn waiting(&self, instance: &str) -> Result<Option<String>> {
         let Self { pool, schema } = self;
         sqlx::query_scalar(&format!(
             "SELECT w.report FROM \"{schema}\".python_waiting w WHERE w.instance_id = $1 AND NOT EXISTS (SELECT 1 FROM \

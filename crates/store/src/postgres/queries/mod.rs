@@ -8,9 +8,10 @@ pub mod mismatch_reports;
 pub mod outbox;
 
 use duroxide::Event;
-use duroxide::providers::ProviderError;
 use sqlx::PgPool;
 
+use crate::error::Result;
+use crate::failure::Failure;
 use crate::postgres::errors::failed;
 use crate::types::InstanceState;
 
@@ -22,14 +23,14 @@ pub struct Server<'a> {
 
 impl Server<'_> {
     /// The orchestration that `instance` runs, or that its waiting start will run.
-    pub async fn running(&self, instance: &str) -> Result<Option<String>, ProviderError> {
+    pub async fn running(&self, instance: &str) -> Result<Option<String>> {
         const OPERATION: &str = "start_orchestration";
         let mut connection = self.pool.acquire().await.map_err(|error| failed(OPERATION, &error))?;
         Ok(self.orchestrations_of(&mut connection, OPERATION, &[instance]).await?.remove(instance))
     }
 
     /// The root instances that ended before `before_ms`, in the order of their ends.
-    pub async fn ended(&self, before_ms: u64, limit: u32) -> Result<Vec<String>, ProviderError> {
+    pub async fn ended(&self, before_ms: u64, limit: u32) -> Result<Vec<String>> {
         let Self { pool, schema } = self;
         sqlx::query_scalar(&format!(
             "SELECT i.instance_id FROM \"{schema}\".instances i JOIN \"{schema}\".executions e \
@@ -45,7 +46,7 @@ impl Server<'_> {
     }
 
     /// The state of an instance; `None` if it does not exist.
-    pub async fn standing(&self, instance: &str) -> Result<Option<InstanceState>, ProviderError> {
+    pub async fn instance_state(&self, instance: &str) -> Result<Option<InstanceState>> {
         let Self { pool, schema } = self;
         let row: Option<(String, Option<String>, Option<String>, i32)> = sqlx::query_as(&format!(
             "SELECT coalesce(e.status, 'Running'), e.output, i.custom_status, i.custom_status_version \
@@ -65,7 +66,7 @@ impl Server<'_> {
     }
 
     /// Ends the leases of the sessions of these owners, so that another runtime can take them.
-    pub async fn release_sessions(&self, owners: &[String]) -> Result<(), ProviderError> {
+    pub async fn release_sessions(&self, owners: &[String]) -> Result<()> {
         let Self { pool, schema } = self;
         sqlx::query(&format!("UPDATE \"{schema}\".sessions SET locked_until = 0 WHERE worker_id = ANY ($1)"))
             .bind(owners)
@@ -76,13 +77,13 @@ impl Server<'_> {
     }
 
     /// The first and the last event of an instance.
-    pub async fn first_and_last(&self, instance: &str) -> Result<Option<(Event, Event)>, ProviderError> {
+    pub async fn first_and_last(&self, instance: &str) -> Result<Option<(Event, Event)>> {
         let first = self.edge(instance, "ASC").await?;
         let last = self.edge(instance, "DESC").await?;
         Ok(first.zip(last))
     }
 
-    async fn edge(&self, instance: &str, order: &'static str) -> Result<Option<Event>, ProviderError> {
+    async fn edge(&self, instance: &str, order: &'static str) -> Result<Option<Event>> {
         const OPERATION: &str = "get_instance_info";
         let Self { pool, schema } = self;
         let text: Option<String> = sqlx::query_scalar(&format!(
@@ -95,6 +96,6 @@ impl Server<'_> {
         .map_err(|error| failed(OPERATION, &error))?;
         text.map(|text| serde_json::from_str(&text))
             .transpose()
-            .map_err(|error| ProviderError::permanent(OPERATION, format!("an event cannot be read: {error}")))
+            .map_err(|error| Failure::unreadable(OPERATION, format!("an event cannot be read: {error}")))
     }
 }

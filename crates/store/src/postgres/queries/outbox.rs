@@ -1,8 +1,8 @@
 //! Takes over the rows that a relay reads from the outbox of an application.
 
-use duroxide::providers::ProviderError;
 use sqlx::{PgConnection, Postgres, Transaction};
 
+use crate::error::Result;
 use crate::outbox::{Relay, Relayed, StartFilter};
 use crate::postgres::errors::failed;
 use crate::postgres::queries::Server;
@@ -15,13 +15,13 @@ const LOCK_SPACE: i32 = 0x646f_7574;
 
 impl Server<'_> {
     /// The key that is recorded for an outbox.
-    pub async fn relayed(&self, outbox: &str) -> Result<Option<i64>, ProviderError> {
+    pub async fn relayed(&self, outbox: &str) -> Result<Option<i64>> {
         let mut connection = self.pool.acquire().await.map_err(|error| failed(OPERATION, &error))?;
         self.seen(&mut connection, outbox).await
     }
 
     /// Takes rows of an outbox over.
-    pub async fn relay(&self, relay: Relay) -> Result<Relayed, ProviderError> {
+    pub async fn relay(&self, relay: Relay) -> Result<Relayed> {
         let Self { pool, schema } = self;
         let failed = |error: sqlx::Error| failed(OPERATION, &error);
         let mut transaction = pool.begin().await.map_err(failed)?;
@@ -69,7 +69,7 @@ impl Server<'_> {
         Ok(Relayed::Done)
     }
 
-    async fn seen(&self, connection: &mut PgConnection, outbox: &str) -> Result<Option<i64>, ProviderError> {
+    async fn seen(&self, connection: &mut PgConnection, outbox: &str) -> Result<Option<i64>> {
         let Self { schema, .. } = self;
         sqlx::query_scalar(&format!("SELECT last FROM \"{schema}\".python_outboxes WHERE outbox = $1"))
             .bind(outbox)
@@ -79,7 +79,7 @@ impl Server<'_> {
     }
 }
 
-async fn lock(transaction: &mut Transaction<'_, Postgres>, outbox: &str) -> Result<(), ProviderError> {
+async fn lock(transaction: &mut Transaction<'_, Postgres>, outbox: &str) -> Result<()> {
     sqlx::query("SELECT pg_advisory_xact_lock($1, hashtext($2))")
         .bind(LOCK_SPACE)
         .bind(outbox)

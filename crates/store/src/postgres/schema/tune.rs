@@ -3,10 +3,10 @@
 //! Measured with 300,000 finished instances and 10,000 queued ones: the search of `duroxide-pg` for work went from 62
 //! ms (294 ms after ANALYZE) to 6 ms, and the search for the instances that retention removes from 900 to 20 ms.
 
-use duroxide::providers::ProviderError;
 use sqlx::postgres::PgConnection;
 use sqlx::{Executor as _, Row as _};
 
+use crate::error::Result;
 use crate::postgres::errors::failed;
 use crate::postgres::queries::Server;
 
@@ -50,7 +50,7 @@ const VACUUM: [Vacuum; 2] = [
 impl Server<'_> {
     /// Adds the missing indexes and settings while the store works, and returns a line for each. Settings that an
     /// administrator has made stay as they are.
-    pub async fn tune(&self) -> Result<Vec<String>, ProviderError> {
+    pub async fn tune(&self) -> Result<Vec<String>> {
         self.add_missing().await.map_err(|error| failed("tune", &error))
     }
 

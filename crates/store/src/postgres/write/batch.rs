@@ -2,14 +2,16 @@
 
 use std::collections::BTreeMap;
 
-use duroxide::providers::{ProviderError, WorkItem};
+use duroxide::providers::WorkItem;
 use duroxide::{Event, EventKind};
 use sqlx::postgres::PgRow;
 use sqlx::{Executor as _, PgConnection, query};
 
 use crate::error::Result;
+use crate::failure::Failure;
 use crate::history::{event_kind_name, is_last};
-use crate::postgres::node::request::{TurnEnd, WriteRequest};
+use crate::postgres::node::request::{TurnWrite, WriteRequest};
+use crate::turn_commit::TurnCommit;
 use crate::work_item::{encode, is_activity, target};
 
 /// The parameters of the server's function `python_commit`, in its order. The places of turns are counted from 1; 0
@@ -128,7 +130,7 @@ impl Batch {
         const OPERATION: &str = "enqueue_for_orchestrator";
         let instance = if is_activity(message) { sender } else { Some(target(message)) };
         let Some(instance) = instance else {
-            return Err(ProviderError::permanent(OPERATION, "an activity is no message to an instance"));
+            return Err(Failure::refused(OPERATION, "an activity is no message to an instance"));
         };
         if delay_ms.is_none() {
             self.targets.insert(instance.to_owned(), true);
@@ -140,9 +142,10 @@ impl Batch {
         Ok(())
     }
 
-    fn add_turn(&mut self, end: &TurnEnd) -> Result<usize> {
+    fn add_turn(&mut self, write: &TurnWrite) -> Result<usize> {
         const OPERATION: &str = "ack_orchestration_item";
-        let TurnEnd { token, held, execution, delta, activities, messages, metadata, cancelled, ran } = end;
+        let TurnWrite { token, held, commit, ran } = write;
+        let TurnCommit { execution_id: execution, delta, activities, messages, metadata, cancelled } = &**commit;
         let instance = &held.instance;
         self.turn_tokens.push(token.clone());
         let turn = i32::try_from(self.turn_tokens.len()).unwrap_or(i32::MAX);
@@ -189,7 +192,7 @@ impl Batch {
         let mut bytes = 0;
         for event in delta {
             if event.event_id() == 0 {
-                return Err(ProviderError::permanent(OPERATION, "event_id must be set by runtime"));
+                return Err(Failure::refused(OPERATION, "event_id must be set by runtime"));
             }
             let data = encode(event)?;
             bytes += data.len();

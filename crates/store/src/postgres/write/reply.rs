@@ -3,9 +3,10 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use duroxide::providers::{ProviderError, WorkItem};
+use duroxide::providers::WorkItem;
 use sqlx::postgres::PgRow;
 
+use crate::failure::Failure;
 use crate::history::is_last;
 use crate::postgres::errors::failed;
 use crate::postgres::fetch::deliver::deliver;
@@ -13,10 +14,11 @@ use crate::postgres::fetch::lease::{LeaseRow, leases};
 use crate::postgres::fetch::rows;
 use crate::postgres::fetch::rows::AnswerRow;
 use crate::postgres::node::history_cache::History;
-use crate::postgres::node::request::{PendingWrite, TurnEnd, WriteRequest};
+use crate::postgres::node::request::{PendingWrite, TurnWrite, WriteRequest};
 use crate::postgres::node::state::{LeasedActivity, NodeState};
 use crate::postgres::write::batch::{Batch, Sizes};
 use crate::postgres::write::eager::EagerLeases;
+use crate::turn_commit::TurnCommit;
 use crate::work_item::can_be_waited_for;
 
 /// The server's answer to a commit, and the leases that the commit was to grant.
@@ -52,14 +54,14 @@ pub fn finish(
                         turn_ended(core, end, *created_us, sizes[turn - 1], &leased);
                         Ok(None)
                     }
-                    None => Err(ProviderError::permanent(
+                    None => Err(Failure::lock_lost(
                         "ack_orchestration_item",
                         "Invalid lock token: the turn has ended, or its lock expired",
                     )),
                 }
             }
             WriteRequest::Activity(end) if reply.activities.contains(&end.id) => Ok(None),
-            WriteRequest::Activity(_) => Err(ProviderError::permanent(
+            WriteRequest::Activity(_) => Err(Failure::lock_lost(
                 "ack_work_item",
                 "the activity was cancelled, or its lock expired (Invalid lock token)",
             )),
@@ -74,10 +76,11 @@ pub fn finish(
     deliver_leases(core, batch, eager, reply);
 }
 
-fn turn_ended(core: &Arc<NodeState>, end: &TurnEnd, created_us: Option<i64>, bytes: usize, leased: &HashSet<&str>) {
-    let TurnEnd { token, held, execution, delta, metadata, .. } = end;
-    let (instance, execution) = (held.instance.as_str(), i64::try_from(*execution).unwrap_or(i64::MAX));
-    if end.ran {
+fn turn_ended(core: &Arc<NodeState>, write: &TurnWrite, created_us: Option<i64>, bytes: usize, leased: &HashSet<&str>) {
+    let TurnWrite { token, held, commit, ran } = write;
+    let TurnCommit { execution_id, delta, metadata, .. } = &**commit;
+    let (instance, execution) = (held.instance.as_str(), i64::try_from(*execution_id).unwrap_or(i64::MAX));
+    if *ran {
         if metadata.status.as_deref().is_some_and(is_last) {
             core.histories.forget(instance);
         } else if held.execution == execution && held.length > 0 {

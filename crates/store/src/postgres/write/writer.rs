@@ -8,11 +8,11 @@ use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use duroxide::providers::ProviderError;
 use sqlx::postgres::PgRow;
 use tokio::sync::{Mutex, mpsc};
 use tokio::time::{Instant, timeout};
 
+use crate::failure::Failure;
 use crate::postgres::connect::dedicated::{ANSWER_TIMEOUT, DedicatedConnection};
 use crate::postgres::errors::{failed, passes};
 use crate::postgres::fetch::rows;
@@ -42,9 +42,9 @@ pub struct BatchWriter {
 /// Why a batch was not committed.
 enum WriteFailure {
     /// One of the operations cannot be recorded.
-    Refused(ProviderError),
+    Refused(Failure),
     /// Nothing was recorded, or the engine finds out by the lease what was.
-    Passing(ProviderError),
+    Passing(Failure),
     /// The batch may have been committed.
     Unknown(String),
 }
@@ -135,8 +135,8 @@ impl BatchWriter {
             (Err(error), Some(rows)) if passes(&error) => match self.find_out(&rows, batch).await {
                 CommitOutcome::Made => rows,
                 CommitOutcome::NotMade => {
-                    let message = format!("the server has not recorded this: {error}; could not serialize access");
-                    return Err(WriteFailure::Passing(ProviderError::retryable(operation, message)));
+                    let message = format!("the server has not recorded this: {error}");
+                    return Err(WriteFailure::Passing(Failure::not_applied(operation, message)));
                 }
                 CommitOutcome::Unknown | CommitOutcome::UnderWay => {
                     return Err(WriteFailure::Unknown(error.to_string()));
@@ -176,7 +176,7 @@ impl BatchWriter {
 }
 
 /// Splits a batch that cannot be committed into single operations, so that only the operation that is to blame fails.
-fn set_apart(mut operations: Vec<PendingWrite>, error: ProviderError) -> Vec<Vec<PendingWrite>> {
+fn set_apart(mut operations: Vec<PendingWrite>, error: Failure) -> Vec<Vec<PendingWrite>> {
     if operations.len() > 1 {
         return operations.into_iter().map(|operation| vec![operation]).collect();
     }
@@ -244,9 +244,9 @@ fn answer_in_doubt(operation: PendingWrite, error: &str) {
             "the server did not say whether it has recorded this: {error}; \
              look at the instance before you send it again"
         );
-        ProviderError::permanent(name, message)
+        Failure::refused(name, message)
     } else {
-        ProviderError::retryable(name, error)
+        Failure::in_doubt(name, error)
     };
     operation.finish(Err(error));
 }

@@ -1,28 +1,27 @@
-//! The store of a client process as the engine knows stores. Working on it is refused.
+//! The store of a client process. It answers reads, sends what it is asked to send, and refuses to work on the store.
 
-use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 use async_trait::async_trait;
+use duroxide::Event;
 use duroxide::providers::{
-    DeleteInstanceResult, DispatcherCapabilityFilter, ExecutionInfo, ExecutionMetadata, InstanceFilter, InstanceInfo,
-    InstanceTree, OrchestrationItem, Provider, ProviderAdmin, ProviderError, PruneOptions, PruneResult, QueueDepths,
-    ScheduledActivityIdentifier, SessionFetchConfig, SystemMetrics, TagFilter, WorkItem,
+    DeleteInstanceResult, ExecutionInfo, InstanceFilter, InstanceInfo, InstanceTree, PruneOptions, PruneResult,
+    QueueDepths, SystemMetrics,
 };
-use duroxide::{Event, SystemStats};
 use rusqlite::Connection;
 
 use crate::clock::after_ms;
-use crate::error::Result;
-use crate::error::{CLOSED, StoreError};
+use crate::error::{Result, StoreError};
+use crate::failure::Failure;
+use crate::operations::AdminOperations;
 use crate::sqlite::client::ClientStore;
 use crate::sqlite::read;
 use crate::sqlite::read::Page;
 use crate::types::InstanceState;
+use crate::{forward_engine_operations, operation_name};
 
-/// A [`Provider`] for the clients of a process that does not work on the store.
+/// The store for the clients of a process that does not work on it.
 pub struct ClientProvider(pub Arc<ClientStore>);
 
 impl ClientProvider {
@@ -31,8 +30,8 @@ impl ClientProvider {
         self.0.readers().read(operation, look)
     }
 
-    pub fn standing(&self, id: &str) -> Result<Option<InstanceState>> {
-        self.read("get_instance_info", |connection| read::standing(connection, id))
+    pub fn instance_state(&self, id: &str) -> Result<Option<InstanceState>> {
+        self.read("get_instance_info", |connection| read::instance_state(connection, id))
     }
 
     pub fn mismatch(&self, id: &str) -> Result<Option<String>> {
@@ -51,139 +50,59 @@ impl ClientProvider {
     ) -> Result<T> {
         let store = Arc::clone(&self.0);
         match tokio::task::spawn_blocking(move || write(&store)).await {
-            Ok(outcome) => outcome.map_err(|error| as_provider_error(operation, error)),
-            Err(error) => Err(ProviderError::permanent(operation, format!("it was broken off: {error}"))),
+            Ok(outcome) => outcome.map_err(|error| failure_of(operation, error)),
+            Err(error) => Err(Failure::refused(operation, format!("it was broken off: {error}"))),
         }
     }
 }
 
 /// Never one that is tried again by itself: what was asked for may have been done.
-fn as_provider_error(operation: &'static str, error: StoreError) -> ProviderError {
+fn failure_of(operation: &'static str, error: StoreError) -> Failure {
     match error {
-        StoreError::Provider(error) => error,
-        StoreError::Closed => ProviderError::permanent(operation, CLOSED),
-        other => ProviderError::permanent(operation, other.to_string()),
+        StoreError::Failed(failure) => failure,
+        StoreError::Closed => Failure::closed(operation),
+        other => Failure::refused(operation, other.to_string()),
     }
 }
 
 fn not_here<T>(operation: &'static str) -> Result<T> {
-    Err(ProviderError::permanent(operation, "this process is a client of the store and does not work on it"))
+    Err(Failure::refused(operation, "this process is a client of the store and does not work on it"))
 }
 
-#[async_trait]
-impl Provider for ClientProvider {
-    fn name(&self) -> &'static str {
-        "duroxide-python sqlite client"
-    }
-
-    fn version(&self) -> &'static str {
-        env!("CARGO_PKG_VERSION")
-    }
-
-    async fn enqueue_for_orchestrator(&self, item: WorkItem, delay: Option<Duration>) -> Result<()> {
-        let visible_ms = delay.map_or(0, after_ms);
-        self.write("enqueue_for_orchestrator", move |store| store.send(vec![item], visible_ms)).await
-    }
-
-    async fn read(&self, instance: &str) -> Result<Vec<Event>> {
-        self.read("read", |connection| read::read(connection, instance))
-    }
-
-    async fn read_with_execution(&self, instance: &str, execution_id: u64) -> Result<Vec<Event>> {
-        self.read("read_with_execution", |connection| read::read_execution(connection, instance, execution_id))
-    }
-
-    async fn get_custom_status(&self, instance: &str, last_seen: u64) -> Result<Option<(Option<String>, u64)>> {
-        self.read("get_custom_status", |connection| read::custom_status(connection, instance, last_seen))
-    }
-
-    async fn get_kv_value(&self, instance: &str, key: &str) -> Result<Option<String>> {
-        self.read("get_kv_value", |connection| read::kv_value(connection, instance, key))
-    }
-
-    async fn get_kv_all_values(&self, instance: &str) -> Result<HashMap<String, String>> {
-        self.read("get_kv_all_values", |connection| read::kv_all(connection, instance))
-    }
-
-    async fn get_instance_stats(&self, instance: &str) -> Result<Option<SystemStats>> {
-        self.read("get_instance_stats", |connection| read::instance_stats(connection, instance))
-    }
-
-    fn as_management_capability(&self) -> Option<&dyn ProviderAdmin> {
-        Some(self)
-    }
-
-    async fn fetch_orchestration_item(
-        &self,
-        _lock_timeout: Duration,
-        _poll_timeout: Duration,
-        _filter: Option<&DispatcherCapabilityFilter>,
-    ) -> Result<Option<(OrchestrationItem, String, u32)>> {
-        not_here("fetch_orchestration_item")
-    }
-
-    async fn ack_orchestration_item(
-        &self,
-        _lock_token: &str,
-        _execution_id: u64,
-        _history_delta: Vec<Event>,
-        _worker_items: Vec<WorkItem>,
-        _orchestrator_items: Vec<WorkItem>,
-        _metadata: ExecutionMetadata,
-        _cancelled_activities: Vec<ScheduledActivityIdentifier>,
-    ) -> Result<()> {
-        not_here("ack_orchestration_item")
-    }
-
-    async fn abandon_orchestration_item(&self, _token: &str, _delay: Option<Duration>, _ignore: bool) -> Result<()> {
-        not_here("abandon_orchestration_item")
-    }
-
-    async fn renew_orchestration_item_lock(&self, _token: &str, _extend_for: Duration) -> Result<()> {
-        not_here("renew_orchestration_item_lock")
-    }
-
-    async fn fetch_work_item(
-        &self,
-        _lock_timeout: Duration,
-        _poll_timeout: Duration,
-        _session: Option<&SessionFetchConfig>,
-        _tag_filter: &TagFilter,
-    ) -> Result<Option<(WorkItem, String, u32)>> {
-        not_here("fetch_work_item")
-    }
-
-    async fn ack_work_item(&self, _token: &str, _completion: Option<WorkItem>) -> Result<()> {
-        not_here("ack_work_item")
-    }
-
-    async fn abandon_work_item(&self, _token: &str, _delay: Option<Duration>, _ignore: bool) -> Result<()> {
-        not_here("abandon_work_item")
-    }
-
-    async fn renew_work_item_lock(&self, _token: &str, _extend_for: Duration) -> Result<()> {
-        not_here("renew_work_item_lock")
-    }
-
-    async fn renew_session_lock(&self, _owners: &[&str], _extend_for: Duration, _idle: Duration) -> Result<usize> {
-        not_here("renew_session_lock")
-    }
-
-    async fn cleanup_orphaned_sessions(&self, _idle: Duration) -> Result<usize> {
-        not_here("cleanup_orphaned_sessions")
-    }
-
-    async fn enqueue_for_worker(&self, _item: WorkItem) -> Result<()> {
-        not_here("enqueue_for_worker")
-    }
-
-    async fn append_with_execution(&self, _instance: &str, _execution_id: u64, _events: Vec<Event>) -> Result<()> {
-        not_here("append_with_execution")
-    }
+macro_rules! for_clients {
+    ($self:ident, enqueue_for_orchestrator($item:ident, $delay:ident)) => {{
+        let visible_ms = $delay.map_or(0, after_ms);
+        $self.write("enqueue_for_orchestrator", move |store| store.send(vec![$item], visible_ms)).await
+    }};
+    ($self:ident, read($instance:ident)) => {
+        $self.read("read", |connection| read::read(connection, $instance))
+    };
+    ($self:ident, read_with_execution($instance:ident, $execution_id:ident)) => {
+        $self.read("read_with_execution", |connection| read::read_execution(connection, $instance, $execution_id))
+    };
+    ($self:ident, get_custom_status($instance:ident, $last_seen:ident)) => {
+        $self.read("get_custom_status", |connection| read::custom_status(connection, $instance, $last_seen))
+    };
+    ($self:ident, get_kv_value($instance:ident, $key:ident)) => {
+        $self.read("get_kv_value", |connection| read::kv_value(connection, $instance, $key))
+    };
+    ($self:ident, get_kv_all_values($instance:ident)) => {
+        $self.read("get_kv_all_values", |connection| read::kv_all(connection, $instance))
+    };
+    ($self:ident, get_instance_stats($instance:ident)) => {
+        $self.read("get_instance_stats", |connection| read::instance_stats(connection, $instance))
+    };
+    // All others work on the store.
+    ($self:ident, $operation:ident($($argument:ident),*)) => {{
+        $(let _ = $argument;)*
+        not_here(operation_name!($operation))
+    }};
 }
 
+forward_engine_operations!(ClientProvider, for_clients);
+
 #[async_trait]
-impl ProviderAdmin for ClientProvider {
+impl AdminOperations for ClientProvider {
     async fn list_instances(&self) -> Result<Vec<String>> {
         self.read("list_instances", |connection| read::list(connection, Page::default()))
     }

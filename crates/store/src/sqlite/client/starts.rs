@@ -5,8 +5,7 @@ use crate::error::StoreError;
 use crate::sqlite::client::{ClientStore, WaitOutcome, lost};
 use crate::sqlite::inbox::{Body, InboxTransaction, Reply, Request, RequestState};
 use crate::sqlite::read;
-use crate::start::{IfExists, StartOutcome, StartRequest};
-use crate::start::{exists, judge};
+use crate::start::{IfExists, StartOutcome, StartRequest, decide_starts, exists};
 
 impl ClientStore {
     /// Starts instances, all of them or none.
@@ -98,7 +97,7 @@ impl ClientStore {
         except: Option<i64>,
     ) -> Result<Vec<StartOutcome>, StoreError> {
         let completed = self.completed_position(transaction)?;
-        judge(requests.iter().map(StartRequest::names), if_exists, |id| match self.running(id)? {
+        decide_starts(requests.iter().map(StartRequest::names), if_exists, |id| match self.running(id)? {
             None => transaction.starting(id, completed, except),
             running => Ok(running),
         })

@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use duroxide::providers::{DeleteInstanceResult, InstanceFilter, ProviderError, PruneOptions, PruneResult, WorkItem};
+use duroxide::providers::{DeleteInstanceResult, InstanceFilter, PruneOptions, PruneResult, WorkItem};
 use serde::{Deserialize, Serialize};
 
 use crate::error::StoreError;
+use crate::failure::{Failure, FailureKind};
 use crate::start::{IfExists, StartOutcome, StartRequest};
 
 /// One request of a client process.
@@ -104,16 +105,84 @@ enum WrittenBody {
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum WrittenAnswer {
-    Started { attached: Vec<bool> },
+    Started {
+        attached: Vec<bool>,
+    },
     Delivered,
-    Deleted { instances: u64, executions: u64, events: u64, messages: u64 },
-    Pruned { instances: u64, executions: u64, events: u64 },
+    Deleted {
+        instances: u64,
+        executions: u64,
+        events: u64,
+        messages: u64,
+    },
+    Pruned {
+        instances: u64,
+        executions: u64,
+        events: u64,
+    },
     Lost,
-    Configuration { message: String },
-    Unavailable { message: String },
-    Exists { instance: String, orchestration: String },
-    Provider { operation: String, message: String, retryable: bool },
+    Configuration {
+        message: String,
+    },
+    Unavailable {
+        message: String,
+    },
+    Exists {
+        instance: String,
+        orchestration: String,
+    },
+    Provider {
+        operation: String,
+        message: String,
+        retryable: bool,
+        /// Written where `retryable` does not tell it, so that the other answers read as before there were kinds.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        kind: Option<WrittenKind>,
+    },
     Closed,
+}
+
+/// The kinds of failures that `retryable` does not tell.
+#[derive(Clone, Copy, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum WrittenKind {
+    LockLost,
+    NotApplied,
+    NotFound,
+    StillRunning,
+    HasParent,
+    Unreadable,
+    Unusable,
+}
+
+impl WrittenKind {
+    fn of(kind: FailureKind) -> Option<Self> {
+        match kind {
+            FailureKind::LockLost => Some(Self::LockLost),
+            FailureKind::NotApplied => Some(Self::NotApplied),
+            FailureKind::NotFound => Some(Self::NotFound),
+            FailureKind::StillRunning => Some(Self::StillRunning),
+            FailureKind::HasParent => Some(Self::HasParent),
+            FailureKind::Unreadable => Some(Self::Unreadable),
+            FailureKind::Unusable => Some(Self::Unusable),
+            // It is the owner's store that was closed, not the one of the client that reads the answer.
+            FailureKind::InDoubt | FailureKind::Closed | FailureKind::Refused => None,
+        }
+    }
+}
+
+impl From<WrittenKind> for FailureKind {
+    fn from(kind: WrittenKind) -> Self {
+        match kind {
+            WrittenKind::LockLost => Self::LockLost,
+            WrittenKind::NotApplied => Self::NotApplied,
+            WrittenKind::NotFound => Self::NotFound,
+            WrittenKind::StillRunning => Self::StillRunning,
+            WrittenKind::HasParent => Self::HasParent,
+            WrittenKind::Unreadable => Self::Unreadable,
+            WrittenKind::Unusable => Self::Unusable,
+        }
+    }
 }
 
 impl From<&InstanceFilter> for WrittenFilter {
@@ -224,9 +293,12 @@ pub fn encode_answer(answer: &Answer) -> Result<String, StoreError> {
         Err(StoreError::InstanceAlreadyExists { instance, orchestration }) => {
             WrittenAnswer::Exists { instance, orchestration }
         }
-        Err(StoreError::Provider(ProviderError { operation, message, retryable })) => {
-            WrittenAnswer::Provider { operation, message, retryable }
-        }
+        Err(StoreError::Failed(failure)) => WrittenAnswer::Provider {
+            retryable: failure.is_transient(),
+            kind: WrittenKind::of(failure.kind),
+            operation: failure.operation,
+            message: failure.message,
+        },
         Err(StoreError::Closed) => WrittenAnswer::Closed,
     };
     serde_json::to_string(&written).map_err(encoding_error)
@@ -260,8 +332,10 @@ pub fn decode_answer(payload: &str) -> Answer {
         Ok(WrittenAnswer::Exists { instance, orchestration }) => {
             Err(StoreError::InstanceAlreadyExists { instance, orchestration })
         }
-        Ok(WrittenAnswer::Provider { operation, message, retryable }) => {
-            Err(StoreError::Provider(ProviderError { operation, message, retryable }))
+        Ok(WrittenAnswer::Provider { operation, message, retryable, kind }) => {
+            let told_by_retryable = if retryable { FailureKind::InDoubt } else { FailureKind::Refused };
+            let kind = kind.map_or(told_by_retryable, FailureKind::from);
+            Err(StoreError::Failed(Failure { kind, operation, message }))
         }
         // The owner closed its store. The store of this process is still open.
         Ok(WrittenAnswer::Closed) => Err(StoreError::Unavailable(

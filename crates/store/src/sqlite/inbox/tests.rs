@@ -2,10 +2,11 @@ use std::process::Child;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use duroxide::providers::{DeleteInstanceResult, InstanceFilter, ProviderError, PruneOptions, PruneResult, WorkItem};
+use duroxide::providers::{DeleteInstanceResult, InstanceFilter, PruneOptions, PruneResult, WorkItem};
 
 use super::*;
 use crate::error::StoreError;
+use crate::failure::Failure;
 use crate::sqlite::file::paths::beside;
 use crate::sqlite::testing::{Folder, spawn_test_process};
 use crate::start::{IfExists, StartOutcome, StartRequest};
@@ -91,13 +92,15 @@ fn answers_keep_their_type() {
         events_deleted: 3,
         queue_messages_deleted: 4,
     };
-    let answers: [Answer; 8] = [
+    let answers: [Answer; 10] = [
         Ok(Reply::Started(vec![StartOutcome::Started, StartOutcome::Attached])),
         Ok(Reply::Delivered),
         Ok(Reply::Deleted(deleted)),
         Ok(Reply::Pruned(PruneResult { instances_processed: 1, executions_deleted: 2, events_deleted: 3 })),
         Err(StoreError::InstanceAlreadyExists { instance: "a".to_owned(), orchestration: "order".to_owned() }),
-        Err(StoreError::Provider(ProviderError::retryable("delete", "still running"))),
+        Err(StoreError::Failed(Failure::in_doubt("delete", "broken off"))),
+        Err(StoreError::Failed(Failure::refused("delete", "it is not to be"))),
+        Err(StoreError::Failed(Failure::still_running("delete", "a"))),
         Err(StoreError::Configuration("no".to_owned())),
         Err(StoreError::Unavailable("not now".to_owned())),
     ];

@@ -102,7 +102,7 @@ impl<'a> InboxTransaction<'a> {
                 .execute((position, payload.as_str(), now_ms() as i64))?;
             Ok(())
         })?;
-        if matches!(answer, Err(StoreError::Provider(_) | StoreError::Unavailable(_) | StoreError::Closed)) {
+        if matches!(answer, Err(StoreError::Failed(_) | StoreError::Unavailable(_) | StoreError::Closed)) {
             let is_promised = "SELECT EXISTS (SELECT 1 FROM requests WHERE position = ? AND NOT waits)";
             if self
                 .run(|transaction| transaction.prepare_cached(is_promised)?.query_row([position], |row| row.get(0)))?

@@ -8,14 +8,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use crossbeam_channel::Sender;
-use duroxide::providers::ProviderError;
 use parking_lot::{Condvar, Mutex, MutexGuard};
 use rusqlite::Connection;
 use rusqlite::config::DbConfig;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
-use crate::error::{CLOSED, StoreError};
+use crate::error::{Result, StoreError};
+use crate::failure::Failure;
 use crate::sqlite::file::guard::FileGuard;
 use crate::sqlite::owner::OwnerOptions;
 use crate::sqlite::owner::disk::change::Change;
@@ -118,29 +118,25 @@ impl OwnerCore {
     }
 
     /// Reads the committed state.
-    pub fn read<R>(
-        &self,
-        operation: &'static str,
-        look: impl FnOnce(&Connection) -> Result<R, ProviderError>,
-    ) -> Result<R, ProviderError> {
+    pub fn read<R>(&self, operation: &'static str, look: impl FnOnce(&Connection) -> Result<R>) -> Result<R> {
         if let Some(reason) = self.health.broken() {
-            return Err(ProviderError::permanent(operation, reason));
+            return Err(Failure::unusable(operation, reason));
         }
         let outcome = match &self.readers {
             Some(readers) => readers.read(operation, look),
             None => look(&self.connection.lock()),
         };
-        outcome.map_err(|error| self.explain(operation, error))
+        outcome.map_err(|failure| self.explain(operation, failure))
     }
 
     /// Checks after a failed read whether the store can still be used.
-    fn explain(&self, operation: &'static str, error: ProviderError) -> ProviderError {
+    fn explain(&self, operation: &'static str, failure: Failure) -> Failure {
         if let Err(reason) = self.check_files() {
             self.health.fail(self, &reason.to_string());
         }
         match self.health.broken() {
-            Some(reason) => ProviderError::permanent(operation, reason),
-            None => error,
+            Some(reason) => Failure::unusable(operation, reason),
+            None => failure,
         }
     }
 
@@ -163,29 +159,29 @@ impl OwnerCore {
     }
 
     /// Waits without a limit until the changes are on the disk.
-    pub async fn settled(&self, written: Written) -> Result<(), ProviderError> {
-        written.await.unwrap_or_else(|_| Err(ProviderError::permanent("write", CLOSED)))
+    pub async fn settled(&self, written: Written) -> Result<()> {
+        written.await.unwrap_or_else(|_| Err(Failure::closed("write")))
     }
 
     /// As [`Self::settled`], but fails when the disk accepts no writes.
-    pub async fn settled_in_time(&self, mut written: Written) -> Result<(), ProviderError> {
+    pub async fn settled_in_time(&self, mut written: Written) -> Result<()> {
         loop {
             let waited = timeout(DISK_TIMEOUT, &mut written).await;
             if let Ok(outcome) = waited {
-                return outcome.unwrap_or_else(|_| Err(ProviderError::permanent("write", CLOSED)));
+                return outcome.unwrap_or_else(|_| Err(Failure::closed("write")));
             }
             if let Some(reason) = self.health.stalled() {
                 let message =
                     format!("{reason}; it is not recorded yet, and will be when the disk accepts writes again");
-                return Err(ProviderError::retryable("write", message));
+                return Err(Failure::in_doubt("write", message));
             }
         }
     }
 
     /// Waits while the disk accepts no writes, and then refuses new work if it still accepts none.
-    pub async fn admit(&self, operation: &str) -> Result<(), ProviderError> {
+    pub async fn admit(&self, operation: &str) -> Result<()> {
         if let Some(reason) = self.health.broken() {
-            return Err(ProviderError::permanent(operation, reason));
+            return Err(Failure::unusable(operation, reason));
         }
         if self.health.stalled().is_none() {
             return Ok(());
@@ -199,13 +195,10 @@ impl OwnerCore {
         if timeout(DISK_TIMEOUT, recovered).await.is_err()
             && let Some(reason) = self.health.stalled()
         {
-            return Err(ProviderError::retryable(
-                operation,
-                format!("{reason}; nothing was recorded, try again later"),
-            ));
+            return Err(Failure::not_applied(operation, format!("{reason}; nothing was recorded, try again later")));
         }
         match self.health.broken() {
-            Some(reason) => Err(ProviderError::permanent(operation, reason)),
+            Some(reason) => Err(Failure::unusable(operation, reason)),
             None => Ok(()),
         }
     }
@@ -236,14 +229,14 @@ impl OwnerCore {
     /// Runs `task` on the writer thread, after all jobs that were sent before.
     pub async fn perform<R: Send + 'static>(
         &self,
-        task: impl FnOnce(&mut Connection, &OwnerCore) -> Result<R, ProviderError> + Send + 'static,
-    ) -> Result<R, ProviderError> {
+        task: impl FnOnce(&mut Connection, &OwnerCore) -> Result<R> + Send + 'static,
+    ) -> Result<R> {
         let (sender, receiver) = oneshot::channel();
         let task: Task = Box::new(move |connection, core| {
             // The caller may have been dropped.
             sender.send(task(connection, core)).ok();
         });
         self.send(Job::Task(task));
-        receiver.await.unwrap_or_else(|_| Err(ProviderError::permanent("write", CLOSED)))
+        receiver.await.unwrap_or_else(|_| Err(Failure::closed("write")))
     }
 }

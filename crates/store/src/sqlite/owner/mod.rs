@@ -21,12 +21,12 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use crossbeam_channel::RecvTimeoutError;
-use duroxide::providers::{ProviderError, WorkItem};
+use duroxide::providers::WorkItem;
 use parking_lot::Mutex;
 use rusqlite::Connection;
 
 use crate::code_time::CodeTime;
-use crate::error::StoreError;
+use crate::error::{Result, StoreError};
 use crate::policy::StorePolicy;
 use crate::sqlite::owner::core::{DISK_TIMEOUT, LockedState, OwnerCore};
 use crate::sqlite::owner::disk::writer::{Job, Written};
@@ -89,7 +89,7 @@ impl Owner {
     }
 
     /// Sends messages, all of them or none.
-    pub async fn send(&self, messages: Vec<WorkItem>) -> Result<(), ProviderError> {
+    pub async fn send(&self, messages: Vec<WorkItem>) -> Result<()> {
         self.core.send_messages(messages, 0).await
     }
 
@@ -110,35 +110,35 @@ impl Owner {
         messages: Vec<WorkItem>,
         visible_ms: u64,
         position: Option<InboxPosition>,
-    ) -> Result<Accepted, ProviderError> {
+    ) -> Result<Accepted> {
         self.core.submit_messages(messages, visible_ms, position).map(Accepted)
     }
 
     /// Waits until the accepted changes are on the disk.
-    pub async fn settled(&self, accepted: Accepted) -> Result<(), ProviderError> {
+    pub async fn settled(&self, accepted: Accepted) -> Result<()> {
         self.core.settled(accepted.0).await
     }
 
     /// Records the position up to which an inbox was carried out.
-    pub async fn note_position(&self, position: InboxPosition) -> Result<(), ProviderError> {
+    pub async fn note_position(&self, position: InboxPosition) -> Result<()> {
         self.core.settled(self.core.write(Vec::new(), Vec::new(), Some(position))).await
     }
 
     /// The position up to which the inbox of that name was carried out.
-    pub fn inbox_position(&self, inbox: &str) -> Result<i64, ProviderError> {
+    pub fn inbox_position(&self, inbox: &str) -> Result<i64> {
         self.core.read("read_inbox", |connection| read::inbox_position(connection, inbox))
     }
 
     /// The orchestration that an instance runs, or that a waiting start will run.
-    pub fn running(&self, id: &str) -> Result<Option<String>, ProviderError> {
+    pub fn running(&self, id: &str) -> Result<Option<String>> {
         Ok(self.core.running(id)?.map(|orchestration| orchestration.to_string()))
     }
 
-    pub fn standing(&self, id: &str) -> Result<Option<InstanceState>, ProviderError> {
-        self.core.read("get_instance_info", |connection| read::standing(connection, id))
+    pub fn instance_state(&self, id: &str) -> Result<Option<InstanceState>> {
+        self.core.read("get_instance_info", |connection| read::instance_state(connection, id))
     }
 
-    pub fn mismatch(&self, id: &str) -> Result<Option<String>, ProviderError> {
+    pub fn mismatch(&self, id: &str) -> Result<Option<String>> {
         self.core.read("get_instance_info", |connection| read::mismatch(connection, id))
     }
 
@@ -148,7 +148,7 @@ impl Owner {
     }
 
     /// Copies the committed state into a new file. The work continues at the same time.
-    pub fn back_up(&self, target: &Path) -> Result<(), ProviderError> {
+    pub fn back_up(&self, target: &Path) -> Result<()> {
         self.core.read("backup", |connection| read::back_up(connection, target))
     }
 

@@ -1,61 +1,37 @@
-//! The owner as the engine knows stores.
+//! The owner's implementation of the engine's operations.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use duroxide::providers::{
-    DeleteInstanceResult, DispatcherCapabilityFilter, ExecutionInfo, ExecutionMetadata, InstanceFilter, InstanceInfo,
-    OrchestrationItem, Provider, ProviderAdmin, PruneOptions, PruneResult, QueueDepths, ScheduledActivityIdentifier,
-    SessionFetchConfig, SystemMetrics, TagFilter, WorkItem,
+    DeleteInstanceResult, DispatcherCapabilityFilter, ExecutionInfo, InstanceFilter, InstanceInfo, PruneOptions,
+    PruneResult, QueueDepths, SessionFetchConfig, SystemMetrics, TagFilter, WorkItem,
 };
 use duroxide::{Event, SystemStats};
 
 use crate::clock::after_ms;
 use crate::error::Result;
+use crate::operations::{AdminOperations, CustomStatusVersion, EngineOperations, FetchedActivity, FetchedTurn};
 use crate::sqlite::owner::Owner;
-use crate::sqlite::owner::operations::turn_end::TurnEnd;
 use crate::sqlite::read;
 use crate::sqlite::read::Page;
+use crate::turn_commit::TurnCommit;
 
 #[async_trait]
-impl Provider for Owner {
-    fn name(&self) -> &'static str {
-        "duroxide-python sqlite"
-    }
-
-    fn version(&self) -> &'static str {
-        env!("CARGO_PKG_VERSION")
-    }
-
+impl EngineOperations for Owner {
     async fn fetch_orchestration_item(
         &self,
         lock_timeout: Duration,
         poll_timeout: Duration,
         filter: Option<&DispatcherCapabilityFilter>,
-    ) -> Result<Option<(OrchestrationItem, String, u32)>> {
+    ) -> Result<Option<FetchedTurn>> {
         self.core.fetch_turn(lock_timeout, poll_timeout, filter).await
     }
 
-    async fn ack_orchestration_item(
-        &self,
-        lock_token: &str,
-        execution_id: u64,
-        history_delta: Vec<Event>,
-        worker_items: Vec<WorkItem>,
-        orchestrator_items: Vec<WorkItem>,
-        metadata: ExecutionMetadata,
-        cancelled_activities: Vec<ScheduledActivityIdentifier>,
-    ) -> Result<()> {
-        let end = TurnEnd {
-            execution: execution_id,
-            delta: history_delta,
-            activities: worker_items,
-            messages: orchestrator_items,
-            metadata,
-            cancelled: cancelled_activities,
-        };
-        self.core.end_turn(lock_token, end).await
+    async fn commit_turn(&self, token: &str, commit: Arc<TurnCommit>) -> Result<()> {
+        self.core.end_turn(token, &commit).await
     }
 
     async fn abandon_orchestration_item(
@@ -77,7 +53,7 @@ impl Provider for Owner {
         poll_timeout: Duration,
         session: Option<&SessionFetchConfig>,
         tag_filter: &TagFilter,
-    ) -> Result<Option<(WorkItem, String, u32)>> {
+    ) -> Result<Option<FetchedActivity>> {
         self.core.fetch_activity(lock_timeout, poll_timeout, session, tag_filter).await
     }
 
@@ -122,7 +98,7 @@ impl Provider for Owner {
         self.core.append(instance, execution_id, &events).await
     }
 
-    async fn get_custom_status(&self, instance: &str, last_seen: u64) -> Result<Option<(Option<String>, u64)>> {
+    async fn get_custom_status(&self, instance: &str, last_seen: u64) -> Result<Option<CustomStatusVersion>> {
         self.core.read("get_custom_status", |connection| read::custom_status(connection, instance, last_seen))
     }
 
@@ -137,14 +113,10 @@ impl Provider for Owner {
     async fn get_instance_stats(&self, instance: &str) -> Result<Option<SystemStats>> {
         self.core.read("get_instance_stats", |connection| read::instance_stats(connection, instance))
     }
-
-    fn as_management_capability(&self) -> Option<&dyn ProviderAdmin> {
-        Some(self)
-    }
 }
 
 #[async_trait]
-impl ProviderAdmin for Owner {
+impl AdminOperations for Owner {
     async fn list_instances(&self) -> Result<Vec<String>> {
         self.core.read("list_instances", |connection| read::list(connection, Page::default()))
     }

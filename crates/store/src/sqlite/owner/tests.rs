@@ -2,14 +2,16 @@ use std::path::Path;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use duroxide::providers::{ExecutionMetadata, Provider as _, ProviderAdmin as _, TagFilter};
+use duroxide::providers::{ExecutionMetadata, TagFilter};
 use duroxide::{Event, EventKind};
 use tokio::sync::oneshot;
 
 use super::*;
 use crate::code_time::CodeTime;
+use crate::operations::{AdminOperations as _, EngineOperations as _};
 use crate::sqlite::file::connection;
 use crate::sqlite::testing::{Folder, eventually};
+use crate::turn_commit::TurnCommit;
 use crate::types::Durability;
 
 const LEASE: Duration = Duration::from_secs(60);
@@ -102,8 +104,9 @@ impl Owner {
         fetched.map(|(item, token, _)| (item.messages, token))
     }
 
-    async fn end(&self, token: &str, delta: Vec<Event>, metadata: ExecutionMetadata) -> Result<(), ProviderError> {
-        self.ack_orchestration_item(token, 1, delta, Vec::new(), Vec::new(), metadata, Vec::new()).await
+    async fn end(&self, token: &str, delta: Vec<Event>, metadata: ExecutionMetadata) -> Result<()> {
+        let commit = TurnCommit { execution_id: 1, delta, metadata, ..TurnCommit::default() };
+        self.commit_turn(token, Arc::new(commit)).await
     }
 
     /// Starts the instance `a`, and fetches its first turn.
@@ -285,9 +288,14 @@ async fn an_instance_whose_first_start_was_void_can_be_started() {
     wait_for_jobs(&owner, 1);
     let ending = Arc::clone(&owner);
     let ending = tokio::spawn(async move {
-        let messages = vec![start_of("child")];
-        let delta = begun();
-        ending.ack_orchestration_item(&token, 1, delta, Vec::new(), messages, recorded(None), Vec::new()).await
+        let commit = TurnCommit {
+            execution_id: 1,
+            delta: begun(),
+            messages: vec![start_of("child")],
+            metadata: recorded(None),
+            ..TurnCommit::default()
+        };
+        ending.commit_turn(&token, Arc::new(commit)).await
     });
     wait_for_jobs(&owner, 2);
     drop(blocked);

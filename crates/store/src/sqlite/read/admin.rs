@@ -3,12 +3,13 @@
 
 use duroxide::INITIAL_EXECUTION_ID;
 use duroxide::providers::{
-    ExecutionInfo, InstanceFilter, InstanceInfo, InstanceTree, ProviderError, PruneOptions, QueueDepths, SystemMetrics,
+    ExecutionInfo, InstanceFilter, InstanceInfo, InstanceTree, PruneOptions, QueueDepths, SystemMetrics,
 };
 use rusqlite::Connection;
 use serde::Deserialize;
 
 use crate::error::Result;
+use crate::failure::Failure;
 use crate::history::is_last;
 use crate::sqlite::read::{column, count, failed, not_found, one, signed, unsigned};
 
@@ -70,7 +71,7 @@ pub fn execution_info(connection: &Connection, id: &str, execution: u64) -> Resu
             event_count: usize::try_from(row.get::<_, i64>(4)?).unwrap_or(0),
         })
     })?
-    .ok_or_else(|| ProviderError::permanent(OPERATION, format!("Execution {execution} not found for instance {id}")))
+    .ok_or_else(|| Failure::not_found(OPERATION, format!("Execution {execution} not found for instance {id}")))
 }
 
 /// The ids of all instances, newest first.

@@ -15,12 +15,12 @@ pub mod values;
 use std::fs::File;
 use std::path::Path;
 
-use duroxide::providers::ProviderError;
 use duroxide::{Event, INITIAL_EXECUTION_ID};
 use rusqlite::types::FromSql;
 use rusqlite::{Connection, ErrorCode, OptionalExtension as _, Params, Row};
 
 use crate::error::Result;
+use crate::failure::{Failure, FailureKind};
 use crate::sqlite::file::paths::sync_directory;
 use crate::types::InstanceState;
 
@@ -30,9 +30,6 @@ pub use crate::sqlite::read::admin::{
 };
 pub use crate::sqlite::read::pool::{Readers, open};
 pub use crate::sqlite::read::values::{custom_status, instance_stats, kv_all, kv_snapshot, kv_value};
-
-/// The beginning of the error for an event that cannot be decoded, as in the engine's bundled store.
-pub const UNDECODABLE: &str = "Failed to deserialize event";
 
 /// The state of an instance, as far as a wait needs it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -72,7 +69,7 @@ pub fn status(connection: &Connection, id: &str) -> Result<Option<StatusRow>> {
 }
 
 /// The state of an instance, as the rest of the package reports it.
-pub fn standing(connection: &Connection, id: &str) -> Result<Option<InstanceState>> {
+pub fn instance_state(connection: &Connection, id: &str) -> Result<Option<InstanceState>> {
     let Some(row) = status(connection, id)? else { return Ok(None) };
     Ok(row.orchestration.is_some().then(|| InstanceState {
         status: row.status.unwrap_or_else(|| "Running".to_owned()),
@@ -85,7 +82,7 @@ pub fn standing(connection: &Connection, id: &str) -> Result<Option<InstanceStat
 /// Copies the committed state into a new file.
 pub fn back_up(connection: &Connection, target: &Path) -> Result<()> {
     const OPERATION: &str = "backup";
-    let refused = |reason: String| ProviderError::permanent(OPERATION, reason);
+    let refused = |reason: String| Failure::refused(OPERATION, reason);
     let shown = target.display();
     let Some(name) = target.to_str() else {
         return Err(refused(format!("'{shown}' is not valid unicode; choose another name")));
@@ -156,8 +153,7 @@ fn events(
     let mut events = Vec::new();
     while let Some(row) = rows.next().map_err(failed)? {
         let number: i64 = row.get(0).map_err(failed)?;
-        let undecodable =
-            |error: String| ProviderError::permanent(operation, format!("{UNDECODABLE} {number}: {error}"));
+        let undecodable = |error: String| unreadable(operation, number, &error);
         // The decoder reads the text in SQLite's page without a copy, since it creates new strings anyway.
         let data = row.get_ref(1).map_err(failed)?.as_str().map_err(|error| undecodable(error.to_string()))?;
         events.push(serde_json::from_str(data).map_err(|error| undecodable(error.to_string()))?);
@@ -190,29 +186,37 @@ fn column<T: FromSql>(
     rows.collect::<Result<_, _>>().map_err(failed)
 }
 
-fn not_found(operation: &'static str, id: &str) -> ProviderError {
-    ProviderError::permanent(operation, format!("Instance {id} not found"))
+fn not_found(operation: &'static str, id: &str) -> Failure {
+    Failure::not_found(operation, format!("Instance {id} not found"))
 }
 
-/// Turns an error of SQLite into an error of the engine. Only a lock of another process makes the error retryable.
-pub fn failed(operation: &'static str) -> impl Fn(rusqlite::Error) -> ProviderError + Copy {
-    move |error| match error.sqlite_error_code() {
-        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
-            ProviderError::retryable(operation, error.to_string())
-        }
-        _ => ProviderError::permanent(operation, format!("{BY_SQLITE}{error}")),
+/// An event that cannot be decoded, in the words of the engine's bundled store.
+fn unreadable(operation: &'static str, event: i64, error: &str) -> Failure {
+    Failure::unreadable(operation, format!("Failed to deserialize event {event}: {error}"))
+}
+
+/// The failure for an error of SQLite, by its result code.
+pub fn failed(operation: &'static str) -> impl Fn(rusqlite::Error) -> Failure + Copy {
+    move |error| {
+        let kind = match error.sqlite_error_code() {
+            // Another process holds the lock for a moment.
+            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
+                return Failure::not_applied(operation, error.to_string());
+            }
+            // A disk may recover.
+            Some(ErrorCode::DiskFull | ErrorCode::SystemIoFailure) => FailureKind::InDoubt,
+            _ => FailureKind::Unusable,
+        };
+        Failure::new(kind, operation, format!("SQLite says: {error}"))
     }
 }
 
-/// The beginning of a message about a failure of the file. Other errors are about the question.
-const BY_SQLITE: &str = "SQLite says: ";
-
-/// Adds the name of the file to an error about the file.
-pub fn naming(path: &Path, error: ProviderError) -> ProviderError {
-    if error.message.starts_with(BY_SQLITE) {
-        return ProviderError { message: format!("'{}' cannot be read; {}", path.display(), error.message), ..error };
+/// Adds the name of the file to a failure of the file. Other failures stay as they are.
+pub fn naming(path: &Path, failure: Failure) -> Failure {
+    if matches!(failure.kind, FailureKind::InDoubt | FailureKind::Unusable) {
+        return Failure { message: format!("'{}' cannot be read; {}", path.display(), failure.message), ..failure };
     }
-    error
+    failure
 }
 
 fn count(row: &Row<'_>, column: usize) -> rusqlite::Result<u64> {

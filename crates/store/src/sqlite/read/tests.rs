@@ -111,7 +111,7 @@ fn an_unknown_instance_reads_as_nothing_or_as_not_found() {
         parent(&connection, "x").unwrap_err(),
         prunable_executions(&connection, "x", &PruneOptions::default()).unwrap_err(),
     ] {
-        assert!(error.message.contains("not found") && !error.retryable, "{error}");
+        assert!(error.message.contains("not found") && error.kind == FailureKind::NotFound, "{error}");
     }
 }
 
@@ -166,7 +166,7 @@ fn an_event_that_cannot_be_decoded_is_named() {
     connection.execute("UPDATE events SET data = '{\"type\":\"Nothing\"}' WHERE event = 2", []).unwrap();
     for error in [read(&connection, "a").unwrap_err(), history(&connection, number, 1).unwrap_err()] {
         assert!(error.message.starts_with("Failed to deserialize event 2: "), "{error}");
-        assert!(!error.retryable);
+        assert_eq!(error.kind, FailureKind::Unreadable);
     }
     // A query that does not need the event still succeeds.
     assert_eq!(instance_info(&connection, "a").unwrap().updated_at, 900);
@@ -333,7 +333,7 @@ fn readers_see_each_commit_while_the_owner_writes_and_never_write() {
 fn an_error_names_the_file_that_cannot_be_opened() {
     let folder = Folder::new();
     let error = Readers::new(&folder.join("none.db")).read("read", |connection| read(connection, "a")).unwrap_err();
-    assert_eq!((error.operation.as_str(), error.retryable), ("read", false));
+    assert_eq!((error.operation.as_str(), error.kind), ("read", FailureKind::Unusable));
     assert!(error.message.contains("none.db"), "{error}");
 }
 

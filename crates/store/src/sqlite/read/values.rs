@@ -2,12 +2,12 @@
 
 use std::collections::HashMap;
 
-use duroxide::providers::{KvEntry, ProviderError};
+use duroxide::providers::KvEntry;
 use duroxide::{Event, EventKind, SystemStats};
 use rusqlite::Connection;
 
 use crate::error::Result;
-use crate::sqlite::read::{UNDECODABLE, count, failed, one, signed};
+use crate::sqlite::read::{count, failed, one, signed, unreadable};
 
 /// The custom status and its version, if that is newer than `last_seen`.
 pub fn custom_status(connection: &Connection, id: &str, last_seen: u64) -> Result<Option<(Option<String>, u64)>> {
@@ -77,8 +77,8 @@ pub fn instance_stats(connection: &Connection, id: &str) -> Result<Option<System
     })?;
     let Some((mut stats, first)) = stats else { return Ok(None) };
     if let Some(first) = first {
-        let first: Event = serde_json::from_str(&first)
-            .map_err(|error| ProviderError::permanent(OPERATION, format!("{UNDECODABLE} 1: {error}")))?;
+        let first: Event =
+            serde_json::from_str(&first).map_err(|error| unreadable(OPERATION, 1, &error.to_string()))?;
         // These are the messages that the execution before had not read.
         if let EventKind::OrchestrationStarted { carry_forward_events: Some(carried), .. } = first.kind {
             stats.queue_pending_count = carried.len() as u64;

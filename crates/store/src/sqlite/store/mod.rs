@@ -7,17 +7,16 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use duroxide::providers::{ProviderError, WorkItem};
+use duroxide::providers::WorkItem;
 use parking_lot::RwLock;
 use tokio::sync::{Mutex, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use crate::code_time::CodeTime;
-use crate::error::Result;
-use crate::error::{CLOSED, StoreError};
-use crate::error::{task_failed, unblocked};
+use crate::error::{Result, StoreError, task_failed, unblocked};
 use crate::events::StoreEvents;
+use crate::failure::{Failure, FailureKind};
 use crate::outbox::{Relay, Relayed};
 use crate::policy::StorePolicy;
 use crate::sqlite::client::{ClientProvider, ClientStore, CommitWatch};
@@ -105,7 +104,7 @@ impl SqliteStore {
     }
 
     pub fn role(&self) -> Result<Role> {
-        self.role.read().clone().ok_or_else(|| ProviderError::permanent("store", CLOSED))
+        self.role.read().clone().ok_or_else(|| Failure::closed("store"))
     }
 
     /// A receiver for the changes of the role after this call.
@@ -144,8 +143,8 @@ impl SqliteStore {
     }
 
     /// Whether an operation failed because the owner session ended, although the store itself is open.
-    pub fn has_changed_its_role(&self, error: &ProviderError) -> bool {
-        error.message == CLOSED && self.role.read().is_some()
+    pub fn has_changed_its_role(&self, failure: &Failure) -> bool {
+        failure.kind == FailureKind::Closed && self.role.read().is_some()
     }
 
     fn owner_session(&self) -> Option<Arc<OwnerSession>> {
@@ -289,13 +288,13 @@ impl SqliteStore {
         }
     }
 
-    pub fn standing(&self, instance: &str) -> Result<Option<InstanceState>> {
+    pub fn instance_state(&self, instance: &str) -> Result<Option<InstanceState>> {
         match self.role()? {
-            Role::Owner(session) => match session.owner.standing(instance) {
-                Err(error) if self.has_changed_its_role(&error) => self.standing(instance),
+            Role::Owner(session) => match session.owner.instance_state(instance) {
+                Err(error) if self.has_changed_its_role(&error) => self.instance_state(instance),
                 outcome => outcome,
             },
-            Role::Client(client) => client.standing(instance),
+            Role::Client(client) => client.instance_state(instance),
         }
     }
 

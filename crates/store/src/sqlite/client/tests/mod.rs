@@ -4,9 +4,9 @@ pub mod owner;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 
-use duroxide::providers::{Provider as _, ProviderAdmin as _};
-
 use super::*;
+use crate::failure::FailureKind;
+use crate::operations::{AdminOperations as _, EngineOperations as _};
 use crate::sqlite::client::tests::owner::MinimalOwner;
 use crate::sqlite::file::paths::beside;
 use crate::sqlite::inbox::InboxConsumer;
@@ -268,7 +268,7 @@ async fn the_engine_reads_and_sends_as_a_client_but_cannot_work() {
     assert_eq!(provider.list_instances().await.unwrap(), [""; 0]);
     assert_eq!(provider.get_system_metrics().await.unwrap().total_instances, 0);
     let error = provider.ack_work_item("token", None).await.unwrap_err();
-    assert!(error.message.contains("does not work on it") && !error.retryable, "{error}");
+    assert!(error.message.contains("does not work on it") && error.kind == FailureKind::Refused, "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

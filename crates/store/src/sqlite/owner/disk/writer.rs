@@ -7,11 +7,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
-use duroxide::providers::ProviderError;
 use rusqlite::{Connection, ErrorCode};
 use tokio::sync::oneshot;
 
 use crate::backoff::{LONGEST_PAUSE, pause_after};
+use crate::error::Result;
+use crate::failure::Failure;
 use crate::sqlite::owner::OwnerCore;
 use crate::sqlite::owner::disk::change::{Change, Totals};
 use crate::sqlite::owner::disk::effect::Effect;
@@ -30,9 +31,9 @@ const IDLE: Duration = Duration::from_millis(100);
 /// The next batch records the attempt of a turn that has lasted this long. Most turns end earlier.
 pub const ATTEMPT_RECORDED_AFTER: Duration = Duration::from_millis(5);
 
-pub type Answer = oneshot::Sender<Result<(), ProviderError>>;
+pub type Answer = oneshot::Sender<Result<()>>;
 /// Receives the answer when changes are on the disk, or when they can never be.
-pub type Written = oneshot::Receiver<Result<(), ProviderError>>;
+pub type Written = oneshot::Receiver<Result<()>>;
 /// A task that uses the connection alone, in separate transactions. It answers its caller itself.
 pub type Task = Box<dyn FnOnce(&mut Connection, &OwnerCore) + Send>;
 
@@ -243,7 +244,7 @@ impl Writer {
         }
         for (answer, is_void) in answers {
             let outcome = if is_void {
-                Err(ProviderError::permanent("write", "Invalid lock token: the instance was deleted"))
+                Err(Failure::lock_lost("write", "Invalid lock token: the instance was deleted"))
             } else {
                 Ok(())
             };
@@ -263,7 +264,7 @@ impl Writer {
             }
         }
         for answer in answers {
-            answer.send(Err(ProviderError::permanent("write", reason))).ok();
+            answer.send(Err(Failure::refused("write", reason))).ok();
         }
     }
 

@@ -2,12 +2,13 @@
 
 use std::time::{Duration, Instant};
 
-use duroxide::providers::{ProviderError, SessionFetchConfig, TagFilter, WorkItem};
+use duroxide::providers::{SessionFetchConfig, TagFilter, WorkItem};
 use tokio::sync::oneshot;
 use tokio::time::timeout_at;
 
 use crate::clock::{after_ms, now_ms};
 use crate::error::Result;
+use crate::failure::Failure;
 use crate::sqlite::owner::OwnerCore;
 use crate::sqlite::owner::disk::change::{Change, MessageRow};
 use crate::sqlite::owner::disk::effect::Effect;
@@ -112,7 +113,7 @@ impl OwnerCore {
     pub async fn end_activity(&self, token: &str, completion: Option<WorkItem>) -> Result<()> {
         const OPERATION: &str = "ack_work_item";
         let data = completion.as_ref().map(encode).transpose()?;
-        let invalid = || ProviderError::permanent(OPERATION, INVALID);
+        let invalid = || Failure::lock_lost(OPERATION, INVALID);
         let token: Token = token.parse().map_err(|_| invalid())?;
         let written = {
             let mut state = self.lock();
@@ -136,7 +137,7 @@ impl OwnerCore {
 
     pub fn abandon_activity(&self, token: &str, delay: Option<Duration>, ignore_attempt: bool) -> Result<()> {
         let given_back = token.parse().is_ok_and(|token| self.give_back(token, delay, ignore_attempt));
-        if given_back { Ok(()) } else { Err(ProviderError::permanent("abandon_work_item", INVALID)) }
+        if given_back { Ok(()) } else { Err(Failure::lock_lost("abandon_work_item", INVALID)) }
     }
 
     fn give_back(&self, token: Token, delay: Option<Duration>, ignore_attempt: bool) -> bool {
@@ -157,7 +158,7 @@ impl OwnerCore {
     pub fn renew_activity(&self, token: &str, extend_for: Duration) -> Result<()> {
         let now = Instant::now();
         let renewed = token.parse().is_ok_and(|token| self.lock().activities.renew(token, now + extend_for, now));
-        if renewed { Ok(()) } else { Err(ProviderError::permanent("renew_work_item_lock", INVALID)) }
+        if renewed { Ok(()) } else { Err(Failure::lock_lost("renew_work_item_lock", INVALID)) }
     }
 }
 

@@ -1,9 +1,10 @@
 //! Deletes instances and prunes past executions. The writer thread runs each deletion in a separate transaction.
 
-use duroxide::providers::{DeleteInstanceResult, InstanceFilter, ProviderError, PruneOptions, PruneResult};
+use duroxide::providers::{DeleteInstanceResult, InstanceFilter, PruneOptions, PruneResult};
 use rusqlite::{Connection, TransactionBehavior, params};
 
 use crate::error::Result;
+use crate::failure::Failure;
 use crate::history::is_last;
 use crate::sqlite::owner::OwnerCore;
 use crate::sqlite::owner::disk::change::Totals;
@@ -48,17 +49,14 @@ impl OwnerCore {
             let state = status.status.as_deref().unwrap_or("Running");
             let exists = status.orchestration.is_some();
             if exists && !force && !is_last(state) {
-                return Err(ProviderError::permanent(
-                    DELETE,
-                    format!("Instance {id} is still running. Use force=true to delete anyway, or cancel first."),
-                ));
+                return Err(Failure::still_running(DELETE, id));
             }
             if exists {
                 totals.instances -= 1;
                 totals.count(state, -1);
             }
             if let Some(child) = read::children(&transaction, id)?.into_iter().find(|child| !ids.contains(child)) {
-                return Err(ProviderError::permanent(
+                return Err(Failure::refused(
                     DELETE,
                     format!(
                         "Cannot delete: instance {id} has the child {child}, which has only now been started. Read the \

@@ -1,10 +1,12 @@
 //! Reads instances from the file into memory: at the start of the owner all with waiting work, later each one that is
 //! needed.
 
-use duroxide::providers::{ProviderError, WorkItem};
+use duroxide::providers::WorkItem;
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
 use crate::clock::now_ms;
+use crate::error::Result;
+use crate::failure::Failure;
 use crate::policy::StorePolicy;
 use crate::sqlite::owner::memory::activity_queue::Activity;
 use crate::sqlite::owner::memory::ids::{Number, Sequence, Version};
@@ -134,7 +136,7 @@ impl OwnerCore {
         &self,
         ids: &[&str],
         action: impl FnOnce(&mut LockedState<'_>, &[Number]) -> R,
-    ) -> Result<R, ProviderError> {
+    ) -> Result<R> {
         let mut missing = Vec::new();
         {
             let mut state = self.lock();
@@ -187,9 +189,9 @@ impl OwnerCore {
             }
         }
         // The operation has changed nothing, and the next attempt may be able to read the file.
-        found.map_err(|error| match self.health.broken() {
-            Some(_) => error,
-            None => ProviderError::retryable(error.operation, error.message),
+        found.map_err(|failure| match self.health.broken() {
+            Some(_) => failure,
+            None => Failure::not_applied(failure.operation, failure.message),
         })?;
         let numbers: Vec<Number> = ids.iter().map(|id| state.intern(id)).collect();
         Ok(action(&mut state, &numbers))

@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
-use duroxide::providers::{ProviderError, WorkItem};
+use duroxide::providers::WorkItem;
 use tokio::sync::oneshot;
 
 use crate::error::Result;
 use crate::error::StoreError;
+use crate::failure::Failure;
 use crate::sqlite::owner::OwnerCore;
 use crate::sqlite::owner::disk::change::{ActivityRow, Change, MessageRow};
 use crate::sqlite::owner::disk::effect::Effect;
@@ -14,8 +15,7 @@ use crate::sqlite::owner::disk::writer::Written;
 use crate::sqlite::owner::memory::activity_queue::Activity;
 use crate::sqlite::owner::memory::ids::{Number, Sequence};
 use crate::sqlite::owner::memory::state::{Message, State};
-use crate::start::judge;
-use crate::start::{IfExists, StartOutcome, StartRequest};
+use crate::start::{IfExists, StartOutcome, StartRequest, decide_starts};
 use crate::work_item::{encode, is_activity, target};
 
 /// A position in an inbox. The owner records it together with the changes of the request at this position.
@@ -84,7 +84,7 @@ impl OwnerCore {
         let owned: Vec<String> = items.iter().map(|item| target(item).to_owned()).collect();
         if items.iter().any(is_activity) {
             let message = "an activity is not a message to an instance";
-            return Err(ProviderError::permanent("enqueue_for_orchestrator", message));
+            return Err(Failure::refused("enqueue_for_orchestrator", message));
         }
         let ids: Vec<&str> = owned.iter().map(String::as_str).collect();
         self.with_instances(&ids, |state, numbers| {
@@ -120,7 +120,7 @@ impl OwnerCore {
             })
             .collect::<Result<_>>()?;
         self.with_instances(&ids, |state, numbers| {
-            let outcomes = judge(items.iter().filter_map(|(item, _)| start(item)), if_exists, |id| {
+            let outcomes = decide_starts(items.iter().filter_map(|(item, _)| start(item)), if_exists, |id| {
                 Ok(state.numbers.get(id).and_then(|number| state.instances.get(number)?.running()))
             })?;
             let mut changes = Vec::with_capacity(2 * items.len());

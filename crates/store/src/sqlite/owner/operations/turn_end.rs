@@ -1,10 +1,11 @@
 //! Ends a turn: prepares the changes of an acknowledged turn, and sends them to the writer.
 
-use duroxide::providers::{ExecutionMetadata, ProviderError, ScheduledActivityIdentifier, WorkItem};
+use duroxide::providers::WorkItem;
 use duroxide::{Event, EventKind};
 
 use crate::clock::now_ms;
 use crate::error::Result;
+use crate::failure::Failure;
 use crate::history::is_last;
 use crate::sqlite::owner::disk::change::{ActivityRow, Change, CustomStatus, KvChange, MessageRow, TurnRow};
 use crate::sqlite::owner::disk::effect::{Effect, TurnEffect};
@@ -14,19 +15,10 @@ use crate::sqlite::owner::memory::ids::{Number, Sequence, Token};
 use crate::sqlite::owner::memory::state::{InstanceRecord, State};
 use crate::sqlite::owner::operations::turns::INVALID;
 use crate::sqlite::owner::{LockedState, OwnerCore};
+use crate::turn_commit::TurnCommit;
 use crate::work_item::{encode, target};
 
 const ACKNOWLEDGE: &str = "ack_orchestration_item";
-
-/// The content of an acknowledgement.
-pub struct TurnEnd {
-    pub execution: u64,
-    pub delta: Vec<Event>,
-    pub activities: Vec<WorkItem>,
-    pub messages: Vec<WorkItem>,
-    pub metadata: ExecutionMetadata,
-    pub cancelled: Vec<ScheduledActivityIdentifier>,
-}
 
 /// The JSON of the events, activities and messages of a turn.
 struct EncodedTurn {
@@ -36,18 +28,20 @@ struct EncodedTurn {
 }
 
 impl OwnerCore {
-    pub async fn end_turn(&self, token: &str, end: TurnEnd) -> Result<()> {
-        let token: Token = token.parse().map_err(|_| ProviderError::permanent(ACKNOWLEDGE, INVALID))?;
+    pub async fn end_turn(&self, token: &str, commit: &TurnCommit) -> Result<()> {
+        let token: Token = token.parse().map_err(|_| Failure::lock_lost(ACKNOWLEDGE, INVALID))?;
         let encoded = EncodedTurn {
-            events: end.delta.iter().map(|event| Ok((event.event_id, encode(event)?))).collect::<Result<_>>()?,
-            activities: end.activities.iter().map(encode).collect::<Result<_>>()?,
-            messages: end.messages.iter().map(encode).collect::<Result<_>>()?,
+            events: commit.delta.iter().map(|event| Ok((event.event_id, encode(event)?))).collect::<Result<_>>()?,
+            activities: commit.activities.iter().map(encode).collect::<Result<_>>()?,
+            messages: commit.messages.iter().map(encode).collect::<Result<_>>()?,
         };
         let owned: Vec<String> =
-            end.messages.iter().chain(&end.activities).map(|item| target(item).to_owned()).collect();
+            commit.messages.iter().chain(&commit.activities).map(|item| target(item).to_owned()).collect();
         let ids: Vec<&str> = owned.iter().map(String::as_str).collect();
+        // Not under the lock of the state.
+        let copy = commit.clone();
         let written =
-            self.with_instances(&ids, |state, numbers| self.submit_turn(state, numbers, token, end, encoded))??;
+            self.with_instances(&ids, |state, numbers| self.submit_turn(state, numbers, token, copy, encoded))??;
         self.settled(written).await
     }
 
@@ -56,12 +50,12 @@ impl OwnerCore {
         state: &mut LockedState<'_>,
         numbers: &[Number],
         token: Token,
-        end: TurnEnd,
+        commit: TurnCommit,
         encoded: EncodedTurn,
     ) -> Result<Written> {
-        let number = state.check_turn(token, &end)?;
+        let number = state.check_turn(token, &commit)?;
         let mut changes = Vec::new();
-        let TurnEnd { execution, delta, activities, messages, metadata, cancelled } = end;
+        let TurnCommit { execution_id: execution, delta, activities, messages, metadata, cancelled } = commit;
         let mut row = TurnRow { number, execution, events: encoded.events, ..TurnRow::default() };
         let record = state.mark_ending(number, &mut row, &mut changes);
         row.pinned = metadata.pinned_duroxide_version.map(|version| (version.major, version.minor, version.patch));
@@ -145,9 +139,9 @@ fn collect_changes(delta: &[Event], row: &mut TurnRow) {
 }
 
 impl State {
-    /// Checks whether a turn can end as `end` describes, and returns its instance.
-    fn check_turn(&mut self, token: Token, end: &TurnEnd) -> Result<Number> {
-        let invalid = || ProviderError::permanent(ACKNOWLEDGE, INVALID);
+    /// Checks whether a turn can end with `commit`, and returns its instance.
+    fn check_turn(&mut self, token: Token, commit: &TurnCommit) -> Result<Number> {
+        let invalid = || Failure::lock_lost(ACKNOWLEDGE, INVALID);
         let number = self.turn(token).ok_or_else(invalid)?;
         let instance = self.instances.get(&number).ok_or_else(invalid)?;
         let held = instance.leased.as_ref().ok_or_else(invalid)?;
@@ -155,17 +149,17 @@ impl State {
         if held.token != token || held.is_ending {
             return Err(invalid());
         }
-        if let (Some(history), Some(first)) = (&instance.history, end.delta.first())
+        if let (Some(history), Some(first)) = (&instance.history, commit.delta.first())
             && history
                 .lock()
                 .iter()
                 .rev()
-                .take_while(|event| event.event_id >= first.event_id && event.execution_id == end.execution)
-                .any(|event| end.delta.iter().any(|new| new.event_id == event.event_id))
+                .take_while(|event| event.event_id >= first.event_id && event.execution_id == commit.execution_id)
+                .any(|event| commit.delta.iter().any(|new| new.event_id == event.event_id))
         {
-            return Err(ProviderError::permanent(
+            return Err(Failure::refused(
                 ACKNOWLEDGE,
-                format!("event {} of execution {} is recorded already", first.event_id, end.execution),
+                format!("event {} of execution {} is recorded already", first.event_id, commit.execution_id),
             ));
         }
         Ok(number)

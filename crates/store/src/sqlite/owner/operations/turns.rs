@@ -4,14 +4,16 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use duroxide::providers::{DispatcherCapabilityFilter, OrchestrationItem, ProviderError, WorkItem};
+use duroxide::providers::{DispatcherCapabilityFilter, OrchestrationItem, WorkItem};
 use duroxide::{Event, EventKind};
 use tokio::sync::oneshot;
 use tokio::time::timeout_at;
 
 use crate::clock::{after_ms, now_ms};
 use crate::error::Result;
+use crate::failure::{Failure, FailureKind};
 use crate::flow_control::MessageGate;
+use crate::operations::FetchedTurn;
 use crate::sqlite::owner::disk::change::Change;
 use crate::sqlite::owner::disk::effect::Effect;
 use crate::sqlite::owner::disk::writer::Written;
@@ -20,8 +22,6 @@ use crate::sqlite::owner::memory::state::{Capabilities, Due, State};
 use crate::sqlite::owner::memory::waiters::WaiterGuard;
 use crate::sqlite::owner::{LockedState, OwnerCore};
 use crate::sqlite::read;
-
-type FetchedTurn = (OrchestrationItem, String, u32);
 
 pub const INVALID: &str = "Invalid lock token: the turn has ended, or its lock expired";
 
@@ -139,11 +139,11 @@ impl OwnerCore {
                         instance.history = Some(Arc::new(parking_lot::Mutex::new(history)));
                     }
                 }
-                Err(error) if error.message.contains(read::UNDECODABLE) => history_error = Some(error.message),
+                Err(failure) if failure.kind == FailureKind::Unreadable => history_error = Some(failure.message),
                 // The engine waits a moment before its next fetch.
-                Err(error) => {
+                Err(failure) => {
                     drop(state);
-                    return Err(ProviderError::retryable(error.operation, error.message));
+                    return Err(Failure::not_applied(failure.operation, failure.message));
                 }
             }
         }
@@ -164,7 +164,7 @@ impl OwnerCore {
         let mut state = self.lock();
         let released = token.parse().ok().and_then(|token| state.release(token));
         let Some((number, mut messages)) = released else {
-            return Err(ProviderError::permanent("abandon_orchestration_item", INVALID));
+            return Err(Failure::lock_lost("abandon_orchestration_item", INVALID));
         };
         if ignore_attempt {
             for message in &mut messages {
@@ -194,7 +194,7 @@ impl OwnerCore {
         let mut state = self.lock();
         let now = Instant::now();
         let renewed = token.parse().ok().and_then(|token| state.renew(token, now + extend_for));
-        renewed.ok_or_else(|| ProviderError::permanent("renew_orchestration_item_lock", INVALID))
+        renewed.ok_or_else(|| Failure::lock_lost("renew_orchestration_item_lock", INVALID))
     }
 }
 
