@@ -7,8 +7,8 @@ use std::time::Duration;
 use pyo3::prelude::*;
 use semver::Version;
 
-/// The engine's version of an orchestration that is registered without one.
-const FIRST_VERSION: Version = Version::new(1, 0, 0);
+use crate::boundary::errors::ConfigurationError;
+use crate::boundary::version::DEFAULT_VERSION;
 
 #[derive(FromPyObject)]
 pub(crate) struct ActivityDefinition {
@@ -29,9 +29,9 @@ pub(crate) struct OrchestrationDefinition {
 
 impl OrchestrationDefinition {
     fn semver(&self) -> PyResult<Version> {
-        let Some(text) = &self.version else { return Ok(FIRST_VERSION) };
+        let Some(text) = &self.version else { return Ok(DEFAULT_VERSION) };
         Version::parse(text).map_err(|error| {
-            crate::boundary::errors::ConfigurationError::new_err(format!(
+            ConfigurationError::new_err(format!(
                 "the version '{text}' of orchestration '{}' is not a semantic version: {error}",
                 self.name
             ))

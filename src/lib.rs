@@ -23,13 +23,16 @@ mod _native {
     use pyo3::prelude::*;
 
     use super::logging;
-    use super::orchestration;
-    use crate::boundary::codec;
+    use crate::boundary;
 
     #[pymodule_export]
     use crate::activity::{ActivityContext, PreparedActivity, Worker};
     #[pymodule_export]
     use crate::boundary::codec::RawText;
+    #[pymodule_export]
+    use crate::boundary::limits::{check_name, check_text};
+    #[pymodule_export]
+    use crate::boundary::version::{ParsedVersion, parse_version};
     #[pymodule_export]
     use crate::boundary::{Awaited, LoopQueue};
     #[pymodule_export]
@@ -60,7 +63,9 @@ mod _native {
         module.add("MAX_TAG_NAME_BYTES", limits::MAX_TAG_NAME_BYTES)?;
         module.add("MAX_KV_KEYS", limits::MAX_KV_KEYS)?;
         module.add("MAX_KV_VALUE_BYTES", limits::MAX_KV_VALUE_BYTES)?;
-        module.add("MAX_PAYLOAD_BYTES", codec::MAX_PAYLOAD_BYTES)?;
-        module.add("MAX_NAME_BYTES", orchestration::limits::MAX_NAME_BYTES)
+        module.add("MAX_PAYLOAD_BYTES", boundary::limits::MAX_PAYLOAD_BYTES)?;
+        module.add("MAX_NAME_BYTES", boundary::limits::MAX_NAME_BYTES)?;
+        module.add("MAX_DURATION_MS", boundary::limits::MAX_DURATION_MS)?;
+        module.add("DEFAULT_VERSION", boundary::version::DEFAULT_VERSION.to_string())
     }
 }

@@ -50,8 +50,44 @@ MAX_KV_VALUE_BYTES: Final[int]
 MAX_PAYLOAD_BYTES: Final[int]
 """Longest input, output or message, in bytes of JSON text."""
 
+MAX_DURATION_MS: Final[int]
+"""The longest duration of a timer, wait or timeout, in milliseconds: ten years."""
+
+DEFAULT_VERSION: Final[str]
+"""Version of an orchestration that is registered without a version."""
+
 MAX_NAME_BYTES: Final[int]
 """Longest name or instance id, in bytes of UTF-8."""
+
+def check_text(value: object, what: str) -> str:
+    """Return ``value`` if it is text that UTF-8 and every store can hold; ``what`` names it in the error.
+
+    Raises:
+        TypeError: It is not a ``str``.
+        LimitExceeded: It has lone surrogates or a null character.
+    """
+
+def check_name(value: object, what: str) -> str:
+    """Return ``value`` if it can be a name or an id; ``what`` names it in the error.
+
+    Raises:
+        TypeError: It is not a ``str``.
+        LimitExceeded: It is empty, longer than ``MAX_NAME_BYTES``, or not valid UTF-8.
+    """
+
+@final
+class Version:
+    """A semantic version."""
+
+    def __eq__(self, other: object, /) -> bool: ...
+    def __ne__(self, other: object, /) -> bool: ...
+    def __lt__(self, other: Version, /) -> bool: ...
+    def __le__(self, other: Version, /) -> bool: ...
+    def __gt__(self, other: Version, /) -> bool: ...
+    def __ge__(self, other: Version, /) -> bool: ...
+
+def parse_version(text: str) -> Version | None:
+    """Read a semantic version; ``None`` if the text is something else."""
 
 def write_message(kind: str, instance: str, name: str, data: str, version: str | None) -> str:
     """Write a start, an event or a message in the form of PostgreSQL's queue."""

@@ -4,10 +4,8 @@ use pyo3::prelude::*;
 use pyo3::types::PyString;
 
 use crate::boundary::errors::LimitExceeded;
+use crate::boundary::limits::MAX_PAYLOAD_BYTES;
 use crate::boundary::python::{CONVERT, DECODE, ENCODE, ENCODE_FAILURE};
-
-/// The longest payload that is recorded, in bytes of JSON text.
-pub(crate) const MAX_PAYLOAD_BYTES: usize = 16 * 1024 * 1024;
 
 /// Text that is recorded as it stands, without being encoded as JSON.
 #[pyclass(frozen, module = "duroxide._native")]

@@ -3,9 +3,11 @@
 pub(crate) mod asyncio;
 pub(crate) mod codec;
 pub(crate) mod errors;
+pub(crate) mod limits;
 pub(crate) mod options;
 pub(crate) mod origin;
 pub(crate) mod python;
+pub(crate) mod version;
 
 use std::future::Future;
 use std::process;

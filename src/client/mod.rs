@@ -6,7 +6,6 @@
 
 pub(crate) mod bulk;
 pub(crate) mod call;
-mod event_kinds;
 pub(crate) mod outbox;
 pub(crate) mod queries;
 pub(crate) mod records;

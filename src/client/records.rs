@@ -7,7 +7,7 @@ use duroxide::{Event, SystemStats};
 use pyo3::prelude::*;
 use serde_json::Value;
 
-use crate::client::event_kinds::kind_name;
+use store::history::event_kind_name;
 
 /// Numbers by the name of the field of Python's record.
 pub(super) type Fields<T = u64> = BTreeMap<&'static str, T>;
@@ -61,7 +61,7 @@ pub(crate) struct EventRecord {
 impl From<Event> for EventRecord {
     fn from(event: Event) -> Self {
         let Event { event_id, source_event_id, timestamp_ms, execution_id, kind, .. } = event;
-        let name = kind_name(&kind);
+        let name = event_kind_name(&kind);
         // A kind is plain data, which can always be written as JSON.
         let mut data = serde_json::to_value(kind).unwrap_or_default();
         if let Value::Object(fields) = &mut data {

@@ -4,13 +4,11 @@
 //! parent. Here the user's line gets the error.
 
 use duroxide::runtime::limits::{MAX_CUSTOM_STATUS_BYTES, MAX_KV_KEYS, MAX_KV_VALUE_BYTES, MAX_TAG_NAME_BYTES};
-use pyo3::PyResult;
 use pyo3::exceptions::PyValueError;
+use pyo3::{PyErr, PyResult};
 
 use crate::boundary::errors::LimitExceeded;
-
-/// The longest name or id, in bytes of UTF-8.
-pub(crate) const MAX_NAME_BYTES: usize = 1024;
+use crate::boundary::limits::{MAX_NAME_BYTES, TextFault, fault_of_name, fault_of_text};
 
 /// Ids that the engine keeps for children without an id of their own.
 const RESERVED_ID: &str = "sub::";
@@ -18,31 +16,30 @@ const RESERVED_ID: &str = "sub::";
 /// How deep combinators nest: what walks down through them does so on the stack.
 pub(crate) const MAX_DEPTH: usize = 200;
 
-/// The longest delay of a timer, ten years in milliseconds.
-pub(crate) const MAX_DELAY_MS: u64 = 10 * 366 * 24 * 60 * 60 * 1000;
-
 fn at_most(what: &str, bytes: usize, limit: usize) -> PyResult<()> {
-    if bytes > limit {
-        return Err(LimitExceeded::new_err(format!("{what} is {bytes} bytes long: at most {limit} bytes are kept")));
-    }
-    Ok(())
+    if bytes > limit { Err(too_long(what, bytes, limit)) } else { Ok(()) }
 }
 
-/// PostgreSQL's text cannot hold it, and finds out too late for the caller.
+fn too_long(what: &str, bytes: usize, limit: usize) -> PyErr {
+    LimitExceeded::new_err(format!("{what} is {bytes} bytes long: at most {limit} bytes are kept"))
+}
+
 fn check_text(what: &str, text: &str) -> PyResult<()> {
-    if text.contains('\0') {
-        return Err(LimitExceeded::new_err(format!("{what} has a null character, which no store keeps: remove it")));
-    }
-    Ok(())
+    fault_of_text(text).map_or(Ok(()), |fault| Err(refuse(what, fault)))
 }
 
 /// Checks the name of an activity, orchestration, event, queue or session, or an id.
 pub(crate) fn check_name(what: &str, name: &str) -> PyResult<()> {
-    if name.is_empty() {
-        return Err(LimitExceeded::new_err(format!("{what} is empty: give it at least one character")));
-    }
-    check_text(what, name)?;
-    at_most(what, name.len(), MAX_NAME_BYTES)
+    fault_of_name(name).map_or(Ok(()), |fault| Err(refuse(what, fault)))
+}
+
+/// The error for a text. Its words stay as they are: an orchestration may have recorded them.
+fn refuse(what: &str, fault: TextFault) -> PyErr {
+    LimitExceeded::new_err(match fault {
+        TextFault::Empty => format!("{what} is empty: give it at least one character"),
+        TextFault::NullCharacter => format!("{what} has a null character, which no store keeps: remove it"),
+        TextFault::TooLong { bytes } => return too_long(what, bytes, MAX_NAME_BYTES),
+    })
 }
 
 pub(crate) fn check_tag(tag: &str) -> PyResult<()> {

@@ -12,6 +12,7 @@ use pyo3::types::{PyDict, PyList};
 use crate::boundary;
 use crate::boundary::codec::Decode;
 use crate::boundary::errors::DuroxideError;
+use crate::boundary::limits::type_name;
 use crate::boundary::python;
 use crate::orchestration::arena::{Failure, Outcome};
 use crate::orchestration::event_loop::{AwaitedTask, is_coroutine};
@@ -256,11 +257,6 @@ pub(crate) fn is_unbegun(runner: &Bound<'_, PyAny>) -> bool {
     };
     // What is neither of the two is an object of the user's with the same methods.
     state_of().unwrap_or(false)
-}
-
-/// The name of a value's type, for an error message.
-pub(crate) fn type_name(value: &Bound<'_, PyAny>) -> String {
-    value.get_type().name().map_or_else(|_| "object".to_owned(), |name| name.to_string())
 }
 
 pub(crate) fn not_a_task(value: &Bound<'_, PyAny>) -> PyErr {

@@ -16,8 +16,8 @@ from duroxide._client.records import (
     QueueDepths,
     SystemMetrics,
     SystemStats,
-    read_event,
     read_execution,
+    read_history,
     read_instance,
     read_tree,
 )
@@ -105,7 +105,7 @@ class ManagementOperations:
         """
         execution = None if execution_id is None else _check_execution(execution_id)
         history = self._native.history(check_id(instance_id), execution)
-        return history.then(lambda events: [read_event(event) for event in events])
+        return history.then(read_history)
 
     @blocking
     def get_orchestration_stats(self, instance_id: str) -> Call[SystemStats | None]:

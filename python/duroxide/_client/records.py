@@ -192,17 +192,13 @@ class Event(Record):
     execution_id: int
 
 
-def read_event(answer: EventRecord) -> Event:
-    """Build the record of what the native client answered."""
-    # By position: names make a history of 10,000 events 4 ms slower.
-    return Event(
-        answer.event_id,
-        answer.source_event_id,
-        answer.kind,
-        answer.timestamp_ms,
-        answer.data,
-        answer.execution_id,
-    )
+def read_history(answers: list[EventRecord]) -> list[Event]:
+    """Build the records of what the native client answered."""
+    # By position and in one expression: names and a call for each event make 10,000 events 5 ms slower.
+    return [
+        Event(each.event_id, each.source_event_id, each.kind, each.timestamp_ms, each.data, each.execution_id)
+        for each in answers
+    ]
 
 
 @dataclass(frozen=True, slots=True)

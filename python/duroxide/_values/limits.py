@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from duroxide._native import (
+    MAX_DURATION_MS,
     MAX_KV_KEYS,
     MAX_KV_VALUE_BYTES,
     MAX_NAME_BYTES,
@@ -23,9 +24,6 @@ __all__ = [
     "MAX_TAG_NAME_BYTES",
     "MAX_WORKER_TAGS",
 ]
-
-MAX_DURATION_MS: Final = 10 * 366 * 24 * 60 * 60 * 1000
-"""The longest duration of a timer, wait or timeout, in milliseconds: ten years."""
 
 MAX_BULK_ITEMS: Final = 10_000
 """The largest number of orchestrations, events or messages in one call."""

@@ -9,50 +9,28 @@ import math
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from duroxide._native import CANCELLATION_QUEUE
-from duroxide._values.limits import MAX_DURATION_MS, MAX_NAME_BYTES, MAX_PAYLOAD_BYTES
+from duroxide._native import CANCELLATION_QUEUE, check_name, check_text
+from duroxide._values.limits import MAX_DURATION_MS, MAX_PAYLOAD_BYTES
 from duroxide.exceptions import ConfigurationError, LimitExceeded, UnknownOption
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+__all__ = [
+    "check_id",
+    "check_integer",
+    "check_milliseconds",
+    "check_moment",
+    "check_name",
+    "check_queue",
+    "check_seconds",
+    "check_size",
+    "check_text",
+    "keyword_options",
+    "suggest",
+]
+
 OptionsClass = TypeVar("OptionsClass")
-
-
-def check_text(value: object, what: str) -> str:
-    """Return ``value`` if it is text that UTF-8 can encode.
-
-    Raises:
-        TypeError: It is not a ``str``.
-        LimitExceeded: It has lone surrogates or a null character.
-    """
-    if not isinstance(value, str):
-        raise TypeError(f"{what} must be a str, not {type(value).__name__}")
-    try:
-        value.encode("utf-8")
-    except UnicodeEncodeError:
-        raise LimitExceeded(f"{what} has lone surrogates, which UTF-8 cannot hold; replace or escape them") from None
-    if "\0" in value:
-        raise LimitExceeded(f"{what} has a null character, which no store keeps; remove it")
-    return value
-
-
-def check_name(value: object, what: str) -> str:
-    """Return ``value`` if it can be a name or an id.
-
-    Raises:
-        TypeError: It is not a ``str``.
-        LimitExceeded: It is empty, longer than ``MAX_NAME_BYTES``, or not valid UTF-8.
-    """
-    text = check_text(value, what)
-    if not text:
-        raise LimitExceeded(f"{what} is empty; give it at least one character")
-    size = len(text.encode("utf-8"))
-    if size > MAX_NAME_BYTES:
-        raise LimitExceeded(
-            f"{what} has {size} bytes; at most {MAX_NAME_BYTES} are allowed, put the rest into the input"
-        )
-    return text
 
 
 def check_id(instance_id: object) -> str:

@@ -4,8 +4,8 @@ use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::PyString;
 
+use crate::boundary::limits::type_name;
 use crate::boundary::python::{DECLARED_KIND, DECLARED_NAME, DECLARED_RESULT_TYPE};
-use crate::orchestration::task::type_name;
 
 /// The name of something that is registered, and what is known of it where the function itself was given.
 pub(crate) struct FunctionName {

@@ -12,6 +12,7 @@ use crate::boundary;
 use crate::boundary::codec;
 use crate::boundary::codec::Decode;
 use crate::boundary::errors::LimitExceeded;
+use crate::boundary::limits::{MAX_DURATION_MS, type_name};
 use crate::boundary::python::{RANDOM, TIMEDELTA_TOTAL_SECONDS};
 use crate::orchestration::context::OrchestrationContext;
 use crate::orchestration::context::function_name::FunctionName;
@@ -20,7 +21,7 @@ use crate::orchestration::limits;
 use crate::orchestration::limits::{check_instance_id, check_name};
 use crate::orchestration::operation::{ActivityCall, Node, Operation};
 use crate::orchestration::retry_policy::RetryPolicy;
-use crate::orchestration::task::{Task, collect, type_name};
+use crate::orchestration::task::{Task, collect};
 
 impl OrchestrationContext {
     pub(crate) fn new(_: Python<'_>, execution: Arc<Execution>) -> Self {
@@ -159,10 +160,9 @@ pub(crate) fn duration(delay: &Bound<'_, PyAny>) -> PyResult<Duration> {
     };
     let milliseconds = u64::try_from(milliseconds)
         .map_err(|_| PyValueError::new_err(format!("a timer cannot wait for {delay}: the delay is negative")))?;
-    if milliseconds > limits::MAX_DELAY_MS {
+    if milliseconds > MAX_DURATION_MS {
         return Err(LimitExceeded::new_err(format!(
-            "a timer cannot wait for {delay}: at most {} ms, which is ten years",
-            limits::MAX_DELAY_MS
+            "a timer cannot wait for {delay}: at most {MAX_DURATION_MS} ms, which is ten years"
         )));
     }
     Ok(Duration::from_millis(milliseconds))

@@ -9,9 +9,9 @@ use pyo3::prelude::*;
 use crate::boundary;
 use crate::boundary::codec::Decode;
 use crate::boundary::errors::LimitExceeded;
+use crate::boundary::limits::MAX_DURATION_MS;
 use crate::orchestration::arena::{Failure, Outcome};
 use crate::orchestration::execution::Execution;
-use crate::orchestration::limits::MAX_DELAY_MS;
 use crate::orchestration::operation::Operation;
 
 /// What the loop asks of the orchestration that it runs.
@@ -58,10 +58,11 @@ impl LoopSteps {
         let exact = Duration::try_from_secs_f64(seconds.max(0.0)).unwrap_or(Duration::MAX);
         // Times are sums of floats: less than a microsecond too many is no reason for another millisecond.
         let microseconds = exact.saturating_add(Duration::from_nanos(500)).as_micros();
-        let Some(delay) = u64::try_from(microseconds.div_ceil(1000)).ok().filter(|delay| *delay <= MAX_DELAY_MS) else {
+        let Some(delay) = u64::try_from(microseconds.div_ceil(1000)).ok().filter(|delay| *delay <= MAX_DURATION_MS)
+        else {
             return Err(LimitExceeded::new_err(format!(
                 "a timer cannot wait for {seconds} s: at most {} s, which is ten years",
-                MAX_DELAY_MS / 1000
+                MAX_DURATION_MS / 1000
             )));
         };
         let delay = Duration::from_millis(delay);
