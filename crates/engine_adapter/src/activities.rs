@@ -1,4 +1,4 @@
-//! Activities: handed out with their lock token, refused where nobody has their code, taken back with their result.
+//! Activities: fetched with their lock token, refused if no runtime has their code, and ended with their result.
 
 use std::time::Duration;
 
@@ -45,7 +45,7 @@ impl Dispatcher {
         }
     }
 
-    /// Registers what was fetched; `None` when this runtime does not run it.
+    /// Registers the fetched activity; `None` if this runtime does not run it.
     async fn take_activity_on(&self, (item, token, attempt): FetchedActivity) -> Option<FetchedActivity> {
         self.hands.activities.lock().insert(token.clone());
         add(&self.counters.worker_dispatcher_items_fetched);
@@ -114,10 +114,11 @@ impl Dispatcher {
         let delivery = self.shared.deliveries.remove(token);
         self.hands.activities.lock().remove(token);
         match outcome {
-            // The row is gone, and the answer of an earlier attempt was lost: most likely that one took it away.
+            // The row is gone, and the answer to an earlier attempt was lost: most likely that attempt removed the row.
             Err(failure) if failure.is_lock_lost() && retry.ambiguous => {}
             Err(failure) if failure.is_lock_lost() => {
-                // Its result is not wanted: it was cancelled, or another node runs it. Nothing that the engine could do about it.
+                // The result is not wanted: the activity was cancelled, or another node runs it. The engine can do
+                // nothing about it.
                 if !delivery.is_some_and(|delivery| delivery.is_cancelled()) {
                     tracing::info!(target: "duroxide::runtime", "the lease of an activity ended before its code did; its result is not recorded");
                 }
@@ -138,7 +139,7 @@ impl Dispatcher {
         self.view.abandon_work_item(token, delay, ignore_attempt).await
     }
 
-    /// Leaves an activity to those who can run it, for so long at most.
+    /// Leaves an activity to the runtimes that can run it, for at most `pause`.
     async fn leave_activity(&self, token: &str, pause: Duration) -> Result<()> {
         self.hands.activities.lock().remove(token);
         let backend = self.shared.backend();

@@ -1,5 +1,5 @@
-//! The store as the clients of this process see it: failures that pass are waited out, and every change wakes the waits for its
-//! instance.
+//! The store as the clients of this process see it: failures that pass are waited out, and every change wakes the waits
+//! for its instance.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use store::{Failure, Result, operation_name, retrying};
 
 use crate::process::ProcessState;
 
-/// The operations for clients. Those that lock something are for a dispatcher, and go through as they are.
+/// The operations for clients. Those that take or end a lease are for a dispatcher.
 pub struct ClientView {
     pub shared: Arc<ProcessState>,
 }
@@ -50,8 +50,8 @@ macro_rules! limit {
     (abandon_work_item) => {
         RetryLimit::CallerOnce
     };
-    // Reads, and writes that can be applied twice. `enqueue_for_orchestrator` is among them because both stores know what they
-    // have recorded: a failure that may be repeated was not applied.
+    // Reads, and writes that can be applied twice. `enqueue_for_orchestrator` is among them because both stores know
+    // what they have recorded: a failure that may be repeated was not applied.
     ($operation:ident) => {
         RetryLimit::Caller
     };
@@ -71,7 +71,7 @@ macro_rules! repeated {
     }};
 }
 
-/// What an operation does beside that.
+/// Adds the effects of an operation in this process.
 macro_rules! for_clients {
     ($self:ident, append_with_execution($instance:ident, $execution_id:ident, $events:ident)) => {{
         repeated!($self, append_with_execution($instance, $execution_id, $events))?;

@@ -1,4 +1,5 @@
-//! The store as one runtime sees it: the [`Provider`] that the engine's dispatchers fetch from and acknowledge to.
+//! The store as one runtime sees it: the `Provider` from which the engine's dispatchers fetch, and to which they
+//! commit.
 
 use std::collections::HashSet;
 use std::sync::{Arc, OnceLock};
@@ -30,10 +31,10 @@ pub struct Dispatcher {
     pub settings: Arc<DispatcherSettings>,
     stop: CancellationToken,
     pub turns: Turns,
-    /// Where suspended orchestrations stay between their turns; without it every turn begins anew.
+    /// Keeps suspended orchestrations between their turns. Without it every turn is replayed from the beginning.
     pub keeper: OnceLock<Arc<dyn Keeper>>,
     pub counters: Counters,
-    /// What it has in hand beside its turns.
+    /// The leases of this dispatcher, beside those of its turns.
     pub hands: HeldLeases,
 }
 
@@ -45,7 +46,7 @@ pub struct HeldLeases {
 }
 
 const LONGEST_OUTAGE_PAUSE: Duration = Duration::from_secs(2);
-/// Nobody waits longer in one fetch, whatever the engine asks for: a deadline must be a point in time.
+/// The longest wait of one fetch. The engine may ask for a longer one, but a deadline must be a point in time.
 pub const LONGEST_POLL: Duration = Duration::from_secs(3600);
 
 impl Dispatcher {
@@ -78,7 +79,7 @@ impl Dispatcher {
         self.turns.current()
     }
 
-    /// Whether the lease of a turn counts from the end of its code, although nobody renews it meanwhile.
+    /// Whether the lease of a turn counts from the end of its code, without renewals while the code runs.
     pub fn leases_count_from_the_end_of_code(&self) -> bool {
         self.shared.backend().traits().leases_from_code_end
     }
@@ -98,9 +99,9 @@ impl Dispatcher {
         self.shared.remove_registry(&self.settings);
     }
 
-    /// Gives back what is in hand when the runtime has ended, so that other nodes need not wait for leases: of turns that were cut
-    /// off, of activities whose code still runs and whose results nobody will record, of sessions that nobody will ever come
-    /// back to. What fails here ends with its lease.
+    /// Gives all leases back after the runtime has ended, so that other nodes need not wait for them: the leases of
+    /// turns that were cut off, of activities whose code still runs but whose results will not be recorded, and of
+    /// sessions that have no owner any more. If this fails, the leases end by themselves.
     pub async fn give_everything_back(&self) {
         let backend = self.shared.backend();
         if !backend.traits().has_other_nodes {
@@ -127,7 +128,8 @@ impl Dispatcher {
         }
     }
 
-    /// What the store finds, however often it fails before; `None` when the time has passed, or at the stop.
+    /// Fetches until the store finds something, however often it fails before. Returns `None` at the deadline and at
+    /// the stop.
     pub async fn find<T, Fetch: Future<Output = Result<Option<T>>>>(
         &self,
         operation: &str,
@@ -178,7 +180,7 @@ impl Dispatcher {
         }
     }
 
-    /// What a fetch that failed does: the engine's own waiting grows without bound, so the outage is waited out here.
+    /// Waits after a fetch that failed. The pauses of the engine grow without bound, so the outage is waited out here.
     async fn wait_after_failure(&self, failure: &Failure, failures: u32, deadline: Instant) {
         if self.shared.availability().is_closed() {
             return self.rest(LONGEST_POLL, deadline).await;
@@ -214,7 +216,8 @@ pub fn listed<'a>(names: impl Iterator<Item = &'a String>) -> String {
     }
 }
 
-/// Turns and activities are fetched, committed and given back with all that this takes; everything else is as clients have it.
+/// The dispatcher does more than the store when it fetches, commits and gives back turns and activities. All other
+/// operations are those of the client view.
 macro_rules! for_runtime {
     ($self:ident, fetch_orchestration_item($lock_timeout:ident, $poll_timeout:ident, $filter:ident)) => {
         Ok($self.next_turn($lock_timeout, deadline($poll_timeout), $filter).await)
@@ -244,8 +247,8 @@ macro_rules! for_runtime {
     ($self:ident, read($instance:ident)) => {
         $self.read_for_activity($instance).await
     };
-    // Among them the renewal of a turn's lease: the engine stops it a moment after the turn, and losing that race is not a
-    // failure of the store.
+    // Among them the renewal of a turn's lease: the engine stops it a moment after the turn, and losing that race is
+    // not a failure of the store.
     ($self:ident, $operation:ident($($argument:ident),*)) => {
         $self.view.$operation($($argument),*).await
     };

@@ -1,8 +1,9 @@
-//! The store as the engine sees it. The adapter stands between the engine and a store: it retries, wakes waits, decides what a
-//! runtime may run, and tells the driver of Python code what its turn stands on. This crate knows nothing of Python.
+//! The store as the engine sees it. The adapter stands between the engine and a store: it retries, wakes waits, decides
+//! what a runtime may run, and tells the driver of Python code what its turn stands on. This crate knows nothing of
+//! Python.
 //!
-//! Clients use [`EngineAdapter::client_view`], each runtime a [`Dispatcher`]. Both see each other's commits, so waits in this process do
-//! not poll.
+//! Clients use [`EngineAdapter::client_view`], each runtime a [`Dispatcher`]. Both see each other's commits, so waits
+//! in this process do not poll.
 
 mod activities;
 mod admission;
@@ -139,8 +140,8 @@ impl EngineAdapter {
         Ok((first.timestamp_ms, end.map(|event| event.timestamp_ms)))
     }
 
-    /// Removes at most `limit` of the instances that ended longer ago than `kept`, and their sub-orchestrations. Returns how many
-    /// were removed in all.
+    /// Removes at most `limit` of the instances that ended longer ago than `kept`, and their sub-orchestrations.
+    /// Returns how many were removed in all.
     pub async fn remove_ended(&self, kept: Duration, limit: u32) -> Result<u64, StoreError> {
         let before = now_ms().saturating_sub(milliseconds(kept));
         let instance_ids = self.process.backend().ended_instances(before, limit).await?;

@@ -240,7 +240,7 @@ fn started_by(start: &WorkItem) -> Option<EventKind> {
     };
     Some(EventKind::OrchestrationStarted {
         name: orchestration.clone(),
-        // What the engine writes where a version is unknown; it reads it as none.
+        // The engine writes this for an unknown version, and reads it as none.
         version: version.clone().unwrap_or_else(|| "0.0.0".to_owned()),
         input: input.clone(),
         parent_instance: parent_instance.clone(),

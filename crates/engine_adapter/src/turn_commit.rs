@@ -1,4 +1,4 @@
-//! What is put right in a commit, as the engine hands it over, before the store gets it.
+//! Corrects a commit of the engine before the store gets it.
 
 use std::collections::HashSet;
 
@@ -19,13 +19,13 @@ fn heed_cancellation(commit: &mut TurnCommit, held: &HeldTurn) {
     {
         commit.metadata.status = Some("Failed".to_owned());
         commit.metadata.output = Some(details.display_message());
-        // It says something else; `tell_waiting_parent` says this.
+        // These report another end. `tell_waiting_parent` reports this one.
         commit
             .messages
             .retain(|message| !matches!(message, WorkItem::SubOrchCompleted { .. } | WorkItem::SubOrchFailed { .. }));
     }
-    // It is asked for again: of an execution that has just begun and does not listen, which the engine then ends, or of
-    // the one that follows on one that did not wait to hear it.
+    // Repeat the cancellation request for an execution that cannot observe it yet: a new one, or the next one after
+    // continue-as-new.
     let is_deaf = started(&commit.delta).is_some() && !cancellation::is_heard(&commit.delta);
     if let Some(reason) = &held.cancellation
         && !ended(&commit.delta)
@@ -39,7 +39,7 @@ fn heed_cancellation(commit: &mut TurnCommit, held: &HeldTurn) {
     }
 }
 
-/// Puts right what the engine has made of the turn.
+/// Corrects what the engine has made of the turn.
 pub fn complete(commit: &mut TurnCommit, held: &HeldTurn) {
     stamp(&mut commit.delta, held.record.time_ms);
     heed_cancellation(commit, held);
@@ -52,8 +52,8 @@ pub fn leaves_suspended(commit: &TurnCommit, held: &HeldTurn) -> bool {
     commit.execution_id == held.record.execution_id && !ended(&commit.delta) && !continues_as_new(&commit.delta)
 }
 
-/// An orchestration that ends in the turn in which it schedules a child never starts it, and yet cancels it: a message to
-/// nobody, which on SQLite blocks all that comes after it.
+/// An orchestration that ends in the turn in which it schedules a child never starts the child, and yet cancels it. On
+/// SQLite this message, to an instance that does not exist, would block all later ones.
 fn forget_unborn_children(commit: &mut TurnCommit) {
     let TurnCommit { delta, messages, .. } = commit;
     let scheduled: HashSet<&str> = delta
@@ -81,7 +81,7 @@ fn forget_unborn_children(commit: &mut TurnCommit) {
     });
 }
 
-/// A child that broke a limit ends without a word: the engine clears its messages.
+/// A child that broke a limit ends without a message to its parent, since the engine clears its messages.
 fn tell_waiting_parent(commit: &mut TurnCommit, held: &HeldTurn) {
     if commit.metadata.status.as_deref() != Some("Failed") {
         return;
@@ -103,7 +103,7 @@ fn continues_as_new(delta: &[Event]) -> bool {
     delta.iter().any(|event| matches!(event.kind, EventKind::OrchestrationContinuedAsNew { .. }))
 }
 
-/// One time for everything that a turn records: the one that the turn itself was told.
+/// Gives all events of a turn one time: the time that the turn itself has seen.
 fn stamp(delta: &mut [Event], time_ms: u64) {
     for event in delta {
         event.timestamp_ms = time_ms;

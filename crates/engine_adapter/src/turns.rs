@@ -41,7 +41,7 @@ impl Dispatcher {
         }
     }
 
-    /// Publishes what was fetched; `None` when this runtime does not run it.
+    /// Publishes the fetched turn; `None` if this runtime does not run it.
     async fn take_on(&self, (mut item, token, attempt): FetchedTurn) -> Option<FetchedTurn> {
         add(&self.counters.orch_dispatcher_items_fetched);
         let mut admission = self.admit(&item, attempt);
@@ -54,7 +54,7 @@ impl Dispatcher {
         let record = TurnRecord::new(&item, attempt, self.keeper.get().map(Arc::as_ref));
         self.shared.backend().extend_lease_while_running(&token, &record.code_time);
         self.turns.publish(&token, &item, record, requested);
-        // Whatever fails here leaves the instance locked until its lease ends, and then comes again.
+        // If one of these fails, the instance stays locked until its lease ends, and is fetched again.
         match &mut admission {
             Admission::Run => {}
             Admission::End(terminal) => _ = self.end_turn(&token, std::mem::take(&mut **terminal).into()).await,
@@ -79,7 +79,7 @@ impl Dispatcher {
             return Err(Failure::lock_lost(operation, "Invalid lock token: the turn has ended"));
         };
         let mismatch = TurnMismatch::of(&commit.delta, &held.record);
-        // Only a turn that has begun anew can say that the code does not match: here the state may be to blame.
+        // Only a turn that was replayed from the beginning proves a mismatch. Here the suspended state may be to blame.
         let unproven = mismatch.is_some() && held.record.is_resumed();
         if let Some(report) = held.record.stale().or(unproven.then_some("its code did not match its history")) {
             self.begin_anew(token, &held, report).await;
@@ -95,7 +95,7 @@ impl Dispatcher {
         complete(&mut commit, &held);
         let commit = Arc::new(commit);
         let (keeper, descriptors) = (self.keeper.get(), &self.shared.descriptors);
-        // Before the commit: whoever fetches the next turn or the activities, right after it, looks there.
+        // Before the commit, since the next turn and the activities may be fetched right after it.
         descriptors.remember(&commit.delta);
         if let Some(keeper) = keeper
             && leaves_suspended(&commit, &held)
@@ -115,7 +115,7 @@ impl Dispatcher {
         match &outcome {
             Ok(()) => self.committed(token, &held, &commit),
             Err(failure) if failure.is_lock_lost() => {
-                // Another node goes on with it. The engine would record a failure, which could never get through.
+                // Another node continues the instance. The engine would record a failure, which the store would refuse.
                 let instance = &held.record.instance;
                 tracing::info!(target: "duroxide::runtime", instance = %instance, "the lease of a turn ended before its code did; it runs again");
                 self.turns.remove(token);
@@ -157,7 +157,7 @@ impl Dispatcher {
         }
     }
 
-    /// Tells everybody concerned. Nothing here waits.
+    /// Informs all parts of this process that the commit concerns. Nothing here waits.
     fn committed(&self, token: &str, held: &HeldTurn, commit: &TurnCommit) {
         let shared = &self.shared;
         let instance = held.record.instance.as_str();
@@ -165,7 +165,8 @@ impl Dispatcher {
         self.counters.committed_turn(commit.execution_id, &commit.delta);
         shared.waiting.clear(instance);
         shared.deliveries.cancel(&commit.cancelled);
-        // A look at a server is a question to it, so only what somebody can wait for wakes those who wait.
+        // On a server each look is a query, so a commit wakes the waits only if it changes something that they wait
+        // for.
         if shared.backend().traits().cheap_looks || can_be_waited_for(&commit.metadata, &commit.delta) {
             shared.watches.notify(instance);
         }
@@ -177,7 +178,7 @@ impl Dispatcher {
         outcome
     }
 
-    /// Leaves an instance to those who can run it, for so long at most.
+    /// Leaves an instance to the runtimes that can run it, for at most `pause`.
     async fn leave_turn(&self, token: &str, pause: Duration) -> Result<()> {
         let backend = self.shared.backend();
         let mut retry = RetryState::new(RetryLimit::CallerOnce);

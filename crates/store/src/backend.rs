@@ -49,8 +49,8 @@ pub trait Backend: EngineOperations + AdminOperations {
     /// Whether every change of the store is reported to the subscribed events at present.
     fn reports_all_changes(&self) -> bool;
 
-    /// Prepares for a wait: makes sure that changes by other processes are reported, or returns what resolves with their next
-    /// commit.
+    /// Prepares for a wait: makes sure that changes by other processes are reported, or returns what resolves with
+    /// their next commit.
     fn watch_commits(&self) -> Option<Box<dyn NextCommit>>;
 
     /// Makes this process the one that works on the store, or the next in line where only one process can.
@@ -83,19 +83,20 @@ pub trait Backend: EngineOperations + AdminOperations {
     /// The state of an instance; `None` if it does not exist.
     async fn instance_state(&self, instance: &str) -> Result<Option<InstanceState>>;
 
-    /// Whether the provider's `get_instance_info` and `get_execution_info` know when instances and executions started and ended.
+    /// Whether the provider's `get_instance_info` and `get_execution_info` know when instances and executions started
+    /// and ended.
     fn knows_times(&self) -> bool {
         true
     }
 
-    /// When an instance was created and last changed, in ms since the epoch, where the provider does not know it; `None` if the
-    /// instance does not exist.
+    /// When an instance was created and last changed, in ms since the epoch, where the provider does not know it;
+    /// `None` if the instance does not exist.
     async fn instance_times(&self, _instance: &str) -> Result<Option<(u64, u64)>> {
         Ok(None)
     }
 
-    /// At most `limit` of the instances that ended before `before_ms` and have no parent, where the provider cannot pick them
-    /// itself; `None` where it can.
+    /// At most `limit` of the instances that ended before `before_ms` and have no parent, where the provider cannot
+    /// pick them itself; `None` where it can.
     async fn ended_instances(&self, _before_ms: u64, _limit: u32) -> Result<Option<Vec<String>>> {
         Ok(None)
     }
@@ -109,8 +110,8 @@ pub trait Backend: EngineOperations + AdminOperations {
     /// Why `instance` waits for code that fits its history, if it does.
     async fn mismatch(&self, instance: &str) -> Result<Option<String>>;
 
-    /// Records why an instance waits, until its next turn is committed. `is_new` says that this process has not recorded the same
-    /// before.
+    /// Records why an instance waits, until its next turn is committed. `is_new` says that this process has not
+    /// recorded the same before.
     async fn note_mismatch(&self, instance: &str, report: &str, is_new: bool) -> Result<()>;
 
     /// Makes the lease of a turn count from the end of its code, where [`Traits::leases_from_code_end`] says so.

@@ -1,11 +1,11 @@
 //! Why an operation of a store failed.
 //!
-//! Control flow reads [`Failure::kind`] and never the text. The engine's own error has no room for a kind, so failures become
-//! [`ProviderError`]s only where they leave for the engine.
+//! Control flow reads [`Failure::kind`] and never the text. The engine's own error has no room for a kind, so failures
+//! become [`ProviderError`]s only where they leave for the engine.
 
 use duroxide::providers::ProviderError;
 
-/// What a failure means for the caller.
+/// The meaning of a failure for the caller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum FailureKind {
     /// `close` was called on the store, or on the part of it that did the work.

@@ -1,9 +1,9 @@
 //! Implementations that pass every operation on.
 //!
 //! Each macro takes the name of a *body* macro, and emits a whole `impl` block with one method per row of the tables in
-//! [`operations`](crate::operations). The body macro gets `(self, operation(arguments...))` and gives the expression that the
-//! method evaluates. It has an arm for each operation that is special, and a last arm for all others. `#[async_trait]` expands
-//! no macro in the place of a method, so the block cannot be put together from smaller macros.
+//! [`operations`](crate::operations). The body macro gets `(self, operation(arguments...))` and gives the expression
+//! that the method evaluates. It has an arm for each operation that is special, and a last arm for all others.
+//! `#[async_trait]` expands no macro in the place of a method, so the block cannot be put together from smaller macros.
 
 use std::sync::Arc;
 
@@ -25,8 +25,8 @@ macro_rules! forward_admin_operations {
     };
 }
 
-/// Implements the engine's `Provider`. Failures become the engine's errors here and nowhere else. The body of `commit_turn` gets
-/// its [`TurnCommit`](crate::turn_commit::TurnCommit) by value.
+/// Implements the engine's `Provider`. Failures become the engine's errors here and nowhere else. The body of
+/// `commit_turn` gets its [`TurnCommit`](crate::turn_commit::TurnCommit) by value.
 #[macro_export]
 macro_rules! forward_provider {
     (

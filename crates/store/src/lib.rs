@@ -1,7 +1,9 @@
-//! Stores: where instances, histories and messages are kept. This crate knows nothing of Python and nothing of the engine adapter.
+//! Stores: where instances, histories and messages are kept. This crate knows nothing of Python and nothing of the
+//! engine adapter.
 //!
-//! [`Store::open`] picks a [`Backend`] and shares one opened file among all openings of it in this process. A backend carries out
-//! the [`operations`] that the engine asks of a store, plus what this package needs beside the engine's interface.
+//! [`Store::open`] picks a [`Backend`] and shares one opened file among all openings of it in this process. A backend
+//! carries out the [`operations`] that the engine asks of a store, plus what this package needs beside the engine's
+//! interface.
 
 pub mod availability;
 pub mod backend;
@@ -71,8 +73,8 @@ struct Opening {
     closed: AtomicBool,
 }
 
-/// An opened database. All openings of one file in this process share it, because two owners of one file would be in each other's
-/// way.
+/// An opened database. All openings of one file in this process share it, because two owners of one file would be in
+/// each other's way.
 pub struct Database {
     id: u64,
     pub kind: StoreKind,
@@ -248,8 +250,8 @@ impl Store {
         self.backend().start(requests, if_exists).await
     }
 
-    /// Sends messages, all of them or none, in one transaction. A message to an instance that does not exist waits for it for a
-    /// while.
+    /// Sends messages, all of them or none, in one transaction. A message to an instance that does not exist waits for
+    /// it for a while.
     pub async fn send(&self, messages: Vec<WorkItem>) -> Result<(), StoreError> {
         let backend = self.open_backend("enqueue_for_orchestrator")?;
         if messages.is_empty() {
@@ -263,8 +265,8 @@ impl Store {
         self.open_backend("relay")?.relayed(outbox).await
     }
 
-    /// Takes over rows of an outbox. After an error it is unknown whether they were taken: read [`Self::relayed`] before a second
-    /// try.
+    /// Takes over rows of an outbox. After an error it is unknown whether they were taken: read [`Self::relayed`]
+    /// before a second try.
     pub async fn relay(&self, relay: Relay) -> Result<Relayed, StoreError> {
         self.open_backend("relay")?.relay(relay).await
     }

@@ -1,9 +1,9 @@
-//! The operations that the engine asks of a store, with typed failures: [`EngineOperations`] is the twin of the engine's
-//! `Provider`, [`AdminOperations`] of its `ProviderAdmin`.
+//! The operations that the engine asks of a store, with typed failures: [`EngineOperations`] is the twin of the
+//! engine's `Provider`, [`AdminOperations`] of its `ProviderAdmin`.
 //!
-//! Each signature stands once, in the two tables of this file. A table calls a macro with all of its rows: here the macro makes
-//! the traits of them, in [`forward`](crate::forward) the implementations that pass every operation on. The names are the
-//! engine's, so its documentation says what an operation must do, and its words stand in the failures.
+//! Each signature stands once, in the two tables of this file. A table calls a macro with all of its rows: here the
+//! macro makes the traits of them, in [`forward`](crate::forward) the implementations that pass every operation on. The
+//! names are the engine's, so its documentation says what an operation must do, and its words stand in the failures.
 
 use std::sync::Arc;
 
@@ -32,7 +32,8 @@ macro_rules! operation_name {
     };
 }
 
-/// Calls a macro with the signatures of [`EngineOperations`], but for `commit_turn`, whose arguments the engine spreads out.
+/// Calls a macro with the signatures of [`EngineOperations`], but for `commit_turn`, whose arguments the engine spreads
+/// out.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! engine_signatures {

@@ -44,7 +44,8 @@ pub fn takes_tag(filter: &TagFilter, tag: Option<&str>) -> bool {
     }
 }
 
-/// Whether the end of a turn changes something that clients wait for: the end of the instance, its custom status, a value.
+/// Whether the end of a turn changes something that clients wait for: the end of the instance, its custom status, a
+/// value.
 pub fn can_be_waited_for(metadata: &ExecutionMetadata, delta: &[Event]) -> bool {
     let says =
         |event: &Event| matches!(event.kind, EventKind::CustomStatusUpdated { .. } | EventKind::KeyValueSet { .. });

@@ -1,20 +1,21 @@
-//! What failures of PostgreSQL mean, by their codes: <https://www.postgresql.org/docs/current/errcodes-appendix.html>.
+//! The meaning of errors of PostgreSQL, by their codes: <https://www.postgresql.org/docs/current/errcodes-appendix.html>.
 
 use std::io::ErrorKind;
 
 use crate::failure::{Failure, FailureKind};
 
-/// The server refused before anything ran: it is starting or shutting down (57P03), has too many connections (53300), or rolled
-/// the transaction back because of another one (40001, 40P01).
+/// The server refused before anything ran: it is starting or shutting down (57P03), has too many connections (53300),
+/// or rolled the transaction back because of another one (40001, 40P01).
 const NOT_APPLIED: &[&str] = &["57P03", "53300", "40001", "40P01"];
 
-/// Failures that pass: of connections (class 08), of resources (53: full disk, out of memory), of operators (57P: shut down,
-/// crashed, starting; 57014: cancelled), of limits on sessions (25P03, 25P04), of the disk (58), of transactions that were in each
-/// other's way (40), of locks (55P03), of a server that has become a replica (25006), of a plan that has changed (0A000), of
-/// letting in (28): the store was let in when it was opened, so its token or password is just being renewed.
+/// Failures that pass: of connections (class 08), of resources (53: full disk, out of memory), of operators (57P: shut
+/// down, crashed, starting; 57014: cancelled), of limits on sessions (25P03, 25P04), of the disk (58), of transactions
+/// that were in each other's way (40), of locks (55P03), of a server that has become a replica (25006), of a plan that
+/// has changed (0A000), of letting in (28): the store was let in when it was opened, so its token or password is just
+/// being renewed.
 const PASSING: &[&str] = &["08", "53", "57P", "57014", "25P03", "25P04", "58", "40", "55P03", "25006", "0A000", "28"];
 
-/// What an error of the client library means.
+/// The kind of an error of the client library.
 pub fn kind(error: &sqlx::Error) -> FailureKind {
     match error {
         sqlx::Error::Database(error) => kind_of_code(&error.code().unwrap_or_default()),

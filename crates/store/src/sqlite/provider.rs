@@ -69,7 +69,8 @@ forward_engine_operations!(SqliteStore, by_role);
 forward_admin_operations!(SqliteStore, by_role);
 
 impl SqliteStore {
-    /// What this process works with and how long until `deadline`, once it is the owner; `None` when it is not in time.
+    /// The session of this process and the time until `deadline`, as soon as it is the owner; `None` if it is not in
+    /// time.
     async fn until_owner(&self, deadline: Instant) -> Result<Option<(Arc<OwnerSession>, Duration)>> {
         loop {
             let mut changes = self.next_role();

@@ -25,7 +25,7 @@ use crate::{forward_engine_operations, operation_name};
 pub struct ClientProvider(pub Arc<ClientStore>);
 
 impl ClientProvider {
-    /// A read takes microseconds, and waits for nobody.
+    /// A read takes microseconds, and waits for no other process.
     fn read<T>(&self, operation: &'static str, look: impl FnOnce(&Connection) -> Result<T>) -> Result<T> {
         self.0.readers().read(operation, look)
     }
