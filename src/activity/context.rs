@@ -7,7 +7,7 @@ use pyo3::prelude::*;
 
 use engine_adapter::Delivery;
 
-/// What an activity may know about itself, and how it learns that nobody waits for it any more.
+/// The context of an activity: facts about it, and whether it was cancelled.
 #[pyclass(frozen, module = "duroxide._native")]
 pub(crate) struct ActivityContext {
     engine: EngineContext,

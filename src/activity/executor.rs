@@ -16,7 +16,7 @@ use crate::definitions::ActivityDefinition;
 use engine_adapter::Dispatcher;
 use engine_adapter::split_delivery;
 
-/// What the activities of one runtime share.
+/// The state that the activities of one runtime share.
 pub(crate) struct Executor {
     pub(crate) threads: Arc<Threads>,
     client: Arc<Py<PyAny>>,
@@ -102,7 +102,7 @@ impl Executor {
         let engine = call.engine.clone();
         let (pending, mut receiver) = PendingActivity::new(call);
         let begin = Job::Ours(Box::new(move |py| match executor.begin_on_host(py, &pending) {
-            // The activity may have ended meanwhile, and then nobody wants the handle.
+            // The activity may have ended by now. Then the handle has no use.
             Ok(running) => drop(handle_sender.send(running)),
             Err(error) => pending.finish(py, Err(error)),
         }));

@@ -17,7 +17,7 @@ use crate::boundary;
 use crate::boundary::enter;
 use crate::boundary::python::START_ACTIVITY_THREAD;
 
-/// What a thread is given to do.
+/// The work of a thread.
 pub(super) enum Job {
     /// An activity, called from Python.
     Call(Arc<PendingActivity>),
@@ -57,10 +57,10 @@ struct Counts {
     /// Started, and not yet waiting for work.
     starting: usize,
     waiting: usize,
-    /// Jobs that nobody has taken.
+    /// Jobs that no thread has taken yet.
     queued: usize,
     running: usize,
-    /// Somebody looks after jobs that wait too long.
+    /// A thread already watches for jobs that wait too long.
     is_watched: bool,
 }
 
@@ -243,7 +243,7 @@ pub(crate) struct PreparedActivity {
     function: Py<PyAny>,
     context: Py<ActivityContext>,
     input: Py<PyAny>,
-    /// What the thread calls with the result or the error.
+    /// The thread calls this with the result or the error.
     done: Py<Done>,
 }
 

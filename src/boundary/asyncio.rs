@@ -70,7 +70,7 @@ impl Completions {
         };
         // The others are opened along with the first one.
         if is_first && Python::try_attach(|py| self.wake(py)).is_none_or(|woken| woken.is_err()) {
-            // The loop is closed, or the interpreter ends: nobody awaits any more.
+            // The loop is closed, or the interpreter ends: no task awaits any more.
             let unread = mem::take(&mut *self.waiting.lock());
             drop(unread);
         }
@@ -145,14 +145,14 @@ impl Awaited {
         FUTURE_AWAIT.call(self.future.bind(py), ())
     }
 
-    /// Gives the task up: nobody awaits its end any more.
+    /// Gives the task up: no task awaits its end any more.
     fn abort(&self, py: Python<'_>) {
         self.task.abort();
         let future = self.future.bind(py);
         // It fails where the loop is closed, and then nobody is told.
         let is_cancelled = FUTURE_CANCEL.call(future, ()).is_ok_and(|done| done.is_truthy().unwrap_or(false));
         if !is_cancelled {
-            // An exception that nobody asks for would be reported.
+            // asyncio reports an exception that is never retrieved.
             drop(FUTURE_EXCEPTION.call(future, ()));
         }
     }

@@ -75,7 +75,7 @@ impl OpenStore {
         Ok(self.store.start(request, if_exists).await? == StartOutcome::Started)
     }
 
-    /// Refuses a message to nobody: the engine would drop it.
+    /// Refuses a message to an instance that does not exist: the engine would drop it.
     async fn check_exists(&self, instance: &str) -> Result<(), Error> {
         if self.store.exists(instance).await? { Ok(()) } else { Err(Error::NotFound(instance.to_owned())) }
     }

@@ -41,7 +41,7 @@ pub(super) fn has_ended(status: &str) -> bool {
     matches!(status, COMPLETED | FAILED)
 }
 
-/// What the store calls otherwise is between two executions, and goes on.
+/// An instance with another status in the store is between two executions, and runs.
 pub(super) fn shown(status: &str) -> &'static str {
     match status {
         COMPLETED => COMPLETED,

@@ -1,4 +1,4 @@
-//! Records on their way to Python: written down where they arise, delivered by a thread of their own.
+//! The queue from the native side to Python's logging. A separate thread delivers the records.
 
 use std::fmt;
 use std::process;
@@ -41,7 +41,7 @@ pub(crate) fn set_service(name: Option<&str>, version: Option<&str>) {
 struct Forwarder {
     records: Sender<QueuedRecord>,
     dropped: Arc<AtomicU64>,
-    /// Set when nobody waits for the rest any more: the interpreter may be gone.
+    /// Set when the rest need not be delivered any more: the interpreter may be gone.
     abandoned: Arc<AtomicBool>,
     /// Disconnected when the thread has ended.
     ended: Receiver<()>,
@@ -143,7 +143,7 @@ impl Visit for Record {
     }
 }
 
-/// Hands the logs of the native side to `deliver(logger_name, level, message, fields)`, on a thread of their own.
+/// Hands the logs of the native side to `deliver(logger_name, level, message, fields)`, on a separate thread.
 #[pyfunction]
 pub(crate) fn start_logging(py: Python<'_>, deliver: Py<PyAny>) -> PyResult<()> {
     stop_logging(py);
@@ -160,7 +160,7 @@ pub(crate) fn start_logging(py: Python<'_>, deliver: Py<PyAny>) -> PyResult<()> 
     };
     let courier = ForwarderThread { records, dropped, abandoned, deliver };
     let end: Sender<()> = end;
-    // Whoever stops the logs hears of the end by the other half of this.
+    // The other half of this tells the thread that stops the logs about the end.
     let started = boundary::start_thread("duroxide-logging", move || courier.run(), move || drop(end));
     started.map_err(|error| DuroxideError::new_err(format!("the thread of the logs did not start: {error}")))?;
     *FORWARDER.write() = Some(delivery);

@@ -33,7 +33,7 @@ type Output = Box<dyn Layer<Filtered> + Send + Sync>;
 
 static LOGGING: OnceLock<Logging> = OnceLock::new();
 
-/// What can be changed in the subscriber of this process.
+/// The parts of the process's subscriber that can be changed.
 struct Logging {
     filter: reload::Handle<EnvFilter, Registry>,
     output: reload::Handle<Option<Output>, Filtered>,
@@ -61,7 +61,7 @@ impl Levels {
         let others = engine.min(LevelFilter::WARN);
         // PostgreSQL's driver warns of every connection that breaks and of every wait for one; the store says what it means.
         let driver = if engine > LevelFilter::WARN { others } else { others.min(LevelFilter::ERROR) };
-        // Whoever hears that a store is away wants to hear that it is back.
+        // A log that says that a store is away must also say that it is back.
         let store = if engine < LevelFilter::WARN { engine } else { engine.max(LevelFilter::INFO) };
         EnvFilter::new(format!(
             "{others},sqlx={driver},sqlx_core={driver},sqlx_postgres={driver},duroxide={engine},duroxide::store={store},\

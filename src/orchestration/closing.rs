@@ -1,4 +1,4 @@
-//! Closing generators and coroutines that will not go on: what they still do is nobody's, and must make no noise.
+//! Closes generators and coroutines that will not continue. Their last steps are ignored, and log nothing.
 
 use std::sync::Arc;
 
@@ -51,7 +51,7 @@ pub(super) fn close_loop(py: Python<'_>, execution: &Arc<Execution>, exit: &PyEr
     }
 }
 
-/// Throws `exit` until the generator or coroutine ends; what it yields or raises meanwhile is nobody's.
+/// Throws `exit` until the generator or coroutine ends; anything it yields or raises then is ignored.
 pub(super) fn close(execution: &Arc<Execution>, runner: &Bound<'_, PyAny>, exit: &PyErr) {
     close_by(execution, runner, exit, |exit| runner.call_method1(intern!(runner.py(), "throw"), (exit,)));
 }

@@ -61,7 +61,7 @@ pub(crate) struct Execution {
     pub(crate) event_loop: Mutex<Option<EventLoop>>,
     pub(crate) loop_runs: AtomicBool,
     pub(crate) loop_ended: AtomicBool,
-    /// What the orchestration was called with.
+    /// The input of the orchestration.
     context: Mutex<Option<Py<OrchestrationContext>>>,
     /// The thread that runs the orchestration's code right now.
     running: Mutex<Option<ThreadId>>,
@@ -98,7 +98,7 @@ impl Execution {
         })
     }
 
-    /// Lets go of the engine until the next turn. Calls that code makes while it is closed meanwhile reach nobody.
+    /// Lets go of the engine until the next turn. Calls that the code makes while it is closed have no effect.
     pub(crate) fn suspend(&self) {
         self.close();
         let idle = EngineContext::new(
@@ -195,7 +195,7 @@ impl Execution {
         self.closed.store(false, Ordering::Relaxed);
     }
 
-    /// The branches that were described and never started, and whose coroutines nobody will await.
+    /// The branches that were described and never started. No code will await their coroutines.
     pub(crate) fn unbegun_branches(&self) -> Vec<Arc<Py<PyAny>>> {
         let described = self.described.lock();
         let unbegun = described.iter().filter(|node| node.slot().is_none());

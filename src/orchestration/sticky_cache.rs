@@ -52,7 +52,7 @@ impl SuspendedExecution {
     }
 }
 
-/// Sends what nobody takes out of it to be closed.
+/// Sends a state that no turn took to the thread that closes it.
 struct CloseOnDrop {
     suspended: Option<SuspendedExecution>,
     closer: Sender<CloserCommand>,
@@ -202,7 +202,7 @@ fn serve(kept: &Weak<StickyCache>, orders: &Receiver<CloserCommand>, room: Cache
     loop {
         match orders.recv_deadline(next_sweep) {
             Ok(CloserCommand::Stop(told)) => {
-                // Nobody listens after Ctrl-C.
+                // After Ctrl-C the receiver is gone.
                 told.send(()).ok();
                 return;
             }

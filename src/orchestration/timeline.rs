@@ -223,7 +223,7 @@ impl Timeline {
             .is_some_and(|completion| completion.failed)
     }
 
-    /// Takes the first message of that name and payload that nobody has taken yet.
+    /// Takes the first message of that name and payload that no wait has taken yet.
     pub(crate) fn take_arrival(&mut self, message: MessageKind, name: &str, data: &str) -> Moment {
         self.consume(&(message, name.to_owned()), hash_data(data)).unwrap_or_else(|| self.now())
     }

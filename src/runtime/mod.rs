@@ -94,7 +94,7 @@ impl NativeRuntime {
         let store = adapter.store().clone();
         let engine = boundary::block_on(py, async move {
             store.begin_dispatching().await?;
-            // The engine starts its dispatchers on the threads of whoever calls, which must be ours.
+            // The engine starts its dispatchers on the threads of its caller, which must be ours.
             Ok(EngineRuntime::start_with_options(provider, activities, orchestrations, engine_options).await)
         })?;
         let retention = self.options.retention().map(|kept| Retention::start(adapter.clone(), kept)).transpose()?;
@@ -118,7 +118,7 @@ impl NativeRuntime {
             engine.shutdown(Some(timeout_ms)).await;
             dispatcher.give_everything_back().await;
             store.end_dispatching().await;
-            // Nobody listens after Ctrl-C.
+            // After Ctrl-C the receiver is gone.
             told.send(()).ok();
         })?;
         let longest = Duration::from_millis(timeout_ms).saturating_add(SHUTDOWN_GRACE);

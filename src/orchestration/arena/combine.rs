@@ -127,7 +127,7 @@ impl Arena {
     }
 
     /// Drops what a slot still waits for; it is looked at once more, since a finished one must not be cancelled. The wait for
-    /// a queue is not: a message that nobody has taken stays for the next wait.
+    /// a queue is not: a message that no wait has taken stays for the next one.
     pub(crate) fn drop_all(&mut self, slot: Option<usize>) {
         if let Some(slot) = slot {
             self.give_up(slot, false);
@@ -138,7 +138,7 @@ impl Arena {
         if self.settle(slot) {
             return;
         }
-        // Whoever waits for it on the event loop is told.
+        // The event loop wakes the task that waits for it.
         self.end_watch(slot);
         let state = mem::replace(&mut self.slots[slot].state, State::Vacant);
         self.slots[slot].done = Some((Outcome::Failed(Failure::Cancelled { lost_race }), Moment::BEGINNING));

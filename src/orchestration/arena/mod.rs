@@ -43,7 +43,7 @@ pub(crate) enum Outcome {
     },
     /// The failure of another slot.
     FailedBy(usize),
-    /// What a branch returned.
+    /// The result of a branch.
     Returned(Arc<Py<PyAny>>),
     Failed(Failure),
 }
@@ -103,7 +103,7 @@ struct Slot {
     done: Option<(Outcome, Moment)>,
 }
 
-/// What a branch does next.
+/// The next step of a branch.
 #[derive(Clone, Copy, PartialEq)]
 pub(crate) enum Waiting {
     Begin,
@@ -143,7 +143,7 @@ pub(crate) struct Arena {
     active: Vec<usize>,
     /// Those that end early when history holds a failure, in start order.
     gathers: Vec<usize>,
-    /// What the event loop waits for.
+    /// The slots that the event loop waits for.
     watched: Watched,
     actions: usize,
     comparison: Comparison,
@@ -180,7 +180,7 @@ impl Arena {
         self.journal.suspend(idle);
     }
 
-    /// Goes on with the engine of a new turn, which must first catch up.
+    /// Continues with the engine of a new turn, which must first catch up.
     pub(crate) fn resume(&mut self, engine: OrchestrationContext, record: &TurnRecord) {
         if self.timeline.extend(record) {
             self.suspect_again();
@@ -221,7 +221,7 @@ impl Arena {
         let before = active.len();
         let mut pending: Vec<usize> = active.into_iter().filter(|slot| !self.settle(*slot)).collect();
         let moved = pending.len() < before;
-        // Retries and losers may have started or ended others meanwhile.
+        // Retries and losers may have started or ended others.
         pending.append(&mut self.active);
         self.active = pending;
         moved

@@ -70,7 +70,7 @@ struct Driver {
 #[derive(Clone, Copy, PartialEq)]
 enum DriverPhase {
     Begins,
-    /// The engine is told again what the code did in earlier turns.
+    /// Repeats to the engine the actions of earlier turns.
     CatchesUp,
     Runs,
     /// It ended, or what was kept is of no use for this turn.
@@ -120,7 +120,7 @@ impl Driver {
         }
     }
 
-    /// Goes on from the state that the last turn has left.
+    /// Continues from the state that the last turn left.
     fn go_on(
         suspended: SuspendedExecution,
         engine: &EngineContext,
@@ -286,7 +286,7 @@ impl Driver {
             let warned =
                 WARN_EXPLICIT.call(py, (message.as_str(), py.get_type::<PyRuntimeWarning>(), file.as_str(), line));
             if warned.is_err() {
-                // Warnings are errors here, and there is no caller who could be told.
+                // Warnings are errors here, and no caller could receive one.
                 tracing::warn!(target: "duroxide::orchestration", file, line, "{message}");
             }
         }

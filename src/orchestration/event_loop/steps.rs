@@ -14,7 +14,7 @@ use crate::orchestration::arena::{Failure, Outcome};
 use crate::orchestration::execution::Execution;
 use crate::orchestration::operation::Operation;
 
-/// What the loop asks of the orchestration that it runs.
+/// The requests of the loop to the orchestration that it runs.
 #[pyclass(frozen, module = "duroxide._native")]
 pub(crate) struct LoopSteps {
     execution: Arc<Execution>,
@@ -34,7 +34,7 @@ impl LoopSteps {
         Duration::from_millis(elapsed).as_secs_f64()
     }
 
-    /// Whether what happens now has happened before, or is nobody's.
+    /// True while replaying, or while closing an abandoned orchestration.
     fn is_silent(&self) -> bool {
         self.execution.check().is_err() || self.execution.is_replaying()
     }
