@@ -32,6 +32,19 @@ def imports_of(module: str, path: Path, known: frozenset[str]) -> Iterator[Impor
     yield from _imports_in(ast.parse(path.read_text(encoding="utf-8")), module, known, for_types=False)
 
 
+def circles(imports: dict[str, set[str]]) -> set[frozenset[str]]:
+    """Return the sets of modules, or files, of which each imports all others, directly or through others."""
+    reached = {importer: set(imported) for importer, imported in imports.items()}
+    for middle in imports:
+        for others in reached.values():
+            if middle in others:
+                others.update(reached[middle])
+    together = {
+        module: frozenset(other for other in reached[module] if module in reached.get(other, ())) for module in imports
+    }
+    return {members for members in together.values() if len(members) > 1}
+
+
 def _module_name(path: Path) -> str:
     parts = path.relative_to(SOURCES).with_suffix("").parts
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)

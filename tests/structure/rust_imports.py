@@ -74,14 +74,3 @@ def imports_of_crate(folder: Path) -> dict[str, set[str]]:
                 named.add(str(files[owner].relative_to(ROOT)))
         imports[str(path.relative_to(ROOT))] = named
     return imports
-
-
-def circles(imports: dict[str, set[str]]) -> set[frozenset[str]]:
-    """Return the sets of files of which each names all others, directly or through others."""
-    reached = {file: set(named) for file, named in imports.items()}
-    for middle in imports:
-        for named in reached.values():
-            if middle in named:
-                named.update(reached[middle])
-    together = {file: frozenset(other for other in reached[file] if file in reached[other]) for file in imports}
-    return {members for members in together.values() if len(members) > 1}
