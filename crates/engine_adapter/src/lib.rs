@@ -35,6 +35,7 @@ use duroxide::EventKind;
 use duroxide::providers::{InstanceFilter, Provider};
 use store::clock::{milliseconds, now_ms};
 use store::forward::AsProvider;
+use store::history::is_end;
 use store::operations::{AdminOperations as _, EngineOperations as _};
 use store::{Failure, Store, StoreError};
 
@@ -107,7 +108,7 @@ impl EngineAdapter {
     /// When the instance was created and last changed, in ms since the epoch.
     pub async fn instance_times(&self, instance: &str) -> Result<(u64, u64), StoreError> {
         const OPERATION: &str = "get_instance_info";
-        if self.process.backend().knows_times() {
+        if self.process.backend().traits().knows_times {
             let info = self.client_view().get_instance_info(instance).await?;
             return Ok((info.created_at, info.updated_at));
         }
@@ -120,7 +121,7 @@ impl EngineAdapter {
     /// When the execution started and, if it has, ended, in ms since the epoch.
     pub async fn execution_times(&self, instance: &str, execution_id: u64) -> Result<(u64, Option<u64>), StoreError> {
         let view = self.client_view();
-        if self.process.backend().knows_times() {
+        if self.process.backend().traits().knows_times {
             let info = view.get_execution_info(instance, execution_id).await?;
             return Ok((info.started_at, info.completed_at));
         }
@@ -129,14 +130,9 @@ impl EngineAdapter {
             let message = format!("Execution {execution_id} of instance {instance} not found");
             return Err(Failure::not_found("get_execution_info", message).into());
         };
-        let end = history.iter().find(|event| {
-            matches!(
-                event.kind,
-                EventKind::OrchestrationCompleted { .. }
-                    | EventKind::OrchestrationFailed { .. }
-                    | EventKind::OrchestrationContinuedAsNew { .. }
-            )
-        });
+        let end = history
+            .iter()
+            .find(|event| is_end(&event.kind) || matches!(event.kind, EventKind::OrchestrationContinuedAsNew { .. }));
         Ok((first.timestamp_ms, end.map(|event| event.timestamp_ms)))
     }
 

@@ -60,8 +60,14 @@ impl ProcessState {
         });
         states.insert(database.id(), Arc::downgrade(&state));
         drop(states);
-        database.subscribe(Arc::new(Subscription(Arc::downgrade(&state))));
+        // Only the first call for a database has an effect.
+        database.subscribe(Arc::new(Subscription(database.id())));
         state
+    }
+
+    /// The state of the database with this number, while a client or a runtime uses it.
+    fn in_use(database: u64) -> Option<Arc<Self>> {
+        STATES.lock().get(&database)?.upgrade()
     }
 
     pub fn backend(&self) -> &dyn Backend {
@@ -121,12 +127,13 @@ impl ProcessState {
     }
 }
 
-/// Passes the events of a store on to the state, as long as the state is in use.
-struct Subscription(Weak<ProcessState>);
+/// Passes the events of a database, which it knows by number, on to the state in use. A database that stays open may get a
+/// new state after the last user of an earlier one has gone.
+struct Subscription(u64);
 
 impl StoreEvents for Subscription {
     fn changed(&self, instance: Option<&str>) {
-        let Some(state) = self.0.upgrade() else { return };
+        let Some(state) = ProcessState::in_use(self.0) else { return };
         match instance {
             Some(instance) => state.watches.notify(instance),
             None => state.watches.notify_all(),
@@ -134,7 +141,7 @@ impl StoreEvents for Subscription {
     }
 
     fn deleted(&self, instance: &str) {
-        if let Some(state) = self.0.upgrade() {
+        if let Some(state) = ProcessState::in_use(self.0) {
             state.deleted(instance);
         }
     }

@@ -520,3 +520,16 @@ async fn postgres_behaves_like_the_other_stores() {
     store.store().close().await;
     assert_eq!(store.store().start(request("three", "chain", ""), IfExists::Attach).await, Err(StoreError::Closed));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_adapter_over_a_store_that_stayed_open_sees_the_deletions_of_the_store() {
+    let store = Store::open(StoreTarget::Memory).await.unwrap();
+    drop(EngineAdapter::over(store.clone()));
+    let adapter = EngineAdapter::over(store.clone());
+    store.start(request("x", "greeting", ""), IfExists::Raise).await.unwrap();
+
+    let mut watch = adapter.watch("x");
+    store.database().backend.delete_instances_atomic(&["x".to_owned()], true).await.unwrap();
+
+    tokio::time::timeout(Duration::from_secs(20), watch.changed()).await.unwrap();
+}

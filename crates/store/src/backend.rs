@@ -28,6 +28,8 @@ pub struct Traits {
     pub cheap_looks: bool,
     /// The provider counts instances between two executions as ended when it deletes by a filter.
     pub lists_continued: bool,
+    /// `get_instance_info` and `get_execution_info` know when instances and executions started and ended.
+    pub knows_times: bool,
 }
 
 /// A database as this package needs it: the operations of the engine's interface, plus what that interface lacks.
@@ -83,14 +85,8 @@ pub trait Backend: EngineOperations + AdminOperations {
     /// The state of an instance; `None` if it does not exist.
     async fn instance_state(&self, instance: &str) -> Result<Option<InstanceState>>;
 
-    /// Whether the provider's `get_instance_info` and `get_execution_info` know when instances and executions started
-    /// and ended.
-    fn knows_times(&self) -> bool {
-        true
-    }
-
-    /// When an instance was created and last changed, in ms since the epoch, where the provider does not know it;
-    /// `None` if the instance does not exist.
+    /// When an instance was created and last changed, in ms since the epoch, where [`Traits::knows_times`] does not
+    /// hold; `None` if the instance does not exist.
     async fn instance_times(&self, _instance: &str) -> Result<Option<(u64, u64)>> {
         Ok(None)
     }

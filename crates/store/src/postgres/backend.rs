@@ -26,7 +26,13 @@ impl Backend for PostgresStore {
     }
 
     fn traits(&self) -> Traits {
-        Traits { has_other_nodes: true, leases_from_code_end: false, cheap_looks: false, lists_continued: true }
+        Traits {
+            has_other_nodes: true,
+            leases_from_code_end: false,
+            cheap_looks: false,
+            lists_continued: true,
+            knows_times: false,
+        }
     }
 
     fn schema(&self) -> Option<&str> {
@@ -116,10 +122,6 @@ impl Backend for PostgresStore {
         let server = self.server();
         let edges = retrying!(self.availability, "get_instance_info", &mut retry, server.first_and_last(instance))?;
         Ok(edges.map(|(first, last)| (first.timestamp_ms, last.timestamp_ms)))
-    }
-
-    fn knows_times(&self) -> bool {
-        false
     }
 
     /// The provider would delete an instance between two executions. Its filter can only exclude by listing all others, so the ids

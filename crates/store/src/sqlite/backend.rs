@@ -26,7 +26,13 @@ impl Backend for SqliteStore {
     }
 
     fn traits(&self) -> Traits {
-        Traits { has_other_nodes: false, leases_from_code_end: true, cheap_looks: true, lists_continued: false }
+        Traits {
+            has_other_nodes: false,
+            leases_from_code_end: true,
+            cheap_looks: true,
+            lists_continued: false,
+            knows_times: true,
+        }
     }
 
     fn subscribe(&self, events: Arc<dyn StoreEvents>) {
