@@ -12,11 +12,11 @@ use pyo3::prelude::*;
 use tokio::task::AbortHandle;
 
 use crate::boundary::errors::Error;
+use crate::boundary::interpreter::{refuse_in_orchestration, runtime};
 use crate::boundary::python::{
     CALL_SOON_THREADSAFE, CREATE_FUTURE, FUTURE_AWAIT, FUTURE_CANCEL, FUTURE_DONE, FUTURE_EXCEPTION,
     FUTURE_SET_EXCEPTION, FUTURE_SET_RESULT, GET_RUNNING_LOOP,
 };
-use crate::boundary::{refuse_in_orchestration, runtime};
 
 /// What the loop's thread does with an end: it makes the object that `await` gives.
 type Finish = Box<dyn FnOnce(Python<'_>) -> PyResult<Py<PyAny>> + Send>;

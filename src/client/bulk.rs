@@ -4,7 +4,7 @@ use duroxide::providers::WorkItem;
 use pyo3::prelude::*;
 
 use crate::boundary::errors::{Error, InstanceAlreadyExists};
-use crate::client::OpenStore;
+use crate::client::open_store::OpenStore;
 use store::error::StoreError;
 use store::start::{IfExists, StartOutcome, StartRequest};
 

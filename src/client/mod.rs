@@ -6,13 +6,13 @@
 
 pub(crate) mod bulk;
 pub(crate) mod call;
+mod open_store;
 pub(crate) mod outbox;
 pub(crate) mod queries;
 pub(crate) mod records;
 pub(crate) mod status;
 pub(crate) mod waits;
 
-use std::collections::BTreeMap;
 use std::future::Future;
 
 use duroxide::providers::{InstanceFilter, PruneOptions, WorkItem};
@@ -20,15 +20,12 @@ use pyo3::prelude::*;
 
 use crate::boundary::errors::Error;
 use crate::native_store::NativeStore;
-use engine_adapter::{ClientView, EngineAdapter};
-use store::Store;
-use store::operations::EngineOperations as _;
-use store::start::{IfExists, StartOutcome, StartRequest};
 
 pub(crate) use crate::client::call::Call;
 pub(crate) use crate::client::outbox::{NativeDatabaseWatcher, write_message};
 
 use crate::client::bulk::{EncodedMessage, EncodedStart, event, queue_message};
+use crate::client::open_store::OpenStore;
 use crate::client::outbox::{OutboxRow, RelayAnswer, relay};
 use crate::client::records::{deleted, pruned, queue_depths, stats, system_metrics};
 
@@ -37,18 +34,9 @@ pub(crate) struct NativeClient {
     store: Py<NativeStore>,
 }
 
-/// An open store for the time of one call.
-struct OpenStore {
-    adapter: EngineAdapter,
-    store: Store,
-    client: ClientView,
-}
-
 impl NativeClient {
     fn view(&self) -> PyResult<OpenStore> {
-        let adapter = self.store.get().adapter()?;
-        let (store, client) = (adapter.store().clone(), adapter.client_view());
-        Ok(OpenStore { adapter, store, client })
+        Ok(OpenStore::of(self.store.get().adapter()?))
     }
 
     fn call<T, F>(&self, operation: impl FnOnce(OpenStore) -> F) -> PyResult<Call>
@@ -66,37 +54,6 @@ impl NativeClient {
     {
         let work = operation(self.view()?);
         Ok(Call::new(async { work.await.map(|()| None::<bool>) }))
-    }
-}
-
-impl OpenStore {
-    async fn start(&self, request: StartRequest, attach: bool) -> Result<bool, Error> {
-        let if_exists = if attach { IfExists::Attach } else { IfExists::Raise };
-        Ok(self.store.start(request, if_exists).await? == StartOutcome::Started)
-    }
-
-    /// Refuses a message to an instance that does not exist: the engine would drop it.
-    async fn check_exists(&self, instance: &str) -> Result<(), Error> {
-        if self.store.exists(instance).await? { Ok(()) } else { Err(Error::NotFound(instance.to_owned())) }
-    }
-
-    async fn send(&self, message: WorkItem) -> Result<(), Error> {
-        Ok(self.client.enqueue_for_orchestrator(message, None).await?)
-    }
-
-    async fn cancel(&self, instance: String, reason: String) -> Result<(), Error> {
-        self.check_exists(&instance).await?;
-        self.send(WorkItem::CancelInstance { instance, reason }).await
-    }
-
-    async fn kv_value(&self, instance: &str, key: &str) -> Result<Option<String>, Error> {
-        Ok(self.client.get_kv_value(instance, key).await?)
-    }
-
-    async fn kv_values(&self, instance: &str) -> Result<BTreeMap<String, String>, Error> {
-        // In key order, since the store's own order differs from call to call.
-        let values = self.client.get_kv_all_values(instance).await?;
-        Ok(values.into_iter().collect())
     }
 }
 

@@ -6,7 +6,7 @@ use duroxide::providers::{
 };
 
 use crate::boundary::errors::{Error, InstanceNotFound};
-use crate::client::OpenStore;
+use crate::client::open_store::OpenStore;
 use crate::client::records::{EventRecord, ExecutionRecord, InstanceRecord, TreeRecord};
 use store::StoreError;
 use store::operations::{AdminOperations as _, EngineOperations as _};

@@ -4,7 +4,7 @@ use duroxide::providers::InstanceInfo;
 use duroxide::{AppErrorKind, ErrorDetails, EventKind};
 
 use crate::boundary::errors::Error;
-use crate::client::OpenStore;
+use crate::client::open_store::OpenStore;
 use crate::client::records::StatusRecord;
 use store::operations::{AdminOperations as _, EngineOperations as _};
 use store::types::InstanceState;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::boundary::errors::Error;
-use crate::client::OpenStore;
+use crate::client::open_store::OpenStore;
 use crate::client::records::StatusRecord;
 use crate::client::status::{has_ended, shown};
 use store::error::StoreError;

@@ -8,8 +8,9 @@ use pyo3::prelude::*;
 
 use crate::boundary::errors::TurnClosed;
 use crate::boundary::python::{LOOP_THROW, TASK_GET_CORO, UNBEGUN_COROUTINES};
+use crate::orchestration::coroutines::is_unbegun;
 use crate::orchestration::execution::Execution;
-use crate::orchestration::task::{Task, is_unbegun};
+use crate::orchestration::task::Task;
 
 /// How often a generator that keeps yielding while it is closed is asked again, and a loop on which tasks are made meanwhile.
 const CLOSE_ATTEMPTS: usize = 8;

@@ -18,9 +18,8 @@ use crate::boundary::errors::{NotAllowedInOrchestration, TurnClosed};
 use crate::boundary::origin::{Origin, caller};
 use crate::definitions::Definitions;
 use crate::orchestration::arena::{Arena, Effect};
-use crate::orchestration::context::OrchestrationContext;
-use crate::orchestration::event_loop::EventLoop;
-use crate::orchestration::operation::code_location;
+use crate::orchestration::code_location::code_location;
+use crate::orchestration::event_loop::state::EventLoop;
 use crate::orchestration::operation::{Node, Operation};
 use crate::orchestration::strict::StrictWatch;
 use crate::orchestration::timeline::{Moment, Timeline};
@@ -61,8 +60,8 @@ pub(crate) struct Execution {
     pub(crate) event_loop: Mutex<Option<EventLoop>>,
     pub(crate) loop_runs: AtomicBool,
     pub(crate) loop_ended: AtomicBool,
-    /// The input of the orchestration.
-    context: Mutex<Option<Py<OrchestrationContext>>>,
+    /// The context that the function of the orchestration was called with.
+    context: Mutex<Option<Py<PyAny>>>,
     /// The thread that runs the orchestration's code right now.
     running: Mutex<Option<ThreadId>>,
     /// No turn of the engine is under way.
@@ -142,7 +141,7 @@ impl Execution {
     }
 
     /// The context of the orchestration whose code runs on this thread.
-    pub(crate) fn current_context(py: Python<'_>) -> Option<Py<OrchestrationContext>> {
+    pub(crate) fn current_context(py: Python<'_>) -> Option<Py<PyAny>> {
         CURRENT
             .with_borrow(|execution| execution.as_ref()?.context.lock().as_ref().map(|context| context.clone_ref(py)))
     }
@@ -156,11 +155,9 @@ impl Execution {
         })
     }
 
-    /// Makes the context that the orchestration is called with.
-    pub(crate) fn make_context<'py>(self: &Arc<Self>, py: Python<'py>) -> PyResult<Bound<'py, OrchestrationContext>> {
-        let context = Bound::new(py, OrchestrationContext::new(py, Arc::clone(self)))?;
-        *self.context.lock() = Some(context.clone().unbind());
-        Ok(context)
+    /// Keeps the context that the orchestration is called with, for `current_context`.
+    pub(crate) fn set_context(&self, context: Py<PyAny>) {
+        *self.context.lock() = Some(context);
     }
 
     /// Refuses an effect after the end of the orchestration too, whose history is complete.
@@ -247,7 +244,7 @@ impl Execution {
         origin: Option<Origin>,
     ) -> Arc<Node> {
         let mut described = self.described.lock();
-        let node = Node::new(operation, decode, Arc::clone(self), origin, described.len());
+        let node = Node::new(operation, decode, origin, described.len());
         if let Operation::Branch(runner) = &node.operation {
             self.branches.lock().insert(runner.as_ptr().addr(), Arc::clone(&node));
         }

@@ -7,7 +7,9 @@
 
 pub(crate) mod arena;
 pub(crate) mod closing;
+pub(crate) mod code_location;
 pub(crate) mod context;
+pub(crate) mod coroutines;
 pub(crate) mod driver;
 pub(crate) mod event_loop;
 pub(crate) mod execution;
@@ -19,6 +21,7 @@ pub(crate) mod sticky_cache;
 pub(crate) mod strict;
 pub(crate) mod task;
 pub(crate) mod timeline;
+pub(crate) mod values;
 
 pub(crate) use crate::orchestration::context::{OrchestrationContext, current_context};
 pub(crate) use crate::orchestration::driver::run_turn;

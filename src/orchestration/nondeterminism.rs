@@ -4,8 +4,9 @@ use serde::Deserialize;
 
 use crate::boundary::enter;
 use crate::orchestration::arena::Mismatch;
+use crate::orchestration::code_location::code_location;
 use crate::orchestration::execution::Execution;
-use crate::orchestration::operation::{Node, code_location};
+use crate::orchestration::operation::Node;
 use engine_adapter::TurnRecord;
 use engine_adapter::{Did, Difference, Place};
 

@@ -4,13 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use engine_adapter::Place;
 use pyo3::prelude::*;
 
 use crate::boundary::codec::Decode;
 use crate::boundary::origin::Origin;
-use crate::boundary::python::GET_LINE;
-use crate::orchestration::execution::Execution;
 use crate::orchestration::retry_policy::RetryPolicy;
 
 /// A request of an orchestration; nothing happens until it is started.
@@ -108,7 +105,6 @@ const NOT_STARTED: usize = usize::MAX;
 pub(crate) struct Node {
     pub(crate) operation: Operation,
     pub(crate) decode: Decode,
-    pub(crate) execution: Arc<Execution>,
     /// The line that described it, for the warning when it is never started.
     pub(crate) origin: Option<Origin>,
     /// How many levels of combinators it has, itself included.
@@ -120,20 +116,13 @@ pub(crate) struct Node {
 }
 
 impl Node {
-    pub(crate) fn new(
-        operation: Operation,
-        decode: Decode,
-        execution: Arc<Execution>,
-        origin: Option<Origin>,
-        number: usize,
-    ) -> Arc<Self> {
+    pub(crate) fn new(operation: Operation, decode: Decode, origin: Option<Origin>, number: usize) -> Arc<Self> {
         let depth = 1 + operation.children().iter().map(|child| child.depth).max().unwrap_or(0);
         Arc::new(Self {
             operation,
             depth,
             number,
             decode,
-            execution,
             origin,
             slot: AtomicUsize::new(NOT_STARTED),
             replaced: AtomicBool::new(false),
@@ -160,12 +149,4 @@ impl Node {
     pub(crate) fn is_forgotten(&self) -> bool {
         self.slot().is_none() && !self.replaced.load(Ordering::Relaxed)
     }
-}
-
-/// A line of the user's code with its text.
-pub(crate) fn code_location(py: Python<'_>, origin: &Origin) -> Place {
-    let (file, line) = origin.place(py);
-    let source = GET_LINE.call(py, (&file, line)).and_then(|text| text.extract());
-    let source = source.map_or_else(|_| String::new(), |text: String| text.trim().to_owned());
-    Place { file, line, source }
 }

@@ -7,15 +7,13 @@ use parking_lot::Mutex;
 use pyo3::exceptions::{PyRuntimeError, PyStopIteration, PyTypeError, PyValueError};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyList};
 
 use crate::boundary;
 use crate::boundary::codec::Decode;
-use crate::boundary::errors::DuroxideError;
 use crate::boundary::limits::type_name;
 use crate::boundary::python;
-use crate::orchestration::arena::{Failure, Outcome};
-use crate::orchestration::event_loop::{AwaitedTask, is_coroutine};
+use crate::orchestration::coroutines::{is_coroutine, is_unbegun};
+use crate::orchestration::event_loop::AwaitedTask;
 use crate::orchestration::execution::Execution;
 use crate::orchestration::operation::{Node, Operation};
 
@@ -23,13 +21,14 @@ use crate::orchestration::operation::{Node, Operation};
 #[pyclass(frozen, generic, name = "Task", module = "duroxide._native")]
 pub(crate) struct Task {
     pub(crate) node: Arc<Node>,
+    execution: Arc<Execution>,
     /// Of whoever drives it as a coroutine.
     state: Mutex<AwaitProgress>,
 }
 
 impl Task {
-    pub(crate) fn new(node: Arc<Node>) -> Self {
-        Self { node, state: Mutex::new(AwaitProgress::Unbegun) }
+    pub(crate) fn new(execution: Arc<Execution>, node: Arc<Node>) -> Self {
+        Self { node, execution, state: Mutex::new(AwaitProgress::Unbegun) }
     }
 }
 
@@ -49,7 +48,7 @@ impl Task {
                 self.node.operation.describe()
             )));
         }
-        self.node.execution.check()?;
+        self.execution.check()?;
         crate::orchestration::limits::check_tag(tag)?;
         let mut call = call.clone();
         call.tag = Some(tag.to_owned());
@@ -58,8 +57,8 @@ impl Task {
             _ => Decode::Json,
         };
         self.node.set_replaced();
-        let node = self.node.execution.describe(Operation::Activity(call), decode, boundary::origin::caller(py));
-        Ok(Self::new(node))
+        let node = self.execution.describe(Operation::Activity(call), decode, boundary::origin::caller(py));
+        Ok(Self::new(Arc::clone(&self.execution), node))
     }
 
     fn __iter__(slf: Py<Self>) -> TaskSteps {
@@ -142,19 +141,19 @@ fn step<'py>(
     value: Bound<'py, PyAny>,
 ) -> PyResult<Bound<'py, PyAny>> {
     let py = task.py();
-    let node = &task.get().node;
+    let Task { node, execution, .. } = task.get();
     // The lock is free again before Python code runs.
     let before = mem::replace(&mut *state.lock(), AwaitProgress::Ended);
     match before {
         AwaitProgress::Unbegun => {
-            let Some(event_loop) = node.execution.running_loop(py) else {
-                if node.execution.is_beside_a_running_loop() {
+            let Some(event_loop) = execution.running_loop(py) else {
+                if execution.is_beside_a_running_loop() {
                     return Err(not_of_this_execution(node));
                 }
                 *state.lock() = AwaitProgress::Yielded;
                 return Ok(task.clone().into_any());
             };
-            match node.execution.wait_in_loop(&event_loop, node)? {
+            match execution.wait_in_loop(&event_loop, node)? {
                 AwaitedTask::Value(value) => Err(PyStopIteration::new_err((value.unbind(),))),
                 AwaitedTask::Future(future) => {
                     python::FUTURE_IS_AWAITED.set(&future, true)?;
@@ -195,7 +194,7 @@ pub(crate) fn collect(
 pub(crate) fn as_node(execution: &Arc<Execution>, value: &Bound<'_, PyAny>) -> PyResult<Arc<Node>> {
     if let Ok(task) = value.cast::<Task>() {
         let node = &task.get().node;
-        if !Arc::ptr_eq(&node.execution, execution) {
+        if !Arc::ptr_eq(&task.get().execution, execution) {
             return Err(not_of_this_execution(node));
         }
         return Ok(Arc::clone(node));
@@ -241,24 +240,6 @@ pub(crate) fn is_branch(value: &Bound<'_, PyAny>) -> bool {
         .all(|name| value.hasattr(name).unwrap_or(false))
 }
 
-/// Whether a generator or coroutine has not run a line.
-pub(crate) fn is_unbegun(runner: &Bound<'_, PyAny>) -> bool {
-    let py = runner.py();
-    let state_of = || -> PyResult<bool> {
-        for (state, unbegun) in [
-            (&python::GENERATOR_STATE, &python::GENERATOR_CREATED),
-            (&python::COROUTINE_STATE, &python::COROUTINE_CREATED),
-        ] {
-            if let Ok(state) = state.call(py, (runner,)) {
-                return state.eq(unbegun.get(py)?);
-            }
-        }
-        Ok(false)
-    };
-    // What is neither of the two is an object of the user's with the same methods.
-    state_of().unwrap_or(false)
-}
-
 pub(crate) fn not_a_task(value: &Bound<'_, PyAny>) -> PyErr {
     let kind = type_name(value);
     if matches!(python::FUNCTION_CODE.find(value), Ok(Some(_))) {
@@ -275,90 +256,4 @@ pub(crate) fn not_a_task(value: &Bound<'_, PyAny>) -> PyErr {
         "an orchestration can only wait for tasks made by its context, such as ctx.schedule_activity(...), not for a \
          value of type {kind}"
     ))
-}
-
-/// The Python object of an ended slot, or the exception of its failure.
-pub(crate) fn value_of<'py>(py: Python<'py>, execution: &Execution, slot: usize) -> PyResult<Bound<'py, PyAny>> {
-    let (node, outcome) = {
-        let arena = execution.arena();
-        (arena.node(slot), arena.outcome(slot))
-    };
-    let Some((outcome, _)) = outcome else {
-        return Err(PyValueError::new_err(format!("{} has no outcome yet", node.operation.describe())));
-    };
-    match outcome {
-        Outcome::Text(text) => node.decode.apply(py, &text),
-        Outcome::Nothing => Ok(py.None().into_bound(py)),
-        Outcome::Returned(value) => Ok(value.bind(py).clone()),
-        Outcome::FailedBy(child) => value_of(py, execution, child),
-        Outcome::Winner { index, slot } => {
-            let winner = PyDict::new(py);
-            match value_of(py, execution, slot) {
-                Ok(value) => {
-                    winner.set_item(python::WINNER_INDEX.text(py), index)?;
-                    winner.set_item(python::WINNER_VALUE.text(py), value)?;
-                    Ok(winner.into_any())
-                }
-                Err(error) => {
-                    // A user's exception may refuse new attributes; the index is a courtesy.
-                    python::WINNER_INDEX.set(error.value(py), index).ok();
-                    Err(error)
-                }
-            }
-        }
-        Outcome::Children => children_of(py, execution, &node, slot),
-        Outcome::Failed(failure) => Err(exception(py, &node, &failure)?),
-    }
-}
-
-fn children_of<'py>(py: Python<'py>, execution: &Execution, node: &Node, slot: usize) -> PyResult<Bound<'py, PyAny>> {
-    let children = execution.arena().children(slot);
-    let values = PyList::empty(py);
-    if matches!(node.operation, Operation::Gather(_)) {
-        for child in children {
-            values.append(value_of(py, execution, child)?)?;
-        }
-        return Ok(values.into_any());
-    }
-    for child in children {
-        let outcome = match value_of(py, execution, child) {
-            Ok(value) => python::OUTCOME_OK.call(py, (value,))?,
-            Err(error) => python::OUTCOME_ERR.call(py, (error.into_value(py),))?,
-        };
-        values.append(outcome)?;
-    }
-    Ok(values.into_any())
-}
-
-fn exception(py: Python<'_>, node: &Node, failure: &Failure) -> PyResult<PyErr> {
-    let error = match (failure, &node.operation) {
-        (Failure::Activity { text, activity_id, attempts }, operation) => {
-            let name = match operation {
-                Operation::Activity(call) => call.name.clone(),
-                other => other.describe(),
-            };
-            python::ACTIVITY_FAILED.call(py, (text.as_ref(), name, *activity_id, *attempts))?
-        }
-        (Failure::SubOrchestration { text }, Operation::SubOrchestration { name, instance_id, .. }) => {
-            python::SUB_ORCHESTRATION_FAILED.call(py, (text.as_ref(), name, instance_id.as_deref()))?
-        }
-        (Failure::SubOrchestration { text }, _) => {
-            python::SUB_ORCHESTRATION_FAILED.call(py, (text.as_ref(), "", None::<&str>))?
-        }
-        (Failure::TimedOut { timeout, attempts, total }, operation) => {
-            let name = match operation {
-                Operation::Activity(call) => call.name.clone(),
-                other => other.describe(),
-            };
-            let timeout_ms = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
-            python::ACTIVITY_TIMED_OUT.call(py, (name, timeout_ms, *attempts, *total))?
-        }
-        (Failure::Raised(error), _) => error.bind(py).clone(),
-        (Failure::Cancelled { lost_race }, operation) => {
-            let why = if *lost_race { "another task won the race" } else { "what waited for it has given it up" };
-            let message = format!("{} was cancelled, since {why}", operation.describe());
-            return Ok(DuroxideError::new_err(message));
-        }
-    };
-    Ok(PyErr::from_value(error))
 }

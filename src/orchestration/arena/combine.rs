@@ -4,7 +4,8 @@ use std::mem;
 use std::sync::Arc;
 use std::task::Poll;
 
-use crate::orchestration::arena::{Arena, Failure, Outcome, Slot, State, Waiting};
+use crate::orchestration::arena::Arena;
+use crate::orchestration::arena::slot::{Failure, Outcome, Slot, State, Waiting};
 use crate::orchestration::operation::Operation;
 use crate::orchestration::timeline::{MessageKind, Moment};
 

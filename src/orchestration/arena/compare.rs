@@ -6,30 +6,13 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
+use crate::orchestration::arena::Arena;
+use crate::orchestration::arena::comparison::Mismatch;
 use crate::orchestration::arena::journal::{Effect, READ_VALUE, read_value_input};
-use crate::orchestration::arena::{Arena, Waiting};
+use crate::orchestration::arena::slot::Waiting;
 use crate::orchestration::operation::{Node, Operation};
 use crate::orchestration::timeline::Scheduled;
-use engine_adapter::Place;
-use engine_adapter::{Action, Described};
-
-/// The first action that is not the recorded one.
-pub(crate) struct Mismatch {
-    pub(crate) event_id: u64,
-    pub(crate) did: Described,
-    /// What asked for it, and where; an effect has no task, so its line is looked up at once.
-    pub(crate) node: Option<Arc<Node>>,
-    pub(crate) place: Option<Place>,
-    /// False where the engine may pass over the recorded action, so that all that follows is shifted.
-    pub(crate) is_certain: bool,
-}
-
-/// How far code and history have been compared.
-#[derive(Default)]
-pub(super) struct Comparison {
-    found: Option<Mismatch>,
-    is_over: bool,
-}
+use engine_adapter::{Action, Place};
 
 impl Arena {
     /// Counts an action, which `node` describes if it has a task, and looks at what history has in its place.

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use duroxide::{DurableFuture, OrchestrationContext};
 
-use crate::orchestration::arena::{Failure, Outcome, Slot};
+use crate::orchestration::arena::slot::{Failure, Outcome, Slot};
 use crate::orchestration::operation::{ActivityCall, Operation};
 
 /// The engine's activity that reads a value of another instance.

@@ -3,132 +3,34 @@
 //! Dropping an engine future is a durable cancellation that replay must repeat. So the arena's journal alone owns
 //! futures, by slot, and drops them at fixed points, in order; Python objects hold slot numbers.
 
-pub(crate) mod combine;
-pub(crate) mod compare;
-pub(crate) mod journal;
-pub(crate) mod ready;
-pub(crate) mod retry;
-pub(crate) mod start;
+mod combine;
+mod compare;
+mod comparison;
+mod journal;
+mod ready;
+mod retry;
+mod slot;
+mod start;
 #[cfg(test)]
-pub(crate) mod tests;
+mod tests;
+mod watched;
 
 use std::mem::{self, size_of};
 use std::sync::Arc;
-use std::time::Duration;
 
 use duroxide::OrchestrationContext;
 use pyo3::prelude::*;
 
-use crate::orchestration::arena::compare::Comparison;
-pub(crate) use crate::orchestration::arena::compare::Mismatch;
+use crate::orchestration::arena::comparison::Comparison;
+pub(crate) use crate::orchestration::arena::comparison::Mismatch;
 use crate::orchestration::arena::journal::Journal;
 pub(crate) use crate::orchestration::arena::journal::{CatchUpProgress, Effect};
-use crate::orchestration::arena::ready::Watched;
-use crate::orchestration::arena::retry::Retry;
+use crate::orchestration::arena::slot::{Branch, Slot, State};
+pub(crate) use crate::orchestration::arena::slot::{Failure, Outcome, Waiting};
+use crate::orchestration::arena::watched::Watched;
 use crate::orchestration::operation::Node;
-use crate::orchestration::timeline::{MessageKind, Moment, Timeline};
+use crate::orchestration::timeline::{Moment, Timeline};
 use engine_adapter::TurnRecord;
-
-/// How a started operation ended.
-#[derive(Clone)]
-pub(crate) enum Outcome {
-    Text(Arc<str>),
-    Nothing,
-    /// Every task of an `all` or a `gather` has an outcome of its own.
-    Children,
-    /// The first of a race to finish.
-    Winner {
-        index: usize,
-        slot: usize,
-    },
-    /// The failure of another slot.
-    FailedBy(usize),
-    /// The result of a branch.
-    Returned(Arc<Py<PyAny>>),
-    Failed(Failure),
-}
-
-#[derive(Clone)]
-pub(crate) enum Failure {
-    Activity {
-        text: Arc<str>,
-        activity_id: Option<u64>,
-        attempts: u32,
-    },
-    SubOrchestration {
-        text: Arc<str>,
-    },
-    TimedOut {
-        timeout: Duration,
-        attempts: u32,
-        total: bool,
-    },
-    /// The exception that ended a branch.
-    Raised(Arc<Py<PyAny>>),
-    /// It was dropped before it ended.
-    Cancelled {
-        lost_race: bool,
-    },
-}
-
-enum State {
-    /// The journal owns its future.
-    Leaf {
-        action: usize,
-        message: Option<MessageKind>,
-    },
-    All {
-        children: Vec<usize>,
-        first_pending: usize,
-    },
-    Gather {
-        children: Vec<usize>,
-        first_pending: usize,
-        suspects: Vec<usize>,
-    },
-    Race {
-        children: Vec<(usize, usize)>,
-    },
-    Retry(Box<Retry>),
-    Branch(usize),
-    /// Continue-as-new: nothing comes after it.
-    Never,
-    /// Ended, or being looked at.
-    Vacant,
-}
-
-struct Slot {
-    node: Arc<Node>,
-    state: State,
-    done: Option<(Outcome, Moment)>,
-}
-
-/// The next step of a branch.
-#[derive(Clone, Copy, PartialEq)]
-pub(crate) enum Waiting {
-    Begin,
-    On(usize),
-    /// The event loop drives it.
-    InLoop,
-    Ended,
-}
-
-/// A generator or coroutine under way; the first one is the orchestration itself and has no slot.
-pub(crate) struct Branch {
-    pub(crate) runner: Arc<Py<PyAny>>,
-    pub(crate) waiting: Waiting,
-    slot: Option<usize>,
-}
-
-impl Branch {
-    /// What it waits for, unless the event loop runs it.
-    fn awaited(&self) -> Option<usize> {
-        match self.waiting {
-            Waiting::On(slot) => Some(slot),
-            Waiting::Begin | Waiting::InLoop | Waiting::Ended => None,
-        }
-    }
-}
 
 pub(crate) struct Arena {
     journal: Journal,

@@ -3,26 +3,12 @@
 //! The engine polls once for each completion, in the order of history. Looking at every slot each time would cost n² a
 //! turn; so those whose completion is known are looked at in the order of these, and the others not before it is.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::HashSet;
 
-use crate::orchestration::arena::{Arena, Branch, Slot, State};
+use crate::orchestration::arena::Arena;
+use crate::orchestration::arena::slot::{Branch, Slot, State};
+use crate::orchestration::arena::watched::Watched;
 use engine_adapter::TurnRecord;
-
-#[derive(Default)]
-pub(crate) struct Watched {
-    /// Slots whose completion is not known yet, by action.
-    unknown: HashMap<usize, usize>,
-    /// Slots whose completion is known, by its place in history.
-    due: BTreeMap<usize, usize>,
-    /// What has no completion of its own: messages, combinators, retries and branches, in start order.
-    others: BTreeSet<usize>,
-}
-
-impl Watched {
-    fn has_completions(&self) -> bool {
-        !self.unknown.is_empty() || !self.due.is_empty()
-    }
-}
 
 impl Arena {
     /// The action whose completion ends a slot, if one does.

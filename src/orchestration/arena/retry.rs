@@ -3,22 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::orchestration::arena::{Arena, Failure, Outcome};
+use crate::orchestration::arena::Arena;
+use crate::orchestration::arena::slot::{Failure, Outcome, Retry, RetryPhase};
 use crate::orchestration::operation::Node;
 use crate::orchestration::retry_policy::RetryPolicy;
 use crate::orchestration::timeline::Moment;
-
-enum RetryPhase {
-    Trying { activity: usize, timeout: Option<usize> },
-    Waiting { timer: usize },
-}
-
-pub(crate) struct Retry {
-    policy: RetryPolicy,
-    attempt: u32,
-    total: Option<usize>,
-    phase: RetryPhase,
-}
 
 impl Retry {
     /// Starts the timer of the total timeout, then the first attempt.

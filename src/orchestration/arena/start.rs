@@ -4,9 +4,9 @@ use std::mem;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::orchestration::arena::Arena;
 use crate::orchestration::arena::compare::action_of;
-use crate::orchestration::arena::retry::Retry;
-use crate::orchestration::arena::{Arena, Branch, Outcome, Slot, State, Waiting};
+use crate::orchestration::arena::slot::{Branch, Outcome, Retry, Slot, State, Waiting};
 use crate::orchestration::operation::{ActivityCall, Node, Operation};
 use crate::orchestration::timeline::{MessageKind, Moment};
 use engine_adapter::Action;

@@ -1,5 +1,6 @@
 //! The context that an orchestration is called with.
 
+mod arguments;
 pub(crate) mod function_name;
 pub(crate) mod scheduling;
 
@@ -15,8 +16,8 @@ use crate::boundary::codec::Decode;
 use crate::boundary::python::{
     DATETIME, DATETIME_FROM_TIMESTAMP, RANDOM_BITS, TIMEDELTA, TIMEZONE, TIMEZONE_UTC, UUID,
 };
+use crate::orchestration::context::arguments::{check_version, duration, payload};
 use crate::orchestration::context::function_name::FunctionName;
-use crate::orchestration::context::scheduling::{check_version, duration, payload};
 use crate::orchestration::execution::Execution;
 use crate::orchestration::limits;
 use crate::orchestration::limits::{check_instance_id, check_name};
@@ -35,7 +36,7 @@ pub(crate) struct OrchestrationContext {
 
 /// The context of the orchestration whose code is calling, if there is one.
 #[pyfunction]
-pub(crate) fn current_context(py: Python<'_>) -> Option<Py<OrchestrationContext>> {
+pub(crate) fn current_context(py: Python<'_>) -> Option<Py<PyAny>> {
     Execution::current_context(py)
 }
 
@@ -251,7 +252,7 @@ impl OrchestrationContext {
         self.execution.check_effect()?;
         let node = as_node(&self.execution, task)?;
         self.execution.arena().start(&node);
-        Ok(Task::new(node))
+        Ok(Task::new(Arc::clone(&self.execution), node))
     }
 
     fn utc_now(&self, py: Python<'_>) -> PyResult<Task> {

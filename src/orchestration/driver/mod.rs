@@ -22,7 +22,8 @@ use crate::boundary::{enter, share_newest_task};
 use crate::definitions::{Definitions, OrchestrationDefinition};
 use crate::orchestration::arena::{CatchUpProgress, Waiting};
 use crate::orchestration::closing::{close, close_execution, close_loop};
-use crate::orchestration::event_loop::is_coroutine;
+use crate::orchestration::context::OrchestrationContext;
+use crate::orchestration::coroutines::is_coroutine;
 use crate::orchestration::execution::Execution;
 use crate::orchestration::nondeterminism::note_mismatch;
 use crate::orchestration::sticky_cache::{StickyCache, SuspendedExecution};
@@ -168,7 +169,8 @@ impl Driver {
         if let Some(annotation) = &self.definition.input_type {
             value = codec::convert(py, value, annotation.bind(py))?;
         }
-        let context = self.execution.make_context(py)?;
+        let context = Bound::new(py, OrchestrationContext::new(Arc::clone(&self.execution)))?;
+        self.execution.set_context(context.clone().into_any().unbind());
         self.execution.run(|| self.definition.function.bind(py).call1((context, value)))
     }
 

@@ -11,10 +11,11 @@ use crate::boundary::enter;
 use crate::boundary::errors::CancelledError;
 use crate::boundary::python::{LOOP_RESULT, LOOP_STUCK};
 use crate::orchestration::arena::{Failure, Outcome, Waiting};
+use crate::orchestration::coroutines::is_coroutine;
 use crate::orchestration::driver::{Driver, OrchestrationEnd};
-use crate::orchestration::event_loop::is_coroutine;
 use crate::orchestration::execution::Execution;
-use crate::orchestration::task::{Task, as_node, not_a_task, value_of};
+use crate::orchestration::task::{Task, as_node, not_a_task};
+use crate::orchestration::values::value_of;
 
 impl Driver {
     /// Ends the future of a slot that the event loop waits for, and lets the loop run.

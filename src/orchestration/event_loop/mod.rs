@@ -3,6 +3,7 @@
 //! The loop itself is Python (`duroxide.event_loop`): the standard library's tasks and futures run on it as they are. Here
 //! is what ties it to the arena: an awaited task becomes a slot and a future, and a slot that has ended ends its future.
 
+pub(crate) mod state;
 pub(crate) mod steps;
 
 use std::sync::Arc;
@@ -18,29 +19,12 @@ use crate::boundary::errors::CancelledError;
 use crate::boundary::python;
 use crate::boundary::python::Member;
 use crate::orchestration::arena::{Failure, Outcome, Waiting};
+use crate::orchestration::event_loop::state::{Cancellation, EventLoop};
 use crate::orchestration::event_loop::steps::LoopSteps;
 use crate::orchestration::execution::Execution;
 use crate::orchestration::operation::{Node, Operation};
-use crate::orchestration::task::value_of;
+use crate::orchestration::values::value_of;
 use engine_adapter::CANCELLATION_QUEUE;
-
-/// The loop of one orchestration, and how far its cancellation has come.
-pub(crate) struct EventLoop {
-    object: Py<PyAny>,
-    cancellation: Cancellation,
-}
-
-enum Cancellation {
-    /// Its history began before requests reached the code: the engine ends it without asking.
-    Unheard,
-    /// The slot that waits for a request.
-    AwaitedTask(usize),
-    Requested {
-        reason: String,
-        /// The timer that bounds the clean-up.
-        bound: Option<usize>,
-    },
-}
 
 /// What awaiting a task leads to.
 pub(crate) enum AwaitedTask<'py> {
@@ -281,9 +265,4 @@ impl Execution {
         }
         python::LOOP_WAIT.call(event_loop, (slot,)).map(AwaitedTask::Future)
     }
-}
-
-/// Whether a value is what `async def` makes.
-pub(crate) fn is_coroutine(value: &Bound<'_, PyAny>) -> bool {
-    python::IS_COROUTINE.call(value.py(), (value,)).is_ok_and(|is_coroutine| is_coroutine.is_truthy().unwrap_or(false))
 }

@@ -1,0 +1,183 @@
+//! The one place where threads meet the interpreter: attaching, detaching, blocking, spawning, awaiting.
+
+use std::future::Future;
+use std::process;
+use std::sync::OnceLock;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, RecvTimeoutError};
+
+use pyo3::exceptions::PyRuntimeError;
+use pyo3::ffi;
+use pyo3::prelude::*;
+use tokio::runtime::{Builder, Runtime};
+use tokio::task::JoinHandle;
+
+use crate::boundary::errors::{Error, NotAllowedInOrchestration};
+
+/// How often a blocked call looks whether Ctrl-C was pressed.
+const SIGNAL_CHECK: Duration = Duration::from_millis(50);
+
+/// The engine blocks one worker for the time of a turn that waits for the interpreter; lock renewals and timers run on
+/// the others. So there are more of them than the turns that run at once by default.
+const WORKER_THREADS: usize = 12;
+
+struct ProcessRuntime {
+    runtime: Runtime,
+    pid: u32,
+}
+
+static PROCESS: OnceLock<ProcessRuntime> = OnceLock::new();
+
+/// The Tokio runtime of this process, started at its first use and kept until the process ends.
+pub(super) fn runtime() -> PyResult<&'static Runtime> {
+    if PROCESS.get().is_none() {
+        let runtime = Builder::new_multi_thread()
+            .worker_threads(WORKER_THREADS)
+            .thread_name("duroxide")
+            .on_thread_start(|| {
+                // These threads live as long as the process, and so do their states.
+                ThreadState::keep();
+            })
+            .enable_all()
+            .build()
+            .map_err(|error| PyRuntimeError::new_err(format!("cannot start the threads of duroxide: {error}")))?;
+        let process = ProcessRuntime { runtime, pid: process::id() };
+        if let Err(unused) = PROCESS.set(process) {
+            unused.runtime.shutdown_background();
+        }
+    }
+    match PROCESS.get() {
+        Some(process) if process.pid == process::id() => Ok(&process.runtime),
+        Some(process) => Err(PyRuntimeError::new_err(format!(
+            "duroxide was started in process {} and cannot be used in its forked child {}: open the provider in the \
+             child, or start the child with multiprocessing's 'spawn' method",
+            process.pid,
+            process::id(),
+        ))),
+        None => Err(PyRuntimeError::new_err("the threads of duroxide did not start")),
+    }
+}
+
+/// An interpreter state of the calling thread that outlives each attach.
+///
+/// Without it every attach of a native thread makes and destroys one, which costs more than a turn does.
+struct ThreadState {
+    before: ffi::PyGILState_STATE,
+    kept: *mut ffi::PyThreadState,
+}
+
+impl ThreadState {
+    #[expect(unsafe_code, reason = "a thread state that is kept has no safe interface")]
+    fn keep() -> Self {
+        // SAFETY: the interpreter is running, since only its own calls start these threads. The state that `Ensure`
+        // makes is let go of by `SaveThread` and found again by every later attach of this thread.
+        unsafe {
+            let before = ffi::PyGILState_Ensure();
+            Self { before, kept: ffi::PyEval_SaveThread() }
+        }
+    }
+
+    #[expect(unsafe_code, reason = "a thread state that is kept has no safe interface")]
+    fn release(self) {
+        // SAFETY: this thread saved the state in `keep`, and releases it once, in the opposite order.
+        unsafe {
+            ffi::PyEval_RestoreThread(self.kept);
+            ffi::PyGILState_Release(self.before);
+        }
+    }
+}
+
+/// Lets other threads take what was spawned on this one, which is about to block.
+///
+/// Tokio keeps the newest task in a slot that only its own thread looks at; here that is the task that renews the lease
+/// of the turn. One more task takes its place, and it goes to the queue from which others steal.
+pub(crate) fn share_newest_task() {
+    if let Ok(handle) = tokio::runtime::Handle::try_current() {
+        handle.spawn(std::future::ready(()));
+    }
+}
+
+/// Runs `work` attached to the interpreter, from a thread of ours.
+pub(crate) fn enter<R>(work: impl for<'py> FnOnce(Python<'py>) -> R) -> R {
+    Python::attach(work)
+}
+
+/// Runs `future` to completion with the interpreter released; Ctrl-C and a forked process become exceptions.
+pub(crate) fn block_on<T: Send>(py: Python<'_>, future: impl Future<Output = Result<T, Error>> + Send) -> PyResult<T> {
+    let runtime = runtime()?;
+    refuse_in_orchestration()?;
+    py.detach(|| runtime.block_on(interruptible(future))).map_err(PyErr::from)
+}
+
+/// Runs `work`, which waits for something short, with the interpreter released.
+pub(crate) fn leave<T: Send>(py: Python<'_>, work: impl FnOnce() -> T + Send) -> T {
+    py.detach(work)
+}
+
+/// Refuses what waits for the outside world on the threads of the engine, where orchestrations take their turns.
+pub(super) fn refuse_in_orchestration() -> PyResult<()> {
+    if tokio::runtime::Handle::try_current().is_err() {
+        return Ok(());
+    }
+    Err(NotAllowedInOrchestration::new_err(
+        "a call of the client was made inside an orchestration; make it in an activity, or use the context's own \
+         operations",
+    ))
+}
+
+/// Waits for `ended` at most `longest`, noticing Ctrl-C; whether it came. It needs none of our threads, which may all be busy.
+pub(crate) fn wait(py: Python<'_>, ended: &Receiver<()>, longest: Duration) -> PyResult<bool> {
+    let began = Instant::now();
+    loop {
+        let rest = longest.saturating_sub(began.elapsed());
+        match py.detach(|| ended.recv_timeout(rest.min(SIGNAL_CHECK))) {
+            Ok(()) => return Ok(true),
+            Err(RecvTimeoutError::Disconnected) => return Ok(false),
+            Err(RecvTimeoutError::Timeout) if rest.is_zero() => return Ok(false),
+            Err(RecvTimeoutError::Timeout) => py.check_signals()?,
+        }
+    }
+}
+
+/// Starts `future` on the threads of this process.
+pub(crate) fn spawn<F>(future: F) -> PyResult<JoinHandle<F::Output>>
+where
+    F: Future + Send + 'static,
+    F::Output: Send + 'static,
+{
+    Ok(runtime()?.spawn(future))
+}
+
+/// Starts a thread of ours that may run Python; it calls `ended` when it has nothing to do with the interpreter any more.
+pub(crate) fn start_thread(
+    name: &str,
+    body: impl FnOnce() + Send + 'static,
+    ended: impl FnOnce() + Send + 'static,
+) -> std::io::Result<thread::JoinHandle<()>> {
+    thread::Builder::new().name(name.to_owned()).spawn(move || {
+        let state = ThreadState::keep();
+        body();
+        state.release();
+        ended();
+    })
+}
+
+/// Raises what a signal handler raises, `KeyboardInterrupt` for Ctrl-C.
+fn interrupted(py: Python<'_>) -> PyResult<()> {
+    py.check_signals()
+}
+
+async fn interruptible<T>(future: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+    tokio::pin!(future);
+    // A tick that is due at once would cost a millisecond, which is how finely the timers of Tokio count.
+    let mut check = tokio::time::interval_at(tokio::time::Instant::now() + SIGNAL_CHECK, SIGNAL_CHECK);
+    loop {
+        tokio::select! {
+            biased;
+            result = &mut future => return result,
+            _ = check.tick() => enter(interrupted).map_err(Error::Python)?,
+        }
+    }
+}

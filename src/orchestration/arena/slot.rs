@@ -1,0 +1,127 @@
+//! The slots of the arena: what was started, what it waits for, and how it ended.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use pyo3::prelude::*;
+
+use crate::orchestration::operation::Node;
+use crate::orchestration::retry_policy::RetryPolicy;
+use crate::orchestration::timeline::{MessageKind, Moment};
+
+/// How a started operation ended.
+#[derive(Clone)]
+pub(crate) enum Outcome {
+    Text(Arc<str>),
+    Nothing,
+    /// Every task of an `all` or a `gather` has an outcome of its own.
+    Children,
+    /// The first of a race to finish.
+    Winner {
+        index: usize,
+        slot: usize,
+    },
+    /// The failure of another slot.
+    FailedBy(usize),
+    /// The result of a branch.
+    Returned(Arc<Py<PyAny>>),
+    Failed(Failure),
+}
+
+#[derive(Clone)]
+pub(crate) enum Failure {
+    Activity {
+        text: Arc<str>,
+        activity_id: Option<u64>,
+        attempts: u32,
+    },
+    SubOrchestration {
+        text: Arc<str>,
+    },
+    TimedOut {
+        timeout: Duration,
+        attempts: u32,
+        total: bool,
+    },
+    /// The exception that ended a branch.
+    Raised(Arc<Py<PyAny>>),
+    /// It was dropped before it ended.
+    Cancelled {
+        lost_race: bool,
+    },
+}
+
+pub(super) enum State {
+    /// The journal owns its future.
+    Leaf {
+        action: usize,
+        message: Option<MessageKind>,
+    },
+    All {
+        children: Vec<usize>,
+        first_pending: usize,
+    },
+    Gather {
+        children: Vec<usize>,
+        first_pending: usize,
+        suspects: Vec<usize>,
+    },
+    Race {
+        children: Vec<(usize, usize)>,
+    },
+    Retry(Box<Retry>),
+    Branch(usize),
+    /// Continue-as-new: nothing comes after it.
+    Never,
+    /// Ended, or being looked at.
+    Vacant,
+}
+
+pub(super) struct Slot {
+    pub(super) node: Arc<Node>,
+    pub(super) state: State,
+    pub(super) done: Option<(Outcome, Moment)>,
+}
+
+/// The next step of a branch.
+#[derive(Clone, Copy, PartialEq)]
+pub(crate) enum Waiting {
+    Begin,
+    On(usize),
+    /// The event loop drives it.
+    InLoop,
+    Ended,
+}
+
+/// A generator or coroutine under way; the first one is the orchestration itself and has no slot.
+pub(crate) struct Branch {
+    pub(crate) runner: Arc<Py<PyAny>>,
+    pub(crate) waiting: Waiting,
+    pub(super) slot: Option<usize>,
+}
+
+impl Branch {
+    /// What it waits for, unless the event loop runs it.
+    pub(super) fn awaited(&self) -> Option<usize> {
+        match self.waiting {
+            Waiting::On(slot) => Some(slot),
+            Waiting::Begin | Waiting::InLoop | Waiting::Ended => None,
+        }
+    }
+}
+
+/// What a retried activity waits for.
+#[derive(Clone, Copy)]
+pub(super) enum RetryPhase {
+    Trying { activity: usize, timeout: Option<usize> },
+    Waiting { timer: usize },
+}
+
+/// An activity that is tried several times.
+pub(crate) struct Retry {
+    pub(super) policy: RetryPolicy,
+    pub(super) attempt: u32,
+    /// The slot of the timer of the total timeout.
+    pub(super) total: Option<usize>,
+    pub(super) phase: RetryPhase,
+}
