@@ -7,6 +7,7 @@
 //! interpreter or let go of it; `codec` and `errors` are the only ones where values and failures change their form.
 
 mod activity;
+mod allocator;
 mod boundary;
 mod client;
 mod definitions;
@@ -14,9 +15,6 @@ mod logging;
 mod native_store;
 mod orchestration;
 mod runtime;
-
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 #[pyo3::pymodule]
 mod _native {

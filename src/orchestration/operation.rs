@@ -1,4 +1,24 @@
-//! What an orchestration can ask for, as plain data, and the task that describes one such request.
+//! The operations of an orchestration, as plain data, and the node that describes one of them.
+//!
+//! A new operation needs an arm in each place of this table. The compiler names the places that match on every operation.
+//!
+//! | Place | What it decides | Operations with an arm |
+//! | --- | --- | --- |
+//! | [`Operation::describe`] | the words of error messages | every operation |
+//! | [`Operation::bytes`] | the memory of its texts | every operation |
+//! | `context` | the method that makes it | every operation |
+//! | `Arena::start` | the slots that it starts with | every operation |
+//! | `journal::begin` | the call of the engine | every operation |
+//! | `compare::action_of` | the action that history records | every operation |
+//! | [`Operation::children`], `values::children_of` | the tasks that it combines | `All`, `Gather`, `Race` |
+//! | `Arena::finish` | when it ended, and the class of its failure | `Event`, `Queue`, `SubOrchestration` |
+//! | `values::exception` | the exception of its failure | `Activity`, `SubOrchestration` |
+//! | `Execution::wait_in_loop` | a check before it starts on an event loop | `ContinueAsNew` |
+//! | `Execution::describe`, `unbegun_branches` | the coroutine that it runs | `Branch` |
+//! | `Task::with_tag` | the tag | `Activity` |
+//!
+//! In the engine adapter, `Action` names what history records, `recorded` the messages that arrive by name, and
+//! `terminal_commit` the messages that an ended instance resolves.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -137,6 +157,7 @@ impl Node {
     }
 
     pub(crate) fn set_slot(&self, slot: usize) {
+        debug_assert!(self.slot().is_none(), "a task starts once");
         self.slot.store(slot, Ordering::Relaxed);
     }
 

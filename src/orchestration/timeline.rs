@@ -111,12 +111,16 @@ impl Timeline {
     fn learn(&mut self, event: &RecordedEvent, turn: u32) {
         let moment = Moment { time_ms: event.timestamp_ms, turn };
         match &event.kind {
-            RecordedKind::Scheduled { fingerprint, is_effect } => self.scheduled.push(Scheduled {
-                event_id: event.event_id,
-                time_ms: event.timestamp_ms,
-                fingerprint: *fingerprint,
-                is_effect: *is_effect,
-            }),
+            RecordedKind::Scheduled { fingerprint, is_effect } => {
+                let is_next = self.scheduled.last().is_none_or(|last| last.event_id < event.event_id);
+                debug_assert!(is_next, "event {} came after a later one", event.event_id);
+                self.scheduled.push(Scheduled {
+                    event_id: event.event_id,
+                    time_ms: event.timestamp_ms,
+                    fingerprint: *fingerprint,
+                    is_effect: *is_effect,
+                });
+            }
             RecordedKind::Succeeded => self.complete(event.source_event_id, moment, false),
             RecordedKind::Failed => self.complete(event.source_event_id, moment, true),
             RecordedKind::Event { name, data } => self.arrive(MessageKind::Event, name, *data, moment),

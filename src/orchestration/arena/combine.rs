@@ -145,13 +145,8 @@ impl Arena {
         self.slots[slot].done = Some((Outcome::Failed(Failure::Cancelled { lost_race }), Moment::BEGINNING));
         match state {
             State::Leaf { .. } => self.journal.drop_leaf(slot),
-            State::All { children, .. } | State::Gather { children, .. } => {
-                for child in children {
-                    self.drop_all(Some(child));
-                }
-            }
-            State::Race { children } => {
-                for (child, _) in children {
+            State::All { .. } | State::Gather { .. } | State::Race { .. } => {
+                for child in state.children() {
                     self.drop_all(Some(child));
                 }
             }

@@ -123,6 +123,7 @@ impl Journal {
         if self.leaves.len() <= slot {
             self.leaves.resize_with(slot + 1, || None);
         }
+        debug_assert!(self.leaves[slot].is_none(), "slot {slot} has a future already");
         self.leaves[slot] = Some(leaf);
     }
 
@@ -164,6 +165,7 @@ impl Journal {
 
     /// Lets go of the engine's context, which ends with its turn, and of its futures, in the order of their slots.
     pub(super) fn suspend(&mut self, idle: OrchestrationContext) {
+        debug_assert_eq!(self.repeated, self.entries.len(), "the code has run ahead of its journal");
         drop(mem::take(&mut self.leaves));
         self.engine = idle;
     }
@@ -177,6 +179,7 @@ impl Journal {
 
     /// Begins to catch up on the context of a new turn.
     pub(super) fn resume(&mut self, engine: OrchestrationContext, slots: usize) {
+        debug_assert!(self.leaves.is_empty(), "futures of the turn before are left");
         self.engine = engine;
         self.leaves.resize_with(slots, || None);
         self.repeated = 0;
@@ -206,6 +209,7 @@ impl Journal {
             }
             self.repeated += 1;
         }
+        debug_assert_eq!(self.repeated, self.entries.len());
         CatchUpProgress::CaughtUp
     }
 }

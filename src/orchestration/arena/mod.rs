@@ -141,7 +141,9 @@ impl Arena {
     }
 
     pub(crate) fn outcome(&self, slot: usize) -> Option<(Outcome, Moment)> {
-        self.slots[slot].done.clone()
+        let Slot { done, state, .. } = &self.slots[slot];
+        debug_assert!(done.is_none() || matches!(state, State::Vacant), "slot {slot} has ended and still waits");
+        done.clone()
     }
 
     pub(crate) fn node(&self, slot: usize) -> Arc<Node> {

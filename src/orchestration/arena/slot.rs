@@ -77,6 +77,18 @@ pub(super) enum State {
     Vacant,
 }
 
+impl State {
+    /// The slots that a combinator is made of.
+    pub(super) fn children(&self) -> impl Iterator<Item = usize> {
+        let (plain, raced): (&[usize], &[(usize, usize)]) = match self {
+            Self::All { children, .. } | Self::Gather { children, .. } => (children, &[]),
+            Self::Race { children } => (&[], children),
+            _ => (&[], &[]),
+        };
+        plain.iter().copied().chain(raced.iter().map(|(child, _)| *child))
+    }
+}
+
 pub(super) struct Slot {
     pub(super) node: Arc<Node>,
     pub(super) state: State,

@@ -107,6 +107,7 @@ impl Arena {
     }
 
     fn push(&mut self, node: &Arc<Node>, state: State, done: Option<(Outcome, Moment)>) -> usize {
+        debug_assert!(state.children().all(|child| child < self.slots.len()), "a task started before its parts");
         self.bytes += node.operation.bytes();
         self.slots.push(Slot { node: Arc::clone(node), state, done });
         self.slots.len() - 1
