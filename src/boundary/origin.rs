@@ -1,9 +1,8 @@
 //! The user's file and line of a call.
 
-use std::sync::OnceLock;
-
 use pyo3::ffi;
 use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
 use pyo3::types::PyString;
 
 use crate::boundary::python::{CODE_FILE, FRAME_BACK, FRAME_CODE, FRAME_LINE, PACKAGE_FILE};
@@ -24,8 +23,8 @@ impl Origin {
 
 /// The directory of this package's Python files, whose lines are not the user's.
 fn package_directory(py: Python<'_>) -> &'static str {
-    static DIRECTORY: OnceLock<String> = OnceLock::new();
-    DIRECTORY.get_or_init(|| {
+    static DIRECTORY: PyOnceLock<String> = PyOnceLock::new();
+    DIRECTORY.get_or_init(py, || {
         let file = PACKAGE_FILE.get(py).and_then(PyAnyMethods::extract::<String>);
         let file = file.unwrap_or_default();
         file.strip_suffix("__init__.py").unwrap_or("\0").to_owned()

@@ -54,25 +54,6 @@ NOT_YET_CUT = (
         )
     },
     {f"{ADAPTER}/suspended.rs", f"{ADAPTER}/turn_record.rs"},
-    {"src/boundary/asyncio.rs", "src/boundary/mod.rs"},
-    {"src/client/bulk.rs", "src/client/mod.rs"},
-    {
-        f"src/orchestration/{file}.rs"
-        for file in (
-            "arena/compare",
-            "arena/journal",
-            "arena/mod",
-            "arena/ready",
-            "arena/retry",
-            "context/mod",
-            "context/scheduling",
-            "event_loop/mod",
-            "event_loop/steps",
-            "execution",
-            "operation",
-            "task",
-        )
-    },
 )
 
 
