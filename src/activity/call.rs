@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use duroxide::ActivityContext as EngineContext;
 use duroxide::providers::Provider as _;
-use engine_adapter::{Delivery, Dispatcher};
+use engine_adapter::{Dispatcher, RunningActivity};
 use parking_lot::Mutex;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
@@ -42,7 +42,7 @@ pub(crate) struct ActivityRun {
     /// Held, not read.
     pub(crate) _lease: Option<Arc<Lease>>,
     pub(crate) engine: EngineContext,
-    pub(crate) delivery: Option<Arc<Delivery>>,
+    pub(crate) running: Option<Arc<RunningActivity>>,
     pub(crate) input: String,
 }
 
@@ -69,12 +69,12 @@ impl ActivityRun {
     }
 
     pub(crate) fn context<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, ActivityContext>> {
-        let context = ActivityContext::new(self.engine.clone(), self.delivery.clone(), Arc::clone(&self.client));
+        let context = ActivityContext::new(self.engine.clone(), self.running.clone(), Arc::clone(&self.client));
         Bound::new(py, context)
     }
 
     fn is_cancelled(&self) -> bool {
-        self.engine.is_cancelled() || self.delivery.as_ref().is_some_and(|delivery| delivery.is_cancelled())
+        self.engine.is_cancelled() || self.running.as_ref().is_some_and(|running| running.is_cancelled())
     }
 
     /// The recorded failure; the traceback goes to the log, unless it did what it was asked to.
@@ -96,9 +96,9 @@ impl ActivityRun {
             .try_for_each(|(name, text)| extra.set_item(name, text))
             .and_then(|()| extra.set_item("execution_id", self.engine.execution_id()))
             .and_then(|()| {
-                let Some(delivery) = &self.delivery else { return Ok(()) };
-                extra.set_item("activity_id", delivery.activity_id)?;
-                extra.set_item("attempt", delivery.attempt)
+                let Some(running) = &self.running else { return Ok(()) };
+                extra.set_item("activity_id", running.activity_id)?;
+                extra.set_item("attempt", running.attempt)
             });
         match written {
             Ok(()) if was_cancelled => crate::logging::log_info_with(py, "duroxide.activity", &message, &extra),

@@ -5,20 +5,20 @@ use std::sync::Arc;
 use duroxide::ActivityContext as EngineContext;
 use pyo3::prelude::*;
 
-use engine_adapter::Delivery;
+use engine_adapter::RunningActivity;
 
 /// The context of an activity: facts about it, and whether it was cancelled.
 #[pyclass(frozen, module = "duroxide._native")]
 pub(crate) struct ActivityContext {
     engine: EngineContext,
-    delivery: Option<Arc<Delivery>>,
+    running: Option<Arc<RunningActivity>>,
     /// Makes the client that `get_client` gives.
     client: Arc<Py<PyAny>>,
 }
 
 impl ActivityContext {
-    pub(crate) fn new(engine: EngineContext, delivery: Option<Arc<Delivery>>, client: Arc<Py<PyAny>>) -> Self {
-        Self { engine, delivery, client }
+    pub(crate) fn new(engine: EngineContext, running: Option<Arc<RunningActivity>>, client: Arc<Py<PyAny>>) -> Self {
+        Self { engine, running, client }
     }
 }
 
@@ -51,12 +51,12 @@ impl ActivityContext {
 
     #[getter]
     fn activity_id(&self) -> Option<u64> {
-        self.delivery.as_ref().map(|delivery| delivery.activity_id)
+        self.running.as_ref().map(|running| running.activity_id)
     }
 
     #[getter]
     fn attempt(&self) -> u32 {
-        self.delivery.as_ref().map_or(1, |delivery| delivery.attempt)
+        self.running.as_ref().map_or(1, |running| running.attempt)
     }
 
     #[getter]
@@ -74,7 +74,7 @@ impl ActivityContext {
     }
 
     fn is_cancelled(&self) -> bool {
-        self.engine.is_cancelled() || self.delivery.as_ref().is_some_and(|delivery| delivery.is_cancelled())
+        self.engine.is_cancelled() || self.running.as_ref().is_some_and(|running| running.is_cancelled())
     }
 
     fn get_client<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {

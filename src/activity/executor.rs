@@ -14,7 +14,7 @@ use crate::activity::threads::{Job, Threads};
 use crate::boundary::python::{HOST_RUN, HOST_STOP, RUNNING_ACTIVITY_CANCEL};
 use crate::definitions::ActivityDefinition;
 use engine_adapter::Dispatcher;
-use engine_adapter::split_delivery;
+use engine_adapter::split_token;
 
 /// The state that the activities of one runtime share.
 pub(crate) struct Executor {
@@ -47,7 +47,7 @@ impl Executor {
         engine: EngineContext,
         input: String,
     ) -> ActivityEnd {
-        let (delivery, lease, input) = match split_delivery(&input) {
+        let (running, lease, input) = match split_token(&input) {
             Some((token, input)) => {
                 let lease = Lease {
                     dispatcher: Arc::clone(&dispatcher),
@@ -55,19 +55,13 @@ impl Executor {
                     is_settled: AtomicBool::new(false),
                     is_to_rest: AtomicBool::new(false),
                 };
-                (dispatcher.delivery(token), Some(Arc::new(lease)), input.to_owned())
+                (dispatcher.running_activity(token), Some(Arc::new(lease)), input.to_owned())
             }
             None => (None, None, input),
         };
         let host = self.hosts.contains_key(&definition.name);
-        let call = ActivityRun {
-            definition,
-            client: Arc::clone(&self.client),
-            _lease: lease.clone(),
-            engine,
-            delivery,
-            input,
-        };
+        let call =
+            ActivityRun { definition, client: Arc::clone(&self.client), _lease: lease.clone(), engine, running, input };
         let end = if host { Arc::clone(&self).run_on_host(call).await } else { self.run_on_thread(call).await };
         let is_stopped = self.is_stopped.load(Ordering::Acquire);
         match end {
@@ -98,7 +92,7 @@ impl Executor {
     async fn run_on_host(self: Arc<Self>, call: ActivityRun) -> Option<ActivityEnd> {
         let (handle_sender, handle) = oneshot::channel::<Py<PyAny>>();
         let executor = Arc::clone(&self);
-        let delivery = call.delivery.clone();
+        let running = call.running.clone();
         let engine = call.engine.clone();
         let (pending, mut receiver) = PendingActivity::new(call);
         let begin = Job::Ours(Box::new(move |py| match executor.begin_on_host(py, &pending) {
@@ -110,9 +104,9 @@ impl Executor {
             return Some(Err(error));
         }
         let cancelled = async {
-            match delivery {
-                Some(delivery) => {
-                    tokio::select! { () = delivery.cancelled() => {}, () = engine.cancelled() => {} }
+            match running {
+                Some(running) => {
+                    tokio::select! { () = running.cancelled() => {}, () = engine.cancelled() => {} }
                 }
                 None => engine.cancelled().await,
             }

@@ -9,7 +9,7 @@ use pyo3::prelude::*;
 
 use crate::boundary;
 use crate::boundary::errors::Error;
-use store::FileNews;
+use store::DatabaseWatcher;
 use store::outbox::{Relay, Relayed};
 use store::start::StartRequest;
 use store::work_item::encode;
@@ -76,17 +76,17 @@ pub(super) fn relay(outbox: String, seen: Option<i64>, last: i64, rows: Vec<Outb
 }
 
 #[pyclass(frozen, name = "DatabaseWatcher", module = "duroxide._native")]
-pub(crate) struct NativeDatabaseWatcher(FileNews);
+pub(crate) struct NativeDatabaseWatcher(DatabaseWatcher);
 
 #[pymethods]
 impl NativeDatabaseWatcher {
     #[new]
     fn new(file: PathBuf) -> Self {
-        Self(FileNews::of(&file))
+        Self(DatabaseWatcher::of(&file))
     }
 
     fn notices(&self) -> u64 {
-        self.0.heard()
+        self.0.notices()
     }
 
     fn wait(&self, py: Python<'_>, notices: u64) -> bool {
@@ -94,7 +94,7 @@ impl NativeDatabaseWatcher {
     }
 
     fn wake(&self) {
-        self.0.ring();
+        self.0.wake();
     }
 }
 

@@ -298,8 +298,8 @@ impl Execution {
             (arena.happen(effect), arena.lacks_location())
         };
         if lacks_location {
-            let place = enter(|py| caller(py).map(|origin| code_location(py, &origin)));
-            self.arena().set_location(place);
+            let location = enter(|py| caller(py).map(|origin| code_location(py, &origin)));
+            self.arena().set_location(location);
         }
         recorded_ms
     }

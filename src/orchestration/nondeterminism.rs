@@ -8,7 +8,7 @@ use crate::orchestration::code_location::code_location;
 use crate::orchestration::execution::Execution;
 use crate::orchestration::operation::Node;
 use engine_adapter::TurnRecord;
-use engine_adapter::{Did, Difference, Place};
+use engine_adapter::{ActualAction, CodeLocation, MismatchReport};
 
 /// Notes the first difference, if there is one; `end` is how the orchestration has ended, if it has.
 pub(crate) fn note_mismatch(execution: &Execution, record: &TurnRecord, end: Option<&Result<String, String>>) {
@@ -16,12 +16,12 @@ pub(crate) fn note_mismatch(execution: &Execution, record: &TurnRecord, end: Opt
         let mut arena = execution.arena();
         (arena.take_mismatch(), arena.next_recorded(), arena.actions(), arena.continued)
     };
-    let difference = match (mismatch, next) {
+    let mismatch = match (mismatch, next) {
         (Some(mismatch), next) => {
-            let Mismatch { event_id, did, node, place, is_certain } = mismatch;
-            let place = place.or_else(|| location_of(node.as_deref()?));
+            let Mismatch { event_id, actual, node, location, is_certain } = mismatch;
+            let location = location.or_else(|| location_of(node.as_deref()?));
             let decides = end.is_some() && (is_certain || next.is_some());
-            Difference { event_id, did: Did::Action(did), place, decides }
+            MismatchReport { event_id, actual: ActualAction::Action(actual), location, decides }
         }
         (None, Some(event_id)) => {
             let recorded = execution.arena().timeline.recorded_actions();
@@ -34,12 +34,12 @@ pub(crate) fn note_mismatch(execution: &Execution, record: &TurnRecord, end: Opt
                 (None, Some(node)) => format!("it stands at {} {done}", node.operation.describe()),
                 (None, None) => format!("it stands still {done}"),
             };
-            let place = awaited.and_then(|node| location_of(&node));
-            Difference { event_id, did: Did::Nothing(why), place, decides: end.is_some() }
+            let location = awaited.and_then(|node| location_of(&node));
+            MismatchReport { event_id, actual: ActualAction::Nothing(why), location, decides: end.is_some() }
         }
         (None, None) => return,
     };
-    record.note_difference(difference);
+    record.report_mismatch(mismatch);
 }
 
 /// A recorded failure, with the name of its class and the beginning of what it says.
@@ -59,7 +59,7 @@ fn named(failure: &str) -> String {
 
 const LONGEST_FAILURE: usize = 300;
 
-fn location_of(node: &Node) -> Option<Place> {
+fn location_of(node: &Node) -> Option<CodeLocation> {
     let origin = node.origin.as_ref()?;
     Some(enter(|py| code_location(py, origin)))
 }

@@ -18,7 +18,7 @@ use crate::definitions::OrchestrationDefinition;
 use crate::orchestration::closing::close_execution;
 use crate::orchestration::execution::Execution;
 use crate::orchestration::timeline::Moment;
-use engine_adapter::{DriverState, Keeper, KeptTurn};
+use engine_adapter::{DriverState, SuspendedTurn, SuspendedTurnCache};
 
 /// What a suspended orchestration takes beside its operations: frames, contexts, tables.
 const BYTES_AT_LEAST: usize = 4096;
@@ -80,7 +80,7 @@ enum CloserCommand {
 /// Where the suspended orchestrations of one runtime are.
 pub(crate) struct StickyCache {
     room: CacheLimits,
-    places: Mutex<CacheEntries>,
+    entries: Mutex<CacheEntries>,
     closer: Sender<CloserCommand>,
 }
 
@@ -95,29 +95,29 @@ struct CacheEntries {
 }
 
 struct CacheEntry {
-    kept: KeptTurn,
+    suspended: SuspendedTurn,
     arrival: u64,
     since: Instant,
 }
 
 impl CacheEntries {
-    fn insert(&mut self, kept: KeptTurn) {
+    fn insert(&mut self, suspended: SuspendedTurn) {
         self.arrivals += 1;
-        self.bytes += kept.bytes;
-        let instance = kept.instance.clone();
+        self.bytes += suspended.bytes;
+        let instance = suspended.instance.clone();
         self.by_age.insert(self.arrivals, instance.clone());
-        self.by_instance.insert(instance, CacheEntry { kept, arrival: self.arrivals, since: Instant::now() });
+        self.by_instance.insert(instance, CacheEntry { suspended, arrival: self.arrivals, since: Instant::now() });
     }
 
-    fn remove(&mut self, instance: &str) -> Option<KeptTurn> {
-        let place = self.by_instance.remove(instance)?;
-        self.by_age.remove(&place.arrival);
-        self.bytes -= place.kept.bytes;
-        Some(place.kept)
+    fn remove(&mut self, instance: &str) -> Option<SuspendedTurn> {
+        let entry = self.by_instance.remove(instance)?;
+        self.by_age.remove(&entry.arrival);
+        self.bytes -= entry.suspended.bytes;
+        Some(entry.suspended)
     }
 
     /// Takes out the oldest ones as long as `leaves` says so.
-    fn remove_while(&mut self, leaves: impl Fn(&Self, &CacheEntry) -> bool) -> Vec<KeptTurn> {
+    fn remove_while(&mut self, leaves: impl Fn(&Self, &CacheEntry) -> bool) -> Vec<SuspendedTurn> {
         let mut removed = Vec::new();
         while let Some((_, instance)) = self.by_age.first_key_value() {
             let instance = instance.clone();
@@ -134,10 +134,10 @@ impl StickyCache {
     /// Makes room for them, and starts the thread that closes them.
     pub(crate) fn new(room: CacheLimits) -> PyResult<Arc<Self>> {
         let (closer, orders) = unbounded();
-        let kept = Arc::new(Self { room, places: Mutex::default(), closer });
-        let of_thread = Arc::downgrade(&kept);
+        let cache = Arc::new(Self { room, entries: Mutex::default(), closer });
+        let of_thread = Arc::downgrade(&cache);
         boundary::start_thread("duroxide-sticky", move || serve(&of_thread, &orders, room), || {})?;
-        Ok(kept)
+        Ok(cache)
     }
 
     /// Makes a state of a suspended orchestration, to pass through the store. Dropped there, it is closed.
@@ -148,9 +148,9 @@ impl StickyCache {
     /// Closes all, and waits until that is done, at most `longest`.
     pub(crate) fn shut(&self, py: Python<'_>, longest: Duration) -> PyResult<()> {
         let removed = {
-            let mut places = self.places.lock();
-            places.is_shut = true;
-            places.remove_while(|_, _| true)
+            let mut entries = self.entries.lock();
+            entries.is_shut = true;
+            entries.remove_while(|_, _| true)
         };
         drop(removed);
         let (told, done) = bounded(1);
@@ -165,24 +165,24 @@ impl StickyCache {
     }
 
     fn sweep(&self) {
-        let removed = self.places.lock().remove_while(|_, oldest| oldest.since.elapsed() >= self.room.idle);
+        let removed = self.entries.lock().remove_while(|_, oldest| oldest.since.elapsed() >= self.room.idle);
         drop(removed);
     }
 }
 
-impl Keeper for StickyCache {
-    fn keep(&self, mut kept: KeptTurn) {
-        kept.bytes += BYTES_AT_LEAST;
+impl SuspendedTurnCache for StickyCache {
+    fn keep(&self, mut suspended: SuspendedTurn) {
+        suspended.bytes += BYTES_AT_LEAST;
         let removed = {
-            let mut places = self.places.lock();
-            if places.is_shut || kept.bytes > self.room.bytes {
-                vec![kept]
+            let mut entries = self.entries.lock();
+            if entries.is_shut || suspended.bytes > self.room.bytes {
+                vec![suspended]
             } else {
-                let before = places.remove(&kept.instance);
-                places.insert(kept);
+                let before = entries.remove(&suspended.instance);
+                entries.insert(suspended);
                 let room = self.room;
-                let mut removed =
-                    places.remove_while(|all, _| all.by_instance.len() > room.orchestrations || all.bytes > room.bytes);
+                let mut removed = entries
+                    .remove_while(|all, _| all.by_instance.len() > room.orchestrations || all.bytes > room.bytes);
                 removed.extend(before);
                 removed
             }
@@ -190,13 +190,13 @@ impl Keeper for StickyCache {
         drop(removed);
     }
 
-    fn take(&self, instance: &str) -> Option<KeptTurn> {
-        self.places.lock().remove(instance)
+    fn take(&self, instance: &str) -> Option<SuspendedTurn> {
+        self.entries.lock().remove(instance)
     }
 }
 
 /// The thread that closes orchestrations and looks for those that have been idle too long.
-fn serve(kept: &Weak<StickyCache>, orders: &Receiver<CloserCommand>, room: CacheLimits) {
+fn serve(cache: &Weak<StickyCache>, orders: &Receiver<CloserCommand>, room: CacheLimits) {
     let pause = (room.idle / SWEEPS_PER_IDLE_TIME).max(SHORTEST_SWEEP);
     let mut next_sweep = Instant::now() + pause;
     loop {
@@ -208,8 +208,8 @@ fn serve(kept: &Weak<StickyCache>, orders: &Receiver<CloserCommand>, room: Cache
             }
             Ok(order) => perform(order),
             Err(RecvTimeoutError::Timeout) => {
-                if let Some(kept) = kept.upgrade() {
-                    kept.sweep();
+                if let Some(cache) = cache.upgrade() {
+                    cache.sweep();
                 }
                 next_sweep = Instant::now() + pause;
             }

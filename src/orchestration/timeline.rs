@@ -98,7 +98,7 @@ impl Timeline {
         let consumed = self.forget_unrecorded();
         self.turn += 1;
         self.now_ms = record.time_ms;
-        let recorded = record.persisted.saturating_sub(record.told);
+        let recorded = record.persisted.saturating_sub(record.known_events);
         for (position, event) in record.events.iter().enumerate() {
             self.learn(event, if position < recorded { RECORDED } else { self.turn });
         }

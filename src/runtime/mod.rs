@@ -24,7 +24,7 @@ use crate::native_store::NativeStore;
 use crate::orchestration::{StickyCache, run_turn};
 use crate::runtime::options::RuntimeOptions;
 use crate::runtime::retention::Retention;
-use engine_adapter::{Dispatcher, DispatcherSettings, Keeper, Metrics};
+use engine_adapter::{Dispatcher, DispatcherSettings, Metrics, SuspendedTurnCache};
 use store::Store;
 
 /// How long a shutdown waits, beyond its time, for tasks that it has given up.
@@ -45,7 +45,7 @@ struct Running {
     dispatcher: Arc<Dispatcher>,
     executor: Arc<Executor>,
     /// The orchestrations that stay awake between their turns.
-    kept: Option<Arc<StickyCache>>,
+    sticky_cache: Option<Arc<StickyCache>>,
     retention: Option<Retention>,
 }
 
@@ -83,12 +83,12 @@ impl NativeRuntime {
             returns_by_name: self.options.has_node_id(),
         };
         let dispatcher = adapter.dispatcher(settings);
-        let kept = self.options.sticky_room().map(StickyCache::new).transpose()?;
-        if let Some(kept) = &kept {
-            dispatcher.keep_in(Arc::clone(kept) as Arc<dyn Keeper>);
+        let sticky_cache = self.options.sticky_room().map(StickyCache::new).transpose()?;
+        if let Some(cache) = &sticky_cache {
+            dispatcher.keep_in(Arc::clone(cache) as Arc<dyn SuspendedTurnCache>);
         }
         let activities = activity_registry(&definitions, &dispatcher, &executor);
-        let orchestrations = orchestration_registry(&definitions, &dispatcher, kept.as_ref())?;
+        let orchestrations = orchestration_registry(&definitions, &dispatcher, sticky_cache.as_ref())?;
         self.options.configure_logging()?;
         let provider = Arc::clone(&dispatcher);
         let store = adapter.store().clone();
@@ -100,7 +100,7 @@ impl NativeRuntime {
         let retention = self.options.retention().map(|kept| Retention::start(adapter.clone(), kept)).transpose()?;
         *self.dispatcher.lock() = Some(Arc::clone(&dispatcher));
         *self.running.lock() =
-            Some(Running { store: adapter.store().clone(), engine, dispatcher, executor, kept, retention });
+            Some(Running { store: adapter.store().clone(), engine, dispatcher, executor, sticky_cache, retention });
         Ok(())
     }
 
@@ -132,7 +132,7 @@ impl NativeRuntime {
             }
         });
         let rest = longest.saturating_sub(began.elapsed()).max(SHUTDOWN_GRACE);
-        let closed = running.kept.as_ref().map_or(Ok(()), |kept| kept.shut(py, rest));
+        let closed = running.sticky_cache.as_ref().map_or(Ok(()), |cache| cache.shut(py, rest));
         running.executor.stop(py)?;
         logging::settle(py);
         waited.and(closed)
@@ -166,17 +166,17 @@ fn activity_registry(
 fn orchestration_registry(
     definitions: &Arc<Definitions>,
     dispatcher: &Arc<Dispatcher>,
-    kept: Option<&Arc<StickyCache>>,
+    sticky_cache: Option<&Arc<StickyCache>>,
 ) -> PyResult<OrchestrationRegistry> {
     let mut registry = OrchestrationRegistry::builder();
     for (version, definition) in definitions.orchestrations() {
         let (definition, definitions, dispatcher) =
             (Arc::clone(definition), Arc::clone(definitions), Arc::clone(dispatcher));
-        let (name, kept) = (definition.name.clone(), kept.cloned());
+        let (name, sticky_cache) = (definition.name.clone(), sticky_cache.cloned());
         registry = registry.register_versioned(name, version.to_string(), move |context, input| {
             let (definition, definitions, dispatcher) =
                 (Arc::clone(&definition), Arc::clone(&definitions), Arc::clone(&dispatcher));
-            run_turn(context, input, definition, definitions, dispatcher, kept.clone())
+            run_turn(context, input, definition, definitions, dispatcher, sticky_cache.clone())
         });
     }
     registry.build_result().map_err(ConfigurationError::new_err)

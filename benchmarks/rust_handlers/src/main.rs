@@ -17,7 +17,7 @@ use duroxide::runtime::registry::ActivityRegistry;
 use duroxide::{
     ActivityContext, Client, OrchestrationContext, OrchestrationRegistry, OrchestrationStatus, RuntimeOptions,
 };
-use engine_adapter::{Dispatcher, DispatcherSettings, EngineAdapter, Nondeterminism, split_delivery};
+use engine_adapter::{Dispatcher, DispatcherSettings, EngineAdapter, Nondeterminism, split_token};
 use rusqlite::Connection;
 use semver::Version;
 use store::start::{IfExists, StartOutcome, StartRequest};
@@ -181,7 +181,7 @@ async fn start(store: &Store, instance: &str, orchestration: &str, input: &str) 
 fn activities() -> ActivityRegistry {
     ActivityRegistry::builder()
         .register(ACTIVITY, |_: ActivityContext, delivered: String| async move {
-            let (_, input) = split_delivery(&delivered).ok_or("not delivered by a dispatcher")?;
+            let (_, input) = split_token(&delivered).ok_or("not delivered by a dispatcher")?;
             Ok((number(input)? + 1).to_string())
         })
         .build()

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use crate::dispatcher::{Dispatcher, LONGEST_POLL, listed};
 use crate::metrics::add;
-use crate::running_activities::{Delivery, join_delivery};
+use crate::running_activities::{RunningActivity, join_token};
 use crate::terminal_commit::not_registered;
 
 /// Activities of the engine itself: their input is the engine's.
@@ -58,7 +58,7 @@ impl Dispatcher {
         }
     }
 
-    /// Registers the delivery, or gives back what this runtime cannot run.
+    /// Registers the running, or gives back what this runtime cannot run.
     fn accept(&self, mut item: WorkItem, token: &str, attempt: u32) -> Result<WorkItem, Box<WorkItem>> {
         let WorkItem::ActivityExecute { instance, execution_id, id, name, input, .. } = &mut item else {
             return Ok(item);
@@ -71,9 +71,9 @@ impl Dispatcher {
         }
         // Poison is reported by the engine with the item as it was scheduled, and runs nowhere.
         if attempt <= self.settings.max_attempts {
-            let delivery = Delivery::new(instance.clone(), *execution_id, *id, attempt, name.clone());
-            self.shared.deliveries.insert(token, delivery);
-            *input = join_delivery(token, input);
+            let running = RunningActivity::new(instance.clone(), *execution_id, *id, attempt, name.clone());
+            self.shared.running_activities.insert(token, running);
+            *input = join_token(token, input);
         }
         Ok(item)
     }
@@ -111,7 +111,7 @@ impl Dispatcher {
             &mut retry,
             backend.ack_work_item(token, completion.clone())
         );
-        let delivery = self.shared.deliveries.remove(token);
+        let running = self.shared.running_activities.remove(token);
         self.hands.activities.lock().remove(token);
         match outcome {
             // The row is gone, and the answer to an earlier attempt was lost: most likely that attempt removed the row.
@@ -119,7 +119,7 @@ impl Dispatcher {
             Err(failure) if failure.is_lock_lost() => {
                 // The result is not wanted: the activity was cancelled, or another node runs it. The engine can do
                 // nothing about it.
-                if !delivery.is_some_and(|delivery| delivery.is_cancelled()) {
+                if !running.is_some_and(|running| running.is_cancelled()) {
                     tracing::info!(target: "duroxide::runtime", "the lease of an activity ended before its code did; its result is not recorded");
                 }
                 return Ok(());
@@ -134,7 +134,7 @@ impl Dispatcher {
     }
 
     pub async fn abandon_activity(&self, token: &str, delay: Option<Duration>, ignore_attempt: bool) -> Result<()> {
-        self.shared.deliveries.remove(token);
+        self.shared.running_activities.remove(token);
         self.hands.activities.lock().remove(token);
         self.view.abandon_work_item(token, delay, ignore_attempt).await
     }

@@ -12,7 +12,7 @@ use store::history::is_end;
 pub const CANCELLATION_QUEUE: &str = "__duroxide_cancellation";
 
 /// Whether the execution that `history` records has subscribed to the reserved queue.
-pub fn is_heard(history: &[Event]) -> bool {
+pub fn is_subscribed(history: &[Event]) -> bool {
     history.iter().any(|event| matches!(&event.kind, EventKind::QueueSubscribed { name } if name == CANCELLATION_QUEUE))
 }
 

@@ -16,9 +16,9 @@ use crate::client_view::ClientView;
 use crate::held_turns::Turns;
 use crate::metrics::{Counters, Metrics, add};
 use crate::process::ProcessState;
-use crate::running_activities::Delivery;
+use crate::running_activities::RunningActivity;
 use crate::settings::DispatcherSettings;
-use crate::suspended::Keeper;
+use crate::suspended::SuspendedTurnCache;
 use crate::turn_record::TurnRecord;
 use store::backoff::{FAILURES_OF_OUTAGE, pause_after};
 
@@ -32,7 +32,7 @@ pub struct Dispatcher {
     stop: CancellationToken,
     pub turns: Turns,
     /// Keeps suspended orchestrations between their turns. Without it every turn is replayed from the beginning.
-    pub keeper: OnceLock<Arc<dyn Keeper>>,
+    pub suspended_turns: OnceLock<Arc<dyn SuspendedTurnCache>>,
     pub counters: Counters,
     /// The leases of this dispatcher, beside those of its turns.
     pub hands: HeldLeases,
@@ -61,16 +61,16 @@ impl Dispatcher {
             settings,
             stop: CancellationToken::new(),
             turns: Turns::default(),
-            keeper: OnceLock::new(),
+            suspended_turns: OnceLock::new(),
             counters: Counters::default(),
             hands: HeldLeases::default(),
         }
     }
 
-    /// Keeps suspended orchestrations in `keeper` from now on; only the first call has an effect.
-    pub fn keep_in(&self, keeper: Arc<dyn Keeper>) {
-        if self.keeper.set(Arc::clone(&keeper)).is_ok() {
-            self.shared.add_keeper(&keeper);
+    /// Keeps suspended orchestrations in `suspended_turns` from now on; only the first call has an effect.
+    pub fn keep_in(&self, suspended_turns: Arc<dyn SuspendedTurnCache>) {
+        if self.suspended_turns.set(Arc::clone(&suspended_turns)).is_ok() {
+            self.shared.add_suspended_cache(&suspended_turns);
         }
     }
 
@@ -85,8 +85,8 @@ impl Dispatcher {
     }
 
     /// The running activity whose input carries `token`.
-    pub fn delivery(&self, token: &str) -> Option<Arc<Delivery>> {
-        self.shared.deliveries.get(token)
+    pub fn running_activity(&self, token: &str) -> Option<Arc<RunningActivity>> {
+        self.shared.running_activities.get(token)
     }
 
     pub fn metrics(&self) -> Metrics {
@@ -260,9 +260,9 @@ impl Dispatcher {
     async fn renew_activity(&self, token: &str, extend_for: Duration) -> Result<()> {
         let outcome = self.view.renew_work_item_lock(token, extend_for).await;
         if outcome.as_ref().is_err_and(Failure::is_lock_lost)
-            && let Some(delivery) = self.shared.deliveries.get(token)
+            && let Some(running) = self.shared.running_activities.get(token)
         {
-            delivery.cancel();
+            running.cancel();
         }
         outcome
     }

@@ -44,11 +44,11 @@ pub use crate::client_view::ClientView;
 pub use crate::dispatcher::Dispatcher;
 pub use crate::metrics::Metrics;
 pub use crate::nondeterminism::action::{Action, Described};
-pub use crate::nondeterminism::difference::{Did, Difference, Place};
+pub use crate::nondeterminism::mismatch_report::{ActualAction, CodeLocation, MismatchReport};
 pub use crate::recorded::{RecordedEvent, RecordedKind, hash_data};
-pub use crate::running_activities::{Delivery, split_delivery};
+pub use crate::running_activities::{RunningActivity, split_token};
 pub use crate::settings::{DispatcherSettings, Nondeterminism};
-pub use crate::suspended::{DriverState, Keeper, KeptTurn};
+pub use crate::suspended::{DriverState, SuspendedTurn, SuspendedTurnCache};
 pub use crate::turn_record::TurnRecord;
 pub use crate::watch::Watch;
 

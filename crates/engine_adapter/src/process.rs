@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 
 use crate::running_activities::RunningActivities;
 use crate::settings::DispatcherSettings;
-use crate::suspended::Keeper;
+use crate::suspended::SuspendedTurnCache;
 use crate::waiting_instances::WaitingInstances;
 use crate::watch::Watches;
 use store::Database;
@@ -29,13 +29,13 @@ const MOST_DESCRIPTORS: usize = 10_000;
 pub struct ProcessState {
     pub database: Arc<Database>,
     pub watches: Watches,
-    pub deliveries: RunningActivities,
+    pub running_activities: RunningActivities,
     pub waiting: WaitingInstances,
     pub descriptors: Descriptors,
     /// The settings of the dispatchers that run in this process, which say what each can run.
     registries: Mutex<Vec<Arc<DispatcherSettings>>>,
     /// The caches of suspended turns of the runtimes in this process.
-    suspended_caches: Mutex<Vec<Weak<dyn Keeper>>>,
+    suspended_caches: Mutex<Vec<Weak<dyn SuspendedTurnCache>>>,
 }
 
 /// The state of each database that this process has open, by [`Database::id`].
@@ -52,7 +52,7 @@ impl ProcessState {
         let state = Arc::new(Self {
             database: Arc::clone(database),
             watches: Watches::default(),
-            deliveries: RunningActivities::default(),
+            running_activities: RunningActivities::default(),
             waiting: WaitingInstances::default(),
             descriptors: Descriptors::default(),
             registries: Mutex::default(),
@@ -105,10 +105,10 @@ impl ProcessState {
         Some(rest.min(PAUSE_FOR_OTHER_NODES))
     }
 
-    pub fn add_keeper(&self, keeper: &Arc<dyn Keeper>) {
+    pub fn add_suspended_cache(&self, suspended_turns: &Arc<dyn SuspendedTurnCache>) {
         let mut suspended_caches = self.suspended_caches.lock();
         suspended_caches.retain(|other| other.strong_count() > 0);
-        suspended_caches.push(Arc::downgrade(keeper));
+        suspended_caches.push(Arc::downgrade(suspended_turns));
     }
 
     pub fn enqueued(&self, message: &WorkItem) {
@@ -116,12 +116,12 @@ impl ProcessState {
     }
 
     pub fn deleted(&self, instance: &str) {
-        self.deliveries.cancel_instance(instance);
+        self.running_activities.cancel_instance(instance);
         self.waiting.clear(instance);
         self.descriptors.forget(instance);
         let suspended_caches = self.suspended_caches.lock().clone();
-        for keeper in suspended_caches.iter().filter_map(Weak::upgrade) {
-            drop(keeper.take(instance));
+        for suspended_turns in suspended_caches.iter().filter_map(Weak::upgrade) {
+            drop(suspended_turns.take(instance));
         }
         self.watches.notify(instance);
     }

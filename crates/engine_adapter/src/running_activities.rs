@@ -12,19 +12,19 @@ use tokio::sync::watch;
 const SEPARATOR: char = '\u{1}';
 
 /// Puts the lock token before the input, as the engine passes it to the handler.
-pub fn join_delivery(token: &str, input: &str) -> String {
+pub fn join_token(token: &str, input: &str) -> String {
     format!("{SEPARATOR}{token}{SEPARATOR}{input}")
 }
 
 /// Splits the lock token and the real input; `None` for an input that did not come through a dispatcher.
-pub fn split_delivery(input: &str) -> Option<(&str, &str)> {
+pub fn split_token(input: &str) -> Option<(&str, &str)> {
     input.strip_prefix(SEPARATOR)?.split_once(SEPARATOR)
 }
 
 type Callback = Box<dyn FnOnce() + Send>;
 
 /// An activity that runs in this process.
-pub struct Delivery {
+pub struct RunningActivity {
     pub instance: String,
     pub execution_id: u64,
     pub activity_id: u64,
@@ -34,7 +34,7 @@ pub struct Delivery {
     callbacks: Mutex<Vec<Callback>>,
 }
 
-impl Delivery {
+impl RunningActivity {
     pub fn new(instance: String, execution_id: u64, activity_id: u64, attempt: u32, name: String) -> Self {
         let (cancelled, _) = watch::channel(false);
         Self { instance, execution_id, activity_id, attempt, name, cancelled, callbacks: Mutex::new(Vec::new()) }
@@ -77,43 +77,43 @@ impl Delivery {
 /// The running activities by lock token. All runtimes of a store share them, since each may commit a cancellation.
 #[derive(Default)]
 pub struct RunningActivities {
-    table: Mutex<HashMap<String, Arc<Delivery>>>,
+    table: Mutex<HashMap<String, Arc<RunningActivity>>>,
 }
 
 impl RunningActivities {
-    pub fn insert(&self, token: &str, delivery: Delivery) {
-        self.table.lock().insert(token.to_owned(), Arc::new(delivery));
+    pub fn insert(&self, token: &str, running: RunningActivity) {
+        self.table.lock().insert(token.to_owned(), Arc::new(running));
     }
 
-    pub fn get(&self, token: &str) -> Option<Arc<Delivery>> {
+    pub fn get(&self, token: &str) -> Option<Arc<RunningActivity>> {
         self.table.lock().get(token).cloned()
     }
 
-    pub fn remove(&self, token: &str) -> Option<Arc<Delivery>> {
+    pub fn remove(&self, token: &str) -> Option<Arc<RunningActivity>> {
         self.table.lock().remove(token)
     }
 
     pub fn cancel(&self, activities: &[ScheduledActivityIdentifier]) {
         if !activities.is_empty() {
-            self.cancel_where(|delivery| {
+            self.cancel_where(|running| {
                 activities.iter().any(|activity| {
-                    activity.activity_id == delivery.activity_id
-                        && activity.execution_id == delivery.execution_id
-                        && activity.instance == delivery.instance
+                    activity.activity_id == running.activity_id
+                        && activity.execution_id == running.execution_id
+                        && activity.instance == running.instance
                 })
             });
         }
     }
 
     pub fn cancel_instance(&self, instance: &str) {
-        self.cancel_where(|delivery| delivery.instance == instance);
+        self.cancel_where(|running| running.instance == instance);
     }
 
-    fn cancel_where(&self, matches: impl Fn(&Delivery) -> bool) {
+    fn cancel_where(&self, matches: impl Fn(&RunningActivity) -> bool) {
         // Callbacks run outside the lock.
-        let cancelled: Vec<_> = self.table.lock().values().filter(|delivery| matches(delivery)).cloned().collect();
-        for delivery in cancelled {
-            delivery.cancel();
+        let cancelled: Vec<_> = self.table.lock().values().filter(|running| matches(running)).cloned().collect();
+        for running in cancelled {
+            running.cancel();
         }
     }
 }

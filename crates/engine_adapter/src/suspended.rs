@@ -12,13 +12,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use duroxide::Event;
 use parking_lot::Mutex;
 
-use crate::turn_record::TurnRecord;
-
 /// The state of a driver. It may be dropped on any thread and under any lock, so its `drop` must not wait.
 pub type DriverState = Box<dyn Any + Send>;
 
 /// The state of an orchestration that was suspended at the end of a turn.
-pub struct KeptTurn {
+pub struct SuspendedTurn {
     pub instance: String,
     pub execution_id: u64,
     /// When the execution started; another instance of the same name started at another time.
@@ -26,7 +24,7 @@ pub struct KeptTurn {
     /// The time of the last turn: no recorded event is later.
     pub time_ms: u64,
     /// How many recorded events the driver knows.
-    pub told: usize,
+    pub known_events: usize,
     /// The length of the history if the turn is committed and no other node adds events.
     pub length: usize,
     /// The last event of that history. No other node can have written the same one.
@@ -36,7 +34,7 @@ pub struct KeptTurn {
     pub state: DriverState,
 }
 
-impl KeptTurn {
+impl SuspendedTurn {
     /// Whether a turn of this execution, on this history, can continue from this state.
     pub fn fits(&self, execution_id: u64, started_ms: u64, history: &[Event]) -> bool {
         self.execution_id == execution_id
@@ -47,12 +45,12 @@ impl KeptTurn {
 }
 
 /// The cache of suspended turns of one runtime.
-pub trait Keeper: Send + Sync {
+pub trait SuspendedTurnCache: Send + Sync {
     /// Stores a turn until it is taken. The cache may drop it earlier if it lacks room.
-    fn keep(&self, turn: KeptTurn);
+    fn keep(&self, turn: SuspendedTurn);
 
     /// Takes the suspended turn of an instance out of the cache.
-    fn take(&self, instance: &str) -> Option<KeptTurn>;
+    fn take(&self, instance: &str) -> Option<SuspendedTurn>;
 }
 
 /// The part of a record that passes the state between the cache and the driver of the turn.
@@ -69,50 +67,36 @@ impl SuspendedState {
     pub fn from(state: Option<DriverState>) -> Self {
         Self { before: Mutex::new(state), ..Self::default() }
     }
-}
 
-impl TurnRecord {
     /// Takes the state that the last turn left. Without it, the driver replays from the beginning.
     pub fn resume(&self) -> Option<DriverState> {
-        let state = self.suspended.before.lock().take();
-        self.suspended.is_resumed.store(state.is_some(), Ordering::Relaxed);
+        let state = self.before.lock().take();
+        self.is_resumed.store(state.is_some(), Ordering::Relaxed);
         state
     }
 
-    /// Leaves the state from which the next turn can continue, if this turn is committed.
+    /// Leaves the state from which the next turn can continue, if this turn is committed. `bytes` is about its size.
     pub fn suspend(&self, state: DriverState, bytes: usize) {
-        *self.suspended.after.lock() = Some((state, bytes));
+        *self.after.lock() = Some((state, bytes));
+    }
+
+    /// Takes the state that the driver has left in this turn, and its size in bytes.
+    pub fn take_left(&self) -> Option<(DriverState, usize)> {
+        self.after.lock().take()
     }
 
     /// Reports that the state does not fit the history, so that the turn must be replayed from the beginning.
     pub fn report_stale(&self, report: String) {
-        self.suspended.stale.set(report).ok();
+        self.stale.set(report).ok();
     }
 
     pub fn stale(&self) -> Option<&str> {
-        self.suspended.stale.get().map(String::as_str)
+        self.stale.get().map(String::as_str)
     }
 
     /// Whether the driver continued from a state.
     pub fn is_resumed(&self) -> bool {
-        self.suspended.is_resumed.load(Ordering::Relaxed)
-    }
-
-    /// The suspended turn that the driver has left, if its turn adds the events `added`.
-    pub fn left(&self, added: &[Event]) -> Option<KeptTurn> {
-        let last = added.last()?.clone();
-        let (state, bytes) = self.suspended.after.lock().take()?;
-        Some(KeptTurn {
-            instance: self.instance.clone(),
-            execution_id: self.execution_id,
-            started_ms: self.started_ms,
-            time_ms: self.time_ms,
-            told: self.persisted,
-            length: self.persisted + added.len(),
-            last,
-            bytes,
-            state,
-        })
+        self.is_resumed.load(Ordering::Relaxed)
     }
 }
 
@@ -135,14 +119,14 @@ mod tests {
     use crate::{Dispatcher, DispatcherSettings, EngineAdapter, Nondeterminism};
 
     #[derive(Default)]
-    struct TestCache(Mutex<HashMap<String, KeptTurn>>);
+    struct TestCache(Mutex<HashMap<String, SuspendedTurn>>);
 
-    impl Keeper for TestCache {
-        fn keep(&self, turn: KeptTurn) {
+    impl SuspendedTurnCache for TestCache {
+        fn keep(&self, turn: SuspendedTurn) {
             self.0.lock().insert(turn.instance.clone(), turn);
         }
 
-        fn take(&self, instance: &str) -> Option<KeptTurn> {
+        fn take(&self, instance: &str) -> Option<SuspendedTurn> {
             self.0.lock().remove(instance)
         }
     }
@@ -169,17 +153,17 @@ mod tests {
     ) -> Result<String, String> {
         let record = dispatcher.turn().ok_or("no record")?;
         assert_eq!(record.attempt, 1);
-        if record.resume().is_some() {
+        if record.suspended.resume().is_some() {
             counts.resumed.fetch_add(1, Ordering::SeqCst);
             match resumed {
                 Resumed::Continues => {}
-                Resumed::ReportsStaleState => record.report_stale("it does not match".to_owned()),
+                Resumed::ReportsStaleState => record.suspended.report_stale("it does not match".to_owned()),
                 Resumed::RequestsAnotherStep => return Ok(engine.schedule_wait("other").await),
             }
         } else {
             counts.replayed.fetch_add(1, Ordering::SeqCst);
         }
-        record.suspend(Box::new("state"), 1);
+        record.suspended.suspend(Box::new("state"), 1);
         let first = engine.schedule_wait("first").await;
         let second = engine.schedule_wait("second").await;
         Ok(first + &second)
@@ -198,7 +182,7 @@ mod tests {
             returns_by_name: false,
         });
         let cache = Arc::new(TestCache::default());
-        dispatcher.keep_in(Arc::clone(&cache) as Arc<dyn Keeper>);
+        dispatcher.keep_in(Arc::clone(&cache) as Arc<dyn SuspendedTurnCache>);
         let counts = Arc::new(KeeperCounts::default());
         let (of_handler, counted) = (Arc::clone(&dispatcher), Arc::clone(&counts));
         let registry = OrchestrationRegistry::builder()

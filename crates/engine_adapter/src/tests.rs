@@ -123,7 +123,7 @@ fn request(instance: &str, orchestration: &str, input: &str) -> StartRequest {
 fn activities() -> ActivityRegistry {
     ActivityRegistry::builder()
         .register("greet", |_: ActivityContext, input: String| async move {
-            let (_, input) = split_delivery(&input).unwrap();
+            let (_, input) = split_token(&input).unwrap();
             Ok(format!("hello {input}"))
         })
         .build()
@@ -385,14 +385,14 @@ async fn a_running_activity_learns_at_once_of_its_cancellation() {
         ActivityRegistry::builder()
             .register("wait", move |_: ActivityContext, input: String| {
                 let (started, called) = (Arc::clone(&started), Arc::clone(&called));
-                let (token, _) = split_delivery(&input).unwrap();
-                let delivery = dispatcher.wait().delivery(token).unwrap();
+                let (token, _) = split_token(&input).unwrap();
+                let running = dispatcher.wait().running_activity(token).unwrap();
                 async move {
-                    assert_eq!((delivery.name.as_str(), delivery.attempt, delivery.activity_id), ("wait", 1, 2));
+                    assert_eq!((running.name.as_str(), running.attempt, running.activity_id), ("wait", 1, 2));
                     let flag = Arc::clone(&called);
-                    delivery.on_cancel(move || flag.store(true, Ordering::Relaxed));
+                    running.on_cancel(move || flag.store(true, Ordering::Relaxed));
                     started.notify_one();
-                    delivery.cancelled().await;
+                    running.cancelled().await;
                     Ok(String::new())
                 }
             })

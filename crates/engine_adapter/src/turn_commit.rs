@@ -26,12 +26,12 @@ fn heed_cancellation(commit: &mut TurnCommit, held: &HeldTurn) {
     }
     // Repeat the cancellation request for an execution that cannot observe it yet: a new one, or the next one after
     // continue-as-new.
-    let is_deaf = started(&commit.delta).is_some() && !cancellation::is_heard(&commit.delta);
+    let is_deaf = started(&commit.delta).is_some() && !cancellation::is_subscribed(&commit.delta);
     if let Some(reason) = &held.cancellation
         && !ended(&commit.delta)
         && (is_deaf
             || continues_as_new(&commit.delta)
-                && !held.record.has_heard()
+                && !held.record.has_received_cancellation()
                 && !cancellation::is_carried(&commit.messages))
     {
         let instance = held.record.instance.clone();

@@ -8,9 +8,9 @@ use duroxide::providers::{OrchestrationItem, WorkItem};
 use duroxide::{Event, EventKind};
 
 use crate::cancellation;
-use crate::nondeterminism::difference::Difference;
+use crate::nondeterminism::mismatch_report::MismatchReport;
 use crate::recorded::{RecordedEvent, RecordedKind, hash_data};
-use crate::suspended::{Keeper, SuspendedState};
+use crate::suspended::{SuspendedState, SuspendedTurn, SuspendedTurnCache};
 use store::clock::now_ms;
 use store::code_time::CodeTime;
 use store::history::started;
@@ -28,7 +28,7 @@ pub struct TurnRecord {
     /// When this execution started.
     pub started_ms: u64,
     /// How many of the recorded events the driver knows from an earlier turn, from which it continues.
-    pub told: usize,
+    pub known_events: usize,
     /// The other recorded events in order, then the messages of this turn.
     pub events: Vec<RecordedEvent>,
     /// When the keys written by earlier executions were last set.
@@ -37,36 +37,37 @@ pub struct TurnRecord {
     pub inherited_custom_status: Option<String>,
     /// Whether a request to cancel this execution reaches its code, as a message of `CANCELLATION_QUEUE`, instead of
     /// ending it. The first recorded action decides this for the whole execution; a new execution may choose.
-    pub hears_cancellation: bool,
+    pub receives_cancellation: bool,
     /// Whether the code has received a request to cancel in this turn.
     received_cancellation: AtomicBool,
     /// The reason of the request, if the code has ended because of it.
     pub cancelled: OnceLock<String>,
     /// The first mismatch between code and history that the driver has found.
-    difference: OnceLock<Difference>,
+    mismatch: OnceLock<MismatchReport>,
     pub suspended: SuspendedState,
     pub code_time: Arc<CodeTime>,
 }
 
 impl TurnRecord {
-    pub fn new(item: &OrchestrationItem, attempt: u32, keeper: Option<&dyn Keeper>) -> Self {
+    pub fn new(item: &OrchestrationItem, attempt: u32, suspended_turns: Option<&dyn SuspendedTurnCache>) -> Self {
         let carried = item.messages.iter().find_map(|message| match message {
             WorkItem::ContinueAsNew { carry_forward_events, .. } => Some(carry_forward_events.as_slice()),
             _ => None,
         });
         let history = if carried.is_some() { &[] } else { item.history.as_slice() };
         let execution_id = item.execution_id + u64::from(carried.is_some());
-        let earlier = keeper.and_then(|keeper| keeper.take(&item.instance)).filter(|earlier| {
-            started(history).is_some_and(|event| earlier.fits(execution_id, event.timestamp_ms, history))
-        });
-        let told = earlier.as_ref().map_or(0, |earlier| earlier.told);
+        let earlier =
+            suspended_turns.and_then(|suspended_turns| suspended_turns.take(&item.instance)).filter(|earlier| {
+                started(history).is_some_and(|event| earlier.fits(execution_id, event.timestamp_ms, history))
+            });
+        let known_events = earlier.as_ref().map_or(0, |earlier| earlier.known_events);
         // The time of an instance never goes backwards, whatever the clocks of its nodes say.
         let before = earlier.as_ref().map_or(0, |earlier| earlier.time_ms);
-        let recorded = item.history.iter().skip(told).map(|event| event.timestamp_ms).max().unwrap_or(0);
+        let recorded = item.history.iter().skip(known_events).map(|event| event.timestamp_ms).max().unwrap_or(0);
         let time_ms = now_ms().max(recorded).max(before);
         let started_ms = started(history).map_or(time_ms, |event| event.timestamp_ms);
 
-        let mut events: Vec<_> = history.iter().skip(told).map(RecordedEvent::recorded).collect();
+        let mut events: Vec<_> = history.iter().skip(known_events).map(RecordedEvent::recorded).collect();
         // The engine delivers the messages that were carried over before all other messages of the turn.
         events.extend(carried.unwrap_or_default().iter().map(|(name, data)| {
             let kind = RecordedKind::Queue { name: name.clone(), data: hash_data(data) };
@@ -82,14 +83,14 @@ impl TurnRecord {
             time_ms,
             persisted: history.len(),
             started_ms,
-            told,
+            known_events,
             events,
             kv_times,
             inherited_custom_status: inherited_custom_status(item, history),
-            hears_cancellation: history.is_empty() || cancellation::is_heard(history),
+            receives_cancellation: history.is_empty() || cancellation::is_subscribed(history),
             received_cancellation: AtomicBool::new(false),
             cancelled: OnceLock::new(),
-            difference: OnceLock::new(),
+            mismatch: OnceLock::new(),
             code_time: Arc::default(),
             suspended: SuspendedState::from(earlier.map(|earlier| earlier.state)),
         }
@@ -105,14 +106,14 @@ impl TurnRecord {
             time_ms,
             persisted: 0,
             started_ms: time_ms,
-            told: 0,
+            known_events: 0,
             events: Vec::new(),
             kv_times: HashMap::new(),
             inherited_custom_status: None,
-            hears_cancellation: true,
+            receives_cancellation: true,
             received_cancellation: AtomicBool::new(false),
             cancelled: OnceLock::new(),
-            difference: OnceLock::new(),
+            mismatch: OnceLock::new(),
             code_time: Arc::default(),
             suspended: SuspendedState::default(),
         }
@@ -124,11 +125,11 @@ impl TurnRecord {
     }
 
     /// Notes that the code has received a request to cancel in this turn.
-    pub fn report_heard(&self) {
+    pub fn report_cancellation_received(&self) {
         self.received_cancellation.store(true, Ordering::Relaxed);
     }
 
-    pub fn has_heard(&self) -> bool {
+    pub fn has_received_cancellation(&self) -> bool {
         self.received_cancellation.load(Ordering::Relaxed)
     }
 
@@ -138,13 +139,30 @@ impl TurnRecord {
     }
 
     /// Reports to the dispatcher where the code does not match the history.
-    pub fn note_difference(&self, difference: Difference) {
+    pub fn report_mismatch(&self, mismatch: MismatchReport) {
         // Only the first mismatch counts, since it causes the others.
-        self.difference.set(difference).ok();
+        self.mismatch.set(mismatch).ok();
     }
 
-    pub fn difference(&self) -> Option<&Difference> {
-        self.difference.get()
+    /// The turn that the driver has suspended, if its commit adds the events `added`.
+    pub fn suspended_turn(&self, added: &[Event]) -> Option<SuspendedTurn> {
+        let last = added.last()?.clone();
+        let (state, bytes) = self.suspended.take_left()?;
+        Some(SuspendedTurn {
+            instance: self.instance.clone(),
+            execution_id: self.execution_id,
+            started_ms: self.started_ms,
+            time_ms: self.time_ms,
+            known_events: self.persisted,
+            length: self.persisted + added.len(),
+            last,
+            bytes,
+            state,
+        })
+    }
+
+    pub fn mismatch(&self) -> Option<&MismatchReport> {
+        self.mismatch.get()
     }
 }
 

@@ -47,11 +47,11 @@ impl Dispatcher {
         let mut admission = self.admit(&item, attempt);
         item.messages.iter_mut().for_each(make_catchable);
         let requested = cancellation::requested(&item.messages).map(str::to_owned);
-        if matches!(admission, Admission::Run) && cancellation::is_heard(&item.history) {
+        if matches!(admission, Admission::Run) && cancellation::is_subscribed(&item.history) {
             cancellation::deliver(&item.history, &mut item.messages);
         }
         self.shared.descriptors.remember(&item.history);
-        let record = TurnRecord::new(&item, attempt, self.keeper.get().map(Arc::as_ref));
+        let record = TurnRecord::new(&item, attempt, self.suspended_turns.get().map(Arc::as_ref));
         self.shared.backend().extend_lease_while_running(&token, &record.code_time);
         self.turns.publish(&token, &item, record, requested);
         // If one of these fails, the instance stays locked until its lease ends, and is fetched again.
@@ -80,9 +80,10 @@ impl Dispatcher {
         };
         let mismatch = TurnMismatch::of(&commit.delta, &held.record);
         // Only a turn that was replayed from the beginning proves a mismatch. Here the suspended state may be to blame.
-        let unproven = mismatch.is_some() && held.record.is_resumed();
-        if let Some(report) = held.record.stale().or(unproven.then_some("its code did not match its history")) {
-            self.begin_anew(token, &held, report).await;
+        let unproven = mismatch.is_some() && held.record.suspended.is_resumed();
+        if let Some(report) = held.record.suspended.stale().or(unproven.then_some("its code did not match its history"))
+        {
+            self.replay_again(token, &held, report).await;
             return Ok(());
         }
         if let Some(mismatch) = mismatch {
@@ -94,23 +95,23 @@ impl Dispatcher {
         }
         complete(&mut commit, &held);
         let commit = Arc::new(commit);
-        let (keeper, descriptors) = (self.keeper.get(), &self.shared.descriptors);
+        let (suspended_turns, descriptors) = (self.suspended_turns.get(), &self.shared.descriptors);
         // Before the commit, since the next turn and the activities may be fetched right after it.
         descriptors.remember(&commit.delta);
-        if let Some(keeper) = keeper
+        if let Some(suspended_turns) = suspended_turns
             && leaves_suspended(&commit, &held)
-            && let Some(kept) = held.record.left(&commit.delta)
+            && let Some(suspended) = held.record.suspended_turn(&commit.delta)
         {
-            keeper.keep(kept);
+            suspended_turns.keep(suspended);
         }
         let outcome = self.commit(token, &held, &commit).await;
         if outcome.is_err() || ended(&commit.delta) {
             descriptors.forget(&held.record.instance);
         }
-        if let Some(keeper) = keeper
+        if let Some(suspended_turns) = suspended_turns
             && outcome.is_err()
         {
-            drop(keeper.take(&held.record.instance));
+            drop(suspended_turns.take(&held.record.instance));
         }
         match &outcome {
             Ok(()) => self.committed(token, &held, &commit),
@@ -164,7 +165,7 @@ impl Dispatcher {
         self.turns.remove(token);
         self.counters.committed_turn(commit.execution_id, &commit.delta);
         shared.waiting.clear(instance);
-        shared.deliveries.cancel(&commit.cancelled);
+        shared.running_activities.cancel(&commit.cancelled);
         // On a server each look is a query, so a commit wakes the waits only if it changes something that they wait
         // for.
         if shared.backend().traits().cheap_looks || can_be_waited_for(&commit.metadata, &commit.delta) {

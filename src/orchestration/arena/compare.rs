@@ -12,7 +12,7 @@ use crate::orchestration::arena::journal::{Effect, READ_VALUE, read_value_input}
 use crate::orchestration::arena::slot::Waiting;
 use crate::orchestration::operation::{Node, Operation};
 use crate::orchestration::timeline::Scheduled;
-use engine_adapter::{Action, Place};
+use engine_adapter::{Action, CodeLocation};
 
 impl Arena {
     /// Counts an action, which `node` describes if it has a task, and looks at what history has in its place.
@@ -34,9 +34,9 @@ impl Arena {
         if is_certain || self.comparison.found.is_none() {
             self.comparison.found = Some(Mismatch {
                 event_id: recorded.event_id,
-                did: action.describe(),
+                actual: action.describe(),
                 node: node.cloned(),
-                place: None,
+                location: None,
                 is_certain,
             });
         }
@@ -46,12 +46,12 @@ impl Arena {
 
     /// Whether the difference that was found just now is without the line of the code.
     pub(crate) fn lacks_location(&self) -> bool {
-        self.comparison.found.as_ref().is_some_and(|found| found.node.is_none() && found.place.is_none())
+        self.comparison.found.as_ref().is_some_and(|found| found.node.is_none() && found.location.is_none())
     }
 
-    pub(crate) fn set_location(&mut self, place: Option<Place>) {
+    pub(crate) fn set_location(&mut self, location: Option<CodeLocation>) {
         if let Some(found) = &mut self.comparison.found {
-            found.place = place;
+            found.location = location;
         }
     }
 

@@ -2,17 +2,17 @@
 
 use std::sync::Arc;
 
-use engine_adapter::{Described, Place};
+use engine_adapter::{CodeLocation, Described};
 
 use crate::orchestration::operation::Node;
 
 /// The first action that is not the recorded one.
 pub(crate) struct Mismatch {
     pub(crate) event_id: u64,
-    pub(crate) did: Described,
+    pub(crate) actual: Described,
     /// What asked for it, and where; an effect has no task, so its line is looked up at once.
     pub(crate) node: Option<Arc<Node>>,
-    pub(crate) place: Option<Place>,
+    pub(crate) location: Option<CodeLocation>,
     /// False where the engine may pass over the recorded action, so that all that follows is shifted.
     pub(crate) is_certain: bool,
 }

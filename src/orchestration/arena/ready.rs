@@ -56,7 +56,7 @@ impl Arena {
     }
 
     /// Whether anything durable may still wake the event loop, or a generator beside it. Asked when nothing can move.
-    pub(crate) fn may_go_on(&mut self) -> bool {
+    pub(crate) fn may_continue(&mut self) -> bool {
         if self.watched.has_completions() {
             return true;
         }

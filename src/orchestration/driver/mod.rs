@@ -39,7 +39,7 @@ pub(crate) async fn run_turn(
     definition: Arc<OrchestrationDefinition>,
     definitions: Arc<Definitions>,
     dispatcher: Arc<Dispatcher>,
-    kept: Option<Arc<StickyCache>>,
+    sticky_cache: Option<Arc<StickyCache>>,
 ) -> Result<String, String> {
     let record = dispatcher.turn().unwrap_or_else(|| {
         // Only a handler that is polled outside its dispatcher's task has no record; it then sees no history.
@@ -48,11 +48,12 @@ pub(crate) async fn run_turn(
     if !dispatcher.leases_count_from_the_end_of_code() {
         share_newest_task();
     }
-    if let Some(suspended) = record.resume().and_then(SuspendedExecution::from_state) {
-        return Driver::go_on(suspended, &engine, &definition, input, record, kept).await;
+    if let Some(suspended) = record.suspended.resume().and_then(SuspendedExecution::from_state) {
+        return Driver::continue_from(suspended, &engine, &definition, input, record, sticky_cache).await;
     }
     let execution = Execution::new(engine, &record, definitions);
-    Driver { execution, definition, input, record, kept, phase: DriverPhase::Begins, moment: Moment::BEGINNING }.await
+    Driver { execution, definition, input, record, sticky_cache, phase: DriverPhase::Begins, moment: Moment::BEGINNING }
+        .await
 }
 
 struct Driver {
@@ -62,7 +63,7 @@ struct Driver {
     input: String,
     record: Arc<TurnRecord>,
     /// Where it goes if it is suspended when its turn ends.
-    kept: Option<Arc<StickyCache>>,
+    sticky_cache: Option<Arc<StickyCache>>,
     phase: DriverPhase,
     /// When what the running step consumed was recorded.
     moment: Moment,
@@ -122,17 +123,18 @@ impl Driver {
     }
 
     /// Continues from the state that the last turn left.
-    fn go_on(
+    fn continue_from(
         suspended: SuspendedExecution,
         engine: &EngineContext,
         definition: &Arc<OrchestrationDefinition>,
         input: String,
         record: Arc<TurnRecord>,
-        kept: Option<Arc<StickyCache>>,
+        sticky_cache: Option<Arc<StickyCache>>,
     ) -> Self {
         let is_same = Arc::ptr_eq(&suspended.definition, definition) && suspended.input == input;
         let SuspendedExecution { execution, definition, moment, .. } = suspended;
-        let mut driver = Self { execution, definition, input, record, kept, phase: DriverPhase::CatchesUp, moment };
+        let mut driver =
+            Self { execution, definition, input, record, sticky_cache, phase: DriverPhase::CatchesUp, moment };
         if is_same {
             driver.execution.resume(engine.clone(), &driver.record);
         } else {
@@ -143,7 +145,7 @@ impl Driver {
 
     /// Has the turn run once more, from the beginning.
     fn give_up(&mut self, report: String) {
-        self.record.report_stale(report);
+        self.record.suspended.report_stale(report);
         self.phase = DriverPhase::Over;
     }
 
@@ -152,7 +154,7 @@ impl Driver {
         let result = self.call(py);
         match result {
             Ok(runner) if is_coroutine(&runner) => {
-                let ended = self.execution.begin_loop(&runner, self.record.hears_cancellation);
+                let ended = self.execution.begin_loop(&runner, self.record.receives_cancellation);
                 self.end_of_loop(py, ended)
             }
             Ok(runner) if is_branch(&runner) => {
@@ -217,7 +219,7 @@ impl Driver {
             }
             if let Some(ended) = self.execution.notice_cancellation() {
                 moved = true;
-                self.record.report_heard();
+                self.record.report_cancellation_received();
                 if let Some(end) = enter(|py| self.end_of_loop(py, ended)) {
                     return Some(end);
                 }
@@ -305,8 +307,8 @@ impl Drop for Driver {
         }
         // Code that continues as new has ended, even if it waits.
         let is_suspended = self.phase == DriverPhase::Runs && !self.execution.arena().continued;
-        match self.kept.take().filter(|_| is_suspended) {
-            Some(kept) => {
+        match self.sticky_cache.take().filter(|_| is_suspended) {
+            Some(cache) => {
                 self.execution.suspend();
                 let bytes = self.execution.arena().bytes();
                 let suspended = SuspendedExecution {
@@ -315,7 +317,7 @@ impl Drop for Driver {
                     input: mem::take(&mut self.input),
                     moment: self.moment,
                 };
-                self.record.suspend(kept.state(suspended), bytes);
+                self.record.suspended.suspend(cache.state(suspended), bytes);
             }
             None => enter(|py| close_execution(py, &self.execution)),
         }

@@ -50,7 +50,7 @@ impl Driver {
             return None;
         }
         let mut arena = self.execution.arena();
-        if arena.continued || arena.may_go_on() {
+        if arena.continued || arena.may_continue() {
             return None;
         }
         drop(arena);

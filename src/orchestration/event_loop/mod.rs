@@ -60,14 +60,14 @@ impl Execution {
     pub(crate) fn begin_loop(
         self: &Arc<Self>,
         coroutine: &Bound<'_, PyAny>,
-        hears_cancellation: bool,
+        receives_cancellation: bool,
     ) -> PyResult<bool> {
         let py = coroutine.py();
         self.arena().begin(coroutine.clone().unbind(), Waiting::InLoop);
         let steps = Bound::new(py, LoopSteps::of(self))?;
         let made = python::ORCHESTRATION_LOOP.call(py, (steps,));
         let object = made.inspect_err(|_| drop(coroutine.call_method0(intern!(py, "close"))))?;
-        let cancellation = if hears_cancellation { self.await_request() } else { Cancellation::Unheard };
+        let cancellation = if receives_cancellation { self.await_request() } else { Cancellation::Unheard };
         *self.event_loop.lock() = Some(EventLoop { object: object.clone().unbind(), cancellation });
         self.run_loop(&object, &python::LOOP_BEGIN, (coroutine,))?.extract()
     }

@@ -11,7 +11,7 @@ use crate::terminal_commit::TerminalCommit;
 
 impl Dispatcher {
     /// Abandons a turn that continued from a suspended state, so that it is replayed from the beginning.
-    pub async fn begin_anew(&self, token: &str, held: &HeldTurn, report: &str) {
+    pub async fn replay_again(&self, token: &str, held: &HeldTurn, report: &str) {
         let instance = &held.record.instance;
         tracing::debug!(
             target: "duroxide::runtime",

@@ -6,7 +6,7 @@ use duroxide::{AppErrorKind, ConfigErrorKind, ErrorDetails, Event, EventKind};
 use serde_json::Value;
 
 use crate::nondeterminism::action::{Action, Described};
-use crate::nondeterminism::difference::{Did, Difference, Place};
+use crate::nondeterminism::mismatch_report::{ActualAction, CodeLocation, MismatchReport};
 use crate::turn_record::TurnRecord;
 
 /// How many characters of an input a report shows. The input is the user's data, and the report goes to the log.
@@ -21,7 +21,7 @@ const CONTEXT: usize = 20;
 
 /// Why a turn cannot be committed.
 pub enum TurnMismatch<'a> {
-    Difference(&'a Difference),
+    Driver(&'a MismatchReport),
     /// Only the engine has found the mismatch: a completion or a cancellation that does not fit.
     Engine(String),
 }
@@ -29,15 +29,15 @@ pub enum TurnMismatch<'a> {
 impl<'a> TurnMismatch<'a> {
     /// The mismatch of a turn, if it has one: the engine's, or the driver's if the engine took the turn for an end.
     pub fn of(delta: &[Event], record: &'a TurnRecord) -> Option<Self> {
-        let difference = record.difference();
+        let mismatch = record.mismatch();
         delta.iter().find_map(|event| match &event.kind {
             EventKind::OrchestrationFailed {
                 details: details @ ErrorDetails::Configuration { kind: ConfigErrorKind::Nondeterminism, .. },
-            } => Some(difference.map_or_else(|| Self::Engine(details.display_message()), Self::Difference)),
+            } => Some(mismatch.map_or_else(|| Self::Engine(details.display_message()), Self::Driver)),
             EventKind::OrchestrationCompleted { .. }
             | EventKind::OrchestrationFailed {
                 details: ErrorDetails::Application { kind: AppErrorKind::OrchestrationFailed, .. },
-            } => difference.filter(|difference| difference.decides).map(Self::Difference),
+            } => mismatch.filter(|mismatch| mismatch.decides).map(Self::Driver),
             _ => None,
         })
     }
@@ -46,10 +46,10 @@ impl<'a> TurnMismatch<'a> {
     pub fn report(&self, instance: &str, history: &[Event]) -> String {
         let facts = match self {
             Self::Engine(text) => format!("  {}\n", shortened(text, 2 * SHOWN_INPUT)),
-            Self::Difference(difference) => {
-                let event = history.iter().find(|event| event.event_id == difference.event_id);
+            Self::Driver(mismatch) => {
+                let event = history.iter().find(|event| event.event_id == mismatch.event_id);
                 let recorded = event.and_then(|event| Action::recorded(&event.kind)).map(|action| action.describe());
-                compared(difference, recorded.as_ref())
+                compared(mismatch, recorded.as_ref())
             }
         };
         format!(
@@ -61,22 +61,22 @@ impl<'a> TurnMismatch<'a> {
 
 /// The recorded action and the action of the code one below the other, the line of the code, and where the inputs
 /// differ.
-fn compared(difference: &Difference, recorded: Option<&Described>) -> String {
+fn compared(mismatch: &MismatchReport, recorded: Option<&Described>) -> String {
     let mut rows = Vec::new();
-    let event = format!("event {} recorded:", difference.event_id);
+    let event = format!("event {} recorded:", mismatch.event_id);
     rows.push((event, recorded.map_or_else(|| "an action that cannot be read now".to_owned(), shown)));
-    let did = match &difference.did {
-        Did::Action(did) => shown(did),
-        Did::Nothing(why) => format!("nothing more: {why}"),
+    let actual = match &mismatch.actual {
+        ActualAction::Action(action) => shown(action),
+        ActualAction::Nothing(why) => format!("nothing more: {why}"),
     };
-    rows.push(("the code did:".to_owned(), did));
-    if let Some(Place { file, line, source }) = &difference.place {
+    rows.push(("the code did:".to_owned(), actual));
+    if let Some(CodeLocation { file, line, source }) = &mismatch.location {
         rows.push((format!("at {}:{line}:", base_name(file)), shortened(source, SHOWN_INPUT)));
     }
-    if let (Some(recorded), Did::Action(did)) = (recorded, &difference.did)
-        && let (Some(before), Some(now)) = (&recorded.input, &did.input)
+    if let (Some(recorded), ActualAction::Action(actual)) = (recorded, &mismatch.actual)
+        && let (Some(before), Some(now)) = (&recorded.input, &actual.input)
         && before != now
-        && recorded.what == did.what
+        && recorded.what == actual.what
         && (is_long(before) || is_long(now))
     {
         for (number, line) in differences(before, now).into_iter().enumerate() {

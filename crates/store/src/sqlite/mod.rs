@@ -20,6 +20,6 @@ pub mod store;
 #[cfg(test)]
 pub mod testing;
 
-pub use crate::sqlite::file::outbox_watcher::FileNews;
+pub use crate::sqlite::file::outbox_watcher::DatabaseWatcher;
 pub use crate::sqlite::file::paths::locate;
 pub use crate::sqlite::store::SqliteStore;

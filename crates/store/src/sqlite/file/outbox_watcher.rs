@@ -12,13 +12,13 @@ const INTERVALS: PollIntervals =
     PollIntervals { with_notices: Duration::from_millis(250), without_notices: Duration::from_millis(25) };
 
 /// Reports that a SQLite file may have changed, with either kind of journal. It never opens the file.
-pub struct FileNews {
+pub struct DatabaseWatcher {
     events: Arc<EventCount>,
     file: FileWatcher,
     log: FileWatcher,
 }
 
-impl FileNews {
+impl DatabaseWatcher {
     #[must_use]
     pub fn of(file: &Path) -> Self {
         let events = Arc::<EventCount>::default();
@@ -31,20 +31,20 @@ impl FileNews {
 
     /// The number of changes so far. The caller reads it before it looks at the database.
     #[must_use]
-    pub fn heard(&self) -> u64 {
+    pub fn notices(&self) -> u64 {
         self.events.current()
     }
 
-    /// Waits for a write after the count `heard`, or until the next look is due. Returns whether a write was reported.
+    /// Waits for a write after the count `notices`, or until the next look is due. Returns whether a write was reported.
     #[must_use]
-    pub fn wait(&self, heard: u64) -> bool {
+    pub fn wait(&self, notices: u64) -> bool {
         let is_file_watched = self.file.arm();
         let is_log_watched = self.log.arm();
-        self.events.wait(heard, INTERVALS.limit(is_file_watched || is_log_watched))
+        self.events.wait(notices, INTERVALS.limit(is_file_watched || is_log_watched))
     }
 
     /// Ends [`Self::wait`].
-    pub fn ring(&self) {
+    pub fn wake(&self) {
         self.events.increment();
     }
 }
