@@ -159,7 +159,6 @@ members! { "duroxide._orchestration.event_loop", "OrchestrationLoop":
     LOOP_CANCEL_BRANCH = "cancel_branch";
     LOOP_CHECK_NOT_CANCELLED = "check_not_cancelled";
     LOOP_DELIVER = "deliver";
-    LOOP_DESCRIBE_BRANCH = "describe_branch";
     LOOP_END = "end";
     LOOP_HALT = "halt";
     LOOP_IS_CANCELLING = "is_cancelling";
@@ -212,6 +211,15 @@ members! { "asyncio", "Future":
 
 members! { "asyncio", "Task":
     TASK_GET_CORO = "get_coro";
+}
+
+attributes! { "contextvars":
+    CONTEXT = "Context";
+    COPY_CONTEXT = "copy_context";
+}
+
+members! { "contextvars", "Context":
+    CONTEXT_RUN = "run";
 }
 
 attributes! { "datetime":

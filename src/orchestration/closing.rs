@@ -8,7 +8,7 @@ use pyo3::prelude::*;
 
 use crate::boundary::errors::TurnClosed;
 use crate::boundary::python::{LOOP_THROW, TASK_GET_CORO, UNBEGUN_COROUTINES};
-use crate::orchestration::coroutines::is_unbegun;
+use crate::orchestration::coroutines::{Runner, is_unbegun};
 use crate::orchestration::execution::Execution;
 use crate::orchestration::task::Task;
 
@@ -22,11 +22,11 @@ pub(super) fn close_execution(py: Python<'_>, execution: &Arc<Execution>) {
     execution.begin_closing();
     let exit = TurnClosed::new_err("the turn of this orchestration has ended; it goes on in a later one");
     for runner in runners {
-        close(execution, runner.bind(py), &exit);
+        close(py, execution, &runner, &exit);
     }
     close_loop(py, execution, &exit);
     for runner in execution.unbegun_branches() {
-        close(execution, runner.bind(py), &exit);
+        close(py, execution, &runner, &exit);
     }
     execution.close();
     execution.clear();
@@ -53,8 +53,8 @@ pub(super) fn close_loop(py: Python<'_>, execution: &Arc<Execution>, exit: &PyEr
 }
 
 /// Throws `exit` until the generator or coroutine ends; anything it yields or raises then is ignored.
-pub(super) fn close(execution: &Arc<Execution>, runner: &Bound<'_, PyAny>, exit: &PyErr) {
-    close_by(execution, runner, exit, |exit| runner.call_method1(intern!(runner.py(), "throw"), (exit,)));
+pub(super) fn close(py: Python<'_>, execution: &Arc<Execution>, runner: &Runner, exit: &PyErr) {
+    close_by(execution, runner.bind(py), exit, |exit| runner.throw(py, exit));
 }
 
 /// Closes it by a `throw` that is given the exception.

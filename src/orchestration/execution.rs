@@ -19,6 +19,7 @@ use crate::boundary::origin::{Origin, caller};
 use crate::definitions::Definitions;
 use crate::orchestration::arena::{Arena, Effect};
 use crate::orchestration::code_location::code_location;
+use crate::orchestration::coroutines::Runner;
 use crate::orchestration::event_loop::state::EventLoop;
 use crate::orchestration::operation::{Node, Operation};
 use crate::orchestration::strict::StrictWatch;
@@ -193,7 +194,7 @@ impl Execution {
     }
 
     /// The branches that were described and never started. No code will await their coroutines.
-    pub(crate) fn unbegun_branches(&self) -> Vec<Arc<Py<PyAny>>> {
+    pub(crate) fn unbegun_branches(&self) -> Vec<Arc<Runner>> {
         let described = self.described.lock();
         let unbegun = described.iter().filter(|node| node.slot().is_none());
         unbegun
@@ -246,7 +247,7 @@ impl Execution {
         let mut described = self.described.lock();
         let node = Node::new(operation, decode, origin, described.len());
         if let Operation::Branch(runner) = &node.operation {
-            self.branches.lock().insert(runner.as_ptr().addr(), Arc::clone(&node));
+            self.branches.lock().insert(runner.address(), Arc::clone(&node));
         }
         described.push(Arc::clone(&node));
         node

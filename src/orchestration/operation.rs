@@ -24,10 +24,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use pyo3::prelude::*;
-
 use crate::boundary::codec::Decode;
 use crate::boundary::origin::Origin;
+use crate::orchestration::coroutines::Runner;
 use crate::orchestration::retry_policy::RetryPolicy;
 
 /// A request of an orchestration; nothing happens until it is started.
@@ -60,7 +59,7 @@ pub(crate) enum Operation {
     Gather(Vec<Arc<Node>>),
     Race(Vec<Arc<Node>>),
     /// A generator or coroutine that runs beside the one that started it.
-    Branch(Arc<Py<PyAny>>),
+    Branch(Arc<Runner>),
 }
 
 /// One activity, with everything that its retries need.

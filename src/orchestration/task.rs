@@ -12,7 +12,7 @@ use crate::boundary;
 use crate::boundary::codec::Decode;
 use crate::boundary::limits::type_name;
 use crate::boundary::python;
-use crate::orchestration::coroutines::{is_coroutine, is_unbegun};
+use crate::orchestration::coroutines::{Runner, Variables, is_unbegun};
 use crate::orchestration::event_loop::AwaitedTask;
 use crate::orchestration::execution::Execution;
 use crate::orchestration::operation::{Node, Operation};
@@ -210,13 +210,8 @@ pub(crate) fn as_node(execution: &Arc<Execution>, value: &Bound<'_, PyAny>) -> P
                 type_name(value)
             )));
         }
-        if is_coroutine(value)
-            && let Some(event_loop) = execution.running_loop(value.py())
-        {
-            python::LOOP_DESCRIBE_BRANCH.call(&event_loop, (value,))?;
-        }
-        let operation = Operation::Branch(Arc::new(value.clone().unbind()));
-        return Ok(execution.describe(operation, Decode::Nothing, None));
+        let runner = Runner::new(value.clone().unbind(), Variables::of_caller(value.py())?);
+        return Ok(execution.describe(Operation::Branch(runner), Decode::Nothing, None));
     }
     Err(not_a_task(value))
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 from types import SimpleNamespace
 from typing import Any
 
@@ -288,7 +289,7 @@ def test_the_order_of_all_tasks_does_not_depend_on_other_orchestrations() -> Non
         beside = [new_loop(f"other-{number}") for number in range(others)]
         tasks = [loop.create_task(asyncio.sleep(0)) for loop in beside]
         loop = new_loop("this")
-        loop.begin(leave_some(names := []))
+        loop.begin(leave_some(names := []), contextvars.Context())
         assert [asyncio.all_tasks(each) for each in beside] == [{task} for task in tasks]
         for each in (loop, *beside):
             for task in each.abandon():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -77,3 +78,17 @@ def die_once(ctx: ActivityContext, mark: str) -> str:
 @activity
 def join(first: str, second: str = "b", *more: str) -> str:
     return f"{first}{second}{''.join(more)} in {os.getpid()}"
+
+
+tenant: ContextVar[str] = ContextVar("tenant", default="nobody")
+
+
+def set_tenant(ctx: ActivityContext, input: Any) -> str:
+    """Return the tenant that the activity sees, and set another one."""
+    seen = tenant.get()
+    tenant.set("an activity")
+    return seen
+
+
+def set_tenant_of_pool() -> None:
+    tenant.set("the pool")

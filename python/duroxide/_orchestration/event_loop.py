@@ -70,7 +70,6 @@ class OrchestrationLoop(asyncio.AbstractEventLoop):
         self._tasks: list[OrchestrationTask] = []
         self._many_tasks = _FEWEST_TASKS_TO_SORT_OUT
         self._branches: dict[int, OrchestrationTask] = {}
-        self._contexts: dict[int, contextvars.Context] = {}
         self._begun_in_order: dict[int, OrchestrationTask] = {}
         # asyncio keeps the tasks of all loops in the same sets, so tasks of two orchestrations must have different
         # numbers.
@@ -87,10 +86,8 @@ class OrchestrationLoop(asyncio.AbstractEventLoop):
 
     # Called by the driver
 
-    def begin(self, coroutine: Coroutine[Any, Any, Any]) -> bool:
+    def begin(self, coroutine: Coroutine[Any, Any, Any], context: contextvars.Context) -> bool:
         """Run the orchestration until it waits; return whether it has ended."""
-        # A new context, so that the orchestration does not see this thread's context variables.
-        context = contextvars.Context()
         self._main = self._begin_task(coroutine, name=self._steps.orchestration_name, context=context)
         return self.run_ready()
 
@@ -115,13 +112,8 @@ class OrchestrationLoop(asyncio.AbstractEventLoop):
             future = self._waits[slot] = StepFuture(self, slot)
         return future
 
-    def describe_branch(self, coroutine: Coroutine[Any, Any, Any]) -> None:
-        """Copy the caller's context variables for a coroutine that it gives to a combinator."""
-        self._contexts[id(coroutine)] = contextvars.copy_context()
-
-    def begin_branch(self, branch: int, coroutine: Coroutine[Any, Any, Any]) -> bool:
+    def begin_branch(self, branch: int, coroutine: Coroutine[Any, Any, Any], context: contextvars.Context) -> bool:
         """Run a coroutine that was given to a combinator of the context; return whether the orchestration has ended."""
-        context = self._contexts.pop(id(coroutine), None) or contextvars.Context()
         task = self._begin_task(coroutine, context=context)
         self._branches[id(coroutine)] = task
         task.add_done_callback(lambda task: self._end_branch(branch, id(coroutine), task))
@@ -222,7 +214,7 @@ class OrchestrationLoop(asyncio.AbstractEventLoop):
         self._tasks.clear()
         self._found_as_garbage.clear()
         self._refused.clear()
-        for table in (self._waits, self._timers, self._branches, self._contexts, self._begun_in_order):
+        for table in (self._waits, self._timers, self._branches, self._begun_in_order):
             table.clear()
         return pending
 
@@ -242,7 +234,7 @@ class OrchestrationLoop(asyncio.AbstractEventLoop):
         set_running_loop(self)
         enter_task(self, task)
         try:
-            return coroutine.throw(error)
+            return task.variables.run(coroutine.throw, error)
         finally:
             leave_task(self, task)
             set_running_loop(before)

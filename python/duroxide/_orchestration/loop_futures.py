@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 from typing import TYPE_CHECKING, Any, cast
 
 from duroxide._orchestration.asyncio_compat import is_left_out_of_all_tasks
@@ -21,7 +22,9 @@ class OrchestrationTask(asyncio.Task[Any]):
     ) -> None:
         # Before the constructor, which puts the task into a set.
         self._number = loop.count()
-        super().__init__(coroutine, loop=loop, **options)
+        # Tasks show their context only from Python 3.12 on.
+        self.variables: contextvars.Context = options.get("context") or contextvars.copy_context()
+        super().__init__(coroutine, loop=loop, **{**options, "context": self.variables})
 
     def __hash__(self) -> int:
         return self._number

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import threading
 from typing import TYPE_CHECKING
 
@@ -25,14 +26,17 @@ def _serve(worker: Worker) -> None:
 def _run(activity: PreparedActivity | None) -> bool:
     if activity is None:
         return False
+    # The thread runs other activities later, which must not see the context variables of this one.
+    contextvars.copy_context().run(_call, activity)
+    return True
+
+
+def _call(activity: PreparedActivity) -> None:
     context, done = activity.context, activity.done
-    running = running_activity.set(context)
+    running_activity.set(context)
     try:
         result = activity.function(context, activity.input)
     except BaseException as error:  # noqa: BLE001 - every exception of an activity is its recorded failure
         done(None, error)
     else:
         done(result, None)
-    finally:
-        running_activity.reset(running)
-    return True

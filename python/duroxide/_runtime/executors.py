@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 from duroxide._declare.definitions import ActivityDefinition
 from duroxide._native import RawText
 from duroxide._runtime.current_context import running_activity
-from duroxide._runtime.process_calls import FailedInProcess, FunctionAddress, ProcessEnd, run_in_process
+from duroxide._runtime.process_calls import FailedInProcess, FunctionAddress, ProcessEnd, run_in_copy, run_in_process
 from duroxide._runtime.process_context import ProcessActivityContext
 from duroxide._values.codec import convert, decode
 from duroxide._values.failures import FailureRecord
@@ -101,11 +101,13 @@ class Pool:
     ) -> PoolCall:
         try:
             if isinstance(executor, ThreadPoolExecutor):
-                future = executor.submit(_run_on_thread, function, context, convert(decode(text), input_type))
+                future = executor.submit(
+                    run_in_copy, _run_on_thread, function, context, convert(decode(text), input_type)
+                )
             else:
                 definition = ActivityDefinition(context.activity_name, function, is_async=False)
                 place = ProcessActivityContext.of(context)
-                future = executor.submit(run_in_process, FunctionAddress.of(definition), place, text)
+                future = executor.submit(run_in_copy, run_in_process, FunctionAddress.of(definition), place, text)
         except BrokenExecutor:
             raise
         except RuntimeError as error:
@@ -215,11 +217,8 @@ def _write(traces: list[tuple[str, str]], context: Any) -> None:
 
 
 def _run_on_thread(function: Callable[[Any, Any], Any], context: Any, value: Any) -> Any:
-    running = running_activity.set(context)
-    try:
-        return function(context, value)
-    finally:
-        running_activity.reset(running)
+    running_activity.set(context)
+    return function(context, value)
 
 
 def check_executor(choice: object) -> None:

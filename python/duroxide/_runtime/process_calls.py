@@ -6,13 +6,14 @@ the result or the failure in the form in which it is recorded. The executor carr
 
 from __future__ import annotations
 
+import contextvars
 import functools
 import importlib
 import inspect
 import sys
 import traceback
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from duroxide._declare.definitions import ActivityDefinition
 from duroxide._runtime.current_context import running_activity
@@ -20,6 +21,11 @@ from duroxide._runtime.process_context import ProcessActivityContext
 from duroxide._values.codec import convert, decode, encode
 from duroxide._values.failures import FailureRecord, RecordedFailure, encode_failure
 from duroxide.exceptions import RegistrationError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -75,17 +81,23 @@ class ProcessEnd:
     traces: list[tuple[str, str]]
 
 
+def run_in_copy(function: Callable[..., Result], *arguments: Any) -> Result:
+    """Call ``function`` in a copy of the context of a pool's thread or process, which runs other activities later.
+
+    The function sees the context variables that the pool's initializer has set. Its own changes stay in the copy.
+    """
+    return contextvars.copy_context().run(function, *arguments)
+
+
 def run_in_process(address: FunctionAddress, context: ProcessActivityContext, text: str) -> ProcessEnd:
     """Run an activity; called in a process of the executor. An exception travels as text, not as an object."""
-    running = running_activity.set(context)
+    running_activity.set(context)
     try:
         definition = _definition_at(address)
         result = definition.function(context, convert(decode(text), definition.input_type))
         return ProcessEnd(encode(result), None, "", context._traces)
     except BaseException as error:  # noqa: BLE001  (every exception of an activity is its recorded failure)
         return ProcessEnd(None, encode_failure(error), traceback.format_exc(), context._traces)
-    finally:
-        running_activity.reset(running)
 
 
 class FailedInProcess(RecordedFailure, Exception):  # noqa: N818  (named as the classes of duroxide.exceptions)

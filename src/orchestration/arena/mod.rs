@@ -19,7 +19,6 @@ use std::mem::{self, size_of};
 use std::sync::Arc;
 
 use duroxide::OrchestrationContext;
-use pyo3::prelude::*;
 
 use crate::orchestration::arena::comparison::Comparison;
 pub(crate) use crate::orchestration::arena::comparison::Mismatch;
@@ -28,6 +27,7 @@ pub(crate) use crate::orchestration::arena::journal::{CatchUpProgress, Effect};
 use crate::orchestration::arena::slot::{Branch, Slot, State};
 pub(crate) use crate::orchestration::arena::slot::{Failure, Outcome, Waiting};
 use crate::orchestration::arena::watched::Watched;
+use crate::orchestration::coroutines::Runner;
 use crate::orchestration::operation::Node;
 use crate::orchestration::timeline::{Moment, Timeline};
 use engine_adapter::TurnRecord;
@@ -37,7 +37,7 @@ pub(crate) struct Arena {
     pub(crate) timeline: Timeline,
     pub(crate) branches: Vec<Branch>,
     /// Branches that lost a race and whose generators are still to be closed.
-    pub(crate) closing: Vec<Arc<Py<PyAny>>>,
+    pub(crate) closing: Vec<Arc<Runner>>,
     slots: Vec<Slot>,
     /// Waits for queues that have no message yet, in start order.
     queue_waits: Vec<usize>,
@@ -113,8 +113,8 @@ impl Arena {
     }
 
     /// Makes the orchestration itself the first branch.
-    pub(crate) fn begin(&mut self, runner: Py<PyAny>, waiting: Waiting) {
-        self.branches.push(Branch { runner: Arc::new(runner), waiting, slot: None });
+    pub(crate) fn begin(&mut self, runner: Arc<Runner>, waiting: Waiting) {
+        self.branches.push(Branch { runner, waiting, slot: None });
     }
 
     /// Looks once at every slot that must be looked at whoever waits for it; whether one of them has ended.
@@ -184,7 +184,7 @@ impl Arena {
     }
 
     /// The generators and coroutines that have not ended.
-    pub(crate) fn unfinished(&mut self) -> Vec<Arc<Py<PyAny>>> {
+    pub(crate) fn unfinished(&mut self) -> Vec<Arc<Runner>> {
         let mut runners = mem::take(&mut self.closing);
         for branch in &mut self.branches {
             let waiting = mem::replace(&mut branch.waiting, Waiting::Ended);

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use pyo3::prelude::*;
 
+use crate::orchestration::coroutines::Runner;
 use crate::orchestration::operation::Node;
 use crate::orchestration::retry_policy::RetryPolicy;
 use crate::orchestration::timeline::{MessageKind, Moment};
@@ -107,7 +108,7 @@ pub(crate) enum Waiting {
 
 /// A generator or coroutine under way; the first one is the orchestration itself and has no slot.
 pub(crate) struct Branch {
-    pub(crate) runner: Arc<Py<PyAny>>,
+    pub(crate) runner: Arc<Runner>,
     pub(crate) waiting: Waiting,
     pub(super) slot: Option<usize>,
 }

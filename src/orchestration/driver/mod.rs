@@ -23,7 +23,7 @@ use crate::definitions::{Definitions, OrchestrationDefinition};
 use crate::orchestration::arena::{CatchUpProgress, Waiting};
 use crate::orchestration::closing::{close, close_execution, close_loop};
 use crate::orchestration::context::OrchestrationContext;
-use crate::orchestration::coroutines::is_coroutine;
+use crate::orchestration::coroutines::{Runner, Variables, is_coroutine};
 use crate::orchestration::execution::Execution;
 use crate::orchestration::nondeterminism::note_mismatch;
 use crate::orchestration::sticky_cache::{StickyCache, SuspendedExecution};
@@ -151,29 +151,31 @@ impl Driver {
 
     /// Calls the function; one that is neither a generator nor a coroutine function ends here.
     fn begin(&self, py: Python<'_>) -> Option<OrchestrationEnd> {
-        let result = self.call(py);
+        // Code of other orchestrations runs on this thread, too.
+        let result = Variables::empty(py).and_then(|variables| Ok((self.call(py, &variables)?, variables)));
         match result {
-            Ok(runner) if is_coroutine(&runner) => {
-                let ended = self.execution.begin_loop(&runner, self.record.receives_cancellation);
+            Ok((runner, variables)) if is_coroutine(&runner) => {
+                let runner = Runner::new(runner.unbind(), variables);
+                let ended = self.execution.begin_loop(py, runner, self.record.receives_cancellation);
                 self.end_of_loop(py, ended)
             }
-            Ok(runner) if is_branch(&runner) => {
-                self.execution.arena().begin(runner.unbind(), Waiting::Begin);
+            Ok((runner, variables)) if is_branch(&runner) => {
+                self.execution.arena().begin(Runner::new(runner.unbind(), variables), Waiting::Begin);
                 None
             }
-            Ok(value) => Some(codec::encode(&value).map_err(|error| codec::encode_failure(py, &error))),
+            Ok((value, _)) => Some(codec::encode(&value).map_err(|error| codec::encode_failure(py, &error))),
             Err(error) => Some(Err(codec::encode_failure(py, &error))),
         }
     }
 
-    fn call<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+    fn call<'py>(&self, py: Python<'py>, variables: &Variables) -> PyResult<Bound<'py, PyAny>> {
         let mut value = codec::decode(py, &self.input)?;
         if let Some(annotation) = &self.definition.input_type {
             value = codec::convert(py, value, annotation.bind(py))?;
         }
         let context = Bound::new(py, OrchestrationContext::new(Arc::clone(&self.execution)))?;
         self.execution.set_context(context.clone().into_any().unbind());
-        self.execution.run(|| self.definition.function.bind(py).call1((context, value)))
+        self.execution.run(|| variables.call(py, (self.definition.function.bind(py), context, value)))
     }
 
     /// Lets every branch run until none can move.
@@ -249,7 +251,7 @@ impl Driver {
             close_loop(py, &self.execution, &exit);
             self.execution.arena().drop_leftovers();
             for loser in self.take_losers() {
-                close(&self.execution, loser.bind(py), &exit);
+                close(py, &self.execution, &loser, &exit);
             }
         });
         note_mismatch(&self.execution, &self.record, Some(&end));
@@ -261,18 +263,19 @@ impl Driver {
     }
 
     /// The branches that lost a race or were left over.
-    fn take_losers(&self) -> Vec<Arc<Py<PyAny>>> {
+    fn take_losers(&self) -> Vec<Arc<Runner>> {
         mem::take(&mut self.execution.arena().closing)
     }
 
     /// Closes generators, and cancels coroutines; what that wakes on the event loop may end the orchestration.
-    fn close_losers(&self, losers: Vec<Arc<Py<PyAny>>>) -> Option<OrchestrationEnd> {
+    fn close_losers(&self, losers: Vec<Arc<Runner>>) -> Option<OrchestrationEnd> {
         enter(|py| {
             losers.into_iter().find_map(|runner| {
                 if let Some(ended) = self.execution.cancel_branch(runner.bind(py)).transpose() {
                     return self.end_of_loop(py, ended);
                 }
-                close(&self.execution, runner.bind(py), &PyGeneratorExit::new_err("the branch is no longer needed"));
+                let exit = PyGeneratorExit::new_err("the branch is no longer needed");
+                close(py, &self.execution, &runner, &exit);
                 self.run_ready(py)
             })
         })

@@ -11,7 +11,7 @@ use crate::boundary::enter;
 use crate::boundary::errors::CancelledError;
 use crate::boundary::python::{LOOP_RESULT, LOOP_STUCK};
 use crate::orchestration::arena::{Failure, Outcome, Waiting};
-use crate::orchestration::coroutines::is_coroutine;
+use crate::orchestration::coroutines::{Runner, is_coroutine};
 use crate::orchestration::driver::{Driver, OrchestrationEnd};
 use crate::orchestration::execution::Execution;
 use crate::orchestration::task::{Task, as_node, not_a_task};
@@ -64,13 +64,12 @@ impl Driver {
     /// Runs one branch to its next wait or its end.
     pub(super) fn resume(&mut self, py: Python<'_>, branch: usize, waiting: Waiting) -> Option<OrchestrationEnd> {
         let runner = Arc::clone(&self.execution.arena().branches[branch].runner);
-        let runner = runner.bind(py);
-        if waiting == Waiting::Begin && is_coroutine(runner) && self.execution.event_loop(py).is_some() {
-            let ended = self.execution.begin_branch(branch, runner);
+        if waiting == Waiting::Begin && self.execution.event_loop(py).is_some() && is_coroutine(runner.bind(py)) {
+            let ended = self.execution.begin_branch(py, branch, &runner);
             return self.end_of_loop(py, ended);
         }
         let mut step = match waiting {
-            Waiting::Begin | Waiting::InLoop | Waiting::Ended => self.send(runner, &py.None().into_bound(py)),
+            Waiting::Begin | Waiting::InLoop | Waiting::Ended => self.send(&runner, &py.None().into_bound(py)),
             Waiting::On(slot) => {
                 let outcome = self.execution.arena().outcome(slot);
                 if let Some((_, moment)) = outcome {
@@ -78,8 +77,8 @@ impl Driver {
                     self.execution.consume(moment);
                 }
                 match value_of(py, &self.execution, slot) {
-                    Ok(value) => self.send(runner, &value),
-                    Err(error) => self.throw(runner, error),
+                    Ok(value) => self.send(&runner, &value),
+                    Err(error) => self.throw(py, &runner, error),
                 }
             }
         };
@@ -92,7 +91,7 @@ impl Driver {
                         return None;
                     }
                     // Thrown where it was yielded, so that the traceback names the user's line.
-                    Err(error) => step = self.throw(runner, error),
+                    Err(error) => step = self.throw(py, &runner, error),
                 },
                 Err(error) if error.is_instance_of::<PyStopIteration>(py) => {
                     let value = error.value(py).getattr(intern!(py, "value"));
@@ -103,13 +102,12 @@ impl Driver {
         }
     }
 
-    fn send<'py>(&self, runner: &Bound<'py, PyAny>, value: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-        self.execution.run(|| runner.call_method1(intern!(runner.py(), "send"), (value,)))
+    fn send<'py>(&self, runner: &Runner, value: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        self.execution.run(|| runner.send(value))
     }
 
-    fn throw<'py>(&self, runner: &Bound<'py, PyAny>, error: PyErr) -> PyResult<Bound<'py, PyAny>> {
-        let py = runner.py();
-        self.execution.run(|| runner.call_method1(intern!(py, "throw"), (error.into_value(py),)))
+    fn throw<'py>(&self, py: Python<'py>, runner: &Runner, error: PyErr) -> PyResult<Bound<'py, PyAny>> {
+        self.execution.run(|| runner.throw(py, error.into_value(py)))
     }
 
     /// Starts what was yielded, unless it was started before.

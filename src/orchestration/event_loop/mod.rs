@@ -19,6 +19,7 @@ use crate::boundary::errors::CancelledError;
 use crate::boundary::python;
 use crate::boundary::python::Member;
 use crate::orchestration::arena::{Failure, Outcome, Waiting};
+use crate::orchestration::coroutines::Runner;
 use crate::orchestration::event_loop::state::{Cancellation, EventLoop};
 use crate::orchestration::event_loop::steps::LoopSteps;
 use crate::orchestration::execution::Execution;
@@ -56,20 +57,21 @@ impl Execution {
         result
     }
 
-    /// Begins `coroutine` as the main task of a loop; whether it has ended at once.
+    /// Begins a coroutine as the main task of a loop; whether it has ended at once.
     pub(crate) fn begin_loop(
         self: &Arc<Self>,
-        coroutine: &Bound<'_, PyAny>,
+        py: Python<'_>,
+        runner: Arc<Runner>,
         receives_cancellation: bool,
     ) -> PyResult<bool> {
-        let py = coroutine.py();
-        self.arena().begin(coroutine.clone().unbind(), Waiting::InLoop);
+        self.arena().begin(Arc::clone(&runner), Waiting::InLoop);
+        let coroutine = runner.bind(py);
         let steps = Bound::new(py, LoopSteps::of(self))?;
         let made = python::ORCHESTRATION_LOOP.call(py, (steps,));
         let object = made.inspect_err(|_| drop(coroutine.call_method0(intern!(py, "close"))))?;
         let cancellation = if receives_cancellation { self.await_request() } else { Cancellation::Unheard };
         *self.event_loop.lock() = Some(EventLoop { object: object.clone().unbind(), cancellation });
-        self.run_loop(&object, &python::LOOP_BEGIN, (coroutine,))?.extract()
+        self.run_loop(&object, &python::LOOP_BEGIN, (coroutine, runner.variables.bind(py)))?.extract()
     }
 
     /// Lets the loop know that a slot has ended, and run; whether its main task has ended.
@@ -90,11 +92,11 @@ impl Execution {
     }
 
     /// Has the loop run the coroutine of a branch.
-    pub(crate) fn begin_branch(self: &Arc<Self>, branch: usize, runner: &Bound<'_, PyAny>) -> PyResult<bool> {
-        let py = runner.py();
+    pub(crate) fn begin_branch(self: &Arc<Self>, py: Python<'_>, branch: usize, runner: &Runner) -> PyResult<bool> {
         let Some(object) = self.event_loop(py) else { return Ok(false) };
         self.arena().branches[branch].waiting = Waiting::InLoop;
-        self.run_loop(&object, &python::LOOP_BEGIN_BRANCH, (branch, runner))?.extract()
+        self.run_loop(&object, &python::LOOP_BEGIN_BRANCH, (branch, runner.bind(py), runner.variables.bind(py)))?
+            .extract()
     }
 
     /// Cancels a branch that the loop runs; `None` if it runs no such coroutine.
