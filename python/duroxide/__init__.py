@@ -105,6 +105,8 @@ from duroxide._transactions.outbox import (
     Outbox,
     SetAsideRow,
 )
+from duroxide._values import codec as _codec
+from duroxide._values import failures as _failures
 from duroxide._values.limits import (
     MAX_BULK_ITEMS,
     MAX_DURATION_MS,
@@ -286,6 +288,8 @@ __version__ = _version("duroxide")
 _typed_context.install()
 _logs.silence_by_default()
 _native.start_logging(_logs.deliver)
+_failures.encode_details_by(_codec.encode)
+
 # atexit runs the last registered function first, so the logs end after the runtimes.
 _atexit.register(_native.stop_logging)
 _atexit.register(_runtime_module.shut_down_all)

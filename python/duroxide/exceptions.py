@@ -218,6 +218,7 @@ def activity_failed(text: str, name: str, activity_id: int | None, attempts: int
     """Build the exception for the recorded failure ``text`` of activity ``name``."""
     record = FailureRecord.from_text(text)
     failure = ActivityFailed(record.error_type, record.message, record.details, retryable=record.retryable)
+    _complete(failure, record)
     failure.activity_name = name
     failure.activity_id = activity_id
     failure.attempts = attempts
@@ -245,6 +246,7 @@ def sub_orchestration_failed(text: str, name: str, instance_id: str | None) -> S
     """Build the exception for the recorded failure ``text`` of sub-orchestration ``name``."""
     record = FailureRecord.from_text(text)
     failure = SubOrchestrationFailed(record.error_type, record.message, record.details, retryable=record.retryable)
+    _complete(failure, record)
     failure.orchestration_name = name
     failure.instance_id = instance_id
     return failure
@@ -263,4 +265,25 @@ def orchestration_failed(text: str, instance_id: str, cancel_reason: str | None)
     record = FailureRecord.from_text(text)
     kinds = {kind.__name__: kind for kind in (NondeterminismError, PoisonMessageError)}
     kind = kinds.get(record.error_type or "", OrchestrationFailed)
-    return kind(record.error_type, record.message, record.details, retryable=record.retryable, instance_id=instance_id)
+    failure = kind(
+        record.error_type, record.message, record.details, retryable=record.retryable, instance_id=instance_id
+    )
+    _complete(failure, record)
+    return failure
+
+
+def _complete(failure: TaskFailed | OrchestrationFailed, record: FailureRecord) -> None:
+    """Give a failure what was recorded beside its class and text: its bases, notes, cause, and members of a group."""
+    failure._bases = record.bases
+    failure.failures = tuple(_inner(each) for each in record.failures)
+    if record.notes:
+        # Python 3.10 has no add_note, but shows nothing of it either.
+        vars(failure)["__notes__"] = list(record.notes)
+    if record.cause is not None:
+        failure.__cause__ = _inner(record.cause)
+
+
+def _inner(record: FailureRecord) -> TaskFailed:
+    failure = TaskFailed(record.error_type, record.message, record.details, retryable=record.retryable)
+    _complete(failure, record)
+    return failure

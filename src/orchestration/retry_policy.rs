@@ -50,7 +50,7 @@ pub(crate) struct RetryPolicy {
     pub(crate) backoff: Backoff,
     pub(crate) attempt_timeout: Option<Duration>,
     pub(crate) total_timeout: Option<Duration>,
-    /// The names of the exceptions that end the attempts, subclasses included.
+    /// The names of the exceptions that end the attempts; a failure also has the names of its bases.
     #[pyo3(get)]
     non_retryable: Vec<String>,
 }
@@ -92,6 +92,18 @@ impl RetryPolicy {
     }
 }
 
+/// What a recorded failure says about another attempt. An exception group has the failures within it.
+#[derive(Deserialize)]
+struct RetryFields {
+    #[serde(rename = "type")]
+    error_type: Option<String>,
+    retryable: Option<bool>,
+    #[serde(default)]
+    bases: Vec<String>,
+    #[serde(default)]
+    failures: Vec<Self>,
+}
+
 impl RetryPolicy {
     /// Reads a `RetryPolicy` of Python or the documented dictionary, which Python checks.
     pub(crate) fn from_python(value: &Bound<'_, PyAny>) -> PyResult<Option<Self>> {
@@ -103,19 +115,14 @@ impl RetryPolicy {
 
     /// Whether an activity is tried again after this recorded failure.
     pub(crate) fn retries(&self, failure: &str) -> bool {
-        #[derive(Deserialize)]
-        struct RetryFields {
-            #[serde(rename = "type")]
-            error_type: Option<String>,
-            retryable: Option<bool>,
-        }
-        match serde_json::from_str::<RetryFields>(failure) {
-            Ok(recorded) => {
-                recorded.retryable != Some(false)
-                    && !recorded.error_type.is_some_and(|name| self.non_retryable.contains(&name))
-            }
-            Err(_) => true,
-        }
+        serde_json::from_str::<RetryFields>(failure).map_or(true, |recorded| self.allows_retry(&recorded))
+    }
+
+    fn allows_retry(&self, recorded: &RetryFields) -> bool {
+        let mut names = recorded.error_type.iter().chain(&recorded.bases);
+        recorded.retryable != Some(false)
+            && !names.any(|name| self.non_retryable.contains(name))
+            && recorded.failures.iter().all(|failure| self.allows_retry(failure))
     }
 }
 

@@ -43,7 +43,7 @@ def find_causes(failure: OrchestrationFailed) -> Generator[str, list[Event] | No
     """
     outer: OrchestrationFailed | TaskFailed = failure
     instance_id = failure.instance_id
-    record = FailureRecord(failure.error_type, failure.message, failure.details, failure.retryable)
+    record = FailureRecord.from_exception(failure)
     for _ in range(_MOST_LEVELS):
         history = None if instance_id is None else (yield instance_id)
         cause = None if history is None or instance_id is None else _cause(history, record, instance_id)
@@ -72,7 +72,7 @@ def _cause(history: list[Event], record: FailureRecord, instance_id: str) -> Tas
         if event.kind not in ("ActivityFailed", "SubOrchestrationFailed") or event.source_event_id not in events:
             continue
         text = _failure_text(event)
-        if text is None or FailureRecord.from_text(text) != record:
+        if text is None or FailureRecord.from_text(text) not in (record, *record.failures):
             continue
         scheduled = json.loads(events[event.source_event_id].data)
         if event.kind == "SubOrchestrationFailed":

@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import Any, Literal, cast
 
 from duroxide._native import EncodedRetryPolicy
-from duroxide._values.failures import class_names
+from duroxide._values.failures import class_names, subclass_names
 from duroxide._values.validation import check_integer, check_milliseconds, keyword_options, suggest
 from duroxide.exceptions import ConfigurationError, UnknownOption
 
@@ -120,7 +120,8 @@ class RetryPolicy:
             attempt that takes longer is cancelled, and a new attempt follows.
         total_timeout: Time for all attempts and waits together, a ``timedelta`` or milliseconds; default ``None``, no
             limit.
-        non_retryable: Exception classes, or their names, after which no new attempt follows; default none.
+        non_retryable: Exception classes, or their names with or without the module, after which no new attempt follows;
+            default none. Subclasses count, too, and so does an exception group that has one of them.
 
     Raises:
         ConfigurationError: A value is of the wrong type or out of its range.
@@ -216,7 +217,8 @@ def _kind_of(value: object) -> Any:
 
 def _names_of(non_retryable: object) -> set[str]:
     if isinstance(non_retryable, str):
-        return {non_retryable}
+        # A failure is recorded with the name of its class, without the module.
+        return subclass_names(non_retryable.rpartition(".")[2])
     if isinstance(non_retryable, type) and issubclass(non_retryable, BaseException):
         return class_names(non_retryable)
     raise TypeError(f"non_retryable must hold exception classes or their names, not {non_retryable!r}")

@@ -109,5 +109,6 @@ class FailedInProcess(RecordedFailure, Exception):  # noqa: N818  (named as the 
         self.message = record.message
         self.details = record.details
         self.retryable = record.retryable
+        self._record = record
         if where:
             self.__cause__ = Exception(f"in the process of the pool:\n{where}")

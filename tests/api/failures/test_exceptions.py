@@ -44,7 +44,9 @@ def test_details_and_retryable_are_recorded_in_that_order() -> None:
     error.retryable = False  # type: ignore[attr-defined]
     error.details = {"order": 7}  # type: ignore[attr-defined]
     text = encode_failure(error)
-    assert text == '{"type": "OrderRefused", "message": "no", "details": {"order": 7}, "retryable": false}'
+    assert text == (
+        '{"type": "OrderRefused", "message": "no", "details": {"order": 7}, "retryable": false, "bases": ["ValueError"]}'
+    )
     failure = activity_failed(text, "order", 2, 1)
     assert (failure.details, failure.retryable) == ({"order": 7}, False)
 
