@@ -165,6 +165,7 @@ members! { "duroxide._orchestration.event_loop", "OrchestrationLoop":
     LOOP_REFUSE_STEP = "refuse_step";
     LOOP_RESULT = "result";
     LOOP_RUN_READY = "run_ready";
+    LOOP_RUNS_MAIN = "runs_main";
     LOOP_STUCK = "stuck";
     LOOP_THROW = "throw";
     LOOP_WAIT = "wait";
@@ -181,6 +182,10 @@ members! { "duroxide._runtime.activity_loop", "ActivityHost":
 
 members! { "duroxide._runtime.activity_loop", "RunningActivity":
     RUNNING_ACTIVITY_CANCEL = "cancel";
+}
+
+attributes! { "duroxide._values.failures":
+    IS_MADE_OF = "is_made_of";
 }
 
 members! { "duroxide._values.failures", "RecordedFailure":

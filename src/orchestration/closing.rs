@@ -72,9 +72,12 @@ fn close_by<'py>(
         runner.call_method0(intern!(py, "close")).ok();
         return;
     }
-    for _ in 0..CLOSE_ATTEMPTS {
+    for attempt in 0..CLOSE_ATTEMPTS {
         let step = execution.run(|| throw(exit.clone_ref(py).into_value(py)));
         let Ok(yielded) = step else { return };
+        if attempt == 0 && execution.arena().continued {
+            warn_of_lost_steps(execution);
+        }
         if let Ok(task) = yielded.cast::<Task>() {
             task.get().node.set_replaced();
         }
@@ -92,8 +95,19 @@ fn close_by<'py>(
     );
 }
 
+/// A branch has continued as new, which ends all other code at once.
+fn warn_of_lost_steps(execution: &Execution) {
+    tracing::warn!(
+        target: "duroxide::orchestration",
+        instance_id = execution.instance.as_str(),
+        "orchestration '{}' continued as new in a branch, so steps in the 'finally' blocks of its other code did not run; \
+         call continue_as_new in the code of the orchestration itself",
+        execution.orchestration_name
+    );
+}
+
 /// Closes the coroutines that `runner` has made and not begun, and itself if it is one: Python would warn of them.
-fn close_unbegun(runner: &Bound<'_, PyAny>) {
+pub(super) fn close_unbegun(runner: &Bound<'_, PyAny>) {
     let py = runner.py();
     let unbegun = UNBEGUN_COROUTINES.call(py, (runner,));
     let Ok(unbegun) = unbegun.and_then(|unbegun| unbegun.extract::<Vec<Bound<'_, PyAny>>>()) else { return };

@@ -10,6 +10,7 @@ use std::thread::{self, ThreadId};
 
 use duroxide::OrchestrationContext as EngineContext;
 use parking_lot::{Mutex, MutexGuard};
+use pyo3::exceptions::PyBaseException;
 use pyo3::prelude::*;
 
 use crate::boundary::codec::Decode;
@@ -38,6 +39,9 @@ struct Clock {
     moment: Moment,
 }
 
+/// A continue-as-new, and the exception that was raised in the code where it asked for that.
+type Continuation = (Arc<Node>, Py<PyBaseException>);
+
 #[expect(clippy::struct_field_names, reason = "`execution_id` is the name of the number everywhere")]
 pub(crate) struct Execution {
     pub(crate) instance: String,
@@ -63,6 +67,8 @@ pub(crate) struct Execution {
     pub(crate) loop_ended: AtomicBool,
     /// The context that the function of the orchestration was called with.
     context: Mutex<Option<Py<PyAny>>>,
+    /// The continue-as-new that the code has asked for, while it leaves the blocks around the call.
+    continuation: Mutex<Option<Continuation>>,
     /// The thread that runs the orchestration's code right now.
     running: Mutex<Option<ThreadId>>,
     /// No turn of the engine is under way.
@@ -93,6 +99,7 @@ impl Execution {
             loop_runs: AtomicBool::new(false),
             loop_ended: AtomicBool::new(false),
             context: Mutex::new(None),
+            continuation: Mutex::new(None),
             running: Mutex::new(None),
             closed: AtomicBool::new(false),
         })
@@ -193,6 +200,24 @@ impl Execution {
         self.closed.store(false, Ordering::Relaxed);
     }
 
+    /// If `node` is a continue-as-new, raises in the code that waits for it, so that the blocks around it are left and run
+    /// their steps. Code that has caught that and asks once more gets no further.
+    pub(crate) fn begin_continuation(&self, py: Python<'_>, node: &Arc<Node>) -> PyResult<()> {
+        let mut continuation = self.continuation.lock();
+        if !matches!(node.operation, Operation::ContinueAsNew { .. }) || continuation.is_some() {
+            return Ok(());
+        }
+        let exit = TurnClosed::new_err("this execution ends here, and the orchestration continues as new");
+        // It is not forgotten.
+        node.set_replaced();
+        *continuation = Some((Arc::clone(node), exit.clone_ref(py).into_value(py)));
+        Err(exit)
+    }
+
+    pub(crate) fn take_continuation(&self) -> Option<Continuation> {
+        self.continuation.lock().take()
+    }
+
     /// The branches that were described and never started. No code will await their coroutines.
     pub(crate) fn unbegun_branches(&self) -> Vec<Arc<Runner>> {
         let described = self.described.lock();
@@ -265,7 +290,7 @@ impl Execution {
         let branches = std::mem::take(&mut *self.branches.lock());
         let described = std::mem::take(&mut *self.described.lock());
         let (context, event_loop) = (self.context.lock().take(), self.event_loop.lock().take());
-        drop((branches, described, context, event_loop));
+        drop((branches, described, context, event_loop, self.take_continuation()));
     }
 
     pub(crate) fn status(&self) -> Option<String> {

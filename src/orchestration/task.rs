@@ -12,7 +12,7 @@ use crate::boundary;
 use crate::boundary::codec::Decode;
 use crate::boundary::limits::type_name;
 use crate::boundary::python;
-use crate::orchestration::coroutines::{Runner, Variables, is_unbegun};
+use crate::orchestration::coroutines::{Runner, Variables, is_coroutine, is_unbegun};
 use crate::orchestration::event_loop::AwaitedTask;
 use crate::orchestration::execution::Execution;
 use crate::orchestration::operation::{Node, Operation};
@@ -242,9 +242,22 @@ pub(crate) fn not_a_task(value: &Bound<'_, PyAny>) -> PyErr {
             "an orchestration waits for tasks, not for functions: call the function, as in ctx.all([branch(ctx)])",
         );
     }
+    if is_coroutine(value) {
+        return PyTypeError::new_err(
+            "a coroutine was yielded: ctx.spawn(...) or ctx.gather(...) runs it as a branch, and an 'async def' \
+             orchestration can await it; asyncio's own, such as asyncio.sleep, work only there",
+        );
+    }
     if is_branch(value) {
         return PyTypeError::new_err(format!(
             "a {kind} was yielded: write 'yield from' (or 'await') to run it here, or ctx.spawn(...) to run it beside"
+        ));
+    }
+    // An awaited future of asyncio yields itself, and asyncio.sleep(0) yields nothing.
+    if value.is_none() || matches!(python::FUTURE_IS_AWAITED.find(value), Ok(Some(_))) {
+        return PyTypeError::new_err(format!(
+            "a value of type {kind} was yielded, as by asyncio, which works only in an 'async def' orchestration: wait for \
+             tasks of the context, such as ctx.schedule_activity(...), or ctx.schedule_timer(...) in place of asyncio.sleep"
         ));
     }
     PyTypeError::new_err(format!(

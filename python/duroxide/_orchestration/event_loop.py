@@ -163,6 +163,10 @@ class OrchestrationLoop(asyncio.AbstractEventLoop):
         """Tell whether the orchestration was cancelled, and has not refused with ``uncancel()``."""
         return self._main is not None and (cast("Any", self._main).cancelling() > 0 or self._main.cancelled())
 
+    def runs_main(self) -> bool:
+        """Tell whether the calling code is that of the orchestration itself, and not of a task that it has made."""
+        return asyncio.current_task() is self._main
+
     def check_not_cancelled(self) -> None:
         """Refuse to continue a cancelled orchestration as new."""
         if self.is_cancelling():

@@ -289,6 +289,11 @@ def _attribute(error: BaseException, name: str) -> Any:
     return None if callable(value) else value
 
 
+def is_made_of(error: BaseException, part: BaseException) -> bool:
+    """Tell whether ``error`` is ``part``, or a group of exceptions that are all ``part``."""
+    return all(each is part for each in _members(error) or [error])
+
+
 def _members(error: BaseException) -> list[BaseException]:
     """Collect the exceptions in a group and in the groups within it; empty for every other exception."""
     members: list[BaseException] = []

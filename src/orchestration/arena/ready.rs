@@ -4,10 +4,12 @@
 //! turn; so those whose completion is known are looked at in the order of these, and the others not before it is.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use crate::orchestration::arena::Arena;
 use crate::orchestration::arena::slot::{Branch, Slot, State};
 use crate::orchestration::arena::watched::Watched;
+use crate::orchestration::operation::Node;
 use engine_adapter::TurnRecord;
 
 impl Arena {
@@ -60,11 +62,23 @@ impl Arena {
         if self.watched.has_completions() {
             return true;
         }
-        let awaited: Vec<usize> = self.branches.iter().filter_map(Branch::awaited).collect();
-        let others: Vec<usize> = self.watched.others.iter().copied().collect();
         let mut seen = HashSet::new();
-        awaited.iter().any(|slot| self.slots[*slot].done.is_some())
-            || others.into_iter().chain(awaited).any(|slot| self.may_end(slot, &mut seen))
+        for branch in 0..self.branches.len() {
+            // The first one that is looked at mostly waits for something durable.
+            if let Some(slot) = self.branches[branch].awaited()
+                && (self.slots[slot].done.is_some() || self.may_end(slot, &mut seen))
+            {
+                return true;
+            }
+        }
+        let others: Vec<usize> = self.watched.others.iter().copied().collect();
+        others.into_iter().any(|slot| self.may_end(slot, &mut seen))
+    }
+
+    /// What the generators wait for, the orchestration itself first.
+    pub(crate) fn awaited_by_branches(&self) -> Vec<Arc<Node>> {
+        let awaited = self.branches.iter().filter_map(Branch::awaited);
+        awaited.map(|slot| Arc::clone(&self.slots[slot].node)).collect()
     }
 
     /// Whether something durable may still end a slot. A coroutine of the event loop goes on by what the loop watches.

@@ -4,6 +4,7 @@
 //! until none of them can move. When the engine drops the handler, a suspended orchestration is kept for its next turn,
 //! which goes on from there; or it is closed, and the next turn begins anew.
 
+mod endings;
 pub(crate) mod steps;
 
 use std::future::Future;
@@ -163,7 +164,10 @@ impl Driver {
                 self.execution.arena().begin(Runner::new(runner.unbind(), variables), Waiting::Begin);
                 None
             }
-            Ok((value, _)) => Some(codec::encode(&value).map_err(|error| codec::encode_failure(py, &error))),
+            Ok((value, _)) => {
+                let end = self.encode_result(&value);
+                Some(end.map_err(|error| codec::encode_failure(py, &error)))
+            }
             Err(error) => Some(Err(codec::encode_failure(py, &error))),
         }
     }
@@ -181,6 +185,9 @@ impl Driver {
     /// Lets every branch run until none can move.
     fn run(&mut self) -> Option<OrchestrationEnd> {
         loop {
+            if self.execution.arena().continued {
+                return None;
+            }
             let mut moved = self.execution.arena().advance();
             let mut watched = self.execution.arena().next_watched();
             while let Some(slot) = watched {
@@ -243,6 +250,10 @@ impl Driver {
     /// Ends the orchestration: leftovers are closed and dropped in order, and code that returned early is noticed.
     fn finish(&mut self, end: OrchestrationEnd) -> OrchestrationEnd {
         self.phase = DriverPhase::Over;
+        let end = end.and_then(|result| match enter(|py| self.forgotten_continuation(py)) {
+            Some(failure) => Err(failure),
+            None => Ok(result),
+        });
         // Before what is left over runs its last, which may not refuse any more.
         let cancelled = self.execution.cancellation_reason().filter(|_| enter(|py| self.execution.is_cancelling(py)));
         enter(|py| {

@@ -2,16 +2,17 @@
 
 use std::sync::Arc;
 
-use pyo3::exceptions::PyStopIteration;
+use pyo3::exceptions::{PyBaseException, PyRuntimeError, PyStopIteration};
 use pyo3::intern;
 use pyo3::prelude::*;
 
 use crate::boundary::codec;
 use crate::boundary::enter;
-use crate::boundary::errors::CancelledError;
-use crate::boundary::python::{LOOP_RESULT, LOOP_STUCK};
+use crate::boundary::errors::{CancelledError, NotAllowedInOrchestration};
+use crate::boundary::python::{IS_MADE_OF, LOOP_RESULT, LOOP_STUCK};
 use crate::orchestration::arena::{Failure, Outcome, Waiting};
 use crate::orchestration::coroutines::{Runner, is_coroutine};
+use crate::orchestration::driver::endings::log_failure;
 use crate::orchestration::driver::{Driver, OrchestrationEnd};
 use crate::orchestration::execution::Execution;
 use crate::orchestration::task::{Task, as_node, not_a_task};
@@ -44,20 +45,21 @@ impl Driver {
         self.end_of_loop(py, ended)
     }
 
-    /// Nothing can move. A loop that nothing can wake any more is told so, instead of waiting for ever.
+    /// Nothing can move. Code that nothing can wake any more ends with an error, instead of waiting for ever.
     pub(super) fn stuck(&self) -> Option<OrchestrationEnd> {
-        if self.execution.event_loop.lock().is_none() {
-            return None;
-        }
-        let mut arena = self.execution.arena();
-        if arena.continued || arena.may_continue() {
-            return None;
-        }
-        drop(arena);
+        let awaited = {
+            let mut arena = self.execution.arena();
+            if arena.continued || arena.may_continue() {
+                return None;
+            }
+            arena.awaited_by_branches()
+        };
         enter(|py| {
-            let event_loop = self.execution.event_loop(py)?;
-            let error = LOOP_STUCK.call(&event_loop, ()).map(PyErr::from_value);
-            self.end(py, 0, Err(error.unwrap_or_else(|error| error)))
+            let error = match self.execution.event_loop(py) {
+                Some(event_loop) => LOOP_STUCK.call(&event_loop, ()).map_or_else(|error| error, PyErr::from_value),
+                None => self.stuck_branches(py, &awaited),
+            };
+            self.end(py, 0, Err(error))
         })
     }
 
@@ -84,7 +86,7 @@ impl Driver {
         };
         loop {
             match step {
-                Ok(yielded) => match self.await_task(&yielded) {
+                Ok(yielded) => match self.await_task(branch, &yielded) {
                     Ok(slot) => {
                         let mut arena = self.execution.arena();
                         arena.branches[branch].waiting = Waiting::On(slot);
@@ -97,7 +99,7 @@ impl Driver {
                     let value = error.value(py).getattr(intern!(py, "value"));
                     return self.end(py, branch, value);
                 }
-                Err(error) => return self.end(py, branch, Err(error)),
+                Err(error) => return self.end(py, branch, Err(self.name_cure_of_asyncio(py, error))),
             }
         }
     }
@@ -111,18 +113,57 @@ impl Driver {
     }
 
     /// Starts what was yielded, unless it was started before.
-    fn await_task(&self, yielded: &Bound<'_, PyAny>) -> PyResult<usize> {
+    fn await_task(&self, branch: usize, yielded: &Bound<'_, PyAny>) -> PyResult<usize> {
         let Ok(task) = yielded.cast::<Task>() else {
             return Err(not_a_task(yielded));
         };
         let node = as_node(&self.execution, task)?;
+        if branch == 0 {
+            self.execution.begin_continuation(yielded.py(), &node)?;
+        }
         Ok(self.execution.arena().start(&node))
+    }
+
+    /// Continues as new, once the code that has asked for it has left its blocks; otherwise the result is given back.
+    fn continue_as_new<'py>(
+        &self,
+        py: Python<'py>,
+        result: PyResult<Bound<'py, PyAny>>,
+    ) -> Option<PyResult<Bound<'py, PyAny>>> {
+        let Some((node, exit)) = self.execution.take_continuation() else { return Some(result) };
+        match result {
+            // An exit of the code has failed, or its cancellation has reached it.
+            Err(error) if !is_made_of(py, &error, &exit) => Some(Err(error)),
+            _ => {
+                self.execution.arena().start(&node);
+                self.execution.halt_loop(py);
+                None
+            }
+        }
+    }
+
+    /// Says what to write in place of asyncio, which has no loop in a generator.
+    fn name_cure_of_asyncio(&self, py: Python<'_>, error: PyErr) -> PyErr {
+        let lacks_loop = error.is_instance_of::<PyRuntimeError>(py)
+            && ["no running event loop", "no current event loop"].iter().any(|text| error.to_string().contains(text));
+        if self.is_coroutine(py) || !lacks_loop {
+            return error;
+        }
+        let named = NotAllowedInOrchestration::new_err(format!(
+            "orchestration '{}' is a generator, and asyncio works only in an 'async def' orchestration: declare it with \
+             'async def', or use ctx.schedule_timer(...) for asyncio.sleep, ctx.gather(...) for asyncio.gather and \
+             ctx.race(...) for asyncio.timeout",
+            self.definition.name
+        ));
+        named.set_cause(py, Some(error));
+        named
     }
 
     fn end(&self, py: Python<'_>, branch: usize, result: PyResult<Bound<'_, PyAny>>) -> Option<OrchestrationEnd> {
         if branch == 0 {
             self.execution.arena().branches[branch].waiting = Waiting::Ended;
-            let end = result.and_then(|value| codec::encode(&value));
+            let result = self.continue_as_new(py, result)?;
+            let end = result.and_then(|value| self.encode_result(&value));
             return Some(end.map_err(|error| {
                 if self.execution.cancellation_reason().is_none() || !error.is_instance_of::<CancelledError>(py) {
                     log_failure(py, &self.execution, &error);
@@ -139,21 +180,7 @@ impl Driver {
     }
 }
 
-/// The traceback goes to the log, never into history.
-fn log_failure(py: Python<'_>, execution: &Execution, error: &PyErr) {
-    if execution.is_replaying() {
-        return;
-    }
-    let message = format!("orchestration of instance '{}' failed", execution.instance);
-    crate::logging::log_exception(
-        py,
-        "duroxide.orchestration",
-        &message,
-        error,
-        &[
-            ("instance_id", &execution.instance),
-            ("orchestration_name", &execution.orchestration_name),
-            ("orchestration_version", &execution.orchestration_version),
-        ],
-    );
+/// Whether an exception is `exit` itself, or a group of nothing else, as a task group makes of it.
+fn is_made_of(py: Python<'_>, error: &PyErr, exit: &Py<PyBaseException>) -> bool {
+    IS_MADE_OF.call(py, (error.value(py), exit)).is_ok_and(|answer| answer.is_truthy().unwrap_or(false))
 }

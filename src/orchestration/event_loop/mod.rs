@@ -184,6 +184,14 @@ impl Execution {
         self.run_loop(&object, &python::LOOP_RUN_READY, ())?.extract()
     }
 
+    /// Stops a loop whose orchestration continues as new.
+    pub(crate) fn halt_loop(&self, py: Python<'_>) {
+        let Some(object) = self.event_loop(py) else { return };
+        if let Err(error) = python::LOOP_HALT.call(&object, ()) {
+            tracing::error!(target: "duroxide::orchestration", instance_id = %self.instance, "a loop did not halt: {error}");
+        }
+    }
+
     /// The main task has ended: what else runs on the loop is cancelled, and does nothing that is recorded.
     pub(crate) fn end_loop(self: &Arc<Self>, py: Python<'_>) {
         let Some(object) = self.event_loop(py) else { return };
@@ -245,6 +253,9 @@ impl Execution {
         if matches!(node.operation, Operation::ContinueAsNew { .. }) {
             // A request for the end is not carried over into an execution that knows nothing of it.
             python::LOOP_CHECK_NOT_CANCELLED.call(event_loop, ())?;
+            if python::LOOP_RUNS_MAIN.call(event_loop, ())?.is_truthy()? {
+                self.begin_continuation(py, node)?;
+            }
         }
         let (slot, has_ended, continued) = {
             let mut arena = self.arena();
