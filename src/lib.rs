@@ -28,7 +28,7 @@ mod _native {
     #[pymodule_export]
     use crate::boundary::codec::RawText;
     #[pymodule_export]
-    use crate::boundary::limits::{check_name, check_text};
+    use crate::boundary::limits::{check_name, check_text, nesting};
     #[pymodule_export]
     use crate::boundary::version::{ParsedVersion, parse_version};
     #[pymodule_export]
@@ -62,6 +62,7 @@ mod _native {
         module.add("MAX_KV_KEYS", limits::MAX_KV_KEYS)?;
         module.add("MAX_KV_VALUE_BYTES", limits::MAX_KV_VALUE_BYTES)?;
         module.add("MAX_PAYLOAD_BYTES", boundary::limits::MAX_PAYLOAD_BYTES)?;
+        module.add("MAX_NESTING", boundary::limits::MAX_NESTING)?;
         module.add("MAX_NAME_BYTES", boundary::limits::MAX_NAME_BYTES)?;
         module.add("MAX_DURATION_MS", boundary::limits::MAX_DURATION_MS)?;
         module.add("DEFAULT_VERSION", boundary::version::DEFAULT_VERSION.to_string())

@@ -71,6 +71,7 @@ from duroxide._orchestration.outcomes import (
     Outcome,
     Winner,
 )
+from duroxide._runtime import cut_off as _cut_off
 from duroxide._runtime import logs as _logs
 from duroxide._runtime import runtime as _runtime_module
 from duroxide._runtime.current_context import (
@@ -289,6 +290,8 @@ _typed_context.install()
 _logs.silence_by_default()
 _native.start_logging(_logs.deliver)
 _failures.encode_details_by(_codec.encode)
+
+_cut_off.watch_for_end()
 
 # atexit runs the last registered function first, so the logs end after the runtimes.
 _atexit.register(_native.stop_logging)

@@ -59,6 +59,12 @@ DEFAULT_VERSION: Final[str]
 MAX_NAME_BYTES: Final[int]
 """Longest name or instance id, in bytes of UTF-8."""
 
+MAX_NESTING: Final[int]
+"""How deep a payload may nest lists and objects."""
+
+def nesting(text: str) -> int:
+    """Return how deep JSON text nests lists and objects."""
+
 def check_text(value: object, what: str) -> str:
     """Return ``value`` if it is text that UTF-8 and every store can hold; ``what`` names it in the error.
 

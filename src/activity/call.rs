@@ -1,7 +1,7 @@
 //! One run of an activity: the lease on it, the call of its code, and its end.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use duroxide::ActivityContext as EngineContext;
@@ -16,7 +16,7 @@ use crate::activity::context::ActivityContext;
 use crate::boundary;
 use crate::boundary::codec;
 use crate::boundary::errors::CancelledError;
-use crate::boundary::python::FAILURE_ERROR_TYPE;
+use crate::boundary::python::{Attribute, END_OF_PROCESS, FAILURE_ERROR_TYPE, SHORTAGE};
 use crate::definitions::ActivityDefinition;
 
 /// How long an activity that was cut off rests before it runs again: what cut it off may not be over.
@@ -30,10 +30,18 @@ pub(crate) type ActivityEnd = Result<String, String>;
 pub(crate) struct Lease {
     pub(crate) dispatcher: Arc<Dispatcher>,
     pub(crate) token: String,
-    /// The engine has the end.
+    /// The engine has the end, or the store has the lease again.
     pub(crate) is_settled: AtomicBool,
-    /// What cut the activity off may not be over: it rests before it runs again, and the attempt counts.
-    pub(crate) is_to_rest: AtomicBool,
+}
+
+impl Lease {
+    /// Gives the activity back, whose code has ended: it runs again after a rest, since what cut it off may not be over, and
+    /// in the same attempt. Whether that is done.
+    pub(crate) async fn give_back(&self) -> bool {
+        let given_back = self.dispatcher.abandon_work_item(&self.token, Some(RERUN_DELAY), true).await.is_ok();
+        self.is_settled.store(given_back, Ordering::Release);
+        given_back
+    }
 }
 
 pub(crate) struct ActivityRun {
@@ -52,9 +60,9 @@ impl Drop for Lease {
             return;
         }
         let (dispatcher, token) = (Arc::clone(&self.dispatcher), std::mem::take(&mut self.token));
-        let rest = self.is_to_rest.get_mut().then_some(RERUN_DELAY);
         // A cancelled activity has no lease any more, and a closed store ends it by itself.
-        drop(boundary::spawn(async move { dispatcher.abandon_work_item(&token, rest, rest.is_none()).await }));
+        // An attempt that was cut off is not counted: it is not the activity's fault.
+        drop(boundary::spawn(async move { dispatcher.abandon_work_item(&token, None, true).await }));
     }
 }
 
@@ -128,12 +136,44 @@ impl PendingActivity {
     }
 
     pub(crate) fn finish(&self, py: Python<'_>, result: PyResult<Bound<'_, PyAny>>) {
+        if let Err(error) = &result
+            && let Some(reason) = reason_of(&END_OF_PROCESS, py, error)
+        {
+            return self.cut_off(&reason);
+        }
         let end = result.and_then(|value| codec::encode(&value)).map_err(|error| self.call.failure(py, &error));
         if let Some(sender) = self.sender.lock().take() {
             // If the engine has given the activity up, its lease is given back.
             sender.send(end).ok();
         }
     }
+}
+
+impl PendingActivity {
+    /// Ends an activity that could not begin. What this process lacks is not the activity's failure.
+    pub(crate) fn refuse(&self, py: Python<'_>, error: PyErr) {
+        match reason_of(&SHORTAGE, py, &error) {
+            Some(reason) => self.cut_off(&reason),
+            None => self.finish(py, Err(error)),
+        }
+    }
+
+    /// Gives the activity back, to run again: it has not failed.
+    fn cut_off(&self, reason: &str) {
+        let (name, instance) = (&self.call.definition.name, self.call.engine.instance_id());
+        tracing::warn!(
+            target: "duroxide::activity",
+            instance_id = instance,
+            activity_name = name.as_str(),
+            "activity '{name}' of instance '{instance}' was cut off and runs again, since {reason}"
+        );
+        drop(self.sender.lock().take());
+    }
+}
+
+/// Why an activity runs again, as a function of Python's tells by the exception.
+fn reason_of(function: &Attribute, py: Python<'_>, error: &PyErr) -> Option<String> {
+    function.call(py, (error.value(py),)).and_then(|reason| reason.extract()).unwrap_or(None)
 }
 
 /// What a thread or a host calls when an activity has ended: `done(result, None)` or `done(None, error)`. One that is never

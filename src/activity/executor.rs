@@ -53,7 +53,6 @@ impl Executor {
                     dispatcher: Arc::clone(&dispatcher),
                     token: token.to_owned(),
                     is_settled: AtomicBool::new(false),
-                    is_to_rest: AtomicBool::new(false),
                 };
                 (dispatcher.running_activity(token), Some(Arc::new(lease)), input.to_owned())
             }
@@ -71,13 +70,14 @@ impl Executor {
                 }
                 end
             }
-            // It was cut off, which is not its failure: it runs again, and the engine gives this task up.
-            _ => {
-                if let Some(lease) = lease {
-                    lease.is_to_rest.store(!is_stopped, Ordering::Release);
+            // It was cut off, which is not its failure: it runs again. Of an end without a lease nothing is recorded.
+            _ => match lease {
+                Some(lease) if !is_stopped && lease.give_back().await => {
+                    Err("it was cut off, and runs again; this is not recorded".to_owned())
                 }
-                std::future::pending().await
-            }
+                // The engine gives this task up.
+                _ => std::future::pending().await,
+            },
         }
     }
 
@@ -98,7 +98,7 @@ impl Executor {
         let begin = Job::Ours(Box::new(move |py| match executor.begin_on_host(py, &pending) {
             // The activity may have ended by now. Then the handle has no use.
             Ok(running) => drop(handle_sender.send(running)),
-            Err(error) => pending.finish(py, Err(error)),
+            Err(error) => pending.refuse(py, error),
         }));
         if let Err(error) = self.threads.run(begin) {
             return Some(Err(error));

@@ -3,6 +3,7 @@
 //! They are Python's own and call activities from Python: one that is still at work when the process ends is ended by
 //! the interpreter, which must not find native frames below it.
 
+use std::mem;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -37,6 +38,12 @@ const EAGER_THREADS: usize = 8;
 
 /// How long work waits for a thread that is at work before another is started for it.
 const LONGEST_QUEUE_TIME: Duration = Duration::from_millis(1);
+
+/// How long work waits for the next try, where the system gives no thread.
+const PAUSE_WITHOUT_THREADS: Duration = Duration::from_millis(100);
+
+/// How often a shortage of threads is logged.
+const REPORT_INTERVAL: Duration = Duration::from_secs(10);
 
 /// As many threads as there are activities that take long; the engine's slots bound them.
 pub(crate) struct Threads {
@@ -93,27 +100,33 @@ impl Threads {
     ///
     /// # Errors
     ///
-    /// The threads were stopped, or the system gives no more of them.
+    /// The threads were stopped.
     pub(super) fn run(self: &Arc<Self>, job: Job) -> Result<(), String> {
         let Some(sender) = self.sender.lock().clone() else {
             return Err("the runtime is shut down".to_owned());
         };
-        let begun = match self.shared.queue() {
-            Need::Nothing => Ok(()),
-            Need::Thread => self.start_thread(),
-            Need::Watch => {
-                let threads = Arc::clone(self);
-                boundary::spawn(async move { threads.watch().await }).map(drop).map_err(|error| error.to_string())
-            }
+        let needs_watch = match self.shared.queue() {
+            Need::Nothing => false,
+            // Where the system gives no thread, the job waits until it does.
+            Need::Thread => self.start_thread().is_err() && self.shared.begin_watch(),
+            Need::Watch => true,
         };
-        begun.inspect_err(|_| self.shared.change(|counts| counts.queued -= 1))?;
+        if needs_watch {
+            let threads = Arc::clone(self);
+            let watched = boundary::spawn(async move { threads.watch().await });
+            watched
+                .map_err(|error| error.to_string())
+                .inspect_err(|_| self.shared.change(|counts| counts.queued -= 1))?;
+        }
         sender.send(job).map_err(|_| "the runtime is shut down".to_owned())
     }
 
     /// Starts threads for jobs that wait for too long, until none does.
     async fn watch(&self) {
+        let mut pause = LONGEST_QUEUE_TIME;
+        let mut next_report = Instant::now();
         loop {
-            tokio::time::sleep(LONGEST_QUEUE_TIME).await;
+            tokio::time::sleep(pause).await;
             let needed = {
                 let mut counts = self.shared.counts.lock();
                 let needed = counts.unserved();
@@ -124,11 +137,15 @@ impl Threads {
             if needed == 0 {
                 return;
             }
-            for _ in 0..needed {
-                if let Err(error) = self.start_thread() {
-                    // Those that there are take it in time.
-                    tracing::warn!(target: "duroxide::activity", "{error}");
-                }
+            let started = (0..needed).map(|_| self.start_thread()).collect::<Vec<_>>();
+            let Some(Err(error)) = started.into_iter().find(Result::is_err) else {
+                pause = LONGEST_QUEUE_TIME;
+                continue;
+            };
+            pause = PAUSE_WITHOUT_THREADS;
+            if Instant::now() >= next_report {
+                next_report = Instant::now() + REPORT_INTERVAL;
+                tracing::warn!(target: "duroxide::activity", "activities wait for a thread: {error}");
             }
         }
     }
@@ -143,7 +160,7 @@ impl Threads {
         let started = enter(|py| START_ACTIVITY_THREAD.call(py, (worker,)).map(drop));
         started.map_err(|error| {
             self.shared.change(|counts| (counts.alive, counts.starting) = (counts.alive - 1, counts.starting - 1));
-            format!("no thread could be started for the activity: {error}")
+            format!("no thread could be started ({error}); raise the limit of processes, or lower worker_concurrency")
         })
     }
 
@@ -182,6 +199,11 @@ impl SharedCounts {
             counts.is_watched = true;
             Need::Watch
         }
+    }
+
+    /// Whether the caller is to watch for jobs that wait; otherwise another one does.
+    fn begin_watch(&self) -> bool {
+        !mem::replace(&mut self.counts.lock().is_watched, true)
     }
 
     /// Whether an idle thread may end: not if a job counts on it.
@@ -277,7 +299,7 @@ impl Worker {
                         self.is_busy.store(true, Ordering::Relaxed);
                         return Some(activity);
                     }
-                    Err(error) => pending.finish(py, Err(error)),
+                    Err(error) => pending.refuse(py, error),
                 },
                 Job::Ours(job) => job(py),
             }

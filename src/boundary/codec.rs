@@ -4,7 +4,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyString;
 
 use crate::boundary::errors::LimitExceeded;
-use crate::boundary::limits::MAX_PAYLOAD_BYTES;
+use crate::boundary::limits::{MAX_NESTING, MAX_PAYLOAD_BYTES, is_too_deep};
 use crate::boundary::python::{CONVERT, DECODE, ENCODE, ENCODE_FAILURE};
 
 /// Text that is recorded as it stands, without being encoded as JSON.
@@ -72,6 +72,11 @@ pub(crate) fn encode(value: &Bound<'_, PyAny>) -> PyResult<String> {
             "a payload of {} bytes is too large: at most {MAX_PAYLOAD_BYTES} bytes of JSON are recorded; store the data \
              elsewhere and pass a reference to it",
             text.len()
+        )));
+    }
+    if is_too_deep(&text) {
+        return Err(LimitExceeded::new_err(format!(
+            "a payload nests lists and objects more than {MAX_NESTING} levels deep; flatten it"
         )));
     }
     Ok(text)

@@ -1,12 +1,13 @@
 //! The one place where threads meet the interpreter: attaching, detaching, blocking, spawning, awaiting.
 
 use std::future::Future;
+use std::io;
 use std::process;
 use std::sync::OnceLock;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, RecvTimeoutError};
+use crossbeam_channel::{Receiver, RecvTimeoutError, bounded};
 
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::ffi;
@@ -23,6 +24,10 @@ const SIGNAL_CHECK: Duration = Duration::from_millis(50);
 /// the others. So there are more of them than the turns that run at once by default.
 const WORKER_THREADS: usize = 12;
 
+/// The stack of a thread that runs Python, which counts on room for its deepest recursion. A thread of Python's own has
+/// eight or sixteen MiB. Only what is used takes memory.
+const STACK_BYTES: usize = 16 * 1024 * 1024;
+
 struct ProcessRuntime {
     runtime: Runtime,
     pid: u32,
@@ -33,7 +38,9 @@ static PROCESS: OnceLock<ProcessRuntime> = OnceLock::new();
 /// The Tokio runtime of this process, started at its first use and kept until the process ends.
 pub(super) fn runtime() -> PyResult<&'static Runtime> {
     if PROCESS.get().is_none() {
+        check_threads().map_err(no_threads)?;
         let runtime = Builder::new_multi_thread()
+            .thread_stack_size(STACK_BYTES)
             .worker_threads(WORKER_THREADS)
             .thread_name("duroxide")
             .on_thread_start(|| {
@@ -42,7 +49,7 @@ pub(super) fn runtime() -> PyResult<&'static Runtime> {
             })
             .enable_all()
             .build()
-            .map_err(|error| PyRuntimeError::new_err(format!("cannot start the threads of duroxide: {error}")))?;
+            .map_err(no_threads)?;
         let process = ProcessRuntime { runtime, pid: process::id() };
         if let Err(unused) = PROCESS.set(process) {
             unused.runtime.shutdown_background();
@@ -58,6 +65,28 @@ pub(super) fn runtime() -> PyResult<&'static Runtime> {
         ))),
         None => Err(PyRuntimeError::new_err("the threads of duroxide did not start")),
     }
+}
+
+/// Starts as many threads as Tokio is about to start, and ends them. Where there are too few, Tokio panics or goes on with
+/// less, and never says so.
+fn check_threads() -> io::Result<()> {
+    let (release, released) = bounded::<()>(0);
+    let started: io::Result<Vec<_>> = (0..WORKER_THREADS)
+        .map(|_| {
+            let released = released.clone();
+            let wait = move || drop(released.recv());
+            thread::Builder::new().name("duroxide".to_owned()).stack_size(STACK_BYTES).spawn(wait)
+        })
+        .collect();
+    drop(release);
+    started.map(|threads| threads.into_iter().for_each(|thread| drop(thread.join())))
+}
+
+fn no_threads(error: io::Error) -> PyErr {
+    PyRuntimeError::new_err(format!(
+        "cannot start the {WORKER_THREADS} threads of duroxide: {error}; raise the limit of processes and threads \
+         (ulimit -u, or pids of the container)"
+    ))
 }
 
 /// An interpreter state of the calling thread that outlives each attach.
@@ -156,7 +185,7 @@ pub(crate) fn start_thread(
     body: impl FnOnce() + Send + 'static,
     ended: impl FnOnce() + Send + 'static,
 ) -> std::io::Result<thread::JoinHandle<()>> {
-    thread::Builder::new().name(name.to_owned()).spawn(move || {
+    thread::Builder::new().name(name.to_owned()).stack_size(STACK_BYTES).spawn(move || {
         let state = ThreadState::keep();
         body();
         state.release();

@@ -15,6 +15,38 @@ pub(crate) const MAX_PAYLOAD_BYTES: usize = 16 * 1024 * 1024;
 /// The longest duration of a timer, a wait or a timeout, in milliseconds: ten years.
 pub(crate) const MAX_DURATION_MS: u64 = 10 * 366 * 24 * 60 * 60 * 1000;
 
+/// How deep a payload nests. JSON that nests deeper than some readers go would be recorded, and never read.
+pub(crate) const MAX_NESTING: usize = 500;
+
+/// Returns how deep JSON text nests lists and objects.
+#[pyfunction]
+pub(crate) fn nesting(text: &str) -> usize {
+    let (mut depth, mut deepest): (usize, usize) = (0, 0);
+    let (mut is_in_text, mut is_escaped) = (false, false);
+    for byte in text.bytes() {
+        if is_in_text {
+            is_in_text = byte != b'"' || is_escaped;
+            is_escaped = byte == b'\\' && !is_escaped;
+            continue;
+        }
+        match byte {
+            b'"' => is_in_text = true,
+            b'[' | b'{' => {
+                depth += 1;
+                deepest = deepest.max(depth);
+            }
+            b']' | b'}' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    deepest
+}
+
+/// Whether JSON text nests too deep. A shorter text cannot, and is not read.
+pub(crate) fn is_too_deep(text: &str) -> bool {
+    text.len() > 2 * MAX_NESTING && nesting(text) > MAX_NESTING
+}
+
 /// Why a text cannot be recorded, or cannot be a name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum TextFault {
@@ -96,6 +128,13 @@ mod tests {
         assert_eq!(fault_of_name(""), Some(TextFault::Empty));
         assert_eq!(fault_of_name(&"x".repeat(1024)), None);
         assert_eq!(fault_of_name(&"é".repeat(513)), Some(TextFault::TooLong { bytes: 1026 }));
+    }
+
+    #[test]
+    fn nesting_counts_open_brackets_outside_of_texts() {
+        assert_eq!(nesting(r#"{"a": [1, {"b": "[[[\"[["}], "c": []}"#), 3);
+        assert!(!is_too_deep(&format!("{}{}", "[".repeat(MAX_NESTING), "]".repeat(MAX_NESTING))));
+        assert!(is_too_deep(&format!("{}{}", "[".repeat(MAX_NESTING + 1), "]".repeat(MAX_NESTING + 1))));
     }
 
     #[test]

@@ -171,6 +171,11 @@ members! { "duroxide._orchestration.event_loop", "OrchestrationLoop":
     LOOP_WAIT = "wait";
 }
 
+attributes! { "duroxide._runtime.cut_off":
+    END_OF_PROCESS = "end_of_process";
+    SHORTAGE = "shortage";
+}
+
 attributes! { "duroxide._runtime.activity_thread":
     START_ACTIVITY_THREAD = "start";
 }

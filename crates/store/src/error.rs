@@ -1,6 +1,8 @@
 //! What can go wrong with a store.
 
-use tokio::task::JoinError;
+use std::panic::{self, AssertUnwindSafe};
+
+use tokio::task::{JoinError, JoinHandle};
 
 use crate::failure::{CLOSED, Failure, FailureKind};
 
@@ -40,7 +42,22 @@ impl From<Failure> for StoreError {
 pub async fn unblocked<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
 ) -> Result<T, StoreError> {
-    tokio::task::spawn_blocking(work).await.map_err(task_failed)?
+    spawn_blocking(work)?.await.map_err(task_failed)?
+}
+
+/// Starts blocking work on a thread that may block.
+///
+/// # Errors
+///
+/// The system gives no thread. Tokio panics then.
+pub fn spawn_blocking<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<JoinHandle<T>, StoreError> {
+    panic::catch_unwind(AssertUnwindSafe(|| tokio::task::spawn_blocking(work))).map_err(|_| {
+        StoreError::Unavailable(
+            "no thread could be started; raise the limit of processes and threads of this process".to_owned(),
+        )
+    })
 }
 
 /// The error of a task that panicked, or that the end of the process cut off.

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from duroxide._declare.names import function_name
-from duroxide._native import EncodedStart, RawText
+from duroxide._native import MAX_NESTING, EncodedStart, RawText, nesting
 from duroxide._values.codec import encode
 from duroxide._values.validation import check_id, check_size, check_text
 from duroxide._values.versions import check_version
+from duroxide.exceptions import LimitExceeded
 
 
 def encode_start(instance_id: object, name: object, input: object, version: object) -> EncodedStart:
@@ -21,7 +22,11 @@ def encode_start(instance_id: object, name: object, input: object, version: obje
 
 def encode_value(value: object, what: str) -> str:
     """Write ``value`` as JSON that is not too long to be recorded; a ``RawText`` is JSON already."""
-    return check_size(value.text if isinstance(value, RawText) else encode(value), what)
+    text = check_size(value.text if isinstance(value, RawText) else encode(value), what)
+    # A shorter text cannot nest too deep.
+    if len(text) > 2 * MAX_NESTING and nesting(text) > MAX_NESTING:
+        raise LimitExceeded(f"{what} nests lists and objects more than {MAX_NESTING} levels deep; flatten it")
+    return text
 
 
 def encode_message(data: object) -> str:

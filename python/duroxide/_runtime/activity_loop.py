@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
+import logging
 import threading
 from collections.abc import Callable, Coroutine
 from typing import Any, Protocol
@@ -18,6 +19,8 @@ off and runs again."""
 
 AsyncFunction = Callable[[Any, Any], Coroutine[Any, Any, Any]]
 End = tuple[Any, "BaseException | None"]
+
+_log = logging.getLogger("duroxide.activity")
 
 _STOP_SECONDS = 2.0
 
@@ -102,6 +105,7 @@ class ActivityLoop:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         self._stopped = False
+        self._is_stopping = threading.Event()
 
     def run(self, function: AsyncFunction, input_type: Any, context: Any, text: str, done: Done) -> ActivityCall:
         """Start an activity on the loop's thread; see ``ActivityHost``."""
@@ -118,6 +122,7 @@ class ActivityLoop:
         """Cancel running activities, wait two seconds for their end, and end the thread; may be called twice."""
         with self._lock:
             self._stopped = True
+            self._is_stopping.set()
             loop, thread = self._loop, self._thread
             self._loop = self._thread = None
             if loop is not None:
@@ -130,9 +135,17 @@ class ActivityLoop:
 
     def _running_loop(self) -> asyncio.AbstractEventLoop:
         if self._loop is None:
-            self._loop = asyncio.new_event_loop()
-            self._thread = threading.Thread(target=_serve, args=(self._loop,), name="duroxide-activities", daemon=True)
-            self._thread.start()
+            loop = asyncio.new_event_loop()
+            thread = threading.Thread(
+                target=_serve, args=(loop, self._is_stopping), name="duroxide-activities", daemon=True
+            )
+            try:
+                thread.start()
+            except BaseException:
+                # Without a thread the loop would take activities and never run them.
+                loop.close()
+                raise
+            self._loop, self._thread = loop, thread
         return self._loop
 
 
@@ -206,10 +219,10 @@ def _was_cancelled(task: asyncio.Task[End]) -> bool:
     return cancelling is None or cancelling() > 0
 
 
-def _serve(loop: asyncio.AbstractEventLoop) -> None:
+def _serve(loop: asyncio.AbstractEventLoop, is_stopping: threading.Event) -> None:
     asyncio.set_event_loop(loop)
     try:
-        loop.run_forever()
+        _run_until(loop, is_stopping)
         pending = asyncio.all_tasks(loop)
         while pending:
             for task in pending:
@@ -221,6 +234,19 @@ def _serve(loop: asyncio.AbstractEventLoop) -> None:
     finally:
         asyncio.set_event_loop(None)
         loop.close()
+
+
+def _run_until(loop: asyncio.AbstractEventLoop, is_stopping: threading.Event) -> None:
+    """Run a loop until the runtime stops it: no activity can.
+
+    asyncio lets a SystemExit or KeyboardInterrupt of a task end its loop. The task has the exception, too, so whatever
+    awaits the task gets it, and the other activities continue.
+    """
+    while not is_stopping.is_set():
+        try:
+            loop.run_forever()
+        except (SystemExit, KeyboardInterrupt) as error:  # noqa: PERF203  (the loop continues)
+            _log.warning("a task of an activity raised %s, which does not end the loop", type(error).__name__)
 
 
 async def _guard(function: AsyncFunction, context: Any, value: object) -> End:

@@ -21,6 +21,7 @@ from duroxide._declare.declarations import Activity, Orchestration
 from duroxide._declare.definitions import ActivityDefinition, Function, OrchestrationDefinition, is_same_function
 from duroxide._orchestration.strict import is_strict
 from duroxide._runtime.activity_loop import ActivityLoop, ApplicationLoop
+from duroxide._runtime.cut_off import note_exit
 from duroxide._runtime.executors import check_executor, place_activities
 from duroxide._runtime.options import RuntimeOptions
 from duroxide._runtime.run_in_thread import run_in_thread
@@ -388,6 +389,7 @@ def _name_of(function: object) -> str:
 
 def shut_down_all() -> None:
     """Shut down all runtimes of this process; called at its end."""
+    note_exit()
     for runtime in list(_running):
         # A forked child has a copy of the runtime, but not its threads.
         if runtime._started_in == os.getpid():

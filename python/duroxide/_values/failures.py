@@ -155,7 +155,7 @@ class FailureRecord:
 
     @classmethod
     def _from_exception(cls, error: BaseException, causes: int) -> FailureRecord:
-        members = _members(error)
+        members = members_of(error)
         if len(members) == 1:
             return cls._of_lone_member(error, members[0], causes)
         record = cls._of_instance(error)
@@ -291,10 +291,10 @@ def _attribute(error: BaseException, name: str) -> Any:
 
 def is_made_of(error: BaseException, part: BaseException) -> bool:
     """Tell whether ``error`` is ``part``, or a group of exceptions that are all ``part``."""
-    return all(each is part for each in _members(error) or [error])
+    return all(each is part for each in members_of(error) or [error])
 
 
-def _members(error: BaseException) -> list[BaseException]:
+def members_of(error: BaseException) -> list[BaseException]:
     """Collect the exceptions in a group and in the groups within it; empty for every other exception."""
     members: list[BaseException] = []
     pending = list(reversed(_exceptions_in(error)))

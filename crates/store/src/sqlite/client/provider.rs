@@ -12,7 +12,7 @@ use duroxide::providers::{
 use rusqlite::Connection;
 
 use crate::clock::after_ms;
-use crate::error::{Result, StoreError};
+use crate::error::{Result, StoreError, spawn_blocking};
 use crate::failure::Failure;
 use crate::operations::AdminOperations;
 use crate::sqlite::client::ClientStore;
@@ -49,7 +49,8 @@ impl ClientProvider {
         write: impl FnOnce(&ClientStore) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T> {
         let store = Arc::clone(&self.0);
-        match tokio::task::spawn_blocking(move || write(&store)).await {
+        let writing = spawn_blocking(move || write(&store)).map_err(|error| failure_of(operation, error))?;
+        match writing.await {
             Ok(outcome) => outcome.map_err(|error| failure_of(operation, error)),
             Err(error) => Err(Failure::refused(operation, format!("it was broken off: {error}"))),
         }

@@ -5,6 +5,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use notify::{RecommendedWatcher, RecursiveMode, Watcher as _};
@@ -114,6 +115,8 @@ impl FileWatcher {
                 events.increment();
             }
         };
+        // The watcher needs a thread, and ends the process where it gets none.
+        thread::Builder::new().spawn(|| {}).ok()?.join().ok()?;
         let mut watcher = notify::recommended_watcher(handle).ok()?;
         watcher.watch(&self.file, RecursiveMode::NonRecursive).ok()?;
         Some(watcher)
