@@ -178,6 +178,7 @@ class EncodedRetryPolicy:
         multiplier: float,
         max_ms: int,
         attempt_timeout_ms: int | None,
+        start_timeout_ms: int | None,
         total_timeout_ms: int | None,
         non_retryable: list[str],
     ) -> Self: ...
