@@ -14,8 +14,8 @@ use tokio::time::Instant;
 use crate::clock::span_ms;
 use crate::error::Result;
 use crate::failure::Failure;
-use crate::operation_name;
-use crate::operations::{CustomStatusVersion, EngineOperations, FetchedActivity, FetchedTurn};
+use crate::operations::{CustomStatusVersion, EngineOperations, FetchedActivity, FetchedTurn, operation_name};
+use crate::postgres::activity_token;
 use crate::postgres::connect::base_provider::in_base_provider;
 use crate::postgres::errors::failed;
 use crate::postgres::node::held_turns::LeasedTurn;
@@ -26,16 +26,6 @@ use crate::postgres::store::PostgresStore;
 use crate::turn_commit::TurnCommit;
 
 const LOCK_LOST: &str = "Lock token invalid, expired, or already released";
-
-/// The token of an activity as the engine has it: its row and its lease.
-fn joined(id: i64, token: &str) -> String {
-    format!("{id}:{token}")
-}
-
-pub fn parts(token: &str) -> Result<(i64, &str)> {
-    let parts = token.split_once(':').and_then(|(id, token)| Some((id.parse().ok()?, token)));
-    parts.ok_or_else(|| Failure::lock_lost("ack_work_item", "Invalid lock token: it is not of this store"))
-}
 
 /// The range of versions that a filter takes; `None` if it takes nothing at all.
 fn versions(filter: Option<&DispatcherCapabilityFilter>) -> Option<Versions> {
@@ -172,13 +162,13 @@ impl EngineOperations for PostgresStore {
             let Some(found) = self.next(&lane, lock_timeout, owner.clone(), poll).await else { return Ok(None) };
             if !self.core.drop_cancelled(&found) {
                 let LeasedActivity { item, id, token, attempt } = found;
-                return Ok(Some((item, joined(id, &token), attempt)));
+                return Ok(Some((item, activity_token::join(id, &token), attempt)));
             }
         }
     }
 
     async fn ack_work_item(&self, token: &str, completion: Option<WorkItem>) -> Result<()> {
-        let (id, own) = parts(token)?;
+        let (id, own) = activity_token::split(token)?;
         let end = ActivityWrite { id, token: own.to_owned(), completion };
         self.core.submit("ack_work_item", WriteRequest::Activity(end)).await?;
         Ok(())
@@ -186,7 +176,7 @@ impl EngineOperations for PostgresStore {
 
     async fn renew_work_item_lock(&self, token: &str, extend_for: Duration) -> Result<()> {
         const OPERATION: &str = "renew_work_item_lock";
-        let (id, own) = parts(token)?;
+        let (id, own) = activity_token::split(token)?;
         let schema = &self.core.schema;
         let statement = format!(
             "WITH renewed AS (UPDATE \"{schema}\".worker_queue SET locked_until = \
@@ -209,7 +199,7 @@ impl EngineOperations for PostgresStore {
     }
 
     async fn abandon_work_item(&self, token: &str, delay: Option<Duration>, ignore_attempt: bool) -> Result<()> {
-        let (id, own) = parts(token)?;
+        let (id, own) = activity_token::split(token)?;
         self.core.give_back_activity(id, own, delay, !ignore_attempt).await
     }
 

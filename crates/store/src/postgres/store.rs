@@ -10,14 +10,15 @@ use tokio::task::JoinHandle;
 
 use crate::availability::Availability;
 use crate::clock::span_ms;
-use crate::error::Result;
+use crate::error::{Result, StoreError};
 use crate::events::StoreEvents;
 use crate::policy::StorePolicy;
-use crate::postgres::connect::Connections;
+use crate::postgres::activity_token;
+use crate::postgres::connect::{self, Connections, PostgresTarget};
 use crate::postgres::fetch::poller::Poller;
+use crate::postgres::listener::listen;
 use crate::postgres::node::request::WriteRequest;
 use crate::postgres::node::state::NodeState;
-use crate::postgres::notify::listen;
 use crate::postgres::queries::Server;
 use crate::postgres::write::writer::BatchWriter;
 use crate::start::StartRequest;
@@ -36,6 +37,11 @@ pub struct PostgresStore {
 }
 
 impl PostgresStore {
+    /// Opens the store that users get.
+    pub async fn connect(target: PostgresTarget) -> Result<Self, StoreError> {
+        Ok(Self::open(connect::open(target).await?, StorePolicy::SHIPPED))
+    }
+
     pub fn open(connections: Connections, policy: StorePolicy) -> Self {
         let (core, operations) = NodeState::new(connections.pool.clone(), connections.schema.clone(), policy);
         let operations = Arc::new(tokio::sync::Mutex::new(operations));
@@ -156,7 +162,7 @@ impl PostgresStore {
 
     /// Gives an activity back, and leaves it to the other nodes for `pause`.
     pub async fn leave_activity(&self, token: &str, pause: Duration) -> Result<()> {
-        let (id, own) = crate::postgres::provider::parts(token)?;
+        let (id, own) = activity_token::split(token)?;
         self.core.left_to_others.leave_activity(id, pause);
         self.core.due_in(span_ms(pause));
         self.core.give_back_activity(id, own, None, false).await

@@ -6,9 +6,9 @@ use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
 
 use crate::error::Result;
+use crate::forward::{forward_admin_operations, forward_engine_operations};
 use crate::sqlite::owner_session::OwnerSession;
 use crate::sqlite::store::{Role, SqliteStore};
-use crate::{forward_admin_operations, forward_engine_operations};
 
 /// Runs one operation in the role that this process has now.
 macro_rules! in_role {

@@ -14,12 +14,12 @@ use rusqlite::Connection;
 use crate::clock::after_ms;
 use crate::error::{Result, StoreError};
 use crate::failure::Failure;
-use crate::operations::AdminOperations;
+use crate::forward::forward_engine_operations;
+use crate::operations::{AdminOperations, operation_name};
 use crate::sqlite::client::ClientStore;
 use crate::sqlite::read;
 use crate::sqlite::read::Page;
 use crate::types::InstanceState;
-use crate::{forward_engine_operations, operation_name};
 
 /// The store for the clients of a process that does not work on it.
 pub struct ClientProvider(pub Arc<ClientStore>);

@@ -5,45 +5,35 @@
 //! - `operations` change the memory, and send changes to the writer thread.
 //! - `disk` writes the changes, and makes their effects visible.
 //! - `core` is shared by all of them. `timers` makes messages and activities visible when they are due. `provider` is
-//!   the engine's view of the owner.
+//!   the engine's view of the owner, and `options` what it is opened with.
 
 pub mod core;
 pub mod disk;
 pub mod memory;
 pub mod operations;
+pub mod options;
 pub mod provider;
 #[cfg(test)]
 pub mod tests;
 pub mod timers;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use crossbeam_channel::RecvTimeoutError;
 use duroxide::providers::WorkItem;
 use parking_lot::Mutex;
-use rusqlite::Connection;
 
 use crate::code_time::CodeTime;
 use crate::error::{Result, StoreError};
-use crate::policy::StorePolicy;
-use crate::sqlite::owner::core::{DISK_TIMEOUT, LockedState, OwnerCore};
-use crate::sqlite::owner::disk::writer::{WriterJob, Written};
+use crate::sqlite::owner::core::{DISK_TIMEOUT, OwnerCore};
+use crate::sqlite::owner::disk::job::{WriterJob, Written};
 pub use crate::sqlite::owner::operations::messages::InboxPosition;
+pub use crate::sqlite::owner::options::OwnerOptions;
 use crate::sqlite::read;
 use crate::start::{IfExists, StartOutcome, StartRequest};
 use crate::types::InstanceState;
-
-/// The parameters of [`Owner::open`].
-pub struct OwnerOptions {
-    pub description: String,
-    /// The writer's connection to a file or to memory. Its tables exist.
-    pub connection: Connection,
-    /// `None` for a store in memory, which has one connection.
-    pub file: Option<PathBuf>,
-    pub policy: StorePolicy,
-}
 
 /// The owner of a file, or of a store in memory. Closing it ends its threads.
 pub struct Owner {

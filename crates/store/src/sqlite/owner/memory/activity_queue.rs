@@ -15,7 +15,7 @@ pub struct Activity {
     pub number: Number,
     pub item: WorkItem,
     pub attempts: u32,
-    /// See [`crate::sqlite::owner::memory::state::Message::is_loaded`].
+    /// See [`crate::sqlite::owner::memory::instance::Message::is_loaded`].
     pub is_loaded: bool,
     /// The row already contains the next attempt, since a fetch waited for the activity when the row was written.
     pub is_counted: bool,

@@ -9,14 +9,16 @@ use tokio::time::timeout_at;
 use crate::clock::{after_ms, now_ms};
 use crate::error::Result;
 use crate::failure::Failure;
-use crate::sqlite::owner::OwnerCore;
-use crate::sqlite::owner::disk::change::{Change, MessageRow};
+use crate::sqlite::owner::core::OwnerCore;
+use crate::sqlite::owner::disk::change::Change;
 use crate::sqlite::owner::disk::effect::CommitEffect;
-use crate::sqlite::owner::disk::writer::Written;
+use crate::sqlite::owner::disk::job::Written;
+use crate::sqlite::owner::disk::rows::MessageRow;
 use crate::sqlite::owner::memory::activity_queue::Wanted;
+use crate::sqlite::owner::memory::due_item::DueItem;
 use crate::sqlite::owner::memory::ids::{Sequence, Token};
-use crate::sqlite::owner::memory::state::{Due, OwnerState};
-use crate::sqlite::owner::memory::waiters::WaiterGuard;
+use crate::sqlite::owner::memory::state::OwnerState;
+use crate::sqlite::owner::operations::waiter_guard::WaiterGuard;
 use crate::work_item::encode;
 
 const INVALID: &str = "the activity was cancelled, or its lock expired (Invalid lock token)";
@@ -153,7 +155,7 @@ impl OwnerCore {
         }
         let sequence = activity.sequence;
         match due_ms {
-            Some(due_ms) => state.schedule(due_ms, Due::Activity(sequence)),
+            Some(due_ms) => state.schedule(due_ms, DueItem::Activity(sequence)),
             None => state.make_activity_ready(sequence),
         }
         true
