@@ -15,7 +15,7 @@ use crate::policy::StorePolicy;
 use crate::sqlite::file::connection;
 use crate::sqlite::file::lock::{LockHandle, LockHolder, OwnerLock};
 use crate::sqlite::inbox::{Body, InboxAnswer, InboxConsumer, InboxReply, Request};
-use crate::sqlite::owner::{Accepted, InboxPosition, Owner, OwnerOptions};
+use crate::sqlite::owner::{InboxPosition, Owner, OwnerOptions, PendingChanges};
 use crate::types::Durability;
 
 /// The pause before a request that failed for a passing reason is tried again.
@@ -168,7 +168,7 @@ fn serve_inbox(owner: &Owner, inbox: &InboxConsumer, handle: &Handle) {
 /// can hold them; then this function waits for them.
 fn carry_out_batch(owner: &Owner, inbox: &InboxConsumer, batch: Vec<Request>, handle: &Handle) {
     let mut answers: Vec<(i64, InboxAnswer)> = Vec::with_capacity(batch.len());
-    let mut accepted: Vec<(i64, Accepted, InboxReply)> = Vec::new();
+    let mut pending: Vec<(i64, PendingChanges, InboxReply)> = Vec::new();
     for Request { inbox: name, position, body } in batch {
         let inbox_position = InboxPosition { inbox: name.to_string(), position };
         if !matches!(body, Body::Start { .. } | Body::Messages { .. }) {
@@ -194,23 +194,27 @@ fn carry_out_batch(owner: &Owner, inbox: &InboxConsumer, batch: Vec<Request>, ha
             }
         };
         match submitted {
-            Ok((written, reply)) => accepted.push((position, written, reply)),
+            Ok((changes, reply)) => pending.push((position, changes, reply)),
             Err(error) => answers.push((position, Err(error))),
         }
     }
-    for (position, written, reply) in accepted {
-        let outcome = handle.block_on(owner.settled(written)).map(|()| reply).map_err(StoreError::from);
+    for (position, changes, reply) in pending {
+        let outcome = handle.block_on(owner.wait_until_written(changes)).map(|()| reply).map_err(StoreError::from);
         answers.push((position, outcome));
     }
     inbox.reply(answers);
 }
 
 /// Hands a start or messages to the owner, without waiting for the disk.
-fn submit(owner: &Owner, body: &Body, inbox_position: InboxPosition) -> Result<(Accepted, InboxReply), StoreError> {
+fn submit(
+    owner: &Owner,
+    body: &Body,
+    inbox_position: InboxPosition,
+) -> Result<(PendingChanges, InboxReply), StoreError> {
     match body.clone() {
         Body::Start { requests, if_exists } => owner
             .submit_starts(requests, if_exists, Some(inbox_position))
-            .map(|(outcomes, accepted)| (accepted, InboxReply::Started(outcomes))),
+            .map(|(outcomes, pending)| (pending, InboxReply::Started(outcomes))),
         Body::Messages { items, visible_ms } => {
             Ok((owner.submit_messages(items, visible_ms, Some(inbox_position))?, InboxReply::Delivered))
         }

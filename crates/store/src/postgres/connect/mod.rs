@@ -48,7 +48,7 @@ pub enum PostgresConnection {
 /// The connections of an opened store, and the facts about its server.
 pub struct Connections {
     /// The base provider, which has a few connections outside our pool.
-    pub rare: BaseProvider,
+    pub base_provider: BaseProvider,
     /// Our pool. Its connect options always hold the newest token, so dedicated connections are opened with them, too.
     pub pool: PgPool,
     /// The name as the server has it, in lower case: letters, digits and underscores.
@@ -67,7 +67,7 @@ impl Connections {
             follower.stop();
         }
         close_pool(&self.pool).await;
-        close_pool(self.rare.provider().pool()).await;
+        close_pool(self.base_provider.provider().pool()).await;
     }
 }
 
@@ -185,8 +185,8 @@ async fn finish(
         }
     }
     let description = format!("PostgreSQL {server}, schema '{schema}'");
-    let rare = BaseProvider::new(provider, options.base_provider_connections()).await;
-    Ok(Connections { rare, pool, schema, options, session_features, description, token_follower })
+    let base_provider = BaseProvider::new(provider, options.base_provider_connections()).await;
+    Ok(Connections { base_provider, pool, schema, options, session_features, description, token_follower })
 }
 
 /// The advice for a schema that lacks tables or functions.

@@ -134,11 +134,11 @@ impl NodeState {
         let _ = tokio::time::timeout(LONGEST_WAIT_FOR_LEASES, arrived).await;
     }
 
-    pub fn turn_lane(&self, key: Versions) -> Arc<TurnPrefetchQueue> {
+    pub fn turn_prefetch(&self, key: Versions) -> Arc<TurnPrefetchQueue> {
         queue_of(&self.turns, key)
     }
 
-    pub fn activity_lane(&self, key: &TagFilter) -> Arc<ActivityPrefetchQueue> {
+    pub fn activity_prefetch(&self, key: &TagFilter) -> Arc<ActivityPrefetchQueue> {
         queue_of(&self.activities, key.clone())
     }
 

@@ -119,13 +119,13 @@ impl OwnerCore {
     }
 
     /// Reads the committed state.
-    pub fn read<R>(&self, operation: &'static str, look: impl FnOnce(&Connection) -> Result<R>) -> Result<R> {
+    pub fn read<R>(&self, operation: &'static str, query: impl FnOnce(&Connection) -> Result<R>) -> Result<R> {
         if let Some(reason) = self.health.broken() {
             return Err(Failure::unusable(operation, reason));
         }
         let outcome = match &self.readers {
-            Some(readers) => readers.read(operation, look),
-            None => look(&self.connection.lock()),
+            Some(readers) => readers.read(operation, query),
+            None => query(&self.connection.lock()),
         };
         outcome.map_err(|failure| self.explain(operation, failure))
     }
@@ -160,12 +160,12 @@ impl OwnerCore {
     }
 
     /// Waits without a limit until the changes are on the disk.
-    pub async fn settled(&self, written: Written) -> Result<()> {
+    pub async fn wait_until_written(&self, written: Written) -> Result<()> {
         written.await.unwrap_or_else(|_| Err(Failure::closed("write")))
     }
 
-    /// As [`Self::settled`], but fails when the disk accepts no writes.
-    pub async fn settled_in_time(&self, mut written: Written) -> Result<()> {
+    /// As [`Self::wait_until_written`], but fails when the disk accepts no writes.
+    pub async fn wait_until_written_or_stalled(&self, mut written: Written) -> Result<()> {
         loop {
             let waited = timeout(DISK_TIMEOUT, &mut written).await;
             if let Ok(outcome) = waited {

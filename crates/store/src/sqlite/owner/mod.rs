@@ -44,7 +44,7 @@ pub struct Owner {
 }
 
 /// Changes that the writer thread has not yet confirmed.
-pub struct Accepted(Written);
+pub struct PendingChanges(Written);
 
 impl Owner {
     /// Becomes the owner of a file: loads the waiting work, and starts the threads.
@@ -73,8 +73,8 @@ impl Owner {
         if_exists: IfExists,
     ) -> Result<Vec<StartOutcome>, StoreError> {
         self.core.admit("start_orchestration").await?;
-        let (outcomes, accepted) = self.submit_starts(requests, if_exists, None)?;
-        self.core.settled_in_time(accepted.0).await?;
+        let (outcomes, pending) = self.submit_starts(requests, if_exists, None)?;
+        self.core.wait_until_written_or_stalled(pending.0).await?;
         Ok(outcomes)
     }
 
@@ -89,9 +89,9 @@ impl Owner {
         requests: Vec<StartRequest>,
         if_exists: IfExists,
         position: Option<InboxPosition>,
-    ) -> Result<(Vec<StartOutcome>, Accepted), StoreError> {
+    ) -> Result<(Vec<StartOutcome>, PendingChanges), StoreError> {
         let (outcomes, written) = self.core.submit_starts(requests, if_exists, position)?;
-        Ok((outcomes, Accepted(written)))
+        Ok((outcomes, PendingChanges(written)))
     }
 
     /// As [`Self::send`], without waiting for the disk.
@@ -100,18 +100,18 @@ impl Owner {
         messages: Vec<WorkItem>,
         visible_ms: u64,
         position: Option<InboxPosition>,
-    ) -> Result<Accepted> {
-        self.core.submit_messages(messages, visible_ms, position).map(Accepted)
+    ) -> Result<PendingChanges> {
+        self.core.submit_messages(messages, visible_ms, position).map(PendingChanges)
     }
 
-    /// Waits until the accepted changes are on the disk.
-    pub async fn settled(&self, accepted: Accepted) -> Result<()> {
-        self.core.settled(accepted.0).await
+    /// Waits until the changes are on the disk.
+    pub async fn wait_until_written(&self, pending: PendingChanges) -> Result<()> {
+        self.core.wait_until_written(pending.0).await
     }
 
     /// Records the position up to which an inbox was carried out.
     pub async fn note_position(&self, position: InboxPosition) -> Result<()> {
-        self.core.settled(self.core.write(Vec::new(), Vec::new(), Some(position))).await
+        self.core.wait_until_written(self.core.write(Vec::new(), Vec::new(), Some(position))).await
     }
 
     /// The position up to which the inbox of that name was carried out.

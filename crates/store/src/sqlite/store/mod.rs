@@ -330,7 +330,7 @@ impl SqliteStore {
     }
 
     /// From now on, the lease of this turn counts from the end of its code.
-    pub fn lasts_with_code(&self, token: &str, code_time: &Arc<CodeTime>) {
+    pub fn extend_lease_while_running(&self, token: &str, code_time: &Arc<CodeTime>) {
         if let Some(session) = self.owner_session() {
             session.owner.extend_lease_while_running(token, code_time);
         }

@@ -73,7 +73,7 @@ impl OwnerCore {
     pub async fn send_messages(&self, items: Vec<WorkItem>, visible_ms: u64) -> Result<()> {
         self.admit("enqueue_for_orchestrator").await?;
         let written = self.submit_messages(items, visible_ms, None)?;
-        self.settled_in_time(written).await
+        self.wait_until_written_or_stalled(written).await
     }
 
     pub fn submit_messages(
@@ -181,7 +181,7 @@ impl OwnerCore {
             changes.push(Change::Activity(ActivityRow { sequence, number, attempts: 0, data }));
             self.submit(Some(number), changes, CommitEffect::Activity(Box::new(Activity::new(sequence, number, item))))
         })?;
-        self.settled_in_time(written).await
+        self.wait_until_written_or_stalled(written).await
     }
 
     /// Adds events to a history without a turn.
@@ -194,7 +194,7 @@ impl OwnerCore {
             changes.push(Change::Events { number, execution, events: rows });
             self.submit(Some(number), changes, CommitEffect::HistoryChanged(number))
         })?;
-        self.settled_in_time(written).await
+        self.wait_until_written_or_stalled(written).await
     }
 
     /// The orchestration that the instance runs, or that a waiting start will run.

@@ -45,7 +45,7 @@ impl OwnerCore {
         let copy = commit.clone();
         let written =
             self.with_instances(&ids, |state, numbers| self.submit_turn(state, numbers, token, copy, encoded))??;
-        self.settled(written).await
+        self.wait_until_written(written).await
     }
 
     fn submit_turn(

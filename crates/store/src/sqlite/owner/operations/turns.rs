@@ -102,7 +102,7 @@ impl OwnerCore {
     async fn complete_fetch(&self, found: FoundTurn<'_>) -> Result<FetchedTurn> {
         let FoundTurn { mut claim, turn, written } = found;
         if let Some(written) = written {
-            self.settled(written).await?;
+            self.wait_until_written(written).await?;
         }
         let TurnItem { mut item, history, attempts, has_kv, .. } = turn;
         if let Some(history) = history {
