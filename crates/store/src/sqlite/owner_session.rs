@@ -7,6 +7,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use rusqlite::Connection;
 use tokio::runtime::Handle;
 
 use crate::error::StoreError;
@@ -14,6 +15,7 @@ use crate::operations::AdminOperations as _;
 use crate::policy::StorePolicy;
 use crate::sqlite::file::connection;
 use crate::sqlite::file::lock::{LockHandle, LockHolder, OwnerLock};
+use crate::sqlite::file::paths::file_error;
 use crate::sqlite::inbox::{Body, InboxAnswer, InboxConsumer, InboxReply, Request};
 use crate::sqlite::owner::{InboxPosition, Owner, OwnerOptions, PendingChanges};
 use crate::types::Durability;
@@ -120,10 +122,12 @@ impl OwnerSession {
 fn take_over(store_file: &StoreFile) -> Result<Option<(Arc<Owner>, InboxConsumer, OwnerLock)>, StoreError> {
     let Some(owner_lock) = store_file.lock.try_acquire()? else { return Ok(None) };
     let connection = connection::open(&store_file.path, store_file.durability)?;
+    wait_for_earlier_owner(&connection).map_err(|error| file_error(&store_file.path, &error))?;
     let owner = Owner::open(OwnerOptions {
         description: store_file.description(),
         connection,
         file: Some(store_file.path.clone()),
+        lock: Some(owner_lock.place()),
         policy: StorePolicy::SHIPPED,
     })?;
     match carry_out_backlog(&store_file.path, &owner) {
@@ -134,6 +138,11 @@ fn take_over(store_file: &StoreFile) -> Result<Option<(Arc<Owner>, InboxConsumer
             Err(error)
         }
     }
+}
+
+/// Waits for the running transaction of an owner whose lock file was deleted. Its next transaction finds the new lock.
+fn wait_for_earlier_owner(connection: &Connection) -> rusqlite::Result<()> {
+    connection.execute_batch("BEGIN IMMEDIATE; COMMIT")
 }
 
 /// Carries out the requests that arrived while no process owned the file. This comes first, since clients have promised

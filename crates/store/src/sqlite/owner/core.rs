@@ -94,11 +94,11 @@ impl Drop for LockedState<'_> {
 impl OwnerCore {
     /// Loads the waiting work from the file. `jobs` leads to the writer thread.
     pub fn load(opening: OwnerOptions, jobs: Sender<WriterJob>) -> Result<Self, StoreError> {
-        let OwnerOptions { description, connection, file, policy } = opening;
+        let OwnerOptions { description, connection, file, lock, policy } = opening;
         let state = records::waiting_work(&connection, policy).map_err(|error| {
             StoreError::Unavailable(format!("{description} cannot be read: {error}; restore it from a backup"))
         })?;
-        let guard = file.as_deref().map(FileGuard::of).transpose()?;
+        let guard = file.as_deref().map(|file| FileGuard::of(file, lock)).transpose()?;
         let health = Health::new(description.clone());
         Ok(Self {
             description,
@@ -239,6 +239,11 @@ impl OwnerCore {
             sender.send(task(connection, &core)).ok();
         });
         self.send(WriterJob::Task(task));
-        receiver.await.unwrap_or_else(|_| Err(Failure::closed("write")))
+        receiver.await.unwrap_or_else(|_| {
+            Err(match self.health.broken() {
+                Some(reason) => Failure::unusable("write", reason),
+                None => Failure::closed("write"),
+            })
+        })
     }
 }

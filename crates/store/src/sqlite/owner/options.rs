@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use rusqlite::Connection;
 
 use crate::policy::StorePolicy;
+use crate::sqlite::file::lock::LockPlace;
 
 /// The parameters of [`Owner::open`](crate::sqlite::owner::Owner::open).
 pub struct OwnerOptions {
@@ -13,5 +14,7 @@ pub struct OwnerOptions {
     pub connection: Connection,
     /// `None` for a store in memory, which has one connection.
     pub file: Option<PathBuf>,
+    /// The lock that makes this process the owner of the file.
+    pub lock: Option<LockPlace>,
     pub policy: StorePolicy,
 }

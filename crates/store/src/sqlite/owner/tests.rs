@@ -26,6 +26,7 @@ fn open(path: &Path) -> Arc<Owner> {
         description: "a store under test".to_owned(),
         connection,
         file,
+        lock: None,
         policy: StorePolicy::SHIPPED,
     })
     .unwrap()

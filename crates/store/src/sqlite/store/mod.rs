@@ -90,6 +90,7 @@ impl SqliteStore {
             description: "store in memory".to_owned(),
             connection: connection::in_memory()?,
             file: None,
+            lock: None,
             policy: StorePolicy::SHIPPED,
         })?;
         Ok(Self::with(None, Role::Owner(Arc::new(OwnerSession::in_memory(owner)))))

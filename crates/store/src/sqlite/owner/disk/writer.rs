@@ -165,6 +165,8 @@ impl Writer {
         let connection = core.connection.lock();
         connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
         let written = (|| {
+            // Another owner begins with a transaction of its own, so it sees this one, or this check sees its lock.
+            core.check_files()?;
             let mut totals = Totals::default();
             for operation in &self.batch {
                 let is_void = operation.number.is_some_and(|number| deleted.contains(&number));
@@ -182,7 +184,7 @@ impl Writer {
         match written {
             Ok(_) => {
                 drop(connection);
-                // A check before the commit would miss a file that was replaced in between.
+                // The check before the commit missed a file that was replaced in between.
                 core.check_files()?;
                 Ok(())
             }
@@ -240,6 +242,10 @@ impl Writer {
 
     fn perform(&mut self, task: WriterTask) {
         let core = Arc::clone(&self.core);
+        if let Err(error) = core.check_files() {
+            // The caller gets this failure when the task is dropped.
+            return core.health.fail(&error.to_string());
+        }
         task(&mut core.connection.lock());
         if let Err(error) = core.check_files() {
             core.health.fail(&error.to_string());

@@ -44,6 +44,7 @@ impl OwnerCore {
     fn delete_now(&self, connection: &mut Connection, ids: &[String], force: bool) -> Result<DeleteInstanceResult> {
         let failed = read::failed(DELETE);
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed)?;
+        self.check_files().map_err(failed)?;
         let mut numbers = Vec::with_capacity(ids.len());
         let mut totals = Totals::default();
         for id in ids {

@@ -65,6 +65,7 @@ mod tests {
             description: "a store under test".to_owned(),
             connection,
             file,
+            lock: None,
             policy: StorePolicy::SHIPPED,
         })
         .unwrap()
