@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import sys
 import typing
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Generic, Literal, NoReturn, ParamSpec, TypeVar
@@ -28,10 +29,10 @@ from duroxide.exceptions import NotInOrchestration, RegistrationError
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-
 P = ParamSpec("P")
 T = TypeVar("T")
 Retry = RetryPolicy | Mapping[str, Any]
+AnyDeclared = TypeVar("AnyDeclared", bound="Declared[..., Any]")
 
 
 class _Unchanged:
@@ -92,6 +93,21 @@ class Declared(Generic[P, T]):
     def __repr__(self) -> str:
         return f"<{self.kind} '{self.name}'>"
 
+    def __reduce__(self) -> Any:
+        """Pickle it as a function is pickled, by its name in the module; a variant by that name and its options.
+
+        ``copy`` returns the same object for that reason.
+        """
+        place: str = getattr(self, "__qualname__", self.name)
+        found: Any = sys.modules.get(self.__module__)
+        for name in place.split("."):
+            found = getattr(found, name, None)
+        is_variant = type(found) is type(self) and found is not self
+        if is_variant and getattr(found, "_original", None) is self._original:
+            return _variant, (found, self._options)
+        # If the module has another object under the name, pickle refuses the object and says so.
+        return place
+
     # Annotations may use names that the module defines later, so they are evaluated when they are needed.
     @functools.cached_property
     def _arguments(self) -> Arguments:
@@ -117,12 +133,8 @@ class Declared(Generic[P, T]):
 
     def _with(self, changes: Mapping[str, Any]) -> Self:
         given = {option: value for option, value in changes.items() if value is not _UNCHANGED}
-        variant = object.__new__(type(self))
-        variant.__dict__.update(self.__dict__)
         options = {**self._options, **given}
-        variant._options = {option: value for option, value in options.items() if value is not None}
-        variant.__dict__.pop("_call_options", None)
-        return variant
+        return _variant(self, {option: value for option, value in options.items() if value is not None})
 
 
 class Activity(Declared[P, T]):
@@ -259,6 +271,15 @@ class Orchestration(Declared[P, T]):
 
     def _way_out(self) -> str:
         return f"start it with client.start({self.name}, ...), or call {self.name}.fn(...) to run the function itself"
+
+
+def _variant(declared: AnyDeclared, options: dict[str, Any]) -> AnyDeclared:
+    """Make a variant with other options; pickled variants name this function."""
+    variant = object.__new__(type(declared))
+    variant.__dict__.update(declared.__dict__)
+    variant._options = options
+    variant.__dict__.pop("_call_options", None)
+    return variant
 
 
 def _check(function: Any, kind: str, name: str | None) -> str:
