@@ -1,0 +1,265 @@
+"""Programs of the earlier SDK run unchanged where its documents and its surface leave something to be seen."""
+
+from __future__ import annotations
+
+import copy
+import json
+import pickle
+from collections.abc import Generator
+from typing import Any
+
+import pytest
+
+import duroxide
+from duroxide import (
+    ActivityContext,
+    Client,
+    ConfigurationError,
+    DuroxideError,
+    OrchestrationContext,
+    OrchestrationResult,
+    OrchestrationStatus,
+    ProviderError,
+    Runtime,
+    RuntimeOptions,
+    TagFilter,
+)
+from duroxide._store.providers import Provider
+from duroxide._values.parameter_names import also_named
+
+Steps = Generator[Any, Any, Any]
+
+
+# Registrations and calls
+
+
+def test_typed_registrations_work_as_decorators_and_as_calls(provider: Provider) -> None:
+    runtime = Runtime(provider)
+
+    @runtime.register_activity_typed("double")
+    def double(ctx: ActivityContext, numbers: dict[str, int]) -> dict[str, int]:
+        return {name: number * 2 for name, number in numbers.items()}
+
+    def first(ctx: OrchestrationContext, numbers: dict[str, int]) -> Steps:
+        return (yield ctx.schedule_activity_typed("double", numbers))
+
+    @runtime.register_orchestration_versioned_typed("Work", "1.0.1")
+    def second(ctx: OrchestrationContext, numbers: dict[str, int]) -> Steps:
+        result = yield ctx.schedule_sub_orchestration_versioned("Work", "1.0.0", numbers)
+        return [result]
+
+    runtime.register_orchestration_typed("Work", first)
+
+    with runtime:
+        runtime.client.start_orchestration_typed("work", "Work", {"a": 1})
+        assert runtime.client.wait_for_orchestration_typed("work", 10_000) == [{"a": 2}]
+
+
+def test_calls_take_both_names_of_a_parameter(provider: Provider) -> None:
+    runtime, client = Runtime(provider), Client(provider)
+
+    def wait(ctx: OrchestrationContext, _: Any) -> Steps:
+        event = yield ctx.wait_for_event("go")
+        yield ctx.schedule_timer(delay_ms=1)
+        yield ctx.schedule_timer(delay=1)  # type: ignore[call-arg]
+        message = yield ctx.dequeue_event(queue_name="inbox")
+        other = yield ctx.dequeue_event_typed(queue="inbox")  # type: ignore[call-arg]
+        echoed = yield ctx.all(tasks=[ctx.schedule_activity("echo", 5, "session"), ctx.schedule_activity("echo")])
+        return [event, message, other, [each["ok"] for each in echoed]]
+
+    runtime.register_activity(name="echo", callback=lambda ctx, input: input)
+    runtime.register_orchestration(name="Wait", fn=wait)
+
+    with runtime:
+        client.start_orchestration(instance_id="wait", orchestration_name="Wait", input=None)  # type: ignore[call-arg]
+        client.raise_event(instance_id="wait", event_name="go")
+        client.raise_event(instance_id="wait", name="unused")  # type: ignore[call-arg]
+        client.enqueue_event(instance_id="wait", queue_name="inbox")
+        client.enqueue_event(instance_id="wait", queue="inbox", data=7)  # type: ignore[call-arg]
+        assert client.wait_for_orchestration("wait", 10_000).output == [None, "null", 7, [5, None]]
+
+
+def test_a_parameter_that_is_given_under_both_names_is_refused() -> None:
+    @also_named(queue="queue_name")
+    def send(queue_name: str) -> str:
+        return queue_name
+
+    with pytest.raises(TypeError, match=r"send\(\) got 'queue_name' twice, the second time as 'queue'"):
+        send(queue_name="a", queue="b")  # type: ignore[call-arg]
+
+
+def test_options_of_the_earlier_sdk_take_none_for_their_default() -> None:
+    none = RuntimeOptions(worker_concurrency=None, max_attempts=None, worker_tag_filter=None)  # type: ignore[arg-type]
+    assert none == RuntimeOptions()
+
+
+# Tag filters
+
+
+def test_tag_filters_are_the_texts_of_the_earlier_sdk() -> None:
+    assert [str(each) for each in (TagFilter.DEFAULT_ONLY, TagFilter.ANY, TagFilter.NONE)] == [
+        "default_only",
+        "any",
+        "none",
+    ]
+    assert json.loads(TagFilter.tags(["gpu", "ü"])) == {"tags": ["gpu", "ü"]}
+    assert TagFilter.default_and(["gpu"]) == '{"default_and": ["gpu"]}'
+    assert isinstance(TagFilter.any(), str)
+
+
+def test_tags_are_given_one_by_one_or_as_a_list() -> None:
+    assert TagFilter.tags("gpu", "cpu") == TagFilter.tags(["gpu", "cpu"]) == TagFilter.tags(tags=["gpu", "cpu"])
+    with pytest.raises(TypeError, match="tags must be a list"):
+        TagFilter.tags(tags="gpu")
+
+
+@pytest.mark.parametrize("made", [TagFilter.ANY, TagFilter.default_only(), TagFilter.tags("gpu", "cpu")], ids=str)
+def test_a_tag_filter_is_read_from_its_text(made: TagFilter) -> None:
+    read = RuntimeOptions(worker_tag_filter=str(made)).worker_tag_filter
+
+    assert isinstance(read, TagFilter)
+    assert (read.kind, read.names) == (made.kind, made.names)
+    assert all((each.kind, each.names) == (made.kind, made.names) for each in (copy.copy(made), copy.deepcopy(made)))
+    assert pickle.loads(pickle.dumps(made)).names == made.names
+
+
+@pytest.mark.parametrize("text", ["gpu", "", "{", '{"tags": []}', '{"tags": ["a"], "any": []}', '{"other": ["a"]}'])
+def test_another_text_is_no_tag_filter(text: str) -> None:
+    with pytest.raises(ConfigurationError, match="worker_tag_filter"):
+        RuntimeOptions(worker_tag_filter=text)
+
+
+# Names and records
+
+
+def test_contexts_and_task_are_imported_from_the_module_of_the_earlier_sdk() -> None:
+    from duroxide.context import ActivityContext, OrchestrationContext, ScheduledTask  # type: ignore[import-not-found]
+
+    assert (OrchestrationContext, ActivityContext) == (duroxide.OrchestrationContext, duroxide.ActivityContext)
+    assert ScheduledTask is duroxide.ScheduledTask
+    assert callable(duroxide.context)
+
+
+def test_errors_are_runtime_errors() -> None:
+    assert issubclass(DuroxideError, RuntimeError)
+    with pytest.raises(RuntimeError):
+        duroxide.SqliteProvider.open("/missing/folder/store.db")
+    assert issubclass(ProviderError, RuntimeError)
+
+
+def test_a_result_is_made_as_in_the_earlier_sdk() -> None:
+    assert OrchestrationStatus is OrchestrationResult
+    result = OrchestrationResult("Failed", None, "it broke", "half done", 3)
+    assert (result.status, result["error"], result.custom_status, result.custom_status_version) == (
+        "Failed",
+        "it broke",
+        "half done",
+        3,
+    )
+
+
+def test_an_instance_tree_knows_its_size(provider: Provider) -> None:
+    def parent(ctx: OrchestrationContext, _: Any) -> Steps:
+        yield ctx.schedule_sub_orchestration("Child")
+        yield ctx.schedule_sub_orchestration("Child")
+
+    runtime = Runtime(provider)
+    runtime.register_orchestration("Parent", parent)
+    runtime.register_orchestration("Child", lambda ctx, input: None)
+    with runtime:
+        runtime.client.start("Parent", id="parent").result()
+        tree = runtime.client.get_instance_tree("parent")
+    assert (tree.size, tree["size"], len(tree.all_ids)) == (3, 3, 3)
+
+
+def test_values_stand_as_values_in_the_data_of_events(provider: Provider) -> None:
+    def work(ctx: OrchestrationContext, order: dict[str, int]) -> Steps:
+        yield ctx.schedule_activity_typed("echo", "plain text")
+        message = yield ctx.dequeue_event_typed("inbox")
+        return {"got": message}
+
+    runtime = Runtime(provider)
+    runtime.register_activity("echo", lambda ctx, input: input)
+    runtime.register_orchestration("Work", work)
+    with runtime:
+        client = runtime.client
+        client.start_orchestration("work", "Work", {"order": 7})
+        client.enqueue_event("work", "inbox", {"big": 2**70, "text": "ü"})
+        client.wait_for_orchestration("work", 10_000).result()
+        data = {event.kind: json.loads(event.data) for event in client.read_execution_history("work", 1)}
+    message = {"big": 2**70, "text": "ü"}
+    assert data["OrchestrationStarted"]["input"] == {"order": 7}
+    assert data["ActivityScheduled"]["input"] == data["ActivityCompleted"]["result"] == "plain text"
+    assert data["QueueEventDelivered"]["data"] == message
+    assert data["OrchestrationCompleted"]["output"] == {"got": message}
+
+
+# Contexts outside an engine
+
+
+def test_code_of_an_orchestration_is_stepped_through_with_a_context_that_a_test_makes() -> None:
+    def work(ctx: OrchestrationContext, name: str) -> Steps:
+        ctx.set_custom_status(f"greeting in {ctx.instance_id}")
+        greeting = yield ctx.schedule_activity("greet", {"name": name}).with_tag("gpu")
+        yield from ctx.schedule_timer(5_000)
+        first = yield ctx.race(ctx.wait_for_event("answer"), ctx.schedule_timer(1))
+        return [greeting, first["index"]]
+
+    ctx = OrchestrationContext({"instance_id": "work", "execution_id": 2})
+    steps = work(ctx, "Ada")
+
+    task = next(steps)
+    assert task == {"type": "activity", "name": "greet", "input": '{"name": "Ada"}', "tag": "gpu"}
+    assert ("tag" in task, task["tag"]) == (True, "gpu")
+    assert steps.send("hello") == {"type": "timer", "delayMs": 5_000}
+    assert [each["type"] for each in steps.send(None)["tasks"]] == ["waitEvent", "timer"]
+    with pytest.raises(StopIteration) as ended:
+        steps.send({"index": 1})
+    assert ended.value.value == ["hello", 1]
+    assert (ctx.get_custom_status(), ctx.execution_id) == ("greeting in work", 2)
+
+
+def test_a_context_that_a_test_makes_has_every_method() -> None:
+    ctx = OrchestrationContext({"instanceId": "work"})
+    assert ctx.instance_id == "work"
+    assert [name for name in dir(OrchestrationContext) if not hasattr(ctx, name)] == []
+    for_activity = ActivityContext({"instance_id": "work", "activity_name": "greet", "tag": "gpu"})
+    assert [name for name in dir(ActivityContext) if not hasattr(for_activity, name)] == []
+    assert (for_activity.activity_name, for_activity.tag(), for_activity.is_cancelled()) == ("greet", "gpu", False)
+
+
+def test_every_step_is_described_by_its_kind_and_its_arguments() -> None:
+    ctx: Any = OrchestrationContext({})
+    retry = {"max_attempts": 2, "backoff": "fixed", "timeout_ms": 5}
+    described = {"maxAttempts": 2, "timeoutMs": 5, "totalTimeoutMs": None, "backoff": "fixed"}
+
+    assert ctx.schedule_activity("a", 1, "s") == {
+        "type": "activityWithSession",
+        "name": "a",
+        "input": "1",
+        "sessionId": "s",
+    }
+    assert ctx.schedule_activity_with_retry_on_session_typed("a", "text", retry, "s") == {
+        "type": "activityWithRetryOnSession",
+        "name": "a",
+        "input": "text",
+        "retry": described,
+        "sessionId": "s",
+    }
+    assert ctx.schedule_sub_orchestration_versioned_with_id("c", "1.0.0", "id", 1) == {
+        "type": "subOrchestrationVersionedWithId",
+        "name": "c",
+        "version": "1.0.0",
+        "instanceId": "id",
+        "input": "1",
+    }
+    assert ctx.start_orchestration("c", "id") == {
+        "type": "orchestration",
+        "name": "c",
+        "instanceId": "id",
+        "input": "null",
+    }
+    assert ctx.all_typed([ctx.utc_now()]) == {"type": "join", "tasks": [{"type": "utcNow"}]}
+    assert ctx.continue_as_new_versioned(1, "2.0.0")["type"] == "continueAsNewVersioned"
+    with pytest.raises(TypeError, match="timer cannot be tagged"):
+        ctx.schedule_timer(1).with_tag("gpu")
