@@ -230,15 +230,32 @@ class Task(Coroutine[Any, Any, _T_co]):
     """
 
     def with_tag(self, tag: str) -> Self:
-        """Return the same activity for workers with ``tag``.
+        """Leave the activity to workers with ``tag``, and return the same task.
 
         Args:
-            tag: The tag, at most 256 bytes.
+            tag: The tag, at most 256 bytes. It takes the place of an earlier one.
 
         Raises:
-            ConfigurationError: The tag is empty or too long.
+            LimitExceeded: The tag is empty or too long.
             TypeError: The task is not an activity.
+            ValueError: The task has started.
         """
+
+    def __getitem__(self, key: str) -> Any:
+        """Return a field of the task by its name, such as ``"type"``, ``"name"``, ``"input"`` or ``"tag"``.
+
+        Raises:
+            KeyError: This kind of task has no such field, or the field was not given.
+        """
+
+    def __contains__(self, key: object) -> bool:
+        """Tell whether the task has a field of this name."""
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """Return the field ``key`` of the task; ``default`` if the task does not have it."""
+
+    def keys(self) -> list[str]:
+        """Return the names of the task's fields."""
 
     def __iter__(self) -> Generator[Any, Any, _T_co]:
         """Run the task with ``yield from``."""

@@ -129,6 +129,129 @@ def test_another_text_is_no_tag_filter(text: str) -> None:
         RuntimeOptions(worker_tag_filter=text)
 
 
+# Tasks and messages
+
+
+def test_with_tag_takes_effect_on_the_task_itself(provider: Provider) -> None:
+    def work(ctx: OrchestrationContext, _: Any) -> Steps:
+        task = ctx.schedule_activity("tag", "here").with_tag("cpu")
+        same = task.with_tag("gpu")
+        return [same is task, (yield task)]
+
+    runtime = Runtime(provider, RuntimeOptions(worker_tag_filter=TagFilter.tags("gpu")))
+    runtime.register_activity("tag", lambda ctx, _: ctx.tag())
+    runtime.register_orchestration("Work", work)
+    with runtime:
+        runtime.client.start_orchestration("work", "Work")
+        assert runtime.client.wait_for_orchestration("work", 10_000).output == [True, "gpu"]
+
+
+def test_a_task_reads_like_the_dict_that_it_was(provider: Provider) -> None:
+    def work(ctx: OrchestrationContext, _: Any) -> Steps:
+        plain = ctx.schedule_activity("greet", {"name": "Ada"})
+        tagged = ctx.schedule_activity("greet").with_tag("gpu")
+        seen = [
+            ("tag" in plain, plain.get("tag"), plain.get("tag", "none"), plain.keys(), plain["input"]),
+            ("tag" in tagged, tagged["tag"], dict(tagged)["tag"]),
+        ]
+        yield ctx.race(plain, tagged, ctx.schedule_timer(0))
+        with pytest.raises(KeyError, match="tag"):
+            plain["tag"]
+        return seen
+
+    runtime = Runtime(provider)
+    runtime.register_orchestration("Work", work)
+    with runtime:
+        runtime.client.start_orchestration("work", "Work")
+        assert runtime.client.wait_for_orchestration("work", 10_000).output == [
+            [False, None, "none", ["type", "name", "input"], '{"name": "Ada"}'],
+            [True, "gpu", "gpu"],
+        ]
+
+
+def test_a_task_has_the_fields_of_the_description_that_a_detached_context_gives(provider: Provider) -> None:
+    differ: list[object] = []
+
+    def work(ctx: OrchestrationContext, _: Any) -> Steps:
+        yield ctx.schedule_timer(0)
+        for task, description in zip(every_step(ctx), every_step(OrchestrationContext({})), strict=True):
+            seen = {name: field for name, field in dict(task).items() if name != "tasks"}
+            seen |= {"tasks": [dict(each) for each in task["tasks"]]} if "tasks" in task else {}
+            if seen != dict(description):
+                differ.append((seen, description))
+
+    runtime = Runtime(provider)
+    runtime.register_orchestration("Work", work)
+    with runtime:
+        runtime.client.start_orchestration("work", "Work")
+        assert runtime.client.wait_for_orchestration("work", 10_000).status == "Completed"
+    assert differ == []
+
+
+def every_step(ctx: OrchestrationContext) -> list[Any]:
+    """Describe a step of each kind."""
+    retry: Any = {"max_attempts": 2, "backoff": "fixed"}
+    return [
+        ctx.schedule_activity("greet", {"name": "Ada"}),
+        ctx.schedule_activity("greet", 1, "s-1", tag="gpu"),
+        ctx.schedule_activity_with_retry("greet", 1, retry),
+        ctx.schedule_activity_with_retry_on_session("greet", 1, retry, "s-1"),
+        ctx.schedule_sub_orchestration("Child", 1),
+        ctx.schedule_sub_orchestration_with_id("Child", "child", 1),
+        ctx.schedule_sub_orchestration_versioned("Child", "1.0.0", 1),
+        ctx.schedule_sub_orchestration_versioned_with_id("Child", "1.0.0", "child", 1),
+        ctx.start_orchestration("Child", "child", 1),
+        ctx.start_orchestration_versioned("Child", "1.0.0", "child", 1),
+        ctx.schedule_timer(5),
+        ctx.wait_for_event("go"),
+        ctx.dequeue_event("inbox"),
+        ctx.utc_now(),
+        ctx.new_guid(),
+        ctx.continue_as_new(1),
+        ctx.continue_as_new_versioned(1, "2.0.0"),
+        ctx.race(ctx.schedule_timer(1), ctx.wait_for_event("go")),
+        ctx.all([ctx.schedule_timer(1)]),
+    ]
+
+
+def test_a_message_is_a_value_in_all_and_race_and_text_alone(provider: Provider) -> None:
+    def work(ctx: OrchestrationContext, _: Any) -> Steps:
+        both = yield ctx.all([ctx.wait_for_event("go"), ctx.dequeue_event("inbox")])
+        first = yield ctx.race(ctx.dequeue_event("inbox"), ctx.schedule_timer(60_000))
+        values = yield ctx.all_typed([ctx.dequeue_event("inbox")])
+        alone = yield ctx.dequeue_event("inbox")
+        return [both[0]["ok"], both[1]["ok"], first["value"], values, alone]
+
+    runtime = Runtime(provider)
+    runtime.register_orchestration("Work", work)
+    with runtime:
+        client = runtime.client
+        client.start_orchestration("work", "Work")
+        client.raise_event("work", "go", {"m": 1})
+        for _ in range(4):
+            client.enqueue_event("work", "inbox", {"m": 2})
+        output = client.wait_for_orchestration("work", 10_000).output
+    assert output == [{"m": 1}, {"m": 2}, {"m": 2}, [{"m": 2}], '{"m": 2}']
+
+
+def test_a_message_is_a_value_in_all_of_a_coroutine(provider: Provider) -> None:
+    async def work(ctx: OrchestrationContext, _: Any) -> Any:
+        both = await ctx.all([ctx.wait_for_event("go"), ctx.dequeue_event("inbox")])
+        first = await ctx.race(ctx.dequeue_event("inbox"), ctx.schedule_timer(60_000))
+        return [both[1]["ok"], first["value"], await ctx.dequeue_event("inbox")]
+
+    runtime = Runtime(provider)
+    runtime.register_orchestration("Work", work)
+    with runtime:
+        client = runtime.client
+        client.start_orchestration("work", "Work")
+        client.raise_event("work", "go")
+        for text in ("one", "2", "2"):
+            client.enqueue_event("work", "inbox", text)
+        output = client.wait_for_orchestration("work", 10_000).output
+    assert output == ["one", 2, "2"]
+
+
 # Names and records
 
 

@@ -1,7 +1,6 @@
-"""Methods of the orchestration context whose parameters are those of the earlier SDK.
+"""Methods of the orchestration context that the native half leaves to Python.
 
-The native methods do the work. The native half declares parameters of its own; these methods put the earlier SDK's names
-and positions before them.
+Parameters that have two names, that of the earlier SDK and that of earlier versions, and methods that are made of others.
 """
 
 from __future__ import annotations
@@ -13,55 +12,18 @@ from duroxide._native import OrchestrationContext
 from duroxide._values.parameter_names import also_named
 
 _native: Any = OrchestrationContext
-_schedule_activity = _native.schedule_activity
 _schedule_timer = _native.schedule_timer
 _dequeue_event = _native.dequeue_event
-_schedule_sub_orchestration_versioned = _native.schedule_sub_orchestration_versioned
-_all = _native.all
 _gather = _native.gather
 
 
 class _Methods:
-    def schedule_activity(
-        self,
-        name: Any,
-        input: object = None,
-        session_id: str | None = None,
-        *,
-        tag: str | None = None,
-        retry: Any = None,
-        result_type: Any = None,
-    ) -> Any:
-        """Run an activity.
-
-        Args:
-            name: Name of the activity, or the declared activity itself.
-            input: Its input, any value that can be written as JSON; default ``None``.
-            session_id: Session whose worker must run it; default ``None``, any worker.
-            tag: Tag that its worker must serve; default ``None``, a worker for activities without one.
-            retry: How it is tried again, a ``RetryPolicy`` or a dictionary; default ``None``, it is not.
-            result_type: Type to convert the result to; default ``None``, the annotation of the activity if this process
-                has registered it.
-
-        Returns:
-            A task with the result.
-
-        Raises:
-            CodecError: The input cannot be written as JSON.
-            LimitExceeded: A name or the input is too long.
-            ActivityFailed: Where the task is yielded: the activity raised.
-            ActivityTimedOut: Where the task is yielded: a timeout of ``retry`` passed.
-        """
-        return _schedule_activity(
-            self, name, input, session_id=session_id, tag=tag, retry=retry, result_type=result_type
-        )
-
     @also_named(delay="delay_ms")
     def schedule_timer(self, delay_ms: Any) -> Any:
-        """Wait for a time that survives restarts.
+        """Wait for a durable timer, which survives restarts.
 
         Args:
-            delay_ms: Milliseconds or a ``timedelta``, from zero to ten years.
+            delay_ms: Time to wait, in milliseconds or as a ``timedelta``, from zero to ten years.
 
         Raises:
             ValueError: The time is negative or too long.
@@ -70,7 +32,7 @@ class _Methods:
 
     @also_named(queue="queue_name")
     def dequeue_event(self, queue_name: str, *, result_type: Any = None) -> Any:
-        """Take the oldest message of a queue of this instance, waiting for one if it is empty.
+        """Take the oldest message of a queue of this instance; wait for a message if the queue is empty.
 
         Args:
             queue_name: Name of the queue.
@@ -81,24 +43,6 @@ class _Methods:
         """
         return _dequeue_event(self, queue_name, result_type=result_type)
 
-    def schedule_sub_orchestration_versioned(
-        self, name: Any, version: str | None = None, input: object = None, *, result_type: Any = None
-    ) -> Any:
-        """Run one version of another orchestration; otherwise as ``schedule_sub_orchestration``."""
-        return _schedule_sub_orchestration_versioned(self, name, version, input, result_type=result_type)
-
-    def all(self, *several: Any, tasks: Any = ()) -> Any:
-        """Run tasks side by side and wait for all of them.
-
-        Args:
-            several: Tasks, generators or coroutines, any number of them, one by one or as a list.
-            tasks: The same as a list.
-
-        Returns:
-            A task with one outcome for each, in order: ``{"ok": value}`` or ``{"err": failure}``.
-        """
-        return _all(self, *several, *tasks)
-
     def all_typed(self, *several: Any, tasks: Any = ()) -> Any:
         """As ``gather``."""
         return _gather(self, *several, *tasks)
@@ -106,7 +50,7 @@ class _Methods:
     def start_orchestration_versioned(
         self: Any, name: Any, version: str | None, instance_id: str, input: object = None
     ) -> Any:
-        """Start one version of another orchestration that runs on its own; otherwise as ``start_orchestration``."""
+        """Start one version of another orchestration that runs independently; otherwise as ``start_orchestration``."""
         return self.start_orchestration(name, instance_id, input, version=version)
 
     def continue_as_new_versioned(self: Any, input: object, version: str | None = None) -> Any:

@@ -7,7 +7,7 @@ use duroxide::CompletionResult;
 use super::*;
 use crate::boundary::codec::Decode;
 use crate::orchestration::execution::Execution;
-use crate::orchestration::operation::{ActivityCall, Operation};
+use crate::orchestration::operation::{ActivityCall, Operation, Tag};
 
 fn engine() -> OrchestrationContext {
     let text = str::to_owned;
@@ -19,8 +19,13 @@ fn record() -> TurnRecord {
 }
 
 fn activity(execution: &Arc<Execution>, name: &str) -> Arc<Node> {
-    let call =
-        ActivityCall { name: name.to_owned(), input: "null".to_owned(), session_id: None, tag: None, retry: None };
+    let call = ActivityCall {
+        name: name.to_owned(),
+        input: "null".to_owned(),
+        session_id: None,
+        tag: Tag::default(),
+        retry: None,
+    };
     execution.describe(Operation::Activity(call), Decode::Json, None)
 }
 
