@@ -39,6 +39,7 @@ impl Task {
     }
 }
 
+#[expect(clippy::doc_markdown, reason = "Python shows these descriptions, which have the form of its docstrings")]
 #[pymethods]
 impl Task {
     /// Leave the activity to workers with ``tag``, and return the same task.

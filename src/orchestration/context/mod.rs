@@ -40,6 +40,7 @@ pub(crate) fn current_context(py: Python<'_>) -> Option<Py<PyAny>> {
     Execution::current_context(py)
 }
 
+#[expect(clippy::doc_markdown, reason = "Python shows these descriptions, which have the form of its docstrings")]
 #[pymethods]
 impl OrchestrationContext {
     /// Id of the instance.
