@@ -14,6 +14,7 @@ from duroxide._declare.definitions import (
     ActivityDefinition,
     OrchestrationDefinition,
     annotations_of,
+    check_annotations,
     check_function,
     is_async,
     needed_names,
@@ -119,11 +120,14 @@ class Declared(Generic[P, T]):
 
     @functools.cached_property
     def _result_type(self) -> Any:
-        return result_of(self._annotations.get("return"))
+        return result_of(self._annotations.get("return"), self.fn)
 
     @functools.cached_property
     def _call_options(self) -> dict[str, Any]:
         return {"result_type": self.result_type, **self._options}
+
+    def _check_annotations(self) -> None:
+        check_annotations(f"{self.kind} '{self.name}'", self._original._annotations)
 
     def _schedule(self, context: OrchestrationContext, value: object) -> Task[T]:
         raise NotImplementedError
@@ -179,6 +183,7 @@ class Activity(Declared[P, T]):
     @functools.cached_property
     def definition(self) -> ActivityDefinition:
         """The definition that a runtime registers."""
+        self._check_annotations()
         return ActivityDefinition(
             self.name,
             self.arguments.adapter(),
@@ -262,6 +267,7 @@ class Orchestration(Declared[P, T]):
     @functools.cached_property
     def definition(self) -> OrchestrationDefinition:
         """The definition that a runtime registers."""
+        self._check_annotations()
         return OrchestrationDefinition(
             self.name, self.version, self.arguments.adapter(), self.arguments.input_type, self.result_type
         )

@@ -1,0 +1,258 @@
+"""Models of pydantic: how they are written so that the text is the same in every process and nothing is lost.
+
+pydantic is used only where the program has imported it: what was never imported has no instances.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import dataclasses
+import inspect
+import json
+import math
+import sys
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from decimal import Decimal
+from functools import lru_cache
+from typing import Annotated, Any, cast, get_args, get_origin
+from uuid import UUID
+
+from duroxide.exceptions import CodecError
+
+_SETS = (set, frozenset)
+_PLAIN_FACTORIES = (list, dict, set, frozenset, tuple, str, int, float, bool)
+
+
+class _OrderedSet(set[Any]):
+    """A set that is iterated in a given order."""
+
+    order: list[Any]
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self.order)
+
+
+class _OrderedFrozenSet(frozenset[Any]):
+    order: list[Any]
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self.order)
+
+
+def is_model(value: object) -> bool:
+    """Tell whether a value is a model of pydantic."""
+    model = getattr(sys.modules.get("pydantic"), "BaseModel", None)
+    return model is not None and isinstance(value, model)
+
+
+def is_pydantic_class(annotation: object) -> bool:
+    """Tell whether pydantic builds a class: its models and its own dataclasses."""
+    return isinstance(annotation, type) and hasattr(annotation, "__pydantic_validator__")
+
+
+def dump(value: Any, encode: Callable[[object], str]) -> Any:
+    """Write a model as values that ``json`` can write.
+
+    Args:
+        value: The model.
+        encode: What writes one item of a set as text, by which sets are ordered.
+
+    Raises:
+        CodecError: A field is not in what pydantic writes, or a secret is written as asterisks.
+    """
+    dumped = _with_ordered_sets(value, encode).model_dump(mode="json")
+    return _checked(value, dumped, encode)
+
+
+@lru_cache(maxsize=1024)
+def builder_of(annotation: Any) -> Callable[[Any], Any]:
+    """Make what builds an annotation with pydantic."""
+    pydantic: Any = sys.modules["pydantic"]
+    adapter = pydantic.TypeAdapter(annotation)
+
+    # A model dumps its fields under their names, but wants them under their aliases unless it is told otherwise; fields
+    # that it does not find would get their defaults.
+    options = (
+        {"by_alias": True, "by_name": True}
+        if "by_name" in inspect.signature(adapter.validate_python).parameters
+        else {}
+    )
+
+    def build(value: Any) -> Any:
+        try:
+            return adapter.validate_python(value, **options)
+        except pydantic.ValidationError:
+            # A strict model takes a date from JSON text alone.
+            with contextlib.suppress(pydantic.ValidationError):
+                return adapter.validate_json(json.dumps(value), **options)
+            raise
+
+    return build
+
+
+def builder_of_other(annotation: Any) -> Callable[[Any], Any] | None:
+    """Make what builds a class that is not pydantic's, such as a network address; ``None`` if pydantic cannot, or is not in use."""
+    if "pydantic" not in sys.modules or not isinstance(annotation, type) or annotation is type or get_args(annotation):
+        return None
+    try:
+        return builder_of(annotation)
+    except Exception:  # noqa: BLE001  (whatever pydantic has against the annotation, it cannot build a value for it)
+        return None
+
+
+def has_pydantic_metadata(annotation: Any) -> bool:
+    """Tell whether an annotation has constraints or validators that only pydantic applies."""
+    if get_origin(annotation) is Annotated and "pydantic" in sys.modules:
+        # pydantic reads what annotated_types has too.
+        roots = {type(each).__module__.partition(".")[0] for each in annotation.__metadata__}
+        if roots & {"pydantic", "annotated_types"}:
+            return True
+    return any(has_pydantic_metadata(each) for each in get_args(annotation))
+
+
+def _with_ordered_sets(value: Any, encode: Callable[[object], str]) -> Any:
+    """Copy what holds sets, with sets that pydantic iterates in the order of their items' texts."""
+    kind: Any = type(value)
+    if kind in _SETS:
+        if len(value) < 2 or all(_has_fixed_hash(item) for item in value):
+            return value  # as it was recorded before: the order of numbers is the same in every process
+        ordered: Any = (_OrderedSet if kind is set else _OrderedFrozenSet)(value)
+        ordered.order = sorted(value, key=encode)
+        return ordered
+    if kind in (list, tuple):
+        parts = [_with_ordered_sets(each, encode) for each in value]
+        return kind(parts) if any(new is not old for new, old in zip(parts, value, strict=True)) else value
+    if isinstance(value, tuple) and hasattr(kind, "_make"):
+        parts = [_with_ordered_sets(each, encode) for each in cast("tuple[Any, ...]", value)]
+        return kind._make(parts) if any(a is not b for a, b in zip(parts, value, strict=True)) else value
+    if kind is dict:
+        changed = {key: _with_ordered_sets(each, encode) for key, each in value.items()}
+        return changed if any(changed[key] is not each for key, each in value.items()) else value
+    if is_model(value):
+        fields = {**value.__dict__}
+        extra = getattr(value, "__pydantic_extra__", None) or {}
+        new_fields, new_extra = _with_ordered_sets(fields, encode), _with_ordered_sets(extra, encode)
+        if new_fields is fields and new_extra is extra:
+            return value
+        model: Any = copy.copy(value)
+        model.__dict__.update(new_fields)
+        if new_extra is not extra:
+            object.__setattr__(model, "__pydantic_extra__", new_extra)
+        return model
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        names = [field.name for field in dataclasses.fields(value) if hasattr(value, field.name)]
+        replaced = {
+            name: new for name in names if (new := _with_ordered_sets(old := getattr(value, name), encode)) is not old
+        }
+        if not replaced:
+            return value
+        instance = copy.copy(value)
+        for name, new in replaced.items():
+            object.__setattr__(instance, name, new)
+        return instance
+    return value
+
+
+def _has_fixed_hash(item: Any) -> bool:
+    if type(item) is tuple:
+        return all(_has_fixed_hash(each) for each in cast("tuple[Any, ...]", item))
+    if type(item) is float:
+        return not math.isnan(item)
+    return type(item) in (int, bool, UUID, timedelta) or (type(item) is Decimal and not item.is_nan())
+
+
+def _checked(value: Any, dumped: Any, encode: Callable[[object], str]) -> Any:
+    """Refuse what pydantic left out of ``dumped``, and order the sets that its computed fields make."""
+    if hasattr(value, "get_secret_value"):
+        _check_secret(value, dumped)
+    elif is_model(value):
+        return _checked_model(value, dumped, encode)
+    elif isinstance(value, (list, tuple)) and isinstance(dumped, list):
+        items, texts = cast("list[Any]", value), cast("list[Any]", dumped)
+        if len(items) == len(texts):
+            return [_checked(each, text, encode) for each, text in zip(items, texts, strict=True)]
+    elif isinstance(value, _SETS) and isinstance(dumped, list):
+        for item in cast("set[Any]", value):
+            if hasattr(item, "get_secret_value"):
+                _check_secret(item, next((each for each in cast("list[Any]", dumped) if _is_masked(each)), None))
+    elif isinstance(value, dict) and isinstance(dumped, dict):
+        entries, written = cast("dict[Any, Any]", value), cast("dict[str, Any]", dumped)
+        if len(entries) == len(written):
+            pairs = zip(entries.values(), written.items(), strict=True)
+            return {key: _checked(each, text, encode) for each, (key, text) in pairs}
+    elif dataclasses.is_dataclass(value) and not isinstance(value, type) and isinstance(dumped, dict):
+        return _checked_dataclass(value, cast("dict[str, Any]", dumped), encode)
+    return dumped
+
+
+def _checked_model(model: Any, dumped: Any, encode: Callable[[object], str]) -> Any:
+    kind = type(model)
+    decorators = kind.__pydantic_decorators__
+    if decorators.model_serializers:
+        return dumped  # the form that the user gives it
+    if hasattr(model, "root") and "root" in kind.model_fields:
+        return _checked(model.root, dumped, encode)
+    if not isinstance(dumped, dict):
+        return dumped
+    written = cast("dict[str, Any]", dumped)
+    for name, field in kind.model_fields.items():
+        if name not in model.__dict__:
+            continue
+        value = model.__dict__[name]
+        key = next((each for each in (name, field.serialization_alias, field.alias) if each in written), None)
+        if key is not None:
+            written[key] = _checked(value, written[key], encode)
+        elif not _is_default(model, name, field, value):
+            raise _lost(kind, name)
+    for name, value in (getattr(model, "__pydantic_extra__", None) or {}).items():
+        if name not in written:
+            raise _lost(kind, name)
+        written[name] = _checked(value, written[name], encode)
+    own = {each for decorator in decorators.field_serializers.values() for each in decorator.info.fields}
+    for name, computed in kind.model_computed_fields.items():
+        answer = computed.return_type
+        if (get_origin(answer) or answer) in _SETS and not own & {name, "*"} and isinstance(written.get(name), list):
+            written[name] = sorted(written[name], key=encode)
+    return written
+
+
+def _checked_dataclass(value: Any, written: dict[str, Any], encode: Callable[[object], str]) -> dict[str, Any]:
+    if hasattr(type(value), "__pydantic_decorators__"):
+        return written  # its own serializers may give any form
+    for field in dataclasses.fields(value):
+        if field.name in written:
+            written[field.name] = _checked(getattr(value, field.name), written[field.name], encode)
+        elif field.default is dataclasses.MISSING or getattr(value, field.name) != field.default:
+            raise _lost(type(value), field.name)
+    return written
+
+
+def _is_default(model: Any, name: str, field: Any, value: Any) -> bool:
+    """Tell whether a field that is not recorded comes back all the same."""
+    if field.default_factory is not None:
+        return field.default_factory in _PLAIN_FACTORIES and value == field.default_factory()
+    with contextlib.suppress(Exception):  # the comparison is the user's
+        return not field.is_required() and bool(value == field.default)
+    return name not in model.model_fields_set
+
+
+def _lost(kind: type, name: str) -> CodecError:
+    return CodecError(
+        f"the field '{name}' of {kind.__qualname__} is not in what pydantic writes, so that it would be lost; do not "
+        "exclude it, annotate a field that may hold a subclass with the union of the classes, or make it a PrivateAttr"
+    )
+
+
+def _is_masked(dumped: Any) -> bool:
+    return isinstance(dumped, str) and dumped != "" and not dumped.strip("*")
+
+
+def _check_secret(value: Any, dumped: Any) -> None:
+    if _is_masked(dumped):
+        raise CodecError(
+            f"a {type(value).__name__} is written as asterisks, so that the secret would be lost; pass the name of the "
+            "secret and read it where it is used, or give the field a serializer that writes it, to be read by everyone "
+            "who can read the store"
+        )
