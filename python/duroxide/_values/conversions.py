@@ -253,15 +253,21 @@ def _classes_of_msgspec(annotation: Any) -> set[type] | None:
                 return None
             if isinstance(each, msgspec.inspect.EnumType) and issubclass(each.cls, enum.Flag):
                 return None
-            if isinstance(each, msgspec.inspect.DictType) and isinstance(
-                each.key_type, (msgspec.inspect.BoolType, msgspec.inspect.NoneType, msgspec.inspect.UnionType)
-            ):
+            if isinstance(each, msgspec.inspect.DictType) and not _has_key_of_msgspec(each.key_type):
                 return None
             is_struct = isinstance(each, msgspec.inspect.StructType)
             if isinstance(each, msgspec.inspect.DataclassType) or (is_struct and _fields_of(each.cls) is not None):
                 classes.add(each.cls)
             pending.extend(getattr(each, name) for name in each.__struct_fields__ if name != "default")
     return classes
+
+
+def _has_key_of_msgspec(key: Any) -> bool:
+    """Tell whether msgspec finds keys of a type among texts; it does not find true, false and null."""
+    parts = key.types if isinstance(key, msgspec.inspect.UnionType) else (key,)
+    if any(isinstance(each, msgspec.inspect.StrType) for each in parts):
+        return True
+    return not any(isinstance(each, (msgspec.inspect.BoolType, msgspec.inspect.NoneType)) for each in parts)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -329,7 +335,7 @@ def _recorded_names(kind: Any) -> set[str] | None:
     fields: Any = getattr(kind, "model_fields", None)
     if fields is None:
         return {*getattr(kind, "__pydantic_fields__", {})}
-    if getattr(kind, "model_config", {}).get("extra") == "allow" or "root" in fields:
+    if getattr(kind, "model_config", {}).get("extra") == "allow" or getattr(kind, "__pydantic_root_model__", False):
         return None
     names = {*fields, *getattr(kind, "model_computed_fields", {})}
     return names | {alias for each in fields.values() for alias in (each.alias, each.serialization_alias) if alias}

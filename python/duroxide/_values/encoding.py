@@ -23,9 +23,6 @@ from duroxide.exceptions import CodecError, TaskFailed
 _KEY_SCALARS = (date, time, timedelta, Decimal, UUID, bytes)
 _SCALARS = (*_KEY_SCALARS, bytearray, memoryview)
 
-# Values of these types have one order, so that msgspec sorts them alike in every process.
-_SORTABLE = (str, int, float, bool, bytes, date, time, timedelta, UUID, Decimal)
-
 
 def encode(value: object) -> str:
     """Write ``value`` as JSON text.
@@ -161,19 +158,21 @@ def _with_lists(value: Any) -> Any:
 
 
 def _has_one_order(items: set[Any]) -> bool:
-    if not all(_is_sortable(each) for each in items):
-        return False
+    """Tell whether msgspec sorts a set alike in every process."""
     try:
         sorted(items)
     except TypeError:
         return False
-    return True
+    return not any(_is_partly_ordered(each) for each in items)
 
 
-def _is_sortable(item: Any) -> bool:
-    if type(item) is tuple:
-        return all(_is_sortable(each) for each in cast("tuple[Any, ...]", item))
-    return isinstance(item, _SORTABLE) and item == item  # noqa: PLR0124  (NaN has no order)
+def _is_partly_ordered(item: Any) -> bool:
+    """Tell whether an item has no place among others: of two sets none may be less, and NaN is never less."""
+    if isinstance(item, tuple):
+        return any(_is_partly_ordered(each) for each in cast("tuple[Any, ...]", item))
+    if dataclasses.is_dataclass(item):
+        return any(_is_partly_ordered(getattr(item, field.name)) for field in dataclasses.fields(item))
+    return isinstance(item, frozenset) or item != item  # noqa: PLR0124
 
 
 failures.write_details_with(encode)

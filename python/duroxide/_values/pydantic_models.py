@@ -12,7 +12,7 @@ import inspect
 import json
 import math
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import timedelta
 from decimal import Decimal
 from functools import lru_cache
@@ -116,10 +116,10 @@ def _with_ordered_sets(value: Any, encode: Callable[[object], str]) -> Any:
     """Copy what holds sets, with sets that pydantic iterates in the order of their items' texts."""
     kind: Any = type(value)
     if kind in _SETS:
-        if len(value) < 2 or all(_has_fixed_hash(item) for item in value):
+        if all(_has_fixed_hash(item) for item in value):
             return value  # as it was recorded before: the order of numbers is the same in every process
         ordered: Any = (_OrderedSet if kind is set else _OrderedFrozenSet)(value)
-        ordered.order = sorted(value, key=encode)
+        ordered.order = [_with_ordered_sets(each, encode) for each in sorted(value, key=encode)]
         return ordered
     if kind in (list, tuple):
         parts = [_with_ordered_sets(each, encode) for each in value]
@@ -156,11 +156,16 @@ def _with_ordered_sets(value: Any, encode: Callable[[object], str]) -> Any:
 
 
 def _has_fixed_hash(item: Any) -> bool:
-    if type(item) is tuple:
-        return all(_has_fixed_hash(each) for each in cast("tuple[Any, ...]", item))
-    if type(item) is float:
+    """Tell whether an item has the same hash in every process; texts, bytes, dates and most enums do not."""
+    if isinstance(item, (tuple, frozenset)):
+        return all(_has_fixed_hash(each) for each in cast("Iterable[Any]", item))
+    if isinstance(item, (float, Decimal)):
         return not math.isnan(item)
-    return type(item) in (int, bool, UUID, timedelta) or (type(item) is Decimal and not item.is_nan())
+    if is_model(item):
+        return all(_has_fixed_hash(each) for each in item.__dict__.values())
+    if dataclasses.is_dataclass(item) and not isinstance(item, type):
+        return all(_has_fixed_hash(getattr(item, field.name)) for field in dataclasses.fields(item) if field.compare)
+    return isinstance(item, (UUID, timedelta)) or (isinstance(item, int) and hash(item) == hash(int(item)))
 
 
 def _checked(value: Any, dumped: Any, encode: Callable[[object], str]) -> Any:
@@ -192,7 +197,7 @@ def _checked_model(model: Any, dumped: Any, encode: Callable[[object], str]) -> 
     decorators = kind.__pydantic_decorators__
     if decorators.model_serializers:
         return dumped  # the form that the user gives it
-    if hasattr(model, "root") and "root" in kind.model_fields:
+    if kind.__pydantic_root_model__:
         return _checked(model.root, dumped, encode)
     if not isinstance(dumped, dict):
         return dumped
