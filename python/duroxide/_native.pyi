@@ -241,14 +241,14 @@ class Task(Coroutine[Any, Any, _T_co]):
             ValueError: The task has started.
         """
 
-    def __getitem__(self, key: str) -> Any:
+    def __getitem__(self, key: str, /) -> Any:
         """Return a field of the task by its name, such as ``"type"``, ``"name"``, ``"input"`` or ``"tag"``.
 
         Raises:
             KeyError: This kind of task has no such field, or the field was not given.
         """
 
-    def __contains__(self, key: object) -> bool:
+    def __contains__(self, key: object, /) -> bool:
         """Tell whether the task has a field of this name."""
 
     def get(self, key: str, default: Any = None) -> Any:

@@ -190,14 +190,14 @@ def _compile_parts(annotation: Any) -> _Converter:
         return _union(annotation, [_plain(each) for each in arguments])
     if origin is Literal:
         return _member_of(annotation, {encode(each): each for each in arguments})
-    if isinstance(annotation, type) and issubclass(annotation, enum.Enum):
+    if _is_kind_of(annotation, enum.Enum):
         return _enum(annotation)
     if is_pydantic_class(annotation) or _fields_of(origin or annotation) is not None:
         return _class(annotation)
     kind: Any = origin or annotation
     if kind is tuple:
         return _tuple(annotation, arguments)
-    if isinstance(kind, type) and issubclass(kind, tuple) and hasattr(kind, "_fields"):
+    if _is_kind_of(kind, tuple) and hasattr(kind, "_fields"):
         return _named_tuple(kind)
     if typing.is_typeddict(kind):
         return _typed_dict(kind)
@@ -211,6 +211,10 @@ def _compile_parts(annotation: Any) -> _Converter:
     if by_pydantic is None:
         raise _UnbuildableError(annotation_title(annotation))
     return by_pydantic
+
+
+def _is_kind_of(annotation: object, base: type) -> bool:
+    return isinstance(annotation, type) and issubclass(annotation, base)
 
 
 def _unchanged(value: Any) -> Any:
@@ -255,8 +259,9 @@ def _classes_of_msgspec(annotation: Any) -> set[type] | None:
                 return None
             if isinstance(each, msgspec.inspect.DictType) and not _has_key_of_msgspec(each.key_type):
                 return None
-            is_struct = isinstance(each, msgspec.inspect.StructType)
-            if isinstance(each, msgspec.inspect.DataclassType) or (is_struct and _fields_of(each.cls) is not None):
+            if isinstance(each, msgspec.inspect.DataclassType) or (
+                isinstance(each, msgspec.inspect.StructType) and _fields_of(each.cls) is not None
+            ):
                 classes.add(each.cls)
             pending.extend(getattr(each, name) for name in each.__struct_fields__ if name != "default")
     return classes
@@ -280,9 +285,9 @@ class _Field:
 
 def _fields_of(kind: Any) -> dict[str, _Field] | None:
     """List what a class of fields records, by the recorded names; ``None`` if it is no such class."""
-    if not isinstance(kind, type):
+    if not _is_kind_of(kind, object):
         return None
-    if issubclass(kind, msgspec.Struct):
+    if _is_kind_of(kind, msgspec.Struct):
         config = kind.__struct_config__
         if config.tag is not None or config.array_like:
             return None
@@ -318,7 +323,7 @@ def _default_of(default: Any, factory: Any, missing: Any) -> Callable[[], Any]:
     return (lambda: default) if factory is missing else factory
 
 
-def _hints(kind: type) -> dict[str, Any]:
+def _hints(kind: Any) -> dict[str, Any]:
     try:
         return typing.get_type_hints(kind, include_extras=True)
     except Exception as error:
@@ -394,7 +399,8 @@ def _descendants(kind: type) -> list[type]:
     found: dict[tuple[str, str], type] = {}
     pending = [kind]
     while pending:
-        for each in pending.pop().__subclasses__():
+        subclasses: list[type] = pending.pop().__subclasses__()
+        for each in subclasses:
             found[each.__module__, each.__qualname__] = each
             pending.append(each)
     return list(found.values())
@@ -425,15 +431,20 @@ def _fields_builder(annotation: Any, kind: type) -> _Converter:
                 values[field.attribute] = field.default()
         if not is_dataclass:
             return _called(kind, values)
-        instance = object.__new__(kind)
+        instance = _made(kind)
         for name, each in values.items():
             object.__setattr__(instance, name, each)
         # With InitVar, the fields have been recorded as __post_init__ left them, and its arguments have not.
         if hasattr(instance, "__post_init__") and not has_init_variables:
-            cast("Any", instance).__post_init__()
+            instance.__post_init__()
         return instance
 
     return build
+
+
+def _made(kind: Any) -> Any:
+    """Make an instance without calling ``__init__``."""
+    return object.__new__(kind)
 
 
 _INIT_VARIABLE: Any = getattr(dataclasses, "_FIELD_INITVAR", None)
@@ -458,9 +469,13 @@ def _substituted(annotation: Any, given: Mapping[Any, Any]) -> Any:
     if isinstance(annotation, TypeVar):
         return given.get(annotation, annotation)
     inner = getattr(annotation, "__parameters__", ())
-    if not inner or (isinstance(annotation, type) and get_origin(annotation) is None):
+    if not inner or _is_plain_class(annotation):
         return annotation
     return annotation[tuple(given.get(each, each) for each in inner)]
+
+
+def _is_plain_class(annotation: object) -> bool:
+    return isinstance(annotation, type) and get_origin(annotation) is None
 
 
 def _part(annotation: Any) -> _Converter:
@@ -595,9 +610,9 @@ def _key(annotation: Any) -> _Converter:
     whole, strings = _plain(annotation), (str, Any)
     if whole in strings:
         return _unchanged
-    in_msgspec = _classes_of_msgspec(dict[whole, Any])
-    if in_msgspec is not None:
-        return lambda key: next(iter(msgspec.convert({key: None}, dict[whole, Any], str_keys=True)))
+    keyed: Any = types.GenericAlias(dict, (whole, Any))
+    if _classes_of_msgspec(keyed) is not None:
+        return lambda key: next(iter(msgspec.convert({key: None}, keyed, str_keys=True)))
     convert_key = _compile(whole)
 
     def build(key: str) -> Any:

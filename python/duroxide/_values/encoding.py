@@ -109,13 +109,13 @@ def _to_json(value: Any) -> Any:
 def _with_text_keys(value: Any) -> Any:
     """Copy dicts and lists, with keys that ``json.dumps`` can write."""
     if isinstance(value, dict):
-        items = cast("dict[Any, Any]", value)
+        items = cast("dict[object, object]", value)
         written = {_key(key): _with_text_keys(each) for key, each in items.items()}
         if len(written) != len(items):
             raise CodecError("two keys of a dict have the same text in JSON; make them differ")
         return written
     if isinstance(value, (list, tuple)):
-        return [_with_text_keys(each) for each in cast("list[Any]", value)]
+        return [_with_text_keys(each) for each in cast("list[object]", value)]
     return value
 
 
@@ -132,10 +132,10 @@ def _key(key: Any) -> Any:
 def _with_lists(value: Any) -> Any:
     """Replace the sets in a struct that msgspec would write in the order of their hashes, or could not sort."""
     if isinstance(value, (set, frozenset)):
-        items = cast("set[Any]", value)
-        return value if _has_one_order(items) else sorted(items, key=encode)
+        items = cast("set[object]", value)
+        return items if _has_one_order(items) else sorted(items, key=encode)
     if isinstance(value, dict):
-        given = cast("dict[Any, Any]", value)
+        given = cast("dict[object, object]", value)
         changed = {key: _with_lists(each) for key, each in given.items()}
         return changed if any(changed[key] is not each for key, each in given.items()) else given
     if type(value) in (list, tuple):
@@ -157,10 +157,10 @@ def _with_lists(value: Any) -> Any:
     return changed
 
 
-def _has_one_order(items: set[Any]) -> bool:
+def _has_one_order(items: set[object]) -> bool:
     """Tell whether msgspec sorts a set alike in every process."""
     try:
-        sorted(items)
+        sorted(cast("set[Any]", items))
     except TypeError:
         return False
     return not any(_is_partly_ordered(each) for each in items)
@@ -169,7 +169,7 @@ def _has_one_order(items: set[Any]) -> bool:
 def _is_partly_ordered(item: Any) -> bool:
     """Tell whether an item has no place among others: of two sets none may be less, and NaN is never less."""
     if isinstance(item, tuple):
-        return any(_is_partly_ordered(each) for each in cast("tuple[Any, ...]", item))
+        return any(_is_partly_ordered(each) for each in cast("tuple[object, ...]", item))
     if dataclasses.is_dataclass(item):
         return any(_is_partly_ordered(getattr(item, field.name)) for field in dataclasses.fields(item))
     return isinstance(item, frozenset) or item != item  # noqa: PLR0124

@@ -112,36 +112,50 @@ def has_pydantic_metadata(annotation: Any) -> bool:
     return any(has_pydantic_metadata(each) for each in get_args(annotation))
 
 
+def _class_of(value: object) -> Any:
+    return type(value)
+
+
+def _maker_of(kind: Any) -> Callable[[list[Any]], Any] | None:
+    """Return the function that makes a list, a tuple or a named tuple of its items; ``None`` for other classes."""
+    if kind is list or kind is tuple:
+        return cast("Callable[[list[Any]], Any]", kind)
+    named: Callable[[list[Any]], Any] | None = getattr(kind, "_make", None)
+    return named if issubclass(kind, tuple) else None
+
+
+def _is_dataclass(value: object) -> bool:
+    return dataclasses.is_dataclass(value) and not isinstance(value, type)
+
+
 def _with_ordered_sets(value: Any, encode: Callable[[object], str]) -> Any:
     """Copy what holds sets, with sets that pydantic iterates in the order of their items' texts."""
-    kind: Any = type(value)
+    kind = _class_of(value)
     if kind in _SETS:
         if all(_has_fixed_hash(item) for item in value):
             return value  # as it was recorded before: the order of numbers is the same in every process
         ordered: Any = (_OrderedSet if kind is set else _OrderedFrozenSet)(value)
         ordered.order = [_with_ordered_sets(each, encode) for each in sorted(value, key=encode)]
         return ordered
-    if kind in (list, tuple):
+    make = _maker_of(kind)
+    if make is not None:
         parts = [_with_ordered_sets(each, encode) for each in value]
-        return kind(parts) if any(new is not old for new, old in zip(parts, value, strict=True)) else value
-    if isinstance(value, tuple) and hasattr(kind, "_make"):
-        parts = [_with_ordered_sets(each, encode) for each in cast("tuple[Any, ...]", value)]
-        return kind._make(parts) if any(a is not b for a, b in zip(parts, value, strict=True)) else value
+        return make(parts) if any(new is not old for new, old in zip(parts, value, strict=True)) else value
     if kind is dict:
         changed = {key: _with_ordered_sets(each, encode) for key, each in value.items()}
         return changed if any(changed[key] is not each for key, each in value.items()) else value
     if is_model(value):
-        fields = {**value.__dict__}
-        extra = getattr(value, "__pydantic_extra__", None) or {}
+        fields: dict[str, Any] = {**value.__dict__}
+        extra: dict[str, Any] = getattr(value, "__pydantic_extra__", None) or {}
         new_fields, new_extra = _with_ordered_sets(fields, encode), _with_ordered_sets(extra, encode)
         if new_fields is fields and new_extra is extra:
             return value
-        model: Any = copy.copy(value)
+        model = copy.copy(value)
         model.__dict__.update(new_fields)
         if new_extra is not extra:
             object.__setattr__(model, "__pydantic_extra__", new_extra)
         return model
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+    if _is_dataclass(value):
         names = [field.name for field in dataclasses.fields(value) if hasattr(value, field.name)]
         replaced = {
             name: new for name in names if (new := _with_ordered_sets(old := getattr(value, name), encode)) is not old
@@ -158,12 +172,12 @@ def _with_ordered_sets(value: Any, encode: Callable[[object], str]) -> Any:
 def _has_fixed_hash(item: Any) -> bool:
     """Tell whether an item has the same hash in every process; texts, bytes, dates and most enums do not."""
     if isinstance(item, (tuple, frozenset)):
-        return all(_has_fixed_hash(each) for each in cast("Iterable[Any]", item))
+        return all(_has_fixed_hash(each) for each in cast("Iterable[object]", item))
     if isinstance(item, (float, Decimal)):
         return not math.isnan(item)
     if is_model(item):
         return all(_has_fixed_hash(each) for each in item.__dict__.values())
-    if dataclasses.is_dataclass(item) and not isinstance(item, type):
+    if _is_dataclass(item):
         return all(_has_fixed_hash(getattr(item, field.name)) for field in dataclasses.fields(item) if field.compare)
     return isinstance(item, (UUID, timedelta)) or (isinstance(item, int) and hash(item) == hash(int(item)))
 
@@ -174,26 +188,26 @@ def _checked(value: Any, dumped: Any, encode: Callable[[object], str]) -> Any:
         _check_secret(value, dumped)
     elif is_model(value):
         return _checked_model(value, dumped, encode)
+    elif _is_dataclass(value):
+        return _checked_dataclass(value, dumped, encode)
     elif isinstance(value, (list, tuple)) and isinstance(dumped, list):
-        items, texts = cast("list[Any]", value), cast("list[Any]", dumped)
+        items, texts = cast("list[object]", value), cast("list[object]", dumped)
         if len(items) == len(texts):
             return [_checked(each, text, encode) for each, text in zip(items, texts, strict=True)]
     elif isinstance(value, _SETS) and isinstance(dumped, list):
-        for item in cast("set[Any]", value):
+        for item in cast("set[object]", value):
             if hasattr(item, "get_secret_value"):
-                _check_secret(item, next((each for each in cast("list[Any]", dumped) if _is_masked(each)), None))
+                _check_secret(item, next((each for each in cast("list[object]", dumped) if _is_masked(each)), None))
     elif isinstance(value, dict) and isinstance(dumped, dict):
-        entries, written = cast("dict[Any, Any]", value), cast("dict[str, Any]", dumped)
+        entries, written = cast("dict[object, object]", value), cast("dict[str, object]", dumped)
         if len(entries) == len(written):
             pairs = zip(entries.values(), written.items(), strict=True)
             return {key: _checked(each, text, encode) for each, (key, text) in pairs}
-    elif dataclasses.is_dataclass(value) and not isinstance(value, type) and isinstance(dumped, dict):
-        return _checked_dataclass(value, cast("dict[str, Any]", dumped), encode)
-    return dumped
+    return cast("object", dumped)
 
 
 def _checked_model(model: Any, dumped: Any, encode: Callable[[object], str]) -> Any:
-    kind = type(model)
+    kind = _class_of(model)
     decorators = kind.__pydantic_decorators__
     if decorators.model_serializers:
         return dumped  # the form that the user gives it
@@ -211,7 +225,8 @@ def _checked_model(model: Any, dumped: Any, encode: Callable[[object], str]) -> 
             written[key] = _checked(value, written[key], encode)
         elif not _is_default(model, name, field, value):
             raise _lost(kind, name)
-    for name, value in (getattr(model, "__pydantic_extra__", None) or {}).items():
+    extra: dict[str, Any] = getattr(model, "__pydantic_extra__", None) or {}
+    for name, value in extra.items():
         if name not in written:
             raise _lost(kind, name)
         written[name] = _checked(value, written[name], encode)
@@ -223,14 +238,16 @@ def _checked_model(model: Any, dumped: Any, encode: Callable[[object], str]) -> 
     return written
 
 
-def _checked_dataclass(value: Any, written: dict[str, Any], encode: Callable[[object], str]) -> dict[str, Any]:
-    if hasattr(type(value), "__pydantic_decorators__"):
-        return written  # its own serializers may give any form
+def _checked_dataclass(value: Any, dumped: Any, encode: Callable[[object], str]) -> Any:
+    kind = _class_of(value)
+    if hasattr(kind, "__pydantic_decorators__") or not isinstance(dumped, dict):
+        return dumped  # its own serializers may give any form
+    written = cast("dict[str, Any]", dumped)
     for field in dataclasses.fields(value):
         if field.name in written:
             written[field.name] = _checked(getattr(value, field.name), written[field.name], encode)
         elif field.default is dataclasses.MISSING or getattr(value, field.name) != field.default:
-            raise _lost(type(value), field.name)
+            raise _lost(kind, field.name)
     return written
 
 
