@@ -44,7 +44,7 @@ class DescribedTask(dict[str, Any]):
 
 
 class DetachedInfo:
-    """What a context says of its instance, read from a dict in snake or camel case; what is missing has a default."""
+    """The facts of a context about its instance, read from a dict in snake or camel case; each has a default."""
 
     def __init__(self, ctx_info: Mapping[str, Any]) -> None:
         self._info = {name.replace("_", "").lower(): value for name, value in ctx_info.items()}

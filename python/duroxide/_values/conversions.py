@@ -1,6 +1,6 @@
-"""What turns a decoded value into the type that an annotation asks for.
+"""The conversion of a decoded value to the type in an annotation.
 
-msgspec builds what it can. What it refuses (unions of classes, unions of texts, enums of any value, ``InitVar``,
+msgspec builds most types. The types that it refuses (unions of classes, unions of texts, enums of any value, ``InitVar``,
 ``Iterable``) is built here, and pydantic builds its own classes.
 """
 
@@ -33,7 +33,7 @@ _UNCHECKED = (Any, None, NoneType, object)
 _UNIONS = (Union, types.UnionType)
 _FAULTS = (ValueError, TypeError, RecursionError, AttributeError, ArithmeticError)
 
-# Types whose text may also be a text, or another of them, so that a union of two cannot be read.
+# Pairs of types that may have the same text. A union of such a pair cannot be read.
 _AMBIGUOUS_TEXTS = (
     ({Decimal, str}, "a number in a text is both"),
     ({bytes, str}, "a text may look like base64"),
@@ -41,7 +41,7 @@ _AMBIGUOUS_TEXTS = (
     ({bytes, timedelta}, "a text may be both"),
 )
 
-# Collections that msgspec does not know, and what a list or dict becomes.
+# Collections, some of which msgspec does not know, with the function that makes one of a list or dict.
 _COLLECTIONS: dict[Any, Callable[[Any], Any]] = {
     list: list,
     set: set,
@@ -75,10 +75,10 @@ class _UnbuildableError(Exception):
 
 
 def convert(value: Any, annotation: Any) -> Any:
-    """Turn a decoded value into what ``annotation`` asks for.
+    """Convert a decoded value to the type in ``annotation``.
 
     Args:
-        value: What ``decode`` returned.
+        value: A value from ``decode``.
         annotation: A type. ``Any``, ``None``, ``object`` and type variables leave the value as it is; so do types for
             which nothing can build a value, and a warning says so once.
 
@@ -132,14 +132,14 @@ def _fits(value: Any, annotation: Any) -> bool:
 
 
 def _converter(annotation: Any) -> _Converter | None:
-    """Build what converts to ``annotation``; ``None`` if nothing can."""
+    """Build the function that converts to ``annotation``; ``None`` if no library can build such values."""
     if any(isinstance(leaf, TypeVar) for leaf in _leaves(annotation)):
         return None
     try:
         return _compile(annotation)
     except _UnbuildableError as error:
         _log.warning(
-            "the annotation %s is not applied, so that values are passed as JSON has them: no %s can be built from JSON",
+            "the annotation %s is not applied: no %s can be built from JSON; values are passed as JSON has them",
             annotation_title(annotation),
             error,
         )
@@ -150,10 +150,10 @@ _cached_converter = lru_cache(maxsize=1024)(_converter)
 
 
 def _compile(annotation: Any) -> _Converter:
-    """Build what converts to ``annotation``.
+    """Build the function that converts to ``annotation``.
 
     Raises:
-        _UnbuildableError: Nothing can.
+        _UnbuildableError: No library can build such values.
     """
     annotation = _plain(annotation)
     if annotation is Any or annotation is object or isinstance(annotation, TypeVar):
@@ -180,7 +180,7 @@ def _compile(annotation: Any) -> _Converter:
 
 
 def _compile_parts(annotation: Any) -> _Converter:
-    """Build what converts to an annotation without msgspec, for which its parts may be left."""
+    """Build the function that converts to an annotation. It leaves parts of the annotation to msgspec, but not the whole."""
     origin, arguments = get_origin(annotation), get_args(annotation)
     if annotation is None or annotation is NoneType:
         return _none
@@ -242,7 +242,7 @@ def _classes_of_msgspec(annotation: Any) -> set[type] | None:
     """Collect the classes of fields that msgspec would build for an annotation; ``None`` if it cannot build it."""
     try:
         info = msgspec.inspect.type_info(annotation)
-    except Exception:  # noqa: BLE001  (whatever msgspec has against the annotation, it cannot build a value for it)
+    except Exception:  # noqa: BLE001  (msgspec may refuse an annotation in any way, and then cannot build a value)
         return None
     classes: set[type] = set()
     seen: set[int] = set()
@@ -284,7 +284,7 @@ class _Field:
 
 
 def _fields_of(kind: Any) -> dict[str, _Field] | None:
-    """List what a class of fields records, by the recorded names; ``None`` if it is no such class."""
+    """List the recorded fields of a class by their recorded names; ``None`` if the class has other contents than fields."""
     if not _is_kind_of(kind, object):
         return None
     if _is_kind_of(kind, msgspec.Struct):
@@ -479,7 +479,7 @@ def _is_plain_class(annotation: object) -> bool:
 
 
 def _part(annotation: Any) -> _Converter:
-    """Build what converts a part of a class, which must not stay a raw value."""
+    """Build the function that converts a part of a class. The part must not stay a raw value."""
     try:
         return _compile(annotation)
     except _UnbuildableError:
@@ -511,7 +511,7 @@ def _enum(kind: Any) -> _Converter:
 
     def build(value: Any) -> Any:
         if not isinstance(value, (list, dict)) and encode(value) not in members:
-            return kind(value)  # a flag of several, or what the enum's _missing_ knows
+            return kind(value)  # a flag of several members, or a value that the enum's _missing_ finds
         return find(value)
 
     return build
@@ -606,7 +606,7 @@ def _mapping(annotation: Any, make: Callable[[Any], Any], arguments: tuple[Any, 
 
 
 def _key(annotation: Any) -> _Converter:
-    """Build what converts the key of an object, which is a text whatever was written."""
+    """Build the function that converts the key of an object. JSON has a text in place of every key."""
     whole, strings = _plain(annotation), (str, Any)
     if whole in strings:
         return _unchanged
@@ -625,7 +625,7 @@ def _key(annotation: Any) -> _Converter:
 
 
 def _union(annotation: Any, members: list[Any]) -> _Converter:
-    """Build what finds the type of a union that a value has.
+    """Build the function that finds the type of a value in a union.
 
     A value was written as a type if that type, built from it, is written the same. Types that have a form among texts,
     numbers or objects come before these.
@@ -680,7 +680,7 @@ def _is_plain(member: Any) -> bool:
 
 
 def _may_be(value: Any, member: Any) -> bool:
-    """Tell apart what JSON tells apart, where a converter is generous."""
+    """Tell apart the plain types that JSON distinguishes. Some converters take one for another."""
     if member in (bool, int, float, str):
         return type(value) is member or (member is float and type(value) is int)
     return True
@@ -708,7 +708,7 @@ def _ambiguity(annotation: Any, seen: set[Any]) -> str | None:
         try:
             parts += [each.annotation for each in (_fields_of(kind) or {}).values()]
         except CodecError:
-            return None  # of what is defined later in the module; the conversion says it if it stays so
+            return None  # a class is defined later in the module; the conversion fails if it is not
     return next((problem for each in parts if (problem := _ambiguity(each, seen)) is not None), None)
 
 

@@ -1,7 +1,7 @@
 """Values as JSON text.
 
-What ``json`` can write is written by ``json.dumps`` as it is, since the engine compares recorded text at replay. The
-rest goes through one hook, whose output must not vary between processes either.
+``json.dumps`` writes the values that ``json`` knows, because the engine compares recorded text at replay. One hook
+converts all others, and its output must be the same in every process, too.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def encode(value: object) -> str:
     """Write ``value`` as JSON text.
 
     Args:
-        value: What ``json`` can write, and dataclasses, attrs classes, msgspec structs, pydantic models, enums, dates
+        value: A value that ``json`` can write, and dataclasses, attrs classes, msgspec structs, pydantic models, enums, dates
             and times, ``timedelta``, ``UUID``, ``Decimal``, ``bytes``, sets; nested as you like. Keys of dicts may be
             enums, dates, times, ``timedelta``, ``UUID``, ``Decimal`` and ``bytes`` too.
 
@@ -82,7 +82,7 @@ def title(value: object) -> str:
 
 
 def _to_json(value: Any) -> Any:
-    """Give ``json.dumps`` something to write for a value that it does not know; it looks into the answer itself."""
+    """Return a value that ``json.dumps`` can write, or look into, in place of one that it does not know."""
     if isinstance(value, enum.Enum):
         return value.value
     if isinstance(value, _SCALARS):

@@ -1,6 +1,6 @@
-"""Models of pydantic: how they are written so that the text is the same in every process and nothing is lost.
+"""The recorded form of pydantic models. The text is the same in every process, and has every field.
 
-pydantic is used only where the program has imported it: what was never imported has no instances.
+This module uses pydantic only if the program has imported it. Otherwise no value can be a model.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def dump(value: Any, encode: Callable[[object], str]) -> Any:
 
     Args:
         value: The model.
-        encode: What writes one item of a set as text, by which sets are ordered.
+        encode: The function that writes an item of a set as text. Sets are ordered by these texts.
 
     Raises:
         CodecError: A field is not in what pydantic writes, or a secret is written as asterisks.
@@ -68,7 +68,7 @@ def dump(value: Any, encode: Callable[[object], str]) -> Any:
 
 @lru_cache(maxsize=1024)
 def builder_of(annotation: Any) -> Callable[[Any], Any]:
-    """Make what builds an annotation with pydantic."""
+    """Make the function that builds values of an annotation with pydantic."""
     pydantic: Any = sys.modules["pydantic"]
     adapter = pydantic.TypeAdapter(annotation)
 
@@ -93,12 +93,12 @@ def builder_of(annotation: Any) -> Callable[[Any], Any]:
 
 
 def builder_of_other(annotation: Any) -> Callable[[Any], Any] | None:
-    """Make what builds a class that is not pydantic's, such as a network address; ``None`` if pydantic cannot, or is not in use."""
+    """Make the function that builds a class of another package with pydantic; ``None`` if pydantic cannot or is not in use."""
     if "pydantic" not in sys.modules or not isinstance(annotation, type) or annotation is type or get_args(annotation):
         return None
     try:
         return builder_of(annotation)
-    except Exception:  # noqa: BLE001  (whatever pydantic has against the annotation, it cannot build a value for it)
+    except Exception:  # noqa: BLE001  (pydantic may refuse an annotation in any way, and then cannot build a value)
         return None
 
 
@@ -129,7 +129,7 @@ def _is_dataclass(value: object) -> bool:
 
 
 def _with_ordered_sets(value: Any, encode: Callable[[object], str]) -> Any:
-    """Copy what holds sets, with sets that pydantic iterates in the order of their items' texts."""
+    """Copy a value that holds sets, with sets that pydantic iterates in the order of their items' texts."""
     kind = _class_of(value)
     if kind in _SETS:
         if all(_has_fixed_hash(item) for item in value):
@@ -183,7 +183,7 @@ def _has_fixed_hash(item: Any) -> bool:
 
 
 def _checked(value: Any, dumped: Any, encode: Callable[[object], str]) -> Any:
-    """Refuse what pydantic left out of ``dumped``, and order the sets that its computed fields make."""
+    """Refuse fields that pydantic left out of ``dumped``, and order the sets of computed fields."""
     if hasattr(value, "get_secret_value"):
         _check_secret(value, dumped)
     elif is_model(value):
