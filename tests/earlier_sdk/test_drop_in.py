@@ -93,6 +93,13 @@ def test_options_of_the_earlier_sdk_take_none_for_their_default() -> None:
     assert none == RuntimeOptions()
 
 
+def test_shutdown_takes_none_for_its_default(provider: Provider) -> None:
+    runtime = Runtime(provider)
+    runtime.start()
+    runtime.shutdown(None)
+    runtime.shutdown(timeout_ms=None)
+
+
 # Tag filters
 
 

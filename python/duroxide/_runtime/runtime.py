@@ -239,14 +239,14 @@ class Runtime:
             self._started_in = os.getpid()
             _running.add(self)
 
-    def shutdown(self, timeout_ms: int | timedelta = DEFAULT_SHUTDOWN_MS) -> None:
+    def shutdown(self, timeout_ms: int | timedelta | None = DEFAULT_SHUTDOWN_MS) -> None:
         """Stop the work; unfinished work continues at the next start. A runtime that does not run is left as it is.
 
         Args:
-            timeout_ms: Longest time to wait for running work, in milliseconds or as a ``timedelta``; default 5,000. The
-                call returns as soon as that work is done.
+            timeout_ms: Longest time to wait for running work, in milliseconds or as a ``timedelta``; default 5,000, as is
+                ``None``. The call returns as soon as that work is done.
         """
-        timeout = check_milliseconds(timeout_ms, "timeout_ms")
+        timeout = check_milliseconds(DEFAULT_SHUTDOWN_MS if timeout_ms is None else timeout_ms, "timeout_ms")
         with self._lock:
             if self._native is not None and self._started_in is not None:
                 deadline = time.monotonic() + timeout / 1000
