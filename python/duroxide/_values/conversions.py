@@ -66,6 +66,8 @@ _MAPPINGS: dict[Any, Callable[[Any], Any]] = {
     collections.abc.MutableMapping: dict,
 }
 
+_NO_NAMES: frozenset[str] = frozenset()
+
 _Converter = Callable[[Any], Any]
 _log = logging.getLogger("duroxide.values")
 
@@ -171,7 +173,9 @@ def _compile(annotation: Any) -> _Converter:
     def build(value: Any) -> Any:
         # msgspec drops the fields of a subclass, which may be defined later than this converter.
         if not any(each.__subclasses__() for each in classes):
-            return msgspec.convert(value, annotation, str_keys=True)
+            built = msgspec.convert(value, annotation, str_keys=True)
+            _warn_of_unknown_fields(value, built)
+            return built
         if not own:
             own.append(_compile_parts(annotation))
         return own[0](value)
@@ -333,6 +337,7 @@ def _hints(kind: Any) -> dict[str, Any]:
         ) from error
 
 
+@lru_cache(maxsize=1024)
 def _recorded_names(kind: Any) -> set[str] | None:
     """Collect the names under which the fields of a class may be recorded; ``None`` if it takes any."""
     if not is_pydantic_class(kind):
@@ -346,6 +351,56 @@ def _recorded_names(kind: Any) -> set[str] | None:
     return names | {alias for each in fields.values() for alias in (each.alias, each.serialization_alias) if alias}
 
 
+@lru_cache(maxsize=1024)
+def _names_and_parts(kind: type) -> tuple[frozenset[str], list[tuple[str, str]]] | None:
+    """Return the recorded names of the fields of a class, and name and attribute of those that may hold other classes."""
+    fields = _fields_of(kind)
+    if fields is None:
+        return None
+    parts = [(name, each.attribute) for name, each in fields.items() if each.annotation not in (str, int, float, bool)]
+    return frozenset(fields), parts
+
+
+def _warn_of_unknown_fields(value: Any, built: Any) -> None:
+    """Warn of the fields in ``value`` that the classes in ``built`` do not have, at any depth."""
+    if isinstance(value, list):
+        if isinstance(built, (list, tuple)):
+            for each, part in zip(cast("list[object]", value), cast("list[object]", built), strict=False):
+                if type(each) is dict or type(each) is list:
+                    _warn_of_unknown_fields(each, part)
+    elif isinstance(value, dict):
+        given = cast("dict[str, object]", value)
+        if isinstance(built, dict):
+            _warn_of_unknown_fields([*given.values()], [*cast("dict[object, object]", built).values()])
+        else:
+            _warn_of_unknown_fields_of_class(given, built)
+
+
+def _warn_of_unknown_fields_of_class(given: dict[str, object], built: object) -> None:
+    kind = cast("type", built.__class__)
+    known = _names_and_parts(kind)
+    if known is None:
+        return
+    names, parts = known
+    if not given.keys() <= names:
+        _warn_once_of_fields(kind, frozenset(given.keys() - names))
+    for name, attribute in parts:
+        each = given.get(name)
+        if type(each) is dict or type(each) is list:
+            _warn_of_unknown_fields(each, getattr(built, attribute))
+
+
+@lru_cache(maxsize=1024)
+def _warn_once_of_fields(kind: type, unknown: frozenset[str]) -> None:
+    # Not an error, because code that has removed a field still gets values from code that has it.
+    _log.warning(
+        "a value for %s has the fields %s, which that class does not have and which are dropped; if a subclass has them, "
+        "import its module in this process",
+        kind.__qualname__,
+        ", ".join(sorted(unknown)),
+    )
+
+
 def _class(annotation: Any) -> _Converter:
     kind: Any = get_origin(annotation) or annotation
     own: list[_Converter] = []
@@ -353,9 +408,12 @@ def _class(annotation: Any) -> _Converter:
     def build(value: Any) -> Any:
         if isinstance(value, kind):
             return value
-        found = _subclass_of(kind, value) if isinstance(value, dict) else None
-        if found is not None:
-            return found
+        unknown = _unknown_fields(kind, value)
+        if unknown:
+            found = _subclass_of(kind, value, unknown)
+            if found is not None:
+                return found
+            _warn_once_of_fields(kind, unknown)
         if not own:  # later, since a class may speak of itself
             own.append(builder_of(annotation) if is_pydantic_class(annotation) else _fields_builder(annotation, kind))
         return own[0](value)
@@ -363,13 +421,9 @@ def _class(annotation: Any) -> _Converter:
     return build
 
 
-def _subclass_of(kind: type, value: Any) -> Any:
-    """Build the subclass of ``kind`` that was recorded, if a subclass has the fields that ``kind`` does not have."""
+def _subclass_of(kind: type, value: Any, unknown: frozenset[str]) -> Any:
+    """Build the subclass of ``kind`` that was recorded, if a subclass has the ``unknown`` fields."""
     if not kind.__subclasses__():
-        return None
-    names = _recorded_names(kind)
-    unknown = set[str]() if names is None else value.keys() - names
-    if not unknown:
         return None
     text = encode(value)
     built: list[Any] = []
@@ -652,7 +706,7 @@ def _union(annotation: Any, members: list[Any]) -> _Converter:
             if is_plain or encode(built) == text:
                 exact.append((is_plain, built))
             else:
-                loose.append((is_plain, _unknown_fields(member, value), built))
+                loose.append((is_plain, len(_unknown_fields(member, value)), built))
         special = [each for is_plain, each in exact if not is_plain]
         best = special or [each for _, each in exact if not isinstance(value, dict) or not loose]
         if not best and loose:
@@ -686,10 +740,14 @@ def _may_be(value: Any, member: Any) -> bool:
     return True
 
 
-def _unknown_fields(member: Any, value: Any) -> int:
+def _unknown_fields(member: Any, value: Any) -> frozenset[str]:
+    """Return the fields in ``value`` that a class does not have."""
     kind = get_origin(member) or member
     names = _recorded_names(kind) if isinstance(value, dict) else None
-    return len(cast("dict[str, Any]", value).keys() - names) if names else 0
+    if names is None:
+        return _NO_NAMES
+    given = cast("dict[str, object]", value).keys()
+    return _NO_NAMES if given <= names else frozenset(given - names)
 
 
 def _ambiguity(annotation: Any, seen: set[Any]) -> str | None:

@@ -8,20 +8,23 @@ from __future__ import annotations
 import contextlib
 import copy
 import dataclasses
+import enum
 import inspect
 import json
 import math
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from datetime import timedelta
+from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from functools import lru_cache
+from types import NoneType
 from typing import Annotated, Any, cast, get_args, get_origin
 from uuid import UUID
 
 from duroxide.exceptions import CodecError
 
 _SETS = (set, frozenset)
+_SIMPLE = frozenset((str, int, float, bool, NoneType, date, datetime, time, timedelta, UUID, Decimal, bytes))
 _PLAIN_FACTORIES = (list, dict, set, frozenset, tuple, str, int, float, bool)
 
 
@@ -62,6 +65,8 @@ def dump(value: Any, encode: Callable[[object], str]) -> Any:
     Raises:
         CodecError: A field is not in what pydantic writes, or a secret is written as asterisks.
     """
+    if _is_simple_model(value):
+        return value.model_dump(mode="json")
     dumped = _with_ordered_sets(value, encode).model_dump(mode="json")
     return _checked(value, dumped, encode)
 
@@ -110,6 +115,51 @@ def has_pydantic_metadata(annotation: Any) -> bool:
         if roots & {"pydantic", "annotated_types"}:
             return True
     return any(has_pydantic_metadata(each) for each in get_args(annotation))
+
+
+@lru_cache(maxsize=1024)
+def _field_classes(kind: Any) -> dict[str, frozenset[Any]] | None:
+    """Map the fields of a model to the classes in their annotations; ``None`` if pydantic may leave out a field."""
+    decorators = kind.__pydantic_decorators__
+    if decorators.model_serializers or decorators.field_serializers or kind.model_computed_fields:
+        return None
+    if kind.__pydantic_root_model__ or kind.model_config.get("extra") == "allow":
+        return None
+    fields = kind.model_fields
+    if any(field.exclude or getattr(field, "exclude_if", None) for field in fields.values()):
+        return None
+    return {name: frozenset(_classes_in(field.annotation)) for name, field in fields.items()}
+
+
+def _classes_in(annotation: Any) -> Iterator[Any]:
+    if isinstance(annotation, type):
+        yield annotation
+    for each in get_args(annotation):
+        yield from _classes_in(each)
+
+
+def _is_simple_model(model: Any) -> bool:
+    """Tell whether pydantic writes a model whole and alike in every process, so that its parts need no look.
+
+    Most models are simple. Their fields hold numbers, texts and times, lists and dicts of these, and such models.
+    """
+    classes, fields = _field_classes(_class_of(model)), model.__dict__
+    if classes is None or len(classes) != len(fields):
+        return False
+    return all(type(each) in _SIMPLE or _is_simple(each, classes.get(name, _SIMPLE)) for name, each in fields.items())
+
+
+def _is_simple(value: Any, classes: frozenset[Any]) -> bool:
+    kind = _class_of(value)
+    if kind in _SIMPLE:
+        return True
+    if kind is list or kind is tuple:
+        return all(_is_simple(each, classes) for each in value)
+    if kind is dict:
+        return all(_is_simple(each, classes) for each in value.values())
+    if kind not in classes:  # pydantic drops the fields of a subclass
+        return False
+    return _is_simple_model(value) if is_model(value) else isinstance(value, enum.Enum) and type(value.value) in _SIMPLE
 
 
 def _class_of(value: object) -> Any:
@@ -223,6 +273,7 @@ def _checked_model(model: Any, dumped: Any, encode: Callable[[object], str]) -> 
         key = next((each for each in (name, field.serialization_alias, field.alias) if each in written), None)
         if key is not None:
             written[key] = _checked(value, written[key], encode)
+            _check_classes(kind, name, value, frozenset(_classes_in(field.annotation)))
         elif not _is_default(model, name, field, value):
             raise _lost(kind, name)
     extra: dict[str, Any] = getattr(model, "__pydantic_extra__", None) or {}
@@ -236,6 +287,27 @@ def _checked_model(model: Any, dumped: Any, encode: Callable[[object], str]) -> 
         if (get_origin(answer) or answer) in _SETS and not own & {name, "*"} and isinstance(written.get(name), list):
             written[name] = sorted(written[name], key=encode)
     return written
+
+
+def _check_classes(kind: type, name: str, value: Any, classes: frozenset[Any]) -> None:
+    """Refuse a subclass that pydantic writes with its fields, but builds as its base, as under ``SerializeAsAny``."""
+    if isinstance(value, (list, tuple)):
+        for each in cast("list[object]", value):
+            _check_classes(kind, name, each, classes)
+    elif isinstance(value, dict):
+        for each in cast("dict[object, object]", value).values():
+            _check_classes(kind, name, each, classes)
+    elif is_model(value) and type(value) not in classes:
+        bases = [each for each in type(value).__mro__ if each in classes and is_pydantic_class(each)]
+        if bases and _class_of(value).model_fields.keys() - _base_fields(bases[0]):
+            raise CodecError(
+                f"the field '{name}' of {kind.__qualname__} holds a {type(value).__qualname__}, which comes back as "
+                f"{bases[0].__qualname__} without its other fields; annotate the field with the union of the classes"
+            )
+
+
+def _base_fields(kind: Any) -> set[str]:
+    return set(kind.model_fields)
 
 
 def _checked_dataclass(value: Any, dumped: Any, encode: Callable[[object], str]) -> Any:

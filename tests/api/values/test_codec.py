@@ -247,6 +247,10 @@ class Request(pydantic.BaseModel):
     named: dict[str, Tool] = {}
 
 
+class Duck(pydantic.BaseModel):
+    tools: list[pydantic.SerializeAsAny[Tool]] = []
+
+
 class Hidden(pydantic.BaseModel):
     cache: int = pydantic.Field(default=0, exclude=True)
     items: list[int] = pydantic.Field(default_factory=list, exclude=True)
@@ -262,6 +266,7 @@ class Login(pydantic.BaseModel):
     [
         (Request(tools=[SearchTool(name="s", site="docs")]), "the field 'site' of SearchTool .* would be lost"),
         (Request(named={"a": SearchTool(name="s", site="docs")}), "the field 'site' of SearchTool .* would be lost"),
+        (Duck(tools=[SearchTool(name="s", site="docs")]), "the field 'tools' of Duck holds a SearchTool"),
         ([Hidden(cache=3)], "the field 'cache' of Hidden .* would be lost"),
         (Hidden(items=[1]), "the field 'items' of Hidden .* would be lost"),
         (Login(user="ada", password=pydantic.SecretStr("x")), "SecretStr is written as asterisks"),
