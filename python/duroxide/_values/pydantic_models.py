@@ -13,17 +13,19 @@ import inspect
 import json
 import math
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Set
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from functools import lru_cache
-from types import NoneType
-from typing import Annotated, Any, cast, get_args, get_origin
+from types import NoneType, UnionType
+from typing import Annotated, Any, Union, cast, get_args, get_origin
 from uuid import UUID
 
 from duroxide.exceptions import CodecError
 
 _SETS = (set, frozenset)
+_UNIONS = (Union, UnionType)
 _SIMPLE = frozenset((str, int, float, bool, NoneType, date, datetime, time, timedelta, UUID, Decimal, bytes))
 _PLAIN_FACTORIES = (list, dict, set, frozenset, tuple, str, int, float, bool)
 
@@ -167,8 +169,8 @@ def _class_of(value: object) -> Any:
 
 
 def _maker_of(kind: Any) -> Callable[[list[Any]], Any] | None:
-    """Return the function that makes a list, a tuple or a named tuple of its items; ``None`` for other classes."""
-    if kind is list or kind is tuple:
+    """Return the function that makes a list, a deque, a tuple or a named tuple of its items; ``None`` for other classes."""
+    if kind in (list, tuple, deque):
         return cast("Callable[[list[Any]], Any]", kind)
     named: Callable[[list[Any]], Any] | None = getattr(kind, "_make", None)
     return named if issubclass(kind, tuple) else None
@@ -181,10 +183,10 @@ def _is_dataclass(value: object) -> bool:
 def _with_ordered_sets(value: Any, encode: Callable[[object], str]) -> Any:
     """Copy a value that holds sets, with sets that pydantic iterates in the order of their items' texts."""
     kind = _class_of(value)
-    if kind in _SETS:
+    if issubclass(kind, _SETS):
         if all(_has_fixed_hash(item) for item in value):
             return value  # as it was recorded before: the order of numbers is the same in every process
-        ordered: Any = (_OrderedSet if kind is set else _OrderedFrozenSet)(value)
+        ordered: Any = (_OrderedSet if issubclass(kind, set) else _OrderedFrozenSet)(value)
         ordered.order = [_with_ordered_sets(each, encode) for each in sorted(value, key=encode)]
         return ordered
     make = _maker_of(kind)
@@ -236,6 +238,8 @@ def _checked(value: Any, dumped: Any, encode: Callable[[object], str]) -> Any:
     """Refuse fields that pydantic left out of ``dumped``, and order the sets of computed fields."""
     if hasattr(value, "get_secret_value"):
         _check_secret(value, dumped)
+    elif isinstance(value, enum.Enum):
+        return _ordered(type(cast("object", value.value)), dumped, encode)
     elif is_model(value):
         return _checked_model(value, dumped, encode)
     elif _is_dataclass(value):
@@ -273,6 +277,8 @@ def _checked_model(model: Any, dumped: Any, encode: Callable[[object], str]) -> 
         key = next((each for each in (name, field.serialization_alias, field.alias) if each in written), None)
         if key is not None:
             written[key] = _checked(value, written[key], encode)
+            if isinstance(value, Iterator):  # a field of Iterable; only pydantic has seen its items
+                written[key] = _ordered(field.annotation, written[key], encode)
             _check_classes(kind, name, value, frozenset(_classes_in(field.annotation)))
         elif not _is_default(model, name, field, value):
             raise _lost(kind, name)
@@ -283,10 +289,29 @@ def _checked_model(model: Any, dumped: Any, encode: Callable[[object], str]) -> 
         written[name] = _checked(value, written[name], encode)
     own = {each for decorator in decorators.field_serializers.values() for each in decorator.info.fields}
     for name, computed in kind.model_computed_fields.items():
-        answer = computed.return_type
-        if (get_origin(answer) or answer) in _SETS and not own & {name, "*"} and isinstance(written.get(name), list):
-            written[name] = sorted(written[name], key=encode)
+        if name in written and not own & {name, "*"}:
+            written[name] = _ordered(computed.return_type, written[name], encode)
     return written
+
+
+def _ordered(annotation: Any, dumped: Any, encode: Callable[[object], str]) -> Any:
+    """Order the lists in ``dumped`` that are sets by their annotation."""
+    kind, arguments = get_origin(annotation) or annotation, get_args(annotation)
+    if kind is Annotated:
+        return _ordered(arguments[0], dumped, encode)
+    if kind in _UNIONS:
+        for each in arguments:
+            dumped = _ordered(each, dumped, encode)
+        return dumped
+    if isinstance(dumped, list):
+        items = cast("list[object]", dumped)
+        if kind is tuple and len(arguments) == len(items) and arguments[-1:] != (...,):
+            return [_ordered(part, each, encode) for part, each in zip(arguments, items, strict=True)]
+        items = [_ordered(arguments[0] if arguments else Any, each, encode) for each in items]
+        return sorted(items, key=encode) if kind in _SETS or kind is Set else items
+    if isinstance(dumped, dict) and len(arguments) == 2:
+        return {name: _ordered(arguments[1], each, encode) for name, each in cast("dict[str, object]", dumped).items()}
+    return cast("object", dumped)
 
 
 def _check_classes(kind: type, name: str, value: Any, classes: frozenset[Any]) -> None:

@@ -146,12 +146,18 @@ def test_a_set_is_written_the_same_in_every_process() -> None:
 
 
 MODELS_WITH_SETS = """
-import dataclasses, enum, msgspec, pydantic
-from typing import Any
+import collections, dataclasses, enum, msgspec, pydantic
+from typing import Any, Iterable
 from duroxide._values.codec import encode
 
 class Word(enum.Enum):
     A, B, C, D = "abcd"
+
+class Group(enum.Enum):
+    ALL = frozenset("abcdefgh")
+
+class Words(set):
+    pass
 
 @dataclasses.dataclass(frozen=True)
 class Plain:
@@ -170,10 +176,17 @@ class Outer(pydantic.BaseModel):
     plain: Plain
     root: Root
     anything: Any
+    group: Group
+    queue: collections.deque[set[str]]
+    lazy: Iterable[set[str]]
 
     @pydantic.computed_field
     def loud(self) -> set[str]:
         return {word.upper() for word in self.plain.words}
+
+    @pydantic.computed_field
+    def loud_in_parts(self) -> dict[str, tuple[int, list[set[str]] | None]]:
+        return {"all": (1, [self.loud])}
 
 class Struct(msgspec.Struct):
     sets: Any
@@ -185,9 +198,13 @@ outer = Outer(
     by_name={"all": set(Word)},
     plain=Plain(frozenset(words)),
     root=Root(frozenset(Word)),
-    anything=({"a": words}, {frozenset("ab"), frozenset("cd"), (1, "b")}),
+    anything=({"a": words}, {frozenset("ab"), frozenset("cd"), (1, "b")}, Words(words)),
+    group=Group.ALL,
+    queue=[words],
+    lazy=[words],
 )
 print(encode(outer))
+outer.lazy = [words]
 print(encode(Struct({frozenset("ab"), frozenset("cd"), frozenset("ef")}, outer)))
 print(encode([{Plain(frozenset("ab")), Plain(frozenset("cd"))}, Struct([set(Word)], None)]))
 """
