@@ -136,7 +136,7 @@ class OutboxRow:
 
 @final
 class RelayAnswer:
-    """What a store did with rows of an outbox."""
+    """The result of relaying rows of an outbox."""
 
     @property
     def is_done(self) -> bool:
@@ -1085,7 +1085,7 @@ class StatusRecord:
 
 @final
 class InstanceRecord:
-    """What the store knows about an instance."""
+    """The recorded facts about an instance."""
 
     @property
     def instance_id(self) -> str: ...
@@ -1108,7 +1108,7 @@ class InstanceRecord:
 
 @final
 class ExecutionRecord:
-    """What the store knows about one execution of an instance."""
+    """The recorded facts about one execution of an instance."""
 
     @property
     def execution_id(self) -> int: ...
@@ -1232,7 +1232,7 @@ class PreparedActivity:
     def input(self) -> Any: ...
     @property
     def done(self) -> Callable[[object, BaseException | None], None]:
-        """What the thread calls with the result, or with ``None`` and the error."""
+        """The thread calls it with the result, or with ``None`` and the error."""
 
 def init_tracing(log_file: str | None = None, log_level: str | None = None, log_format: str | None = None) -> None:
     """Send the engine's logs and the traces of orchestrations and activities to a file or the terminal.

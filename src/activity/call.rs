@@ -136,7 +136,7 @@ impl PendingActivity {
     }
 }
 
-/// What a thread or a host calls when an activity has ended: `done(result, None)` or `done(None, error)`. One that is never
+/// The callback that ends an activity: `done(result, None)` or `done(None, error)`. One that is never
 /// called was cut off, and runs again.
 #[pyclass(frozen, module = "duroxide._native")]
 pub(crate) struct Done(pub(crate) Arc<PendingActivity>);

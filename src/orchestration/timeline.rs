@@ -72,7 +72,7 @@ pub(crate) struct Timeline {
     learned: usize,
     now_ms: u64,
     turn: u32,
-    /// What this turn knows of and history does not record yet.
+    /// Completions that this turn knows and history does not record yet.
     new_completions: Vec<u64>,
     new_arrivals: Vec<Address>,
 }
@@ -93,7 +93,7 @@ impl Timeline {
         timeline
     }
 
-    /// Learns what a further turn is told; whether there is a failure in it.
+    /// Adds the events of another turn. Returns whether a failure is among them.
     pub(crate) fn extend(&mut self, record: &TurnRecord) -> bool {
         let consumed = self.forget_unrecorded();
         self.turn += 1;
@@ -187,7 +187,7 @@ impl Timeline {
         self.scheduled.len()
     }
 
-    /// What an earlier turn has recorded as the action of that number.
+    /// The action of that number, as an earlier turn has recorded it.
     pub(crate) fn scheduled(&self, action: usize) -> Option<Scheduled> {
         self.scheduled.get(action).copied()
     }

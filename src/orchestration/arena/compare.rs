@@ -65,7 +65,7 @@ impl Arena {
         self.timeline.event_id(self.actions)
     }
 
-    /// What the orchestration itself waits for.
+    /// The slot that the orchestration itself waits for.
     pub(crate) fn awaited(&self) -> Option<Arc<Node>> {
         match self.branches.first()?.waiting {
             Waiting::On(slot) => Some(self.node(slot)),
@@ -75,7 +75,7 @@ impl Arena {
     }
 }
 
-/// What an operation records; one that is made of others records nothing itself.
+/// The action that an operation records. An operation that is made of others records nothing.
 pub(super) fn action_of(operation: &Operation) -> Option<Action<'_>> {
     Some(match operation {
         Operation::Activity(call) => Action::Activity {

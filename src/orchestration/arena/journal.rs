@@ -2,7 +2,7 @@
 //!
 //! The engine has a new context for every turn and knows nothing of the one before. A suspended orchestration goes on
 //! without running its code again: the journal makes the same calls once more, and takes the same results, up to where
-//! the code stands. What it expects to be ready may become so at a later poll, as it did for the code.
+//! the code stands. A future that it expects to be ready may become ready at a later poll, as it did for the code.
 
 use std::future::Future as _;
 use std::mem::{self, size_of};
@@ -67,7 +67,7 @@ impl Effect {
 }
 
 enum Entry {
-    /// What the task of the slot describes was started; of a retried activity, one attempt.
+    /// The operation of the slot was started. For a retried activity, that is one attempt.
     Started(usize),
     /// A timer of a retry, which its task does not describe.
     Timer {
@@ -214,7 +214,7 @@ impl Journal {
     }
 }
 
-/// What the future of a slot gave.
+/// The result of the future of a slot.
 fn text_of(outcome: &Outcome) -> Option<Result<&str, &str>> {
     match outcome {
         Outcome::Text(text) => Some(Ok(text)),
@@ -223,7 +223,7 @@ fn text_of(outcome: &Outcome) -> Option<Result<&str, &str>> {
     }
 }
 
-/// Asks the engine for what an operation describes. What is made of several slots has no future of its own.
+/// Starts an operation in the engine. An operation that is made of several slots has no future.
 fn begin(engine: &OrchestrationContext, operation: &Operation) -> Option<Leaf> {
     Some(match operation {
         Operation::Activity(call) => Leaf::Answer(begin_activity(engine, call)),
@@ -260,7 +260,7 @@ fn begin(engine: &OrchestrationContext, operation: &Operation) -> Option<Leaf> {
     })
 }
 
-/// What the engine's own method records; that one would map the future.
+/// Records the same as the engine's method, which would map the future.
 pub(crate) fn read_value_input(instance_id: &str, key: &str) -> String {
     serde_json::json!({ "instance_id": instance_id, "key": key }).to_string()
 }

@@ -23,7 +23,7 @@ impl Retry {
         RetryPhase::Trying { activity, timeout }
     }
 
-    /// Goes on as far as history allows; the outcome when there is one.
+    /// Continues as far as the history allows. Returns the outcome when it has one.
     pub(crate) fn advance(&mut self, arena: &mut Arena, node: &Arc<Node>) -> Option<(Outcome, Moment)> {
         loop {
             match self.phase {

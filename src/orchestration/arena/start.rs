@@ -118,7 +118,7 @@ impl Arena {
         children.iter().copied().filter(|child| self.may_fail_early(*child)).collect()
     }
 
-    /// Looks for them anew, since history holds more than when the gathers were started.
+    /// Searches again, since the history holds more than when the gathers were started.
     pub(super) fn suspect_again(&mut self) {
         let mut gathers = mem::take(&mut self.gathers);
         gathers.retain(|slot| self.slots[*slot].done.is_none());
