@@ -9,6 +9,7 @@ ONLY ?=
 AGAINST ?=
 ARGS ?=
 PYTHONS ?=
+CASES ?=
 
 VENV := .venv
 BENCH_VENV := .venv-bench
@@ -40,13 +41,13 @@ INTERPRETER := PYO3_PYTHON=$(CURDIR)/$(BIN)/python
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help quickstart build test test-rust test-python test-pythons check format format-check lint types docs site bench soak clean
+.PHONY: help quickstart build test test-rust test-python test-pythons cases check format format-check lint types docs site bench soak clean
 
 help: ## print this list
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo
 	@echo "  PYTHON=python3.12 chooses the interpreter of a new .venv; ARGS='-k timer' goes to pytest;"
-	@echo "  PYTHONS='3.10 3.13' makes test run the Python half on each of these versions that is on PATH or in pyenv;"
+	@echo "  PYTHONS='3.10 3.13' makes test and cases run the Python half on each of these versions that is on PATH or in pyenv;"
 	@echo "  STORE=memory|sqlite|postgres, ONLY=W1,memory,idle, FULL=1, PROFILE=1 and AGAINST='dbos huey absurd' go to the benchmarks."
 
 quickstart: build ## build, then take a census of Python's standard library, killing the worker half-way
@@ -76,6 +77,19 @@ test-python: $(VENV)/.developer build
 
 # Without the tests marked `alone`: they measure time or kill processes, which does not depend on the version of Python.
 test-pythons: build
+	$(call with_each_python,testing the Python half,"$$python" -m pytest -q -n $(JOBS) --dist worksteal -m "not alone" $(ARGS))
+
+cases: $(VENV)/.developer build ## run each program of the folder CASES; it is right if its exit status is 0 (PYTHONS)
+	@[ -d "$(CASES)" ] || { echo "name the folder of the programs: make cases CASES=folder" >&2; exit 2; }
+ifeq ($(PYTHONS),)
+	@$(BIN)/python tools/run_cases.py "$(CASES)" $(ARGS)
+else
+	$(call with_each_python,running the cases,"$$python" tools/run_cases.py "$(CASES)" $(ARGS))
+endif
+
+# Runs the command $(2), with an interpreter in the shell variable `python`, on each version of PYTHONS that is found here.
+# $(1) says what the command does.
+define with_each_python
 	@found=; failed=; \
 	for version in $(PYTHONS); do \
 	  if .ci/find_python "$$version" >/dev/null; then found="$$found $$version"; \
@@ -85,11 +99,12 @@ test-pythons: build
 	for version in $$found; do \
 	  $(MAKE) --silent --no-print-directory "$(VENV)-$$version/.tester" || exit 1; \
 	  .ci/share_package $(VENV) "$(VENV)-$$version" || exit 1; \
-	  echo "testing the Python half on Python $$version"; \
-	  "$(VENV)-$$version/bin/python" -m pytest -q -n $(JOBS) --dist worksteal -m "not alone" $(ARGS) || \
-	    failed="$$failed $$version"; \
+	  python="$(VENV)-$$version/bin/python"; \
+	  echo "$(1) on Python $$version"; \
+	  $(2) || failed="$$failed $$version"; \
 	done; \
-	[ -z "$$failed" ] || { echo "the tests failed on Python$$failed" >&2; exit 1; }
+	[ -z "$$failed" ] || { echo "$(1) failed on Python$$failed" >&2; exit 1; }
+endef
 
 check: format-check lint types site test ## everything that a change must pass
 

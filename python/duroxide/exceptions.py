@@ -42,8 +42,11 @@ __all__ = [
 ]
 
 
-class DuroxideError(Exception):
-    """The base of all exceptions of this package, except ``TurnClosed``."""
+class DuroxideError(RuntimeError):
+    """The base of all exceptions of this package, except ``TurnClosed``.
+
+    It is a ``RuntimeError``, because programs of the earlier SDK catch that.
+    """
 
 
 class TaskFailed(RecordedFailure, DuroxideError):
@@ -202,7 +205,7 @@ class NotAllowedInOrchestration(DuroxideError):
     """An orchestration made a call that waits for the outside world, or another thread used its context."""
 
 
-class NotInOrchestration(DuroxideError, RuntimeError):
+class NotInOrchestration(DuroxideError):
     """A call that needs an orchestration or a context was made elsewhere."""
 
 

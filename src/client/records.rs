@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use duroxide::providers::{DeleteInstanceResult, PruneResult, QueueDepths, SystemMetrics};
-use duroxide::{Event, EventKind, SystemStats};
+use duroxide::{Event, SystemStats};
 use engine_adapter::AttemptBounds;
 use pyo3::prelude::*;
 use serde_json::Value;
@@ -61,13 +61,7 @@ pub(crate) struct EventRecord {
 
 impl From<Event> for EventRecord {
     fn from(event: Event) -> Self {
-        let Event { event_id, source_event_id, timestamp_ms, execution_id, mut kind, .. } = event;
-        // The limits in front of an input are the runtime's, not the caller's.
-        if let EventKind::ActivityScheduled { input, .. } = &mut kind
-            && let (Some(_), rest) = AttemptBounds::split(input)
-        {
-            *input = rest.to_owned();
-        }
+        let Event { event_id, source_event_id, timestamp_ms, execution_id, kind, .. } = event;
         let name = event_kind_name(&kind);
         // A kind is plain data, which can always be written as JSON.
         let mut data = serde_json::to_value(kind).unwrap_or_default();
@@ -131,8 +125,16 @@ pub(super) fn pruned(result: &PruneResult) -> Fields {
     ])
 }
 
+/// The input of an activity without the time limits that are recorded in front of it.
+#[pyfunction]
+pub(crate) fn without_time_limits(recorded: &str) -> &str {
+    AttemptBounds::split(recorded).1
+}
+
 #[cfg(test)]
 mod tests {
+    use duroxide::EventKind;
+
     use super::*;
 
     #[test]

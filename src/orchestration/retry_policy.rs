@@ -19,6 +19,16 @@ pub(crate) enum Backoff {
 }
 
 impl Backoff {
+    /// The name of the kind, as Python has it.
+    pub(crate) fn kind(&self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Fixed { .. } => "fixed",
+            Self::Linear { .. } => "linear",
+            Self::Exponential { .. } => "exponential",
+        }
+    }
+
     /// The wait after the failure of attempt number `attempt`, counted from 1.
     pub(crate) fn delay(&self, attempt: u32) -> Duration {
         match *self {

@@ -156,7 +156,8 @@ class Player:
         return [
             event
             for execution in self._client.list_executions(instance)
-            for event in self._client.read_execution_history(instance, execution)
+            # As it is recorded: for users, the client shows recorded values as values.
+            for event in self._client._native.history(instance, execution).run()
         ]
 
     def _apply(self, instance: str, stimulus: Event | Message | Worker) -> None:

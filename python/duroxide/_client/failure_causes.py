@@ -133,7 +133,7 @@ def _count_attempts(history: list[Event], last: Event) -> int:
     return count
 
 
-def _call(scheduled: Event) -> tuple[str, str]:
+def _call(scheduled: Event) -> tuple[str, Any]:
     data = json.loads(scheduled.data)
     return data["name"], data["input"]
 

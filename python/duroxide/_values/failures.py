@@ -7,6 +7,8 @@ recorded, is a message without a type.
 from __future__ import annotations
 
 import json
+import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -15,6 +17,9 @@ _KEYS = frozenset({"type", "message", "details", "retryable"})
 # A failure is copied into the history of every caller up to the root, so one huge message must not fill a store.
 _MAX_MESSAGE_CHARACTERS = 65_536
 _MAX_DETAILS_CHARACTERS = 1_048_576
+
+_log = logging.getLogger("duroxide.values")
+_encode: Callable[[object], str] = json.dumps
 
 
 class RecordedFailure:
@@ -105,8 +110,10 @@ class FailureRecord:
         if self.error_type is None:
             return message
         fields: dict[str, Any] = {"type": self.error_type, "message": message}
-        if self.details is not None and _is_recordable(self.details):
-            fields["details"] = self.details
+        if self.details is not None:
+            details = _recordable(self.details)
+            if details is not None:
+                fields["details"] = details
         if self.retryable is not None:
             fields["retryable"] = self.retryable
         return json.dumps(fields)
@@ -163,11 +170,23 @@ def _attribute(error: BaseException, name: str) -> Any:
     return None if callable(value) else value
 
 
-def _is_recordable(details: Any) -> bool:
+def write_details_with(encode: Callable[[object], str]) -> None:
+    """Set what writes ``details`` as JSON text: what writes results, which needs the exceptions and so this module."""
+    global _encode  # noqa: PLW0603
+    _encode = encode
+
+
+def _recordable(details: Any) -> Any:
+    """Turn details into what results turn into; ``None``, and a warning, where that cannot be recorded."""
     try:
-        return len(json.dumps(details)) <= _MAX_DETAILS_CHARACTERS
-    except (TypeError, ValueError, RecursionError):
-        return False
+        text = _encode(details)
+        if len(text) <= _MAX_DETAILS_CHARACTERS:
+            return json.loads(text)
+        reason = f"they have {len(text)} characters of JSON, and at most {_MAX_DETAILS_CHARACTERS} are recorded"
+    except Exception as error:  # noqa: BLE001  (the value of a user may raise anything)
+        reason = str(error)
+    _log.warning("the details of a failure are not recorded: %s", reason)
+    return None
 
 
 def _shorten(message: str) -> str:

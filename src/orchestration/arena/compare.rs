@@ -92,7 +92,7 @@ pub(super) fn action_of(operation: &Operation) -> Option<Action<'_>> {
             name: &call.name,
             input: Cow::Borrowed(&call.input),
             session: call.session_id.as_deref(),
-            tag: call.tag.as_deref(),
+            tag: call.tag.get().map(|tag| Cow::Owned(tag.into())),
         },
         Operation::InstanceValue { instance_id, key } => Action::Activity {
             name: READ_VALUE,

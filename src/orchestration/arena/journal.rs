@@ -17,7 +17,7 @@ use crate::orchestration::arena::slot::{Failure, Outcome, Slot};
 use crate::orchestration::operation::{ActivityCall, Operation};
 
 /// The engine's activity that reads a value of another instance.
-pub(super) const READ_VALUE: &str = "__duroxide_syscall:get_kv_value";
+pub(crate) const READ_VALUE: &str = "__duroxide_syscall:get_kv_value";
 
 /// A future of the engine. Its own `map` is not used: it never gives the context back that it was made from.
 enum Leaf {
@@ -278,7 +278,7 @@ fn begin(engine: &OrchestrationContext, operation: &Operation) -> Option<Leaf> {
 }
 
 /// Records the same as the engine's method, which would map the future.
-pub(super) fn read_value_input(instance_id: &str, key: &str) -> String {
+pub(crate) fn read_value_input(instance_id: &str, key: &str) -> String {
     serde_json::json!({ "instance_id": instance_id, "key": key }).to_string()
 }
 
@@ -297,7 +297,7 @@ fn begin_activity(
         None => engine.schedule_activity(&call.name, input),
     };
     // The engine aborts the process when a tag is set after its actions were drained, so it is set here.
-    match &call.tag {
+    match call.tag.get() {
         Some(tag) => future.with_tag(tag),
         None => future,
     }

@@ -24,7 +24,7 @@ use pyo3::prelude::*;
 use crate::orchestration::arena::comparison::Comparison;
 pub(crate) use crate::orchestration::arena::comparison::Mismatch;
 use crate::orchestration::arena::journal::Journal;
-pub(crate) use crate::orchestration::arena::journal::{CatchUpProgress, Effect};
+pub(crate) use crate::orchestration::arena::journal::{CatchUpProgress, Effect, READ_VALUE, read_value_input};
 use crate::orchestration::arena::slot::{Branch, Slot, State};
 pub(crate) use crate::orchestration::arena::slot::{Failure, Outcome, Waiting};
 use crate::orchestration::arena::watched::Watched;

@@ -10,7 +10,7 @@ use engine_adapter::{RecordedEvent, RecordedKind};
 use super::*;
 use crate::boundary::codec::Decode;
 use crate::orchestration::execution::Execution;
-use crate::orchestration::operation::{ActivityCall, Operation};
+use crate::orchestration::operation::{ActivityCall, Operation, Tag};
 use crate::orchestration::retry_policy::{Backoff, RetryPolicy};
 
 fn engine() -> OrchestrationContext {
@@ -23,8 +23,13 @@ fn record() -> TurnRecord {
 }
 
 fn activity(execution: &Arc<Execution>, name: &str) -> Arc<Node> {
-    let call =
-        ActivityCall { name: name.to_owned(), input: "null".to_owned(), session_id: None, tag: None, retry: None };
+    let call = ActivityCall {
+        name: name.to_owned(),
+        input: "null".to_owned(),
+        session_id: None,
+        tag: Tag::default(),
+        retry: None,
+    };
     execution.describe(Operation::Activity(call), Decode::Json, None)
 }
 
@@ -102,7 +107,7 @@ fn retried(events: Vec<RecordedEvent>) -> (OrchestrationContext, Arc<Execution>)
         name: "charge".to_owned(),
         input: "null".to_owned(),
         session_id: None,
-        tag: None,
+        tag: Tag::default(),
         retry: Some(retry),
     };
     let node = execution.describe(Operation::Activity(call), Decode::Json, None);
