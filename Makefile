@@ -1,14 +1,15 @@
-# The one way in. Each target makes what it needs first, and makes nothing twice: the stamps below say what is fresh.
-# `make` alone prints what there is.
+# The one way in. Each target first makes its prerequisites, and the stamps below prevent work that is done already.
+# `make` alone prints the list of targets.
 
 PYTHON ?= python3
-# Tests wait more than they compute, so more of them at once than there are processors.
+# Tests wait more than they compute, so more of them run at once than there are processors.
 JOBS ?= 4
 STORE ?= sqlite
 ONLY ?=
 AGAINST ?=
 ARGS ?=
 PYTHONS ?=
+CASES ?=
 
 VENV := .venv
 BENCH_VENV := .venv-bench
@@ -40,13 +41,13 @@ INTERPRETER := PYO3_PYTHON=$(CURDIR)/$(BIN)/python
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help quickstart build test test-rust test-python test-pythons check format format-check lint types docs site bench soak clean
+.PHONY: help quickstart build test test-rust test-python test-pythons cases check format format-check lint types docs site bench soak clean
 
 help: ## print this list
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo
 	@echo "  PYTHON=python3.12 chooses the interpreter of a new .venv; ARGS='-k timer' goes to pytest;"
-	@echo "  PYTHONS='3.10 3.13' makes test run the Python half on each of these versions that is on PATH or in pyenv;"
+	@echo "  PYTHONS='3.10 3.13' makes test and cases run the Python half on each of these versions that is on PATH or in pyenv;"
 	@echo "  STORE=memory|sqlite|postgres, ONLY=W1,memory,idle, FULL=1, PROFILE=1 and AGAINST='dbos huey absurd' go to the benchmarks."
 
 quickstart: build ## build, then take a census of Python's standard library, killing the worker half-way
@@ -58,7 +59,8 @@ build: $(VENV)/.built ## compile the native half and install the package into .v
 # With PYTHONS, only the Python half, since the interpreter of the Rust tests does not change.
 test: $(if $(PYTHONS),test-pythons,test-rust test-python) ## run the tests of both halves, PostgreSQL included (PYTHONS)
 
-# The test binaries start an interpreter of their own, so they need Python as a shared library. Most of their tests wait for
+# The test binaries start an interpreter of their own, so they need Python as a shared library. Most of their tests wait
+# for
 # leases to end, so many run at once.
 test-rust: $(VENV)/.developer
 	@if $(BIN)/python .ci/shared_python.py >/dev/null; then \
@@ -75,6 +77,19 @@ test-python: $(VENV)/.developer build
 
 # Without the tests marked `alone`: they measure time or kill processes, which does not depend on the version of Python.
 test-pythons: build
+	$(call with_each_python,testing the Python half,"$$python" -m pytest -q -n $(JOBS) --dist worksteal -m "not alone" $(ARGS))
+
+cases: $(VENV)/.developer build ## run each program of the folder CASES; it is right if its exit status is 0 (PYTHONS)
+	@[ -d "$(CASES)" ] || { echo "name the folder of the programs: make cases CASES=folder" >&2; exit 2; }
+ifeq ($(PYTHONS),)
+	@$(BIN)/python tools/run_cases.py "$(CASES)" $(ARGS)
+else
+	$(call with_each_python,running the cases,"$$python" tools/run_cases.py "$(CASES)" $(ARGS))
+endif
+
+# Runs the command $(2), with an interpreter in the shell variable `python`, on each version of PYTHONS that is found here.
+# $(1) says what the command does.
+define with_each_python
 	@found=; failed=; \
 	for version in $(PYTHONS); do \
 	  if .ci/find_python "$$version" >/dev/null; then found="$$found $$version"; \
@@ -84,11 +99,12 @@ test-pythons: build
 	for version in $$found; do \
 	  $(MAKE) --silent --no-print-directory "$(VENV)-$$version/.tester" || exit 1; \
 	  .ci/share_package $(VENV) "$(VENV)-$$version" || exit 1; \
-	  echo "testing the Python half on Python $$version"; \
-	  "$(VENV)-$$version/bin/python" -m pytest -q -n $(JOBS) --dist worksteal -m "not alone" $(ARGS) || \
-	    failed="$$failed $$version"; \
+	  python="$(VENV)-$$version/bin/python"; \
+	  echo "$(1) on Python $$version"; \
+	  $(2) || failed="$$failed $$version"; \
 	done; \
-	[ -z "$$failed" ] || { echo "the tests failed on Python$$failed" >&2; exit 1; }
+	[ -z "$$failed" ] || { echo "$(1) failed on Python$$failed" >&2; exit 1; }
+endef
 
 check: format-check lint types site test ## everything that a change must pass
 
@@ -136,7 +152,7 @@ $(VENV)/.created:
 	  { echo "$(PYTHON) is $$($(PYTHON) -V); Python 3.10 or newer is needed: make PYTHON=python3.12 ..." >&2; exit 1; }
 	@command -v cargo >/dev/null || { echo "no cargo here; install Rust (with rustup, say) first" >&2; exit 1; }
 	@$(QUIETLY) "making $(VENV)" $(PYTHON) -m venv --clear $(VENV)
-	@# Groups of dependencies are understood from pip 25.1 on, newer than what Python brings.
+	@# pip reads groups of dependencies from version 25.1 on. Python brings an older one.
 	@$(QUIETLY) "renewing pip" $(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
 	@touch $@
 
@@ -148,7 +164,8 @@ $(VENV)/.developer: $(VENV)/.builder
 	@$(QUIETLY) "installing the tools of tests and checks" $(BIN)/python -m pip install --quiet --group check
 	@touch $@
 
-# The environment of one version of Python for `make test PYTHONS=...`: the tools of the tests, and what the package needs.
+# The environment of one version of Python for `make test PYTHONS=...`: the tools of the tests, and what the package
+# needs.
 $(VENV)-%/.tester: pyproject.toml
 	@$(QUIETLY) "making $(@D)" "$$(.ci/find_python $*)" -m venv --clear $(@D)
 	@$(QUIETLY) "renewing pip for Python $*" $(@D)/bin/python -m pip install --quiet --upgrade "pip>=25.1"
@@ -163,8 +180,9 @@ $(VENV)/.built: $(VENV)/.builder $(RUST_SOURCES)
 	  $(QUIETLY) "building duroxide" $(BIN)/maturin develop --features $(EXTENSION_FEATURES)
 	@touch $@
 
-# A wheel in an environment of its own: the benchmarks measure what users install, and the build that the tests use
-# stays as it is. The wheel stays on this machine, so the system's libraries are not copied into it.
+# The benchmarks measure the wheel that users install, in a separate environment, so the build of the tests stays as it
+# is.
+# The wheel stays on this machine, so the system's libraries are not copied into it.
 $(BENCH_VENV)/.installed: $(VENV)/.builder $(RUST_SOURCES) $(PYTHON_SOURCES)
 	@[ -e $@ ] || echo "compiling a release build: the first time takes five minutes or more"
 	@[ -x $(BENCH_VENV)/bin/python ] || $(QUIETLY) "making $(BENCH_VENV)" $(BIN)/python -m venv --clear $(BENCH_VENV)
@@ -175,8 +193,8 @@ $(BENCH_VENV)/.installed: $(VENV)/.builder $(RUST_SOURCES) $(PYTHON_SOURCES)
 	  --quiet --force-reinstall target/bench-wheel/*.whl --group bench
 	@touch $@
 
-# The same features as the wheel's, so that both share what is compiled; nothing of Python is left in it once it is linked.
-# After the wheel, since cargo does one thing at a time.
+# It has the features of the wheel, so both share the compiled crates. The linker drops the parts that need Python.
+# It is built after the wheel, since cargo runs one build at a time.
 $(RUST_HANDLERS): $(wildcard benchmarks/rust_handlers/src/*.rs) $(RUST_SOURCES) | $(BENCH_VENV)/.installed
 	@$(INTERPRETER) $(QUIETLY) "building the benchmarks' handlers in Rust" \
 	  cargo build --release --package duroxide-python --package rust_handlers --features $(EXTENSION_FEATURES)

@@ -1,6 +1,6 @@
 """Writes the methods of the clients and handles that repeat others.
 
-``start`` has nine overloads in four classes, and Python cannot give them a common type: they return ``Handle[T]``,
+``start`` has eight overloads in four classes, and Python cannot give them a common type: they return ``Handle[T]``,
 ``AsyncHandle[T]`` or ``str`` for the same ``T``. The methods of asyncio repeat the blocking ones with ``async`` and
 ``await``. Each of them is written here from its one source, so that the signatures and the docstrings are the same:
 
@@ -101,7 +101,6 @@ def start_overloads(returned: str, options: tuple[str, ...]) -> Callable[[], str
             types = ", ".join((*letters.upper(), "T"))
             arguments = (f"{letter}: {letter.upper()}" for letter in letters)
             texts.append(overload(f"orchestration: Startable{count}[{types}]", *arguments, "/", *optional))
-        texts.append(overload("orchestration: Orchestration[..., T]", "/", "*", "id: str", *options, "**named: Any"))
         texts.append(overload("orchestration: str", "input: object = None", "/", *optional, result="Any"))
         return "".join(texts)
 

@@ -6,6 +6,7 @@ import atexit as _atexit
 from importlib.metadata import version as _version
 
 from duroxide import _native
+from duroxide import aliases as _aliases
 from duroxide._client.async_client import (
     AsyncClient,
 )
@@ -64,14 +65,15 @@ from duroxide._native import (
     OrchestrationContext,
     Task,
     engine_version,
-    init_tracing,
 )
+from duroxide._orchestration import context_calls as _context_calls
 from duroxide._orchestration import typed_context as _typed_context
 from duroxide._orchestration.outcomes import (
     Outcome,
     Winner,
 )
 from duroxide._runtime import cut_off as _cut_off
+from duroxide._runtime import detached_context as _detached_context
 from duroxide._runtime import logs as _logs
 from duroxide._runtime import runtime as _runtime_module
 from duroxide._runtime.current_context import (
@@ -82,6 +84,9 @@ from duroxide._runtime.current_context import (
 )
 from duroxide._runtime.options import (
     RuntimeOptions,
+)
+from duroxide._runtime.printed_logs import (
+    init_tracing,
 )
 from duroxide._runtime.process_context import (
     ProcessActivityContext,
@@ -106,8 +111,6 @@ from duroxide._transactions.outbox import (
     Outbox,
     SetAsideRow,
 )
-from duroxide._values import codec as _codec
-from duroxide._values import failures as _failures
 from duroxide._values.limits import (
     MAX_BULK_ITEMS,
     MAX_DURATION_MS,
@@ -119,6 +122,7 @@ from duroxide._values.limits import (
     MAX_WORKER_TAGS,
 )
 from duroxide.aliases import (
+    OrchestrationStatus,
     PyActivityContext,
     PyClient,
     PyDeleteInstanceResult,
@@ -216,6 +220,7 @@ __all__ = [
     "OrchestrationDefinition",
     "OrchestrationFailed",
     "OrchestrationResult",
+    "OrchestrationStatus",
     "Outbox",
     "Outcome",
     "PoisonMessageError",
@@ -286,11 +291,12 @@ __all__ = [
 __version__ = _version("duroxide")
 """Version of the package."""
 
+_context_calls.install()
 _typed_context.install()
+_detached_context.install(OrchestrationContext, ActivityContext)
+_aliases.install_context_module(context)
 _logs.silence_by_default()
 _native.start_logging(_logs.deliver)
-_failures.encode_details_by(_codec.encode)
-
 _cut_off.watch_for_end()
 
 # atexit runs the last registered function first, so the logs end after the runtimes.

@@ -95,6 +95,9 @@ class Version:
 def parse_version(text: str) -> Version | None:
     """Read a semantic version; ``None`` if the text is something else."""
 
+def without_time_limits(recorded: str) -> str:
+    """Return the input of an activity without the time limits that are recorded in front of it."""
+
 def write_message(kind: str, instance: str, name: str, data: str, version: str | None) -> str:
     """Write a start, an event or a message in the form of PostgreSQL's queue."""
 
@@ -142,7 +145,7 @@ class OutboxRow:
 
 @final
 class RelayAnswer:
-    """What a store did with rows of an outbox."""
+    """The result of relaying rows of an outbox."""
 
     @property
     def is_done(self) -> bool:
@@ -184,6 +187,7 @@ class EncodedRetryPolicy:
         multiplier: float,
         max_ms: int,
         attempt_timeout_ms: int | None,
+        start_timeout_ms: int | None,
         total_timeout_ms: int | None,
         non_retryable: list[str],
     ) -> Self: ...
@@ -236,15 +240,32 @@ class Task(Coroutine[Any, Any, _T_co]):
     """
 
     def with_tag(self, tag: str) -> Self:
-        """Return the same activity for workers with ``tag``.
+        """Leave the activity to workers with ``tag``, and return the same task.
 
         Args:
-            tag: The tag, at most 256 bytes.
+            tag: The tag, at most 256 bytes. It takes the place of an earlier one.
 
         Raises:
-            ConfigurationError: The tag is empty or too long.
+            LimitExceeded: The tag is empty or too long.
             TypeError: The task is not an activity.
+            ValueError: The task has started.
         """
+
+    def __getitem__(self, key: str, /) -> Any:
+        """Return a field of the task by its name, such as ``"type"``, ``"name"``, ``"input"`` or ``"tag"``.
+
+        Raises:
+            KeyError: This kind of task has no such field, or the field was not given.
+        """
+
+    def __contains__(self, key: object, /) -> bool:
+        """Tell whether the task has a field of this name."""
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """Return the field ``key`` of the task; ``default`` if the task does not have it."""
+
+    def keys(self) -> list[str]:
+        """Return the names of the task's fields."""
 
     def __iter__(self) -> Generator[Any, Any, _T_co]:
         """Run the task with ``yield from``."""
@@ -280,6 +301,9 @@ class OrchestrationContext:
         NotAllowedInOrchestration: The context is used from another thread.
     """
 
+    def __new__(cls, ctx_info: Mapping[str, Any]) -> Self:
+        """Make a context outside an engine, for unit tests; ``ctx_info`` may have its attributes by name."""
+
     @property
     def instance_id(self) -> str:
         """Id of the instance."""
@@ -306,8 +330,8 @@ class OrchestrationContext:
         self,
         name: _ActivityName,
         input: object = None,
-        *,
         session_id: str | None = None,
+        *,
         tag: str | None = None,
         retry: _Retry | None = None,
         result_type: type[_T],
@@ -338,8 +362,8 @@ class OrchestrationContext:
         self,
         name: Activity[..., _T],
         input: object = None,
-        *,
         session_id: str | None = None,
+        *,
         tag: str | None = None,
         retry: _Retry | None = None,
         result_type: None = None,
@@ -349,8 +373,8 @@ class OrchestrationContext:
         self,
         name: str | ActivityDefinition,
         input: object = None,
-        *,
         session_id: str | None = None,
+        *,
         tag: str | None = None,
         retry: _Retry | None = None,
         result_type: None = None,
@@ -360,8 +384,8 @@ class OrchestrationContext:
         self,
         name: _ActivityName,
         input: object = None,
-        *,
         session_id: str | None = None,
+        *,
         tag: str | None = None,
         retry: _Retry | None = None,
         result_type: UnionType,
@@ -429,11 +453,11 @@ class OrchestrationContext:
 
     # Time and messages
 
-    def schedule_timer(self, delay: _Duration) -> Task[None]:
+    def schedule_timer(self, delay_ms: _Duration) -> Task[None]:
         """Wait for a durable timer, which survives restarts.
 
         Args:
-            delay: Time to wait, in milliseconds or as a ``timedelta``, from zero to ten years.
+            delay_ms: Time to wait, in milliseconds or as a ``timedelta``, from zero to ten years.
 
         Raises:
             ValueError: The time is negative or too long.
@@ -459,11 +483,11 @@ class OrchestrationContext:
         """Wait for an event; another name of ``wait_for_event``."""
 
     @overload
-    def dequeue_event(self, queue: str, *, result_type: type[_T]) -> Task[_T]:
+    def dequeue_event(self, queue_name: str, *, result_type: type[_T]) -> Task[_T]:
         """Take the oldest message of a queue of this instance; wait for a message if the queue is empty.
 
         Args:
-            queue: Name of the queue.
+            queue_name: Name of the queue.
             result_type: Type to convert the message to, read as JSON; default ``None``, the text as it was sent.
 
         Returns:
@@ -471,7 +495,7 @@ class OrchestrationContext:
         """
 
     @overload
-    def dequeue_event(self, queue: str, *, result_type: None = None) -> Task[str]: ...
+    def dequeue_event(self, queue_name: str, *, result_type: None = None) -> Task[str]: ...
 
     # Other orchestrations
 
@@ -538,7 +562,7 @@ class OrchestrationContext:
         """Run another orchestration under a given ``instance_id``; otherwise as ``schedule_sub_orchestration``."""
 
     def schedule_sub_orchestration_versioned(
-        self, name: _OrchestrationName, version: str | None, input: object = None, *, result_type: Any = None
+        self, name: _OrchestrationName, version: str | None = None, input: object = None, *, result_type: Any = None
     ) -> Task[Any]:
         """Run one version of another orchestration; otherwise as ``schedule_sub_orchestration``."""
 
@@ -588,7 +612,7 @@ class OrchestrationContext:
             version: Version of the next execution; default ``None``, the newest.
         """
 
-    def continue_as_new_versioned(self, input: object, version: str) -> Task[NoReturn]:
+    def continue_as_new_versioned(self, input: object, version: str | None = None) -> Task[NoReturn]:
         """End this execution and start ``version`` of the orchestration again with ``input`` and an empty history."""
 
     # Combinators
@@ -598,7 +622,7 @@ class OrchestrationContext:
         """Run tasks concurrently and wait for all of them.
 
         Args:
-            tasks: Tasks, generators or coroutines, one by one or as a list.
+            tasks: Tasks, generators or coroutines, any number of them, one by one or as a list.
 
         Returns:
             A task with one outcome for each, in order: ``{"ok": value}`` or ``{"err": failure}``.
@@ -606,6 +630,8 @@ class OrchestrationContext:
 
     @overload
     def all(self, *tasks: Task[Any] | _Branch[Any]) -> Task[list[Outcome]]: ...
+    @overload
+    def all(self, *, tasks: Sequence[Task[Any] | _Branch[Any]]) -> Task[list[Outcome]]: ...
     @overload
     def race(self, tasks: Sequence[Task[Any] | _Branch[Any]], /) -> Task[Winner]:
         """Wait for the first of several tasks and cancel the others.
@@ -749,23 +775,29 @@ class OrchestrationContext:
         self,
         name: _ActivityName,
         input: object = None,
+        result_type: Any = None,
         *,
         session_id: str | None = None,
         tag: str | None = None,
         retry: _Retry | None = None,
-        result_type: Any = None,
     ) -> Task[Any]:
         """As ``schedule_activity``; a ``str`` input is sent as it is."""
 
     def schedule_activity_on_session_typed(
-        self, name: _ActivityName, input: object, session_id: str, *, tag: str | None = None, result_type: Any = None
+        self,
+        name: _ActivityName,
+        input: object = None,
+        session_id: str | None = None,
+        *,
+        tag: str | None = None,
+        result_type: Any = None,
     ) -> Task[Any]:
         """As ``schedule_activity_on_session``; a ``str`` input is sent as it is."""
 
     def schedule_activity_with_retry_typed(
         self,
         name: _ActivityName,
-        input: object,
+        input: object = None,
         retry: _Retry | None = None,
         *,
         session_id: str | None = None,
@@ -777,9 +809,9 @@ class OrchestrationContext:
     def schedule_activity_with_retry_on_session_typed(
         self,
         name: _ActivityName,
-        input: object,
-        retry: _Retry | None,
-        session_id: str,
+        input: object = None,
+        retry: _Retry | None = None,
+        session_id: str | None = None,
         *,
         tag: str | None = None,
         result_type: Any = None,
@@ -790,10 +822,10 @@ class OrchestrationContext:
         self,
         name: _OrchestrationName,
         input: object = None,
+        result_type: Any = None,
         *,
         instance_id: str | None = None,
         version: str | None = None,
-        result_type: Any = None,
     ) -> Task[Any]:
         """As ``schedule_sub_orchestration``; a ``str`` input is sent as it is."""
 
@@ -803,7 +835,7 @@ class OrchestrationContext:
         """As ``schedule_sub_orchestration_with_id``; a ``str`` input is sent as it is."""
 
     def schedule_sub_orchestration_versioned_typed(
-        self, name: _OrchestrationName, version: str | None, input: object = None, *, result_type: Any = None
+        self, name: _OrchestrationName, version: str | None = None, input: object = None, *, result_type: Any = None
     ) -> Task[Any]:
         """As ``schedule_sub_orchestration_versioned``; a ``str`` input is sent as it is."""
 
@@ -837,7 +869,7 @@ class OrchestrationContext:
     def schedule_wait_typed(self, name: str, *, result_type: Any = None) -> Task[Any]:
         """As ``wait_for_event``."""
 
-    def dequeue_event_typed(self, queue: str, *, result_type: Any = None) -> Task[Any]:
+    def dequeue_event_typed(self, queue_name: str, *, result_type: Any = None) -> Task[Any]:
         """As ``dequeue_event``; the message is read as JSON."""
 
     def set_kv_value_typed(self, key: str, value: object) -> None:
@@ -849,9 +881,14 @@ class OrchestrationContext:
     def get_kv_value_from_instance_typed(self, instance_id: str, key: str, *, result_type: Any = None) -> Task[Any]:
         """As ``get_kv_value_from_instance``; the value is read as JSON."""
 
-    def all_typed(self, tasks: Sequence[Task[_T] | _Branch[_T]]) -> Task[list[_T]]:
-        """As ``gather``, with the tasks in a list."""
+    @overload
+    def all_typed(self, tasks: Sequence[Task[_T] | _Branch[_T]], /) -> Task[list[_T]]:
+        """As ``gather``."""
 
+    @overload
+    def all_typed(self, *tasks: Task[_T] | _Branch[_T]) -> Task[list[_T]]: ...
+    @overload
+    def all_typed(self, *, tasks: Sequence[Task[_T] | _Branch[_T]]) -> Task[list[_T]]: ...
     @overload
     def race_typed(self, tasks: Sequence[Task[Any] | _Branch[Any]], /) -> Task[Winner]:
         """As ``race``."""
@@ -865,6 +902,9 @@ def current_context() -> OrchestrationContext | None:
 @final
 class ActivityContext:
     """The context of an activity; usable from any thread while the activity runs."""
+
+    def __new__(cls, ctx_info: Mapping[str, Any]) -> Self:
+        """Make a context outside an engine, for unit tests; ``ctx_info`` may have its attributes by name."""
 
     @property
     def instance_id(self) -> str:
@@ -1055,7 +1095,7 @@ class StatusRecord:
 
 @final
 class InstanceRecord:
-    """What the store knows about an instance."""
+    """The recorded facts about an instance."""
 
     @property
     def instance_id(self) -> str: ...
@@ -1078,7 +1118,7 @@ class InstanceRecord:
 
 @final
 class ExecutionRecord:
-    """What the store knows about one execution of an instance."""
+    """The recorded facts about one execution of an instance."""
 
     @property
     def execution_id(self) -> int: ...
@@ -1202,7 +1242,7 @@ class PreparedActivity:
     def input(self) -> Any: ...
     @property
     def done(self) -> Callable[[object, BaseException | None], None]:
-        """What the thread calls with the result, or with ``None`` and the error."""
+        """The thread calls it with the result, or with ``None`` and the error."""
 
 def init_tracing(log_file: str | None = None, log_level: str | None = None, log_format: str | None = None) -> None:
     """Send the engine's logs and the traces of orchestrations and activities to a file or the terminal.

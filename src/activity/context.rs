@@ -24,75 +24,95 @@ impl ActivityContext {
 
 #[pymethods]
 impl ActivityContext {
+    /// Instance of the orchestration that scheduled the activity.
     #[getter]
     fn instance_id(&self) -> &str {
         self.engine.instance_id()
     }
 
+    /// Number of the execution that scheduled it, counted from 1.
     #[getter]
     fn execution_id(&self) -> u64 {
         self.engine.execution_id()
     }
 
+    /// Name of that orchestration.
     #[getter]
     fn orchestration_name(&self) -> &str {
         self.engine.orchestration_name()
     }
 
+    /// Version of that orchestration.
     #[getter]
     fn orchestration_version(&self) -> &str {
         self.engine.orchestration_version()
     }
 
+    /// Name of the activity.
     #[getter]
     fn activity_name(&self) -> &str {
         self.engine.activity_name()
     }
 
+    /// Number of the event that scheduled it; with instance and execution, it identifies the work in other systems.
+    ///
+    /// ``None`` if the store did not give it.
     #[getter]
     fn activity_id(&self) -> Option<u64> {
         self.running.as_ref().map(|running| running.activity_id)
     }
 
+    /// How often the store delivered this scheduling, counted from 1.
+    ///
+    /// Above 1 after a crash; a retry is a new scheduling.
     #[getter]
     fn attempt(&self) -> u32 {
         self.running.as_ref().map_or(1, |running| running.attempt)
     }
 
+    /// The worker that runs it.
     #[getter]
     fn worker_id(&self) -> &str {
         self.engine.worker_id()
     }
 
+    /// Its session, or ``None``.
     #[getter]
     fn session_id(&self) -> Option<&str> {
         self.engine.session_id()
     }
 
+    /// Return its tag, or ``None``.
     fn tag(&self) -> Option<&str> {
         self.engine.tag()
     }
 
+    /// Tell whether the activity was cancelled, so that its result has no receiver any more.
     fn is_cancelled(&self) -> bool {
         self.engine.is_cancelled() || self.running.as_ref().is_some_and(|running| running.is_cancelled())
     }
 
+    /// Return a client of the store that scheduled the activity.
     fn get_client<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         self.client.bind(py).call0()
     }
 
+    /// Log ``message``.
     fn trace_info(&self, message: String) {
         self.engine.trace_info(message);
     }
 
+    /// Log ``message`` as a warning.
     fn trace_warn(&self, message: String) {
         self.engine.trace_warn(message);
     }
 
+    /// Log ``message`` as an error.
     fn trace_error(&self, message: String) {
         self.engine.trace_error(message);
     }
 
+    /// Log ``message`` for debugging.
     fn trace_debug(&self, message: String) {
         self.engine.trace_debug(message);
     }

@@ -22,7 +22,7 @@ use crate::boundary::python::START_ACTIVITY_THREAD;
 pub(super) enum Job {
     /// An activity, called from Python.
     Call(Arc<PendingActivity>),
-    /// Something short of our own.
+    /// A short job of this crate.
     Ours(Box<dyn FnOnce(Python<'_>) + Send>),
 }
 
@@ -83,7 +83,7 @@ impl Counts {
     }
 }
 
-/// What a job that was queued needs.
+/// The need of a job that was queued.
 enum Need {
     Nothing,
     Thread,
@@ -297,6 +297,7 @@ impl Worker {
                 Job::Call(pending) => match PreparedActivity::new(py, &pending) {
                     Ok(activity) => {
                         self.is_busy.store(true, Ordering::Relaxed);
+                        pending.call.begin.set();
                         return Some(activity);
                     }
                     Err(error) => pending.refuse(py, error),

@@ -20,6 +20,7 @@ pub(crate) mod retry_policy;
 pub(crate) mod sticky_cache;
 pub(crate) mod strict;
 pub(crate) mod task;
+pub(crate) mod task_fields;
 pub(crate) mod timeline;
 pub(crate) mod values;
 

@@ -16,6 +16,7 @@
 //! | `Execution::wait_in_loop` | a check before it starts on an event loop | `ContinueAsNew` |
 //! | `Execution::describe`, `unbegun_branches` | the coroutine that it runs | `Branch` |
 //! | `Task::with_tag` | the tag | `Activity` |
+//! | `task_fields` | the fields that the task is read by | every operation |
 //!
 //! In the engine adapter, `Action` names what history records, `recorded` the messages that arrive by name, and
 //! `terminal_commit` the messages that an ended instance resolves.
@@ -23,6 +24,9 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
+
+use parking_lot::Mutex;
+use pyo3::prelude::*;
 
 use crate::boundary::codec::Decode;
 use crate::boundary::origin::Origin;
@@ -63,17 +67,38 @@ pub(crate) enum Operation {
 }
 
 /// One activity, with everything that its retries need.
-#[derive(Clone)]
 pub(crate) struct ActivityCall {
     pub(crate) name: String,
     pub(crate) input: String,
     pub(crate) session_id: Option<String>,
-    pub(crate) tag: Option<String>,
+    pub(crate) tag: Tag,
     pub(crate) retry: Option<RetryPolicy>,
 }
 
+/// The tag of an activity. Its task may change the tag until the activity starts.
+#[derive(Default)]
+pub(crate) struct Tag(Mutex<Option<Box<str>>>);
+
+impl Tag {
+    pub(crate) fn new(tag: Option<String>) -> Self {
+        Self(Mutex::new(tag.map(String::into_boxed_str)))
+    }
+
+    pub(crate) fn set(&self, tag: &str) {
+        *self.0.lock() = Some(tag.into());
+    }
+
+    pub(crate) fn get(&self) -> Option<Box<str>> {
+        self.0.lock().clone()
+    }
+
+    fn bytes(&self) -> usize {
+        self.0.lock().as_ref().map_or(0, |tag| tag.len())
+    }
+}
+
 impl Operation {
-    /// What the request is, in the words of an error message.
+    /// The words for the operation in error messages.
     pub(crate) fn describe(&self) -> String {
         match self {
             Self::Activity(call) => format!("activity '{}'", call.name),
@@ -95,7 +120,7 @@ impl Operation {
     pub(crate) fn bytes(&self) -> usize {
         let of = |text: &Option<String>| text.as_ref().map_or(0, String::len);
         match self {
-            Self::Activity(call) => call.name.len() + call.input.len() + of(&call.session_id) + of(&call.tag),
+            Self::Activity(call) => call.name.len() + call.input.len() + of(&call.session_id) + call.tag.bytes(),
             Self::SubOrchestration { name, version, instance_id, input } => {
                 name.len() + of(version) + of(instance_id) + input.len()
             }

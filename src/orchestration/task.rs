@@ -4,25 +4,27 @@ use std::mem;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use pyo3::exceptions::{PyRuntimeError, PyStopIteration, PyTypeError, PyValueError};
+use pyo3::exceptions::{PyKeyError, PyRuntimeError, PyStopIteration, PyTypeError, PyValueError};
 use pyo3::intern;
 use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyList};
 
-use crate::boundary;
 use crate::boundary::codec::Decode;
 use crate::boundary::limits::type_name;
 use crate::boundary::python;
 use crate::orchestration::coroutines::{Runner, Variables, is_coroutine, is_unbegun};
 use crate::orchestration::event_loop::AwaitedTask;
 use crate::orchestration::execution::Execution;
+use crate::orchestration::limits::check_tag;
 use crate::orchestration::operation::{Node, Operation};
+use crate::orchestration::task_fields;
 
 /// A lazy description of a durable operation: `yield`, `yield from` or `await` it, or give it to a combinator.
-#[pyclass(frozen, generic, name = "Task", module = "duroxide._native")]
+#[pyclass(frozen, generic, mapping, name = "Task", module = "duroxide._native")]
 pub(crate) struct Task {
     pub(crate) node: Arc<Node>,
     execution: Arc<Execution>,
-    /// Of whoever drives it as a coroutine.
+    /// The progress of the coroutine that drives it.
     state: Mutex<AwaitProgress>,
 }
 
@@ -30,35 +32,69 @@ impl Task {
     pub(crate) fn new(execution: Arc<Execution>, node: Arc<Node>) -> Self {
         Self { node, execution, state: Mutex::new(AwaitProgress::Unbegun) }
     }
+
+    fn fields<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let task_of = |child: &Arc<Node>| Py::new(py, Self::new(Arc::clone(&self.execution), Arc::clone(child)));
+        task_fields::of(py, &self.node.operation, task_of)
+    }
 }
 
+#[expect(clippy::doc_markdown, reason = "Python shows these descriptions, which have the form of its docstrings")]
 #[pymethods]
 impl Task {
-    /// The same activity, for workers that take this tag.
-    fn with_tag(&self, py: Python<'_>, tag: &str) -> PyResult<Self> {
-        let Operation::Activity(call) = &self.node.operation else {
+    /// Leave the activity to workers with ``tag``, and return the same task.
+    ///
+    /// Args:
+    ///     tag: The tag, at most 256 bytes. It takes the place of an earlier one.
+    ///
+    /// Raises:
+    ///     LimitExceeded: The tag is empty or too long.
+    ///     TypeError: The task is not an activity.
+    ///     ValueError: The task has started.
+    fn with_tag(slf: Py<Self>, tag: &str) -> PyResult<Py<Self>> {
+        let Self { node, execution, .. } = slf.get();
+        let Operation::Activity(call) = &node.operation else {
             return Err(PyTypeError::new_err(format!(
                 "{} cannot be tagged: tags route activities to workers",
-                self.node.operation.describe()
+                node.operation.describe()
             )));
         };
-        if self.node.slot().is_some() {
+        if node.slot().is_some() {
             return Err(PyValueError::new_err(format!(
                 "{} was started already: set its tag before it is yielded",
-                self.node.operation.describe()
+                node.operation.describe()
             )));
         }
-        self.execution.check()?;
-        crate::orchestration::limits::check_tag(tag)?;
-        let mut call = call.clone();
-        call.tag = Some(tag.to_owned());
-        let decode = match &self.node.decode {
-            Decode::Typed(annotation) => Decode::Typed(annotation.clone_ref(py)),
-            _ => Decode::Json,
-        };
-        self.node.set_replaced();
-        let node = self.execution.describe(Operation::Activity(call), decode, boundary::origin::caller(py));
-        Ok(Self::new(Arc::clone(&self.execution), node))
+        execution.check()?;
+        check_tag(tag)?;
+        call.tag.set(tag);
+        Ok(slf)
+    }
+
+    // In the earlier SDK a task was a dict, and programs read it so.
+
+    fn __getitem__<'py>(&self, py: Python<'py>, key: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        self.fields(py)?.get_item(key)?.ok_or_else(|| PyKeyError::new_err(key.clone().unbind()))
+    }
+
+    fn __contains__(&self, py: Python<'_>, key: &Bound<'_, PyAny>) -> PyResult<bool> {
+        self.fields(py)?.contains(key)
+    }
+
+    /// Return the field ``key`` of the task; ``default`` if the task does not have it.
+    #[pyo3(signature = (key, default=None))]
+    fn get<'py>(
+        &self,
+        py: Python<'py>,
+        key: &Bound<'py, PyAny>,
+        default: Option<Bound<'py, PyAny>>,
+    ) -> PyResult<Option<Bound<'py, PyAny>>> {
+        Ok(self.fields(py)?.get_item(key)?.or(default))
+    }
+
+    /// Return the names of the task's fields.
+    fn keys<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
+        Ok(self.fields(py)?.keys())
     }
 
     fn __iter__(slf: Py<Self>) -> TaskSteps {
@@ -71,10 +107,12 @@ impl Task {
 
     // A task is a coroutine: asyncio makes its own tasks of it, as in `asyncio.create_task(ship(order))`.
 
+    /// Run one step of the task as a coroutine, and send it ``value``; asyncio calls this method.
     fn send<'py>(slf: &Bound<'py, Self>, value: Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
         step(slf, &slf.get().state, value)
     }
 
+    /// Raise ``error``, with ``value`` and ``traceback``, in the task as in a coroutine; asyncio calls this.
     #[pyo3(signature = (error, value=None, traceback=None))]
     fn throw<'py>(
         &self,
@@ -87,6 +125,7 @@ impl Task {
         Err(PyErr::from_value(value.filter(|value| !value.is_none()).unwrap_or(error)))
     }
 
+    /// Close the task as a coroutine, and give it up.
     fn close(&self) {
         *self.state.lock() = AwaitProgress::Ended;
     }
@@ -102,7 +141,7 @@ impl Task {
     }
 }
 
-/// How far whoever awaits a task has come.
+/// The progress of the coroutine that awaits a task.
 pub(crate) enum AwaitProgress {
     Unbegun,
     /// The driver sends the value.

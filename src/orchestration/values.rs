@@ -4,6 +4,7 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
 
+use crate::boundary::codec::Decode;
 use crate::boundary::errors::DuroxideError;
 use crate::boundary::python;
 use crate::orchestration::arena::{Failure, Outcome};
@@ -26,7 +27,7 @@ pub(crate) fn value_of<'py>(py: Python<'py>, execution: &Execution, slot: usize)
         Outcome::FailedBy(child) => value_of(py, execution, child),
         Outcome::Winner { index, slot } => {
             let winner = PyDict::new(py);
-            match value_of(py, execution, slot) {
+            match value_in_combinator(py, execution, slot) {
                 Ok(value) => {
                     winner.set_item(python::WINNER_INDEX.text(py), index)?;
                     winner.set_item(python::WINNER_VALUE.text(py), value)?;
@@ -44,17 +45,35 @@ pub(crate) fn value_of<'py>(py: Python<'py>, execution: &Execution, slot: usize)
     }
 }
 
+/// The Python object of a slot in a combinator. A message that its reader takes as text is a value there, as the data of an
+/// event is.
+fn value_in_combinator<'py>(py: Python<'py>, execution: &Execution, slot: usize) -> PyResult<Bound<'py, PyAny>> {
+    let message = {
+        let arena = execution.arena();
+        let node = arena.node(slot);
+        let is_text = matches!(node.operation, Operation::Queue(_)) && matches!(node.decode, Decode::Raw);
+        match arena.outcome(slot) {
+            Some((Outcome::Text(text), _)) if is_text => Some(text),
+            _ => None,
+        }
+    };
+    match message {
+        Some(text) => Decode::Json.apply(py, &text),
+        None => value_of(py, execution, slot),
+    }
+}
+
 fn children_of<'py>(py: Python<'py>, execution: &Execution, node: &Node, slot: usize) -> PyResult<Bound<'py, PyAny>> {
     let children = execution.arena().children(slot);
     let values = PyList::empty(py);
     if matches!(node.operation, Operation::Gather(_)) {
         for child in children {
-            values.append(value_of(py, execution, child)?)?;
+            values.append(value_in_combinator(py, execution, child)?)?;
         }
         return Ok(values.into_any());
     }
     for child in children {
-        let outcome = match value_of(py, execution, child) {
+        let outcome = match value_in_combinator(py, execution, child) {
             Ok(value) => python::OUTCOME_OK.call(py, (value,))?,
             Err(error) => python::OUTCOME_ERR.call(py, (error.into_value(py),))?,
         };
@@ -78,13 +97,13 @@ fn exception(py: Python<'_>, node: &Node, failure: &Failure) -> PyResult<PyErr> 
         (Failure::SubOrchestration { text }, _) => {
             python::SUB_ORCHESTRATION_FAILED.call(py, (text.as_ref(), "", None::<&str>))?
         }
-        (Failure::TimedOut { timeout, attempts, total }, operation) => {
+        (Failure::TimedOut { timeout, attempts, limit }, operation) => {
             let name = match operation {
                 Operation::Activity(call) => call.name.clone(),
                 other => other.describe(),
             };
             let timeout_ms = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
-            python::ACTIVITY_TIMED_OUT.call(py, (name, timeout_ms, *attempts, *total))?
+            python::ACTIVITY_TIMED_OUT.call(py, (name, timeout_ms, *attempts, limit.name()))?
         }
         (Failure::Raised(error), _) => error.bind(py).clone(),
         (Failure::Cancelled { lost_race }, operation) => {

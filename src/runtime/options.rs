@@ -148,7 +148,7 @@ impl RuntimeOptions {
         Duration::from_millis(self.worker_lock_renewal_buffer_ms.unwrap_or(self.worker_lock_timeout_ms / 2))
     }
 
-    /// Whether a runtime that is started later goes on as the same node.
+    /// Whether a runtime that is started later continues as the same node.
     pub(crate) fn has_node_id(&self) -> bool {
         self.worker_node_id.is_some()
     }

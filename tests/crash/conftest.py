@@ -118,6 +118,6 @@ def completed_steps(workers: Workers) -> Callable[[str], set[int]]:
             if client.get_status(instance).status == "NotFound":
                 return set()
             events = client.read_execution_history(instance)
-        return {json.loads(json.loads(event.data)["result"]) for event in events if event.kind == "ActivityCompleted"}
+        return {json.loads(event.data)["result"] for event in events if event.kind == "ActivityCompleted"}
 
     return read

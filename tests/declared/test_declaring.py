@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import functools
+import pickle
 import sys
 import types
 from collections.abc import Generator
@@ -225,3 +227,33 @@ def test_generator_orchestration_has_its_result_type() -> None:
         return (yield ctx.utc_now())
 
     assert steps.result_type is int
+
+
+@activity(tag="scales")
+def measure(order: str) -> int:
+    return len(order)
+
+
+@orchestration(version="1.1.0")
+def repeat(order: str) -> Generator[Any, Any, str]:
+    yield duroxide.context().utc_now()
+    return order
+
+
+@pytest.mark.parametrize("declared", [measure, repeat, Shop.weigh], ids=repr)
+def test_a_declared_function_is_pickled_and_copied_as_a_function_is(declared: Any) -> None:
+    assert pickle.loads(pickle.dumps(declared)) is declared
+    assert copy.copy(declared) is declared
+    assert copy.deepcopy([declared]) == [declared]
+
+
+def test_a_variant_of_a_declared_function_is_pickled_with_its_options() -> None:
+    variant = pickle.loads(pickle.dumps(repeat.options(instance_id="order-7", version="1.2.0")))
+
+    assert (variant.name, variant.fn, variant.version) == ("repeat", repeat.fn, "1.1.0")
+    assert (variant.instance_id, variant.pinned_version) == ("order-7", "1.2.0")
+
+
+def test_a_declared_function_that_its_module_does_not_have_is_not_pickled() -> None:
+    with pytest.raises(pickle.PicklingError, match="not the same object"):
+        pickle.dumps(activity(charge))

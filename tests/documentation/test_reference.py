@@ -23,7 +23,11 @@ DIRECTIVE = re.compile(r"^::: duroxide\.(\w+)$", flags=re.MULTILINE)
 # Where a docstring refers to another method, the descriptions of its parameters hold for both.
 REFERENCE = re.compile(r"\b(?:[Aa]s|name of) ``(\w+)``")
 # The earlier SDK's names and the limits are in the tables of names.md.
-ELSEWHERE = {name for name in duroxide.__all__ if name.startswith(("Py", "MAX_")) or name == "ScheduledTask"}
+ELSEWHERE = {
+    name
+    for name in duroxide.__all__
+    if name.startswith(("Py", "MAX_")) or name in ("ScheduledTask", "OrchestrationStatus")
+}
 # `args` is Python's own, and the two halves of the package use the `kind` of a declared function.
 UNDESCRIBED = {"args", "kind"}
 

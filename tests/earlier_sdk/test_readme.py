@@ -320,7 +320,7 @@ def test_admin_apis_block_shows_the_instance_and_its_events(
         "ActivityCompleted",
         "OrchestrationCompleted",
     ]
-    assert json.loads(json.loads(printed[2].split(" ", 1)[1])["result"]) == {"done": 1}
+    assert json.loads(printed[2].split(" ", 1)[1])["result"] == {"done": 1}
 
 
 def test_admin_apis_cleanup_deletes_and_prunes(play: Play, names: Names) -> None:

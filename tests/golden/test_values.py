@@ -104,6 +104,68 @@ def test_the_recorded_text_of_every_kind_of_value_has_not_changed(compare: Compa
     compare("values.txt", "\n".join([*lines, ""]))
 
 
+class Flavour(enum.Enum):
+    SWEET = "sweet"
+    SOUR = "sour"
+
+
+@dataclasses.dataclass(frozen=True)
+class Label:
+    words: frozenset[str]
+
+
+class Parcel(pydantic.BaseModel):
+    tags: set[str]
+    flavours: frozenset[Flavour] = frozenset()
+    days: set[date] = set()
+    labels: list[Label] = []
+    anything: Any = None
+
+    @pydantic.computed_field
+    def loud(self) -> set[str]:
+        return {tag.upper() for tag in self.tags}
+
+
+class Words(pydantic.RootModel[set[str]]):
+    pass
+
+
+class Groups(msgspec.Struct):
+    groups: Any
+
+
+WORDS = {"red", "green", "blue", "black", "white"}
+SETS: dict[str, Any] = {
+    "pydantic": Parcel(
+        tags=WORDS,
+        flavours=frozenset(Flavour),
+        days={date(2024, 3, 1), date(2024, 1, 2), date(2024, 2, 3)},
+        labels=[Label(frozenset(WORDS))],
+        anything={"deep": [Words(WORDS)]},
+    ),
+    "pydantic root": Words(WORDS),
+    "pydantic in a dataclass": [Words({"b", "a"}), {"in": Parcel(tags={"b", "a"})}],
+    "msgspec, sets in a set": Groups({frozenset("ab"), frozenset("cd"), frozenset("ef")}),
+    "msgspec, mixed": Groups({1, "a", None, Flavour.SOUR}),
+    "keys": {ID: 1, date(2024, 2, 29): 2, Color.RED: 3, Decimal("1.50"): 4, timedelta(days=1): 5, b"key": 6},
+}
+"""Sets that were recorded in the order of their hashes before 0.3.0, or not at all, and keys that were refused."""
+
+
+def test_the_recorded_order_of_every_set_has_not_changed(compare: Compare) -> None:
+    lines = [f"{name}: {encode(value)}" for name, value in SETS.items()]
+    compare("sets.txt", "\n".join([*lines, ""]))
+
+
+def test_a_set_of_numbers_in_a_model_is_recorded_as_before() -> None:
+    class Numbers(pydantic.BaseModel):
+        numbers: set[int]
+        pairs: set[tuple[int, float]]
+
+    value = Numbers(numbers={8, 1, 10, 3}, pairs={(2, 1.5), (1, 0.5)})
+    assert encode(value) == json.dumps({"numbers": list(value.numbers), "pairs": [list(pair) for pair in value.pairs]})
+
+
 JSON_VALUES = (
     "none",
     "bools",

@@ -58,7 +58,7 @@ async def shop(ctx: OrchestrationContext, order: int) -> str:
     later: Task[str] = ctx.spawn(ctx.schedule_activity("charge", order, result_type=int))  # type: ignore[arg-type]
     ctx.schedule_timer("5 s")  # type: ignore[arg-type]
     ctx.set_kv_value("key", 5)  # type: ignore[arg-type]
-    ctx.schedule_activity("charge", order, "session")  # type: ignore[call-overload]
+    ctx.schedule_activity("charge", order, "session", "gpu")  # type: ignore[call-overload]
     ctx.race(1, 2)  # type: ignore[call-overload]
     ctx.execution_id = 5  # type: ignore[misc]
     winner = await ctx.race(ctx.schedule_timer(1), ctx.schedule_timer(2))

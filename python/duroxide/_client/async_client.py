@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
+from typing import Any, ParamSpec, TypeVar, overload
 
 from duroxide import _native
+from duroxide._client import async_handles
 from duroxide._client.async_handles import AsyncHandle
 from duroxide._client.calls import awaited
-from duroxide._client.client import Client, check_provider
+from duroxide._client.client import Client, IfExists, check_provider
 from duroxide._client.handles import result_type_of
 from duroxide._client.start import describe_start
-
-if TYPE_CHECKING:
-    from duroxide._client.client import IfExists
-    from duroxide._client.startable import Startable0, Startable1, Startable2, Startable3, Startable4, Startable5
-    from duroxide._declare.declarations import Orchestration
-    from duroxide._store.providers import Provider
+from duroxide._client.startable import Startable0, Startable1, Startable2, Startable3, Startable4, Startable5
+from duroxide._declare.declarations import Orchestration
+from duroxide._store.providers import Provider
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -145,17 +143,6 @@ class AsyncClient:
     @overload
     async def start(
         self,
-        orchestration: Orchestration[..., T],
-        /,
-        *,
-        id: str,
-        version: str | None = None,
-        if_exists: IfExists = "attach",
-        **named: Any,
-    ) -> AsyncHandle[T]: ...
-    @overload
-    async def start(
-        self,
         orchestration: str,
         input: object = None,
         /,
@@ -177,8 +164,8 @@ class AsyncClient:
         """Start an orchestration with the arguments of a call; the start is recorded when the call ends.
 
         Type checkers check every argument if the call has no options, or if ``.options`` of the orchestration gives
-        them. Beside options of this call they check up to five arguments by position. Beside ``id`` they do not check
-        arguments by name.
+        them. Beside options of this call they check up to five arguments by position, and refuse arguments by name: write
+        ``client.start(fulfil.options(instance_id="order-7"), order=order)`` for those.
 
         Args:
             orchestration: A declared orchestration, or a name, which takes at most one argument, the input.
@@ -269,3 +256,7 @@ class AsyncClient:
     delete_instance_bulk = awaited(Client.delete_instance_bulk)
     prune_executions = awaited(Client.prune_executions)
     prune_executions_bulk = awaited(Client.prune_executions_bulk)
+
+
+# Type hints of a handle name the client, which imports the handles.
+setattr(async_handles, "AsyncClient", AsyncClient)  # noqa: B010  (for the type checkers the name is there)

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from duroxide._client.failure_causes import find_causes
 from duroxide._client.handles import DEFAULT_WAIT_SECONDS, InstanceReference
+from duroxide._client.records import Event, OrchestrationResult
 from duroxide._values.validation import check_seconds
-from duroxide.exceptions import ClientError
+from duroxide.exceptions import ClientError, OrchestrationFailed
 
 if TYPE_CHECKING:
-    from datetime import timedelta
-
     from duroxide._client.async_client import AsyncClient
-    from duroxide._client.records import Event, OrchestrationResult
-    from duroxide.exceptions import OrchestrationFailed
 
 T_co = TypeVar("T_co", covariant=True)
 

@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
+from typing import Any, Literal, TypeVar, cast
 
+from duroxide import _native
 from duroxide._client.calls import blocking
 from duroxide._client.instances import is_to_attach
 from duroxide._client.payloads import encode_message, encode_start, encode_value
-from duroxide._native import EncodedMessage
+from duroxide._declare.names import OrchestrationName
+from duroxide._native import Call, EncodedMessage, EncodedStart
 from duroxide._values.limits import MAX_BULK_ITEMS
 from duroxide._values.validation import check_id, check_name, check_queue
 from duroxide.exceptions import CodecError, LimitExceeded
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
-
-    from duroxide import _native
-    from duroxide._declare.names import OrchestrationName
-    from duroxide._native import Call, EncodedStart
 
 Item = TypeVar("Item", bound="StartRequest | EventToRaise | QueueMessage")
 Encoded = TypeVar("Encoded", bound="EncodedStart | EncodedMessage")

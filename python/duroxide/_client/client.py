@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar, overload
+from typing import Any, Literal, ParamSpec, TypeVar, overload
 
 from duroxide import _native
+from duroxide._client import handles
 from duroxide._client.bulk import BulkOperations
 from duroxide._client.handles import Handle, result_type_of
 from duroxide._client.management import ManagementOperations
 from duroxide._client.start import describe_start
+from duroxide._client.startable import Startable0, Startable1, Startable2, Startable3, Startable4, Startable5
 from duroxide._client.typed import TypedOperations
 from duroxide._declare.declarations import Orchestration
 from duroxide._store.providers import Provider
-
-if TYPE_CHECKING:
-    from duroxide._client.startable import Startable0, Startable1, Startable2, Startable3, Startable4, Startable5
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -127,17 +126,6 @@ class Client(TypedOperations, BulkOperations, ManagementOperations):
     @overload
     def start(
         self,
-        orchestration: Orchestration[..., T],
-        /,
-        *,
-        id: str,
-        version: str | None = None,
-        if_exists: IfExists = "attach",
-        **named: Any,
-    ) -> Handle[T]: ...
-    @overload
-    def start(
-        self,
         orchestration: str,
         input: object = None,
         /,
@@ -159,8 +147,8 @@ class Client(TypedOperations, BulkOperations, ManagementOperations):
         """Start an orchestration with the arguments of a call; the start is recorded when the call ends.
 
         Type checkers check every argument if the call has no options, or if ``.options`` of the orchestration gives
-        them. Beside options of this call they check up to five arguments by position. Beside ``id`` they do not check
-        arguments by name.
+        them. Beside options of this call they check up to five arguments by position, and refuse arguments by name: write
+        ``client.start(fulfil.options(instance_id="order-7"), order=order)`` for those.
 
         Args:
             orchestration: A declared orchestration, or a name, which takes at most one argument, the input.
@@ -212,3 +200,7 @@ def check_provider(provider: object) -> None:
     """
     if not isinstance(provider, Provider):
         raise TypeError(f"provider must be a SqliteProvider or PostgresProvider, not {type(provider).__name__}")
+
+
+# Type hints of a handle name the client, which imports the handles.
+setattr(handles, "Client", Client)  # noqa: B010  (for the type checkers the name is there)

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from duroxide._client.failure_causes import add_causes
+from duroxide._client.records import Event, OrchestrationResult
+from duroxide._declare.declarations import Orchestration
 from duroxide._values.codec import convert
 from duroxide._values.validation import check_id, check_seconds
+from duroxide.exceptions import OrchestrationFailed
 
 if TYPE_CHECKING:
-    from datetime import timedelta
-
     from duroxide._client.client import Client
-    from duroxide._client.records import Event, OrchestrationResult
-    from duroxide._declare.declarations import Orchestration
-    from duroxide.exceptions import OrchestrationFailed
 
 T_co = TypeVar("T_co", covariant=True)
 

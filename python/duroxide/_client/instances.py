@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from datetime import timedelta
+from typing import Literal
 
+from duroxide import _native
 from duroxide._client.calls import blocking
 from duroxide._client.payloads import encode_message, encode_start, encode_value
 from duroxide._client.records import OrchestrationResult, read_status
+from duroxide._declare.names import OrchestrationName
+from duroxide._native import Call
+from duroxide._values.parameter_names import also_named
 from duroxide._values.validation import (
     check_id,
     check_integer,
@@ -18,13 +23,6 @@ from duroxide._values.validation import (
 )
 from duroxide._values.versions import check_version
 
-if TYPE_CHECKING:
-    from datetime import timedelta
-
-    from duroxide import _native
-    from duroxide._declare.names import OrchestrationName
-    from duroxide._native import Call
-
 DEFAULT_WAIT_MS = 30_000
 """How long a wait lasts when no time is given, in milliseconds."""
 
@@ -35,6 +33,7 @@ class InstanceOperations:
     _native: _native.Client
 
     @blocking
+    @also_named(orchestration_name="name")
     def start_orchestration(
         self,
         instance_id: str,
@@ -67,6 +66,7 @@ class InstanceOperations:
         return self._native.start(encode_start(instance_id, name, input, version), attach)
 
     @blocking
+    @also_named(orchestration_name="name")
     def start_orchestration_versioned(
         self,
         instance_id: str,
@@ -84,7 +84,8 @@ class InstanceOperations:
     start_orchestration_versioned_typed = start_orchestration_versioned
 
     @blocking
-    def raise_event(self, instance_id: str, name: str, data: object = None) -> Call[None]:
+    @also_named(name="event_name")
+    def raise_event(self, instance_id: str, event_name: str, data: object = None) -> Call[None]:
         """Raise an event for the orchestration that waits for it with ``ctx.wait_for_event``.
 
         The store keeps an event that comes before its wait, also across ``ctx.continue_as_new``. It keeps an event that
@@ -93,7 +94,7 @@ class InstanceOperations:
 
         Args:
             instance_id: The instance.
-            name: Name of the event.
+            event_name: Name of the event.
             data: Any value that can be written as JSON, which the wait returns; default ``None``.
 
         Raises:
@@ -101,13 +102,14 @@ class InstanceOperations:
             LimitExceeded: An id, a name or the data is too long.
         """
         return self._native.raise_event(
-            check_id(instance_id), check_name(name, "the name of an event"), encode_value(data, "the data")
+            check_id(instance_id), check_name(event_name, "the name of an event"), encode_value(data, "the data")
         )
 
     raise_event_typed = raise_event
 
     @blocking
-    def enqueue_event(self, instance_id: str, queue: str, data: object) -> Call[None]:
+    @also_named(queue="queue_name")
+    def enqueue_event(self, instance_id: str, queue_name: str, data: object = None) -> Call[None]:
         """Append a message to a queue of an instance, which reads it with ``ctx.dequeue_event``.
 
         Messages wait in the queue, in order. The store keeps a message that comes before its instance for ten minutes.
@@ -115,27 +117,30 @@ class InstanceOperations:
 
         Args:
             instance_id: The instance.
-            queue: Name of the queue.
-            data: A ``str``, which the queue delivers as it is, or any other value, which it delivers as JSON text.
+            queue_name: Name of the queue.
+            data: A ``str``, which the queue delivers as it is, or any other value, which it delivers as JSON text; default
+                ``None``, which is the text ``null``.
 
         Raises:
             CodecError: The data cannot be written as JSON.
             LimitExceeded: An id, a name or the data is too long, or a ``str`` is not valid UTF-8.
         """
-        return enqueue(self._native, instance_id, queue, encode_message(data))
+        return enqueue(self._native, instance_id, queue_name, encode_message(data))
 
     @blocking
-    def cancel_instance(self, instance_id: str, reason: str = "") -> Call[None]:
+    def cancel_instance(self, instance_id: str, reason: str | None = None) -> Call[None]:
         """Request the cancellation of an instance and its sub-orchestrations; it fails with ``canceled: reason``.
 
         Args:
             instance_id: The instance.
-            reason: Why it is cancelled; default empty.
+            reason: Why it is cancelled; default ``None``, no reason.
 
         Raises:
             InstanceNotFound: The instance was never started, or was deleted.
         """
-        return self._native.cancel(check_id(instance_id), check_size(check_text(reason, "the reason"), "the reason"))
+        return self._native.cancel(
+            check_id(instance_id), check_size(check_text("" if reason is None else reason, "the reason"), "the reason")
+        )
 
     @blocking
     def get_status(self, instance_id: str) -> Call[OrchestrationResult]:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from duroxide import _native
 from duroxide._client.calls import blocking
 from duroxide._client.options import InstanceFilter, PruneOptions
 from duroxide._client.records import (
@@ -21,11 +20,8 @@ from duroxide._client.records import (
     read_instance,
     read_tree,
 )
+from duroxide._native import Call
 from duroxide._values.validation import check_id, check_integer, suggest
-
-if TYPE_CHECKING:
-    from duroxide import _native
-    from duroxide._native import Call
 
 _STATUSES = ("Running", "Completed", "Failed", "ContinuedAsNew")
 
@@ -169,12 +165,12 @@ class ManagementOperations:
         )
 
     @blocking
-    def prune_executions(self, instance_id: str, options: PruneOptions) -> Call[PruneResult]:
+    def prune_executions(self, instance_id: str, options: PruneOptions | None = None) -> Call[PruneResult]:
         """Remove old executions of an instance that continued as new.
 
         Args:
             instance_id: The instance.
-            options: Which executions to remove; the current one always stays.
+            options: Which executions to remove; the current one always stays. Default ``None``, all others.
 
         Returns:
             How much was removed.
@@ -187,12 +183,14 @@ class ManagementOperations:
         )
 
     @blocking
-    def prune_executions_bulk(self, filter: InstanceFilter | None, options: PruneOptions) -> Call[PruneResult]:
+    def prune_executions_bulk(
+        self, filter: InstanceFilter | None = None, options: PruneOptions | None = None
+    ) -> Call[PruneResult]:
         """Remove old executions of many instances.
 
         Args:
-            filter: Which instances; ``None`` for all. One call takes at most 1,000, a limit of the engine.
-            options: Which executions of each to remove.
+            filter: Which instances; default ``None``, all. One call takes at most 1,000, a limit of the engine.
+            options: Which executions of each to remove; default ``None``, all but the current one.
 
         Returns:
             How much was removed in all.
@@ -216,6 +214,8 @@ def _filter_parts(filter: object) -> tuple[list[str] | None, int | None, int | N
 
 
 def _prune_parts(options: object) -> tuple[int | None, int | None]:
+    if options is None:
+        return None, None
     if not isinstance(options, PruneOptions):
         raise TypeError(f"options must be PruneOptions, not {type(options).__name__}; write PruneOptions(keep_last=5)")
     return options.keep_last, _moment(options.completed_before)

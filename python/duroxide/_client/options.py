@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from datetime import datetime
+from typing import Any, cast
 
 from duroxide._values.validation import check_integer, check_moment, check_name, keyword_options
-
-if TYPE_CHECKING:
-    from datetime import datetime
 
 
 @keyword_options

@@ -6,17 +6,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from datetime import timedelta
+from typing import Any
 
 from duroxide._client.calls import blocking
 from duroxide._client.instances import DEFAULT_WAIT_MS, InstanceOperations, enqueue, kv_value, wait_for_end, wait_for_kv
 from duroxide._client.payloads import encode_value
+from duroxide._native import Call
 from duroxide._values.codec import convert, decode
-
-if TYPE_CHECKING:
-    from datetime import timedelta
-
-    from duroxide._native import Call
+from duroxide._values.parameter_names import also_named
 
 
 class TypedOperations(InstanceOperations):
@@ -38,9 +36,10 @@ class TypedOperations(InstanceOperations):
     """
 
     @blocking
-    def enqueue_event_typed(self, instance_id: str, queue: str, data: object) -> Call[None]:
+    @also_named(queue="queue_name")
+    def enqueue_event_typed(self, instance_id: str, queue_name: str, data: object = None) -> Call[None]:
         """Append a message to a queue as JSON, for ``ctx.dequeue_event_typed``; otherwise as ``enqueue_event``."""
-        return enqueue(self._native, instance_id, queue, encode_value(data, "the message"))
+        return enqueue(self._native, instance_id, queue_name, encode_value(data, "the message"))
 
     @blocking
     def wait_for_orchestration_typed(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import sys
 import typing
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Generic, Literal, NoReturn, ParamSpec, TypeVar
@@ -13,6 +14,7 @@ from duroxide._declare.definitions import (
     ActivityDefinition,
     OrchestrationDefinition,
     annotations_of,
+    check_annotations,
     check_function,
     is_async,
     needed_names,
@@ -28,10 +30,10 @@ from duroxide.exceptions import NotInOrchestration, RegistrationError
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-
 P = ParamSpec("P")
 T = TypeVar("T")
 Retry = RetryPolicy | Mapping[str, Any]
+AnyDeclared = TypeVar("AnyDeclared", bound="Declared[..., Any]")
 
 
 class _Unchanged:
@@ -92,6 +94,21 @@ class Declared(Generic[P, T]):
     def __repr__(self) -> str:
         return f"<{self.kind} '{self.name}'>"
 
+    def __reduce__(self) -> Any:
+        """Pickle it as a function is pickled, by its name in the module; a variant by that name and its options.
+
+        ``copy`` returns the same object for that reason.
+        """
+        place: str = getattr(self, "__qualname__", self.name)
+        found: Any = sys.modules.get(self.__module__)
+        for name in place.split("."):
+            found = getattr(found, name, None)
+        is_variant = type(found) is type(self) and found is not self
+        if is_variant and getattr(found, "_original", None) is self._original:
+            return _variant, (found, self._options)
+        # If the module has another object under the name, pickle refuses the object and says so.
+        return place
+
     # Annotations may use names that the module defines later, so they are evaluated when they are needed.
     @functools.cached_property
     def _arguments(self) -> Arguments:
@@ -103,11 +120,14 @@ class Declared(Generic[P, T]):
 
     @functools.cached_property
     def _result_type(self) -> Any:
-        return result_of(self._annotations.get("return"))
+        return result_of(self._annotations.get("return"), self.fn)
 
     @functools.cached_property
     def _call_options(self) -> dict[str, Any]:
         return {"result_type": self.result_type, **self._options}
+
+    def _check_annotations(self) -> None:
+        check_annotations(f"{self.kind} '{self.name}'", self._original._annotations)
 
     def _schedule(self, context: OrchestrationContext, value: object) -> Task[T]:
         raise NotImplementedError
@@ -117,12 +137,8 @@ class Declared(Generic[P, T]):
 
     def _with(self, changes: Mapping[str, Any]) -> Self:
         given = {option: value for option, value in changes.items() if value is not _UNCHANGED}
-        variant = object.__new__(type(self))
-        variant.__dict__.update(self.__dict__)
         options = {**self._options, **given}
-        variant._options = {option: value for option, value in options.items() if value is not None}
-        variant.__dict__.pop("_call_options", None)
-        return variant
+        return _variant(self, {option: value for option, value in options.items() if value is not None})
 
 
 class Activity(Declared[P, T]):
@@ -167,6 +183,7 @@ class Activity(Declared[P, T]):
     @functools.cached_property
     def definition(self) -> ActivityDefinition:
         """The definition that a runtime registers."""
+        self._check_annotations()
         return ActivityDefinition(
             self.name,
             self.arguments.adapter(),
@@ -250,6 +267,7 @@ class Orchestration(Declared[P, T]):
     @functools.cached_property
     def definition(self) -> OrchestrationDefinition:
         """The definition that a runtime registers."""
+        self._check_annotations()
         return OrchestrationDefinition(
             self.name, self.version, self.arguments.adapter(), self.arguments.input_type, self.result_type
         )
@@ -259,6 +277,15 @@ class Orchestration(Declared[P, T]):
 
     def _way_out(self) -> str:
         return f"start it with client.start({self.name}, ...), or call {self.name}.fn(...) to run the function itself"
+
+
+def _variant(declared: AnyDeclared, options: dict[str, Any]) -> AnyDeclared:
+    """Make a variant with other options; pickled variants name this function."""
+    variant = object.__new__(type(declared))
+    variant.__dict__.update(declared.__dict__)
+    variant._options = options
+    variant.__dict__.pop("_call_options", None)
+    return variant
 
 
 def _check(function: Any, kind: str, name: str | None) -> str:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from types import CodeType, SimpleNamespace
 from typing import Any, ClassVar, Literal, get_args, get_origin
 
+from duroxide._values.conversions import ambiguity_of
 from duroxide._values.validation import check_name
 from duroxide._values.versions import DEFAULT_VERSION, check_version
 from duroxide.exceptions import RegistrationError
@@ -58,6 +59,7 @@ class ActivityDefinition:
         """
         _check_convention(function, "activity", name)
         input_type, result_type = _annotations(function, local_names or {})
+        check_annotations(f"activity '{name}'", {"input": input_type, "return": result_type})
         return cls(name, function, is_async(function), input_type, result_type)
 
 
@@ -105,6 +107,7 @@ class OrchestrationDefinition:
         _check_convention(function, "orchestration", name)
         check_registered_version(name, version)
         input_type, result_type = _annotations(function, local_names or {})
+        check_annotations(f"orchestration '{name}'", {"input": input_type, "return": result_type})
         return cls(name, version, function, input_type, result_type)
 
 
@@ -210,6 +213,23 @@ def annotations_of(function: Function, local_names: Mapping[str, Any]) -> dict[s
     return {name: _resolve(each, target, local_names) for name, each in _raw_annotations(function).items()}
 
 
+def check_annotations(what: str, annotations: Mapping[str, Any]) -> None:
+    """Refuse annotations whose values cannot be told apart once they are recorded.
+
+    Args:
+        what: Kind and name of the function, for messages.
+        annotations: The annotations by the names of the parameters, ``"return"`` among them.
+
+    Raises:
+        RegistrationError: One is such a union.
+    """
+    for name, annotation in annotations.items():
+        problem = ambiguity_of(annotation)
+        if problem is not None:
+            place = "its result" if name == "return" else f"parameter '{name}'"
+            raise RegistrationError(f"{what}, {place}: {problem}")
+
+
 def _check_convention(function: Any, kind: str, name: object) -> None:
     """Refuse a function that cannot be called with a context and an input."""
     what = check_function(function, kind, name)
@@ -239,7 +259,7 @@ def _annotations(function: Function, local_names: Mapping[str, Any]) -> tuple[An
     if len(parameters) > 1 and parameters[1].name in annotations:
         input_type = _resolve(annotations[parameters[1].name], target, local_names)
     result_type = _resolve(annotations["return"], target, local_names) if "return" in annotations else None
-    return input_type, result_of(result_type)
+    return input_type, result_of(result_type, function)
 
 
 def _target(function: Function) -> Any:
@@ -275,8 +295,8 @@ def _resolve(annotation: Any, function: Any, local_names: Mapping[str, Any]) -> 
         return None
 
 
-def result_of(annotation: Any) -> Any:
-    """Return the type of the value that a function with this annotation finally returns, also as a generator."""
+def result_of(annotation: Any, function: Function) -> Any:
+    """Return the type of the value that ``function`` finally returns, also as a generator or a coroutine."""
     origin = get_origin(annotation)
     kind = annotation if origin is None else origin
     if kind in (collections.abc.Generator, collections.abc.Coroutine):
@@ -284,4 +304,5 @@ def result_of(annotation: Any) -> Any:
         return arguments[2] if len(arguments) == 3 else None
     if kind is collections.abc.Awaitable:
         return next(iter(get_args(annotation)), None)
-    return None if kind in (collections.abc.Iterator, collections.abc.Iterable) else annotation
+    is_yielded = kind in (collections.abc.Iterator, collections.abc.Iterable)
+    return None if is_yielded and _is(_target(function), inspect.isgeneratorfunction) else annotation

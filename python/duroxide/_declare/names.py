@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeAlias
 
+from duroxide._declare.declarations import Orchestration
+from duroxide._declare.definitions import OrchestrationDefinition
 from duroxide._values.validation import check_name
 
-if TYPE_CHECKING:
-    from typing import TypeAlias
-
-    from duroxide._declare.declarations import Orchestration
-    from duroxide._declare.definitions import OrchestrationDefinition
-
-    OrchestrationName: TypeAlias = str | Orchestration[..., Any] | OrchestrationDefinition
+OrchestrationName: TypeAlias = str | Orchestration[..., Any] | OrchestrationDefinition
 
 
 def function_name(function: object, kind: str) -> str:

@@ -2,45 +2,68 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+import json
+from collections.abc import Iterable
+from typing import Any, ClassVar, Literal, cast, get_args
 
 from duroxide._values.limits import MAX_TAG_NAME_BYTES, MAX_WORKER_TAGS
 from duroxide._values.validation import check_name
 from duroxide.exceptions import ConfigurationError
 
+TagFilterKind = Literal["default_only", "tags", "default_and", "any", "none"]
 
-@dataclass(frozen=True, slots=True)
-class TagFilter:
-    """Which activities a runtime takes, by their tag; the static methods build it.
+
+class TagFilter(str):
+    """Which activities a runtime takes, by their tag; a static method or a constant gives one.
+
+    A filter is a ``str``: the kind, or for ``"tags"`` and ``"default_and"`` a JSON object such as ``{"tags": ["gpu"]}``.
+    The earlier SDK used these texts.
+
+    Args:
+        kind: ``"default_only"``, ``"tags"``, ``"default_and"``, ``"any"`` or ``"none"``; default ``"default_only"``.
+        names: The tags of ``"tags"`` and ``"default_and"``: one to five, of at most 256 bytes each.
 
     Attributes:
-        kind: ``"default_only"``, ``"tags"``, ``"default_and"``, ``"any"`` or ``"none"``.
-        names: The tags of ``"tags"`` and ``"default_and"``: one to five, of at most 256 bytes each.
+        DEFAULT_ONLY: The filter for activities without a tag, which is the default.
+        ANY: The filter for every activity.
+        NONE: The filter for no activity.
 
     Raises:
         ConfigurationError: The names do not suit the kind, or are too many or too long.
     """
 
-    kind: Literal["default_only", "tags", "default_and", "any", "none"] = "default_only"
-    names: tuple[str, ...] = ()
+    __slots__ = ("_kind", "_names")
 
-    def __post_init__(self) -> None:
-        takes_names = self.kind in ("tags", "default_and")
-        if self.kind not in ("tags", "default_and", "default_only", "any", "none"):
-            raise ConfigurationError(f"tag filter '{self.kind}' is unknown; write TagFilter.tags('gpu')")
-        if takes_names != bool(self.names):
-            raise ConfigurationError(
-                f"TagFilter.{self.kind} needs at least one tag"
-                if takes_names
-                else f"TagFilter.{self.kind} takes no tags"
-            )
-        for name in self.names:
-            check_tag(name)
-        if len(set(self.names)) > MAX_WORKER_TAGS:
-            raise ConfigurationError(
-                f"a worker serves at most {MAX_WORKER_TAGS} tags, not {len(set(self.names))}; start another runtime"
-            )
+    _kind: TagFilterKind
+    _names: tuple[str, ...]
+
+    DEFAULT_ONLY: ClassVar[TagFilter]
+    ANY: ClassVar[TagFilter]
+    NONE: ClassVar[TagFilter]
+
+    def __new__(cls, kind: TagFilterKind = "default_only", names: Iterable[str] = ()) -> TagFilter:
+        chosen = tuple(names)
+        _check(kind, chosen)
+        made = super().__new__(cls, json.dumps({kind: chosen}) if chosen else kind)
+        made._kind = kind
+        made._names = chosen
+        return made
+
+    @property
+    def kind(self) -> TagFilterKind:
+        """What the filter takes."""
+        return self._kind
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The tags that it names."""
+        return self._names
+
+    def __getnewargs__(self) -> tuple[Any, ...]:
+        return self.kind, self.names
+
+    def __repr__(self) -> str:
+        return f"TagFilter(kind={self.kind!r}, names={self.names!r})"
 
     @staticmethod
     def default_only() -> TagFilter:
@@ -48,14 +71,24 @@ class TagFilter:
         return TagFilter("default_only")
 
     @staticmethod
-    def tags(*names: str) -> TagFilter:
-        """Take activities with one of the tags ``names``, one to five of them, and none without a tag."""
-        return TagFilter("tags", names)
+    def tags(*names: str | Iterable[str], tags: Iterable[str] = ()) -> TagFilter:
+        """Take activities with one of the tags ``names``, and none without a tag.
+
+        Args:
+            names: One to five tags, one by one or as a list.
+            tags: The same as a list.
+        """
+        return TagFilter("tags", _listed(names, tags))
 
     @staticmethod
-    def default_and(*names: str) -> TagFilter:
-        """Take activities with one of the tags ``names``, one to five of them, and activities without a tag."""
-        return TagFilter("default_and", names)
+    def default_and(*names: str | Iterable[str], tags: Iterable[str] = ()) -> TagFilter:
+        """Take activities with one of the tags ``names``, and activities without a tag.
+
+        Args:
+            names: One to five tags, one by one or as a list.
+            tags: The same as a list.
+        """
+        return TagFilter("default_and", _listed(names, tags))
 
     @staticmethod
     def any() -> TagFilter:
@@ -66,6 +99,26 @@ class TagFilter:
     def none() -> TagFilter:
         """Take no activity: the runtime runs only orchestrations."""
         return TagFilter("none")
+
+
+def read_tag_filter(value: object) -> TagFilter:
+    """Read a filter, or its text.
+
+    Raises:
+        TypeError: ``value`` is no ``str``.
+        ConfigurationError: The text is none of a filter.
+    """
+    if isinstance(value, TagFilter):
+        return value
+    if not isinstance(value, str):
+        raise TypeError(f"a tag filter must be a TagFilter, not {type(value).__name__}; write TagFilter.tags('gpu')")
+    if not value.startswith("{"):
+        return TagFilter(cast("TagFilterKind", value))
+    try:
+        [(kind, names)] = json.loads(value).items()
+    except ValueError:
+        raise ConfigurationError(f"tag filter '{value[:80]}' cannot be read; write TagFilter.tags('gpu')") from None
+    return TagFilter(kind, _listed((names,), ()))
 
 
 def check_tag(value: object) -> str:
@@ -83,3 +136,33 @@ def check_tag(value: object) -> str:
     if size > MAX_TAG_NAME_BYTES:
         raise ConfigurationError(f"tag '{name[:20]}…' has {size} bytes; at most {MAX_TAG_NAME_BYTES} are allowed")
     return name
+
+
+def _check(kind: str, names: tuple[str, ...]) -> None:
+    takes_names = kind in ("tags", "default_and")
+    if kind not in get_args(TagFilterKind):
+        raise ConfigurationError(f"tag filter '{kind}' is unknown; write TagFilter.tags('gpu')")
+    if takes_names != bool(names):
+        raise ConfigurationError(
+            f"TagFilter.{kind} needs at least one tag" if takes_names else f"TagFilter.{kind} takes no tags"
+        )
+    for name in names:
+        check_tag(name)
+    if len(set(names)) > MAX_WORKER_TAGS:
+        raise ConfigurationError(
+            f"a worker serves at most {MAX_WORKER_TAGS} tags, not {len(set(names))}; start another runtime"
+        )
+
+
+def _listed(names: tuple[Any, ...], tags: Iterable[str]) -> tuple[Any, ...]:
+    """Join tags that were given one by one, as one list, or by name."""
+    if len(names) == 1 and isinstance(names[0], Iterable) and not isinstance(names[0], str):
+        names = tuple(names[0])  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
+    if isinstance(tags, str):
+        raise TypeError(f"tags must be a list of tags; write tags=['{tags[:50]}']")
+    return (*names, *tags)
+
+
+TagFilter.DEFAULT_ONLY = TagFilter("default_only")
+TagFilter.ANY = TagFilter("any")
+TagFilter.NONE = TagFilter("none")

@@ -1,4 +1,4 @@
-"""The ``*_typed`` names of the orchestration context, made from the plain ones by one table.
+"""The ``*_typed`` names of the orchestration context, and other names of the same methods.
 
 ================================================== ============================================
 name                                               differs from the plain one in
@@ -13,103 +13,205 @@ name                                               differs from the plain one in
 ``all_typed``                                      plain values; the first failure is raised
 ``wait_for_event_typed``, ``race_typed``           nothing
 ================================================== ============================================
+
+Names, positions and defaults of the parameters are those of the earlier SDK, which differ from name to name.
 """
 
 from __future__ import annotations
 
-import functools
 from typing import Any
 
 from duroxide._native import OrchestrationContext, RawText
 from duroxide._values.codec import decode, encode
+from duroxide._values.parameter_names import also_named
 
-# Name of the plain method, and the position of the input among its arguments.
-_RAW_INPUT = {
-    "schedule_activity": 1,
-    "schedule_activity_on_session": 1,
-    "schedule_activity_with_retry": 1,
-    "schedule_activity_with_retry_on_session": 1,
-    "schedule_sub_orchestration": 1,
-    "schedule_sub_orchestration_with_id": 2,
-    "schedule_sub_orchestration_versioned": 2,
-    "schedule_sub_orchestration_versioned_with_id": 3,
-    "start_orchestration": 2,
-    "start_orchestration_versioned": 3,
-    "continue_as_new": 0,
-}
-
-# Names of plain methods; the typed ones decode the value from JSON.
-_DECODED = ("dequeue_event", "get_kv_value_from_instance")
-
-# Other names of the same method.
-_SAME = {
+OTHER_NAMES = {
     "wait_for_event_typed": "wait_for_event",
     "schedule_wait": "wait_for_event",
     "schedule_wait_typed": "wait_for_event",
     "race_typed": "race",
-    "all_typed": "gather",
     "schedule_orchestration": "start_orchestration",
     "schedule_orchestration_versioned": "start_orchestration_versioned",
 }
+"""Other names of methods, and the methods."""
 
 
 def _raw(value: object) -> object:
     return RawText(value) if type(value) is str else value
 
 
-def _with_raw_input(name: str, position: int) -> Any:
-    plain: Any = getattr(OrchestrationContext, name)
-
-    @functools.wraps(plain)
-    def typed(self: OrchestrationContext, *arguments: Any, **options: Any) -> Any:
-        if len(arguments) > position:
-            arguments = (*arguments[:position], _raw(arguments[position]), *arguments[position + 1 :])
-        if "input" in options:
-            options["input"] = _raw(options["input"])
-        return plain(self, *arguments, **options)
-
-    return typed
-
-
-def _decoded(name: str) -> Any:
-    plain: Any = getattr(OrchestrationContext, name)
-
-    @functools.wraps(plain)
-    def typed(self: OrchestrationContext, *arguments: Any, result_type: Any = object) -> Any:
-        return plain(self, *arguments, result_type=result_type)
-
-    return typed
+def schedule_activity_typed(
+    self: OrchestrationContext,
+    name: Any,
+    input: object = None,
+    result_type: Any = None,
+    *,
+    session_id: str | None = None,
+    tag: str | None = None,
+    retry: Any = None,
+) -> Any:
+    """As ``schedule_activity``; a ``str`` input is sent as it is."""
+    return self.schedule_activity(
+        name, _raw(input), session_id=session_id, tag=tag, retry=retry, result_type=result_type
+    )
 
 
-def _set_kv_value_typed(self: OrchestrationContext, key: str, value: object) -> None:
+def schedule_activity_on_session_typed(
+    self: OrchestrationContext,
+    name: Any,
+    input: object = None,
+    session_id: str | None = None,
+    *,
+    tag: str | None = None,
+    result_type: Any = None,
+) -> Any:
+    """As ``schedule_activity_on_session``; a ``str`` input is sent as it is."""
+    return self.schedule_activity(name, _raw(input), session_id=session_id, tag=tag, result_type=result_type)
+
+
+def schedule_activity_with_retry_typed(
+    self: OrchestrationContext,
+    name: Any,
+    input: object = None,
+    retry: Any = None,
+    *,
+    session_id: str | None = None,
+    tag: str | None = None,
+    result_type: Any = None,
+) -> Any:
+    """As ``schedule_activity_with_retry``; a ``str`` input is sent as it is."""
+    return self.schedule_activity_with_retry(
+        name, _raw(input), retry, session_id=session_id, tag=tag, result_type=result_type
+    )
+
+
+def schedule_activity_with_retry_on_session_typed(
+    self: OrchestrationContext,
+    name: Any,
+    input: object = None,
+    retry: Any = None,
+    session_id: str | None = None,
+    *,
+    tag: str | None = None,
+    result_type: Any = None,
+) -> Any:
+    """As ``schedule_activity_with_retry_on_session``; a ``str`` input is sent as it is."""
+    return self.schedule_activity_with_retry(
+        name, _raw(input), retry, session_id=session_id, tag=tag, result_type=result_type
+    )
+
+
+def schedule_sub_orchestration_typed(
+    self: OrchestrationContext,
+    name: Any,
+    input: object = None,
+    result_type: Any = None,
+    *,
+    instance_id: str | None = None,
+    version: str | None = None,
+) -> Any:
+    """As ``schedule_sub_orchestration``; a ``str`` input is sent as it is."""
+    return self.schedule_sub_orchestration(
+        name, _raw(input), instance_id=instance_id, version=version, result_type=result_type
+    )
+
+
+def schedule_sub_orchestration_with_id_typed(
+    self: OrchestrationContext, name: Any, instance_id: str, input: object = None, *, result_type: Any = None
+) -> Any:
+    """As ``schedule_sub_orchestration_with_id``; a ``str`` input is sent as it is."""
+    return self.schedule_sub_orchestration(name, _raw(input), instance_id=instance_id, result_type=result_type)
+
+
+def schedule_sub_orchestration_versioned_typed(
+    self: OrchestrationContext,
+    name: Any,
+    version: str | None = None,
+    input: object = None,
+    *,
+    result_type: Any = None,
+) -> Any:
+    """As ``schedule_sub_orchestration_versioned``; a ``str`` input is sent as it is."""
+    return self.schedule_sub_orchestration(name, _raw(input), version=version, result_type=result_type)
+
+
+def schedule_sub_orchestration_versioned_with_id_typed(
+    self: OrchestrationContext,
+    name: Any,
+    version: str | None,
+    instance_id: str,
+    input: object = None,
+    *,
+    result_type: Any = None,
+) -> Any:
+    """As ``schedule_sub_orchestration_versioned_with_id``; a ``str`` input is sent as it is."""
+    return self.schedule_sub_orchestration(
+        name, _raw(input), instance_id=instance_id, version=version, result_type=result_type
+    )
+
+
+def start_orchestration_typed(
+    self: OrchestrationContext, name: Any, instance_id: str, input: object = None, *, version: str | None = None
+) -> Any:
+    """As ``start_orchestration``; a ``str`` input is sent as it is."""
+    return self.start_orchestration(name, instance_id, _raw(input), version=version)
+
+
+def start_orchestration_versioned_typed(
+    self: OrchestrationContext, name: Any, version: str | None, instance_id: str, input: object = None
+) -> Any:
+    """As ``start_orchestration_versioned``; a ``str`` input is sent as it is."""
+    return self.start_orchestration(name, instance_id, _raw(input), version=version)
+
+
+def continue_as_new_typed(self: OrchestrationContext, input: object = None, *, version: str | None = None) -> Any:
+    """As ``continue_as_new``; a ``str`` input is sent as it is."""
+    return self.continue_as_new(_raw(input), version=version)
+
+
+@also_named(queue="queue_name")
+def dequeue_event_typed(self: OrchestrationContext, queue_name: str, *, result_type: Any = None) -> Any:
+    """As ``dequeue_event``; the message is read as JSON."""
+    return self.dequeue_event(queue_name, result_type=object if result_type is None else result_type)
+
+
+def get_kv_value_from_instance_typed(
+    self: OrchestrationContext, instance_id: str, key: str, *, result_type: Any = None
+) -> Any:
+    """As ``get_kv_value_from_instance``; the value is read as JSON."""
+    return self.get_kv_value_from_instance(instance_id, key, result_type=object if result_type is None else result_type)
+
+
+def set_kv_value_typed(self: OrchestrationContext, key: str, value: object) -> None:
+    """As ``set_kv_value``; the value is written as JSON."""
     self.set_kv_value(key, encode(value))
 
 
-def _get_kv_value_typed(self: OrchestrationContext, key: str) -> Any:
+def get_kv_value_typed(self: OrchestrationContext, key: str) -> Any:
+    """As ``get_kv_value``; the value is read as JSON."""
     text = self.get_kv_value(key)
     return None if text is None else decode(text)
 
 
-def _start_orchestration_versioned(
-    self: OrchestrationContext, name: str, version: str, instance_id: str, input: object = None
-) -> Any:
-    return self.start_orchestration(name, instance_id, input, version=version)
-
-
-def _continue_as_new_versioned(self: OrchestrationContext, input: object, version: str) -> Any:
-    return self.continue_as_new(input, version=version)
-
-
 def install() -> None:
-    """Put the names of the table on the context's class; called once, when the package is imported."""
-    context: Any = OrchestrationContext
-    context.start_orchestration_versioned = _start_orchestration_versioned
-    context.continue_as_new_versioned = _continue_as_new_versioned
-    for name, position in _RAW_INPUT.items():
-        setattr(context, f"{name}_typed", _with_raw_input(name, position))
-    for name in _DECODED:
-        setattr(context, f"{name}_typed", _decoded(name))
-    for name, plain in _SAME.items():
-        setattr(context, name, getattr(context, plain))
-    context.set_kv_value_typed = _set_kv_value_typed
-    context.get_kv_value_typed = _get_kv_value_typed
+    """Give the context the names of the table; called once, when the package is imported."""
+    for method in (
+        schedule_activity_typed,
+        schedule_activity_on_session_typed,
+        schedule_activity_with_retry_typed,
+        schedule_activity_with_retry_on_session_typed,
+        schedule_sub_orchestration_typed,
+        schedule_sub_orchestration_with_id_typed,
+        schedule_sub_orchestration_versioned_typed,
+        schedule_sub_orchestration_versioned_with_id_typed,
+        start_orchestration_typed,
+        start_orchestration_versioned_typed,
+        continue_as_new_typed,
+        dequeue_event_typed,
+        get_kv_value_from_instance_typed,
+        set_kv_value_typed,
+        get_kv_value_typed,
+    ):
+        setattr(OrchestrationContext, method.__name__, method)
+    for name, plain in OTHER_NAMES.items():
+        setattr(OrchestrationContext, name, getattr(OrchestrationContext, plain))

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import contextvars
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, overload
+from types import UnionType
+from typing import Any, NoReturn, TypeVar, overload
 
-from duroxide._native import ActivityContext, OrchestrationContext, current_context
+from duroxide._native import ActivityContext, OrchestrationContext, Task, current_context
 from duroxide._runtime.process_context import ProcessActivityContext
 from duroxide.exceptions import NotInOrchestration
-
-if TYPE_CHECKING:
-    from types import UnionType
-
-    from duroxide._native import Task
 
 Context = TypeVar("Context", OrchestrationContext, ActivityContext)
 Message = TypeVar("Message")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
+from duroxide._runtime.printed_logs import is_printing, print_below_level
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -22,12 +24,16 @@ def deliver(logger_name: str, level: int, message: str, fields: Mapping[str, obj
             that ``logging`` uses itself gets the prefix ``field_``.
     """
     logger = logging.getLogger(logger_name)
-    if not logger.isEnabledFor(level):
+    is_enabled = logger.isEnabledFor(level)
+    if not is_enabled and not is_printing(level):
         return
     extra = {(f"field_{name}" if name in _RESERVED else name): value for name, value in fields.items()}
     # Build the record directly, because the message is final: logging must not format a percent sign in it.
     record = logger.makeRecord(logger_name, level, "(duroxide)", 0, message, (), None, func=None, extra=extra)
-    logger.handle(record)
+    if is_enabled:
+        logger.handle(record)
+    else:
+        print_below_level(record)
 
 
 def silence_by_default() -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields
 from datetime import timedelta
 from typing import Literal
 
-from duroxide._declare.tags import TagFilter
+from duroxide._declare.tags import TagFilter, read_tag_filter
 from duroxide._values.validation import check_integer, check_milliseconds, check_name, keyword_options, suggest
 from duroxide.exceptions import ConfigurationError
 
@@ -16,6 +16,24 @@ _LOG_LEVELS = ("trace", "debug", "info", "warn", "error", "off")
 _SHORTEST_LOCK_MS = 2_000
 _LOG_FORMATS = ("pretty", "compact", "json")
 _NONDETERMINISM = ("wait", "fail")
+
+# The earlier SDK documents these with the default None, and programs pass it.
+_MAY_BE_NONE = frozenset(
+    {
+        "orchestration_concurrency",
+        "worker_concurrency",
+        "dispatcher_poll_interval_ms",
+        "max_sessions_per_runtime",
+        "session_idle_timeout_ms",
+        "worker_tag_filter",
+        "orchestrator_lock_timeout_ms",
+        "orchestrator_lock_renewal_buffer_ms",
+        "worker_lock_timeout_ms",
+        "session_lock_timeout_ms",
+        "session_lock_renewal_buffer_ms",
+        "max_attempts",
+    }
+)
 
 # The engine ignores the renewal buffer of a lock shorter than this, and renews the lock at half its time.
 _SHORT_LOCK_MS = 15_000
@@ -36,15 +54,17 @@ class RuntimeOptions:
             its dispatchers.
         dispatcher_long_poll_timeout_ms: Longest time that one poll waits in the store, in milliseconds; default 30,000.
         log_level: Lowest level that is logged, one of ``"error"`` to ``"trace"``; default ``None``, as ``RUST_LOG`` or
-            ``init_tracing`` configures it.
-        log_format: ``"pretty"``, ``"compact"`` or ``"json"``; default ``None``, as ``init_tracing`` configures it.
+            ``init_tracing`` configures it. If the application configures no logging, the records also go to the
+            standard error stream.
+        log_format: ``"pretty"``, ``"compact"`` or ``"json"``; default ``None``, as ``init_tracing`` configures it. It
+            has the same effect as ``log_level="info"``, in this form.
         service_name: Passed to the engine, which does not use it in this version; default ``None``.
         service_version: Passed to the engine, which does not use it in this version; default ``None``.
         max_sessions_per_runtime: Sessions that this runtime holds at the same time; default 10.
         session_idle_timeout_ms: How long an idle session stays with its worker, in milliseconds; default 300,000. Must
             be longer than the time between two renewals of an activity's lock.
         worker_node_id: Identity of this node as the owner of sessions; default ``None``, a new one at every start.
-        worker_tag_filter: Which activities this runtime takes; default those without a tag.
+        worker_tag_filter: Which activities this runtime takes, a ``TagFilter`` or its text; default those without a tag.
         orchestrator_lock_timeout_ms: Lease of an orchestration's turn, in milliseconds; after it, another node takes
             the turn over. Default 5,000, at least 2,000.
         orchestrator_lock_renewal_buffer_ms: How long before its end the runtime renews that lease, in milliseconds;
@@ -98,7 +118,7 @@ class RuntimeOptions:
     max_sessions_per_runtime: int = 10
     session_idle_timeout_ms: int = 300_000
     worker_node_id: str | None = None
-    worker_tag_filter: TagFilter = TagFilter()  # noqa: RUF009  (frozen)
+    worker_tag_filter: TagFilter | str = TagFilter.DEFAULT_ONLY
     orchestrator_lock_timeout_ms: int = 5_000
     orchestrator_lock_renewal_buffer_ms: int = 2_000
     worker_lock_timeout_ms: int = 30_000
@@ -119,6 +139,8 @@ class RuntimeOptions:
 
     def __post_init__(self) -> None:
         for field in fields(self):
+            if field.name in _MAY_BE_NONE and getattr(self, field.name) is None:
+                object.__setattr__(self, field.name, field.default)
             self._check(field.name, getattr(self, field.name))
         for kind in ("orchestrator", "worker", "session"):
             self._check_lock(kind)
@@ -132,8 +154,10 @@ class RuntimeOptions:
 
     def _check(self, name: str, value: object) -> None:
         if name == "worker_tag_filter":
-            if not isinstance(value, TagFilter):
-                raise TypeError(f"{name} must be a TagFilter, not {type(value).__name__}; write TagFilter.tags('gpu')")
+            try:
+                object.__setattr__(self, name, read_tag_filter(value))
+            except (TypeError, ConfigurationError) as error:
+                raise ConfigurationError(f"{name}: {error}") from None
         elif name in ("orchestration_concurrency", "worker_concurrency", "max_sessions_per_runtime"):
             check_integer(value, name, least=1, most=_MOST_CONCURRENT)
         elif name in ("max_attempts", "max_sticky_orchestrations"):
@@ -192,6 +216,6 @@ class RuntimeOptions:
         options: dict[str, object] = {field.name: getattr(self, field.name) for field in fields(self)}
         options["worker_lock_renewal_buffer_ms"] = self._renewal_buffer_ms()
         options["retention_ms"] = None if self.retention is None else check_milliseconds(self.retention, "retention")
-        tags = self.worker_tag_filter
+        tags = read_tag_filter(self.worker_tag_filter)
         options["worker_tag_filter"] = {"kind": tags.kind, "names": sorted(set(tags.names))}
         return options

@@ -10,8 +10,10 @@ import sys
 import threading
 import time
 import weakref
-from types import ModuleType
-from typing import TYPE_CHECKING, Any, TypeVar, overload
+from collections.abc import Callable, Iterable, Mapping
+from datetime import timedelta
+from types import ModuleType, TracebackType
+from typing import Any, TypeVar, overload
 
 from duroxide import _native
 from duroxide._client.async_client import AsyncClient
@@ -20,26 +22,18 @@ from duroxide._client.records import MetricsSnapshot
 from duroxide._declare.declarations import Activity, Orchestration
 from duroxide._declare.definitions import ActivityDefinition, Function, OrchestrationDefinition, is_same_function
 from duroxide._orchestration.strict import is_strict
-from duroxide._runtime.activity_loop import ActivityLoop, ApplicationLoop
+from duroxide._runtime.activity_loop import ActivityHost, ActivityLoop, ApplicationLoop
 from duroxide._runtime.cut_off import note_exit
-from duroxide._runtime.executors import check_executor, place_activities
+from duroxide._runtime.executors import ExecutorChoice, check_executor, place_activities
 from duroxide._runtime.options import RuntimeOptions
+from duroxide._runtime.printed_logs import print_records
 from duroxide._runtime.run_in_thread import run_in_thread
-from duroxide._transactions.outbox import check_outboxes
+from duroxide._store.providers import Provider
+from duroxide._transactions.outbox import Outbox, check_outboxes
 from duroxide._transactions.relay import OutboxThread
 from duroxide._values.validation import check_milliseconds
 from duroxide._values.versions import version_order
 from duroxide.exceptions import DuroxideError, RegistrationError
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
-    from datetime import timedelta
-    from types import TracebackType
-
-    from duroxide._runtime.activity_loop import ActivityHost
-    from duroxide._runtime.executors import ExecutorChoice
-    from duroxide._store.providers import Provider
-    from duroxide._transactions.outbox import Outbox
 
 AnyFunction = TypeVar("AnyFunction", bound=Function)
 
@@ -120,14 +114,16 @@ class Runtime:
     @overload
     def register_activity(self, name: str | None = None) -> Callable[[AnyFunction], AnyFunction]: ...
     @overload
-    def register_activity(self, name: str, function: AnyFunction) -> AnyFunction: ...
-    def register_activity(self, name: Any = None, function: Any = None) -> Any:
+    def register_activity(self, name: str, fn: AnyFunction) -> AnyFunction: ...
+    def register_activity(self, name: Any = None, fn: Any = None, *, callback: Any = None, function: Any = None) -> Any:
         """Register an activity, as a decorator or as a call.
 
         Args:
             name: Name under which orchestrations schedule it; default ``None``, the function's ``__name__``.
-            function: A plain function or an ``async def``, called with an ``ActivityContext`` and the input. Without
-                it, the call returns a decorator.
+            fn: A plain function or an ``async def``, called with an ``ActivityContext`` and the input. Without it, the
+                call returns a decorator.
+            callback: Another name of ``fn``.
+            function: Another name of ``fn``.
 
         Returns:
             The function itself, or the decorator.
@@ -140,21 +136,25 @@ class Runtime:
         def add(function: Function, chosen: Any, depth: int) -> None:
             self._add_activity(ActivityDefinition.of(function, chosen, _caller_names(depth)))
 
-        return _register(name, function, add)
+        return _register(name, _first(fn, callback, function), add)
 
     @overload
     def register_orchestration(self, name: AnyFunction) -> AnyFunction: ...
     @overload
     def register_orchestration(self, name: str | None = None) -> Callable[[AnyFunction], AnyFunction]: ...
     @overload
-    def register_orchestration(self, name: str, function: AnyFunction) -> AnyFunction: ...
-    def register_orchestration(self, name: Any = None, function: Any = None) -> Any:
+    def register_orchestration(self, name: str, fn: AnyFunction) -> AnyFunction: ...
+    def register_orchestration(
+        self, name: Any = None, fn: Any = None, *, callback: Any = None, function: Any = None
+    ) -> Any:
         """Register an orchestration as version 1.0.0, as a decorator or as a call.
 
         Args:
             name: Name under which it is started; default ``None``, the function's ``__name__``.
-            function: A generator function, an ``async def`` or a plain function, called with an
-                ``OrchestrationContext`` and the input. Without it, the call returns a decorator.
+            fn: A generator function, an ``async def`` or a plain function, called with an ``OrchestrationContext`` and
+                the input. Without it, the call returns a decorator.
+            callback: Another name of ``fn``.
+            function: Another name of ``fn``.
 
         Returns:
             The function itself, or the decorator.
@@ -167,13 +167,15 @@ class Runtime:
         def add(function: Function, chosen: Any, depth: int) -> None:
             self._add_orchestration(OrchestrationDefinition.of(function, chosen, None, _caller_names(depth)))
 
-        return _register(name, function, add)
+        return _register(name, _first(fn, callback, function), add)
 
     @overload
     def register_orchestration_versioned(self, name: str, version: str) -> Callable[[AnyFunction], AnyFunction]: ...
     @overload
-    def register_orchestration_versioned(self, name: str, version: str, function: AnyFunction) -> AnyFunction: ...
-    def register_orchestration_versioned(self, name: str, version: str, function: Any = None) -> Any:
+    def register_orchestration_versioned(self, name: str, version: str, fn: AnyFunction) -> AnyFunction: ...
+    def register_orchestration_versioned(
+        self, name: str, version: str, fn: Any = None, *, callback: Any = None, function: Any = None
+    ) -> Any:
         """Register one version of an orchestration, as a decorator or as a call.
 
         New instances take the newest version. A running instance keeps its version until it ends or continues as new.
@@ -181,7 +183,9 @@ class Runtime:
         Args:
             name: Name under which it is started.
             version: Semantic version, such as ``"1.0.1"``.
-            function: As for ``register_orchestration``.
+            fn: As for ``register_orchestration``.
+            callback: Another name of ``fn``.
+            function: Another name of ``fn``.
 
         Returns:
             The function itself, or the decorator.
@@ -193,7 +197,12 @@ class Runtime:
         def add(function: Function, chosen: Any, depth: int) -> None:
             self._add_orchestration(OrchestrationDefinition.of(function, chosen, version, _caller_names(depth)))
 
-        return _register(name, function, add)
+        return _register(name, _first(fn, callback, function), add)
+
+    # The functions take and return JSON values under either name.
+    register_activity_typed = register_activity
+    register_orchestration_typed = register_orchestration
+    register_orchestration_versioned_typed = register_orchestration_versioned
 
     def start(self) -> None:
         """Start the work on threads of the runtime, and return at once.
@@ -212,6 +221,7 @@ class Runtime:
                 raise DuroxideError("the runtime has been started already; call shutdown() before you start it again")
             # Each start makes a new native runtime, because a native runtime runs only once.
             relays = [OutboxThread(outbox, self._provider) for outbox in self._outboxes]
+            print_records(self._options.log_level, self._options.log_format)
             native = _native.Runtime(self._provider._store, {**self._options.to_native(), "strict": self._strict})
             provider = self._provider
             native.start(
@@ -230,14 +240,14 @@ class Runtime:
             self._started_in = os.getpid()
             _running.add(self)
 
-    def shutdown(self, timeout_ms: int | timedelta = DEFAULT_SHUTDOWN_MS) -> None:
+    def shutdown(self, timeout_ms: int | timedelta | None = DEFAULT_SHUTDOWN_MS) -> None:
         """Stop the work; unfinished work continues at the next start. A runtime that does not run is left as it is.
 
         Args:
-            timeout_ms: Longest time to wait for running work, in milliseconds or as a ``timedelta``; default 5,000. The
-                call returns as soon as that work is done.
+            timeout_ms: Longest time to wait for running work, in milliseconds or as a ``timedelta``; default 5,000, as is
+                ``None``. The call returns as soon as that work is done.
         """
-        timeout = check_milliseconds(timeout_ms, "timeout_ms")
+        timeout = check_milliseconds(DEFAULT_SHUTDOWN_MS if timeout_ms is None else timeout_ms, "timeout_ms")
         with self._lock:
             if self._native is not None and self._started_in is not None:
                 deadline = time.monotonic() + timeout / 1000
@@ -373,6 +383,13 @@ def _register(name: Any, function: Any, add: Callable[[Function, Any, int], None
         return function
 
     return decorate
+
+
+def _first(*functions: Any) -> Any:
+    given = [each for each in functions if each is not None]
+    if len(given) > 1:
+        raise TypeError("a registration takes one function; fn, callback and function are names of one parameter")
+    return given[0] if given else None
 
 
 def _caller_names(depth: int) -> Mapping[str, Any]:

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Literal, TypeVar, cast
+from types import TracebackType
+from typing import Literal, TypeVar, cast, overload
 
 from duroxide import _native
 from duroxide._store.postgres_options import PostgresEntraOptions, PostgresOptions
 from duroxide._store.postgres_url import read_url
+from duroxide._values.parameter_names import also_named
 from duroxide._values.validation import check_integer, check_name
 from duroxide.exceptions import ConfigurationError
-
-if TYPE_CHECKING:
-    from types import TracebackType
 
 AnyProvider = TypeVar("AnyProvider", bound="Provider")
 
@@ -121,11 +120,12 @@ class PostgresProvider(Provider):
     _ways_in = "PostgresProvider.connect(url)"
 
     @classmethod
-    def connect(cls, url: str, *, options: PostgresOptions | None = None) -> PostgresProvider:
+    @also_named(url="database_url")
+    def connect(cls, database_url: str, *, options: PostgresOptions | None = None) -> PostgresProvider:
         """Connect to a database and create the tables of the store if they do not exist.
 
         Args:
-            url: ``postgresql://user:password@host:port/database``, with the parameters of libpq after a ``?``.
+            database_url: ``postgresql://user:password@host:port/database``, with the parameters of libpq after a ``?``.
             options: Options of the connection; default ``None``: those in the URL, then the defaults of
                 ``PostgresOptions``.
 
@@ -137,14 +137,17 @@ class PostgresProvider(Provider):
                 store expects.
             ConfigurationError: The URL is not a PostgreSQL URL, or contradicts the options.
         """
-        return cls._connect(url, None, options)
+        return cls._connect(database_url, None, options)
 
     @classmethod
-    def connect_with_schema(cls, url: str, schema: str, *, options: PostgresOptions | None = None) -> PostgresProvider:
+    @also_named(url="database_url")
+    def connect_with_schema(
+        cls, database_url: str, schema: str, *, options: PostgresOptions | None = None
+    ) -> PostgresProvider:
         """Connect as ``connect`` does, with the tables in a separate schema.
 
         Args:
-            url: ``postgresql://user:password@host:port/database``, with the parameters of libpq after a ``?``.
+            database_url: ``postgresql://user:password@host:port/database``, with the parameters of libpq after a ``?``.
             schema: Name of the schema, which is created if it does not exist.
             options: Options of the connection; default ``None``: those in the URL, then the defaults of
                 ``PostgresOptions``.
@@ -154,11 +157,26 @@ class PostgresProvider(Provider):
                 store expects.
             ConfigurationError: The URL is not a PostgreSQL URL, or contradicts the options.
         """
-        return cls._connect(url, check_name(schema, "schema"), options)
+        return cls._connect(database_url, check_name(schema, "schema"), options)
 
+    @overload
     @classmethod
     def connect_with_entra(
-        cls, *, host: str, port: int = 5432, database: str, user: str, options: PostgresEntraOptions | None = None
+        cls, host: str, port: int, database: str, user: str, options: PostgresEntraOptions | None = None
+    ) -> PostgresProvider: ...
+    @overload
+    @classmethod
+    def connect_with_entra(
+        cls, *, host: str, database: str, user: str, options: PostgresEntraOptions | None = None
+    ) -> PostgresProvider: ...
+    @classmethod
+    def connect_with_entra(
+        cls,
+        host: str,
+        port: int = 5432,
+        database: str | None = None,
+        user: str | None = None,
+        options: PostgresEntraOptions | None = None,
     ) -> PostgresProvider:
         """Connect to Azure Database for PostgreSQL with a token of Microsoft Entra ID in place of a password.
 
@@ -174,15 +192,24 @@ class PostgresProvider(Provider):
         """
         return cls._connect_entra(host, port, database, user, None, options)
 
+    @overload
     @classmethod
     def connect_with_schema_and_entra(
+        cls, host: str, port: int, database: str, user: str, schema: str, options: PostgresEntraOptions | None = None
+    ) -> PostgresProvider: ...
+    @overload
+    @classmethod
+    def connect_with_schema_and_entra(
+        cls, *, host: str, database: str, user: str, schema: str, options: PostgresEntraOptions | None = None
+    ) -> PostgresProvider: ...
+    @classmethod
+    def connect_with_schema_and_entra(  # noqa: PLR0917  (as in the earlier SDK)
         cls,
-        *,
         host: str,
         port: int = 5432,
-        database: str,
-        user: str,
-        schema: str,
+        database: str | None = None,
+        user: str | None = None,
+        schema: str | None = None,
         options: PostgresEntraOptions | None = None,
     ) -> PostgresProvider:
         """Connect as ``connect_with_entra`` does, with the tables in a separate schema.
@@ -216,7 +243,13 @@ class PostgresProvider(Provider):
 
     @classmethod
     def _connect_entra(  # noqa: PLR0917  (private, called twice)
-        cls, host: str, port: int, database: str, user: str, schema: str | None, options: PostgresEntraOptions | None
+        cls,
+        host: str,
+        port: int,
+        database: str | None,
+        user: str | None,
+        schema: str | None,
+        options: PostgresEntraOptions | None,
     ) -> PostgresProvider:
         chosen = PostgresEntraOptions() if options is None else options
         place: dict[str, object] = {

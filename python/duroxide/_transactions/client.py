@@ -7,24 +7,21 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
+from typing import Any, ParamSpec, TypeVar, overload
 
-from duroxide._client.calls import awaited, blocking
+from duroxide._client.calls import Call, awaited, blocking
 from duroxide._client.payloads import encode_message, encode_start, encode_value
 from duroxide._client.start import describe_start
+from duroxide._client.startable import Startable0, Startable1, Startable2, Startable3, Startable4, Startable5
+from duroxide._declare.declarations import Orchestration
+from duroxide._declare.names import OrchestrationName
 from duroxide._native import current_context, write_message
 from duroxide._store.providers import PostgresProvider
-from duroxide._transactions.connections import awaited_connection, blocking_connection, sql_state
+from duroxide._transactions.connections import Connection, awaited_connection, blocking_connection, sql_state
 from duroxide._transactions.statements import Statement
+from duroxide._values.parameter_names import also_named
 from duroxide._values.validation import check_id, check_name, check_queue
 from duroxide.exceptions import ConfigurationError, NotAllowedInOrchestration
-
-if TYPE_CHECKING:
-    from duroxide._client.calls import Call
-    from duroxide._client.startable import Startable0, Startable1, Startable2, Startable3, Startable4, Startable5
-    from duroxide._declare.declarations import Orchestration
-    from duroxide._declare.names import OrchestrationName
-    from duroxide._transactions.connections import Connection
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -192,34 +189,14 @@ class TransactionClient(TransactionOperations):
     @overload
     def start(self, orchestration: Orchestration[P, T], /, *arguments: P.args, **named: P.kwargs) -> str: ...
     @overload
+    def start(self, orchestration: Startable0[T], /, *, id: str | None = None, version: str | None = None) -> str: ...
+    @overload
     def start(
-        self,
-        orchestration: Startable0[T],
-        /,
-        *,
-        id: str | None = None,
-        version: str | None = None,
+        self, orchestration: Startable1[A, T], a: A, /, *, id: str | None = None, version: str | None = None
     ) -> str: ...
     @overload
     def start(
-        self,
-        orchestration: Startable1[A, T],
-        a: A,
-        /,
-        *,
-        id: str | None = None,
-        version: str | None = None,
-    ) -> str: ...
-    @overload
-    def start(
-        self,
-        orchestration: Startable2[A, B, T],
-        a: A,
-        b: B,
-        /,
-        *,
-        id: str | None = None,
-        version: str | None = None,
+        self, orchestration: Startable2[A, B, T], a: A, b: B, /, *, id: str | None = None, version: str | None = None
     ) -> str: ...
     @overload
     def start(
@@ -259,10 +236,6 @@ class TransactionClient(TransactionOperations):
         *,
         id: str | None = None,
         version: str | None = None,
-    ) -> str: ...
-    @overload
-    def start(
-        self, orchestration: Orchestration[..., T], /, *, id: str, version: str | None = None, **named: Any
     ) -> str: ...
     @overload
     def start(
@@ -319,35 +292,38 @@ class TransactionClient(TransactionOperations):
         return self._write("start", start.instance, start.orchestration, start.input, start.version)
 
     @blocking
-    def raise_event(self, instance_id: str, name: str, data: object = None) -> Call[None]:
+    @also_named(name="event_name")
+    def raise_event(self, instance_id: str, event_name: str, data: object = None) -> Call[None]:
         """Raise an event, when your transaction commits; otherwise as ``Client.raise_event``.
 
         Args:
             instance_id: The instance, also one that the same transaction starts, or that starts soon.
-            name: Name of the event.
+            event_name: Name of the event.
             data: Any value that can be written as JSON, which the wait returns; default ``None``.
 
         Raises:
             CodecError: The data cannot be written as JSON.
             LimitExceeded: An id, a name or the data is too long.
         """
-        checked = check_name(name, "the name of an event")
+        checked = check_name(event_name, "the name of an event")
         return self._write("event", check_id(instance_id), checked, encode_value(data, "the data"))
 
     @blocking
-    def enqueue_event(self, instance_id: str, queue: str, data: object) -> Call[None]:
+    @also_named(queue="queue_name")
+    def enqueue_event(self, instance_id: str, queue_name: str, data: object = None) -> Call[None]:
         """Append a message to a queue of an instance, when your transaction commits.
 
         Args:
             instance_id: The instance, also one that the same transaction starts, or that starts soon.
-            queue: Name of the queue.
-            data: A ``str``, which the queue delivers as it is, or any other value, which it delivers as JSON text.
+            queue_name: Name of the queue.
+            data: A ``str``, which the queue delivers as it is, or any other value, which it delivers as JSON text; default
+                ``None``, which is the text ``null``.
 
         Raises:
             CodecError: The data cannot be written as JSON.
             LimitExceeded: An id, a name or the data is too long, or a ``str`` is not valid UTF-8.
         """
-        return self._write("message", check_id(instance_id), check_queue(queue), encode_message(data))
+        return self._write("message", check_id(instance_id), check_queue(queue_name), encode_message(data))
 
     @blocking
     def notify(self) -> Call[None]:
@@ -406,33 +382,15 @@ class AsyncTransactionClient(TransactionOperations):
     async def start(self, orchestration: Orchestration[P, T], /, *arguments: P.args, **named: P.kwargs) -> str: ...
     @overload
     async def start(
-        self,
-        orchestration: Startable0[T],
-        /,
-        *,
-        id: str | None = None,
-        version: str | None = None,
+        self, orchestration: Startable0[T], /, *, id: str | None = None, version: str | None = None
     ) -> str: ...
     @overload
     async def start(
-        self,
-        orchestration: Startable1[A, T],
-        a: A,
-        /,
-        *,
-        id: str | None = None,
-        version: str | None = None,
+        self, orchestration: Startable1[A, T], a: A, /, *, id: str | None = None, version: str | None = None
     ) -> str: ...
     @overload
     async def start(
-        self,
-        orchestration: Startable2[A, B, T],
-        a: A,
-        b: B,
-        /,
-        *,
-        id: str | None = None,
-        version: str | None = None,
+        self, orchestration: Startable2[A, B, T], a: A, b: B, /, *, id: str | None = None, version: str | None = None
     ) -> str: ...
     @overload
     async def start(
@@ -472,10 +430,6 @@ class AsyncTransactionClient(TransactionOperations):
         *,
         id: str | None = None,
         version: str | None = None,
-    ) -> str: ...
-    @overload
-    async def start(
-        self, orchestration: Orchestration[..., T], /, *, id: str, version: str | None = None, **named: Any
     ) -> str: ...
     @overload
     async def start(

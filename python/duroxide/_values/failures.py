@@ -10,11 +10,10 @@ from __future__ import annotations
 import builtins
 import dataclasses
 import json
+import logging
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, cast
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from typing import Any, cast
 
 _KEYS = frozenset({"type", "message", "details", "retryable", "bases", "notes", "cause", "failures"})
 
@@ -31,19 +30,8 @@ _MAX_CAUSES = 8
 _MAX_FAILURES = 100
 _MAX_NOTES = 16
 
-
-class _Encoder:
-    """Writes the details of failures as JSON text."""
-
-    encode: Callable[[Any], str] = staticmethod(json.dumps)
-
-
-_encoder = _Encoder()
-
-
-def encode_details_by(encode: Callable[[Any], str]) -> None:
-    """Write details by ``encode``, which knows more classes than ``json``; the codec itself imports this module."""
-    _encoder.encode = encode
+_log = logging.getLogger("duroxide.values")
+_encode: Callable[[object], str] = json.dumps
 
 
 class RecordedFailure:
@@ -207,7 +195,7 @@ class FailureRecord:
 
     def _to_fields(self, most_characters: int, most_of_details: int) -> dict[str, Any]:
         fields: dict[str, Any] = {"type": self.error_type, "message": _shorten(self.message, most_characters)}
-        details = _recordable(self.details, most_of_details)
+        details = None if self.details is None else _recordable(self.details, most_of_details)
         if details is not None:
             fields["details"] = details
         if self.retryable is not None:
@@ -355,13 +343,23 @@ def _texts(value: object) -> tuple[str, ...]:
     return tuple(each for each in _list(value) if isinstance(each, str))
 
 
+def write_details_with(encode: Callable[[object], str]) -> None:
+    """Set what writes ``details`` as JSON text: what writes results, which needs the exceptions and so this module."""
+    global _encode  # noqa: PLW0603
+    _encode = encode
+
+
 def _recordable(details: Any, most_characters: int) -> Any:
-    """Return the details as a JSON value, in the form that a result would have; ``None`` if they have none."""
+    """Turn details into what results turn into; ``None``, and a warning, where that cannot be recorded."""
     try:
-        text = _encoder.encode(details)
-        return json.loads(text) if len(text) <= most_characters else None
-    except Exception:  # noqa: BLE001  (a failure must not be lost because of its details)
-        return None
+        text = _encode(details)
+        if len(text) <= most_characters:
+            return json.loads(text)
+        reason = f"they have {len(text)} characters of JSON, and at most {most_characters} are recorded"
+    except Exception as error:  # noqa: BLE001  (the value of a user may raise anything)
+        reason = str(error)
+    _log.warning("the details of a failure are not recorded: %s", reason)
+    return None
 
 
 def _shorten(message: str, most: int) -> str:

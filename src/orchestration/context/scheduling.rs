@@ -17,7 +17,7 @@ use crate::orchestration::context::function_name::FunctionName;
 use crate::orchestration::execution::Execution;
 use crate::orchestration::limits;
 use crate::orchestration::limits::{check_instance_id, check_name};
-use crate::orchestration::operation::{ActivityCall, Node, Operation};
+use crate::orchestration::operation::{ActivityCall, Node, Operation, Tag};
 use crate::orchestration::retry_policy::RetryPolicy;
 use crate::orchestration::task::{Task, collect};
 
@@ -68,7 +68,7 @@ impl OrchestrationContext {
         }
         let retry = retry.map_or(Ok(None), RetryPolicy::from_python)?;
         let annotation = result_type.or(declared).or_else(|| self.execution.definitions.activity_result(py, &name));
-        let call = ActivityCall { name, input: payload(py, input)?, session_id, tag, retry };
+        let call = ActivityCall { name, input: payload(py, input)?, session_id, tag: Tag::new(tag), retry };
         self.task(py, Operation::Activity(call), Decode::typed(annotation, Decode::Json))
     }
 
@@ -77,7 +77,7 @@ impl OrchestrationContext {
             name: format!("__duroxide_syscall:{name}"),
             input: String::new(),
             session_id: None,
-            tag: None,
+            tag: Tag::default(),
             retry: None,
         };
         self.task(py, Operation::Activity(call), decode)

@@ -25,6 +25,7 @@ from duroxide import (
     TagFilter,
     UnknownOption,
 )
+from duroxide._declare.retry import native_policy
 
 Steps = Generator[Any, Any, Any]
 
@@ -106,9 +107,10 @@ def test_policy_by_default_makes_three_attempts(run: Run) -> None:
         (Backoff.linear(20), [20, 40, 60]),
         (Backoff.exponential(10), [10, 20, 40]),
         (Backoff.exponential(10, multiplier=3, maximum=50), [10, 30, 50]),
+        (Backoff.linear(20, maximum=30), [20, 30, 30]),
         (Backoff.fixed(timedelta(milliseconds=15)), [15, 15, 15]),
     ],
-    ids=["none", "fixed", "linear", "exponential", "capped", "timedelta"],
+    ids=["none", "fixed", "linear", "exponential", "capped", "linear-capped", "timedelta"],
 )
 def test_backoff_waits_by_durable_timers(backoff: Backoff, expected: list[int], run: Run, client: Client) -> None:
     policy = RetryPolicy(max_attempts=4, backoff=backoff)
@@ -123,6 +125,13 @@ def test_backoff_waits_by_durable_timers(backoff: Backoff, expected: list[int], 
         if all(abs(length - wanted) <= 15 for length, wanted in zip(rounds[-1], expected, strict=True)):
             return
     pytest.fail(f"the waits were {rounds}")
+
+
+def test_every_backoff_hands_over_its_maximum() -> None:
+    # 20 and 30 ms are nearer to each other than a busy machine is to either.
+    for backoff in (Backoff.linear(20, maximum=30), Backoff.linear(20, 30), Backoff.exponential(20, maximum=30)):
+        assert "maximum: 30ms" in repr(native_policy(RetryPolicy(backoff=backoff)))
+    assert "maximum: 30s" in repr(native_policy(RetryPolicy(backoff=Backoff.linear(20))))
 
 
 @pytest.mark.parametrize(

@@ -203,9 +203,9 @@ def test_data_of_an_event_is_the_json_of_its_kind(client: Client) -> None:
         json.loads(event.data) for event in client.read_execution_history("done", 1)
     )
 
-    assert (started["name"], started["version"], started["input"]) == ("done", "1.0.0", "1")
-    assert (scheduled["name"], scheduled["input"]) == ("echo", "1")
-    assert (completed["result"], ended["output"]) == ("1", "1")
+    assert (started["name"], started["version"], started["input"]) == ("done", "1.0.0", 1)
+    assert (scheduled["name"], scheduled["input"]) == ("echo", 1)
+    assert (completed["result"], ended["output"]) == (1, 1)
     assert all("type" not in data for data in (started, scheduled, completed, ended))
 
 

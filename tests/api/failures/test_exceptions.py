@@ -5,10 +5,17 @@ from __future__ import annotations
 import copy
 import json
 import pickle
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
 
+import pydantic
 import pytest
 
 from duroxide import exceptions
+from duroxide._values.codec import decode, encode
 from duroxide.exceptions import (
     ActivityFailed,
     ActivityTimedOut,
@@ -51,11 +58,45 @@ def test_details_and_retryable_are_recorded_in_that_order() -> None:
     assert (failure.details, failure.retryable) == ({"order": 7}, False)
 
 
-def test_details_that_json_cannot_represent_are_left_out() -> None:
+@dataclass
+class Stock:
+    left: int
+
+
+class Shelf(pydantic.BaseModel):
+    tags: set[str]
+
+
+@pytest.mark.parametrize(
+    "details",
+    [
+        Stock(2),
+        Shelf(tags={"b", "a"}),
+        {"until": datetime(2026, 1, 1), "missing": Decimal("1.50")},  # noqa: DTZ001
+        [UUID(int=1), {"b", "a"}],
+        {UUID(int=1): Stock(2)},
+        {1: "a", "nan": float("inf")},
+        0,
+        "",
+    ],
+)
+def test_details_have_the_form_that_the_same_value_has_as_a_result(details: Any) -> None:
+    error = OrderRefused("no")
+    error.details = details  # type: ignore[attr-defined]
+    text = encode_failure(error)
+    assert text == f'{{"type": "OrderRefused", "message": "no", "details": {encode(details)}}}'
+    assert activity_failed(text, "order", 2, 1).details == decode(encode(details))
+
+
+@pytest.mark.parametrize("details", [object(), "x" * 1_048_576], ids=["no form", "too long"])
+def test_details_that_cannot_be_recorded_are_left_out_with_a_warning(
+    details: object, caplog: pytest.LogCaptureFixture
+) -> None:
     error = ValueError("no")
-    error.details = object()  # type: ignore[attr-defined]
+    error.details = details  # type: ignore[attr-defined]
     error.retryable = "maybe"  # type: ignore[attr-defined]
     assert json.loads(encode_failure(error)) == {"type": "ValueError", "message": "no"}
+    assert "the details of a failure are not recorded: " in caplog.text
 
 
 def test_a_method_named_details_is_not_recorded() -> None:
@@ -127,7 +168,7 @@ def test_a_huge_message_is_shortened() -> None:
 
 
 def test_a_timeout_is_a_timeout_error_of_the_activity() -> None:
-    failure = activity_timed_out("charge", 5000, 2, total=True)
+    failure = activity_timed_out("charge", 5000, 2, "total")
     assert isinstance(failure, (ActivityTimedOut, TimeoutError))
     assert isinstance(failure, ActivityFailed)
     assert str(failure) == "ActivityTimedOut: activity 'charge' did not finish within 5000 ms in 2 attempts"
@@ -145,7 +186,7 @@ def test_a_cancelled_orchestration_has_the_reason() -> None:
     "failure",
     [
         activity_failed('{"type": "E", "message": "m", "details": [1]}', "a", 3, 2),
-        activity_timed_out("a", 10, 1, total=False),
+        activity_timed_out("a", 10, 1, "attempt"),
         sub_orchestration_failed("plain", "child", "c-1"),
         orchestration_failed('{"type": "E", "message": "m"}', "i", None),
         orchestration_failed("", "i", "reason"),

@@ -33,6 +33,7 @@ def policy(**changes: Any) -> EncodedRetryPolicy:
         "multiplier": 2.0,
         "max_ms": 30_000,
         "attempt_timeout_ms": None,
+        "start_timeout_ms": None,
         "total_timeout_ms": None,
         "non_retryable": [],
     }
@@ -81,7 +82,7 @@ def test_options_must_be_given_by_name() -> None:
         ("worker_concurrency", 2.0),
         ("worker_concurrency", 10**9),
         ("dispatcher_poll_interval_ms", 0),
-        ("dispatcher_poll_interval_ms", None),
+        ("dispatcher_long_poll_timeout_ms", None),
         ("worker_lock_timeout_ms", 10**15),
         ("worker_lock_timeout_ms", "30000"),
         ("max_attempts", 0),
@@ -143,7 +144,7 @@ def test_the_native_store_refuses_an_unknown_word() -> None:
         _native.Store.connect_postgres("postgres://localhost:1/none", None, options)
 
 
-@pytest.mark.parametrize("names", [(), ("",), ("x" * 257,), tuple("abcdef"), (7,), (["gpu"],)], ids=str)
+@pytest.mark.parametrize("names", [(), ("",), ("x" * 257,), tuple("abcdef"), (7,), (["gpu"], "cpu")], ids=str)
 def test_tags_have_limits(names: Any) -> None:
     with pytest.raises((ConfigurationError, TypeError)):
         TagFilter.tags(*names)

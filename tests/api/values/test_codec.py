@@ -145,6 +145,175 @@ def test_a_set_is_written_the_same_in_every_process() -> None:
     assert len(texts) == 1
 
 
+MODELS_WITH_SETS = """
+import collections, dataclasses, enum, msgspec, pydantic
+from typing import Any, Iterable
+from duroxide._values.codec import encode
+
+class Word(enum.Enum):
+    A, B, C, D = "abcd"
+
+class Group(enum.Enum):
+    ALL = frozenset("abcdefgh")
+
+class Words(set):
+    pass
+
+@dataclasses.dataclass(frozen=True)
+class Plain:
+    words: frozenset
+
+class Inner(pydantic.BaseModel):
+    model_config = pydantic.ConfigDict(extra="allow", frozen=True)
+    words: set[str]
+
+class Root(pydantic.RootModel[frozenset[Word]]):
+    pass
+
+class Outer(pydantic.BaseModel):
+    many: list[Inner]
+    by_name: dict[str, set[Word]]
+    plain: Plain
+    root: Root
+    anything: Any
+    group: Group
+    queue: collections.deque[set[str]]
+    lazy: Iterable[set[str]]
+
+    @pydantic.computed_field
+    def loud(self) -> set[str]:
+        return {word.upper() for word in self.plain.words}
+
+    @pydantic.computed_field
+    def loud_in_parts(self) -> dict[str, tuple[int, list[set[str]] | None]]:
+        return {"all": (1, [self.loud])}
+
+class Struct(msgspec.Struct):
+    sets: Any
+    model: Any
+
+words = set("abcdefgh")
+outer = Outer(
+    many=[Inner(words=words, more=words)],
+    by_name={"all": set(Word)},
+    plain=Plain(frozenset(words)),
+    root=Root(frozenset(Word)),
+    anything=({"a": words}, {frozenset("ab"), frozenset("cd"), (1, "b")}, Words(words)),
+    group=Group.ALL,
+    queue=[words],
+    lazy=[words],
+)
+print(encode(outer))
+outer.lazy = [words]
+print(encode(Struct({frozenset("ab"), frozenset("cd"), frozenset("ef")}, outer)))
+print(encode([{Plain(frozenset("ab")), Plain(frozenset("cd"))}, Struct([set(Word)], None)]))
+"""
+
+
+def test_a_set_in_a_model_is_written_the_same_in_every_process() -> None:
+    texts = {
+        subprocess.run(
+            [sys.executable, "-c", MODELS_WITH_SETS], env={"PYTHONHASHSEED": seed}, capture_output=True, check=True
+        ).stdout
+        for seed in ("1", "2", "3", "4")
+    }
+    assert len(texts) == 1
+
+
+def test_a_serializer_of_the_user_gives_a_set_its_own_order() -> None:
+    class Backwards(pydantic.BaseModel):
+        words: set[str]
+
+        @pydantic.field_serializer("words")
+        def write(self, words: set[str]) -> list[str]:
+            return sorted(words, reverse=True)
+
+    assert encode(Backwards(words={"a", "b", "c"})) == '{"words": ["c", "b", "a"]}'
+
+
+def test_writing_a_model_leaves_it_unchanged() -> None:
+    class Parcel(pydantic.BaseModel):
+        tags: set[str]
+        inner: list[set[str]]
+
+    parcel = Parcel(tags={"b", "a"}, inner=[{"d", "c"}])
+    encode(parcel)
+    assert (type(parcel.tags), type(parcel.inner[0])) == (set, set)
+
+
+def test_a_field_of_a_model_that_is_explicitly_none_comes_back_as_none() -> None:
+    class Flat(pydantic.BaseModel):
+        door: str | None = "left"
+        rooms: list[int | None] = [1]
+
+    came = convert(decode(encode(Flat(door=None, rooms=[None]))), Flat)
+    assert came == Flat(door=None, rooms=[None])
+    assert encode(Flat(door=None)) == '{"door": null, "rooms": [1]}'
+
+
+class Tool(pydantic.BaseModel):
+    name: str
+
+
+class SearchTool(Tool):
+    site: str
+
+
+class Request(pydantic.BaseModel):
+    tools: list[Tool] = []
+    named: dict[str, Tool] = {}
+
+
+class Duck(pydantic.BaseModel):
+    tools: list[pydantic.SerializeAsAny[Tool]] = []
+
+
+class Hidden(pydantic.BaseModel):
+    cache: int = pydantic.Field(default=0, exclude=True)
+    items: list[int] = pydantic.Field(default_factory=list, exclude=True)
+
+
+class Login(pydantic.BaseModel):
+    user: str
+    password: pydantic.SecretStr | None = None
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (Request(tools=[SearchTool(name="s", site="docs")]), "the field 'site' of SearchTool .* would be lost"),
+        (Request(named={"a": SearchTool(name="s", site="docs")}), "the field 'site' of SearchTool .* would be lost"),
+        (Duck(tools=[SearchTool(name="s", site="docs")]), "the field 'tools' of Duck holds a SearchTool"),
+        ([Hidden(cache=3)], "the field 'cache' of Hidden .* would be lost"),
+        (Hidden(items=[1]), "the field 'items' of Hidden .* would be lost"),
+        (Login(user="ada", password=pydantic.SecretStr("x")), "SecretStr is written as asterisks"),
+        ({"logins": [Login(user="ada", password=pydantic.SecretStr("x"))]}, "SecretStr is written as asterisks"),
+    ],
+)
+def test_a_field_that_pydantic_would_not_write_is_refused(value: Any, message: str) -> None:
+    with pytest.raises(CodecError, match=message):
+        encode(value)
+
+
+def test_a_field_that_comes_back_without_being_written_is_accepted() -> None:
+    assert encode(Hidden()) == "{}"
+    assert encode(Login(user="ada")) == '{"user": "ada", "password": null}'
+    assert encode(Request(tools=[Tool(name="a")])) == '{"tools": [{"name": "a"}], "named": {}}'
+
+
+def test_a_secret_with_a_serializer_is_written_by_it() -> None:
+    class Open(pydantic.BaseModel):
+        password: pydantic.SecretStr
+
+        @pydantic.field_serializer("password")
+        def write(self, password: pydantic.SecretStr) -> str:
+            return password.get_secret_value()
+
+    value = Open(password=pydantic.SecretStr("x"))
+    assert encode(value) == '{"password": "x"}'
+    assert convert(decode(encode(value)), Open) == value
+
+
 @pytest.mark.parametrize(
     "annotation",
     [Any, None, object, type(None), T, LIST_OF_T, Callable[[], int], type(sys)],

@@ -5,6 +5,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 use duroxide::EventKind;
 
+use crate::attempt_bounds::AttemptBounds;
 use crate::cancellation::CANCELLATION_QUEUE;
 
 const SYSTEM_CALL: &str = "__duroxide_syscall:";
@@ -12,7 +13,7 @@ const SYSTEM_CALL: &str = "__duroxide_syscall:";
 /// One action. Two equal actions are the same to the engine, which does not compare delays, statuses and child ids.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Action<'a> {
-    Activity { name: &'a str, input: Cow<'a, str>, session: Option<&'a str>, tag: Option<&'a str> },
+    Activity { name: &'a str, input: Cow<'a, str>, session: Option<&'a str>, tag: Option<Cow<'a, str>> },
     SubOrchestration { name: &'a str, input: &'a str },
     Start { name: &'a str, instance: &'a str, input: &'a str },
     Timer,
@@ -29,7 +30,7 @@ impl<'a> Action<'a> {
     pub fn recorded(kind: &'a EventKind) -> Option<Self> {
         Some(match kind {
             EventKind::ActivityScheduled { name, input, session_id, tag } => {
-                let (session, tag) = (session_id.as_deref(), tag.as_deref());
+                let (session, tag) = (session_id.as_deref(), tag.as_deref().map(Cow::Borrowed));
                 Self::Activity { name, input: Cow::Borrowed(input), session, tag }
             }
             EventKind::SubOrchestrationScheduled { name, input, .. } => Self::SubOrchestration { name, input },
@@ -66,8 +67,9 @@ impl<'a> Action<'a> {
                     None => format!("activity '{name}'"),
                 };
                 let session = session.map(|session| format!(" on session '{session}'")).unwrap_or_default();
-                let tag = tag.map(|tag| format!(" with tag '{tag}'")).unwrap_or_default();
-                (what + &session + &tag, Some(input.as_ref()).filter(|input| !input.is_empty()))
+                let tag = tag.as_ref().map(|tag| format!(" with tag '{tag}'")).unwrap_or_default();
+                let (_, input) = AttemptBounds::split(input);
+                (what + &session + &tag, Some(input).filter(|input| !input.is_empty()))
             }
             Self::SubOrchestration { name, input } => (format!("sub-orchestration '{name}'"), Some(*input)),
             Self::Start { name, instance, input } => {
