@@ -67,11 +67,14 @@ from duroxide._native import (
     engine_version,
 )
 from duroxide._orchestration import context_calls as _context_calls
+from duroxide._orchestration import event_loop as _event_loop
 from duroxide._orchestration import typed_context as _typed_context
+from duroxide._orchestration import unawaited as _unawaited
 from duroxide._orchestration.outcomes import (
     Outcome,
     Winner,
 )
+from duroxide._runtime import activity_thread as _activity_thread
 from duroxide._runtime import cut_off as _cut_off
 from duroxide._runtime import detached_context as _detached_context
 from duroxide._runtime import logs as _logs
@@ -297,6 +300,9 @@ _detached_context.install(OrchestrationContext, ActivityContext)
 _aliases.install_context_module(context)
 _logs.silence_by_default()
 _native.start_logging(_logs.deliver)
+# The native half uses these modules. An import at first use may fail, and would fail an orchestration or an activity.
+_USED_BY_NATIVE_HALF = (_activity_thread, _event_loop, _unawaited)
+
 _cut_off.watch_for_end()
 
 # atexit runs the last registered function first, so the logs end after the runtimes.

@@ -74,7 +74,7 @@ fn check_threads() -> io::Result<()> {
     let started: io::Result<Vec<_>> = (0..WORKER_THREADS)
         .map(|_| {
             let released = released.clone();
-            let wait = move || drop(released.recv());
+            let wait = move || released.recv().unwrap_or_default();
             thread::Builder::new().name("duroxide".to_owned()).stack_size(STACK_BYTES).spawn(wait)
         })
         .collect();

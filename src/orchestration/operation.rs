@@ -26,7 +26,6 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use pyo3::prelude::*;
 
 use crate::boundary::codec::Decode;
 use crate::boundary::origin::Origin;

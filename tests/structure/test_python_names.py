@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib
 import re
+import subprocess
+import sys
 import typing
 from pathlib import Path
 
@@ -48,6 +50,14 @@ def test_an_attribute_of_a_module_exists(module: str, name: str) -> None:
 def test_a_member_of_a_class_exists(module: str, owner: str, name: str) -> None:
     kind = getattr(importlib.import_module(module), owner)
     assert hasattr(kind, name) or name in typing.get_type_hints(kind)
+
+
+def test_every_module_is_imported_with_the_package() -> None:
+    # An import at first use may fail for lack of descriptors, and would fail an orchestration or an activity.
+    modules = sorted({name for names in (EXCEPTION, ATTRIBUTES, MEMBERS) for name, *_ in names.findall(TEXT)})
+    program = f"import duroxide, sys; print([name for name in {modules!r} if name not in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
 
 
 def test_the_other_sources_name_nothing_of_python() -> None:

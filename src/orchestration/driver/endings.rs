@@ -37,17 +37,14 @@ impl Driver {
     fn returned_task(&self, returned: &Bound<'_, PyAny>) -> PyErr {
         let py = returned.py();
         let name = &self.definition.name;
-        let what = match returned.cast::<Task>() {
-            Ok(task) => {
-                let node = &task.get().node;
-                node.set_replaced();
-                format!("a task, {}{}", node.operation.describe(), place_of(py, node))
-            }
-            Err(_) => {
-                // The error says what Python would warn of.
-                close_unbegun(returned);
-                format!("a {}", type_name(returned))
-            }
+        let what = if let Ok(task) = returned.cast::<Task>() {
+            let node = &task.get().node;
+            node.set_replaced();
+            format!("a task, {}{}", node.operation.describe(), place_of(py, node))
+        } else {
+            // The error says what Python would warn of.
+            close_unbegun(returned);
+            format!("a {}", type_name(returned))
         };
         let (missing, cure) =
             if self.is_coroutine(py) { ("await", "return await ...") } else { ("yield", "return (yield ...)") };

@@ -14,7 +14,6 @@ use crate::orchestration::arena::{Failure, Outcome, Waiting};
 use crate::orchestration::coroutines::{Runner, is_coroutine};
 use crate::orchestration::driver::endings::log_failure;
 use crate::orchestration::driver::{Driver, OrchestrationEnd};
-use crate::orchestration::execution::Execution;
 use crate::orchestration::task::{Task, as_node, not_a_task};
 use crate::orchestration::values::value_of;
 

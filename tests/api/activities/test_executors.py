@@ -356,3 +356,53 @@ def test_a_pool_that_its_owner_ended_fails_no_activity(provider: Provider, clien
                 runtime.shutdown(0)
             else:
                 assert client.wait_for_orchestration("one", WAIT_MS).result() == os.getpid()
+
+
+def test_a_pool_forgets_the_calls_that_have_ended(provider: Provider, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[executors.Pool] = []
+    init = executors.Pool.__init__
+
+    def note(pool: executors.Pool, choice: Any) -> None:
+        made.append(pool)
+        init(pool, choice)
+
+    monkeypatch.setattr(executors.Pool, "__init__", note)
+
+    def flow(ctx: OrchestrationContext, _: Any) -> Steps:
+        yield ctx.gather([ctx.schedule_activity("process_of", None) for _ in range(5)])
+
+    with ThreadPoolExecutor(2) as pool:
+        runtime = Runtime(provider, executor=pool)
+        runtime.register_orchestration("flow", flow)
+        runtime.register_activity("process_of", pool_activities.process_of)
+        with runtime:
+            runtime.client.start("flow", None).result(WAIT_MS / 1000)
+            pool.shutdown(wait=True)  # a call is forgotten on its thread, after its result is known
+            assert [pool._futures for pool in made if pool._executor is not None] == [set()]
+
+
+def test_calls_that_wait_in_an_executor_that_is_shut_down_are_cut_off_and_run_again(provider: Provider) -> None:
+    begun, release = threading.Event(), threading.Event()
+
+    def block(ctx: ActivityContext, input: Any) -> str:
+        begun.set()
+        release.wait(WAIT_MS / 1000)
+        return "done"
+
+    def flow(ctx: OrchestrationContext, _: Any) -> Steps:
+        return (yield ctx.gather([ctx.schedule_activity("block", number) for number in range(3)]))
+
+    def new_runtime(pool: Executor) -> Runtime:
+        runtime = Runtime(provider, executor=pool)
+        runtime.register_orchestration("flow", flow)
+        runtime.register_activity("block", block)
+        return runtime
+
+    with ThreadPoolExecutor(1) as pool, ThreadPoolExecutor(3) as next_pool:
+        with new_runtime(pool) as runtime:
+            handle = runtime.client.start("flow", None)
+            begun.wait(WAIT_MS / 1000)
+            pool.shutdown(wait=False, cancel_futures=True)
+            release.set()
+        with new_runtime(next_pool):
+            assert handle.result(WAIT_MS / 1000) == ["done"] * 3
