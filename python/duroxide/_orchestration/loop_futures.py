@@ -24,7 +24,8 @@ class OrchestrationTask(asyncio.Task[Any]):
         self._number = loop.count()
         # Tasks show their context only from Python 3.12 on.
         self.variables: contextvars.Context = options.get("context") or contextvars.copy_context()
-        super().__init__(coroutine, loop=loop, **{**options, "context": self.variables})
+        given: dict[str, Any] = {**options, "context": self.variables}
+        super().__init__(coroutine, loop=loop, **given)
 
     def __hash__(self) -> int:
         return self._number

@@ -5,9 +5,9 @@ Such an activity is cut off. No failure is recorded, no attempt is counted, and 
 
 from __future__ import annotations
 
-import concurrent.futures.thread  # noqa: F401  (its own callback at the end must be registered before ours)
 import contextlib
 import errno
+import importlib
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -51,6 +51,8 @@ class _Process:
 
 def watch_for_end() -> None:
     """Note the end of the process as soon as it begins, before executors refuse work; called once, at import."""
+    # Python calls the callback that was registered last first, so the executors' own callback must be there already.
+    importlib.import_module("concurrent.futures.thread")
     register: Any = getattr(threading, "_register_atexit", None)
     if register is not None:
         with contextlib.suppress(RuntimeError):  # the end has begun
