@@ -38,7 +38,9 @@ mod _native {
     #[pymodule_export]
     use crate::client::outbox::{OutboxRow, RefusedRow, RelayAnswer};
     #[pymodule_export]
-    use crate::client::records::{EventRecord, ExecutionRecord, InstanceRecord, StatusRecord, TreeRecord};
+    use crate::client::records::{
+        EventRecord, ExecutionRecord, InstanceRecord, StatusRecord, TreeRecord, without_time_limits,
+    };
     #[pymodule_export]
     use crate::client::{Call, NativeClient, NativeDatabaseWatcher, write_message};
     #[pymodule_export]

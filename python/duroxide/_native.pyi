@@ -89,6 +89,9 @@ class Version:
 def parse_version(text: str) -> Version | None:
     """Read a semantic version; ``None`` if the text is something else."""
 
+def without_time_limits(recorded: str) -> str:
+    """Return the input of an activity without the time limits that are recorded in front of it."""
+
 def write_message(kind: str, instance: str, name: str, data: str, version: str | None) -> str:
     """Write a start, an event or a message in the form of PostgreSQL's queue."""
 
@@ -178,6 +181,7 @@ class EncodedRetryPolicy:
         multiplier: float,
         max_ms: int,
         attempt_timeout_ms: int | None,
+        start_timeout_ms: int | None,
         total_timeout_ms: int | None,
         non_retryable: list[str],
     ) -> Self: ...

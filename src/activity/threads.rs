@@ -275,6 +275,7 @@ impl Worker {
                 Job::Call(pending) => match PreparedActivity::new(py, &pending) {
                     Ok(activity) => {
                         self.is_busy.store(true, Ordering::Relaxed);
+                        pending.call.begin.set();
                         return Some(activity);
                     }
                     Err(error) => pending.finish(py, Err(error)),

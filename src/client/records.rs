@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use duroxide::providers::{DeleteInstanceResult, PruneResult, QueueDepths, SystemMetrics};
 use duroxide::{Event, SystemStats};
+use engine_adapter::AttemptBounds;
 use pyo3::prelude::*;
 use serde_json::Value;
 
@@ -122,6 +123,12 @@ pub(super) fn pruned(result: &PruneResult) -> Fields {
         ("executions_deleted", result.executions_deleted),
         ("events_deleted", result.events_deleted),
     ])
+}
+
+/// The input of an activity without the time limits that are recorded in front of it.
+#[pyfunction]
+pub(crate) fn without_time_limits(recorded: &str) -> &str {
+    AttemptBounds::split(recorded).1
 }
 
 #[cfg(test)]

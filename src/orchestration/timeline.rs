@@ -9,8 +9,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::mem;
 
-use engine_adapter::TurnRecord;
-use engine_adapter::{RecordedEvent, RecordedKind, hash_data};
+use engine_adapter::{AttemptBounds, RecordedEvent, RecordedKind, TurnRecord, hash_data};
 
 /// The number of the turn for what was recorded before it was known of.
 const RECORDED: u32 = 0;
@@ -62,6 +61,8 @@ pub(crate) struct Scheduled {
     /// Of the action, to be compared with that of the code's.
     pub(crate) fingerprint: u64,
     pub(crate) is_effect: bool,
+    /// The limits that were recorded with an attempt of an activity.
+    pub(crate) bounds: Option<AttemptBounds>,
 }
 
 pub(crate) struct Timeline {
@@ -111,7 +112,7 @@ impl Timeline {
     fn learn(&mut self, event: &RecordedEvent, turn: u32) {
         let moment = Moment { time_ms: event.timestamp_ms, turn };
         match &event.kind {
-            RecordedKind::Scheduled { fingerprint, is_effect } => {
+            RecordedKind::Scheduled { fingerprint, is_effect, bounds } => {
                 let is_next = self.scheduled.last().is_none_or(|last| last.event_id < event.event_id);
                 debug_assert!(is_next, "event {} came after a later one", event.event_id);
                 self.scheduled.push(Scheduled {
@@ -119,6 +120,7 @@ impl Timeline {
                     time_ms: event.timestamp_ms,
                     fingerprint: *fingerprint,
                     is_effect: *is_effect,
+                    bounds: *bounds,
                 });
             }
             RecordedKind::Succeeded => self.complete(event.source_event_id, moment, false),
@@ -230,6 +232,11 @@ impl Timeline {
     /// Takes the first message of that name and payload that no wait has taken yet.
     pub(crate) fn take_arrival(&mut self, message: MessageKind, name: &str, data: &str) -> Moment {
         self.consume(&(message, name.to_owned()), hash_data(data)).unwrap_or_else(|| self.now())
+    }
+
+    /// The time of this turn, in ms since the epoch.
+    pub(crate) fn now_ms(&self) -> u64 {
+        self.now_ms
     }
 
     fn now(&self) -> Moment {

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any, NoReturn
 
+from duroxide._native import without_time_limits
+
 # The fields that hold a recorded value. The others, such as the value of a key, are texts for the program too.
 _VALUES = ("data", "input", "output", "result")
 
@@ -21,15 +23,15 @@ def with_values(data: str) -> str:
 
 
 def _text(name: str, value: Any) -> str:
-    if name in _VALUES and isinstance(value, str):
-        try:
-            json.loads(value, parse_constant=_refuse)
-        except (ValueError, RecursionError):
-            pass
-        else:
-            # The recorded text itself: every digit of a number stays as it is.
-            return value
-    return json.dumps(value, ensure_ascii=False)
+    if name not in _VALUES or not isinstance(value, str):
+        return json.dumps(value, ensure_ascii=False)
+    recorded = without_time_limits(value) if name == "input" else value
+    try:
+        json.loads(recorded, parse_constant=_refuse)
+    except (ValueError, RecursionError):
+        return json.dumps(recorded, ensure_ascii=False)
+    # The recorded text itself: every digit of a number stays as it is.
+    return recorded
 
 
 def _refuse(constant: str) -> NoReturn:

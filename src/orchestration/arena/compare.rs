@@ -12,7 +12,7 @@ use crate::orchestration::arena::journal::{Effect, READ_VALUE, read_value_input}
 use crate::orchestration::arena::slot::Waiting;
 use crate::orchestration::operation::{Node, Operation};
 use crate::orchestration::timeline::Scheduled;
-use engine_adapter::{Action, CodeLocation};
+use engine_adapter::{Action, AttemptBounds, CodeLocation};
 
 impl Arena {
     /// Counts an action, which `node` describes if it has a task, and looks at what history has in its place.
@@ -72,6 +72,16 @@ impl Arena {
             Waiting::InLoop => self.first_watched().map(|slot| self.node(slot)),
             _ => None,
         }
+    }
+}
+
+/// The action that an attempt of an activity records, whose input has limits in front.
+pub(super) fn attempt_action(operation: &Operation, bounds: AttemptBounds) -> Option<Action<'_>> {
+    match action_of(operation) {
+        Some(Action::Activity { name, input, session, tag }) => {
+            Some(Action::Activity { name, input: Cow::Owned(bounds.before(&input)), session, tag })
+        }
+        other => other,
     }
 }
 

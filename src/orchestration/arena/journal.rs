@@ -11,6 +11,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use duroxide::{DurableFuture, OrchestrationContext};
+use engine_adapter::AttemptBounds;
 
 use crate::orchestration::arena::slot::{Failure, Outcome, Slot};
 use crate::orchestration::operation::{ActivityCall, Operation};
@@ -67,8 +68,13 @@ impl Effect {
 }
 
 enum Entry {
-    /// The operation of the slot was started. For a retried activity, that is one attempt.
+    /// The operation of the slot was started. For a retried activity without limits, that is one attempt.
     Started(usize),
+    /// An attempt of the activity of the slot was started, with its limits.
+    Attempt {
+        slot: usize,
+        bounds: AttemptBounds,
+    },
     /// A timer of a retry, which its task does not describe.
     Timer {
         slot: usize,
@@ -135,6 +141,14 @@ impl Journal {
         self.note(Entry::Started(slot));
     }
 
+    /// Starts an attempt of an activity with its limits.
+    pub(super) fn start_attempt(&mut self, slot: usize, operation: &Operation, bounds: AttemptBounds) {
+        if let Some(leaf) = begin_attempt(&self.engine, operation, bounds) {
+            self.put(slot, leaf);
+        }
+        self.note(Entry::Attempt { slot, bounds });
+    }
+
     pub(super) fn start_timer(&mut self, slot: usize, delay: Duration) {
         let leaf = Leaf::Timer(self.engine.schedule_timer(delay));
         self.put(slot, leaf);
@@ -190,6 +204,9 @@ impl Journal {
         while let Some(entry) = self.entries.get(self.repeated) {
             match entry {
                 Entry::Started(slot) => self.leaves[*slot] = begin(&self.engine, &slots[*slot].node.operation),
+                Entry::Attempt { slot, bounds } => {
+                    self.leaves[*slot] = begin_attempt(&self.engine, &slots[*slot].node.operation, *bounds);
+                }
                 Entry::Timer { slot, delay } => {
                     self.leaves[*slot] = Some(Leaf::Timer(self.engine.schedule_timer(*delay)));
                 }
@@ -226,7 +243,7 @@ fn text_of(outcome: &Outcome) -> Option<Result<&str, &str>> {
 /// Starts an operation in the engine. An operation that is made of several slots has no future.
 fn begin(engine: &OrchestrationContext, operation: &Operation) -> Option<Leaf> {
     Some(match operation {
-        Operation::Activity(call) => Leaf::Answer(begin_activity(engine, call)),
+        Operation::Activity(call) => Leaf::Answer(begin_activity(engine, call, &call.input)),
         Operation::SubOrchestration { name, version, instance_id, input } => Leaf::Answer(match instance_id {
             Some(instance_id) => {
                 engine.schedule_sub_orchestration_versioned_with_id(name, version.clone(), instance_id, input)
@@ -265,10 +282,19 @@ pub(crate) fn read_value_input(instance_id: &str, key: &str) -> String {
     serde_json::json!({ "instance_id": instance_id, "key": key }).to_string()
 }
 
-fn begin_activity(engine: &OrchestrationContext, call: &ActivityCall) -> DurableFuture<Result<String, String>> {
+fn begin_attempt(engine: &OrchestrationContext, operation: &Operation, bounds: AttemptBounds) -> Option<Leaf> {
+    let Operation::Activity(call) = operation else { return None };
+    Some(Leaf::Answer(begin_activity(engine, call, &bounds.before(&call.input))))
+}
+
+fn begin_activity(
+    engine: &OrchestrationContext,
+    call: &ActivityCall,
+    input: &str,
+) -> DurableFuture<Result<String, String>> {
     let future = match &call.session_id {
-        Some(session_id) => engine.schedule_activity_on_session(&call.name, &call.input, session_id),
-        None => engine.schedule_activity(&call.name, &call.input),
+        Some(session_id) => engine.schedule_activity_on_session(&call.name, input, session_id),
+        None => engine.schedule_activity(&call.name, input),
     };
     // The engine aborts the process when a tag is set after its actions were drained, so it is set here.
     match call.tag.get() {

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use pyo3::prelude::*;
 
+use crate::boundary::time_limit::TimeLimit;
 use crate::orchestration::operation::Node;
 use crate::orchestration::retry_policy::RetryPolicy;
 use crate::orchestration::timeline::{MessageKind, Moment};
@@ -41,7 +42,7 @@ pub(crate) enum Failure {
     TimedOut {
         timeout: Duration,
         attempts: u32,
-        total: bool,
+        limit: TimeLimit,
     },
     /// The exception that ended a branch.
     Raised(Arc<Py<PyAny>>),

@@ -109,7 +109,7 @@ impl Poller {
     async fn poll(&mut self, everything: bool) -> Result<(), sqlx::Error> {
         self.notify().await?;
         let core = Arc::clone(&self.core);
-        let _lease_in_flight = core.lease_in_flight();
+        let _lease_in_flight = core.leases_in_flight.add();
         let turns = with_demand(core.turn_queues(), core.ahead(), everything);
         let activities = with_demand(core.activity_queues(), core.ahead(), everything);
         // Most nodes have one queue of each kind, so one call is enough.
