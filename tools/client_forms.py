@@ -141,7 +141,7 @@ REPLACED = {
 # Methods that do not call the store.
 NOT_AWAITED = {"handle"}
 # What the methods call that is awaited in the other class.
-AWAITED = r"\bself\.(?:_client\.\w+|wait|start_orchestration|_add_causes)\("
+AWAITED = r"\bself\.(?:_client\.\w+|wait|start_orchestration|_start_and_compare|_add_causes)\("
 
 CLIENT = ("_client/client.py", "Client")
 HANDLE = ("_client/handles.py", "Handle")

@@ -3,12 +3,29 @@
 use std::collections::BTreeMap;
 
 use duroxide::providers::WorkItem;
+use duroxide::{Event, EventKind, INITIAL_EXECUTION_ID};
 use engine_adapter::{ClientView, EngineAdapter};
+use serde_json::{Value, from_str};
 use store::Store;
-use store::operations::EngineOperations as _;
+use store::operations::{AdminOperations as _, EngineOperations as _};
 use store::start::{IfExists, StartOutcome, StartRequest};
 
 use crate::boundary::errors::Error;
+
+/// Whether the instance was started, and whether one that existed was started with another input.
+pub(super) type StartAnswer = (bool, bool);
+
+fn started_with(event: Event) -> Option<String> {
+    match event.kind {
+        EventKind::OrchestrationStarted { input, .. } => Some(input),
+        _ => None,
+    }
+}
+
+/// Whether two texts are the same value; the order of the keys of an object does not count.
+fn is_same_json(one: &str, other: &str) -> bool {
+    one == other || matches!((from_str::<Value>(one), from_str::<Value>(other)), (Ok(one), Ok(other)) if one == other)
+}
 
 /// An open store for the time of one call.
 pub(super) struct OpenStore {
@@ -23,9 +40,16 @@ impl OpenStore {
         Self { adapter, store, client }
     }
 
-    pub(super) async fn start(&self, request: StartRequest, attach: bool) -> Result<bool, Error> {
+    pub(super) async fn start(&self, request: StartRequest, attach: bool) -> Result<StartAnswer, Error> {
         let if_exists = if attach { IfExists::Attach } else { IfExists::Raise };
-        Ok(self.store.start(request, if_exists).await? == StartOutcome::Started)
+        let (instance, input) = (request.instance.clone(), request.input.clone());
+        if self.store.start(request, if_exists).await? == StartOutcome::Started {
+            return Ok((true, false));
+        }
+        // Attaching has succeeded, whether or not the history can be read.
+        let history = self.client.read_history_with_execution_id(&instance, INITIAL_EXECUTION_ID).await;
+        let recorded = history.ok().and_then(|events| events.into_iter().find_map(started_with));
+        Ok((false, recorded.is_some_and(|recorded| !is_same_json(&recorded, &input))))
     }
 
     /// Refuses a message to an instance that does not exist: the engine would drop it.

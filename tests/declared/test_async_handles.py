@@ -146,3 +146,16 @@ def test_result_of_a_cancelled_instance_raises_with_the_reason(serve: Serve, awa
             await handle.result()
 
     asyncio.run(main())
+
+
+def test_attaching_with_another_input_is_said(serve: Serve, provider: Provider) -> None:
+    serve(echo)
+
+    async def main() -> list[Any]:
+        client = AsyncClient(provider)
+        first = await client.start(echo, ORDER, id="a")
+        await first.result()
+        other = await client.start(echo, Order("other", Decimal(1)), id="a")
+        return [first.is_new, first.has_other_input, other.is_new, other.has_other_input]
+
+    assert asyncio.run(main()) == [True, False, False, True]

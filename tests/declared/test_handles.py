@@ -112,6 +112,36 @@ def test_second_start_attaches_or_is_refused(serve: Serve) -> None:
         client.start(echo, ORDER, id="a", if_exists="raise")
 
 
+def test_attaching_with_another_input_is_said(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
+    client = serve(echo)
+    first = client.start(echo, ORDER, id="a")
+    first.result()
+
+    with caplog.at_level(logging.WARNING, "duroxide.client"):
+        other = client.start(echo, Order("other", Decimal(1)), id="a")
+        assert client.start_orchestration("a", echo, {"order": ORDER, "note": "new"}) is False
+
+    assert (first.is_new, first.has_other_input) == (True, False)
+    assert (other.is_new, other.has_other_input) == (False, True)
+    said = [each.getMessage() for each in caplog.records if each.name == "duroxide.client"]
+    assert [each.split(",")[0] for each in said] == ["instance 'a' was started with another input"] * 2
+
+
+def test_attaching_with_the_same_input_is_not_warned_of(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
+    client = serve(echo)
+    client.start(echo, order=ORDER, note="new").result()
+    client.start_orchestration("a", echo, {"order": ORDER, "note": "new"})
+    client.handle("a").result()
+
+    with caplog.at_level(logging.WARNING, "duroxide.client"):
+        again = client.start(echo, ORDER, "new", id="a")
+        client.start_orchestration("a", echo, {"note": "new", "order": ORDER})
+
+    assert (again.is_new, again.has_other_input) == (False, False)
+    assert client.handle("a").is_new is None
+    assert caplog.messages == []
+
+
 def test_result_that_does_not_fit_is_refused(serve: Serve) -> None:
     @orchestration
     async def lies() -> Order:

@@ -241,6 +241,7 @@ def test_a_message_is_a_value_in_all_and_race_and_text_alone(provider: Provider)
     assert output == [{"m": 1}, {"m": 2}, {"m": 2}, [{"m": 2}], '{"m": 2}']
 
 
+@pytest.mark.task_groups
 def test_a_message_is_a_value_in_all_of_a_coroutine(provider: Provider) -> None:
     async def work(ctx: OrchestrationContext, _: Any) -> Any:
         both = await ctx.all([ctx.wait_for_event("go"), ctx.dequeue_event("inbox")])

@@ -187,8 +187,10 @@ class AsyncClient:
             LimitExceeded: The id or the input is too long.
         """
         chosen, value, version = describe_start(orchestration, arguments, named, id, version)
-        await self.start_orchestration(chosen, orchestration, value, version=version, if_exists=if_exists)
-        return self.handle(chosen, orchestration)
+        answer = await self._start_and_compare(chosen, orchestration, value, version, if_exists)
+        handle = self.handle(chosen, orchestration)
+        handle._start = answer
+        return handle
 
     @overload
     def handle(self, id: str, orchestration: Orchestration[..., T]) -> AsyncHandle[T]: ...
@@ -207,6 +209,7 @@ class AsyncClient:
 
     # One instance
 
+    _start_and_compare = awaited(Client._start_and_compare)
     start_orchestration = awaited(Client.start_orchestration)
     start_orchestration_versioned = awaited(Client.start_orchestration_versioned)
     raise_event = awaited(Client.raise_event)

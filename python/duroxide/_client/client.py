@@ -170,8 +170,10 @@ class Client(TypedOperations, BulkOperations, ManagementOperations):
             LimitExceeded: The id or the input is too long.
         """
         chosen, value, version = describe_start(orchestration, arguments, named, id, version)
-        self.start_orchestration(chosen, orchestration, value, version=version, if_exists=if_exists)
-        return self.handle(chosen, orchestration)
+        answer = self._start_and_compare(chosen, orchestration, value, version, if_exists)
+        handle = self.handle(chosen, orchestration)
+        handle._start = answer
+        return handle
 
     @overload
     def handle(self, id: str, orchestration: Orchestration[..., T]) -> Handle[T]: ...

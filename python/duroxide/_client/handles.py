@@ -32,6 +32,17 @@ class InstanceReference(Generic[T_co]):
     def __init__(self, instance_id: str, result_type: Any) -> None:
         self._id = check_id(instance_id)
         self._result_type = result_type
+        self._start: tuple[bool, bool] | None = None
+
+    @property
+    def is_new(self) -> bool | None:
+        """True if ``start`` started the instance, False if it attached; ``None`` for a handle of ``client.handle``."""
+        return None if self._start is None else self._start[0]
+
+    @property
+    def has_other_input(self) -> bool:
+        """True if ``start`` attached to an instance that was started with another input and has begun."""
+        return self._start is not None and self._start[1]
 
     @property
     def id(self) -> str:

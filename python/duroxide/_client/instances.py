@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from datetime import timedelta
 from typing import Literal
 
@@ -10,7 +11,7 @@ from duroxide._client.calls import blocking
 from duroxide._client.payloads import encode_message, encode_start, encode_value
 from duroxide._client.records import OrchestrationResult, read_status
 from duroxide._declare.names import OrchestrationName
-from duroxide._native import Call
+from duroxide._native import Call, EncodedStart
 from duroxide._values.parameter_names import also_named
 from duroxide._values.validation import (
     check_id,
@@ -22,6 +23,8 @@ from duroxide._values.validation import (
     check_text,
 )
 from duroxide._values.versions import check_version
+
+_log = logging.getLogger("duroxide.client")
 
 DEFAULT_WAIT_MS = 30_000
 """How long a wait lasts when no time is given, in milliseconds."""
@@ -51,7 +54,8 @@ class InstanceOperations:
             input: Its input, any value that can be written as JSON; default ``None``.
             version: Version to start; default ``None``, the newest one that the executing runtime has.
             if_exists: What to do when an instance of the same orchestration has the id: ``"attach"``, the default,
-                leaves the instance as it is, so that a killed program can run again; ``"raise"`` refuses.
+                leaves the instance as it is, so that a killed program can run again; ``"raise"`` refuses. A warning is
+                logged if the instance was started with another input and has begun.
 
         Returns:
             True if the call started the instance, False if it existed.
@@ -62,8 +66,9 @@ class InstanceOperations:
             CodecError: The input cannot be written as JSON.
             LimitExceeded: An id, a name or the input is too long.
         """
-        attach = is_to_attach(if_exists)
-        return self._native.start(encode_start(instance_id, name, input, version), attach)
+        return start_call(self._native, instance_id, encode_start(instance_id, name, input, version), if_exists).then(
+            is_started
+        )
 
     @blocking
     @also_named(orchestration_name="name")
@@ -77,8 +82,16 @@ class InstanceOperations:
         if_exists: Literal["attach", "raise"] = "attach",
     ) -> Call[bool]:
         """Start exactly ``version`` of an orchestration; otherwise as ``start_orchestration``."""
-        attach = is_to_attach(if_exists)
-        return self._native.start(encode_start(instance_id, name, input, check_version(version)), attach)
+        return start_call(
+            self._native, instance_id, encode_start(instance_id, name, input, check_version(version)), if_exists
+        ).then(is_started)
+
+    @blocking
+    def _start_and_compare(
+        self, instance_id: str, name: OrchestrationName, input: object, version: str | None, if_exists: object
+    ) -> Call[tuple[bool, bool]]:
+        """Start an orchestration, and return whether it was started, and whether an existing one has another input."""
+        return start_call(self._native, instance_id, encode_start(instance_id, name, input, version), if_exists)
 
     start_orchestration_typed = start_orchestration
     start_orchestration_versioned_typed = start_orchestration_versioned
@@ -262,6 +275,28 @@ def wait_for_kv(native: _native.Client, instance_id: str, key: str, timeout_ms: 
     """Describe the call that waits for one value."""
     timeout = check_milliseconds(timeout_ms, "timeout_ms")
     return native.wait_for_kv_value(check_id(instance_id), check_name(key, "a key"), timeout)
+
+
+def start_call(
+    native: _native.Client, instance_id: str, request: EncodedStart, if_exists: object
+) -> Call[tuple[bool, bool]]:
+    """Describe a start, whose answer says whether it started the instance, and whether an existing one has another input."""
+
+    def warn(answer: tuple[bool, bool]) -> tuple[bool, bool]:
+        if answer[1]:
+            _log.warning(
+                "instance '%s' was started with another input, and this start has attached to it: its result is not that "
+                "of the input given now; choose another id, or refuse an existing one with if_exists='raise'",
+                instance_id,
+            )
+        return answer
+
+    return native.start(request, is_to_attach(if_exists)).then(warn)
+
+
+def is_started(answer: tuple[bool, bool]) -> bool:
+    """Return the first half of the answer to a start."""
+    return answer[0]
 
 
 def is_to_attach(if_exists: object) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import KW_ONLY, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
 from duroxide._client.event_data import with_values
@@ -57,10 +57,9 @@ class OrchestrationResult(Record):
     error: str | None = None
     custom_status: str | None = None
     custom_status_version: int = 0
-    _: KW_ONLY
-    instance_id: str = ""
-    failure: OrchestrationFailed | None = field(default=None, compare=False)
-    mismatch: str | None = None
+    instance_id: str = field(default="", kw_only=True)
+    failure: OrchestrationFailed | None = field(default=None, compare=False, kw_only=True)
+    mismatch: str | None = field(default=None, kw_only=True)
 
     def result(self) -> Any:
         """Return the output of a completed orchestration.

@@ -10,8 +10,10 @@ import collections
 import collections.abc
 import dataclasses
 import enum
+import inspect
 import json
 import logging
+import sys
 import types
 import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -327,8 +329,23 @@ def _default_of(default: Any, factory: Any, missing: Any) -> Callable[[], Any]:
     return (lambda: default) if factory is missing else factory
 
 
+def _hints_of_fields(kind: Any) -> dict[str, Any]:
+    """Evaluate the annotations of a dataclass without ``InitVar``, which Python 3.10 refuses in annotations that are texts."""
+    fields = {field.name for field in dataclasses.fields(kind)}
+    hints: dict[str, Any] = {}
+    bases: list[type] = list(reversed(kind.__mro__))
+    for base in bases:
+        own = inspect.get_annotations(base)
+        holder = types.SimpleNamespace(__annotations__={name: each for name, each in own.items() if name in fields})
+        module = vars(sys.modules[base.__module__])
+        hints.update(typing.get_type_hints(holder, module, dict(vars(base)), include_extras=True))
+    return hints
+
+
 def _hints(kind: Any) -> dict[str, Any]:
     try:
+        if sys.version_info < (3, 11) and hasattr(kind, "__dataclass_fields__"):
+            return _hints_of_fields(kind)
         return typing.get_type_hints(kind, include_extras=True)
     except Exception as error:
         raise CodecError(
