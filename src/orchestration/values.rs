@@ -45,8 +45,8 @@ pub(crate) fn value_of<'py>(py: Python<'py>, execution: &Execution, slot: usize)
     }
 }
 
-/// The Python object of a slot in a combinator. A message that its reader takes as text is a value there, as the data of an
-/// event is.
+/// The Python object of a slot in `all` or `race`. A message that its reader takes as text is a value there, as the data of
+/// an event is. The earlier SDK defines it so; `gather` gives what each task gives alone.
 fn value_in_combinator<'py>(py: Python<'py>, execution: &Execution, slot: usize) -> PyResult<Bound<'py, PyAny>> {
     let message = {
         let arena = execution.arena();
@@ -68,7 +68,7 @@ fn children_of<'py>(py: Python<'py>, execution: &Execution, node: &Node, slot: u
     let values = PyList::empty(py);
     if matches!(node.operation, Operation::Gather(_)) {
         for child in children {
-            values.append(value_in_combinator(py, execution, child)?)?;
+            values.append(value_of(py, execution, child)?)?;
         }
         return Ok(values.into_any());
     }

@@ -177,6 +177,7 @@ def test_a_task_reads_like_the_dict_that_it_was(provider: Provider) -> None:
 
 
 def test_a_task_has_the_fields_of_the_description_that_a_detached_context_gives(provider: Provider) -> None:
+    compared: list[object] = []
     differ: list[object] = []
 
     def work(ctx: OrchestrationContext, _: Any) -> Steps:
@@ -184,6 +185,7 @@ def test_a_task_has_the_fields_of_the_description_that_a_detached_context_gives(
         for task, description in zip(every_step(ctx), every_step(OrchestrationContext({})), strict=True):
             seen = {name: field for name, field in dict(task).items() if name != "tasks"}
             seen |= {"tasks": [dict(each) for each in task["tasks"]]} if "tasks" in task else {}
+            compared.append(description)
             if seen != dict(description):
                 differ.append((seen, description))
 
@@ -191,8 +193,10 @@ def test_a_task_has_the_fields_of_the_description_that_a_detached_context_gives(
     runtime.register_orchestration("Work", work)
     with runtime:
         runtime.client.start_orchestration("work", "Work")
-        assert runtime.client.wait_for_orchestration("work", 10_000).status == "Completed"
+        # A continue-as-new that is never awaited is an error.
+        assert runtime.client.wait_for_orchestration("work", 10_000).status == "Failed"
     assert differ == []
+    assert len(compared) == len(every_step(OrchestrationContext({})))
 
 
 def every_step(ctx: OrchestrationContext) -> list[Any]:
@@ -225,7 +229,7 @@ def test_a_message_is_a_value_in_all_and_race_and_text_alone(provider: Provider)
     def work(ctx: OrchestrationContext, _: Any) -> Steps:
         both = yield ctx.all([ctx.wait_for_event("go"), ctx.dequeue_event("inbox")])
         first = yield ctx.race(ctx.dequeue_event("inbox"), ctx.schedule_timer(60_000))
-        values = yield ctx.all_typed([ctx.dequeue_event("inbox")])
+        values = yield ctx.all_typed([ctx.dequeue_event_typed("inbox")])
         alone = yield ctx.dequeue_event("inbox")
         return [both[0]["ok"], both[1]["ok"], first["value"], values, alone]
 

@@ -142,11 +142,11 @@ CASES: tuple[tuple[Program, Any], ...] = (
     ),
     (
         Program(loser_and_next_wait, (Message("a", "1"), Message("b", "x"), Message("b", "y"), GO)),
-        [{"index": 0, "value": "1"}, "x", "y"],
+        [{"index": 0, "value": 1}, "x", "y"],
     ),
     (
         Program(loser_and_next_race, (Message("a", "1"), Message("b", "x"), GO)),
-        [{"index": 0, "value": "1"}, {"index": 0, "value": "x"}],
+        [{"index": 0, "value": 1}, {"index": 0, "value": "x"}],
     ),
     (
         Program(consumers, (*(Message(queue, text) for text in "12" for queue in "ab"), GO, *TAGS)),

@@ -83,7 +83,7 @@ EXPECTED: dict[Function, Any] = {
     race_of_started_tasks: {"index": 1, "value": "a"},
     nested_races: {"index": 1, "value": ["a", "b"]},
     branches: ["a", "b", "c"],
-    queues: ["1", "2", {"index": 1, "value": "3"}, "4"],
+    queues: ["1", "2", {"index": 1, "value": 3}, "4"],
 }
 
 PROGRAMS = [race, race_of_started_tasks, nested_races, branches, branches_that_go_on, queues, a_loser_that_ended_too]

@@ -37,8 +37,7 @@ def wait_for_go(ctx: OrchestrationContext, _: Any) -> Steps:
 
 
 def read_messages(ctx: OrchestrationContext, count: int) -> Steps:
-    outcomes = yield ctx.all([ctx.dequeue_event("inbox") for _ in range(count)])
-    return [outcome.unwrap() for outcome in outcomes]
+    return (yield ctx.gather([ctx.dequeue_event("inbox") for _ in range(count)]))
 
 
 PROGRAMS = {"echo": echo, "wait_for_go": wait_for_go, "read_messages": read_messages}

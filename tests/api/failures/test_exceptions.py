@@ -84,7 +84,7 @@ def test_details_have_the_form_that_the_same_value_has_as_a_result(details: Any)
     error = OrderRefused("no")
     error.details = details  # type: ignore[attr-defined]
     text = encode_failure(error)
-    assert text == f'{{"type": "OrderRefused", "message": "no", "details": {encode(details)}}}'
+    assert text == f'{{"type": "OrderRefused", "message": "no", "details": {encode(details)}, "bases": ["ValueError"]}}'
     assert activity_failed(text, "order", 2, 1).details == decode(encode(details))
 
 
