@@ -2,12 +2,14 @@
 //! provider and our functions in the schema.
 //!
 //! `base_provider` limits the connections of `duroxide-pg`'s own provider, `dedicated` is a connection outside the
-//! pool, `entra` handles tokens of Microsoft Entra ID, and `pgbouncer` detects a pooler.
+//! pool, `entra` handles tokens of Microsoft Entra ID, `pgbouncer` detects a pooler, and `session` makes the settings
+//! that the statements rely on.
 
 pub mod base_provider;
 pub mod dedicated;
 pub mod entra;
 pub mod pgbouncer;
+pub mod session;
 
 use std::str::FromStr as _;
 use std::sync::Arc;
@@ -105,8 +107,8 @@ async fn open_url(url: &str, schema: String, options: PostgresOptions) -> Result
     let parsed = parsed.disable_statement_logging();
     let mut first = first_connection(&parsed, &server, options.connect_timeout).await?;
     check_not_reserved(&mut first, &schema, &server).await?;
-    let pool = pool(&options, parsed.clone());
-    let session_features = pgbouncer::session_features(&mut first, &pool, &options, &server).await?;
+    let session_features = pgbouncer::session_features(&mut first, &parsed, &options, &server).await?;
+    let pool = pool(&options, parsed.clone(), session_features);
     // The first connection is not needed any more, so a failure to close it does not matter.
     let _ = first.close().await;
     let mut config = ProviderConfig::url(url);
@@ -126,11 +128,12 @@ async fn open_entra(entra: Entra, schema: String, options: PostgresOptions) -> R
     config.migration_policy = policy(&options, session_features);
     config.schema_name = Some(schema.clone());
     let provider = provider(config, &schema, &server, &options, session_features).await?;
-    let pool = pool(&options, entra::with_our_options(&provider.pool().connect_options(), &options));
+    let connect = entra::with_our_options(&provider.pool().connect_options(), &options);
     if session_features {
         let mut first = provider.pool().acquire().await.map_err(refused_by(&server))?;
-        session_features = pgbouncer::session_features(&mut first, &pool, &options, &server).await?;
+        session_features = pgbouncer::session_features(&mut first, &connect, &options, &server).await?;
     }
+    let pool = pool(&options, connect, session_features);
     let follower = TokenFollower::start(provider.pool(), &pool, &options);
     finish(provider, pool, Some(follower), schema, options, session_features, &server).await
 }
@@ -211,10 +214,11 @@ fn policy(options: &PostgresOptions, session_features: bool) -> MigrationPolicy 
     }
 }
 
-fn pool(options: &PostgresOptions, connect: PgConnectOptions) -> PgPool {
+fn pool(options: &PostgresOptions, connect: PgConnectOptions, session_features: bool) -> PgPool {
     PgPoolOptions::new()
         .max_connections(options.pool_connections())
         .acquire_timeout(options.acquire_timeout)
+        .after_connect(move |connection, _| Box::pin(session::prepare(connection, session_features)))
         .connect_lazy_with(connect)
 }
 

@@ -6,13 +6,14 @@ use std::time::Duration;
 
 use duroxide::providers::TagFilter;
 use sqlx::postgres::PgRow;
-use sqlx::query;
+use sqlx::{Executor as _, query};
 use tokio::time::{Instant, timeout};
 
 use crate::availability::Availability;
 use crate::backoff::{FAILURES_OF_OUTAGE, LONGEST_PAUSE, pause_after};
 use crate::clock::span_ms;
 use crate::postgres::connect::dedicated::{ANSWER_TIMEOUT, DedicatedConnection};
+use crate::postgres::connect::session::BEGIN;
 use crate::postgres::errors::failed;
 use crate::postgres::fetch::deliver::{deliver, deliver_activities};
 use crate::postgres::fetch::lease::leases;
@@ -58,7 +59,7 @@ impl Poller {
     pub fn new(core: Arc<NodeState>, availability: Arc<Availability>) -> Self {
         let name = function(&core.schema, "claim");
         let statement = format!("SELECT * FROM {name}($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)");
-        let dedicated = DedicatedConnection::new(core.pool.clone());
+        let dedicated = DedicatedConnection::new(core.pool.clone(), Arc::clone(&core.isolation));
         Self { core, dedicated, statement, failures: 0, server_time: None, availability }
     }
 
@@ -140,7 +141,10 @@ impl Poller {
     async fn ask(&mut self, question: &FetchRequest, finds_ended: bool) -> Result<(), sqlx::Error> {
         let core = Arc::clone(&self.core);
         let asked = Instant::now();
-        let answers = self.claim(question, finds_ended).await?;
+        let answers = match self.claim(question, finds_ended).await {
+            Err(error) if core.isolation.is_refused(&error) => self.claim(question, finds_ended).await?,
+            answers => answers?,
+        };
         if let Some((queue, _)) = &question.turns {
             let leases = leases(&answers)?;
             // Several messages of one instance make one lease, so after any lease there may be more work.
@@ -205,7 +209,7 @@ impl Poller {
         let (activity_lease_ms, activities) = activities.unwrap_or_default();
         let (left_instances, left_activities) = (core.left_to_others.instances(), core.left_to_others.activities());
         let mut connection = dedicated.take().await?;
-        let answers = query(statement)
+        let claim = query(statement)
             .bind(&prefix)
             .bind(turns)
             .bind(lease_ms)
@@ -219,9 +223,17 @@ impl Poller {
             .bind(&left_activities)
             .bind(&question.owners)
             .bind(question.session_ms)
-            .bind(finds_ended)
-            .fetch_all(&mut connection);
-        let answers = timeout(ANSWER_TIMEOUT, answers).await;
+            .bind(finds_ended);
+        let answers = timeout(ANSWER_TIMEOUT, async {
+            if !core.isolation.is_explicit() {
+                return claim.fetch_all(&mut connection).await;
+            }
+            connection.execute(BEGIN).await?;
+            let answers = claim.fetch_all(&mut connection).await?;
+            connection.execute("COMMIT").await?;
+            Ok(answers)
+        });
+        let answers = answers.await;
         dedicated.put_back(connection, answers).await
     }
 

@@ -15,6 +15,7 @@ use crate::clock::span_ms;
 use crate::error::Result;
 use crate::failure::Failure;
 use crate::policy::StorePolicy;
+use crate::postgres::connect::session::Isolation;
 use crate::postgres::errors::failed;
 use crate::postgres::node::cancelled_activities::{Cancelled, CancelledActivities};
 use crate::postgres::node::held_turns::{LeasedTurn, NodeTurns};
@@ -61,6 +62,7 @@ pub struct NodeState {
     pub pool: PgPool,
     /// The name without quotes.
     pub schema: String,
+    pub isolation: Arc<Isolation>,
     /// The random id of this node: the prefix of its tokens, and the sender of its notifications.
     pub node: String,
     pub policy: StorePolicy,
@@ -96,6 +98,7 @@ impl NodeState {
     pub fn new(
         pool: PgPool,
         schema: String,
+        isolation: Isolation,
         policy: StorePolicy,
     ) -> (Arc<Self>, mpsc::UnboundedReceiver<PendingWrite>) {
         let (operations, receiver) = mpsc::unbounded_channel();
@@ -103,6 +106,7 @@ impl NodeState {
         let core = Self {
             pool,
             schema,
+            isolation: Arc::new(isolation),
             node: node[..16].to_owned(),
             policy,
             turns: Mutex::default(),

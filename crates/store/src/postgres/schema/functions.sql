@@ -10,6 +10,9 @@
 -- leases for each instance. The time of a message that is found by its instance is hidden for the same reason. Work is
 -- taken in the order of an existing index, (visible_at, lock_token), so that the server does not sort the queue.
 --
+-- The functions read again under a lock what other transactions have committed, so they refuse a transaction with another
+-- isolation than read committed (connect/session.rs).
+--
 -- Leases use only the server's clock, so that the clocks of the nodes may differ. The transaction that deletes a lock
 -- row owns it, and no transaction waits for a lock row. New lock rows are inserted in the order of their instances, so
 -- two batches never wait for each other in a circle.
@@ -161,6 +164,9 @@ DECLARE
     bound record;
     by_row boolean;
 BEGIN
+    IF current_setting('transaction_isolation') <> 'read committed' THEN
+        RAISE EXCEPTION 'the transaction must be read committed' USING ERRCODE = 'DX001';
+    END IF;
     -- A crash of the server may lose this claim. The work is free again then, so the claim need not wait for the disk.
     PERFORM set_config('synchronous_commit', 'off', true);
     IF p_turns > 0 THEN
@@ -315,6 +321,9 @@ DECLARE
     ended_ids bigint[];
     ended_sessions text[];
 BEGIN
+    IF current_setting('transaction_isolation') <> 'read committed' THEN
+        RAISE EXCEPTION 'the transaction must be read committed' USING ERRCODE = 'DX001';
+    END IF;
     IF cardinality(p_start_instances) > 0 THEN
         -- These locks come first, so that no transaction that holds another lock waits for them. Starts of one id take
         -- the same lock; a bulk start takes whole ranges of them.

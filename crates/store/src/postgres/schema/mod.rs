@@ -8,6 +8,8 @@ use std::time::Duration;
 use sqlx::{Executor as _, PgPool};
 use tokio::time::sleep;
 
+use crate::postgres::connect::session::begin;
+
 const FUNCTIONS: &str = include_str!("functions.sql");
 
 /// `CREATE TABLE` locks the tables that the new one refers to, for a moment. While it waits for such a lock, the
@@ -51,7 +53,7 @@ pub async fn apply(pool: &PgPool, schema: &str) -> Result<(), sqlx::Error> {
 }
 
 async fn create(pool: &PgPool, schema: &str) -> Result<(), sqlx::Error> {
-    let mut transaction = pool.begin().await?;
+    let mut transaction = begin(pool).await?;
     // This lock ends with the transaction, so it is safe behind a pooler that lends connections by the transaction,
     // too.
     let key = hash(format!("duroxide-python:functions:{schema}").as_bytes());
