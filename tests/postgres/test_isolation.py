@@ -17,18 +17,22 @@ from postgres.test_migrations import GRANTS, as_role
 from postgres.transaction_pooler import TransactionPooler
 from support.waiting import wait_until
 
-Start = Callable[[Client, str], bool]
+Start = Callable[[Client, str, str], bool]
 
 # The key spaces of the locks that starts take, and the lock of an id: see functions.sql and bulk_start.rs.
 ONE_START, MANY_STARTS = 1685418608, 1685418607
+WAITING = """
+SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted
+AND classid = %s AND objid = ((hashtext(%s) & %s)::bigint & 4294967295)::oid
+"""
 
 
-def start_one(client: Client, orchestration: str) -> bool:
-    return client.start_orchestration("one", orchestration, if_exists="raise")
+def start_one(client: Client, instance: str, orchestration: str) -> bool:
+    return client.start_orchestration(instance, orchestration, if_exists="raise")
 
 
-def start_many(client: Client, orchestration: str) -> bool:
-    return client.start_orchestrations([StartRequest("one", orchestration)], if_exists="raise")[0]
+def start_many(client: Client, instance: str, orchestration: str) -> bool:
+    return client.start_orchestrations([StartRequest(instance, orchestration)], if_exists="raise")[0]
 
 
 @pytest.fixture(params=["repeatable read", "serializable"])
@@ -71,10 +75,12 @@ def test_of_two_processes_that_start_one_id_at_once_only_one_is_told_so(
 ) -> None:
     def outcome(client: Client, orchestration: str) -> bool:
         try:
-            return start(client, orchestration)
+            return start(client, instance, orchestration)
         except InstanceAlreadyExists:
             return False
 
+    # Other tests on this server wait for other locks.
+    instance = postgres_schema
     space, mask = lock
     with ExitStack() as stack:
         clients = [
@@ -82,13 +88,12 @@ def test_of_two_processes_that_start_one_id_at_once_only_one_is_told_so(
         ]
         threads = stack.enter_context(ThreadPoolExecutor(2))
         # Both transactions have begun to wait for the lock before either of them can look for the instance.
-        postgres_connection.execute("SELECT pg_advisory_lock(%s, hashtext('one') & %s)", (space, mask))
+        postgres_connection.execute("SELECT pg_advisory_lock(%s, hashtext(%s) & %s)", (space, instance, mask))
         started = [threads.submit(outcome, client, name) for client, name in zip(clients, "ab", strict=True)]
         try:
-            waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted AND classid = %s"
-            wait_until(lambda: postgres_connection.execute(waiting, (space,)).fetchone() == (2,))
+            wait_until(lambda: postgres_connection.execute(WAITING, (space, instance, mask)).fetchone() == (2,))
         finally:
-            postgres_connection.execute("SELECT pg_advisory_unlock(%s, hashtext('one') & %s)", (space, mask))
+            postgres_connection.execute("SELECT pg_advisory_unlock(%s, hashtext(%s) & %s)", (space, instance, mask))
         assert sorted(future.result(20) for future in started) == [False, True]
 
 
