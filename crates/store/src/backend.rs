@@ -32,6 +32,14 @@ pub struct Traits {
     pub knows_times: bool,
 }
 
+/// Instances that ended long ago.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct EndedInstances {
+    pub ids: Vec<String>,
+    /// All of them ended before this time, in ms since the epoch by the clock of the store.
+    pub before_ms: u64,
+}
+
 /// A database as this package needs it: the operations of the engine's interface, plus what that interface lacks.
 #[async_trait]
 pub trait Backend: EngineOperations + AdminOperations {
@@ -91,9 +99,9 @@ pub trait Backend: EngineOperations + AdminOperations {
         Ok(None)
     }
 
-    /// At most `limit` of the instances that ended before `before_ms` and have no parent, where the provider cannot
+    /// At most `limit` of the instances that ended longer ago than `kept` and have no parent, where the provider cannot
     /// pick them itself; `None` where it can.
-    async fn ended_instances(&self, _before_ms: u64, _limit: u32) -> Result<Option<Vec<String>>> {
+    async fn ended_instances(&self, _kept: Duration, _limit: u32) -> Result<Option<EndedInstances>> {
         Ok(None)
     }
 

@@ -231,8 +231,8 @@ impl EngineOperations for PostgresStore {
         Ok(usize::try_from(renewed.rows_affected()).unwrap_or(usize::MAX))
     }
 
-    async fn cleanup_orphaned_sessions(&self, idle: Duration) -> Result<usize> {
-        in_base_provider!(self, cleanup_orphaned_sessions(idle))
+    async fn cleanup_orphaned_sessions(&self, _idle: Duration) -> Result<usize> {
+        self.server().clean_sessions().await
     }
 
     async fn enqueue_for_orchestrator(&self, item: WorkItem, delay: Option<Duration>) -> Result<()> {

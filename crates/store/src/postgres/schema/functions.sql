@@ -33,7 +33,7 @@ CREATE TABLE IF NOT EXISTS "{schema}".python_outboxes (outbox TEXT PRIMARY KEY, 
 -- kind 2, one for each leased instance: token, instance, name, version, execution, last_event (of that execution; 1 if
 --   there is a history without an instance), stamp (when it was created, in microseconds since the epoch);
 -- kind 3, one for each message: token, id, attempt (counted so far), item, last_event (1 if the message is held back),
---   stamp (when it was sent, in ms since the epoch);
+--   stamp (how long ago it was sent, in ms);
 -- kind 4, one for each key of an earlier execution: token, name (the key), item (the value), stamp (when it was set, in
 --   ms).
 CREATE OR REPLACE FUNCTION "{schema}".python_lease_{version}(
@@ -121,7 +121,7 @@ BEGIN
     RETURN QUERY
     SELECT 3::smallint, leased.token, NULL::text, q.id, q.attempt_count, q.work_item, NULL::text, NULL::text,
            NULL::bigint, CASE WHEN q.lock_token = 'held' THEN 1::bigint ELSE 0 END,
-           (extract(epoch FROM q.created_at) * 1000)::bigint
+           (extract(epoch FROM now_at - q.created_at) * 1000)::bigint
     FROM unnest(instances, tokens) AS leased (instance, token),
          LATERAL (SELECT * FROM "{schema}".orchestrator_queue q
                   WHERE q.instance_id = leased.instance
