@@ -316,6 +316,7 @@ AS $$
 DECLARE
     now_ms bigint;
     now_at timestamptz;
+    starts text[];
     held integer[];
     place integer;
     ended_ids bigint[];
@@ -324,15 +325,26 @@ BEGIN
     IF current_setting('transaction_isolation') <> 'read committed' THEN
         RAISE EXCEPTION 'the transaction must be read committed' USING ERRCODE = 'DX001';
     END IF;
-    IF cardinality(p_start_instances) > 0 THEN
-        -- These locks come first, so that no transaction that holds another lock waits for them. Starts of one id take
-        -- the same lock; a bulk start takes whole ranges of them.
+    -- The starts by clients, and those that turns send.
+    starts := p_start_instances;
+    IF cardinality(p_sent_items) > 0 THEN
+        starts := starts || ARRAY(
+            SELECT sent.instance FROM unnest(p_sent_instances, p_sent_items) AS sent (instance, item)
+            WHERE sent.item LIKE '{"StartOrchestration":%');
+    END IF;
+    -- These locks come first, so that no transaction that holds another lock waits for them. Starts of one id take the
+    -- same lock, so that a start that was acknowledged comes first; a bulk start takes whole ranges of them.
+    IF cardinality(starts) > 64 THEN
+        PERFORM pg_advisory_xact_lock(1685418607, range) FROM (
+            SELECT DISTINCT hashtext(start) & 63 AS range
+            FROM unnest(starts) AS start ORDER BY range OFFSET 0) AS ranges;
+    ELSIF cardinality(starts) > 0 THEN
         PERFORM pg_advisory_xact_lock_shared(1685418607, range) FROM (
             SELECT DISTINCT hashtext(start) & 63 AS range
-            FROM unnest(p_start_instances) AS start ORDER BY range OFFSET 0) AS ranges;
+            FROM unnest(starts) AS start ORDER BY range OFFSET 0) AS ranges;
         PERFORM pg_advisory_xact_lock(1685418608, start) FROM (
             SELECT DISTINCT hashtext(start) AS start
-            FROM unnest(p_start_instances) AS start ORDER BY start OFFSET 0) AS starts;
+            FROM unnest(starts) AS start ORDER BY start OFFSET 0) AS starts;
     END IF;
     now_ms := (extract(epoch FROM clock_timestamp()) * 1000)::bigint;
     now_at := to_timestamp(now_ms / 1000.0);
