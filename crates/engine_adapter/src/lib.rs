@@ -16,6 +16,7 @@ mod nondeterminism;
 mod parent_link;
 mod process;
 mod recorded;
+mod refusals;
 mod running_activities;
 mod settings;
 mod suspended;

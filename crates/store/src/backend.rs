@@ -81,6 +81,11 @@ pub trait Backend: EngineOperations + AdminOperations {
     /// Adds indexes and settings that a large store needs, and returns what was missing.
     async fn tune(&self) -> Result<Vec<String>, StoreError>;
 
+    /// The statements that give the role of this store the rights that it lacks, where a store has roles.
+    async fn missing_rights(&self) -> Result<Vec<String>> {
+        Ok(Vec::new())
+    }
+
     /// Starts instances, all of them or none, in one transaction.
     async fn start(&self, requests: Vec<StartRequest>, if_exists: IfExists) -> Result<Vec<StartOutcome>, StoreError>;
 

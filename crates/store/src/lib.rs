@@ -199,6 +199,11 @@ impl Store {
         self.open_backend("tune")?.tune().await
     }
 
+    /// The statements that give the role of this store the rights that it lacks. PostgreSQL only.
+    pub async fn missing_rights(&self) -> Result<Vec<String>, StoreError> {
+        Ok(self.open_backend("missing_rights")?.missing_rights().await?)
+    }
+
     /// Copies the store into a new file, as it is at one moment.
     pub async fn back_up(&self, target: &Path) -> Result<(), StoreError> {
         self.open_backend("backup")?.back_up(target).await

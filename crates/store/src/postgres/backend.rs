@@ -79,6 +79,10 @@ impl Backend for PostgresStore {
         Ok(self.server().tune().await?)
     }
 
+    async fn missing_rights(&self) -> Result<Vec<String>> {
+        self.server().missing_rights().await
+    }
+
     async fn start(&self, requests: Vec<StartRequest>, if_exists: IfExists) -> Result<Vec<StartOutcome>, StoreError> {
         const OPERATION: &str = "start_orchestration";
         let mut retry = RetryState::new(RetryLimit::Caller);

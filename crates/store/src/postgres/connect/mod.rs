@@ -107,6 +107,7 @@ async fn open_url(url: &str, schema: String, options: PostgresOptions) -> Result
     let parsed = parsed.disable_statement_logging();
     let mut first = first_connection(&parsed, &server, options.connect_timeout).await?;
     check_not_reserved(&mut first, &schema, &server).await?;
+    check_encoding(&mut first, &server).await?;
     let session_features = pgbouncer::session_features(&mut first, &parsed, &options, &server).await?;
     let pool = pool(&options, parsed.clone(), session_features);
     // The first connection is not needed any more, so a failure to close it does not matter.
@@ -129,10 +130,12 @@ async fn open_entra(entra: Entra, schema: String, options: PostgresOptions) -> R
     config.schema_name = Some(schema.clone());
     let provider = provider(config, &schema, &server, &options, session_features).await?;
     let connect = entra::with_our_options(&provider.pool().connect_options(), &options);
+    let mut first = provider.pool().acquire().await.map_err(refused_by(&server))?;
+    check_encoding(&mut first, &server).await?;
     if session_features {
-        let mut first = provider.pool().acquire().await.map_err(refused_by(&server))?;
         session_features = pgbouncer::session_features(&mut first, &connect, &options, &server).await?;
     }
+    drop(first);
     let pool = pool(&options, connect, session_features);
     let follower = TokenFollower::start(provider.pool(), &pool, &options);
     finish(provider, pool, Some(follower), schema, options, session_features, &server).await
@@ -191,6 +194,15 @@ async fn finish(
         }
     }
     let description = format!("PostgreSQL {server}, schema '{schema}'");
+    let rights = schema::rights::missing(&pool, &schema).await.map_err(|error| unusable(&error.to_string()))?;
+    if !rights.is_empty() {
+        tracing::warn!(
+            target: "duroxide::store",
+            store = %description,
+            "the role lacks rights, and work that needs them waits; let the owner run: {}",
+            rights.join("; ")
+        );
+    }
     let rare = BaseProvider::new(provider, options.base_provider_connections()).await;
     Ok(Connections { rare, pool, schema, options, session_features, description, token_follower })
 }
@@ -287,6 +299,20 @@ async fn check_not_reserved(connection: &mut PgConnection, schema: &str, server:
         )));
     }
     Ok(())
+}
+
+/// Refuses a database that cannot hold every text.
+async fn check_encoding(connection: &mut PgConnection, server: &str) -> Result<(), StoreError> {
+    // Not a prepared statement, since a pooler that the store has not detected yet may not support these.
+    let row = connection.fetch_one(sqlx::raw_sql("SHOW server_encoding")).await.map_err(refused_by(server))?;
+    let encoding: String = row.try_get(0).map_err(refused_by(server))?;
+    if encoding == "UTF8" {
+        return Ok(());
+    }
+    Err(StoreError::Configuration(format!(
+        "the encoding of PostgreSQL {server} is {encoding}, which cannot hold every text; use a database that was created \
+         with ENCODING 'UTF8'"
+    )))
 }
 
 /// The connect options of a url, and a description of the server without the password.

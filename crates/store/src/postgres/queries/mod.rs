@@ -17,6 +17,7 @@ use crate::clock::span_ms;
 use crate::error::Result;
 use crate::failure::Failure;
 use crate::postgres::errors::failed;
+use crate::postgres::schema::rights;
 use crate::types::InstanceState;
 
 /// The server's times do not reach further back: 1,000 years.
@@ -87,6 +88,12 @@ impl Server<'_> {
             custom_status,
             custom_status_version: u64::try_from(version).unwrap_or(0),
         }))
+    }
+
+    /// The statements that give the role of this store the rights that it lacks.
+    pub async fn missing_rights(&self) -> Result<Vec<String>> {
+        let Self { pool, schema } = self;
+        rights::missing(pool, schema).await.map_err(|error| failed("missing_rights", &error))
     }
 
     /// Ends the leases of the sessions of these owners, so that another runtime can take them.

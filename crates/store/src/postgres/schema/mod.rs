@@ -1,5 +1,7 @@
-//! Creates our functions (`functions.sql`) in the schema of the store, or checks that they are there.
+//! Creates our functions (`functions.sql`) in the schema of the store, or checks that they are there. `rights` finds the
+//! rights that a role lacks, and `tune` prepares the tables for many rows.
 
+pub mod rights;
 pub mod tune;
 
 use std::sync::LazyLock;
