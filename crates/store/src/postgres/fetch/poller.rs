@@ -111,6 +111,10 @@ impl Poller {
         self.notify().await?;
         let core = Arc::clone(&self.core);
         let _lease_in_flight = core.lease_in_flight();
+        if everything {
+            core.turn_queues().iter().for_each(|queue| queue.hint());
+            core.activity_queues().iter().for_each(|queue| queue.find_ended());
+        }
         let turns = with_demand(core.turn_queues(), core.ahead(), everything);
         let activities = with_demand(core.activity_queues(), core.ahead(), everything);
         // Most nodes have one queue of each kind, so one call is enough.
@@ -125,12 +129,12 @@ impl Poller {
                 question.session_ms = owners.iter().map(|owner| span_ms(owner.lease)).max().unwrap_or(0);
                 question.owners = owners.into_iter().map(|owner| owner.id).collect();
             }
-            if let Err(error) = self.ask(&question, everything || core.policy.strict_leases).await {
+            if let Err(error) = self.ask(&question).await {
                 for (queue, _) in &turns {
                     queue.hint();
                 }
                 for (queue, _) in &activities {
-                    queue.hint();
+                    queue.find_ended();
                 }
                 return Err(error);
             }
@@ -138,8 +142,10 @@ impl Poller {
         Ok(())
     }
 
-    async fn ask(&mut self, question: &FetchRequest, finds_ended: bool) -> Result<(), sqlx::Error> {
+    async fn ask(&mut self, question: &FetchRequest) -> Result<(), sqlx::Error> {
         let core = Arc::clone(&self.core);
+        let finds_ended = question.activities.as_ref().is_some_and(|(queue, _)| queue.take_finds_ended());
+        let finds_ended = finds_ended || core.policy.strict_leases;
         let asked = Instant::now();
         let answers = match self.claim(question, finds_ended).await {
             Err(error) if core.isolation.is_refused(&error) => self.claim(question, finds_ended).await?,
@@ -156,7 +162,8 @@ impl Poller {
         if let Some((queue, demand)) = &question.activities
             && deliver_activities(&core, queue, &answers)? >= *demand
         {
-            queue.hint();
+            // There may be more activities, and more of those whose lease has ended.
+            if finds_ended && holds_repeated(&answers)? { queue.find_ended() } else { queue.hint() }
         }
         let mut time = None;
         for row in answers.iter().map(AnswerRow) {
@@ -273,6 +280,16 @@ impl Poller {
         }
         pause_after(self.failures, LONGEST_PAUSE)
     }
+}
+
+/// Whether the answer holds an activity that was leased before.
+fn holds_repeated(answers: &[PgRow]) -> Result<bool, sqlx::Error> {
+    for row in answers.iter().map(AnswerRow) {
+        if row.kind()? == rows::LEASED_ACTIVITY && row.attempt()? > 1 {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// The queues for which the poller asks the server, and the number of items that each can use.

@@ -195,22 +195,26 @@ BEGIN
     by_row := cardinality(owners) > 0 AND p_activities > 0
               AND (SELECT true FROM "{schema}".worker_queue w WHERE w.session_id IS NOT NULL LIMIT 1);
     IF p_activities > 0 AND by_row IS NOT TRUE THEN
-        activities := ARRAY(
-            SELECT c.id FROM "{schema}".worker_queue c
-            WHERE c.lock_token IS NULL AND c.visible_at <= now_at AND c.session_id IS NULL
-              AND CASE p_tag_mode WHEN 'default_only' THEN c.tag IS NULL WHEN 'tags' THEN c.tag = ANY (p_tags)
-                  WHEN 'default_and' THEN c.tag IS NULL OR c.tag = ANY (p_tags) ELSE true END
-              AND c.id <> ALL (p_left_activities)
-            ORDER BY c.lock_token, c.id LIMIT p_activities FOR UPDATE SKIP LOCKED);
-        IF p_finds_ended AND cardinality(activities) < p_activities THEN
-            activities := activities || ARRAY(
+        activities := '{}';
+        IF p_finds_ended THEN
+            -- These have waited longest. On a busy server there is always other work, so they come first.
+            activities := ARRAY(
                 SELECT c.id FROM "{schema}".worker_queue c
                 WHERE c.lock_token IS NOT NULL AND c.locked_until <= now_ms AND c.visible_at <= now_at
                   AND c.session_id IS NULL
                   AND CASE p_tag_mode WHEN 'default_only' THEN c.tag IS NULL WHEN 'tags' THEN c.tag = ANY (p_tags)
                       WHEN 'default_and' THEN c.tag IS NULL OR c.tag = ANY (p_tags) ELSE true END
                   AND c.id <> ALL (p_left_activities)
-                ORDER BY c.id LIMIT p_activities - cardinality(activities) FOR UPDATE SKIP LOCKED);
+                ORDER BY c.id LIMIT p_activities FOR UPDATE SKIP LOCKED);
+        END IF;
+        IF cardinality(activities) < p_activities THEN
+            activities := activities || ARRAY(
+                SELECT c.id FROM "{schema}".worker_queue c
+                WHERE c.lock_token IS NULL AND c.visible_at <= now_at AND c.session_id IS NULL
+                  AND CASE p_tag_mode WHEN 'default_only' THEN c.tag IS NULL WHEN 'tags' THEN c.tag = ANY (p_tags)
+                      WHEN 'default_and' THEN c.tag IS NULL OR c.tag = ANY (p_tags) ELSE true END
+                  AND c.id <> ALL (p_left_activities)
+                ORDER BY c.lock_token, c.id LIMIT p_activities - cardinality(activities) FOR UPDATE SKIP LOCKED);
         END IF;
         RETURN QUERY
         UPDATE "{schema}".worker_queue w
