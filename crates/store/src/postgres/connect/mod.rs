@@ -184,6 +184,13 @@ async fn finish(
             remedy(&schema, &options, session_features)
         ))
     };
+    let renamed_from = schema::renamed_from(&pool, &schema).await.map_err(|error| unusable(&error.to_string()))?;
+    if let Some(earlier) = renamed_from {
+        return Err(StoreError::Unavailable(format!(
+            "PostgreSQL {server}, schema '{schema}' cannot be used: it was renamed, and its functions work on schema \
+             '{earlier}'; rename it back to '{earlier}', and open that"
+        )));
+    }
     match options.migrate {
         Migrate::Apply => schema::apply(&pool, &schema).await.map_err(|error| unusable(&error.to_string()))?,
         Migrate::Verify => {
