@@ -1,8 +1,8 @@
-# The one way in. Each target makes what it needs first, and makes nothing twice: the stamps below say what is fresh.
-# `make` alone prints what there is.
+# The one way in. Each target first makes its prerequisites, and the stamps below prevent work that is done already.
+# `make` alone prints the list of targets.
 
 PYTHON ?= python3
-# Tests wait more than they compute, so more of them at once than there are processors.
+# Tests wait more than they compute, so more of them run at once than there are processors.
 JOBS ?= 4
 STORE ?= sqlite
 ONLY ?=
@@ -58,7 +58,8 @@ build: $(VENV)/.built ## compile the native half and install the package into .v
 # With PYTHONS, only the Python half, since the interpreter of the Rust tests does not change.
 test: $(if $(PYTHONS),test-pythons,test-rust test-python) ## run the tests of both halves, PostgreSQL included (PYTHONS)
 
-# The test binaries start an interpreter of their own, so they need Python as a shared library. Most of their tests wait for
+# The test binaries start an interpreter of their own, so they need Python as a shared library. Most of their tests wait
+# for
 # leases to end, so many run at once.
 test-rust: $(VENV)/.developer
 	@if $(BIN)/python .ci/shared_python.py >/dev/null; then \
@@ -136,7 +137,7 @@ $(VENV)/.created:
 	  { echo "$(PYTHON) is $$($(PYTHON) -V); Python 3.10 or newer is needed: make PYTHON=python3.12 ..." >&2; exit 1; }
 	@command -v cargo >/dev/null || { echo "no cargo here; install Rust (with rustup, say) first" >&2; exit 1; }
 	@$(QUIETLY) "making $(VENV)" $(PYTHON) -m venv --clear $(VENV)
-	@# Groups of dependencies are understood from pip 25.1 on, newer than what Python brings.
+	@# pip reads groups of dependencies from version 25.1 on. Python brings an older one.
 	@$(QUIETLY) "renewing pip" $(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
 	@touch $@
 
@@ -148,7 +149,8 @@ $(VENV)/.developer: $(VENV)/.builder
 	@$(QUIETLY) "installing the tools of tests and checks" $(BIN)/python -m pip install --quiet --group check
 	@touch $@
 
-# The environment of one version of Python for `make test PYTHONS=...`: the tools of the tests, and what the package needs.
+# The environment of one version of Python for `make test PYTHONS=...`: the tools of the tests, and what the package
+# needs.
 $(VENV)-%/.tester: pyproject.toml
 	@$(QUIETLY) "making $(@D)" "$$(.ci/find_python $*)" -m venv --clear $(@D)
 	@$(QUIETLY) "renewing pip for Python $*" $(@D)/bin/python -m pip install --quiet --upgrade "pip>=25.1"
@@ -163,8 +165,9 @@ $(VENV)/.built: $(VENV)/.builder $(RUST_SOURCES)
 	  $(QUIETLY) "building duroxide" $(BIN)/maturin develop --features $(EXTENSION_FEATURES)
 	@touch $@
 
-# A wheel in an environment of its own: the benchmarks measure what users install, and the build that the tests use
-# stays as it is. The wheel stays on this machine, so the system's libraries are not copied into it.
+# The benchmarks measure the wheel that users install, in a separate environment, so the build of the tests stays as it
+# is.
+# The wheel stays on this machine, so the system's libraries are not copied into it.
 $(BENCH_VENV)/.installed: $(VENV)/.builder $(RUST_SOURCES) $(PYTHON_SOURCES)
 	@[ -e $@ ] || echo "compiling a release build: the first time takes five minutes or more"
 	@[ -x $(BENCH_VENV)/bin/python ] || $(QUIETLY) "making $(BENCH_VENV)" $(BIN)/python -m venv --clear $(BENCH_VENV)
@@ -175,8 +178,8 @@ $(BENCH_VENV)/.installed: $(VENV)/.builder $(RUST_SOURCES) $(PYTHON_SOURCES)
 	  --quiet --force-reinstall target/bench-wheel/*.whl --group bench
 	@touch $@
 
-# The same features as the wheel's, so that both share what is compiled; nothing of Python is left in it once it is linked.
-# After the wheel, since cargo does one thing at a time.
+# It has the features of the wheel, so both share the compiled crates. The linker drops the parts that need Python.
+# It is built after the wheel, since cargo runs one build at a time.
 $(RUST_HANDLERS): $(wildcard benchmarks/rust_handlers/src/*.rs) $(RUST_SOURCES) | $(BENCH_VENV)/.installed
 	@$(INTERPRETER) $(QUIETLY) "building the benchmarks' handlers in Rust" \
 	  cargo build --release --package duroxide-python --package rust_handlers --features $(EXTENSION_FEATURES)

@@ -136,7 +136,7 @@ class OutboxRow:
 
 @final
 class RelayAnswer:
-    """What a store did with rows of an outbox."""
+    """The result of relaying rows of an outbox."""
 
     @property
     def is_done(self) -> bool:
@@ -178,6 +178,7 @@ class EncodedRetryPolicy:
         multiplier: float,
         max_ms: int,
         attempt_timeout_ms: int | None,
+        start_timeout_ms: int | None,
         total_timeout_ms: int | None,
         non_retryable: list[str],
     ) -> Self: ...
@@ -1052,7 +1053,7 @@ class StatusRecord:
 
 @final
 class InstanceRecord:
-    """What the store knows about an instance."""
+    """The recorded facts about an instance."""
 
     @property
     def instance_id(self) -> str: ...
@@ -1075,7 +1076,7 @@ class InstanceRecord:
 
 @final
 class ExecutionRecord:
-    """What the store knows about one execution of an instance."""
+    """The recorded facts about one execution of an instance."""
 
     @property
     def execution_id(self) -> int: ...
@@ -1199,7 +1200,7 @@ class PreparedActivity:
     def input(self) -> Any: ...
     @property
     def done(self) -> Callable[[object, BaseException | None], None]:
-        """What the thread calls with the result, or with ``None`` and the error."""
+        """The thread calls it with the result, or with ``None`` and the error."""
 
 def init_tracing(log_file: str | None = None, log_level: str | None = None, log_format: str | None = None) -> None:
     """Send the engine's logs and the traces of orchestrations and activities to a file or the terminal.

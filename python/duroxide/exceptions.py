@@ -224,17 +224,19 @@ def activity_failed(text: str, name: str, activity_id: int | None, attempts: int
     return failure
 
 
-def activity_timed_out(name: str, timeout_ms: int, attempts: int, total: bool) -> ActivityTimedOut:
+def activity_timed_out(name: str, timeout_ms: int, attempts: int, limit: str) -> ActivityTimedOut:
     """Build the exception for an activity that ran out of time.
 
     Args:
         name: Name of the activity.
         timeout_ms: The timeout that passed, in milliseconds.
         attempts: Number of attempts that were started.
-        total: True for the timeout of all attempts, False for the timeout of the last attempt.
+        limit: ``"total"`` for the timeout of all attempts, ``"attempt"`` for the time of the last attempt's code, or
+            ``"start"`` for the last attempt's wait in the queue.
     """
-    span = f"{attempts} attempt{'' if attempts == 1 else 's'}" if total else f"its attempt number {attempts}"
-    message = f"activity '{name}' did not finish within {timeout_ms} ms in {span}"
+    span = f"{attempts} attempt{'' if attempts == 1 else 's'}" if limit == "total" else f"its attempt number {attempts}"
+    verb = "begin" if limit == "start" else "finish"
+    message = f"activity '{name}' did not {verb} within {timeout_ms} ms in {span}"
     failure = ActivityTimedOut(ActivityTimedOut.__name__, message)
     failure.activity_name = name
     failure.attempts = attempts

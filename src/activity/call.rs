@@ -10,7 +10,8 @@ use engine_adapter::{Dispatcher, RunningActivity};
 use parking_lot::Mutex;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
+use tokio::time::Instant;
 
 use crate::activity::context::ActivityContext;
 use crate::boundary;
@@ -44,6 +45,34 @@ pub(crate) struct ActivityRun {
     pub(crate) engine: EngineContext,
     pub(crate) running: Option<Arc<RunningActivity>>,
     pub(crate) input: String,
+    pub(crate) begin: Arc<Begin>,
+    /// Whether the time of the attempt is limited.
+    pub(crate) is_timed: bool,
+}
+
+/// The time at which the code of an activity began, once it has begun.
+pub(crate) struct Begin(watch::Sender<Option<Instant>>);
+
+impl Default for Begin {
+    fn default() -> Self {
+        Self(watch::channel(None).0)
+    }
+}
+
+impl Begin {
+    pub(crate) fn set(&self) {
+        self.0.send_if_modified(|begin| begin.replace(Instant::now()).is_none());
+    }
+
+    pub(crate) fn is_set(&self) -> bool {
+        self.0.borrow().is_some()
+    }
+
+    /// Resolves when `time` has passed since the begin.
+    pub(crate) async fn passed(&self, time: Duration) {
+        let begin = self.0.subscribe().wait_for(Option::is_some).await.ok().and_then(|begin| *begin);
+        tokio::time::sleep_until(begin.unwrap_or_else(Instant::now) + time).await;
+    }
 }
 
 impl Drop for Lease {
@@ -136,7 +165,7 @@ impl PendingActivity {
     }
 }
 
-/// What a thread or a host calls when an activity has ended: `done(result, None)` or `done(None, error)`. One that is never
+/// The callback that ends an activity: `done(result, None)` or `done(None, error)`. One that is never
 /// called was cut off, and runs again.
 #[pyclass(frozen, module = "duroxide._native")]
 pub(crate) struct Done(pub(crate) Arc<PendingActivity>);

@@ -1,20 +1,26 @@
 //! Runs one activity for the engine: calls it on a thread or hands it to its host, records how it ended.
 
 use std::collections::HashMap;
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use duroxide::ActivityContext as EngineContext;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use tokio::sync::oneshot;
 
-use crate::activity::call::{ActivityEnd, ActivityRun, Done, Lease, PendingActivity};
+use crate::activity::call::{ActivityEnd, ActivityRun, Begin, Done, Lease, PendingActivity};
 use crate::activity::threads::{Job, Threads};
-use crate::boundary::python::{HOST_RUN, HOST_STOP, RUNNING_ACTIVITY_CANCEL};
+use crate::boundary::python::{HOST_RUN, HOST_STOP, RUNNING_ACTIVITY_CANCEL, RUNNING_ACTIVITY_HAS_BEGUN};
+use crate::boundary::time_limit::{PassedLimit, TimeLimit};
 use crate::definitions::ActivityDefinition;
-use engine_adapter::Dispatcher;
-use engine_adapter::split_token;
+use engine_adapter::{AttemptBounds, Dispatcher, split_token};
+use store::clock::now_ms;
+
+/// How often the executor asks whether a pool has begun an activity whose time is limited.
+const BEGIN_CHECK: Duration = Duration::from_millis(50);
 
 /// The state that the activities of one runtime share.
 pub(crate) struct Executor {
@@ -59,10 +65,18 @@ impl Executor {
             }
             None => (None, None, input),
         };
-        let host = self.hosts.contains_key(&definition.name);
-        let call =
-            ActivityRun { definition, client: Arc::clone(&self.client), _lease: lease.clone(), engine, running, input };
-        let end = if host { Arc::clone(&self).run_on_host(call).await } else { self.run_on_thread(call).await };
+        let (bounds, input) = AttemptBounds::split(&input);
+        let call = ActivityRun {
+            definition,
+            client: Arc::clone(&self.client),
+            _lease: lease.clone(),
+            engine,
+            running,
+            input: input.to_owned(),
+            begin: Arc::default(),
+            is_timed: bounds.is_some_and(|bounds| bounds.timeout_ms.is_some()),
+        };
+        let end = Arc::clone(&self).run_within(call, bounds.unwrap_or_default()).await;
         let is_stopped = self.is_stopped.load(Ordering::Acquire);
         match end {
             Some(end) if end.is_ok() || !is_stopped => {
@@ -81,6 +95,44 @@ impl Executor {
         }
     }
 
+    /// Runs an activity within the limits of its attempt.
+    ///
+    /// When the time of an attempt has passed, its code is cancelled, and the failure is recorded at once. The code may
+    /// take longer to end. Its end has no effect any more.
+    async fn run_within(self: Arc<Self>, call: ActivityRun, bounds: AttemptBounds) -> Option<ActivityEnd> {
+        let name = call.definition.name.clone();
+        if let Some(start) = bounds.start.filter(|start| now_ms() > start.latest_ms) {
+            let passed = PassedLimit { limit: TimeLimit::Start, timeout_ms: start.timeout_ms };
+            return Some(Err(passed.to_failure(&name)));
+        }
+        let Some(timeout_ms) = bounds.timeout_ms else { return self.run_to_end(call).await };
+        let (running, begin) = (call.running.clone(), Arc::clone(&call.begin));
+        let instance = call.engine.instance_id().to_owned();
+        let mut work = Box::pin(self.run_to_end(call));
+        tokio::select! {
+            biased;
+            end = &mut work => return end,
+            () = begin.passed(Duration::from_millis(timeout_ms)) => {}
+        }
+        tracing::warn!(
+            target: "duroxide::activity",
+            "activity '{name}' of instance '{instance}' is cancelled: its attempt took longer than {timeout_ms} ms"
+        );
+        if let Some(running) = running {
+            running.cancel();
+        }
+        tokio::spawn(work);
+        Some(Err(PassedLimit { limit: TimeLimit::Attempt, timeout_ms }.to_failure(&name)))
+    }
+
+    async fn run_to_end(self: Arc<Self>, call: ActivityRun) -> Option<ActivityEnd> {
+        if self.hosts.contains_key(&call.definition.name) {
+            self.run_on_host(call).await
+        } else {
+            self.run_on_thread(call).await
+        }
+    }
+
     async fn run_on_thread(&self, call: ActivityRun) -> Option<ActivityEnd> {
         let (pending, receiver) = PendingActivity::new(call);
         if let Err(error) = self.threads.run(Job::Call(pending)) {
@@ -90,19 +142,25 @@ impl Executor {
     }
 
     async fn run_on_host(self: Arc<Self>, call: ActivityRun) -> Option<ActivityEnd> {
-        let (handle_sender, handle) = oneshot::channel::<Py<PyAny>>();
+        let (handle_sender, mut handle) = oneshot::channel::<Py<PyAny>>();
         let executor = Arc::clone(&self);
-        let running = call.running.clone();
-        let engine = call.engine.clone();
+        let (running, engine, begin) = (call.running.clone(), call.engine.clone(), Arc::clone(&call.begin));
+        let is_timed = call.is_timed;
         let (pending, mut receiver) = PendingActivity::new(call);
-        let begin = Job::Ours(Box::new(move |py| match executor.begin_on_host(py, &pending) {
+        let job = Job::Ours(Box::new(move |py| match executor.begin_on_host(py, &pending) {
             // The activity may have ended by now. Then the handle has no use.
             Ok(running) => drop(handle_sender.send(running)),
             Err(error) => pending.finish(py, Err(error)),
         }));
-        if let Err(error) = self.threads.run(begin) {
+        if let Err(error) = self.threads.run(job) {
             return Some(Err(error));
         }
+        let handle = tokio::select! {
+            biased;
+            end = &mut receiver => return end.ok(),
+            handle = &mut handle => handle.ok(),
+        };
+        let Some(handle) = handle.map(Arc::new) else { return receiver.await.ok() };
         let cancelled = async {
             match running {
                 Some(running) => {
@@ -115,18 +173,35 @@ impl Executor {
             biased;
             end = &mut receiver => return end.ok(),
             () = cancelled => {}
+            never = self.watch_begin(&handle, &begin), if is_timed => match never {},
         }
-        if let Ok(running) = handle.await {
-            let cancel = Job::Ours(Box::new(move |py| {
-                if let Err(error) = RUNNING_ACTIVITY_CANCEL.call(running.bind(py), ()) {
-                    tracing::warn!(target: "duroxide::activity", "an activity could not be cancelled: {error}");
-                }
-            }));
-            if let Err(error) = self.threads.run(cancel) {
-                return Some(Err(error));
+        let cancel = Job::Ours(Box::new(move |py| {
+            if let Err(error) = RUNNING_ACTIVITY_CANCEL.call(handle.bind(py), ()) {
+                tracing::warn!(target: "duroxide::activity", "an activity could not be cancelled: {error}");
             }
+        }));
+        if let Err(error) = self.threads.run(cancel) {
+            return Some(Err(error));
         }
         receiver.await.ok()
+    }
+
+    /// Notes when a host begins an activity, which may wait in the queue of a pool. It never returns.
+    async fn watch_begin(&self, handle: &Arc<Py<PyAny>>, begin: &Arc<Begin>) -> Infallible {
+        while !begin.is_set() {
+            let (handle, begin) = (Arc::clone(handle), Arc::clone(begin));
+            let look = Job::Ours(Box::new(move |py| {
+                let has_begun = RUNNING_ACTIVITY_HAS_BEGUN.call(handle.bind(py), ()).and_then(|begun| begun.extract());
+                if has_begun.unwrap_or(true) {
+                    begin.set();
+                }
+            }));
+            if self.threads.run(look).is_err() {
+                break;
+            }
+            tokio::time::sleep(BEGIN_CHECK).await;
+        }
+        std::future::pending().await
     }
 
     fn begin_on_host(&self, py: Python<'_>, pending: &Arc<PendingActivity>) -> PyResult<Py<PyAny>> {

@@ -21,7 +21,7 @@ use crate::boundary::python::START_ACTIVITY_THREAD;
 pub(super) enum Job {
     /// An activity, called from Python.
     Call(Arc<PendingActivity>),
-    /// Something short of our own.
+    /// A short job of this crate.
     Ours(Box<dyn FnOnce(Python<'_>) + Send>),
 }
 
@@ -76,7 +76,7 @@ impl Counts {
     }
 }
 
-/// What a job that was queued needs.
+/// The need of a job that was queued.
 enum Need {
     Nothing,
     Thread,
@@ -275,6 +275,7 @@ impl Worker {
                 Job::Call(pending) => match PreparedActivity::new(py, &pending) {
                     Ok(activity) => {
                         self.is_busy.store(true, Ordering::Relaxed);
+                        pending.call.begin.set();
                         return Some(activity);
                     }
                     Err(error) => pending.finish(py, Err(error)),

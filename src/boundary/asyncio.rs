@@ -18,7 +18,7 @@ use crate::boundary::python::{
     FUTURE_SET_EXCEPTION, FUTURE_SET_RESULT, GET_RUNNING_LOOP,
 };
 
-/// What the loop's thread does with an end: it makes the object that `await` gives.
+/// The work of the loop's thread at the end of a call: it makes the object that `await` gives.
 type Finish = Box<dyn FnOnce(Python<'_>) -> PyResult<Py<PyAny>> + Send>;
 
 /// Takes ends to one event loop. Many that come at once wake it once.
@@ -149,7 +149,7 @@ impl Awaited {
     fn abort(&self, py: Python<'_>) {
         self.task.abort();
         let future = self.future.bind(py);
-        // It fails where the loop is closed, and then nobody is told.
+        // It fails if the loop is closed, and then no coroutine waits any more.
         let is_cancelled = FUTURE_CANCEL.call(future, ()).is_ok_and(|done| done.is_truthy().unwrap_or(false));
         if !is_cancelled {
             // asyncio reports an exception that is never retrieved.

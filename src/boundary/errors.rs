@@ -9,7 +9,7 @@ pub(crate) use crate::boundary::python::{
     InstanceStillRunning, LimitExceeded, NotAllowedInOrchestration, ProviderError, TurnClosed, WaitTimedOut,
 };
 
-/// What can go wrong in a call that runs with the interpreter released.
+/// The errors of a call that runs with the interpreter released.
 #[derive(Debug)]
 pub(crate) enum Error {
     /// The store refused or failed.

@@ -8,6 +8,7 @@ pub(crate) mod limits;
 pub(crate) mod options;
 pub(crate) mod origin;
 pub(crate) mod python;
+pub(crate) mod time_limit;
 pub(crate) mod version;
 
 pub(crate) use crate::boundary::asyncio::{Awaited, LoopQueue, awaited};

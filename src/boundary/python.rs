@@ -182,6 +182,7 @@ members! { "duroxide._runtime.activity_loop", "ActivityHost":
 
 members! { "duroxide._runtime.activity_loop", "RunningActivity":
     RUNNING_ACTIVITY_CANCEL = "cancel";
+    RUNNING_ACTIVITY_HAS_BEGUN = "has_begun";
 }
 
 members! { "duroxide._values.failures", "RecordedFailure":

@@ -1,8 +1,8 @@
-//! The client: asks and tells the store, and waits for what runtimes do.
+//! The client: it reads and changes the store, and waits for the work of runtimes.
 //!
-//! Every operation is one `async fn` of [`OpenStore`], and a method that describes it as a [`Call`], which Python makes blocking
-//! or awaits: `status` and `waits` read how an instance stands, `bulk` starts and sends many at once, `records` answers those
-//! who run the system.
+//! Every operation is one `async fn` of [`OpenStore`], and a method that describes it as a [`Call`], which Python makes
+//! blocking or awaits. `open_store` has the starts, messages and cancellations, `status` and `waits` read the state of an
+//! instance, `bulk` starts and sends many at once, and `queries` has the calls of operation, whose answers are `records`.
 
 pub(crate) mod bulk;
 pub(crate) mod call;
@@ -35,7 +35,7 @@ pub(crate) struct NativeClient {
 }
 
 impl NativeClient {
-    fn view(&self) -> PyResult<OpenStore> {
+    fn open_store(&self) -> PyResult<OpenStore> {
         Ok(OpenStore::of(self.store.get().adapter()?))
     }
 
@@ -44,7 +44,7 @@ impl NativeClient {
         T: for<'py> IntoPyObject<'py> + Send + 'static,
         F: Future<Output = Result<T, Error>> + Send + 'static,
     {
-        Ok(Call::new(operation(self.view()?)))
+        Ok(Call::new(operation(self.open_store()?)))
     }
 
     /// An operation that answers nothing.
@@ -52,7 +52,7 @@ impl NativeClient {
     where
         F: Future<Output = Result<(), Error>> + Send + 'static,
     {
-        let work = operation(self.view()?);
+        let work = operation(self.open_store()?);
         Ok(Call::new(async { work.await.map(|()| None::<bool>) }))
     }
 }
@@ -66,48 +66,48 @@ impl NativeClient {
     }
 
     fn start(&self, request: EncodedStart, attach: bool) -> PyResult<Call> {
-        self.call(|view| async move { view.start(request.into(), attach).await })
+        self.call(|store| async move { store.start(request.into(), attach).await })
     }
 
     fn raise_event(&self, instance: String, name: String, data: String) -> PyResult<Call> {
-        self.order(|view| async move { view.send(WorkItem::ExternalRaised { instance, name, data }).await })
+        self.order(|store| async move { store.send(WorkItem::ExternalRaised { instance, name, data }).await })
     }
 
     fn enqueue_event(&self, instance: String, queue: String, data: String) -> PyResult<Call> {
-        self.order(|view| async move { view.send(WorkItem::QueueMessage { instance, name: queue, data }).await })
+        self.order(|store| async move { store.send(WorkItem::QueueMessage { instance, name: queue, data }).await })
     }
 
     fn start_all(&self, requests: Vec<EncodedStart>, attach: bool) -> PyResult<Call> {
-        self.call(|view| async move { view.start_all(requests, attach).await })
+        self.call(|store| async move { store.start_all(requests, attach).await })
     }
 
     fn raise_events(&self, events: Vec<EncodedMessage>) -> PyResult<Call> {
-        self.order(|view| async move { view.send_all(events, event).await })
+        self.order(|store| async move { store.send_all(events, event).await })
     }
 
     fn enqueue_events(&self, messages: Vec<EncodedMessage>) -> PyResult<Call> {
-        self.order(|view| async move { view.send_all(messages, queue_message).await })
+        self.order(|store| async move { store.send_all(messages, queue_message).await })
     }
 
     fn relayed(&self, outbox: String) -> PyResult<Call> {
-        self.call(|view| async move { Ok(view.store.relayed(&outbox).await?) })
+        self.call(|store| async move { Ok(store.store.relayed(&outbox).await?) })
     }
 
     fn relay(&self, outbox: String, seen: Option<i64>, last: i64, rows: Vec<OutboxRow>) -> PyResult<Call> {
         let relay = relay(outbox, seen, last, rows)?;
-        self.call(|view| async move { Ok(RelayAnswer::of(view.store.relay(relay).await?)) })
+        self.call(|store| async move { Ok(RelayAnswer::of(store.store.relay(relay).await?)) })
     }
 
     fn cancel(&self, instance: String, reason: String) -> PyResult<Call> {
-        self.order(|view| async move { view.cancel(instance, reason).await })
+        self.order(|store| async move { store.cancel(instance, reason).await })
     }
 
     fn status(&self, instance: String) -> PyResult<Call> {
-        self.call(|view| async move { view.status(&instance).await })
+        self.call(|store| async move { store.status(&instance).await })
     }
 
     fn wait(&self, instance: String, timeout_ms: u64) -> PyResult<Call> {
-        self.call(|view| async move { view.wait(&instance, timeout_ms).await })
+        self.call(|store| async move { store.wait(&instance, timeout_ms).await })
     }
 
     fn wait_for_status_change(
@@ -117,61 +117,61 @@ impl NativeClient {
         poll_interval_ms: u64,
         timeout_ms: u64,
     ) -> PyResult<Call> {
-        self.call(|view| async move {
-            view.wait_for_status_change(&instance, last_seen_version, poll_interval_ms, timeout_ms).await
+        self.call(|store| async move {
+            store.wait_for_status_change(&instance, last_seen_version, poll_interval_ms, timeout_ms).await
         })
     }
 
     fn kv_value(&self, instance: String, key: String) -> PyResult<Call> {
-        self.call(|view| async move { view.kv_value(&instance, &key).await })
+        self.call(|store| async move { store.kv_value(&instance, &key).await })
     }
 
     fn kv_values(&self, instance: String) -> PyResult<Call> {
-        self.call(|view| async move { view.kv_values(&instance).await })
+        self.call(|store| async move { store.kv_values(&instance).await })
     }
 
     fn wait_for_kv_value(&self, instance: String, key: String, timeout_ms: u64) -> PyResult<Call> {
-        self.call(|view| async move { view.wait_for_kv_value(&instance, &key, timeout_ms).await })
+        self.call(|store| async move { store.wait_for_kv_value(&instance, &key, timeout_ms).await })
     }
 
     fn list_instances(&self, status: Option<String>) -> PyResult<Call> {
-        self.call(|view| async move { view.list_instances(status.as_deref()).await })
+        self.call(|store| async move { store.list_instances(status.as_deref()).await })
     }
 
     fn instance_info(&self, instance: String) -> PyResult<Call> {
-        self.call(|view| async move { view.instance_info(&instance).await })
+        self.call(|store| async move { store.instance_info(&instance).await })
     }
 
     fn execution_info(&self, instance: String, execution_id: u64) -> PyResult<Call> {
-        self.call(|view| async move { view.execution_info(&instance, execution_id).await })
+        self.call(|store| async move { store.execution_info(&instance, execution_id).await })
     }
 
     fn list_executions(&self, instance: String) -> PyResult<Call> {
-        self.call(|view| async move { view.list_executions(&instance).await })
+        self.call(|store| async move { store.list_executions(&instance).await })
     }
 
     fn history(&self, instance: String, execution_id: Option<u64>) -> PyResult<Call> {
-        self.call(|view| async move { view.history(&instance, execution_id).await })
+        self.call(|store| async move { store.history(&instance, execution_id).await })
     }
 
     fn stats(&self, instance: String) -> PyResult<Call> {
-        self.call(|view| async move { Ok(view.stats(&instance).await?.as_ref().map(stats)) })
+        self.call(|store| async move { Ok(store.stats(&instance).await?.as_ref().map(stats)) })
     }
 
     fn system_metrics(&self) -> PyResult<Call> {
-        self.call(|view| async move { Ok(system_metrics(&view.system_metrics().await?)) })
+        self.call(|store| async move { Ok(system_metrics(&store.system_metrics().await?)) })
     }
 
     fn queue_depths(&self) -> PyResult<Call> {
-        self.call(|view| async move { Ok(queue_depths(&view.queue_depths().await?)) })
+        self.call(|store| async move { Ok(queue_depths(&store.queue_depths().await?)) })
     }
 
     fn tree(&self, instance: String) -> PyResult<Call> {
-        self.call(|view| async move { view.tree(&instance).await })
+        self.call(|store| async move { store.tree(&instance).await })
     }
 
     fn delete(&self, instance: String, force: bool) -> PyResult<Call> {
-        self.call(|view| async move { Ok(deleted(&view.delete(&instance, force).await?)) })
+        self.call(|store| async move { Ok(deleted(&store.delete(&instance, force).await?)) })
     }
 
     fn delete_bulk(
@@ -181,12 +181,12 @@ impl NativeClient {
         limit: Option<u32>,
     ) -> PyResult<Call> {
         let filter = InstanceFilter { instance_ids, completed_before, limit };
-        self.call(|view| async move { Ok(deleted(&view.delete_bulk(filter).await?)) })
+        self.call(|store| async move { Ok(deleted(&store.delete_bulk(filter).await?)) })
     }
 
     fn prune(&self, instance: String, keep_last: Option<u32>, completed_before: Option<u64>) -> PyResult<Call> {
         let options = PruneOptions { keep_last, completed_before };
-        self.call(|view| async move { Ok(pruned(&view.prune(&instance, options).await?)) })
+        self.call(|store| async move { Ok(pruned(&store.prune(&instance, options).await?)) })
     }
 
     fn prune_bulk(
@@ -199,6 +199,6 @@ impl NativeClient {
     ) -> PyResult<Call> {
         let filter = InstanceFilter { instance_ids, completed_before: filter_completed_before, limit };
         let options = PruneOptions { keep_last, completed_before };
-        self.call(|view| async move { Ok(pruned(&view.prune_bulk(filter, options).await?)) })
+        self.call(|store| async move { Ok(pruned(&store.prune_bulk(filter, options).await?)) })
     }
 }

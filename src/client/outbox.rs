@@ -35,7 +35,7 @@ impl OutboxRow {
     }
 }
 
-/// What a store did with rows of an outbox.
+/// The result of relaying rows of an outbox.
 #[pyclass(frozen, get_all, module = "duroxide._native")]
 pub(crate) struct RelayAnswer {
     /// The rows are in the store.

@@ -1,4 +1,4 @@
-//! What those who run the system ask for: lists, times, histories, metrics, deletion and pruning.
+//! The calls of operation: lists, times, histories, metrics, deletion and pruning.
 
 use duroxide::SystemStats;
 use duroxide::providers::{

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use duroxide::providers::{DeleteInstanceResult, PruneResult, QueueDepths, SystemMetrics};
-use duroxide::{Event, SystemStats};
+use duroxide::{Event, EventKind, SystemStats};
+use engine_adapter::AttemptBounds;
 use pyo3::prelude::*;
 use serde_json::Value;
 
@@ -60,7 +61,13 @@ pub(crate) struct EventRecord {
 
 impl From<Event> for EventRecord {
     fn from(event: Event) -> Self {
-        let Event { event_id, source_event_id, timestamp_ms, execution_id, kind, .. } = event;
+        let Event { event_id, source_event_id, timestamp_ms, execution_id, mut kind, .. } = event;
+        // The limits in front of an input are the runtime's, not the caller's.
+        if let EventKind::ActivityScheduled { input, .. } = &mut kind
+            && let (Some(_), rest) = AttemptBounds::split(input)
+        {
+            *input = rest.to_owned();
+        }
         let name = event_kind_name(&kind);
         // A kind is plain data, which can always be written as JSON.
         let mut data = serde_json::to_value(kind).unwrap_or_default();
@@ -126,8 +133,6 @@ pub(super) fn pruned(result: &PruneResult) -> Fields {
 
 #[cfg(test)]
 mod tests {
-    use duroxide::EventKind;
-
     use super::*;
 
     #[test]

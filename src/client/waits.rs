@@ -13,12 +13,12 @@ use store::error::StoreError;
 /// Longer than any process lives, and short enough to be added to the present.
 const LONGEST_WAIT: Duration = Duration::from_secs(30 * 365 * 24 * 3600);
 
-/// What a look at the store may take although the time of the wait has passed: also a wait of 0 ms looks.
+/// The time that a read of the store may take after the time of the wait has passed, since a wait of 0 ms reads too.
 const LOOK: Duration = Duration::from_secs(1);
 
 const FIRST_POLL: Duration = Duration::from_millis(5);
 const SLOWEST_POLL: Duration = Duration::from_millis(100);
-/// Every change is told; looking once a second limits what a lost wake-up could do.
+/// Every change wakes the wait. One read a second limits the harm of a lost wake-up.
 const SAFETY_POLL: Duration = Duration::from_secs(1);
 
 /// The times between two looks, where nothing tells of changes.
@@ -85,7 +85,7 @@ impl OpenStore {
     }
 
     /// Looks until `look` finds something; `None` when the time has passed first. Without `polls` it looks after a change, and
-    /// as often as it must where changes are not told.
+    /// as often as it must where changes do not wake it.
     async fn until<T, Look>(
         &self,
         instance: &str,

@@ -17,7 +17,8 @@ use tracing_subscriber::layer::{Context, Layer};
 use crate::boundary;
 use crate::boundary::errors::DuroxideError;
 
-/// How many records may wait; what comes faster is counted and dropped, since nobody may wait for the interpreter here.
+/// How many records may wait. Further records are counted and dropped, since a logging thread must not wait for the
+/// interpreter.
 const CAPACITY: usize = 8192;
 /// How many records are delivered before other threads get the interpreter.
 const BATCH: usize = 64;
@@ -76,7 +77,7 @@ pub(crate) struct ToPython;
 
 impl<S: Subscriber> Layer<S> for ToPython {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
-        // Somebody may be replacing the delivery on this very thread, or was when this process was forked.
+        // This thread may be replacing the forwarder, or a thread of the parent was when the process was forked.
         let Some(delivery) = FORWARDER.try_read() else { return };
         let Some(delivery) = delivery.as_ref() else { return };
         if delivery.process != process::id() {
@@ -174,7 +175,7 @@ pub(crate) fn stop_logging(py: Python<'_>) {
         return;
     };
     if delivery.process != process::id() {
-        // The thread is in the parent, and so may be whoever held the locks of the channel.
+        // The thread is in the parent, and so may be a thread that held the locks of the channel.
         std::mem::forget(delivery);
         return;
     }

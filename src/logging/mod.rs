@@ -182,7 +182,7 @@ fn file(path: PathBuf, format: Format) -> PyResult<Output> {
 fn output(format: Format, writer: BoxMakeWriter, colors: bool) -> Output {
     let layer = fmt::layer().with_writer(writer).with_ansi(colors);
     match format {
-        // What the engine calls so is the formatter's default, one line a record.
+        // The engine's name for it means the formatter's default, one line a record.
         Format::Pretty => layer.boxed(),
         Format::Compact => layer.compact().boxed(),
         Format::Json => layer.json().boxed(),
@@ -226,7 +226,7 @@ fn log_with(
         let options = PyDict::new(py);
         options.set_item(intern!(py, "exc_info"), error.map(|error| error.clone_ref(py).into_value(py)))?;
         options.set_item(intern!(py, "extra"), extra)?;
-        // An argument of its own: a percent sign in the message formats nothing.
+        // The message is an argument, so a percent sign in it formats nothing.
         logger.call_method(level.text(py), ("%s", message), Some(&options))
     })();
     if let Err(broken) = outcome {

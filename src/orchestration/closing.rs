@@ -12,7 +12,7 @@ use crate::orchestration::coroutines::is_unbegun;
 use crate::orchestration::execution::Execution;
 use crate::orchestration::task::Task;
 
-/// How often a generator that keeps yielding while it is closed is asked again, and a loop on which tasks are made meanwhile.
+/// How often this module closes a generator that yields while it is closed, or a loop on which new tasks appear.
 const CLOSE_ATTEMPTS: usize = 8;
 
 /// Closes everything that has not ended, and takes apart what Python and the turn hold of each other.

@@ -23,6 +23,6 @@ pub(crate) fn is_unbegun(runner: &Bound<'_, PyAny>) -> bool {
         }
         Ok(false)
     };
-    // What is neither of the two is an object of the user's with the same methods.
+    // Another object is the user's, with the same methods.
     state_of().unwrap_or(false)
 }

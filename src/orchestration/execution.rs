@@ -111,7 +111,7 @@ impl Execution {
         self.arena().suspend(idle);
     }
 
-    /// Goes on in a new turn of the engine, of which `record` tells.
+    /// Continues in a new turn of the engine, which `record` describes.
     pub(crate) fn resume(&self, engine: EngineContext, record: &TurnRecord) {
         self.arena().resume(engine, record);
         self.clock.lock().is_replaying = true;
@@ -213,7 +213,7 @@ impl Execution {
         self.closed.store(true, Ordering::Relaxed);
     }
 
-    /// Code goes on because of something that was recorded at `moment`.
+    /// The code continues because of an event that was recorded at `moment`.
     pub(crate) fn consume(&self, moment: Moment) {
         let is_new = self.arena().timeline.is_new(moment);
         let mut clock = self.clock.lock();

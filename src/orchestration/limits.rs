@@ -10,7 +10,7 @@ use pyo3::{PyErr, PyResult};
 use crate::boundary::errors::LimitExceeded;
 use crate::boundary::limits::{MAX_NAME_BYTES, TextFault, fault_of_name, fault_of_text};
 
-/// Ids that the engine keeps for children without an id of their own.
+/// The marker of the ids that the engine gives to children without an explicit id.
 const RESERVED_ID: &str = "sub::";
 
 /// How deep combinators nest: what walks down through them does so on the stack.

@@ -74,7 +74,7 @@ pub(crate) struct ActivityCall {
 }
 
 impl Operation {
-    /// What the request is, in the words of an error message.
+    /// The words for the operation in error messages.
     pub(crate) fn describe(&self) -> String {
         match self {
             Self::Activity(call) => format!("activity '{}'", call.name),

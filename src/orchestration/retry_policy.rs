@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use engine_adapter::{AttemptBounds, StartBound};
 use pyo3::prelude::*;
 use serde::Deserialize;
 
@@ -49,10 +50,11 @@ pub(crate) struct RetryPolicy {
     pub(crate) max_attempts: u32,
     pub(crate) backoff: Backoff,
     pub(crate) attempt_timeout: Option<Duration>,
+    pub(crate) start_timeout: Option<Duration>,
     pub(crate) total_timeout: Option<Duration>,
     /// The names of the exceptions that end the attempts, subclasses included.
     #[pyo3(get)]
-    non_retryable: Vec<String>,
+    pub(crate) non_retryable: Vec<String>,
 }
 
 #[pymethods]
@@ -60,7 +62,7 @@ impl RetryPolicy {
     #[expect(clippy::too_many_arguments, reason = "one argument a field, each by its name")]
     #[new]
     #[pyo3(signature = (
-        *, max_attempts, backoff, base_ms, multiplier, max_ms, attempt_timeout_ms, total_timeout_ms, non_retryable
+        *, max_attempts, backoff, base_ms, multiplier, max_ms, attempt_timeout_ms, start_timeout_ms, total_timeout_ms, non_retryable
     ))]
     fn new(
         max_attempts: u32,
@@ -69,6 +71,7 @@ impl RetryPolicy {
         multiplier: f64,
         max_ms: u64,
         attempt_timeout_ms: Option<u64>,
+        start_timeout_ms: Option<u64>,
         total_timeout_ms: Option<u64>,
         non_retryable: Vec<String>,
     ) -> PyResult<Self> {
@@ -82,6 +85,7 @@ impl RetryPolicy {
                 BackoffKind::Exponential => Backoff::Exponential { base, multiplier, maximum },
             },
             attempt_timeout: attempt_timeout_ms.map(Duration::from_millis),
+            start_timeout: start_timeout_ms.map(Duration::from_millis),
             total_timeout: total_timeout_ms.map(Duration::from_millis),
             non_retryable,
         })
@@ -99,6 +103,21 @@ impl RetryPolicy {
             return Ok(None);
         }
         Ok(Some(NATIVE_RETRY_POLICY.call(value.py(), (value,))?.extract()?))
+    }
+
+    /// The limits of an attempt that is scheduled at `now_ms`.
+    pub(crate) fn bounds(&self, now_ms: u64) -> Option<AttemptBounds> {
+        if self.attempt_timeout.is_none() && self.start_timeout.is_none() {
+            return None;
+        }
+        let milliseconds = |timeout: Duration| u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
+        Some(AttemptBounds {
+            timeout_ms: self.attempt_timeout.map(milliseconds),
+            start: self
+                .start_timeout
+                .map(milliseconds)
+                .map(|timeout_ms| StartBound { latest_ms: now_ms.saturating_add(timeout_ms), timeout_ms }),
+        })
     }
 
     /// Whether an activity is tried again after this recorded failure.

@@ -1,7 +1,7 @@
 //! Suspended orchestrations that stay awake between their turns, so that a turn costs what is new in it.
 //!
 //! There is room for so many of them, and so many bytes; the one that has waited longest goes first, and all go that
-//! have waited too long. One thread closes them, since that runs their Python code: whoever lets go of one only sends it
+//! have waited too long. One thread closes them, since that runs their Python code: a thread that drops one only sends it
 //! there, and may do so under any lock.
 
 use std::any::Any;
@@ -20,7 +20,7 @@ use crate::orchestration::execution::Execution;
 use crate::orchestration::timeline::Moment;
 use engine_adapter::{DriverState, SuspendedTurn, SuspendedTurnCache};
 
-/// What a suspended orchestration takes beside its operations: frames, contexts, tables.
+/// The memory of a suspended orchestration beside its operations, in bytes: frames, contexts, tables.
 const BYTES_AT_LEAST: usize = 4096;
 
 /// How exactly the idle time is kept, as a part of it, and at the least.
@@ -39,7 +39,7 @@ pub(crate) struct CacheLimits {
 pub(crate) struct SuspendedExecution {
     pub(crate) execution: Arc<Execution>,
     pub(crate) definition: Arc<OrchestrationDefinition>,
-    /// What it was started with, as recorded.
+    /// The recorded input that it was started with.
     pub(crate) input: String,
     pub(crate) moment: Moment,
 }

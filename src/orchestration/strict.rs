@@ -21,7 +21,7 @@ impl Drop for StrictWatch {
     fn drop(&mut self) {
         let Some(before) = self.before.take() else { return };
         enter(|py| {
-            // An exception of the code that was watched is on its way to whoever called it.
+            // An exception of the code that was watched is on its way to its caller.
             if let Err(error) = STRICT_END.call(py, (before,)) {
                 tracing::warn!(target: "duroxide::orchestration", "an orchestration is still being watched: {error}");
             }

@@ -22,7 +22,7 @@ use crate::orchestration::operation::{Node, Operation};
 pub(crate) struct Task {
     pub(crate) node: Arc<Node>,
     execution: Arc<Execution>,
-    /// Of whoever drives it as a coroutine.
+    /// The progress of the coroutine that drives it.
     state: Mutex<AwaitProgress>,
 }
 
@@ -102,7 +102,7 @@ impl Task {
     }
 }
 
-/// How far whoever awaits a task has come.
+/// The progress of the coroutine that awaits a task.
 pub(crate) enum AwaitProgress {
     Unbegun,
     /// The driver sends the value.

@@ -9,8 +9,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::mem;
 
-use engine_adapter::TurnRecord;
-use engine_adapter::{RecordedEvent, RecordedKind, hash_data};
+use engine_adapter::{AttemptBounds, RecordedEvent, RecordedKind, TurnRecord, hash_data};
 
 /// The number of the turn for what was recorded before it was known of.
 const RECORDED: u32 = 0;
@@ -62,6 +61,8 @@ pub(crate) struct Scheduled {
     /// Of the action, to be compared with that of the code's.
     pub(crate) fingerprint: u64,
     pub(crate) is_effect: bool,
+    /// The limits that were recorded with an attempt of an activity.
+    pub(crate) bounds: Option<AttemptBounds>,
 }
 
 pub(crate) struct Timeline {
@@ -72,7 +73,7 @@ pub(crate) struct Timeline {
     learned: usize,
     now_ms: u64,
     turn: u32,
-    /// What this turn knows of and history does not record yet.
+    /// Completions that this turn knows and history does not record yet.
     new_completions: Vec<u64>,
     new_arrivals: Vec<Address>,
 }
@@ -93,7 +94,7 @@ impl Timeline {
         timeline
     }
 
-    /// Learns what a further turn is told; whether there is a failure in it.
+    /// Adds the events of another turn. Returns whether a failure is among them.
     pub(crate) fn extend(&mut self, record: &TurnRecord) -> bool {
         let consumed = self.forget_unrecorded();
         self.turn += 1;
@@ -111,7 +112,7 @@ impl Timeline {
     fn learn(&mut self, event: &RecordedEvent, turn: u32) {
         let moment = Moment { time_ms: event.timestamp_ms, turn };
         match &event.kind {
-            RecordedKind::Scheduled { fingerprint, is_effect } => {
+            RecordedKind::Scheduled { fingerprint, is_effect, bounds } => {
                 let is_next = self.scheduled.last().is_none_or(|last| last.event_id < event.event_id);
                 debug_assert!(is_next, "event {} came after a later one", event.event_id);
                 self.scheduled.push(Scheduled {
@@ -119,6 +120,7 @@ impl Timeline {
                     time_ms: event.timestamp_ms,
                     fingerprint: *fingerprint,
                     is_effect: *is_effect,
+                    bounds: *bounds,
                 });
             }
             RecordedKind::Succeeded => self.complete(event.source_event_id, moment, false),
@@ -187,7 +189,7 @@ impl Timeline {
         self.scheduled.len()
     }
 
-    /// What an earlier turn has recorded as the action of that number.
+    /// The action of that number, as an earlier turn has recorded it.
     pub(crate) fn scheduled(&self, action: usize) -> Option<Scheduled> {
         self.scheduled.get(action).copied()
     }
@@ -230,6 +232,11 @@ impl Timeline {
     /// Takes the first message of that name and payload that no wait has taken yet.
     pub(crate) fn take_arrival(&mut self, message: MessageKind, name: &str, data: &str) -> Moment {
         self.consume(&(message, name.to_owned()), hash_data(data)).unwrap_or_else(|| self.now())
+    }
+
+    /// The time of this turn, in ms since the epoch.
+    pub(crate) fn now_ms(&self) -> u64 {
+        self.now_ms
     }
 
     fn now(&self) -> Moment {

@@ -78,13 +78,13 @@ fn exception(py: Python<'_>, node: &Node, failure: &Failure) -> PyResult<PyErr> 
         (Failure::SubOrchestration { text }, _) => {
             python::SUB_ORCHESTRATION_FAILED.call(py, (text.as_ref(), "", None::<&str>))?
         }
-        (Failure::TimedOut { timeout, attempts, total }, operation) => {
+        (Failure::TimedOut { timeout, attempts, limit }, operation) => {
             let name = match operation {
                 Operation::Activity(call) => call.name.clone(),
                 other => other.describe(),
             };
             let timeout_ms = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
-            python::ACTIVITY_TIMED_OUT.call(py, (name, timeout_ms, *attempts, *total))?
+            python::ACTIVITY_TIMED_OUT.call(py, (name, timeout_ms, *attempts, limit.name()))?
         }
         (Failure::Raised(error), _) => error.bind(py).clone(),
         (Failure::Cancelled { lost_race }, operation) => {

@@ -153,7 +153,7 @@ impl RuntimeOptions {
         self.max_sessions_per_runtime
     }
 
-    /// Whether a runtime that is started later goes on as the same node.
+    /// Whether a runtime that is started later continues as the same node.
     pub(crate) fn has_node_id(&self) -> bool {
         self.worker_node_id.is_some()
     }

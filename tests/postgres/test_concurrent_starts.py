@@ -25,7 +25,7 @@ BEGIN
 END $$;
 CREATE TRIGGER hold BEFORE INSERT ON {schema}.orchestrator_queue FOR EACH ROW EXECUTE FUNCTION {schema}.hold();
 """
-# Who waits for that lock, or for the lock of the id: see functions.sql.
+# The transactions that wait for that lock, or for the lock of the id: see functions.sql.
 WAITING = """
 SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted
 AND (objid = %s OR classid = 1685418608 AND objid = (hashtext('customer')::bigint & 4294967295)::oid)

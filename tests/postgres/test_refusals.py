@@ -1,4 +1,4 @@
-"""What the server refuses: work waits for what an operator can mend, and fails visibly if its own data is to blame."""
+"""Refusals of the server: work waits for what an operator can mend, and fails visibly if its own data is to blame."""
 
 from __future__ import annotations
 

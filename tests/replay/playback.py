@@ -61,6 +61,11 @@ class Calls:
             raise ConnectionError("not yet")
         return self.third_time[key]
 
+    def stall(self, ctx: ActivityContext, _: Any) -> None:
+        """Run until it is cancelled."""
+        while not ctx.is_cancelled():
+            time.sleep(POLL_SECONDS)
+
     def repeated(self) -> list[tuple[str, int | None, str]]:
         """The activities that ran more than once."""
         return [call for call, count in Counter(self.seen).items() if count > 1]
@@ -174,6 +179,7 @@ class Player:
         runtime = Runtime(self._provider, options)
         runtime.register_activity("echo", self.calls.echo)
         runtime.register_activity("fail", self.calls.fail)
+        runtime.register_activity("stall", self.calls.stall)
         runtime.register_activity("third_time", self.calls.succeed_the_third_time)
         for name, function in {self.program.name: self.program.main, **self.program.children}.items():
             runtime.register_orchestration(name, function)

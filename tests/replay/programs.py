@@ -210,10 +210,8 @@ def retry(ctx: OrchestrationContext, _: Any) -> Steps:
     result = yield ctx.schedule_activity_with_retry("third_time", ctx.instance_id, policy)
     errors = []
     for refused in (
-        # No worker takes the tag, so every attempt times out.
-        ctx.schedule_activity_with_retry(
-            "echo", 1, {"max_attempts": 2, "backoff": "none", "timeout_ms": 30}, tag="nobody"
-        ),
+        ctx.schedule_activity_with_retry("stall", 1, {"max_attempts": 2, "backoff": "none", "timeout_ms": 30}),
+        # No worker takes the tag.
         ctx.schedule_activity_with_retry("echo", 2, {"max_attempts": 9, "total_timeout_ms": 40}, tag="nobody"),
         ctx.schedule_activity_with_retry("fail", 3, {"max_attempts": 9, "non_retryable": ["ValueError"]}),
         ctx.schedule_activity_with_retry("fail", 4, {"max_attempts": 2, "backoff": "linear", "base_ms": 5}),

@@ -177,6 +177,29 @@ def test_a_store_in_a_folder_that_became_read_only_is_refused(file: Path) -> Non
         file.parent.chmod(0o755)
 
 
+@pytest.mark.usefixtures("started")
+def test_reading_the_lock_file_lets_no_other_process_work(processes: StoreProcesses, file: Path) -> None:
+    file.with_name(f"{file.name}-lock").read_bytes()
+
+    other = processes.start(serve=True)
+
+    other.call("start_orchestration", "one", "where")
+    assert other.result("one") == os.getpid()
+
+
+def test_a_file_with_a_hard_link_is_refused_by_both_names(file: Path) -> None:
+    SqliteProvider.open(file).close()
+    other = file.with_name("other.db")
+    other.hardlink_to(file)
+    for name in (file, other):
+        with pytest.raises(ConfigurationError, match=rf"{name.name}.*hard links.*remove the other names"):
+            SqliteProvider.open(name)
+
+    other.unlink()
+
+    SqliteProvider.open(file).close()
+
+
 @pytest.mark.parametrize("version", [99, 1_000_000])
 def test_a_file_of_a_newer_version_is_refused_and_not_changed(version: int, file: Path) -> None:
     with SqliteProvider.open(file) as provider:

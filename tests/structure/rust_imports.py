@@ -16,7 +16,7 @@ CRATES = {
 
 USE = re.compile(r"^\s*(?:pub(?:\([^)]*\))? )?use ((?:crate|super|self)\b[^;]*);", re.MULTILINE)
 INLINE = re.compile(r"(?<![\w:$])(?:crate|super)(?:::\w+)+")
-TESTS = re.compile(r"^#\[cfg\(test\)\]\n(?:pub )?mod \w+ \{.*?^\}", re.MULTILINE | re.DOTALL)
+TESTS = re.compile(r"^#\[cfg\((?:test|all\(test,.*?\))\)\]\n(?:pub )?mod \w+ \{.*?^\}", re.MULTILINE | re.DOTALL)
 
 
 def module_of(folder: Path, path: Path) -> tuple[str, ...]:
@@ -65,7 +65,7 @@ def imports_of_crate(folder: Path) -> dict[str, set[str]]:
     for module, path in files.items():
         text = TESTS.sub("", path.read_text(encoding="utf-8"))
         text = "\n".join(line.partition("//")[0] for line in text.splitlines())
-        paths = [each for tree in USE.findall(text) for each in flattened(tree)] + INLINE.findall(text)
+        paths = [each for tree in USE.findall(text) for each in flattened(tree)] + INLINE.findall(USE.sub("", text))
         named = set()
         for each in paths:
             parts = absolute(each, module)

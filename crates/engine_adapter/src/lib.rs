@@ -7,6 +7,7 @@
 
 mod activities;
 mod admission;
+mod attempt_bounds;
 mod cancellation;
 mod client_view;
 mod dispatcher;
@@ -40,6 +41,7 @@ use store::history::is_end;
 use store::operations::{AdminOperations as _, EngineOperations as _};
 use store::{Failure, Store, StoreError};
 
+pub use crate::attempt_bounds::{AttemptBounds, StartBound};
 pub use crate::cancellation::CANCELLATION_QUEUE;
 pub use crate::client_view::ClientView;
 pub use crate::dispatcher::Dispatcher;

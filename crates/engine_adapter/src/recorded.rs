@@ -4,6 +4,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 use duroxide::{Event, EventKind};
 
+use crate::attempt_bounds::AttemptBounds;
 use crate::nondeterminism::action::Action;
 
 pub struct RecordedEvent {
@@ -16,10 +17,12 @@ pub struct RecordedEvent {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RecordedKind {
-    /// The record of an action of the code: its fingerprint, and whether the action has no result.
+    /// The record of an action of the code: its fingerprint, whether the action has no result, and the limits of an
+    /// attempt of an activity.
     Scheduled {
         fingerprint: u64,
         is_effect: bool,
+        bounds: Option<AttemptBounds>,
     },
     Succeeded,
     Failed,
@@ -46,7 +49,11 @@ pub fn hash_data(data: &str) -> u64 {
 impl From<&EventKind> for RecordedKind {
     fn from(kind: &EventKind) -> Self {
         if let Some(action) = Action::recorded(kind) {
-            return Self::Scheduled { fingerprint: action.fingerprint(), is_effect: action.is_effect() };
+            let bounds = match kind {
+                EventKind::ActivityScheduled { input, .. } => AttemptBounds::split(input).0,
+                _ => None,
+            };
+            return Self::Scheduled { fingerprint: action.fingerprint(), is_effect: action.is_effect(), bounds };
         }
         match kind {
             EventKind::ActivityCompleted { .. }

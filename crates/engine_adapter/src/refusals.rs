@@ -25,7 +25,7 @@ fn details(failure: &Failure) -> ErrorDetails {
 }
 
 impl Dispatcher {
-    /// Gives a turn back until an operator has removed the cause of the refusal. Meanwhile its slot is free.
+    /// Gives a turn back until an operator has removed the cause of the refusal. Its slot is free for other work.
     pub async fn wait_for_operator(&self, token: &str, held: &HeldTurn, failure: &Failure) {
         let instance = &held.record.instance;
         let (pause, is_new) = self.shared.obstructed.postpone(instance, &failure.message);
@@ -81,7 +81,7 @@ impl Dispatcher {
     }
 }
 
-/// The failure of an activity whose result the store cannot record; `None` if `completion` is no result.
+/// The failure of an activity whose result the store cannot record; `None` if `completion` is not a result.
 pub fn failed_activity(completion: &WorkItem, failure: &Failure) -> Option<WorkItem> {
     match completion {
         WorkItem::ActivityCompleted { instance, execution_id, id, .. }

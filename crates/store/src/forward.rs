@@ -47,6 +47,8 @@ macro_rules! forward_provider_admin {
     };
 }
 
+pub use {forward_admin_operations, forward_engine_operations};
+
 #[doc(hidden)]
 #[macro_export]
 macro_rules! emit_engine_operations {

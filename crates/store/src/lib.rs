@@ -48,6 +48,7 @@ use crate::backend::Backend;
 use crate::error::unblocked;
 use crate::events::StoreEvents;
 use crate::outbox::{Relay, Relayed};
+use crate::postgres::PostgresStore;
 use crate::sqlite::SqliteStore;
 use crate::start::{IfExists, StartOutcome, StartRequest};
 use crate::types::{Durability, InstanceState, StoreKind};
@@ -142,7 +143,7 @@ impl Store {
                 Database::new(StoreKind::Memory, backend, availability)
             }
             StoreTarget::Postgres(target) => {
-                let backend = postgres::connect(target).await?;
+                let backend = PostgresStore::connect(target).await?;
                 let availability = Arc::clone(&backend.availability);
                 Database::new(StoreKind::Postgres, Arc::new(backend), availability)
             }

@@ -31,6 +31,7 @@ macro_rules! operation_name {
         stringify!($operation)
     };
 }
+pub use operation_name;
 
 /// Calls a macro with the signatures of [`EngineOperations`], but for `commit_turn`, whose arguments the engine spreads
 /// out.

@@ -28,7 +28,7 @@ pub fn remove(owner: &str) {
     LIMITS.lock().remove(owner);
 }
 
-/// How many sessions the owner may hold; `None` if there is no limit.
+/// How many sessions the owner may hold; `None` without a limit.
 pub fn of(owner: &str) -> Option<usize> {
     LIMITS.lock().get(owner).map(|limit| limit.most)
 }

@@ -85,9 +85,12 @@ def _cause(history: list[Event], record: FailureRecord, instance_id: str) -> Tas
 
 
 def _timed_out(history: list[Event], events: dict[int, Event], record: FailureRecord) -> ActivityTimedOut | None:
-    """Find the activity that timed out: history has no failure of it, only the request to cancel it."""
+    """Find the activity that timed out.
+
+    The record of its failure counts no attempts. After a total timeout, history has only the request to cancel it.
+    """
     for event in reversed(history):
-        if event.kind != "ActivityCancelRequested" or event.source_event_id not in events:
+        if event.kind not in ("ActivityCancelRequested", "ActivityFailed") or event.source_event_id not in events:
             continue
         scheduled = json.loads(events[event.source_event_id].data)
         # Other activities may have been given up since.

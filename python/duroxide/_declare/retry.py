@@ -26,6 +26,7 @@ _KEYS = {
     "backoff": "backoff",
     "backoffstrategy": "backoff",
     "timeoutms": "attempt_timeout",
+    "starttimeoutms": "start_timeout",
     "attempttimeoutms": "attempt_timeout",
     "totaltimeoutms": "total_timeout",
     "basems": "base",
@@ -43,6 +44,7 @@ _DOCUMENTED_KEYS = (
     "max_attempts",
     "backoff",
     "timeout_ms",
+    "start_timeout_ms",
     "total_timeout_ms",
     "base_ms",
     "max_ms",
@@ -111,13 +113,18 @@ class Backoff:
 @keyword_options
 @dataclass(frozen=True, kw_only=True)
 class RetryPolicy:
-    """The retries of an activity after a failure. Waits and timeouts are durable timers.
+    """The retries of an activity after a failure.
+
+    The waits and the total timeout are durable timers. The worker that runs an attempt keeps its other two limits.
 
     Attributes:
         max_attempts: Number of attempts, the first included; default 3.
         backoff: The wait before each new attempt; default exponential from 100 ms, doubling, at most 30 s.
-        attempt_timeout: Time that one attempt may take, a ``timedelta`` or milliseconds; default ``None``, no limit. An
-            attempt that takes longer is cancelled, and a new attempt follows.
+        attempt_timeout: Time that the code of one attempt may take, a ``timedelta`` or milliseconds; default ``None``,
+            no limit. It counts from the start of the code, so the time in the queue is not part of it. An attempt that
+            takes longer is cancelled, and a new attempt follows.
+        start_timeout: Time that one attempt may wait in the queue, a ``timedelta`` or milliseconds; default ``None``, no
+            limit. The first worker that takes the attempt too late does not begin it, and a new attempt follows.
         total_timeout: Time for all attempts and waits together, a ``timedelta`` or milliseconds; default ``None``, no
             limit.
         non_retryable: Exception classes, or their names, after which no new attempt follows; default none.
@@ -129,6 +136,7 @@ class RetryPolicy:
     max_attempts: int = 3
     backoff: Backoff = Backoff.exponential()  # noqa: RUF009  (frozen)
     attempt_timeout: Duration | None = None
+    start_timeout: Duration | None = None
     total_timeout: Duration | None = None
     non_retryable: Sequence[type[BaseException] | str] = ()
 
@@ -136,7 +144,7 @@ class RetryPolicy:
         check_integer(self.max_attempts, "max_attempts", least=1, most=_MOST_ATTEMPTS)
         if not isinstance(cast("object", self.backoff), Backoff):
             raise TypeError(f"backoff must be a Backoff, not {type(self.backoff).__name__}; write Backoff.fixed(500)")
-        for what in ("attempt_timeout", "total_timeout"):
+        for what in ("attempt_timeout", "start_timeout", "total_timeout"):
             if getattr(self, what) is not None:
                 check_milliseconds(getattr(self, what), what, least=1)
         if isinstance(cast("object", self.non_retryable), (str, type)):
@@ -152,7 +160,7 @@ class RetryPolicy:
         Args:
             value: A dictionary may have ``max_attempts``, ``backoff`` (or ``backoff_strategy``: ``"none"``,
                 ``"fixed"``, ``"linear"``, ``"exponential"``, or a ``Backoff``), ``timeout_ms`` for one attempt,
-                ``total_timeout_ms`` for all, ``base_ms`` (or ``initial_interval_ms``), ``max_ms`` (or
+                ``start_timeout_ms`` for its wait in the queue, ``total_timeout_ms`` for all, ``base_ms`` (or ``initial_interval_ms``), ``max_ms`` (or
                 ``max_interval_ms``), ``multiplier`` and ``non_retryable``, each in snake or camel case. The value
                 ``None`` means the default.
 
@@ -181,6 +189,7 @@ def native_policy(value: RetryPolicy | Mapping[str, Any] | None) -> EncodedRetry
         multiplier=float(backoff.multiplier),
         max_ms=check_milliseconds(backoff.maximum, "the maximum of a backoff"),
         attempt_timeout_ms=_optional_milliseconds(policy.attempt_timeout, "attempt_timeout"),
+        start_timeout_ms=_optional_milliseconds(policy.start_timeout, "start_timeout"),
         total_timeout_ms=_optional_milliseconds(policy.total_timeout, "total_timeout"),
         non_retryable=sorted(names),
     )

@@ -29,6 +29,10 @@ class RunningActivity(Protocol):
         """Request its cancellation; may be called from any thread, at any time, more than once."""
         ...
 
+    def has_begun(self) -> bool:
+        """Tell whether its code has begun; an activity may wait in the queue of a pool."""
+        ...
+
 
 class ActivityHost(Protocol):
     """Runs activities that do not run on the threads of the runtime."""
@@ -74,6 +78,10 @@ class ActivityCall:
         self._asked = True
         with contextlib.suppress(RuntimeError):  # a closed loop has ended all its tasks
             self._loop.call_soon_threadsafe(self._cancel)
+
+    def has_begun(self) -> bool:
+        """Tell whether its code has begun; a loop has no queue."""
+        return True
 
     def start(self, body: Coroutine[Any, Any, End], done: Done) -> asyncio.Task[End]:
         """Start its task, on the loop's thread."""

@@ -43,6 +43,10 @@ class PoolCall:
         if self._future is not None:
             self._future.cancel()
 
+    def has_begun(self) -> bool:
+        """Tell whether the executor has begun the call."""
+        return self._future is not None and (self._future.running() or self._future.done())
+
     def end(self, result: Any, error: BaseException | None) -> None:
         """Report how the activity ended."""
         if self._done is not None:

@@ -12,7 +12,7 @@ use crate::orchestration::arena::journal::{Effect, READ_VALUE, read_value_input}
 use crate::orchestration::arena::slot::Waiting;
 use crate::orchestration::operation::{Node, Operation};
 use crate::orchestration::timeline::Scheduled;
-use engine_adapter::{Action, CodeLocation};
+use engine_adapter::{Action, AttemptBounds, CodeLocation};
 
 impl Arena {
     /// Counts an action, which `node` describes if it has a task, and looks at what history has in its place.
@@ -65,7 +65,7 @@ impl Arena {
         self.timeline.event_id(self.actions)
     }
 
-    /// What the orchestration itself waits for.
+    /// The slot that the orchestration itself waits for.
     pub(crate) fn awaited(&self) -> Option<Arc<Node>> {
         match self.branches.first()?.waiting {
             Waiting::On(slot) => Some(self.node(slot)),
@@ -75,7 +75,17 @@ impl Arena {
     }
 }
 
-/// What an operation records; one that is made of others records nothing itself.
+/// The action that an attempt of an activity records, whose input has limits in front.
+pub(super) fn attempt_action(operation: &Operation, bounds: AttemptBounds) -> Option<Action<'_>> {
+    match action_of(operation) {
+        Some(Action::Activity { name, input, session, tag }) => {
+            Some(Action::Activity { name, input: Cow::Owned(bounds.before(&input)), session, tag })
+        }
+        other => other,
+    }
+}
+
+/// The action that an operation records. An operation that is made of others records nothing.
 pub(super) fn action_of(operation: &Operation) -> Option<Action<'_>> {
     Some(match operation {
         Operation::Activity(call) => Action::Activity {

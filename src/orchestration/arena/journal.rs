@@ -2,7 +2,7 @@
 //!
 //! The engine has a new context for every turn and knows nothing of the one before. A suspended orchestration goes on
 //! without running its code again: the journal makes the same calls once more, and takes the same results, up to where
-//! the code stands. What it expects to be ready may become so at a later poll, as it did for the code.
+//! the code stands. A future that it expects to be ready may become ready at a later poll, as it did for the code.
 
 use std::future::Future as _;
 use std::mem::{self, size_of};
@@ -11,6 +11,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use duroxide::{DurableFuture, OrchestrationContext};
+use engine_adapter::AttemptBounds;
 
 use crate::orchestration::arena::slot::{Failure, Outcome, Slot};
 use crate::orchestration::operation::{ActivityCall, Operation};
@@ -67,8 +68,13 @@ impl Effect {
 }
 
 enum Entry {
-    /// What the task of the slot describes was started; of a retried activity, one attempt.
+    /// The operation of the slot was started. For a retried activity without limits, that is one attempt.
     Started(usize),
+    /// An attempt of the activity of the slot was started, with its limits.
+    Attempt {
+        slot: usize,
+        bounds: AttemptBounds,
+    },
     /// A timer of a retry, which its task does not describe.
     Timer {
         slot: usize,
@@ -135,6 +141,14 @@ impl Journal {
         self.note(Entry::Started(slot));
     }
 
+    /// Starts an attempt of an activity with its limits.
+    pub(super) fn start_attempt(&mut self, slot: usize, operation: &Operation, bounds: AttemptBounds) {
+        if let Some(leaf) = begin_attempt(&self.engine, operation, bounds) {
+            self.put(slot, leaf);
+        }
+        self.note(Entry::Attempt { slot, bounds });
+    }
+
     pub(super) fn start_timer(&mut self, slot: usize, delay: Duration) {
         let leaf = Leaf::Timer(self.engine.schedule_timer(delay));
         self.put(slot, leaf);
@@ -190,6 +204,9 @@ impl Journal {
         while let Some(entry) = self.entries.get(self.repeated) {
             match entry {
                 Entry::Started(slot) => self.leaves[*slot] = begin(&self.engine, &slots[*slot].node.operation),
+                Entry::Attempt { slot, bounds } => {
+                    self.leaves[*slot] = begin_attempt(&self.engine, &slots[*slot].node.operation, *bounds);
+                }
                 Entry::Timer { slot, delay } => {
                     self.leaves[*slot] = Some(Leaf::Timer(self.engine.schedule_timer(*delay)));
                 }
@@ -214,7 +231,7 @@ impl Journal {
     }
 }
 
-/// What the future of a slot gave.
+/// The result of the future of a slot.
 fn text_of(outcome: &Outcome) -> Option<Result<&str, &str>> {
     match outcome {
         Outcome::Text(text) => Some(Ok(text)),
@@ -223,10 +240,10 @@ fn text_of(outcome: &Outcome) -> Option<Result<&str, &str>> {
     }
 }
 
-/// Asks the engine for what an operation describes. What is made of several slots has no future of its own.
+/// Starts an operation in the engine. An operation that is made of several slots has no future.
 fn begin(engine: &OrchestrationContext, operation: &Operation) -> Option<Leaf> {
     Some(match operation {
-        Operation::Activity(call) => Leaf::Answer(begin_activity(engine, call)),
+        Operation::Activity(call) => Leaf::Answer(begin_activity(engine, call, &call.input)),
         Operation::SubOrchestration { name, version, instance_id, input } => Leaf::Answer(match instance_id {
             Some(instance_id) => {
                 engine.schedule_sub_orchestration_versioned_with_id(name, version.clone(), instance_id, input)
@@ -260,15 +277,24 @@ fn begin(engine: &OrchestrationContext, operation: &Operation) -> Option<Leaf> {
     })
 }
 
-/// What the engine's own method records; that one would map the future.
+/// Records the same as the engine's method, which would map the future.
 pub(super) fn read_value_input(instance_id: &str, key: &str) -> String {
     serde_json::json!({ "instance_id": instance_id, "key": key }).to_string()
 }
 
-fn begin_activity(engine: &OrchestrationContext, call: &ActivityCall) -> DurableFuture<Result<String, String>> {
+fn begin_attempt(engine: &OrchestrationContext, operation: &Operation, bounds: AttemptBounds) -> Option<Leaf> {
+    let Operation::Activity(call) = operation else { return None };
+    Some(Leaf::Answer(begin_activity(engine, call, &bounds.before(&call.input))))
+}
+
+fn begin_activity(
+    engine: &OrchestrationContext,
+    call: &ActivityCall,
+    input: &str,
+) -> DurableFuture<Result<String, String>> {
     let future = match &call.session_id {
-        Some(session_id) => engine.schedule_activity_on_session(&call.name, &call.input, session_id),
-        None => engine.schedule_activity(&call.name, &call.input),
+        Some(session_id) => engine.schedule_activity_on_session(&call.name, input, session_id),
+        None => engine.schedule_activity(&call.name, input),
     };
     // The engine aborts the process when a tag is set after its actions were drained, so it is set here.
     match &call.tag {

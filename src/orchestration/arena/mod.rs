@@ -41,7 +41,7 @@ pub(crate) struct Arena {
     slots: Vec<Slot>,
     /// Waits for queues that have no message yet, in start order.
     queue_waits: Vec<usize>,
-    /// Slots that have something to do at every poll, whoever waits for them, in start order.
+    /// Slots that must be polled even if no branch waits for them, in start order.
     active: Vec<usize>,
     /// Those that end early when history holds a failure, in start order.
     gathers: Vec<usize>,
@@ -117,7 +117,7 @@ impl Arena {
         self.branches.push(Branch { runner: Arc::new(runner), waiting, slot: None });
     }
 
-    /// Looks once at every slot that must be looked at whoever waits for it; whether one of them has ended.
+    /// Polls once every slot that must be polled even if no branch waits for it. Returns whether one of them has ended.
     pub(crate) fn advance(&mut self) -> bool {
         let active = mem::take(&mut self.active);
         let before = active.len();
@@ -165,7 +165,7 @@ impl Arena {
         }
     }
 
-    /// What a branch has waited for, if it can go on now.
+    /// The outcome that a branch has waited for, if the branch can continue now.
     pub(crate) fn ready(&mut self, branch: usize) -> Option<Waiting> {
         let waiting = self.branches[branch].waiting;
         let ready = match waiting {

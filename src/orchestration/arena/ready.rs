@@ -30,7 +30,7 @@ impl Arena {
         }
     }
 
-    /// Nobody waits for it any more; whether somebody did.
+    /// Ends the wait for it. Returns whether a branch waited.
     pub(crate) fn unwatch(&mut self, slot: usize) -> bool {
         let mut was_watched = self.watched.others.remove(&slot);
         if let Some(action) = self.completed_action(slot) {
@@ -67,7 +67,7 @@ impl Arena {
             || others.into_iter().chain(awaited).any(|slot| self.may_end(slot, &mut seen))
     }
 
-    /// Whether something durable may still end a slot. A coroutine of the event loop goes on by what the loop watches.
+    /// Whether something durable may still end a slot. A coroutine of the event loop continues when a slot that the loop watches ends.
     fn may_end(&mut self, slot: usize, seen: &mut HashSet<usize>) -> bool {
         let Slot { state, done, .. } = &self.slots[slot];
         if done.is_some() || !seen.insert(slot) {

@@ -3,11 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::boundary::time_limit::{PassedLimit, TimeLimit};
 use crate::orchestration::arena::Arena;
 use crate::orchestration::arena::slot::{Failure, Outcome, Retry, RetryPhase};
 use crate::orchestration::operation::Node;
 use crate::orchestration::retry_policy::RetryPolicy;
 use crate::orchestration::timeline::Moment;
+use engine_adapter::{Action, AttemptBounds};
 
 impl Retry {
     /// Starts the timer of the total timeout, then the first attempt.
@@ -18,12 +20,13 @@ impl Retry {
     }
 
     fn attempt(arena: &mut Arena, node: &Arc<Node>, policy: &RetryPolicy) -> RetryPhase {
-        let activity = arena.start_activity(node);
-        let timeout = policy.attempt_timeout.map(|timeout| arena.start_timer(node, timeout));
+        let (bounds, timer) = arena.bounds_of_attempt(policy);
+        let activity = arena.start_attempt(node, bounds);
+        let timeout = timer.map(|timeout| arena.start_timer(node, timeout));
         RetryPhase::Trying { activity, timeout }
     }
 
-    /// Goes on as far as history allows; the outcome when there is one.
+    /// Continues as far as the history allows. Returns the outcome when it has one.
     pub(crate) fn advance(&mut self, arena: &mut Arena, node: &Arc<Node>) -> Option<(Outcome, Moment)> {
         loop {
             match self.phase {
@@ -35,10 +38,17 @@ impl Retry {
                             return Some((outcome, moment));
                         };
                         arena.drop_all(timeout);
-                        if self.attempt >= self.policy.max_attempts || !self.policy.retries(&text) {
+                        let passed = PassedLimit::of_failure(&text);
+                        let may_retry = passed.is_some() || self.policy.retries(&text);
+                        if self.attempt >= self.policy.max_attempts || !may_retry {
                             let attempts = self.attempt;
-                            self.stop(arena);
-                            return Some((Outcome::Failed(Failure::Activity { text, activity_id, attempts }), moment));
+                            let outcome = if let Some(PassedLimit { limit, timeout_ms }) = passed {
+                                self.timed_out(arena, Duration::from_millis(timeout_ms), limit)
+                            } else {
+                                self.stop(arena);
+                                Outcome::Failed(Failure::Activity { text, activity_id, attempts })
+                            };
+                            return Some((outcome, moment));
                         }
                         self.wait(arena, node);
                     } else if let Some(expired) = self.expired_total(arena) {
@@ -50,7 +60,7 @@ impl Retry {
                         if self.attempt >= self.policy.max_attempts {
                             let (_, moment) = arena.outcome(timer)?;
                             let timeout = self.policy.attempt_timeout.unwrap_or_default();
-                            return Some((self.timed_out(arena, timeout, false), moment));
+                            return Some((self.timed_out(arena, timeout, TimeLimit::Attempt), moment));
                         }
                         self.wait(arena, node);
                     } else {
@@ -77,13 +87,13 @@ impl Retry {
         }
         let (_, moment) = arena.outcome(total)?;
         let timeout = self.policy.total_timeout.unwrap_or_default();
-        Some((self.timed_out(arena, timeout, true), moment))
+        Some((self.timed_out(arena, timeout, TimeLimit::Total), moment))
     }
 
-    fn timed_out(&mut self, arena: &mut Arena, timeout: Duration, total: bool) -> Outcome {
+    fn timed_out(&mut self, arena: &mut Arena, timeout: Duration, limit: TimeLimit) -> Outcome {
         let attempts = self.attempt;
         self.stop(arena);
-        Outcome::Failed(Failure::TimedOut { timeout, attempts, total })
+        Outcome::Failed(Failure::TimedOut { timeout, attempts, limit })
     }
 
     fn wait(&mut self, arena: &mut Arena, node: &Arc<Node>) {
@@ -110,5 +120,23 @@ impl Retry {
             }
             RetryPhase::Waiting { timer } => arena.drop_all(Some(timer)),
         }
+    }
+}
+
+impl Arena {
+    /// The limits that history records with the next attempt, and the timeout of its timer, if it has one.
+    ///
+    /// A replay repeats the recorded limits, so a new version of the code may have other ones. Earlier versions recorded
+    /// a timer beside each attempt instead.
+    fn bounds_of_attempt(&self, policy: &RetryPolicy) -> (Option<AttemptBounds>, Option<Duration>) {
+        let Some(recorded) = self.timeline.scheduled(self.actions) else {
+            return (policy.bounds(self.timeline.now_ms()), None);
+        };
+        let has_timer = recorded.bounds.is_none()
+            && self
+                .timeline
+                .scheduled(self.actions + 1)
+                .is_some_and(|next| next.fingerprint == Action::Timer.fingerprint());
+        (recorded.bounds, policy.attempt_timeout.filter(|_| has_timer))
     }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use pyo3::prelude::*;
 
+use crate::boundary::time_limit::TimeLimit;
 use crate::orchestration::operation::Node;
 use crate::orchestration::retry_policy::RetryPolicy;
 use crate::orchestration::timeline::{MessageKind, Moment};
@@ -14,7 +15,7 @@ use crate::orchestration::timeline::{MessageKind, Moment};
 pub(crate) enum Outcome {
     Text(Arc<str>),
     Nothing,
-    /// Every task of an `all` or a `gather` has an outcome of its own.
+    /// Every task of an `all` or a `gather` has its own outcome.
     Children,
     /// The first of a race to finish.
     Winner {
@@ -41,7 +42,7 @@ pub(crate) enum Failure {
     TimedOut {
         timeout: Duration,
         attempts: u32,
-        total: bool,
+        limit: TimeLimit,
     },
     /// The exception that ended a branch.
     Raised(Arc<Py<PyAny>>),
@@ -113,7 +114,7 @@ pub(crate) struct Branch {
 }
 
 impl Branch {
-    /// What it waits for, unless the event loop runs it.
+    /// The slot that it waits for, unless the event loop runs it.
     pub(super) fn awaited(&self) -> Option<usize> {
         match self.waiting {
             Waiting::On(slot) => Some(slot),
@@ -122,7 +123,7 @@ impl Branch {
     }
 }
 
-/// What a retried activity waits for.
+/// The wait of a retried activity.
 #[derive(Clone, Copy)]
 pub(super) enum RetryPhase {
     Trying { activity: usize, timeout: Option<usize> },

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::orchestration::arena::Arena;
-use crate::orchestration::arena::compare::action_of;
+use crate::orchestration::arena::compare::{action_of, attempt_action};
 use crate::orchestration::arena::slot::{Branch, Outcome, Retry, Slot, State, Waiting};
 use crate::orchestration::operation::{ActivityCall, Node, Operation};
 use crate::orchestration::timeline::{MessageKind, Moment};
-use engine_adapter::Action;
+use engine_adapter::{Action, AttemptBounds};
 
 impl Arena {
     /// Starts what `node` describes, once; a task that was started before keeps its slot.
@@ -80,8 +80,16 @@ impl Arena {
     }
 
     /// Starts one attempt of the activity that `node` describes.
-    pub(crate) fn start_activity(&mut self, node: &Arc<Node>) -> usize {
+    fn start_activity(&mut self, node: &Arc<Node>) -> usize {
         self.leaf(node, None)
+    }
+
+    /// Starts one attempt of the retried activity that `node` describes.
+    pub(crate) fn start_attempt(&mut self, node: &Arc<Node>, bounds: Option<AttemptBounds>) -> usize {
+        let Some(bounds) = bounds else { return self.start_activity(node) };
+        let slot = self.push_leaf(node, None, || attempt_action(&node.operation, bounds));
+        self.journal.start_attempt(slot, &node.operation, bounds);
+        slot
     }
 
     pub(crate) fn start_timer(&mut self, node: &Arc<Node>, delay: Duration) -> usize {
@@ -118,7 +126,7 @@ impl Arena {
         children.iter().copied().filter(|child| self.may_fail_early(*child)).collect()
     }
 
-    /// Looks for them anew, since history holds more than when the gathers were started.
+    /// Searches again, since the history holds more than when the gathers were started.
     pub(super) fn suspect_again(&mut self) {
         let mut gathers = mem::take(&mut self.gathers);
         gathers.retain(|slot| self.slots[*slot].done.is_none());

@@ -9,7 +9,7 @@ pub(crate) struct Watched {
     pub(super) unknown: HashMap<usize, usize>,
     /// Slots whose completion is known, by its place in history.
     pub(super) due: BTreeMap<usize, usize>,
-    /// What has no completion of its own: messages, combinators, retries and branches, in start order.
+    /// Slots without a completion in history: messages, combinators, retries and branches, in start order.
     pub(super) others: BTreeSet<usize>,
 }
 

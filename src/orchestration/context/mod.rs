@@ -25,7 +25,7 @@ use crate::orchestration::operation::Operation;
 use crate::orchestration::task::{Task, as_node};
 use engine_adapter::CANCELLATION_QUEUE;
 
-/// What an orchestration may do; every method is deterministic.
+/// The operations of an orchestration. Every method is deterministic.
 #[pyclass(frozen, module = "duroxide._native")]
 pub(crate) struct OrchestrationContext {
     execution: Arc<Execution>,

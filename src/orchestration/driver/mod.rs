@@ -2,7 +2,7 @@
 //!
 //! The engine polls the handler inside a Tokio worker and may not poll it again, so at every poll the branches run
 //! until none of them can move. When the engine drops the handler, a suspended orchestration is kept for its next turn,
-//! which goes on from there; or it is closed, and the next turn begins anew.
+//! which continues from there. Otherwise it is closed, and the next turn replays from the beginning.
 
 pub(crate) mod steps;
 
@@ -213,7 +213,7 @@ impl Driver {
                     return Some(end);
                 }
             }
-            // What comes now is for the next execution.
+            // The messages from here on are for the next execution.
             if self.execution.arena().continued {
                 return None;
             }

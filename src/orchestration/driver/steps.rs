@@ -44,7 +44,7 @@ impl Driver {
         self.end_of_loop(py, ended)
     }
 
-    /// Nothing can move. A loop that nothing can wake any more is told so, instead of waiting for ever.
+    /// Nothing can move. If nothing can wake a loop any more, the loop gets an error instead of waiting for ever.
     pub(super) fn stuck(&self) -> Option<OrchestrationEnd> {
         if self.execution.event_loop.lock().is_none() {
             return None;

@@ -56,7 +56,7 @@ impl LoopSteps {
             return Err(PyValueError::new_err("a timer cannot wait for NaN seconds"));
         }
         let exact = Duration::try_from_secs_f64(seconds.max(0.0)).unwrap_or(Duration::MAX);
-        // Times are sums of floats: less than a microsecond too many is no reason for another millisecond.
+        // Times are sums of floats, so an error below a microsecond must not cost another millisecond.
         let microseconds = exact.saturating_add(Duration::from_nanos(500)).as_micros();
         let Some(delay) = u64::try_from(microseconds.div_ceil(1000)).ok().filter(|delay| *delay <= MAX_DURATION_MS)
         else {
@@ -75,7 +75,7 @@ impl LoopSteps {
 
     /// Gives up what a slot waits for.
     fn give_up(&self, slot: usize) {
-        // What is closed between two turns gives up nothing: history goes on from where it stands.
+        // An orchestration that is closed between two turns gives up nothing: the next turn continues from the history.
         if self.execution.check().is_ok() {
             let mut arena = self.execution.arena();
             arena.unwatch(slot);

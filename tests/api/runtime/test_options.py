@@ -33,6 +33,7 @@ def policy(**changes: Any) -> EncodedRetryPolicy:
         "multiplier": 2.0,
         "max_ms": 30_000,
         "attempt_timeout_ms": None,
+        "start_timeout_ms": None,
         "total_timeout_ms": None,
         "non_retryable": [],
     }

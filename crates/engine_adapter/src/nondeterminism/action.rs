@@ -5,6 +5,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 use duroxide::EventKind;
 
+use crate::attempt_bounds::AttemptBounds;
 use crate::cancellation::CANCELLATION_QUEUE;
 
 const SYSTEM_CALL: &str = "__duroxide_syscall:";
@@ -67,7 +68,8 @@ impl<'a> Action<'a> {
                 };
                 let session = session.map(|session| format!(" on session '{session}'")).unwrap_or_default();
                 let tag = tag.map(|tag| format!(" with tag '{tag}'")).unwrap_or_default();
-                (what + &session + &tag, Some(input.as_ref()).filter(|input| !input.is_empty()))
+                let (_, input) = AttemptBounds::split(input);
+                (what + &session + &tag, Some(input).filter(|input| !input.is_empty()))
             }
             Self::SubOrchestration { name, input } => (format!("sub-orchestration '{name}'"), Some(*input)),
             Self::Start { name, instance, input } => {

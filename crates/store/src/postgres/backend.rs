@@ -44,11 +44,11 @@ impl Backend for PostgresStore {
     }
 
     fn reports_all_changes(&self) -> bool {
-        self.hears()
+        self.is_listening()
     }
 
     fn watch_commits(&self) -> Option<Box<dyn NextCommit>> {
-        self.hear();
+        self.start_listening();
         None
     }
 
@@ -98,7 +98,7 @@ impl Backend for PostgresStore {
             &mut retry,
             server.start_all(&requests, if_exists, &mut unconfirmed)
         )??;
-        self.look_again();
+        self.announce_sent_messages();
         Ok(outcomes)
     }
 
@@ -143,7 +143,7 @@ impl Backend for PostgresStore {
     async fn relay(&self, relay: Relay) -> Result<Relayed, StoreError> {
         let relayed = self.server().relay(relay).await?;
         if relayed == Relayed::Done {
-            self.look_again();
+            self.announce_sent_messages();
         }
         Ok(relayed)
     }

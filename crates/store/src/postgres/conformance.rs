@@ -53,7 +53,7 @@ impl PostgresFactory {
         self.used.lock().push(schema.clone());
         if is_used {
             let mut connection = self.connect(&schema).await;
-            // What a store asked for that is gone may still be carried out.
+            // A server may still execute the last statement of a store that is gone.
             while sqlx::query("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = $1")
                 .bind(&schema)
                 .execute(&mut connection)

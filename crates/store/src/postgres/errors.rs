@@ -57,7 +57,7 @@ fn kind_of_code(code: &str) -> FailureKind {
 }
 
 /// Whether waiting can help.
-pub fn passes(error: &sqlx::Error) -> bool {
+pub fn is_temporary(error: &sqlx::Error) -> bool {
     matches!(kind(error), FailureKind::NotApplied | FailureKind::InDoubt)
 }
 

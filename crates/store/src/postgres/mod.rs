@@ -9,8 +9,9 @@
 //!   no query to find its next step.
 //! - `fetch`: the poller, which looks for all other work, and the delivery of leased work to the prefetch queues.
 //! - `queries`: queries that the base provider lacks.
-//! - `notify`: the notifications between nodes.
+//! - `notify`: the notifications between nodes. `listener` receives them.
 
+pub mod activity_token;
 pub mod admin;
 pub mod backend;
 #[cfg(test)]
@@ -18,6 +19,7 @@ pub mod conformance;
 pub mod connect;
 pub mod errors;
 pub mod fetch;
+pub mod listener;
 pub mod node;
 pub mod notify;
 pub mod options;
@@ -28,7 +30,7 @@ pub mod store;
 pub mod third_party_texts;
 pub mod write;
 
-pub use crate::postgres::connect::connect;
 pub use crate::postgres::connect::entra::Entra;
 pub use crate::postgres::connect::{PostgresConnection, PostgresTarget};
 pub use crate::postgres::options::{Migrate, PostgresOptions};
+pub use crate::postgres::store::PostgresStore;

@@ -14,8 +14,8 @@ use tokio::time::Instant;
 use crate::clock::span_ms;
 use crate::error::Result;
 use crate::failure::Failure;
-use crate::operation_name;
-use crate::operations::{CustomStatusVersion, EngineOperations, FetchedActivity, FetchedTurn};
+use crate::operations::{CustomStatusVersion, EngineOperations, FetchedActivity, FetchedTurn, operation_name};
+use crate::postgres::activity_token;
 use crate::postgres::connect::base_provider::in_base_provider;
 use crate::postgres::errors::failed;
 use crate::postgres::node::held_turns::LeasedTurn;
@@ -28,16 +28,6 @@ use crate::turn_commit::TurnCommit;
 
 const LOCK_LOST: &str = "Lock token invalid, expired, or already released";
 
-/// The token of an activity as the engine has it: its row and its lease.
-fn joined(id: i64, token: &str) -> String {
-    format!("{id}:{token}")
-}
-
-pub fn parts(token: &str) -> Result<(i64, &str)> {
-    let parts = token.split_once(':').and_then(|(id, token)| Some((id.parse().ok()?, token)));
-    parts.ok_or_else(|| Failure::lock_lost("ack_work_item", "Invalid lock token: it is not of this store"))
-}
-
 /// The range of versions that a filter takes; `None` if it takes nothing at all.
 fn versions(filter: Option<&DispatcherCapabilityFilter>) -> Option<Versions> {
     let Some(filter) = filter else { return Some(None) };
@@ -49,41 +39,41 @@ fn versions(filter: Option<&DispatcherCapabilityFilter>) -> Option<Versions> {
 }
 
 impl PostgresStore {
-    /// What is ready in a lane, or comes to it in time.
+    /// The next item of a queue: one that is ready, or one that arrives within `poll`.
     async fn next<Key, Item>(
         &self,
-        lane: &PrefetchQueue<Key, Item>,
+        queue: &PrefetchQueue<Key, Item>,
         lease: Duration,
         owner: Option<QueueOwner>,
         poll: Duration,
     ) -> Option<Item> {
-        self.look();
+        self.start_poller();
         let until = Instant::now() + poll;
         let mut rounds = self.core.rounds.subscribe();
         let first = *rounds.borrow_and_update();
         let has_owner = owner.is_some();
-        let mut place = match lane.enter(lease, owner) {
+        let mut place = match queue.enter(lease, owner) {
             QueueEntry::Found(item) => return Some(item),
             QueueEntry::Waits(place) => place,
         };
-        // One look that began after now is the least that a short wait may expect.
+        // A short poll must still include one full query that begins after this point.
         let is_short = poll < SHORT;
         if is_short || (has_owner && self.core.has_sessions.load(Ordering::Acquire)) {
-            lane.hint();
+            queue.hint();
         }
-        if is_short || lane.has_hint() {
+        if is_short || queue.has_hint() {
             self.core.wanted.notify_one();
         }
-        let looked = async {
+        let next_rounds = async {
             while *rounds.borrow_and_update() < first + 2 {
-                // Before the wait: the last look may have ended before anybody waited for it.
-                lane.hint();
+                // The hint comes before the wait, since the last round may have ended before this fetch waited for it.
+                queue.hint();
                 self.core.wanted.notify_one();
                 if rounds.changed().await.is_err() {
                     break;
                 }
             }
-            // A commit or a look of before may have leased work to this node that is not in its queue yet.
+            // An earlier commit or round may have leased work to this node that is not in its queue yet.
             self.core.wait_for_leases().await;
         };
         tokio::select! {
@@ -92,16 +82,17 @@ impl PostgresStore {
             () = async {
                 tokio::time::sleep_until(until).await;
                 if is_short {
-                    let _ = tokio::time::timeout(LOOKED, looked).await;
+                    let _ = tokio::time::timeout(LONGEST_QUERY, next_rounds).await;
                 }
             } => place.item_now(),
         }
     }
 }
 
-/// A wait that is over before the next slow look.
+/// A shorter poll ends before the next slow round of the poller.
 const SHORT: Duration = Duration::from_millis(600);
-const LOOKED: Duration = Duration::from_secs(10);
+/// How long a short poll waits for the rounds that it must include.
+const LONGEST_QUERY: Duration = Duration::from_secs(10);
 
 #[async_trait]
 impl EngineOperations for PostgresStore {
@@ -115,8 +106,8 @@ impl EngineOperations for PostgresStore {
             tokio::time::sleep(poll_timeout).await;
             return Ok(None);
         };
-        let lane = self.core.turn_lane(versions);
-        let found = self.next(&lane, lock_timeout, None, poll_timeout).await;
+        let queue = self.core.turn_prefetch(versions);
+        let found = self.next(&queue, lock_timeout, None, poll_timeout).await;
         Ok(found.map(|LeasedTurn { item, token, attempt }| (item, token, attempt)))
     }
 
@@ -165,7 +156,7 @@ impl EngineOperations for PostgresStore {
             tokio::time::sleep(poll_timeout).await;
             return Ok(None);
         }
-        let lane = self.core.activity_lane(tag_filter);
+        let queue = self.core.activity_prefetch(tag_filter);
         let owner = session.map(|session| QueueOwner {
             id: session.owner_id.clone(),
             lease: session.lock_timeout,
@@ -174,16 +165,16 @@ impl EngineOperations for PostgresStore {
         let until = Instant::now() + poll_timeout;
         loop {
             let poll = until.saturating_duration_since(Instant::now());
-            let Some(found) = self.next(&lane, lock_timeout, owner.clone(), poll).await else { return Ok(None) };
+            let Some(found) = self.next(&queue, lock_timeout, owner.clone(), poll).await else { return Ok(None) };
             if !self.core.drop_cancelled(&found) {
                 let LeasedActivity { item, id, token, attempt } = found;
-                return Ok(Some((item, joined(id, &token), attempt)));
+                return Ok(Some((item, activity_token::join(id, &token), attempt)));
             }
         }
     }
 
     async fn ack_work_item(&self, token: &str, completion: Option<WorkItem>) -> Result<()> {
-        let (id, own) = parts(token)?;
+        let (id, own) = activity_token::split(token)?;
         let end = ActivityWrite { id, token: own.to_owned(), completion };
         self.core.submit("ack_work_item", WriteRequest::Activity(end)).await?;
         Ok(())
@@ -191,7 +182,7 @@ impl EngineOperations for PostgresStore {
 
     async fn renew_work_item_lock(&self, token: &str, extend_for: Duration) -> Result<()> {
         const OPERATION: &str = "renew_work_item_lock";
-        let (id, own) = parts(token)?;
+        let (id, own) = activity_token::split(token)?;
         let schema = &self.core.schema;
         let statement = format!(
             "WITH renewed AS (UPDATE \"{schema}\".worker_queue SET locked_until = \
@@ -214,7 +205,7 @@ impl EngineOperations for PostgresStore {
     }
 
     async fn abandon_work_item(&self, token: &str, delay: Option<Duration>, ignore_attempt: bool) -> Result<()> {
-        let (id, own) = parts(token)?;
+        let (id, own) = activity_token::split(token)?;
         self.core.give_back_activity(id, own, delay, !ignore_attempt).await
     }
 

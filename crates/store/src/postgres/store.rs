@@ -10,15 +10,16 @@ use tokio::task::JoinHandle;
 
 use crate::availability::Availability;
 use crate::clock::span_ms;
-use crate::error::Result;
+use crate::error::{Result, StoreError};
 use crate::events::StoreEvents;
 use crate::policy::StorePolicy;
-use crate::postgres::connect::Connections;
+use crate::postgres::activity_token;
 use crate::postgres::connect::session::Isolation;
+use crate::postgres::connect::{self, Connections, PostgresTarget};
 use crate::postgres::fetch::poller::Poller;
+use crate::postgres::listener::listen;
 use crate::postgres::node::request::WriteRequest;
 use crate::postgres::node::state::NodeState;
-use crate::postgres::notify::listen;
 use crate::postgres::queries::Server;
 use crate::postgres::write::writer::BatchWriter;
 use crate::start::StartRequest;
@@ -37,6 +38,11 @@ pub struct PostgresStore {
 }
 
 impl PostgresStore {
+    /// Opens the store that users get.
+    pub async fn connect(target: PostgresTarget) -> Result<Self, StoreError> {
+        Ok(Self::open(connect::open(target).await?, StorePolicy::SHIPPED))
+    }
+
     pub fn open(connections: Connections, policy: StorePolicy) -> Self {
         let isolation = Isolation::new(connections.session_features);
         let (core, operations) =
@@ -66,7 +72,7 @@ impl PostgresStore {
     }
 
     /// Starts the task that receives the notifications of other nodes, and the poller.
-    pub fn hear(&self) {
+    pub fn start_listening(&self) {
         let mut listener = self.listener.lock();
         if listener.is_none()
             && self.connections.session_features
@@ -75,16 +81,16 @@ impl PostgresStore {
             *listener = Some(tokio::spawn(listen(Arc::clone(&self.core), events)));
         }
         drop(listener);
-        self.look();
+        self.start_poller();
     }
 
     /// Whether the notifications of other nodes arrive at present.
-    pub fn hears(&self) -> bool {
+    pub fn is_listening(&self) -> bool {
         self.core.is_listening.load(Ordering::Acquire)
     }
 
     /// Starts the poller, which looks for work that fetches wait for, and sends the notifications of this node.
-    pub fn look(&self) {
+    pub fn start_poller(&self) {
         let mut poller = self.poller.lock();
         if poller.is_none() {
             *poller = Some(tokio::spawn(Poller::new(Arc::clone(&self.core), Arc::clone(&self.availability)).run()));
@@ -94,7 +100,7 @@ impl PostgresStore {
     /// Notes that a runtime begins to work on this store.
     pub fn begin_dispatching(&self) {
         self.core.dispatching.fetch_add(1, Ordering::AcqRel);
-        self.hear();
+        self.start_listening();
     }
 
     /// Gives back the prefetched work when a runtime has ended, since its process may end at once.
@@ -130,20 +136,20 @@ impl PostgresStore {
 
     /// Starts an instance. Returns the orchestration that the instance runs already, if it exists.
     pub async fn start(&self, request: StartRequest) -> Result<Option<String>> {
-        self.look();
+        self.start_poller();
         self.core.submit("start_orchestration", WriteRequest::Start(request)).await
     }
 
-    /// Makes this node and the others look at once for messages that another connection of this process has sent.
-    pub fn look_again(&self) {
-        self.look();
+    /// Tells the pollers of this node and of the others that another connection of this process has sent messages.
+    pub fn announce_sent_messages(&self) {
+        self.start_poller();
         self.core.notifier.announce_turns();
         self.core.hint_turns();
     }
 
     /// Sends messages, all of them or none.
     pub async fn send(&self, messages: Vec<WorkItem>, delay_ms: Option<i64>) -> Result<()> {
-        self.look();
+        self.start_poller();
         self.core.submit("enqueue_for_orchestrator", WriteRequest::Messages(messages, delay_ms)).await?;
         Ok(())
     }
@@ -159,7 +165,7 @@ impl PostgresStore {
 
     /// Gives an activity back, and leaves it to the other nodes for `pause`.
     pub async fn leave_activity(&self, token: &str, pause: Duration) -> Result<()> {
-        let (id, own) = crate::postgres::provider::parts(token)?;
+        let (id, own) = activity_token::split(token)?;
         self.core.left_to_others.leave_activity(id, pause);
         self.core.due_in(span_ms(pause));
         self.core.give_back_activity(id, own, None, false).await

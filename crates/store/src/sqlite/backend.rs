@@ -120,7 +120,7 @@ impl Backend for SqliteStore {
     }
 
     fn extend_lease_while_running(&self, token: &str, code_time: &Arc<CodeTime>) {
-        self.lasts_with_code(token, code_time);
+        Self::extend_lease_while_running(self, token, code_time);
     }
 
     async fn leave_turn(&self, token: &str, pause: Duration) -> Result<()> {

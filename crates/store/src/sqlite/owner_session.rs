@@ -7,6 +7,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use rusqlite::Connection;
 use tokio::runtime::Handle;
 
 use crate::error::StoreError;
@@ -14,8 +15,9 @@ use crate::operations::AdminOperations as _;
 use crate::policy::StorePolicy;
 use crate::sqlite::file::connection;
 use crate::sqlite::file::lock::{LockHandle, LockHolder, OwnerLock};
+use crate::sqlite::file::paths::file_error;
 use crate::sqlite::inbox::{Body, InboxAnswer, InboxConsumer, InboxReply, Request};
-use crate::sqlite::owner::{Accepted, InboxPosition, Owner, OwnerOptions};
+use crate::sqlite::owner::{InboxPosition, Owner, OwnerOptions, PendingChanges};
 use crate::types::Durability;
 
 /// The pause before a request that failed for a passing reason is tried again.
@@ -120,10 +122,12 @@ impl OwnerSession {
 fn take_over(store_file: &StoreFile) -> Result<Option<(Arc<Owner>, InboxConsumer, OwnerLock)>, StoreError> {
     let Some(owner_lock) = store_file.lock.try_acquire()? else { return Ok(None) };
     let connection = connection::open(&store_file.path, store_file.durability)?;
+    wait_for_earlier_owner(&connection).map_err(|error| file_error(&store_file.path, &error))?;
     let owner = Owner::open(OwnerOptions {
         description: store_file.description(),
         connection,
         file: Some(store_file.path.clone()),
+        lock: Some(owner_lock.place()),
         policy: StorePolicy::SHIPPED,
     })?;
     match carry_out_backlog(&store_file.path, &owner) {
@@ -134,6 +138,11 @@ fn take_over(store_file: &StoreFile) -> Result<Option<(Arc<Owner>, InboxConsumer
             Err(error)
         }
     }
+}
+
+/// Waits for the running transaction of an owner whose lock file was deleted. Its next transaction finds the new lock.
+fn wait_for_earlier_owner(connection: &Connection) -> rusqlite::Result<()> {
+    connection.execute_batch("BEGIN IMMEDIATE; COMMIT")
 }
 
 /// Carries out the requests that arrived while no process owned the file. This comes first, since clients have promised
@@ -168,7 +177,7 @@ fn serve_inbox(owner: &Owner, inbox: &InboxConsumer, handle: &Handle) {
 /// can hold them; then this function waits for them.
 fn carry_out_batch(owner: &Owner, inbox: &InboxConsumer, batch: Vec<Request>, handle: &Handle) {
     let mut answers: Vec<(i64, InboxAnswer)> = Vec::with_capacity(batch.len());
-    let mut accepted: Vec<(i64, Accepted, InboxReply)> = Vec::new();
+    let mut pending: Vec<(i64, PendingChanges, InboxReply)> = Vec::new();
     for Request { inbox: name, position, body } in batch {
         let inbox_position = InboxPosition { inbox: name.to_string(), position };
         if !matches!(body, Body::Start { .. } | Body::Messages { .. }) {
@@ -194,23 +203,27 @@ fn carry_out_batch(owner: &Owner, inbox: &InboxConsumer, batch: Vec<Request>, ha
             }
         };
         match submitted {
-            Ok((written, reply)) => accepted.push((position, written, reply)),
+            Ok((changes, reply)) => pending.push((position, changes, reply)),
             Err(error) => answers.push((position, Err(error))),
         }
     }
-    for (position, written, reply) in accepted {
-        let outcome = handle.block_on(owner.settled(written)).map(|()| reply).map_err(StoreError::from);
+    for (position, changes, reply) in pending {
+        let outcome = handle.block_on(owner.wait_until_written(changes)).map(|()| reply).map_err(StoreError::from);
         answers.push((position, outcome));
     }
     inbox.reply(answers);
 }
 
 /// Hands a start or messages to the owner, without waiting for the disk.
-fn submit(owner: &Owner, body: &Body, inbox_position: InboxPosition) -> Result<(Accepted, InboxReply), StoreError> {
+fn submit(
+    owner: &Owner,
+    body: &Body,
+    inbox_position: InboxPosition,
+) -> Result<(PendingChanges, InboxReply), StoreError> {
     match body.clone() {
         Body::Start { requests, if_exists } => owner
             .submit_starts(requests, if_exists, Some(inbox_position))
-            .map(|(outcomes, accepted)| (accepted, InboxReply::Started(outcomes))),
+            .map(|(outcomes, pending)| (pending, InboxReply::Started(outcomes))),
         Body::Messages { items, visible_ms } => {
             Ok((owner.submit_messages(items, visible_ms, Some(inbox_position))?, InboxReply::Delivered))
         }

@@ -6,9 +6,9 @@ use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
 
 use crate::error::Result;
+use crate::forward::{forward_admin_operations, forward_engine_operations};
 use crate::sqlite::owner_session::OwnerSession;
 use crate::sqlite::store::{Role, SqliteStore};
-use crate::{forward_admin_operations, forward_engine_operations};
 
 /// Runs one operation in the role that this process has now.
 macro_rules! in_role {
@@ -34,7 +34,7 @@ macro_rules! in_either_role {
 macro_rules! as_owner {
     ($self:ident, $operation:ident($lease:ident, $poll:ident $(, $argument:ident)*)) => {{
         let deadline = Instant::now() + $poll;
-        while let Some((session, rest)) = $self.until_owner(deadline).await? {
+        while let Some((session, rest)) = $self.wait_for_ownership(deadline).await? {
             match session.owner.$operation($lease, rest $(, $argument)*).await {
                 Err(failure) if $self.has_changed_its_role(&failure) => {}
                 outcome => return outcome,
@@ -71,7 +71,7 @@ forward_admin_operations!(SqliteStore, by_role);
 impl SqliteStore {
     /// The session of this process and the time until `deadline`, as soon as it is the owner; `None` if it is not in
     /// time.
-    async fn until_owner(&self, deadline: Instant) -> Result<Option<(Arc<OwnerSession>, Duration)>> {
+    async fn wait_for_ownership(&self, deadline: Instant) -> Result<Option<(Arc<OwnerSession>, Duration)>> {
         loop {
             let mut changes = self.next_role();
             if let Role::Owner(work) = self.role()? {

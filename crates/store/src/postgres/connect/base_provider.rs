@@ -86,7 +86,7 @@ async fn wait_for_return(pool: &PgPool, permits_in_use: &AtomicUsize) {
 /// Carries out one operation in the base provider of a store, with its failure typed.
 macro_rules! in_base_provider {
     ($store:ident, $operation:ident($($argument:expr),*)) => {{
-        let provider = $store.connections.rare.enter().await;
+        let provider = $store.connections.base_provider.enter().await;
         let outcome = provider.$operation($($argument),*).await;
         outcome.map_err($crate::postgres::third_party_texts::of_base_provider)
     }};

@@ -3,11 +3,12 @@
 //!
 //! `base_provider` limits the connections of `duroxide-pg`'s own provider, `dedicated` is a connection outside the
 //! pool, `entra` handles tokens of Microsoft Entra ID, `pgbouncer` detects a pooler, and `session` makes the settings
-//! that the statements rely on.
+//! that the statements rely on. `errors` has the errors for a server that cannot be reached.
 
 pub mod base_provider;
 pub mod dedicated;
 pub mod entra;
+pub mod errors;
 pub mod pgbouncer;
 pub mod session;
 
@@ -21,11 +22,10 @@ use sqlx::{ConnectOptions as _, Connection as _, Executor as _, PgPool, Row as _
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::error::StoreError;
-use crate::policy::StorePolicy;
 use crate::postgres::connect::base_provider::BaseProvider;
 use crate::postgres::connect::entra::{Entra, TokenFollower};
+use crate::postgres::connect::errors::{explain, refused_by, unreachable};
 use crate::postgres::options::{Migrate, PostgresOptions};
-use crate::postgres::store::PostgresStore;
 use crate::postgres::{schema, third_party_texts};
 
 /// Where a PostgreSQL store is, and with which options it is opened.
@@ -49,7 +49,7 @@ pub enum PostgresConnection {
 /// The connections of an opened store, and the facts about its server.
 pub struct Connections {
     /// The base provider, which has a few connections outside our pool.
-    pub rare: BaseProvider,
+    pub base_provider: BaseProvider,
     /// Our pool. Its connect options always hold the newest token, so dedicated connections are opened with them, too.
     pub pool: PgPool,
     /// The name as the server has it, in lower case: letters, digits and underscores.
@@ -68,7 +68,7 @@ impl Connections {
             follower.stop();
         }
         close_pool(&self.pool).await;
-        close_pool(self.rare.provider().pool()).await;
+        close_pool(self.base_provider.provider().pool()).await;
     }
 }
 
@@ -84,10 +84,6 @@ async fn close_pool(pool: &PgPool) {
         }
         sleep(PAUSE).await;
     }
-}
-
-pub async fn connect(target: PostgresTarget) -> Result<PostgresStore, StoreError> {
-    Ok(PostgresStore::open(open(target).await?, StorePolicy::SHIPPED))
 }
 
 pub async fn open(target: PostgresTarget) -> Result<Connections, StoreError> {
@@ -210,8 +206,8 @@ async fn finish(
             rights.join("; ")
         );
     }
-    let rare = BaseProvider::new(provider, options.base_provider_connections()).await;
-    Ok(Connections { rare, pool, schema, options, session_features, description, token_follower })
+    let base_provider = BaseProvider::new(provider, options.base_provider_connections()).await;
+    Ok(Connections { base_provider, pool, schema, options, session_features, description, token_follower })
 }
 
 /// The advice for a schema that lacks tables or functions.
@@ -262,23 +258,6 @@ async fn first_connection(
             Ok(Err(error)) => return Err(unreachable(server, &explain(&error))),
             Err(_) => return Err(unreachable(server, &format!("no answer within {} s", limit.as_secs_f64()))),
         }
-    }
-}
-
-pub fn unreachable(server: &str, fact: &str) -> StoreError {
-    StoreError::Unavailable(format!("PostgreSQL {server} cannot be reached: {fact}; check the server and the url"))
-}
-
-pub fn refused_by(server: &str) -> impl Fn(sqlx::Error) -> StoreError + '_ {
-    move |error| unreachable(server, &explain(&error))
-}
-
-/// The text of an error of connecting, with advice for the errors that we know.
-fn explain(error: &sqlx::Error) -> String {
-    let text = error.to_string();
-    match third_party_texts::remedy_of_connecting(&text) {
-        Some(remedy) => format!("{text}; {remedy}"),
-        None => text,
     }
 }
 

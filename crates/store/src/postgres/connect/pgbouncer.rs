@@ -7,7 +7,7 @@ use sqlx::{ConnectOptions as _, Connection as _, Executor as _, Row as _};
 use tokio::time::timeout;
 
 use crate::error::StoreError;
-use crate::postgres::connect::{refused_by, unreachable};
+use crate::postgres::connect::errors::{refused_by, unreachable};
 use crate::postgres::options::PostgresOptions;
 
 /// Whether a session belongs to this store alone. A pooler that lends its connections by the transaction is detected,

@@ -254,7 +254,7 @@ pub fn deliver_activities(
             Some(owner) => {
                 core.has_sessions.store(true, Ordering::Release);
                 if let Err(LeasedActivity { id, token, .. }) = queue.offer_to(&owner, activity) {
-                    let (core, lease_in_flight) = (Arc::clone(core), core.lease_in_flight());
+                    let (core, lease_in_flight) = (Arc::clone(core), core.leases_in_flight.add());
                     tokio::spawn(async move {
                         let _lease_in_flight = lease_in_flight;
                         let _ = core.give_back_activity(id, &token, None, false).await;

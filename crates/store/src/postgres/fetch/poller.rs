@@ -115,7 +115,7 @@ impl Poller {
     async fn poll(&mut self, everything: bool) -> Result<(), sqlx::Error> {
         self.notify().await?;
         let core = Arc::clone(&self.core);
-        let _lease_in_flight = core.lease_in_flight();
+        let _lease_in_flight = core.leases_in_flight.add();
         if everything {
             core.turn_queues().iter().for_each(|queue| queue.hint());
             core.activity_queues().iter().for_each(|queue| queue.find_ended());

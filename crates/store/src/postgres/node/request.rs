@@ -7,7 +7,7 @@ use tokio::sync::oneshot;
 
 use crate::error::Result;
 use crate::postgres::node::held_turns::NodeTurn;
-use crate::postgres::node::state::LeaseInFlight;
+use crate::postgres::node::leases_in_flight::LeaseInFlight;
 use crate::start::StartRequest;
 use crate::turn_commit::TurnCommit;
 

@@ -20,6 +20,7 @@ use crate::postgres::errors::failed;
 use crate::postgres::node::cancelled_activities::{Cancelled, CancelledActivities};
 use crate::postgres::node::held_turns::{LeasedTurn, NodeTurns};
 use crate::postgres::node::history_cache::HistoryCache;
+use crate::postgres::node::leases_in_flight::LeasesInFlight;
 use crate::postgres::node::prefetch::PrefetchQueue;
 use crate::postgres::node::request::{ExistingOrchestration, PendingWrite, WriteRequest};
 use crate::postgres::notify::Notifier;
@@ -46,18 +47,6 @@ const AHEAD: usize = 32;
 /// How long a node that ends waits for leases that are on their way. A lease that comes later ends by itself.
 const LONGEST_WAIT_FOR_LEASES: Duration = Duration::from_secs(2);
 
-/// A lease that may be on its way from the server to this node, or back.
-pub struct LeaseInFlight(Arc<NodeState>);
-
-impl Drop for LeaseInFlight {
-    fn drop(&mut self) {
-        self.0.leases_in_flight.send_modify(|count| {
-            debug_assert!(*count > 0, "each lease in flight was counted");
-            *count -= 1;
-        });
-    }
-}
-
 pub struct NodeState {
     pub pool: PgPool,
     /// The name without quotes.
@@ -79,8 +68,7 @@ pub struct NodeState {
     pub rounds: watch::Sender<u64>,
     /// How many batches of histories are being read.
     pub reading: watch::Sender<usize>,
-    /// How many statements are on their way that may grant leases or give leases back.
-    leases_in_flight: watch::Sender<usize>,
+    pub leases_in_flight: LeasesInFlight,
     /// How many runtimes work on this store.
     pub dispatching: AtomicUsize,
     /// When the next message or activity is due that this node knows of.
@@ -119,7 +107,7 @@ impl NodeState {
             wanted: Notify::new(),
             rounds: watch::channel(0).0,
             reading: watch::channel(0).0,
-            leases_in_flight: watch::channel(0).0,
+            leases_in_flight: LeasesInFlight::default(),
             dispatching: AtomicUsize::new(0),
             due: Mutex::default(),
             is_listening: AtomicBool::new(false),
@@ -141,26 +129,20 @@ impl NodeState {
         if prefetches { AHEAD } else { 0 }
     }
 
-    /// Registers a lease that may be on its way, until the returned value is dropped.
-    pub fn lease_in_flight(self: &Arc<Self>) -> LeaseInFlight {
-        self.leases_in_flight.send_modify(|count| *count += 1);
-        LeaseInFlight(Arc::clone(self))
-    }
-
     /// Waits, for a limited time, until no lease is on its way to this node or back.
     pub async fn wait_for_leases(&self) {
         let arrived = async {
-            let _ = self.leases_in_flight.subscribe().wait_for(|count| *count == 0).await;
+            self.leases_in_flight.wait_for_all().await;
             let _ = self.reading.subscribe().wait_for(|count| *count == 0).await;
         };
         let _ = tokio::time::timeout(LONGEST_WAIT_FOR_LEASES, arrived).await;
     }
 
-    pub fn turn_lane(&self, key: Versions) -> Arc<TurnPrefetchQueue> {
+    pub fn turn_prefetch(&self, key: Versions) -> Arc<TurnPrefetchQueue> {
         queue_of(&self.turns, key)
     }
 
-    pub fn activity_lane(&self, key: &TagFilter) -> Arc<ActivityPrefetchQueue> {
+    pub fn activity_prefetch(&self, key: &TagFilter) -> Arc<ActivityPrefetchQueue> {
         queue_of(&self.activities, key.clone())
     }
 
@@ -219,7 +201,7 @@ impl NodeState {
     /// Commits an operation without waiting for the answer.
     pub fn submit_and_forget(self: &Arc<Self>, request: WriteRequest) {
         let (submitted, _) = PendingWrite::new(request);
-        let _ = self.operations.send(PendingWrite { lease_in_flight: Some(self.lease_in_flight()), ..submitted });
+        let _ = self.operations.send(PendingWrite { lease_in_flight: Some(self.leases_in_flight.add()), ..submitted });
     }
 
     /// Gives the lease of a turn back. The messages that it had read become visible again after the delay.
@@ -285,7 +267,7 @@ impl NodeState {
     /// Gives the activity back if a turn of this node has cancelled it. Returns whether it did.
     pub fn drop_cancelled(self: &Arc<Self>, activity: &LeasedActivity) -> bool {
         let Some(state) = self.cancelled.state(&activity.item) else { return false };
-        let (core, lease_in_flight) = (Arc::clone(self), self.lease_in_flight());
+        let (core, lease_in_flight) = (Arc::clone(self), self.leases_in_flight.add());
         let LeasedActivity { item, id, token, .. } = activity.clone();
         tokio::spawn(async move {
             let _lease_in_flight = lease_in_flight;
@@ -300,7 +282,7 @@ impl NodeState {
     /// Gives back the turns and activities that have waited for a slot longer than these times. If giving back fails,
     /// the lease ends by itself.
     pub async fn give_back_unwanted(self: &Arc<Self>, turns: Duration, activities: Duration) {
-        let _lease_in_flight = self.lease_in_flight();
+        let _lease_in_flight = self.leases_in_flight.add();
         for turn in self.turn_queues().iter().flat_map(|queue| queue.take_unwanted(turns)) {
             let _ = self.give_back_turn(&turn.token, None, false).await;
         }

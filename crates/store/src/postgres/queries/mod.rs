@@ -109,12 +109,12 @@ impl Server<'_> {
 
     /// The first and the last event of an instance.
     pub async fn first_and_last(&self, instance: &str) -> Result<Option<(Event, Event)>> {
-        let first = self.edge(instance, "ASC").await?;
-        let last = self.edge(instance, "DESC").await?;
+        let first = self.outer_event(instance, "ASC").await?;
+        let last = self.outer_event(instance, "DESC").await?;
         Ok(first.zip(last))
     }
 
-    async fn edge(&self, instance: &str, order: &'static str) -> Result<Option<Event>> {
+    async fn outer_event(&self, instance: &str, order: &'static str) -> Result<Option<Event>> {
         const OPERATION: &str = "get_instance_info";
         let Self { pool, schema } = self;
         let text: Option<String> = sqlx::query_scalar(&format!(

@@ -18,7 +18,7 @@ impl Server<'_> {
     /// The key that is recorded for an outbox.
     pub async fn relayed(&self, outbox: &str) -> Result<Option<i64>> {
         let mut connection = self.pool.acquire().await.map_err(|error| failed(OPERATION, &error))?;
-        self.seen(&mut connection, outbox).await
+        self.recorded_key(&mut connection, outbox).await
     }
 
     /// Takes rows of an outbox over.
@@ -27,9 +27,9 @@ impl Server<'_> {
         let failed = |error: sqlx::Error| failed(OPERATION, &error);
         let mut transaction = begin(pool).await.map_err(failed)?;
         lock(&mut transaction, &relay.outbox).await?;
-        let seen = self.seen(&mut transaction, &relay.outbox).await?;
-        if seen != relay.seen {
-            return Ok(Relayed::Behind(seen));
+        let recorded = self.recorded_key(&mut transaction, &relay.outbox).await?;
+        if recorded != relay.seen {
+            return Ok(Relayed::Behind(recorded));
         }
         let mut ids: Vec<&str> = relay.messages.iter().map(target).collect();
         ids.sort_unstable();
@@ -70,7 +70,7 @@ impl Server<'_> {
         Ok(Relayed::Done)
     }
 
-    async fn seen(&self, connection: &mut PgConnection, outbox: &str) -> Result<Option<i64>> {
+    async fn recorded_key(&self, connection: &mut PgConnection, outbox: &str) -> Result<Option<i64>> {
         let Self { schema, .. } = self;
         sqlx::query_scalar(&format!("SELECT last FROM \"{schema}\".python_outboxes WHERE outbox = $1"))
             .bind(outbox)

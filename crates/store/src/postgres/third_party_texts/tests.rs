@@ -140,7 +140,7 @@ fn kind_of<T>(outcome: Result<T, ProviderError>) -> FailureKind {
 async fn base_provider_refuses_in_the_words_that_are_known() {
     let mut schema = Schema::new().await;
     let connections = schema.open().await.unwrap();
-    let provider = connections.rare.provider();
+    let provider = connections.base_provider.provider();
     run(provider, "a").await;
 
     assert_eq!(kind_of(provider.get_instance_info("nobody").await), FailureKind::NotFound);
@@ -162,14 +162,14 @@ async fn base_provider_refuses_in_the_words_that_are_known() {
 async fn base_provider_reports_what_broke_a_statement_off_in_the_words_that_are_known() {
     let mut schema = Schema::new().await;
     let connections = schema.open().await.unwrap();
-    let pool = connections.rare.provider().pool().clone();
+    let pool = connections.base_provider.provider().pool().clone();
     let limited = PgConnectOptions::clone(&pool.connect_options()).options([("statement_timeout", "200")]);
     pool.set_connect_options(limited);
     // The pool makes other connections, with the limit.
     while schema.terminate().await > 0 {
         tokio::task::yield_now().await;
     }
-    let provider = connections.rare.provider();
+    let provider = connections.base_provider.provider();
 
     // In another session: within a transaction the server shows no new connections.
     let mut locking = PgConnection::connect(&url()).await.unwrap();

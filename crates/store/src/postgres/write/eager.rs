@@ -6,7 +6,8 @@ use std::sync::Arc;
 use duroxide::providers::WorkItem;
 
 use crate::postgres::node::cancelled_activities::Cancelled;
-use crate::postgres::node::state::{ActivityPrefetchQueue, LeaseInFlight, NodeState, TurnPrefetchQueue};
+use crate::postgres::node::leases_in_flight::LeaseInFlight;
+use crate::postgres::node::state::{ActivityPrefetchQueue, NodeState, TurnPrefetchQueue};
 use crate::postgres::write::batch::Batch;
 use crate::work_item::takes_tag;
 
@@ -31,7 +32,7 @@ pub fn choose(core: &Arc<NodeState>, batch: &mut Batch) -> EagerLeases {
     batch.activities.tokens.iter_mut().for_each(|token| *token = None);
     // Register the lease before reading the demand. A runtime that ends lowers the demand, and then waits for the
     // registered leases.
-    let lease_in_flight = core.lease_in_flight();
+    let lease_in_flight = core.leases_in_flight.add();
     let ahead = core.ahead();
     let queues = core.turn_queues();
     let queue = queues.into_iter().map(|queue| (queue.demand(ahead), queue)).max_by_key(|(demand, _)| *demand);

@@ -14,7 +14,7 @@ use tokio::time::{Instant, timeout};
 
 use crate::failure::Failure;
 use crate::postgres::connect::dedicated::{ANSWER_TIMEOUT, DedicatedConnection};
-use crate::postgres::errors::{failed, passes};
+use crate::postgres::errors::{failed, is_temporary};
 use crate::postgres::fetch::rows;
 use crate::postgres::fetch::rows::AnswerRow;
 use crate::postgres::node::request::{PendingWrite, WriteRequest};
@@ -72,7 +72,7 @@ impl BatchWriter {
     async fn commit(&mut self, mut operations: Vec<PendingWrite>) -> Vec<Vec<PendingWrite>> {
         let repeated = take_repeated_starts(&mut operations);
         let mut apart = match Batch::of(operations.iter().map(|operation| &operation.request)) {
-            Err(error) => set_apart(operations, error),
+            Err(error) => split_failed_batch(operations, error),
             Ok((mut batch, sizes)) => {
                 self.core.cancelled.begin(&operations);
                 let outcome = self.try_commit(&mut batch, &operations).await;
@@ -82,7 +82,7 @@ impl BatchWriter {
                         finish(&self.core, operations, &batch, &sizes, committed);
                         Vec::new()
                     }
-                    Err(WriteFailure::Refused(error)) => set_apart(operations, error),
+                    Err(WriteFailure::Refused(error)) => split_failed_batch(operations, error),
                     Err(WriteFailure::Passing(error)) => {
                         for operation in operations {
                             operation.finish(Err(error.clone()));
@@ -126,7 +126,7 @@ impl BatchWriter {
         let rows = match (outcome, before_commit) {
             (Ok(_), Some(rows)) | (Ok(rows), None) => rows,
             // COMMIT was sent. A server that shuts down may have made the commit before it reported the shutdown.
-            (Err(error), Some(rows)) if passes(&error) => match self.find_out(&rows, batch).await {
+            (Err(error), Some(rows)) if is_temporary(&error) => match self.find_outcome(&rows, batch).await {
                 CommitOutcome::Made => rows,
                 CommitOutcome::NotMade => {
                     let message = format!("the server has not recorded this: {error}");
@@ -136,7 +136,7 @@ impl BatchWriter {
                     return Err(WriteFailure::Unknown(error.to_string()));
                 }
             },
-            (Err(error), _) if passes(&error) => return Err(WriteFailure::Passing(failed(operation, &error))),
+            (Err(error), _) if is_temporary(&error) => return Err(WriteFailure::Passing(failed(operation, &error))),
             (Err(error), _) => return Err(WriteFailure::Refused(failed(operation, &error))),
         };
         Ok(Committed { rows, eager })
@@ -162,7 +162,7 @@ impl BatchWriter {
     }
 
     /// Asks for the outcome of a commit that the server did not answer, until the server answers or the time is up.
-    async fn find_out(&mut self, rows: &[PgRow], batch: &Batch) -> CommitOutcome {
+    async fn find_outcome(&mut self, rows: &[PgRow], batch: &Batch) -> CommitOutcome {
         let Ok(mark) = mark(rows) else { return CommitOutcome::Unknown };
         let (starts, items) = batch.sent_once();
         let until = Instant::now() + LONGEST_INQUIRY;
@@ -189,7 +189,7 @@ impl BatchWriter {
 }
 
 /// Splits a batch that cannot be committed into single operations, so that only the operation that is to blame fails.
-fn set_apart(mut operations: Vec<PendingWrite>, error: Failure) -> Vec<Vec<PendingWrite>> {
+fn split_failed_batch(mut operations: Vec<PendingWrite>, error: Failure) -> Vec<Vec<PendingWrite>> {
     if operations.len() > 1 {
         return operations.into_iter().map(|operation| vec![operation]).collect();
     }

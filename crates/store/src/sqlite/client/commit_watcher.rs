@@ -26,10 +26,10 @@ const REPORT_INTERVAL: Duration = Duration::from_millis(2);
 
 /// Reports the commits of other processes to one file.
 pub struct CommitWatcher {
-    shared: Arc<Shared>,
+    shared: Arc<WatcherState>,
 }
 
-struct Shared {
+struct WatcherState {
     path: PathBuf,
     sender: watch::Sender<()>,
     events: Arc<EventCount>,
@@ -40,12 +40,12 @@ struct Shared {
 /// looks, and then waits.
 pub struct CommitWatch {
     receiver: Option<watch::Receiver<()>>,
-    shared: Arc<Shared>,
+    shared: Arc<WatcherState>,
 }
 
 impl CommitWatcher {
     pub fn of(path: &Path) -> Self {
-        let shared = Shared {
+        let shared = WatcherState {
             path: path.to_owned(),
             sender: watch::Sender::new(()),
             events: Arc::default(),
@@ -100,7 +100,7 @@ impl Drop for CommitWatch {
 }
 
 /// Reports commits until no wait is left.
-fn watch_file(shared: &Shared) {
+fn watch_file(shared: &WatcherState) {
     let watcher = FileWatcher::of(&log_of(&shared.path), INTERVALS, Arc::clone(&shared.events));
     let mut view = FileView::new();
     loop {

@@ -18,14 +18,12 @@ use parking_lot::Mutex;
 use rusqlite::Connection;
 
 use crate::error::StoreError;
+use crate::sqlite::client::commit_watcher::CommitWatcher;
 use crate::sqlite::file::lock::{LockHandle, LockHolder};
 use crate::sqlite::file::watcher::{EventCount, FileWatcher, PollIntervals};
 use crate::sqlite::file::{paths, schema};
 use crate::sqlite::inbox::{Body, Inbox, InboxAnswer, InboxReply, InboxTransaction, RequestState};
 use crate::sqlite::read::Readers;
-
-pub use crate::sqlite::client::commit_watcher::{CommitWatch, CommitWatcher};
-pub use crate::sqlite::client::provider::ClientProvider;
 
 /// How often a client checks for its answer, and whether the owner is still there.
 const ANSWER_INTERVALS: PollIntervals =

@@ -14,20 +14,20 @@ use rusqlite::Connection;
 use crate::clock::after_ms;
 use crate::error::{Result, StoreError};
 use crate::failure::Failure;
-use crate::operations::AdminOperations;
+use crate::forward::forward_engine_operations;
+use crate::operations::{AdminOperations, operation_name};
 use crate::sqlite::client::ClientStore;
 use crate::sqlite::read;
 use crate::sqlite::read::Page;
 use crate::types::InstanceState;
-use crate::{forward_engine_operations, operation_name};
 
 /// The store for the clients of a process that does not work on it.
 pub struct ClientProvider(pub Arc<ClientStore>);
 
 impl ClientProvider {
     /// A read takes microseconds, and waits for no other process.
-    fn read<T>(&self, operation: &'static str, look: impl FnOnce(&Connection) -> Result<T>) -> Result<T> {
-        self.0.readers().read(operation, look)
+    fn read<T>(&self, operation: &'static str, query: impl FnOnce(&Connection) -> Result<T>) -> Result<T> {
+        self.0.readers().read(operation, query)
     }
 
     pub fn instance_state(&self, id: &str) -> Result<Option<InstanceState>> {
@@ -65,7 +65,7 @@ fn failure_of(operation: &'static str, error: StoreError) -> Failure {
     }
 }
 
-fn not_here<T>(operation: &'static str) -> Result<T> {
+fn needs_the_owner<T>(operation: &'static str) -> Result<T> {
     Err(Failure::refused(operation, "this process is a client of the store and does not work on it"))
 }
 
@@ -95,7 +95,7 @@ macro_rules! for_clients {
     // All others work on the store.
     ($self:ident, $operation:ident($($argument:ident),*)) => {{
         $(let _ = $argument;)*
-        not_here(operation_name!($operation))
+        needs_the_owner(operation_name!($operation))
     }};
 }
 

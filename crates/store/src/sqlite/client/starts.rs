@@ -19,8 +19,8 @@ impl ClientStore {
                 return Ok(Err(transaction.append(&body, true)?));
             }
             let outcomes = self.decide_starts(transaction, requests, if_exists, None)?;
-            if let Some(accepted) = accepted(requests, &outcomes) {
-                transaction.append(&accepted, false)?;
+            if let Some(started) = started_requests(requests, &outcomes) {
+                transaction.append(&started, false)?;
             }
             Ok(Ok(outcomes))
         })?;
@@ -64,8 +64,8 @@ impl ClientStore {
                 }
             }
             let decision = self.decide_starts(transaction, requests, if_exists, Some(position));
-            match decision.as_ref().ok().and_then(|outcomes| accepted(requests, outcomes)) {
-                Some(accepted) => transaction.replace(position, &accepted)?,
+            match decision.as_ref().ok().and_then(|outcomes| started_requests(requests, outcomes)) {
+                Some(started) => transaction.replace(position, &started)?,
                 None => transaction.remove(position)?,
             }
             Ok(Some(decision))
@@ -142,7 +142,7 @@ impl ClientStore {
 
 /// The request for the instances that this client decided to start. It attaches to existing instances, so that it
 /// cannot fail when the owner carries it out.
-fn accepted(requests: &[StartRequest], outcomes: &[StartOutcome]) -> Option<Body> {
+fn started_requests(requests: &[StartRequest], outcomes: &[StartOutcome]) -> Option<Body> {
     let started = requests.iter().zip(outcomes).filter(|(_, outcome)| **outcome == StartOutcome::Started);
     let requests: Vec<_> = started.map(|(request, _)| request.clone()).collect();
     (!requests.is_empty()).then_some(Body::Start { requests, if_exists: IfExists::Attach })

@@ -3,8 +3,8 @@
 
 use std::collections::HashSet;
 use std::ops::{Deref, DerefMut};
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use crossbeam_channel::Sender;
@@ -17,14 +17,14 @@ use tokio::time::timeout;
 use crate::error::{Result, StoreError};
 use crate::failure::Failure;
 use crate::sqlite::file::guard::FileGuard;
-use crate::sqlite::owner::OwnerOptions;
 use crate::sqlite::owner::disk::change::Change;
 use crate::sqlite::owner::disk::effect::CommitEffect;
 use crate::sqlite::owner::disk::health::Health;
-use crate::sqlite::owner::disk::writer::{WriteOperation, WriterJob, WriterTask, Written};
+use crate::sqlite::owner::disk::job::{WriteOperation, WriterJob, WriterTask, Written};
+use crate::sqlite::owner::disk::records;
 use crate::sqlite::owner::memory::ids::{Number, Token};
 use crate::sqlite::owner::memory::state::OwnerState;
-use crate::sqlite::owner::operations::load;
+use crate::sqlite::owner::options::OwnerOptions;
 use crate::sqlite::read::Readers;
 
 /// Called with the id of each deleted instance.
@@ -94,18 +94,19 @@ impl Drop for LockedState<'_> {
 impl OwnerCore {
     /// Loads the waiting work from the file. `jobs` leads to the writer thread.
     pub fn load(opening: OwnerOptions, jobs: Sender<WriterJob>) -> Result<Self, StoreError> {
-        let OwnerOptions { description, connection, file, policy } = opening;
-        let state = load::state(&connection, policy).map_err(|error| {
+        let OwnerOptions { description, connection, file, lock, policy } = opening;
+        let state = records::waiting_work(&connection, policy).map_err(|error| {
             StoreError::Unavailable(format!("{description} cannot be read: {error}; restore it from a backup"))
         })?;
-        let guard = file.as_deref().map(FileGuard::of).transpose()?;
+        let guard = file.as_deref().map(|file| FileGuard::of(file, lock)).transpose()?;
+        let health = Health::new(description.clone());
         Ok(Self {
             description,
             state: Mutex::new(state),
             connection: Mutex::new(connection),
             readers: file.as_deref().map(Readers::new),
             jobs,
-            health: Health::default(),
+            health,
             deleted: Mutex::default(),
             guard,
             deletion_listener: OnceLock::new(),
@@ -118,13 +119,13 @@ impl OwnerCore {
     }
 
     /// Reads the committed state.
-    pub fn read<R>(&self, operation: &'static str, look: impl FnOnce(&Connection) -> Result<R>) -> Result<R> {
+    pub fn read<R>(&self, operation: &'static str, query: impl FnOnce(&Connection) -> Result<R>) -> Result<R> {
         if let Some(reason) = self.health.broken() {
             return Err(Failure::unusable(operation, reason));
         }
         let outcome = match &self.readers {
-            Some(readers) => readers.read(operation, look),
-            None => look(&self.connection.lock()),
+            Some(readers) => readers.read(operation, query),
+            None => query(&self.connection.lock()),
         };
         outcome.map_err(|failure| self.explain(operation, failure))
     }
@@ -132,7 +133,7 @@ impl OwnerCore {
     /// Checks after a failed read whether the store can still be used.
     fn explain(&self, operation: &'static str, failure: Failure) -> Failure {
         if let Err(reason) = self.check_files() {
-            self.health.fail(self, &reason.to_string());
+            self.health.fail(&reason.to_string());
         }
         match self.health.broken() {
             Some(reason) => Failure::unusable(operation, reason),
@@ -159,12 +160,12 @@ impl OwnerCore {
     }
 
     /// Waits without a limit until the changes are on the disk.
-    pub async fn settled(&self, written: Written) -> Result<()> {
+    pub async fn wait_until_written(&self, written: Written) -> Result<()> {
         written.await.unwrap_or_else(|_| Err(Failure::closed("write")))
     }
 
-    /// As [`Self::settled`], but fails when the disk accepts no writes.
-    pub async fn settled_in_time(&self, mut written: Written) -> Result<()> {
+    /// As [`Self::wait_until_written`], but fails when the disk accepts no writes.
+    pub async fn wait_until_written_or_stalled(&self, mut written: Written) -> Result<()> {
         loop {
             let waited = timeout(DISK_TIMEOUT, &mut written).await;
             if let Ok(outcome) = waited {
@@ -228,15 +229,21 @@ impl OwnerCore {
 
     /// Runs `task` on the writer thread, after all jobs that were sent before.
     pub async fn perform<R: Send + 'static>(
-        &self,
+        self: &Arc<Self>,
         task: impl FnOnce(&mut Connection, &OwnerCore) -> Result<R> + Send + 'static,
     ) -> Result<R> {
         let (sender, receiver) = oneshot::channel();
-        let task: WriterTask = Box::new(move |connection, core| {
+        let core = Arc::clone(self);
+        let task: WriterTask = Box::new(move |connection| {
             // The caller may have been dropped.
-            sender.send(task(connection, core)).ok();
+            sender.send(task(connection, &core)).ok();
         });
         self.send(WriterJob::Task(task));
-        receiver.await.unwrap_or_else(|_| Err(Failure::closed("write")))
+        receiver.await.unwrap_or_else(|_| {
+            Err(match self.health.broken() {
+                Some(reason) => Failure::unusable("write", reason),
+                None => Failure::closed("write"),
+            })
+        })
     }
 }

@@ -5,45 +5,35 @@
 //! - `operations` change the memory, and send changes to the writer thread.
 //! - `disk` writes the changes, and makes their effects visible.
 //! - `core` is shared by all of them. `timers` makes messages and activities visible when they are due. `provider` is
-//!   the engine's view of the owner.
+//!   the engine's view of the owner, and `options` what it is opened with.
 
 pub mod core;
 pub mod disk;
 pub mod memory;
 pub mod operations;
+pub mod options;
 pub mod provider;
 #[cfg(test)]
 pub mod tests;
 pub mod timers;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use crossbeam_channel::RecvTimeoutError;
 use duroxide::providers::WorkItem;
 use parking_lot::Mutex;
-use rusqlite::Connection;
 
 use crate::code_time::CodeTime;
 use crate::error::{Result, StoreError};
-use crate::policy::StorePolicy;
-use crate::sqlite::owner::core::{DISK_TIMEOUT, LockedState, OwnerCore};
-use crate::sqlite::owner::disk::writer::{WriterJob, Written};
+use crate::sqlite::owner::core::{DISK_TIMEOUT, OwnerCore};
+use crate::sqlite::owner::disk::job::{WriterJob, Written};
 pub use crate::sqlite::owner::operations::messages::InboxPosition;
+pub use crate::sqlite::owner::options::OwnerOptions;
 use crate::sqlite::read;
 use crate::start::{IfExists, StartOutcome, StartRequest};
 use crate::types::InstanceState;
-
-/// The parameters of [`Owner::open`].
-pub struct OwnerOptions {
-    pub description: String,
-    /// The writer's connection to a file or to memory. Its tables exist.
-    pub connection: Connection,
-    /// `None` for a store in memory, which has one connection.
-    pub file: Option<PathBuf>,
-    pub policy: StorePolicy,
-}
 
 /// The owner of a file, or of a store in memory. Closing it ends its threads.
 pub struct Owner {
@@ -54,7 +44,7 @@ pub struct Owner {
 }
 
 /// Changes that the writer thread has not yet confirmed.
-pub struct Accepted(Written);
+pub struct PendingChanges(Written);
 
 impl Owner {
     /// Becomes the owner of a file: loads the waiting work, and starts the threads.
@@ -83,8 +73,8 @@ impl Owner {
         if_exists: IfExists,
     ) -> Result<Vec<StartOutcome>, StoreError> {
         self.core.admit("start_orchestration").await?;
-        let (outcomes, accepted) = self.submit_starts(requests, if_exists, None)?;
-        self.core.settled_in_time(accepted.0).await?;
+        let (outcomes, pending) = self.submit_starts(requests, if_exists, None)?;
+        self.core.wait_until_written_or_stalled(pending.0).await?;
         Ok(outcomes)
     }
 
@@ -99,9 +89,9 @@ impl Owner {
         requests: Vec<StartRequest>,
         if_exists: IfExists,
         position: Option<InboxPosition>,
-    ) -> Result<(Vec<StartOutcome>, Accepted), StoreError> {
+    ) -> Result<(Vec<StartOutcome>, PendingChanges), StoreError> {
         let (outcomes, written) = self.core.submit_starts(requests, if_exists, position)?;
-        Ok((outcomes, Accepted(written)))
+        Ok((outcomes, PendingChanges(written)))
     }
 
     /// As [`Self::send`], without waiting for the disk.
@@ -110,18 +100,18 @@ impl Owner {
         messages: Vec<WorkItem>,
         visible_ms: u64,
         position: Option<InboxPosition>,
-    ) -> Result<Accepted> {
-        self.core.submit_messages(messages, visible_ms, position).map(Accepted)
+    ) -> Result<PendingChanges> {
+        self.core.submit_messages(messages, visible_ms, position).map(PendingChanges)
     }
 
-    /// Waits until the accepted changes are on the disk.
-    pub async fn settled(&self, accepted: Accepted) -> Result<()> {
-        self.core.settled(accepted.0).await
+    /// Waits until the changes are on the disk.
+    pub async fn wait_until_written(&self, pending: PendingChanges) -> Result<()> {
+        self.core.wait_until_written(pending.0).await
     }
 
     /// Records the position up to which an inbox was carried out.
     pub async fn note_position(&self, position: InboxPosition) -> Result<()> {
-        self.core.settled(self.core.write(Vec::new(), Vec::new(), Some(position))).await
+        self.core.wait_until_written(self.core.write(Vec::new(), Vec::new(), Some(position))).await
     }
 
     /// The position up to which the inbox of that name was carried out.

@@ -4,11 +4,13 @@ use std::time::{Duration, Instant};
 
 use duroxide::providers::{ExecutionMetadata, TagFilter};
 use duroxide::{Event, EventKind};
+use rusqlite::Connection;
 use tokio::sync::oneshot;
 
 use super::*;
 use crate::code_time::CodeTime;
 use crate::operations::{AdminOperations as _, EngineOperations as _};
+use crate::policy::StorePolicy;
 use crate::sqlite::file::connection;
 use crate::sqlite::testing::{Folder, eventually};
 use crate::turn_commit::TurnCommit;
@@ -24,6 +26,7 @@ fn open(path: &Path) -> Arc<Owner> {
         description: "a store under test".to_owned(),
         connection,
         file,
+        lock: None,
         policy: StorePolicy::SHIPPED,
     })
     .unwrap()
@@ -379,7 +382,7 @@ async fn unneeded_timers_leave_memory() {
 
     let mut state = owner.core.lock();
     for number in 0..100_000 {
-        state.schedule(next_year, crate::sqlite::owner::memory::due::Due::Message(number, number));
+        state.schedule(next_year, crate::sqlite::owner::memory::due_item::DueItem::Message(number, number));
     }
 
     assert!(state.timers() < 10_000);

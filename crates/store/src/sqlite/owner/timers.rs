@@ -1,6 +1,6 @@
 //! The timer thread: it makes messages and activities visible when they are due, and sleeps until the next one is due.
 
-use crate::sqlite::owner::OwnerCore;
+use crate::sqlite::owner::core::OwnerCore;
 use crate::sqlite::owner::disk::change::Change;
 use crate::sqlite::owner::disk::effect::CommitEffect;
 use crate::sqlite::owner::memory::ids::{Number, Sequence};

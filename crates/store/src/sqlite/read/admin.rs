@@ -11,7 +11,7 @@ use serde::Deserialize;
 use crate::error::Result;
 use crate::failure::Failure;
 use crate::history::is_last;
-use crate::sqlite::read::{column, count, failed, not_found, one, signed, unsigned};
+use crate::sqlite::read::query::{column, count, failed, not_found, one, signed, unsigned};
 
 /// How many instances a bulk operation selects without a limit in its filter.
 const BULK_LIMIT: u32 = 1000;

@@ -9,7 +9,7 @@ use rusqlite::{Connection, OpenFlags};
 
 use crate::error::Result;
 use crate::sqlite::file::paths::{Identity, identity};
-use crate::sqlite::read::{failed, naming};
+use crate::sqlite::read::query::{failed, naming};
 
 /// Most queries read one row, and the operating system caches the file.
 const CACHE_KIB: i64 = 256;

@@ -1,8 +1,10 @@
 use duroxide::providers::{InstanceFilter, PruneOptions};
-use duroxide::{EventKind, SystemStats};
+use duroxide::{Event, EventKind, SystemStats};
 use rusqlite::Connection;
 
 use super::*;
+use crate::failure::FailureKind;
+use crate::sqlite::read::status::StatusRow;
 use crate::sqlite::testing::{Folder, create_store};
 
 fn started(id: &str, execution: u64, carried: &[(&str, &str)]) -> Event {

@@ -7,7 +7,7 @@ use duroxide::{Event, EventKind, SystemStats};
 use rusqlite::Connection;
 
 use crate::error::Result;
-use crate::sqlite::read::{count, failed, one, signed, unreadable};
+use crate::sqlite::read::query::{count, failed, one, signed, unreadable};
 
 /// The custom status and its version, if that is newer than `last_seen`.
 pub fn custom_status(connection: &Connection, id: &str, last_seen: u64) -> Result<Option<(Option<String>, u64)>> {

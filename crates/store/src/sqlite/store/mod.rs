@@ -19,7 +19,9 @@ use crate::events::StoreEvents;
 use crate::failure::{Failure, FailureKind};
 use crate::outbox::{Relay, Relayed};
 use crate::policy::StorePolicy;
-use crate::sqlite::client::{ClientProvider, ClientStore, CommitWatch};
+use crate::sqlite::client::ClientStore;
+use crate::sqlite::client::commit_watcher::CommitWatch;
+use crate::sqlite::client::provider::ClientProvider;
 use crate::sqlite::file::connection;
 use crate::sqlite::file::paths::locate;
 use crate::sqlite::file::schema;
@@ -88,6 +90,7 @@ impl SqliteStore {
             description: "store in memory".to_owned(),
             connection: connection::in_memory()?,
             file: None,
+            lock: None,
             policy: StorePolicy::SHIPPED,
         })?;
         Ok(Self::with(None, Role::Owner(Arc::new(OwnerSession::in_memory(owner)))))
@@ -328,7 +331,7 @@ impl SqliteStore {
     }
 
     /// From now on, the lease of this turn counts from the end of its code.
-    pub fn lasts_with_code(&self, token: &str, code_time: &Arc<CodeTime>) {
+    pub fn extend_lease_while_running(&self, token: &str, code_time: &Arc<CodeTime>) {
         if let Some(session) = self.owner_session() {
             session.owner.extend_lease_while_running(token, code_time);
         }

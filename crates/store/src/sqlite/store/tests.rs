@@ -6,6 +6,11 @@ use crate::sqlite::file::lock::{LockHandle, LockHolder};
 use crate::sqlite::file::paths::beside;
 use crate::sqlite::testing::{Folder, eventually};
 
+fn start_of(instance: &str) -> Vec<StartRequest> {
+    let (instance, orchestration) = (instance.to_owned(), "order".to_owned());
+    vec![StartRequest { instance, orchestration, input: String::new(), version: None }]
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn closing_a_store_waits_for_a_takeover_and_ends_it() {
     let folder = Folder::new();
@@ -29,4 +34,38 @@ async fn closing_a_store_waits_for_a_takeover_and_ends_it() {
     inbox.execute_batch("ROLLBACK").unwrap();
     closing.await.unwrap();
     assert_eq!(lock.holder().unwrap(), LockHolder::None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_owner_whose_lock_file_was_deleted_records_nothing_after_the_next_owner_began() {
+    let folder = Folder::new();
+    let path = folder.join("store.db");
+    let [earlier, later] = [(); 2].map(|()| Arc::new(SqliteStore::open(&path, Durability::Full).unwrap()));
+    earlier.begin_dispatching().await.unwrap();
+    earlier.start(start_of("a"), IfExists::Raise).await.unwrap();
+    std::fs::remove_file(beside(&path, "-lock")).unwrap();
+    later.begin_dispatching().await.unwrap();
+
+    let error = earlier.start(start_of("b"), IfExists::Raise).await.unwrap_err().to_string();
+
+    assert!(error.contains("store.db-lock' was deleted or replaced"), "{error}");
+    assert_eq!(later.running("a").await.unwrap().as_deref(), Some("order"));
+    assert_eq!(later.running("b").await.unwrap(), None);
+    later.start(start_of("c"), IfExists::Raise).await.unwrap();
+    earlier.close().await;
+    later.close().await;
+}
+
+#[cfg(unix)]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_standby_does_not_take_over_a_file_that_got_a_second_name() {
+    let folder = Folder::new();
+    let path = folder.join("store.db");
+    let store = Arc::new(SqliteStore::open(&path, Durability::Full).unwrap());
+    std::fs::hard_link(&path, folder.join("other.db")).unwrap();
+
+    let error = store.begin_dispatching().await.unwrap_err().to_string();
+
+    assert!(error.contains("has 2 names (hard links)"), "{error}");
+    store.close().await;
 }

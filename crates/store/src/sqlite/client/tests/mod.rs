@@ -7,6 +7,7 @@ use std::thread::JoinHandle;
 use super::*;
 use crate::failure::FailureKind;
 use crate::operations::{AdminOperations as _, EngineOperations as _};
+use crate::sqlite::client::provider::ClientProvider;
 use crate::sqlite::client::tests::owner::MinimalOwner;
 use crate::sqlite::file::paths::beside;
 use crate::sqlite::inbox::InboxConsumer;

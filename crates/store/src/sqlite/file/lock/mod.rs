@@ -1,39 +1,50 @@
 //! The right to work on a store: a lock of the operating system on a separate file. The lock ends with the process that
 //! holds it, even after a crash.
 //!
-//! It is a POSIX record lock. A forked child does not inherit such a lock, but it would inherit a lock that belongs to
-//! an open file. The disadvantage: the lock ends when its process closes *any* descriptor of the file. So this process
-//! has only one descriptor for each path, and never closes it while it holds the lock.
+//! The lock belongs to an open file of this process ([`system`]). A forked child gets a copy of the descriptor, which
+//! would keep the lock after the end of its parent, so the child closes its copies first of all.
+//!
+//! A lock file that is deleted or replaced gives the next process another lock. That process then is the owner:
+//! [`OwnerLock::place`] lets the owner before it find that out at its next commit.
 
+pub mod system;
 #[cfg(test)]
 pub mod tests;
 
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
-use std::io::{ErrorKind, Write as _};
+use std::io::{ErrorKind, Seek as _, Write as _};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, LazyLock, Weak};
+use std::sync::{Arc, LazyLock, Once, Weak};
 
 use parking_lot::Mutex;
 
 use crate::error::StoreError;
-use crate::sqlite::file::network_fs;
-use crate::sqlite::file::paths::{beside, create_with_permissions_of};
+use crate::sqlite::file::lock::system::LockState;
+use crate::sqlite::file::paths::{Identity, beside, create_with_permissions_of, identity};
+use crate::sqlite::file::{network_fs, single_path};
 
 /// The lock files that this process has open, by path.
 static LOCK_FILES: LazyLock<Mutex<HashMap<PathBuf, Weak<LockFile>>>> = LazyLock::new(Mutex::default);
+static CLOSES_IN_FORKED_CHILDREN: Once = Once::new();
 
 struct LockFile {
-    file: File,
-    /// The process that holds the lock through this descriptor. A forked child inherits this value, but not the lock.
-    holder: Mutex<Option<u32>>,
+    name: PathBuf,
+    identity: Identity,
+    descriptor: Mutex<Descriptor>,
+}
+
+struct Descriptor {
+    /// `None` in a forked child.
+    file: Option<File>,
+    /// The process that holds the lock through this descriptor. A forked child must not release the lock of its parent.
+    holder: Option<u32>,
 }
 
 /// Acquires the lock of a store, and finds out which process holds it.
-#[derive(Clone)]
 pub struct LockHandle {
     path: PathBuf,
-    lock: Arc<LockFile>,
+    lock: Mutex<Arc<LockFile>>,
 }
 
 /// The lock of a store while this process holds it. Dropping this releases the lock.
@@ -41,12 +52,19 @@ pub struct OwnerLock {
     lock: Arc<LockFile>,
 }
 
+/// The path and the identity of a lock file.
+#[derive(Debug, Clone)]
+pub struct LockPlace {
+    pub name: PathBuf,
+    pub identity: Identity,
+}
+
 /// The process that holds the lock of a store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LockHolder {
     None,
     ThisProcess,
-    /// Another process, with its number if the system reports it.
+    /// Another process, with its number if that is known.
     Another(Option<u32>),
 }
 
@@ -54,45 +72,56 @@ impl LockHandle {
     /// Opens the lock file of the store at `path`, which must be absolute and canonical. Fails where no store can be.
     pub fn new(path: &Path) -> Result<Self, StoreError> {
         network_fs::refuse(path)?;
-        let name = beside(path, "-lock");
-        let mut files = LOCK_FILES.lock();
-        files.retain(|_, file| file.strong_count() > 0);
-        if let Some(lock) = files.get(&name).and_then(Weak::upgrade) {
-            return Ok(Self { path: path.to_owned(), lock });
-        }
-        create_with_permissions_of(path, &name);
-        let file = system::open(&name).map_err(|error| lock_file_error(path, &name, &error))?;
-        let lock = Arc::new(LockFile { file, holder: Mutex::new(None) });
-        files.insert(name, Arc::downgrade(&lock));
-        Ok(Self { path: path.to_owned(), lock })
+        single_path::refuse_second(path)?;
+        Ok(Self { path: path.to_owned(), lock: Mutex::new(open(path)?) })
     }
 
     /// Acquires the lock; `None` if this process or another one holds it already.
     pub fn try_acquire(&self) -> Result<Option<OwnerLock>, StoreError> {
-        let mut holder = self.lock.holder.lock();
-        if *holder == Some(std::process::id()) || !self.supported(system::lock(&self.lock.file))? {
-            return Ok(None);
+        // The file may have got a second name since it was opened.
+        single_path::refuse_second(&self.path)?;
+        loop {
+            let lock = self.current()?;
+            {
+                let mut descriptor = lock.descriptor.lock();
+                let Some(file) = &descriptor.file else { continue };
+                if descriptor.is_of_this_process() || !self.supported(system::lock(file))? {
+                    return Ok(None);
+                }
+                write_process_number(file);
+                descriptor.holder = Some(std::process::id());
+            }
+            let owner_lock = OwnerLock { lock };
+            // Another process may have locked another file if this one was deleted before the lock was taken.
+            if owner_lock.lock.is_in_place() {
+                return Ok(Some(owner_lock));
+            }
         }
-        *holder = Some(std::process::id());
-        drop(holder);
-        self.write_process_number();
-        Ok(Some(OwnerLock { lock: Arc::clone(&self.lock) }))
     }
 
-    /// The process that holds the lock at this moment. This never delays another process that wants the lock.
+    /// The process that holds the lock at this moment.
     pub fn holder(&self) -> Result<LockHolder, StoreError> {
-        let holder = self.lock.holder.lock();
-        if *holder == Some(std::process::id()) {
-            return Ok(LockHolder::ThisProcess);
+        loop {
+            let lock = self.current()?;
+            let descriptor = lock.descriptor.lock();
+            let Some(file) = &descriptor.file else { continue };
+            if descriptor.is_of_this_process() {
+                return Ok(LockHolder::ThisProcess);
+            }
+            return Ok(match self.supported(system::holder(file))? {
+                LockState::Free => LockHolder::None,
+                LockState::Held(process) => LockHolder::Another(process.or_else(|| process_number(&lock.name))),
+            });
         }
-        self.supported(system::holder(&self.lock.file))
     }
 
-    /// Writes the number of this process into the lock file, for a person who searches for the owner. No code reads it.
-    fn write_process_number(&self) {
-        let mut file = &self.lock.file;
-        let _ = file.set_len(0);
-        let _ = writeln!(file, "{}", std::process::id());
+    /// The lock file that is at the path now.
+    fn current(&self) -> Result<Arc<LockFile>, StoreError> {
+        let mut lock = self.lock.lock();
+        if !lock.is_in_place() || lock.is_closed() {
+            *lock = open(&self.path)?;
+        }
+        Ok(Arc::clone(&lock))
     }
 
     /// Turns a failure of the lock call into the error for a file system without locks.
@@ -106,15 +135,85 @@ impl LockHandle {
     }
 }
 
+impl OwnerLock {
+    /// Where the lock is, for a check whether it is still the one lock of the store.
+    pub fn place(&self) -> LockPlace {
+        LockPlace { name: self.lock.name.clone(), identity: self.lock.identity }
+    }
+}
+
 impl Drop for OwnerLock {
     fn drop(&mut self) {
-        let mut holder = self.lock.holder.lock();
-        // A forked child drops its copy too, but does not hold the lock and must not release it.
-        if *holder == Some(std::process::id()) {
-            *holder = None;
-            system::unlock(&self.lock.file);
+        let mut descriptor = self.lock.descriptor.lock();
+        if descriptor.is_of_this_process() {
+            descriptor.holder = None;
+            if let Some(file) = &descriptor.file {
+                system::unlock(file);
+            }
         }
     }
+}
+
+impl Descriptor {
+    /// Whether this process holds the lock through this descriptor.
+    fn is_of_this_process(&self) -> bool {
+        self.holder == Some(std::process::id())
+    }
+}
+
+impl LockFile {
+    fn is_in_place(&self) -> bool {
+        identity(&self.name) == Some(self.identity)
+    }
+
+    fn is_closed(&self) -> bool {
+        self.descriptor.lock().file.is_none()
+    }
+}
+
+/// The lock file of the store at `path`, which all handles of this process share.
+fn open(path: &Path) -> Result<Arc<LockFile>, StoreError> {
+    CLOSES_IN_FORKED_CHILDREN.call_once(|| system::on_fork_in_child(close_in_forked_child));
+    let name = beside(path, "-lock");
+    let mut files = LOCK_FILES.lock();
+    files.retain(|_, file| file.strong_count() > 0);
+    if let Some(lock) = files.get(&name).and_then(Weak::upgrade)
+        && lock.is_in_place()
+        && !lock.is_closed()
+    {
+        return Ok(lock);
+    }
+    create_with_permissions_of(path, &name);
+    let opened = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&name);
+    let opened = opened.and_then(|file| Ok((Identity::of(&file.metadata()?), file)));
+    let (identity, file) = opened.map_err(|error| lock_file_error(path, &name, &error))?;
+    let descriptor = Mutex::new(Descriptor { file: Some(file), holder: None });
+    let lock = Arc::new(LockFile { name: name.clone(), identity, descriptor });
+    files.insert(name, Arc::downgrade(&lock));
+    Ok(lock)
+}
+
+/// Closes this process's copies of its parent's descriptors. The parent keeps its locks. A copy stays open if another
+/// thread of the parent used it at the moment of the fork; it ends with this process.
+extern "C" fn close_in_forked_child() {
+    let Some(files) = LOCK_FILES.try_lock() else { return };
+    for lock in files.values().filter_map(Weak::upgrade) {
+        if let Some(mut descriptor) = lock.descriptor.try_lock() {
+            *descriptor = Descriptor { file: None, holder: None };
+        }
+    }
+}
+
+/// Writes the number of this process into the lock file, for messages that name the owner.
+fn write_process_number(mut file: &File) {
+    let _ = file.set_len(0);
+    let _ = file.rewind();
+    let _ = writeln!(file, "{}", std::process::id());
+}
+
+/// The number that the holder of the lock has written.
+fn process_number(name: &Path) -> Option<u32> {
+    std::fs::read_to_string(name).ok()?.trim().parse().ok()
 }
 
 fn lock_file_error(path: &Path, name: &Path, error: &std::io::Error) -> StoreError {
@@ -127,77 +226,5 @@ fn lock_file_error(path: &Path, name: &Path, error: &std::io::Error) -> StoreErr
             "the directory of '{shown}' does not exist or takes no files; create it first, or choose another"
         )),
         _ => StoreError::Unavailable(format!("'{}' could not be opened: {error}", name.display())),
-    }
-}
-
-#[cfg(unix)]
-mod system {
-    use super::File;
-    use super::LockHolder;
-    use super::OpenOptions;
-    use super::Path;
-    use rustix::fs::{FlockOperation, fcntl_lock};
-    use rustix::io::Errno;
-    use rustix::process::{Flock, FlockType, fcntl_getlk};
-
-    pub fn open(name: &Path) -> std::io::Result<File> {
-        OpenOptions::new().read(true).write(true).create(true).truncate(false).open(name)
-    }
-
-    /// Tries to take the lock. Returns whether this process holds it now.
-    pub fn lock(file: &File) -> std::io::Result<bool> {
-        match fcntl_lock(file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(true),
-            Err(Errno::AGAIN | Errno::ACCESS) => Ok(false),
-            Err(error) => Err(error.into()),
-        }
-    }
-
-    pub fn unlock(file: &File) {
-        // This process holds the lock, so releasing it cannot fail.
-        let _ = fcntl_lock(file, FlockOperation::NonBlockingUnlock);
-    }
-
-    pub fn holder(file: &File) -> std::io::Result<LockHolder> {
-        Ok(match fcntl_getlk(file, &Flock::from(FlockType::WriteLock))? {
-            None => LockHolder::None,
-            Some(lock) => LockHolder::Another(lock.pid.and_then(|pid| u32::try_from(pid.as_raw_nonzero().get()).ok())),
-        })
-    }
-}
-
-#[cfg(not(unix))]
-mod system {
-    use std::fs::TryLockError;
-
-    use super::File;
-    use super::LockHolder;
-    use super::OpenOptions;
-    use super::Path;
-
-    pub fn open(name: &Path) -> std::io::Result<File> {
-        OpenOptions::new().read(true).write(true).create(true).truncate(false).open(name)
-    }
-
-    /// Tries to take the lock. Returns whether this process holds it now.
-    pub fn lock(file: &File) -> std::io::Result<bool> {
-        match file.try_lock() {
-            Ok(()) => Ok(true),
-            Err(TryLockError::WouldBlock) => Ok(false),
-            Err(TryLockError::Error(error)) => Err(error),
-        }
-    }
-
-    pub fn unlock(file: &File) {
-        // This process holds the lock, so releasing it cannot fail.
-        let _ = file.unlock();
-    }
-
-    pub fn holder(file: &File) -> std::io::Result<LockHolder> {
-        match file.try_lock_shared() {
-            Ok(()) => file.unlock().map(|()| LockHolder::None),
-            Err(TryLockError::WouldBlock) => Ok(LockHolder::Another(None)),
-            Err(TryLockError::Error(error)) => Err(error),
-        }
     }
 }

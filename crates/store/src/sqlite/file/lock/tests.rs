@@ -1,8 +1,8 @@
 use std::io::{BufRead as _, BufReader};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 
 use super::*;
-use crate::sqlite::testing::{Folder, OTHER_OWNER, OtherProcess, TAKE, eventually};
+use crate::sqlite::testing::{Folder, OTHER_OWNER, OtherProcess, TAKE, eventually, spawn_test_process};
 
 fn new_path() -> (Folder, PathBuf) {
     let folder = Folder::new();
@@ -38,11 +38,13 @@ fn the_lock_of_a_killed_process_is_free_at_once() {
 }
 
 #[test]
-fn dropping_another_handle_does_not_release_the_lock() {
+fn neither_dropping_a_handle_nor_reading_the_lock_file_releases_the_lock() {
     let (_folder, path) = new_path();
     let owner_lock = LockHandle::new(&path).unwrap().try_acquire().unwrap().unwrap();
-    // Closing a descriptor of the file would release the lock.
+
     drop(LockHandle::new(&path).unwrap());
+    std::fs::read(beside(&path, "-lock")).unwrap();
+
     let output = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", OTHER_OWNER, "--ignored"])
         .env(TAKE, &path)
@@ -55,32 +57,88 @@ fn dropping_another_handle_does_not_release_the_lock() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn a_forked_child_does_not_keep_the_lock() {
-    // The owner is a process that forks a child and is killed. The child continues with all descriptors of its parent.
-    let script = "import fcntl, os, sys, time
+fn a_process_of_an_earlier_version_and_this_one_exclude_each_other() {
+    // Earlier versions took a record lock.
+    let script = "import fcntl, sys
 file = open(sys.argv[1], 'w')
-fcntl.lockf(file, fcntl.LOCK_EX)
-child = os.fork()
-if child == 0:
-    time.sleep(600)
-print(child, flush=True)
-time.sleep(600)";
+fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+print('locked', flush=True)
+sys.stdin.read()";
     let (_folder, path) = new_path();
     let handle = LockHandle::new(&path).unwrap();
-    let mut owner = Command::new("python3")
-        .args(["-c", script])
-        .arg(beside(&path, "-lock"))
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut line = String::new();
-    BufReader::new(owner.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    let take = || {
+        let mut command = Command::new("python3");
+        let command = command.args(["-c", script]).arg(beside(&path, "-lock"));
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap()
+    };
+    let locked = |process: &mut Child| BufReader::new(process.stdout.take().unwrap()).lines().next().is_some();
+    let mut earlier = take();
+    assert!(locked(&mut earlier));
+
     assert!(handle.try_acquire().unwrap().is_none());
+    assert_eq!(handle.holder().unwrap(), LockHolder::Another(Some(earlier.id())));
+    earlier.kill().unwrap();
+    earlier.wait().unwrap();
+
+    let _owner_lock = handle.try_acquire().unwrap().unwrap();
+    let mut earlier = take();
+    assert!(!locked(&mut earlier));
+    earlier.wait().unwrap();
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_forked_child_does_not_keep_the_lock() {
+    let (_folder, path) = new_path();
+    let mut owner = spawn_test_process(FORKING_OWNER, &[(TAKE, path.as_os_str())], "forked");
+    let handle = LockHandle::new(&path).unwrap();
+    assert!(handle.try_acquire().unwrap().is_none());
+
     owner.kill().unwrap();
     owner.wait().unwrap();
-    let acquired = handle.try_acquire().unwrap().is_some();
-    assert!(Command::new("kill").args(["-9", line.trim()]).status().unwrap().success());
-    assert!(acquired);
+
+    // The child still runs: it ends a minute after the fork.
+    assert!(handle.try_acquire().unwrap().is_some());
+}
+
+#[cfg(target_os = "linux")]
+const FORKING_OWNER: &str = "sqlite::file::lock::tests::an_owner_that_forks";
+
+#[cfg(target_os = "linux")]
+#[test]
+#[ignore = "another test runs it as a separate process"]
+#[expect(unsafe_code, reason = "only the C library can fork")]
+fn an_owner_that_forks() {
+    let Some(path) = std::env::var_os(TAKE) else { return };
+    let _owner_lock = LockHandle::new(Path::new(&path)).unwrap().try_acquire().unwrap().unwrap();
+    // SAFETY: the child calls only functions that are allowed after a fork.
+    unsafe {
+        if libc::fork() == 0 {
+            libc::alarm(60);
+            loop {
+                libc::pause();
+            }
+        }
+    }
+    println!("forked");
+    loop {
+        std::thread::park();
+    }
+}
+
+#[test]
+fn a_handle_uses_the_lock_file_that_replaced_a_deleted_one() {
+    let (_folder, path) = new_path();
+    let handle = LockHandle::new(&path).unwrap();
+    let earlier = handle.try_acquire().unwrap().unwrap();
+    std::fs::remove_file(beside(&path, "-lock")).unwrap();
+
+    assert_eq!(handle.holder().unwrap(), LockHolder::None);
+    let later = handle.try_acquire().unwrap().unwrap();
+
+    assert_ne!(earlier.place().identity, later.place().identity);
+    drop(earlier);
+    assert_eq!(handle.holder().unwrap(), LockHolder::ThisProcess);
 }
 
 #[test]

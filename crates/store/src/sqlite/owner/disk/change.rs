@@ -5,23 +5,11 @@ use std::sync::Arc;
 
 use rusqlite::{Connection, params};
 
-pub use crate::sqlite::owner::disk::turn_row::{CustomStatus, KvChange, TurnRow};
+use crate::sqlite::owner::disk::rows::{ActivityRow, MessageRow, insert_activity, insert_events, insert_message, run};
+use crate::sqlite::owner::disk::totals::Totals;
+use crate::sqlite::owner::disk::turn_row::TurnRow;
 use crate::sqlite::owner::memory::ids::{Number, Sequence};
 use crate::sqlite::read::signed;
-
-pub struct MessageRow {
-    pub sequence: Sequence,
-    pub number: Number,
-    pub visible_ms: u64,
-    pub data: String,
-}
-
-pub struct ActivityRow {
-    pub sequence: Sequence,
-    pub number: Number,
-    pub attempts: u32,
-    pub data: String,
-}
 
 pub enum Change {
     Instance { number: Number, id: Arc<str>, starting: Option<Arc<str>>, created_ms: u64 },
@@ -38,54 +26,6 @@ pub enum Change {
     Mismatch { number: Number, report: String },
     InboxPosition { inbox: String, position: i64 },
 }
-
-/// Differences for the table of totals, which exists because counting a large table takes too long.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub struct Totals {
-    pub instances: i64,
-    pub executions: i64,
-    pub running: i64,
-    pub completed: i64,
-    pub failed: i64,
-    pub events: i64,
-}
-
-impl Totals {
-    /// Counts instances by the status of their current execution.
-    pub fn count(&mut self, status: &str, by: i64) {
-        match status {
-            "Running" => self.running += by,
-            "Completed" => self.completed += by,
-            "Failed" => self.failed += by,
-            // Between two executions, an instance has none of these states.
-            _ => {}
-        }
-    }
-
-    pub fn save(&self, connection: &Connection) -> rusqlite::Result<()> {
-        let counts = [
-            ("instances", self.instances),
-            ("executions", self.executions),
-            ("running", self.running),
-            ("completed", self.completed),
-            ("failed", self.failed),
-            ("events", self.events),
-        ];
-        let mut statement = connection.prepare_cached("UPDATE totals SET value = value + ?2 WHERE name = ?1")?;
-        for (name, by) in counts.into_iter().filter(|(_, by)| *by != 0) {
-            statement.execute(params![name, by])?;
-        }
-        Ok(())
-    }
-}
-
-/// Executes a prepared statement once.
-macro_rules! run {
-    ($connection:expr, $sql:expr $(, $value:expr)* $(,)?) => {
-        $connection.prepare_cached($sql)?.execute(params![$($value),*])?
-    };
-}
-pub(crate) use run;
 
 /// The default size of a page in SQLite.
 const PAGE_BYTES: usize = 4096;
@@ -184,45 +124,5 @@ fn insert_instance(
         signed(created_ms),
         starting
     );
-    Ok(())
-}
-
-pub fn insert_message(connection: &Connection, row: &MessageRow) -> rusqlite::Result<()> {
-    run!(
-        connection,
-        "INSERT INTO messages (sequence, instance, visible_ms, data) VALUES (?1, ?2, ?3, ?4)",
-        row.sequence,
-        row.number,
-        signed(row.visible_ms),
-        row.data
-    );
-    Ok(())
-}
-
-pub fn insert_activity(connection: &Connection, row: &ActivityRow) -> rusqlite::Result<()> {
-    run!(
-        connection,
-        "INSERT INTO activities (sequence, instance, visible_ms, attempts, data) VALUES (?1, ?2, 0, ?3, ?4)",
-        row.sequence,
-        row.number,
-        row.attempts,
-        row.data
-    );
-    Ok(())
-}
-
-pub fn insert_events(
-    connection: &Connection,
-    number: Number,
-    execution: u64,
-    events: &[(u64, String)],
-) -> rusqlite::Result<()> {
-    if events.is_empty() {
-        return Ok(());
-    }
-    let mut statement = connection.prepare_cached("INSERT INTO events VALUES (?1, ?2, ?3, ?4)")?;
-    for (event, data) in events {
-        statement.execute(params![number, signed(execution), signed(*event), data])?;
-    }
     Ok(())
 }

@@ -7,8 +7,6 @@ use rusqlite::ErrorCode;
 use rusqlite::ffi;
 use tokio::sync::Notify;
 
-use crate::sqlite::owner::OwnerCore;
-
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Condition {
     Healthy,
@@ -44,6 +42,8 @@ impl DiskFailure {
 }
 
 pub struct Health {
+    /// The description of the store, for messages.
+    description: String,
     /// The condition, and whether the store is being closed.
     condition: Mutex<(Condition, bool)>,
     changed: Condvar,
@@ -51,13 +51,16 @@ pub struct Health {
     pub changes: Notify,
 }
 
-impl Default for Health {
-    fn default() -> Self {
-        Self { condition: Mutex::new((Condition::Healthy, false)), changed: Condvar::new(), changes: Notify::new() }
-    }
-}
-
 impl Health {
+    pub fn new(description: String) -> Self {
+        Self {
+            description,
+            condition: Mutex::new((Condition::Healthy, false)),
+            changed: Condvar::new(),
+            changes: Notify::new(),
+        }
+    }
+
     /// The reason why the store can no longer be trusted.
     pub fn broken(&self) -> Option<String> {
         match &self.condition.lock().0 {
@@ -74,8 +77,8 @@ impl Health {
         }
     }
 
-    pub fn stall(&self, core: &OwnerCore, error: &rusqlite::Error) {
-        let reason = format!("{}: {error}", core.description);
+    pub fn stall(&self, error: &rusqlite::Error) {
+        let reason = format!("{}: {error}", self.description);
         let mut condition = self.condition.lock();
         if condition.0 == Condition::Healthy {
             condition.0 = Condition::Stalled(reason.clone());
@@ -88,21 +91,21 @@ impl Health {
         }
     }
 
-    pub fn recover(&self, core: &OwnerCore) {
+    pub fn recover(&self) {
         let mut condition = self.condition.lock();
         if matches!(condition.0, Condition::Stalled(_)) {
             condition.0 = Condition::Healthy;
             drop(condition);
             self.changes.notify_waiters();
-            tracing::info!(target: "duroxide::store", "{} can be written again", core.description);
+            tracing::info!(target: "duroxide::store", "{} can be written again", self.description);
         }
     }
 
-    pub fn fail(&self, core: &OwnerCore, reason: &str) {
+    pub fn fail(&self, reason: &str) {
         let reason = format!(
             "{}: {reason}; this process neither reads it nor writes to it any more, so that acknowledged changes stay \
              as they are: check the file and its disk, then open it again",
-            core.description
+            self.description
         );
         let mut condition = self.condition.lock();
         if !matches!(condition.0, Condition::Broken(_)) {

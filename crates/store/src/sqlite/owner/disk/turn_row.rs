@@ -6,9 +6,8 @@ use rusqlite::{Connection, params};
 
 use crate::clock::now_ms;
 use crate::history::is_last;
-use crate::sqlite::owner::disk::change::{
-    ActivityRow, MessageRow, Totals, insert_activity, insert_events, insert_message, run,
-};
+use crate::sqlite::owner::disk::rows::{ActivityRow, MessageRow, insert_activity, insert_events, insert_message, run};
+use crate::sqlite::owner::disk::totals::Totals;
 use crate::sqlite::owner::memory::ids::{Number, Sequence, Version};
 use crate::sqlite::read::signed;
 

@@ -7,17 +7,16 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
-use rusqlite::{Connection, ErrorCode};
-use tokio::sync::oneshot;
+use rusqlite::ErrorCode;
 
 use crate::backoff::{LONGEST_PAUSE, pause_after};
-use crate::error::Result;
 use crate::failure::Failure;
-use crate::sqlite::owner::OwnerCore;
-use crate::sqlite::owner::disk::change::{Change, Totals};
+use crate::sqlite::owner::core::OwnerCore;
+use crate::sqlite::owner::disk::change::Change;
 use crate::sqlite::owner::disk::effect::CommitEffect;
 use crate::sqlite::owner::disk::health::DiskFailure;
-use crate::sqlite::owner::memory::ids::Number;
+use crate::sqlite::owner::disk::job::{WriteOperation, WriterJob, WriterTask};
+use crate::sqlite::owner::disk::totals::Totals;
 
 /// With a larger batch, its first operation would wait too long for the others.
 const LARGEST_BATCH: usize = 512;
@@ -30,35 +29,6 @@ const PAGES_OF_A_TASK: usize = 64;
 const IDLE: Duration = Duration::from_millis(100);
 /// The next batch records the attempt of a turn that has lasted this long. Most turns end earlier.
 pub const ATTEMPT_RECORDED_AFTER: Duration = Duration::from_millis(5);
-
-pub type WriteAnswer = oneshot::Sender<Result<()>>;
-/// Receives the answer when changes are on the disk, or when they can never be.
-pub type Written = oneshot::Receiver<Result<()>>;
-/// A task that uses the connection alone, in separate transactions. It answers its caller itself.
-pub type WriterTask = Box<dyn FnOnce(&mut Connection, &OwnerCore) + Send>;
-
-/// Changes that reach the disk together or not at all.
-pub struct WriteOperation {
-    /// The instance whose deletion makes the changes void.
-    pub number: Option<Number>,
-    pub changes: Vec<Change>,
-    pub effect: CommitEffect,
-    pub answer: Option<WriteAnswer>,
-}
-
-impl WriteOperation {
-    /// Changes that no caller waits for.
-    fn without_answer(changes: Vec<Change>) -> Self {
-        Self { number: None, changes, effect: CommitEffect::None, answer: None }
-    }
-}
-
-pub enum WriterJob {
-    Write(WriteOperation),
-    Task(WriterTask),
-    /// The thread answers this when all earlier jobs are on the disk or have failed, and then ends.
-    Stop(crossbeam_channel::Sender<()>),
-}
 
 pub struct Writer {
     core: Arc<OwnerCore>,
@@ -148,7 +118,7 @@ impl Writer {
                 self.fail_all(&format!("the change conflicts with the recorded state: {conflict}"));
             }
         }
-        self.core.health.recover(&self.core);
+        self.core.health.recover();
     }
 
     /// Commits the batch, with as many attempts as needed, and answers. It fails only for a conflict, and then leaves
@@ -166,17 +136,17 @@ impl Writer {
             }
             match DiskFailure::of(&error) {
                 DiskFailure::Temporary => {
-                    self.core.health.stall(&self.core, &error);
+                    self.core.health.stall(&error);
                     if self.core.health.wait_while_stalled(pause_after(failures, LONGEST_PAUSE)) {
                         self.fail_all("the store was closed before the disk accepted the write");
                         return Ok(());
                     }
                     failures += 1;
                 }
-                DiskFailure::Permanent => self.core.health.fail(&self.core, &error.to_string()),
+                DiskFailure::Permanent => self.core.health.fail(&error.to_string()),
             }
         }
-        self.core.health.recover(&self.core);
+        self.core.health.recover();
         self.finish();
         Ok(())
     }
@@ -195,6 +165,8 @@ impl Writer {
         let connection = core.connection.lock();
         connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
         let written = (|| {
+            // Another owner begins with a transaction of its own, so it sees this one, or this check sees its lock.
+            core.check_files()?;
             let mut totals = Totals::default();
             for operation in &self.batch {
                 let is_void = operation.number.is_some_and(|number| deleted.contains(&number));
@@ -212,7 +184,7 @@ impl Writer {
         match written {
             Ok(_) => {
                 drop(connection);
-                // A check before the commit would miss a file that was replaced in between.
+                // The check before the commit missed a file that was replaced in between.
                 core.check_files()?;
                 Ok(())
             }
@@ -270,9 +242,13 @@ impl Writer {
 
     fn perform(&mut self, task: WriterTask) {
         let core = Arc::clone(&self.core);
-        task(&mut core.connection.lock(), &core);
         if let Err(error) = core.check_files() {
-            core.health.fail(&core, &error.to_string());
+            // The caller gets this failure when the task is dropped.
+            return core.health.fail(&error.to_string());
+        }
+        task(&mut core.connection.lock());
+        if let Err(error) = core.check_files() {
+            core.health.fail(&error.to_string());
         }
         self.count_log_pages(PAGES_OF_A_TASK);
     }
@@ -299,7 +275,7 @@ impl Writer {
             // Readers may still need a part of the log. The next attempt comes after the same number of pages.
             Ok(_) => self.log_pages = 0,
             Err(error) if DiskFailure::of(&error) == DiskFailure::Temporary => self.log_pages = 0,
-            Err(error) => self.core.health.fail(&self.core, &error.to_string()),
+            Err(error) => self.core.health.fail(&error.to_string()),
         }
     }
 }

@@ -17,7 +17,7 @@ pub struct Activity {
     pub number: Number,
     pub item: WorkItem,
     pub attempts: u32,
-    /// See [`crate::sqlite::owner::memory::state::Message::is_loaded`].
+    /// See [`crate::sqlite::owner::memory::instance::Message::is_loaded`].
     pub is_loaded: bool,
     /// The row already contains the next attempt, since a fetch waited for the activity when the row was written.
     pub is_counted: bool,
@@ -95,7 +95,7 @@ impl SessionRoom {
 /// The activities that a fetch takes: those with certain tags, and those of sessions if there is a session
 /// configuration.
 #[derive(Clone)]
-pub struct Wanted {
+pub struct ActivityFilter {
     pub tags: TagFilter,
     pub session: Option<SessionFetchConfig>,
 }
@@ -113,7 +113,7 @@ pub struct ActivityQueue {
     /// How many activities each session has.
     by_session: HashMap<String, usize>,
     pub first_expiry: Option<Instant>,
-    pub waiters: Waiters<Wanted>,
+    pub waiters: Waiters<ActivityFilter>,
 }
 
 impl ActivityQueue {
@@ -162,20 +162,26 @@ impl ActivityQueue {
         {
             self.first_expiry = Some(until);
         }
-        wake_ups.extend(self.waiters.take_first(|wanted| {
-            takes_tag(&wanted.tags, tag) && takes_session(sessions, wanted.session.as_ref(), session, now)
+        wake_ups.extend(self.waiters.take_first(|filter| {
+            takes_tag(&filter.tags, tag) && takes_session(sessions, filter.session.as_ref(), session, now)
         }));
     }
 
-    /// Leases the first activity that `wanted` takes, and binds its session to the worker.
-    pub fn claim(&mut self, wanted: &Wanted, token: Token, until: Instant, now: Instant) -> Option<&mut Activity> {
-        let room = wanted.session.as_ref().map_or(SessionRoom::Free, |config| self.room(&config.owner_id, now));
-        let Some(sequence) = self.find(wanted, &room, now) else {
-            self.note_full(wanted, &room, now);
+    /// Leases the first activity that `filter` takes, and binds its session to the worker.
+    pub fn claim(
+        &mut self,
+        filter: &ActivityFilter,
+        token: Token,
+        until: Instant,
+        now: Instant,
+    ) -> Option<&mut Activity> {
+        let room = filter.session.as_ref().map_or(SessionRoom::Free, |config| self.room(&config.owner_id, now));
+        let Some(sequence) = self.find(filter, &room, now) else {
+            self.note_full(filter, &room, now);
             return None;
         };
         let activity = self.all.get(&sequence)?;
-        if let (Some(session), Some(config), SessionRoom::Idle(idle)) = (activity.session(), &wanted.session, &room)
+        if let (Some(session), Some(config), SessionRoom::Idle(idle)) = (activity.session(), &filter.session, &room)
             && !is_held(&self.sessions, session, &config.owner_id, now)
         {
             self.sessions.remove(idle);
@@ -183,7 +189,7 @@ impl ActivityQueue {
         let key = Self::ready_key(activity);
         self.remove_ready(&key, sequence);
         let activity = self.all.get_mut(&sequence)?;
-        if let (Some(session), Some(config)) = (activity.session(), &wanted.session) {
+        if let (Some(session), Some(config)) = (activity.session(), &filter.session) {
             let claimed =
                 Session { worker: config.owner_id.clone(), until: now + config.lock_timeout, last_active: now };
             self.sessions.insert(session.to_owned(), claimed);
@@ -227,9 +233,9 @@ impl ActivityQueue {
 
     /// Warns if an activity waits since the owner holds all the sessions that it may hold, and notes when a session makes
     /// room.
-    fn note_full(&mut self, wanted: &Wanted, room: &SessionRoom, now: Instant) {
-        let (SessionRoom::Full { until }, Some(config)) = (room, &wanted.session) else { return };
-        if self.find(wanted, &SessionRoom::Free, now).is_none() {
+    fn note_full(&mut self, filter: &ActivityFilter, room: &SessionRoom, now: Instant) {
+        let (SessionRoom::Full { until }, Some(config)) = (room, &filter.session) else { return };
+        if self.find(filter, &SessionRoom::Free, now).is_none() {
             return;
         }
         session_limits::warn(&config.owner_id);
@@ -240,17 +246,17 @@ impl ActivityQueue {
         }
     }
 
-    fn find(&self, wanted: &Wanted, room: &SessionRoom, now: Instant) -> Option<Sequence> {
+    fn find(&self, filter: &ActivityFilter, room: &SessionRoom, now: Instant) -> Option<Sequence> {
         let mut first = None;
         for ((tag, of_session), ready) in &self.ready {
-            if !takes_tag(&wanted.tags, tag.as_deref()) {
+            if !takes_tag(&filter.tags, tag.as_deref()) {
                 continue;
             }
             let found = if *of_session {
                 ready.iter().copied().find(|sequence| {
                     let session = self.all.get(sequence).and_then(Activity::session);
-                    takes_session(&self.sessions, wanted.session.as_ref(), session, now)
-                        && room.takes(&self.sessions, wanted.session.as_ref(), session, now)
+                    takes_session(&self.sessions, filter.session.as_ref(), session, now)
+                        && room.takes(&self.sessions, filter.session.as_ref(), session, now)
                 })
             } else {
                 ready.first().copied()
@@ -350,9 +356,9 @@ impl ActivityQueue {
     pub fn is_awaited(&self, item: &WorkItem, taken: usize) -> bool {
         let WorkItem::ActivityExecute { session_id, tag, .. } = item else { return false };
         let now = Instant::now();
-        let takers = self.waiters.count(|wanted| {
-            takes_tag(&wanted.tags, tag.as_deref())
-                && takes_session(&self.sessions, wanted.session.as_ref(), session_id.as_deref(), now)
+        let takers = self.waiters.count(|filter| {
+            takes_tag(&filter.tags, tag.as_deref())
+                && takes_session(&self.sessions, filter.session.as_ref(), session_id.as_deref(), now)
         });
         takers > taken
     }

@@ -4,25 +4,15 @@ use std::cmp::Reverse;
 use std::time::{Duration, Instant};
 
 use crate::clock::now_ms;
+use crate::sqlite::owner::memory::due_item::{DueItem, MIN_DUE_LIMIT};
 use crate::sqlite::owner::memory::ids::{Number, Sequence};
 use crate::sqlite::owner::memory::state::OwnerState;
 
 /// The timer thread checks the clock at least this often, so that it notices a clock that was set forward.
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
-/// Unneeded timers stay in memory until there are this many timers.
-pub const MIN_DUE_LIMIT: usize = 4096;
-
-#[derive(PartialEq, Eq, PartialOrd, Ord)]
-pub enum Due {
-    Message(Number, Sequence),
-    Activity(Sequence),
-    /// The messages of an instance up to this one, if the instance was not started by then.
-    Orphans(Number, Sequence),
-}
-
 impl OwnerState {
-    pub fn schedule(&mut self, due_ms: u64, due: Due) {
+    pub fn schedule(&mut self, due_ms: u64, due: DueItem) {
         let is_first = self.due.peek().is_none_or(|Reverse((first, ..))| due_ms < *first);
         let order = self.sequence();
         self.due.push(Reverse((due_ms, order, due)));
@@ -41,11 +31,11 @@ impl OwnerState {
     fn drop_unneeded_timers(&mut self) {
         let Self { due, instances, activities, .. } = self;
         due.retain(|Reverse((_, _, due))| match due {
-            Due::Message(number, sequence) => instances.get(number).is_some_and(|instance| {
+            DueItem::Message(number, sequence) => instances.get(number).is_some_and(|instance| {
                 instance.delayed.contains_key(sequence) || instance.put_off.contains_key(sequence)
             }),
-            Due::Activity(sequence) => activities.is_waiting(*sequence),
-            Due::Orphans(number, _) => instances.get(number).is_some_and(|instance| instance.running().is_none()),
+            DueItem::Activity(sequence) => activities.is_waiting(*sequence),
+            DueItem::Orphans(number, _) => instances.get(number).is_some_and(|instance| instance.running().is_none()),
         });
         self.due_limit = MIN_DUE_LIMIT.max(2 * self.due.len());
     }
@@ -66,7 +56,7 @@ impl OwnerState {
         while self.due.peek().is_some_and(|Reverse((due_ms, ..))| *due_ms <= now) {
             let Some(Reverse((_, _, due))) = self.due.pop() else { break };
             match due {
-                Due::Message(number, sequence) => {
+                DueItem::Message(number, sequence) => {
                     if let Some(instance) = self.instances.get_mut(&number)
                         && let Some(message) = instance.delayed.remove(&sequence)
                     {
@@ -76,8 +66,8 @@ impl OwnerState {
                         self.return_put_off(number, sequence);
                     }
                 }
-                Due::Activity(sequence) => self.activities.make_ready(sequence, &mut self.wake_ups),
-                Due::Orphans(number, last) => {
+                DueItem::Activity(sequence) => self.activities.make_ready(sequence, &mut self.wake_ups),
+                DueItem::Orphans(number, last) => {
                     if self.instances.get(&number).is_some_and(|instance| instance.running().is_none()) {
                         self.expired_orphans.push((number, last));
                     }

@@ -12,11 +12,10 @@ use crate::clock::{after_ms, now_ms};
 use crate::flow_control::ORPHAN_LIFETIME;
 use crate::policy::StorePolicy;
 use crate::sqlite::owner::memory::activity_queue::ActivityQueue;
-pub use crate::sqlite::owner::memory::due::Due;
-use crate::sqlite::owner::memory::due::MIN_DUE_LIMIT;
+use crate::sqlite::owner::memory::capabilities::Capabilities;
+use crate::sqlite::owner::memory::due_item::{DueItem, MIN_DUE_LIMIT};
 use crate::sqlite::owner::memory::ids::{Number, Sequence, Token};
-pub use crate::sqlite::owner::memory::instance::{Instance, Message, RecordedInstance, TurnLease};
-pub use crate::sqlite::owner::memory::turns::Capabilities;
+use crate::sqlite::owner::memory::instance::{Instance, Message};
 use crate::sqlite::owner::memory::waiters::{Waiters, WakeUp};
 
 /// How many inactive instances stay in memory with their histories.
@@ -35,7 +34,7 @@ pub struct OwnerState {
     pub turns: HashMap<Token, Number>,
     /// No lease of a turn ends before this.
     pub first_expiry: Option<Instant>,
-    pub due: BinaryHeap<Reverse<(u64, Sequence, Due)>>,
+    pub due: BinaryHeap<Reverse<(u64, Sequence, DueItem)>>,
     /// The number of timers from which unneeded ones are dropped.
     pub due_limit: usize,
     pub activities: ActivityQueue,
@@ -122,7 +121,7 @@ impl OwnerState {
         debug_assert!(sequence <= self.next_sequence, "sequence numbers grow");
         if visible_ms > now {
             instance.delayed.insert(sequence, message);
-            self.schedule(visible_ms, Due::Message(number, sequence));
+            self.schedule(visible_ms, DueItem::Message(number, sequence));
             return;
         }
         // The instance reads a start before all other messages, since an event may arrive before the start. Of several
@@ -134,7 +133,7 @@ impl OwnerState {
             instance.queue.push_back(message);
         }
         if instance.running().is_none() {
-            self.schedule(after_ms(ORPHAN_LIFETIME), Due::Orphans(number, sequence));
+            self.schedule(after_ms(ORPHAN_LIFETIME), DueItem::Orphans(number, sequence));
         }
         self.refresh(number);
     }

@@ -5,31 +5,13 @@ use std::time::{Duration, Instant};
 
 use crate::code_time::CodeTime;
 use crate::sqlite::owner::disk::change::Change;
-use crate::sqlite::owner::memory::ids::{Number, Token, Version};
-use crate::sqlite::owner::memory::state::{Instance, Message, OwnerState, TurnLease};
+use crate::sqlite::owner::memory::capabilities::{Capabilities, accepts};
+use crate::sqlite::owner::memory::ids::{Number, Token};
+use crate::sqlite::owner::memory::instance::{Message, TurnLease};
+use crate::sqlite::owner::memory::state::OwnerState;
 
 /// How often the lease of a turn is checked while the turn's code runs.
 const LEASE_CHECK_INTERVAL: Duration = Duration::from_millis(500);
-
-/// The versions of recorded executions that a dispatcher can replay.
-#[derive(Clone, Copy, Debug)]
-pub struct Capabilities {
-    pub first: Version,
-    pub last: Version,
-    /// The dispatcher can replay no version.
-    pub none: bool,
-}
-
-impl Capabilities {
-    fn accepts(self, pinned: Option<Version>) -> bool {
-        !self.none && pinned.is_none_or(|version| self.first <= version && version <= self.last)
-    }
-}
-
-fn accepts(filter: Option<&Capabilities>, instance: &Instance) -> bool {
-    let pinned = instance.record.as_ref().and_then(|record| record.pinned);
-    filter.is_none_or(|capabilities| capabilities.accepts(pinned))
-}
 
 impl OwnerState {
     /// From now on, the lease of this turn counts from the end of its code.

@@ -4,30 +4,8 @@ use std::collections::VecDeque;
 
 use tokio::sync::oneshot;
 
-use crate::sqlite::owner::OwnerCore;
-use crate::sqlite::owner::memory::state::OwnerState;
-
 /// Wakes one waiting fetch.
 pub type WakeUp = oneshot::Sender<()>;
-
-/// Removes a waiting fetch from its queue when dropped.
-pub struct WaiterGuard<'a> {
-    core: &'a OwnerCore,
-    waiter: u64,
-    remove: fn(&mut OwnerState, u64),
-}
-
-impl<'a> WaiterGuard<'a> {
-    pub fn new(core: &'a OwnerCore, waiter: u64, remove: fn(&mut OwnerState, u64)) -> Self {
-        Self { core, waiter, remove }
-    }
-}
-
-impl Drop for WaiterGuard<'_> {
-    fn drop(&mut self) {
-        (self.remove)(&mut self.core.lock(), self.waiter);
-    }
-}
 
 /// The waiting fetches in the order of their arrival, each with a description of the work that it takes.
 pub struct Waiters<T> {

@@ -9,14 +9,16 @@ use tokio::time::timeout_at;
 use crate::clock::{after_ms, now_ms};
 use crate::error::Result;
 use crate::failure::Failure;
-use crate::sqlite::owner::OwnerCore;
-use crate::sqlite::owner::disk::change::{Change, MessageRow};
+use crate::sqlite::owner::core::OwnerCore;
+use crate::sqlite::owner::disk::change::Change;
 use crate::sqlite::owner::disk::effect::CommitEffect;
-use crate::sqlite::owner::disk::writer::Written;
-use crate::sqlite::owner::memory::activity_queue::Wanted;
+use crate::sqlite::owner::disk::job::Written;
+use crate::sqlite::owner::disk::rows::MessageRow;
+use crate::sqlite::owner::memory::activity_queue::ActivityFilter;
+use crate::sqlite::owner::memory::due_item::DueItem;
 use crate::sqlite::owner::memory::ids::{Sequence, Token};
-use crate::sqlite::owner::memory::state::{Due, OwnerState};
-use crate::sqlite::owner::memory::waiters::WaiterGuard;
+use crate::sqlite::owner::memory::state::OwnerState;
+use crate::sqlite::owner::operations::waiter_guard::WaiterGuard;
 use crate::work_item::encode;
 
 const INVALID: &str = "the activity was cancelled, or its lock expired (Invalid lock token)";
@@ -61,16 +63,16 @@ impl OwnerCore {
             tokio::time::sleep_until(deadline).await;
             return Ok(None);
         }
-        let wanted = Wanted { tags: tags.clone(), session: session.cloned() };
+        let filter = ActivityFilter { tags: tags.clone(), session: session.cloned() };
         loop {
             if self.health.broken().is_some() {
                 tokio::time::sleep_until(deadline).await;
                 return Ok(None);
             }
-            match self.search_activity(&wanted, lock_timeout) {
+            match self.search_activity(&filter, lock_timeout) {
                 ActivitySearch::Found { fetched, mut claim, written } => {
                     if let Some(written) = written {
-                        self.settled(written).await?;
+                        self.wait_until_written(written).await?;
                     }
                     claim.is_open = false;
                     return Ok(Some(*fetched));
@@ -85,13 +87,13 @@ impl OwnerCore {
         }
     }
 
-    fn search_activity(&self, wanted: &Wanted, lock_timeout: Duration) -> ActivitySearch<'_> {
+    fn search_activity(&self, filter: &ActivityFilter, lock_timeout: Duration) -> ActivitySearch<'_> {
         let token = Self::token();
         let now = Instant::now();
         let mut state = self.lock();
         state.expire(now);
-        let Some(activity) = state.activities.claim(wanted, token, now + lock_timeout, now) else {
-            let (waiter, wake_up) = state.activities.waiters.add(wanted.clone());
+        let Some(activity) = state.activities.claim(filter, token, now + lock_timeout, now) else {
+            let (waiter, wake_up) = state.activities.waiters.add(filter.clone());
             return ActivitySearch::Waiting(
                 WaiterGuard::new(self, waiter, OwnerState::remove_activity_waiter),
                 wake_up,
@@ -136,7 +138,7 @@ impl OwnerCore {
             }
             self.submit(Some(number), changes, CommitEffect::Pushed(pushed))
         };
-        self.settled(written).await
+        self.wait_until_written(written).await
     }
 
     pub fn abandon_activity(&self, token: &str, delay: Option<Duration>, ignore_attempt: bool) -> Result<()> {
@@ -153,7 +155,7 @@ impl OwnerCore {
         }
         let sequence = activity.sequence;
         match due_ms {
-            Some(due_ms) => state.schedule(due_ms, Due::Activity(sequence)),
+            Some(due_ms) => state.schedule(due_ms, DueItem::Activity(sequence)),
             None => state.make_activity_ready(sequence),
         }
         true

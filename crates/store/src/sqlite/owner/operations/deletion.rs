@@ -1,14 +1,16 @@
 //! Deletes instances and prunes past executions. The writer thread runs each deletion in a separate transaction.
 
+use std::sync::Arc;
+
 use duroxide::providers::{DeleteInstanceResult, InstanceFilter, PruneOptions, PruneResult};
 use rusqlite::{Connection, TransactionBehavior, params};
 
 use crate::error::Result;
 use crate::failure::Failure;
 use crate::history::is_last;
-use crate::sqlite::owner::OwnerCore;
-use crate::sqlite::owner::disk::change::Totals;
+use crate::sqlite::owner::core::OwnerCore;
 use crate::sqlite::owner::disk::effect::CommitEffect;
+use crate::sqlite::owner::disk::totals::Totals;
 use crate::sqlite::owner::memory::ids::Number;
 use crate::sqlite::read;
 
@@ -31,7 +33,7 @@ const DELETIONS: [&str; 8] = [
 
 impl OwnerCore {
     /// Deletes instances, all of them or none.
-    pub async fn delete(&self, ids: &[String], force: bool) -> Result<DeleteInstanceResult> {
+    pub async fn delete(self: &Arc<Self>, ids: &[String], force: bool) -> Result<DeleteInstanceResult> {
         if ids.is_empty() {
             return Ok(DeleteInstanceResult::default());
         }
@@ -42,6 +44,7 @@ impl OwnerCore {
     fn delete_now(&self, connection: &mut Connection, ids: &[String], force: bool) -> Result<DeleteInstanceResult> {
         let failed = read::failed(DELETE);
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed)?;
+        self.check_files().map_err(failed)?;
         let mut numbers = Vec::with_capacity(ids.len());
         let mut totals = Totals::default();
         for id in ids {
@@ -105,7 +108,7 @@ impl OwnerCore {
         self.submit_and_forget(None, Vec::new(), CommitEffect::ForgetDeleted(numbers));
     }
 
-    pub async fn delete_bulk(&self, filter: InstanceFilter) -> Result<DeleteInstanceResult> {
+    pub async fn delete_bulk(self: &Arc<Self>, filter: InstanceFilter) -> Result<DeleteInstanceResult> {
         if filter.instance_ids.as_ref().is_some_and(Vec::is_empty) {
             return Ok(DeleteInstanceResult::default());
         }
@@ -132,12 +135,12 @@ impl OwnerCore {
         .await
     }
 
-    pub async fn prune(&self, id: &str, options: PruneOptions) -> Result<PruneResult> {
+    pub async fn prune(self: &Arc<Self>, id: &str, options: PruneOptions) -> Result<PruneResult> {
         let id = id.to_owned();
         self.perform(move |connection, _| prune_now(connection, &id, &options)).await
     }
 
-    pub async fn prune_bulk(&self, filter: InstanceFilter, options: PruneOptions) -> Result<PruneResult> {
+    pub async fn prune_bulk(self: &Arc<Self>, filter: InstanceFilter, options: PruneOptions) -> Result<PruneResult> {
         if filter.instance_ids.as_ref().is_some_and(Vec::is_empty) {
             return Ok(PruneResult::default());
         }

@@ -8,13 +8,15 @@ use tokio::sync::oneshot;
 use crate::error::Result;
 use crate::error::StoreError;
 use crate::failure::Failure;
-use crate::sqlite::owner::OwnerCore;
-use crate::sqlite::owner::disk::change::{ActivityRow, Change, MessageRow};
+use crate::sqlite::owner::core::OwnerCore;
+use crate::sqlite::owner::disk::change::Change;
 use crate::sqlite::owner::disk::effect::CommitEffect;
-use crate::sqlite::owner::disk::writer::Written;
+use crate::sqlite::owner::disk::job::Written;
+use crate::sqlite::owner::disk::rows::{ActivityRow, MessageRow};
 use crate::sqlite::owner::memory::activity_queue::Activity;
 use crate::sqlite::owner::memory::ids::{Number, Sequence};
-use crate::sqlite::owner::memory::state::{Message, OwnerState};
+use crate::sqlite::owner::memory::instance::Message;
+use crate::sqlite::owner::memory::state::OwnerState;
 use crate::start::{IfExists, StartOutcome, StartRequest, decide_starts};
 use crate::work_item::{encode, is_activity, target};
 
@@ -71,7 +73,7 @@ impl OwnerCore {
     pub async fn send_messages(&self, items: Vec<WorkItem>, visible_ms: u64) -> Result<()> {
         self.admit("enqueue_for_orchestrator").await?;
         let written = self.submit_messages(items, visible_ms, None)?;
-        self.settled_in_time(written).await
+        self.wait_until_written_or_stalled(written).await
     }
 
     pub fn submit_messages(
@@ -179,7 +181,7 @@ impl OwnerCore {
             changes.push(Change::Activity(ActivityRow { sequence, number, attempts: 0, data }));
             self.submit(Some(number), changes, CommitEffect::Activity(Box::new(Activity::new(sequence, number, item))))
         })?;
-        self.settled_in_time(written).await
+        self.wait_until_written_or_stalled(written).await
     }
 
     /// Adds events to a history without a turn.
@@ -192,7 +194,7 @@ impl OwnerCore {
             changes.push(Change::Events { number, execution, events: rows });
             self.submit(Some(number), changes, CommitEffect::HistoryChanged(number))
         })?;
-        self.settled_in_time(written).await
+        self.wait_until_written_or_stalled(written).await
     }
 
     /// The orchestration that the instance runs, or that a waiting start will run.

@@ -6,6 +6,7 @@
 //! - `messages` takes in starts and messages, and `outbox` takes them from the outboxes of applications.
 //! - `deletion` deletes instances and prunes executions.
 //! - `load` reads instances from the file into memory.
+//! - `waiter_guard` belongs to a fetch that waits for work.
 
 pub mod activities;
 pub mod deletion;
@@ -14,3 +15,4 @@ pub mod messages;
 pub mod outbox;
 pub mod turn_end;
 pub mod turns;
+pub mod waiter_guard;

@@ -3,7 +3,7 @@
 use crate::error::StoreError;
 use crate::outbox::{Relay, Relayed, StartFilter};
 use crate::sqlite::owner::operations::messages::InboxPosition;
-use crate::sqlite::owner::{Accepted, Owner};
+use crate::sqlite::owner::{Owner, PendingChanges};
 use crate::work_item::target;
 
 /// The name of an outbox in the table of inboxes. Its position there is the key of the last relayed row.
@@ -39,7 +39,7 @@ impl Owner {
         let position = InboxPosition { inbox: name_of(&relay.outbox), position: relay.last };
         let written = self.core.submit_messages(relay.messages, 0, Some(position))?;
         // Waits without a limit: a relay that fails here would be repeated.
-        self.settled(Accepted(written)).await?;
+        self.wait_until_written(PendingChanges(written)).await?;
         Ok(Relayed::Done)
     }
 }
@@ -65,6 +65,7 @@ mod tests {
             description: "a store under test".to_owned(),
             connection,
             file,
+            lock: None,
             policy: StorePolicy::SHIPPED,
         })
         .unwrap()

@@ -7,14 +7,17 @@ use crate::clock::now_ms;
 use crate::error::Result;
 use crate::failure::Failure;
 use crate::history::is_last;
-use crate::sqlite::owner::disk::change::{ActivityRow, Change, CustomStatus, KvChange, MessageRow, TurnRow};
+use crate::sqlite::owner::core::{LockedState, OwnerCore};
+use crate::sqlite::owner::disk::change::Change;
 use crate::sqlite::owner::disk::effect::{CommitEffect, TurnEffect};
-use crate::sqlite::owner::disk::writer::Written;
+use crate::sqlite::owner::disk::job::Written;
+use crate::sqlite::owner::disk::rows::{ActivityRow, MessageRow};
+use crate::sqlite::owner::disk::turn_row::{CustomStatus, KvChange, TurnRow};
 use crate::sqlite::owner::memory::activity_queue::Activity;
 use crate::sqlite::owner::memory::ids::{Number, Sequence, Token};
-use crate::sqlite::owner::memory::state::{OwnerState, RecordedInstance};
+use crate::sqlite::owner::memory::instance::RecordedInstance;
+use crate::sqlite::owner::memory::state::OwnerState;
 use crate::sqlite::owner::operations::turns::INVALID;
-use crate::sqlite::owner::{LockedState, OwnerCore};
 use crate::turn_commit::TurnCommit;
 use crate::work_item::{encode, target};
 
@@ -42,7 +45,7 @@ impl OwnerCore {
         let copy = commit.clone();
         let written =
             self.with_instances(&ids, |state, numbers| self.submit_turn(state, numbers, token, copy, encoded))??;
-        self.settled(written).await
+        self.wait_until_written(written).await
     }
 
     fn submit_turn(

@@ -14,13 +14,15 @@ use crate::error::Result;
 use crate::failure::{Failure, FailureKind};
 use crate::flow_control::MessageGate;
 use crate::operations::FetchedTurn;
+use crate::sqlite::owner::core::{LockedState, OwnerCore};
 use crate::sqlite::owner::disk::change::Change;
 use crate::sqlite::owner::disk::effect::CommitEffect;
-use crate::sqlite::owner::disk::writer::Written;
+use crate::sqlite::owner::disk::job::Written;
+use crate::sqlite::owner::memory::capabilities::Capabilities;
+use crate::sqlite::owner::memory::due_item::DueItem;
 use crate::sqlite::owner::memory::ids::{History, Number, Token};
-use crate::sqlite::owner::memory::state::{Capabilities, Due, OwnerState};
-use crate::sqlite::owner::memory::waiters::WaiterGuard;
-use crate::sqlite::owner::{LockedState, OwnerCore};
+use crate::sqlite::owner::memory::state::OwnerState;
+use crate::sqlite::owner::operations::waiter_guard::WaiterGuard;
 use crate::sqlite::read;
 
 pub const INVALID: &str = "Invalid lock token: the turn has ended, or its lock expired";
@@ -100,7 +102,7 @@ impl OwnerCore {
     async fn complete_fetch(&self, found: FoundTurn<'_>) -> Result<FetchedTurn> {
         let FoundTurn { mut claim, turn, written } = found;
         if let Some(written) = written {
-            self.settled(written).await?;
+            self.wait_until_written(written).await?;
         }
         let TurnItem { mut item, history, attempts, has_kv, .. } = turn;
         if let Some(history) = history {
@@ -181,7 +183,7 @@ impl OwnerCore {
                         let place = if keeps_place { &mut instance.put_off } else { &mut instance.delayed };
                         place.insert(sequence, message);
                     }
-                    state.schedule(due_ms, Due::Message(number, sequence));
+                    state.schedule(due_ms, DueItem::Message(number, sequence));
                 }
                 state.refresh(number);
             }
