@@ -159,6 +159,11 @@ impl NativeStore {
         boundary::block_on(py, async move { Ok(adapter.store().tune().await?) })
     }
 
+    fn missing_rights(&self, py: Python<'_>) -> PyResult<Vec<String>> {
+        let adapter = self.adapter()?;
+        boundary::block_on(py, async move { Ok(adapter.store().missing_rights().await?) })
+    }
+
     fn close(&self, py: Python<'_>) -> PyResult<()> {
         if self.closed.swap(true, Ordering::AcqRel) {
             return Ok(());

@@ -44,7 +44,9 @@ def _parser() -> argparse.ArgumentParser:
     migrate = commands.add_parser(
         "migrate", help="create the tables and functions of a PostgreSQL store, or bring them up to date"
     )
-    migrate.add_argument("--check", action="store_true", help="change nothing; exit with 1 if something is missing")
+    migrate.add_argument(
+        "--check", action="store_true", help="change nothing; exit with 1 if tables, functions or rights are missing"
+    )
     tune = commands.add_parser(
         "tune", help="add the indexes of a PostgreSQL store, and set how often its busy tables are vacuumed"
     )
@@ -57,6 +59,10 @@ def _parser() -> argparse.ArgumentParser:
 def _migrate(url: str, schema: str, *, check: bool) -> int:
     options = duroxide.PostgresOptions(migrate="verify" if check else "apply")
     with duroxide.PostgresProvider.connect_with_schema(url, schema, options=options) as provider:
+        missing = provider._store.missing_rights() if check else []
+        if missing:
+            print("the role lacks rights; let the owner run:", *missing, sep="\n", file=sys.stderr)
+            return 1
         print(f"up to date: {provider!r}")
     return 0
 

@@ -1020,6 +1020,9 @@ class Store:
     def tune(self) -> list[str]:
         """Add indexes and settings to a PostgreSQL store; return what was missing."""
 
+    def missing_rights(self) -> list[str]:
+        """Return the statements that give the role of a PostgreSQL store the rights that it lacks."""
+
     def close(self) -> None:
         """Close the store; may be called twice."""
 

@@ -82,6 +82,55 @@ def test_a_child_whose_id_is_taken_fails_and_its_parent_can_catch_it(
     assert "taken" in client.wait_for_orchestration("parent", WAIT_MS).result()
 
 
+def test_of_two_children_that_one_turn_starts_with_the_same_id_the_second_fails(
+    runtime_factory: StartRuntime, client: Client
+) -> None:
+    def parent(ctx: OrchestrationContext, _: Any) -> Steps:
+        calls = [ctx.schedule_sub_orchestration("healthy", number, instance_id="same") for number in range(2)]
+        return [dict(outcome) for outcome in (yield ctx.all(calls))]
+
+    runtime_factory({"echo": echo}, {"healthy": healthy, "parent": parent}, QUICK)
+    client.start_orchestration("parent", "parent")
+    first, second = client.wait_for_orchestration("parent", WAIT_MS).result()
+    assert first == {"ok": 0}
+    assert "'same' already exists" in str(second["err"])
+
+
+def test_a_child_fails_if_a_detached_start_of_the_same_turn_has_its_id(
+    runtime_factory: StartRuntime, client: Client
+) -> None:
+    def parent(ctx: OrchestrationContext, _: Any) -> Steps:
+        yield ctx.start_orchestration("healthy", "same", "detached")
+        try:
+            yield ctx.schedule_sub_orchestration("healthy", "child", instance_id="same")
+        except SubOrchestrationFailed as error:
+            return str(error)
+        return "not failed"
+
+    runtime_factory({"echo": echo}, {"healthy": healthy, "parent": parent}, QUICK)
+    client.start_orchestration("parent", "parent")
+    assert "'same' already exists" in client.wait_for_orchestration("parent", WAIT_MS).result()
+    assert client.wait_for_orchestration("same", WAIT_MS).result() == "detached"
+
+
+def test_of_two_parents_that_ask_for_one_child_id_at_once_one_gets_the_child(
+    runtime_factory: StartRuntime, client: Client
+) -> None:
+    def parent(ctx: OrchestrationContext, number: int) -> Steps:
+        try:
+            return (yield ctx.schedule_sub_orchestration("healthy", number, instance_id="same"))
+        except SubOrchestrationFailed:
+            return "failed"
+
+    for number in range(2):
+        client.start_orchestration(f"parent-{number}", "parent", number)
+    # With one slot, both parents have their turns before the child.
+    options = RuntimeOptions(dispatcher_poll_interval_ms=20, orchestration_concurrency=1)
+    runtime_factory({"echo": echo}, {"healthy": healthy, "parent": parent}, options)
+    results = [client.wait_for_orchestration(f"parent-{number}", WAIT_MS).result() for number in range(2)]
+    assert results in ([0, "failed"], ["failed", 1])
+
+
 def test_an_activity_that_is_given_up_reaches_its_orchestration_as_a_failure(
     runtime_factory: StartRuntime, client: Client
 ) -> None:

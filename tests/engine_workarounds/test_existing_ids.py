@@ -13,6 +13,7 @@ from duroxide import (
     InstanceAlreadyExists,
     OrchestrationContext,
     Runtime,
+    RuntimeOptions,
 )
 from engine_workarounds.programs import QUICK, WAIT_MS, Steps, echo, healthy, wait_for_kind
 
@@ -89,3 +90,21 @@ def test_only_one_of_many_strict_starts_of_one_id_wins(client: Client) -> None:
     for thread in threads:
         thread.join()
     assert sorted(outcomes) == [False] * 7 + [True]
+
+
+@pytest.mark.parametrize("by", ["child", "detached"])
+def test_an_acknowledged_start_is_not_replaced_by_one_of_an_orchestration(
+    by: str, runtime_factory: StartRuntime, client: Client
+) -> None:
+    def order(ctx: OrchestrationContext, _: Any) -> Steps:
+        if by == "detached":
+            yield ctx.start_orchestration("healthy", "customer", "the orchestration")
+        else:
+            yield ctx.schedule_sub_orchestration("healthy", "the orchestration", instance_id="customer")
+
+    client.start_orchestration("order", "order")
+    assert client.start_orchestration("customer", "healthy", "the client", if_exists="raise")
+    # With one slot, the order has its turn before the customer.
+    options = RuntimeOptions(dispatcher_poll_interval_ms=20, orchestration_concurrency=1)
+    runtime_factory({"echo": echo}, {"healthy": healthy, "order": order}, options)
+    assert client.wait_for_orchestration("customer", WAIT_MS).result() == "the client"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +35,10 @@ class NodeProcess:
         logger.propagate = False
         self._provider = PostgresProvider.connect_with_schema(url, schema)
 
-    def serve(self, versions: list[str], tags: list[str], **options: Any) -> None:
+    def serve(self, versions: list[str], tags: list[str], *, retention_days: int | None = None, **options: Any) -> None:
         """Start a runtime, with short leases unless ``options`` sets others."""
+        if retention_days is not None:
+            options["retention"] = timedelta(days=retention_days)
         taken = TagFilter.tags(*tags) if tags else TagFilter.default_only()
         named: dict[str, Any] = {"worker_node_id": self._functions.node}
         self._runtime = Runtime(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import psycopg
 import pytest
 
 from duroxide import Client
@@ -99,3 +100,32 @@ def test_work_of_a_killed_node_with_a_wrong_clock_moves_in_time(
     wrong.kill()
     nodes.start("right")
     assert client.wait_for_orchestration("held", 20_000).result() == "right"
+
+
+@pytest.mark.parametrize("days", [40, -40], ids=["ahead", "back"])
+def test_retention_goes_by_the_clock_of_the_server(  # noqa: PLR0917  (fixtures)
+    days: int, clock: Clock, server: ServerAtHand, schema: str, nodes: Nodes, client: Client
+) -> None:
+    right = nodes.start("right")
+    for instance in ("old", "young"):
+        client.start_orchestration(instance, "chain", 1)
+        client.wait_for_orchestration(instance, 20_000)
+    right.shutdown()
+    age = f"UPDATE {schema}.executions SET completed_at = now() - interval '31 days' WHERE instance_id = 'old'"
+    with psycopg.connect(server.url, autocommit=True) as connection:
+        connection.execute(age.encode())
+    clock.set(days * 86_400)
+    nodes.start("wrong", environment=clock.environment, retention_days=30)
+    wait_until(lambda: "old" not in client.list_all_instances())
+    assert client.list_all_instances() == ["young"]
+
+
+def test_a_node_with_a_wrong_clock_keeps_an_event_that_came_early(
+    clock: Clock, server: ServerAtHand, schema: str, nodes: Nodes, client: Client
+) -> None:
+    client.raise_event("later", "go", "went")
+    clock.set(40 * 86_400)
+    nodes.start("wrong", environment=clock.environment)
+    held = f"SELECT count(*) FROM {schema}.orchestrator_queue WHERE instance_id = 'later' AND lock_token = 'held'"
+    with psycopg.connect(server.url, autocommit=True) as connection:
+        wait_until(lambda: connection.execute(held.encode()).fetchone() == (1,), "the node has seen the event")

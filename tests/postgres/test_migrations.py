@@ -85,6 +85,20 @@ def test_a_schema_of_a_newer_adapter_is_not_changed(
             PostgresProvider.connect_with_schema(postgres_url, postgres_schema, options=options)
 
 
+def test_a_renamed_schema_is_refused_with_its_earlier_name(
+    postgres_url: str, postgres_schema: str, postgres_connection: psycopg.Connection
+) -> None:
+    renamed = f"{postgres_schema}_old"
+    PostgresProvider.connect_with_schema(postgres_url, postgres_schema).close()
+    names = {"earlier": sql.Identifier(postgres_schema), "renamed": sql.Identifier(renamed)}
+    postgres_connection.execute(sql.SQL("ALTER SCHEMA {earlier} RENAME TO {renamed}").format(**names))
+    try:
+        with pytest.raises(ProviderError, match=f"rename it back to '{postgres_schema}'"):
+            PostgresProvider.connect_with_schema(postgres_url, renamed)
+    finally:
+        postgres_connection.execute(sql.SQL("DROP SCHEMA {renamed} CASCADE").format(**names))
+
+
 def test_missing_functions_are_named_and_created(
     postgres_url: str, postgres_schema: str, postgres_connection: psycopg.Connection
 ) -> None:

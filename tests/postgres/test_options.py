@@ -7,6 +7,7 @@ import re
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import psycopg
 import pytest
@@ -137,6 +138,26 @@ def test_an_invalid_parameter_is_refused(query: str, says: str) -> None:
         PostgresProvider.connect(f"{PLACE}?{query}")
     assert says in str(refused.value)
     assert "s3cret" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://ada:s3cret@db1:5432,db2:5432/orders",
+        "postgresql://db1,db2/orders",
+        "postgresql:///orders?host=db1,db2",
+    ],
+)
+def test_a_url_with_several_hosts_is_refused_for_that_reason(url: str) -> None:
+    with pytest.raises(ConfigurationError, match="several hosts") as refused:
+        PostgresProvider.connect(url)
+    assert "s3cret" not in str(refused.value)
+
+
+def test_a_url_of_a_socket_may_have_a_user_and_no_host(tmp_path: Path) -> None:
+    socket = quote(str(tmp_path), safe="")
+    with pytest.raises(ProviderError, match=f"database 'orders' on {tmp_path} as 'ada m' cannot be reached"):
+        PostgresProvider.connect(f"postgresql://ada%20m:s3cret%2F@/orders?host={socket}")
 
 
 def test_the_error_about_a_url_of_sqlalchemy_says_to_remove_the_driver() -> None:

@@ -117,6 +117,7 @@ class TransactionPooler:
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.sleep(0)  # the aborted sockets close
         for backend in self._backends:
             backend.writer.close()
             await asyncio.to_thread(backend.connection.close)
@@ -127,8 +128,11 @@ class TransactionPooler:
         self._tasks.add(task)
         try:
             await self._session(reader, writer)
-        except (asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
+        except (asyncio.IncompleteReadError, ConnectionError):
             pass
+        except asyncio.CancelledError:
+            # A reply that the client does not read would keep the socket open.
+            writer.transport.abort()
         finally:
             self._tasks.discard(task)
             writer.close()

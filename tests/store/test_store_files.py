@@ -104,6 +104,13 @@ def test_backups_under_load_have_all_work_acknowledged_before(
         thread.join()
 
 
+def test_a_path_that_is_too_long_for_sqlite_is_refused_for_that_reason(tmp_path: Path) -> None:
+    folder = tmp_path.joinpath(*["d" * 50] * 10)
+    folder.mkdir(parents=True)
+    with pytest.raises(ConfigurationError, match="too long: .* SQLite takes 512; choose a shorter one"):
+        SqliteProvider.open(folder / "store.db")
+
+
 def test_a_backup_does_not_overwrite_a_file(provider: SqliteProvider, tmp_path: Path) -> None:
     there = tmp_path / "there.db"
     there.write_text("other text")

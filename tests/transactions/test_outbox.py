@@ -340,6 +340,20 @@ def test_an_outbox_restored_from_a_backup_loses_nothing(database, tmp_path, rows
     assert client.handle("order-8").result(WAIT_SECONDS) == "packed 8"
 
 
+def test_a_database_that_takes_the_place_of_the_outbox_is_relayed(database, tmp_path, file_store, work):
+    copied = tmp_path / "copied.db"
+    client = work(file_store, outboxes=[Outbox(database)])
+    with writing(database) as transaction:
+        transaction.start(fulfil, 7, id="order-7")
+    client.handle("order-7", fulfil).result(WAIT_SECONDS)
+    with closing(sqlite3.connect(database)) as connection, closing(sqlite3.connect(copied)) as copy:
+        connection.backup(copy)
+    copied.replace(database)
+    with writing(database) as transaction:
+        transaction.start(fulfil, 8, id="order-8")
+    assert client.handle("order-8", fulfil).result(WAIT_SECONDS) == "packed 8"
+
+
 def test_a_connection_that_commits_by_itself_is_refused(database, rows):
     by_itself = sqlite3.connect(database, isolation_level=None)
     with closing(by_itself), pytest.raises(ConfigurationError, match='execute "BEGIN" first'):

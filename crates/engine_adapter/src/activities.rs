@@ -6,11 +6,12 @@ use duroxide::AppErrorKind;
 use duroxide::providers::{SessionFetchConfig, TagFilter, WorkItem};
 use store::operations::{EngineOperations as _, FetchedActivity};
 use store::retry::{RetryLimit, RetryState};
-use store::{Result, retrying};
+use store::{FailureKind, Result, retrying, session_limits};
 use tokio::time::Instant;
 
 use crate::dispatcher::{Dispatcher, LONGEST_POLL, listed};
 use crate::metrics::add;
+use crate::refusals::failed_activity;
 use crate::running_activities::{RunningActivity, join_token};
 use crate::terminal_commit::not_registered;
 
@@ -32,6 +33,7 @@ impl Dispatcher {
         if let Some(session) = session {
             let mut owners = self.hands.owners.lock();
             if !owners.contains(&session.owner_id) {
+                session_limits::set(&session.owner_id, self.settings.max_sessions);
                 owners.insert(session.owner_id.clone());
             }
         }
@@ -123,6 +125,14 @@ impl Dispatcher {
                     tracing::info!(target: "duroxide::runtime", "the lease of an activity ended before its code did; its result is not recorded");
                 }
                 return Ok(());
+            }
+            Err(failure) if failure.kind == FailureKind::Refused => {
+                // Another run of the code would end in the same way.
+                let Some(failed) = completion.as_ref().and_then(|completion| failed_activity(completion, &failure))
+                else {
+                    return Err(failure);
+                };
+                backend.ack_work_item(token, Some(failed)).await?;
             }
             Err(failure) => return Err(failure),
             Ok(()) => {}

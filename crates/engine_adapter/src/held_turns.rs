@@ -3,12 +3,13 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use duroxide::Event;
-use duroxide::providers::OrchestrationItem;
+use duroxide::providers::{OrchestrationItem, WorkItem};
+use duroxide::{AppErrorKind, ErrorDetails, Event};
 use parking_lot::Mutex;
 use tokio::task::Id;
 
 use crate::parent_link::ParentLink;
+use crate::terminal_commit::tell_parent;
 use crate::turn_record::TurnRecord;
 use store::history::started;
 
@@ -19,9 +20,31 @@ pub struct HeldTurn {
     pub parent: Option<ParentLink>,
     /// The reason of a request to cancel the instance, if this turn got one.
     pub cancellation: Option<String>,
+    /// For the parents whose children could not start, since another start of the same id came first.
+    pub collisions: Vec<WorkItem>,
     /// The history as fetched, if the adapter may have to end the instance without running it.
     pub history: Vec<Event>,
     task: Option<Id>,
+}
+
+/// The failures of the children that lose their id to an earlier start in the first turn of an instance. The engine takes
+/// the first start, and drops the others without a message to their parents. A later start, to an instance with a history,
+/// the engine answers itself, with the same text.
+fn collisions(item: &OrchestrationItem) -> Vec<WorkItem> {
+    if !item.history.is_empty() {
+        return Vec::new();
+    }
+    let starts = item.messages.iter().filter(|message| matches!(message, WorkItem::StartOrchestration { .. }));
+    let parents = starts.skip(1).filter_map(ParentLink::of_start);
+    let failed = |parent| {
+        let details = ErrorDetails::Application {
+            kind: AppErrorKind::OrchestrationFailed,
+            message: format!("sub-orchestration instance id '{}' already exists", item.instance),
+            retryable: false,
+        };
+        tell_parent(&parent, details)
+    };
+    parents.map(failed).collect()
 }
 
 /// The turns in progress: by lock token for the store, and by task for the driver, which does not know the token.
@@ -44,6 +67,7 @@ impl Turns {
             record: Arc::clone(&record),
             parent: started(&item.history).and_then(|event| ParentLink::of(&event.kind)),
             cancellation,
+            collisions: collisions(item),
             // Filled in below, if the adapter may have to cancel the instance.
             history: Vec::new(),
             task,

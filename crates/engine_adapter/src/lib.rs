@@ -17,6 +17,7 @@ mod nondeterminism;
 mod parent_link;
 mod process;
 mod recorded;
+mod refusals;
 mod running_activities;
 mod settings;
 mod suspended;
@@ -141,11 +142,11 @@ impl EngineAdapter {
     /// Removes at most `limit` of the instances that ended longer ago than `kept`, and their sub-orchestrations.
     /// Returns how many were removed in all.
     pub async fn remove_ended(&self, kept: Duration, limit: u32) -> Result<u64, StoreError> {
-        let before = now_ms().saturating_sub(milliseconds(kept));
-        let instance_ids = self.process.backend().ended_instances(before, limit).await?;
-        if instance_ids.as_ref().is_some_and(Vec::is_empty) {
-            return Ok(0);
-        }
+        let (instance_ids, before) = match self.process.backend().ended_instances(kept, limit).await? {
+            Some(ended) if ended.ids.is_empty() => return Ok(0),
+            Some(ended) => (Some(ended.ids), ended.before_ms),
+            None => (None, now_ms().saturating_sub(milliseconds(kept))),
+        };
         let filter = InstanceFilter { instance_ids, completed_before: Some(before), limit: Some(limit) };
         Ok(self.client_view().delete_instance_bulk(filter).await?.instances_deleted)
     }

@@ -31,6 +31,8 @@ pub struct ProcessState {
     pub watches: Watches,
     pub running_activities: RunningActivities,
     pub waiting: WaitingInstances,
+    /// The instances whose turns the store refuses until an operator removes the cause.
+    pub obstructed: WaitingInstances,
     pub descriptors: Descriptors,
     /// The settings of the dispatchers that run in this process, which say what each can run.
     registries: Mutex<Vec<Arc<DispatcherSettings>>>,
@@ -54,6 +56,7 @@ impl ProcessState {
             watches: Watches::default(),
             running_activities: RunningActivities::default(),
             waiting: WaitingInstances::default(),
+            obstructed: WaitingInstances::default(),
             descriptors: Descriptors::default(),
             registries: Mutex::default(),
             suspended_caches: Mutex::default(),
@@ -118,6 +121,7 @@ impl ProcessState {
     pub fn deleted(&self, instance: &str) {
         self.running_activities.cancel_instance(instance);
         self.waiting.clear(instance);
+        self.obstructed.clear(instance);
         self.descriptors.forget(instance);
         let suspended_caches = self.suspended_caches.lock().clone();
         for suspended_turns in suspended_caches.iter().filter_map(Weak::upgrade) {

@@ -2,11 +2,12 @@
 
 use std::collections::HashSet;
 
-use duroxide::providers::{ScheduledActivityIdentifier, WorkItem};
+use duroxide::providers::{ExecutionMetadata, ScheduledActivityIdentifier, WorkItem};
 use duroxide::{
     AppErrorKind, ErrorDetails, Event, EventKind, INITIAL_EVENT_ID, INITIAL_EXECUTION_ID, build_child_instance_id,
 };
 use serde::Serialize;
+use store::history::started;
 use store::turn_commit::TurnCommit;
 
 use crate::cancellation::cancelled;
@@ -124,6 +125,24 @@ impl TerminalCommit {
             terminal.push(instance, None, id, EventKind::OrchestrationCancelRequested { reason: reason.clone() });
         }
         terminal.fail(instance, id + 1, details, parent.as_ref());
+        Some(terminal)
+    }
+
+    /// Fails an execution whose first turn cannot be recorded: its start is recorded, and nothing that its code did. `None`
+    /// if `refused` is no first turn.
+    pub fn of_first_turn(instance: &str, refused: &TurnCommit, details: ErrorDetails) -> Option<Self> {
+        let mut terminal = Self::of_execution(refused.execution_id);
+        let start = started(&refused.delta)?;
+        let parent = ParentLink::of(&start.kind);
+        terminal.commit.metadata = ExecutionMetadata {
+            orchestration_name: refused.metadata.orchestration_name.clone(),
+            orchestration_version: refused.metadata.orchestration_version.clone(),
+            parent_instance_id: refused.metadata.parent_instance_id.clone(),
+            pinned_duroxide_version: refused.metadata.pinned_duroxide_version.clone(),
+            ..ExecutionMetadata::default()
+        };
+        terminal.push(instance, None, start.event_id, start.kind.clone());
+        terminal.fail(instance, start.event_id + 1, details, parent.as_ref());
         Some(terminal)
     }
 

@@ -44,6 +44,7 @@ pub fn complete(commit: &mut TurnCommit, held: &HeldTurn) {
     stamp(&mut commit.delta, held.record.time_ms);
     heed_cancellation(commit, held);
     tell_waiting_parent(commit, held);
+    commit.messages.extend(held.collisions.iter().cloned());
     forget_unborn_children(commit);
 }
 

@@ -8,7 +8,7 @@ use store::operations::{EngineOperations as _, FetchedTurn};
 use store::retry::{RetryLimit, RetryState};
 use store::turn_commit::TurnCommit;
 use store::work_item::can_be_waited_for;
-use store::{Failure, Result, operation_name, retrying};
+use store::{Failure, FailureKind, Result, operation_name, retrying};
 use tokio::time::Instant;
 
 use crate::admission::Admission;
@@ -122,15 +122,22 @@ impl Dispatcher {
                 self.turns.remove(token);
                 return Ok(());
             }
+            Err(failure) if failure.kind == FailureKind::Obstructed => {
+                self.wait_for_operator(token, &held, failure).await;
+                return Ok(());
+            }
+            Err(failure) if failure.kind == FailureKind::Refused && self.shared.backend().is_at_work() => {
+                return self.end_refused(token, &held, &commit, failure).await;
+            }
             // The engine now records why, with the same token.
             Err(_) => {}
         }
         outcome
     }
 
-    async fn commit(&self, token: &str, held: &HeldTurn, commit: &Arc<TurnCommit>) -> Result<()> {
+    pub async fn commit(&self, token: &str, held: &HeldTurn, commit: &Arc<TurnCommit>) -> Result<()> {
         let backend = self.shared.backend();
-        let mut retry = RetryState::new(RetryLimit::Lease);
+        let mut retry = RetryState::new(RetryLimit::Slot);
         let outcome = retrying!(
             self.shared.availability(),
             operation_name!(commit_turn),
@@ -159,12 +166,13 @@ impl Dispatcher {
     }
 
     /// Informs all parts of this process that the commit concerns. Nothing here waits.
-    fn committed(&self, token: &str, held: &HeldTurn, commit: &TurnCommit) {
+    pub fn committed(&self, token: &str, held: &HeldTurn, commit: &TurnCommit) {
         let shared = &self.shared;
         let instance = held.record.instance.as_str();
         self.turns.remove(token);
         self.counters.committed_turn(commit.execution_id, &commit.delta);
         shared.waiting.clear(instance);
+        shared.obstructed.clear(instance);
         shared.running_activities.cancel(&commit.cancelled);
         // On a server each look is a query, so a commit wakes the waits only if it changes something that they wait
         // for.
@@ -180,7 +188,7 @@ impl Dispatcher {
     }
 
     /// Leaves an instance to the runtimes that can run it, for at most `pause`.
-    async fn leave_turn(&self, token: &str, pause: Duration) -> Result<()> {
+    pub async fn leave_turn(&self, token: &str, pause: Duration) -> Result<()> {
         let backend = self.shared.backend();
         let mut retry = RetryState::new(RetryLimit::CallerOnce);
         let outcome = retrying!(

@@ -32,6 +32,14 @@ pub struct Traits {
     pub knows_times: bool,
 }
 
+/// Instances that ended long ago.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct EndedInstances {
+    pub ids: Vec<String>,
+    /// All of them ended before this time, in ms since the epoch by the clock of the store.
+    pub before_ms: u64,
+}
+
 /// A database as this package needs it: the operations of the engine's interface, plus what that interface lacks.
 #[async_trait]
 pub trait Backend: EngineOperations + AdminOperations {
@@ -73,6 +81,11 @@ pub trait Backend: EngineOperations + AdminOperations {
     /// Adds indexes and settings that a large store needs, and returns what was missing.
     async fn tune(&self) -> Result<Vec<String>, StoreError>;
 
+    /// The statements that give the role of this store the rights that it lacks, where a store has roles.
+    async fn missing_rights(&self) -> Result<Vec<String>> {
+        Ok(Vec::new())
+    }
+
     /// Starts instances, all of them or none, in one transaction.
     async fn start(&self, requests: Vec<StartRequest>, if_exists: IfExists) -> Result<Vec<StartOutcome>, StoreError>;
 
@@ -91,9 +104,9 @@ pub trait Backend: EngineOperations + AdminOperations {
         Ok(None)
     }
 
-    /// At most `limit` of the instances that ended before `before_ms` and have no parent, where the provider cannot
+    /// At most `limit` of the instances that ended longer ago than `kept` and have no parent, where the provider cannot
     /// pick them itself; `None` where it can.
-    async fn ended_instances(&self, _before_ms: u64, _limit: u32) -> Result<Option<Vec<String>>> {
+    async fn ended_instances(&self, _kept: Duration, _limit: u32) -> Result<Option<EndedInstances>> {
         Ok(None)
     }
 

@@ -26,6 +26,8 @@ pub enum FailureKind {
     Unreadable,
     /// The database itself is damaged or no longer to be trusted. Waiting does not help.
     Unusable,
+    /// Refused for a reason outside the data that an operator can remove: a missing grant, a trigger, a dropped table.
+    Obstructed,
     /// Refused for good, or not to be repeated because a second application would do harm.
     Refused,
 }

@@ -23,6 +23,7 @@ pub mod outbox;
 pub mod policy;
 mod postgres;
 pub mod retry;
+pub mod session_limits;
 mod sqlite;
 pub mod start;
 pub mod turn_commit;
@@ -198,6 +199,11 @@ impl Store {
     /// Adds the indexes and table settings that a large store needs, and returns what was missing. PostgreSQL only.
     pub async fn tune(&self) -> Result<Vec<String>, StoreError> {
         self.open_backend("tune")?.tune().await
+    }
+
+    /// The statements that give the role of this store the rights that it lacks. PostgreSQL only.
+    pub async fn missing_rights(&self) -> Result<Vec<String>, StoreError> {
+        Ok(self.open_backend("missing_rights")?.missing_rights().await?)
     }
 
     /// Copies the store into a new file, as it is at one moment.

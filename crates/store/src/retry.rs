@@ -15,6 +15,9 @@ pub enum RetryLimit {
     /// A lease is held: giving up would make the engine fail the orchestration. The end comes with the answer that the
     /// lock is lost.
     Lease,
+    /// As [`RetryLimit::Lease`], but a refusal that an operator has to remove is the answer: the work is given back, and its
+    /// slot is free for other work.
+    Slot,
 }
 
 const CALLER_WAITS: Duration = Duration::from_secs(10);
@@ -36,12 +39,13 @@ impl RetryState {
 
     /// How long to wait before the next attempt; `None` when `failure` is the answer.
     pub fn pause_after(&mut self, failure: &Failure) -> Option<Duration> {
-        if !failure.is_transient() {
+        let waits_for_operator = failure.kind == FailureKind::Obstructed && matches!(self.limit, RetryLimit::Lease);
+        if !failure.is_transient() && !waits_for_operator {
             return None;
         }
         let may_have_been_applied = failure.kind == FailureKind::InDoubt;
         let repeats = match self.limit {
-            RetryLimit::Lease => true,
+            RetryLimit::Lease | RetryLimit::Slot => true,
             RetryLimit::Caller => self.began.elapsed() < CALLER_WAITS,
             RetryLimit::CallerOnce => !may_have_been_applied && self.began.elapsed() < CALLER_WAITS,
         };
@@ -111,6 +115,14 @@ mod tests {
         for kind in [Closed, LockLost, NotFound, StillRunning, HasParent, Unreadable, Unusable, Refused] {
             assert!(!repeats(RetryLimit::Lease, kind), "{kind:?}");
         }
+    }
+
+    #[test]
+    fn only_a_held_result_waits_for_an_operator() {
+        use RetryLimit::{Caller, CallerOnce, Lease, Slot};
+
+        let limits = [Caller, CallerOnce, Lease, Slot];
+        assert_eq!(limits.map(|limit| repeats(limit, FailureKind::Obstructed)), [false, false, true, false]);
     }
 
     #[test]

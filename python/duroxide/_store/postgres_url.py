@@ -7,7 +7,7 @@ import os
 from dataclasses import fields, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, cast
-from urllib.parse import parse_qsl, urlencode
+from urllib.parse import parse_qsl, unquote, urlencode
 
 from duroxide._store.postgres_options import FILES, TIMES, PostgresOptions, program_name
 from duroxide._values.validation import check_milliseconds, suggest
@@ -43,6 +43,10 @@ _WITHOUT_EFFECT: dict[str, tuple[str, ...] | None] = {
     "target_session_attrs": ("any",),
     "tcp_user_timeout": None,
 }
+_SEVERAL_HOSTS = (
+    "the URL names several hosts, and this client connects to one; write the name that leads to the primary, such as that "
+    "of a load balancer or of the cluster"
+)
 
 
 def read_url(url: object, options: PostgresOptions | None) -> tuple[str, PostgresOptions]:
@@ -77,11 +81,13 @@ def _split(url: object) -> tuple[str, list[tuple[str, str]], dict[str, Any]]:
             f"the URL is not a PostgreSQL URL; write postgresql://user:password@host:5432/database{driver}"
         )
     base, _, query = url.partition("?")
-    place: list[tuple[str, str]] = []
+    base, place = _without_empty_host(base)
     said: dict[str, Any] = {}
     for written, value in parse_qsl(query, keep_blank_values=True):
         name = written.replace("-", "_")
         if written in _PLACE or written.startswith("options["):
+            if written in ("host", "hostaddr", "port") and "," in value:
+                raise ConfigurationError(_SEVERAL_HOSTS)
             place.append((written, value))
         elif name in _URL_NAMES:
             said[_URL_NAMES[name]] = _read(_URL_NAMES[name], written, value)
@@ -95,6 +101,24 @@ def _split(url: object) -> tuple[str, list[tuple[str, str]], dict[str, Any]]:
         else:
             raise ConfigurationError(_unknown(written))
     return base, place, said
+
+
+def _without_empty_host(base: str) -> tuple[str, list[tuple[str, str]]]:
+    """Move the user before an empty host, as in the URL of a socket, to parameters: the client library needs a host there."""
+    scheme, _, rest = base.partition("://")
+    authority, slash, path = rest.partition("/")
+    user, at, host = authority.rpartition("@")
+    if "," in host:
+        raise ConfigurationError(_SEVERAL_HOSTS)
+    if not at or host.partition(":")[0]:
+        return base, []
+    name, colon, password = user.partition(":")
+    moved = [("user", unquote(name))]
+    if colon:
+        moved.append(("password", unquote(password)))
+    if port := host.partition(":")[2]:
+        moved.append(("port", port))
+    return f"{scheme}://{slash}{path}", moved
 
 
 def _unknown(parameter: str) -> str:

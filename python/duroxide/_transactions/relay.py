@@ -8,6 +8,7 @@ import threading
 import time
 from contextlib import closing
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from duroxide import _native
@@ -177,6 +178,14 @@ def _checked(kind: object, instance: object, name: object, data: object, version
     return OutboxRow(str(kind), check_id(instance), checked, text, None if version is None else check_version(version))
 
 
+def _identity(file: str) -> tuple[int, int] | None:
+    """Tell a file from another one that takes its place; ``None`` for a database without a file."""
+    if not file:
+        return None
+    status = Path(file).stat()
+    return status.st_dev, status.st_ino
+
+
 class OutboxThread:
     """Relays an outbox into a store until ``stop``.
 
@@ -218,17 +227,24 @@ class OutboxThread:
     def _work_while_well(self) -> None:
         try:
             with closing(self._outbox.connect()) as connection:
-                self._work(connection)
-        except (sqlite3.Error, DuroxideError) as error:
+                (_, _, file) = connection.execute("PRAGMA database_list").fetchone()
+                identity = _identity(file)
+            # If the file is still the same, this connection has opened it.
+            with closing(self._outbox.connect()) as connection:
+                self._work(connection, file, identity)
+        except (sqlite3.Error, DuroxideError, OSError) as error:
             self._say_failing(error)
             self._stopped.wait(_FAILED_SECONDS)
 
-    def _work(self, connection: sqlite3.Connection) -> None:
+    def _work(self, connection: sqlite3.Connection, file: str, identity: tuple[int, int] | None) -> None:
         relay = Relay(connection, self._native)
-        (_, _, file) = connection.execute("PRAGMA database_list").fetchone()
         self._watcher = _native.DatabaseWatcher(file) if file else None
         version, awake_until = None, 0.0
         while not self._stopped.is_set():
+            if _identity(file) != identity:
+                # The connection would read the old file for ever.
+                _logger.warning("the database of %r was replaced; its new file is opened", self._outbox)
+                return
             notices = self._watcher.notices() if self._watcher else 0
             # data_version changes with every commit of another connection, and is cheap to read.
             (current,) = connection.execute("PRAGMA data_version").fetchone()

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use duroxide::providers::WorkItem;
 use tokio::time::timeout;
 
-use crate::backend::{Backend, NextCommit, Traits};
+use crate::backend::{Backend, EndedInstances, NextCommit, Traits};
 use crate::error::{Result, StoreError};
 use crate::events::StoreEvents;
 use crate::outbox::{Relay, Relayed};
@@ -79,6 +79,10 @@ impl Backend for PostgresStore {
         Ok(self.server().tune().await?)
     }
 
+    async fn missing_rights(&self) -> Result<Vec<String>> {
+        self.server().missing_rights().await
+    }
+
     async fn start(&self, requests: Vec<StartRequest>, if_exists: IfExists) -> Result<Vec<StartOutcome>, StoreError> {
         const OPERATION: &str = "start_orchestration";
         let mut retry = RetryState::new(RetryLimit::Caller);
@@ -126,10 +130,10 @@ impl Backend for PostgresStore {
 
     /// The provider would delete an instance between two executions. Its filter can only exclude by listing all others, so the ids
     /// are listed here.
-    async fn ended_instances(&self, before_ms: u64, limit: u32) -> Result<Option<Vec<String>>> {
+    async fn ended_instances(&self, kept: Duration, limit: u32) -> Result<Option<EndedInstances>> {
         let mut retry = RetryState::new(RetryLimit::Caller);
         let server = self.server();
-        retrying!(self.availability, "delete_instance_bulk", &mut retry, server.ended(before_ms, limit)).map(Some)
+        retrying!(self.availability, "delete_instance_bulk", &mut retry, server.ended(kept, limit)).map(Some)
     }
 
     async fn relayed(&self, outbox: &str) -> Result<Option<i64>, StoreError> {

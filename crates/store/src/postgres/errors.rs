@@ -15,9 +15,24 @@ const NOT_APPLIED: &[&str] = &["57P03", "53300", "40001", "40P01"];
 /// being renewed.
 const PASSING: &[&str] = &["08", "53", "57P", "57014", "25P03", "25P04", "58", "40", "55P03", "25006", "0A000", "28"];
 
+/// Refusals that an operator can remove: of rights, names and types (42: a missing grant, a dropped table or function), of
+/// a dropped schema (3F), of a trigger (P0001), of a constraint that the tables of `duroxide-pg` do not have (23514, 23502),
+/// of a statement that a pooler has lost (26), of an encoding that lacks a character (22P05, 22021), of a damaged table or
+/// index (XX001, XX002).
+const OBSTRUCTED: &[&str] = &["42", "3F", "P0001", "23514", "23502", "26", "22P05", "22021", "XX001", "XX002"];
+
+/// An encoding that lacks a character, and also a character that no encoding of the server takes.
+const NOT_IN_REPERTOIRE: &str = "22021";
+
 /// The kind of an error of the client library.
 pub fn kind(error: &sqlx::Error) -> FailureKind {
     match error {
+        // NUL is wrong in the data: the server takes it in no encoding.
+        sqlx::Error::Database(error)
+            if error.code().as_deref() == Some(NOT_IN_REPERTOIRE) && error.message().ends_with("0x00") =>
+        {
+            FailureKind::Refused
+        }
         sqlx::Error::Database(error) => kind_of_code(&error.code().unwrap_or_default()),
         sqlx::Error::Io(error) if error.kind() == ErrorKind::ConnectionRefused => FailureKind::NotApplied,
         sqlx::Error::PoolTimedOut => FailureKind::NotApplied,
@@ -34,6 +49,8 @@ fn kind_of_code(code: &str) -> FailureKind {
         FailureKind::NotApplied
     } else if is_among(PASSING) {
         FailureKind::InDoubt
+    } else if is_among(OBSTRUCTED) {
+        FailureKind::Obstructed
     } else {
         FailureKind::Refused
     }
@@ -61,7 +78,10 @@ mod tests {
         {
             assert_eq!(kind_of_code(code), FailureKind::InDoubt, "{code}");
         }
-        for code in ["", "23505", "42P01", "22023", "42501"] {
+        for code in ["42501", "42P01", "42883", "3F000", "P0001", "22P05", "26000"] {
+            assert_eq!(kind_of_code(code), FailureKind::Obstructed, "{code}");
+        }
+        for code in ["", "23505", "22023", "54000"] {
             assert_eq!(kind_of_code(code), FailureKind::Refused, "{code}");
         }
     }

@@ -23,6 +23,7 @@ use crate::postgres::node::prefetch::{PrefetchQueue, QueueEntry, QueueOwner};
 use crate::postgres::node::request::{ActivityWrite, TurnWrite, WriteRequest};
 use crate::postgres::node::state::{LeasedActivity, Versions};
 use crate::postgres::store::PostgresStore;
+use crate::session_limits;
 use crate::turn_commit::TurnCommit;
 
 const LOCK_LOST: &str = "Lock token invalid, expired, or already released";
@@ -156,7 +157,11 @@ impl EngineOperations for PostgresStore {
             return Ok(None);
         }
         let queue = self.core.activity_prefetch(tag_filter);
-        let owner = session.map(|session| QueueOwner { id: session.owner_id.clone(), lease: session.lock_timeout });
+        let owner = session.map(|session| QueueOwner {
+            id: session.owner_id.clone(),
+            lease: session.lock_timeout,
+            most_sessions: session_limits::of(&session.owner_id).unwrap_or(usize::MAX),
+        });
         let until = Instant::now() + poll_timeout;
         loop {
             let poll = until.saturating_duration_since(Instant::now());
@@ -222,8 +227,8 @@ impl EngineOperations for PostgresStore {
         Ok(usize::try_from(renewed.rows_affected()).unwrap_or(usize::MAX))
     }
 
-    async fn cleanup_orphaned_sessions(&self, idle: Duration) -> Result<usize> {
-        in_base_provider!(self, cleanup_orphaned_sessions(idle))
+    async fn cleanup_orphaned_sessions(&self, _idle: Duration) -> Result<usize> {
+        self.server().clean_sessions().await
     }
 
     async fn enqueue_for_orchestrator(&self, item: WorkItem, delay: Option<Duration>) -> Result<()> {

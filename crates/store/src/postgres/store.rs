@@ -14,6 +14,7 @@ use crate::error::{Result, StoreError};
 use crate::events::StoreEvents;
 use crate::policy::StorePolicy;
 use crate::postgres::activity_token;
+use crate::postgres::connect::session::Isolation;
 use crate::postgres::connect::{self, Connections, PostgresTarget};
 use crate::postgres::fetch::poller::Poller;
 use crate::postgres::listener::listen;
@@ -43,7 +44,9 @@ impl PostgresStore {
     }
 
     pub fn open(connections: Connections, policy: StorePolicy) -> Self {
-        let (core, operations) = NodeState::new(connections.pool.clone(), connections.schema.clone(), policy);
+        let isolation = Isolation::new(connections.session_features);
+        let (core, operations) =
+            NodeState::new(connections.pool.clone(), connections.schema.clone(), isolation, policy);
         let operations = Arc::new(tokio::sync::Mutex::new(operations));
         let writer = || tokio::spawn(BatchWriter::new(Arc::clone(&core)).run(Arc::clone(&operations)));
         let writers = (0..connections.options.writing_connections()).map(|_| writer()).collect();

@@ -8,6 +8,8 @@ use sqlx::{Connection as _, Executor as _, PgConnection, PgPool};
 use tokio::time::error::Elapsed;
 use tokio::time::timeout;
 
+use crate::postgres::connect::session::Isolation;
+
 /// The longest wait for a connection, since the network may hang without an error.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// The longest wait for the answer to a statement.
@@ -15,12 +17,13 @@ pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
 pub struct DedicatedConnection {
     pool: PgPool,
+    isolation: Arc<Isolation>,
     connection: Option<PgConnection>,
 }
 
 impl DedicatedConnection {
-    pub fn new(pool: PgPool) -> Self {
-        Self { pool, connection: None }
+    pub fn new(pool: PgPool, isolation: Arc<Isolation>) -> Self {
+        Self { pool, isolation, connection: None }
     }
 
     /// Takes the connection for one piece of work. If the work ends early, the connection is dropped, since its state
@@ -28,7 +31,7 @@ impl DedicatedConnection {
     pub async fn take(&mut self) -> Result<PgConnection, sqlx::Error> {
         match self.connection.take() {
             Some(connection) => Ok(connection),
-            None => connect(&self.pool.connect_options()).await,
+            None => connect(&self.pool.connect_options(), &self.isolation).await,
         }
     }
 
@@ -64,8 +67,13 @@ impl DedicatedConnection {
     }
 }
 
-async fn connect(options: &Arc<PgConnectOptions>) -> Result<PgConnection, sqlx::Error> {
-    match timeout(CONNECT_TIMEOUT, PgConnection::connect_with(options)).await {
+async fn connect(options: &Arc<PgConnectOptions>, isolation: &Isolation) -> Result<PgConnection, sqlx::Error> {
+    let connecting = async {
+        let mut connection = PgConnection::connect_with(options).await?;
+        isolation.prepare(&mut connection).await?;
+        Ok(connection)
+    };
+    match timeout(CONNECT_TIMEOUT, connecting).await {
         Ok(connected) => connected,
         Err(_) => Err(no_answer()),
     }

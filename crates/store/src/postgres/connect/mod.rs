@@ -2,14 +2,15 @@
 //! provider and our functions in the schema.
 //!
 //! `base_provider` limits the connections of `duroxide-pg`'s own provider, `dedicated` is a connection outside the
-//! pool, `entra` handles tokens of Microsoft Entra ID, and `pgbouncer` detects a pooler. `errors` has the errors for a
-//! server that cannot be reached.
+//! pool, `entra` handles tokens of Microsoft Entra ID, `pgbouncer` detects a pooler, and `session` makes the settings
+//! that the statements rely on. `errors` has the errors for a server that cannot be reached.
 
 pub mod base_provider;
 pub mod dedicated;
 pub mod entra;
 pub mod errors;
 pub mod pgbouncer;
+pub mod session;
 
 use std::str::FromStr as _;
 use std::sync::Arc;
@@ -102,8 +103,9 @@ async fn open_url(url: &str, schema: String, options: PostgresOptions) -> Result
     let parsed = parsed.disable_statement_logging();
     let mut first = first_connection(&parsed, &server, options.connect_timeout).await?;
     check_not_reserved(&mut first, &schema, &server).await?;
-    let pool = pool(&options, parsed.clone());
-    let session_features = pgbouncer::session_features(&mut first, &pool, &options, &server).await?;
+    check_encoding(&mut first, &server).await?;
+    let session_features = pgbouncer::session_features(&mut first, &parsed, &options, &server).await?;
+    let pool = pool(&options, parsed.clone(), session_features);
     // The first connection is not needed any more, so a failure to close it does not matter.
     let _ = first.close().await;
     let mut config = ProviderConfig::url(url);
@@ -123,11 +125,14 @@ async fn open_entra(entra: Entra, schema: String, options: PostgresOptions) -> R
     config.migration_policy = policy(&options, session_features);
     config.schema_name = Some(schema.clone());
     let provider = provider(config, &schema, &server, &options, session_features).await?;
-    let pool = pool(&options, entra::with_our_options(&provider.pool().connect_options(), &options));
+    let connect = entra::with_our_options(&provider.pool().connect_options(), &options);
+    let mut first = provider.pool().acquire().await.map_err(refused_by(&server))?;
+    check_encoding(&mut first, &server).await?;
     if session_features {
-        let mut first = provider.pool().acquire().await.map_err(refused_by(&server))?;
-        session_features = pgbouncer::session_features(&mut first, &pool, &options, &server).await?;
+        session_features = pgbouncer::session_features(&mut first, &connect, &options, &server).await?;
     }
+    drop(first);
+    let pool = pool(&options, connect, session_features);
     let follower = TokenFollower::start(provider.pool(), &pool, &options);
     finish(provider, pool, Some(follower), schema, options, session_features, &server).await
 }
@@ -175,6 +180,13 @@ async fn finish(
             remedy(&schema, &options, session_features)
         ))
     };
+    let renamed_from = schema::renamed_from(&pool, &schema).await.map_err(|error| unusable(&error.to_string()))?;
+    if let Some(earlier) = renamed_from {
+        return Err(StoreError::Unavailable(format!(
+            "PostgreSQL {server}, schema '{schema}' cannot be used: it was renamed, and its functions work on schema \
+             '{earlier}'; rename it back to '{earlier}', and open that"
+        )));
+    }
     match options.migrate {
         Migrate::Apply => schema::apply(&pool, &schema).await.map_err(|error| unusable(&error.to_string()))?,
         Migrate::Verify => {
@@ -185,6 +197,15 @@ async fn finish(
         }
     }
     let description = format!("PostgreSQL {server}, schema '{schema}'");
+    let rights = schema::rights::missing(&pool, &schema).await.map_err(|error| unusable(&error.to_string()))?;
+    if !rights.is_empty() {
+        tracing::warn!(
+            target: "duroxide::store",
+            store = %description,
+            "the role lacks rights, and work that needs them waits; let the owner run: {}",
+            rights.join("; ")
+        );
+    }
     let base_provider = BaseProvider::new(provider, options.base_provider_connections()).await;
     Ok(Connections { base_provider, pool, schema, options, session_features, description, token_follower })
 }
@@ -208,10 +229,11 @@ fn policy(options: &PostgresOptions, session_features: bool) -> MigrationPolicy 
     }
 }
 
-fn pool(options: &PostgresOptions, connect: PgConnectOptions) -> PgPool {
+fn pool(options: &PostgresOptions, connect: PgConnectOptions, session_features: bool) -> PgPool {
     PgPoolOptions::new()
         .max_connections(options.pool_connections())
         .acquire_timeout(options.acquire_timeout)
+        .after_connect(move |connection, _| Box::pin(session::prepare(connection, session_features)))
         .connect_lazy_with(connect)
 }
 
@@ -263,6 +285,20 @@ async fn check_not_reserved(connection: &mut PgConnection, schema: &str, server:
         )));
     }
     Ok(())
+}
+
+/// Refuses a database that cannot hold every text.
+async fn check_encoding(connection: &mut PgConnection, server: &str) -> Result<(), StoreError> {
+    // Not a prepared statement, since a pooler that the store has not detected yet may not support these.
+    let row = connection.fetch_one(sqlx::raw_sql("SHOW server_encoding")).await.map_err(refused_by(server))?;
+    let encoding: String = row.try_get(0).map_err(refused_by(server))?;
+    if encoding == "UTF8" {
+        return Ok(());
+    }
+    Err(StoreError::Configuration(format!(
+        "the encoding of PostgreSQL {server} is {encoding}, which cannot hold every text; use a database that was created \
+         with ENCODING 'UTF8'"
+    )))
 }
 
 /// The connect options of a url, and a description of the server without the password.

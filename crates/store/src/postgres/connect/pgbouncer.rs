@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use sqlx::postgres::PgConnection;
-use sqlx::{Connection as _, Executor as _, PgPool, Row as _};
+use sqlx::postgres::{PgConnectOptions, PgConnection};
+use sqlx::{ConnectOptions as _, Connection as _, Executor as _, Row as _};
 use tokio::time::timeout;
 
 use crate::error::StoreError;
@@ -14,7 +14,7 @@ use crate::postgres::options::PostgresOptions;
 /// and refused if it does not support prepared statements.
 pub async fn session_features(
     first: &mut PgConnection,
-    pool: &PgPool,
+    connect: &PgConnectOptions,
     options: &PostgresOptions,
     server: &str,
 ) -> Result<bool, StoreError> {
@@ -22,8 +22,11 @@ pub async fn session_features(
     if options.pgbouncer == Some(false) {
         return Ok(true);
     }
-    let mut second = pool.acquire().await.map_err(&refused)?;
-    let (is_shared, lost_statement) = probe(first, &mut second).await.map_err(&refused)?;
+    let mut second = connect.connect().await.map_err(&refused)?;
+    let probed = probe(first, &mut second).await;
+    // The second connection is not needed any more, so a failure to close it does not matter.
+    let _ = second.close().await;
+    let (is_shared, lost_statement) = probed.map_err(&refused)?;
     if let Some(fact) = lost_statement {
         return Err(unreachable(
             server,

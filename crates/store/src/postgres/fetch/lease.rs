@@ -54,7 +54,7 @@ pub fn leases(answers: &[PgRow]) -> Result<Vec<LeaseRow>, sqlx::Error> {
                         item,
                         attempts: row.attempt()?,
                         is_held_back: row.last_event()? == Some(1),
-                        sent_ms: row.stamp()?.unwrap_or_default(),
+                        age_ms: row.stamp()?.unwrap_or_default(),
                     }),
                     Err(error) => {
                         let instance = &lease.instance;

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use crate::clock::{now_ms, span_ms};
+use crate::clock::span_ms;
 use crate::flow_control::{MessageGate, ORPHAN_LIFETIME};
 use crate::postgres::fetch::lease::LeaseRow;
 use crate::postgres::node::held_turns::NodeTurn;
@@ -18,16 +18,14 @@ const LONGEST_PAUSE_MS: i64 = 60_000;
 /// Makes messages to an instance that does not exist invisible for a while. They come again until the instance exists
 /// or they are too old.
 pub fn hold_orphans(core: &Arc<NodeState>, lease: LeaseRow) {
-    let now = i64::try_from(now_ms()).unwrap_or(i64::MAX);
     let mut read = lease.unreadable;
     let mut aside = Vec::new();
     let mut pause_ms = ORPHANS_PAUSE_MS;
     for message in lease.messages {
-        let age = now.saturating_sub(message.sent_ms);
-        if age > span_ms(ORPHAN_LIFETIME) {
+        if message.age_ms > span_ms(ORPHAN_LIFETIME) {
             read.push(message.id);
         } else {
-            pause_ms = pause_ms.max(age.min(LONGEST_PAUSE_MS));
+            pause_ms = pause_ms.max(message.age_ms.min(LONGEST_PAUSE_MS));
             aside.push(message);
         }
     }

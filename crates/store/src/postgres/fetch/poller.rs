@@ -6,13 +6,14 @@ use std::time::Duration;
 
 use duroxide::providers::TagFilter;
 use sqlx::postgres::PgRow;
-use sqlx::query;
+use sqlx::{Executor as _, query};
 use tokio::time::{Instant, timeout};
 
 use crate::availability::Availability;
 use crate::backoff::{FAILURES_OF_OUTAGE, LONGEST_PAUSE, pause_after};
 use crate::clock::span_ms;
 use crate::postgres::connect::dedicated::{ANSWER_TIMEOUT, DedicatedConnection};
+use crate::postgres::connect::session::BEGIN;
 use crate::postgres::errors::failed;
 use crate::postgres::fetch::deliver::{deliver, deliver_activities};
 use crate::postgres::fetch::lease::leases;
@@ -22,6 +23,8 @@ use crate::postgres::node::prefetch::PrefetchQueue;
 use crate::postgres::node::state::{ActivityPrefetchQueue, NodeState, TurnPrefetchQueue};
 use crate::postgres::notify::channel;
 use crate::postgres::schema::function;
+use crate::session_limits;
+use crate::session_limits::IDLE_BEFORE_GIVEN_UP;
 
 /// How often the poller asks the server without a reason, since nodes of other languages send no notifications, and
 /// notifications may get lost. This makes slightly less than two statements a second.
@@ -51,14 +54,17 @@ struct FetchRequest {
     turns: Option<(Arc<TurnPrefetchQueue>, usize)>,
     activities: Option<(Arc<ActivityPrefetchQueue>, usize)>,
     owners: Vec<String>,
+    /// How many sessions each owner may hold.
+    session_limits: Vec<i64>,
     session_ms: i64,
 }
 
 impl Poller {
     pub fn new(core: Arc<NodeState>, availability: Arc<Availability>) -> Self {
         let name = function(&core.schema, "claim");
-        let statement = format!("SELECT * FROM {name}($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)");
-        let dedicated = DedicatedConnection::new(core.pool.clone());
+        let statement =
+            format!("SELECT * FROM {name}($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)");
+        let dedicated = DedicatedConnection::new(core.pool.clone(), Arc::clone(&core.isolation));
         Self { core, dedicated, statement, failures: 0, server_time: None, availability }
     }
 
@@ -110,6 +116,10 @@ impl Poller {
         self.notify().await?;
         let core = Arc::clone(&self.core);
         let _lease_in_flight = core.leases_in_flight.add();
+        if everything {
+            core.turn_queues().iter().for_each(|queue| queue.hint());
+            core.activity_queues().iter().for_each(|queue| queue.find_ended());
+        }
         let turns = with_demand(core.turn_queues(), core.ahead(), everything);
         let activities = with_demand(core.activity_queues(), core.ahead(), everything);
         // Most nodes have one queue of each kind, so one call is enough.
@@ -122,14 +132,16 @@ impl Poller {
             if let Some((queue, _)) = &question.activities {
                 let owners = queue.owners();
                 question.session_ms = owners.iter().map(|owner| span_ms(owner.lease)).max().unwrap_or(0);
+                question.session_limits =
+                    owners.iter().map(|owner| i64::try_from(owner.most_sessions).unwrap_or(i64::MAX)).collect();
                 question.owners = owners.into_iter().map(|owner| owner.id).collect();
             }
-            if let Err(error) = self.ask(&question, everything || core.policy.strict_leases).await {
+            if let Err(error) = self.ask(&question).await {
                 for (queue, _) in &turns {
                     queue.hint();
                 }
                 for (queue, _) in &activities {
-                    queue.hint();
+                    queue.find_ended();
                 }
                 return Err(error);
             }
@@ -137,10 +149,15 @@ impl Poller {
         Ok(())
     }
 
-    async fn ask(&mut self, question: &FetchRequest, finds_ended: bool) -> Result<(), sqlx::Error> {
+    async fn ask(&mut self, question: &FetchRequest) -> Result<(), sqlx::Error> {
         let core = Arc::clone(&self.core);
+        let finds_ended = question.activities.as_ref().is_some_and(|(queue, _)| queue.take_finds_ended());
+        let finds_ended = finds_ended || core.policy.strict_leases;
         let asked = Instant::now();
-        let answers = self.claim(question, finds_ended).await?;
+        let answers = match self.claim(question, finds_ended).await {
+            Err(error) if core.isolation.is_refused(&error) => self.claim(question, finds_ended).await?,
+            answers => answers?,
+        };
         if let Some((queue, _)) = &question.turns {
             let leases = leases(&answers)?;
             // Several messages of one instance make one lease, so after any lease there may be more work.
@@ -152,13 +169,15 @@ impl Poller {
         if let Some((queue, demand)) = &question.activities
             && deliver_activities(&core, queue, &answers)? >= *demand
         {
-            queue.hint();
+            // There may be more activities, and more of those whose lease has ended.
+            if finds_ended && holds_repeated(&answers)? { queue.find_ended() } else { queue.hint() }
         }
         let mut time = None;
         for row in answers.iter().map(AnswerRow) {
             match row.kind()? {
                 rows::DUE => core.due_in(row.id()?.max(1)),
                 rows::TIME => time = Some(row.id()?),
+                rows::SESSIONS_FULL => session_limits::warn(&row.name()?.unwrap_or_default()),
                 _ => {}
             }
         }
@@ -205,7 +224,7 @@ impl Poller {
         let (activity_lease_ms, activities) = activities.unwrap_or_default();
         let (left_instances, left_activities) = (core.left_to_others.instances(), core.left_to_others.activities());
         let mut connection = dedicated.take().await?;
-        let answers = query(statement)
+        let claim = query(statement)
             .bind(&prefix)
             .bind(turns)
             .bind(lease_ms)
@@ -219,9 +238,19 @@ impl Poller {
             .bind(&left_activities)
             .bind(&question.owners)
             .bind(question.session_ms)
-            .bind(finds_ended)
-            .fetch_all(&mut connection);
-        let answers = timeout(ANSWER_TIMEOUT, answers).await;
+            .bind(&question.session_limits)
+            .bind(span_ms(IDLE_BEFORE_GIVEN_UP))
+            .bind(finds_ended);
+        let answers = timeout(ANSWER_TIMEOUT, async {
+            if !core.isolation.is_explicit() {
+                return claim.fetch_all(&mut connection).await;
+            }
+            connection.execute(BEGIN).await?;
+            let answers = claim.fetch_all(&mut connection).await?;
+            connection.execute("COMMIT").await?;
+            Ok(answers)
+        });
+        let answers = answers.await;
         dedicated.put_back(connection, answers).await
     }
 
@@ -261,6 +290,16 @@ impl Poller {
         }
         pause_after(self.failures, LONGEST_PAUSE)
     }
+}
+
+/// Whether the answer holds an activity that was leased before.
+fn holds_repeated(answers: &[PgRow]) -> Result<bool, sqlx::Error> {
+    for row in answers.iter().map(AnswerRow) {
+        if row.kind()? == rows::LEASED_ACTIVITY && row.attempt()? > 1 {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// The queues for which the poller asks the server, and the number of items that each can use.

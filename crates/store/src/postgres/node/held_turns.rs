@@ -28,8 +28,8 @@ pub struct LeasedMessage {
     pub attempts: i32,
     /// Whether the message is invisible, since its instance does not wait for it yet.
     pub is_held_back: bool,
-    /// When the message was sent, in milliseconds since the epoch.
-    pub sent_ms: i64,
+    /// How long ago the message was sent, in milliseconds by the server's clock.
+    pub age_ms: i64,
 }
 
 /// A turn whose lease this node holds.

@@ -19,6 +19,8 @@ use crate::clock::span_ms;
 pub struct QueueOwner {
     pub id: String,
     pub lease: Duration,
+    /// How many sessions the owner may hold.
+    pub most_sessions: usize,
 }
 
 struct Waiter<Item> {
@@ -45,6 +47,8 @@ pub struct PrefetchQueue<Key, Item> {
     lease_ms: AtomicI64,
     /// Whether the server may have an item that this node has not looked for.
     hint: AtomicBool,
+    /// Whether the next look has to find work whose lease has ended, too.
+    finds_ended: AtomicBool,
     /// How many leased items will be offered once their histories are read.
     expected: AtomicUsize,
     state: Mutex<QueueState<Item>>,
@@ -66,6 +70,7 @@ impl<Key, Item> PrefetchQueue<Key, Item> {
             key,
             lease_ms: AtomicI64::new(0),
             hint: AtomicBool::new(true),
+            finds_ended: AtomicBool::new(true),
             expected: AtomicUsize::new(0),
             state: Mutex::new(state),
         }
@@ -91,6 +96,17 @@ impl<Key, Item> PrefetchQueue<Key, Item> {
 
     pub fn take_hint(&self) -> bool {
         self.hint.swap(false, Ordering::AcqRel)
+    }
+
+    /// Notes that the next look has to find work whose lease has ended, too. A busy queue may use no item now, so the next
+    /// fetch that waits has to look.
+    pub fn find_ended(&self) {
+        self.finds_ended.store(true, Ordering::Release);
+        self.hint();
+    }
+
+    pub fn take_finds_ended(&self) -> bool {
+        self.finds_ended.swap(false, Ordering::AcqRel)
     }
 
     /// How many more items this node can use: one for each waiting fetch, and at most `ahead` for fetches that will

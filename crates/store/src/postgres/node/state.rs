@@ -15,6 +15,7 @@ use crate::clock::span_ms;
 use crate::error::Result;
 use crate::failure::Failure;
 use crate::policy::StorePolicy;
+use crate::postgres::connect::session::Isolation;
 use crate::postgres::errors::failed;
 use crate::postgres::node::cancelled_activities::{Cancelled, CancelledActivities};
 use crate::postgres::node::held_turns::{LeasedTurn, NodeTurns};
@@ -50,6 +51,7 @@ pub struct NodeState {
     pub pool: PgPool,
     /// The name without quotes.
     pub schema: String,
+    pub isolation: Arc<Isolation>,
     /// The random id of this node: the prefix of its tokens, and the sender of its notifications.
     pub node: String,
     pub policy: StorePolicy,
@@ -84,6 +86,7 @@ impl NodeState {
     pub fn new(
         pool: PgPool,
         schema: String,
+        isolation: Isolation,
         policy: StorePolicy,
     ) -> (Arc<Self>, mpsc::UnboundedReceiver<PendingWrite>) {
         let (operations, receiver) = mpsc::unbounded_channel();
@@ -91,6 +94,7 @@ impl NodeState {
         let core = Self {
             pool,
             schema,
+            isolation: Arc::new(isolation),
             node: node[..16].to_owned(),
             policy,
             turns: Mutex::default(),

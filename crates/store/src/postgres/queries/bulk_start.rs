@@ -10,6 +10,7 @@ use sqlx::{PgConnection, Postgres, Transaction};
 
 use crate::error::{Result, StoreError};
 use crate::failure::Failure;
+use crate::postgres::connect::session::begin;
 use crate::postgres::errors::failed;
 use crate::postgres::queries::Server;
 use crate::postgres::write::in_doubt::{CommitMark, CommitOutcome, commit_outcome};
@@ -45,7 +46,7 @@ impl Server<'_> {
         if let Some(outcomes) = self.confirm(unconfirmed).await? {
             return Ok(Ok(outcomes));
         }
-        let mut transaction = self.pool.begin().await.map_err(|error| failed(START, &error))?;
+        let mut transaction = begin(self.pool).await.map_err(|error| failed(START, &error))?;
         let mut ids: Vec<&str> = requests.iter().map(|request| request.instance.as_str()).collect();
         ids.sort_unstable();
         ids.dedup();

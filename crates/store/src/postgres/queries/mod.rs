@@ -7,13 +7,21 @@ pub mod bulk_start;
 pub mod mismatch_reports;
 pub mod outbox;
 
+use std::time::Duration;
+
 use duroxide::Event;
 use sqlx::PgPool;
 
+use crate::backend::EndedInstances;
+use crate::clock::span_ms;
 use crate::error::Result;
 use crate::failure::Failure;
 use crate::postgres::errors::failed;
+use crate::postgres::schema::rights;
 use crate::types::InstanceState;
+
+/// The server's times do not reach further back: 1,000 years.
+const LONGEST_AGE: Duration = Duration::from_secs(1_000 * 365 * 86_400);
 
 /// A server and a schema, for the queries of this folder.
 pub struct Server<'a> {
@@ -29,20 +37,37 @@ impl Server<'_> {
         Ok(self.orchestrations_of(&mut connection, OPERATION, &[instance]).await?.remove(instance))
     }
 
-    /// The root instances that ended before `before_ms`, in the order of their ends.
-    pub async fn ended(&self, before_ms: u64, limit: u32) -> Result<Vec<String>> {
+    /// The root instances that ended longer ago than `kept` by the server's clock, in the order of their ends.
+    pub async fn ended(&self, kept: Duration, limit: u32) -> Result<EndedInstances> {
         let Self { pool, schema } = self;
-        sqlx::query_scalar(&format!(
-            "SELECT i.instance_id FROM \"{schema}\".instances i JOIN \"{schema}\".executions e \
+        let rows: Vec<(String, i64)> = sqlx::query_as(&format!(
+            "SELECT i.instance_id, (extract(epoch FROM now()) * 1000)::bigint - $1 FROM \"{schema}\".instances i JOIN \"{schema}\".executions e \
              ON e.instance_id = i.instance_id AND e.execution_id = i.current_execution_id \
              WHERE i.parent_instance_id IS NULL AND e.status IN ('Completed', 'Failed') \
-             AND e.completed_at < 'epoch'::timestamptz + $1 * interval '1 millisecond' ORDER BY e.completed_at LIMIT $2"
+             AND e.completed_at < now() - $1 * interval '1 millisecond' ORDER BY e.completed_at LIMIT $2"
         ))
-        .bind(i64::try_from(before_ms).unwrap_or(i64::MAX))
+        .bind(span_ms(kept.min(LONGEST_AGE)))
         .bind(i64::from(limit))
         .fetch_all(*pool)
         .await
-        .map_err(|error| failed("delete_instance_bulk", &error))
+        .map_err(|error| failed("delete_instance_bulk", &error))?;
+        let before_ms = rows.first().map_or(0, |(_, before_ms)| u64::try_from(*before_ms).unwrap_or(0));
+        Ok(EndedInstances { ids: rows.into_iter().map(|(id, _)| id).collect(), before_ms })
+    }
+
+    /// Deletes the sessions whose lease has ended by the server's clock, and whose activities have all ended. Returns
+    /// how many there were.
+    pub async fn clean_sessions(&self) -> Result<usize> {
+        let Self { pool, schema } = self;
+        let cleaned = sqlx::query(&format!(
+            "DELETE FROM \"{schema}\".sessions s \
+             WHERE s.locked_until < (extract(epoch FROM clock_timestamp()) * 1000)::bigint AND NOT EXISTS \
+             (SELECT 1 FROM \"{schema}\".worker_queue w WHERE w.session_id = s.session_id)"
+        ))
+        .execute(*pool)
+        .await
+        .map_err(|error| failed("cleanup_orphaned_sessions", &error))?;
+        Ok(usize::try_from(cleaned.rows_affected()).unwrap_or(usize::MAX))
     }
 
     /// The state of an instance; `None` if it does not exist.
@@ -63,6 +88,12 @@ impl Server<'_> {
             custom_status,
             custom_status_version: u64::try_from(version).unwrap_or(0),
         }))
+    }
+
+    /// The statements that give the role of this store the rights that it lacks.
+    pub async fn missing_rights(&self) -> Result<Vec<String>> {
+        let Self { pool, schema } = self;
+        rights::missing(pool, schema).await.map_err(|error| failed("missing_rights", &error))
     }
 
     /// Ends the leases of the sessions of these owners, so that another runtime can take them.

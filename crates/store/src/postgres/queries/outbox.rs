@@ -4,6 +4,7 @@ use sqlx::{PgConnection, Postgres, Transaction};
 
 use crate::error::Result;
 use crate::outbox::{Relay, Relayed, StartFilter};
+use crate::postgres::connect::session::begin;
 use crate::postgres::errors::failed;
 use crate::postgres::queries::Server;
 use crate::work_item::encode;
@@ -24,7 +25,7 @@ impl Server<'_> {
     pub async fn relay(&self, relay: Relay) -> Result<Relayed> {
         let Self { pool, schema } = self;
         let failed = |error: sqlx::Error| failed(OPERATION, &error);
-        let mut transaction = pool.begin().await.map_err(failed)?;
+        let mut transaction = begin(pool).await.map_err(failed)?;
         lock(&mut transaction, &relay.outbox).await?;
         let recorded = self.recorded_key(&mut transaction, &relay.outbox).await?;
         if recorded != relay.seen {

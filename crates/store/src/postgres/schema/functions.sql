@@ -10,6 +10,9 @@
 -- leases for each instance. The time of a message that is found by its instance is hidden for the same reason. Work is
 -- taken in the order of an existing index, (visible_at, lock_token), so that the server does not sort the queue.
 --
+-- The functions read again under a lock what other transactions have committed, so they refuse a transaction with another
+-- isolation than read committed (connect/session.rs).
+--
 -- Leases use only the server's clock, so that the clocks of the nodes may differ. The transaction that deletes a lock
 -- row owns it, and no transaction waits for a lock row. New lock rows are inserted in the order of their instances, so
 -- two batches never wait for each other in a circle.
@@ -30,7 +33,7 @@ CREATE TABLE IF NOT EXISTS "{schema}".python_outboxes (outbox TEXT PRIMARY KEY, 
 -- kind 2, one for each leased instance: token, instance, name, version, execution, last_event (of that execution; 1 if
 --   there is a history without an instance), stamp (when it was created, in microseconds since the epoch);
 -- kind 3, one for each message: token, id, attempt (counted so far), item, last_event (1 if the message is held back),
---   stamp (when it was sent, in ms since the epoch);
+--   stamp (how long ago it was sent, in ms);
 -- kind 4, one for each key of an earlier execution: token, name (the key), item (the value), stamp (when it was set, in
 --   ms).
 CREATE OR REPLACE FUNCTION "{schema}".python_lease_{version}(
@@ -118,7 +121,7 @@ BEGIN
     RETURN QUERY
     SELECT 3::smallint, leased.token, NULL::text, q.id, q.attempt_count, q.work_item, NULL::text, NULL::text,
            NULL::bigint, CASE WHEN q.lock_token = 'held' THEN 1::bigint ELSE 0 END,
-           (extract(epoch FROM q.created_at) * 1000)::bigint
+           (extract(epoch FROM now_at - q.created_at) * 1000)::bigint
     FROM unnest(instances, tokens) AS leased (instance, token),
          LATERAL (SELECT * FROM "{schema}".orchestrator_queue q
                   WHERE q.instance_id = leased.instance
@@ -136,12 +139,13 @@ END $$;
 -- kinds 2 to 4, the turns, as above;
 -- kind 5, one for each activity: token, id, attempt (with this one), item, name (the owner of its session);
 -- kind 6, when the next message is due (execution 0) or the next activity (execution 1): id, in ms from now;
--- kind 10: id (the server's time, in ms since the epoch).
+-- kind 10: id (the server's time, in ms since the epoch);
+-- kind 11, if an activity waits since an owner holds as many sessions as it may: name (the owner).
 CREATE OR REPLACE FUNCTION "{schema}".python_claim_{version}(
     p_prefix text,
     p_turns bigint, p_lease_ms bigint, p_lowest bigint, p_highest bigint, p_left_instances text[],
     p_activities bigint, p_activity_lease_ms bigint, p_tag_mode text, p_tags text[], p_left_activities bigint[],
-    p_owners text[], p_session_ms bigint, p_finds_ended boolean
+    p_owners text[], p_session_ms bigint, p_session_limits bigint[], p_session_idle_ms bigint, p_finds_ended boolean
 ) RETURNS TABLE (
     kind smallint, token text, instance text, id bigint, attempt integer, item text,
     name text, version text, execution bigint, last_event bigint, stamp bigint
@@ -159,8 +163,13 @@ DECLARE
     place integer;
     owner_of_session text;
     bound record;
+    taken bigint := 0;
+    full_owner text;
     by_row boolean;
 BEGIN
+    IF current_setting('transaction_isolation') <> 'read committed' THEN
+        RAISE EXCEPTION 'the transaction must be read committed' USING ERRCODE = 'DX001';
+    END IF;
     -- A crash of the server may lose this claim. The work is free again then, so the claim need not wait for the disk.
     PERFORM set_config('synchronous_commit', 'off', true);
     IF p_turns > 0 THEN
@@ -189,22 +198,26 @@ BEGIN
     by_row := cardinality(owners) > 0 AND p_activities > 0
               AND (SELECT true FROM "{schema}".worker_queue w WHERE w.session_id IS NOT NULL LIMIT 1);
     IF p_activities > 0 AND by_row IS NOT TRUE THEN
-        activities := ARRAY(
-            SELECT c.id FROM "{schema}".worker_queue c
-            WHERE c.lock_token IS NULL AND c.visible_at <= now_at AND c.session_id IS NULL
-              AND CASE p_tag_mode WHEN 'default_only' THEN c.tag IS NULL WHEN 'tags' THEN c.tag = ANY (p_tags)
-                  WHEN 'default_and' THEN c.tag IS NULL OR c.tag = ANY (p_tags) ELSE true END
-              AND c.id <> ALL (p_left_activities)
-            ORDER BY c.lock_token, c.id LIMIT p_activities FOR UPDATE SKIP LOCKED);
-        IF p_finds_ended AND cardinality(activities) < p_activities THEN
-            activities := activities || ARRAY(
+        activities := '{}';
+        IF p_finds_ended THEN
+            -- These have waited longest. On a busy server there is always other work, so they come first.
+            activities := ARRAY(
                 SELECT c.id FROM "{schema}".worker_queue c
                 WHERE c.lock_token IS NOT NULL AND c.locked_until <= now_ms AND c.visible_at <= now_at
                   AND c.session_id IS NULL
                   AND CASE p_tag_mode WHEN 'default_only' THEN c.tag IS NULL WHEN 'tags' THEN c.tag = ANY (p_tags)
                       WHEN 'default_and' THEN c.tag IS NULL OR c.tag = ANY (p_tags) ELSE true END
                   AND c.id <> ALL (p_left_activities)
-                ORDER BY c.id LIMIT p_activities - cardinality(activities) FOR UPDATE SKIP LOCKED);
+                ORDER BY c.id LIMIT p_activities FOR UPDATE SKIP LOCKED);
+        END IF;
+        IF cardinality(activities) < p_activities THEN
+            activities := activities || ARRAY(
+                SELECT c.id FROM "{schema}".worker_queue c
+                WHERE c.lock_token IS NULL AND c.visible_at <= now_at AND c.session_id IS NULL
+                  AND CASE p_tag_mode WHEN 'default_only' THEN c.tag IS NULL WHEN 'tags' THEN c.tag = ANY (p_tags)
+                      WHEN 'default_and' THEN c.tag IS NULL OR c.tag = ANY (p_tags) ELSE true END
+                  AND c.id <> ALL (p_left_activities)
+                ORDER BY c.lock_token, c.id LIMIT p_activities - cardinality(activities) FOR UPDATE SKIP LOCKED);
         END IF;
         RETURN QUERY
         UPDATE "{schema}".worker_queue w
@@ -216,7 +229,7 @@ BEGIN
     END IF;
     IF by_row THEN
         -- Activities are taken in the order of their ids, with a session or without. A session stays with its owner; a
-        -- new one goes to the slot that has waited longest.
+        -- new one goes to the slot that has waited longest, and whose owner may hold one more.
         FOR bound IN
             SELECT w.id, w.session_id, s.worker_id FROM "{schema}".worker_queue w
             LEFT JOIN "{schema}".sessions s ON s.session_id = w.session_id AND s.locked_until > now_ms
@@ -225,14 +238,36 @@ BEGIN
               AND CASE p_tag_mode WHEN 'default_only' THEN w.tag IS NULL WHEN 'tags' THEN w.tag = ANY (p_tags)
                   WHEN 'default_and' THEN w.tag IS NULL OR w.tag = ANY (p_tags) ELSE true END
               AND w.id <> ALL (p_left_activities)
-            ORDER BY w.id LIMIT p_activities FOR UPDATE OF w SKIP LOCKED
+            ORDER BY w.id FOR UPDATE OF w SKIP LOCKED
         LOOP
+            EXIT WHEN taken >= p_activities;
             owner_of_session := NULL;
             IF bound.session_id IS NOT NULL THEN
                 -- Read the owner again: an earlier round of this loop may have given the session to a slot.
                 SELECT s.worker_id INTO owner_of_session FROM "{schema}".sessions s
                 WHERE s.session_id = bound.session_id AND s.locked_until > now_ms;
-                owner_of_session := coalesce(owner_of_session, owners[1]);
+                IF owner_of_session IS NULL THEN
+                    CONTINUE WHEN full_owner IS NOT NULL;
+                    SELECT slot.owner INTO owner_of_session FROM unnest(owners) WITH ORDINALITY AS slot (owner, place)
+                    WHERE (SELECT count(*) FROM "{schema}".sessions s
+                           WHERE s.worker_id = slot.owner AND s.locked_until > now_ms)
+                          < p_session_limits[array_position(p_owners, slot.owner)]
+                    ORDER BY slot.place LIMIT 1;
+                    IF owner_of_session IS NULL THEN
+                        -- The session that has been idle for longest makes room.
+                        DELETE FROM "{schema}".sessions s WHERE s.session_id = (
+                            SELECT idle.session_id FROM "{schema}".sessions idle
+                            WHERE idle.worker_id = ANY (owners) AND idle.locked_until > now_ms
+                              AND idle.last_activity_at <= now_ms - p_session_idle_ms
+                              AND NOT EXISTS (SELECT 1 FROM "{schema}".worker_queue w
+                                              WHERE w.session_id = idle.session_id)
+                            ORDER BY idle.last_activity_at LIMIT 1)
+                        RETURNING s.worker_id INTO owner_of_session;
+                    END IF;
+                    IF owner_of_session IS NULL THEN
+                        full_owner := owners[1];
+                    END IF;
+                END IF;
                 place := array_position(owners, owner_of_session);
                 CONTINUE WHEN place IS NULL;
                 INSERT INTO "{schema}".sessions AS s (session_id, worker_id, locked_until, last_activity_at)
@@ -246,6 +281,7 @@ BEGIN
             ELSE
                 owners := owners[2:];
             END IF;
+            taken := taken + 1;
             RETURN QUERY
             UPDATE "{schema}".worker_queue w
             SET lock_token = p_prefix || 'a' || w.id, locked_until = now_ms + p_activity_lease_ms,
@@ -254,6 +290,10 @@ BEGIN
             RETURNING 5::smallint, w.lock_token, w.instance_id, w.id, w.attempt_count, w.work_item, owner_of_session,
                       NULL::text, NULL::bigint, NULL::bigint, NULL::bigint;
         END LOOP;
+    END IF;
+    IF full_owner IS NOT NULL THEN
+        RETURN QUERY SELECT 11::smallint, NULL::text, NULL::text, NULL::bigint, NULL::integer, NULL::text, full_owner,
+                            NULL::text, NULL::bigint, NULL::bigint, NULL::bigint;
     END IF;
     RETURN QUERY
     (SELECT 6::smallint, NULL::text, NULL::text, (extract(epoch FROM q.visible_at - now_at) * 1000)::bigint,
@@ -310,20 +350,35 @@ AS $$
 DECLARE
     now_ms bigint;
     now_at timestamptz;
+    starts text[];
     held integer[];
     place integer;
     ended_ids bigint[];
     ended_sessions text[];
 BEGIN
-    IF cardinality(p_start_instances) > 0 THEN
-        -- These locks come first, so that no transaction that holds another lock waits for them. Starts of one id take
-        -- the same lock; a bulk start takes whole ranges of them.
+    IF current_setting('transaction_isolation') <> 'read committed' THEN
+        RAISE EXCEPTION 'the transaction must be read committed' USING ERRCODE = 'DX001';
+    END IF;
+    -- The starts by clients, and those that turns send.
+    starts := p_start_instances;
+    IF cardinality(p_sent_items) > 0 THEN
+        starts := starts || ARRAY(
+            SELECT sent.instance FROM unnest(p_sent_instances, p_sent_items) AS sent (instance, item)
+            WHERE sent.item LIKE '{"StartOrchestration":%');
+    END IF;
+    -- These locks come first, so that no transaction that holds another lock waits for them. Starts of one id take the
+    -- same lock, so that a start that was acknowledged comes first; a bulk start takes whole ranges of them.
+    IF cardinality(starts) > 64 THEN
+        PERFORM pg_advisory_xact_lock(1685418607, range) FROM (
+            SELECT DISTINCT hashtext(start) & 63 AS range
+            FROM unnest(starts) AS start ORDER BY range OFFSET 0) AS ranges;
+    ELSIF cardinality(starts) > 0 THEN
         PERFORM pg_advisory_xact_lock_shared(1685418607, range) FROM (
             SELECT DISTINCT hashtext(start) & 63 AS range
-            FROM unnest(p_start_instances) AS start ORDER BY range OFFSET 0) AS ranges;
+            FROM unnest(starts) AS start ORDER BY range OFFSET 0) AS ranges;
         PERFORM pg_advisory_xact_lock(1685418608, start) FROM (
             SELECT DISTINCT hashtext(start) AS start
-            FROM unnest(p_start_instances) AS start ORDER BY start OFFSET 0) AS starts;
+            FROM unnest(starts) AS start ORDER BY start OFFSET 0) AS starts;
     END IF;
     now_ms := (extract(epoch FROM clock_timestamp()) * 1000)::bigint;
     now_at := to_timestamp(now_ms / 1000.0);

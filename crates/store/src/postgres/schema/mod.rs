@@ -1,5 +1,7 @@
-//! Creates our functions (`functions.sql`) in the schema of the store, or checks that they are there.
+//! Creates our functions (`functions.sql`) in the schema of the store, or checks that they are there. `rights` finds the
+//! rights that a role lacks, and `tune` prepares the tables for many rows.
 
+pub mod rights;
 pub mod tune;
 
 use std::sync::LazyLock;
@@ -7,6 +9,8 @@ use std::time::Duration;
 
 use sqlx::{Executor as _, PgPool};
 use tokio::time::sleep;
+
+use crate::postgres::connect::session::begin;
 
 const FUNCTIONS: &str = include_str!("functions.sql");
 
@@ -34,6 +38,20 @@ pub async fn verify(pool: &PgPool, schema: &str) -> Result<bool, sqlx::Error> {
     installed(pool, schema).await
 }
 
+/// The name that a renamed schema had before; `None` if it has its first name. The functions of `duroxide-pg` name the
+/// schema that they were made for, so in a renamed schema they work on another one.
+pub async fn renamed_from(pool: &PgPool, schema: &str) -> Result<Option<String>, sqlx::Error> {
+    let named: Option<String> = sqlx::query_scalar(
+        "SELECT max(substring(p.prosrc FROM '([a-z0-9_]+)\\.orchestrator_queue')) FROM pg_catalog.pg_proc p \
+         JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace \
+         WHERE n.nspname = $1 AND p.proname = 'enqueue_orchestrator_work'",
+    )
+    .bind(schema)
+    .fetch_one(pool)
+    .await?;
+    Ok(named.filter(|named| named != schema))
+}
+
 /// Creates the functions of this version, unless they are there. Many nodes may do so at the same time.
 pub async fn apply(pool: &PgPool, schema: &str) -> Result<(), sqlx::Error> {
     if installed(pool, schema).await? {
@@ -51,7 +69,7 @@ pub async fn apply(pool: &PgPool, schema: &str) -> Result<(), sqlx::Error> {
 }
 
 async fn create(pool: &PgPool, schema: &str) -> Result<(), sqlx::Error> {
-    let mut transaction = pool.begin().await?;
+    let mut transaction = begin(pool).await?;
     // This lock ends with the transaction, so it is safe behind a pooler that lends connections by the transaction,
     // too.
     let key = hash(format!("duroxide-python:functions:{schema}").as_bytes());

@@ -10,6 +10,7 @@ use sqlx::{Executor as _, PgConnection, query};
 use crate::error::Result;
 use crate::failure::Failure;
 use crate::history::{event_kind_name, is_last};
+use crate::postgres::connect::session::BEGIN;
 use crate::postgres::node::request::{TurnWrite, WriteRequest};
 use crate::turn_commit::TurnCommit;
 use crate::work_item::{encode, is_activity, target};
@@ -328,14 +329,14 @@ impl Batch {
 
     /// Like [`Self::commit`], but stores the rows of the answer in `before_commit` before it commits. The rows hold the
     /// transaction id, so that after a lost reply the writer can ask the server whether it committed.
-    pub async fn commit_once(
+    pub async fn commit_explicitly(
         &self,
         connection: &mut PgConnection,
         statement: &str,
         eager: &EagerDemand<'_>,
         before_commit: &mut Option<Vec<PgRow>>,
     ) -> Result<Vec<PgRow>, sqlx::Error> {
-        connection.execute("BEGIN").await?;
+        connection.execute(BEGIN).await?;
         let rows = self.commit(connection, statement, eager).await?;
         *before_commit = Some(rows);
         connection.execute("COMMIT").await?;

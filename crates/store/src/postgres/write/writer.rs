@@ -53,7 +53,7 @@ impl BatchWriter {
     pub fn new(core: Arc<NodeState>) -> Self {
         let columns = (1..=COLUMNS).map(|column| format!("${column}")).collect::<Vec<_>>().join(", ");
         let statement = format!("SELECT * FROM {}({columns})", function(&core.schema, "commit"));
-        let dedicated = DedicatedConnection::new(core.pool.clone());
+        let dedicated = DedicatedConnection::new(core.pool.clone(), Arc::clone(&core.isolation));
         Self { core, dedicated, statement }
     }
 
@@ -117,17 +117,11 @@ impl BatchWriter {
             activity_lease_ms: eager.activities.values().map(|(queue, _)| queue.lease_ms()).max().unwrap_or(0),
         };
         let mut before_commit = None;
-        let outcome = match self.dedicated.take().await {
-            Ok(mut connection) => {
-                let outcome = if is_once {
-                    let commit = batch.commit_once(&mut connection, &self.statement, &demand, &mut before_commit);
-                    timeout(ANSWER_TIMEOUT, commit).await
-                } else {
-                    timeout(ANSWER_TIMEOUT, batch.commit(&mut connection, &self.statement, &demand)).await
-                };
-                self.dedicated.put_back(connection, outcome).await
+        let outcome = match self.call(batch, &demand, is_once, &mut before_commit).await {
+            Err(error) if self.core.isolation.is_refused(&error) => {
+                self.call(batch, &demand, is_once, &mut before_commit).await
             }
-            Err(error) => Err(error),
+            outcome => outcome,
         };
         let rows = match (outcome, before_commit) {
             (Ok(_), Some(rows)) | (Ok(rows), None) => rows,
@@ -146,6 +140,25 @@ impl BatchWriter {
             (Err(error), _) => return Err(WriteFailure::Refused(failed(operation, &error))),
         };
         Ok(Committed { rows, eager })
+    }
+
+    /// Calls the function of the server. If the transaction is begun explicitly, the rows of the answer are stored in
+    /// `before_commit` before it ends.
+    async fn call(
+        &mut self,
+        batch: &Batch,
+        demand: &EagerDemand<'_>,
+        is_once: bool,
+        before_commit: &mut Option<Vec<PgRow>>,
+    ) -> Result<Vec<PgRow>, sqlx::Error> {
+        let mut connection = self.dedicated.take().await?;
+        let outcome = if is_once || self.core.isolation.is_explicit() {
+            let commit = batch.commit_explicitly(&mut connection, &self.statement, demand, before_commit);
+            timeout(ANSWER_TIMEOUT, commit).await
+        } else {
+            timeout(ANSWER_TIMEOUT, batch.commit(&mut connection, &self.statement, demand)).await
+        };
+        self.dedicated.put_back(connection, outcome).await
     }
 
     /// Asks for the outcome of a commit that the server did not answer, until the server answers or the time is up.

@@ -24,19 +24,35 @@ pub fn locate(path: &Path) -> Result<PathBuf, StoreError> {
         return configuration(format!("'{shown}' is not a regular file; give the path of one, or of none"));
     }
     if path.exists() {
-        return path
+        let canonical = path
             .canonicalize()
-            .map_err(|error| StoreError::Configuration(format!("'{shown}' cannot be read: {error}")));
+            .map_err(|error| StoreError::Configuration(format!("'{shown}' cannot be read: {error}")))?;
+        return check_length(canonical);
     }
     let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
         return configuration(format!("'{shown}' is not a path of a file"));
     };
     match parent.canonicalize() {
-        Ok(parent) if parent.is_dir() => Ok(parent.join(name)),
+        Ok(parent) if parent.is_dir() => check_length(parent.join(name)),
         _ => {
             configuration(format!("the directory '{}' of '{shown}' does not exist; create it first", parent.display()))
         }
     }
+}
+
+/// Refuses a path that is too long for SQLite, whose own error does not say so.
+fn check_length(path: PathBuf) -> Result<PathBuf, StoreError> {
+    const LONGEST: usize = 512;
+    // The longest name of the files beside it.
+    let length = beside(&path, "-journal").as_os_str().len();
+    if length <= LONGEST {
+        return Ok(path);
+    }
+    Err(StoreError::Configuration(format!(
+        "the path '{}' is too long: with the files beside it, it has {length} bytes, and SQLite takes {LONGEST}; choose a \
+         shorter one",
+        path.display()
+    )))
 }
 
 /// `path` with `ending` appended to its name.

@@ -166,7 +166,7 @@ impl WrittenKind {
             FailureKind::Unreadable => Some(Self::Unreadable),
             FailureKind::Unusable => Some(Self::Unusable),
             // It is the owner's store that was closed, not the one of the client that reads the answer.
-            FailureKind::InDoubt | FailureKind::Closed | FailureKind::Refused => None,
+            FailureKind::InDoubt | FailureKind::Closed | FailureKind::Obstructed | FailureKind::Refused => None,
         }
     }
 }

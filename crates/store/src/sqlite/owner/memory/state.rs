@@ -124,10 +124,11 @@ impl OwnerState {
             self.schedule(visible_ms, DueItem::Message(number, sequence));
             return;
         }
-        // The instance reads a start before all other messages, since an event may arrive before the start.
-        let is_start = matches!(*message.item, WorkItem::StartOrchestration { .. });
-        if is_start && !instance.exists() {
-            instance.queue.push_front(message);
+        // The instance reads a start before all other messages, since an event may arrive before the start. Of several
+        // starts the first counts.
+        if is_start(&message) && !instance.exists() {
+            let place = instance.queue.iter().take_while(|earlier| is_start(earlier)).count();
+            instance.queue.insert(place, message);
         } else {
             instance.queue.push_back(message);
         }
@@ -216,4 +217,8 @@ impl OwnerState {
         let messages = self.instances.values().map(|instance| instance.waiting()).sum();
         (messages, self.activities.waiting())
     }
+}
+
+fn is_start(message: &Message) -> bool {
+    matches!(*message.item, WorkItem::StartOrchestration { .. })
 }
