@@ -80,7 +80,6 @@ impl NativeRuntime {
             unregistered_timeout: self.options.unregistered_timeout(),
             max_attempts: self.options.max_attempts(),
             nondeterminism: self.options.nondeterminism()?,
-            max_sessions: self.options.max_sessions(),
             returns_by_name: self.options.has_node_id(),
         };
         let dispatcher = adapter.dispatcher(settings);

@@ -148,11 +148,6 @@ impl RuntimeOptions {
         Duration::from_millis(self.worker_lock_renewal_buffer_ms.unwrap_or(self.worker_lock_timeout_ms / 2))
     }
 
-    /// How many sessions the runtime may hold.
-    pub(crate) fn max_sessions(&self) -> usize {
-        self.max_sessions_per_runtime
-    }
-
     /// Whether a runtime that is started later continues as the same node.
     pub(crate) fn has_node_id(&self) -> bool {
         self.worker_node_id.is_some()
@@ -175,18 +170,10 @@ impl RuntimeOptions {
             session_lock_renewal_buffer: Duration::from_millis(self.session_lock_renewal_buffer_ms),
             session_idle_timeout: Duration::from_millis(self.session_idle_timeout_ms),
             session_cleanup_interval: Duration::from_millis(self.session_cleanup_interval_ms),
-            // The stores hold the limit: they lease no session that the runtime cannot run. The engine's own limit would
-            // give leased work back, and stop the slots from looking for sessions.
-            max_sessions_per_runtime: usize::MAX,
-            // One owner for all slots, so that any idle slot runs the activities of the runtime's sessions.
-            worker_node_id: Some(self.worker_node_id.clone().unwrap_or_else(new_node_id)),
+            max_sessions_per_runtime: self.max_sessions_per_runtime,
+            worker_node_id: self.worker_node_id.clone(),
             worker_tag_filter: self.worker_tag_filter.filter()?,
             ..EngineOptions::default()
         })
     }
-}
-
-/// A name for a node whose user has given none.
-fn new_node_id() -> String {
-    uuid::Uuid::new_v4().simple().to_string()[..8].to_owned()
 }

@@ -12,7 +12,7 @@ from faults.load import Load
 from faults.nodes import LEASE_SECONDS, Nodes
 from faults.outages import SOON_SECONDS, check_log, wait_until_missed
 from faults.servers import ServerAtHand
-from support.proxy import Proxy
+from support.proxy import COMMIT, Proxy
 from support.waiting import wait_until
 
 pytestmark = [pytest.mark.alone, pytest.mark.slow]
@@ -116,7 +116,7 @@ def test_no_message_arrives_twice_when_replies_to_a_client_are_lost(
     load = make_load(proxy.url)
     load.start()
     for _ in range(10):
-        proxy.swallow_answer("COMMIT")
+        proxy.swallow_answer(COMMIT)
         wait_until(proxy.has_swallowed.is_set)
         load.wait_for_progress(1)
     load.finish()

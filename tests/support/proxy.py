@@ -16,6 +16,9 @@ T = TypeVar("T")
 # The end of a reply after which no transaction is open: the request is done.
 READY = b"Z\x00\x00\x00\x05I"
 
+# The whole request: "BEGIN ISOLATION LEVEL READ COMMITTED" has the word in it, too.
+COMMIT = "COMMIT\0"
+
 
 class Proxy:
     """Forwards connections to a server until a test changes that.

@@ -23,7 +23,7 @@ from duroxide import (
     Runtime,
     TransactionClient,
 )
-from support.proxy import Proxy
+from support.proxy import COMMIT, Proxy
 from support.waiting import wait_until
 from transactions.libraries import AWAITED_ON_SQLITE, ON_SQLITE
 from transactions.shop import FUNCTIONS, WAIT_SECONDS, fulfil, listen, paid
@@ -410,7 +410,7 @@ def test_a_commit_whose_reply_is_lost_delivers_no_message_twice(database, rows, 
         send_to_listeners(transaction, 0)
     proxy = Proxy(postgres_url)
     with PostgresProvider.connect_with_schema(proxy.url, postgres_schema) as provider:
-        proxy.swallow_answer("COMMIT")
+        proxy.swallow_answer(COMMIT)
         with Runtime(provider, functions=FUNCTIONS, outboxes=[Outbox(database)]) as runtime:
             assert proxy.has_swallowed.wait(WAIT_SECONDS)
             with writing(database) as transaction:

@@ -6,7 +6,7 @@ use duroxide::AppErrorKind;
 use duroxide::providers::{SessionFetchConfig, TagFilter, WorkItem};
 use store::operations::{EngineOperations as _, FetchedActivity};
 use store::retry::{RetryLimit, RetryState};
-use store::{FailureKind, Result, retrying, session_limits};
+use store::{FailureKind, Result, retrying};
 use tokio::time::Instant;
 
 use crate::dispatcher::{Dispatcher, LONGEST_POLL, listed};
@@ -33,7 +33,6 @@ impl Dispatcher {
         if let Some(session) = session {
             let mut owners = self.hands.owners.lock();
             if !owners.contains(&session.owner_id) {
-                session_limits::set(&session.owner_id, self.settings.max_sessions);
                 owners.insert(session.owner_id.clone());
             }
         }

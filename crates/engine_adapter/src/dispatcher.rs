@@ -8,7 +8,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use store::forward::AsProvider;
 use store::operations::EngineOperations as _;
-use store::{Failure, Result, session_limits};
+use store::{Failure, Result};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -104,10 +104,6 @@ impl Dispatcher {
     /// sessions that have no owner any more. If this fails, the leases end by themselves.
     pub async fn give_everything_back(&self) {
         let backend = self.shared.backend();
-        let owners: Vec<String> = self.hands.owners.lock().drain().collect();
-        for owner in &owners {
-            session_limits::remove(owner);
-        }
         if !backend.traits().has_other_nodes {
             return;
         }
@@ -118,6 +114,7 @@ impl Dispatcher {
         for token in activities {
             let _ = backend.abandon_work_item(&token, None, false).await;
         }
+        let owners: Vec<String> = self.hands.owners.lock().drain().collect();
         if !self.settings.returns_by_name && !owners.is_empty() {
             let _ = backend.release_sessions(&owners).await;
         }

@@ -24,7 +24,7 @@ from duroxide import (
     StartRequest,
 )
 from store.programs import Steps
-from support.proxy import Proxy
+from support.proxy import COMMIT, Proxy
 from support.waiting import wait_for_event_kind
 
 
@@ -159,7 +159,7 @@ def test_starts_are_not_repeated_when_the_reply_to_their_commit_is_lost(
 ) -> None:
     requests = [StartRequest(f"echo-{number}", "echo") for number in range(3)]
     with PostgresProvider.connect_with_schema(proxy.url, postgres_schema) as provider:
-        proxy.swallow_answer("COMMIT")
+        proxy.swallow_answer(COMMIT)
         # A second attempt would find the first one's instances, and be refused.
         assert Client(provider).start_orchestrations(requests, if_exists="raise") == [True] * 3
         assert proxy.has_swallowed.is_set()
@@ -172,7 +172,7 @@ def test_messages_are_not_repeated_when_the_reply_to_their_commit_is_lost(
 ) -> None:
     client.start_orchestration("mailbox", "read_messages", 2)
     with PostgresProvider.connect_with_schema(proxy.url, postgres_schema) as provider:
-        proxy.swallow_answer("COMMIT")
+        proxy.swallow_answer(COMMIT)
         Client(provider).enqueue_events([QueueMessage("mailbox", "inbox", text) for text in ("one", "two")])
         assert proxy.has_swallowed.is_set()
     assert client.get_queue_depths().orchestrator_queue == 3

@@ -23,7 +23,6 @@ use crate::postgres::node::prefetch::{PrefetchQueue, QueueEntry, QueueOwner};
 use crate::postgres::node::request::{ActivityWrite, TurnWrite, WriteRequest};
 use crate::postgres::node::state::{LeasedActivity, Versions};
 use crate::postgres::store::PostgresStore;
-use crate::session_limits;
 use crate::turn_commit::TurnCommit;
 
 const LOCK_LOST: &str = "Lock token invalid, expired, or already released";
@@ -157,11 +156,7 @@ impl EngineOperations for PostgresStore {
             return Ok(None);
         }
         let queue = self.core.activity_prefetch(tag_filter);
-        let owner = session.map(|session| QueueOwner {
-            id: session.owner_id.clone(),
-            lease: session.lock_timeout,
-            most_sessions: session_limits::of(&session.owner_id).unwrap_or(usize::MAX),
-        });
+        let owner = session.map(|session| QueueOwner { id: session.owner_id.clone(), lease: session.lock_timeout });
         let until = Instant::now() + poll_timeout;
         loop {
             let poll = until.saturating_duration_since(Instant::now());

@@ -23,8 +23,6 @@ use crate::postgres::node::prefetch::PrefetchQueue;
 use crate::postgres::node::state::{ActivityPrefetchQueue, NodeState, TurnPrefetchQueue};
 use crate::postgres::notify::channel;
 use crate::postgres::schema::function;
-use crate::session_limits;
-use crate::session_limits::IDLE_BEFORE_GIVEN_UP;
 
 /// How often the poller asks the server without a reason, since nodes of other languages send no notifications, and
 /// notifications may get lost. This makes slightly less than two statements a second.
@@ -54,16 +52,13 @@ struct FetchRequest {
     turns: Option<(Arc<TurnPrefetchQueue>, usize)>,
     activities: Option<(Arc<ActivityPrefetchQueue>, usize)>,
     owners: Vec<String>,
-    /// How many sessions each owner may hold.
-    session_limits: Vec<i64>,
     session_ms: i64,
 }
 
 impl Poller {
     pub fn new(core: Arc<NodeState>, availability: Arc<Availability>) -> Self {
         let name = function(&core.schema, "claim");
-        let statement =
-            format!("SELECT * FROM {name}($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)");
+        let statement = format!("SELECT * FROM {name}($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)");
         let dedicated = DedicatedConnection::new(core.pool.clone(), Arc::clone(&core.isolation));
         Self { core, dedicated, statement, failures: 0, server_time: None, availability }
     }
@@ -132,8 +127,6 @@ impl Poller {
             if let Some((queue, _)) = &question.activities {
                 let owners = queue.owners();
                 question.session_ms = owners.iter().map(|owner| span_ms(owner.lease)).max().unwrap_or(0);
-                question.session_limits =
-                    owners.iter().map(|owner| i64::try_from(owner.most_sessions).unwrap_or(i64::MAX)).collect();
                 question.owners = owners.into_iter().map(|owner| owner.id).collect();
             }
             if let Err(error) = self.ask(&question).await {
@@ -177,7 +170,6 @@ impl Poller {
             match row.kind()? {
                 rows::DUE => core.due_in(row.id()?.max(1)),
                 rows::TIME => time = Some(row.id()?),
-                rows::SESSIONS_FULL => session_limits::warn(&row.name()?.unwrap_or_default()),
                 _ => {}
             }
         }
@@ -238,8 +230,6 @@ impl Poller {
             .bind(&left_activities)
             .bind(&question.owners)
             .bind(question.session_ms)
-            .bind(&question.session_limits)
-            .bind(span_ms(IDLE_BEFORE_GIVEN_UP))
             .bind(finds_ended);
         let answers = timeout(ANSWER_TIMEOUT, async {
             if !core.isolation.is_explicit() {

@@ -14,7 +14,6 @@ pub const START_FOUND: i16 = 7;
 pub const TRANSACTION: i16 = 8;
 pub const SCHEDULED_ACTIVITY: i16 = 9;
 pub const TIME: i16 = 10;
-pub const SESSIONS_FULL: i16 = 11;
 
 pub struct AnswerRow<'a>(pub &'a PgRow);
 

@@ -19,8 +19,6 @@ use crate::clock::span_ms;
 pub struct QueueOwner {
     pub id: String,
     pub lease: Duration,
-    /// How many sessions the owner may hold.
-    pub most_sessions: usize,
 }
 
 struct Waiter<Item> {

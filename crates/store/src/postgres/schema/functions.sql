@@ -139,13 +139,12 @@ END $$;
 -- kinds 2 to 4, the turns, as above;
 -- kind 5, one for each activity: token, id, attempt (with this one), item, name (the owner of its session);
 -- kind 6, when the next message is due (execution 0) or the next activity (execution 1): id, in ms from now;
--- kind 10: id (the server's time, in ms since the epoch);
--- kind 11, if an activity waits since an owner holds as many sessions as it may: name (the owner).
+-- kind 10: id (the server's time, in ms since the epoch).
 CREATE OR REPLACE FUNCTION "{schema}".python_claim_{version}(
     p_prefix text,
     p_turns bigint, p_lease_ms bigint, p_lowest bigint, p_highest bigint, p_left_instances text[],
     p_activities bigint, p_activity_lease_ms bigint, p_tag_mode text, p_tags text[], p_left_activities bigint[],
-    p_owners text[], p_session_ms bigint, p_session_limits bigint[], p_session_idle_ms bigint, p_finds_ended boolean
+    p_owners text[], p_session_ms bigint, p_finds_ended boolean
 ) RETURNS TABLE (
     kind smallint, token text, instance text, id bigint, attempt integer, item text,
     name text, version text, execution bigint, last_event bigint, stamp bigint
@@ -163,8 +162,6 @@ DECLARE
     place integer;
     owner_of_session text;
     bound record;
-    taken bigint := 0;
-    full_owner text;
     by_row boolean;
 BEGIN
     IF current_setting('transaction_isolation') <> 'read committed' THEN
@@ -229,7 +226,7 @@ BEGIN
     END IF;
     IF by_row THEN
         -- Activities are taken in the order of their ids, with a session or without. A session stays with its owner; a
-        -- new one goes to the slot that has waited longest, and whose owner may hold one more.
+        -- new one goes to the slot that has waited longest.
         FOR bound IN
             SELECT w.id, w.session_id, s.worker_id FROM "{schema}".worker_queue w
             LEFT JOIN "{schema}".sessions s ON s.session_id = w.session_id AND s.locked_until > now_ms
@@ -238,36 +235,14 @@ BEGIN
               AND CASE p_tag_mode WHEN 'default_only' THEN w.tag IS NULL WHEN 'tags' THEN w.tag = ANY (p_tags)
                   WHEN 'default_and' THEN w.tag IS NULL OR w.tag = ANY (p_tags) ELSE true END
               AND w.id <> ALL (p_left_activities)
-            ORDER BY w.id FOR UPDATE OF w SKIP LOCKED
+            ORDER BY w.id LIMIT p_activities FOR UPDATE OF w SKIP LOCKED
         LOOP
-            EXIT WHEN taken >= p_activities;
             owner_of_session := NULL;
             IF bound.session_id IS NOT NULL THEN
                 -- Read the owner again: an earlier round of this loop may have given the session to a slot.
                 SELECT s.worker_id INTO owner_of_session FROM "{schema}".sessions s
                 WHERE s.session_id = bound.session_id AND s.locked_until > now_ms;
-                IF owner_of_session IS NULL THEN
-                    CONTINUE WHEN full_owner IS NOT NULL;
-                    SELECT slot.owner INTO owner_of_session FROM unnest(owners) WITH ORDINALITY AS slot (owner, place)
-                    WHERE (SELECT count(*) FROM "{schema}".sessions s
-                           WHERE s.worker_id = slot.owner AND s.locked_until > now_ms)
-                          < p_session_limits[array_position(p_owners, slot.owner)]
-                    ORDER BY slot.place LIMIT 1;
-                    IF owner_of_session IS NULL THEN
-                        -- The session that has been idle for longest makes room.
-                        DELETE FROM "{schema}".sessions s WHERE s.session_id = (
-                            SELECT idle.session_id FROM "{schema}".sessions idle
-                            WHERE idle.worker_id = ANY (owners) AND idle.locked_until > now_ms
-                              AND idle.last_activity_at <= now_ms - p_session_idle_ms
-                              AND NOT EXISTS (SELECT 1 FROM "{schema}".worker_queue w
-                                              WHERE w.session_id = idle.session_id)
-                            ORDER BY idle.last_activity_at LIMIT 1)
-                        RETURNING s.worker_id INTO owner_of_session;
-                    END IF;
-                    IF owner_of_session IS NULL THEN
-                        full_owner := owners[1];
-                    END IF;
-                END IF;
+                owner_of_session := coalesce(owner_of_session, owners[1]);
                 place := array_position(owners, owner_of_session);
                 CONTINUE WHEN place IS NULL;
                 INSERT INTO "{schema}".sessions AS s (session_id, worker_id, locked_until, last_activity_at)
@@ -281,7 +256,6 @@ BEGIN
             ELSE
                 owners := owners[2:];
             END IF;
-            taken := taken + 1;
             RETURN QUERY
             UPDATE "{schema}".worker_queue w
             SET lock_token = p_prefix || 'a' || w.id, locked_until = now_ms + p_activity_lease_ms,
@@ -290,10 +264,6 @@ BEGIN
             RETURNING 5::smallint, w.lock_token, w.instance_id, w.id, w.attempt_count, w.work_item, owner_of_session,
                       NULL::text, NULL::bigint, NULL::bigint, NULL::bigint;
         END LOOP;
-    END IF;
-    IF full_owner IS NOT NULL THEN
-        RETURN QUERY SELECT 11::smallint, NULL::text, NULL::text, NULL::bigint, NULL::integer, NULL::text, full_owner,
-                            NULL::text, NULL::bigint, NULL::bigint, NULL::bigint;
     END IF;
     RETURN QUERY
     (SELECT 6::smallint, NULL::text, NULL::text, (extract(epoch FROM q.visible_at - now_at) * 1000)::bigint,

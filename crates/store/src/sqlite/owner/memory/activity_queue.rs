@@ -6,8 +6,6 @@ use std::time::{Duration, Instant};
 
 use duroxide::providers::{SessionFetchConfig, TagFilter, WorkItem};
 
-use crate::session_limits;
-use crate::session_limits::IDLE_BEFORE_GIVEN_UP;
 use crate::sqlite::owner::memory::ids::{Number, Sequence, Token};
 use crate::sqlite::owner::memory::waiters::{Waiters, WakeUp};
 use crate::work_item::takes_tag;
@@ -66,32 +64,6 @@ struct Session {
     last_active: Instant,
 }
 
-/// Whether an owner may hold one more session.
-enum SessionRoom {
-    Free,
-    /// If this session, which has been idle for longest, makes room.
-    Idle(String),
-    /// Until a session has been idle for long enough, if one is idle.
-    Full {
-        until: Option<Instant>,
-    },
-}
-
-impl SessionRoom {
-    fn takes(
-        &self,
-        sessions: &HashMap<String, Session>,
-        config: Option<&SessionFetchConfig>,
-        session: Option<&str>,
-        now: Instant,
-    ) -> bool {
-        match (self, config, session) {
-            (Self::Full { .. }, Some(config), Some(session)) => is_held(sessions, session, &config.owner_id, now),
-            _ => true,
-        }
-    }
-}
-
 /// The activities that a fetch takes: those with certain tags, and those of sessions if there is a session
 /// configuration.
 #[derive(Clone)]
@@ -110,8 +82,6 @@ pub struct ActivityQueue {
     by_key: HashMap<ActivityKey, Sequence>,
     leases: HashMap<Token, Sequence>,
     sessions: HashMap<String, Session>,
-    /// How many activities each session has.
-    by_session: HashMap<String, usize>,
     pub first_expiry: Option<Instant>,
     pub waiters: Waiters<ActivityFilter>,
 }
@@ -133,9 +103,6 @@ impl ActivityQueue {
     pub fn add_delayed(&mut self, activity: Activity) {
         if let Some(key) = activity.key() {
             self.by_key.insert(key, activity.sequence);
-        }
-        if let Some(session) = activity.session() {
-            *self.by_session.entry(session.to_owned()).or_default() += 1;
         }
         let earlier = self.all.insert(activity.sequence, activity);
         debug_assert!(earlier.is_none(), "a sequence number is used once");
@@ -175,17 +142,8 @@ impl ActivityQueue {
         until: Instant,
         now: Instant,
     ) -> Option<&mut Activity> {
-        let room = filter.session.as_ref().map_or(SessionRoom::Free, |config| self.room(&config.owner_id, now));
-        let Some(sequence) = self.find(filter, &room, now) else {
-            self.note_full(filter, &room, now);
-            return None;
-        };
+        let sequence = self.find(filter, now)?;
         let activity = self.all.get(&sequence)?;
-        if let (Some(session), Some(config), SessionRoom::Idle(idle)) = (activity.session(), &filter.session, &room)
-            && !is_held(&self.sessions, session, &config.owner_id, now)
-        {
-            self.sessions.remove(idle);
-        }
         let key = Self::ready_key(activity);
         self.remove_ready(&key, sequence);
         let activity = self.all.get_mut(&sequence)?;
@@ -216,37 +174,7 @@ impl ActivityQueue {
         }
     }
 
-    /// Whether the owner may hold one more session.
-    fn room(&self, owner: &str, now: Instant) -> SessionRoom {
-        let Some(most) = session_limits::of(owner) else { return SessionRoom::Free };
-        let held = || self.sessions.iter().filter(|(_, session)| session.worker == owner && session.until > now);
-        if held().count() < most {
-            return SessionRoom::Free;
-        }
-        let idle = held().filter(|(id, _)| !self.by_session.contains_key(*id));
-        let Some((id, session)) = idle.min_by_key(|(_, session)| session.last_active) else {
-            return SessionRoom::Full { until: None };
-        };
-        let until = session.last_active + IDLE_BEFORE_GIVEN_UP;
-        if until <= now { SessionRoom::Idle(id.clone()) } else { SessionRoom::Full { until: Some(until) } }
-    }
-
-    /// Warns if an activity waits since the owner holds all the sessions that it may hold, and notes when a session makes
-    /// room.
-    fn note_full(&mut self, filter: &ActivityFilter, room: &SessionRoom, now: Instant) {
-        let (SessionRoom::Full { until }, Some(config)) = (room, &filter.session) else { return };
-        if self.find(filter, &SessionRoom::Free, now).is_none() {
-            return;
-        }
-        session_limits::warn(&config.owner_id);
-        if let Some(until) = until
-            && self.first_expiry.is_none_or(|first| *until < first)
-        {
-            self.first_expiry = Some(*until);
-        }
-    }
-
-    fn find(&self, filter: &ActivityFilter, room: &SessionRoom, now: Instant) -> Option<Sequence> {
+    fn find(&self, filter: &ActivityFilter, now: Instant) -> Option<Sequence> {
         let mut first = None;
         for ((tag, of_session), ready) in &self.ready {
             if !takes_tag(&filter.tags, tag.as_deref()) {
@@ -256,7 +184,6 @@ impl ActivityQueue {
                 ready.iter().copied().find(|sequence| {
                     let session = self.all.get(sequence).and_then(Activity::session);
                     takes_session(&self.sessions, filter.session.as_ref(), session, now)
-                        && room.takes(&self.sessions, filter.session.as_ref(), session, now)
                 })
             } else {
                 ready.first().copied()
@@ -309,27 +236,11 @@ impl ActivityQueue {
         let activity = self.remove(sequence)?;
         let session = activity.session().map(str::to_owned);
         self.touch_session(session.as_deref(), now);
-        let room = now + IDLE_BEFORE_GIVEN_UP;
-        if session.is_some()
-            && self.ready.keys().any(|(_, of_session)| *of_session)
-            && self.first_expiry.is_none_or(|first| room < first)
-        {
-            // Other sessions may wait for this one to make room.
-            self.first_expiry = Some(room);
-        }
         Some(activity)
     }
 
     pub fn remove(&mut self, sequence: Sequence) -> Option<Activity> {
         let activity = self.all.remove(&sequence)?;
-        if let Some(session) = activity.session()
-            && let Some(count) = self.by_session.get_mut(session)
-        {
-            *count -= 1;
-            if *count == 0 {
-                self.by_session.remove(session);
-            }
-        }
         if let Some(key) = activity.key()
             && self.by_key.get(&key) == Some(&sequence)
         {
@@ -434,10 +345,6 @@ impl ActivityQueue {
         }
         before - self.sessions.len()
     }
-}
-
-fn is_held(sessions: &HashMap<String, Session>, session: &str, owner: &str, now: Instant) -> bool {
-    sessions.get(session).is_some_and(|session| session.until > now && session.worker == owner)
 }
 
 fn takes_session(
