@@ -67,7 +67,8 @@ impl Arena {
             || others.into_iter().chain(awaited).any(|slot| self.may_end(slot, &mut seen))
     }
 
-    /// Whether something durable may still end a slot. A coroutine of the event loop continues when a slot that the loop watches ends.
+    /// Whether something durable may still end a slot. A coroutine of the event loop continues when a slot that the loop
+    /// watches ends.
     fn may_end(&mut self, slot: usize, seen: &mut HashSet<usize>) -> bool {
         let Slot { state, done, .. } = &self.slots[slot];
         if done.is_some() || !seen.insert(slot) {
