@@ -60,8 +60,7 @@ build: $(VENV)/.built ## compile the native half and install the package into .v
 test: $(if $(PYTHONS),test-pythons,test-rust test-python) ## run the tests of both halves, PostgreSQL included (PYTHONS)
 
 # The test binaries start an interpreter of their own, so they need Python as a shared library. Most of their tests wait
-# for
-# leases to end, so many run at once.
+# for leases to end, so many run at once.
 test-rust: $(VENV)/.developer
 	@if $(BIN)/python .ci/shared_python.py >/dev/null; then \
 	  $(INTERPRETER) LD_LIBRARY_PATH="$$($(BIN)/python .ci/shared_python.py):$$LD_LIBRARY_PATH" RUST_TEST_THREADS=8 \
@@ -180,9 +179,8 @@ $(VENV)/.built: $(VENV)/.builder $(RUST_SOURCES)
 	  $(QUIETLY) "building duroxide" $(BIN)/maturin develop --features $(EXTENSION_FEATURES)
 	@touch $@
 
-# The benchmarks measure the wheel that users install, in a separate environment, so the build of the tests stays as it
-# is.
-# The wheel stays on this machine, so the system's libraries are not copied into it.
+# The benchmarks measure the wheel that users install, in a separate environment. So the build of the tests stays as it
+# is. The wheel stays on this machine, so the system's libraries are not copied into it.
 $(BENCH_VENV)/.installed: $(VENV)/.builder $(RUST_SOURCES) $(PYTHON_SOURCES)
 	@[ -e $@ ] || echo "compiling a release build: the first time takes five minutes or more"
 	@[ -x $(BENCH_VENV)/bin/python ] || $(QUIETLY) "making $(BENCH_VENV)" $(BIN)/python -m venv --clear $(BENCH_VENV)

@@ -29,7 +29,7 @@ impl OpenStore {
 
     pub(crate) async fn instance_info(&self, instance: &str) -> Result<InstanceRecord, Error> {
         let info = self.info(instance).await?;
-        // The bundled provider gives an empty text where there is no output yet.
+        // The bundled provider gives an empty text while an execution has no output.
         let ended = info.status != RUNNING;
         let (created_at, updated_at) =
             self.adapter.instance_times(instance).await.map_err(|error| gone(instance, error))?;

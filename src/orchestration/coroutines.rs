@@ -28,7 +28,7 @@ pub(crate) fn is_unbegun(runner: &Bound<'_, PyAny>) -> bool {
         }
         Ok(false)
     };
-    // Another object is the user's, with the same methods.
+    // A user's object with the same methods is neither a generator nor a coroutine.
     state_of().unwrap_or(false)
 }
 

@@ -59,7 +59,7 @@ impl Dispatcher {
         }
     }
 
-    /// Registers the running, or gives back what this runtime cannot run.
+    /// Registers the activity as running, or gives it back if this runtime cannot run it.
     fn accept(&self, mut item: WorkItem, token: &str, attempt: u32) -> Result<WorkItem, Box<WorkItem>> {
         let WorkItem::ActivityExecute { instance, execution_id, id, name, input, .. } = &mut item else {
             return Ok(item);

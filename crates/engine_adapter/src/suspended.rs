@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[derive(Default)]
-    struct KeeperCounts {
+    struct HandlerCounts {
         replayed: AtomicUsize,
         resumed: AtomicUsize,
     }
@@ -148,7 +148,7 @@ mod tests {
     async fn wait_twice(
         engine: OrchestrationContext,
         dispatcher: Arc<Dispatcher>,
-        counts: Arc<KeeperCounts>,
+        counts: Arc<HandlerCounts>,
         resumed: Resumed,
     ) -> Result<String, String> {
         let record = dispatcher.turn().ok_or("no record")?;
@@ -183,7 +183,7 @@ mod tests {
         });
         let cache = Arc::new(TestCache::default());
         dispatcher.keep_in(Arc::clone(&cache) as Arc<dyn SuspendedTurnCache>);
-        let counts = Arc::new(KeeperCounts::default());
+        let counts = Arc::new(HandlerCounts::default());
         let (of_handler, counted) = (Arc::clone(&dispatcher), Arc::clone(&counts));
         let registry = OrchestrationRegistry::builder()
             .register("wait_twice", move |engine, _| {

@@ -277,7 +277,7 @@ fn begin(engine: &OrchestrationContext, operation: &Operation) -> Option<Leaf> {
     })
 }
 
-/// Records the same as the engine's method, which would map the future.
+/// The input as the engine's own method records it. That method would map the future.
 pub(crate) fn read_value_input(instance_id: &str, key: &str) -> String {
     serde_json::json!({ "instance_id": instance_id, "key": key }).to_string()
 }

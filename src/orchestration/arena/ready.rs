@@ -81,7 +81,8 @@ impl Arena {
         awaited.map(|slot| Arc::clone(&self.slots[slot].node)).collect()
     }
 
-    /// Whether something durable may still end a slot. A coroutine of the event loop continues when a slot that the loop watches ends.
+    /// Whether something durable may still end a slot. A coroutine of the event loop continues when a slot that the loop
+    /// watches ends.
     fn may_end(&mut self, slot: usize, seen: &mut HashSet<usize>) -> bool {
         let Slot { state, done, .. } = &self.slots[slot];
         if done.is_some() || !seen.insert(slot) {

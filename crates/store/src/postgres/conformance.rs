@@ -19,7 +19,7 @@ use crate::postgres::store::PostgresStore;
 
 /// Few at a time: the suite expects answers within half a second, of a server that has two processors at worst.
 static TURNS: Semaphore = Semaphore::const_new(3);
-/// Schemas that nobody uses.
+/// Schemas that no test uses.
 static FREE: Mutex<Vec<String>> = Mutex::new(Vec::new());
 
 const TABLES: &str = "instances, executions, history, orchestrator_queue, worker_queue, instance_locks, sessions, kv_store, \
