@@ -2,9 +2,11 @@
 
 use std::future::Future;
 use std::io;
+use std::pin::pin;
 use std::process;
-use std::sync::OnceLock;
-use std::thread;
+use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, bounded};
@@ -18,7 +20,7 @@ use tokio::task::JoinHandle;
 use crate::boundary::errors::{Error, NotAllowedInOrchestration};
 
 /// How often a blocked call looks whether Ctrl-C was pressed.
-const SIGNAL_CHECK: Duration = Duration::from_millis(50);
+const SIGNAL_CHECK: Duration = Duration::from_millis(100);
 
 /// The engine blocks one worker for the time of a turn that waits for the interpreter; lock renewals and timers run on
 /// the others. So there are more of them than the turns that run at once by default.
@@ -137,7 +139,7 @@ pub(crate) fn enter<R>(work: impl for<'py> FnOnce(Python<'py>) -> R) -> R {
 pub(crate) fn block_on<T: Send>(py: Python<'_>, future: impl Future<Output = Result<T, Error>> + Send) -> PyResult<T> {
     let runtime = runtime()?;
     refuse_in_orchestration()?;
-    py.detach(|| runtime.block_on(interruptible(future))).map_err(PyErr::from)
+    py.detach(|| block_interruptibly(runtime, future)).map_err(PyErr::from)
 }
 
 /// Runs `work`, which waits for something short, with the interpreter released.
@@ -198,15 +200,41 @@ fn interrupted(py: Python<'_>) -> PyResult<()> {
     py.check_signals()
 }
 
-async fn interruptible<T>(future: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
-    tokio::pin!(future);
-    // A tick that is due at once would cost a millisecond, which is how finely the timers of Tokio count.
-    let mut check = tokio::time::interval_at(tokio::time::Instant::now() + SIGNAL_CHECK, SIGNAL_CHECK);
+/// Polls `future` on the calling thread, which sleeps until the future wakes it or the next look for signals is due.
+///
+/// The thread sleeps by itself. A timer of Tokio would wake the thread that drives the timers as well, at each look.
+fn block_interruptibly<T>(runtime: &Runtime, future: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+    let mut future = pin!(future);
+    let waker = Waker::from(Arc::new(WakeThread(thread::current())));
+    let mut context = Context::from_waker(&waker);
+    let mut checked = Instant::now();
     loop {
-        tokio::select! {
-            biased;
-            result = &mut future => return result,
-            _ = check.tick() => enter(interrupted).map_err(Error::Python)?,
+        let polled = {
+            // The handler of a signal may call the client again, so this is not held while it runs.
+            let _inside = runtime.enter();
+            future.as_mut().poll(&mut context)
+        };
+        if let Poll::Ready(result) = polled {
+            return result;
         }
+        let rest = SIGNAL_CHECK.saturating_sub(checked.elapsed());
+        if rest.is_zero() {
+            enter(interrupted).map_err(Error::Python)?;
+            checked = Instant::now();
+        } else {
+            thread::park_timeout(rest);
+        }
+    }
+}
+
+struct WakeThread(Thread);
+
+impl Wake for WakeThread {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.0.unpark();
     }
 }

@@ -162,20 +162,35 @@ class Process:
     def processor_seconds(self, span: float) -> float:
         """The processor time that this process uses in ``span`` seconds without a request."""
         before = time.process_time()
-        # A measurement over time: there is no condition to wait for.
-        threading.Event().wait(span)
+        self._rest(span)
         return time.process_time() - before
 
-    def processor_seconds_of_a_wait(self, instance: str, span: float) -> float:
+    def wake_ups(self, span: float) -> int:
+        """How often threads of this process wake up in ``span`` seconds without a request."""
+        before = wake_ups_so_far()
+        self._rest(span)
+        return wake_ups_so_far() - before
+
+    def wake_ups_of_a_wait(self, instance: str, span: float) -> int:
         """The same while it waits for the end of an instance that does not end."""
-        before = time.process_time()
+        before = wake_ups_so_far()
         with contextlib.suppress(WaitTimedOut):
             self._client.wait_for_orchestration(instance, int(span * 1_000))
-        return time.process_time() - before
+        return wake_ups_so_far() - before
+
+    @staticmethod
+    def _rest(span: float) -> None:
+        # A measurement over time: there is no condition to wait for.
+        threading.Event().wait(span)
 
     def resident_bytes(self) -> int:
         pages = int(Path("/proc/self/statm").read_text().split()[1])
         return pages * resource.getpagesize()
+
+
+def wake_ups_so_far() -> int:
+    """How often a thread of this process had given up its processor in order to wait."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_nvcsw
 
 
 def plain(value: Any) -> Any:

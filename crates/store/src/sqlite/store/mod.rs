@@ -31,7 +31,7 @@ use crate::start::{IfExists, StartOutcome, StartRequest};
 use crate::types::{Durability, InstanceState};
 
 /// How often a standby tries to become the owner.
-const STANDBY_INTERVAL: Duration = Duration::from_millis(50);
+const STANDBY_INTERVAL: Duration = Duration::from_millis(100);
 
 pub struct SqliteStore {
     /// `None` for a store in memory.
@@ -192,7 +192,7 @@ impl SqliteStore {
                 Ok(false) => {}
                 Err(error) => {
                     tracing::error!(target: "duroxide::store", "this runtime cannot take over: {error}");
-                    pause = STANDBY_INTERVAL * 20;
+                    pause = STANDBY_INTERVAL * 10;
                 }
             }
         }
