@@ -28,7 +28,11 @@ mod _native {
     #[pymodule_export]
     use crate::boundary::codec::RawText;
     #[pymodule_export]
+    use crate::boundary::finalization::end_sections;
+    #[pymodule_export]
     use crate::boundary::limits::{check_name, check_text, nesting};
+    #[pymodule_export]
+    use crate::boundary::python::look_up_exceptions;
     #[pymodule_export]
     use crate::boundary::version::{ParsedVersion, parse_version};
     #[pymodule_export]
@@ -44,7 +48,7 @@ mod _native {
     #[pymodule_export]
     use crate::client::{Call, NativeClient, NativeDatabaseWatcher, write_message};
     #[pymodule_export]
-    use crate::logging::{init_tracing, start_logging, stop_logging};
+    use crate::logging::{deliver_logs_to, init_tracing, stop_logging};
     #[pymodule_export]
     use crate::native_store::NativeStore;
     #[pymodule_export]
@@ -56,7 +60,9 @@ mod _native {
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
         use duroxide::runtime::limits;
 
+        boundary::check_main_interpreter()?;
         logging::install();
+        module.add("version", env!("CARGO_PKG_VERSION"))?;
         module.add("engine_version", duroxide::providers::current_build_version().to_string())?;
         module.add("CANCELLATION_QUEUE", engine_adapter::CANCELLATION_QUEUE)?;
         module.add("MAX_WORKER_TAGS", limits::MAX_WORKER_TAGS)?;

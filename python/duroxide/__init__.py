@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import atexit as _atexit
-from importlib.metadata import version as _version
+
+if __name__ != "duroxide":
+    raise ImportError(
+        f"duroxide was imported as {__name__!r}, and its parts find each other as 'duroxide' alone: put the folder that "
+        "holds it on sys.path, and import it under its own name"
+    )
 
 from duroxide import _native
 from duroxide import aliases as _aliases
@@ -291,7 +296,7 @@ __all__ = [
     "wait_for_event",
 ]
 
-__version__ = _version("duroxide")
+__version__: str = _native.version
 """Version of the package."""
 
 _context_calls.install()
@@ -299,12 +304,16 @@ _typed_context.install()
 _detached_context.install(OrchestrationContext, ActivityContext)
 _aliases.install_context_module(context)
 _logs.silence_by_default()
-_native.start_logging(_logs.deliver)
+_logs.keep_enabled()
+_native.deliver_logs_to(_logs.deliver)
+_native.look_up_exceptions()
 # The native half uses these modules. An import at first use may fail, and would fail an orchestration or an activity.
 _USED_BY_NATIVE_HALF = (_activity_thread, _event_loop, _unawaited)
 
 _cut_off.watch_for_end()
 
-# atexit runs the last registered function first, so the logs end after the runtimes.
+# atexit runs the last registered function first, so the logs end after the runtimes, and then all other Python code below
+# native code.
+_atexit.register(_native.end_sections)
 _atexit.register(_native.stop_logging)
 _atexit.register(_runtime_module.shut_down_all)

@@ -29,6 +29,9 @@ _ActivityName: TypeAlias = str | Activity[..., Any] | ActivityDefinition
 _OrchestrationName: TypeAlias = str | Orchestration[..., Any] | OrchestrationDefinition
 _Branch: TypeAlias = Generator[Any, Any, _T] | Coroutine[Any, Any, _T]
 
+version: Final[str]
+"""Version of the package."""
+
 engine_version: Final[str]
 """Version of the duroxide engine."""
 
@@ -1262,8 +1265,20 @@ def init_tracing(log_file: str | None = None, log_level: str | None = None, log_
         ConfigurationError: The level or the format is unknown, or the file cannot be opened.
     """
 
-def start_logging(deliver: Callable[[str, int, str, dict[str, object]], None]) -> None:
-    """Pass log records to ``deliver(logger_name, level, message, fields)``, on a separate thread."""
+def deliver_logs_to(deliver: Callable[[str, int, str, dict[str, object]], None]) -> None:
+    """Pass log records to ``deliver(logger_name, level, message, fields)``.
+
+    They arrive on a separate thread, which starts with the first record of each process.
+    """
 
 def stop_logging() -> None:
     """Deliver the waiting records, and end that thread."""
+
+def look_up_exceptions() -> None:
+    """Find the classes of exceptions now: an import at first use fails while the interpreter ends."""
+
+def end_sections() -> None:
+    """Wait until no other thread runs Python code below native code, a second at most, and let none begin.
+
+    Python calls it at the end of the process, which could not unwind such a thread.
+    """

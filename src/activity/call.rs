@@ -17,6 +17,7 @@ use crate::activity::context::ActivityContext;
 use crate::boundary;
 use crate::boundary::codec;
 use crate::boundary::errors::CancelledError;
+use crate::boundary::finalization::PythonSection;
 use crate::boundary::python::{Attribute, END_OF_PROCESS, FAILURE_ERROR_TYPE, SHORTAGE};
 use crate::definitions::ActivityDefinition;
 
@@ -213,6 +214,8 @@ pub(crate) struct Done(pub(crate) Arc<PendingActivity>);
 #[pymethods]
 impl Done {
     fn __call__<'py>(&self, py: Python<'py>, result: Bound<'py, PyAny>, error: Bound<'py, PyAny>) {
+        // Without an end the activity was cut off.
+        let Some(_section) = PythonSection::begin() else { return };
         self.0.finish(py, if error.is_none() { Ok(result) } else { Err(PyErr::from_value(error)) });
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use duroxide::ActivityContext as EngineContext;
 use pyo3::prelude::*;
 
+use crate::logging::TraceText;
 use engine_adapter::RunningActivity;
 
 /// The context of an activity: facts about it, and whether it was cancelled.
@@ -98,23 +99,23 @@ impl ActivityContext {
     }
 
     /// Log ``message``.
-    fn trace_info(&self, message: String) {
-        self.engine.trace_info(message);
+    fn trace_info(&self, message: TraceText) {
+        self.engine.trace_info(message.0);
     }
 
     /// Log ``message`` as a warning.
-    fn trace_warn(&self, message: String) {
-        self.engine.trace_warn(message);
+    fn trace_warn(&self, message: TraceText) {
+        self.engine.trace_warn(message.0);
     }
 
     /// Log ``message`` as an error.
-    fn trace_error(&self, message: String) {
-        self.engine.trace_error(message);
+    fn trace_error(&self, message: TraceText) {
+        self.engine.trace_error(message.0);
     }
 
     /// Log ``message`` for debugging.
-    fn trace_debug(&self, message: String) {
-        self.engine.trace_debug(message);
+    fn trace_debug(&self, message: TraceText) {
+        self.engine.trace_debug(message.0);
     }
 
     fn __repr__(&self) -> String {

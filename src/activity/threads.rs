@@ -16,6 +16,7 @@ use crate::activity::call::{Done, PendingActivity};
 use crate::activity::context::ActivityContext;
 use crate::boundary;
 use crate::boundary::enter;
+use crate::boundary::finalization::PythonSection;
 use crate::boundary::python::START_ACTIVITY_THREAD;
 
 /// The work of a thread.
@@ -293,6 +294,7 @@ impl Worker {
             self.end_job();
         }
         while let Some(job) = self.wait_for_job(py) {
+            let _section = PythonSection::begin()?;
             match job {
                 Job::Call(pending) => match PreparedActivity::new(py, &pending) {
                     Ok(activity) => {

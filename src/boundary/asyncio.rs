@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::mem;
 use std::sync::Arc;
-use std::thread;
+use std::thread::{self, ThreadId};
 
 use parking_lot::Mutex;
 use pyo3::exceptions::PyRuntimeError;
@@ -12,6 +12,7 @@ use pyo3::prelude::*;
 use tokio::task::AbortHandle;
 
 use crate::boundary::errors::Error;
+use crate::boundary::finalization::{self, PythonSection};
 use crate::boundary::interpreter::{refuse_in_orchestration, runtime};
 use crate::boundary::python::{
     CALL_SOON_THREADSAFE, CREATE_FUTURE, FUTURE_AWAIT, FUTURE_CANCEL, FUTURE_DONE, FUTURE_EXCEPTION,
@@ -27,6 +28,8 @@ pub(crate) struct LoopQueue(Arc<Completions>);
 
 struct Completions {
     event_loop: Py<PyAny>,
+    /// The thread that runs the loop.
+    thread: ThreadId,
     waiting: Mutex<Vec<Completion>>,
 }
 
@@ -47,13 +50,18 @@ impl LoopQueue {
             Some(last) if last.get().0.event_loop.is(&event_loop) => Ok(last),
             _ => Bound::new(
                 py,
-                Self(Arc::new(Completions { event_loop: event_loop.unbind(), waiting: Mutex::default() })),
+                Self(Arc::new(Completions {
+                    event_loop: event_loop.unbind(),
+                    thread: thread::current().id(),
+                    waiting: Mutex::default(),
+                })),
             ),
         }
     }
 
     /// Opens all letters; called by the loop.
     fn complete(&self, py: Python<'_>) {
+        let Some(_section) = PythonSection::begin() else { return };
         let completions = mem::take(&mut *self.0.waiting.lock());
         for completion in completions {
             completion.complete(py);
@@ -69,17 +77,24 @@ impl Completions {
             waiting.len() == 1
         };
         // The others are opened along with the first one.
-        if is_first && Python::try_attach(|py| self.wake(py)).is_none_or(|woken| woken.is_err()) {
+        if is_first && self.wake().is_none_or(|woken| woken.is_err()) {
             // The loop is closed, or the interpreter ends: no task awaits any more.
             let unread = mem::take(&mut *self.waiting.lock());
             drop(unread);
         }
     }
 
-    fn wake(self: &Arc<Self>, py: Python<'_>) -> PyResult<()> {
-        let queue = Bound::new(py, LoopQueue(Arc::clone(self)))?;
-        let complete = queue.getattr(intern!(py, "complete"))?;
-        CALL_SOON_THREADSAFE.call(self.event_loop.bind(py), (complete,)).map(drop)
+    /// `None` if the interpreter ends. A callback that Python calls at its end may still run a loop.
+    fn wake(self: &Arc<Self>) -> Option<PyResult<()>> {
+        let _section = PythonSection::begin_always();
+        if !finalization::may_wait(self.thread) {
+            return None;
+        }
+        Python::try_attach(|py| {
+            let queue = Bound::new(py, LoopQueue(Arc::clone(self)))?;
+            let complete = queue.getattr(intern!(py, "complete"))?;
+            CALL_SOON_THREADSAFE.call(self.event_loop.bind(py), (complete,)).map(drop)
+        })
     }
 }
 

@@ -1,5 +1,6 @@
 //! The one place where threads meet the interpreter: attaching, detaching, blocking, spawning, awaiting.
 
+use std::cell::Cell;
 use std::future::Future;
 use std::io;
 use std::pin::pin;
@@ -11,13 +12,14 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, bounded};
 
-use pyo3::exceptions::PyRuntimeError;
+use pyo3::exceptions::{PyImportError, PyRuntimeError};
 use pyo3::ffi;
 use pyo3::prelude::*;
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::JoinHandle;
 
 use crate::boundary::errors::{Error, NotAllowedInOrchestration};
+use crate::boundary::finalization::{self, PythonSection};
 
 /// How often a blocked call looks whether Ctrl-C was pressed.
 const SIGNAL_CHECK: Duration = Duration::from_millis(100);
@@ -45,10 +47,7 @@ pub(super) fn runtime() -> PyResult<&'static Runtime> {
             .thread_stack_size(STACK_BYTES)
             .worker_threads(WORKER_THREADS)
             .thread_name("duroxide")
-            .on_thread_start(|| {
-                // These threads live as long as the process, and so do their states.
-                ThreadState::keep();
-            })
+            .on_thread_start(finalization::note_own_thread)
             .enable_all()
             .build()
             .map_err(no_threads)?;
@@ -60,8 +59,8 @@ pub(super) fn runtime() -> PyResult<&'static Runtime> {
     match PROCESS.get() {
         Some(process) if process.pid == process::id() => Ok(&process.runtime),
         Some(process) => Err(PyRuntimeError::new_err(format!(
-            "duroxide was started in process {} and cannot be used in its forked child {}: open the provider in the \
-             child, or start the child with multiprocessing's 'spawn' method",
+            "process {} has used duroxide and then forked this process, {}, which lacks the threads of duroxide: fork \
+             before the first use, or start the child with multiprocessing's 'spawn' or 'forkserver' method",
             process.pid,
             process::id(),
         ))),
@@ -91,9 +90,14 @@ fn no_threads(error: io::Error) -> PyErr {
     ))
 }
 
+thread_local! {
+    static KEPT_STATE: Cell<Option<ThreadState>> = const { Cell::new(None) };
+}
+
 /// An interpreter state of the calling thread that outlives each attach.
 ///
 /// Without it every attach of a native thread makes and destroys one, which costs more than a turn does.
+#[derive(Clone, Copy)]
 struct ThreadState {
     before: ffi::PyGILState_STATE,
     kept: *mut ffi::PyThreadState,
@@ -102,8 +106,8 @@ struct ThreadState {
 impl ThreadState {
     #[expect(unsafe_code, reason = "a thread state that is kept has no safe interface")]
     fn keep() -> Self {
-        // SAFETY: the interpreter is running, since only its own calls start these threads. The state that `Ensure`
-        // makes is let go of by `SaveThread` and found again by every later attach of this thread.
+        // SAFETY: the caller has begun a section, so the interpreter is running. The state that `Ensure` makes is let go
+        // of by `SaveThread` and found again by every later attach of this thread.
         unsafe {
             let before = ffi::PyGILState_Ensure();
             Self { before, kept: ffi::PyEval_SaveThread() }
@@ -130,21 +134,54 @@ pub(crate) fn share_newest_task() {
     }
 }
 
-/// Runs `work` attached to the interpreter, from a thread of ours.
+/// Runs `work` attached to the interpreter, from a thread of ours. Once the interpreter ends, it does not return.
 pub(crate) fn enter<R>(work: impl for<'py> FnOnce(Python<'py>) -> R) -> R {
-    Python::attach(work)
+    if !finalization::is_own_thread() {
+        return Python::attach(work);
+    }
+    let Some(section) = PythonSection::begin() else { finalization::hang() };
+    if KEPT_STATE.get().is_none() {
+        // A thread of Tokio lives as long as the process, and so does its state.
+        KEPT_STATE.set(Some(ThreadState::keep()));
+    }
+    let Some(result) = Python::try_attach(work) else { finalization::hang() };
+    let is_nested = section.is_nested();
+    drop(section);
+    if !is_nested && finalization::is_over() {
+        // Code that was told to end has not failed.
+        finalization::hang();
+    }
+    result
 }
 
 /// Runs `future` to completion with the interpreter released; Ctrl-C and a forked process become exceptions.
 pub(crate) fn block_on<T: Send>(py: Python<'_>, future: impl Future<Output = Result<T, Error>> + Send) -> PyResult<T> {
+    if finalization::is_over() {
+        return Err(finalization::error());
+    }
     let runtime = runtime()?;
     refuse_in_orchestration()?;
-    py.detach(|| block_interruptibly(runtime, future)).map_err(PyErr::from)
+    let result = py.detach(|| block_interruptibly(runtime, future));
+    finalization::in_section(py, || result.map_err(PyErr::from))
 }
 
 /// Runs `work`, which waits for something short, with the interpreter released.
 pub(crate) fn leave<T: Send>(py: Python<'_>, work: impl FnOnce() -> T + Send) -> T {
     py.detach(work)
+}
+
+/// Refuses to be imported by another interpreter than the main one: the threads of this crate run Python in that one.
+#[expect(unsafe_code, reason = "the number of an interpreter has no safe interface")]
+pub(crate) fn check_main_interpreter() -> PyResult<()> {
+    // SAFETY: this thread imports a module, so it has an interpreter.
+    let id = unsafe { ffi::PyInterpreterState_GetID(ffi::PyInterpreterState_Get()) };
+    if id == 0 {
+        return Ok(());
+    }
+    Err(PyImportError::new_err(
+        "duroxide works in the main interpreter alone, and a subinterpreter imports it: under mod_wsgi, set \
+         WSGIApplicationGroup %{GLOBAL}",
+    ))
 }
 
 /// Refuses what waits for the outside world on the threads of the engine, where orchestrations take their turns.
@@ -188,9 +225,12 @@ pub(crate) fn start_thread(
     ended: impl FnOnce() + Send + 'static,
 ) -> std::io::Result<thread::JoinHandle<()>> {
     thread::Builder::new().name(name.to_owned()).stack_size(STACK_BYTES).spawn(move || {
-        let state = ThreadState::keep();
+        finalization::note_own_thread();
         body();
-        state.release();
+        if let Some(state) = KEPT_STATE.take() {
+            let Some(_section) = PythonSection::begin() else { finalization::hang() };
+            state.release();
+        }
         ended();
     })
 }
@@ -198,6 +238,11 @@ pub(crate) fn start_thread(
 /// Raises what a signal handler raises, `KeyboardInterrupt` for Ctrl-C.
 fn interrupted(py: Python<'_>) -> PyResult<()> {
     py.check_signals()
+}
+
+/// Runs the handlers of signals that have come. While the interpreter is finalized, none runs.
+fn check_signals() -> Result<(), Error> {
+    Python::try_attach(interrupted).unwrap_or(Ok(())).map_err(Error::Python)
 }
 
 /// Polls `future` on the calling thread, which sleeps until the future wakes it or the next look for signals is due.
@@ -219,7 +264,7 @@ fn block_interruptibly<T>(runtime: &Runtime, future: impl Future<Output = Result
         }
         let rest = SIGNAL_CHECK.saturating_sub(checked.elapsed());
         if rest.is_zero() {
-            enter(interrupted).map_err(Error::Python)?;
+            check_signals()?;
             checked = Instant::now();
         } else {
             thread::park_timeout(rest);

@@ -3,6 +3,7 @@
 pub(crate) mod asyncio;
 pub(crate) mod codec;
 pub(crate) mod errors;
+pub(crate) mod finalization;
 mod interpreter;
 pub(crate) mod limits;
 pub(crate) mod options;
@@ -12,4 +13,6 @@ pub(crate) mod time_limit;
 pub(crate) mod version;
 
 pub(crate) use crate::boundary::asyncio::{Awaited, LoopQueue, awaited};
-pub(crate) use crate::boundary::interpreter::{block_on, enter, leave, share_newest_task, spawn, start_thread, wait};
+pub(crate) use crate::boundary::interpreter::{
+    block_on, check_main_interpreter, enter, leave, share_newest_task, spawn, start_thread, wait,
+};

@@ -22,6 +22,25 @@ import_exception!(duroxide.exceptions, ProviderError);
 import_exception!(duroxide.exceptions, TurnClosed);
 import_exception!(duroxide.exceptions, WaitTimedOut);
 
+/// Looks up the classes of exceptions. The first use of one may come while the interpreter ends, which refuses imports.
+#[pyfunction]
+pub(crate) fn look_up_exceptions(py: Python<'_>) {
+    drop([
+        py.get_type::<CancelledError>(),
+        py.get_type::<ClientError>(),
+        py.get_type::<ConfigurationError>(),
+        py.get_type::<DuroxideError>(),
+        py.get_type::<InstanceAlreadyExists>(),
+        py.get_type::<InstanceNotFound>(),
+        py.get_type::<InstanceStillRunning>(),
+        py.get_type::<LimitExceeded>(),
+        py.get_type::<NotAllowedInOrchestration>(),
+        py.get_type::<ProviderError>(),
+        py.get_type::<TurnClosed>(),
+        py.get_type::<WaitTimedOut>(),
+    ]);
+}
+
 /// A class, function or value of a Python module, looked up at its first use.
 pub(crate) struct Attribute {
     module: &'static str,
@@ -278,6 +297,14 @@ attributes! { "random":
 
 members! { "random", "Random":
     RANDOM_BITS = "getrandbits";
+}
+
+attributes! { "sys":
+    SET_TRACE = "settrace";
+}
+
+attributes! { "threading":
+    GET_TRACE_OF_THREADS = "gettrace";
 }
 
 members! { "types", "CodeType":

@@ -10,6 +10,7 @@ use pyo3::prelude::*;
 
 use crate::boundary;
 use crate::boundary::errors::Error;
+use crate::boundary::finalization::in_section;
 use crate::boundary::{Awaited, LoopQueue};
 
 /// Makes the Python object of an answer.
@@ -54,7 +55,8 @@ impl Call {
 
     fn run(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
         let PlannedCall { work, decoders } = self.take()?;
-        decode(py, boundary::block_on(py, work)?, decoders)
+        let answer = boundary::block_on(py, work)?;
+        in_section(py, || decode(py, answer, decoders))
     }
 
     fn begin(&self, py: Python<'_>, queue: &Bound<'_, LoopQueue>) -> PyResult<Awaited> {

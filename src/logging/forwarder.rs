@@ -2,8 +2,9 @@
 
 use std::fmt;
 use std::process;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::ptr;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, Ordering};
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
@@ -15,7 +16,6 @@ use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::layer::{Context, Layer};
 
 use crate::boundary;
-use crate::boundary::errors::DuroxideError;
 
 /// How many records may wait. Further records are counted and dropped, since a logging thread must not wait for the
 /// interpreter.
@@ -27,8 +27,6 @@ const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long a shutdown waits for the records that it left.
 const SETTLE_TIMEOUT: Duration = Duration::from_secs(1);
 
-static FORWARDER: RwLock<Option<Forwarder>> = RwLock::new(None);
-
 /// The names that `RuntimeOptions` gives to the service, as fields of every record.
 static SERVICE: RwLock<Vec<(&'static str, String)>> = RwLock::new(Vec::new());
 
@@ -38,15 +36,75 @@ pub(crate) fn set_service(name: Option<&str>, version: Option<&str>) {
     *SERVICE.write() = named.into_iter().filter_map(|(field, value)| Some((field, value?.to_owned()))).collect();
 }
 
+/// Takes the records: `deliver(logger_name, level, message, fields)`.
+static RECEIVER: OnceLock<Py<PyAny>> = OnceLock::new();
+
+/// The forwarder of this process, or that of a process that has forked this one. None is ever freed: a thread may read it.
+static FORWARDER: AtomicPtr<Forwarder> = AtomicPtr::new(ptr::null_mut());
+
+/// Set when the process ends.
+static IS_STOPPED: AtomicBool = AtomicBool::new(false);
+
 /// The sending half of a delivery under way.
 struct Forwarder {
     records: Sender<QueuedRecord>,
-    dropped: Arc<AtomicU64>,
+    dropped: AtomicU64,
     /// Set when the rest need not be delivered any more: the interpreter may be gone.
-    abandoned: Arc<AtomicBool>,
+    is_abandoned: AtomicBool,
     /// Disconnected when the thread has ended.
     ended: Receiver<()>,
     process: u32,
+}
+
+impl Forwarder {
+    #[expect(unsafe_code, reason = "a pointer that is swapped without a lock, which a fork could leave locked")]
+    fn at(pointer: *mut Self) -> Option<&'static Self> {
+        // SAFETY: it is null, or was made of a box that is never freed.
+        unsafe { pointer.as_ref() }.filter(|forwarder| forwarder.process == process::id())
+    }
+
+    /// The forwarder that this process has started.
+    fn started() -> Option<&'static Self> {
+        Self::at(FORWARDER.load(Ordering::Acquire))
+    }
+
+    /// The forwarder of this process, which starts at the first record: a fork takes no thread along.
+    fn of_this_process() -> Option<&'static Self> {
+        let before = FORWARDER.load(Ordering::Acquire);
+        Self::at(before).or_else(|| Self::start(before))
+    }
+
+    fn start(before: *mut Self) -> Option<&'static Self> {
+        let deliver = RECEIVER.get()?;
+        if IS_STOPPED.load(Ordering::Acquire) {
+            return None;
+        }
+        let (sender, records) = bounded(CAPACITY);
+        let (end, ended) = bounded::<()>(0);
+        let forwarder: &'static Self = Box::leak(Box::new(Self {
+            records: sender,
+            dropped: AtomicU64::new(0),
+            is_abandoned: AtomicBool::new(false),
+            ended,
+            process: process::id(),
+        }));
+        let started = ptr::from_ref(forwarder).cast_mut();
+        if let Err(other) = FORWARDER.compare_exchange(before, started, Ordering::AcqRel, Ordering::Acquire) {
+            return Self::at(other);
+        }
+        let thread = ForwarderThread { records, forwarder, deliver };
+        // The other half of this tells the thread that stops the logs about the end.
+        if boundary::start_thread("duroxide-logging", move || thread.run(), move || drop(end)).is_err() {
+            // The next record tries again.
+            FORWARDER.store(ptr::null_mut(), Ordering::Release);
+            return None;
+        }
+        Some(forwarder)
+    }
+
+    fn is_abandoned(&self) -> bool {
+        self.is_abandoned.load(Ordering::Acquire)
+    }
 }
 
 enum QueuedRecord {
@@ -55,6 +113,8 @@ enum QueuedRecord {
     Mark {
         _told: Sender<()>,
     },
+    /// Nothing comes after it.
+    End,
 }
 
 struct Record {
@@ -77,14 +137,9 @@ pub(crate) struct ToPython;
 
 impl<S: Subscriber> Layer<S> for ToPython {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
-        // This thread may be replacing the forwarder, or a thread of the parent was when the process was forked.
-        let Some(delivery) = FORWARDER.try_read() else { return };
-        let Some(delivery) = delivery.as_ref() else { return };
-        if delivery.process != process::id() {
-            return;
-        }
-        if delivery.records.is_full() {
-            delivery.dropped.fetch_add(1, Ordering::Relaxed);
+        let Some(forwarder) = Forwarder::of_this_process() else { return };
+        if forwarder.records.is_full() {
+            forwarder.dropped.fetch_add(1, Ordering::Relaxed);
             return;
         }
         let metadata = event.metadata();
@@ -94,8 +149,8 @@ impl<S: Subscriber> Layer<S> for ToPython {
         if record.is_premature() {
             return;
         }
-        if delivery.records.try_send(QueuedRecord::Record(record)).is_err() {
-            delivery.dropped.fetch_add(1, Ordering::Relaxed);
+        if forwarder.records.try_send(QueuedRecord::Record(record)).is_err() {
+            forwarder.dropped.fetch_add(1, Ordering::Relaxed);
         }
     }
 }
@@ -144,61 +199,34 @@ impl Visit for Record {
     }
 }
 
-/// Hands the logs of the native side to `deliver(logger_name, level, message, fields)`, on a separate thread.
+/// Hands the logs of the native side to `deliver(logger_name, level, message, fields)`, on a separate thread, which starts
+/// with the first record of each process.
 #[pyfunction]
-pub(crate) fn start_logging(py: Python<'_>, deliver: Py<PyAny>) -> PyResult<()> {
-    stop_logging(py);
-    let (sender, records) = bounded(CAPACITY);
-    let (end, ended) = bounded(0);
-    let dropped = Arc::new(AtomicU64::new(0));
-    let abandoned = Arc::new(AtomicBool::new(false));
-    let delivery = Forwarder {
-        records: sender,
-        dropped: Arc::clone(&dropped),
-        abandoned: Arc::clone(&abandoned),
-        ended,
-        process: process::id(),
-    };
-    let courier = ForwarderThread { records, dropped, abandoned, deliver };
-    let end: Sender<()> = end;
-    // The other half of this tells the thread that stops the logs about the end.
-    let started = boundary::start_thread("duroxide-logging", move || courier.run(), move || drop(end));
-    started.map_err(|error| DuroxideError::new_err(format!("the thread of the logs did not start: {error}")))?;
-    *FORWARDER.write() = Some(delivery);
-    Ok(())
+pub(crate) fn deliver_logs_to(deliver: Py<PyAny>) {
+    // The package calls it once.
+    RECEIVER.set(deliver).ok();
 }
 
-/// Delivers what waits, and drops what comes later. In a forked child it does nothing.
+/// Delivers what waits, and drops what comes later.
 #[pyfunction]
 pub(crate) fn stop_logging(py: Python<'_>) {
-    let Some(delivery) = FORWARDER.try_write_for(FLUSH_TIMEOUT).and_then(|mut delivery| delivery.take()) else {
-        return;
-    };
-    if delivery.process != process::id() {
-        // The thread is in the parent, and so may be a thread that held the locks of the channel.
-        std::mem::forget(delivery);
-        return;
-    }
-    let Forwarder { records, abandoned, ended, .. } = delivery;
-    drop(records);
+    IS_STOPPED.store(true, Ordering::Release);
+    let Some(forwarder) = Forwarder::started() else { return };
     // The thread needs the interpreter to end.
     py.detach(|| {
-        let _ = ended.recv_timeout(FLUSH_TIMEOUT);
+        if forwarder.records.send_timeout(QueuedRecord::End, FLUSH_TIMEOUT).is_ok() {
+            let _ = forwarder.ended.recv_timeout(FLUSH_TIMEOUT);
+        }
     });
-    abandoned.store(true, Ordering::Release);
+    forwarder.is_abandoned.store(true, Ordering::Release);
 }
 
 /// Waits until what was logged before is delivered, a second at most.
 pub(crate) fn settle(py: Python<'_>) {
+    let Some(forwarder) = Forwarder::started() else { return };
     let (told, delivered) = bounded(0);
-    match FORWARDER.read().as_ref() {
-        Some(delivery) if delivery.process == process::id() => {
-            let mark = QueuedRecord::Mark { _told: told };
-            if delivery.records.try_send(mark).is_err() {
-                return;
-            }
-        }
-        _ => return,
+    if forwarder.records.try_send(QueuedRecord::Mark { _told: told }).is_err() {
+        return;
     }
     py.detach(|| {
         // It is disconnected, which is the news.
@@ -209,38 +237,34 @@ pub(crate) fn settle(py: Python<'_>) {
 /// The receiving half, owned by the thread.
 struct ForwarderThread {
     records: Receiver<QueuedRecord>,
-    dropped: Arc<AtomicU64>,
-    abandoned: Arc<AtomicBool>,
-    deliver: Py<PyAny>,
+    forwarder: &'static Forwarder,
+    deliver: &'static Py<PyAny>,
 }
 
 impl ForwarderThread {
-    /// Ends when the sending half is dropped and all is delivered.
+    /// Ends when all is delivered that came before the end.
     fn run(self) {
         while let Ok(first) = self.records.recv() {
-            if self.is_abandoned() {
-                // Without an interpreter a reference cannot be given back either.
-                std::mem::forget(self.deliver);
+            if self.forwarder.is_abandoned() || matches!(first, QueuedRecord::End) {
                 return;
             }
-            boundary::enter(|py| {
+            let has_ended = boundary::enter(|py| {
                 self.hand_over(py, first);
-                let rest = self.records.try_iter().take(BATCH);
-                rest.take_while(|_| !self.is_abandoned()).for_each(|record| self.hand_over(py, record));
+                let mut rest = self.records.try_iter().take(BATCH);
+                let has_ended = rest.any(|record| {
+                    let is_end = self.forwarder.is_abandoned() || matches!(record, QueuedRecord::End);
+                    self.hand_over(py, record);
+                    is_end
+                });
                 if self.records.is_empty() {
                     self.report_dropped(py);
                 }
+                has_ended
             });
+            if has_ended {
+                return;
+            }
         }
-        if self.is_abandoned() {
-            std::mem::forget(self.deliver);
-        } else {
-            boundary::enter(|_| drop(self.deliver));
-        }
-    }
-
-    fn is_abandoned(&self) -> bool {
-        self.abandoned.load(Ordering::Acquire)
     }
 
     fn hand_over(&self, py: Python<'_>, parcel: QueuedRecord) {
@@ -261,7 +285,7 @@ impl ForwarderThread {
     }
 
     fn report_dropped(&self, py: Python<'_>) {
-        let dropped = self.dropped.swap(0, Ordering::Relaxed);
+        let dropped = self.forwarder.dropped.swap(0, Ordering::Relaxed);
         if dropped > 0 {
             let message = format!("{dropped} log records were dropped, since they came faster than they were handled");
             let record = Record { target: "duroxide", level: Level::WARN, message, fields: Vec::new() };

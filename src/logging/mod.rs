@@ -13,7 +13,7 @@ use std::sync::{Arc, OnceLock};
 use parking_lot::Mutex;
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{IntoPyDict as _, PyDict};
+use pyo3::types::{IntoPyDict as _, PyBytes, PyDict, PyString};
 use tracing_subscriber::filter::{EnvFilter, LevelFilter};
 use tracing_subscriber::fmt;
 use tracing_subscriber::fmt::writer::BoxMakeWriter;
@@ -21,9 +21,10 @@ use tracing_subscriber::layer::{Layer, Layered, SubscriberExt as _};
 use tracing_subscriber::registry::Registry;
 use tracing_subscriber::reload;
 
-pub(crate) use crate::logging::forwarder::{set_service, settle, start_logging, stop_logging};
+pub(crate) use crate::logging::forwarder::{deliver_logs_to, set_service, settle, stop_logging};
 
 use crate::boundary::errors::ConfigurationError;
+use crate::boundary::finalization;
 use crate::boundary::options::{choices, unknown};
 use crate::boundary::python::{GET_LOGGER, LOGGER_INFO, LOGGER_WARNING, Member};
 
@@ -42,6 +43,22 @@ struct Logging {
     levels: Mutex<Levels>,
     /// `init_tracing` was called.
     redirected: AtomicBool,
+}
+
+/// The text of a trace. A trace never fails the code, so what UTF-8 cannot hold is written as escapes.
+pub(crate) struct TraceText(pub(crate) String);
+
+impl<'py> FromPyObject<'_, 'py> for TraceText {
+    type Error = PyErr;
+
+    fn extract(value: Borrowed<'_, 'py, PyAny>) -> PyResult<Self> {
+        let text = value.cast::<PyString>().map_err(PyErr::from)?;
+        if let Ok(text) = text.to_str() {
+            return Ok(Self(text.to_owned()));
+        }
+        let bytes = text.call_method1(intern!(value.py(), "encode"), ("utf-8", "backslashreplace"))?;
+        Ok(Self(String::from_utf8_lossy(bytes.cast::<PyBytes>().map_err(PyErr::from)?.as_bytes()).into_owned()))
+    }
 }
 
 /// How much is logged where `RUST_LOG` does not say it.
@@ -221,6 +238,10 @@ fn log_with(
     error: Option<&PyErr>,
     extra: &Bound<'_, PyDict>,
 ) {
+    if finalization::is_over() {
+        // Code that is told to end has not failed.
+        return;
+    }
     let outcome = (|| {
         let logger = GET_LOGGER.call(py, (logger,))?;
         let options = PyDict::new(py);

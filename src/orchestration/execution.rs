@@ -25,6 +25,7 @@ use crate::orchestration::event_loop::state::EventLoop;
 use crate::orchestration::operation::{Node, Operation};
 use crate::orchestration::strict::StrictWatch;
 use crate::orchestration::timeline::{Moment, Timeline};
+use crate::orchestration::trace_function::follow_trace_function;
 use engine_adapter::TurnRecord;
 
 thread_local! {
@@ -138,6 +139,7 @@ impl Execution {
 
     /// Runs `body`, during which the context may be used on this thread.
     pub(crate) fn run<R>(self: &Arc<Self>, body: impl FnOnce() -> R) -> R {
+        enter(follow_trace_function);
         let watch = self.definitions.is_strict.then(StrictWatch::begin);
         *self.running.lock() = Some(thread::current().id());
         let before = CURRENT.replace(Some(Arc::clone(self)));

@@ -22,6 +22,7 @@ pub(crate) mod strict;
 pub(crate) mod task;
 pub(crate) mod task_fields;
 pub(crate) mod timeline;
+mod trace_function;
 pub(crate) mod values;
 
 pub(crate) use crate::orchestration::context::{OrchestrationContext, current_context};

@@ -11,6 +11,8 @@ import functools
 import inspect
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeVar
 
+from duroxide._values.green_threads import call_blocking, patched_by
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Generator
 
@@ -56,7 +58,8 @@ def blocking(
 
     @functools.wraps(describe)
     def method(self: Owner, /, *arguments: Parameters.args, **options: Parameters.kwargs) -> Result:
-        return describe(self, *arguments, **options).run()
+        call = describe(self, *arguments, **options)
+        return call.run() if patched_by() is None else call_blocking(call.run)
 
     return _with_result_of(method, describe)
 

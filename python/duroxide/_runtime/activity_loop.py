@@ -6,11 +6,13 @@ import asyncio
 import contextlib
 import contextvars
 import logging
+import os
 import threading
 from collections.abc import Callable, Coroutine
 from typing import Any, Protocol
 
 from duroxide._runtime.current_context import running_activity
+from duroxide._runtime.forked_child import end_if_forked
 from duroxide._values.codec import convert, decode
 
 Done = Callable[[Any, BaseException | None], object]
@@ -259,7 +261,11 @@ def _run_until(loop: asyncio.AbstractEventLoop, is_stopping: threading.Event) ->
 
 async def _guard(function: AsyncFunction, context: Any, value: object) -> End:
     running_activity.set(context)  # in the context of this asyncio task
+    process = os.getpid()
     try:
-        return await function(context, value), None
+        result = await function(context, value)
     except BaseException as error:  # noqa: BLE001  (SystemExit and KeyboardInterrupt would end the whole loop)
+        end_if_forked(process, error)
         return None, error
+    end_if_forked(process)
+    return result, None

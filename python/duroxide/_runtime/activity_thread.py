@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextvars
-import threading
+import os
 from typing import TYPE_CHECKING
 
 from duroxide._runtime.current_context import running_activity
+from duroxide._runtime.forked_child import end_if_forked
+from duroxide._values.green_threads import start_thread
 
 if TYPE_CHECKING:
     from duroxide._native import PreparedActivity, Worker
@@ -14,7 +16,7 @@ if TYPE_CHECKING:
 
 def start(worker: Worker) -> None:
     """Start a thread that runs the activities of ``worker``."""
-    threading.Thread(target=_serve, args=(worker,), name="duroxide-activity", daemon=True).start()
+    start_thread(lambda: _serve(worker), "duroxide-activity")
 
 
 def _serve(worker: Worker) -> None:
@@ -34,9 +36,12 @@ def _run(activity: PreparedActivity | None) -> bool:
 def _call(activity: PreparedActivity) -> None:
     context, done = activity.context, activity.done
     running_activity.set(context)
+    process = os.getpid()
     try:
         result = activity.function(context, activity.input)
     except BaseException as error:  # noqa: BLE001 - every exception of an activity is its recorded failure
+        end_if_forked(process, error)
         done(None, error)
     else:
+        end_if_forked(process)
         done(result, None)

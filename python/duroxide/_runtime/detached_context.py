@@ -20,6 +20,7 @@ from duroxide._native import OrchestrationContext, RawText
 from duroxide._orchestration import context_calls, typed_context
 from duroxide._values.codec import encode
 from duroxide._values.parameter_names import also_named
+from duroxide._values.trace_text import loggable
 from duroxide._values.validation import check_milliseconds, check_name, check_text
 
 
@@ -57,7 +58,7 @@ class DetachedInfo:
         return self._info.get(name.replace("_", ""), default)
 
     def _log(self, level: int, message: str) -> None:
-        logging.getLogger(self._logger).log(level, "%s", check_text(message, "a message"))
+        logging.getLogger(self._logger).log(level, "%s", loggable(message))
 
     _logger = "duroxide"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from duroxide._runtime.printed_logs import is_printing, print_below_level
+from duroxide._runtime.printed_logs import is_printing, print_below_level, print_notice
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,19 +21,50 @@ def deliver(logger_name: str, level: int, message: str, fields: Mapping[str, obj
         level: Level in the numbers of ``logging``: 10 for debug, 20 for info, 30 for a warning, 40 for an error.
         message: Text of the record.
         fields: Structured fields, such as ``instance_id``; they become attributes of the record. A field with a name
-            that ``logging`` uses itself gets the prefix ``field_``.
+            that ``logging`` uses itself gets the prefix ``field_``. The field ``notice`` marks a record that is printed
+            where the application has configured no logging.
     """
-    logger = logging.getLogger(logger_name)
+    logger = _enabled(logging.getLogger(logger_name))
     is_enabled = logger.isEnabledFor(level)
     if not is_enabled and not is_printing(level):
         return
+    is_notice = "notice" in fields
+    fields = {name: value for name, value in fields.items() if name != "notice"}
     extra = {(f"field_{name}" if name in _RESERVED else name): value for name, value in fields.items()}
     # Build the record directly, because the message is final: logging must not format a percent sign in it.
     record = logger.makeRecord(logger_name, level, "(duroxide)", 0, message, (), None, func=None, extra=extra)
     if is_enabled:
         logger.handle(record)
+        if is_notice:
+            print_notice(record)
     else:
         print_below_level(record)
+
+
+class _NeverDisabled(logging.Logger):
+    """A logger that ``disable_existing_loggers`` does not reach."""
+
+    @property
+    def disabled(self) -> bool:
+        """False, whatever is assigned: ``dictConfig`` disables each logger that it does not name."""
+        return False
+
+    @disabled.setter
+    def disabled(self, value: bool) -> None: ...
+
+
+def keep_enabled() -> None:
+    """Keep all loggers of the package enabled; called once, at import."""
+    for name in list(logging.root.manager.loggerDict):
+        if name.partition(".")[0] == "duroxide":
+            _enabled(logging.getLogger(name))
+
+
+def _enabled(logger: logging.Logger) -> logging.Logger:
+    # The logger of an application's own class stays as it is.
+    if type(logger) is logging.Logger:
+        logger.__class__ = _NeverDisabled
+    return logger
 
 
 def silence_by_default() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -59,6 +60,16 @@ def print_below_level(record: logging.LogRecord) -> None:
         return
     if all(logger.level == logging.NOTSET for logger in _chain(record.name) if logger is not logging.root):
         _printer.handle(record)
+
+
+def print_notice(record: logging.LogRecord) -> None:
+    """Print one line for a record that a person must see, unless the application or the native half shows it."""
+    is_shown = _printer.is_replaced or is_printing(record.levelno) or bool(os.environ.get("RUST_LOG", "").strip())
+    if is_shown or sys.stderr is None or _is_configured(record.name):
+        return
+    with contextlib.suppress(OSError, ValueError):  # the stream is closed
+        sys.stderr.write(f"{record.levelname} {record.name}: {record.getMessage()}\n")
+        sys.stderr.flush()
 
 
 def is_printing(level: int) -> bool:

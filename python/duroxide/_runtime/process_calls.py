@@ -10,6 +10,7 @@ import contextvars
 import functools
 import importlib
 import inspect
+import os
 import sys
 import traceback
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from duroxide._declare.definitions import ActivityDefinition
 from duroxide._runtime.current_context import running_activity
+from duroxide._runtime.forked_child import end_if_forked
 from duroxide._runtime.process_context import ProcessActivityContext
 from duroxide._values.codec import convert, decode, encode
 from duroxide._values.failures import FailureRecord, RecordedFailure, encode_failure
@@ -92,11 +94,14 @@ def run_in_copy(function: Callable[..., Result], *arguments: Any) -> Result:
 def run_in_process(address: FunctionAddress, context: ProcessActivityContext, text: str) -> ProcessEnd:
     """Run an activity; called in a process of the executor. An exception travels as text, not as an object."""
     running_activity.set(context)
+    process = os.getpid()
     try:
         definition = _definition_at(address)
         result = definition.function(context, convert(decode(text), definition.input_type))
+        end_if_forked(process)
         return ProcessEnd(encode(result), None, "", context._traces)
     except BaseException as error:  # noqa: BLE001  (every exception of an activity is its recorded failure)
+        end_if_forked(process, error)
         return ProcessEnd(None, encode_failure(error), traceback.format_exc(), context._traces)
 
 

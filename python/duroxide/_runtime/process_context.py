@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
+from duroxide._values.trace_text import loggable
 from duroxide.exceptions import DuroxideError
 
 
@@ -81,8 +82,4 @@ class ProcessActivityContext:
         self._trace("trace_error", message)
 
     def _trace(self, level: str, message: str) -> None:
-        # Raise in the activity that traces, as the context of an activity on a thread does.
-        if not isinstance(message, str):  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise TypeError(f"'{type(message).__name__}' object is not an instance of 'str'")
-        # The round trip through bytes refuses lone surrogates and turns a subclass of str into a str.
-        self._traces.append((level, str.encode(message).decode()))
+        self._traces.append((level, loggable(message)))

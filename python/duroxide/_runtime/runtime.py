@@ -9,7 +9,6 @@ import os
 import sys
 import threading
 import time
-import weakref
 from collections.abc import Callable, Iterable, Mapping
 from datetime import timedelta
 from types import ModuleType, TracebackType
@@ -31,17 +30,19 @@ from duroxide._runtime.run_in_thread import run_in_thread
 from duroxide._store.providers import Provider
 from duroxide._transactions.outbox import Outbox, check_outboxes
 from duroxide._transactions.relay import OutboxThread
+from duroxide._values.green_threads import patched_by
 from duroxide._values.validation import check_milliseconds
 from duroxide._values.versions import version_order
-from duroxide.exceptions import DuroxideError, RegistrationError
+from duroxide.exceptions import ConfigurationError, DuroxideError, RegistrationError
 
 AnyFunction = TypeVar("AnyFunction", bound=Function)
 
 DEFAULT_SHUTDOWN_MS = 5_000
 """The default of how long a shutdown waits for running work, in milliseconds."""
 
-# Runtimes that were started and not shut down. The end of the process shuts them down.
-_running: weakref.WeakSet[Runtime] = weakref.WeakSet()
+# Runtimes that were started and not shut down. They work until the end of the process, which shuts them down, even if no
+# variable of the program holds them.
+_running: set[Runtime] = set()
 
 
 class Runtime:
@@ -210,7 +211,8 @@ class Runtime:
         Raises:
             DuroxideError: The runtime runs already.
             RegistrationError: An activity cannot run in its ``executor``.
-            ConfigurationError: The database of an outbox cannot be opened, or has no outbox.
+            ConfigurationError: The database of an outbox cannot be opened, or has no outbox; or gevent or eventlet has
+                replaced the threads that the runtime needs.
             ProviderError: The store fails.
         """
         self._start(ActivityLoop())
@@ -219,6 +221,7 @@ class Runtime:
         with self._lock:
             if self._started_in is not None:
                 raise DuroxideError("the runtime has been started already; call shutdown() before you start it again")
+            self._check_threads()
             # Each start makes a new native runtime, because a native runtime runs only once.
             relays = [OutboxThread(outbox, self._provider) for outbox in self._outboxes]
             print_records(self._options.log_level, self._options.log_format)
@@ -239,6 +242,18 @@ class Runtime:
                 relay.start()
             self._started_in = os.getpid()
             _running.add(self)
+
+    def _check_threads(self) -> None:
+        by = patched_by()
+        if by is None:
+            return
+        is_async = any(each.is_async for each in self._activities.values())
+        if is_async or self._outboxes or self._executor is not None:
+            what = "'async def' activities" if is_async else "outboxes" if self._outboxes else "an executor"
+            raise ConfigurationError(
+                f"{by} has replaced the threads of this process, and {what} would never run: start the runtime in a "
+                "process that is not patched, or use activities that are plain functions"
+            )
 
     def shutdown(self, timeout_ms: int | timedelta | None = DEFAULT_SHUTDOWN_MS) -> None:
         """Stop the work; unfinished work continues at the next start. A runtime that does not run is left as it is.

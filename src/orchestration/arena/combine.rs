@@ -6,7 +6,7 @@ use std::task::Poll;
 
 use crate::orchestration::arena::Arena;
 use crate::orchestration::arena::slot::{Failure, Outcome, Slot, State, Waiting};
-use crate::orchestration::operation::Operation;
+use crate::orchestration::operation::{ActivityCall, Operation};
 use crate::orchestration::timeline::{MessageKind, Moment};
 
 impl Arena {
@@ -113,6 +113,9 @@ impl Arena {
             _ => self.timeline.completed_at(action),
         };
         self.bytes += result.as_ref().map_or_else(String::len, String::len);
+        if let (Err(text), Operation::Activity(ActivityCall { retry: None, .. })) = (&result, &node.operation) {
+            self.report_failed_attempt(&node, 1, text, moment, None);
+        }
         let outcome = match (result, &node.operation) {
             (Ok(text), _) => Outcome::Text(text.into()),
             (Err(text), Operation::SubOrchestration { .. }) => {

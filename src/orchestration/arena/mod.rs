@@ -6,6 +6,7 @@
 mod combine;
 mod compare;
 mod comparison;
+mod failed_attempt;
 mod journal;
 mod ready;
 mod retry;

@@ -40,7 +40,10 @@ impl Retry {
                         arena.drop_all(timeout);
                         let passed = PassedLimit::of_failure(&text);
                         let may_retry = passed.is_some() || self.policy.retries(&text);
-                        if self.attempt >= self.policy.max_attempts || !may_retry {
+                        let is_last = self.attempt >= self.policy.max_attempts || !may_retry;
+                        let next_try = (!is_last).then(|| self.policy.backoff.delay(self.attempt));
+                        arena.report_failed_attempt(node, self.attempt, &text, moment, next_try);
+                        if is_last {
                             let attempts = self.attempt;
                             let outcome = if let Some(PassedLimit { limit, timeout_ms }) = passed {
                                 self.timed_out(arena, Duration::from_millis(timeout_ms), limit)

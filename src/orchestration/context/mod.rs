@@ -16,6 +16,7 @@ use crate::boundary::codec::Decode;
 use crate::boundary::python::{
     DATETIME, DATETIME_FROM_TIMESTAMP, RANDOM_BITS, TIMEDELTA, TIMEZONE, TIMEZONE_UTC, UUID,
 };
+use crate::logging::TraceText;
 use crate::orchestration::context::arguments::{check_version, duration, payload};
 use crate::orchestration::context::function_name::FunctionName;
 use crate::orchestration::execution::Execution;
@@ -555,23 +556,23 @@ impl OrchestrationContext {
     }
 
     /// Log ``message``.
-    fn trace_info(&self, message: String) -> PyResult<()> {
-        self.trace("INFO", message)
+    fn trace_info(&self, message: TraceText) -> PyResult<()> {
+        self.trace("INFO", message.0)
     }
 
     /// Log ``message`` as a warning.
-    fn trace_warn(&self, message: String) -> PyResult<()> {
-        self.trace("WARN", message)
+    fn trace_warn(&self, message: TraceText) -> PyResult<()> {
+        self.trace("WARN", message.0)
     }
 
     /// Log ``message`` as an error.
-    fn trace_error(&self, message: String) -> PyResult<()> {
-        self.trace("ERROR", message)
+    fn trace_error(&self, message: TraceText) -> PyResult<()> {
+        self.trace("ERROR", message.0)
     }
 
     /// Log ``message`` for debugging.
-    fn trace_debug(&self, message: String) -> PyResult<()> {
-        self.trace("DEBUG", message)
+    fn trace_debug(&self, message: TraceText) -> PyResult<()> {
+        self.trace("DEBUG", message.0)
     }
 
     fn __repr__(&self) -> String {

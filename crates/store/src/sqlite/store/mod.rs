@@ -167,7 +167,10 @@ impl SqliteStore {
         if dispatching.runtimes == 0 && !tokio::spawn(takeover).await.map_err(task_failed)?? {
             tracing::warn!(
                 target: "duroxide::store",
-                "{} works on {}; this runtime is a standby, and takes over when that process ends",
+                // Without logging, too, a person must see why new code does not run.
+                notice = true,
+                "{} works on {}, with the code that it has loaded; this runtime is a standby, and takes over when that \
+                 process ends",
                 store_file.holder(),
                 store_file.description()
             );
