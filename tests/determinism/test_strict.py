@@ -43,6 +43,8 @@ RANDOM = "use ctx.random(), a random.Random whose numbers are the same in every 
 UUID = "use ctx.uuid(), which is the same in every replay"
 ACTIVITY = "do it in an activity, whose result is recorded"
 
+ENVIRONMENT = "take it from the input, or read it in an activity"
+
 NOWHERE = ("127.0.0.1", 9)
 
 CALLS: dict[str, tuple[Callable[[], Any], str]] = {
@@ -56,6 +58,11 @@ CALLS: dict[str, tuple[Callable[[], Any], str]] = {
     "datetime.datetime.utcnow": (lambda: getattr(dt.datetime, "utcnow")(), CLOCK),  # noqa: B009  (deprecated)
     "datetime.datetime.today": (lambda: dt.datetime.today(), CLOCK),
     "datetime.date.today": (lambda: dt.date.today(), CLOCK),
+    "time.localtime": (lambda: time.localtime(), CLOCK),
+    "time.strftime": (lambda: time.strftime("%Y"), CLOCK),
+    "os.getenv": (lambda: os.getenv("SHOP"), ENVIRONMENT),
+    "os.environ": (lambda: os.environ["PATH"], ENVIRONMENT),
+    "os.listdir": (lambda: os.listdir("."), ACTIVITY),  # noqa: PTH208
     "random.random": (lambda: random.random(), RANDOM),
     "random.randint": (lambda: random.randint(1, 6), RANDOM),
     "random.choice": (lambda: random.choice("ab"), RANDOM),
@@ -194,9 +201,7 @@ def test_a_trace_function_is_kept_when_a_call_is_refused(run: Run) -> None:
 
 
 @in_memory
-def test_deterministic_calls_are_allowed(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SHOP", "open")
-
+def test_deterministic_calls_are_allowed(run: Run) -> None:
     def order(ctx: OrchestrationContext, _: Any) -> Steps:
         yield ctx.schedule_timer(0)
         own = random.Random(7)
@@ -204,9 +209,9 @@ def test_deterministic_calls_are_allowed(run: Run, monkeypatch: pytest.MonkeyPat
         moment = dt.datetime(2026, 1, 1, tzinfo=dt.timezone.utc) + dt.timedelta(days=1)
         named = uuid.uuid5(uuid.NAMESPACE_URL, "shop")
         assert ctx.now() > moment or ctx.uuid() != named
-        return [os.getenv("SHOP"), own.randint(1, 1), moment.isoformat()]
+        return [time.gmtime(0).tm_year, own.randint(1, 1), moment.isoformat()]
 
-    assert run(order) == ["open", 1, "2026-01-02T00:00:00+00:00"]
+    assert run(order) == [1970, 1, "2026-01-02T00:00:00+00:00"]
 
 
 @in_memory

@@ -5,15 +5,20 @@ methods of C types, which cannot be replaced, and functions that were imported b
 does not affect other threads, such as those of activities.
 
 The frames around a call decide whether it is allowed. This package may make any call. So may code that imports a
-module, writes to the log, formats a traceback or warns, because the result does not reach the orchestration.
+module, writes to the log, formats a traceback, warns or debugs, because the result does not reach the orchestration.
+
+A profile function does not see a C function that C code calls. Pydantic makes such calls for the default factories of
+fields, so strict mode looks at the fields when a model is made.
 """
 
 from __future__ import annotations
 
 import builtins
 import datetime as dt
+import dis
 import os
 import random
+import re
 import socket
 import subprocess
 import sys
@@ -22,13 +27,14 @@ import threading
 import time
 import uuid
 from pathlib import Path
+from types import BuiltinFunctionType
 from typing import TYPE_CHECKING, Any
 
 from duroxide.exceptions import NotAllowedInOrchestration
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from types import CodeType, FrameType
+    from types import CodeType, FrameType, ModuleType
 
     from _typeshed import ProfileFunction
 
@@ -76,11 +82,34 @@ _CALLS: dict[Any, str] = {
     builtins.open: _ACTIVITY,
     builtins.input: _ACTIVITY,
     **_functions(
-        os, ["open", "system", "fork", "forkpty", "posix_spawn", "posix_spawnp", "execv", "execve"], _ACTIVITY
+        os,
+        [
+            "open",
+            "listdir",
+            "scandir",
+            "mkdir",
+            "rmdir",
+            "remove",
+            "unlink",
+            "rename",
+            "replace",
+            "system",
+            "fork",
+            "forkpty",
+            "posix_spawn",
+            "posix_spawnp",
+            "execv",
+            "execve",
+        ],
+        _ACTIVITY,
     ),
     **_functions(sys.modules["_socket"], ["getaddrinfo", "gethostbyname", "gethostbyaddr", "socketpair"], _ACTIVITY),
     **_functions(sys.modules["_thread"], ["start_new_thread", "start_joinable_thread"], _ACTIVITY),
 }
+
+# C functions that read the clock only if they get no more arguments than so many.
+_CLOCK_WITHOUT: dict[Any, int] = {time.localtime: 0, time.gmtime: 0, time.ctime: 0, time.asctime: 0, time.strftime: 1}
+_CALLS.update(dict.fromkeys(_CLOCK_WITHOUT, _TIME))
 
 # Python functions, by the address of their code, because the hash of a code object reads all of it.
 _CODES: dict[int, tuple[CodeType, str]] = {
@@ -96,11 +125,34 @@ _CODES: dict[int, tuple[CodeType, str]] = {
 }
 _SEED = random.Random.seed.__code__
 
+_CALL_INSTRUCTIONS = frozenset(
+    dis.opmap[name] for name in ("CALL", "CALL_FUNCTION", "CALL_METHOD", "PRECALL") if name in dis.opmap
+)
+_UNKNOWN_COUNT = 255
+
+# Reads of the environment count only where the orchestration makes them: libraries read settings that change nothing.
+_ENVIRONMENT = "take it from the input, or read it in an activity"
+_READS_ENVIRONMENT = {id(function.__code__) for function in (os.getenv, type(os.environ).__getitem__)}
+_ENVIRONMENT_MODULES = frozenset({"os", "_collections_abc", "collections.abc"})
+
 # For a function of one of these modules, the call inside it says what to use in its place.
 _OF_THEIR_KIND = frozenset({"datetime", "random", "secrets", "time"})
 
 # The results of calls that these modules make do not reach the orchestration.
-_LET_THROUGH = frozenset({"linecache", "logging", "traceback", "tracemalloc", "warnings", "weakref"})
+_LET_THROUGH = frozenset(
+    {"linecache", "logging", "traceback", "tracemalloc", "warnings", "weakref"}
+    # Libraries that write logs.
+    | {"eliot", "logbook", "loguru", "structlog"}
+    # Debuggers, and what they show.
+    | {"bdb", "cmd", "code", "pdb", "IPython", "_pydev_bundle", "_pydevd_bundle", "debugpy", "ipdb", "pudb", "pydevd"}
+    | {"coverage", "rich"}
+)
+
+# The functions that write to the log, in a module whose name says that it does.
+_LOG_MODULE = re.compile(r"(?:^|[._])(?:log|logs|logging|loggers?)(?:$|[._])")
+_LOG_METHODS = frozenset(
+    {"critical", "debug", "error", "exception", "fatal", "info", "log", "msg", "success", "trace", "warn", "warning"}
+)
 
 _OWN_FILES = str(Path(__file__).parent.parent) + os.sep
 _LIBRARY_FILES = tuple({sysconfig.get_path(name) + os.sep for name in ("stdlib", "platstdlib")})
@@ -129,6 +181,8 @@ def is_strict(strict: bool | None) -> bool:
 def begin() -> ProfileFunction | None:
     """Watch the calls of this thread from now on; return the argument of ``end``."""
     before: ProfileFunction | None = sys.getprofile()
+    if not _PYDANTIC and "pydantic.main" in sys.modules:
+        _find_pydantic(sys.modules["pydantic.main"])
     sys.setprofile(_watch)
     return before
 
@@ -142,12 +196,61 @@ def _watch(frame: FrameType, event: str, called: Any) -> None:
     if event == "c_call":
         # Bound methods are equal only for the same object, so methods of other generators than the shared one differ.
         instead = _CALLS.get(called)
-        if instead is not None:
+        if instead is not None and _argument_count(frame) <= _CLOCK_WITHOUT.get(called, _UNKNOWN_COUNT):
             _judge(frame, _name_of(called), instead)
     elif event == "call":
-        found = _CODES.get(id(frame.f_code))
+        code = id(frame.f_code)
+        found = _CODES.get(code)
         if found is not None and not _is_seeded(frame):
             _judge(frame.f_back, _name_of_frame(frame), found[1])
+        elif code in _READS_ENVIRONMENT:
+            _judge_environment(frame)
+        elif code in _PYDANTIC:
+            _judge_factories(frame)
+
+
+def _argument_count(frame: FrameType) -> int:
+    """Return the number of arguments of the call that a frame is making, or a large number if its code does not tell."""
+    instruction = frame.f_code.co_code[frame.f_lasti : frame.f_lasti + 2]
+    if len(instruction) == 2 and instruction[0] in _CALL_INSTRUCTIONS:
+        return instruction[1]
+    return _UNKNOWN_COUNT
+
+
+def _judge_environment(frame: FrameType) -> None:
+    """Raise for a read of the environment that code of the application makes."""
+    caller = frame.f_back
+    while caller is not None and str(caller.f_globals.get("__name__", "")) in _ENVIRONMENT_MODULES:
+        caller = caller.f_back
+    if caller is None:
+        return
+    file = caller.f_code.co_filename
+    if not _is_of_library(file) and not file.startswith(_INSTALLED_FILES):
+        name = "os.getenv" if frame.f_code is os.getenv.__code__ else "os.environ"
+        _judge(caller, name, _ENVIRONMENT)
+
+
+# The functions of pydantic that make models, by the address of their code. An address stands for the code itself, which
+# pydantic keeps.
+_PYDANTIC: set[int] = set()
+
+
+def _find_pydantic(module: ModuleType) -> None:
+    model = module.BaseModel
+    _PYDANTIC.update(id(getattr(each, "__func__", each).__code__) for each in (model.__init__, model.model_validate))
+
+
+def _judge_factories(frame: FrameType) -> None:
+    """Raise if a pydantic model that is made here fills a field by a C function that is not allowed."""
+    local = frame.f_locals
+    made, given = local.get("cls", local.get("self")), local.get("data", local.get("obj"))
+    model = made if isinstance(made, type) else type(made)
+    given = given if isinstance(given, dict) else {}
+    for name, field in getattr(model, "model_fields", {}).items():
+        factory = field.default_factory
+        instead = _CALLS.get(factory) if isinstance(factory, BuiltinFunctionType) else None
+        if instead is not None and not any(each in given for each in (name, field.alias)):
+            _judge(frame.f_back, _name_of(factory), instead)
 
 
 def _is_seeded(frame: FrameType) -> bool:
@@ -210,6 +313,8 @@ def _may_call(frame: FrameType, module: str, file: str, *, is_inside: bool) -> b
     if is_inside and file.startswith(_OWN_FILES):
         return True
     package = module.partition(".")[0]
+    if frame.f_code.co_name in _LOG_METHODS and _LOG_MODULE.search(module):
+        return True
     # Finalizers run when memory is freed, at any time and on any thread.
     return (
         package in _LET_THROUGH
