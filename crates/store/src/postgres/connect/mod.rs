@@ -63,12 +63,22 @@ pub struct Connections {
 }
 
 impl Connections {
-    pub async fn close(&self) {
+    /// Closes the connections, after the operations that use them. After `longest` it leaves the operations to their own
+    /// ends: a server that is gone ends none of them.
+    pub async fn close(&self, longest: Duration) {
         if let Some(follower) = &self.token_follower {
             follower.stop();
         }
-        close_pool(&self.pool).await;
-        close_pool(self.base_provider.provider().pool()).await;
+        let closing = async {
+            tokio::join!(close_pool(&self.pool), close_pool(self.base_provider.provider().pool()));
+        };
+        if timeout(longest, closing).await.is_err() {
+            tracing::warn!(
+                target: "duroxide::store",
+                store = %self.description,
+                "the store was closed while the server did not answer an operation"
+            );
+        }
     }
 }
 
