@@ -16,6 +16,8 @@ pub(crate) enum Error {
     Store(StoreError),
     /// The instance does not exist; the text is its id.
     NotFound(String),
+    /// The instance was deleted while a call waited for it; the text is its id.
+    Deleted(String),
     /// The instance has not ended; the text is its id.
     StillRunning(String),
     /// The instance is a sub-orchestration; the text is its id.
@@ -56,6 +58,9 @@ impl From<Error> for PyErr {
             Error::Store(error) => store_error(&error),
             Error::NotFound(instance) => {
                 InstanceNotFound::new_err(format!("instance '{instance}' does not exist in this store"))
+            }
+            Error::Deleted(instance) => {
+                InstanceNotFound::new_err(format!("instance '{instance}' was deleted while this call waited for it"))
             }
             Error::StillRunning(instance) => InstanceStillRunning::new_err(format!(
                 "instance '{instance}' is still running; cancel it and wait for its end, or delete it with force=True"

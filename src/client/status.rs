@@ -38,6 +38,10 @@ impl StatusRecord {
     pub(super) fn has_ended(&self) -> bool {
         has_ended(self.status)
     }
+
+    pub(super) fn exists(&self) -> bool {
+        self.status != NOT_FOUND
+    }
 }
 
 pub(super) fn has_ended(status: &str) -> bool {

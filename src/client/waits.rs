@@ -1,5 +1,6 @@
 //! Waiting for an instance. A commit of this process ends a wait at once; a poll beside it sees those of others.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::time::{Instant, timeout, timeout_at};
@@ -41,17 +42,17 @@ impl PollDelays {
 
 impl OpenStore {
     pub(super) async fn wait(&self, instance: &str, timeout_ms: u64) -> Result<StatusRecord, Error> {
-        match self.until(instance, timeout_ms, None, || self.end(instance)).await? {
+        let existence = Existence::default();
+        match self.until(instance, timeout_ms, None, || self.end(instance, &existence)).await? {
             Some(status) => Ok(status),
             None => Err(self.timed_out(instance, timeout_ms, "its end").await),
         }
     }
 
-    async fn end(&self, instance: &str) -> Result<Option<StatusRecord>, Error> {
+    async fn end(&self, instance: &str, existence: &Existence) -> Result<Option<StatusRecord>, Error> {
         match self.store.instance_state(instance).await {
             Ok(Some(standing)) if has_ended(&standing.status) => self.status_of(instance, standing).await.map(Some),
-            // What does not exist may be started later.
-            Ok(_) => Ok(None),
+            Ok(standing) => existence.note(instance, standing.is_some()).map(|()| None),
             Err(error) => Err(Error::Store(error)),
         }
     }
@@ -66,22 +67,38 @@ impl OpenStore {
     ) -> Result<Option<StatusRecord>, Error> {
         let interval = Duration::from_millis(poll_interval_ms.max(1)).min(LONGEST_WAIT);
         let polls = PollDelays { next: interval, slowest: interval };
-        let look = || self.newer(instance, last_seen_version);
+        let existence = Existence::default();
+        let look = || self.newer(instance, last_seen_version, &existence);
         let status = self.until(instance, timeout_ms, Some(polls), look).await?;
         Ok(status.filter(|status| status.custom_status_version > last_seen_version))
     }
 
     /// A status that is newer, or the last one that there will be.
-    async fn newer(&self, instance: &str, last_seen_version: u64) -> Result<Option<StatusRecord>, Error> {
+    async fn newer(
+        &self,
+        instance: &str,
+        last_seen_version: u64,
+        existence: &Existence,
+    ) -> Result<Option<StatusRecord>, Error> {
         let status = self.status(instance).await?;
+        existence.note(instance, status.exists())?;
         Ok((status.custom_status_version > last_seen_version || status.has_ended()).then_some(status))
     }
 
     pub(super) async fn wait_for_kv_value(&self, instance: &str, key: &str, timeout_ms: u64) -> Result<String, Error> {
-        match self.until(instance, timeout_ms, None, || self.kv_value(instance, key)).await? {
+        let existence = Existence::default();
+        match self.until(instance, timeout_ms, None, || self.key(instance, key, &existence)).await? {
             Some(value) => Ok(value),
             None => Err(self.timed_out(instance, timeout_ms, &format!("its key '{key}'")).await),
         }
+    }
+
+    async fn key(&self, instance: &str, key: &str, existence: &Existence) -> Result<Option<String>, Error> {
+        let value = self.kv_value(instance, key).await?;
+        if value.is_none() {
+            existence.note(instance, self.store.instance_state(instance).await?.is_some())?;
+        }
+        Ok(value)
     }
 
     /// Looks until `look` finds something; `None` when the time has passed first. Without `polls` it looks after a change, and
@@ -130,6 +147,18 @@ impl OpenStore {
         let mismatch = timeout(LOOK, self.adapter.mismatch(instance)).await.ok().flatten();
         let mismatch = mismatch.map(|report| format!(": {report}")).unwrap_or_default();
         Error::TimedOut(format!("{known}; waited {timeout_ms} ms for {expected}{mismatch}"))
+    }
+}
+
+/// Whether a wait has seen its instance. An instance that was not seen may be started later. One that was seen, and does
+/// not exist any more, was deleted.
+#[derive(Default)]
+struct Existence(AtomicBool);
+
+impl Existence {
+    fn note(&self, instance: &str, exists: bool) -> Result<(), Error> {
+        let was_seen = self.0.swap(exists, Ordering::Relaxed);
+        if was_seen && !exists { Err(Error::Deleted(instance.to_owned())) } else { Ok(()) }
     }
 }
 

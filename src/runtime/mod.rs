@@ -29,6 +29,8 @@ use store::Store;
 
 /// How long a shutdown waits, beyond its time, for tasks that it has given up.
 const SHUTDOWN_GRACE: Duration = Duration::from_millis(500);
+/// How long a shutdown waits, after the last task, until the leases are given back. The parts have shorter limits.
+const LONGEST_GIVING_BACK: Duration = Duration::from_secs(15);
 
 #[pyclass(frozen, name = "Runtime", module = "duroxide._native")]
 pub(crate) struct NativeRuntime {
@@ -80,6 +82,7 @@ impl NativeRuntime {
             unregistered_timeout: self.options.unregistered_timeout(),
             max_attempts: self.options.max_attempts(),
             nondeterminism: self.options.nondeterminism()?,
+            max_sessions: self.options.max_sessions(),
             returns_by_name: self.options.has_node_id(),
         };
         let dispatcher = adapter.dispatcher(settings);
@@ -111,25 +114,25 @@ impl NativeRuntime {
         running.retention = None;
         running.dispatcher.stop();
         let began = Instant::now();
-        let (told, ended) = bounded(1);
+        let ((told, ended), (told_last, given_back)) = (bounded(1), bounded(1));
         let (engine, store, dispatcher) =
             (Arc::clone(&running.engine), running.store.clone(), Arc::clone(&running.dispatcher));
         boundary::spawn(async move {
             engine.shutdown(Some(timeout_ms)).await;
+            // After Ctrl-C the receivers are gone.
+            told.send(()).ok();
             dispatcher.give_everything_back().await;
             store.end_dispatching().await;
-            // After Ctrl-C the receiver is gone.
-            told.send(()).ok();
+            dispatcher.give_sessions_back().await;
+            told_last.send(()).ok();
         })?;
         let longest = Duration::from_millis(timeout_ms).saturating_add(SHUTDOWN_GRACE);
-        let waited = boundary::wait(py, &ended, longest).map(|has_ended| {
-            if !has_ended {
-                tracing::warn!(
-                    target: "duroxide::runtime",
-                    "the runtime was left while the code of an orchestration still ran: it blocks, and belongs into an \
-                     activity"
-                );
+        let waited = boundary::wait(py, &ended, longest).and_then(|has_ended| {
+            if has_ended {
+                return boundary::wait(py, &given_back, LONGEST_GIVING_BACK).map(drop);
             }
+            warn_of_running_code(&running.dispatcher);
+            Ok(())
         });
         let rest = longest.saturating_sub(began.elapsed()).max(SHUTDOWN_GRACE);
         let closed = running.sticky_cache.as_ref().map_or(Ok(()), |cache| cache.shut(py, rest));
@@ -145,6 +148,22 @@ impl NativeRuntime {
             fields.set_item(name, value)?;
         }
         Ok(fields)
+    }
+}
+
+/// Tells why a runtime did not end in its time.
+fn warn_of_running_code(dispatcher: &Dispatcher) {
+    match dispatcher.instance_with_running_code() {
+        Some(instance) => tracing::warn!(
+            target: "duroxide::runtime",
+            instance = %instance,
+            "the runtime was left while the code of orchestration instance '{instance}' still ran: it blocks, and belongs \
+             into an activity"
+        ),
+        None => tracing::warn!(
+            target: "duroxide::runtime",
+            "the runtime was left before its tasks had ended, since the store does not answer them"
+        ),
     }
 }
 

@@ -150,6 +150,11 @@ impl RuntimeOptions {
         Duration::from_millis(self.worker_lock_renewal_buffer_ms.unwrap_or(self.worker_lock_timeout_ms / 2))
     }
 
+    /// How many sessions the runtime may hold.
+    pub(crate) fn max_sessions(&self) -> usize {
+        self.max_sessions_per_runtime
+    }
+
     /// Whether a runtime that is started later continues as the same node.
     pub(crate) fn has_node_id(&self) -> bool {
         self.worker_node_id.is_some()
@@ -172,7 +177,9 @@ impl RuntimeOptions {
             session_lock_renewal_buffer: Duration::from_millis(self.session_lock_renewal_buffer_ms),
             session_idle_timeout: Duration::from_millis(self.session_idle_timeout_ms),
             session_cleanup_interval: Duration::from_millis(self.session_cleanup_interval_ms),
-            max_sessions_per_runtime: self.max_sessions_per_runtime,
+            // The stores hold the limit, and lease no session beyond it. The engine's own limit would give leased work
+            // back, and stop the slots from looking for sessions until their long poll ends.
+            max_sessions_per_runtime: usize::MAX,
             worker_node_id: self.worker_node_id.clone(),
             worker_tag_filter: self.worker_tag_filter.filter()?,
             ..EngineOptions::default()

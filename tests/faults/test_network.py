@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
 import pytest
 
-from duroxide import Client
+from duroxide import Client, PostgresProvider, ProviderError, Runtime
 from faults.load import Load
 from faults.nodes import LEASE_SECONDS, Nodes
 from faults.outages import SOON_SECONDS, check_log, wait_until_missed
@@ -123,3 +125,32 @@ def test_no_message_arrives_twice_when_replies_to_a_client_are_lost(
     # The client checks whether its message was committed, so no call has failed.
     assert [piece for piece in load.pieces if piece.unsure] == []
     check_that_nothing_ran_twice(nodes)
+
+
+def test_a_program_ends_soon_while_its_server_does_not_answer(
+    proxy: Proxy, open_provider: Callable[..., PostgresProvider]
+) -> None:
+    provider = open_provider(proxy.url)
+    runtime = Runtime(provider)
+    runtime.register_orchestration("nothing", lambda ctx, input: input)
+    runtime.start()
+    client = Client(provider)
+    client.start_orchestration("one", "nothing", 1)
+    assert client.wait_for_orchestration("one", 20_000).result() == 1
+    proxy.hang()
+
+    def ask() -> None:
+        with suppress(ProviderError):
+            client.read_execution_history("one")
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    try:
+        began = time.monotonic()
+        runtime.shutdown(200)
+        provider.close()
+        # Less than a connection is waited for.
+        assert time.monotonic() - began < 15
+    finally:
+        proxy.flow()
+        asking.join()

@@ -12,7 +12,7 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from duroxide import Client, PostgresOptions, PostgresProvider, ProviderError, Runtime
+from duroxide import Client, ConfigurationError, PostgresOptions, PostgresProvider, ProviderError, Runtime
 from postgres.conftest import MakeRole
 
 VERIFY = PostgresOptions(migrate="verify")
@@ -97,6 +97,22 @@ def test_a_renamed_schema_is_refused_with_its_earlier_name(
             PostgresProvider.connect_with_schema(postgres_url, renamed)
     finally:
         postgres_connection.execute(sql.SQL("DROP SCHEMA {renamed} CASCADE").format(**names))
+
+
+@pytest.mark.parametrize(
+    "table", ["sessions (id bigint, user_name text)", "history (instance_id text)", "python_outboxes (id bigint)"]
+)
+def test_a_table_of_an_application_under_one_of_our_names_is_refused(
+    table: str, postgres_url: str, postgres_schema: str, postgres_connection: psycopg.Connection
+) -> None:
+    postgres_connection.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(postgres_schema)))
+    statement = sql.SQL("CREATE TABLE {}." + table)  # type: ignore[arg-type]
+    postgres_connection.execute(statement.format(sql.Identifier(postgres_schema)))
+    name = table.partition(" ")[0]
+    with pytest.raises(ConfigurationError, match=rf"'{postgres_schema}\.{name}' .*connect_with_schema"):
+        PostgresProvider.connect_with_schema(postgres_url, postgres_schema)
+    tables = "SELECT count(*) FROM pg_tables WHERE schemaname = %s"
+    assert postgres_connection.execute(tables, (postgres_schema,)).fetchone() == (1,)
 
 
 def test_missing_functions_are_named_and_created(

@@ -374,6 +374,18 @@ def test_a_missing_database_or_outbox_is_reported_at_the_start(tmp_path, file_st
         Outbox(lambda: 1 / 0).set_aside()  # type: ignore[arg-type,return-value]
 
 
+def test_a_table_of_the_application_under_the_outboxs_name_is_refused(begin, tmp_path, file_store):
+    path = str(tmp_path / "other.db")
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("CREATE TABLE duroxide_outbox (id INTEGER PRIMARY KEY, letter TEXT)")
+    with begin(path) as (connection, _), pytest.raises(ConfigurationError, match="rename that table"):
+        Outbox.create(connection)
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("CREATE TABLE IF NOT EXISTS duroxide_outbox_name (name TEXT NOT NULL)")
+    with pytest.raises(ConfigurationError, match="rename that table"):
+        Runtime(file_store, outboxes=[Outbox(path)]).start()
+
+
 def test_a_value_that_is_not_an_outbox_is_refused(file_store):
     with pytest.raises(TypeError, match=r'outboxes=\[Outbox\("app\.db"\)\]'):
         Runtime(file_store, outboxes="app.db")  # type: ignore[arg-type]

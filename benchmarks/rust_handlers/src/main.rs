@@ -97,6 +97,7 @@ impl Session {
             unregistered_timeout: Duration::from_secs(300),
             max_attempts: 10,
             nondeterminism: Nondeterminism::Wait,
+            max_sessions: 10,
             returns_by_name: false,
         };
         let adapter = EngineAdapter::over(store.clone());

@@ -6,7 +6,7 @@ use duroxide::AppErrorKind;
 use duroxide::providers::{SessionFetchConfig, TagFilter, WorkItem};
 use store::operations::{EngineOperations as _, FetchedActivity};
 use store::retry::{RetryLimit, RetryState};
-use store::{FailureKind, Result, retrying};
+use store::{Failure, FailureKind, Result, retrying};
 use tokio::time::Instant;
 
 use crate::dispatcher::{Dispatcher, LONGEST_POLL, listed};
@@ -31,10 +31,7 @@ impl Dispatcher {
             return None;
         }
         if let Some(session) = session {
-            let mut owners = self.hands.owners.lock();
-            if !owners.contains(&session.owner_id) {
-                owners.insert(session.owner_id.clone());
-            }
+            self.shared.backend().session_limits().apply(&self.session_limit, &session.owner_id);
         }
         let provider = self.shared.backend();
         let fetch = |rest| provider.fetch_work_item(lock_timeout, rest, session, tags);
@@ -48,7 +45,7 @@ impl Dispatcher {
 
     /// Registers the fetched activity; `None` if this runtime does not run it.
     async fn take_activity_on(&self, (item, token, attempt): FetchedActivity) -> Option<FetchedActivity> {
-        self.hands.activities.lock().insert(token.clone());
+        self.leased_activities.lock().insert(token.clone());
         add(&self.counters.worker_dispatcher_items_fetched);
         match self.accept(item, &token, attempt) {
             Ok(item) => Some((item, token, attempt)),
@@ -113,7 +110,7 @@ impl Dispatcher {
             backend.ack_work_item(token, completion.clone())
         );
         let running = self.shared.running_activities.remove(token);
-        self.hands.activities.lock().remove(token);
+        self.forget_activity_unless_leased(token, &outcome);
         match outcome {
             // The row is gone, and the answer to an earlier attempt was lost: most likely that attempt removed the row.
             Err(failure) if failure.is_lock_lost() && retry.ambiguous => {}
@@ -132,6 +129,7 @@ impl Dispatcher {
                     return Err(failure);
                 };
                 backend.ack_work_item(token, Some(failed)).await?;
+                self.leased_activities.lock().remove(token);
             }
             Err(failure) => return Err(failure),
             Ok(()) => {}
@@ -144,15 +142,30 @@ impl Dispatcher {
 
     pub async fn abandon_activity(&self, token: &str, delay: Option<Duration>, ignore_attempt: bool) -> Result<()> {
         self.shared.running_activities.remove(token);
-        self.hands.activities.lock().remove(token);
-        self.view.abandon_work_item(token, delay, ignore_attempt).await
+        let outcome = self.view.abandon_work_item(token, delay, ignore_attempt).await;
+        self.forget_activity_unless_leased(token, &outcome);
+        outcome
+    }
+
+    /// Forgets an activity that was given back. If that failed, or was cut off, the lease is given back when the runtime
+    /// ends.
+    fn forget_activity_unless_leased(&self, token: &str, given_back: &Result<()>) {
+        if given_back.as_ref().err().is_none_or(Failure::is_lock_lost) {
+            self.leased_activities.lock().remove(token);
+        }
     }
 
     /// Leaves an activity to the runtimes that can run it, for at most `pause`.
     async fn leave_activity(&self, token: &str, pause: Duration) -> Result<()> {
-        self.hands.activities.lock().remove(token);
         let backend = self.shared.backend();
         let mut retry = RetryState::new(RetryLimit::CallerOnce);
-        retrying!(self.shared.availability(), "abandon_work_item", &mut retry, backend.leave_activity(token, pause))
+        let outcome = retrying!(
+            self.shared.availability(),
+            "abandon_work_item",
+            &mut retry,
+            backend.leave_activity(token, pause)
+        );
+        self.forget_activity_unless_leased(token, &outcome);
+        outcome
     }
 }

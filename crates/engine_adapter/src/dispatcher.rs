@@ -8,6 +8,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use store::forward::AsProvider;
 use store::operations::EngineOperations as _;
+use store::session_limits::SessionLimit;
 use store::{Failure, Result};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -34,15 +35,10 @@ pub struct Dispatcher {
     /// Keeps suspended orchestrations between their turns. Without it every turn is replayed from the beginning.
     pub suspended_turns: OnceLock<Arc<dyn SuspendedTurnCache>>,
     pub counters: Counters,
-    /// The leases of this dispatcher, beside those of its turns.
-    pub hands: HeldLeases,
-}
-
-/// The leases of a dispatcher's activities, and the owners of its sessions.
-#[derive(Default)]
-pub struct HeldLeases {
-    pub activities: Mutex<HashSet<String>>,
-    pub owners: Mutex<HashSet<String>>,
+    /// The leases of this dispatcher's activities.
+    pub leased_activities: Mutex<HashSet<String>>,
+    /// How many sessions the slots of this dispatcher may own, and which slots those are.
+    pub session_limit: Arc<SessionLimit>,
 }
 
 const LONGEST_OUTAGE_PAUSE: Duration = Duration::from_secs(2);
@@ -51,6 +47,7 @@ pub const LONGEST_POLL: Duration = Duration::from_secs(3600);
 
 impl Dispatcher {
     pub fn new(shared: Arc<ProcessState>, settings: DispatcherSettings) -> Self {
+        let session_limit = Arc::new(SessionLimit::new(settings.max_sessions));
         let settings = Arc::new(settings);
         shared.add_registry(&settings);
         let view = Arc::new(ClientView { shared: Arc::clone(&shared) });
@@ -63,7 +60,8 @@ impl Dispatcher {
             turns: Turns::default(),
             suspended_turns: OnceLock::new(),
             counters: Counters::default(),
-            hands: HeldLeases::default(),
+            leased_activities: Mutex::default(),
+            session_limit,
         }
     }
 
@@ -90,7 +88,11 @@ impl Dispatcher {
     }
 
     pub fn metrics(&self) -> Metrics {
-        Metrics { orch_waiting_for_code: self.shared.waiting.count(), ..self.counters.snapshot() }
+        Metrics {
+            orch_waiting_for_code: self.shared.waiting.count(),
+            sessions_held_back: self.session_limit.count(),
+            ..self.counters.snapshot()
+        }
     }
 
     /// Ends every fetch that waits, and every later one, with nothing found.
@@ -99,25 +101,37 @@ impl Dispatcher {
         self.shared.remove_registry(&self.settings);
     }
 
-    /// Gives all leases back after the runtime has ended, so that other nodes need not wait for them: the leases of
-    /// turns that were cut off, of activities whose code still runs but whose results will not be recorded, and of
-    /// sessions that have no owner any more. If this fails, the leases end by themselves.
+    /// Gives the leases back after the runtime has ended, so that other nodes need not wait for them: the leases of turns
+    /// that were cut off, and of activities whose code still runs but whose results will not be recorded. If this fails,
+    /// the leases end by themselves.
     pub async fn give_everything_back(&self) {
         let backend = self.shared.backend();
-        if !backend.traits().has_other_nodes {
+        if !backend.traits().has_other_nodes || !backend.answers().await {
             return;
         }
         for token in self.turns.tokens() {
             let _ = self.abandon_turn(&token, None, true).await;
         }
-        let activities = std::mem::take(&mut *self.hands.activities.lock());
+        let activities = std::mem::take(&mut *self.leased_activities.lock());
         for token in activities {
             let _ = backend.abandon_work_item(&token, None, false).await;
         }
-        let owners: Vec<String> = self.hands.owners.lock().drain().collect();
-        if !self.settings.returns_by_name && !owners.is_empty() {
+    }
+
+    /// Lets other nodes take the sessions, unless the runtime may come back under the name that they know. This comes last,
+    /// since a lease that was on its way may have bound one more session.
+    pub async fn give_sessions_back(&self) {
+        let backend = self.shared.backend();
+        backend.session_limits().remove(&self.session_limit);
+        let owners = self.session_limit.owners();
+        if !self.settings.returns_by_name && !owners.is_empty() && backend.answers().await {
             let _ = backend.release_sessions(&owners).await;
         }
+    }
+
+    /// An instance whose code runs now.
+    pub fn instance_with_running_code(&self) -> Option<String> {
+        self.turns.with_running_code()
     }
 
     /// Resolves when the runtime ends, or the store.

@@ -103,14 +103,19 @@ impl Turns {
         }
     }
 
-    /// Removes the turn of this task. A task that fetches again has ended its turn, even if the engine did not report
-    /// it.
-    pub fn forget_task(&self) {
-        if let Some(task) = tokio::task::try_id() {
-            let mut tables = self.table.lock();
-            if let Some(record) = tables.by_task.remove(&task) {
-                tables.by_token.retain(|_, held| !Arc::ptr_eq(&held.record, &record));
-            }
-        }
+    /// Forgets which turn this task runs. A task that fetches again has ended its turn. Returns the token of a turn that
+    /// the engine has neither committed nor given back.
+    pub fn forget_task(&self) -> Option<String> {
+        let mut tables = self.table.lock();
+        let record = tables.by_task.remove(&tokio::task::try_id()?)?;
+        let mut held = tables.by_token.iter().filter(|(_, held)| Arc::ptr_eq(&held.record, &record));
+        held.next().map(|(token, _)| token.clone())
+    }
+
+    /// An instance whose code runs now.
+    pub fn with_running_code(&self) -> Option<String> {
+        let tables = self.table.lock();
+        let mut records = tables.by_token.values().map(|held| &held.record);
+        records.find(|record| record.code_time.is_running()).map(|record| record.instance.clone())
     }
 }

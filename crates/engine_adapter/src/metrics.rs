@@ -52,6 +52,8 @@ metrics! {
     active_orchestrations,
     /// Instances that wait for code that can run them, as far as this process knows. Counted at each call.
     orch_waiting_for_code,
+    /// How often a session had to wait, since the slots of this dispatcher owned as many as they may.
+    sessions_held_back,
 }
 
 pub fn add(counter: &AtomicU64) {

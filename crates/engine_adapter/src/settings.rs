@@ -25,6 +25,8 @@ pub struct DispatcherSettings {
     /// How often a message may be tried. After that the engine treats it as poison, and runs nothing.
     pub max_attempts: u32,
     pub nondeterminism: Nondeterminism,
+    /// How many sessions the slots of the runtime may own together.
+    pub max_sessions: usize,
     /// Whether the runtime may come back under the name that its sessions know.
     pub returns_by_name: bool,
 }

@@ -179,6 +179,7 @@ mod tests {
             unregistered_timeout: Duration::from_secs(1),
             max_attempts: 10,
             nondeterminism: Nondeterminism::Wait,
+            max_sessions: 10,
             returns_by_name: false,
         });
         let cache = Arc::new(TestCache::default());

@@ -74,6 +74,7 @@ async fn run(
         unregistered_timeout: Duration::from_millis(1),
         max_attempts: 10,
         nondeterminism: Nondeterminism::Wait,
+        max_sessions: 10,
         returns_by_name: false,
     };
     store.store().begin_dispatching().await.unwrap();
@@ -420,6 +421,7 @@ async fn stop_ends_the_waiting_fetches() {
         unregistered_timeout: Duration::ZERO,
         max_attempts: 10,
         nondeterminism: Nondeterminism::Wait,
+        max_sessions: 10,
         returns_by_name: false,
     };
     let dispatcher = store.dispatcher(settings);

@@ -30,7 +30,10 @@ impl Dispatcher {
         deadline: Instant,
         filter: Option<&DispatcherCapabilityFilter>,
     ) -> Option<FetchedTurn> {
-        self.turns.forget_task();
+        if let Some(token) = self.turns.forget_task() {
+            // The engine gives up a turn whose end it could not record, without giving the lease back.
+            let _ = self.abandon_turn(&token, None, true).await;
+        }
         let provider = self.shared.backend();
         let fetch = |rest| provider.fetch_orchestration_item(lock_timeout, rest, filter);
         loop {
@@ -183,7 +186,7 @@ impl Dispatcher {
 
     pub async fn abandon_turn(&self, token: &str, delay: Option<Duration>, ignore_attempt: bool) -> Result<()> {
         let outcome = self.view.abandon_orchestration_item(token, delay, ignore_attempt).await;
-        self.turns.remove(token);
+        self.forget_unless_leased(token, &outcome);
         outcome
     }
 
@@ -197,7 +200,14 @@ impl Dispatcher {
             &mut retry,
             backend.leave_turn(token, pause)
         );
-        self.turns.remove(token);
+        self.forget_unless_leased(token, &outcome);
         outcome
+    }
+
+    /// Forgets a turn that was given back. If that failed, the lease is given back when the runtime ends.
+    fn forget_unless_leased(&self, token: &str, given_back: &Result<()>) {
+        if given_back.as_ref().err().is_none_or(Failure::is_lock_lost) {
+            self.turns.remove(token);
+        }
     }
 }

@@ -14,6 +14,7 @@ use crate::error::{Result, StoreError};
 use crate::events::StoreEvents;
 use crate::operations::{AdminOperations, EngineOperations};
 use crate::outbox::{Relay, Relayed};
+use crate::session_limits::SessionLimits;
 use crate::start::{IfExists, StartOutcome, StartRequest};
 use crate::types::InstanceState;
 
@@ -72,6 +73,11 @@ pub trait Backend: EngineOperations + AdminOperations {
 
     /// Whether this process works on the store. A standby and a mere client do not.
     fn is_at_work(&self) -> bool;
+
+    /// Whether the database answers at present. A runtime that ends does not wait for one that is gone.
+    async fn answers(&self) -> bool {
+        true
+    }
 
     /// Ends the tasks and threads of the store and closes its connections.
     async fn close(&self);
@@ -135,6 +141,9 @@ pub trait Backend: EngineOperations + AdminOperations {
 
     /// Gives an activity back without counting it, and leaves it to other processes for `pause`.
     async fn leave_activity(&self, token: &str, pause: Duration) -> Result<()>;
+
+    /// The limits that the store holds when it leases activities of sessions.
+    fn session_limits(&self) -> &SessionLimits;
 
     /// Lets other processes take sessions whose owners will not come back.
     async fn release_sessions(&self, _owners: &[String]) -> Result<()> {

@@ -30,6 +30,10 @@ impl CodeTime {
         code()
     }
 
+    pub fn is_running(&self) -> bool {
+        matches!(*self.0.lock(), CodeState::Running)
+    }
+
     /// When a lease ends that counts from the end of the code: `None` if no code ran, `later` while code runs.
     pub fn lease_until(&self, lease: Duration, later: Instant) -> Option<Instant> {
         match *self.0.lock() {

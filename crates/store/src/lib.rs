@@ -23,6 +23,7 @@ pub mod outbox;
 pub mod policy;
 mod postgres;
 pub mod retry;
+pub mod session_limits;
 mod sqlite;
 pub mod start;
 pub mod turn_commit;

@@ -42,6 +42,7 @@ class AsyncHandle(InstanceReference[T_co]):
                 ``__cause__``, with its name, its attempts and the type of the original exception.
             OrchestrationCancelled: It was cancelled.
             WaitTimedOut: The instance did not end within ``timeout``.
+            InstanceNotFound: The instance was deleted during the wait.
             CodecError: The result does not fit the annotation.
         """
         result = await self.wait(timeout)
@@ -58,6 +59,7 @@ class AsyncHandle(InstanceReference[T_co]):
 
         Raises:
             WaitTimedOut: The instance did not end within ``timeout``.
+            InstanceNotFound: The instance was deleted during the wait.
         """
         return await self._client.wait_for_orchestration(self._id, check_seconds(timeout, "timeout"))
 

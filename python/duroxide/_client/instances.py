@@ -194,6 +194,7 @@ class InstanceOperations:
 
         Raises:
             WaitTimedOut: The instance did not end within ``timeout_ms``.
+            InstanceNotFound: The instance was deleted during the wait.
         """
         return wait_for_end(self._native, instance_id, timeout_ms)
 
@@ -217,6 +218,9 @@ class InstanceOperations:
         Returns:
             The status, or ``None`` if ``timeout_ms`` passed first, or if the orchestration ended without a newer
             status.
+
+        Raises:
+            InstanceNotFound: The instance was deleted during the wait.
         """
         checked = check_id(instance_id)
         change = self._native.wait_for_status_change(
@@ -259,6 +263,7 @@ class InstanceOperations:
 
         Raises:
             WaitTimedOut: The instance did not set the key within ``timeout_ms``.
+            InstanceNotFound: The instance was deleted during the wait.
         """
         return wait_for_kv(self._native, instance_id, key, timeout_ms)
 

@@ -342,6 +342,7 @@ class MetricsSnapshot(Record):
         provider_errors: Store operations that failed.
         active_orchestrations: Orchestrations that this runtime started and that have not ended yet.
         orch_waiting_for_code: Instances that wait now for code that fits their history, or that is not registered.
+        sessions_held_back: How often a session had to wait, since the runtime held as many as it may.
     """
 
     orch_starts: int = 0
@@ -363,3 +364,4 @@ class MetricsSnapshot(Record):
     provider_errors: int = 0
     active_orchestrations: int = 0
     orch_waiting_for_code: int = 0
+    sessions_held_back: int = 0

@@ -59,6 +59,7 @@ class TypedOperations(InstanceOperations):
             OrchestrationFailed: The orchestration failed.
             OrchestrationCancelled: It was cancelled.
             WaitTimedOut: The instance did not end within ``timeout_ms``.
+            InstanceNotFound: The instance was deleted during the wait.
             CodecError: The output does not fit ``result_type``.
         """
         wait = wait_for_end(self._native, instance_id, timeout_ms)

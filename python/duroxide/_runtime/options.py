@@ -60,7 +60,8 @@ class RuntimeOptions:
             has the same effect as ``log_level="info"``, in this form.
         service_name: Passed to the engine, which does not use it in this version; default ``None``.
         service_version: Passed to the engine, which does not use it in this version; default ``None``.
-        max_sessions_per_runtime: Sessions that this runtime holds at the same time; default 10.
+        max_sessions_per_runtime: Sessions that this runtime holds at the same time; default 10. A session that has been
+            idle for two seconds makes room, if an activity of another session waits.
         session_idle_timeout_ms: How long an idle session stays with its worker, in milliseconds; default 300,000. Must
             be longer than the time between two renewals of an activity's lock.
         worker_node_id: Identity of this node as the owner of sessions; default ``None``, a new one at every start.

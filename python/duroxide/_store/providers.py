@@ -58,6 +58,10 @@ class Provider:
         return f"<{type(self).__name__} {self._store.description}>"
 
 
+# What SQLite takes for a database in memory. A file of this name would be made without a word.
+_IN_MEMORY = (":memory:", "file::memory:", "file::memory:?cache=shared")
+
+
 class SqliteProvider(Provider):
     """A store in a SQLite file, or in memory."""
 
@@ -87,6 +91,10 @@ class SqliteProvider(Provider):
         text = _check_path(path)
         if not text:
             raise ConfigurationError("path is empty; give the file a name, or write SqliteProvider.in_memory()")
+        if text in _IN_MEMORY:
+            raise ConfigurationError(
+                f"{text!r} is SQLite's name of a database in memory, and not a path; write SqliteProvider.in_memory()"
+            )
         return cls._of(_native.Store.open_sqlite(text, durability))
 
     @classmethod
@@ -111,6 +119,8 @@ class SqliteProvider(Provider):
         text = _check_path(path)
         if not text:
             raise ConfigurationError("path is empty; give the copy a name")
+        if text in _IN_MEMORY:
+            raise ConfigurationError(f"{text!r} is not the path of a file; give the copy a name")
         self._store.back_up(text)
 
 

@@ -31,6 +31,8 @@ _STATEMENTS = (
 )""",
     "CREATE TABLE IF NOT EXISTS duroxide_outbox_name (name TEXT NOT NULL)",
 )
+# Reads nothing, and fails where the table is not an outbox.
+_CHECK = "SELECT id, key, kind, instance_id, name, data, version, error FROM duroxide_outbox LIMIT 0"
 _COPY = """INSERT INTO duroxide_outbox (kind, instance_id, name, data, version)
 SELECT kind, instance_id, name, data, version FROM duroxide_outbox WHERE id = ? AND error IS NOT NULL"""
 
@@ -87,7 +89,7 @@ class Outbox:
 
         Raises:
             TypeError: ``connection`` is of another class.
-            ConfigurationError: The database is not SQLite.
+            ConfigurationError: The database is not SQLite, or has another table of this name.
         """
         known = blocking_connection(connection)
         if known.database != "sqlite":
@@ -96,6 +98,12 @@ class Outbox:
             )
         for text in _STATEMENTS:
             known.run(Statement(text, {}))
+        try:
+            known.run(Statement(_CHECK, {}))
+        except Exception as error:
+            if _NO_COLUMN not in str(error):
+                raise
+            raise ConfigurationError(_other_table("of your connection", error)) from error
 
     @staticmethod
     def statements() -> Sequence[str]:
@@ -180,9 +188,13 @@ class Outbox:
             connection = self._open()
             tables = "SELECT count(*) FROM sqlite_master WHERE name IN ('duroxide_outbox', 'duroxide_outbox_name')"
             (found,) = connection.execute(tables).fetchone()
+            if found == len(_STATEMENTS):
+                connection.execute(_CHECK)
         except Exception as error:
             if connection is not None:
                 connection.close()
+            if _NO_COLUMN in str(error):
+                raise ConfigurationError(_other_table(self._title, error)) from error
             raise ConfigurationError(f"the outbox {self._title} cannot be opened: {error}") from error
         if found < len(_STATEMENTS):
             connection.close()
@@ -212,6 +224,17 @@ class Outbox:
 
     def __repr__(self) -> str:
         return f"<Outbox {self._title}>"
+
+
+# SQLite's words, which every library passes on.
+_NO_COLUMN = "no such column"
+
+
+def _other_table(database: str, error: Exception) -> str:
+    return (
+        f"the table {OUTBOX} of the database {database} is not an outbox ({error}): the application has a table of this "
+        "name; rename that table, and make the outbox with Outbox.create(connection)"
+    )
 
 
 def _as_it_is(text: bytes) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sqlite3
 import time
 from collections.abc import Generator
@@ -191,6 +192,16 @@ def test_an_unknown_durability_is_refused_with_the_known_ones(durability: Any, t
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("name", [":memory:", "file::memory:"])
+def test_the_name_of_a_database_in_memory_is_refused_as_a_path(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigurationError, match=r"write SqliteProvider\.in_memory\(\)"):
+        SqliteProvider.open(name)
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_store_is_not_backed_up_into_itself_or_an_existing_file(tmp_path: Path) -> None:
     other = tmp_path / "other.db"
     other.write_text("other text")
@@ -202,6 +213,7 @@ def test_a_store_is_not_backed_up_into_itself_or_an_existing_file(tmp_path: Path
             (tmp_path, "is a directory"),
             (tmp_path / "missing" / "copy.db", "does not exist; create it first"),
             ("", "path is empty"),
+            (":memory:", "not the path of a file"),
         ):
             with pytest.raises(ConfigurationError, match=message):
                 provider.backup(target)
@@ -245,3 +257,30 @@ def test_a_closed_store_has_no_file_open_and_leaves_no_log(tmp_path: Path) -> No
         logs = [path.name for path in folder.iterdir() if path.name.endswith(("-wal", "-shm"))]
         links = [entry.readlink() for entry in Path("/proc/self/fd").iterdir() if entry.is_symlink()]
         assert (logs, [link for link in links if link.is_relative_to(folder)]) == ([], [])
+
+
+@pytest.mark.parametrize("gone", ["folder", "file", "log"])
+def test_a_store_whose_file_is_gone_closes_at_once_and_blames_no_code(
+    gone: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    provider = SqliteProvider.open(folder / "store.db")
+    runtime = Runtime(provider)
+    runtime.register_activity("greet", greet)
+    runtime.register_orchestration("hello", hello)
+    runtime.start()
+    Client(provider).start_orchestration("hello-1", "hello", "World")
+    Client(provider).wait_for_orchestration("hello-1", 20_000)
+    if gone == "folder":
+        # The store may make a file in it at the same moment.
+        while folder.exists():
+            shutil.rmtree(folder, ignore_errors=True)
+    else:
+        (folder / ("store.db" if gone == "file" else "store.db-wal")).unlink()
+    began = time.monotonic()
+    runtime.shutdown()
+    provider.close()
+    # A wait for another process, or for the disk, takes longer.
+    assert time.monotonic() - began < 8
+    assert "belongs into an activity" not in caplog.text

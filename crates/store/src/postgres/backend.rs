@@ -17,6 +17,7 @@ use crate::postgres::queries::mismatch_reports::LONGEST_NOTE;
 use crate::postgres::store::PostgresStore;
 use crate::retry::{RetryLimit, RetryState};
 use crate::retrying;
+use crate::session_limits::SessionLimits;
 use crate::start::{IfExists, StartOutcome, StartRequest, decide_starts};
 use crate::types::InstanceState;
 
@@ -54,7 +55,7 @@ impl Backend for PostgresStore {
     }
 
     async fn begin_dispatching(self: Arc<Self>) -> Result<(), StoreError> {
-        Self::begin_dispatching(&self);
+        Self::begin_dispatching(&self).await;
         Ok(())
     }
 
@@ -64,6 +65,10 @@ impl Backend for PostgresStore {
 
     fn is_at_work(&self) -> bool {
         true
+    }
+
+    async fn answers(&self) -> bool {
+        self.core.answers().await
     }
 
     async fn close(&self) {
@@ -174,6 +179,10 @@ impl Backend for PostgresStore {
 
     async fn leave_activity(&self, token: &str, pause: Duration) -> Result<()> {
         Self::leave_activity(self, token, pause).await
+    }
+
+    fn session_limits(&self) -> &SessionLimits {
+        &self.core.session_limits
     }
 
     async fn release_sessions(&self, owners: &[String]) -> Result<()> {

@@ -156,7 +156,11 @@ impl EngineOperations for PostgresStore {
             return Ok(None);
         }
         let queue = self.core.activity_prefetch(tag_filter);
-        let owner = session.map(|session| QueueOwner { id: session.owner_id.clone(), lease: session.lock_timeout });
+        let owner = session.map(|session| QueueOwner {
+            id: session.owner_id.clone(),
+            lease: session.lock_timeout,
+            limit: self.core.session_limits.of(&session.owner_id),
+        });
         let until = Instant::now() + poll_timeout;
         loop {
             let poll = until.saturating_duration_since(Instant::now());

@@ -24,6 +24,11 @@ use crate::postgres::queries::Server;
 use crate::postgres::write::writer::BatchWriter;
 use crate::start::StartRequest;
 
+/// How long closing waits for running operations.
+const LONGEST_CLOSE: Duration = Duration::from_secs(10);
+/// How long it waits for them if the server does not answer.
+const LONGEST_CLOSE_OF_SILENT: Duration = Duration::from_millis(500);
+
 /// A schema of a PostgreSQL server, opened.
 pub struct PostgresStore {
     pub connections: Connections,
@@ -35,6 +40,8 @@ pub struct PostgresStore {
     /// The task that receives notifications, which begins with the first runtime or watch.
     listener: Mutex<Option<JoinHandle<()>>>,
     events: OnceLock<Arc<dyn StoreEvents>>,
+    /// Held while a runtime begins or ends. A runtime that begins must not lose its leases to the end of another one.
+    change_of_runtimes: tokio::sync::Mutex<()>,
 }
 
 impl PostgresStore {
@@ -59,6 +66,7 @@ impl PostgresStore {
             poller: Mutex::default(),
             listener: Mutex::default(),
             events: OnceLock::new(),
+            change_of_runtimes: tokio::sync::Mutex::default(),
         }
     }
 
@@ -98,40 +106,52 @@ impl PostgresStore {
     }
 
     /// Notes that a runtime begins to work on this store.
-    pub fn begin_dispatching(&self) {
+    pub async fn begin_dispatching(&self) {
+        let _change = self.change_of_runtimes.lock().await;
         self.core.dispatching.fetch_add(1, Ordering::AcqRel);
         self.start_listening();
     }
 
-    /// Gives back the prefetched work when a runtime has ended, since its process may end at once.
+    /// Gives back the leases of this node when its last runtime has ended, since its process may end at once.
     pub async fn end_dispatching(&self) {
+        let _change = self.change_of_runtimes.lock().await;
         if self.core.dispatching.fetch_sub(1, Ordering::AcqRel) > 1 {
-            return self.give_back().await;
+            // The other runtimes take what was leased for this one, or the poller gives it back.
+            return;
         }
-        self.core.wait_for_leases().await;
-        self.give_back().await;
-        // The poller may have been about to give some work back, too.
-        self.core.wait_for_leases().await;
+        if self.core.answers().await {
+            self.give_back().await;
+        }
     }
 
+    /// Gives back every lease of this node, also those that are on their way.
     async fn give_back(&self) {
-        self.core.give_back_unwanted(Duration::ZERO, Duration::ZERO).await;
+        self.core.wait_for_leases().await;
+        if let Err(error) = self.core.give_back_everything().await {
+            tracing::warn!(
+                target: "duroxide::store",
+                "the leases of this process could not be given back: {error}; other nodes wait until they end"
+            );
+        }
     }
 
     /// Ends the tasks, gives the prefetched work back, and closes all connections.
     pub async fn close(&self) {
+        let answers = self.core.answers().await;
+        if answers && self.core.has_fetched() {
+            self.give_back().await;
+        }
         let tasks = [self.poller.lock().take(), self.listener.lock().take()];
         for task in tasks.into_iter().flatten() {
             task.abort();
             let _ = task.await;
         }
-        self.give_back().await;
         let writers = std::mem::take(&mut *self.writers.lock());
         for writer in writers {
             writer.abort();
             let _ = writer.await;
         }
-        self.connections.close().await;
+        self.connections.close(if answers { LONGEST_CLOSE } else { LONGEST_CLOSE_OF_SILENT }).await;
     }
 
     /// Starts an instance. Returns the orchestration that the instance runs already, if it exists.

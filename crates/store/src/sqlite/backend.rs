@@ -14,6 +14,7 @@ use crate::error::{Result, StoreError};
 use crate::events::StoreEvents;
 use crate::operations::EngineOperations as _;
 use crate::outbox::{Relay, Relayed};
+use crate::session_limits::SessionLimits;
 use crate::sqlite::client::commit_watcher::CommitWatch;
 use crate::sqlite::file::paths::locate;
 use crate::sqlite::store::SqliteStore;
@@ -134,6 +135,10 @@ impl Backend for SqliteStore {
 
     async fn leave_activity(&self, token: &str, pause: Duration) -> Result<()> {
         self.abandon_work_item(token, Some(pause), true).await
+    }
+
+    fn session_limits(&self) -> &SessionLimits {
+        &self.session_limits
     }
 }
 

@@ -42,7 +42,15 @@ impl SqliteFactory {
         connection.query_row("PRAGMA journal_mode = WAL", [], |_| Ok(())).unwrap();
         schema::create(&connection).unwrap();
         let description = "a store under test".to_owned();
-        Owner::open(OwnerOptions { description, connection, file, lock: None, policy: self.policy }).unwrap()
+        Owner::open(OwnerOptions {
+            description,
+            connection,
+            file,
+            lock: None,
+            policy: self.policy,
+            session_limits: Arc::default(),
+        })
+        .unwrap()
     }
 
     fn last(&self) -> Arc<Owner> {

@@ -13,6 +13,7 @@ use tokio::runtime::Handle;
 use crate::error::StoreError;
 use crate::operations::AdminOperations as _;
 use crate::policy::StorePolicy;
+use crate::session_limits::SessionLimits;
 use crate::sqlite::file::connection;
 use crate::sqlite::file::lock::{LockHandle, LockHolder, OwnerLock};
 use crate::sqlite::file::paths::file_error;
@@ -28,11 +29,12 @@ pub struct StoreFile {
     path: PathBuf,
     durability: Durability,
     lock: LockHandle,
+    session_limits: Arc<SessionLimits>,
 }
 
 impl StoreFile {
-    pub fn new(path: &Path, durability: Durability) -> Result<Self, StoreError> {
-        Ok(Self { path: path.to_owned(), durability, lock: LockHandle::new(path)? })
+    pub fn new(path: &Path, durability: Durability, session_limits: Arc<SessionLimits>) -> Result<Self, StoreError> {
+        Ok(Self { path: path.to_owned(), durability, lock: LockHandle::new(path)?, session_limits })
     }
 
     pub fn path(&self) -> &Path {
@@ -129,6 +131,7 @@ fn take_over(store_file: &StoreFile) -> Result<Option<(Arc<Owner>, InboxConsumer
         file: Some(store_file.path.clone()),
         lock: Some(owner_lock.place()),
         policy: StorePolicy::SHIPPED,
+        session_limits: Arc::clone(&store_file.session_limits),
     })?;
     match carry_out_backlog(&store_file.path, &owner) {
         Ok(inbox) => Ok(Some((owner, inbox, owner_lock))),

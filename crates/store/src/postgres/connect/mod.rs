@@ -26,6 +26,7 @@ use crate::postgres::connect::base_provider::BaseProvider;
 use crate::postgres::connect::entra::{Entra, TokenFollower};
 use crate::postgres::connect::errors::{explain, refused_by, unreachable};
 use crate::postgres::options::{Migrate, PostgresOptions};
+use crate::postgres::schema::application_tables::ApplicationTable;
 use crate::postgres::{schema, third_party_texts};
 
 /// Where a PostgreSQL store is, and with which options it is opened.
@@ -63,12 +64,22 @@ pub struct Connections {
 }
 
 impl Connections {
-    pub async fn close(&self) {
+    /// Closes the connections, after the operations that use them. After `longest` it leaves the operations to their own
+    /// ends: a server that is gone ends none of them.
+    pub async fn close(&self, longest: Duration) {
         if let Some(follower) = &self.token_follower {
             follower.stop();
         }
-        close_pool(&self.pool).await;
-        close_pool(self.base_provider.provider().pool()).await;
+        let closing = async {
+            tokio::join!(close_pool(&self.pool), close_pool(self.base_provider.provider().pool()));
+        };
+        if timeout(longest, closing).await.is_err() {
+            tracing::warn!(
+                target: "duroxide::store",
+                store = %self.description,
+                "the store was closed while the server did not answer an operation"
+            );
+        }
     }
 }
 
@@ -104,6 +115,7 @@ async fn open_url(url: &str, schema: String, options: PostgresOptions) -> Result
     let mut first = first_connection(&parsed, &server, options.connect_timeout).await?;
     check_not_reserved(&mut first, &schema, &server).await?;
     check_encoding(&mut first, &server).await?;
+    check_tables(&mut first, &schema, &server).await?;
     let session_features = pgbouncer::session_features(&mut first, &parsed, &options, &server).await?;
     let pool = pool(&options, parsed.clone(), session_features);
     // The first connection is not needed any more, so a failure to close it does not matter.
@@ -128,6 +140,7 @@ async fn open_entra(entra: Entra, schema: String, options: PostgresOptions) -> R
     let connect = entra::with_our_options(&provider.pool().connect_options(), &options);
     let mut first = provider.pool().acquire().await.map_err(refused_by(&server))?;
     check_encoding(&mut first, &server).await?;
+    check_tables(&mut first, &schema, &server).await?;
     if session_features {
         session_features = pgbouncer::session_features(&mut first, &connect, &options, &server).await?;
     }
@@ -298,6 +311,16 @@ async fn check_encoding(connection: &mut PgConnection, server: &str) -> Result<(
     Err(StoreError::Configuration(format!(
         "the encoding of PostgreSQL {server} is {encoding}, which cannot hold every text; use a database that was created \
          with ENCODING 'UTF8'"
+    )))
+}
+
+/// Refuses a schema in which an application has a table under one of our names.
+async fn check_tables(connection: &mut PgConnection, schema: &str, server: &str) -> Result<(), StoreError> {
+    let found = schema::application_tables::find(connection, schema).await.map_err(refused_by(server))?;
+    let Some(ApplicationTable { name, missing }) = found else { return Ok(()) };
+    Err(StoreError::Configuration(format!(
+        "the table '{schema}.{name}' of PostgreSQL {server} is not one of duroxide, since it has no column '{missing}'; give \
+         the store a schema of its own, with PostgresProvider.connect_with_schema(url, 'duroxide') for example"
     )))
 }
 

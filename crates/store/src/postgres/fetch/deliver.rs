@@ -238,7 +238,8 @@ pub fn deliver_activities(
     let mut leased = Vec::new();
     for row in answers.iter().map(AnswerRow) {
         if row.kind()? == rows::LEASED_ACTIVITY {
-            leased.push((row.id()?, row.token()?, row.attempt()?, row.item()?.unwrap_or_default(), row.name()?));
+            let owner = row.name()?.map(|slot| (slot, row.execution().is_ok_and(|is_new| is_new == Some(1))));
+            leased.push((row.id()?, row.token()?, row.attempt()?, row.item()?.unwrap_or_default(), owner));
         }
     }
     leased.sort_by_key(|(id, ..)| *id);
@@ -251,17 +252,37 @@ pub fn deliver_activities(
         let activity = LeasedActivity { item, id, token, attempt: u32::try_from(attempt).unwrap_or(1) };
         match owner {
             None => queue.offer(activity),
-            Some(owner) => {
+            Some((slot, is_new)) => {
                 core.has_sessions.store(true, Ordering::Release);
-                if let Err(LeasedActivity { id, token, .. }) = queue.offer_to(&owner, activity) {
-                    let (core, lease_in_flight) = (Arc::clone(core), core.leases_in_flight.add());
-                    tokio::spawn(async move {
-                        let _lease_in_flight = lease_in_flight;
-                        let _ = core.give_back_activity(id, &token, None, false).await;
-                    });
+                let session = session_of(&activity.item).filter(|_| is_new);
+                if let (Some(session), Some(limit)) = (&session, core.session_limits.of(&slot)) {
+                    limit.admit(session);
+                }
+                if let Err(refused) = queue.offer_to(&slot, activity) {
+                    give_back_with_session(core, refused, session, slot);
                 }
             }
         }
     }
     Ok(count)
+}
+
+fn session_of(item: &WorkItem) -> Option<String> {
+    match item {
+        WorkItem::ActivityExecute { session_id, .. } => session_id.clone(),
+        _ => None,
+    }
+}
+
+/// Gives an activity back whose slot has taken other work since. `session` is its session, if the slot has got it with
+/// this activity: another slot may have it then.
+fn give_back_with_session(core: &Arc<NodeState>, activity: LeasedActivity, session: Option<String>, slot: String) {
+    let (core, lease_in_flight) = (Arc::clone(core), core.leases_in_flight.add());
+    tokio::spawn(async move {
+        let _lease_in_flight = lease_in_flight;
+        if let Some(session) = session {
+            let _ = core.give_back_session(&session, &slot, &activity.token).await;
+        }
+        let _ = core.give_back_activity(activity.id, &activity.token, None, false).await;
+    });
 }

@@ -1,7 +1,7 @@
 //! Fetching: leases work for this node, and delivers it to the prefetch queues.
 //!
 //! `poller` asks the server for work. `rows` reads the rows of the server's answers, and `lease` collects those of each
-//! leased turn. `deliver` makes turns and activities of the leases, and `orphaned` handles messages to instances that
+//! leased turn. `session_demand` lists the slots that wait for activities of sessions. `deliver` makes turns and activities of the leases, and `orphaned` handles messages to instances that
 //! do not exist.
 
 pub mod deliver;
@@ -9,3 +9,4 @@ pub mod lease;
 pub mod orphaned;
 pub mod poller;
 pub mod rows;
+pub mod session_demand;

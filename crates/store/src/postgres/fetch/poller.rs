@@ -19,10 +19,12 @@ use crate::postgres::fetch::deliver::{deliver, deliver_activities};
 use crate::postgres::fetch::lease::leases;
 use crate::postgres::fetch::rows;
 use crate::postgres::fetch::rows::AnswerRow;
+use crate::postgres::fetch::session_demand::SessionDemand;
 use crate::postgres::node::prefetch::PrefetchQueue;
 use crate::postgres::node::state::{ActivityPrefetchQueue, NodeState, TurnPrefetchQueue};
 use crate::postgres::notify::channel;
 use crate::postgres::schema::function;
+use crate::session_limits::IDLE_BEFORE_GIVEN_UP;
 
 /// How often the poller asks the server without a reason, since nodes of other languages send no notifications, and
 /// notifications may get lost. This makes slightly less than two statements a second.
@@ -35,6 +37,9 @@ const LONGEST_ACTIVITY_WAIT: Duration = Duration::from_millis(100);
 const CLOCK_STEP_MS: i64 = 2_000;
 /// The longest lease that other nodes are assumed to take.
 const LONGEST_LEASE_MS: i64 = 60_000;
+
+/// How many parameters the server's function `python_claim` has.
+const CLAIM_COLUMNS: usize = 18;
 
 pub struct Poller {
     core: Arc<NodeState>,
@@ -51,14 +56,14 @@ pub struct Poller {
 struct FetchRequest {
     turns: Option<(Arc<TurnPrefetchQueue>, usize)>,
     activities: Option<(Arc<ActivityPrefetchQueue>, usize)>,
-    owners: Vec<String>,
-    session_ms: i64,
+    sessions: SessionDemand,
 }
 
 impl Poller {
     pub fn new(core: Arc<NodeState>, availability: Arc<Availability>) -> Self {
         let name = function(&core.schema, "claim");
-        let statement = format!("SELECT * FROM {name}($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)");
+        let columns = (1..=CLAIM_COLUMNS).map(|column| format!("${column}")).collect::<Vec<_>>().join(", ");
+        let statement = format!("SELECT * FROM {name}({columns})");
         let dedicated = DedicatedConnection::new(core.pool.clone(), Arc::clone(&core.isolation));
         Self { core, dedicated, statement, failures: 0, server_time: None, availability }
     }
@@ -125,9 +130,7 @@ impl Poller {
                 ..FetchRequest::default()
             };
             if let Some((queue, _)) = &question.activities {
-                let owners = queue.owners();
-                question.session_ms = owners.iter().map(|owner| span_ms(owner.lease)).max().unwrap_or(0);
-                question.owners = owners.into_iter().map(|owner| owner.id).collect();
+                question.sessions = SessionDemand::of(queue.owners());
             }
             if let Err(error) = self.ask(&question).await {
                 for (queue, _) in &turns {
@@ -170,6 +173,7 @@ impl Poller {
             match row.kind()? {
                 rows::DUE => core.due_in(row.id()?.max(1)),
                 rows::TIME => time = Some(row.id()?),
+                rows::HELD_BACK => question.sessions.hold_back(row.id()?, row.name()?.unwrap_or_default()),
                 _ => {}
             }
         }
@@ -218,6 +222,7 @@ impl Poller {
         if !core.policy.strict_leases {
             left_activities.extend(core.running.ids());
         }
+        let sessions = &question.sessions;
         let mut connection = dedicated.take().await?;
         let claim = query(statement)
             .bind(&prefix)
@@ -231,8 +236,12 @@ impl Poller {
             .bind(mode)
             .bind(&tags)
             .bind(&left_activities)
-            .bind(&question.owners)
-            .bind(question.session_ms)
+            .bind(&sessions.slots)
+            .bind(&sessions.runtimes)
+            .bind(&sessions.waiting)
+            .bind(&sessions.most)
+            .bind(sessions.lease_ms)
+            .bind(span_ms(IDLE_BEFORE_GIVEN_UP))
             .bind(finds_ended);
         let answers = timeout(ANSWER_TIMEOUT, async {
             if !core.isolation.is_explicit() {
@@ -244,6 +253,7 @@ impl Poller {
             Ok(answers)
         });
         let answers = answers.await;
+        core.pulse.note(answers.is_ok());
         dedicated.put_back(connection, answers).await
     }
 

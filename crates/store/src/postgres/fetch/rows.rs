@@ -14,6 +14,7 @@ pub const START_FOUND: i16 = 7;
 pub const TRANSACTION: i16 = 8;
 pub const SCHEDULED_ACTIVITY: i16 = 9;
 pub const TIME: i16 = 10;
+pub const HELD_BACK: i16 = 11;
 
 pub struct AnswerRow<'a>(pub &'a PgRow);
 

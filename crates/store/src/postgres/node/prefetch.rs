@@ -5,6 +5,7 @@
 //! wait for, so that a slot that becomes free finds an item at once.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -13,12 +14,15 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use crate::clock::span_ms;
+use crate::session_limits::SessionLimit;
 
 /// The owner of a session, for fetches that can take activities of sessions.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone)]
 pub struct QueueOwner {
     pub id: String,
     pub lease: Duration,
+    /// The limit of its runtime, if there is one.
+    pub limit: Option<Arc<SessionLimit>>,
 }
 
 struct Waiter<Item> {

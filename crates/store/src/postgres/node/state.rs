@@ -22,10 +22,12 @@ use crate::postgres::node::held_turns::{LeasedTurn, NodeTurns};
 use crate::postgres::node::history_cache::HistoryCache;
 use crate::postgres::node::leases_in_flight::LeasesInFlight;
 use crate::postgres::node::prefetch::PrefetchQueue;
+use crate::postgres::node::pulse::Pulse;
 use crate::postgres::node::request::{ExistingOrchestration, PendingWrite, WriteRequest};
 use crate::postgres::node::running_activities::RunningActivities;
 use crate::postgres::notify::Notifier;
 use crate::postgres::schema::function;
+use crate::session_limits::SessionLimits;
 
 /// The lowest and the highest engine version whose turns a runtime can run, each as one number; `None` takes every
 /// turn.
@@ -47,6 +49,10 @@ pub struct LeasedActivity {
 const AHEAD: usize = 32;
 /// How long a node that ends waits for leases that are on their way. A lease that comes later ends by itself.
 const LONGEST_WAIT_FOR_LEASES: Duration = Duration::from_secs(2);
+/// How long a node that ends waits for one answer of the server, if the server has answered before.
+const LONGEST_WAIT_FOR_ANSWER: Duration = Duration::from_secs(5);
+/// How long a node that ends waits for a sign that the server answers at all.
+const LONGEST_WAIT_FOR_SIGN: Duration = Duration::from_secs(1);
 
 pub struct NodeState {
     pub pool: PgPool,
@@ -71,6 +77,8 @@ pub struct NodeState {
     /// How many batches of histories are being read.
     pub reading: watch::Sender<usize>,
     pub leases_in_flight: LeasesInFlight,
+    pub session_limits: SessionLimits,
+    pub pulse: Pulse,
     /// How many runtimes work on this store.
     pub dispatching: AtomicUsize,
     /// When the next message or activity is due that this node knows of.
@@ -111,6 +119,8 @@ impl NodeState {
             rounds: watch::channel(0).0,
             reading: watch::channel(0).0,
             leases_in_flight: LeasesInFlight::default(),
+            session_limits: SessionLimits::default(),
+            pulse: Pulse::default(),
             dispatching: AtomicUsize::new(0),
             due: Mutex::default(),
             is_listening: AtomicBool::new(false),
@@ -141,6 +151,17 @@ impl NodeState {
         let _ = tokio::time::timeout(LONGEST_WAIT_FOR_LEASES, arrived).await;
     }
 
+    /// Whether the server answers. If that was not seen lately, this asks it.
+    pub async fn answers(&self) -> bool {
+        if let Some(answers) = self.pulse.latest() {
+            return answers;
+        }
+        let asked = tokio::time::timeout(LONGEST_WAIT_FOR_SIGN, sqlx::query("SELECT 1").execute(&self.pool)).await;
+        let answers = matches!(asked, Ok(Ok(_)));
+        self.pulse.note(answers);
+        answers
+    }
+
     pub fn turn_prefetch(&self, key: Versions) -> Arc<TurnPrefetchQueue> {
         queue_of(&self.turns, key)
     }
@@ -155,6 +176,11 @@ impl NodeState {
 
     pub fn activity_queues(&self) -> Vec<Arc<ActivityPrefetchQueue>> {
         self.activities.lock().clone()
+    }
+
+    /// Whether this node may have leases.
+    pub fn has_fetched(&self) -> bool {
+        !self.turns.lock().is_empty() || !self.activities.lock().is_empty()
     }
 
     /// Notes that the server may have turns, and wakes the poller.
@@ -266,6 +292,52 @@ impl NodeState {
         }
         self.notifier.announce_activities();
         Ok(())
+    }
+
+    /// Gives back every lease that the server has of this node. The node knows no lease whose grant was not answered, and no
+    /// lease that it could not give back. Fails if the server does not answer in time.
+    pub async fn give_back_everything(&self) -> Result<()> {
+        const OPERATION: &str = "give_back";
+        for turn in self.turn_queues().iter().flat_map(|queue| queue.take_unwanted(Duration::ZERO)) {
+            self.held.remove(&turn.token);
+        }
+        for queue in self.activity_queues() {
+            drop(queue.take_unwanted(Duration::ZERO));
+        }
+        let schema = &self.schema;
+        let statement = format!(
+            "WITH turns AS (DELETE FROM \"{schema}\".instance_locks WHERE lock_token LIKE $1 RETURNING 1), \
+             activities AS (UPDATE \"{schema}\".worker_queue SET lock_token = NULL, locked_until = NULL, \
+             attempt_count = greatest(0, attempt_count - 1) \
+             WHERE lock_token IS NOT NULL AND lock_token LIKE $1 RETURNING 1) SELECT (SELECT count(*) FROM turns), (SELECT count(*) FROM activities)"
+        );
+        let tokens = format!("{}.%", self.node);
+        let giving_back = sqlx::query_as::<_, (i64, i64)>(&statement).bind(tokens).fetch_one(&self.pool);
+        let Ok(given_back) = tokio::time::timeout(LONGEST_WAIT_FOR_ANSWER, giving_back).await else {
+            self.pulse.note(false);
+            return Err(Failure::in_doubt(OPERATION, "the server did not answer in time"));
+        };
+        let (turns, activities) = given_back.map_err(|error| failed(OPERATION, &error))?;
+        if turns > 0 {
+            self.hint_turns();
+            self.notifier.announce_turns();
+        }
+        if activities > 0 {
+            self.hint_activities();
+            self.notifier.announce_activities();
+        }
+        Ok(())
+    }
+
+    /// Gives a session back that its slot has got with the lease `token`, unless the slot runs another activity of it.
+    pub async fn give_back_session(&self, session: &str, slot: &str, token: &str) -> Result<()> {
+        let schema = &self.schema;
+        let statement = format!(
+            "DELETE FROM \"{schema}\".sessions s WHERE s.session_id = $1 AND s.worker_id = $2 AND NOT EXISTS (\
+             SELECT 1 FROM \"{schema}\".worker_queue w WHERE w.session_id = $1 AND w.lock_token <> $3)"
+        );
+        let given_back = sqlx::query(&statement).bind(session).bind(slot).bind(token).execute(&self.pool).await;
+        given_back.map(|_| ()).map_err(|error| failed("release_sessions", &error))
     }
 
     /// Gives the activity back if a turn of this node has cancelled it. Returns whether it did.

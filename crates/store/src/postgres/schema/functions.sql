@@ -137,14 +137,22 @@ END $$;
 -- Leases the turns and activities that this node can take. The rows of the answer:
 --
 -- kinds 2 to 4, the turns, as above;
--- kind 5, one for each activity: token, id, attempt (with this one), item, name (the owner of its session);
+-- kind 5, one for each activity: token, id, attempt (with this one), item, name (the slot that owns its session),
+--   execution (1 if the slot did not own the session before);
 -- kind 6, when the next message is due (execution 0) or the next activity (execution 1): id, in ms from now;
--- kind 10: id (the server's time, in ms since the epoch).
+-- kind 10: id (the server's time, in ms since the epoch);
+-- kind 11, one for each session that has work and waits, since a runtime owns as many as it may: id (the runtime), name
+--   (the session).
+--
+-- A slot owns the sessions that it serves. p_slots are the slots of the runtimes of this node, p_runtimes their runtimes,
+-- p_waiting the places of the slots that wait (the first has waited longest), and p_most how many sessions each runtime
+-- may own.
 CREATE OR REPLACE FUNCTION "{schema}".python_claim_{version}(
     p_prefix text,
     p_turns bigint, p_lease_ms bigint, p_lowest bigint, p_highest bigint, p_left_instances text[],
     p_activities bigint, p_activity_lease_ms bigint, p_tag_mode text, p_tags text[], p_left_activities bigint[],
-    p_owners text[], p_session_ms bigint, p_finds_ended boolean
+    p_slots text[], p_runtimes integer[], p_waiting integer[], p_most bigint[], p_session_ms bigint,
+    p_session_idle_ms bigint, p_finds_ended boolean
 ) RETURNS TABLE (
     kind smallint, token text, instance text, id bigint, attempt integer, item text,
     name text, version text, execution bigint, last_event bigint, stamp bigint
@@ -158,10 +166,18 @@ DECLARE
     now_at timestamptz := to_timestamp(now_ms / 1000.0);
     found_instances text[];
     activities bigint[];
-    owners text[] := p_owners;
+    owners text[];
+    runtimes integer[];
     place integer;
     owner_of_session text;
     bound record;
+    is_new boolean;
+    new_sessions text[] := '{}';
+    held_back text[] := '{}';
+    room bigint[];
+    waiting integer;
+    total integer := 0;
+    freed integer;
     by_row boolean;
 BEGIN
     IF current_setting('transaction_isolation') <> 'read committed' THEN
@@ -192,7 +208,7 @@ BEGIN
                 p_lease_ms, p_lowest, p_highest);
         END IF;
     END IF;
-    by_row := cardinality(owners) > 0 AND p_activities > 0
+    by_row := cardinality(p_waiting) > 0 AND p_activities > 0
               AND (SELECT true FROM "{schema}".worker_queue w WHERE w.session_id IS NOT NULL LIMIT 1);
     IF p_activities > 0 AND by_row IS NOT TRUE THEN
         activities := '{}';
@@ -225,25 +241,81 @@ BEGIN
                   NULL::bigint, NULL::bigint, NULL::bigint;
     END IF;
     IF by_row THEN
+        SELECT array_agg(p_slots[slot.number] ORDER BY slot.place), array_agg(p_runtimes[slot.number] ORDER BY slot.place)
+        INTO owners, runtimes FROM unnest(p_waiting) WITH ORDINALITY AS slot (number, place);
+        -- The sessions that have work and no owner, in the order of their work, as many as slots wait.
+        FOR bound IN
+            SELECT w.session_id FROM "{schema}".worker_queue w
+            WHERE w.session_id IS NOT NULL AND w.visible_at <= now_at
+              AND (w.lock_token IS NULL OR w.locked_until <= now_ms)
+              AND NOT EXISTS (SELECT 1 FROM "{schema}".sessions s
+                              WHERE s.session_id = w.session_id AND s.locked_until > now_ms)
+              AND CASE p_tag_mode WHEN 'default_only' THEN w.tag IS NULL WHEN 'tags' THEN w.tag = ANY (p_tags)
+                  WHEN 'default_and' THEN w.tag IS NULL OR w.tag = ANY (p_tags) ELSE true END
+              AND w.id <> ALL (p_left_activities)
+            ORDER BY w.id
+        LOOP
+            EXIT WHEN cardinality(new_sessions) >= cardinality(owners);
+            CONTINUE WHEN bound.session_id = ANY (new_sessions);
+            new_sessions := new_sessions || bound.session_id;
+        END LOOP;
+        IF cardinality(new_sessions) > 0 THEN
+            room := p_most;
+            FOR place IN 1 .. cardinality(p_most) LOOP
+                room[place] := p_most[place] - (
+                    SELECT count(*) FROM "{schema}".sessions s
+                    WHERE s.locked_until > now_ms AND s.worker_id = ANY (ARRAY(
+                        SELECT slot.name FROM unnest(p_slots, p_runtimes) AS slot (name, runtime)
+                        WHERE slot.runtime = place)));
+                waiting := (SELECT count(*) FROM unnest(runtimes) AS slot (runtime) WHERE slot.runtime = place);
+                waiting := least(waiting, cardinality(new_sessions) - total);
+                IF room[place] < waiting THEN
+                    -- The sessions that have been idle for longest make room.
+                    WITH idle AS (
+                        SELECT s.session_id FROM "{schema}".sessions s
+                        WHERE s.locked_until > now_ms AND s.last_activity_at <= now_ms - p_session_idle_ms
+                          AND s.worker_id = ANY (ARRAY(
+                              SELECT slot.name FROM unnest(p_slots, p_runtimes) AS slot (name, runtime)
+                              WHERE slot.runtime = place))
+                          AND NOT EXISTS (SELECT 1 FROM "{schema}".worker_queue w WHERE w.session_id = s.session_id)
+                        ORDER BY s.last_activity_at LIMIT waiting - room[place] FOR UPDATE SKIP LOCKED
+                    ), gone AS (
+                        DELETE FROM "{schema}".sessions s USING idle WHERE s.session_id = idle.session_id RETURNING 1
+                    )
+                    SELECT count(*) INTO freed FROM gone;
+                    room[place] := room[place] + freed;
+                END IF;
+                total := total + greatest(0, least(waiting, room[place]));
+            END LOOP;
+            held_back := new_sessions[total + 1:];
+            new_sessions := new_sessions[:total];
+        END IF;
         -- Activities are taken in the order of their ids, with a session or without. A session stays with its owner; a
-        -- new one goes to the slot that has waited longest.
+        -- new one goes to the slot that has waited longest, of a runtime that may own one more.
         FOR bound IN
             SELECT w.id, w.session_id, s.worker_id FROM "{schema}".worker_queue w
             LEFT JOIN "{schema}".sessions s ON s.session_id = w.session_id AND s.locked_until > now_ms
             WHERE w.visible_at <= now_at AND (w.lock_token IS NULL OR w.locked_until <= now_ms)
-              AND (w.session_id IS NULL OR s.worker_id IS NULL OR s.worker_id = ANY (p_owners))
+              AND (w.session_id IS NULL OR s.worker_id = ANY (owners) OR w.session_id = ANY (new_sessions))
               AND CASE p_tag_mode WHEN 'default_only' THEN w.tag IS NULL WHEN 'tags' THEN w.tag = ANY (p_tags)
                   WHEN 'default_and' THEN w.tag IS NULL OR w.tag = ANY (p_tags) ELSE true END
               AND w.id <> ALL (p_left_activities)
             ORDER BY w.id LIMIT p_activities FOR UPDATE OF w SKIP LOCKED
         LOOP
             owner_of_session := NULL;
+            is_new := false;
             IF bound.session_id IS NOT NULL THEN
                 -- Read the owner again: an earlier round of this loop may have given the session to a slot.
                 SELECT s.worker_id INTO owner_of_session FROM "{schema}".sessions s
                 WHERE s.session_id = bound.session_id AND s.locked_until > now_ms;
-                owner_of_session := coalesce(owner_of_session, owners[1]);
-                place := array_position(owners, owner_of_session);
+                is_new := owner_of_session IS NULL;
+                IF is_new THEN
+                    place := (SELECT min(slot.place) FROM unnest(runtimes) WITH ORDINALITY AS slot (runtime, place)
+                              WHERE room[slot.runtime] > 0);
+                    owner_of_session := owners[place];
+                ELSE
+                    place := array_position(owners, owner_of_session);
+                END IF;
                 CONTINUE WHEN place IS NULL;
                 INSERT INTO "{schema}".sessions AS s (session_id, worker_id, locked_until, last_activity_at)
                 VALUES (bound.session_id, owner_of_session, now_ms + p_session_ms, now_ms)
@@ -252,9 +324,14 @@ BEGIN
                     last_activity_at = EXCLUDED.last_activity_at
                 WHERE s.locked_until <= now_ms OR s.worker_id = EXCLUDED.worker_id;
                 CONTINUE WHEN NOT FOUND;
+                IF is_new THEN
+                    room[runtimes[place]] := room[runtimes[place]] - 1;
+                END IF;
                 owners := owners[:place - 1] || owners[place + 1:];
+                runtimes := runtimes[:place - 1] || runtimes[place + 1:];
             ELSE
                 owners := owners[2:];
+                runtimes := runtimes[2:];
             END IF;
             RETURN QUERY
             UPDATE "{schema}".worker_queue w
@@ -262,8 +339,14 @@ BEGIN
                 attempt_count = w.attempt_count + 1
             WHERE w.id = bound.id
             RETURNING 5::smallint, w.lock_token, w.instance_id, w.id, w.attempt_count, w.work_item, owner_of_session,
-                      NULL::text, NULL::bigint, NULL::bigint, NULL::bigint;
+                      NULL::text, is_new::integer::bigint, NULL::bigint, NULL::bigint;
         END LOOP;
+        RETURN QUERY
+        SELECT 11::smallint, NULL::text, NULL::text, full_runtime.number, NULL::integer, NULL::text, waiting_session.name,
+               NULL::text, NULL::bigint, NULL::bigint, NULL::bigint
+        FROM unnest(held_back) AS waiting_session (name),
+             unnest(room) WITH ORDINALITY AS full_runtime (room, number)
+        WHERE full_runtime.room <= 0;
     END IF;
     RETURN QUERY
     (SELECT 6::smallint, NULL::text, NULL::text, (extract(epoch FROM q.visible_at - now_at) * 1000)::bigint,

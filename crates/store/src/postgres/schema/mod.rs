@@ -1,6 +1,8 @@
 //! Creates our functions (`functions.sql`) in the schema of the store, or checks that they are there. `rights` finds the
-//! rights that a role lacks, and `tune` prepares the tables for many rows.
+//! rights that a role lacks, `application_tables` finds tables of others under our names, and `tune` prepares the tables
+//! for many rows.
 
+pub mod application_tables;
 pub mod rights;
 pub mod tune;
 

@@ -158,6 +158,7 @@ impl BatchWriter {
         } else {
             timeout(ANSWER_TIMEOUT, batch.commit(&mut connection, &self.statement, demand)).await
         };
+        self.core.pulse.note(outcome.is_ok());
         self.dedicated.put_back(connection, outcome).await
     }
 

@@ -16,6 +16,7 @@ use tokio::time::timeout;
 
 use crate::error::{Result, StoreError};
 use crate::failure::Failure;
+use crate::session_limits::SessionLimits;
 use crate::sqlite::file::guard::FileGuard;
 use crate::sqlite::owner::disk::change::Change;
 use crate::sqlite::owner::disk::effect::CommitEffect;
@@ -51,6 +52,7 @@ pub struct OwnerCore {
     pub deletion_listener: OnceLock<DeletionListener>,
     /// Wakes the timer thread.
     pub timer: (Mutex<bool>, Condvar),
+    pub session_limits: Arc<SessionLimits>,
 }
 
 /// The state while its lock is held. Dropping this releases the lock, and then wakes the waiting fetches.
@@ -94,7 +96,7 @@ impl Drop for LockedState<'_> {
 impl OwnerCore {
     /// Loads the waiting work from the file. `jobs` leads to the writer thread.
     pub fn load(opening: OwnerOptions, jobs: Sender<WriterJob>) -> Result<Self, StoreError> {
-        let OwnerOptions { description, connection, file, lock, policy } = opening;
+        let OwnerOptions { description, connection, file, lock, policy, session_limits } = opening;
         let state = records::waiting_work(&connection, policy).map_err(|error| {
             StoreError::Unavailable(format!("{description} cannot be read: {error}; restore it from a backup"))
         })?;
@@ -111,6 +113,7 @@ impl OwnerCore {
             guard,
             deletion_listener: OnceLock::new(),
             timer: (Mutex::new(false), Condvar::new()),
+            session_limits,
         })
     }
 

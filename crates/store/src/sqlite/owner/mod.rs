@@ -160,6 +160,14 @@ impl Owner {
         }
     }
 
+    /// Whether the path of the store still leads to the file that was opened. If not, the work on the file has ended.
+    pub fn has_its_file(&self) -> bool {
+        if let Err(error) = self.core.check_files() {
+            self.core.health.fail(&error.to_string());
+        }
+        self.core.health.broken().is_none()
+    }
+
     /// Closes the store. Returns when all submitted changes are on the disk, or cannot be written.
     pub async fn close(&self) {
         let threads = std::mem::take(&mut *self.threads.lock());

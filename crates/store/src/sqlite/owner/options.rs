@@ -1,10 +1,12 @@
 //! The options with which an owner is opened.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use rusqlite::Connection;
 
 use crate::policy::StorePolicy;
+use crate::session_limits::SessionLimits;
 use crate::sqlite::file::lock::LockPlace;
 
 /// The parameters of [`Owner::open`](crate::sqlite::owner::Owner::open).
@@ -17,4 +19,6 @@ pub struct OwnerOptions {
     /// The lock that makes this process the owner of the file.
     pub lock: Option<LockPlace>,
     pub policy: StorePolicy,
+    /// The limits of the runtimes of this process.
+    pub session_limits: Arc<SessionLimits>,
 }

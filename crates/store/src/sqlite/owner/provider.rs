@@ -71,11 +71,11 @@ impl EngineOperations for Owner {
 
     async fn renew_session_lock(&self, owner_ids: &[&str], extend_for: Duration, idle: Duration) -> Result<usize> {
         let now = Instant::now();
-        Ok(self.core.lock().activities.renew_sessions(owner_ids, now + extend_for, idle, now))
+        Ok(self.core.lock().activities.sessions.renew(owner_ids, now + extend_for, idle, now))
     }
 
     async fn cleanup_orphaned_sessions(&self, _idle: Duration) -> Result<usize> {
-        Ok(self.core.lock().activities.clean_sessions(Instant::now()))
+        Ok(self.core.lock().activities.sessions.clean(Instant::now()))
     }
 
     async fn enqueue_for_orchestrator(&self, item: WorkItem, delay: Option<Duration>) -> Result<()> {

@@ -28,6 +28,7 @@ fn open(path: &Path) -> Arc<Owner> {
         file,
         lock: None,
         policy: StorePolicy::SHIPPED,
+        session_limits: Arc::default(),
     })
     .unwrap()
 }

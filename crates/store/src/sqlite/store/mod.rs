@@ -20,6 +20,7 @@ use crate::events::StoreEvents;
 use crate::failure::{Failure, FailureKind};
 use crate::outbox::{Relay, Relayed};
 use crate::policy::StorePolicy;
+use crate::session_limits::SessionLimits;
 use crate::sqlite::client::ClientStore;
 use crate::sqlite::client::commit_watcher::CommitWatch;
 use crate::sqlite::client::provider::ClientProvider;
@@ -35,6 +36,7 @@ use crate::types::{Durability, InstanceState};
 const STANDBY_INTERVAL: Duration = Duration::from_millis(100);
 
 pub struct SqliteStore {
+    pub session_limits: Arc<SessionLimits>,
     /// `None` for a store in memory.
     store_file: RwLock<Option<Arc<StoreFile>>>,
     /// `None` once the store is closed.
@@ -81,24 +83,28 @@ impl SqliteStore {
         if let Err(error @ StoreError::Configuration(_)) = schema::is_current(path) {
             return Err(error);
         }
-        let store_file = Arc::new(StoreFile::new(path, durability)?);
+        let session_limits = Arc::new(SessionLimits::default());
+        let store_file = Arc::new(StoreFile::new(path, durability, Arc::clone(&session_limits))?);
         let role = Role::Client(client(&store_file)?);
-        Ok(Self::with(Some(store_file), role))
+        Ok(Self::with(Some(store_file), role, session_limits))
     }
 
     pub fn in_memory() -> Result<Self, StoreError> {
+        let session_limits = Arc::new(SessionLimits::default());
         let owner = Owner::open(OwnerOptions {
             description: "store in memory".to_owned(),
             connection: connection::in_memory()?,
             file: None,
             lock: None,
             policy: StorePolicy::SHIPPED,
+            session_limits: Arc::clone(&session_limits),
         })?;
-        Ok(Self::with(None, Role::Owner(Arc::new(OwnerSession::in_memory(owner)))))
+        Ok(Self::with(None, Role::Owner(Arc::new(OwnerSession::in_memory(owner))), session_limits))
     }
 
-    fn with(store_file: Option<Arc<StoreFile>>, role: Role) -> Self {
+    fn with(store_file: Option<Arc<StoreFile>>, role: Role, session_limits: Arc<SessionLimits>) -> Self {
         Self {
+            session_limits,
             store_file: RwLock::new(store_file),
             role: RwLock::new(Some(role)),
             role_changes: watch::Sender::new(0),
@@ -223,12 +229,17 @@ impl SqliteStore {
         }
         dispatching.end_standby().await;
         let Some(session) = self.owner_session() else { return };
-        match client(&store_file) {
-            Ok(client) => _ = self.set_role(Some(Role::Client(client))),
-            Err(error) => {
-                tracing::error!(target: "duroxide::store", "{}: {error}", store_file.description());
-                self.set_role(None);
+        // A client of a file that is gone would wait for another process to create it.
+        if session.owner.has_its_file() {
+            match client(&store_file) {
+                Ok(client) => _ = self.set_role(Some(Role::Client(client))),
+                Err(error) => {
+                    tracing::error!(target: "duroxide::store", "{}: {error}", store_file.description());
+                    self.set_role(None);
+                }
             }
+        } else {
+            self.set_role(None);
         }
         session.end().await;
     }

@@ -134,6 +134,8 @@ impl Writer {
             if is_conflict(&error) {
                 return Err(error);
             }
+            // The disk never accepts a write to a file that is gone.
+            let error = self.core.check_files().err().unwrap_or(error);
             match DiskFailure::of(&error) {
                 DiskFailure::Temporary => {
                     self.core.health.stall(&error);

@@ -1,12 +1,15 @@
-//! The activities that wait or run, their leases, and the sessions that bind some of them to one runtime.
+//! The activities that wait or run, and their leases.
 
+use std::cell::Cell;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use duroxide::providers::{SessionFetchConfig, TagFilter, WorkItem};
+use duroxide::providers::{TagFilter, WorkItem};
 
+use crate::session_limits::{IDLE_BEFORE_GIVEN_UP, SessionLimit};
 use crate::sqlite::owner::memory::ids::{Number, Sequence, Token};
+use crate::sqlite::owner::memory::sessions::{SessionFilter, Sessions};
 use crate::sqlite::owner::memory::waiters::{Waiters, WakeUp};
 use crate::work_item::takes_tag;
 
@@ -57,19 +60,15 @@ impl Activity {
     }
 }
 
-/// The binding of a session to a worker. Its lease ends at `until`.
-struct Session {
-    worker: String,
-    until: Instant,
-    last_active: Instant,
-}
+/// The most sessions that one look reports as held back.
+const MOST_HELD_BACK: usize = 64;
 
 /// The activities that a fetch takes: those with certain tags, and those of sessions if there is a session
 /// configuration.
 #[derive(Clone)]
 pub struct ActivityFilter {
     pub tags: TagFilter,
-    pub session: Option<SessionFetchConfig>,
+    pub session: Option<SessionFilter>,
 }
 
 /// The key of a queue of ready activities: the tag, and whether the activities belong to sessions.
@@ -81,7 +80,7 @@ pub struct ActivityQueue {
     ready: HashMap<ReadyKey, BTreeSet<Sequence>>,
     by_key: HashMap<ActivityKey, Sequence>,
     leases: HashMap<Token, Sequence>,
-    sessions: HashMap<String, Session>,
+    pub sessions: Sessions,
     pub first_expiry: Option<Instant>,
     pub waiters: Waiters<ActivityFilter>,
 }
@@ -104,6 +103,9 @@ impl ActivityQueue {
         if let Some(key) = activity.key() {
             self.by_key.insert(key, activity.sequence);
         }
+        if let Some(session) = activity.session() {
+            self.sessions.add_activity(session);
+        }
         let earlier = self.all.insert(activity.sequence, activity);
         debug_assert!(earlier.is_none(), "a sequence number is used once");
     }
@@ -121,20 +123,33 @@ impl ActivityQueue {
         self.ready.entry(Self::ready_key(activity)).or_default().insert(sequence);
         let now = Instant::now();
         let (tag, session) = (activity.tag(), activity.session());
-        let sessions = &self.sessions;
-        // When the lease of its session ends, another worker may take it.
-        if let Some(until) = session.and_then(|session| sessions.get(session)).map(|session| session.until)
-            && until > now
-            && self.first_expiry.is_none_or(|first| until < first)
-        {
-            self.first_expiry = Some(until);
+        // When the lease of its session ends, another slot may take it.
+        let until = session.and_then(|session| self.sessions.bound_until(session, now));
+        let room = Room::new(&self.sessions, now);
+        let woken = self
+            .waiters
+            .take_first(|filter| takes_tag(&filter.tags, tag) && room.takes(filter.session.as_ref(), session));
+        let mut next_look = until;
+        if let (None, None, Some(session)) = (&woken, until, session) {
+            // No slot waits for the activity, or each of those that wait belongs to a runtime that is at its limit.
+            let full = self.waiters.find(|filter| takes_tag(&filter.tags, tag) && filter.session.is_some());
+            if let Some(limit) = full.and_then(|filter| filter.session.as_ref()?.limit.as_ref()) {
+                limit.hold_back([session.to_owned()]);
+                next_look = self.sessions.next_room();
+            }
         }
-        wake_ups.extend(self.waiters.take_first(|filter| {
-            takes_tag(&filter.tags, tag) && takes_session(sessions, filter.session.as_ref(), session, now)
-        }));
+        wake_ups.extend(woken);
+        next_look.into_iter().for_each(|time| self.look_at(time));
     }
 
-    /// Leases the first activity that `filter` takes, and binds its session to the worker.
+    /// Looks for ended leases, and for sessions that make room, at this time at the latest.
+    fn look_at(&mut self, time: Instant) {
+        if self.first_expiry.is_none_or(|first| time < first) {
+            self.first_expiry = Some(time);
+        }
+    }
+
+    /// Leases the first activity that `filter` takes, and binds its session to the slot.
     pub fn claim(
         &mut self,
         filter: &ActivityFilter,
@@ -142,16 +157,17 @@ impl ActivityQueue {
         until: Instant,
         now: Instant,
     ) -> Option<&mut Activity> {
-        let sequence = self.find(filter, now)?;
+        let Some(sequence) = self.find(filter, now) else {
+            self.hold_back(filter, now);
+            return None;
+        };
         let activity = self.all.get(&sequence)?;
         let key = Self::ready_key(activity);
+        if let (Some(session), Some(filter)) = (activity.session(), &filter.session) {
+            self.sessions.bind(session, filter, now);
+        }
         self.remove_ready(&key, sequence);
         let activity = self.all.get_mut(&sequence)?;
-        if let (Some(session), Some(config)) = (activity.session(), &filter.session) {
-            let claimed =
-                Session { worker: config.owner_id.clone(), until: now + config.lock_timeout, last_active: now };
-            self.sessions.insert(session.to_owned(), claimed);
-        }
         if !activity.is_counted {
             activity.attempts += 1;
         }
@@ -165,6 +181,22 @@ impl ActivityQueue {
         Some(activity)
     }
 
+    /// Notes the sessions that wait since the runtime of the fetch owns as many as it may.
+    fn hold_back(&mut self, filter: &ActivityFilter, now: Instant) {
+        let Some(session_filter) = &filter.session else { return };
+        let Some(limit) = session_filter.limit.as_ref().filter(|_| !self.sessions.has_room(session_filter, now)) else {
+            return;
+        };
+        let of_sessions =
+            self.ready.iter().filter(|((tag, of_session), _)| *of_session && takes_tag(&filter.tags, tag.as_deref()));
+        let waiting = of_sessions.flat_map(|(_, ready)| ready).filter_map(|sequence| self.all.get(sequence)?.session());
+        let unbound = waiting.filter(|session| self.sessions.bound_until(session, now).is_none());
+        limit.hold_back(unbound.take(MOST_HELD_BACK).map(str::to_owned));
+        if let Some(next) = self.sessions.next_room() {
+            self.look_at(next);
+        }
+    }
+
     fn remove_ready(&mut self, key: &ReadyKey, sequence: Sequence) {
         if let Some(ready) = self.ready.get_mut(key) {
             ready.remove(&sequence);
@@ -176,6 +208,7 @@ impl ActivityQueue {
 
     fn find(&self, filter: &ActivityFilter, now: Instant) -> Option<Sequence> {
         let mut first = None;
+        let room = Room::new(&self.sessions, now);
         for ((tag, of_session), ready) in &self.ready {
             if !takes_tag(&filter.tags, tag.as_deref()) {
                 continue;
@@ -183,7 +216,7 @@ impl ActivityQueue {
             let found = if *of_session {
                 ready.iter().copied().find(|sequence| {
                     let session = self.all.get(sequence).and_then(Activity::session);
-                    takes_session(&self.sessions, filter.session.as_ref(), session, now)
+                    room.takes(filter.session.as_ref(), session)
                 })
             } else {
                 ready.first().copied()
@@ -208,16 +241,8 @@ impl ActivityQueue {
             lease.until = until;
         }
         let session = activity.session().map(str::to_owned);
-        self.touch_session(session.as_deref(), now);
+        session.into_iter().for_each(|session| self.sessions.touch(&session, now));
         true
-    }
-
-    fn touch_session(&mut self, session: Option<&str>, now: Instant) {
-        if let Some(session) = session.and_then(|session| self.sessions.get_mut(session))
-            && session.until > now
-        {
-            session.last_active = now;
-        }
     }
 
     /// Ends a lease. The activity stays.
@@ -234,13 +259,21 @@ impl ActivityQueue {
         self.leased(token, now)?;
         let sequence = self.leases.get(&token).copied()?;
         let activity = self.remove(sequence)?;
-        let session = activity.session().map(str::to_owned);
-        self.touch_session(session.as_deref(), now);
+        if let Some(session) = activity.session() {
+            self.sessions.touch(session, now);
+            if self.ready.keys().any(|(_, of_session)| *of_session) {
+                // Another session may wait for this one to make room.
+                self.look_at(now + IDLE_BEFORE_GIVEN_UP);
+            }
+        }
         Some(activity)
     }
 
     pub fn remove(&mut self, sequence: Sequence) -> Option<Activity> {
         let activity = self.all.remove(&sequence)?;
+        if let Some(session) = activity.session() {
+            self.sessions.remove_activity(session);
+        }
         if let Some(key) = activity.key()
             && self.by_key.get(&key) == Some(&sequence)
         {
@@ -266,10 +299,9 @@ impl ActivityQueue {
     /// Whether a fetch waits that would take `item`, after `taken` other fetches have taken earlier items.
     pub fn is_awaited(&self, item: &WorkItem, taken: usize) -> bool {
         let WorkItem::ActivityExecute { session_id, tag, .. } = item else { return false };
-        let now = Instant::now();
+        let room = Room::new(&self.sessions, Instant::now());
         let takers = self.waiters.count(|filter| {
-            takes_tag(&filter.tags, tag.as_deref())
-                && takes_session(&self.sessions, filter.session.as_ref(), session_id.as_deref(), now)
+            takes_tag(&filter.tags, tag.as_deref()) && room.takes(filter.session.as_ref(), session_id.as_deref())
         });
         takers > taken
     }
@@ -306,6 +338,11 @@ impl ActivityQueue {
             .flat_map(|(_, ready)| ready)
             .copied()
             .collect();
+        if !of_sessions.is_empty()
+            && let Some(next) = self.sessions.next_room().filter(|next| *next > now)
+        {
+            self.look_at(next);
+        }
         for sequence in of_sessions {
             self.make_ready(sequence, wake_ups);
         }
@@ -318,46 +355,34 @@ impl ActivityQueue {
             self.make_ready(sequence, wake_ups);
         }
     }
-
-    pub fn renew_sessions(&mut self, workers: &[&str], until: Instant, idle: Duration, now: Instant) -> usize {
-        let mut renewed = 0;
-        for session in self.sessions.values_mut() {
-            let is_active = now.checked_sub(idle).is_none_or(|cutoff| session.last_active > cutoff);
-            if workers.contains(&session.worker.as_str()) && session.until > now && is_active {
-                session.until = until;
-                renewed += 1;
-            }
-        }
-        renewed
-    }
-
-    pub fn clean_sessions(&mut self, now: Instant) -> usize {
-        let needed: BTreeSet<&str> = self.all.values().filter_map(Activity::session).collect();
-        let before = self.sessions.len();
-        let over: Vec<String> = self
-            .sessions
-            .iter()
-            .filter(|(id, session)| session.until < now && !needed.contains(id.as_str()))
-            .map(|(id, _)| id.clone())
-            .collect();
-        for session in over {
-            self.sessions.remove(&session);
-        }
-        before - self.sessions.len()
-    }
 }
 
-fn takes_session(
-    sessions: &HashMap<String, Session>,
-    config: Option<&SessionFetchConfig>,
-    session: Option<&str>,
+/// Whether fetches take activities of sessions at one moment. All slots of a runtime share its limit, so the answer for
+/// a runtime that waits at its limit is kept.
+struct Room<'a> {
+    sessions: &'a Sessions,
     now: Instant,
-) -> bool {
-    match (session, config) {
-        (None, _) => true,
-        (Some(_), None) => false,
-        (Some(session), Some(config)) => {
-            sessions.get(session).is_none_or(|session| session.until <= now || session.worker == config.owner_id)
+    last: Cell<Option<(*const SessionLimit, bool)>>,
+}
+
+impl<'a> Room<'a> {
+    fn new(sessions: &'a Sessions, now: Instant) -> Self {
+        Self { sessions, now, last: Cell::new(None) }
+    }
+
+    fn takes(&self, filter: Option<&SessionFilter>, session: Option<&str>) -> bool {
+        self.sessions.takes(filter, session, self.now, |filter| self.is_free(filter))
+    }
+
+    fn is_free(&self, filter: &SessionFilter) -> bool {
+        let limit = filter.limit.as_ref().map_or(std::ptr::null(), Arc::as_ptr);
+        match self.last.get() {
+            Some((last, is_free)) if last == limit => is_free,
+            _ => {
+                let is_free = self.sessions.has_room(filter, self.now);
+                self.last.set(Some((limit, is_free)));
+                is_free
+            }
         }
     }
 }

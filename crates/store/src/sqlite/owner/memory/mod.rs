@@ -12,6 +12,7 @@ pub mod due;
 pub mod due_item;
 pub mod ids;
 pub mod instance;
+pub mod sessions;
 pub mod state;
 pub mod turns;
 pub mod waiters;

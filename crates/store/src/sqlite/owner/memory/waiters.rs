@@ -33,6 +33,11 @@ impl<T> Waiters<T> {
         self.waiting.remove(index).map(|(_, _, wake_up)| wake_up)
     }
 
+    /// What the first fetch takes that would take the work.
+    pub fn find(&self, would_take: impl Fn(&T) -> bool) -> Option<&T> {
+        self.waiting.iter().map(|(_, wants, _)| wants).find(|wants| would_take(wants))
+    }
+
     pub fn count(&self, would_take: impl Fn(&T) -> bool) -> usize {
         self.waiting.iter().filter(|(_, wants, _)| would_take(wants)).count()
     }

@@ -17,6 +17,7 @@ use crate::sqlite::owner::disk::rows::MessageRow;
 use crate::sqlite::owner::memory::activity_queue::ActivityFilter;
 use crate::sqlite::owner::memory::due_item::DueItem;
 use crate::sqlite::owner::memory::ids::{Sequence, Token};
+use crate::sqlite::owner::memory::sessions::SessionFilter;
 use crate::sqlite::owner::memory::state::OwnerState;
 use crate::sqlite::owner::operations::waiter_guard::WaiterGuard;
 use crate::work_item::encode;
@@ -63,7 +64,9 @@ impl OwnerCore {
             tokio::time::sleep_until(deadline).await;
             return Ok(None);
         }
-        let filter = ActivityFilter { tags: tags.clone(), session: session.cloned() };
+        let session = session
+            .map(|config| SessionFilter { config: config.clone(), limit: self.session_limits.of(&config.owner_id) });
+        let filter = ActivityFilter { tags: tags.clone(), session };
         loop {
             if self.health.broken().is_some() {
                 tokio::time::sleep_until(deadline).await;

@@ -67,6 +67,7 @@ mod tests {
             file,
             lock: None,
             policy: StorePolicy::SHIPPED,
+            session_limits: Arc::default(),
         })
         .unwrap()
     }

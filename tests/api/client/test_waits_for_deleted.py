@@ -1,0 +1,96 @@
+"""A wait for an instance that is deleted ends, in every kind of wait and of client."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Generator
+from typing import Any
+
+import pytest
+
+from conftest import OpenProvider, StartRuntime
+from duroxide import AsyncClient, Client, InstanceNotFound, OrchestrationContext, Provider
+from support.waiting import wait_until
+
+WAIT_MS = 30_000
+
+Wait = Callable[[Any], Any]
+
+WAITS: dict[str, Wait] = {
+    "the end": lambda client: client.wait_for_orchestration("order", WAIT_MS),
+    "a status": lambda client: client.wait_for_status_change("order", 99, timeout_ms=WAIT_MS),
+    "a key": lambda client: client.wait_for_kv_value("order", "price", WAIT_MS),
+    "a result": lambda client: client.handle("order").result(timeout=WAIT_MS / 1000),
+}
+
+
+def order(ctx: OrchestrationContext, _: Any) -> Generator[Any, Any, Any]:
+    yield ctx.wait_for_event("never")
+
+
+def delete_until(has_ended: Callable[[], bool], client: Client) -> None:
+    """Start the instance and delete it, again and again: the wait may not have seen the first one."""
+    wait_until(lambda: has_ended() or is_deleted(client, has_ended), "the wait ends after a deletion")
+
+
+def is_deleted(client: Client, has_ended: Callable[[], bool]) -> bool:
+    client.start_orchestration("order", "order")
+    wait_until(lambda: client.get_status("order").status == "Running")
+    client.delete_instance("order", force=True)
+    return has_ended()
+
+
+@pytest.mark.parametrize("kind", WAITS)
+def test_a_wait_for_a_deleted_instance_ends(kind: str, runtime_factory: StartRuntime, client: Client) -> None:
+    runtime_factory({}, {"order": order})
+    raised: list[BaseException] = []
+
+    def wait() -> None:
+        try:
+            WAITS[kind](client)
+        except Exception as error:
+            raised.append(error)
+
+    waiter = threading.Thread(target=wait)
+    waiter.start()
+    delete_until(lambda: not waiter.is_alive(), client)
+    waiter.join()
+    assert isinstance(raised[0], InstanceNotFound)
+    assert "was deleted" in str(raised[0])
+
+
+@pytest.mark.parametrize("kind", WAITS)
+def test_an_awaited_wait_for_a_deleted_instance_ends(
+    kind: str, runtime_factory: StartRuntime, client: Client, provider: Provider
+) -> None:
+    runtime_factory({}, {"order": order})
+
+    async def main() -> None:
+        waiting = asyncio.ensure_future(WAITS[kind](AsyncClient(provider)))
+        await asyncio.to_thread(delete_until, waiting.done, client)
+        with pytest.raises(InstanceNotFound, match="was deleted"):
+            await waiting
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("store", ["postgres"], indirect=True)
+def test_a_wait_ends_when_another_client_deletes_the_instance(
+    runtime_factory: StartRuntime, client: Client, open_store: OpenProvider
+) -> None:
+    runtime_factory({}, {"order": order})
+    raised: list[BaseException] = []
+    with open_store() as provider:
+
+        def wait() -> None:
+            try:
+                WAITS["the end"](Client(provider))
+            except Exception as error:
+                raised.append(error)
+
+        waiter = threading.Thread(target=wait)
+        waiter.start()
+        delete_until(lambda: not waiter.is_alive(), client)
+        waiter.join()
+    assert isinstance(raised[0], InstanceNotFound)
