@@ -95,8 +95,8 @@ class Version:
 def parse_version(text: str) -> Version | None:
     """Read a semantic version; ``None`` if the text is something else."""
 
-def without_time_limits(recorded: str) -> str:
-    """Return the input of an activity without the time limits that are recorded in front of it."""
+def without_attempt_header(recorded: str) -> str:
+    """Return the input of an activity without the header that is recorded in front of it."""
 
 def write_message(kind: str, instance: str, name: str, data: str, version: str | None) -> str:
     """Write a start, an event or a message in the form of PostgreSQL's queue."""
@@ -928,9 +928,18 @@ class ActivityContext:
 
     @property
     def activity_id(self) -> int | None:
-        """Number of the event that scheduled it; with instance and execution, it identifies the work in other systems.
+        """Number of the event that scheduled it. A retry is a new scheduling with a new number.
 
         ``None`` if the store did not give it.
+        """
+
+    @property
+    def idempotency_key(self) -> str:
+        """Key of this call, for another system that must not do the same work twice.
+
+        All deliveries and retries of one call have the same key. Each other call has another one, also in the next
+        execution of its instance, and in an instance that was deleted and started again. It is a UUID, as text. The
+        first use asks the store.
         """
 
     @property

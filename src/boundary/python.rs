@@ -171,6 +171,10 @@ members! { "duroxide._orchestration.event_loop", "OrchestrationLoop":
     LOOP_WAIT = "wait";
 }
 
+attributes! { "duroxide._runtime.call_key":
+    CALL_KEY = "call_key";
+}
+
 attributes! { "duroxide._runtime.cut_off":
     END_OF_PROCESS = "end_of_process";
     SHORTAGE = "shortage";

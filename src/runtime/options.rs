@@ -9,7 +9,7 @@ use pyo3::prelude::*;
 use crate::boundary::options::choices;
 use crate::logging;
 use crate::orchestration::CacheLimits;
-use engine_adapter::Nondeterminism;
+use engine_adapter::{Nondeterminism, Unregistered};
 
 /// Read from the dictionary that `duroxide.options` makes of a `RuntimeOptions`; times are milliseconds.
 #[derive(FromPyObject)]
@@ -26,6 +26,8 @@ pub(crate) struct RuntimeOptions {
     max_attempts: u32,
     activity_cancellation_grace_period_ms: u64,
     cleanup_timeout_ms: u64,
+    /// `"wait"` or `"fail"`.
+    unregistered: String,
     unregistered_timeout_ms: u64,
     session_lock_timeout_ms: u64,
     session_lock_renewal_buffer_ms: u64,
@@ -80,6 +82,13 @@ impl GivenTagFilter {
 }
 
 choices! {
+    enum WithoutCode("unregistered") {
+        Wait = "wait",
+        Fail = "fail",
+    }
+}
+
+choices! {
     enum OnMismatch("nondeterminism") {
         Wait = "wait",
         Fail = "fail",
@@ -91,8 +100,11 @@ impl RuntimeOptions {
         Duration::from_millis(self.dispatcher_poll_interval_ms)
     }
 
-    pub(crate) fn unregistered_timeout(&self) -> Duration {
-        Duration::from_millis(self.unregistered_timeout_ms)
+    pub(crate) fn unregistered(&self) -> PyResult<Unregistered> {
+        Ok(match self.unregistered.parse()? {
+            WithoutCode::Wait => Unregistered::Wait,
+            WithoutCode::Fail => Unregistered::Fail { after: Duration::from_millis(self.unregistered_timeout_ms) },
+        })
     }
 
     /// How long a coroutine may take to clean up after it was asked to end.

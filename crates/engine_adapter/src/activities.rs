@@ -1,5 +1,6 @@
 //! Activities: fetched with their lock token, refused if no runtime has their code, and ended with their result.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use duroxide::AppErrorKind;
@@ -11,8 +12,10 @@ use tokio::time::Instant;
 
 use crate::dispatcher::{Dispatcher, LONGEST_POLL, listed};
 use crate::metrics::add;
+use crate::process::WithoutCode;
 use crate::refusals::failed_activity;
 use crate::running_activities::{RunningActivity, join_token};
+use crate::suspects::{self, Suspicion};
 use crate::terminal_commit::not_registered;
 
 /// Activities of the engine itself: their input is the engine's.
@@ -50,6 +53,15 @@ impl Dispatcher {
     async fn take_activity_on(&self, (item, token, attempt): FetchedActivity) -> Option<FetchedActivity> {
         self.hands.activities.lock().insert(token.clone());
         add(&self.counters.worker_dispatcher_items_fetched);
+        match self.shared.suspects.admit(&token, attempt, self.settings.max_attempts) {
+            Suspicion::None => {}
+            Suspicion::Alone => tokio::time::sleep(suspects::REST).await,
+            Suspicion::Waits(pause) => {
+                // If this fails, the lease ends by itself.
+                let _ = self.leave_activity(&token, pause).await;
+                return None;
+            }
+        }
         match self.accept(item, &token, attempt) {
             Ok(item) => Some((item, token, attempt)),
             Err(refused) => {
@@ -70,6 +82,7 @@ impl Dispatcher {
         if !self.settings.activities.contains(name.as_str()) {
             return Err(Box::new(item));
         }
+        self.shared.waiting_activities.clear(&(instance.clone(), *execution_id, *id));
         // Poison is reported by the engine with the item as it was scheduled, and runs nowhere.
         if attempt <= self.settings.max_attempts {
             let running = RunningActivity::new(instance.clone(), *execution_id, *id, attempt, name.clone());
@@ -81,17 +94,34 @@ impl Dispatcher {
 
     async fn refuse(&self, item: &WorkItem, token: &str) {
         let WorkItem::ActivityExecute { instance, execution_id, id, name, .. } = item else { return };
-        let key = format!("activity {id} of execution {execution_id} of {instance}");
+        let key = (instance.clone(), *execution_id, *id);
         let has_it = self.shared.some_dispatcher(|other| other.activities.contains(name));
-        if let Some(pause) = self.shared.leave_to_others(&key, has_it, self.settings.unregistered_timeout) {
-            // If this fails, the lease ends by itself.
-            let _ = self.leave_activity(token, pause).await;
-            return;
-        }
+        let waiting = &self.shared.waiting_activities;
         let message = format!(
             "activity '{name}' is not registered with this runtime; registered are: {}",
             listed(self.settings.activities.iter())
         );
+        let pause = match self.shared.without_code(waiting, &key, has_it, self.settings.unregistered) {
+            WithoutCode::Fail => None,
+            WithoutCode::Leave(pause) => Some(pause),
+            WithoutCode::Wait => {
+                let report = format!(
+                    "instance '{instance}' waits: {message}; register it and start the runtime again, or cancel the \
+                     instance"
+                );
+                let (pause, is_new) = waiting.postpone(&key, &report);
+                if is_new {
+                    tracing::warn!(target: "duroxide::runtime", instance = %instance, activity_name = %name, "{report}");
+                    self.shared.watches.notify(instance);
+                }
+                Some(pause)
+            }
+        };
+        if let Some(pause) = pause {
+            // If this fails, the lease ends by itself.
+            let _ = self.leave_activity(token, pause).await;
+            return;
+        }
         let failed = WorkItem::ActivityFailed {
             instance: instance.clone(),
             execution_id: *execution_id,
@@ -99,7 +129,7 @@ impl Dispatcher {
             details: not_registered(AppErrorKind::ActivityFailed, &message),
         };
         if self.end_activity(token, Some(failed)).await.is_ok() {
-            self.shared.waiting.clear(&key);
+            waiting.clear(&key);
         }
     }
 
@@ -112,8 +142,7 @@ impl Dispatcher {
             &mut retry,
             backend.ack_work_item(token, completion.clone())
         );
-        let running = self.shared.running_activities.remove(token);
-        self.hands.activities.lock().remove(token);
+        let running = self.forget_activity(token);
         match outcome {
             // The row is gone, and the answer to an earlier attempt was lost: most likely that attempt removed the row.
             Err(failure) if failure.is_lock_lost() && retry.ambiguous => {}
@@ -143,14 +172,19 @@ impl Dispatcher {
     }
 
     pub async fn abandon_activity(&self, token: &str, delay: Option<Duration>, ignore_attempt: bool) -> Result<()> {
-        self.shared.running_activities.remove(token);
-        self.hands.activities.lock().remove(token);
+        self.forget_activity(token);
         self.view.abandon_work_item(token, delay, ignore_attempt).await
+    }
+
+    fn forget_activity(&self, token: &str) -> Option<Arc<RunningActivity>> {
+        self.shared.suspects.end(token);
+        self.hands.activities.lock().remove(token);
+        self.shared.running_activities.remove(token)
     }
 
     /// Leaves an activity to the runtimes that can run it, for at most `pause`.
     async fn leave_activity(&self, token: &str, pause: Duration) -> Result<()> {
-        self.hands.activities.lock().remove(token);
+        self.forget_activity(token);
         let backend = self.shared.backend();
         let mut retry = RetryState::new(RetryLimit::CallerOnce);
         retrying!(self.shared.availability(), "abandon_work_item", &mut retry, backend.leave_activity(token, pause))

@@ -8,7 +8,8 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use store::forward::AsProvider;
 use store::operations::EngineOperations as _;
-use store::{Failure, Result};
+use store::retry::{RetryLimit, RetryState};
+use store::{Failure, Result, retrying};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -89,8 +90,20 @@ impl Dispatcher {
         self.shared.running_activities.get(token)
     }
 
+    /// When an instance was created, in the unit of the store; `None` if the instance does not exist. An outage of the
+    /// store is waited out, since an activity asks, and it must not fail for that.
+    pub async fn created(&self, instance: &str) -> Result<Option<u64>> {
+        let backend = self.shared.backend();
+        let mut retry = RetryState::new(RetryLimit::Lease);
+        retrying!(self.shared.availability(), "get_instance_info", &mut retry, backend.created(instance))
+    }
+
     pub fn metrics(&self) -> Metrics {
-        Metrics { orch_waiting_for_code: self.shared.waiting.count(), ..self.counters.snapshot() }
+        Metrics {
+            orch_waiting_for_code: self.shared.waiting.count(),
+            activities_waiting_for_code: self.shared.waiting_activities.count(),
+            ..self.counters.snapshot()
+        }
     }
 
     /// Ends every fetch that waits, and every later one, with nothing found.
@@ -99,20 +112,24 @@ impl Dispatcher {
         self.shared.remove_registry(&self.settings);
     }
 
-    /// Gives all leases back after the runtime has ended, so that other nodes need not wait for them: the leases of
+    /// Gives all leases back after the runtime has ended, so that other nodes need not wait for them, and none of them
+    /// counts as a delivery: the leases of
     /// turns that were cut off, of activities whose code still runs but whose results will not be recorded, and of
     /// sessions that have no owner any more. If this fails, the leases end by themselves.
     pub async fn give_everything_back(&self) {
         let backend = self.shared.backend();
+        let turns = self.turns.tokens();
+        let activities: Vec<String> = self.hands.activities.lock().drain().collect();
         if !backend.traits().has_other_nodes {
+            // Code that still runs here keeps its lease, so that another runtime of this process does not run it, too.
+            let _ = backend.uncount(&turns, &activities).await;
             return;
         }
-        for token in self.turns.tokens() {
+        for token in turns {
             let _ = self.abandon_turn(&token, None, true).await;
         }
-        let activities = std::mem::take(&mut *self.hands.activities.lock());
         for token in activities {
-            let _ = backend.abandon_work_item(&token, None, false).await;
+            let _ = backend.abandon_work_item(&token, None, true).await;
         }
         let owners: Vec<String> = self.hands.owners.lock().drain().collect();
         if !self.settings.returns_by_name && !owners.is_empty() {

@@ -52,6 +52,8 @@ metrics! {
     active_orchestrations,
     /// Instances that wait for code that can run them, as far as this process knows. Counted at each call.
     orch_waiting_for_code,
+    /// Activities that wait for a runtime that has registered them, as far as this process knows. Counted at each call.
+    activities_waiting_for_code,
 }
 
 pub fn add(counter: &AtomicU64) {

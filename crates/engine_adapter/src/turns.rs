@@ -17,6 +17,7 @@ use crate::dispatcher::Dispatcher;
 use crate::held_turns::HeldTurn;
 use crate::metrics::add;
 use crate::nondeterminism::report::TurnMismatch;
+use crate::suspects::{self, Suspicion};
 use crate::terminal_commit::make_catchable;
 use crate::turn_record::TurnRecord;
 use store::history::ended;
@@ -44,6 +45,15 @@ impl Dispatcher {
     /// Publishes the fetched turn; `None` if this runtime does not run it.
     async fn take_on(&self, (mut item, token, attempt): FetchedTurn) -> Option<FetchedTurn> {
         add(&self.counters.orch_dispatcher_items_fetched);
+        match self.shared.suspects.admit(&token, attempt, self.settings.max_attempts) {
+            Suspicion::None => {}
+            Suspicion::Alone => tokio::time::sleep(suspects::REST).await,
+            Suspicion::Waits(pause) => {
+                // If this fails, the lease ends by itself.
+                let _ = self.leave_turn(&token, pause).await;
+                return None;
+            }
+        }
         let mut admission = self.admit(&item, attempt);
         item.messages.iter_mut().for_each(make_catchable);
         let requested = cancellation::requested(&item.messages).map(str::to_owned);
@@ -119,7 +129,7 @@ impl Dispatcher {
                 // Another node continues the instance. The engine would record a failure, which the store would refuse.
                 let instance = &held.record.instance;
                 tracing::info!(target: "duroxide::runtime", instance = %instance, "the lease of a turn ended before its code did; it runs again");
-                self.turns.remove(token);
+                self.forget_turn(token);
                 return Ok(());
             }
             Err(failure) if failure.kind == FailureKind::Obstructed => {
@@ -169,7 +179,7 @@ impl Dispatcher {
     pub fn committed(&self, token: &str, held: &HeldTurn, commit: &TurnCommit) {
         let shared = &self.shared;
         let instance = held.record.instance.as_str();
-        self.turns.remove(token);
+        self.forget_turn(token);
         self.counters.committed_turn(commit.execution_id, &commit.delta);
         shared.waiting.clear(instance);
         shared.obstructed.clear(instance);
@@ -181,9 +191,14 @@ impl Dispatcher {
         }
     }
 
+    fn forget_turn(&self, token: &str) {
+        self.shared.suspects.end(token);
+        self.turns.remove(token);
+    }
+
     pub async fn abandon_turn(&self, token: &str, delay: Option<Duration>, ignore_attempt: bool) -> Result<()> {
         let outcome = self.view.abandon_orchestration_item(token, delay, ignore_attempt).await;
-        self.turns.remove(token);
+        self.forget_turn(token);
         outcome
     }
 
@@ -197,7 +212,7 @@ impl Dispatcher {
             &mut retry,
             backend.leave_turn(token, pause)
         );
-        self.turns.remove(token);
+        self.forget_turn(token);
         outcome
     }
 }

@@ -18,6 +18,7 @@ from duroxide._declare.retry import Duration, RetryPolicy
 from duroxide._declare.tags import check_tag
 from duroxide._native import OrchestrationContext, RawText
 from duroxide._orchestration import context_calls, typed_context
+from duroxide._runtime.call_key import call_key
 from duroxide._values.codec import encode
 from duroxide._values.parameter_names import also_named
 from duroxide._values.validation import check_milliseconds, check_name, check_text
@@ -316,6 +317,9 @@ class DetachedActivityContext(DetachedInfo):
         super().__init__(ctx_info)
         self.activity_name: str = self._get("activity_name", "")
         self.activity_id: int | None = self._get("activity_id", None)
+        self.idempotency_key: str = self._get(
+            "idempotency_key", call_key(self.instance_id, 0, self.execution_id, self.activity_id or 0)
+        )
         self.attempt: int = self._get("attempt", 1)
         self.worker_id: str = self._get("worker_id", "")
         self.session_id: str | None = self._get("session_id", None)

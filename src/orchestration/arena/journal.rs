@@ -11,7 +11,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use duroxide::{DurableFuture, OrchestrationContext};
-use engine_adapter::AttemptBounds;
+use engine_adapter::AttemptHeader;
 
 use crate::orchestration::arena::slot::{Failure, Outcome, Slot};
 use crate::orchestration::operation::{ActivityCall, Operation};
@@ -68,12 +68,12 @@ impl Effect {
 }
 
 enum Entry {
-    /// The operation of the slot was started. For a retried activity without limits, that is one attempt.
+    /// The operation of the slot was started. For a retried activity, that is an attempt without header.
     Started(usize),
-    /// An attempt of the activity of the slot was started, with its limits.
+    /// An attempt of the activity of the slot was started, with its header.
     Attempt {
         slot: usize,
-        bounds: AttemptBounds,
+        header: AttemptHeader,
     },
     /// A timer of a retry, which its task does not describe.
     Timer {
@@ -141,12 +141,12 @@ impl Journal {
         self.note(Entry::Started(slot));
     }
 
-    /// Starts an attempt of an activity with its limits.
-    pub(super) fn start_attempt(&mut self, slot: usize, operation: &Operation, bounds: AttemptBounds) {
-        if let Some(leaf) = begin_attempt(&self.engine, operation, bounds) {
+    /// Starts an attempt of an activity with its header.
+    pub(super) fn start_attempt(&mut self, slot: usize, operation: &Operation, header: AttemptHeader) {
+        if let Some(leaf) = begin_attempt(&self.engine, operation, header) {
             self.put(slot, leaf);
         }
-        self.note(Entry::Attempt { slot, bounds });
+        self.note(Entry::Attempt { slot, header });
     }
 
     pub(super) fn start_timer(&mut self, slot: usize, delay: Duration) {
@@ -204,8 +204,8 @@ impl Journal {
         while let Some(entry) = self.entries.get(self.repeated) {
             match entry {
                 Entry::Started(slot) => self.leaves[*slot] = begin(&self.engine, &slots[*slot].node.operation),
-                Entry::Attempt { slot, bounds } => {
-                    self.leaves[*slot] = begin_attempt(&self.engine, &slots[*slot].node.operation, *bounds);
+                Entry::Attempt { slot, header } => {
+                    self.leaves[*slot] = begin_attempt(&self.engine, &slots[*slot].node.operation, *header);
                 }
                 Entry::Timer { slot, delay } => {
                     self.leaves[*slot] = Some(Leaf::Timer(self.engine.schedule_timer(*delay)));
@@ -282,9 +282,9 @@ pub(crate) fn read_value_input(instance_id: &str, key: &str) -> String {
     serde_json::json!({ "instance_id": instance_id, "key": key }).to_string()
 }
 
-fn begin_attempt(engine: &OrchestrationContext, operation: &Operation, bounds: AttemptBounds) -> Option<Leaf> {
+fn begin_attempt(engine: &OrchestrationContext, operation: &Operation, header: AttemptHeader) -> Option<Leaf> {
     let Operation::Activity(call) = operation else { return None };
-    Some(Leaf::Answer(begin_activity(engine, call, &bounds.before(&call.input))))
+    Some(Leaf::Answer(begin_activity(engine, call, &header.before(&call.input))))
 }
 
 fn begin_activity(

@@ -9,19 +9,20 @@ use crate::orchestration::arena::slot::{Failure, Outcome, Retry, RetryPhase};
 use crate::orchestration::operation::Node;
 use crate::orchestration::retry_policy::RetryPolicy;
 use crate::orchestration::timeline::Moment;
-use engine_adapter::{Action, AttemptBounds};
+use engine_adapter::{Action, AttemptHeader};
 
 impl Retry {
     /// Starts the timer of the total timeout, then the first attempt.
     pub(crate) fn start(arena: &mut Arena, node: &Arc<Node>, policy: &RetryPolicy) -> Self {
         let total = policy.total_timeout.map(|timeout| arena.start_timer(node, timeout));
-        let phase = Self::attempt(arena, node, policy);
-        Self { policy: policy.clone(), attempt: 1, total, phase }
+        let first_action = arena.actions();
+        let phase = Self::attempt(arena, node, policy, None);
+        Self { policy: policy.clone(), attempt: 1, first_action, total, phase }
     }
 
-    fn attempt(arena: &mut Arena, node: &Arc<Node>, policy: &RetryPolicy) -> RetryPhase {
-        let (bounds, timer) = arena.bounds_of_attempt(policy);
-        let activity = arena.start_attempt(node, bounds);
+    fn attempt(arena: &mut Arena, node: &Arc<Node>, policy: &RetryPolicy, first_action: Option<usize>) -> RetryPhase {
+        let (header, timer) = arena.header_of_attempt(policy, first_action);
+        let activity = arena.start_attempt(node, header);
         let timeout = timer.map(|timeout| arena.start_timer(node, timeout));
         RetryPhase::Trying { activity, timeout }
     }
@@ -107,7 +108,7 @@ impl Retry {
 
     fn next(&mut self, arena: &mut Arena, node: &Arc<Node>) {
         self.attempt += 1;
-        self.phase = Self::attempt(arena, node, &self.policy);
+        self.phase = Self::attempt(arena, node, &self.policy, Some(self.first_action));
     }
 
     /// Drops what is still under way, in the order in which it was started.
@@ -124,19 +125,27 @@ impl Retry {
 }
 
 impl Arena {
-    /// The limits that history records with the next attempt, and the timeout of its timer, if it has one.
+    /// The header that history records with the next attempt, and the timeout of its timer, if it has one.
     ///
-    /// A replay repeats the recorded limits, so a new version of the code may have other ones. Earlier versions recorded
-    /// a timer beside each attempt instead.
-    fn bounds_of_attempt(&self, policy: &RetryPolicy) -> (Option<AttemptBounds>, Option<Duration>) {
+    /// A replay repeats the recorded header, so a new version of the code may have other limits. Earlier versions recorded
+    /// no header with a retry that has no limits, and a timer beside each attempt that has one.
+    fn header_of_attempt(
+        &self,
+        policy: &RetryPolicy,
+        first_action: Option<usize>,
+    ) -> (Option<AttemptHeader>, Option<Duration>) {
         let Some(recorded) = self.timeline.scheduled(self.actions) else {
-            return (policy.bounds(self.timeline.now_ms()), None);
+            let limits = policy.limits(self.timeline.now_ms());
+            // A retry follows the end of the first attempt, which an earlier turn has recorded.
+            let first_attempt = first_action.and_then(|action| self.timeline.event_id(action));
+            let header = AttemptHeader { first_attempt, ..limits };
+            return (Some(header).filter(|header| *header != AttemptHeader::default()), None);
         };
-        let has_timer = recorded.bounds.is_none()
+        let has_timer = recorded.header.is_none()
             && self
                 .timeline
                 .scheduled(self.actions + 1)
                 .is_some_and(|next| next.fingerprint == Action::Timer.fingerprint());
-        (recorded.bounds, policy.attempt_timeout.filter(|_| has_timer))
+        (recorded.header, policy.attempt_timeout.filter(|_| has_timer))
     }
 }

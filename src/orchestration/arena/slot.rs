@@ -135,6 +135,8 @@ pub(super) enum RetryPhase {
 pub(crate) struct Retry {
     pub(super) policy: RetryPolicy,
     pub(super) attempt: u32,
+    /// The action of the first attempt.
+    pub(super) first_action: usize,
     /// The slot of the timer of the total timeout.
     pub(super) total: Option<usize>,
     pub(super) phase: RetryPhase,

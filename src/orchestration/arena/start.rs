@@ -9,7 +9,7 @@ use crate::orchestration::arena::compare::{action_of, attempt_action};
 use crate::orchestration::arena::slot::{Branch, Outcome, Retry, Slot, State, Waiting};
 use crate::orchestration::operation::{ActivityCall, Node, Operation};
 use crate::orchestration::timeline::{MessageKind, Moment};
-use engine_adapter::{Action, AttemptBounds};
+use engine_adapter::{Action, AttemptHeader};
 
 impl Arena {
     /// Starts what `node` describes, once; a task that was started before keeps its slot.
@@ -85,10 +85,10 @@ impl Arena {
     }
 
     /// Starts one attempt of the retried activity that `node` describes.
-    pub(crate) fn start_attempt(&mut self, node: &Arc<Node>, bounds: Option<AttemptBounds>) -> usize {
-        let Some(bounds) = bounds else { return self.start_activity(node) };
-        let slot = self.push_leaf(node, None, || attempt_action(&node.operation, bounds));
-        self.journal.start_attempt(slot, &node.operation, bounds);
+    pub(crate) fn start_attempt(&mut self, node: &Arc<Node>, header: Option<AttemptHeader>) -> usize {
+        let Some(header) = header else { return self.start_activity(node) };
+        let slot = self.push_leaf(node, None, || attempt_action(&node.operation, header));
+        self.journal.start_attempt(slot, &node.operation, header);
         slot
     }
 
