@@ -7,7 +7,7 @@ import random as _random
 from collections.abc import Callable, Coroutine, Generator, Mapping, Sequence
 from datetime import datetime, timedelta
 from types import TracebackType, UnionType
-from typing import Any, Final, Generic, NoReturn, TypeAlias, TypeVar, final, overload
+from typing import Any, Final, Generic, Literal, NoReturn, TypeAlias, TypeVar, final, overload
 from uuid import UUID
 
 from typing_extensions import Self
@@ -507,6 +507,7 @@ class OrchestrationContext:
         *,
         instance_id: str | None = None,
         version: str | None = None,
+        retry: _Retry | None = None,
         result_type: type[_T],
     ) -> Task[_T]:
         """Run another orchestration and wait for its end.
@@ -516,6 +517,8 @@ class OrchestrationContext:
             input: Its input; default ``None``.
             instance_id: Id of its instance; default ``None``, one derived from this instance.
             version: Version to run; default ``None``, the newest.
+            retry: Retry policy, a ``RetryPolicy`` or a dictionary; default ``None``, one attempt. Every attempt is a new
+                instance. With an ``instance_id``, the second one has the id ``{instance_id}-attempt-2``, and so on.
             result_type: Type to convert the result to; default ``None``, the annotation of the orchestration if this
                 process has registered it.
 
@@ -524,6 +527,7 @@ class OrchestrationContext:
 
         Raises:
             SubOrchestrationFailed: The child failed or was cancelled; raised where the task is yielded or awaited.
+            SubOrchestrationTimedOut: A timeout of ``retry`` passed; raised where the task is yielded or awaited.
         """
 
     @overload
@@ -534,6 +538,7 @@ class OrchestrationContext:
         *,
         instance_id: str | None = None,
         version: str | None = None,
+        retry: _Retry | None = None,
         result_type: None = None,
     ) -> Task[_T]: ...
     @overload
@@ -544,6 +549,7 @@ class OrchestrationContext:
         *,
         instance_id: str | None = None,
         version: str | None = None,
+        retry: _Retry | None = None,
         result_type: None = None,
     ) -> Task[Any]: ...
     @overload
@@ -554,6 +560,7 @@ class OrchestrationContext:
         *,
         instance_id: str | None = None,
         version: str | None = None,
+        retry: _Retry | None = None,
         result_type: UnionType,
     ) -> Task[Any]: ...
     def schedule_sub_orchestration_with_id(
@@ -666,6 +673,23 @@ class OrchestrationContext:
 
     @overload
     def gather(self, tasks: Sequence[Task[_T] | _Branch[_T]], /) -> Task[list[_T]]: ...
+    def wait(
+        self, tasks: Sequence[Task[_T]], *, return_when: Literal["FIRST_COMPLETED", "ALL_COMPLETED"] = "ALL_COMPLETED"
+    ) -> Task[tuple[list[Task[_T]], list[Task[_T]]]]:
+        """Run tasks concurrently, and wait for the first or for all of them. The tasks are kept: none is cancelled.
+
+        Args:
+            tasks: Tasks; a task that runs already may be among them.
+            return_when: ``"FIRST_COMPLETED"`` to wait for the first, ``"ALL_COMPLETED"`` to wait for all; default all.
+
+        Returns:
+            A task with two lists, ``(done, pending)``. Of ``"FIRST_COMPLETED"``, ``done`` has one task: if several have
+            ended, the one that started first. Yield or await a task for its value or its failure.
+
+        Raises:
+            ValueError: There are no tasks, or ``return_when`` is unknown.
+        """
+
     def spawn(self, task: Task[_T] | _Branch[_T]) -> Task[_T]:
         """Start ``task`` at once, without a yield, and return a task to be yielded or awaited later."""
 

@@ -1,10 +1,11 @@
 //! The key of a call of an activity, for other systems that must not do its work twice.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use duroxide::ActivityContext as EngineContext;
 use engine_adapter::{Dispatcher, RunningActivity};
 use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
 
 use crate::boundary;
 use crate::boundary::errors::{DuroxideError, Error};
@@ -15,12 +16,12 @@ pub(crate) struct CallKey {
     dispatcher: Arc<Dispatcher>,
     /// The event that scheduled the first attempt, if this is a later one.
     first_attempt: Option<u64>,
-    made: OnceLock<String>,
+    made: PyOnceLock<String>,
 }
 
 impl CallKey {
     pub(crate) fn new(dispatcher: Arc<Dispatcher>, first_attempt: Option<u64>) -> Self {
-        Self { dispatcher, first_attempt, made: OnceLock::new() }
+        Self { dispatcher, first_attempt, made: PyOnceLock::new() }
     }
 
     pub(crate) fn get(
@@ -29,7 +30,7 @@ impl CallKey {
         engine: &EngineContext,
         running: Option<&Arc<RunningActivity>>,
     ) -> PyResult<String> {
-        if let Some(key) = self.made.get() {
+        if let Some(key) = self.made.get(py) {
             return Ok(key.clone());
         }
         let scheduled = self.first_attempt.or_else(|| running.map(|running| running.activity_id));
@@ -40,6 +41,6 @@ impl CallKey {
             created.ok_or_else(|| Error::NotFound(instance.to_owned()))
         })?;
         let key: String = CALL_KEY.call(py, (instance, created, engine.execution_id(), scheduled))?.extract()?;
-        Ok(self.made.get_or_init(|| key).clone())
+        Ok(self.made.get_or_init(py, || key).clone())
     }
 }

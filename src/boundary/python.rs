@@ -110,6 +110,7 @@ attributes! { "duroxide.exceptions":
     ACTIVITY_TIMED_OUT = "activity_timed_out";
     ENCODE_FAILURE = "encode_failure";
     SUB_ORCHESTRATION_FAILED = "sub_orchestration_failed";
+    SUB_ORCHESTRATION_TIMED_OUT = "sub_orchestration_timed_out";
 }
 
 attributes! { "duroxide._values.codec":

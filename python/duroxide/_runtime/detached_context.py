@@ -110,13 +110,7 @@ class DetachedOrchestrationContext(DetachedInfo):
         kind = "activity"
         fields: dict[str, Any] = {"name": function_name(name, "activity"), "input": _text(input)}
         if retry is not None:
-            policy = RetryPolicy.from_value(retry)
-            fields["retry"] = {
-                "maxAttempts": policy.max_attempts,
-                "timeoutMs": _milliseconds(policy.attempt_timeout),
-                "totalTimeoutMs": _milliseconds(policy.total_timeout),
-                "backoff": policy.backoff.kind,
-            }
+            fields["retry"] = _retry_fields(retry)
             kind += "WithRetry"
         if session_id is not None:
             fields["sessionId"] = check_name(session_id, "a session")
@@ -194,12 +188,15 @@ class DetachedOrchestrationContext(DetachedInfo):
         *,
         instance_id: str | None = None,
         version: str | None = None,
+        retry: Any = None,
         result_type: Any = None,
     ) -> DescribedTask:
         """Describe a sub-orchestration."""
         kind = "subOrchestration" + ("Versioned" if version is not None else "") + ("WithId" if instance_id else "")
         fields = {"name": function_name(name, "orchestration"), "version": version, "instanceId": instance_id}
-        return _task(kind, **{key: value for key, value in fields.items() if value is not None}, input=_text(input))
+        given = {key: value for key, value in fields.items() if value is not None}
+        policy = {} if retry is None else {"retry": _retry_fields(retry)}
+        return _task(kind, **given, input=_text(input), **policy)
 
     def schedule_sub_orchestration_with_id(
         self, name: Any, instance_id: str, input: object = None, *, result_type: Any = None
@@ -251,6 +248,10 @@ class DetachedOrchestrationContext(DetachedInfo):
     def all_typed(self, *several: Any, tasks: Any = None) -> DescribedTask:
         """Describe a wait for all tasks."""
         return self.all(*several, tasks=tasks)
+
+    def wait(self, tasks: Any, *, return_when: str = "ALL_COMPLETED") -> DescribedTask:
+        """Describe a wait that keeps its tasks."""
+        return _task("wait", returnWhen=return_when, tasks=list(tasks))
 
     def spawn(self, task: Any) -> Any:
         """Return the task."""
@@ -361,6 +362,16 @@ def install(orchestration_context: Any, activity_context: Any) -> None:
 
 def _task(kind: str, **fields: Any) -> DescribedTask:
     return DescribedTask(type=kind, **fields)
+
+
+def _retry_fields(retry: Any) -> dict[str, Any]:
+    policy = RetryPolicy.from_value(retry)
+    return {
+        "maxAttempts": policy.max_attempts,
+        "timeoutMs": _milliseconds(policy.attempt_timeout),
+        "totalTimeoutMs": _milliseconds(policy.total_timeout),
+        "backoff": policy.backoff.kind,
+    }
 
 
 def _milliseconds(value: Duration | None) -> int | None:

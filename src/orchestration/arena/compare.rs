@@ -109,6 +109,7 @@ pub(super) fn action_of(operation: &Operation) -> Option<Action<'_>> {
         | Operation::All(_)
         | Operation::Gather(_)
         | Operation::Race(_)
+        | Operation::Wait { .. }
         | Operation::Branch(_) => return None,
     })
 }

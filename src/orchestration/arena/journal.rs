@@ -14,7 +14,7 @@ use duroxide::{DurableFuture, OrchestrationContext};
 use engine_adapter::AttemptHeader;
 
 use crate::orchestration::arena::slot::{Failure, Outcome, Slot};
-use crate::orchestration::operation::{ActivityCall, Operation};
+use crate::orchestration::operation::{ActivityCall, Operation, id_of_attempt};
 
 /// The engine's activity that reads a value of another instance.
 pub(crate) const READ_VALUE: &str = "__duroxide_syscall:get_kv_value";
@@ -74,6 +74,11 @@ enum Entry {
     Attempt {
         slot: usize,
         header: AttemptHeader,
+    },
+    /// An attempt of the sub-orchestration of the slot was started, with this number.
+    Child {
+        slot: usize,
+        attempt: u32,
     },
     /// A timer of a retry, which its task does not describe.
     Timer {
@@ -149,6 +154,14 @@ impl Journal {
         self.note(Entry::Attempt { slot, header });
     }
 
+    /// Starts an attempt of a sub-orchestration.
+    pub(super) fn start_child(&mut self, slot: usize, operation: &Operation, attempt: u32) {
+        if let Some(leaf) = begin_child(&self.engine, operation, attempt) {
+            self.put(slot, leaf);
+        }
+        self.note(Entry::Child { slot, attempt });
+    }
+
     pub(super) fn start_timer(&mut self, slot: usize, delay: Duration) {
         let leaf = Leaf::Timer(self.engine.schedule_timer(delay));
         self.put(slot, leaf);
@@ -207,6 +220,9 @@ impl Journal {
                 Entry::Attempt { slot, header } => {
                     self.leaves[*slot] = begin_attempt(&self.engine, &slots[*slot].node.operation, *header);
                 }
+                Entry::Child { slot, attempt } => {
+                    self.leaves[*slot] = begin_child(&self.engine, &slots[*slot].node.operation, *attempt);
+                }
                 Entry::Timer { slot, delay } => {
                     self.leaves[*slot] = Some(Leaf::Timer(self.engine.schedule_timer(*delay)));
                 }
@@ -235,7 +251,7 @@ impl Journal {
 fn text_of(outcome: &Outcome) -> Option<Result<&str, &str>> {
     match outcome {
         Outcome::Text(text) => Some(Ok(text)),
-        Outcome::Failed(Failure::Activity { text, .. } | Failure::SubOrchestration { text }) => Some(Err(text)),
+        Outcome::Failed(Failure::Activity { text, .. } | Failure::SubOrchestration { text, .. }) => Some(Err(text)),
         _ => None,
     }
 }
@@ -244,12 +260,7 @@ fn text_of(outcome: &Outcome) -> Option<Result<&str, &str>> {
 fn begin(engine: &OrchestrationContext, operation: &Operation) -> Option<Leaf> {
     Some(match operation {
         Operation::Activity(call) => Leaf::Answer(begin_activity(engine, call, &call.input)),
-        Operation::SubOrchestration { name, version, instance_id, input } => Leaf::Answer(match instance_id {
-            Some(instance_id) => {
-                engine.schedule_sub_orchestration_versioned_with_id(name, version.clone(), instance_id, input)
-            }
-            None => engine.schedule_sub_orchestration_versioned(name, version.clone(), input),
-        }),
+        Operation::SubOrchestration { .. } => return begin_child(engine, operation, 1),
         Operation::Start { name, version, instance_id, input } => {
             match version {
                 Some(version) => {
@@ -273,7 +284,11 @@ fn begin(engine: &OrchestrationContext, operation: &Operation) -> Option<Leaf> {
             }
             return None;
         }
-        Operation::All(_) | Operation::Gather(_) | Operation::Race(_) | Operation::Branch(_) => return None,
+        Operation::All(_)
+        | Operation::Gather(_)
+        | Operation::Race(_)
+        | Operation::Wait { .. }
+        | Operation::Branch(_) => return None,
     })
 }
 
@@ -285,6 +300,17 @@ pub(crate) fn read_value_input(instance_id: &str, key: &str) -> String {
 fn begin_attempt(engine: &OrchestrationContext, operation: &Operation, header: AttemptHeader) -> Option<Leaf> {
     let Operation::Activity(call) = operation else { return None };
     Some(Leaf::Answer(begin_activity(engine, call, &header.before(&call.input))))
+}
+
+fn begin_child(engine: &OrchestrationContext, operation: &Operation, attempt: u32) -> Option<Leaf> {
+    let Operation::SubOrchestration { name, version, instance_id, input, .. } = operation else { return None };
+    Some(Leaf::Answer(match instance_id {
+        Some(instance_id) => {
+            let instance_id = id_of_attempt(instance_id, attempt);
+            engine.schedule_sub_orchestration_versioned_with_id(name, version.clone(), instance_id, input)
+        }
+        None => engine.schedule_sub_orchestration_versioned(name, version.clone(), input),
+    }))
 }
 
 fn begin_activity(
