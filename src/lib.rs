@@ -43,7 +43,7 @@ mod _native {
     use crate::client::outbox::{OutboxRow, RefusedRow, RelayAnswer};
     #[pymodule_export]
     use crate::client::records::{
-        EventRecord, ExecutionRecord, InstanceRecord, StatusRecord, TreeRecord, without_time_limits,
+        EventRecord, ExecutionRecord, InstanceRecord, StatusRecord, TreeRecord, without_attempt_header,
     };
     #[pymodule_export]
     use crate::client::{Call, NativeClient, NativeDatabaseWatcher, write_message};

@@ -28,7 +28,8 @@ from duroxide import Client, Runtime, RuntimeOptions, SqliteProvider, activity, 
 
 FOLDER = Path(".quickstart")
 STORE = FOLDER / "census.db"
-# Each activity first writes its package's name here, so the file says which activities ran, and how often.
+# Each activity first writes the key of its call and its package's name here, so the file says which calls ran, and how
+# often: a second run of a call has the same key.
 LEDGER = FOLDER / "ledger.txt"
 LIBRARY = Path(sysconfig.get_paths()["stdlib"])
 COUNTED = ("modules", "classes", "functions", "lines")
@@ -50,7 +51,7 @@ def packages() -> list[str]:
 @activity
 def count_package(name: str) -> Counts:
     """Activity: count the parts of one package."""
-    write_ledger(name)
+    write_ledger(f"{context().idempotency_key} {name}")
     package = LIBRARY / name
     counts: Counter[str] = Counter(dict.fromkeys(COUNTED, 0))
     for source in [package] if package.is_file() else sorted(package.rglob("*.py")):
@@ -94,17 +95,17 @@ def work() -> None:
         runtime.client.start(census, packages(), id="census-1").wait(timeout=120)
 
 
-def write_ledger(name: str) -> None:
+def write_ledger(line: str) -> None:
     """Append a line in one write, so that other threads and processes cannot write into it."""
     ledger = os.open(LEDGER, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     try:
-        os.write(ledger, f"{name}\n".encode())
+        os.write(ledger, f"{line}\n".encode())
     finally:
         os.close(ledger)
 
 
 def read_ledger() -> Counter[str]:
-    """How often each activity ran."""
+    """How often each call of the activity ran."""
     return Counter(LEDGER.read_text().split("\n")[:-1]) if LEDGER.exists() else Counter()
 
 

@@ -7,7 +7,7 @@ import random as _random
 from collections.abc import Callable, Coroutine, Generator, Mapping, Sequence
 from datetime import datetime, timedelta
 from types import TracebackType, UnionType
-from typing import Any, Final, Generic, NoReturn, TypeAlias, TypeVar, final, overload
+from typing import Any, Final, Generic, Literal, NoReturn, TypeAlias, TypeVar, final, overload
 from uuid import UUID
 
 from typing_extensions import Self
@@ -98,8 +98,8 @@ class Version:
 def parse_version(text: str) -> Version | None:
     """Read a semantic version; ``None`` if the text is something else."""
 
-def without_time_limits(recorded: str) -> str:
-    """Return the input of an activity without the time limits that are recorded in front of it."""
+def without_attempt_header(recorded: str) -> str:
+    """Return the input of an activity without the header that is recorded in front of it."""
 
 def write_message(kind: str, instance: str, name: str, data: str, version: str | None) -> str:
     """Write a start, an event or a message in the form of PostgreSQL's queue."""
@@ -510,6 +510,7 @@ class OrchestrationContext:
         *,
         instance_id: str | None = None,
         version: str | None = None,
+        retry: _Retry | None = None,
         result_type: type[_T],
     ) -> Task[_T]:
         """Run another orchestration and wait for its end.
@@ -519,6 +520,8 @@ class OrchestrationContext:
             input: Its input; default ``None``.
             instance_id: Id of its instance; default ``None``, one derived from this instance.
             version: Version to run; default ``None``, the newest.
+            retry: Retry policy, a ``RetryPolicy`` or a dictionary; default ``None``, one attempt. Every attempt is a new
+                instance. With an ``instance_id``, the second one has the id ``{instance_id}-attempt-2``, and so on.
             result_type: Type to convert the result to; default ``None``, the annotation of the orchestration if this
                 process has registered it.
 
@@ -527,6 +530,7 @@ class OrchestrationContext:
 
         Raises:
             SubOrchestrationFailed: The child failed or was cancelled; raised where the task is yielded or awaited.
+            SubOrchestrationTimedOut: A timeout of ``retry`` passed; raised where the task is yielded or awaited.
         """
 
     @overload
@@ -537,6 +541,7 @@ class OrchestrationContext:
         *,
         instance_id: str | None = None,
         version: str | None = None,
+        retry: _Retry | None = None,
         result_type: None = None,
     ) -> Task[_T]: ...
     @overload
@@ -547,6 +552,7 @@ class OrchestrationContext:
         *,
         instance_id: str | None = None,
         version: str | None = None,
+        retry: _Retry | None = None,
         result_type: None = None,
     ) -> Task[Any]: ...
     @overload
@@ -557,6 +563,7 @@ class OrchestrationContext:
         *,
         instance_id: str | None = None,
         version: str | None = None,
+        retry: _Retry | None = None,
         result_type: UnionType,
     ) -> Task[Any]: ...
     def schedule_sub_orchestration_with_id(
@@ -669,6 +676,23 @@ class OrchestrationContext:
 
     @overload
     def gather(self, tasks: Sequence[Task[_T] | _Branch[_T]], /) -> Task[list[_T]]: ...
+    def wait(
+        self, tasks: Sequence[Task[_T]], *, return_when: Literal["FIRST_COMPLETED", "ALL_COMPLETED"] = "ALL_COMPLETED"
+    ) -> Task[tuple[list[Task[_T]], list[Task[_T]]]]:
+        """Run tasks concurrently, and wait for the first or for all of them. The tasks are kept: none is cancelled.
+
+        Args:
+            tasks: Tasks; a task that runs already may be among them.
+            return_when: ``"FIRST_COMPLETED"`` to wait for the first, ``"ALL_COMPLETED"`` to wait for all; default all.
+
+        Returns:
+            A task with two lists, ``(done, pending)``. Of ``"FIRST_COMPLETED"``, ``done`` has one task: if several have
+            ended, the one that started first. Yield or await a task for its value or its failure.
+
+        Raises:
+            ValueError: There are no tasks, or ``return_when`` is unknown.
+        """
+
     def spawn(self, task: Task[_T] | _Branch[_T]) -> Task[_T]:
         """Start ``task`` at once, without a yield, and return a task to be yielded or awaited later."""
 
@@ -931,9 +955,18 @@ class ActivityContext:
 
     @property
     def activity_id(self) -> int | None:
-        """Number of the event that scheduled it; with instance and execution, it identifies the work in other systems.
+        """Number of the event that scheduled it. A retry is a new scheduling with a new number.
 
         ``None`` if the store did not give it.
+        """
+
+    @property
+    def idempotency_key(self) -> str:
+        """Key of this call, for another system that must not do the same work twice.
+
+        All deliveries and retries of one call have the same key. Each other call has another one, also in the next
+        execution of its instance, and in an instance that was deleted and started again. It is a UUID, as text. The
+        first use asks the store.
         """
 
     @property

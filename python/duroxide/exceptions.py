@@ -29,6 +29,7 @@ __all__ = [
     "ProviderError",
     "RegistrationError",
     "SubOrchestrationFailed",
+    "SubOrchestrationTimedOut",
     "TaskFailed",
     "TurnClosed",
     "UnknownOption",
@@ -97,11 +98,17 @@ class SubOrchestrationFailed(TaskFailed):
 
     Attributes:
         orchestration_name: Name of the child.
-        instance_id: Instance of the child, or ``None`` if it is unknown.
+        instance_id: Instance of the child's last attempt, or ``None`` if it is unknown.
+        attempts: Number of its attempts; 1 without a retry policy.
     """
 
     orchestration_name: str = ""
     instance_id: str | None = None
+    attempts: int = 1
+
+
+class SubOrchestrationTimedOut(SubOrchestrationFailed, TimeoutError):
+    """A sub-orchestration did not end within the timeout of its retry policy."""
 
 
 class OrchestrationFailed(RecordedFailure, DuroxideError):
@@ -244,22 +251,42 @@ def activity_timed_out(name: str, timeout_ms: int, attempts: int, limit: str) ->
         limit: ``"total"`` for the timeout of all attempts, ``"attempt"`` for the time of the last attempt's code, or
             ``"start"`` for the last attempt's wait in the queue.
     """
-    span = f"{attempts} attempt{'' if attempts == 1 else 's'}" if limit == "total" else f"its attempt number {attempts}"
     verb = "begin" if limit == "start" else "finish"
-    message = f"activity '{name}' did not {verb} within {timeout_ms} ms in {span}"
+    message = f"activity '{name}' did not {verb} within {timeout_ms} ms in {_span(attempts, limit)}"
     failure = ActivityTimedOut(ActivityTimedOut.__name__, message)
     failure.activity_name = name
     failure.attempts = attempts
     return failure
 
 
-def sub_orchestration_failed(text: str, name: str, instance_id: str | None) -> SubOrchestrationFailed:
+def _span(attempts: int, limit: str) -> str:
+    if limit == "total":
+        return f"{attempts} attempt{'' if attempts == 1 else 's'}"
+    return f"its attempt number {attempts}"
+
+
+def sub_orchestration_failed(
+    text: str, name: str, instance_id: str | None, attempts: int = 1
+) -> SubOrchestrationFailed:
     """Build the exception for the recorded failure ``text`` of sub-orchestration ``name``."""
     record = FailureRecord.from_text(text)
     failure = SubOrchestrationFailed(record.error_type, record.message, record.details, retryable=record.retryable)
     _complete(failure, record)
     failure.orchestration_name = name
     failure.instance_id = instance_id
+    failure.attempts = attempts
+    return failure
+
+
+def sub_orchestration_timed_out(
+    name: str, instance_id: str | None, timeout_ms: int, attempts: int, limit: str
+) -> SubOrchestrationTimedOut:
+    """Build the exception for a sub-orchestration that ran out of time."""
+    message = f"sub-orchestration '{name}' did not finish within {timeout_ms} ms in {_span(attempts, limit)}"
+    failure = SubOrchestrationTimedOut(SubOrchestrationTimedOut.__name__, message)
+    failure.orchestration_name = name
+    failure.instance_id = instance_id
+    failure.attempts = attempts
     return failure
 
 

@@ -13,6 +13,7 @@ use pyo3::types::PyDict;
 use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 
+use crate::activity::call_key::CallKey;
 use crate::activity::context::ActivityContext;
 use crate::boundary;
 use crate::boundary::codec;
@@ -49,6 +50,9 @@ impl Lease {
 pub(crate) struct ActivityRun {
     pub(crate) definition: Arc<ActivityDefinition>,
     pub(crate) client: Arc<Py<PyAny>>,
+    pub(crate) dispatcher: Arc<Dispatcher>,
+    /// The event that scheduled the first attempt of the call, if this is a later one.
+    pub(crate) first_attempt: Option<u64>,
     /// Held, not read.
     pub(crate) _lease: Option<Arc<Lease>>,
     pub(crate) engine: EngineContext,
@@ -107,8 +111,8 @@ impl ActivityRun {
     }
 
     pub(crate) fn context<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, ActivityContext>> {
-        let context = ActivityContext::new(self.engine.clone(), self.running.clone(), Arc::clone(&self.client));
-        Bound::new(py, context)
+        let key = CallKey::new(Arc::clone(&self.dispatcher), self.first_attempt);
+        Bound::new(py, ActivityContext::new(self.engine.clone(), self.running.clone(), Arc::clone(&self.client), key))
     }
 
     fn is_cancelled(&self) -> bool {

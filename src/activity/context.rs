@@ -8,6 +8,8 @@ use pyo3::prelude::*;
 use crate::logging::TraceText;
 use engine_adapter::RunningActivity;
 
+use crate::activity::call_key::CallKey;
+
 /// The context of an activity: facts about it, and whether it was cancelled.
 #[pyclass(frozen, module = "duroxide._native")]
 pub(crate) struct ActivityContext {
@@ -15,11 +17,17 @@ pub(crate) struct ActivityContext {
     running: Option<Arc<RunningActivity>>,
     /// Makes the client that `get_client` gives.
     client: Arc<Py<PyAny>>,
+    key: CallKey,
 }
 
 impl ActivityContext {
-    pub(crate) fn new(engine: EngineContext, running: Option<Arc<RunningActivity>>, client: Arc<Py<PyAny>>) -> Self {
-        Self { engine, running, client }
+    pub(crate) fn new(
+        engine: EngineContext,
+        running: Option<Arc<RunningActivity>>,
+        client: Arc<Py<PyAny>>,
+        key: CallKey,
+    ) -> Self {
+        Self { engine, running, client, key }
     }
 }
 
@@ -55,7 +63,17 @@ impl ActivityContext {
         self.engine.activity_name()
     }
 
-    /// Number of the event that scheduled it; with instance and execution, it identifies the work in other systems.
+    /// Key of this call, for another system that must not do the same work twice.
+    ///
+    /// All deliveries and retries of one call have the same key. Each other call has another one, also in the next
+    /// execution of its instance, and in an instance that was deleted and started again. It is a UUID, as text. The first
+    /// use asks the store.
+    #[getter]
+    fn idempotency_key(&self, py: Python<'_>) -> PyResult<String> {
+        self.key.get(py, &self.engine, self.running.as_ref())
+    }
+
+    /// Number of the event that scheduled it. A retry is a new scheduling with a new number.
     ///
     /// ``None`` if the store did not give it.
     #[getter]

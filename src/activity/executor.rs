@@ -16,7 +16,7 @@ use crate::activity::threads::{Job, Threads};
 use crate::boundary::python::{HOST_RUN, HOST_STOP, RUNNING_ACTIVITY_CANCEL, RUNNING_ACTIVITY_HAS_BEGUN};
 use crate::boundary::time_limit::{PassedLimit, TimeLimit};
 use crate::definitions::ActivityDefinition;
-use engine_adapter::{AttemptBounds, Dispatcher, split_token};
+use engine_adapter::{AttemptHeader, Dispatcher, split_token};
 use store::clock::now_ms;
 
 /// How often the executor asks whether a pool has begun an activity whose time is limited.
@@ -64,18 +64,21 @@ impl Executor {
             }
             None => (None, None, input),
         };
-        let (bounds, input) = AttemptBounds::split(&input);
+        let (header, input) = AttemptHeader::split(&input);
+        let header = header.unwrap_or_default();
         let call = ActivityRun {
             definition,
             client: Arc::clone(&self.client),
+            dispatcher,
+            first_attempt: header.first_attempt,
             _lease: lease.clone(),
             engine,
             running,
             input: input.to_owned(),
             begin: Arc::default(),
-            is_timed: bounds.is_some_and(|bounds| bounds.timeout_ms.is_some()),
+            is_timed: header.timeout_ms.is_some(),
         };
-        let end = Arc::clone(&self).run_within(call, bounds.unwrap_or_default()).await;
+        let end = Arc::clone(&self).run_within(call, header).await;
         let is_stopped = self.is_stopped.load(Ordering::Acquire);
         match end {
             Some(end) if end.is_ok() || !is_stopped => {
@@ -99,13 +102,13 @@ impl Executor {
     ///
     /// When the time of an attempt has passed, its code is cancelled, and the failure is recorded at once. The code may
     /// take longer to end. Its end has no effect any more.
-    async fn run_within(self: Arc<Self>, call: ActivityRun, bounds: AttemptBounds) -> Option<ActivityEnd> {
+    async fn run_within(self: Arc<Self>, call: ActivityRun, header: AttemptHeader) -> Option<ActivityEnd> {
         let name = call.definition.name.clone();
-        if let Some(start) = bounds.start.filter(|start| now_ms() > start.latest_ms) {
+        if let Some(start) = header.start.filter(|start| now_ms() > start.latest_ms) {
             let passed = PassedLimit { limit: TimeLimit::Start, timeout_ms: start.timeout_ms };
             return Some(Err(passed.to_failure(&name)));
         }
-        let Some(timeout_ms) = bounds.timeout_ms else { return self.run_to_end(call).await };
+        let Some(timeout_ms) = header.timeout_ms else { return self.run_to_end(call).await };
         let (running, begin) = (call.running.clone(), Arc::clone(&call.begin));
         let instance = call.engine.instance_id().to_owned();
         let mut work = Box::pin(self.run_to_end(call));

@@ -1,6 +1,7 @@
 //! Running activities: their context, the threads and the hosts they run on, and how their end is recorded.
 
 pub(crate) mod call;
+mod call_key;
 mod context;
 pub(crate) mod executor;
 pub(crate) mod threads;

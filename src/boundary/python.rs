@@ -129,6 +129,7 @@ attributes! { "duroxide.exceptions":
     ACTIVITY_TIMED_OUT = "activity_timed_out";
     ENCODE_FAILURE = "encode_failure";
     SUB_ORCHESTRATION_FAILED = "sub_orchestration_failed";
+    SUB_ORCHESTRATION_TIMED_OUT = "sub_orchestration_timed_out";
 }
 
 attributes! { "duroxide._values.codec":
@@ -188,6 +189,10 @@ members! { "duroxide._orchestration.event_loop", "OrchestrationLoop":
     LOOP_STUCK = "stuck";
     LOOP_THROW = "throw";
     LOOP_WAIT = "wait";
+}
+
+attributes! { "duroxide._runtime.call_key":
+    CALL_KEY = "call_key";
 }
 
 attributes! { "duroxide._runtime.cut_off":

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use duroxide::providers::{DeleteInstanceResult, PruneResult, QueueDepths, SystemMetrics};
 use duroxide::{Event, SystemStats};
-use engine_adapter::AttemptBounds;
+use engine_adapter::AttemptHeader;
 use pyo3::prelude::*;
 use serde_json::Value;
 
@@ -127,10 +127,10 @@ pub(super) fn pruned(result: &PruneResult) -> Fields {
     ])
 }
 
-/// The input of an activity without the time limits that are recorded in front of it.
+/// The input of an activity without the header that is recorded in front of it.
 #[pyfunction]
-pub(crate) fn without_time_limits(recorded: &str) -> &str {
-    AttemptBounds::split(recorded).1
+pub(crate) fn without_attempt_header(recorded: &str) -> &str {
+    AttemptHeader::split(recorded).1
 }
 
 #[cfg(test)]

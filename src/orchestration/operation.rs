@@ -10,7 +10,7 @@
 //! | `Arena::start` | the slots that it starts with | every operation |
 //! | `journal::begin` | the call of the engine | every operation |
 //! | `compare::action_of` | the action that history records | every operation |
-//! | [`Operation::children`], `values::children_of` | the tasks that it combines | `All`, `Gather`, `Race` |
+//! | [`Operation::children`], `values::children_of` | the tasks that it combines | `All`, `Gather`, `Race`, `Wait` |
 //! | `Arena::finish` | when it ended, and the class of its failure | `Event`, `Queue`, `SubOrchestration` |
 //! | `values::exception` | the exception of its failure | `Activity`, `SubOrchestration` |
 //! | `Execution::wait_in_loop` | a check before it starts on an event loop | `ContinueAsNew` |
@@ -40,6 +40,7 @@ pub(crate) enum Operation {
         version: Option<String>,
         instance_id: Option<String>,
         input: String,
+        retry: Option<RetryPolicy>,
     },
     Start {
         name: String,
@@ -61,8 +62,37 @@ pub(crate) enum Operation {
     All(Vec<Arc<Node>>),
     Gather(Vec<Arc<Node>>),
     Race(Vec<Arc<Node>>),
+    /// A wait that keeps its tasks, until all have ended or the first one has.
+    Wait {
+        tasks: Vec<Arc<Node>>,
+        until: WaitUntil,
+    },
     /// A generator or coroutine that runs beside the one that started it.
     Branch(Arc<Runner>),
+}
+
+/// What ends a wait for several tasks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum WaitUntil {
+    FirstHasEnded,
+    AllHaveEnded,
+}
+
+impl WaitUntil {
+    /// The names that `asyncio.wait` takes.
+    const NAMES: [(Self, &'static str); 2] =
+        [(Self::FirstHasEnded, "FIRST_COMPLETED"), (Self::AllHaveEnded, "ALL_COMPLETED")];
+
+    pub(crate) fn of_name(name: &str) -> Option<Self> {
+        Self::NAMES.iter().find(|(_, known)| *known == name).map(|(until, _)| *until)
+    }
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::FirstHasEnded => Self::NAMES[0].1,
+            Self::AllHaveEnded => Self::NAMES[1].1,
+        }
+    }
 }
 
 /// One activity, with everything that its retries need.
@@ -96,6 +126,12 @@ impl Tag {
     }
 }
 
+/// The id of an attempt of a sub-orchestration that was given an id. The instance of the attempt before has ended under
+/// its id, and keeps it.
+pub(crate) fn id_of_attempt(instance_id: &str, attempt: u32) -> String {
+    if attempt == 1 { instance_id.to_owned() } else { format!("{instance_id}-attempt-{attempt}") }
+}
+
 impl Operation {
     /// The words for the operation in error messages.
     pub(crate) fn describe(&self) -> String {
@@ -111,6 +147,10 @@ impl Operation {
             Self::All(tasks) => format!("all of {} tasks", tasks.len()),
             Self::Gather(tasks) => format!("gather of {} tasks", tasks.len()),
             Self::Race(tasks) => format!("race of {} tasks", tasks.len()),
+            Self::Wait { tasks, until: WaitUntil::FirstHasEnded } => {
+                format!("wait for the first of {} tasks", tasks.len())
+            }
+            Self::Wait { tasks, until: WaitUntil::AllHaveEnded } => format!("wait for {} tasks", tasks.len()),
             Self::Branch(_) => "branch".to_owned(),
         }
     }
@@ -120,7 +160,7 @@ impl Operation {
         let of = |text: &Option<String>| text.as_ref().map_or(0, String::len);
         match self {
             Self::Activity(call) => call.name.len() + call.input.len() + of(&call.session_id) + call.tag.bytes(),
-            Self::SubOrchestration { name, version, instance_id, input } => {
+            Self::SubOrchestration { name, version, instance_id, input, .. } => {
                 name.len() + of(version) + of(instance_id) + input.len()
             }
             Self::Start { name, version, instance_id, input } => {
@@ -129,14 +169,16 @@ impl Operation {
             Self::Event(name) | Self::Queue(name) => name.len(),
             Self::InstanceValue { instance_id, key } => instance_id.len() + key.len(),
             Self::ContinueAsNew { version, input } => of(version) + input.len(),
-            Self::All(tasks) | Self::Gather(tasks) | Self::Race(tasks) => size_of_val(tasks.as_slice()),
+            Self::All(tasks) | Self::Gather(tasks) | Self::Race(tasks) | Self::Wait { tasks, .. } => {
+                size_of_val(tasks.as_slice())
+            }
             Self::Timer(_) | Self::Branch(_) => 0,
         }
     }
 
     pub(crate) fn children(&self) -> &[Arc<Node>] {
         match self {
-            Self::All(tasks) | Self::Gather(tasks) | Self::Race(tasks) => tasks,
+            Self::All(tasks) | Self::Gather(tasks) | Self::Race(tasks) | Self::Wait { tasks, .. } => tasks,
             _ => &[],
         }
     }

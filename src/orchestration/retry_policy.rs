@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use engine_adapter::{AttemptBounds, StartBound};
+use engine_adapter::{AttemptHeader, StartBound};
 use pyo3::prelude::*;
 use serde::Deserialize;
 
@@ -128,18 +128,14 @@ impl RetryPolicy {
     }
 
     /// The limits of an attempt that is scheduled at `now_ms`.
-    pub(crate) fn bounds(&self, now_ms: u64) -> Option<AttemptBounds> {
-        if self.attempt_timeout.is_none() && self.start_timeout.is_none() {
-            return None;
-        }
+    pub(crate) fn limits(&self, now_ms: u64) -> AttemptHeader {
         let milliseconds = |timeout: Duration| u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
-        Some(AttemptBounds {
+        let start = self.start_timeout.map(milliseconds);
+        AttemptHeader {
             timeout_ms: self.attempt_timeout.map(milliseconds),
-            start: self
-                .start_timeout
-                .map(milliseconds)
-                .map(|timeout_ms| StartBound { latest_ms: now_ms.saturating_add(timeout_ms), timeout_ms }),
-        })
+            start: start.map(|timeout_ms| StartBound { latest_ms: now_ms.saturating_add(timeout_ms), timeout_ms }),
+            first_attempt: None,
+        }
     }
 
     /// Whether an activity is tried again after this recorded failure.

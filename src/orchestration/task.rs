@@ -135,6 +135,11 @@ impl Task {
         self.node.number
     }
 
+    /// Tell whether the other task describes the same step. ``ctx.wait`` gives new objects for the tasks that it got.
+    fn __eq__(&self, other: &Bound<'_, PyAny>) -> bool {
+        other.cast::<Self>().is_ok_and(|other| Arc::ptr_eq(&self.node, &other.get().node))
+    }
+
     fn __repr__(&self) -> String {
         let started = if self.node.slot().is_some() { ", started" } else { "" };
         format!("<Task {}{started}>", self.node.operation.describe())

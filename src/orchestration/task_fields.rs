@@ -19,11 +19,19 @@ pub(crate) fn of<'py, T: IntoPyObject<'py>>(
     let fields = Fields(PyDict::new(py));
     match operation {
         Operation::Activity(call) => fields.activity(call)?,
-        Operation::SubOrchestration { name, version, instance_id, input } => {
+        Operation::SubOrchestration { name, version, instance_id, input, retry: policy } => {
             let versioned = if version.is_some() { "Versioned" } else { "" };
             let with_id = if instance_id.is_some() { "WithId" } else { "" };
             fields.set("type", format!("subOrchestration{versioned}{with_id}"))?;
             fields.start(name, version.as_deref(), instance_id.as_deref(), input)?;
+            if let Some(policy) = policy {
+                fields.set("retry", retry(py, policy)?)?;
+            }
+        }
+        Operation::Wait { tasks, until } => {
+            fields.set("type", "wait")?;
+            fields.set("returnWhen", until.name())?;
+            fields.set("tasks", tasks.iter().map(task_of).collect::<PyResult<Vec<T>>>()?)?;
         }
         Operation::Start { name, version, instance_id, input } => {
             fields.set("type", if version.is_some() { "orchestrationVersioned" } else { "orchestration" })?;

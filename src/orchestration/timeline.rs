@@ -9,7 +9,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::mem;
 
-use engine_adapter::{AttemptBounds, RecordedEvent, RecordedKind, TurnRecord, hash_data};
+use engine_adapter::{AttemptHeader, RecordedEvent, RecordedKind, TurnRecord, hash_data};
 
 /// The number of the turn for what was recorded before it was known of.
 const RECORDED: u32 = 0;
@@ -61,8 +61,8 @@ pub(crate) struct Scheduled {
     /// Of the action, to be compared with that of the code's.
     pub(crate) fingerprint: u64,
     pub(crate) is_effect: bool,
-    /// The limits that were recorded with an attempt of an activity.
-    pub(crate) bounds: Option<AttemptBounds>,
+    /// The header that was recorded with an attempt of an activity.
+    pub(crate) header: Option<AttemptHeader>,
 }
 
 pub(crate) struct Timeline {
@@ -112,7 +112,7 @@ impl Timeline {
     fn learn(&mut self, event: &RecordedEvent, turn: u32) {
         let moment = Moment { time_ms: event.timestamp_ms, turn };
         match &event.kind {
-            RecordedKind::Scheduled { fingerprint, is_effect, bounds } => {
+            RecordedKind::Scheduled { fingerprint, is_effect, header } => {
                 let is_next = self.scheduled.last().is_none_or(|last| last.event_id < event.event_id);
                 debug_assert!(is_next, "event {} came after a later one", event.event_id);
                 self.scheduled.push(Scheduled {
@@ -120,7 +120,7 @@ impl Timeline {
                     time_ms: event.timestamp_ms,
                     fingerprint: *fingerprint,
                     is_effect: *is_effect,
-                    bounds: *bounds,
+                    header: *header,
                 });
             }
             RecordedKind::Succeeded => self.complete(event.source_event_id, moment, false),

@@ -1,18 +1,21 @@
 //! How the outcome of a slot becomes a Python object or an exception.
 
+use std::sync::Arc;
+
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyList};
+use pyo3::types::{PyDict, PyList, PyTuple};
 
 use crate::boundary::codec::Decode;
 use crate::boundary::errors::DuroxideError;
 use crate::boundary::python;
 use crate::orchestration::arena::{Failure, Outcome};
 use crate::orchestration::execution::Execution;
-use crate::orchestration::operation::{Node, Operation};
+use crate::orchestration::operation::{Node, Operation, id_of_attempt};
+use crate::orchestration::task::Task;
 
 /// The Python object of an ended slot, or the exception of its failure.
-pub(crate) fn value_of<'py>(py: Python<'py>, execution: &Execution, slot: usize) -> PyResult<Bound<'py, PyAny>> {
+pub(crate) fn value_of<'py>(py: Python<'py>, execution: &Arc<Execution>, slot: usize) -> PyResult<Bound<'py, PyAny>> {
     let (node, outcome) = {
         let arena = execution.arena();
         (arena.node(slot), arena.outcome(slot))
@@ -40,6 +43,7 @@ pub(crate) fn value_of<'py>(py: Python<'py>, execution: &Execution, slot: usize)
                 }
             }
         }
+        Outcome::Waited { first } => done_and_pending(py, execution, &node, first),
         Outcome::Children => children_of(py, execution, &node, slot),
         Outcome::Failed(failure) => Err(exception(py, &node, &failure)?),
     }
@@ -47,7 +51,7 @@ pub(crate) fn value_of<'py>(py: Python<'py>, execution: &Execution, slot: usize)
 
 /// The Python object of a slot in `all` or `race`. A message that its reader takes as text is a value there, as the data of
 /// an event is. The earlier SDK defines it so; `gather` gives what each task gives alone.
-fn value_in_combinator<'py>(py: Python<'py>, execution: &Execution, slot: usize) -> PyResult<Bound<'py, PyAny>> {
+fn value_in_combinator<'py>(py: Python<'py>, execution: &Arc<Execution>, slot: usize) -> PyResult<Bound<'py, PyAny>> {
     let message = {
         let arena = execution.arena();
         let node = arena.node(slot);
@@ -63,7 +67,12 @@ fn value_in_combinator<'py>(py: Python<'py>, execution: &Execution, slot: usize)
     }
 }
 
-fn children_of<'py>(py: Python<'py>, execution: &Execution, node: &Node, slot: usize) -> PyResult<Bound<'py, PyAny>> {
+fn children_of<'py>(
+    py: Python<'py>,
+    execution: &Arc<Execution>,
+    node: &Node,
+    slot: usize,
+) -> PyResult<Bound<'py, PyAny>> {
     let children = execution.arena().children(slot);
     let values = PyList::empty(py);
     if matches!(node.operation, Operation::Gather(_)) {
@@ -82,6 +91,23 @@ fn children_of<'py>(py: Python<'py>, execution: &Execution, node: &Node, slot: u
     Ok(values.into_any())
 }
 
+/// The tasks of a wait that have ended, and the others. Of a wait for the first one, that is one task, so that every replay
+/// finds the same, also where several ended in the same turn.
+fn done_and_pending<'py>(
+    py: Python<'py>,
+    execution: &Arc<Execution>,
+    node: &Node,
+    first: Option<usize>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let (done, pending) = (PyList::empty(py), PyList::empty(py));
+    for child in node.operation.children() {
+        let has_ended = first.is_none_or(|first| child.slot() == Some(first));
+        let task = Bound::new(py, Task::new(Arc::clone(execution), Arc::clone(child)))?;
+        if has_ended { done.append(task)? } else { pending.append(task)? }
+    }
+    Ok(PyTuple::new(py, [done, pending])?.into_any())
+}
+
 fn exception(py: Python<'_>, node: &Node, failure: &Failure) -> PyResult<PyErr> {
     let error = match (failure, &node.operation) {
         (Failure::Activity { text, activity_id, attempts }, operation) => {
@@ -91,11 +117,17 @@ fn exception(py: Python<'_>, node: &Node, failure: &Failure) -> PyResult<PyErr> 
             };
             python::ACTIVITY_FAILED.call(py, (text.as_ref(), name, *activity_id, *attempts))?
         }
-        (Failure::SubOrchestration { text }, Operation::SubOrchestration { name, instance_id, .. }) => {
-            python::SUB_ORCHESTRATION_FAILED.call(py, (text.as_ref(), name, instance_id.as_deref()))?
+        (Failure::SubOrchestration { text, attempts }, Operation::SubOrchestration { name, instance_id, .. }) => {
+            let instance_id = instance_id.as_deref().map(|instance_id| id_of_attempt(instance_id, *attempts));
+            python::SUB_ORCHESTRATION_FAILED.call(py, (text.as_ref(), name, instance_id, *attempts))?
         }
-        (Failure::SubOrchestration { text }, _) => {
-            python::SUB_ORCHESTRATION_FAILED.call(py, (text.as_ref(), "", None::<&str>))?
+        (Failure::SubOrchestration { text, attempts }, _) => {
+            python::SUB_ORCHESTRATION_FAILED.call(py, (text.as_ref(), "", None::<&str>, *attempts))?
+        }
+        (Failure::TimedOut { timeout, attempts, limit }, Operation::SubOrchestration { name, instance_id, .. }) => {
+            let instance_id = instance_id.as_deref().map(|instance_id| id_of_attempt(instance_id, *attempts));
+            let timeout_ms = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
+            python::SUB_ORCHESTRATION_TIMED_OUT.call(py, (name, instance_id, timeout_ms, *attempts, limit.name()))?
         }
         (Failure::TimedOut { timeout, attempts, limit }, operation) => {
             let name = match operation {

@@ -79,7 +79,7 @@ impl NativeRuntime {
         let settings = DispatcherSettings {
             activities: definitions.activity_names(),
             orchestrations: definitions.orchestration_versions(),
-            unregistered_timeout: self.options.unregistered_timeout(),
+            unregistered: self.options.unregistered()?,
             max_attempts: self.options.max_attempts(),
             nondeterminism: self.options.nondeterminism()?,
             max_sessions: self.options.max_sessions(),

@@ -10,7 +10,7 @@ use crate::boundary::limits::MAX_DURATION_MS;
 use crate::boundary::options::choices;
 use crate::logging;
 use crate::orchestration::CacheLimits;
-use engine_adapter::Nondeterminism;
+use engine_adapter::{Nondeterminism, Unregistered};
 
 /// Read from the dictionary that `duroxide.options` makes of a `RuntimeOptions`; times are milliseconds.
 #[derive(FromPyObject)]
@@ -27,6 +27,8 @@ pub(crate) struct RuntimeOptions {
     max_attempts: u32,
     activity_cancellation_grace_period_ms: u64,
     cleanup_timeout_ms: Option<u64>,
+    /// `"wait"` or `"fail"`.
+    unregistered: String,
     unregistered_timeout_ms: u64,
     session_lock_timeout_ms: u64,
     session_lock_renewal_buffer_ms: u64,
@@ -81,6 +83,13 @@ impl GivenTagFilter {
 }
 
 choices! {
+    enum WithoutCode("unregistered") {
+        Wait = "wait",
+        Fail = "fail",
+    }
+}
+
+choices! {
     enum OnMismatch("nondeterminism") {
         Wait = "wait",
         Fail = "fail",
@@ -92,8 +101,11 @@ impl RuntimeOptions {
         Duration::from_millis(self.dispatcher_poll_interval_ms)
     }
 
-    pub(crate) fn unregistered_timeout(&self) -> Duration {
-        Duration::from_millis(self.unregistered_timeout_ms)
+    pub(crate) fn unregistered(&self) -> PyResult<Unregistered> {
+        Ok(match self.unregistered.parse()? {
+            WithoutCode::Wait => Unregistered::Wait,
+            WithoutCode::Fail => Unregistered::Fail { after: Duration::from_millis(self.unregistered_timeout_ms) },
+        })
     }
 
     /// How long a coroutine may take to clean up after it was asked to end. Without a limit it is the longest time of a

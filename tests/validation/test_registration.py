@@ -127,7 +127,7 @@ def test_a_value_that_is_not_a_function_is_refused_in_functions(provider: Provid
 
 
 # Another node may have the name, so the failure comes after the time of the option.
-SOON = RuntimeOptions(unregistered_timeout_ms=1_000, dispatcher_poll_interval_ms=20)
+SOON = RuntimeOptions(unregistered="fail", unregistered_timeout_ms=1_000, dispatcher_poll_interval_ms=20)
 
 
 def test_an_activity_that_is_not_registered_fails_and_can_be_caught(play: Play) -> None:
@@ -198,7 +198,7 @@ def test_an_unregistered_activity_is_not_retried(play: Play) -> None:
             return error.attempts  # type: ignore[attr-defined]
         return "not refused"
 
-    assert play(orchestration).result() == 1
+    assert play(orchestration, options=RuntimeOptions(unregistered="fail")).result() == 1
 
 
 @in_memory

@@ -17,7 +17,7 @@ use duroxide::runtime::registry::ActivityRegistry;
 use duroxide::{
     ActivityContext, Client, OrchestrationContext, OrchestrationRegistry, OrchestrationStatus, RuntimeOptions,
 };
-use engine_adapter::{Dispatcher, DispatcherSettings, EngineAdapter, Nondeterminism, split_token};
+use engine_adapter::{Dispatcher, DispatcherSettings, EngineAdapter, Nondeterminism, Unregistered, split_token};
 use rusqlite::Connection;
 use semver::Version;
 use store::start::{IfExists, StartOutcome, StartRequest};
@@ -94,7 +94,7 @@ impl Session {
                 .into_iter()
                 .map(|name| (name, vec![Version::new(1, 0, 0)]))
                 .collect(),
-            unregistered_timeout: Duration::from_secs(300),
+            unregistered: Unregistered::Wait,
             max_attempts: 10,
             nondeterminism: Nondeterminism::Wait,
             max_sessions: 10,

@@ -1,5 +1,6 @@
 //! Activities: fetched with their lock token, refused if no runtime has their code, and ended with their result.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use duroxide::AppErrorKind;
@@ -11,8 +12,10 @@ use tokio::time::Instant;
 
 use crate::dispatcher::{Dispatcher, LONGEST_POLL, listed};
 use crate::metrics::add;
+use crate::process::WithoutCode;
 use crate::refusals::failed_activity;
 use crate::running_activities::{RunningActivity, join_token};
+use crate::suspects::{self, Suspicion};
 use crate::terminal_commit::not_registered;
 
 /// Activities of the engine itself: their input is the engine's.
@@ -47,6 +50,15 @@ impl Dispatcher {
     async fn take_activity_on(&self, (item, token, attempt): FetchedActivity) -> Option<FetchedActivity> {
         self.leased_activities.lock().insert(token.clone());
         add(&self.counters.worker_dispatcher_items_fetched);
+        match self.shared.suspects.admit(&token, attempt, self.settings.max_attempts) {
+            Suspicion::None => {}
+            Suspicion::Alone => tokio::time::sleep(suspects::REST).await,
+            Suspicion::Waits(pause) => {
+                // If this fails, the lease ends by itself.
+                let _ = self.leave_activity(&token, pause).await;
+                return None;
+            }
+        }
         match self.accept(item, &token, attempt) {
             Ok(item) => Some((item, token, attempt)),
             Err(refused) => {
@@ -67,6 +79,7 @@ impl Dispatcher {
         if !self.settings.activities.contains(name.as_str()) {
             return Err(Box::new(item));
         }
+        self.shared.waiting_activities.clear(&(instance.clone(), *execution_id, *id));
         // Poison is reported by the engine with the item as it was scheduled, and runs nowhere.
         if attempt <= self.settings.max_attempts {
             let running = RunningActivity::new(instance.clone(), *execution_id, *id, attempt, name.clone());
@@ -78,17 +91,34 @@ impl Dispatcher {
 
     async fn refuse(&self, item: &WorkItem, token: &str) {
         let WorkItem::ActivityExecute { instance, execution_id, id, name, .. } = item else { return };
-        let key = format!("activity {id} of execution {execution_id} of {instance}");
+        let key = (instance.clone(), *execution_id, *id);
         let has_it = self.shared.some_dispatcher(|other| other.activities.contains(name));
-        if let Some(pause) = self.shared.leave_to_others(&key, has_it, self.settings.unregistered_timeout) {
-            // If this fails, the lease ends by itself.
-            let _ = self.leave_activity(token, pause).await;
-            return;
-        }
+        let waiting = &self.shared.waiting_activities;
         let message = format!(
             "activity '{name}' is not registered with this runtime; registered are: {}",
             listed(self.settings.activities.iter())
         );
+        let pause = match self.shared.without_code(waiting, &key, has_it, self.settings.unregistered) {
+            WithoutCode::Fail => None,
+            WithoutCode::Leave(pause) => Some(pause),
+            WithoutCode::Wait => {
+                let report = format!(
+                    "instance '{instance}' waits: {message}; register it and start the runtime again, or cancel the \
+                     instance"
+                );
+                let (pause, is_new) = waiting.postpone(&key, &report);
+                if is_new {
+                    tracing::warn!(target: "duroxide::runtime", instance = %instance, activity_name = %name, "{report}");
+                    self.shared.watches.notify(instance);
+                }
+                Some(pause)
+            }
+        };
+        if let Some(pause) = pause {
+            // If this fails, the lease ends by itself.
+            let _ = self.leave_activity(token, pause).await;
+            return;
+        }
         let failed = WorkItem::ActivityFailed {
             instance: instance.clone(),
             execution_id: *execution_id,
@@ -96,7 +126,7 @@ impl Dispatcher {
             details: not_registered(AppErrorKind::ActivityFailed, &message),
         };
         if self.end_activity(token, Some(failed)).await.is_ok() {
-            self.shared.waiting.clear(&key);
+            waiting.clear(&key);
         }
     }
 
@@ -109,7 +139,7 @@ impl Dispatcher {
             &mut retry,
             backend.ack_work_item(token, completion.clone())
         );
-        let running = self.shared.running_activities.remove(token);
+        let running = self.end_run(token);
         self.forget_activity_unless_leased(token, &outcome);
         match outcome {
             // The row is gone, and the answer to an earlier attempt was lost: most likely that attempt removed the row.
@@ -141,7 +171,7 @@ impl Dispatcher {
     }
 
     pub async fn abandon_activity(&self, token: &str, delay: Option<Duration>, ignore_attempt: bool) -> Result<()> {
-        self.shared.running_activities.remove(token);
+        self.end_run(token);
         let outcome = self.view.abandon_work_item(token, delay, ignore_attempt).await;
         self.forget_activity_unless_leased(token, &outcome);
         outcome
@@ -155,8 +185,15 @@ impl Dispatcher {
         }
     }
 
+    /// Notes that the code of an activity does not run any more, or does not begin.
+    fn end_run(&self, token: &str) -> Option<Arc<RunningActivity>> {
+        self.shared.suspects.end(token);
+        self.shared.running_activities.remove(token)
+    }
+
     /// Leaves an activity to the runtimes that can run it, for at most `pause`.
     async fn leave_activity(&self, token: &str, pause: Duration) -> Result<()> {
+        self.end_run(token);
         let backend = self.shared.backend();
         let mut retry = RetryState::new(RetryLimit::CallerOnce);
         let outcome = retrying!(

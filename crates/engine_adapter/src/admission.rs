@@ -12,7 +12,7 @@ use crate::cancellation;
 use crate::cancellation::cancelled;
 use crate::dispatcher::{Dispatcher, listed};
 use crate::parent_link::ParentLink;
-use crate::process::PAUSE_FOR_OTHER_RUNTIMES;
+use crate::process::{PAUSE_FOR_OTHER_RUNTIMES, WithoutCode};
 use crate::terminal_commit::{TerminalCommit, not_registered};
 
 /// What to do with a fetched instance.
@@ -66,14 +66,7 @@ impl Dispatcher {
                 // The other runtime fetches the instance next. Even if it never does, a report here would be wrong.
                 Admission::PutOff { delay: PAUSE_FOR_OTHER_RUNTIMES }
             }
-            (None, _) => {
-                let report = format!(
-                    "instance '{}' waits: {}; register it and start the runtime again, or cancel the instance",
-                    item.instance,
-                    self.why_it_cannot_run(name, version)
-                );
-                Admission::Wait { report }
-            }
+            (None, _) => Self::wait(&item.instance, &self.why_it_cannot_run(name, version)),
         }
     }
 
@@ -86,17 +79,28 @@ impl Dispatcher {
         if !item.history.is_empty() || self.settings.has_orchestration(orchestration, version.as_deref()) {
             return Admission::Run;
         }
-        let has_it = self.shared.some_dispatcher(|other| other.has_orchestration(orchestration, version.as_deref()));
-        let timeout = self.settings.unregistered_timeout;
-        if let Some(delay) = self.shared.leave_to_others(&item.instance, has_it, timeout) {
-            return Admission::PutOff { delay };
-        }
-        let message = self.why_it_cannot_run(orchestration, version.as_deref());
-        let details = not_registered(AppErrorKind::OrchestrationFailed, &message);
-        match TerminalCommit::of_start(&item.instance, item.execution_id, start, details) {
+        let end = |details| match TerminalCommit::of_start(&item.instance, item.execution_id, start, details) {
             Some(terminal) => Admission::End(Box::new(terminal)),
             None => Admission::Run,
+        };
+        if let Some(reason) = cancellation::requested(&item.messages) {
+            return end(cancelled(reason));
         }
+        let has_it = self.shared.some_dispatcher(|other| other.has_orchestration(orchestration, version.as_deref()));
+        let message = self.why_it_cannot_run(orchestration, version.as_deref());
+        let waiting = &self.shared.waiting;
+        match self.shared.without_code(waiting, item.instance.as_str(), has_it, self.settings.unregistered) {
+            WithoutCode::Leave(delay) => Admission::PutOff { delay },
+            WithoutCode::Wait => Self::wait(&item.instance, &message),
+            WithoutCode::Fail => end(not_registered(AppErrorKind::OrchestrationFailed, &message)),
+        }
+    }
+
+    fn wait(instance: &str, why: &str) -> Admission {
+        let report = format!(
+            "instance '{instance}' waits: {why}; register it and start the runtime again, or cancel the instance"
+        );
+        Admission::Wait { report }
     }
 
     fn why_it_cannot_run(&self, name: &str, version: Option<&str>) -> String {

@@ -8,8 +8,9 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use store::forward::AsProvider;
 use store::operations::EngineOperations as _;
+use store::retry::{RetryLimit, RetryState};
 use store::session_limits::SessionLimit;
-use store::{Failure, Result};
+use store::{Failure, Result, retrying};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -87,10 +88,19 @@ impl Dispatcher {
         self.shared.running_activities.get(token)
     }
 
+    /// When an instance was created, in the unit of the store; `None` if the instance does not exist. An outage of the
+    /// store is waited out, since an activity asks, and it must not fail for that.
+    pub async fn created(&self, instance: &str) -> Result<Option<u64>> {
+        let backend = self.shared.backend();
+        let mut retry = RetryState::new(RetryLimit::Lease);
+        retrying!(self.shared.availability(), "get_instance_info", &mut retry, backend.created(instance))
+    }
+
     pub fn metrics(&self) -> Metrics {
         Metrics {
             orch_waiting_for_code: self.shared.waiting.count(),
             sessions_held_back: self.session_limit.count(),
+            activities_waiting_for_code: self.shared.waiting_activities.count(),
             ..self.counters.snapshot()
         }
     }
@@ -101,20 +111,27 @@ impl Dispatcher {
         self.shared.remove_registry(&self.settings);
     }
 
-    /// Gives the leases back after the runtime has ended, so that other nodes need not wait for them: the leases of turns
-    /// that were cut off, and of activities whose code still runs but whose results will not be recorded. If this fails,
-    /// the leases end by themselves.
+    /// Gives the leases back after the runtime has ended, so that other nodes need not wait for them, and none of them
+    /// counts as a delivery: the leases of turns that were cut off, and of activities whose code still runs but whose
+    /// results will not be recorded. If this fails, the leases end by themselves.
     pub async fn give_everything_back(&self) {
         let backend = self.shared.backend();
-        if !backend.traits().has_other_nodes || !backend.answers().await {
+        let turns = self.turns.tokens();
+        if !backend.traits().has_other_nodes {
+            // Code that still runs here keeps its lease, so that another runtime of this process does not run it, too.
+            let activities: Vec<String> = self.leased_activities.lock().drain().collect();
+            let _ = backend.uncount(&turns, &activities).await;
             return;
         }
-        for token in self.turns.tokens() {
+        if !backend.answers().await {
+            return;
+        }
+        for token in turns {
             let _ = self.abandon_turn(&token, None, true).await;
         }
         let activities = std::mem::take(&mut *self.leased_activities.lock());
         for token in activities {
-            let _ = backend.abandon_work_item(&token, None, false).await;
+            let _ = backend.abandon_work_item(&token, None, true).await;
         }
     }
 

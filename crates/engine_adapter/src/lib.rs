@@ -7,7 +7,7 @@
 
 mod activities;
 mod admission;
-mod attempt_bounds;
+mod attempt_header;
 mod cancellation;
 mod client_view;
 mod dispatcher;
@@ -20,6 +20,7 @@ mod recorded;
 mod refusals;
 mod running_activities;
 mod settings;
+mod suspects;
 mod suspended;
 mod terminal_commit;
 #[cfg(test)]
@@ -27,7 +28,7 @@ mod tests;
 mod turn_commit;
 mod turn_record;
 mod turns;
-mod waiting_instances;
+mod waiting_work;
 mod watch;
 
 use std::sync::Arc;
@@ -41,7 +42,7 @@ use store::history::is_end;
 use store::operations::{AdminOperations as _, EngineOperations as _};
 use store::{Failure, Store, StoreError};
 
-pub use crate::attempt_bounds::{AttemptBounds, StartBound};
+pub use crate::attempt_header::{AttemptHeader, StartBound};
 pub use crate::cancellation::{CANCELLATION_QUEUE, CancelledEnd};
 pub use crate::client_view::ClientView;
 pub use crate::dispatcher::Dispatcher;
@@ -50,7 +51,7 @@ pub use crate::nondeterminism::action::{Action, Described};
 pub use crate::nondeterminism::mismatch_report::{ActualAction, CodeLocation, MismatchReport};
 pub use crate::recorded::{RecordedEvent, RecordedKind, hash_data};
 pub use crate::running_activities::{RunningActivity, split_token};
-pub use crate::settings::{DispatcherSettings, Nondeterminism};
+pub use crate::settings::{DispatcherSettings, Nondeterminism, Unregistered};
 pub use crate::suspended::{DriverState, SuspendedTurn, SuspendedTurnCache};
 pub use crate::turn_record::TurnRecord;
 pub use crate::watch::Watch;
@@ -102,10 +103,16 @@ impl EngineAdapter {
 
     /// Why `instance` waits for code that fits its history, if it does.
     pub async fn mismatch(&self, instance: &str) -> Option<String> {
-        match self.process.backend().mismatch(instance).await {
+        let report = match self.process.backend().mismatch(instance).await {
             Ok(report) => report,
             Err(_) => self.process.waiting.report(instance),
-        }
+        };
+        report.or_else(|| self.process.waiting_activities.report_for(instance))
+    }
+
+    /// Why the start of an instance without history waits, as far as this process knows.
+    pub fn why_start_waits(&self, instance: &str) -> Option<String> {
+        self.process.waiting.report(instance)
     }
 
     /// When the instance was created and last changed, in ms since the epoch.

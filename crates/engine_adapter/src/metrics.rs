@@ -54,6 +54,8 @@ metrics! {
     orch_waiting_for_code,
     /// How often a session had to wait, since the slots of this dispatcher owned as many as they may.
     sessions_held_back,
+    /// Activities that wait for a runtime that has registered them, as far as this process knows. Counted at each call.
+    activities_waiting_for_code,
 }
 
 pub fn add(counter: &AtomicU64) {

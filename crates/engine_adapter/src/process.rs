@@ -1,5 +1,6 @@
 //! The state that all clients and runtimes of this process share over one opened store.
 
+use std::borrow::Borrow;
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock, Weak};
 use std::time::Duration;
@@ -9,9 +10,10 @@ use duroxide::{Event, EventKind};
 use parking_lot::Mutex;
 
 use crate::running_activities::RunningActivities;
-use crate::settings::DispatcherSettings;
+use crate::settings::{DispatcherSettings, Unregistered};
+use crate::suspects::Suspects;
 use crate::suspended::SuspendedTurnCache;
-use crate::waiting_instances::WaitingInstances;
+use crate::waiting_work::{WaitingActivities, WaitingInstances, WaitingWork};
 use crate::watch::Watches;
 use store::Database;
 use store::availability::Availability;
@@ -22,6 +24,8 @@ use store::work_item::target;
 
 /// How long a runtime leaves work to the other nodes before it looks at it again.
 const PAUSE_FOR_OTHER_NODES: Duration = Duration::from_millis(500);
+/// How long a runtime leaves work to the other nodes before it reports that the work waits.
+const SILENCE_FOR_OTHER_NODES: Duration = Duration::from_secs(5);
 /// How long a runtime leaves work to another runtime of this process.
 pub const PAUSE_FOR_OTHER_RUNTIMES: Duration = Duration::from_millis(10);
 const MOST_DESCRIPTORS: usize = 10_000;
@@ -31,9 +35,12 @@ pub struct ProcessState {
     pub watches: Watches,
     pub running_activities: RunningActivities,
     pub waiting: WaitingInstances,
+    /// The activities whose code no runtime of this process has.
+    pub waiting_activities: WaitingActivities,
     /// The instances whose turns the store refuses until an operator removes the cause.
     pub obstructed: WaitingInstances,
     pub descriptors: Descriptors,
+    pub suspects: Suspects,
     /// The settings of the dispatchers that run in this process, which say what each can run.
     registries: Mutex<Vec<Arc<DispatcherSettings>>>,
     /// The caches of suspended turns of the runtimes in this process.
@@ -56,8 +63,10 @@ impl ProcessState {
             watches: Watches::default(),
             running_activities: RunningActivities::default(),
             waiting: WaitingInstances::default(),
+            waiting_activities: WaitingActivities::default(),
             obstructed: WaitingInstances::default(),
             descriptors: Descriptors::default(),
+            suspects: Suspects::default(),
             registries: Mutex::default(),
             suspended_caches: Mutex::default(),
         });
@@ -94,18 +103,33 @@ impl ProcessState {
         self.registries.lock().iter().any(|registry| can_run(registry))
     }
 
-    /// How long a runtime that lacks the code of `key` leaves it to others before it looks again. `None` if the timeout
-    /// is over since `key` was first seen, and the work must fail now.
-    pub fn leave_to_others(&self, key: &str, has_it: bool, timeout: Duration) -> Option<Duration> {
+    /// Decides about work whose code a runtime lacks. `has_it` says that another runtime of this process has the code.
+    pub fn without_code<Key, Query>(
+        &self,
+        waiting: &WaitingWork<Key>,
+        key: &Query,
+        has_it: bool,
+        policy: Unregistered,
+    ) -> WithoutCode
+    where
+        Key: Ord + Borrow<Query>,
+        Query: Ord + ToOwned<Owned = Key> + ?Sized,
+    {
         // A runtime without the code must not fail work that another one can run, however busy that one is.
         if has_it {
-            return Some(PAUSE_FOR_OTHER_RUNTIMES);
+            return WithoutCode::Leave(PAUSE_FOR_OTHER_RUNTIMES);
         }
+        let (silence, then) = match policy {
+            Unregistered::Wait => (SILENCE_FOR_OTHER_NODES, WithoutCode::Wait),
+            Unregistered::Fail { after } => (after, WithoutCode::Fail),
+        };
         if !self.backend().traits().has_other_nodes {
-            return None;
+            return then;
         }
-        let rest = timeout.checked_sub(self.waiting.age(key)).filter(|rest| !rest.is_zero())?;
-        Some(rest.min(PAUSE_FOR_OTHER_NODES))
+        match silence.checked_sub(waiting.age(key)).filter(|rest| !rest.is_zero()) {
+            Some(rest) => WithoutCode::Leave(rest.min(PAUSE_FOR_OTHER_NODES)),
+            None => then,
+        }
     }
 
     pub fn add_suspended_cache(&self, suspended_turns: &Arc<dyn SuspendedTurnCache>) {
@@ -121,6 +145,7 @@ impl ProcessState {
     pub fn deleted(&self, instance: &str) {
         self.running_activities.cancel_instance(instance);
         self.waiting.clear(instance);
+        self.waiting_activities.clear_for(instance);
         self.obstructed.clear(instance);
         self.descriptors.forget(instance);
         let suspended_caches = self.suspended_caches.lock().clone();
@@ -129,6 +154,15 @@ impl ProcessState {
         }
         self.watches.notify(instance);
     }
+}
+
+/// What to do with work whose code a runtime lacks.
+pub enum WithoutCode {
+    /// Others may run it. The runtime looks again after this time.
+    Leave(Duration),
+    /// It waits for the code, with a report.
+    Wait,
+    Fail,
 }
 
 /// Passes the events of a database, which it knows by number, on to the state in use. A database that stays open may get a

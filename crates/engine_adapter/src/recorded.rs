@@ -4,7 +4,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 use duroxide::{Event, EventKind};
 
-use crate::attempt_bounds::AttemptBounds;
+use crate::attempt_header::AttemptHeader;
 use crate::nondeterminism::action::Action;
 
 pub struct RecordedEvent {
@@ -17,12 +17,12 @@ pub struct RecordedEvent {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RecordedKind {
-    /// The record of an action of the code: its fingerprint, whether the action has no result, and the limits of an
+    /// The record of an action of the code: its fingerprint, whether the action has no result, and the header of an
     /// attempt of an activity.
     Scheduled {
         fingerprint: u64,
         is_effect: bool,
-        bounds: Option<AttemptBounds>,
+        header: Option<AttemptHeader>,
     },
     Succeeded,
     Failed,
@@ -49,11 +49,11 @@ pub fn hash_data(data: &str) -> u64 {
 impl From<&EventKind> for RecordedKind {
     fn from(kind: &EventKind) -> Self {
         if let Some(action) = Action::recorded(kind) {
-            let bounds = match kind {
-                EventKind::ActivityScheduled { input, .. } => AttemptBounds::split(input).0,
+            let header = match kind {
+                EventKind::ActivityScheduled { input, .. } => AttemptHeader::split(input).0,
                 _ => None,
             };
-            return Self::Scheduled { fingerprint: action.fingerprint(), is_effect: action.is_effect(), bounds };
+            return Self::Scheduled { fingerprint: action.fingerprint(), is_effect: action.is_effect(), header };
         }
         match kind {
             EventKind::ActivityCompleted { .. }

@@ -15,13 +15,22 @@ pub enum Nondeterminism {
     Fail,
 }
 
+/// The policy for work whose function no runtime of this process has registered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Unregistered {
+    /// The work waits for the code.
+    #[default]
+    Wait,
+    /// The work fails. Where other processes may have the code, it is left to them for this time first.
+    Fail { after: Duration },
+}
+
 /// The functions that a runtime can run, and its rules for functions and code that do not fit.
 #[derive(Debug, Clone)]
 pub struct DispatcherSettings {
     pub activities: HashSet<String>,
     pub orchestrations: HashMap<String, Vec<Version>>,
-    /// How long this runtime leaves work with an unregistered name to other nodes.
-    pub unregistered_timeout: Duration,
+    pub unregistered: Unregistered,
     /// How often a message may be tried. After that the engine treats it as poison, and runs nothing.
     pub max_attempts: u32,
     pub nondeterminism: Nondeterminism,

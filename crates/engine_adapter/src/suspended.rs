@@ -116,7 +116,7 @@ mod tests {
     use store::{Store, StoreTarget};
 
     use super::*;
-    use crate::{Dispatcher, DispatcherSettings, EngineAdapter, Nondeterminism};
+    use crate::{Dispatcher, DispatcherSettings, EngineAdapter, Nondeterminism, Unregistered};
 
     #[derive(Default)]
     struct TestCache(Mutex<HashMap<String, SuspendedTurn>>);
@@ -176,7 +176,7 @@ mod tests {
         let dispatcher = store.dispatcher(DispatcherSettings {
             activities: HashSet::new(),
             orchestrations: HashMap::from([("wait_twice".to_owned(), vec![Version::new(1, 0, 0)])]),
-            unregistered_timeout: Duration::from_secs(1),
+            unregistered: Unregistered::Wait,
             max_attempts: 10,
             nondeterminism: Nondeterminism::Wait,
             max_sessions: 10,

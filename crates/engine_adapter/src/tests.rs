@@ -71,7 +71,7 @@ async fn run(
             .into_iter()
             .map(|name| (name, vec![Version::new(1, 0, 0)]))
             .collect(),
-        unregistered_timeout: Duration::from_millis(1),
+        unregistered: Unregistered::Fail { after: Duration::from_millis(1) },
         max_attempts: 10,
         nondeterminism: Nondeterminism::Wait,
         max_sessions: 10,
@@ -418,7 +418,7 @@ async fn stop_ends_the_waiting_fetches() {
     let settings = DispatcherSettings {
         activities: [].into(),
         orchestrations: [].into(),
-        unregistered_timeout: Duration::ZERO,
+        unregistered: Unregistered::Fail { after: Duration::ZERO },
         max_attempts: 10,
         nondeterminism: Nondeterminism::Wait,
         max_sessions: 10,

@@ -17,6 +17,7 @@ use crate::dispatcher::Dispatcher;
 use crate::held_turns::HeldTurn;
 use crate::metrics::add;
 use crate::nondeterminism::report::TurnMismatch;
+use crate::suspects::{self, Suspicion};
 use crate::terminal_commit::make_catchable;
 use crate::turn_record::TurnRecord;
 use store::history::ended;
@@ -47,6 +48,15 @@ impl Dispatcher {
     /// Publishes the fetched turn; `None` if this runtime does not run it.
     async fn take_on(&self, (mut item, token, attempt): FetchedTurn) -> Option<FetchedTurn> {
         add(&self.counters.orch_dispatcher_items_fetched);
+        match self.shared.suspects.admit(&token, attempt, self.settings.max_attempts) {
+            Suspicion::None => {}
+            Suspicion::Alone => tokio::time::sleep(suspects::REST).await,
+            Suspicion::Waits(pause) => {
+                // If this fails, the lease ends by itself.
+                let _ = self.leave_turn(&token, pause).await;
+                return None;
+            }
+        }
         let mut admission = self.admit(&item, attempt);
         item.messages.iter_mut().for_each(make_catchable);
         let requested = cancellation::requested(&item.messages).map(str::to_owned);
@@ -122,7 +132,7 @@ impl Dispatcher {
                 // Another node continues the instance. The engine would record a failure, which the store would refuse.
                 let instance = &held.record.instance;
                 tracing::info!(target: "duroxide::runtime", instance = %instance, "the lease of a turn ended before its code did; it runs again");
-                self.turns.remove(token);
+                self.forget_turn(token);
                 return Ok(());
             }
             Err(failure) if failure.kind == FailureKind::Obstructed => {
@@ -172,7 +182,7 @@ impl Dispatcher {
     pub fn committed(&self, token: &str, held: &HeldTurn, commit: &TurnCommit) {
         let shared = &self.shared;
         let instance = held.record.instance.as_str();
-        self.turns.remove(token);
+        self.forget_turn(token);
         self.counters.committed_turn(commit.execution_id, &commit.delta);
         shared.waiting.clear(instance);
         shared.obstructed.clear(instance);
@@ -182,6 +192,11 @@ impl Dispatcher {
         if shared.backend().traits().cheap_looks || can_be_waited_for(&commit.metadata, &commit.delta) {
             shared.watches.notify(instance);
         }
+    }
+
+    fn forget_turn(&self, token: &str) {
+        self.shared.suspects.end(token);
+        self.turns.remove(token);
     }
 
     pub async fn abandon_turn(&self, token: &str, delay: Option<Duration>, ignore_attempt: bool) -> Result<()> {
@@ -206,6 +221,7 @@ impl Dispatcher {
 
     /// Forgets a turn that was given back. If that failed, the lease is given back when the runtime ends.
     fn forget_unless_leased(&self, token: &str, given_back: &Result<()>) {
+        self.shared.suspects.end(token);
         if given_back.as_ref().err().is_none_or(Failure::is_lock_lost) {
             self.turns.remove(token);
         }

@@ -12,6 +12,7 @@ use duroxide::providers::WorkItem;
 use crate::code_time::CodeTime;
 use crate::error::{Result, StoreError};
 use crate::events::StoreEvents;
+use crate::failure::FailureKind;
 use crate::operations::{AdminOperations, EngineOperations};
 use crate::outbox::{Relay, Relayed};
 use crate::session_limits::SessionLimits;
@@ -108,6 +109,16 @@ pub trait Backend: EngineOperations + AdminOperations {
     /// The state of an instance; `None` if it does not exist.
     async fn instance_state(&self, instance: &str) -> Result<Option<InstanceState>>;
 
+    /// When an instance was created, in the unit of the store; `None` if the instance does not exist. The time never
+    /// changes. It tells an instance from an earlier one of the same id.
+    async fn created(&self, instance: &str) -> Result<Option<u64>> {
+        match self.get_instance_info(instance).await {
+            Ok(info) => Ok(Some(info.created_at)),
+            Err(failure) if failure.kind == FailureKind::NotFound => Ok(None),
+            Err(failure) => Err(failure),
+        }
+    }
+
     /// When an instance was created and last changed, in ms since the epoch, where [`Traits::knows_times`] does not
     /// hold; `None` if the instance does not exist.
     async fn instance_times(&self, _instance: &str) -> Result<Option<(u64, u64)>> {
@@ -144,6 +155,12 @@ pub trait Backend: EngineOperations + AdminOperations {
 
     /// The limits that the store holds when it leases activities of sessions.
     fn session_limits(&self) -> &SessionLimits;
+
+    /// Takes back that deliveries of turns and activities count, whose leases stay, where no other process could have
+    /// the leases.
+    async fn uncount(&self, _turns: &[String], _activities: &[String]) -> Result<()> {
+        Ok(())
+    }
 
     /// Lets other processes take sessions whose owners will not come back.
     async fn release_sessions(&self, _owners: &[String]) -> Result<()> {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any, NoReturn
 
-from duroxide._native import without_time_limits
+from duroxide._native import without_attempt_header
 
 # The fields that hold a recorded value. The others, such as the value of a key, are texts for the program too.
 _VALUES = ("data", "input", "output", "result")
@@ -25,7 +25,7 @@ def with_values(data: str) -> str:
 def _text(name: str, value: Any) -> str:
     if name not in _VALUES or not isinstance(value, str):
         return json.dumps(value, ensure_ascii=False)
-    recorded = without_time_limits(value) if name == "input" else value
+    recorded = without_attempt_header(value) if name == "input" else value
     try:
         json.loads(recorded, parse_constant=_refuse)
     except (ValueError, RecursionError):

@@ -333,7 +333,7 @@ class MetricsSnapshot(Record):
         activity_success: Activities that returned.
         activity_app_errors: Activities that raised.
         activity_infra_errors: Activities whose end the store could not record.
-        activity_config_errors: Activities that are not registered.
+        activity_config_errors: Activities that failed because they are not registered.
         activity_poison: Activities that the engine gave up after too many deliveries.
         orch_dispatcher_items_fetched: Batches of messages fetched for orchestrations.
         worker_dispatcher_items_fetched: Activities fetched.
@@ -343,6 +343,7 @@ class MetricsSnapshot(Record):
         active_orchestrations: Orchestrations that this runtime started and that have not ended yet.
         orch_waiting_for_code: Instances that wait now for code that fits their history, or that is not registered.
         sessions_held_back: How often a session had to wait, since the runtime held as many as it may.
+        activities_waiting_for_code: Activities that wait now for a runtime that has registered them.
     """
 
     orch_starts: int = 0
@@ -365,3 +366,4 @@ class MetricsSnapshot(Record):
     active_orchestrations: int = 0
     orch_waiting_for_code: int = 0
     sessions_held_back: int = 0
+    activities_waiting_for_code: int = 0

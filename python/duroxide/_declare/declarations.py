@@ -216,15 +216,24 @@ class Orchestration(Declared[P, T]):
 
     version: str | None
 
-    def options(self, *, instance_id: str | None = _UNCHANGED, version: str | None = _UNCHANGED) -> Orchestration[P, T]:
+    def options(
+        self,
+        *,
+        instance_id: str | None = _UNCHANGED,
+        version: str | None = _UNCHANGED,
+        retry: Retry | None = _UNCHANGED,
+    ) -> Orchestration[P, T]:
         """Return the same orchestration with other options for its calls: ``fulfil.options(instance_id="a")(order)``.
 
         Args:
             instance_id: Id of the instance; ``None`` for a new random one. Default: unchanged.
             version: Version to run; ``None`` for the newest one that the executing runtime has, as at first. Default:
                 unchanged.
+            retry: Retries of a call in another orchestration, a ``RetryPolicy`` or a dictionary; ``None`` for none, as
+                at first. Default: unchanged. A start by a client has no retries.
 
         Raises:
+            ConfigurationError: The retry policy has an invalid value.
             LimitExceeded: The id is empty or too long.
             ValueError: The version is malformed.
         """
@@ -232,7 +241,9 @@ class Orchestration(Declared[P, T]):
             check_id(instance_id)
         if version is not _UNCHANGED and version is not None:
             check_version(version)
-        return self._with({"instance_id": instance_id, "version": version})
+        if retry is not _UNCHANGED and retry is not None:
+            retry = RetryPolicy.from_value(retry)
+        return self._with({"instance_id": instance_id, "version": version, "retry": retry})
 
     @property
     def instance_id(self) -> str | None:

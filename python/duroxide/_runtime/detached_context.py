@@ -18,6 +18,7 @@ from duroxide._declare.retry import Duration, RetryPolicy
 from duroxide._declare.tags import check_tag
 from duroxide._native import OrchestrationContext, RawText
 from duroxide._orchestration import context_calls, typed_context
+from duroxide._runtime.call_key import call_key
 from duroxide._values.codec import encode
 from duroxide._values.parameter_names import also_named
 from duroxide._values.trace_text import loggable
@@ -110,13 +111,7 @@ class DetachedOrchestrationContext(DetachedInfo):
         kind = "activity"
         fields: dict[str, Any] = {"name": function_name(name, "activity"), "input": _text(input)}
         if retry is not None:
-            policy = RetryPolicy.from_value(retry)
-            fields["retry"] = {
-                "maxAttempts": policy.max_attempts,
-                "timeoutMs": _milliseconds(policy.attempt_timeout),
-                "totalTimeoutMs": _milliseconds(policy.total_timeout),
-                "backoff": policy.backoff.kind,
-            }
+            fields["retry"] = _retry_fields(retry)
             kind += "WithRetry"
         if session_id is not None:
             fields["sessionId"] = check_name(session_id, "a session")
@@ -194,12 +189,15 @@ class DetachedOrchestrationContext(DetachedInfo):
         *,
         instance_id: str | None = None,
         version: str | None = None,
+        retry: Any = None,
         result_type: Any = None,
     ) -> DescribedTask:
         """Describe a sub-orchestration."""
         kind = "subOrchestration" + ("Versioned" if version is not None else "") + ("WithId" if instance_id else "")
         fields = {"name": function_name(name, "orchestration"), "version": version, "instanceId": instance_id}
-        return _task(kind, **{key: value for key, value in fields.items() if value is not None}, input=_text(input))
+        given = {key: value for key, value in fields.items() if value is not None}
+        policy = {} if retry is None else {"retry": _retry_fields(retry)}
+        return _task(kind, **given, input=_text(input), **policy)
 
     def schedule_sub_orchestration_with_id(
         self, name: Any, instance_id: str, input: object = None, *, result_type: Any = None
@@ -251,6 +249,10 @@ class DetachedOrchestrationContext(DetachedInfo):
     def all_typed(self, *several: Any, tasks: Any = None) -> DescribedTask:
         """Describe a wait for all tasks."""
         return self.all(*several, tasks=tasks)
+
+    def wait(self, tasks: Any, *, return_when: str = "ALL_COMPLETED") -> DescribedTask:
+        """Describe a wait that keeps its tasks."""
+        return _task("wait", returnWhen=return_when, tasks=list(tasks))
 
     def spawn(self, task: Any) -> Any:
         """Return the task."""
@@ -317,6 +319,9 @@ class DetachedActivityContext(DetachedInfo):
         super().__init__(ctx_info)
         self.activity_name: str = self._get("activity_name", "")
         self.activity_id: int | None = self._get("activity_id", None)
+        self.idempotency_key: str = self._get(
+            "idempotency_key", call_key(self.instance_id, 0, self.execution_id, self.activity_id or 0)
+        )
         self.attempt: int = self._get("attempt", 1)
         self.worker_id: str = self._get("worker_id", "")
         self.session_id: str | None = self._get("session_id", None)
@@ -358,6 +363,16 @@ def install(orchestration_context: Any, activity_context: Any) -> None:
 
 def _task(kind: str, **fields: Any) -> DescribedTask:
     return DescribedTask(type=kind, **fields)
+
+
+def _retry_fields(retry: Any) -> dict[str, Any]:
+    policy = RetryPolicy.from_value(retry)
+    return {
+        "maxAttempts": policy.max_attempts,
+        "timeoutMs": _milliseconds(policy.attempt_timeout),
+        "totalTimeoutMs": _milliseconds(policy.total_timeout),
+        "backoff": policy.backoff.kind,
+    }
 
 
 def _milliseconds(value: Duration | None) -> int | None:

@@ -15,7 +15,8 @@ _LOG_LEVELS = ("trace", "debug", "info", "warn", "error", "off")
 # The engine renews a lock at most once a second.
 _SHORTEST_LOCK_MS = 2_000
 _LOG_FORMATS = ("pretty", "compact", "json")
-_NONDETERMINISM = ("wait", "fail")
+# The choices of ``nondeterminism`` and of ``unregistered``.
+_WAIT_OR_FAIL = ("wait", "fail")
 
 # The earlier SDK documents these with the default None, and programs pass it.
 _MAY_BE_NONE = frozenset(
@@ -78,15 +79,21 @@ class RuntimeOptions:
         session_lock_renewal_buffer_ms: How long before its end the runtime renews that lease, in milliseconds; default
             5,000.
         session_cleanup_interval_ms: Time between two removals of abandoned sessions, in milliseconds; default 300,000.
-        max_attempts: Deliveries of one message before the engine gives it up as poison; default 10.
+        max_attempts: Deliveries of one message before the engine gives it up as poison; default 10. A delivery that a
+            shutdown interrupts does not count. Work whose process died several times runs one at a time, so that it is
+            not given up for the harm of its neighbours.
         activity_cancellation_grace_period_ms: Time that a cancelled activity has to end by itself, in milliseconds;
             default 10,000.
         cleanup_timeout_ms: Time that a cancelled ``async def`` orchestration has for its ``except`` and ``finally``
             blocks, in milliseconds; default 30,000. The blocks may run activities. After this time the orchestration
             ends at once, and its failure says so. ``None`` lets the blocks run until they end. A change applies to
             cancellations from then on.
-        unregistered_timeout_ms: Time after which work fails if no node has registered its name, in milliseconds;
-            default 300,000. In a store on which one process works alone, such work fails at once.
+        unregistered: How to treat an activity, a start or a sub-orchestration whose name or version no runtime has
+            registered. ``"wait"``, the default: it waits for a runtime that has, and the log, the metrics and
+            ``get_status(...).mismatch`` say so. ``"fail"``: it fails with ``RegistrationError``. An instance that has
+            begun waits in both cases for the code of its orchestration.
+        unregistered_timeout_ms: With ``unregistered="fail"``, time that such work is left to other nodes before it
+            fails, in milliseconds; default 300,000. In a store on which one process works alone, it fails at once.
         sticky: Whether suspended orchestrations stay in memory between their turns, so that a turn does not run the
             code again from its beginning; default ``True``. Results and histories are the same. ``False`` shows in a
             test that the code can be replayed.
@@ -130,6 +137,7 @@ class RuntimeOptions:
     session_cleanup_interval_ms: int = 300_000
     max_attempts: int = 10
     activity_cancellation_grace_period_ms: int = 10_000
+    unregistered: Literal["wait", "fail"] = "wait"
     unregistered_timeout_ms: int = 300_000
     cleanup_timeout_ms: int | None = 30_000
     sticky: bool = True
@@ -176,10 +184,10 @@ class RuntimeOptions:
         elif name == "sticky":
             if not isinstance(value, bool):
                 raise TypeError(f"{name} must be True or False, not {type(value).__name__}")
-        elif name == "nondeterminism":
+        elif name in ("nondeterminism", "unregistered"):
             check_name(value, name)
-            if value not in _NONDETERMINISM:
-                raise ConfigurationError(f"{name} '{value}' is unknown; {suggest(str(value), _NONDETERMINISM)}")
+            if value not in _WAIT_OR_FAIL:
+                raise ConfigurationError(f"{name} '{value}' is unknown; {suggest(str(value), _WAIT_OR_FAIL)}")
         elif name.endswith("_ms"):
             if value is not None or name not in ("worker_lock_renewal_buffer_ms", "cleanup_timeout_ms"):
                 check_milliseconds(check_integer(value, name), name, least=0 if "grace" in name else 1)

@@ -22,10 +22,12 @@ class ProcessActivityContext:
         orchestration_name: Name of that orchestration.
         orchestration_version: Version of that orchestration.
         activity_name: Name of the activity.
-        activity_id: Number of the event that scheduled it, or ``None`` if the store did not give it.
+        activity_id: Number of the event that scheduled it, or ``None`` if the store did not give it. A retry is a new
+            scheduling with a new number.
         attempt: How often the store delivered this scheduling, counted from 1.
         worker_id: The worker that runs it.
         session_id: Its session, or ``None``.
+        idempotency_key: Key of this call, the same in all of its deliveries and retries, as a UUID in text.
     """
 
     instance_id: str
@@ -37,6 +39,7 @@ class ProcessActivityContext:
     attempt: int
     worker_id: str
     session_id: str | None
+    idempotency_key: str
     _tag: str | None = None
     _traces: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]], compare=False, repr=False)
 

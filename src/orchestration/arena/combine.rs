@@ -6,7 +6,7 @@ use std::task::Poll;
 
 use crate::orchestration::arena::Arena;
 use crate::orchestration::arena::slot::{Failure, Outcome, Slot, State, Waiting};
-use crate::orchestration::operation::{ActivityCall, Operation};
+use crate::orchestration::operation::{ActivityCall, Operation, WaitUntil};
 use crate::orchestration::timeline::{MessageKind, Moment};
 
 impl Arena {
@@ -75,6 +75,14 @@ impl Arena {
                 }
                 Some((Outcome::Winner { index, slot: winner }, self.moment(winner)))
             }
+            State::Wait { children, until: WaitUntil::FirstHasEnded, .. } => {
+                let first = children.iter().copied().find(|child| self.settle(*child))?;
+                Some((Outcome::Waited { first: Some(first) }, self.moment(first)))
+            }
+            State::Wait { children, first_pending, until: WaitUntil::AllHaveEnded } => {
+                let (_, moment) = self.look_at_all(children, first_pending)?;
+                Some((Outcome::Waited { first: None }, moment))
+            }
             State::Retry(retry) => {
                 let node = self.node(slot);
                 retry.advance(self, &node)
@@ -119,7 +127,7 @@ impl Arena {
         let outcome = match (result, &node.operation) {
             (Ok(text), _) => Outcome::Text(text.into()),
             (Err(text), Operation::SubOrchestration { .. }) => {
-                Outcome::Failed(Failure::SubOrchestration { text: text.into() })
+                Outcome::Failed(Failure::SubOrchestration { text: text.into(), attempts: 1 })
             }
             (Err(text), _) => Outcome::Failed(Failure::Activity {
                 text: text.into(),
@@ -155,7 +163,8 @@ impl Arena {
             }
             State::Retry(mut retry) => retry.stop(self),
             State::Branch(branch) => self.stop_branch(branch),
-            State::Never | State::Vacant => {}
+            // The tasks of a wait are kept.
+            State::Wait { .. } | State::Never | State::Vacant => {}
         }
     }
 

@@ -12,7 +12,7 @@ use crate::orchestration::arena::journal::{Effect, READ_VALUE, read_value_input}
 use crate::orchestration::arena::slot::Waiting;
 use crate::orchestration::operation::{Node, Operation};
 use crate::orchestration::timeline::Scheduled;
-use engine_adapter::{Action, AttemptBounds, CodeLocation};
+use engine_adapter::{Action, AttemptHeader, CodeLocation};
 
 impl Arena {
     /// Counts an action, which `node` describes if it has a task, and looks at what history has in its place.
@@ -75,11 +75,11 @@ impl Arena {
     }
 }
 
-/// The action that an attempt of an activity records, whose input has limits in front.
-pub(super) fn attempt_action(operation: &Operation, bounds: AttemptBounds) -> Option<Action<'_>> {
+/// The action that an attempt of an activity records, whose input has a header in front.
+pub(super) fn attempt_action(operation: &Operation, header: AttemptHeader) -> Option<Action<'_>> {
     match action_of(operation) {
         Some(Action::Activity { name, input, session, tag }) => {
-            Some(Action::Activity { name, input: Cow::Owned(bounds.before(&input)), session, tag })
+            Some(Action::Activity { name, input: Cow::Owned(header.before(&input)), session, tag })
         }
         other => other,
     }
@@ -109,6 +109,7 @@ pub(super) fn action_of(operation: &Operation) -> Option<Action<'_>> {
         | Operation::All(_)
         | Operation::Gather(_)
         | Operation::Race(_)
+        | Operation::Wait { .. }
         | Operation::Branch(_) => return None,
     })
 }

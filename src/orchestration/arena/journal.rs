@@ -11,10 +11,10 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use duroxide::{DurableFuture, OrchestrationContext};
-use engine_adapter::AttemptBounds;
+use engine_adapter::AttemptHeader;
 
 use crate::orchestration::arena::slot::{Failure, Outcome, Slot};
-use crate::orchestration::operation::{ActivityCall, Operation};
+use crate::orchestration::operation::{ActivityCall, Operation, id_of_attempt};
 
 /// The engine's activity that reads a value of another instance.
 pub(crate) const READ_VALUE: &str = "__duroxide_syscall:get_kv_value";
@@ -68,12 +68,17 @@ impl Effect {
 }
 
 enum Entry {
-    /// The operation of the slot was started. For a retried activity without limits, that is one attempt.
+    /// The operation of the slot was started. For a retried activity, that is an attempt without header.
     Started(usize),
-    /// An attempt of the activity of the slot was started, with its limits.
+    /// An attempt of the activity of the slot was started, with its header.
     Attempt {
         slot: usize,
-        bounds: AttemptBounds,
+        header: AttemptHeader,
+    },
+    /// An attempt of the sub-orchestration of the slot was started, with this number.
+    Child {
+        slot: usize,
+        attempt: u32,
     },
     /// A timer of a retry, which its task does not describe.
     Timer {
@@ -141,12 +146,20 @@ impl Journal {
         self.note(Entry::Started(slot));
     }
 
-    /// Starts an attempt of an activity with its limits.
-    pub(super) fn start_attempt(&mut self, slot: usize, operation: &Operation, bounds: AttemptBounds) {
-        if let Some(leaf) = begin_attempt(&self.engine, operation, bounds) {
+    /// Starts an attempt of an activity with its header.
+    pub(super) fn start_attempt(&mut self, slot: usize, operation: &Operation, header: AttemptHeader) {
+        if let Some(leaf) = begin_attempt(&self.engine, operation, header) {
             self.put(slot, leaf);
         }
-        self.note(Entry::Attempt { slot, bounds });
+        self.note(Entry::Attempt { slot, header });
+    }
+
+    /// Starts an attempt of a sub-orchestration.
+    pub(super) fn start_child(&mut self, slot: usize, operation: &Operation, attempt: u32) {
+        if let Some(leaf) = begin_child(&self.engine, operation, attempt) {
+            self.put(slot, leaf);
+        }
+        self.note(Entry::Child { slot, attempt });
     }
 
     pub(super) fn start_timer(&mut self, slot: usize, delay: Duration) {
@@ -204,8 +217,11 @@ impl Journal {
         while let Some(entry) = self.entries.get(self.repeated) {
             match entry {
                 Entry::Started(slot) => self.leaves[*slot] = begin(&self.engine, &slots[*slot].node.operation),
-                Entry::Attempt { slot, bounds } => {
-                    self.leaves[*slot] = begin_attempt(&self.engine, &slots[*slot].node.operation, *bounds);
+                Entry::Attempt { slot, header } => {
+                    self.leaves[*slot] = begin_attempt(&self.engine, &slots[*slot].node.operation, *header);
+                }
+                Entry::Child { slot, attempt } => {
+                    self.leaves[*slot] = begin_child(&self.engine, &slots[*slot].node.operation, *attempt);
                 }
                 Entry::Timer { slot, delay } => {
                     self.leaves[*slot] = Some(Leaf::Timer(self.engine.schedule_timer(*delay)));
@@ -235,7 +251,7 @@ impl Journal {
 fn text_of(outcome: &Outcome) -> Option<Result<&str, &str>> {
     match outcome {
         Outcome::Text(text) => Some(Ok(text)),
-        Outcome::Failed(Failure::Activity { text, .. } | Failure::SubOrchestration { text }) => Some(Err(text)),
+        Outcome::Failed(Failure::Activity { text, .. } | Failure::SubOrchestration { text, .. }) => Some(Err(text)),
         _ => None,
     }
 }
@@ -244,12 +260,7 @@ fn text_of(outcome: &Outcome) -> Option<Result<&str, &str>> {
 fn begin(engine: &OrchestrationContext, operation: &Operation) -> Option<Leaf> {
     Some(match operation {
         Operation::Activity(call) => Leaf::Answer(begin_activity(engine, call, &call.input)),
-        Operation::SubOrchestration { name, version, instance_id, input } => Leaf::Answer(match instance_id {
-            Some(instance_id) => {
-                engine.schedule_sub_orchestration_versioned_with_id(name, version.clone(), instance_id, input)
-            }
-            None => engine.schedule_sub_orchestration_versioned(name, version.clone(), input),
-        }),
+        Operation::SubOrchestration { .. } => return begin_child(engine, operation, 1),
         Operation::Start { name, version, instance_id, input } => {
             match version {
                 Some(version) => {
@@ -273,7 +284,11 @@ fn begin(engine: &OrchestrationContext, operation: &Operation) -> Option<Leaf> {
             }
             return None;
         }
-        Operation::All(_) | Operation::Gather(_) | Operation::Race(_) | Operation::Branch(_) => return None,
+        Operation::All(_)
+        | Operation::Gather(_)
+        | Operation::Race(_)
+        | Operation::Wait { .. }
+        | Operation::Branch(_) => return None,
     })
 }
 
@@ -282,9 +297,20 @@ pub(crate) fn read_value_input(instance_id: &str, key: &str) -> String {
     serde_json::json!({ "instance_id": instance_id, "key": key }).to_string()
 }
 
-fn begin_attempt(engine: &OrchestrationContext, operation: &Operation, bounds: AttemptBounds) -> Option<Leaf> {
+fn begin_attempt(engine: &OrchestrationContext, operation: &Operation, header: AttemptHeader) -> Option<Leaf> {
     let Operation::Activity(call) = operation else { return None };
-    Some(Leaf::Answer(begin_activity(engine, call, &bounds.before(&call.input))))
+    Some(Leaf::Answer(begin_activity(engine, call, &header.before(&call.input))))
+}
+
+fn begin_child(engine: &OrchestrationContext, operation: &Operation, attempt: u32) -> Option<Leaf> {
+    let Operation::SubOrchestration { name, version, instance_id, input, .. } = operation else { return None };
+    Some(Leaf::Answer(match instance_id {
+        Some(instance_id) => {
+            let instance_id = id_of_attempt(instance_id, attempt);
+            engine.schedule_sub_orchestration_versioned_with_id(name, version.clone(), instance_id, input)
+        }
+        None => engine.schedule_sub_orchestration_versioned(name, version.clone(), input),
+    }))
 }
 
 fn begin_activity(

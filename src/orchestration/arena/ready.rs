@@ -92,7 +92,9 @@ impl Arena {
             // One of an `all` or a `gather` may have ended without being looked at.
             State::Leaf { .. } => return !self.settle(slot),
             State::Retry(_) => return true,
-            State::All { first_pending, .. } | State::Gather { first_pending, .. } => *first_pending,
+            State::All { first_pending, .. }
+            | State::Gather { first_pending, .. }
+            | State::Wait { first_pending, .. } => *first_pending,
             State::Race { .. } => 0,
             State::Branch(branch) => {
                 let awaited = self.branches[*branch].awaited();
@@ -111,7 +113,9 @@ impl Arena {
 
     fn child(&self, slot: usize, index: usize) -> Option<usize> {
         match &self.slots[slot].state {
-            State::All { children, .. } | State::Gather { children, .. } => children.get(index).copied(),
+            State::All { children, .. } | State::Gather { children, .. } | State::Wait { children, .. } => {
+                children.get(index).copied()
+            }
             State::Race { children } => children.get(index).map(|(child, _)| *child),
             _ => None,
         }

@@ -7,7 +7,7 @@ use pyo3::prelude::*;
 
 use crate::boundary::time_limit::TimeLimit;
 use crate::orchestration::coroutines::Runner;
-use crate::orchestration::operation::Node;
+use crate::orchestration::operation::{Node, WaitUntil};
 use crate::orchestration::retry_policy::RetryPolicy;
 use crate::orchestration::timeline::{MessageKind, Moment};
 
@@ -18,6 +18,10 @@ pub(crate) enum Outcome {
     Nothing,
     /// Every task of an `all` or a `gather` has its own outcome.
     Children,
+    /// A wait for several tasks has ended: with this task, or with all of them.
+    Waited {
+        first: Option<usize>,
+    },
     /// The first of a race to finish.
     Winner {
         index: usize,
@@ -39,6 +43,7 @@ pub(crate) enum Failure {
     },
     SubOrchestration {
         text: Arc<str>,
+        attempts: u32,
     },
     TimedOut {
         timeout: Duration,
@@ -71,6 +76,12 @@ pub(super) enum State {
     Race {
         children: Vec<(usize, usize)>,
     },
+    /// The children of a wait for the first of them are in the order of their slots.
+    Wait {
+        children: Vec<usize>,
+        first_pending: usize,
+        until: WaitUntil,
+    },
     Retry(Box<Retry>),
     Branch(usize),
     /// Continue-as-new: nothing comes after it.
@@ -83,7 +94,7 @@ impl State {
     /// The slots that a combinator is made of.
     pub(super) fn children(&self) -> impl Iterator<Item = usize> {
         let (plain, raced): (&[usize], &[(usize, usize)]) = match self {
-            Self::All { children, .. } | Self::Gather { children, .. } => (children, &[]),
+            Self::All { children, .. } | Self::Gather { children, .. } | Self::Wait { children, .. } => (children, &[]),
             Self::Race { children } => (&[], children),
             _ => (&[], &[]),
         };
@@ -124,17 +135,19 @@ impl Branch {
     }
 }
 
-/// The wait of a retried activity.
+/// The step of a retried activity or sub-orchestration.
 #[derive(Clone, Copy)]
 pub(super) enum RetryPhase {
-    Trying { activity: usize, timeout: Option<usize> },
+    Trying { step: usize, timeout: Option<usize> },
     Waiting { timer: usize },
 }
 
-/// An activity that is tried several times.
+/// An activity or a sub-orchestration that is tried several times.
 pub(crate) struct Retry {
     pub(super) policy: RetryPolicy,
     pub(super) attempt: u32,
+    /// The action of the first attempt.
+    pub(super) first_action: usize,
     /// The slot of the timer of the total timeout.
     pub(super) total: Option<usize>,
     pub(super) phase: RetryPhase,

@@ -7,9 +7,10 @@ use std::time::Duration;
 use crate::orchestration::arena::Arena;
 use crate::orchestration::arena::compare::{action_of, attempt_action};
 use crate::orchestration::arena::slot::{Branch, Outcome, Retry, Slot, State, Waiting};
-use crate::orchestration::operation::{ActivityCall, Node, Operation};
+use crate::orchestration::operation::{Node, Operation, WaitUntil};
+use crate::orchestration::retry_policy::RetryPolicy;
 use crate::orchestration::timeline::{MessageKind, Moment};
-use engine_adapter::{Action, AttemptBounds};
+use engine_adapter::{Action, AttemptHeader};
 
 impl Arena {
     /// Starts what `node` describes, once; a task that was started before keeps its slot.
@@ -18,8 +19,9 @@ impl Arena {
             return slot;
         }
         let slot = match &node.operation {
-            Operation::Activity(call) => self.start_call(node, call),
-            Operation::SubOrchestration { .. } | Operation::InstanceValue { .. } => self.leaf(node, None),
+            Operation::Activity(call) => self.start_retried(node, call.retry.as_ref()),
+            Operation::SubOrchestration { retry, .. } => self.start_retried(node, retry.as_ref()),
+            Operation::InstanceValue { .. } => self.leaf(node, None),
             Operation::Start { .. } => {
                 self.act(Some(node), || action_of(&node.operation));
                 let slot = self.push(node, State::Vacant, Some((Outcome::Nothing, Moment::BEGINNING)));
@@ -58,6 +60,13 @@ impl Arena {
                 self.active.push(slot);
                 slot
             }
+            Operation::Wait { tasks, until } => {
+                let mut children: Vec<usize> = tasks.iter().map(|task| self.start(task)).collect();
+                if *until == WaitUntil::FirstHasEnded {
+                    children.sort_unstable();
+                }
+                self.push(node, State::Wait { children, first_pending: 0, until: *until }, None)
+            }
             Operation::Branch(runner) => {
                 let branch = self.branches.len();
                 let slot = self.push(node, State::Branch(branch), None);
@@ -69,9 +78,9 @@ impl Arena {
         slot
     }
 
-    fn start_call(&mut self, node: &Arc<Node>, call: &ActivityCall) -> usize {
-        let Some(policy) = &call.retry else {
-            return self.start_activity(node);
+    fn start_retried(&mut self, node: &Arc<Node>, policy: Option<&RetryPolicy>) -> usize {
+        let Some(policy) = policy else {
+            return self.leaf(node, None);
         };
         let retry = Retry::start(self, node, policy);
         let slot = self.push(node, State::Retry(Box::new(retry)), None);
@@ -79,16 +88,16 @@ impl Arena {
         slot
     }
 
-    /// Starts one attempt of the activity that `node` describes.
-    fn start_activity(&mut self, node: &Arc<Node>) -> usize {
-        self.leaf(node, None)
-    }
-
-    /// Starts one attempt of the retried activity that `node` describes.
-    pub(crate) fn start_attempt(&mut self, node: &Arc<Node>, bounds: Option<AttemptBounds>) -> usize {
-        let Some(bounds) = bounds else { return self.start_activity(node) };
-        let slot = self.push_leaf(node, None, || attempt_action(&node.operation, bounds));
-        self.journal.start_attempt(slot, &node.operation, bounds);
+    /// Starts one attempt of the retried activity or sub-orchestration that `node` describes.
+    pub(crate) fn start_attempt(&mut self, node: &Arc<Node>, attempt: u32, header: Option<AttemptHeader>) -> usize {
+        if matches!(node.operation, Operation::SubOrchestration { .. }) {
+            let slot = self.push_leaf(node, None, || action_of(&node.operation));
+            self.journal.start_child(slot, &node.operation, attempt);
+            return slot;
+        }
+        let Some(header) = header else { return self.leaf(node, None) };
+        let slot = self.push_leaf(node, None, || attempt_action(&node.operation, header));
+        self.journal.start_attempt(slot, &node.operation, header);
         slot
     }
 

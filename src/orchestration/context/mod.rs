@@ -22,7 +22,7 @@ use crate::orchestration::context::function_name::FunctionName;
 use crate::orchestration::execution::Execution;
 use crate::orchestration::limits;
 use crate::orchestration::limits::{check_instance_id, check_name};
-use crate::orchestration::operation::Operation;
+use crate::orchestration::operation::{Operation, WaitUntil};
 use crate::orchestration::task::{Task, as_node};
 use engine_adapter::CANCELLATION_QUEUE;
 
@@ -236,6 +236,8 @@ impl OrchestrationContext {
     ///     input: Its input; default ``None``.
     ///     instance_id: Id of its instance; default ``None``, one derived from this instance.
     ///     version: Version to run; default ``None``, the newest.
+    ///     retry: Retry policy, a ``RetryPolicy`` or a dictionary; default ``None``, one attempt. Every attempt is a new
+    ///         instance. With an ``instance_id``, the second one has the id ``{instance_id}-attempt-2``, and so on.
     ///     result_type: Type to convert the result to; default ``None``, the annotation of the orchestration if this
     ///         process has registered it.
     ///
@@ -244,7 +246,9 @@ impl OrchestrationContext {
     ///
     /// Raises:
     ///     SubOrchestrationFailed: The child failed or was cancelled; raised where the task is yielded or awaited.
-    #[pyo3(signature = (name, input=None, *, instance_id=None, version=None, result_type=None))]
+    ///     SubOrchestrationTimedOut: A timeout of ``retry`` passed; raised where the task is yielded or awaited.
+    #[expect(clippy::too_many_arguments, reason = "one argument a field of the operation")]
+    #[pyo3(signature = (name, input=None, *, instance_id=None, version=None, retry=None, result_type=None))]
     fn schedule_sub_orchestration(
         &self,
         py: Python<'_>,
@@ -252,9 +256,10 @@ impl OrchestrationContext {
         input: Option<&Bound<'_, PyAny>>,
         instance_id: Option<String>,
         version: Option<String>,
+        retry: Option<&Bound<'_, PyAny>>,
         result_type: Option<Py<PyAny>>,
     ) -> PyResult<Task> {
-        self.sub_orchestration(py, name, input, instance_id, version, result_type)
+        self.sub_orchestration(py, name, input, instance_id, version, retry, result_type)
     }
 
     /// Run another orchestration under a given ``instance_id``; otherwise as ``schedule_sub_orchestration``.
@@ -267,7 +272,7 @@ impl OrchestrationContext {
         input: Option<&Bound<'_, PyAny>>,
         result_type: Option<Py<PyAny>>,
     ) -> PyResult<Task> {
-        self.sub_orchestration(py, name, input, Some(instance_id), None, result_type)
+        self.sub_orchestration(py, name, input, Some(instance_id), None, None, result_type)
     }
 
     /// Run one version of another orchestration; otherwise as ``schedule_sub_orchestration``.
@@ -280,7 +285,7 @@ impl OrchestrationContext {
         input: Option<&Bound<'_, PyAny>>,
         result_type: Option<Py<PyAny>>,
     ) -> PyResult<Task> {
-        self.sub_orchestration(py, name, input, None, version, result_type)
+        self.sub_orchestration(py, name, input, None, version, None, result_type)
     }
 
     /// Run one version under a given ``instance_id``; otherwise as ``schedule_sub_orchestration``.
@@ -294,7 +299,7 @@ impl OrchestrationContext {
         input: Option<&Bound<'_, PyAny>>,
         result_type: Option<Py<PyAny>>,
     ) -> PyResult<Task> {
-        self.sub_orchestration(py, name, input, Some(instance_id), version, result_type)
+        self.sub_orchestration(py, name, input, Some(instance_id), version, None, result_type)
     }
 
     /// Start another orchestration that runs independently, and continue at once.
@@ -389,6 +394,33 @@ impl OrchestrationContext {
             return Err(PyValueError::new_err("a race needs at least one task: nobody could win this one"));
         }
         self.task(py, Operation::Race(tasks), Decode::Nothing)
+    }
+
+    /// Run tasks concurrently, and wait for the first or for all of them. The tasks are kept: none is cancelled.
+    ///
+    /// Args:
+    ///     tasks: Tasks; a task that runs already may be among them.
+    ///     return_when: ``"FIRST_COMPLETED"`` to wait for the first, ``"ALL_COMPLETED"`` to wait for all; default all.
+    ///
+    /// Returns:
+    ///     A task with two lists, ``(done, pending)``. Of ``"FIRST_COMPLETED"``, ``done`` has one task: if several have
+    ///     ended, the one that started first. Yield or await a task for its value or its failure.
+    ///
+    /// Raises:
+    ///     ValueError: There are no tasks, or ``return_when`` is unknown.
+    #[pyo3(signature = (tasks, *, return_when="ALL_COMPLETED"))]
+    fn wait(&self, py: Python<'_>, tasks: &Bound<'_, PyAny>, return_when: &str) -> PyResult<Task> {
+        let Some(until) = WaitUntil::of_name(return_when) else {
+            return Err(PyValueError::new_err(format!(
+                "return_when '{return_when}' is unknown; use 'FIRST_COMPLETED' or 'ALL_COMPLETED', and gather for the first \
+                 failure"
+            )));
+        };
+        let tasks = self.tasks(&PyTuple::new(py, [tasks])?)?;
+        if tasks.is_empty() {
+            return Err(PyValueError::new_err("wait needs at least one task"));
+        }
+        self.task(py, Operation::Wait { tasks, until }, Decode::Nothing)
     }
 
     /// Start ``task`` at once, without a yield, and return a task to be yielded or awaited later.

@@ -9,7 +9,7 @@ use pyo3::types::PyTuple;
 
 use crate::boundary;
 use crate::boundary::codec::Decode;
-use crate::boundary::errors::LimitExceeded;
+use crate::boundary::errors::{ConfigurationError, LimitExceeded};
 use crate::boundary::python::RANDOM;
 use crate::orchestration::context::OrchestrationContext;
 use crate::orchestration::context::arguments::{check_version, payload};
@@ -17,7 +17,7 @@ use crate::orchestration::context::function_name::FunctionName;
 use crate::orchestration::execution::Execution;
 use crate::orchestration::limits;
 use crate::orchestration::limits::{check_instance_id, check_name};
-use crate::orchestration::operation::{ActivityCall, Node, Operation, Tag};
+use crate::orchestration::operation::{ActivityCall, Node, Operation, Tag, id_of_attempt};
 use crate::orchestration::retry_policy::RetryPolicy;
 use crate::orchestration::task::{Task, collect};
 
@@ -83,6 +83,7 @@ impl OrchestrationContext {
         self.task(py, Operation::Activity(call), decode)
     }
 
+    #[expect(clippy::too_many_arguments, reason = "one argument a field of the operation")]
     pub(crate) fn sub_orchestration(
         &self,
         py: Python<'_>,
@@ -90,6 +91,7 @@ impl OrchestrationContext {
         input: Option<&Bound<'_, PyAny>>,
         instance_id: Option<String>,
         version: Option<String>,
+        retry: Option<&Bound<'_, PyAny>>,
         result_type: Option<Py<PyAny>>,
     ) -> PyResult<Task> {
         let (name, declared) = name.of_kind("orchestration")?;
@@ -98,10 +100,14 @@ impl OrchestrationContext {
             check_instance_id(instance_id)?;
         }
         check_version(version.as_deref())?;
+        let retry = retry.map_or(Ok(None), RetryPolicy::from_python)?;
+        if let Some(policy) = &retry {
+            check_retries_of_child(policy, instance_id.as_deref())?;
+        }
         let annotation =
             result_type.or(declared).or_else(|| self.execution.definitions.orchestration_result(py, &name));
         let input = payload(py, input)?;
-        let operation = Operation::SubOrchestration { name, version, instance_id, input };
+        let operation = Operation::SubOrchestration { name, version, instance_id, input, retry };
         self.task(py, operation, Decode::typed(annotation, Decode::Json))
     }
 
@@ -129,4 +135,16 @@ impl OrchestrationContext {
         *kept.lock() = Some(stream.clone().unbind());
         Ok(stream)
     }
+}
+
+/// Refuses what a retry policy cannot do for a sub-orchestration.
+fn check_retries_of_child(policy: &RetryPolicy, instance_id: Option<&str>) -> PyResult<()> {
+    if policy.start_timeout.is_some() {
+        return Err(ConfigurationError::new_err(
+            "start_timeout limits the wait of an activity in the queue, and a sub-orchestration has no such wait; use \
+             attempt_timeout or total_timeout",
+        ));
+    }
+    // The id of the last attempt is the longest one.
+    instance_id.map_or(Ok(()), |instance_id| check_instance_id(&id_of_attempt(instance_id, policy.max_attempts)))
 }

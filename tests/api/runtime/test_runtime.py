@@ -261,7 +261,7 @@ def test_unregistered_activity_is_a_failure_that_can_be_caught(run: Run) -> None
         except ActivityFailed as failure:
             return failure.activity_name
 
-    options = RuntimeOptions(unregistered_timeout_ms=300)
+    options = RuntimeOptions(unregistered="fail", unregistered_timeout_ms=300)
     assert run(careful, options=options) == "unregistered"
 
 
@@ -272,7 +272,7 @@ def test_unregistered_sub_orchestration_is_a_failure_that_can_be_caught(run: Run
         except SubOrchestrationFailed as failure:
             return failure.orchestration_name
 
-    options = RuntimeOptions(unregistered_timeout_ms=300)
+    options = RuntimeOptions(unregistered="fail", unregistered_timeout_ms=300)
     assert run(careful, options=options) == "unregistered"
 
 

@@ -19,7 +19,7 @@ PATIENCE_MS = 4 * UNREGISTERED_MS
 
 
 def options(**more: Any) -> RuntimeOptions:
-    return RuntimeOptions(unregistered_timeout_ms=UNREGISTERED_MS, **more)
+    return RuntimeOptions(unregistered="fail", unregistered_timeout_ms=UNREGISTERED_MS, **more)
 
 
 def test_an_activity_waits_for_the_busy_runtime_that_has_registered_it(

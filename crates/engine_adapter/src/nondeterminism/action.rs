@@ -5,7 +5,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 use duroxide::EventKind;
 
-use crate::attempt_bounds::AttemptBounds;
+use crate::attempt_header::AttemptHeader;
 use crate::cancellation::CANCELLATION_QUEUE;
 
 const SYSTEM_CALL: &str = "__duroxide_syscall:";
@@ -68,7 +68,7 @@ impl<'a> Action<'a> {
                 };
                 let session = session.map(|session| format!(" on session '{session}'")).unwrap_or_default();
                 let tag = tag.as_ref().map(|tag| format!(" with tag '{tag}'")).unwrap_or_default();
-                let (_, input) = AttemptBounds::split(input);
+                let (_, input) = AttemptHeader::split(input);
                 (what + &session + &tag, Some(input).filter(|input| !input.is_empty()))
             }
             Self::SubOrchestration { name, input } => (format!("sub-orchestration '{name}'"), Some(*input)),

@@ -133,6 +133,10 @@ impl Backend for PostgresStore {
         retrying!(self.availability, "get_instance_info", &mut retry, server.instance_state(instance))
     }
 
+    async fn created(&self, instance: &str) -> Result<Option<u64>> {
+        self.server().created(instance).await
+    }
+
     async fn instance_times(&self, instance: &str) -> Result<Option<(u64, u64)>> {
         let mut retry = RetryState::new(RetryLimit::Caller);
         let server = self.server();

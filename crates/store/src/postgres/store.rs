@@ -28,6 +28,8 @@ use crate::start::StartRequest;
 const LONGEST_CLOSE: Duration = Duration::from_secs(10);
 /// How long it waits for them if the server does not answer.
 const LONGEST_CLOSE_OF_SILENT: Duration = Duration::from_millis(500);
+/// The longest pause of work that this node has no room to ignore. Other nodes must wait for its end, too.
+const PAUSE_WITHOUT_ROOM: Duration = Duration::from_secs(5);
 
 /// A schema of a PostgreSQL server, opened.
 pub struct PostgresStore {
@@ -109,6 +111,8 @@ impl PostgresStore {
     pub async fn begin_dispatching(&self) {
         let _change = self.change_of_runtimes.lock().await;
         self.core.dispatching.fetch_add(1, Ordering::AcqRel);
+        // The new runtime may have the code that the others lack.
+        self.core.left_to_others.clear();
         self.start_listening();
     }
 
@@ -176,19 +180,18 @@ impl PostgresStore {
 
     /// Gives a turn back, and leaves it to the other nodes for `pause`.
     pub async fn leave_turn(&self, token: &str, pause: Duration) -> Result<()> {
-        if let Some(held) = self.core.held.get(token) {
-            self.core.left_to_others.leave_instance(&held.instance, pause);
-        }
+        let held = self.core.held.get(token);
+        let is_left = held.is_none_or(|held| self.core.left_to_others.leave_instance(&held.instance, pause));
         self.core.due_in(span_ms(pause));
-        self.core.give_back_turn(token, None, false).await
+        self.core.give_back_turn(token, (!is_left).then(|| pause.min(PAUSE_WITHOUT_ROOM)), false).await
     }
 
     /// Gives an activity back, and leaves it to the other nodes for `pause`.
     pub async fn leave_activity(&self, token: &str, pause: Duration) -> Result<()> {
         let (id, own) = activity_token::split(token)?;
-        self.core.left_to_others.leave_activity(id, pause);
+        let is_left = self.core.left_to_others.leave_activity(id, pause);
         self.core.due_in(span_ms(pause));
-        self.core.give_back_activity(id, own, None, false).await
+        self.core.give_back_activity(id, own, (!is_left).then(|| pause.min(PAUSE_WITHOUT_ROOM)), false).await
     }
 }
 

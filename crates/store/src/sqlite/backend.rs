@@ -50,7 +50,10 @@ impl Backend for SqliteStore {
     }
 
     async fn begin_dispatching(self: Arc<Self>) -> Result<(), StoreError> {
-        Self::begin_dispatching(&self).await
+        Self::begin_dispatching(&self).await?;
+        // The new runtime may have the code that the others lack.
+        self.end_pauses();
+        Ok(())
     }
 
     async fn end_dispatching(&self) {
@@ -131,6 +134,10 @@ impl Backend for SqliteStore {
 
     async fn leave_turn(&self, token: &str, pause: Duration) -> Result<()> {
         self.abandon_orchestration_item(token, Some(pause), true).await
+    }
+
+    async fn uncount(&self, turns: &[String], activities: &[String]) -> Result<()> {
+        Self::uncount(self, turns, activities).await
     }
 
     async fn leave_activity(&self, token: &str, pause: Duration) -> Result<()> {

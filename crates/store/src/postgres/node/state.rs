@@ -390,16 +390,23 @@ pub struct LeftToOthers {
     activities: Mutex<HashMap<i64, Instant>>,
 }
 
-/// The limit for each table. A node that forgets an entry fetches the work again, and leaves it again.
+/// The limit for each table. Every look at the server sends its tables.
 const MOST_ENTRIES: usize = 1_000;
 
 impl LeftToOthers {
-    pub fn leave_instance(&self, instance: &str, pause: Duration) {
-        insert(&self.instances, instance.to_owned(), pause);
+    /// Ignores an instance for `pause`. Returns false if there is no room to remember that.
+    pub fn leave_instance(&self, instance: &str, pause: Duration) -> bool {
+        insert(&self.instances, instance.to_owned(), pause)
     }
 
-    pub fn leave_activity(&self, id: i64, pause: Duration) {
-        insert(&self.activities, id, pause);
+    /// Ignores an activity for `pause`. Returns false if there is no room to remember that.
+    pub fn leave_activity(&self, id: i64, pause: Duration) -> bool {
+        insert(&self.activities, id, pause)
+    }
+
+    pub fn clear(&self) {
+        self.instances.lock().clear();
+        self.activities.lock().clear();
     }
 
     pub fn instances(&self) -> Vec<String> {
@@ -416,16 +423,17 @@ impl LeftToOthers {
     }
 }
 
-fn insert<Key: std::hash::Hash + Eq>(table: &Mutex<HashMap<Key, Instant>>, key: Key, pause: Duration) {
+fn insert<Key: std::hash::Hash + Eq>(table: &Mutex<HashMap<Key, Instant>>, key: Key, pause: Duration) -> bool {
     let mut table = table.lock();
+    let now = Instant::now();
     if table.len() >= MOST_ENTRIES {
-        let now = Instant::now();
         table.retain(|_, until| *until > now);
-        if table.len() >= MOST_ENTRIES {
-            table.clear();
-        }
     }
-    table.insert(key, Instant::now() + pause);
+    let has_room = table.len() < MOST_ENTRIES;
+    if has_room {
+        table.insert(key, now + pause);
+    }
+    has_room
 }
 
 fn unexpired<Key: std::hash::Hash + Eq + Clone>(table: &Mutex<HashMap<Key, Instant>>) -> Vec<Key> {

@@ -106,6 +106,20 @@ impl Server<'_> {
         }))
     }
 
+    /// When an instance was created, in µs since the epoch; `None` if it does not exist.
+    pub async fn created(&self, instance: &str) -> Result<Option<u64>> {
+        let Self { pool, schema } = self;
+        let created: Option<i64> = sqlx::query_scalar(&format!(
+            "SELECT (extract(epoch FROM created_at) * 1000000)::bigint FROM \"{schema}\".instances \
+             WHERE instance_id = $1"
+        ))
+        .bind(instance)
+        .fetch_optional(*pool)
+        .await
+        .map_err(|error| failed("get_instance_info", &error))?;
+        Ok(created.map(i64::unsigned_abs))
+    }
+
     /// The statements that give the role of this store the rights that it lacks.
     pub async fn missing_rights(&self) -> Result<Vec<String>> {
         let Self { pool, schema } = self;

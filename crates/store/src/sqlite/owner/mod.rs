@@ -138,6 +138,16 @@ impl Owner {
         self.core.read("get_instance_info", |connection| read::mismatch(connection, id))
     }
 
+    /// Takes back that deliveries count, whose leases stay.
+    pub async fn uncount(&self, turns: &[String], activities: &[String]) -> Result<()> {
+        self.core.uncount(turns, activities).await
+    }
+
+    /// Makes all work due that a runtime has put off.
+    pub fn end_pauses(&self) {
+        self.core.lock().end_pauses();
+    }
+
     /// Records the mismatch report of an instance. The next recorded turn removes it.
     pub fn note_mismatch(&self, id: &str, report: &str) {
         self.core.note_mismatch(id, report);

@@ -349,6 +349,21 @@ impl SqliteStore {
         }
     }
 
+    /// Takes back that deliveries count, whose leases stay.
+    pub async fn uncount(&self, turns: &[String], activities: &[String]) -> Result<()> {
+        match self.owner_session() {
+            Some(session) => session.owner.uncount(turns, activities).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Makes all work due that a runtime has put off.
+    pub fn end_pauses(&self) {
+        if let Some(session) = self.owner_session() {
+            session.owner.end_pauses();
+        }
+    }
+
     /// Records the mismatch report of an instance. The next recorded turn removes it.
     pub fn note_mismatch(&self, instance: &str, report: &str) {
         if let Some(session) = self.owner_session() {

@@ -28,6 +28,8 @@ pub struct Activity {
 pub struct ActivityLease {
     pub token: Token,
     pub until: Instant,
+    /// Whether the delivery counts as an attempt.
+    pub counts: bool,
 }
 
 /// The key of an activity for its orchestration: instance, execution and id.
@@ -172,7 +174,7 @@ impl ActivityQueue {
             activity.attempts += 1;
         }
         debug_assert!(activity.lease.is_none(), "one token leases an activity");
-        activity.lease = Some(ActivityLease { token, until });
+        activity.lease = Some(ActivityLease { token, until, counts: true });
         let earlier = self.leases.insert(token, sequence);
         debug_assert!(earlier.is_none(), "a token is used once");
         if self.first_expiry.is_none_or(|first| until < first) {
@@ -243,6 +245,17 @@ impl ActivityQueue {
         let session = activity.session().map(str::to_owned);
         session.into_iter().for_each(|session| self.sessions.touch(&session, now));
         true
+    }
+
+    /// Takes back that the delivery with this lease counts. Returns the activity if the delivery counted.
+    pub fn uncount(&mut self, token: Token) -> Option<&Activity> {
+        let activity = self.all.get_mut(self.leases.get(&token)?)?;
+        let lease = activity.lease.as_mut()?;
+        if !std::mem::take(&mut lease.counts) {
+            return None;
+        }
+        activity.attempts = activity.attempts.saturating_sub(1);
+        Some(activity)
     }
 
     /// Ends a lease. The activity stays.
@@ -352,6 +365,15 @@ impl ActivityQueue {
     pub fn wake_waiters(&mut self, wake_ups: &mut Vec<WakeUp>) {
         let ready: Vec<Sequence> = self.ready.values().flatten().copied().collect();
         for sequence in ready {
+            self.make_ready(sequence, wake_ups);
+        }
+    }
+
+    /// Makes all activities ready that have no lease, also those that are delayed.
+    pub fn end_pauses(&mut self, wake_ups: &mut Vec<WakeUp>) {
+        let waiting: Vec<Sequence> =
+            self.all.values().filter(|activity| activity.lease.is_none()).map(|activity| activity.sequence).collect();
+        for sequence in waiting {
             self.make_ready(sequence, wake_ups);
         }
     }

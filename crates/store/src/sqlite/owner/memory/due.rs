@@ -50,6 +50,19 @@ impl OwnerState {
         }
     }
 
+    /// Makes all messages and activities due that a dispatcher has put off. Their timers have no effect any more.
+    pub fn end_pauses(&mut self) {
+        let put_off = self.instances.iter().filter(|(_, instance)| !instance.put_off.is_empty());
+        let numbers: Vec<Number> = put_off.map(|(number, _)| *number).collect();
+        for number in numbers {
+            if let Some(instance) = self.instances.get_mut(&number) {
+                let messages = std::mem::take(&mut instance.put_off).into_values().collect();
+                self.put_back(number, messages);
+            }
+        }
+        self.activities.end_pauses(&mut self.wake_ups);
+    }
+
     /// Makes due messages and activities visible. Returns the pause until the next call; `None` without timers.
     pub fn tick(&mut self) -> Option<Duration> {
         let now = now_ms();

@@ -37,6 +37,8 @@ pub struct TurnLease {
     pub taken: Vec<Message>,
     /// The attempts of its messages are on the disk, or the writer thread has them.
     pub is_attempt_recorded: bool,
+    /// Whether the delivery counts as an attempt of its messages.
+    pub counts: bool,
 }
 
 impl TurnLease {
@@ -139,9 +141,9 @@ impl Instance {
         record.orchestration.clone().or_else(|| record.starting.clone())
     }
 
-    /// Whether its queue contains the beginning of an execution.
+    /// Whether the messages for its next turn contain the beginning of an execution.
     pub fn has_beginning(&self) -> bool {
-        self.queue.iter().any(|message| {
+        self.put_off.values().chain(&self.queue).any(|message| {
             matches!(*message.item, WorkItem::StartOrchestration { .. } | WorkItem::ContinueAsNew { .. })
         })
     }

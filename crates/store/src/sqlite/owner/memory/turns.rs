@@ -76,6 +76,7 @@ impl OwnerState {
             code_time: None,
             taken: Vec::new(),
             is_attempt_recorded: false,
+            counts: true,
         });
         let earlier = self.turns.insert(token, number);
         debug_assert!(earlier.is_none(), "a token is used once");
@@ -120,6 +121,22 @@ impl OwnerState {
         let instance = self.instances.get_mut(&number)?;
         let leased = instance.leased.take_if(|leased| leased.token == token)?;
         Some((number, leased.taken))
+    }
+
+    /// Takes back that the delivery with this lease counts. Returns the changes of the attempts that the file has.
+    pub fn uncount_turn(&mut self, token: Token) -> Vec<Change> {
+        let instance = self.turns.get(&token).copied().and_then(|number| self.get(number));
+        let leased = instance.and_then(|instance| instance.leased.as_mut());
+        let Some(leased) = leased.filter(|leased| leased.token == token && leased.counts) else { return Vec::new() };
+        leased.counts = false;
+        let mut changes = Vec::new();
+        for message in &mut leased.taken {
+            message.attempts = message.attempts.saturating_sub(1);
+            if message.is_loaded || leased.is_attempt_recorded {
+                changes.push(Change::MessageAttempts { sequence: message.sequence, attempts: message.attempts });
+            }
+        }
+        changes
     }
 
     /// Puts messages back at the head of their queue, in their order.
@@ -187,7 +204,7 @@ impl OwnerState {
             let Some(leased) = self.instances.get_mut(number).and_then(|instance| instance.leased.as_mut()) else {
                 continue;
             };
-            if leased.is_attempt_recorded || leased.is_ending || !has_lasted(leased.since) {
+            if leased.is_attempt_recorded || leased.is_ending || !leased.counts || !has_lasted(leased.since) {
                 continue;
             }
             leased.is_attempt_recorded = true;

@@ -152,20 +152,40 @@ impl OwnerCore {
     fn give_back(&self, token: Token, delay: Option<Duration>, ignore_attempt: bool) -> bool {
         let mut state = self.lock();
         let due_ms = delay.map(after_ms).filter(|due_ms| *due_ms > now_ms());
-        let Some(activity) = state.activities.release(token) else { return false };
-        if ignore_attempt {
-            activity.attempts = activity.attempts.saturating_sub(1);
-        }
-        let (sequence, attempts) = (activity.sequence, activity.attempts);
-        if ignore_attempt {
+        if ignore_attempt && let Some(activity) = state.activities.uncount(token) {
             // The next process to open the file must not count the attempt either.
-            self.submit_and_forget(None, vec![Change::ActivityAttempts { sequence, attempts }], CommitEffect::None);
+            let change = Change::ActivityAttempts { sequence: activity.sequence, attempts: activity.attempts };
+            self.submit_and_forget(None, vec![change], CommitEffect::None);
         }
+        let Some(activity) = state.activities.release(token) else { return false };
+        let sequence = activity.sequence;
         match due_ms {
             Some(due_ms) => state.schedule(due_ms, DueItem::Activity(sequence)),
             None => state.make_activity_ready(sequence),
         }
         true
+    }
+
+    /// Takes back that deliveries of turns and activities count, whose leases stay.
+    pub async fn uncount(&self, turns: &[String], activities: &[String]) -> Result<()> {
+        let written = {
+            let mut state = self.lock();
+            let mut changes = Vec::new();
+            for token in activities.iter().filter_map(|token| token.parse().ok()) {
+                changes.extend(state.activities.uncount(token).map(|activity| Change::ActivityAttempts {
+                    sequence: activity.sequence,
+                    attempts: activity.attempts,
+                }));
+            }
+            for token in turns.iter().filter_map(|token| token.parse().ok()) {
+                changes.extend(state.uncount_turn(token));
+            }
+            if changes.is_empty() {
+                return Ok(());
+            }
+            self.submit(None, changes, CommitEffect::None)
+        };
+        self.wait_until_written(written).await
     }
 
     pub fn renew_activity(&self, token: &str, extend_for: Duration) -> Result<()> {

@@ -164,15 +164,17 @@ impl OwnerCore {
 
     pub fn abandon_turn(&self, token: &str, delay: Option<Duration>, ignore_attempt: bool) -> Result<()> {
         let mut state = self.lock();
-        let released = token.parse().ok().and_then(|token| state.release(token));
-        let Some((number, mut messages)) = released else {
-            return Err(Failure::lock_lost("abandon_orchestration_item", INVALID));
-        };
-        if ignore_attempt {
-            for message in &mut messages {
-                message.attempts = message.attempts.saturating_sub(1);
+        let token: Option<Token> = token.parse().ok();
+        if ignore_attempt && let Some(token) = token {
+            let changes = state.uncount_turn(token);
+            if !changes.is_empty() {
+                // The next process to open the file must not count the attempt either.
+                self.submit_and_forget(None, changes, CommitEffect::None);
             }
         }
+        let Some((number, messages)) = token.and_then(|token| state.release(token)) else {
+            return Err(Failure::lock_lost("abandon_orchestration_item", INVALID));
+        };
         match delay.map(after_ms) {
             Some(due_ms) if due_ms > now_ms() => {
                 for message in messages {

@@ -1,0 +1,29 @@
+"""Work that kills its process is given up, and the work beside it is not."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from crash.conftest import Workers
+from crash.suspects import EXIT_CODE, OPTIONS
+
+pytestmark = [pytest.mark.alone, pytest.mark.slow]
+
+TESTS = Path(__file__).parents[1]
+
+
+@pytest.mark.parametrize("kind", ["activity", "turn"])
+def test_harmless_work_beside_a_killer_is_done_in_the_end(kind: str, workers: Workers) -> None:
+    command = [sys.executable, "-m", "crash.suspects", json.dumps(workers.address), kind]
+    environment = {**os.environ, "PYTHONPATH": str(TESTS)}
+    for _ in range(2 * OPTIONS.max_attempts):
+        process = subprocess.run(command, capture_output=True, text=True, env=environment, check=False, timeout=90)
+        if process.returncode != EXIT_CODE:
+            break
+    assert process.stdout.split() == ["fine", "Failed"], process.stderr
