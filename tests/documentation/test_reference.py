@@ -6,9 +6,13 @@ The site is rendered from the docstrings by mkdocstrings, which reads them with 
 
 from __future__ import annotations
 
+import ast
+import dataclasses
+import inspect
 import re
 import sys
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +20,7 @@ import griffe
 import pytest
 
 import duroxide
+from duroxide import Backoff, PostgresEntraOptions, PostgresOptions, RetryPolicy, RuntimeOptions
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted((ROOT / "docs/reference").glob("*.md"))
@@ -154,3 +159,93 @@ def test_no_docstring_has_text_after_its_sections(function: Any) -> None:
     """A line of a section that is not indented as the others would end the section, and be lost to the reader."""
     kinds = [section.kind.value for section in function.docstring.parsed]
     assert "text" not in kinds[1:]
+
+
+# What a docstring says of a default: a literal, a number with its unit, or a word.
+DEFAULT = re.compile(
+    r"\b[Dd]efault(?: is)?:? (?:``(?P<literal>[^`]+)``|(?P<number>\d[\d,.]*\d|\d)(?: (?P<unit>MiB|ms|s|seconds)\b)?"
+    r"|(?P<word>True|False|empty|none)\b)"
+)
+UNITS = {"MiB": 2**20, "ms": timedelta(milliseconds=1), "s": timedelta(seconds=1)}
+
+
+def documented_default(description: str) -> object:
+    """The default that the description of a parameter states; ``...`` if it states none, or only in words."""
+    found = DEFAULT.search(" ".join(description.split()))
+    if found is None:
+        return ...
+    if found["literal"] is not None:
+        return ast.literal_eval(found["literal"]) if found["literal"] != "RetryPolicy" else ...
+    if found["number"] is not None:
+        return float(found["number"].replace(",", "")) * UNITS.get(found["unit"], 1)
+    return {"True": True, "False": False, "empty": "", "none": ()}[found["word"]]
+
+
+def defaults_of(path: str) -> dict[str, object]:
+    """The real defaults of a public function, a method, or the options of a class."""
+    member: Any = duroxide
+    for name in path.split("."):
+        member = getattr(member, name)
+    parameters = inspect.signature(member).parameters.values()
+    # A wrapper tells an option that was not given by an object of its own.
+    return {each.name: each.default for each in parameters if isinstance(each.default, LITERALS)}
+
+
+LITERALS = (type(None), bool, int, float, str, tuple, timedelta)
+# The classes without a Python signature take no options.
+WITH_OPTIONS = [name for name in CLASSES if name not in (*EXCEPTIONS, "Outcome", "Winner")]
+
+
+@pytest.mark.parametrize(
+    ("path", "docstring"),
+    [
+        *((name, PACKAGE[name].docstring) for name in WITH_OPTIONS),
+        *((name, function.docstring) for name, _, function in FUNCTIONS if not name.startswith("Runtime.from")),
+    ],
+    ids=[*WITH_OPTIONS, *(each[0] for each in FUNCTIONS if not each[0].startswith("Runtime.from"))],
+)
+def test_the_documented_defaults_are_the_real_ones(path: str, docstring: Any) -> None:
+    described = {
+        item.name: documented_default(item.description)
+        for kind in ("parameters", "attributes")
+        for item in sections(docstring, kind)
+    }
+    documented = {name: default for name, default in described.items() if default is not ...}
+    real = {name: default for name, default in defaults_of(path).items() if name in documented}
+    assert {name: documented[name] for name in real} == real
+
+
+@pytest.mark.parametrize("options", [RuntimeOptions, RetryPolicy, Backoff, PostgresOptions, PostgresEntraOptions])
+def test_every_option_has_a_documented_default(options: type) -> None:
+    described = {
+        item.name: item.description
+        for kind in ("parameters", "attributes")
+        for item in sections(PACKAGE[options.__name__].docstring, kind)
+    }
+    optional = [each.name for each in dataclasses.fields(options) if each.default is not dataclasses.MISSING]
+    assert [name for name in optional if "default" not in described.get(name, "").lower()] == []
+
+
+def test_the_defaults_that_depend_on_the_environment_are_the_documented_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("DUROXIDE_PG_POOL_MAX", raising=False)
+    expected = {"max_connections": 10, "acquire_timeout_ms": 30_000, "connect_timeout_ms": 10_000, "migrate": "apply"}
+    for options in (PostgresOptions(), PostgresEntraOptions()):
+        assert options.to_native().items() >= expected.items()
+        described = {
+            item.name: item.description for item in sections(PACKAGE[type(options).__name__].docstring, "attributes")
+        }
+        for name, text in (("max_connections", "or 10"), ("acquire_timeout", "30"), ("connect_timeout", "10")):
+            description = described.get(name) or described[f"{name}_ms"]
+            assert re.search(rf"{text}\b", description.replace(",000", "").replace("\n", " "))
+
+
+def test_the_table_of_retries_states_the_real_defaults() -> None:
+    page = (ROOT / "docs/guides/errors.md").read_text(encoding="utf-8")
+    rows = dict(re.findall(r"^\| `(\w+)` \| `[^|]*\| ([^|]+?) \|", page, flags=re.MULTILINE))
+    policy = RetryPolicy()
+
+    assert rows.pop("max_attempts") == str(policy.max_attempts)
+    assert rows.pop("backoff") == "exponential: 100 ms, doubling, at most 30 s"
+    assert policy.backoff == Backoff.exponential(timedelta(milliseconds=100), 2, maximum=timedelta(seconds=30))
+    assert set(rows.values()) == {"none"}
+    assert not any(getattr(policy, name) for name in rows)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import Any
 
-from conftest import StartRuntime
+from conftest import Function, StartRuntime
 from duroxide import Client, OrchestrationContext, RuntimeOptions
 from event_loop.conftest import ACTIVITIES, Play
 
@@ -120,6 +121,61 @@ def test_sleep_is_a_durable_timer(runtime_factory: StartRuntime, client: Client,
     assert client.wait_for_orchestration("sleeps").result() == "slept"
     kinds = [event.kind for event in client.read_execution_history("sleeps")]
     assert (kinds.count("TimerCreated"), kinds.count("TimerFired")) == (1, 1)
+
+
+def recorded_by(
+    orchestration: Function, runtime_factory: StartRuntime, client: Client, options: RuntimeOptions
+) -> list[str]:
+    """Run an orchestration to its end, and return the kinds of its recorded events about timers and activities."""
+    runtime_factory(ACTIVITIES, {"timed": orchestration}, options)
+    client.start_orchestration("timed", "timed")
+    client.wait_for_orchestration("timed").result()
+    kinds = [event.kind for event in client.read_execution_history("timed")]
+    return [kind for kind in kinds if kind.startswith(("Timer", "Activity"))]
+
+
+ONE_ACTIVITY = ["ActivityScheduled", "ActivityCompleted"]
+
+
+def test_a_timer_of_no_length_records_nothing(
+    runtime_factory: StartRuntime, client: Client, options: RuntimeOptions
+) -> None:
+    async def hurries(ctx: OrchestrationContext, _: Any) -> Any:
+        loop, called = asyncio.get_running_loop(), asyncio.Event()
+        await asyncio.sleep(0)
+        loop.call_later(0, called.set)
+        await called.wait()
+        for when in (loop.time(), loop.time() - 1):
+            called.clear()
+            loop.call_at(when, called.set)
+            await called.wait()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(0):
+                await asyncio.Event().wait()
+        return await ctx.schedule_activity("echo", "done")
+
+    assert recorded_by(hurries, runtime_factory, client, options) == ONE_ACTIVITY
+
+
+def test_a_timer_that_was_cancelled_does_nothing_and_records_nothing_more(
+    runtime_factory: StartRuntime, client: Client, options: RuntimeOptions
+) -> None:
+    async def cancels(ctx: OrchestrationContext, _: Any) -> Any:
+        loop, called = asyncio.get_running_loop(), []
+        at_once = loop.call_later(LONG, called.append, "at once")
+        at_once.cancel()
+        at_once.cancel()
+        loop.call_later(0, called.append, "of no length").cancel()
+        later = loop.call_later(0.02, called.append, "later")
+        await ctx.schedule_activity("echo", "a turn between")
+        later.cancel()
+        await asyncio.sleep(0.05)
+        return await ctx.schedule_activity("echo", called)
+
+    recorded = recorded_by(cancels, runtime_factory, client, options)
+    # The two that were cancelled, and the sleep.
+    assert recorded.count("TimerCreated") == 3
+    assert client.get_status("timed").output == []
 
 
 def test_the_time_of_the_loop_is_that_of_the_history(play: Play) -> None:

@@ -73,13 +73,22 @@ def test_the_authorities_of_the_system_do_not_include_the_tests_authority(
     assert "certificate verify failed" in refusal(url, postgres_schema)
 
 
-def test_a_server_of_another_name_is_refused_by_verify_full_only(
-    postgres_url: str, postgres_schema: str, tls_proxy: TlsProxy, certificates: Certificates
+@pytest.mark.parametrize("mode", ["verify-full", None])
+def test_a_server_of_another_name_is_refused(
+    mode: str | None, postgres_url: str, postgres_schema: str, tls_proxy: TlsProxy, certificates: Certificates
 ) -> None:
     url = elsewhere(postgres_url, tls_proxy.port)  # the certificate is for localhost, not for its address
-    options = PostgresOptions(sslmode="verify-full", ssl_root_cert=certificates.root)
+    options = PostgresOptions(sslmode=mode, ssl_root_cert=certificates.root)
     assert "mismatch" in refusal(url, postgres_schema, options)
-    connect(url, postgres_schema, PostgresOptions(sslmode="verify-ca", ssl_root_cert=certificates.root))
+    assert tls_proxy.encrypted == 0
+
+
+@pytest.mark.parametrize("mode", ["verify-ca", "require"])
+def test_a_server_of_another_name_is_accepted_if_only_its_authority_counts(
+    mode: str, postgres_url: str, postgres_schema: str, tls_proxy: TlsProxy, certificates: Certificates
+) -> None:
+    url = elsewhere(postgres_url, tls_proxy.port)
+    connect(url, postgres_schema, PostgresOptions(sslmode=mode, ssl_root_cert=certificates.root))
 
 
 def test_tls_parameters_in_the_url_work_as_in_libpq(

@@ -359,3 +359,20 @@ def test_messages_for_an_instance_that_starts_later_are_kept_for_it(with_orphans
     assert with_orphans.start_orchestration("other-unborn", "drain", 2) is True
     assert with_orphans.wait_for_orchestration("unborn", WAIT_MS).result() == ["early"]
     assert with_orphans.wait_for_orchestration("other-unborn", WAIT_MS).result() == [0, 1]
+
+
+def test_held_messages_cause_no_turns(runtime_factory: StartRuntime, client: Client) -> None:
+    runtime = runtime_factory(orchestrations=ORCHESTRATIONS)
+    client.start_orchestration("late", "late_listener", 2)
+    wait_for_event_kind(client, "late", "ExternalSubscribed")
+    for number in range(2):
+        client.raise_event("late", "news", number)
+        client.enqueue_event("late", "inbox", number)
+    before = runtime.metrics_snapshot().orch_dispatcher_items_fetched
+    for number in range(20):
+        client.start_orchestration(f"other-{number}", "answer", number)
+        assert client.wait_for_orchestration(f"other-{number}", WAIT_MS).result() == number
+    # Each of the others takes two turns.
+    assert runtime.metrics_snapshot().orch_dispatcher_items_fetched - before <= 2 * 20 + 1
+    client.raise_event("late", "ready")
+    assert client.wait_for_orchestration("late", WAIT_MS).result() == [0, 1]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
 
@@ -16,6 +17,7 @@ from duroxide import (
     CodecError,
     ConfigurationError,
     LimitExceeded,
+    PostgresProvider,
     TransactionClient,
 )
 from duroxide._native import CANCELLATION_QUEUE
@@ -264,6 +266,32 @@ def test_notify_wakes_the_nodes_after_the_commit(library, shop):
         received = list(node.notifies(timeout=WAIT_SECONDS, stop_after=1))
 
     assert [(each.channel, each.payload) for each in received] == [(f"duroxide_{shop.schema}", "")]
+
+
+@pytest.fixture
+def long_schema(postgres_connection: psycopg.Connection, postgres_schema: str) -> Iterator[str]:
+    """A schema whose name is as long as PostgreSQL allows."""
+    name = postgres_schema.ljust(63, "x")
+    yield name
+    postgres_connection.execute(f"DROP SCHEMA IF EXISTS {name} CASCADE")
+
+
+def test_notify_reaches_the_nodes_of_a_schema_with_a_long_name(postgres_url, long_schema):
+    with (
+        PostgresProvider.connect_with_schema(postgres_url, long_schema) as provider,
+        psycopg.connect(postgres_url, autocommit=True) as node,
+        psycopg.connect(postgres_url) as connection,
+    ):
+        # The server itself shortens the name of the channel here, as it does for the nodes.
+        node.execute("SET client_min_messages = error")
+        node.execute(f"LISTEN duroxide_{long_schema}")
+        transaction = TransactionClient(connection, provider)
+        transaction.start(fulfil, 7, id="order-7")
+        connection.commit()
+        transaction.notify()
+        received = list(node.notifies(timeout=WAIT_SECONDS, stop_after=1))
+
+    assert [each.payload for each in received] == [""]
 
 
 def start_and_notify(transaction: TransactionClient, commit: Any) -> None:

@@ -188,6 +188,16 @@ def test_total_timeout_ends_all_attempts(run: Run) -> None:
     assert "150 ms" in output[2]
 
 
+@pytest.mark.parametrize("backoff", [Backoff.fixed(timedelta(hours=1)), Backoff.exponential(3_600_000, 2)])
+def test_total_timeout_ends_a_wait_that_is_longer(backoff: Backoff, run: Run) -> None:
+    policy = RetryPolicy(max_attempts=3, backoff=backoff, total_timeout=100)
+
+    output = run(with_policy(policy), activities={"flaky": fails_before(10_000)})
+
+    message = "activity 'flaky' did not finish within 100 ms in 1 attempt"
+    assert output == ["ActivityTimedOut", "ActivityTimedOut", message, 1]
+
+
 def test_total_timeout_ends_a_running_attempt(run: Run) -> None:
     over = threading.Event()
     policy = RetryPolicy(max_attempts=3, total_timeout=100)

@@ -17,9 +17,10 @@ from duroxide import (
     OrchestrationContext,
     OrchestrationFailed,
     Outcome,
+    RuntimeOptions,
     TaskFailed,
 )
-from support.waiting import wait_for_event_kind
+from support.waiting import wait_for_event_kind, wait_until
 
 Steps = Generator[Any, Any, Any]
 Activities = dict[str, Callable[..., Any]]
@@ -415,6 +416,26 @@ def test_prefetched_activities_that_lose_a_race_never_run(runtime_factory: Start
         yield blocking
 
     assert runs_of_late(contest, runtime_factory, client) == 0
+
+
+@pytest.mark.parametrize("sticky", [True, False], ids=["awake", "replayed"])
+def test_a_loser_that_has_finished_by_the_turn_of_its_race_is_not_cancelled(
+    sticky: bool, runtime_factory: StartRuntime, client: Client
+) -> None:
+    def contest(ctx: OrchestrationContext, _: Any) -> Steps:
+        first = ctx.spawn(ctx.schedule_activity("echo", 1))
+        second = ctx.spawn(ctx.schedule_activity("echo", 2))
+        yield ctx.wait_for_event("go")
+        return (yield ctx.race(first, second))
+
+    runtime = runtime_factory(ACTIVITIES, {"contest": contest}, RuntimeOptions(sticky=sticky))
+    client.start_orchestration("contest", "contest")
+    wait_until(lambda: runtime.metrics_snapshot().activity_success == 2, "both to be recorded")
+    client.raise_event("contest", "go")
+
+    assert client.wait_for_orchestration("contest").result() == {"index": 0, "value": 1}
+    kinds = [event.kind for event in client.read_execution_history("contest")]
+    assert (kinds.count("ActivityCompleted"), kinds.count("ActivityCancelRequested")) == (2, 0)
 
 
 def test_losing_sub_orchestration_is_cancelled(run: Run, client: Client) -> None:
