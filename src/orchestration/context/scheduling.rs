@@ -28,6 +28,7 @@ impl OrchestrationContext {
 
     pub(crate) fn task(&self, py: Python<'_>, operation: Operation, decode: Decode) -> PyResult<Task> {
         self.execution.check()?;
+        self.execution.check_input(&operation)?;
         let node = self.execution.describe(operation, decode, boundary::origin::caller(py));
         Ok(Task::new(Arc::clone(&self.execution), node))
     }
