@@ -139,6 +139,7 @@ impl RetryPolicy {
                 .start_timeout
                 .map(milliseconds)
                 .map(|timeout_ms| StartBound { latest_ms: now_ms.saturating_add(timeout_ms), timeout_ms }),
+            end_key: None,
         })
     }
 

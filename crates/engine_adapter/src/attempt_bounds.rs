@@ -12,6 +12,8 @@ pub struct AttemptBounds {
     pub timeout_ms: Option<u64>,
     /// The time by which the attempt must begin, in ms since the epoch, and the timeout that set it, in ms.
     pub start: Option<StartBound>,
+    /// By which its orchestration asks it to end, if the orchestration then waits for its end.
+    pub end_key: Option<u64>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,7 +28,8 @@ impl AttemptBounds {
     pub fn before(self, input: &str) -> String {
         let timeout = self.timeout_ms.map(|timeout| timeout.to_string()).unwrap_or_default();
         let start = self.start.map(|start| format!(",{},{}", start.latest_ms, start.timeout_ms)).unwrap_or_default();
-        format!("{SEPARATOR}{timeout}{start}{SEPARATOR}{input}")
+        let key = self.end_key.map(|key| format!(";{key}")).unwrap_or_default();
+        format!("{SEPARATOR}{timeout}{start}{key}{SEPARATOR}{input}")
     }
 
     /// Splits the recorded input of an attempt into its limits and the input of the code.
@@ -37,6 +40,10 @@ impl AttemptBounds {
     }
 
     fn parse(limits: &str) -> Option<Self> {
+        let (limits, end_key) = match limits.split_once(';') {
+            Some((limits, key)) => (limits, Some(key.parse().ok()?)),
+            None => (limits, None),
+        };
         let mut fields = limits.split(',');
         let timeout_ms = match fields.next()? {
             "" => None,
@@ -49,7 +56,7 @@ impl AttemptBounds {
             }
             _ => return None,
         };
-        Some(Self { timeout_ms, start })
+        Some(Self { timeout_ms, start, end_key })
     }
 }
 
@@ -61,9 +68,10 @@ mod tests {
     fn the_limits_and_the_input_come_back_as_they_were_joined() {
         let start = Some(StartBound { latest_ms: 1_796_000_000_000, timeout_ms: 500 });
         for bounds in [
-            AttemptBounds { timeout_ms: Some(300), start: None },
-            AttemptBounds { timeout_ms: None, start },
-            AttemptBounds { timeout_ms: Some(1), start },
+            AttemptBounds { timeout_ms: Some(300), start: None, end_key: None },
+            AttemptBounds { timeout_ms: None, start, end_key: None },
+            AttemptBounds { timeout_ms: Some(1), start, end_key: Some(0) },
+            AttemptBounds { timeout_ms: None, start: None, end_key: Some(17) },
         ] {
             assert_eq!(AttemptBounds::split(&bounds.before("[1, \"\u{2}\"]")), (Some(bounds), "[1, \"\u{2}\"]"));
         }
@@ -71,7 +79,9 @@ mod tests {
 
     #[test]
     fn an_input_without_limits_stays_as_it_is() {
-        for input in ["", "null", "\"text\"", "\u{2}", "\u{2}x\u{2}1", "\u{2}1,2\u{2}1", "\u{2}1,2,3,4\u{2}1"] {
+        for input in
+            ["", "null", "\"text\"", "\u{2}", "\u{2}x\u{2}1", "\u{2}1,2\u{2}1", "\u{2}1,2,3,4\u{2}1", "\u{2};\u{2}1"]
+        {
             assert_eq!(AttemptBounds::split(input), (None, input));
         }
     }

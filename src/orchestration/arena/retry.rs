@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use crate::boundary::time_limit::{PassedLimit, TimeLimit};
 use crate::orchestration::arena::Arena;
-use crate::orchestration::arena::slot::{Failure, Outcome, Retry, RetryPhase};
-use crate::orchestration::operation::Node;
+use crate::orchestration::arena::slot::{Failure, Outcome, Retry, RetryPhase, State};
+use crate::orchestration::operation::{ActivityCall, Node, Operation};
 use crate::orchestration::retry_policy::RetryPolicy;
 use crate::orchestration::timeline::Moment;
 use engine_adapter::{Action, AttemptBounds};
@@ -20,7 +20,8 @@ impl Retry {
     }
 
     fn attempt(arena: &mut Arena, node: &Arc<Node>, policy: &RetryPolicy) -> RetryPhase {
-        let (bounds, timer) = arena.bounds_of_attempt(policy);
+        let waits_for_end = matches!(&node.operation, Operation::Activity(call) if call.waits_for_end);
+        let (bounds, timer) = arena.bounds_of_attempt(policy, waits_for_end);
         let activity = arena.start_attempt(node, bounds);
         let timeout = timer.map(|timeout| arena.start_timer(node, timeout));
         RetryPhase::Trying { activity, timeout }
@@ -128,9 +129,17 @@ impl Arena {
     ///
     /// A replay repeats the recorded limits, so a new version of the code may have other ones. Earlier versions recorded
     /// a timer beside each attempt instead.
-    fn bounds_of_attempt(&self, policy: &RetryPolicy) -> (Option<AttemptBounds>, Option<Duration>) {
+    fn bounds_of_attempt(
+        &self,
+        policy: &RetryPolicy,
+        waits_for_end: bool,
+    ) -> (Option<AttemptBounds>, Option<Duration>) {
         let Some(recorded) = self.timeline.scheduled(self.actions) else {
-            return (policy.bounds(self.timeline.now_ms()), None);
+            let bounds = policy.bounds(self.timeline.now_ms());
+            let end_key = waits_for_end.then(|| self.next_end_key());
+            let bounds =
+                if waits_for_end { Some(AttemptBounds { end_key, ..bounds.unwrap_or_default() }) } else { bounds };
+            return (bounds, None);
         };
         let has_timer = recorded.bounds.is_none()
             && self
@@ -138,5 +147,39 @@ impl Arena {
                 .scheduled(self.actions + 1)
                 .is_some_and(|next| next.fingerprint == Action::Timer.fingerprint());
         (recorded.bounds, policy.attempt_timeout.filter(|_| has_timer))
+    }
+
+    /// The same for an activity without retries.
+    pub(super) fn bounds_of_call(&self, call: &ActivityCall) -> Option<AttemptBounds> {
+        match self.timeline.scheduled(self.actions) {
+            Some(recorded) => recorded.bounds.filter(|bounds| bounds.end_key.is_some()),
+            None if call.waits_for_end => {
+                Some(AttemptBounds { end_key: Some(self.next_end_key()), ..AttemptBounds::default() })
+            }
+            None => None,
+        }
+    }
+
+    /// The number of the next slot, which a replay repeats.
+    fn next_end_key(&self) -> u64 {
+        u64::try_from(self.slots.len()).unwrap_or(u64::MAX)
+    }
+
+    /// The key by which the activity of a slot can be asked to end, if it is under way. No other attempt follows.
+    pub(crate) fn end_of_attempts(&mut self, slot: usize) -> Option<u64> {
+        if self.settle(slot) {
+            return None;
+        }
+        let activity = match &mut self.slots[slot].state {
+            State::Retry(retry) => match retry.phase {
+                RetryPhase::Trying { activity, .. } => {
+                    retry.policy.max_attempts = retry.attempt;
+                    activity
+                }
+                RetryPhase::Waiting { .. } => return None,
+            },
+            _ => slot,
+        };
+        self.end_keys.get(&activity).copied()
     }
 }

@@ -71,7 +71,8 @@ impl Arena {
 
     fn start_call(&mut self, node: &Arc<Node>, call: &ActivityCall) -> usize {
         let Some(policy) = &call.retry else {
-            return self.start_activity(node);
+            let bounds = self.bounds_of_call(call);
+            return self.start_attempt(node, bounds);
         };
         let retry = Retry::start(self, node, policy);
         let slot = self.push(node, State::Retry(Box::new(retry)), None);
@@ -88,6 +89,9 @@ impl Arena {
     pub(crate) fn start_attempt(&mut self, node: &Arc<Node>, bounds: Option<AttemptBounds>) -> usize {
         let Some(bounds) = bounds else { return self.start_activity(node) };
         let slot = self.push_leaf(node, None, || attempt_action(&node.operation, bounds));
+        if let Some(key) = bounds.end_key {
+            self.end_keys.insert(slot, key);
+        }
         self.journal.start_attempt(slot, &node.operation, bounds);
         slot
     }

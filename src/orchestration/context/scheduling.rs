@@ -10,6 +10,7 @@ use pyo3::types::PyTuple;
 use crate::boundary;
 use crate::boundary::codec::Decode;
 use crate::boundary::errors::LimitExceeded;
+use crate::boundary::options::choices;
 use crate::boundary::python::RANDOM;
 use crate::orchestration::context::OrchestrationContext;
 use crate::orchestration::context::arguments::{check_version, payload};
@@ -20,6 +21,14 @@ use crate::orchestration::limits::{check_instance_id, check_name};
 use crate::orchestration::operation::{ActivityCall, Node, Operation, Tag};
 use crate::orchestration::retry_policy::RetryPolicy;
 use crate::orchestration::task::{Task, collect};
+
+choices! {
+    /// What a task that is cancelled does about its activity, as Python names it.
+    enum OnCancellation("cancellation") {
+        Abandon = "abandon",
+        Wait = "wait",
+    }
+}
 
 impl OrchestrationContext {
     pub(crate) fn new(execution: Arc<Execution>) -> Self {
@@ -54,6 +63,7 @@ impl OrchestrationContext {
         session_id: Option<String>,
         tag: Option<String>,
         retry: Option<&Bound<'_, PyAny>>,
+        cancellation: Option<&str>,
         result_type: Option<Py<PyAny>>,
     ) -> PyResult<Task> {
         let (name, declared) = name.of_kind("activity")?;
@@ -69,7 +79,12 @@ impl OrchestrationContext {
         }
         let retry = retry.map_or(Ok(None), RetryPolicy::from_python)?;
         let annotation = result_type.or(declared).or_else(|| self.execution.definitions.activity_result(py, &name));
-        let call = ActivityCall { name, input: payload(py, input)?, session_id, tag: Tag::new(tag), retry };
+        let waits_for_end = match cancellation.unwrap_or("abandon").parse()? {
+            OnCancellation::Abandon => false,
+            OnCancellation::Wait => true,
+        };
+        let input = payload(py, input)?;
+        let call = ActivityCall { name, input, session_id, tag: Tag::new(tag), retry, waits_for_end };
         self.task(py, Operation::Activity(call), Decode::typed(annotation, Decode::Json))
     }
 
@@ -80,6 +95,7 @@ impl OrchestrationContext {
             session_id: None,
             tag: Tag::default(),
             retry: None,
+            waits_for_end: false,
         };
         self.task(py, Operation::Activity(call), decode)
     }
