@@ -230,6 +230,7 @@ class LoopSteps:
     def time(self) -> float: ...
     def is_silent(self) -> bool: ...
     def start_timer(self, seconds: float) -> int: ...
+    def ask_to_end(self, slot: int) -> int | None: ...
     def give_up(self, slot: int) -> None: ...
     def end_branch(self, branch: int, value: object, error: BaseException | None) -> None: ...
 
@@ -337,6 +338,7 @@ class OrchestrationContext:
         *,
         tag: str | None = None,
         retry: _Retry | None = None,
+        cancellation: Literal["abandon", "wait"] | None = None,
         result_type: type[_T],
     ) -> Task[_T]:
         """Run an activity.
@@ -347,6 +349,9 @@ class OrchestrationContext:
             session_id: Session whose worker must run it; default ``None``, any worker.
             tag: Tag that its worker must serve; default ``None``, a worker for activities without a tag.
             retry: Retry policy, a ``RetryPolicy`` or a dictionary; default ``None``, no retries.
+            cancellation: What a cancelled wait for the task does about the activity. ``"abandon"``: the wait ends at
+                once. ``"wait"``: the activity is asked to end, and the wait ends when it has ended. Only in an
+                ``async def`` orchestration; default ``None``, which is ``"abandon"``.
             result_type: Type to convert the result to; default ``None``, the annotation of the activity if this process
                 has registered it.
 
@@ -369,6 +374,7 @@ class OrchestrationContext:
         *,
         tag: str | None = None,
         retry: _Retry | None = None,
+        cancellation: Literal["abandon", "wait"] | None = None,
         result_type: None = None,
     ) -> Task[_T]: ...
     @overload
@@ -380,6 +386,7 @@ class OrchestrationContext:
         *,
         tag: str | None = None,
         retry: _Retry | None = None,
+        cancellation: Literal["abandon", "wait"] | None = None,
         result_type: None = None,
     ) -> Task[Any]: ...
     @overload
@@ -391,6 +398,7 @@ class OrchestrationContext:
         *,
         tag: str | None = None,
         retry: _Retry | None = None,
+        cancellation: Literal["abandon", "wait"] | None = None,
         result_type: UnionType,
     ) -> Task[Any]: ...
     def schedule_activity_on_session(

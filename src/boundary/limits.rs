@@ -12,6 +12,10 @@ pub(crate) const MAX_NAME_BYTES: usize = 1024;
 /// The longest payload that is recorded, in bytes of JSON text.
 pub(crate) const MAX_PAYLOAD_BYTES: usize = 16 * 1024 * 1024;
 
+/// The largest sum of the inputs that an orchestration may make in one turn. While the turn is recorded, the engine and
+/// the store hold about fifteen copies of each.
+pub(crate) const MAX_TURN_BYTES: usize = 128 * 1024 * 1024;
+
 /// The longest duration of a timer, a wait or a timeout, in milliseconds: ten years.
 pub(crate) const MAX_DURATION_MS: u64 = 10 * 366 * 24 * 60 * 60 * 1000;
 

@@ -22,6 +22,7 @@ use crate::orchestration::arena::{Arena, Effect};
 use crate::orchestration::code_location::code_location;
 use crate::orchestration::coroutines::Runner;
 use crate::orchestration::event_loop::state::EventLoop;
+use crate::orchestration::limits::{TurnInputs, too_much_in_a_turn};
 use crate::orchestration::operation::{Node, Operation};
 use crate::orchestration::strict::StrictWatch;
 use crate::orchestration::timeline::{Moment, Timeline};
@@ -62,6 +63,7 @@ pub(crate) struct Execution {
     described: Mutex<Vec<Arc<Node>>>,
     /// The tasks made of generators and coroutines, by the address of these, which they keep alive.
     branches: Mutex<HashMap<usize, Arc<Node>>>,
+    inputs: Mutex<TurnInputs>,
     /// What runs it, if it is a coroutine.
     pub(crate) event_loop: Mutex<Option<EventLoop>>,
     pub(crate) loop_runs: AtomicBool,
@@ -96,6 +98,7 @@ impl Execution {
             custom_status: Mutex::new(record.inherited_custom_status.clone()),
             described: Mutex::new(Vec::new()),
             branches: Mutex::new(HashMap::new()),
+            inputs: Mutex::default(),
             event_loop: Mutex::new(None),
             loop_runs: AtomicBool::new(false),
             loop_ended: AtomicBool::new(false),
@@ -262,6 +265,12 @@ impl Execution {
 
     pub(crate) fn is_replaying(&self) -> bool {
         self.clock.lock().is_replaying
+    }
+
+    /// Refuses an operation with an input that is too much for the turn.
+    pub(crate) fn check_input(&self, operation: &Operation) -> PyResult<()> {
+        let sum = self.inputs.lock().add(self.now_ms(), operation.bytes());
+        sum.map_err(|bytes| too_much_in_a_turn(&self.orchestration_name, bytes))
     }
 
     /// Describes an operation; nothing is started.

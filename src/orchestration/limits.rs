@@ -8,7 +8,7 @@ use pyo3::exceptions::PyValueError;
 use pyo3::{PyErr, PyResult};
 
 use crate::boundary::errors::LimitExceeded;
-use crate::boundary::limits::{MAX_NAME_BYTES, TextFault, fault_of_name, fault_of_text};
+use crate::boundary::limits::{MAX_NAME_BYTES, MAX_TURN_BYTES, TextFault, fault_of_name, fault_of_text};
 
 /// The marker of the ids that the engine gives to children without an explicit id.
 const RESERVED_ID: &str = "sub::";
@@ -40,6 +40,37 @@ fn refuse(what: &str, fault: TextFault) -> PyErr {
         TextFault::NullCharacter => format!("{what} has a null character, which no store keeps: remove it"),
         TextFault::TooLong { bytes } => return too_long(what, bytes, MAX_NAME_BYTES),
     })
+}
+
+/// The sum of the inputs that an orchestration has made in one turn. A replay comes to the same sums, since the turn is
+/// known by its time, which history records.
+#[derive(Default)]
+pub(crate) struct TurnInputs {
+    time_ms: u64,
+    bytes: usize,
+}
+
+impl TurnInputs {
+    /// Adds an input that the code makes at this time of history.
+    pub(crate) fn add(&mut self, time_ms: u64, bytes: usize) -> Result<(), usize> {
+        if self.time_ms != time_ms {
+            *self = Self { time_ms, bytes: 0 };
+        }
+        let sum = self.bytes.saturating_add(bytes);
+        if sum > MAX_TURN_BYTES {
+            return Err(sum);
+        }
+        self.bytes = sum;
+        Ok(())
+    }
+}
+
+pub(crate) fn too_much_in_a_turn(orchestration: &str, bytes: usize) -> PyErr {
+    LimitExceeded::new_err(format!(
+        "the inputs that orchestration '{orchestration}' has made without a wait have {bytes} bytes together: at most \
+         {MAX_TURN_BYTES} bytes are recorded in one turn; wait for some of its tasks before you make more, or store the \
+         data elsewhere and pass a reference"
+    ))
 }
 
 pub(crate) fn check_tag(tag: &str) -> PyResult<()> {
@@ -75,4 +106,19 @@ pub(crate) fn check_kv(key: &str, value: &str, keys: usize) -> PyResult<()> {
         )));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_turn_may_make_inputs_up_to_the_limit() {
+        let mut inputs = TurnInputs::default();
+        for time_ms in [1_000, 2_000] {
+            inputs.add(time_ms, MAX_TURN_BYTES - 1).unwrap();
+            inputs.add(time_ms, 1).unwrap();
+            assert_eq!(inputs.add(time_ms, 1), Err(MAX_TURN_BYTES + 1));
+        }
+    }
 }

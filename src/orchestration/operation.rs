@@ -102,6 +102,8 @@ pub(crate) struct ActivityCall {
     pub(crate) session_id: Option<String>,
     pub(crate) tag: Tag,
     pub(crate) retry: Option<RetryPolicy>,
+    /// Whether a task that is cancelled waits for the end of its activity.
+    pub(crate) waits_for_end: bool,
 }
 
 /// The tag of an activity. Its task may change the tag until the activity starts.

@@ -134,7 +134,7 @@ impl RetryPolicy {
         AttemptHeader {
             timeout_ms: self.attempt_timeout.map(milliseconds),
             start: start.map(|timeout_ms| StartBound { latest_ms: now_ms.saturating_add(timeout_ms), timeout_ms }),
-            first_attempt: None,
+            ..AttemptHeader::default()
         }
     }
 

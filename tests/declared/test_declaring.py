@@ -121,6 +121,8 @@ def test_options_are_checked_where_they_are_given() -> None:
         activity(retry={"max_attempts": 0})(charge)
     with pytest.raises(ConfigurationError, match="no option 'attempts'"):
         activity(charge).options(retry={"attempts": 3})
+    with pytest.raises(ConfigurationError, match="cancellation must be 'abandon' or 'wait', not 'kill'"):
+        activity(cancellation="kill")(charge)
     for wrong in ({"tag": ""}, {"session": ""}, {"tag": "x" * 300}):
         with pytest.raises(ValueError, match="is empty|bytes"):
             activity(charge).options(**wrong)

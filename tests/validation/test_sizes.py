@@ -66,6 +66,26 @@ def test_an_orchestration_refuses_a_hundred_megabytes_where_it_gives_them(play: 
 
 
 @in_memory
+@pytest.mark.filterwarnings("ignore:orchestration .* made a task and never yielded it")
+def test_an_orchestration_refuses_inputs_that_are_too_much_for_one_turn_with_their_sum(play: Play) -> None:
+    each = "x" * (15 * 2**20)
+
+    def orchestration(ctx: OrchestrationContext, _: Any) -> Steps:
+        tasks: list[Any] = []
+        try:
+            while True:
+                tasks.append(ctx.schedule_activity("echo", each))
+        except LimitExceeded as error:
+            refused = str(error)
+        return [len(tasks), refused]
+
+    count, refused = play(orchestration).result()
+    assert count == 128 // 15
+    assert str((count + 1) * (len(each) + 2 + len("echo"))) in refused
+    assert f"at most {128 * 2**20} bytes" in refused
+
+
+@in_memory
 def test_an_activity_that_returns_a_hundred_megabytes_fails(play: Play) -> None:
     def activity(ctx: Any, _: Any) -> str:
         return "x" * HUNDRED_MEGABYTES

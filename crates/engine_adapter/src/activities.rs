@@ -10,6 +10,8 @@ use store::retry::{RetryLimit, RetryState};
 use store::{Failure, FailureKind, Result, retrying};
 use tokio::time::Instant;
 
+use crate::attempt_header::AttemptHeader;
+use crate::cancellation::{activities_asked_to_end, ended_before_it_began};
 use crate::dispatcher::{Dispatcher, LONGEST_POLL, listed};
 use crate::metrics::add;
 use crate::process::WithoutCode;
@@ -60,6 +62,10 @@ impl Dispatcher {
             }
         }
         match self.accept(item, &token, attempt) {
+            Ok(item) if self.is_asked_to_end(&token).await => {
+                self.end_before_it_begins(&item, &token).await;
+                None
+            }
             Ok(item) => Some((item, token, attempt)),
             Err(refused) => {
                 self.refuse(&refused, &token).await;
@@ -82,11 +88,29 @@ impl Dispatcher {
         self.shared.waiting_activities.clear(&(instance.clone(), *execution_id, *id));
         // Poison is reported by the engine with the item as it was scheduled, and runs nowhere.
         if attempt <= self.settings.max_attempts {
+            let end_key = AttemptHeader::split(input).0.and_then(|header| header.end_key);
             let running = RunningActivity::new(instance.clone(), *execution_id, *id, attempt, name.clone());
+            let running = running.with_end_key(end_key);
             self.shared.running_activities.insert(token, running);
             *input = join_token(token, input);
         }
         Ok(item)
+    }
+
+    /// Whether its orchestration has asked a running activity to end, in a commit that this process may not have seen.
+    pub async fn is_asked_to_end(&self, token: &str) -> bool {
+        let Some(running) = self.shared.running_activities.get(token) else { return false };
+        let Some(key) = running.end_key else { return false };
+        let history = self.view.read_with_execution(&running.instance, running.execution_id).await;
+        history.is_ok_and(|history| activities_asked_to_end(&history).any(|asked| asked == key))
+    }
+
+    async fn end_before_it_begins(&self, item: &WorkItem, token: &str) {
+        let WorkItem::ActivityExecute { instance, execution_id, id, .. } = item else { return };
+        let (instance, details) = (instance.clone(), ended_before_it_began());
+        let failed = WorkItem::ActivityFailed { instance, execution_id: *execution_id, id: *id, details };
+        // If this fails, the lease ends by itself, and the activity is fetched again.
+        let _ = self.end_activity(token, Some(failed)).await;
     }
 
     async fn refuse(&self, item: &WorkItem, token: &str) {

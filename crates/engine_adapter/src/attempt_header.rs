@@ -8,6 +8,8 @@
 const SEPARATOR: char = '\u{2}';
 /// Stands before the first attempt, behind the limits.
 const FIRST_ATTEMPT: char = '#';
+/// Stands before the key for the request to end, behind everything else.
+const END_KEY: char = ';';
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct AttemptHeader {
@@ -17,6 +19,8 @@ pub struct AttemptHeader {
     pub start: Option<StartBound>,
     /// The event that scheduled the first attempt, in the header of a later one.
     pub first_attempt: Option<u64>,
+    /// By which its orchestration asks the attempt to end, if the orchestration then waits for its end.
+    pub end_key: Option<u64>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,7 +36,8 @@ impl AttemptHeader {
         let timeout = self.timeout_ms.map(|timeout| timeout.to_string()).unwrap_or_default();
         let start = self.start.map(|start| format!(",{},{}", start.latest_ms, start.timeout_ms)).unwrap_or_default();
         let first = self.first_attempt.map(|first| format!("{FIRST_ATTEMPT}{first}")).unwrap_or_default();
-        format!("{SEPARATOR}{timeout}{start}{first}{SEPARATOR}{input}")
+        let key = self.end_key.map(|key| format!("{END_KEY}{key}")).unwrap_or_default();
+        format!("{SEPARATOR}{timeout}{start}{first}{key}{SEPARATOR}{input}")
     }
 
     /// Splits the recorded input of an attempt into its header and the input of the code.
@@ -43,10 +48,8 @@ impl AttemptHeader {
     }
 
     fn parse(header: &str) -> Option<Self> {
-        let (limits, first_attempt) = match header.split_once(FIRST_ATTEMPT) {
-            Some((limits, first)) => (limits, Some(first.parse().ok()?)),
-            None => (header, None),
-        };
+        let (header, end_key) = split_number(header, END_KEY)?;
+        let (limits, first_attempt) = split_number(header, FIRST_ATTEMPT)?;
         let mut fields = limits.split(',');
         let timeout_ms = match fields.next()? {
             "" => None,
@@ -59,7 +62,15 @@ impl AttemptHeader {
             }
             _ => return None,
         };
-        Some(Self { timeout_ms, start, first_attempt })
+        Some(Self { timeout_ms, start, first_attempt, end_key })
+    }
+}
+
+/// Splits off the number that stands behind `mark`, if the mark is there; `None` if no number follows it.
+fn split_number(text: &str, mark: char) -> Option<(&str, Option<u64>)> {
+    match text.split_once(mark) {
+        Some((before, number)) => Some((before, Some(number.parse().ok()?))),
+        None => Some((text, None)),
     }
 }
 
@@ -73,9 +84,10 @@ mod tests {
         for header in [
             AttemptHeader { timeout_ms: Some(300), ..AttemptHeader::default() },
             AttemptHeader { start, ..AttemptHeader::default() },
-            AttemptHeader { timeout_ms: Some(1), start, first_attempt: None },
+            AttemptHeader { timeout_ms: Some(1), start, ..AttemptHeader::default() },
             AttemptHeader { first_attempt: Some(3), ..AttemptHeader::default() },
-            AttemptHeader { timeout_ms: Some(1), start, first_attempt: Some(3) },
+            AttemptHeader { end_key: Some(17), ..AttemptHeader::default() },
+            AttemptHeader { timeout_ms: Some(1), start, first_attempt: Some(3), end_key: Some(0) },
         ] {
             assert_eq!(AttemptHeader::split(&header.before("[1, \"\u{2}\"]")), (Some(header), "[1, \"\u{2}\"]"));
         }
@@ -83,9 +95,17 @@ mod tests {
 
     #[test]
     fn an_input_without_header_stays_as_it_is() {
-        for input in
-            ["", "null", "\"text\"", "\u{2}", "\u{2}x\u{2}1", "\u{2}1,2\u{2}1", "\u{2}1,2,3,4\u{2}1", "\u{2}#\u{2}1"]
-        {
+        for input in [
+            "",
+            "null",
+            "\"text\"",
+            "\u{2}",
+            "\u{2}x\u{2}1",
+            "\u{2}1,2\u{2}1",
+            "\u{2}1,2,3,4\u{2}1",
+            "\u{2}#\u{2}1",
+            "\u{2};\u{2}1",
+        ] {
             assert_eq!(AttemptHeader::split(input), (None, input));
         }
     }

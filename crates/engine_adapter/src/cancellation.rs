@@ -12,6 +12,30 @@ use store::history::is_end;
 /// The reserved queue. Each message is the reason of a request.
 pub const CANCELLATION_QUEUE: &str = "__duroxide_cancellation";
 
+/// The reserved queue to which an execution subscribes to ask its activity with this key to end. Unlike the engine's
+/// cancellation, the request leaves the activity its lease, and so its end is recorded.
+pub fn end_request(key: u64) -> String {
+    format!("{CANCELLATION_QUEUE}:{key}")
+}
+
+/// The keys of the activities that these events ask to end.
+pub fn activities_asked_to_end(events: &[Event]) -> impl Iterator<Item = u64> {
+    events.iter().filter_map(|event| match &event.kind {
+        EventKind::QueueSubscribed { name } => name.strip_prefix(CANCELLATION_QUEUE)?.strip_prefix(':')?.parse().ok(),
+        _ => None,
+    })
+}
+
+/// The failure of an activity that was asked to end before it began.
+pub fn ended_before_it_began() -> ErrorDetails {
+    ErrorDetails::Application {
+        kind: AppErrorKind::ActivityFailed,
+        message: r#"{"type": "CancelledError", "message": "it was cancelled before it began", "retryable": false}"#
+            .to_owned(),
+        retryable: false,
+    }
+}
+
 /// Whether the execution that `history` records has subscribed to the reserved queue.
 pub fn is_subscribed(history: &[Event]) -> bool {
     history.iter().any(|event| matches!(&event.kind, EventKind::QueueSubscribed { name } if name == CANCELLATION_QUEUE))

@@ -290,9 +290,11 @@ store::forward_provider!([] Dispatcher, name: |this| this.shared.backend().name(
 impl Dispatcher {
     async fn renew_activity(&self, token: &str, extend_for: Duration) -> Result<()> {
         let outcome = self.view.renew_work_item_lock(token, extend_for).await;
-        if outcome.as_ref().is_err_and(Failure::is_lock_lost)
-            && let Some(running) = self.shared.running_activities.get(token)
-        {
+        let is_over = match &outcome {
+            Ok(()) => self.is_asked_to_end(token).await,
+            Err(failure) => failure.is_lock_lost(),
+        };
+        if is_over && let Some(running) = self.shared.running_activities.get(token) {
             running.cancel();
         }
         outcome

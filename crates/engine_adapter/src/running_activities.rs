@@ -30,6 +30,8 @@ pub struct RunningActivity {
     pub activity_id: u64,
     pub attempt: u32,
     pub name: String,
+    /// By which its orchestration may ask it to end, and wait for its end.
+    pub end_key: Option<u64>,
     cancelled: watch::Sender<bool>,
     callbacks: Mutex<Vec<Callback>>,
 }
@@ -37,7 +39,13 @@ pub struct RunningActivity {
 impl RunningActivity {
     pub fn new(instance: String, execution_id: u64, activity_id: u64, attempt: u32, name: String) -> Self {
         let (cancelled, _) = watch::channel(false);
-        Self { instance, execution_id, activity_id, attempt, name, cancelled, callbacks: Mutex::new(Vec::new()) }
+        let callbacks = Mutex::new(Vec::new());
+        Self { instance, execution_id, activity_id, attempt, name, end_key: None, cancelled, callbacks }
+    }
+
+    #[must_use]
+    pub fn with_end_key(self, end_key: Option<u64>) -> Self {
+        Self { end_key, ..self }
     }
 
     pub fn is_cancelled(&self) -> bool {
@@ -103,6 +111,13 @@ impl RunningActivities {
                 })
             });
         }
+    }
+
+    /// Cancels the activity that its orchestration has asked to end.
+    pub fn ask_to_end(&self, instance: &str, execution_id: u64, key: u64) {
+        self.cancel_where(|running| {
+            running.end_key == Some(key) && running.execution_id == execution_id && running.instance == instance
+        });
     }
 
     pub fn cancel_instance(&self, instance: &str) {

@@ -13,6 +13,7 @@ use tokio::time::Instant;
 
 use crate::admission::Admission;
 use crate::cancellation;
+use crate::cancellation::activities_asked_to_end;
 use crate::dispatcher::Dispatcher;
 use crate::held_turns::HeldTurn;
 use crate::metrics::add;
@@ -187,6 +188,9 @@ impl Dispatcher {
         shared.waiting.clear(instance);
         shared.obstructed.clear(instance);
         shared.running_activities.cancel(&commit.cancelled);
+        for key in activities_asked_to_end(&commit.delta) {
+            shared.running_activities.ask_to_end(instance, commit.execution_id, key);
+        }
         // On a server each look is a query, so a commit wakes the waits only if it changes something that they wait
         // for.
         if shared.backend().traits().cheap_looks || can_be_waited_for(&commit.metadata, &commit.delta) {

@@ -25,7 +25,7 @@ from duroxide._declare.tags import check_tag
 from duroxide._native import ActivityContext, OrchestrationContext, Task, current_context
 from duroxide._values.validation import check_id, check_name
 from duroxide._values.versions import check_version
-from duroxide.exceptions import NotInOrchestration, RegistrationError
+from duroxide.exceptions import ConfigurationError, NotInOrchestration, RegistrationError
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 T = TypeVar("T")
 Retry = RetryPolicy | Mapping[str, Any]
+OnCancellation = Literal["abandon", "wait"]
 AnyDeclared = TypeVar("AnyDeclared", bound="Declared[..., Any]")
 
 
@@ -44,6 +45,16 @@ class _Unchanged:
 
 
 _UNCHANGED: Any = _Unchanged()
+
+
+def check_cancellation(cancellation: object) -> None:
+    """Check what a call does about its activity when its wait is cancelled.
+
+    Raises:
+        ConfigurationError: It is neither ``"abandon"`` nor ``"wait"``.
+    """
+    if cancellation not in ("abandon", "wait", None):
+        raise ConfigurationError(f"cancellation must be 'abandon' or 'wait', not {cancellation!r}")
 
 
 class Declared(Generic[P, T]):
@@ -160,6 +171,7 @@ class Activity(Declared[P, T]):
         retry: Retry | None = _UNCHANGED,
         tag: str | None = _UNCHANGED,
         session: str | None = _UNCHANGED,
+        cancellation: OnCancellation | None = _UNCHANGED,
     ) -> Activity[P, T]:
         """Return the same activity with other options for its calls: ``charge.options(tag="gpu")(order)``.
 
@@ -167,18 +179,24 @@ class Activity(Declared[P, T]):
             retry: A ``RetryPolicy`` or a dictionary; ``None`` for no retries. Default: as declared.
             tag: Tag that its worker must serve; ``None`` for none. Default: as declared.
             session: Session whose worker must run it; ``None`` for none. Default: as declared.
+            cancellation: What a cancelled wait for the call does about the activity. ``"abandon"`` or ``None``: the wait
+                ends at once. ``"wait"``: the activity is asked to end, and the wait ends when it has ended. Only in an
+                ``async def`` orchestration. Default: as declared.
 
         Raises:
-            ConfigurationError: The retry policy has an invalid value.
+            ConfigurationError: The retry policy has an invalid value, or ``cancellation`` is unknown.
             LimitExceeded: The tag or the session is empty or too long.
         """
+        if cancellation is not _UNCHANGED:
+            check_cancellation(cancellation)
         if retry is not _UNCHANGED and retry is not None:
             retry = RetryPolicy.from_value(retry)
         if tag is not _UNCHANGED and tag is not None:
             check_tag(tag)
         if session is not _UNCHANGED and session is not None:
             check_name(session, "a session")
-        return self._with({"retry": retry, "tag": tag, "session_id": session})
+        changes = {"retry": retry, "tag": tag, "session_id": session, "cancellation": cancellation}
+        return self._with(changes)
 
     @functools.cached_property
     def definition(self) -> ActivityDefinition:

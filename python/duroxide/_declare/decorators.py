@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Coroutine, Generator, Mapping
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, overload
 
-from duroxide._declare.declarations import Activity, Orchestration, Retry
+from duroxide._declare.declarations import Activity, OnCancellation, Orchestration, Retry
 from duroxide._declare.definitions import check_registered_version
 from duroxide._native import ActivityContext, OrchestrationContext
 
@@ -85,7 +85,12 @@ def activity(function: Callable[P, Coroutine[Any, Any, T]], /) -> Activity[P, T]
 def activity(function: Callable[P, T], /) -> Activity[P, T]: ...
 @overload
 def activity(
-    *, name: str | None = None, retry: Retry | None = None, tag: str | None = None, session: str | None = None
+    *,
+    name: str | None = None,
+    retry: Retry | None = None,
+    tag: str | None = None,
+    session: str | None = None,
+    cancellation: OnCancellation | None = None,
 ) -> ActivityDecorator: ...
 def activity(
     function: Any = None,
@@ -95,6 +100,7 @@ def activity(
     retry: Retry | None = None,
     tag: str | None = None,
     session: str | None = None,
+    cancellation: OnCancellation | None = None,
 ) -> Any:
     """Declare a function as an activity: ``@activity``, or ``@activity(retry=...)`` with options.
 
@@ -106,6 +112,9 @@ def activity(
         retry: Retry policy of a call, a ``RetryPolicy`` or a dictionary; default ``None``, no retries.
         tag: Tag that the worker of a call must serve; default ``None``, a worker for activities without a tag.
         session: Session whose worker must run a call; default ``None``, any worker.
+        cancellation: What a cancelled wait for a call does about the activity. ``"abandon"``: the wait ends at once.
+            ``"wait"``: the activity is asked to end, and the wait ends when it has ended. Only in an ``async def``
+            orchestration; default ``None``, which is ``"abandon"``.
 
     Returns:
         The activity, or a decorator. The options apply to calls of the activity as a function; ``.options`` replaces
@@ -119,7 +128,7 @@ def activity(
 
     def declare(function: Any) -> Any:
         declared: Activity[..., Any] = Activity(function, name, local_names)
-        return declared.options(retry=retry, tag=tag, session=session)
+        return declared.options(retry=retry, tag=tag, session=session, cancellation=cancellation)
 
     return declare if function is None else declare(function)
 

@@ -98,6 +98,9 @@ class OrchestrationLoop(asyncio.AbstractEventLoop):
             timer = self._timers.pop(slot, None)
             if timer is not None:
                 self._ready.append(timer)
+        elif future.end_request is not None:
+            self._steps.give_up(future.end_request)
+            future.end_as_asked()
         elif not future.done():
             if error is None:
                 future.set_result(value)
@@ -249,6 +252,15 @@ class OrchestrationLoop(asyncio.AbstractEventLoop):
         """Return the number of the next task or future, which is its hash."""
         self._count += 1
         return self._count
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the orchestration has ended, so that no step is waited for any more."""
+        return self._ended
+
+    def ask_to_end(self, slot: int) -> int | None:
+        """Ask the activity of a step to end, if its call says so; return the slot of the request."""
+        return self._steps.ask_to_end(slot) if slot in self._waits else None
 
     def give_up(self, slot: int) -> None:
         """Give up a step whose future was cancelled."""

@@ -48,19 +48,36 @@ class OrchestrationFuture(asyncio.Future[Any]):
 
 
 class StepFuture(OrchestrationFuture):
-    """The future of a durable step that has not ended; cancelling it gives the step up."""
+    """The future of a durable step that has not ended; cancelling it gives the step up, or asks it to end.
+
+    Attributes:
+        end_request: The slot of the request to end, or ``None`` if the step was not asked to end.
+    """
+
+    end_request: int | None = None
 
     def __init__(self, loop: OrchestrationLoop, slot: int) -> None:
         super().__init__(loop)
         self._orchestration_loop = loop
         self._slot = slot
+        self._reason: Any | None = None
 
     def cancel(self, msg: Any | None = None) -> bool:
-        """Give up the step, unless it has ended."""
-        if not super().cancel(msg):
+        """Give up the step, unless it has ended; ask an activity to end whose end is to be waited for."""
+        if self.done():
             return False
+        if self.end_request is None:
+            self.end_request = self._orchestration_loop.ask_to_end(self._slot)
+            self._reason = msg
+        if self.end_request is not None and not self._orchestration_loop.has_ended:
+            return True
+        super().cancel(msg)
         self._orchestration_loop.give_up(self._slot)
         return True
+
+    def end_as_asked(self) -> None:
+        """Be cancelled, now that the activity has ended."""
+        super().cancel(self._reason)
 
 
 class StepTimer(asyncio.TimerHandle):

@@ -47,7 +47,7 @@ def check_queue(queue: object) -> str:
         ValueError: It is the queue that carries cancellation requests.
     """
     name = check_name(queue, "the name of a queue")
-    if name == CANCELLATION_QUEUE:
+    if name.startswith(CANCELLATION_QUEUE):
         raise ValueError(
             f"queue '{name}' carries the cancellation requests of an orchestration; call cancel_instance() instead"
         )

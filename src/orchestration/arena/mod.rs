@@ -16,6 +16,7 @@ mod start;
 mod tests;
 mod watched;
 
+use std::collections::HashMap;
 use std::mem::{self, size_of};
 use std::sync::Arc;
 
@@ -40,6 +41,8 @@ pub(crate) struct Arena {
     /// Branches that lost a race and whose generators are still to be closed.
     pub(crate) closing: Vec<Arc<Runner>>,
     slots: Vec<Slot>,
+    /// By which the activities of these slots can be asked to end.
+    end_keys: HashMap<usize, u64>,
     /// Waits for queues that have no message yet, in start order.
     queue_waits: Vec<usize>,
     /// Slots that must be polled even if no branch waits for them, in start order.
@@ -62,6 +65,7 @@ impl Arena {
             branches: Vec::new(),
             closing: Vec::new(),
             slots: Vec::new(),
+            end_keys: HashMap::new(),
             queue_waits: Vec::new(),
             active: Vec::new(),
             gathers: Vec::new(),

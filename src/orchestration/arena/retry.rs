@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use crate::boundary::time_limit::{PassedLimit, TimeLimit};
 use crate::orchestration::arena::Arena;
-use crate::orchestration::arena::slot::{Failure, Outcome, Retry, RetryPhase};
-use crate::orchestration::operation::{Node, Operation};
+use crate::orchestration::arena::slot::{Failure, Outcome, Retry, RetryPhase, State};
+use crate::orchestration::operation::{ActivityCall, Node, Operation};
 use crate::orchestration::retry_policy::RetryPolicy;
 use crate::orchestration::timeline::Moment;
 use engine_adapter::{Action, AttemptHeader};
@@ -27,8 +27,8 @@ impl Retry {
         attempt: u32,
         first_action: Option<usize>,
     ) -> RetryPhase {
-        let (header, timer) = match node.operation {
-            Operation::Activity(_) => arena.header_of_attempt(policy, first_action),
+        let (header, timer) = match &node.operation {
+            Operation::Activity(call) => arena.header_of_attempt(policy, first_action, call.waits_for_end),
             // The worker of a sub-orchestration keeps no limits, so a timer stands beside the attempt.
             _ => (None, policy.attempt_timeout),
         };
@@ -181,12 +181,14 @@ impl Arena {
         &self,
         policy: &RetryPolicy,
         first_action: Option<usize>,
+        waits_for_end: bool,
     ) -> (Option<AttemptHeader>, Option<Duration>) {
         let Some(recorded) = self.timeline.scheduled(self.actions) else {
             let limits = policy.limits(self.timeline.now_ms());
             // A retry follows the end of the first attempt, which an earlier turn has recorded.
             let first_attempt = first_action.and_then(|action| self.timeline.event_id(action));
-            let header = AttemptHeader { first_attempt, ..limits };
+            let end_key = waits_for_end.then(|| self.next_end_key());
+            let header = AttemptHeader { first_attempt, end_key, ..limits };
             return (Some(header).filter(|header| *header != AttemptHeader::default()), None);
         };
         let has_timer = recorded.header.is_none()
@@ -195,5 +197,39 @@ impl Arena {
                 .scheduled(self.actions + 1)
                 .is_some_and(|next| next.fingerprint == Action::Timer.fingerprint());
         (recorded.header, policy.attempt_timeout.filter(|_| has_timer))
+    }
+
+    /// The same for an activity without retries.
+    pub(super) fn header_of_call(&self, call: &ActivityCall) -> Option<AttemptHeader> {
+        match self.timeline.scheduled(self.actions) {
+            Some(recorded) => recorded.header.filter(|header| header.end_key.is_some()),
+            None if call.waits_for_end => {
+                Some(AttemptHeader { end_key: Some(self.next_end_key()), ..AttemptHeader::default() })
+            }
+            None => None,
+        }
+    }
+
+    /// The number of the next slot, which a replay repeats.
+    fn next_end_key(&self) -> u64 {
+        u64::try_from(self.slots.len()).unwrap_or(u64::MAX)
+    }
+
+    /// The key by which the activity of a slot can be asked to end, if it is under way. No other attempt follows.
+    pub(crate) fn end_of_attempts(&mut self, slot: usize) -> Option<u64> {
+        if self.settle(slot) {
+            return None;
+        }
+        let activity = match &mut self.slots[slot].state {
+            State::Retry(retry) => match retry.phase {
+                RetryPhase::Trying { step, .. } => {
+                    retry.policy.max_attempts = retry.attempt;
+                    step
+                }
+                RetryPhase::Waiting { .. } => return None,
+            },
+            _ => slot,
+        };
+        self.end_keys.get(&activity).copied()
     }
 }

@@ -80,7 +80,9 @@ impl Arena {
 
     fn start_retried(&mut self, node: &Arc<Node>, policy: Option<&RetryPolicy>) -> usize {
         let Some(policy) = policy else {
-            return self.leaf(node, None);
+            let Operation::Activity(call) = &node.operation else { return self.leaf(node, None) };
+            let header = self.header_of_call(call);
+            return self.start_attempt(node, 1, header);
         };
         let retry = Retry::start(self, node, policy);
         let slot = self.push(node, State::Retry(Box::new(retry)), None);
@@ -97,6 +99,9 @@ impl Arena {
         }
         let Some(header) = header else { return self.leaf(node, None) };
         let slot = self.push_leaf(node, None, || attempt_action(&node.operation, header));
+        if let Some(key) = header.end_key {
+            self.end_keys.insert(slot, key);
+        }
         self.journal.start_attempt(slot, &node.operation, header);
         slot
     }

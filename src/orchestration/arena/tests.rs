@@ -29,6 +29,7 @@ fn activity(execution: &Arc<Execution>, name: &str) -> Arc<Node> {
         session_id: None,
         tag: Tag::default(),
         retry: None,
+        waits_for_end: false,
     };
     execution.describe(Operation::Activity(call), Decode::Json, None)
 }
@@ -109,6 +110,7 @@ fn retried(events: Vec<RecordedEvent>) -> (OrchestrationContext, Arc<Execution>)
         session_id: None,
         tag: Tag::default(),
         retry: Some(retry),
+        waits_for_end: false,
     };
     let node = execution.describe(Operation::Activity(call), Decode::Json, None);
     execution.arena().start(&node);

@@ -82,6 +82,9 @@ impl OrchestrationContext {
     ///     session_id: Session whose worker must run it; default ``None``, any worker.
     ///     tag: Tag that its worker must serve; default ``None``, a worker for activities without a tag.
     ///     retry: Retry policy, a ``RetryPolicy`` or a dictionary; default ``None``, no retries.
+    ///     cancellation: What a cancelled wait for the task does about the activity. ``"abandon"``: the wait ends at once.
+    ///         ``"wait"``: the activity is asked to end, and the wait ends when it has ended. Only in an ``async def``
+    ///         orchestration; default ``None``, which is ``"abandon"``.
     ///     result_type: Type to convert the result to; default ``None``, the annotation of the activity if this process
     ///         has registered it.
     ///
@@ -94,7 +97,7 @@ impl OrchestrationContext {
     ///     ActivityFailed: The activity raised; raised where the task is yielded or awaited.
     ///     ActivityTimedOut: A timeout of ``retry`` passed; raised where the task is yielded or awaited.
     #[expect(clippy::too_many_arguments, reason = "one argument a field of the operation")]
-    #[pyo3(signature = (name, input=None, session_id=None, *, tag=None, retry=None, result_type=None))]
+    #[pyo3(signature = (name, input=None, session_id=None, *, tag=None, retry=None, cancellation=None, result_type=None))]
     fn schedule_activity(
         &self,
         py: Python<'_>,
@@ -103,9 +106,10 @@ impl OrchestrationContext {
         session_id: Option<String>,
         tag: Option<String>,
         retry: Option<&Bound<'_, PyAny>>,
+        cancellation: Option<&str>,
         result_type: Option<Py<PyAny>>,
     ) -> PyResult<Task> {
-        self.activity(py, name, input, session_id, tag, retry, result_type)
+        self.activity(py, name, input, session_id, tag, retry, cancellation, result_type)
     }
 
     /// Run an activity on the worker that holds a session; otherwise as ``schedule_activity``.
@@ -126,7 +130,7 @@ impl OrchestrationContext {
         tag: Option<String>,
         result_type: Option<Py<PyAny>>,
     ) -> PyResult<Task> {
-        self.activity(py, name, input, Some(session_id), tag, None, result_type)
+        self.activity(py, name, input, Some(session_id), tag, None, None, result_type)
     }
 
     /// Run an activity with the retry policy ``retry``; otherwise as ``schedule_activity``.
@@ -154,7 +158,7 @@ impl OrchestrationContext {
         result_type: Option<Py<PyAny>>,
     ) -> PyResult<Task> {
         let default = PyDict::new(py).into_any();
-        self.activity(py, name, input, session_id, tag, Some(retry.unwrap_or(&default)), result_type)
+        self.activity(py, name, input, session_id, tag, Some(retry.unwrap_or(&default)), None, result_type)
     }
 
     /// Run an activity on the worker that holds a session, with the retry policy ``retry``.
@@ -181,7 +185,7 @@ impl OrchestrationContext {
         tag: Option<String>,
         result_type: Option<Py<PyAny>>,
     ) -> PyResult<Task> {
-        self.activity(py, name, input, Some(session_id), tag, Some(retry), result_type)
+        self.activity(py, name, input, Some(session_id), tag, Some(retry), None, result_type)
     }
 
     /// Wait for a durable timer, which survives restarts.
@@ -221,7 +225,7 @@ impl OrchestrationContext {
     #[pyo3(signature = (queue_name, *, result_type=None))]
     fn dequeue_event(&self, py: Python<'_>, queue_name: String, result_type: Option<Py<PyAny>>) -> PyResult<Task> {
         check_name("the name of the queue", &queue_name)?;
-        if queue_name == CANCELLATION_QUEUE {
+        if queue_name.starts_with(CANCELLATION_QUEUE) {
             return Err(PyValueError::new_err(format!(
                 "queue '{queue_name}' is how a request for the end reaches the code: it raises CancelledError; choose another name"
             )));

@@ -10,6 +10,7 @@ use pyo3::types::PyTuple;
 use crate::boundary;
 use crate::boundary::codec::Decode;
 use crate::boundary::errors::{ConfigurationError, LimitExceeded};
+use crate::boundary::options::choices;
 use crate::boundary::python::RANDOM;
 use crate::orchestration::context::OrchestrationContext;
 use crate::orchestration::context::arguments::{check_version, payload};
@@ -21,6 +22,14 @@ use crate::orchestration::operation::{ActivityCall, Node, Operation, Tag, id_of_
 use crate::orchestration::retry_policy::RetryPolicy;
 use crate::orchestration::task::{Task, collect};
 
+choices! {
+    /// What a task that is cancelled does about its activity, as Python names it.
+    enum OnCancellation("cancellation") {
+        Abandon = "abandon",
+        Wait = "wait",
+    }
+}
+
 impl OrchestrationContext {
     pub(crate) fn new(execution: Arc<Execution>) -> Self {
         Self { execution, random: Mutex::new(None), uuids: Mutex::new(None) }
@@ -28,6 +37,7 @@ impl OrchestrationContext {
 
     pub(crate) fn task(&self, py: Python<'_>, operation: Operation, decode: Decode) -> PyResult<Task> {
         self.execution.check()?;
+        self.execution.check_input(&operation)?;
         let node = self.execution.describe(operation, decode, boundary::origin::caller(py));
         Ok(Task::new(Arc::clone(&self.execution), node))
     }
@@ -53,6 +63,7 @@ impl OrchestrationContext {
         session_id: Option<String>,
         tag: Option<String>,
         retry: Option<&Bound<'_, PyAny>>,
+        cancellation: Option<&str>,
         result_type: Option<Py<PyAny>>,
     ) -> PyResult<Task> {
         let (name, declared) = name.of_kind("activity")?;
@@ -68,7 +79,12 @@ impl OrchestrationContext {
         }
         let retry = retry.map_or(Ok(None), RetryPolicy::from_python)?;
         let annotation = result_type.or(declared).or_else(|| self.execution.definitions.activity_result(py, &name));
-        let call = ActivityCall { name, input: payload(py, input)?, session_id, tag: Tag::new(tag), retry };
+        let waits_for_end = match cancellation.unwrap_or("abandon").parse()? {
+            OnCancellation::Abandon => false,
+            OnCancellation::Wait => true,
+        };
+        let input = payload(py, input)?;
+        let call = ActivityCall { name, input, session_id, tag: Tag::new(tag), retry, waits_for_end };
         self.task(py, Operation::Activity(call), Decode::typed(annotation, Decode::Json))
     }
 
@@ -79,6 +95,7 @@ impl OrchestrationContext {
             session_id: None,
             tag: Tag::default(),
             retry: None,
+            waits_for_end: false,
         };
         self.task(py, Operation::Activity(call), decode)
     }

@@ -13,6 +13,7 @@ use crate::boundary::limits::MAX_DURATION_MS;
 use crate::orchestration::arena::{Failure, Outcome};
 use crate::orchestration::execution::Execution;
 use crate::orchestration::operation::Operation;
+use engine_adapter::end_request;
 
 /// The requests of the loop to the orchestration that it runs.
 #[pyclass(frozen, module = "duroxide._native")]
@@ -81,6 +82,18 @@ impl LoopSteps {
             arena.unwatch(slot);
             arena.drop_all(Some(slot));
         }
+    }
+
+    /// Asks the activity that a slot waits for to end, if its call says so; the slot of the request. The end of the
+    /// activity then ends the wait.
+    fn ask_to_end(&self, slot: usize) -> Option<usize> {
+        let execution = &self.execution;
+        if execution.check().is_err() || execution.check_loop().is_err() {
+            return None;
+        }
+        let key = execution.arena().end_of_attempts(slot)?;
+        let request = execution.describe(Operation::Queue(end_request(key)), Decode::Raw, None);
+        Some(execution.arena().start(&request))
     }
 
     /// Tells how the coroutine of a branch has ended.
