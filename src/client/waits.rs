@@ -121,10 +121,11 @@ impl OpenStore {
 
     async fn timed_out(&self, instance: &str, timeout_ms: u64, expected: &str) -> Error {
         let known = match timeout(LOOK, self.info(instance)).await {
-            Ok(Ok(info)) => format!("instance '{instance}' is {}", shown(&info.status)),
-            Ok(Err(Error::NotFound(_))) => {
-                format!("instance '{instance}' does not exist, or no runtime has begun to run it")
-            }
+            Ok(Ok(info)) => match timeout(LOOK, self.adapter.waiting_start(instance)).await {
+                Ok(Ok(Some(_))) => format!("instance '{instance}' has not begun: no runtime has run its first turn"),
+                _ => format!("instance '{instance}' is {}", shown(&info.status)),
+            },
+            Ok(Err(Error::NotFound(_))) => format!("instance '{instance}' does not exist"),
             _ => format!("the store of instance '{instance}' does not answer"),
         };
         let mismatch = timeout(LOOK, self.adapter.mismatch(instance)).await.ok().flatten();

@@ -17,7 +17,7 @@ use pyo3::types::PyDict;
 
 use crate::activity::Executor;
 use crate::boundary;
-use crate::boundary::errors::{ConfigurationError, DuroxideError};
+use crate::boundary::errors::{ConfigurationError, DuroxideError, NotAllowedInOrchestration};
 use crate::definitions::{ActivityDefinition, Definitions, OrchestrationDefinition};
 use crate::logging;
 use crate::native_store::NativeStore;
@@ -139,12 +139,22 @@ impl NativeRuntime {
     }
 
     fn metrics<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
-        let metrics = self.dispatcher.lock().as_ref().map_or_else(Metrics::default, |dispatcher| dispatcher.metrics());
+        let dispatcher = self.dispatcher.lock().clone();
+        let metrics = dispatcher.map_or_else(|| Ok(Metrics::default()), |dispatcher| read_metrics(py, dispatcher))?;
         let fields = PyDict::new(py);
         for (name, value) in metrics.fields() {
             fields.set_item(name, value)?;
         }
         Ok(fields)
+    }
+}
+
+/// Waits for the commits that are under way. On the threads of the engine nothing may wait, so a call there does not.
+fn read_metrics(py: Python<'_>, dispatcher: Arc<Dispatcher>) -> PyResult<Metrics> {
+    let now = dispatcher.metrics_now();
+    match boundary::block_on(py, async move { Ok(dispatcher.metrics().await) }) {
+        Err(error) if error.is_instance_of::<NotAllowedInOrchestration>(py) => Ok(now),
+        metrics => metrics,
     }
 }
 

@@ -10,7 +10,7 @@ use store::{FailureKind, Result, retrying};
 use tokio::time::Instant;
 
 use crate::dispatcher::{Dispatcher, LONGEST_POLL, listed};
-use crate::metrics::add;
+use crate::metrics::{Counters, add};
 use crate::refusals::failed_activity;
 use crate::running_activities::{RunningActivity, join_token};
 use crate::terminal_commit::not_registered;
@@ -98,14 +98,26 @@ impl Dispatcher {
             id: *id,
             details: not_registered(AppErrorKind::ActivityFailed, &message),
         };
-        if self.end_activity(token, Some(failed)).await.is_ok() {
+        // The recorded failure is one of the application, as in the engine. It is counted as what it is.
+        let count = |counters: &Counters, _: &WorkItem| add(&counters.activity_config_errors);
+        if self.end_counted(token, Some(failed), count).await.is_ok() {
             self.shared.waiting.clear(&key);
         }
     }
 
     pub async fn end_activity(&self, token: &str, completion: Option<WorkItem>) -> Result<()> {
+        self.end_counted(token, completion, Counters::committed_activity).await
+    }
+
+    async fn end_counted(
+        &self,
+        token: &str,
+        completion: Option<WorkItem>,
+        count: impl Fn(&Counters, &WorkItem),
+    ) -> Result<()> {
         let backend = self.shared.backend();
         let mut retry = RetryState::new(RetryLimit::Lease);
+        let _in_flight = self.commits.begin();
         let outcome = retrying!(
             self.shared.availability(),
             "ack_work_item",
@@ -137,7 +149,7 @@ impl Dispatcher {
             Ok(()) => {}
         }
         if let Some(completion) = completion {
-            self.counters.committed_activity(&completion);
+            count(&self.counters, &completion);
         }
         Ok(())
     }

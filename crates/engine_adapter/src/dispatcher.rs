@@ -9,13 +9,14 @@ use parking_lot::Mutex;
 use store::forward::AsProvider;
 use store::operations::EngineOperations as _;
 use store::{Failure, Result};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::client_view::ClientView;
+use crate::commits_in_flight::CommitsInFlight;
 use crate::held_turns::Turns;
 use crate::metrics::{Counters, Metrics, add};
-use crate::process::ProcessState;
+use crate::process::{Gauges, ProcessState};
 use crate::running_activities::RunningActivity;
 use crate::settings::DispatcherSettings;
 use crate::suspended::SuspendedTurnCache;
@@ -34,6 +35,9 @@ pub struct Dispatcher {
     /// Keeps suspended orchestrations between their turns. Without it every turn is replayed from the beginning.
     pub suspended_turns: OnceLock<Arc<dyn SuspendedTurnCache>>,
     pub counters: Counters,
+    pub commits: CommitsInFlight,
+    /// As last read from the store.
+    gauges: Mutex<Gauges>,
     /// The leases of this dispatcher, beside those of its turns.
     pub hands: HeldLeases,
 }
@@ -45,6 +49,10 @@ pub struct HeldLeases {
     pub owners: Mutex<HashSet<String>>,
 }
 
+/// How long a reader of the metrics waits for the commits that are under way.
+const LONGEST_SETTLING: Duration = Duration::from_secs(1);
+/// How long a reader of the metrics waits for the counts of the store.
+const LONGEST_COUNT: Duration = Duration::from_secs(5);
 const LONGEST_OUTAGE_PAUSE: Duration = Duration::from_secs(2);
 /// The longest wait of one fetch. The engine may ask for a longer one, but a deadline must be a point in time.
 pub const LONGEST_POLL: Duration = Duration::from_secs(3600);
@@ -63,6 +71,8 @@ impl Dispatcher {
             turns: Turns::default(),
             suspended_turns: OnceLock::new(),
             counters: Counters::default(),
+            commits: CommitsInFlight::default(),
+            gauges: Mutex::default(),
             hands: HeldLeases::default(),
         }
     }
@@ -89,8 +99,25 @@ impl Dispatcher {
         self.shared.running_activities.get(token)
     }
 
-    pub fn metrics(&self) -> Metrics {
-        Metrics { orch_waiting_for_code: self.shared.waiting.count(), ..self.counters.snapshot() }
+    /// The counters, with every commit that the store shows already. The store tells what is running and what waits for
+    /// code; if it does not answer soon, these two are as they were last read.
+    pub async fn metrics(&self) -> Metrics {
+        let _ = timeout(LONGEST_SETTLING, self.commits.settle()).await;
+        let counters = self.counters.snapshot();
+        if let Ok(Ok(gauges)) = timeout(LONGEST_COUNT, self.shared.gauges()).await {
+            *self.gauges.lock() = gauges;
+        }
+        self.with_gauges(counters)
+    }
+
+    /// The counters as they are at this moment, without waiting.
+    pub fn metrics_now(&self) -> Metrics {
+        self.with_gauges(self.counters.snapshot())
+    }
+
+    fn with_gauges(&self, counters: Metrics) -> Metrics {
+        let Gauges { running, waiting_for_code } = *self.gauges.lock();
+        Metrics { active_orchestrations: running, orch_waiting_for_code: waiting_for_code, ..counters }
     }
 
     /// Ends every fetch that waits, and every later one, with nothing found.

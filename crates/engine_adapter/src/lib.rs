@@ -10,6 +10,7 @@ mod admission;
 mod attempt_bounds;
 mod cancellation;
 mod client_view;
+mod commits_in_flight;
 mod dispatcher;
 mod held_turns;
 mod metrics;
@@ -39,6 +40,7 @@ use store::clock::{milliseconds, now_ms};
 use store::forward::AsProvider;
 use store::history::is_end;
 use store::operations::{AdminOperations as _, EngineOperations as _};
+use store::start::WaitingStart;
 use store::{Failure, Store, StoreError};
 
 pub use crate::attempt_bounds::{AttemptBounds, StartBound};
@@ -108,6 +110,11 @@ impl EngineAdapter {
         }
     }
 
+    /// The start of an instance that no turn has read yet.
+    pub async fn waiting_start(&self, instance: &str) -> Result<Option<WaitingStart>, StoreError> {
+        Ok(self.process.backend().waiting_start(instance).await?)
+    }
+
     /// When the instance was created and last changed, in ms since the epoch.
     pub async fn instance_times(&self, instance: &str) -> Result<(u64, u64), StoreError> {
         const OPERATION: &str = "get_instance_info";
@@ -115,7 +122,11 @@ impl EngineAdapter {
             let info = self.client_view().get_instance_info(instance).await?;
             return Ok((info.created_at, info.updated_at));
         }
-        match self.process.backend().instance_times(instance).await? {
+        let times = match self.process.backend().instance_times(instance).await? {
+            None => self.waiting_start(instance).await?.map(|start| (start.requested_ms, start.requested_ms)),
+            times => times,
+        };
+        match times {
             Some(times) => Ok(times),
             None => Err(Failure::not_found(OPERATION, format!("Instance {instance} not found")).into()),
         }

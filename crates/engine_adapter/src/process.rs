@@ -1,6 +1,6 @@
 //! The state that all clients and runtimes of this process share over one opened store.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, LazyLock, Weak};
 use std::time::Duration;
 
@@ -13,18 +13,25 @@ use crate::settings::DispatcherSettings;
 use crate::suspended::SuspendedTurnCache;
 use crate::waiting_instances::WaitingInstances;
 use crate::watch::Watches;
-use store::Database;
 use store::availability::Availability;
 use store::backend::Backend;
 use store::events::StoreEvents;
 use store::history::started;
 use store::work_item::target;
+use store::{Database, Result};
 
 /// How long a runtime leaves work to the other nodes before it looks at it again.
 const PAUSE_FOR_OTHER_NODES: Duration = Duration::from_millis(500);
 /// How long a runtime leaves work to another runtime of this process.
 pub const PAUSE_FOR_OTHER_RUNTIMES: Duration = Duration::from_millis(10);
 const MOST_DESCRIPTORS: usize = 10_000;
+
+/// Counts of instances that change without a commit of this process.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Gauges {
+    pub running: u64,
+    pub waiting_for_code: u64,
+}
 
 pub struct ProcessState {
     pub database: Arc<Database>,
@@ -92,6 +99,22 @@ impl ProcessState {
     /// Whether `can_run` holds for a dispatcher of this process.
     pub fn some_dispatcher(&self, can_run: impl Fn(&DispatcherSettings) -> bool) -> bool {
         self.registries.lock().iter().any(|registry| can_run(registry))
+    }
+
+    /// What the store says about its instances now.
+    pub async fn gauges(&self) -> Result<Gauges> {
+        self.availability().check_open("get_system_metrics")?;
+        let backend = self.backend();
+        let running = backend.count_running().await?;
+        let mut waiting: HashSet<String> = backend.mismatched().await?.into_iter().collect();
+        // Before its first turn an instance has no report in every store, so this process says which code it lacks. It
+        // does not notice when another process runs the instance.
+        let lacking = self.waiting.known();
+        if lacking.iter().any(|instance| !waiting.contains(instance)) {
+            let starting: HashSet<String> = backend.waiting_starts().await?.into_iter().collect();
+            waiting.extend(lacking.into_iter().filter(|instance| starting.contains(instance)));
+        }
+        Ok(Gauges { running, waiting_for_code: waiting.len() as u64 })
     }
 
     /// How long a runtime that lacks the code of `key` leaves it to others before it looks again. `None` if the timeout

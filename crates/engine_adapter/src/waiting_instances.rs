@@ -48,12 +48,12 @@ impl WaitingInstances {
         waiting.since.elapsed()
     }
 
-    /// How many instances wait. An entry that was not asked for in the last minute does not count, since another node
-    /// has taken it over.
-    pub fn count(&self) -> u64 {
+    /// The instances and activities that this process was asked for in the last minute. Another process may have taken
+    /// them over since.
+    pub fn known(&self) -> Vec<String> {
         let table = self.table.lock();
-        let waits = |waiting: &&WaitingInstance| waiting.report.is_some() && waiting.asked.elapsed() < LONGEST_WAIT;
-        table.values().filter(waits).count() as u64
+        let known = table.iter().filter(|(_, waiting)| waiting.asked.elapsed() < LONGEST_WAIT);
+        known.map(|(key, _)| key.clone()).collect()
     }
 
     pub fn report(&self, instance: &str) -> Option<String> {

@@ -13,7 +13,7 @@ use crate::error::{Result, StoreError};
 use crate::events::StoreEvents;
 use crate::operations::{AdminOperations, EngineOperations};
 use crate::outbox::{Relay, Relayed};
-use crate::start::{IfExists, StartOutcome, StartRequest};
+use crate::start::{IfExists, StartOutcome, StartRequest, WaitingStart};
 use crate::types::InstanceState;
 
 /// Where stores differ in a way that the engine adapter has to know.
@@ -95,8 +95,26 @@ pub trait Backend: EngineOperations + AdminOperations {
     /// The orchestration that an instance runs, or that a waiting start will run; `None` if there is neither.
     async fn orchestration_of(&self, instance: &str) -> Result<Option<String>, StoreError>;
 
-    /// The state of an instance; `None` if it does not exist.
+    /// The state of an instance; `None` if it does not exist. An instance whose start waits is running.
     async fn instance_state(&self, instance: &str) -> Result<Option<InstanceState>>;
+
+    /// The start of an instance that no turn has read yet.
+    async fn waiting_start(&self, instance: &str) -> Result<Option<WaitingStart>>;
+
+    /// The ids of the instances whose starts no turn has read yet.
+    async fn waiting_starts(&self) -> Result<Vec<String>>;
+
+    /// How many instances have starts that no turn has read yet.
+    async fn count_waiting_starts(&self) -> Result<u64>;
+
+    /// The sub-orchestrations of `parents` whose starts no turn has read yet.
+    async fn waiting_children(&self, parents: &[String]) -> Result<Vec<String>>;
+
+    /// How many instances have not ended, also those whose starts wait.
+    async fn count_running(&self) -> Result<u64>;
+
+    /// The ids of the instances that wait for code that fits their history.
+    async fn mismatched(&self) -> Result<Vec<String>>;
 
     /// When an instance was created and last changed, in ms since the epoch, where [`Traits::knows_times`] does not
     /// hold; `None` if the instance does not exist.

@@ -5,12 +5,10 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from duroxide._client.failure_causes import add_causes
 from duroxide._client.records import Event, OrchestrationResult
 from duroxide._declare.declarations import Orchestration
 from duroxide._values.codec import convert
 from duroxide._values.validation import check_id, check_seconds
-from duroxide.exceptions import OrchestrationFailed
 
 if TYPE_CHECKING:
     from duroxide._client.client import Client
@@ -82,10 +80,7 @@ class Handle(InstanceReference[T_co]):
             WaitTimedOut: The instance did not end within ``timeout``.
             CodecError: The result does not fit the annotation.
         """
-        result = self.wait(timeout)
-        if result.failure is not None:
-            self._add_causes(result.failure)
-        value: T_co = self._value(result)
+        value: T_co = self._value(self.wait(timeout))
         return value
 
     def wait(self, timeout: float | timedelta | None = DEFAULT_WAIT_SECONDS) -> OrchestrationResult:
@@ -153,9 +148,6 @@ class Handle(InstanceReference[T_co]):
             InstanceNotFound: The store does not have the instance or the execution.
         """
         return self._client.read_execution_history(self._id, execution_id)
-
-    def _add_causes(self, failure: OrchestrationFailed) -> None:
-        add_causes(self._client, failure)
 
 
 def result_type_of(orchestration: Orchestration[..., Any] | str | None) -> Any:

@@ -16,7 +16,7 @@ use crate::postgres::queries::mismatch_reports::LONGEST_NOTE;
 use crate::postgres::store::PostgresStore;
 use crate::retry::{RetryLimit, RetryState};
 use crate::retrying;
-use crate::start::{IfExists, StartOutcome, StartRequest, decide_starts};
+use crate::start::{IfExists, StartOutcome, StartRequest, WaitingStart, decide_starts};
 use crate::types::InstanceState;
 
 #[async_trait]
@@ -119,6 +119,38 @@ impl Backend for PostgresStore {
         let mut retry = RetryState::new(RetryLimit::Caller);
         let server = self.server();
         retrying!(self.availability, "get_instance_info", &mut retry, server.instance_state(instance))
+    }
+
+    async fn waiting_start(&self, instance: &str) -> Result<Option<WaitingStart>> {
+        let mut retry = RetryState::new(RetryLimit::Caller);
+        let server = self.server();
+        retrying!(self.availability, "get_instance_info", &mut retry, server.waiting_start(instance))
+    }
+
+    async fn waiting_starts(&self) -> Result<Vec<String>> {
+        let mut retry = RetryState::new(RetryLimit::Caller);
+        let server = self.server();
+        retrying!(self.availability, "list_instances", &mut retry, server.waiting_starts())
+    }
+
+    async fn count_waiting_starts(&self) -> Result<u64> {
+        let mut retry = RetryState::new(RetryLimit::Caller);
+        let server = self.server();
+        retrying!(self.availability, "get_system_metrics", &mut retry, server.count_waiting_starts())
+    }
+
+    async fn waiting_children(&self, parents: &[String]) -> Result<Vec<String>> {
+        let mut retry = RetryState::new(RetryLimit::Caller);
+        let server = self.server();
+        retrying!(self.availability, "list_children", &mut retry, server.waiting_children(parents))
+    }
+
+    async fn count_running(&self) -> Result<u64> {
+        self.server().count_running().await
+    }
+
+    async fn mismatched(&self) -> Result<Vec<String>> {
+        self.server().mismatched().await
     }
 
     async fn instance_times(&self, instance: &str) -> Result<Option<(u64, u64)>> {

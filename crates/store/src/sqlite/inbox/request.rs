@@ -5,9 +5,10 @@ use std::sync::Arc;
 use duroxide::providers::{DeleteInstanceResult, InstanceFilter, PruneOptions, PruneResult, WorkItem};
 use serde::{Deserialize, Serialize};
 
+use crate::clock::now_ms;
 use crate::error::StoreError;
 use crate::failure::{Failure, FailureKind};
-use crate::start::{IfExists, StartOutcome, StartRequest};
+use crate::start::{IfExists, StartOutcome, StartRequest, WaitingStart};
 
 /// One request of a client process.
 #[derive(Debug, Clone)]
@@ -75,6 +76,9 @@ struct WrittenStart {
     orchestration: String,
     input: String,
     version: Option<String>,
+    /// The time of the request, in ms since the epoch. Older versions do not write it, and ignore it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    requested_ms: Option<u64>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -259,14 +263,33 @@ impl Body {
 impl From<StartRequest> for WrittenStart {
     fn from(request: StartRequest) -> Self {
         let StartRequest { instance, orchestration, input, version } = request;
-        Self { instance, orchestration, input, version }
+        Self { instance, orchestration, input, version, requested_ms: Some(now_ms()) }
     }
 }
 
 impl From<WrittenStart> for StartRequest {
     fn from(request: WrittenStart) -> Self {
-        let WrittenStart { instance, orchestration, input, version } = request;
+        let WrittenStart { instance, orchestration, input, version, .. } = request;
         Self { instance, orchestration, input, version }
+    }
+}
+
+/// The start of `instance` in the JSON of a request.
+pub fn waiting_start(payload: &str, instance: &str) -> Option<WaitingStart> {
+    match serde_json::from_str(payload).ok()? {
+        WrittenBody::Start { requests, .. } => {
+            let request = requests.into_iter().find(|request| request.instance == instance)?;
+            let WrittenStart { orchestration, version, requested_ms, .. } = request;
+            let requested_ms = requested_ms.unwrap_or_else(now_ms);
+            Some(WaitingStart { orchestration, version, parent: None, requested_ms })
+        }
+        WrittenBody::Messages { items, .. } => {
+            let start = items.into_iter().find(
+                |item| matches!(item, WorkItem::StartOrchestration { instance: started, .. } if started == instance),
+            )?;
+            WaitingStart::of(start, now_ms())
+        }
+        _ => None,
     }
 }
 

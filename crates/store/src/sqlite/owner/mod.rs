@@ -32,7 +32,7 @@ use crate::sqlite::owner::disk::job::{WriterJob, Written};
 pub use crate::sqlite::owner::operations::messages::InboxPosition;
 pub use crate::sqlite::owner::options::OwnerOptions;
 use crate::sqlite::read;
-use crate::start::{IfExists, StartOutcome, StartRequest};
+use crate::start::{IfExists, StartOutcome, StartRequest, WaitingStart};
 use crate::types::InstanceState;
 
 /// The owner of a file, or of a store in memory. Closing it ends its threads.
@@ -128,8 +128,28 @@ impl Owner {
         self.core.read("get_instance_info", |connection| read::instance_state(connection, id))
     }
 
+    pub fn waiting_start(&self, id: &str) -> Result<Option<WaitingStart>> {
+        self.core.read("get_instance_info", |connection| read::waiting_start(connection, id))
+    }
+
+    pub fn waiting_starts(&self) -> Result<Vec<String>> {
+        self.core.read("list_instances", read::waiting_starts)
+    }
+
+    pub fn count_waiting_starts(&self) -> Result<u64> {
+        self.core.read("get_system_metrics", read::count_waiting_starts)
+    }
+
+    pub fn waiting_children(&self, parents: &[String]) -> Result<Vec<String>> {
+        self.core.read("list_children", |connection| read::waiting_children(connection, parents))
+    }
+
     pub fn mismatch(&self, id: &str) -> Result<Option<String>> {
         self.core.read("get_instance_info", |connection| read::mismatch(connection, id))
+    }
+
+    pub fn mismatched(&self) -> Result<Vec<String>> {
+        self.core.read("get_system_metrics", read::mismatched)
     }
 
     /// Records the mismatch report of an instance. The next recorded turn removes it.

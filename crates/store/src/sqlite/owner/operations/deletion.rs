@@ -51,7 +51,8 @@ impl OwnerCore {
             let Some(status) = read::status(&transaction, id)? else { continue };
             let state = status.status.as_deref().unwrap_or("Running");
             let exists = status.orchestration.is_some();
-            if exists && !force && !is_last(state) {
+            let is_starting = !exists && status.starting.is_some();
+            if (exists || is_starting) && !force && !is_last(state) {
                 return Err(Failure::still_running(DELETE, id));
             }
             if exists {
