@@ -80,6 +80,8 @@ impl NativeRuntime {
             unregistered_timeout: self.options.unregistered_timeout(),
             max_attempts: self.options.max_attempts(),
             nondeterminism: self.options.nondeterminism()?,
+            capacity: self.options.capacity()?,
+            node_name: self.options.node_id(),
             returns_by_name: self.options.has_node_id(),
         };
         let dispatcher = adapter.dispatcher(settings);

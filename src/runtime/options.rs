@@ -9,7 +9,7 @@ use pyo3::prelude::*;
 use crate::boundary::options::choices;
 use crate::logging;
 use crate::orchestration::CacheLimits;
-use engine_adapter::Nondeterminism;
+use engine_adapter::{Capacity, Nondeterminism};
 
 /// Read from the dictionary that `duroxide.options` makes of a `RuntimeOptions`; times are milliseconds.
 #[derive(FromPyObject)]
@@ -151,6 +151,20 @@ impl RuntimeOptions {
     /// Whether a runtime that is started later continues as the same node.
     pub(crate) fn has_node_id(&self) -> bool {
         self.worker_node_id.is_some()
+    }
+
+    /// The name that the user has given to the node.
+    pub(crate) fn node_id(&self) -> Option<String> {
+        self.worker_node_id.clone()
+    }
+
+    pub(crate) fn capacity(&self) -> PyResult<Capacity> {
+        Ok(Capacity {
+            orchestration_slots: self.orchestration_concurrency,
+            worker_slots: self.worker_concurrency,
+            max_sessions: self.max_sessions_per_runtime,
+            tags: self.worker_tag_filter.filter()?,
+        })
     }
 
     pub(crate) fn engine(&self) -> PyResult<EngineOptions> {

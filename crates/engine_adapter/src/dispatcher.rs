@@ -5,8 +5,11 @@ use std::collections::HashSet;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use duroxide::providers::TagFilter;
 use parking_lot::Mutex;
+use semver::Version;
 use store::forward::AsProvider;
+use store::live::{RuntimeReport, TagReport};
 use store::operations::EngineOperations as _;
 use store::{Failure, Result};
 use tokio::time::{Instant, timeout};
@@ -16,7 +19,7 @@ use crate::client_view::ClientView;
 use crate::commits_in_flight::CommitsInFlight;
 use crate::held_turns::Turns;
 use crate::metrics::{Counters, Metrics, add};
-use crate::process::{Gauges, ProcessState};
+use crate::process::{Gauges, ProcessState, RuntimeReporter};
 use crate::running_activities::RunningActivity;
 use crate::settings::DispatcherSettings;
 use crate::suspended::SuspendedTurnCache;
@@ -226,6 +229,47 @@ impl Dispatcher {
         }
         outcome
     }
+}
+
+impl RuntimeReporter for Dispatcher {
+    fn report(&self) -> Option<RuntimeReport> {
+        if self.stop.is_cancelled() {
+            return None;
+        }
+        let settings = &self.settings;
+        let versions = |versions: &Vec<Version>| versions.iter().map(Version::to_string).collect();
+        let mut orchestrations: Vec<(String, Vec<String>)> =
+            settings.orchestrations.iter().map(|(name, registered)| (name.clone(), versions(registered))).collect();
+        orchestrations.sort_unstable();
+        let mut activities: Vec<String> = settings.activities.iter().cloned().collect();
+        activities.sort_unstable();
+        Some(RuntimeReport {
+            orchestrations,
+            activities,
+            tags: tag_report(&settings.capacity.tags),
+            orchestration_slots: settings.capacity.orchestration_slots,
+            worker_slots: settings.capacity.worker_slots,
+            max_sessions: settings.capacity.max_sessions,
+            session_workers: self.hands.owners.lock().iter().cloned().collect(),
+            sessions: 0,
+            busy_workers: self.hands.activities.lock().len(),
+        })
+    }
+
+    fn node_name(&self) -> Option<&str> {
+        self.settings.node_name.as_deref()
+    }
+}
+
+fn tag_report(filter: &TagFilter) -> TagReport {
+    let (takes_untagged, tags) = match filter {
+        TagFilter::DefaultOnly => (true, Vec::new()),
+        TagFilter::DefaultAnd(tags) => (true, tags.iter().cloned().collect()),
+        TagFilter::Tags(tags) => (false, tags.iter().cloned().collect()),
+        TagFilter::Any => (true, Vec::new()),
+        TagFilter::None => (false, Vec::new()),
+    };
+    TagReport { takes_all: *filter == TagFilter::Any, takes_untagged, tags }
 }
 
 fn deadline(poll_timeout: Duration) -> Instant {

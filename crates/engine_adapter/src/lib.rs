@@ -11,6 +11,7 @@ mod attempt_bounds;
 mod cancellation;
 mod client_view;
 mod commits_in_flight;
+mod description;
 mod dispatcher;
 mod held_turns;
 mod metrics;
@@ -39,6 +40,7 @@ use duroxide::providers::{InstanceFilter, Provider};
 use store::clock::{milliseconds, now_ms};
 use store::forward::AsProvider;
 use store::history::is_end;
+use store::live::LiveState;
 use store::operations::{AdminOperations as _, EngineOperations as _};
 use store::start::WaitingStart;
 use store::{Failure, Store, StoreError};
@@ -46,18 +48,19 @@ use store::{Failure, Store, StoreError};
 pub use crate::attempt_bounds::{AttemptBounds, StartBound};
 pub use crate::cancellation::CANCELLATION_QUEUE;
 pub use crate::client_view::ClientView;
+pub use crate::description::{Description, Sources};
 pub use crate::dispatcher::Dispatcher;
 pub use crate::metrics::Metrics;
 pub use crate::nondeterminism::action::{Action, Described};
 pub use crate::nondeterminism::mismatch_report::{ActualAction, CodeLocation, MismatchReport};
 pub use crate::recorded::{RecordedEvent, RecordedKind, hash_data};
 pub use crate::running_activities::{RunningActivity, split_token};
-pub use crate::settings::{DispatcherSettings, Nondeterminism};
+pub use crate::settings::{Capacity, DispatcherSettings, Nondeterminism};
 pub use crate::suspended::{DriverState, SuspendedTurn, SuspendedTurnCache};
 pub use crate::turn_record::TurnRecord;
 pub use crate::watch::Watch;
 
-use crate::process::ProcessState;
+use crate::process::{ProcessState, RuntimeReporter};
 
 /// An opened store, and the state that all clients and runtimes of this process share over it.
 #[derive(Clone)]
@@ -88,7 +91,9 @@ impl EngineAdapter {
 
     /// The store as one runtime uses it.
     pub fn dispatcher(&self, settings: DispatcherSettings) -> Arc<Dispatcher> {
-        Arc::new(Dispatcher::new(Arc::clone(&self.process), settings))
+        let dispatcher = Arc::new(Dispatcher::new(Arc::clone(&self.process), settings));
+        self.process.add_reporter(&(Arc::clone(&dispatcher) as Arc<dyn RuntimeReporter>));
+        dispatcher
     }
 
     /// Whether all changes of the store reach its watches at present.
@@ -113,6 +118,11 @@ impl EngineAdapter {
     /// The start of an instance that no turn has read yet.
     pub async fn waiting_start(&self, instance: &str) -> Result<Option<WaitingStart>, StoreError> {
         Ok(self.process.backend().waiting_start(instance).await?)
+    }
+
+    /// What is under way for an instance, and which processes could continue it.
+    pub async fn live_state(&self, instance: &str) -> Result<LiveState, StoreError> {
+        Ok(self.process.backend().live_state(instance).await?)
     }
 
     /// When the instance was created and last changed, in ms since the epoch.

@@ -116,7 +116,7 @@ mod tests {
     use store::{Store, StoreTarget};
 
     use super::*;
-    use crate::{Dispatcher, DispatcherSettings, EngineAdapter, Nondeterminism};
+    use crate::{Capacity, Dispatcher, DispatcherSettings, EngineAdapter, Nondeterminism};
 
     #[derive(Default)]
     struct TestCache(Mutex<HashMap<String, SuspendedTurn>>);
@@ -179,6 +179,8 @@ mod tests {
             unregistered_timeout: Duration::from_secs(1),
             max_attempts: 10,
             nondeterminism: Nondeterminism::Wait,
+            capacity: Capacity::default(),
+            node_name: None,
             returns_by_name: false,
         });
         let cache = Arc::new(TestCache::default());

@@ -74,6 +74,8 @@ async fn run(
         unregistered_timeout: Duration::from_millis(1),
         max_attempts: 10,
         nondeterminism: Nondeterminism::Wait,
+        capacity: Capacity::default(),
+        node_name: None,
         returns_by_name: false,
     };
     store.store().begin_dispatching().await.unwrap();
@@ -279,7 +281,7 @@ async fn timers_and_messages_work_without_polling() {
     running.start("again", "again", "5").await;
     assert_eq!(running.end("again").await, Ok("finished".to_owned()));
     // The dispatcher counts a moment after the commit, which the client sees first.
-    while running.dispatcher.metrics().orch_continue_as_new < 5 {
+    while running.dispatcher.metrics().await.orch_continue_as_new < 5 {
         tokio::task::yield_now().await;
     }
     running.stop().await;
@@ -415,6 +417,8 @@ async fn stop_ends_the_waiting_fetches() {
         unregistered_timeout: Duration::ZERO,
         max_attempts: 10,
         nondeterminism: Nondeterminism::Wait,
+        capacity: Capacity::default(),
+        node_name: None,
         returns_by_name: false,
     };
     let dispatcher = store.dispatcher(settings);

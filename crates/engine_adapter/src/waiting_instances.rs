@@ -4,7 +4,10 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
+use store::live::{Refusal, moment_ms};
 
+/// How many instances a report of this process has.
+const MOST_REPORTED: usize = 500;
 const MOST_ENTRIES: usize = 10_000;
 
 /// The waiting instances and activities, in the memory of this process. On PostgreSQL the store has the reports, too.
@@ -54,6 +57,16 @@ impl WaitingInstances {
         let table = self.table.lock();
         let known = table.iter().filter(|(_, waiting)| waiting.asked.elapsed() < LONGEST_WAIT);
         known.map(|(key, _)| key.clone()).collect()
+    }
+
+    /// The instances that wait, with their reports, for the report of this process.
+    pub fn refusals(&self) -> Vec<Refusal> {
+        let table = self.table.lock();
+        let refused = table.iter().take(MOST_REPORTED).filter_map(|(instance, waiting)| {
+            let message = waiting.report.clone()?;
+            Some(Refusal { instance: instance.clone(), message, since_ms: moment_ms(waiting.since) })
+        });
+        refused.collect()
     }
 
     pub fn report(&self, instance: &str) -> Option<String> {

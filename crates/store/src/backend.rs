@@ -11,6 +11,7 @@ use duroxide::providers::WorkItem;
 use crate::code_time::CodeTime;
 use crate::error::{Result, StoreError};
 use crate::events::StoreEvents;
+use crate::live::LiveState;
 use crate::operations::{AdminOperations, EngineOperations};
 use crate::outbox::{Relay, Relayed};
 use crate::start::{IfExists, StartOutcome, StartRequest, WaitingStart};
@@ -115,6 +116,12 @@ pub trait Backend: EngineOperations + AdminOperations {
 
     /// The ids of the instances that wait for code that fits their history.
     async fn mismatched(&self) -> Result<Vec<String>>;
+
+    /// What is under way for an instance, and which processes could continue it.
+    async fn live_state(&self, instance: &str) -> Result<LiveState>;
+
+    /// The id of this process in the reports of the nodes.
+    fn node_id(&self) -> String;
 
     /// When an instance was created and last changed, in ms since the epoch, where [`Traits::knows_times`] does not
     /// hold; `None` if the instance does not exist.

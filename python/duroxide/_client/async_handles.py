@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from duroxide._client.descriptions import InstanceDescription
 from duroxide._client.handles import DEFAULT_WAIT_SECONDS, InstanceReference
 from duroxide._client.records import Event, OrchestrationResult
 from duroxide._values.validation import check_seconds
@@ -58,6 +59,14 @@ class AsyncHandle(InstanceReference[T_co]):
     async def status(self) -> OrchestrationResult:
         """Read the status of the instance, its ``custom_status`` included, without waiting."""
         return await self._client.get_status(self._id)
+
+    async def describe(self) -> InstanceDescription:
+        """Say what the instance waits for, since when, and what stands in its way.
+
+        Raises:
+            InstanceNotFound: The store does not have the instance.
+        """
+        return await self._client.describe(self._id)
 
     async def cancel(self, reason: str = "") -> None:
         """Request the cancellation of the instance and its children; it fails with ``canceled: reason``.

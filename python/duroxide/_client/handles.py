@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from duroxide._client.descriptions import InstanceDescription
 from duroxide._client.records import Event, OrchestrationResult
 from duroxide._declare.declarations import Orchestration
 from duroxide._values.codec import convert
@@ -97,6 +98,14 @@ class Handle(InstanceReference[T_co]):
     def status(self) -> OrchestrationResult:
         """Read the status of the instance, its ``custom_status`` included, without waiting."""
         return self._client.get_status(self._id)
+
+    def describe(self) -> InstanceDescription:
+        """Say what the instance waits for, since when, and what stands in its way.
+
+        Raises:
+            InstanceNotFound: The store does not have the instance.
+        """
+        return self._client.describe(self._id)
 
     def cancel(self, reason: str = "") -> None:
         """Request the cancellation of the instance and its children; it fails with ``canceled: reason``.

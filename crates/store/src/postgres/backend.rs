@@ -11,6 +11,7 @@ use tokio::time::timeout;
 use crate::backend::{Backend, EndedInstances, NextCommit, Traits};
 use crate::error::{Result, StoreError};
 use crate::events::StoreEvents;
+use crate::live::LiveState;
 use crate::outbox::{Relay, Relayed};
 use crate::postgres::queries::mismatch_reports::LONGEST_NOTE;
 use crate::postgres::store::PostgresStore;
@@ -151,6 +152,26 @@ impl Backend for PostgresStore {
 
     async fn mismatched(&self) -> Result<Vec<String>> {
         self.server().mismatched().await
+    }
+
+    async fn live_state(&self, instance: &str) -> Result<LiveState> {
+        let mut retry = RetryState::new(RetryLimit::Caller);
+        let server = self.server();
+        let mut live = retrying!(self.availability, "get_instance_info", &mut retry, server.live_state(instance))?;
+        // This process knows its own state better than its last report.
+        if let Some(mut report) = self.core.events.get().and_then(|events| events.report()) {
+            let last = live.nodes.iter().find(|node| node.id == report.id);
+            let sessions = last.into_iter().flat_map(|node| &node.runtimes).map(|runtime| runtime.sessions);
+            for (runtime, sessions) in report.runtimes.iter_mut().zip(sessions) {
+                runtime.sessions = sessions;
+            }
+            live.add_node(report);
+        }
+        Ok(live)
+    }
+
+    fn node_id(&self) -> String {
+        self.core.node.clone()
     }
 
     async fn instance_times(&self, instance: &str) -> Result<Option<(u64, u64)>> {

@@ -1,12 +1,13 @@
 //! An opened store on PostgreSQL: it starts and ends the tasks of the node, and passes operations on to the writers.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use duroxide::providers::WorkItem;
 use parking_lot::Mutex;
 use tokio::task::JoinHandle;
+use tokio::time::timeout;
 
 use crate::availability::Availability;
 use crate::clock::span_ms;
@@ -24,6 +25,9 @@ use crate::postgres::queries::Server;
 use crate::postgres::write::writer::BatchWriter;
 use crate::start::StartRequest;
 
+/// How long a node that ends waits for the server to forget its report.
+const LONGEST_REPORT: Duration = Duration::from_secs(1);
+
 /// A schema of a PostgreSQL server, opened.
 pub struct PostgresStore {
     pub connections: Connections,
@@ -34,7 +38,6 @@ pub struct PostgresStore {
     poller: Mutex<Option<JoinHandle<()>>>,
     /// The task that receives notifications, which begins with the first runtime or watch.
     listener: Mutex<Option<JoinHandle<()>>>,
-    events: OnceLock<Arc<dyn StoreEvents>>,
 }
 
 impl PostgresStore {
@@ -58,7 +61,6 @@ impl PostgresStore {
             writers: Mutex::new(writers),
             poller: Mutex::default(),
             listener: Mutex::default(),
-            events: OnceLock::new(),
         }
     }
 
@@ -68,7 +70,7 @@ impl PostgresStore {
 
     /// Reports changes by other nodes to `events`. Only the first call has an effect.
     pub fn report_to(&self, events: Arc<dyn StoreEvents>) {
-        let _ = self.events.set(events);
+        let _ = self.core.events.set(events);
     }
 
     /// Starts the task that receives the notifications of other nodes, and the poller.
@@ -76,7 +78,7 @@ impl PostgresStore {
         let mut listener = self.listener.lock();
         if listener.is_none()
             && self.connections.session_features
-            && let Some(events) = self.events.get().cloned()
+            && let Some(events) = self.core.events.get().cloned()
         {
             *listener = Some(tokio::spawn(listen(Arc::clone(&self.core), events)));
         }
@@ -100,6 +102,7 @@ impl PostgresStore {
     /// Notes that a runtime begins to work on this store.
     pub fn begin_dispatching(&self) {
         self.core.dispatching.fetch_add(1, Ordering::AcqRel);
+        self.core.must_report.store(true, Ordering::Release);
         self.start_listening();
     }
 
@@ -110,6 +113,8 @@ impl PostgresStore {
         }
         self.core.wait_for_leases().await;
         self.give_back().await;
+        // If this fails, the report is too old in a moment.
+        let _ = timeout(LONGEST_REPORT, self.server().forget_node(&self.core.node)).await;
         // The poller may have been about to give some work back, too.
         self.core.wait_for_leases().await;
     }

@@ -11,6 +11,7 @@ use crate::backend::{Backend, NextCommit, Traits};
 use crate::code_time::CodeTime;
 use crate::error::{Result, StoreError};
 use crate::events::StoreEvents;
+use crate::live::LiveState;
 use crate::operations::{AdminOperations as _, EngineOperations as _};
 use crate::outbox::{Relay, Relayed};
 use crate::sqlite::client::commit_watcher::CommitWatch;
@@ -123,6 +124,15 @@ impl Backend for SqliteStore {
 
     async fn mismatched(&self) -> Result<Vec<String>> {
         Self::mismatched(self).await
+    }
+
+    async fn live_state(&self, instance: &str) -> Result<LiveState> {
+        Self::live_state(self, instance).await
+    }
+
+    /// The owner is the only node.
+    fn node_id(&self) -> String {
+        "owner".to_owned()
     }
 
     async fn relayed(&self, outbox: &str) -> Result<Option<i64>, StoreError> {

@@ -1,10 +1,12 @@
 //! Queries and transactions that the base provider lacks.
 //!
 //! `bulk_start` starts many instances at once, `outbox` takes over rows of an application's outbox,
-//! `mismatch_reports` keeps the reports of instances that wait for other code, and `waiting_starts` finds the starts that
+//! `mismatch_reports` keeps the reports of instances that wait for other code, `live` has the reports of the
+//! nodes, and `waiting_starts` finds the starts that
 //! no turn has read yet.
 
 pub mod bulk_start;
+pub mod live;
 pub mod mismatch_reports;
 pub mod outbox;
 pub mod waiting_starts;

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use crate::error::StoreError;
-use crate::sqlite::client::{ClientStore, WaitOutcome, lost};
+use crate::sqlite::client::{ANSWER_TIMEOUT, ClientStore, WaitOutcome, lost};
 use crate::sqlite::inbox::{Body, InboxReply, InboxTransaction, Request, RequestState};
 use crate::sqlite::read;
 use crate::start::{IfExists, StartOutcome, StartRequest, WaitingStart, decide_starts, exists};
@@ -35,7 +35,7 @@ impl ClientStore {
             Err(position) => position,
         };
         loop {
-            match self.wait(position)? {
+            match self.wait(position, ANSWER_TIMEOUT)? {
                 WaitOutcome::Answered(Ok(InboxReply::Started(outcomes))) => return Ok(outcomes),
                 WaitOutcome::Answered(Ok(_)) => return self.infer_outcomes(requests, if_exists),
                 WaitOutcome::Answered(Err(error)) => return Err(error),

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::clock::now_ms;
 use crate::error::StoreError;
 use crate::failure::{Failure, FailureKind};
+use crate::live::LiveState;
 use crate::start::{IfExists, StartOutcome, StartRequest, WaitingStart};
 
 /// One request of a client process.
@@ -55,6 +56,10 @@ pub enum Body {
         filter: InstanceFilter,
         options: PruneOptions,
     },
+    /// What is under way for an instance. It changes nothing.
+    Describe {
+        id: String,
+    },
 }
 
 #[derive(Debug, Clone)]
@@ -64,6 +69,7 @@ pub enum InboxReply {
     Delivered,
     Deleted(DeleteInstanceResult),
     Pruned(PruneResult),
+    Described(Box<LiveState>),
     /// An owner carried the request out, and ended before it could report the result.
     Lost,
 }
@@ -94,7 +100,8 @@ struct WrittenOptions {
     completed_before: Option<u64>,
 }
 
-/// Processes of different releases share an inbox, so a new variant or field needs a new version of the inbox.
+/// Processes of different releases share an inbox, so a new variant or field needs a new version of the inbox. `Describe`
+/// needs none: an owner that does not know it answers with a failure, and its client reads the file.
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum WrittenBody {
@@ -104,6 +111,7 @@ enum WrittenBody {
     DeleteBulk { filter: WrittenFilter },
     Prune { id: String, options: WrittenOptions },
     PruneBulk { filter: WrittenFilter, options: WrittenOptions },
+    Describe { id: String },
 }
 
 #[derive(Serialize, Deserialize)]
@@ -123,6 +131,9 @@ enum WrittenAnswer {
         instances: u64,
         executions: u64,
         events: u64,
+    },
+    Described {
+        live: Box<LiveState>,
     },
     Lost,
     Configuration {
@@ -223,6 +234,7 @@ impl Body {
             Self::DeleteBulk(_) => "delete_bulk",
             Self::Prune { .. } => "prune",
             Self::PruneBulk { .. } => "prune_bulk",
+            Self::Describe { .. } => "describe",
         }
     }
 
@@ -239,6 +251,7 @@ impl Body {
             Self::PruneBulk { filter, options } => {
                 WrittenBody::PruneBulk { filter: (&filter).into(), options: (&options).into() }
             }
+            Self::Describe { id } => WrittenBody::Describe { id },
         };
         serde_json::to_string(&written).map_err(encoding_error)
     }
@@ -256,6 +269,7 @@ impl Body {
             WrittenBody::PruneBulk { filter, options } => {
                 Self::PruneBulk { filter: filter.into(), options: options.into() }
             }
+            WrittenBody::Describe { id } => Self::Describe { id },
         })
     }
 }
@@ -310,6 +324,7 @@ pub fn encode_answer(answer: &InboxAnswer) -> Result<String, StoreError> {
             executions: result.executions_deleted,
             events: result.events_deleted,
         },
+        Ok(InboxReply::Described(live)) => WrittenAnswer::Described { live },
         Ok(InboxReply::Lost) => WrittenAnswer::Lost,
         Err(StoreError::Configuration(message)) => WrittenAnswer::Configuration { message },
         Err(StoreError::Unavailable(message)) => WrittenAnswer::Unavailable { message },
@@ -349,6 +364,7 @@ pub fn decode_answer(payload: &str) -> InboxAnswer {
             executions_deleted: executions,
             events_deleted: events,
         })),
+        Ok(WrittenAnswer::Described { live }) => Ok(InboxReply::Described(live)),
         Ok(WrittenAnswer::Lost) => Ok(InboxReply::Lost),
         Ok(WrittenAnswer::Configuration { message }) => Err(StoreError::Configuration(message)),
         Ok(WrittenAnswer::Unavailable { message }) => Err(StoreError::Unavailable(message)),

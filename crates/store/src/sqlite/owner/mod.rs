@@ -27,6 +27,8 @@ use parking_lot::Mutex;
 
 use crate::code_time::CodeTime;
 use crate::error::{Result, StoreError};
+use crate::events::StoreEvents;
+use crate::live::LiveState;
 use crate::sqlite::owner::core::{DISK_TIMEOUT, OwnerCore};
 use crate::sqlite::owner::disk::job::{WriterJob, Written};
 pub use crate::sqlite::owner::operations::messages::InboxPosition;
@@ -162,10 +164,25 @@ impl Owner {
         self.core.read("backup", |connection| read::back_up(connection, target))
     }
 
-    /// Calls `listener` with the id of each deleted instance.
-    pub fn on_deletion(&self, listener: impl Fn(&str) + Send + Sync + 'static) {
-        // Only the first listener counts.
-        self.core.deletion_listener.set(Box::new(listener)).ok();
+    /// Reports deletions to `events`, and asks it what this process can run.
+    pub fn report_to(&self, events: Arc<dyn StoreEvents>) {
+        // Only the first subscriber counts.
+        self.core.events.set(events).ok();
+    }
+
+    /// What is under way for an instance, and what this process can run.
+    pub fn live_state(&self, id: &str) -> LiveState {
+        let mut live = self.core.live_state(id);
+        let Some(mut report) = self.core.events.get().and_then(|events| events.report()) else { return live };
+        for runtime in &mut report.runtimes {
+            runtime.sessions = self.core.count_sessions(&runtime.session_workers);
+        }
+        let leases = live.activities.iter_mut().filter_map(|activity| activity.lease.as_mut());
+        for lease in leases.chain(&mut live.turn) {
+            lease.node = Some(report.id.clone());
+        }
+        live.add_node(report);
+        live
     }
 
     pub fn extend_lease_while_running(&self, token: &str, code_time: &Arc<CodeTime>) {

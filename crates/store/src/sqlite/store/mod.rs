@@ -17,6 +17,7 @@ use crate::code_time::CodeTime;
 use crate::error::{Result, StoreError, task_failed, unblocked};
 use crate::events::StoreEvents;
 use crate::failure::{Failure, FailureKind};
+use crate::live::LiveState;
 use crate::outbox::{Relay, Relayed};
 use crate::policy::StorePolicy;
 use crate::sqlite::client::ClientStore;
@@ -40,7 +41,7 @@ pub struct SqliteStore {
     /// `None` once the store is closed.
     role: RwLock<Option<Role>>,
     role_changes: watch::Sender<u64>,
-    /// Gets a report of each deletion.
+    /// Gets a report of each deletion, and reports what this process can run.
     events: OnceLock<Arc<dyn StoreEvents>>,
     dispatching: Mutex<Dispatching>,
 }
@@ -121,13 +122,13 @@ impl SqliteStore {
         if self.events.set(events).is_ok()
             && let Some(session) = self.owner_session()
         {
-            self.forward_deletions(&session);
+            self.report_events_of(&session);
         }
     }
 
-    fn forward_deletions(&self, session: &OwnerSession) {
+    fn report_events_of(&self, session: &OwnerSession) {
         if let Some(events) = self.events.get().cloned() {
-            session.owner.on_deletion(move |id| events.deleted(id));
+            session.owner.report_to(events);
         }
     }
 
@@ -205,7 +206,7 @@ impl SqliteStore {
         // A closed store must not become the owner, since no later call would end the session.
         self.role()?;
         let Some(session) = unblocked(move || OwnerSession::begin(&store_file)).await? else { return Ok(false) };
-        self.forward_deletions(&session);
+        self.report_events_of(&session);
         self.set_role(Some(Role::Owner(Arc::new(session))));
         Ok(true)
     }
@@ -355,6 +356,15 @@ impl SqliteStore {
     /// The ids of the instances that wait for code that fits their history.
     pub async fn mismatched(&self) -> Result<Vec<String>> {
         self.look(Owner::mismatched, |client| Ok(client.readers().read("get_system_metrics", read::mismatched)?)).await
+    }
+
+    /// What is under way for an instance. A client asks the owner; without an owner, it reads the file.
+    pub async fn live_state(&self, instance: &str) -> Result<LiveState> {
+        let instance = instance.to_owned();
+        match self.role()? {
+            Role::Owner(session) => Ok(session.owner.live_state(&instance)),
+            Role::Client(client) => client.write("get_instance_info", move |store| store.live_state(&instance)).await,
+        }
     }
 
     /// Reads in the role of this process. A client reads the inbox too, so it may wait for another process.

@@ -88,9 +88,9 @@ impl OwnerCore {
         totals.save(&transaction).map_err(failed)?;
         transaction.commit().map_err(failed)?;
         self.forget_deleted(numbers);
-        if let Some(listener) = self.deletion_listener.get() {
+        if let Some(events) = self.events.get() {
             for id in ids {
-                listener(id);
+                events.deleted(id);
             }
         }
         Ok(result)
