@@ -46,7 +46,7 @@ use store::start::WaitingStart;
 use store::{Failure, Store, StoreError};
 
 pub use crate::attempt_bounds::{AttemptBounds, StartBound};
-pub use crate::cancellation::CANCELLATION_QUEUE;
+pub use crate::cancellation::{CANCELLATION_QUEUE, CancelledEnd};
 pub use crate::client_view::ClientView;
 pub use crate::description::{Description, Sources};
 pub use crate::dispatcher::Dispatcher;

@@ -24,6 +24,7 @@ use crate::postgres::node::history_cache::HistoryCache;
 use crate::postgres::node::leases_in_flight::LeasesInFlight;
 use crate::postgres::node::prefetch::PrefetchQueue;
 use crate::postgres::node::request::{ExistingOrchestration, PendingWrite, WriteRequest};
+use crate::postgres::node::running_activities::RunningActivities;
 use crate::postgres::notify::Notifier;
 use crate::postgres::schema::function;
 
@@ -62,6 +63,7 @@ pub struct NodeState {
     pub histories: HistoryCache,
     pub left_to_others: LeftToOthers,
     pub cancelled: CancelledActivities,
+    pub running: RunningActivities,
     pub notifier: Notifier,
     /// Wakes the poller.
     pub wanted: Notify,
@@ -108,6 +110,7 @@ impl NodeState {
             histories: HistoryCache::default(),
             left_to_others: LeftToOthers::default(),
             cancelled: CancelledActivities::default(),
+            running: RunningActivities::default(),
             notifier: Notifier::default(),
             wanted: Notify::new(),
             rounds: watch::channel(0).0,
@@ -240,6 +243,7 @@ impl NodeState {
 
     pub async fn give_back_activity(&self, id: i64, token: &str, delay: Option<Duration>, counts: bool) -> Result<()> {
         const OPERATION: &str = "abandon_work_item";
+        self.running.remove(id);
         let delay_ms = delay.map_or(0, span_ms);
         let statement = format!(
             "UPDATE \"{}\".worker_queue SET lock_token = NULL, locked_until = NULL, \

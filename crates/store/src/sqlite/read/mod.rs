@@ -31,5 +31,5 @@ pub use crate::sqlite::read::live::live_state;
 pub use crate::sqlite::read::pool::{Readers, open};
 pub use crate::sqlite::read::query::{failed, signed};
 pub use crate::sqlite::read::starts::{count_waiting_starts, waiting_children, waiting_start, waiting_starts};
-pub use crate::sqlite::read::status::{inbox_position, instance_state, mismatch, mismatched, status};
+pub use crate::sqlite::read::status::{ended, inbox_position, instance_state, mismatch, mismatched, status};
 pub use crate::sqlite::read::values::{custom_status, instance_stats, kv_all, kv_snapshot, kv_value};
