@@ -2,10 +2,12 @@
 //!
 //! Every operation is one `async fn` of [`OpenStore`], and a method that describes it as a [`Call`], which Python makes
 //! blocking or awaits. `open_store` has the starts, messages and cancellations, `status` and `waits` read the state of an
-//! instance, `bulk` starts and sends many at once, and `queries` has the calls of operation, whose answers are `records`.
+//! instance, `bulk` starts and sends many at once, and `queries` has the calls of operation, whose answers are `records`. `describe`
+//! says what an instance waits for.
 
 pub(crate) mod bulk;
 pub(crate) mod call;
+mod describe;
 mod open_store;
 pub(crate) mod outbox;
 pub(crate) mod queries;
@@ -131,6 +133,10 @@ impl NativeClient {
 
     fn instance_info(&self, instance: String) -> PyResult<Call> {
         self.call(|store| async move { store.instance_info(&instance).await })
+    }
+
+    fn describe(&self, instance: String) -> PyResult<Call> {
+        self.call(|store| async move { store.describe(&instance).await })
     }
 
     fn execution_info(&self, instance: String, execution_id: u64) -> PyResult<Call> {

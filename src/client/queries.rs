@@ -1,9 +1,9 @@
 //! The calls of operation: lists, times, histories, metrics, deletion and pruning.
 
-use duroxide::SystemStats;
 use duroxide::providers::{
     DeleteInstanceResult, InstanceFilter, PruneOptions, PruneResult, QueueDepths, SystemMetrics,
 };
+use duroxide::{INITIAL_EXECUTION_ID, SystemStats};
 
 use crate::boundary::errors::{Error, InstanceNotFound};
 use crate::client::open_store::OpenStore;
@@ -43,6 +43,7 @@ impl OpenStore {
             created_at,
             updated_at,
             parent_instance_id: info.parent_instance_id,
+            has_begun: self.adapter.waiting_start(instance).await?.is_none(),
         })
     }
 
@@ -50,10 +51,13 @@ impl OpenStore {
         let info = match self.client.get_execution_info(instance, execution_id).await {
             Ok(info) => info,
             Err(error) => {
-                return Err(match Error::of_instance(instance, error) {
-                    Error::NotFound(_) => self.no_execution(instance, execution_id).await,
-                    error => error,
-                });
+                return match (Error::of_instance(instance, error), self.adapter.waiting_start(instance).await) {
+                    (Error::NotFound(_), Ok(Some(start))) if execution_id == INITIAL_EXECUTION_ID => {
+                        Ok(ExecutionRecord::expected(start.requested_ms))
+                    }
+                    (Error::NotFound(_), _) => Err(self.no_execution(instance, execution_id).await),
+                    (error, _) => Err(error),
+                };
             }
         };
         let times = self.adapter.execution_times(instance, execution_id).await;
@@ -73,7 +77,11 @@ impl OpenStore {
         let mut executions =
             self.client.list_executions(instance).await.map_err(|failure| Error::of_instance(instance, failure))?;
         if executions.is_empty() {
-            return Err(Error::NotFound(instance.to_owned()));
+            if !self.store.exists(instance).await? {
+                return Err(Error::NotFound(instance.to_owned()));
+            }
+            // The first turn has not come yet.
+            executions.push(INITIAL_EXECUTION_ID);
         }
         executions.sort_unstable();
         Ok(executions)
@@ -81,16 +89,22 @@ impl OpenStore {
 
     /// The events of one execution, the newest if none is named; none yet of an instance whose start is waiting.
     pub(crate) async fn history(&self, instance: &str, execution_id: Option<u64>) -> Result<Vec<EventRecord>, Error> {
-        let execution_id = match execution_id {
-            Some(execution_id) => execution_id,
-            None => match self.info(instance).await {
-                Ok(info) => info.current_execution_id,
-                Err(Error::NotFound(_)) if self.store.exists(instance).await? => return Ok(Vec::new()),
-                Err(error) => return Err(error),
-            },
+        let (execution_id, is_expected) = match execution_id {
+            Some(execution_id) => (execution_id, execution_id == INITIAL_EXECUTION_ID),
+            None => (self.info(instance).await?.current_execution_id, true),
         };
-        let read = self.client.read_history_with_execution_id(instance, execution_id).await;
-        let events = read.map_err(|failure| Error::of_instance(instance, failure))?;
+        let read = async || {
+            let read = self.client.read_history_with_execution_id(instance, execution_id).await;
+            read.map_err(|failure| Error::of_instance(instance, failure))
+        };
+        let mut events = read().await?;
+        if events.is_empty() && is_expected {
+            if self.adapter.waiting_start(instance).await?.is_some() {
+                return Ok(Vec::new());
+            }
+            // The first turn came between the two reads.
+            events = read().await?;
+        }
         if events.is_empty() {
             return Err(self.no_execution(instance, execution_id).await);
         }
@@ -110,6 +124,15 @@ impl OpenStore {
 
     pub(crate) async fn stats(&self, instance: &str) -> Result<Option<SystemStats>, Error> {
         let mut stats = self.client.get_instance_stats(instance).await?;
+        if stats.is_none() && self.store.exists(instance).await? {
+            stats = Some(SystemStats {
+                history_event_count: 0,
+                history_size_bytes: 0,
+                queue_pending_count: 0,
+                kv_user_key_count: 0,
+                kv_total_value_bytes: 0,
+            });
+        }
         // The bundled provider counts characters.
         if let Some(stats) = stats.as_mut().filter(|stats| stats.kv_user_key_count > 0) {
             let values = self.client.get_kv_all_values(instance).await?;
@@ -130,15 +153,14 @@ impl OpenStore {
     pub(crate) async fn tree(&self, instance: &str) -> Result<TreeRecord, Error> {
         // The engine gives a tree of one for an instance that does not exist.
         self.info(instance).await?;
-        let tree =
-            self.client.get_instance_tree(instance).await.map_err(|failure| Error::of_instance(instance, failure))?;
+        let tree = self.client.whole_tree(instance).await.map_err(|failure| Error::of_instance(instance, failure))?;
         let mut ids = tree.all_ids;
         ids.sort_unstable_by(|left, right| (*left != tree.root_id, left).cmp(&(*right != tree.root_id, right)));
         Ok(TreeRecord { root_id: tree.root_id, all_ids: ids })
     }
 
     pub(crate) async fn delete(&self, instance: &str, force: bool) -> Result<DeleteInstanceResult, Error> {
-        let deleted = self.client.delete_instance(instance, force).await;
+        let deleted = self.client.delete_tree(instance, force).await;
         let deleted = deleted.map_err(|failure| Error::of_instance(instance, failure))?;
         tracing::info!(target: CLIENT_LOG, instance_id = %instance, %force, ?deleted, "Deleted instance");
         Ok(deleted)

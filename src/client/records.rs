@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use duroxide::providers::{DeleteInstanceResult, PruneResult, QueueDepths, SystemMetrics};
-use duroxide::{Event, SystemStats};
+use duroxide::{Event, INITIAL_EXECUTION_ID, SystemStats};
 use engine_adapter::AttemptHeader;
 use pyo3::prelude::*;
 use serde_json::Value;
@@ -38,6 +38,7 @@ pub(crate) struct InstanceRecord {
     pub(super) created_at: u64,
     pub(super) updated_at: u64,
     pub(super) parent_instance_id: Option<String>,
+    pub(super) has_begun: bool,
 }
 
 #[pyclass(frozen, get_all, module = "duroxide._native")]
@@ -48,6 +49,20 @@ pub(crate) struct ExecutionRecord {
     pub(super) started_at: u64,
     pub(super) completed_at: Option<u64>,
     pub(super) event_count: usize,
+}
+
+impl ExecutionRecord {
+    /// The first execution of an instance whose start waits since `requested_ms`.
+    pub(super) fn expected(requested_ms: u64) -> Self {
+        Self {
+            execution_id: INITIAL_EXECUTION_ID,
+            status: "Running".to_owned(),
+            output: None,
+            started_at: requested_ms,
+            completed_at: None,
+            event_count: 0,
+        }
+    }
 }
 
 #[pyclass(frozen, get_all, module = "duroxide._native")]

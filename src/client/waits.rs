@@ -139,11 +139,14 @@ impl OpenStore {
     async fn timed_out(&self, instance: &str, timeout_ms: u64, expected: &str) -> Error {
         let mut mismatch = timeout(LOOK, self.adapter.mismatch(instance)).await.ok().flatten();
         let known = match timeout(LOOK, self.info(instance)).await {
-            Ok(Ok(info)) => format!("instance '{instance}' is {}", shown(&info.status)),
-            Ok(Err(Error::NotFound(_))) => {
-                mismatch = mismatch.or_else(|| self.adapter.why_start_waits(instance));
-                format!("instance '{instance}' does not exist, or no runtime has begun to run it")
-            }
+            Ok(Ok(info)) => match timeout(LOOK, self.adapter.waiting_start(instance)).await {
+                Ok(Ok(Some(_))) => {
+                    mismatch = mismatch.or_else(|| self.adapter.why_start_waits(instance));
+                    format!("instance '{instance}' has not begun: no runtime has run its first turn")
+                }
+                _ => format!("instance '{instance}' is {}", shown(&info.status)),
+            },
+            Ok(Err(Error::NotFound(_))) => format!("instance '{instance}' does not exist"),
             _ => format!("the store of instance '{instance}' does not answer"),
         };
         let mismatch = mismatch.map(|report| format!(": {report}")).unwrap_or_default();

@@ -17,7 +17,7 @@ use pyo3::types::PyDict;
 
 use crate::activity::Executor;
 use crate::boundary;
-use crate::boundary::errors::{ConfigurationError, DuroxideError};
+use crate::boundary::errors::{ConfigurationError, DuroxideError, NotAllowedInOrchestration};
 use crate::definitions::{ActivityDefinition, Definitions, OrchestrationDefinition};
 use crate::logging;
 use crate::native_store::NativeStore;
@@ -82,7 +82,8 @@ impl NativeRuntime {
             unregistered: self.options.unregistered()?,
             max_attempts: self.options.max_attempts(),
             nondeterminism: self.options.nondeterminism()?,
-            max_sessions: self.options.max_sessions(),
+            capacity: self.options.capacity()?,
+            node_name: self.options.node_id(),
             returns_by_name: self.options.has_node_id(),
         };
         let dispatcher = adapter.dispatcher(settings);
@@ -142,7 +143,8 @@ impl NativeRuntime {
     }
 
     fn metrics<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
-        let metrics = self.dispatcher.lock().as_ref().map_or_else(Metrics::default, |dispatcher| dispatcher.metrics());
+        let dispatcher = self.dispatcher.lock().clone();
+        let metrics = dispatcher.map_or_else(|| Ok(Metrics::default()), |dispatcher| read_metrics(py, dispatcher))?;
         let fields = PyDict::new(py);
         for (name, value) in metrics.fields() {
             fields.set_item(name, value)?;
@@ -164,6 +166,15 @@ fn warn_of_running_code(dispatcher: &Dispatcher) {
             target: "duroxide::runtime",
             "the runtime was left before its tasks had ended, since the store does not answer them"
         ),
+    }
+}
+
+/// Waits for the commits that are under way. On the threads of the engine nothing may wait, so a call there does not.
+fn read_metrics(py: Python<'_>, dispatcher: Arc<Dispatcher>) -> PyResult<Metrics> {
+    let now = dispatcher.metrics_now();
+    match boundary::block_on(py, async move { Ok(dispatcher.metrics().await) }) {
+        Err(error) if error.is_instance_of::<NotAllowedInOrchestration>(py) => Ok(now),
+        metrics => metrics,
     }
 }
 

@@ -10,7 +10,7 @@ use crate::boundary::limits::MAX_DURATION_MS;
 use crate::boundary::options::choices;
 use crate::logging;
 use crate::orchestration::CacheLimits;
-use engine_adapter::{Nondeterminism, Unregistered};
+use engine_adapter::{Capacity, Nondeterminism, Unregistered};
 
 /// Read from the dictionary that `duroxide.options` makes of a `RuntimeOptions`; times are milliseconds.
 #[derive(FromPyObject)]
@@ -162,14 +162,23 @@ impl RuntimeOptions {
         Duration::from_millis(self.worker_lock_renewal_buffer_ms.unwrap_or(self.worker_lock_timeout_ms / 2))
     }
 
-    /// How many sessions the runtime may hold.
-    pub(crate) fn max_sessions(&self) -> usize {
-        self.max_sessions_per_runtime
-    }
-
     /// Whether a runtime that is started later continues as the same node.
     pub(crate) fn has_node_id(&self) -> bool {
         self.worker_node_id.is_some()
+    }
+
+    /// The name that the user has given to the node.
+    pub(crate) fn node_id(&self) -> Option<String> {
+        self.worker_node_id.clone()
+    }
+
+    pub(crate) fn capacity(&self) -> PyResult<Capacity> {
+        Ok(Capacity {
+            orchestration_slots: self.orchestration_concurrency,
+            worker_slots: self.worker_concurrency,
+            max_sessions: self.max_sessions_per_runtime,
+            tags: self.worker_tag_filter.filter()?,
+        })
     }
 
     pub(crate) fn engine(&self) -> PyResult<EngineOptions> {

@@ -64,6 +64,9 @@ class Process:
         """Call one operation of the client."""
         return getattr(self._client, operation)(*arguments, **options)
 
+    def process_id(self) -> int:
+        return os.getpid()
+
     def moment_of_end(self, instance: str) -> float:
         """Wait for the end of an instance; return when the wait ended, by the clock that all processes share."""
         self._client.wait_for_orchestration(instance, WAIT_MS).result()

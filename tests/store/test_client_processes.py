@@ -290,3 +290,29 @@ def test_a_file_moves_from_process_to_process_with_its_work(processes: StoreProc
             process.leave()
         else:
             process.kill()
+
+
+def test_a_client_process_says_which_process_runs_an_activity(processes: StoreProcesses, tmp_path: Path) -> None:
+    block = tmp_path / "block"
+    block.touch()
+    owner, client = processes.start(serve=True), processes.start()
+    client.call("start_orchestration", "held", "holding", str(block))
+
+    def is_running() -> bool:
+        waits = client.call("describe", "held")["waits"]
+        return [wait["state"] for wait in waits] == ["running"]
+
+    wait_until(is_running, "the activity runs")
+    (wait,) = client.call("describe", "held")["waits"]
+
+    assert wait["node"].endswith(f":{owner.ask('process_id')}")
+    assert wait["running_since"] >= wait["since"] - 1000
+    block.unlink()
+    client.result("held")
+
+
+def test_a_client_process_says_that_no_process_works_on_the_file(processes: StoreProcesses) -> None:
+    client = processes.start()
+    client.call("start_orchestration", "waits", "waiting")
+
+    assert client.call("describe", "waits")["obstacle"]["kind"] == "no_runtime"

@@ -11,13 +11,15 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use duroxide::providers::Provider;
+use duroxide::providers::{Provider, TagFilter};
 use duroxide::runtime::Runtime;
 use duroxide::runtime::registry::ActivityRegistry;
 use duroxide::{
     ActivityContext, Client, OrchestrationContext, OrchestrationRegistry, OrchestrationStatus, RuntimeOptions,
 };
-use engine_adapter::{Dispatcher, DispatcherSettings, EngineAdapter, Nondeterminism, Unregistered, split_token};
+use engine_adapter::{
+    Capacity, Dispatcher, DispatcherSettings, EngineAdapter, Nondeterminism, Unregistered, split_token,
+};
 use rusqlite::Connection;
 use semver::Version;
 use store::start::{IfExists, StartOutcome, StartRequest};
@@ -97,7 +99,13 @@ impl Session {
             unregistered: Unregistered::Wait,
             max_attempts: 10,
             nondeterminism: Nondeterminism::Wait,
-            max_sessions: 10,
+            capacity: Capacity {
+                orchestration_slots: orchestration_concurrency,
+                worker_slots: worker_concurrency,
+                max_sessions: 10,
+                tags: TagFilter::DefaultOnly,
+            },
+            node_name: None,
             returns_by_name: false,
         };
         let adapter = EngineAdapter::over(store.clone());

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use crate::attempt_header::AttemptHeader;
 use crate::cancellation::{activities_asked_to_end, ended_before_it_began};
 use crate::dispatcher::{Dispatcher, LONGEST_POLL, listed};
-use crate::metrics::add;
+use crate::metrics::{Counters, add};
 use crate::process::WithoutCode;
 use crate::refusals::failed_activity;
 use crate::running_activities::{RunningActivity, join_token};
@@ -149,14 +149,26 @@ impl Dispatcher {
             id: *id,
             details: not_registered(AppErrorKind::ActivityFailed, &message),
         };
-        if self.end_activity(token, Some(failed)).await.is_ok() {
+        // The recorded failure is one of the application, as in the engine. It is counted as what it is.
+        let count = |counters: &Counters, _: &WorkItem| add(&counters.activity_config_errors);
+        if self.end_counted(token, Some(failed), count).await.is_ok() {
             waiting.clear(&key);
         }
     }
 
     pub async fn end_activity(&self, token: &str, completion: Option<WorkItem>) -> Result<()> {
+        self.end_counted(token, completion, Counters::committed_activity).await
+    }
+
+    async fn end_counted(
+        &self,
+        token: &str,
+        completion: Option<WorkItem>,
+        count: impl Fn(&Counters, &WorkItem),
+    ) -> Result<()> {
         let backend = self.shared.backend();
         let mut retry = RetryState::new(RetryLimit::Lease);
+        let _in_flight = self.commits.begin();
         let outcome = retrying!(
             self.shared.availability(),
             "ack_work_item",
@@ -189,7 +201,7 @@ impl Dispatcher {
             Ok(()) => {}
         }
         if let Some(completion) = completion {
-            self.counters.committed_activity(&completion);
+            count(&self.counters, &completion);
         }
         Ok(())
     }

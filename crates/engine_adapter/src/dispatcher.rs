@@ -5,19 +5,23 @@ use std::collections::HashSet;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use duroxide::providers::TagFilter;
 use parking_lot::Mutex;
+use semver::Version;
 use store::forward::AsProvider;
+use store::live::{RuntimeReport, TagReport};
 use store::operations::EngineOperations as _;
 use store::retry::{RetryLimit, RetryState};
 use store::session_limits::SessionLimit;
 use store::{Failure, Result, retrying};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::client_view::ClientView;
+use crate::commits_in_flight::CommitsInFlight;
 use crate::held_turns::Turns;
 use crate::metrics::{Counters, Metrics, add};
-use crate::process::ProcessState;
+use crate::process::{Gauges, ProcessState, RuntimeReporter};
 use crate::running_activities::RunningActivity;
 use crate::settings::DispatcherSettings;
 use crate::suspended::SuspendedTurnCache;
@@ -40,15 +44,22 @@ pub struct Dispatcher {
     pub leased_activities: Mutex<HashSet<String>>,
     /// How many sessions the slots of this dispatcher may own, and which slots those are.
     pub session_limit: Arc<SessionLimit>,
+    pub commits: CommitsInFlight,
+    /// As last read from the store.
+    gauges: Mutex<Gauges>,
 }
 
+/// How long a reader of the metrics waits for the commits that are under way.
+const LONGEST_SETTLING: Duration = Duration::from_secs(1);
+/// How long a reader of the metrics waits for the counts of the store.
+const LONGEST_COUNT: Duration = Duration::from_secs(5);
 const LONGEST_OUTAGE_PAUSE: Duration = Duration::from_secs(2);
 /// The longest wait of one fetch. The engine may ask for a longer one, but a deadline must be a point in time.
 pub const LONGEST_POLL: Duration = Duration::from_secs(3600);
 
 impl Dispatcher {
     pub fn new(shared: Arc<ProcessState>, settings: DispatcherSettings) -> Self {
-        let session_limit = Arc::new(SessionLimit::new(settings.max_sessions));
+        let session_limit = Arc::new(SessionLimit::new(settings.capacity.max_sessions));
         let settings = Arc::new(settings);
         shared.add_registry(&settings);
         let view = Arc::new(ClientView { shared: Arc::clone(&shared) });
@@ -63,6 +74,8 @@ impl Dispatcher {
             counters: Counters::default(),
             leased_activities: Mutex::default(),
             session_limit,
+            commits: CommitsInFlight::default(),
+            gauges: Mutex::default(),
         }
     }
 
@@ -96,12 +109,30 @@ impl Dispatcher {
         retrying!(self.shared.availability(), "get_instance_info", &mut retry, backend.created(instance))
     }
 
-    pub fn metrics(&self) -> Metrics {
+    /// The counters, with every commit that the store shows already. The store tells what is running and what waits for
+    /// code; if it does not answer soon, these two are as they were last read.
+    pub async fn metrics(&self) -> Metrics {
+        let _ = timeout(LONGEST_SETTLING, self.commits.settle()).await;
+        let counters = self.counters.snapshot();
+        if let Ok(Ok(gauges)) = timeout(LONGEST_COUNT, self.shared.gauges()).await {
+            *self.gauges.lock() = gauges;
+        }
+        self.with_gauges(counters)
+    }
+
+    /// The counters as they are at this moment, without waiting.
+    pub fn metrics_now(&self) -> Metrics {
+        self.with_gauges(self.counters.snapshot())
+    }
+
+    fn with_gauges(&self, counters: Metrics) -> Metrics {
+        let Gauges { running, waiting_for_code } = *self.gauges.lock();
         Metrics {
-            orch_waiting_for_code: self.shared.waiting.count(),
-            sessions_held_back: self.session_limit.count(),
+            active_orchestrations: running,
+            orch_waiting_for_code: waiting_for_code,
             activities_waiting_for_code: self.shared.waiting_activities.count(),
-            ..self.counters.snapshot()
+            sessions_held_back: self.session_limit.count(),
+            ..counters
         }
     }
 
@@ -230,6 +261,47 @@ impl Dispatcher {
         }
         outcome
     }
+}
+
+impl RuntimeReporter for Dispatcher {
+    fn report(&self) -> Option<RuntimeReport> {
+        if self.stop.is_cancelled() {
+            return None;
+        }
+        let settings = &self.settings;
+        let versions = |versions: &Vec<Version>| versions.iter().map(Version::to_string).collect();
+        let mut orchestrations: Vec<(String, Vec<String>)> =
+            settings.orchestrations.iter().map(|(name, registered)| (name.clone(), versions(registered))).collect();
+        orchestrations.sort_unstable();
+        let mut activities: Vec<String> = settings.activities.iter().cloned().collect();
+        activities.sort_unstable();
+        Some(RuntimeReport {
+            orchestrations,
+            activities,
+            tags: tag_report(&settings.capacity.tags),
+            orchestration_slots: settings.capacity.orchestration_slots,
+            worker_slots: settings.capacity.worker_slots,
+            max_sessions: settings.capacity.max_sessions,
+            session_workers: self.session_limit.owners(),
+            sessions: 0,
+            busy_workers: self.leased_activities.lock().len(),
+        })
+    }
+
+    fn node_name(&self) -> Option<&str> {
+        self.settings.node_name.as_deref()
+    }
+}
+
+fn tag_report(filter: &TagFilter) -> TagReport {
+    let (takes_untagged, tags) = match filter {
+        TagFilter::DefaultOnly => (true, Vec::new()),
+        TagFilter::DefaultAnd(tags) => (true, tags.iter().cloned().collect()),
+        TagFilter::Tags(tags) => (false, tags.iter().cloned().collect()),
+        TagFilter::Any => (true, Vec::new()),
+        TagFilter::None => (false, Vec::new()),
+    };
+    TagReport { takes_all: *filter == TagFilter::Any, takes_untagged, tags }
 }
 
 fn deadline(poll_timeout: Duration) -> Instant {

@@ -10,6 +10,8 @@ mod admission;
 mod attempt_header;
 mod cancellation;
 mod client_view;
+mod commits_in_flight;
+mod description;
 mod dispatcher;
 mod held_turns;
 mod metrics;
@@ -39,24 +41,27 @@ use duroxide::providers::{InstanceFilter, Provider};
 use store::clock::{milliseconds, now_ms};
 use store::forward::AsProvider;
 use store::history::is_end;
+use store::live::LiveState;
 use store::operations::{AdminOperations as _, EngineOperations as _};
+use store::start::WaitingStart;
 use store::{Failure, Store, StoreError};
 
 pub use crate::attempt_header::{AttemptHeader, StartBound};
 pub use crate::cancellation::{CANCELLATION_QUEUE, CancelledEnd, end_request};
 pub use crate::client_view::ClientView;
+pub use crate::description::{Description, Sources};
 pub use crate::dispatcher::Dispatcher;
 pub use crate::metrics::Metrics;
 pub use crate::nondeterminism::action::{Action, Described};
 pub use crate::nondeterminism::mismatch_report::{ActualAction, CodeLocation, MismatchReport};
 pub use crate::recorded::{RecordedEvent, RecordedKind, hash_data};
 pub use crate::running_activities::{RunningActivity, split_token};
-pub use crate::settings::{DispatcherSettings, Nondeterminism, Unregistered};
+pub use crate::settings::{Capacity, DispatcherSettings, Nondeterminism, Unregistered};
 pub use crate::suspended::{DriverState, SuspendedTurn, SuspendedTurnCache};
 pub use crate::turn_record::TurnRecord;
 pub use crate::watch::Watch;
 
-use crate::process::ProcessState;
+use crate::process::{ProcessState, RuntimeReporter};
 
 /// An opened store, and the state that all clients and runtimes of this process share over it.
 #[derive(Clone)]
@@ -87,7 +92,9 @@ impl EngineAdapter {
 
     /// The store as one runtime uses it.
     pub fn dispatcher(&self, settings: DispatcherSettings) -> Arc<Dispatcher> {
-        Arc::new(Dispatcher::new(Arc::clone(&self.process), settings))
+        let dispatcher = Arc::new(Dispatcher::new(Arc::clone(&self.process), settings));
+        self.process.add_reporter(&(Arc::clone(&dispatcher) as Arc<dyn RuntimeReporter>));
+        dispatcher
     }
 
     /// Whether all changes of the store reach its watches at present.
@@ -115,6 +122,16 @@ impl EngineAdapter {
         self.process.waiting.report(instance)
     }
 
+    /// The start of an instance that no turn has read yet.
+    pub async fn waiting_start(&self, instance: &str) -> Result<Option<WaitingStart>, StoreError> {
+        Ok(self.process.backend().waiting_start(instance).await?)
+    }
+
+    /// What is under way for an instance, and which processes could continue it.
+    pub async fn live_state(&self, instance: &str) -> Result<LiveState, StoreError> {
+        Ok(self.process.backend().live_state(instance).await?)
+    }
+
     /// When the instance was created and last changed, in ms since the epoch.
     pub async fn instance_times(&self, instance: &str) -> Result<(u64, u64), StoreError> {
         const OPERATION: &str = "get_instance_info";
@@ -122,7 +139,11 @@ impl EngineAdapter {
             let info = self.client_view().get_instance_info(instance).await?;
             return Ok((info.created_at, info.updated_at));
         }
-        match self.process.backend().instance_times(instance).await? {
+        let times = match self.process.backend().instance_times(instance).await? {
+            None => self.waiting_start(instance).await?.map(|start| (start.requested_ms, start.requested_ms)),
+            times => times,
+        };
+        match times {
             Some(times) => Ok(times),
             None => Err(Failure::not_found(OPERATION, format!("Instance {instance} not found")).into()),
         }

@@ -48,9 +48,9 @@ metrics! {
     orch_continue_as_new,
     suborchestration_calls,
     provider_errors,
-    /// Instances that this dispatcher started, minus those that it ended.
+    /// Instances of the store that have not ended, whichever process runs them. Counted at each call.
     active_orchestrations,
-    /// Instances that wait for code that can run them, as far as this process knows. Counted at each call.
+    /// Instances of the store that wait for code that can run them. Counted at each call.
     orch_waiting_for_code,
     /// How often a session had to wait, since the slots of this dispatcher owned as many as they may.
     sessions_held_back,
@@ -62,26 +62,16 @@ pub fn add(counter: &AtomicU64) {
     counter.fetch_add(1, Ordering::Relaxed);
 }
 
-fn subtract(counter: &AtomicU64) {
-    // The counter stays at zero if an instance ends here that another process started.
-    let _ = counter.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |value| value.checked_sub(1));
-}
-
 impl Counters {
     pub fn committed_turn(&self, execution_id: u64, delta: &[Event]) {
         for event in delta {
             match &event.kind {
                 EventKind::OrchestrationStarted { .. } if execution_id == duroxide::INITIAL_EXECUTION_ID => {
                     add(&self.orch_starts);
-                    add(&self.active_orchestrations);
                 }
-                EventKind::OrchestrationCompleted { .. } => {
-                    add(&self.orch_completions);
-                    subtract(&self.active_orchestrations);
-                }
+                EventKind::OrchestrationCompleted { .. } => add(&self.orch_completions),
                 EventKind::OrchestrationFailed { details } => {
                     add(&self.orch_failures);
-                    subtract(&self.active_orchestrations);
                     add(match details {
                         ErrorDetails::Application { .. } => &self.orch_application_errors,
                         ErrorDetails::Infrastructure { .. } => &self.orch_infrastructure_errors,

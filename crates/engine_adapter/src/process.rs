@@ -1,7 +1,7 @@
 //! The state that all clients and runtimes of this process share over one opened store.
 
 use std::borrow::Borrow;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, LazyLock, Weak};
 use std::time::Duration;
 
@@ -15,12 +15,14 @@ use crate::suspects::Suspects;
 use crate::suspended::SuspendedTurnCache;
 use crate::waiting_work::{WaitingActivities, WaitingInstances, WaitingWork};
 use crate::watch::Watches;
-use store::Database;
 use store::availability::Availability;
 use store::backend::Backend;
+use store::clock::now_ms;
 use store::events::StoreEvents;
 use store::history::started;
+use store::live::{NodeReport, RuntimeReport};
 use store::work_item::target;
+use store::{Database, Result};
 
 /// How long a runtime leaves work to the other nodes before it looks at it again.
 const PAUSE_FOR_OTHER_NODES: Duration = Duration::from_millis(500);
@@ -29,6 +31,33 @@ const SILENCE_FOR_OTHER_NODES: Duration = Duration::from_secs(5);
 /// How long a runtime leaves work to another runtime of this process.
 pub const PAUSE_FOR_OTHER_RUNTIMES: Duration = Duration::from_millis(10);
 const MOST_DESCRIPTORS: usize = 10_000;
+
+/// A runtime of this process, for the report of the process.
+pub trait RuntimeReporter: Send + Sync {
+    /// What the runtime can run; `None` once it is stopped.
+    fn report(&self) -> Option<RuntimeReport>;
+
+    /// The name that the user has given to the node.
+    fn node_name(&self) -> Option<&str>;
+}
+
+/// The name of this process for people.
+fn process_name(chosen: Option<&str>) -> String {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let host = match host.trim() {
+        "" => std::env::var("HOSTNAME").unwrap_or_else(|_| "process".to_owned()),
+        host => host.to_owned(),
+    };
+    let process = format!("{host}:{}", std::process::id());
+    chosen.map_or_else(|| process.clone(), |chosen| format!("{chosen} ({process})"))
+}
+
+/// Counts of instances that change without a commit of this process.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Gauges {
+    pub running: u64,
+    pub waiting_for_code: u64,
+}
 
 pub struct ProcessState {
     pub database: Arc<Database>,
@@ -43,6 +72,8 @@ pub struct ProcessState {
     pub suspects: Suspects,
     /// The settings of the dispatchers that run in this process, which say what each can run.
     registries: Mutex<Vec<Arc<DispatcherSettings>>>,
+    /// The runtimes of this process, for its report.
+    reporters: Mutex<Vec<Weak<dyn RuntimeReporter>>>,
     /// The caches of suspended turns of the runtimes in this process.
     suspended_caches: Mutex<Vec<Weak<dyn SuspendedTurnCache>>>,
 }
@@ -68,6 +99,7 @@ impl ProcessState {
             descriptors: Descriptors::default(),
             suspects: Suspects::default(),
             registries: Mutex::default(),
+            reporters: Mutex::default(),
             suspended_caches: Mutex::default(),
         });
         states.insert(database.id(), Arc::downgrade(&state));
@@ -98,9 +130,48 @@ impl ProcessState {
         self.registries.lock().retain(|other| !Arc::ptr_eq(other, registry));
     }
 
+    pub fn add_reporter(&self, reporter: &Arc<dyn RuntimeReporter>) {
+        let mut reporters = self.reporters.lock();
+        reporters.retain(|other| other.strong_count() > 0);
+        reporters.push(Arc::downgrade(reporter));
+    }
+
+    /// What the runtimes of this process can run, and what they run now; `None` without a runtime.
+    pub fn report(&self) -> Option<NodeReport> {
+        let reporters: Vec<_> = self.reporters.lock().iter().filter_map(Weak::upgrade).collect();
+        let runtimes: Vec<_> = reporters.iter().filter_map(|reporter| reporter.report()).collect();
+        if runtimes.is_empty() || !self.backend().is_at_work() {
+            return None;
+        }
+        Some(NodeReport {
+            id: self.backend().node_id(),
+            name: process_name(reporters.iter().find_map(|reporter| reporter.node_name())),
+            seen_ms: now_ms(),
+            runtimes,
+            running: self.running_activities.report(),
+            refused: self.obstructed.refusals(),
+        })
+    }
+
     /// Whether `can_run` holds for a dispatcher of this process.
     pub fn some_dispatcher(&self, can_run: impl Fn(&DispatcherSettings) -> bool) -> bool {
         self.registries.lock().iter().any(|registry| can_run(registry))
+    }
+
+    /// What the store says about its instances now.
+    pub async fn gauges(&self) -> Result<Gauges> {
+        self.availability().check_open("get_system_metrics")?;
+        let backend = self.backend();
+        let running = backend.count_running().await?;
+        let mut waiting: HashSet<String> = backend.mismatched().await?.into_iter().collect();
+        // Before its first turn an instance has no report in every store, so this process says which code it lacks. It
+        // does not notice when another process runs the instance.
+        let lacking = self.waiting.known();
+        if lacking.iter().any(|instance| !waiting.contains(instance)) {
+            let starting: HashSet<String> = backend.waiting_starts().await?.into_iter().collect();
+            waiting.extend(lacking.into_iter().filter(|instance| starting.contains(instance)));
+        }
+        Ok(Gauges { running, waiting_for_code: waiting.len() as u64 })
     }
 
     /// Decides about work whose code a runtime lacks. `has_it` says that another runtime of this process has the code.
@@ -176,6 +247,10 @@ impl StoreEvents for Subscription {
             Some(instance) => state.watches.notify(instance),
             None => state.watches.notify_all(),
         }
+    }
+
+    fn report(&self) -> Option<NodeReport> {
+        ProcessState::in_use(self.0)?.report()
     }
 
     fn deleted(&self, instance: &str) {

@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use duroxide::providers::ScheduledActivityIdentifier;
 use parking_lot::Mutex;
+use store::clock::now_ms;
+use store::live::RunningReport;
 use tokio::sync::watch;
 
 /// Encloses the lock token in front of an activity's input. Every input for a handler has this prefix, so an input that
@@ -21,6 +23,9 @@ pub fn split_token(input: &str) -> Option<(&str, &str)> {
     input.strip_prefix(SEPARATOR)?.split_once(SEPARATOR)
 }
 
+/// How many running activities a report has, since it is written every few seconds.
+const MOST_REPORTED: usize = 500;
+
 type Callback = Box<dyn FnOnce() + Send>;
 
 /// An activity that runs in this process.
@@ -32,6 +37,8 @@ pub struct RunningActivity {
     pub name: String,
     /// By which its orchestration may ask it to end, and wait for its end.
     pub end_key: Option<u64>,
+    /// When it was fetched, in ms since the epoch.
+    pub since_ms: u64,
     cancelled: watch::Sender<bool>,
     callbacks: Mutex<Vec<Callback>>,
 }
@@ -40,7 +47,17 @@ impl RunningActivity {
     pub fn new(instance: String, execution_id: u64, activity_id: u64, attempt: u32, name: String) -> Self {
         let (cancelled, _) = watch::channel(false);
         let callbacks = Mutex::new(Vec::new());
-        Self { instance, execution_id, activity_id, attempt, name, end_key: None, cancelled, callbacks }
+        Self {
+            instance,
+            execution_id,
+            activity_id,
+            attempt,
+            name,
+            since_ms: now_ms(),
+            end_key: None,
+            cancelled,
+            callbacks,
+        }
     }
 
     #[must_use]
@@ -99,6 +116,24 @@ impl RunningActivities {
 
     pub fn remove(&self, token: &str) -> Option<Arc<RunningActivity>> {
         self.table.lock().remove(token)
+    }
+
+    /// The running activities, for the report of this process. Those that have run for longest come first.
+    pub fn report(&self) -> Vec<RunningReport> {
+        let table = self.table.lock();
+        let mut running: Vec<_> = table
+            .values()
+            .map(|running| RunningReport {
+                instance: running.instance.clone(),
+                execution: running.execution_id,
+                id: running.activity_id,
+                since_ms: running.since_ms,
+            })
+            .collect();
+        drop(table);
+        running.sort_unstable_by_key(|running| running.since_ms);
+        running.truncate(MOST_REPORTED);
+        running
     }
 
     pub fn cancel(&self, activities: &[ScheduledActivityIdentifier]) {

@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
+use duroxide::providers::TagFilter;
 use semver::Version;
 
 /// The policy for an instance whose code no longer matches its history.
@@ -25,6 +26,15 @@ pub enum Unregistered {
     Fail { after: Duration },
 }
 
+/// How much a runtime runs at the same time, and of which tags.
+#[derive(Debug, Clone, Default)]
+pub struct Capacity {
+    pub orchestration_slots: usize,
+    pub worker_slots: usize,
+    pub max_sessions: usize,
+    pub tags: TagFilter,
+}
+
 /// The functions that a runtime can run, and its rules for functions and code that do not fit.
 #[derive(Debug, Clone)]
 pub struct DispatcherSettings {
@@ -34,8 +44,9 @@ pub struct DispatcherSettings {
     /// How often a message may be tried. After that the engine treats it as poison, and runs nothing.
     pub max_attempts: u32,
     pub nondeterminism: Nondeterminism,
-    /// How many sessions the slots of the runtime may own together.
-    pub max_sessions: usize,
+    pub capacity: Capacity,
+    /// The name that the user has given to the node.
+    pub node_name: Option<String>,
     /// Whether the runtime may come back under the name that its sessions know.
     pub returns_by_name: bool,
 }

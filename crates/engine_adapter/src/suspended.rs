@@ -116,7 +116,7 @@ mod tests {
     use store::{Store, StoreTarget};
 
     use super::*;
-    use crate::{Dispatcher, DispatcherSettings, EngineAdapter, Nondeterminism, Unregistered};
+    use crate::{Capacity, Dispatcher, DispatcherSettings, EngineAdapter, Nondeterminism, Unregistered};
 
     #[derive(Default)]
     struct TestCache(Mutex<HashMap<String, SuspendedTurn>>);
@@ -179,7 +179,8 @@ mod tests {
             unregistered: Unregistered::Wait,
             max_attempts: 10,
             nondeterminism: Nondeterminism::Wait,
-            max_sessions: 10,
+            capacity: Capacity::default(),
+            node_name: None,
             returns_by_name: false,
         });
         let cache = Arc::new(TestCache::default());

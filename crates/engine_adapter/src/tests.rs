@@ -74,7 +74,8 @@ async fn run(
         unregistered: Unregistered::Fail { after: Duration::from_millis(1) },
         max_attempts: 10,
         nondeterminism: Nondeterminism::Wait,
-        max_sessions: 10,
+        capacity: Capacity::default(),
+        node_name: None,
         returns_by_name: false,
     };
     store.store().begin_dispatching().await.unwrap();
@@ -194,12 +195,7 @@ async fn an_orchestration_runs_in_memory_and_in_a_file() {
         assert_eq!(running.end("one").await, Ok("hello world".to_owned()));
         running.start("two", "chain", "").await;
         assert_eq!(running.end("two").await, Ok("done".to_owned()));
-        // The dispatcher counts after the commit, so a watch may report the commit before it counts.
-        let counted = || running.dispatcher.metrics();
-        while counted().orch_completions < 2 || counted().activity_success < 21 {
-            tokio::task::yield_now().await;
-        }
-        let metrics = running.dispatcher.metrics();
+        let metrics = running.dispatcher.metrics().await;
         assert_eq!((metrics.orch_starts, metrics.orch_completions, metrics.activity_success), (2, 2, 21));
         assert_eq!((metrics.active_orchestrations, metrics.provider_errors), (0, 0));
         let (created, updated) = store.instance_times("two").await.unwrap();
@@ -285,7 +281,7 @@ async fn timers_and_messages_work_without_polling() {
     running.start("again", "again", "5").await;
     assert_eq!(running.end("again").await, Ok("finished".to_owned()));
     // The dispatcher counts a moment after the commit, which the client sees first.
-    while running.dispatcher.metrics().orch_continue_as_new < 5 {
+    while running.dispatcher.metrics().await.orch_continue_as_new < 5 {
         tokio::task::yield_now().await;
     }
     running.stop().await;
@@ -421,7 +417,8 @@ async fn stop_ends_the_waiting_fetches() {
         unregistered: Unregistered::Fail { after: Duration::ZERO },
         max_attempts: 10,
         nondeterminism: Nondeterminism::Wait,
-        max_sessions: 10,
+        capacity: Capacity::default(),
+        node_name: None,
         returns_by_name: false,
     };
     let dispatcher = store.dispatcher(settings);

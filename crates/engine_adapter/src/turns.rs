@@ -118,6 +118,7 @@ impl Dispatcher {
         {
             suspended_turns.keep(suspended);
         }
+        let _in_flight = self.commits.begin();
         let outcome = self.commit(token, &held, &commit).await;
         if outcome.is_err() || ended(&commit.delta) {
             descriptors.forget(&held.record.instance);

@@ -5,7 +5,10 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
+use store::live::{Refusal, moment_ms};
 
+/// How many instances a report of this process has.
+const MOST_REPORTED: usize = 500;
 const MOST_ENTRIES: usize = 10_000;
 
 /// Waiting work by its key, in the memory of this process.
@@ -98,6 +101,25 @@ impl<Key: Ord> WaitingWork<Key> {
         if !table.is_empty() {
             table.remove(key);
         }
+    }
+}
+
+impl WaitingInstances {
+    /// The instances that this process was asked for in the last minute. Another process may have taken them over since.
+    pub fn known(&self) -> Vec<String> {
+        let table = self.table.lock();
+        let known = table.iter().filter(|(_, waiting)| waiting.asked.elapsed() < LONGEST_WAIT);
+        known.map(|(key, _)| key.clone()).collect()
+    }
+
+    /// The instances that wait, with their reports, for the report of this process.
+    pub fn refusals(&self) -> Vec<Refusal> {
+        let table = self.table.lock();
+        let refused = table.iter().take(MOST_REPORTED).filter_map(|(instance, waiting)| {
+            let message = waiting.report.clone()?;
+            Some(Refusal { instance: instance.clone(), message, since_ms: moment_ms(waiting.since) })
+        });
+        refused.collect()
     }
 }
 

@@ -13,10 +13,11 @@ use crate::code_time::CodeTime;
 use crate::error::{Result, StoreError};
 use crate::events::StoreEvents;
 use crate::failure::FailureKind;
+use crate::live::LiveState;
 use crate::operations::{AdminOperations, EngineOperations};
 use crate::outbox::{Relay, Relayed};
 use crate::session_limits::SessionLimits;
-use crate::start::{IfExists, StartOutcome, StartRequest};
+use crate::start::{IfExists, StartOutcome, StartRequest, WaitingStart};
 use crate::types::InstanceState;
 
 /// Where stores differ in a way that the engine adapter has to know.
@@ -106,7 +107,7 @@ pub trait Backend: EngineOperations + AdminOperations {
     /// Which of these instances have ended: a message to them would be dropped.
     async fn ended(&self, instances: &[String]) -> Result<HashSet<String>>;
 
-    /// The state of an instance; `None` if it does not exist.
+    /// The state of an instance; `None` if it does not exist. An instance whose start waits is running.
     async fn instance_state(&self, instance: &str) -> Result<Option<InstanceState>>;
 
     /// When an instance was created, in the unit of the store; `None` if the instance does not exist. The time never
@@ -118,6 +119,30 @@ pub trait Backend: EngineOperations + AdminOperations {
             Err(failure) => Err(failure),
         }
     }
+
+    /// The start of an instance that no turn has read yet.
+    async fn waiting_start(&self, instance: &str) -> Result<Option<WaitingStart>>;
+
+    /// The ids of the instances whose starts no turn has read yet.
+    async fn waiting_starts(&self) -> Result<Vec<String>>;
+
+    /// How many instances have starts that no turn has read yet.
+    async fn count_waiting_starts(&self) -> Result<u64>;
+
+    /// The sub-orchestrations of `parents` whose starts no turn has read yet.
+    async fn waiting_children(&self, parents: &[String]) -> Result<Vec<String>>;
+
+    /// How many instances have not ended, also those whose starts wait.
+    async fn count_running(&self) -> Result<u64>;
+
+    /// The ids of the instances that wait for code that fits their history.
+    async fn mismatched(&self) -> Result<Vec<String>>;
+
+    /// What is under way for an instance, and which processes could continue it.
+    async fn live_state(&self, instance: &str) -> Result<LiveState>;
+
+    /// The id of this process in the reports of the nodes.
+    fn node_id(&self) -> String;
 
     /// When an instance was created and last changed, in ms since the epoch, where [`Traits::knows_times`] does not
     /// hold; `None` if the instance does not exist.

@@ -1,5 +1,7 @@
 //! The events that a store reports to its subscriber.
 
+use crate::live::NodeReport;
+
 /// Receives the changes that a store learns of, from this process and from others.
 pub trait StoreEvents: Send + Sync {
     /// An instance has changed; `None` stands for any number of instances, and for the end of the store.
@@ -7,4 +9,7 @@ pub trait StoreEvents: Send + Sync {
 
     /// An instance was deleted.
     fn deleted(&self, instance: &str);
+
+    /// What this process can run and runs now; `None` if no runtime works in it.
+    fn report(&self) -> Option<NodeReport>;
 }

@@ -18,6 +18,7 @@ pub mod failure;
 mod flow_control;
 pub mod forward;
 pub mod history;
+pub mod live;
 pub mod operations;
 pub mod outbox;
 pub mod policy;

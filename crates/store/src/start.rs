@@ -17,6 +17,29 @@ pub struct StartRequest {
     pub version: Option<String>,
 }
 
+/// A recorded start that no turn has read yet, so that its instance has no history.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WaitingStart {
+    pub orchestration: String,
+    pub version: Option<String>,
+    /// The instance that started it as a sub-orchestration.
+    pub parent: Option<String>,
+    /// When it was recorded, in ms since the epoch.
+    pub requested_ms: u64,
+}
+
+impl WaitingStart {
+    /// Reads the start from its message; `None` for any other message.
+    pub fn of(message: WorkItem, requested_ms: u64) -> Option<Self> {
+        match message {
+            WorkItem::StartOrchestration { orchestration, version, parent_instance, .. } => {
+                Some(Self { orchestration, version, parent: parent_instance, requested_ms })
+            }
+            _ => None,
+        }
+    }
+}
+
 /// The behaviour of a start whose instance exists.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum IfExists {

@@ -18,6 +18,13 @@ pub struct InstanceState {
     pub custom_status_version: u64,
 }
 
+impl InstanceState {
+    /// The state of an instance whose start no turn has read yet.
+    pub fn starting() -> Self {
+        Self { status: "Running".to_owned(), output: None, custom_status: None, custom_status_version: 0 }
+    }
+}
+
 /// When a store in a file counts a change as recorded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Durability {

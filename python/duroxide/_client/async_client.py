@@ -248,6 +248,7 @@ class AsyncClient:
     list_all_instances = awaited(Client.list_all_instances)
     list_instances_by_status = awaited(Client.list_instances_by_status)
     get_instance_info = awaited(Client.get_instance_info)
+    describe = awaited(Client.describe)
     get_execution_info = awaited(Client.get_execution_info)
     list_executions = awaited(Client.list_executions)
     read_execution_history = awaited(Client.read_execution_history)

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from duroxide._client.failure_causes import find_causes
+from duroxide._client.descriptions import InstanceDescription
 from duroxide._client.handles import DEFAULT_WAIT_SECONDS, InstanceReference
 from duroxide._client.records import Event, OrchestrationResult
 from duroxide._values.validation import check_seconds
-from duroxide.exceptions import ClientError, OrchestrationFailed
 
 if TYPE_CHECKING:
     from duroxide._client.async_client import AsyncClient
@@ -45,10 +43,7 @@ class AsyncHandle(InstanceReference[T_co]):
             InstanceNotFound: The instance was deleted during the wait.
             CodecError: The result does not fit the annotation.
         """
-        result = await self.wait(timeout)
-        if result.failure is not None:
-            await self._add_causes(result.failure)
-        value: T_co = self._value(result)
+        value: T_co = self._value(await self.wait(timeout))
         return value
 
     async def wait(self, timeout: float | timedelta | None = DEFAULT_WAIT_SECONDS) -> OrchestrationResult:
@@ -66,6 +61,14 @@ class AsyncHandle(InstanceReference[T_co]):
     async def status(self) -> OrchestrationResult:
         """Read the status of the instance, its ``custom_status`` included, without waiting."""
         return await self._client.get_status(self._id)
+
+    async def describe(self) -> InstanceDescription:
+        """Say what the instance waits for, since when, and what stands in its way.
+
+        Raises:
+            InstanceNotFound: The store does not have the instance.
+        """
+        return await self._client.describe(self._id)
 
     async def cancel(self, reason: str = "") -> bool:
         """Request the cancellation of the instance and its children; it fails with ``canceled: reason``.
@@ -126,16 +129,3 @@ class AsyncHandle(InstanceReference[T_co]):
             InstanceNotFound: The store does not have the instance or the execution.
         """
         return await self._client.read_execution_history(self._id, execution_id)
-
-    async def _add_causes(self, failure: OrchestrationFailed) -> None:
-        steps = find_causes(failure)
-        with contextlib.suppress(StopIteration):
-            instance_id = next(steps)
-            while True:
-                instance_id = steps.send(await self._history_of(instance_id))
-
-    async def _history_of(self, instance_id: str) -> list[Event] | None:
-        try:
-            return await self._client.read_execution_history(instance_id)
-        except ClientError:  # deleted since, or the store fails: the failure itself matters more than its cause
-            return None

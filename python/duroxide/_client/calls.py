@@ -12,6 +12,7 @@ import inspect
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 from duroxide._values.green_threads import call_blocking, patched_by
+from duroxide.exceptions import ClientError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Generator
@@ -21,6 +22,8 @@ Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
 Answer_co = TypeVar("Answer_co", covariant=True)
 Function = TypeVar("Function", bound="Callable[..., Any]")
+
+_COMPLETE = "_complete"
 
 
 class Call(Protocol[Answer_co]):
@@ -51,17 +54,47 @@ class Awaiting(Protocol):
         ...
 
 
+def completed_by(complete: Callable[[Any, Any], Generator[Call[Any], Any, Any]]) -> Callable[[Function], Function]:
+    """Let further calls complete the answer of the call that a method describes. ``blocking`` comes above this.
+
+    Args:
+        complete: Takes the client and the answer, yields calls, gets the answer of each, and returns the complete
+            answer. It gets ``None`` for a call that fails.
+    """
+
+    def decorate(describe: Function) -> Function:
+        setattr(describe, _COMPLETE, complete)
+        return describe
+
+    return decorate
+
+
 def blocking(
     describe: Callable[Concatenate[Owner, Parameters], Call[Result]],
 ) -> Callable[Concatenate[Owner, Parameters], Result]:
     """Decorate a method that describes a call: the decorated method makes the call and returns its answer."""
+    complete = getattr(describe, _COMPLETE, None)
 
     @functools.wraps(describe)
     def method(self: Owner, /, *arguments: Parameters.args, **options: Parameters.kwargs) -> Result:
         call = describe(self, *arguments, **options)
-        return call.run() if patched_by() is None else call_blocking(call.run)
+        answer = call.run() if patched_by() is None else call_blocking(call.run)
+        return answer if complete is None else _run_all(complete(self, answer))
 
     return _with_result_of(method, describe)
+
+
+def _run_all(steps: Generator[Call[Any], Any, Any]) -> Any:
+    try:
+        call = next(steps)
+        while True:
+            try:
+                answer = call.run()
+            except ClientError:
+                answer = None
+            call = steps.send(answer)
+    except StopIteration as end:
+        return end.value
 
 
 def awaited(
@@ -69,17 +102,36 @@ def awaited(
 ) -> Callable[Concatenate[Any, Parameters], Coroutine[Any, Any, Result]]:
     """Make the awaited form of a ``blocking`` method."""
     describe: Callable[..., Call[Result]] = getattr(method, "__wrapped__")  # noqa: B009  (no Callable has it for a type checker)
+    complete = getattr(describe, _COMPLETE, None)
 
     @functools.wraps(describe)
     async def operation(self: Awaiting, /, *arguments: Parameters.args, **options: Parameters.kwargs) -> Result:
-        call: Begun[Result] = self._begin(describe(self, *arguments, **options))
-        try:
-            return await call
-        finally:
-            # The task was cancelled, or its coroutine closed, so the answer has no receiver any more.
-            call.abort()
+        answer: Result = await _await(self, describe(self, *arguments, **options))
+        return answer if complete is None else await _await_all(self, complete(self, answer))
 
     return _with_result_of(operation, describe)
+
+
+async def _await(client: Awaiting, described: Call[Any]) -> Any:
+    call = client._begin(described)
+    try:
+        return await call
+    finally:
+        # The task was cancelled, or its coroutine closed, so the answer has no receiver any more.
+        call.abort()
+
+
+async def _await_all(client: Awaiting, steps: Generator[Call[Any], Any, Any]) -> Any:
+    try:
+        call = next(steps)
+        while True:
+            try:
+                answer = await _await(client, call)
+            except ClientError:
+                answer = None
+            call = steps.send(answer)
+    except StopIteration as end:
+        return end.value
 
 
 def _with_result_of(method: Function, describe: Callable[..., Any]) -> Function:

@@ -7,27 +7,37 @@ import contextlib
 import json
 import math
 from collections.abc import Generator
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
+from duroxide._client.records import OrchestrationResult, read_history
 from duroxide._values.failures import FailureRecord
+from duroxide._values.validation import check_id
 from duroxide.exceptions import (
     ActivityTimedOut,
-    ClientError,
     TaskFailed,
     activity_failed,
     sub_orchestration_failed,
 )
 
 if TYPE_CHECKING:
-    from duroxide._client.management import ManagementOperations
+    from duroxide import _native
     from duroxide._client.records import Event
+    from duroxide._native import Call
     from duroxide.exceptions import OrchestrationFailed
+
+Status = TypeVar("Status", bound=OrchestrationResult | None)
 
 # If the engine named a child, history has only the end of its id; the beginning is the id of its parent.
 _DERIVED = "sub::"
 
 # The chain of causes ends here in a deeper tree.
 _MOST_LEVELS = 32
+
+
+class HasNative(Protocol):
+    """A client."""
+
+    _native: _native.Client
 
 
 def find_causes(failure: OrchestrationFailed) -> Generator[str, list[Event] | None, None]:
@@ -53,17 +63,30 @@ def find_causes(failure: OrchestrationFailed) -> Generator[str, list[Event] | No
         instance_id = getattr(cause, "instance_id", None)
 
 
-def add_causes(client: ManagementOperations, failure: OrchestrationFailed) -> None:
-    """Set the causes of ``failure`` as ``find_causes`` does, from the histories in a store."""
-    steps = find_causes(failure)
+def with_causes(client: HasNative, status: Status) -> Generator[Call[list[Event]], list[Event] | None, Status]:
+    """Set the causes of the failure of ``status`` as ``find_causes`` does, from the histories in a store.
+
+    A history that cannot be read ends the chain: the failure itself matters more than its cause.
+
+    Args:
+        client: The client that has read the status.
+        status: The status of an instance, or ``None``.
+
+    Yields:
+        A call that reads a history.
+
+    Returns:
+        The same status.
+    """
+    if status is None or status.failure is None:
+        return status
+    steps = find_causes(status.failure)
     with contextlib.suppress(StopIteration):
         instance_id = next(steps)
         while True:
-            try:
-                history = client.read_execution_history(instance_id)
-            except ClientError:  # deleted since, or the store fails: the failure itself matters more than its cause
-                history = None
+            history = yield client._native.history(check_id(instance_id), None).then(read_history)
             instance_id = steps.send(history)
+    return status
 
 
 def _cause(history: list[Event], record: FailureRecord, instance_id: str) -> TaskFailed | None:

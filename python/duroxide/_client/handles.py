@@ -5,12 +5,11 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from duroxide._client.failure_causes import add_causes
+from duroxide._client.descriptions import InstanceDescription
 from duroxide._client.records import Event, OrchestrationResult
 from duroxide._declare.declarations import Orchestration
 from duroxide._values.codec import convert
 from duroxide._values.validation import check_id, check_seconds
-from duroxide.exceptions import OrchestrationFailed
 
 if TYPE_CHECKING:
     from duroxide._client.client import Client
@@ -83,10 +82,7 @@ class Handle(InstanceReference[T_co]):
             InstanceNotFound: The instance was deleted during the wait.
             CodecError: The result does not fit the annotation.
         """
-        result = self.wait(timeout)
-        if result.failure is not None:
-            self._add_causes(result.failure)
-        value: T_co = self._value(result)
+        value: T_co = self._value(self.wait(timeout))
         return value
 
     def wait(self, timeout: float | timedelta | None = DEFAULT_WAIT_SECONDS) -> OrchestrationResult:
@@ -104,6 +100,14 @@ class Handle(InstanceReference[T_co]):
     def status(self) -> OrchestrationResult:
         """Read the status of the instance, its ``custom_status`` included, without waiting."""
         return self._client.get_status(self._id)
+
+    def describe(self) -> InstanceDescription:
+        """Say what the instance waits for, since when, and what stands in its way.
+
+        Raises:
+            InstanceNotFound: The store does not have the instance.
+        """
+        return self._client.describe(self._id)
 
     def cancel(self, reason: str = "") -> bool:
         """Request the cancellation of the instance and its children; it fails with ``canceled: reason``.
@@ -164,9 +168,6 @@ class Handle(InstanceReference[T_co]):
             InstanceNotFound: The store does not have the instance or the execution.
         """
         return self._client.read_execution_history(self._id, execution_id)
-
-    def _add_causes(self, failure: OrchestrationFailed) -> None:
-        add_causes(self._client, failure)
 
 
 def result_type_of(orchestration: Orchestration[..., Any] | str | None) -> Any:

@@ -7,7 +7,8 @@ from datetime import timedelta
 from typing import Literal
 
 from duroxide import _native
-from duroxide._client.calls import blocking
+from duroxide._client.calls import blocking, completed_by
+from duroxide._client.failure_causes import with_causes
 from duroxide._client.payloads import encode_message, encode_start, encode_value
 from duroxide._client.records import OrchestrationResult, read_status
 from duroxide._declare.names import OrchestrationName
@@ -165,6 +166,7 @@ class InstanceOperations:
         )
 
     @blocking
+    @completed_by(with_causes)
     def get_status(self, instance_id: str) -> Call[OrchestrationResult]:
         """Read the status of an instance, without waiting.
 
@@ -180,6 +182,7 @@ class InstanceOperations:
     get_orchestration_status = get_status
 
     @blocking
+    @completed_by(with_causes)
     def wait_for_orchestration(
         self, instance_id: str, timeout_ms: int | timedelta = DEFAULT_WAIT_MS
     ) -> Call[OrchestrationResult]:
@@ -199,6 +202,7 @@ class InstanceOperations:
         return wait_for_end(self._native, instance_id, timeout_ms)
 
     @blocking
+    @completed_by(with_causes)
     def wait_for_status_change(
         self,
         instance_id: str,

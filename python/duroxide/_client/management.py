@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from duroxide import _native
 from duroxide._client.calls import blocking
+from duroxide._client.descriptions import InstanceDescription, read_description
 from duroxide._client.options import InstanceFilter, PruneOptions
 from duroxide._client.records import (
     DeleteInstanceResult,
@@ -62,6 +63,22 @@ class ManagementOperations:
             InstanceNotFound: The store does not have the instance.
         """
         return self._native.instance_info(check_id(instance_id)).then(read_instance)
+
+    @blocking
+    def describe(self, instance_id: str) -> Call[InstanceDescription]:
+        """Say what an instance waits for, since when, and what stands in its way.
+
+        The answer is put together from the history of the instance, the queues, and what the processes with runtimes
+        report. On PostgreSQL these report every five seconds. On SQLite, a client process asks the process that works on
+        the file.
+
+        Args:
+            instance_id: The instance.
+
+        Raises:
+            InstanceNotFound: The store does not have the instance.
+        """
+        return self._native.describe(check_id(instance_id)).then(read_description)
 
     @blocking
     def get_execution_info(self, instance_id: str, execution_id: int) -> Call[ExecutionInfo]:

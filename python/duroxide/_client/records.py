@@ -44,7 +44,8 @@ class OrchestrationResult(Record):
         output: The decoded value that the orchestration returned; ``None`` unless it is completed. Text that is not
             JSON stays a ``str``.
         error: The failure as text, such as ``ValueError: email is required``; ``None`` unless it has failed.
-        failure: The failure as the exception that ``result()`` raises; ``None`` unless it has failed.
+        failure: The failure as the exception that ``result()`` raises; ``None`` unless it has failed. If the failure of an
+            activity or child caused it, that one is its ``__cause__``.
         custom_status: The text that the orchestration last set, or ``None``.
         custom_status_version: How often the orchestration set or reset the custom status.
         instance_id: The instance.
@@ -111,6 +112,8 @@ class InstanceInfo(Record):
         created_at: When it was created, in milliseconds since 1970.
         updated_at: When it last changed, in milliseconds since 1970.
         parent_instance_id: Instance that started it as a sub-orchestration, or ``None`` for a root.
+        has_begun: Whether a runtime has recorded its first turn. Before that the status is ``"Running"``, and the version
+            is ``"unknown"`` unless the start named one.
     """
 
     instance_id: str
@@ -122,6 +125,7 @@ class InstanceInfo(Record):
     created_at: int
     updated_at: int
     parent_instance_id: str | None
+    has_begun: bool = True
 
 
 def read_instance(answer: InstanceRecord) -> InstanceInfo:
@@ -136,6 +140,7 @@ def read_instance(answer: InstanceRecord) -> InstanceInfo:
         created_at=answer.created_at,
         updated_at=answer.updated_at,
         parent_instance_id=answer.parent_instance_id,
+        has_begun=answer.has_begun,
     )
 
 
@@ -257,7 +262,7 @@ class QueueDepths(Record):
     """The numbers of messages that wait in the store.
 
     Attributes:
-        orchestrator_queue: Messages that wait for a turn of their orchestration.
+        orchestrator_queue: Messages that wait for a turn of their orchestration, without the timers that are not due.
         worker_queue: Activities that wait for a worker.
         timer_queue: Timers that are not due yet.
     """
@@ -340,8 +345,9 @@ class MetricsSnapshot(Record):
         orch_continue_as_new: Executions that continued as new.
         suborchestration_calls: Sub-orchestrations started.
         provider_errors: Store operations that failed.
-        active_orchestrations: Orchestrations that this runtime started and that have not ended yet.
-        orch_waiting_for_code: Instances that wait now for code that fits their history, or that is not registered.
+        active_orchestrations: Instances of the store that have not ended now, whichever runtime runs them.
+        orch_waiting_for_code: Instances of the store that wait now for code that fits their history, or that is not
+            registered.
         sessions_held_back: How often a session had to wait, since the runtime held as many as it may.
         activities_waiting_for_code: Activities that wait now for a runtime that has registered them.
     """

@@ -6,15 +6,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
 from datetime import timedelta
 from typing import Any
 
-from duroxide._client.calls import blocking
+from duroxide._client.calls import blocking, completed_by
+from duroxide._client.failure_causes import HasNative, with_causes
 from duroxide._client.instances import DEFAULT_WAIT_MS, InstanceOperations, enqueue, kv_value, wait_for_end, wait_for_kv
 from duroxide._client.payloads import encode_value
+from duroxide._client.records import Event, OrchestrationResult
 from duroxide._native import Call
 from duroxide._values.codec import convert, decode
 from duroxide._values.parameter_names import also_named
+
+
+def _read_output(
+    client: HasNative, answer: tuple[OrchestrationResult, Any]
+) -> Generator[Call[list[Event]], list[Event] | None, Any]:
+    status, result_type = answer
+    yield from with_causes(client, status)
+    return convert(status.result(), result_type)
 
 
 class TypedOperations(InstanceOperations):
@@ -42,6 +53,7 @@ class TypedOperations(InstanceOperations):
         return enqueue(self._native, instance_id, queue_name, encode_value(data, "the message"))
 
     @blocking
+    @completed_by(_read_output)
     def wait_for_orchestration_typed(
         self, instance_id: str, timeout_ms: int | timedelta = DEFAULT_WAIT_MS, *, result_type: Any = None
     ) -> Call[Any]:
@@ -63,7 +75,7 @@ class TypedOperations(InstanceOperations):
             CodecError: The output does not fit ``result_type``.
         """
         wait = wait_for_end(self._native, instance_id, timeout_ms)
-        return wait.then(lambda status: convert(status.result(), result_type))
+        return wait.then(lambda status: (status, result_type))
 
     @blocking
     def get_kv_value_typed(self, instance_id: str, key: str) -> Call[Any]:

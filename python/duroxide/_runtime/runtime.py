@@ -276,7 +276,12 @@ class Runtime:
                 _running.discard(self)
 
     def metrics_snapshot(self) -> MetricsSnapshot:
-        """Read the counters since the last start; all are zero before the first start."""
+        """Read the counters since the last start; all are zero before the first start.
+
+        They have counted everything that a client has seen in the store before this call. The call may wait a moment for
+        a commit that is under way. If the store does not answer within five seconds, ``active_orchestrations`` and
+        ``orch_waiting_for_code`` are as they were last read.
+        """
         return MetricsSnapshot() if self._native is None else MetricsSnapshot(**self._native.metrics())
 
     @property

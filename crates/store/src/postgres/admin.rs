@@ -1,9 +1,38 @@
 //! The administration of a store, which the base provider does.
 
-use duroxide::providers::ProviderAdmin as _;
+use duroxide::providers::{DeleteInstanceResult, ProviderAdmin as _, QueueDepths};
 
+use crate::error::Result;
 use crate::forward_admin_operations;
 use crate::postgres::connect::base_provider::in_base_provider;
 use crate::postgres::store::PostgresStore;
 
-forward_admin_operations!(PostgresStore, in_base_provider);
+macro_rules! administer {
+    ($self:ident, delete_instances_atomic($ids:ident, $force:ident)) => {
+        $self.delete($ids, $force).await
+    };
+    ($self:ident, get_queue_depths()) => {
+        $self.depths().await
+    };
+    ($self:ident, $operation:ident($($argument:ident),*)) => {
+        in_base_provider!($self, $operation($($argument),*))
+    };
+}
+
+forward_admin_operations!(PostgresStore, administer);
+
+impl PostgresStore {
+    async fn delete(&self, ids: &[String], force: bool) -> Result<DeleteInstanceResult> {
+        // The base provider counts the rows of instances, and an instance whose start waits has none.
+        let waiting = self.server().waiting_among(ids).await?;
+        let mut deleted = in_base_provider!(self, delete_instances_atomic(ids, force))?;
+        deleted.instances_deleted += waiting.len() as u64;
+        Ok(deleted)
+    }
+
+    /// The base provider counts no timers: to its queue they are messages that are not visible yet.
+    async fn depths(&self) -> Result<QueueDepths> {
+        let depths = in_base_provider!(self, get_queue_depths())?;
+        Ok(QueueDepths { timer_queue: self.server().count_timers().await?, ..depths })
+    }
+}

@@ -12,13 +12,14 @@ use tokio::time::timeout;
 use crate::backend::{Backend, EndedInstances, NextCommit, Traits};
 use crate::error::{Result, StoreError};
 use crate::events::StoreEvents;
+use crate::live::LiveState;
 use crate::outbox::{Relay, Relayed};
 use crate::postgres::queries::mismatch_reports::LONGEST_NOTE;
 use crate::postgres::store::PostgresStore;
 use crate::retry::{RetryLimit, RetryState};
 use crate::retrying;
 use crate::session_limits::SessionLimits;
-use crate::start::{IfExists, StartOutcome, StartRequest, decide_starts};
+use crate::start::{IfExists, StartOutcome, StartRequest, WaitingStart, decide_starts};
 use crate::types::InstanceState;
 
 #[async_trait]
@@ -135,6 +136,58 @@ impl Backend for PostgresStore {
 
     async fn created(&self, instance: &str) -> Result<Option<u64>> {
         self.server().created(instance).await
+    }
+
+    async fn waiting_start(&self, instance: &str) -> Result<Option<WaitingStart>> {
+        let mut retry = RetryState::new(RetryLimit::Caller);
+        let server = self.server();
+        retrying!(self.availability, "get_instance_info", &mut retry, server.waiting_start(instance))
+    }
+
+    async fn waiting_starts(&self) -> Result<Vec<String>> {
+        let mut retry = RetryState::new(RetryLimit::Caller);
+        let server = self.server();
+        retrying!(self.availability, "list_instances", &mut retry, server.waiting_starts())
+    }
+
+    async fn count_waiting_starts(&self) -> Result<u64> {
+        let mut retry = RetryState::new(RetryLimit::Caller);
+        let server = self.server();
+        retrying!(self.availability, "get_system_metrics", &mut retry, server.count_waiting_starts())
+    }
+
+    async fn waiting_children(&self, parents: &[String]) -> Result<Vec<String>> {
+        let mut retry = RetryState::new(RetryLimit::Caller);
+        let server = self.server();
+        retrying!(self.availability, "list_children", &mut retry, server.waiting_children(parents))
+    }
+
+    async fn count_running(&self) -> Result<u64> {
+        self.server().count_running().await
+    }
+
+    async fn mismatched(&self) -> Result<Vec<String>> {
+        self.server().mismatched().await
+    }
+
+    async fn live_state(&self, instance: &str) -> Result<LiveState> {
+        let mut retry = RetryState::new(RetryLimit::Caller);
+        let server = self.server();
+        let mut live = retrying!(self.availability, "get_instance_info", &mut retry, server.live_state(instance))?;
+        // This process knows its own state better than its last report.
+        if let Some(mut report) = self.core.events.get().and_then(|events| events.report()) {
+            let last = live.nodes.iter().find(|node| node.id == report.id);
+            let sessions = last.into_iter().flat_map(|node| &node.runtimes).map(|runtime| runtime.sessions);
+            for (runtime, sessions) in report.runtimes.iter_mut().zip(sessions) {
+                runtime.sessions = sessions;
+            }
+            live.add_node(report);
+        }
+        Ok(live)
+    }
+
+    fn node_id(&self) -> String {
+        self.core.node.clone()
     }
 
     async fn instance_times(&self, instance: &str) -> Result<Option<(u64, u64)>> {

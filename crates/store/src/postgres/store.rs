@@ -1,12 +1,13 @@
 //! An opened store on PostgreSQL: it starts and ends the tasks of the node, and passes operations on to the writers.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use duroxide::providers::WorkItem;
 use parking_lot::Mutex;
 use tokio::task::JoinHandle;
+use tokio::time::timeout;
 
 use crate::availability::Availability;
 use crate::clock::span_ms;
@@ -30,6 +31,8 @@ const LONGEST_CLOSE: Duration = Duration::from_secs(10);
 const LONGEST_CLOSE_OF_SILENT: Duration = Duration::from_millis(500);
 /// The longest pause of work that this node has no room to ignore. Other nodes must wait for its end, too.
 const PAUSE_WITHOUT_ROOM: Duration = Duration::from_secs(5);
+/// How long a node that ends waits for the server to forget its report.
+const LONGEST_REPORT: Duration = Duration::from_secs(1);
 
 /// A schema of a PostgreSQL server, opened.
 pub struct PostgresStore {
@@ -41,7 +44,6 @@ pub struct PostgresStore {
     poller: Mutex<Option<JoinHandle<()>>>,
     /// The task that receives notifications, which begins with the first runtime or watch.
     listener: Mutex<Option<JoinHandle<()>>>,
-    events: OnceLock<Arc<dyn StoreEvents>>,
     /// Held while a runtime begins or ends. A runtime that begins must not lose its leases to the end of another one.
     change_of_runtimes: tokio::sync::Mutex<()>,
 }
@@ -67,7 +69,6 @@ impl PostgresStore {
             writers: Mutex::new(writers),
             poller: Mutex::default(),
             listener: Mutex::default(),
-            events: OnceLock::new(),
             change_of_runtimes: tokio::sync::Mutex::default(),
         }
     }
@@ -78,7 +79,7 @@ impl PostgresStore {
 
     /// Reports changes by other nodes to `events`. Only the first call has an effect.
     pub fn report_to(&self, events: Arc<dyn StoreEvents>) {
-        let _ = self.events.set(events);
+        let _ = self.core.events.set(events);
     }
 
     /// Starts the task that receives the notifications of other nodes, and the poller.
@@ -86,7 +87,7 @@ impl PostgresStore {
         let mut listener = self.listener.lock();
         if listener.is_none()
             && self.connections.session_features
-            && let Some(events) = self.events.get().cloned()
+            && let Some(events) = self.core.events.get().cloned()
         {
             *listener = Some(tokio::spawn(listen(Arc::clone(&self.core), events)));
         }
@@ -113,6 +114,7 @@ impl PostgresStore {
         self.core.dispatching.fetch_add(1, Ordering::AcqRel);
         // The new runtime may have the code that the others lack.
         self.core.left_to_others.clear();
+        self.core.must_report.store(true, Ordering::Release);
         self.start_listening();
     }
 
@@ -125,6 +127,8 @@ impl PostgresStore {
         }
         if self.core.answers().await {
             self.give_back().await;
+            // If this fails, the report is too old in a moment.
+            let _ = timeout(LONGEST_REPORT, self.server().forget_node(&self.core.node)).await;
         }
     }
 

@@ -12,13 +12,14 @@ use crate::backend::{Backend, NextCommit, Traits};
 use crate::code_time::CodeTime;
 use crate::error::{Result, StoreError};
 use crate::events::StoreEvents;
-use crate::operations::EngineOperations as _;
+use crate::live::LiveState;
+use crate::operations::{AdminOperations as _, EngineOperations as _};
 use crate::outbox::{Relay, Relayed};
 use crate::session_limits::SessionLimits;
 use crate::sqlite::client::commit_watcher::CommitWatch;
 use crate::sqlite::file::paths::locate;
 use crate::sqlite::store::SqliteStore;
-use crate::start::{IfExists, StartOutcome, StartRequest};
+use crate::start::{IfExists, StartOutcome, StartRequest, WaitingStart};
 use crate::types::InstanceState;
 
 #[async_trait]
@@ -106,7 +107,41 @@ impl Backend for SqliteStore {
     }
 
     async fn instance_state(&self, instance: &str) -> Result<Option<InstanceState>> {
-        Self::instance_state(self, instance)
+        Self::instance_state(self, instance).await
+    }
+
+    async fn waiting_start(&self, instance: &str) -> Result<Option<WaitingStart>> {
+        Self::waiting_start(self, instance).await
+    }
+
+    async fn waiting_starts(&self) -> Result<Vec<String>> {
+        Self::waiting_starts(self).await
+    }
+
+    async fn count_waiting_starts(&self) -> Result<u64> {
+        Self::count_waiting_starts(self).await
+    }
+
+    async fn waiting_children(&self, parents: &[String]) -> Result<Vec<String>> {
+        Self::waiting_children(self, parents).await
+    }
+
+    async fn count_running(&self) -> Result<u64> {
+        let starting = Self::count_waiting_starts(self).await?;
+        Ok(self.get_system_metrics().await?.running_instances + starting)
+    }
+
+    async fn mismatched(&self) -> Result<Vec<String>> {
+        Self::mismatched(self).await
+    }
+
+    async fn live_state(&self, instance: &str) -> Result<LiveState> {
+        Self::live_state(self, instance).await
+    }
+
+    /// The owner is the only node.
+    fn node_id(&self) -> String {
+        "owner".to_owned()
     }
 
     async fn relayed(&self, outbox: &str) -> Result<Option<i64>, StoreError> {

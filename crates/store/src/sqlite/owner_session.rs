@@ -185,8 +185,11 @@ fn carry_out_batch(owner: &Owner, inbox: &InboxConsumer, batch: Vec<Request>, ha
         let inbox_position = InboxPosition { inbox: name.to_string(), position };
         if !matches!(body, Body::Start { .. } | Body::Messages { .. }) {
             let outcome = handle.block_on(async {
+                let changes = !matches!(body, Body::Describe { .. });
                 let outcome = carry_out(owner, body).await;
-                owner.note_position(inbox_position).await?;
+                if changes {
+                    owner.note_position(inbox_position).await?;
+                }
                 outcome
             });
             answers.push((position, outcome));
@@ -244,6 +247,7 @@ async fn carry_out(owner: &Owner, body: Body) -> InboxAnswer {
         Body::Delete { ids, force } => InboxReply::Deleted(owner.delete_instances_atomic(&ids, force).await?),
         Body::DeleteBulk(filter) => InboxReply::Deleted(owner.delete_instance_bulk(filter).await?),
         Body::Prune { id, options } => InboxReply::Pruned(owner.prune_executions(&id, options).await?),
+        Body::Describe { id } => InboxReply::Described(Box::new(owner.live_state(&id))),
         Body::PruneBulk { filter, options } => InboxReply::Pruned(owner.prune_executions_bulk(filter, options).await?),
     })
 }

@@ -2,6 +2,7 @@
 //! about twice a second besides.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use duroxide::providers::TagFilter;
@@ -23,6 +24,8 @@ use crate::postgres::fetch::session_demand::SessionDemand;
 use crate::postgres::node::prefetch::PrefetchQueue;
 use crate::postgres::node::state::{ActivityPrefetchQueue, NodeState, TurnPrefetchQueue};
 use crate::postgres::notify::channel;
+use crate::postgres::queries::Server;
+use crate::postgres::queries::live::REPORT_INTERVAL;
 use crate::postgres::schema::function;
 use crate::session_limits::IDLE_BEFORE_GIVEN_UP;
 
@@ -49,6 +52,7 @@ pub struct Poller {
     /// The last time of the server's clock, and when it arrived.
     server_time: Option<(i64, Instant)>,
     availability: Arc<Availability>,
+    last_report: Option<Instant>,
 }
 
 /// The work that one call of the server asks for.
@@ -65,7 +69,7 @@ impl Poller {
         let columns = (1..=CLAIM_COLUMNS).map(|column| format!("${column}")).collect::<Vec<_>>().join(", ");
         let statement = format!("SELECT * FROM {name}({columns})");
         let dedicated = DedicatedConnection::new(core.pool.clone(), Arc::clone(&core.isolation));
-        Self { core, dedicated, statement, failures: 0, server_time: None, availability }
+        Self { core, dedicated, statement, failures: 0, server_time: None, availability, last_report: None }
     }
 
     /// Polls until it is aborted.
@@ -84,10 +88,36 @@ impl Poller {
                     continue;
                 }
             }
+            self.report();
             self.core.rounds.send_modify(|rounds| *rounds += 1);
             self.core.give_back_unwanted(LONGEST_TURN_WAIT, LONGEST_ACTIVITY_WAIT).await;
             self.wait(next_poll, true).await;
         }
+    }
+
+    /// Reports to the other processes what this node can run, every few seconds. The poller does not wait for it.
+    fn report(&mut self) {
+        let core = &self.core;
+        if core.dispatching.load(Ordering::Acquire) == 0
+            || self.last_report.is_some_and(|last| last.elapsed() < REPORT_INTERVAL)
+                && !core.must_report.load(Ordering::Acquire)
+        {
+            return;
+        }
+        let Some(report) = core.events.get().and_then(|events| events.report()) else { return };
+        core.must_report.store(false, Ordering::Release);
+        self.last_report = Some(Instant::now());
+        let core = Arc::clone(core);
+        tokio::spawn(async move {
+            let server = Server { pool: &core.pool, schema: &core.schema };
+            if let Ok(Err(error)) = timeout(REPORT_INTERVAL, server.report_node(&report)).await {
+                tracing::debug!(target: "duroxide::store", "other processes cannot see this node: {error}");
+            }
+            // The node may have ended since.
+            if core.dispatching.load(Ordering::Acquire) == 0 {
+                let _ = timeout(REPORT_INTERVAL, server.forget_node(&core.node)).await;
+            }
+        });
     }
 
     /// Waits until there is a reason to poll.

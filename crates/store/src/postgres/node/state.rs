@@ -1,8 +1,8 @@
 //! The state of one node, which the tasks of its opened store share.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use duroxide::providers::{TagFilter, WorkItem};
@@ -13,6 +13,7 @@ use tokio::time::Instant;
 
 use crate::clock::span_ms;
 use crate::error::Result;
+use crate::events::StoreEvents;
 use crate::failure::Failure;
 use crate::policy::StorePolicy;
 use crate::postgres::connect::session::Isolation;
@@ -81,6 +82,10 @@ pub struct NodeState {
     pub pulse: Pulse,
     /// How many runtimes work on this store.
     pub dispatching: AtomicUsize,
+    /// Gets the changes by other nodes, and reports what this process can run.
+    pub events: OnceLock<Arc<dyn StoreEvents>>,
+    /// The report of this node has changed, so other nodes must not wait for the next regular one.
+    pub must_report: AtomicBool,
     /// When the next message or activity is due that this node knows of.
     due: Mutex<Option<Instant>>,
     /// Whether the notifications of other nodes arrive at present.
@@ -122,6 +127,8 @@ impl NodeState {
             session_limits: SessionLimits::default(),
             pulse: Pulse::default(),
             dispatching: AtomicUsize::new(0),
+            events: OnceLock::new(),
+            must_report: AtomicBool::new(false),
             due: Mutex::default(),
             is_listening: AtomicBool::new(false),
             has_sessions: AtomicBool::new(false),

@@ -34,6 +34,21 @@ impl Server<'_> {
         Ok(())
     }
 
+    /// The ids of the instances that wait.
+    pub async fn mismatched(&self) -> Result<Vec<String>> {
+        let Self { pool, schema } = self;
+        sqlx::query_scalar(&format!(
+            "SELECT w.instance_id FROM \"{schema}\".python_waiting w JOIN \"{schema}\".instances i \
+             ON i.instance_id = w.instance_id AND i.current_execution_id = w.execution_id \
+             JOIN \"{schema}\".executions e ON e.instance_id = w.instance_id AND e.execution_id = w.execution_id \
+             WHERE e.status = 'Running' AND NOT EXISTS (SELECT 1 FROM \"{schema}\".history h \
+             WHERE h.instance_id = w.instance_id AND (h.execution_id, h.event_id) > (w.execution_id, w.last_event_id))"
+        ))
+        .fetch_all(*pool)
+        .await
+        .map_err(|error| failed("get_system_metrics", &error))
+    }
+
     /// The report of an instance, if it waits.
     pub async fn waiting(&self, instance: &str) -> Result<Option<String>> {
         let Self { pool, schema } = self;

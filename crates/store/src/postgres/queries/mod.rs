@@ -1,11 +1,15 @@
 //! Queries and transactions that the base provider lacks.
 //!
-//! `bulk_start` starts many instances at once, `outbox` takes over rows of an application's outbox, and
-//! `mismatch_reports` keeps the reports of instances that wait for other code.
+//! `bulk_start` starts many instances at once, `outbox` takes over rows of an application's outbox,
+//! `mismatch_reports` keeps the reports of instances that wait for other code, `live` has the reports of the
+//! nodes, and `waiting_starts` finds the starts that
+//! no turn has read yet.
 
 pub mod bulk_start;
+pub mod live;
 pub mod mismatch_reports;
 pub mod outbox;
+pub mod waiting_starts;
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -86,13 +90,18 @@ impl Server<'_> {
         Ok(ids.into_iter().collect())
     }
 
-    /// The state of an instance; `None` if it does not exist.
+    /// The state of an instance; `None` if it does not exist. An instance whose start waits is running.
+    ///
+    /// It is one statement, since a start leaves the queue in the transaction that creates the instance. The server reads
+    /// the queue only if the instance has no row.
     pub async fn instance_state(&self, instance: &str) -> Result<Option<InstanceState>> {
         let Self { pool, schema } = self;
         let row: Option<(String, Option<String>, Option<String>, i32)> = sqlx::query_as(&format!(
             "SELECT coalesce(e.status, 'Running'), e.output, i.custom_status, i.custom_status_version \
              FROM \"{schema}\".instances i LEFT JOIN \"{schema}\".executions e \
-             ON e.instance_id = i.instance_id AND e.execution_id = i.current_execution_id WHERE i.instance_id = $1"
+             ON e.instance_id = i.instance_id AND e.execution_id = i.current_execution_id WHERE i.instance_id = $1 \
+             UNION ALL SELECT 'Running', NULL, NULL, 0 FROM \"{schema}\".orchestrator_queue \
+             WHERE instance_id = $1 AND work_item LIKE '{{\"StartOrchestration\":%' LIMIT 1"
         ))
         .bind(instance)
         .fetch_optional(*pool)
@@ -118,6 +127,19 @@ impl Server<'_> {
         .await
         .map_err(|error| failed("get_instance_info", &error))?;
         Ok(created.map(i64::unsigned_abs))
+    }
+
+    /// How many timers are not due yet.
+    pub async fn count_timers(&self) -> Result<usize> {
+        let Self { pool, schema } = self;
+        let timers: i64 = sqlx::query_scalar(&format!(
+            "SELECT count(*) FROM \"{schema}\".orchestrator_queue WHERE visible_at > clock_timestamp() \
+             AND work_item LIKE '{{\"TimerFired\":%'"
+        ))
+        .fetch_one(*pool)
+        .await
+        .map_err(|error| failed("get_queue_depths", &error))?;
+        Ok(usize::try_from(timers).unwrap_or(0))
     }
 
     /// The statements that give the role of this store the rights that it lacks.

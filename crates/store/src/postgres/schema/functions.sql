@@ -28,6 +28,13 @@ CREATE TABLE IF NOT EXISTS "{schema}".python_waiting (
 -- The last row of each application's outbox that the store has taken over: see queries/outbox.rs.
 CREATE TABLE IF NOT EXISTS "{schema}".python_outboxes (outbox TEXT PRIMARY KEY, last BIGINT NOT NULL);
 
+-- The reports of the nodes that work on the store: see queries/live.rs.
+CREATE TABLE IF NOT EXISTS "{schema}".python_nodes (
+    node TEXT PRIMARY KEY,
+    seen TIMESTAMPTZ NOT NULL,
+    report TEXT NOT NULL
+);
+
 -- Leases those of the given instances that are free and have something to read. The rows of the answer:
 --
 -- kind 2, one for each leased instance: token, instance, name, version, execution, last_event (of that execution; 1 if

@@ -5,7 +5,7 @@ use sqlx::PgPool;
 use crate::postgres::schema::VERSION;
 
 /// The tables that a node reads and writes.
-const TABLES: [&str; 11] = [
+const TABLES: [&str; 12] = [
     "instances",
     "executions",
     "history",
@@ -17,6 +17,7 @@ const TABLES: [&str; 11] = [
     "kv_delta",
     "python_waiting",
     "python_outboxes",
+    "python_nodes",
 ];
 
 /// The statements that give the present role the rights that it lacks; empty if it has all of them.

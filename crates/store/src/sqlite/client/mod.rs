@@ -18,11 +18,13 @@ use parking_lot::Mutex;
 use rusqlite::Connection;
 
 use crate::error::StoreError;
+use crate::live::LiveState;
 use crate::sqlite::client::commit_watcher::CommitWatcher;
 use crate::sqlite::file::lock::{LockHandle, LockHolder};
 use crate::sqlite::file::watcher::{EventCount, FileWatcher, PollIntervals};
 use crate::sqlite::file::{paths, schema};
 use crate::sqlite::inbox::{Body, Inbox, InboxAnswer, InboxReply, InboxTransaction, RequestState};
+use crate::sqlite::read;
 use crate::sqlite::read::Readers;
 
 /// How often a client checks for its answer, and whether the owner is still there.
@@ -30,6 +32,8 @@ const ANSWER_INTERVALS: PollIntervals =
     PollIntervals { with_notices: Duration::from_millis(20), without_notices: Duration::from_millis(5) };
 /// How long to wait for the answer of an owner. It answers only when its disk accepts writes.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long to wait for a description. The file has a part of it, too.
+const DESCRIPTION_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long another process may take to create or upgrade the file.
 const PREPARATION_TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -127,6 +131,20 @@ impl ClientStore {
         }
     }
 
+    /// What is under way for an instance. The owner knows it; without an owner, only what waits in the file is.
+    pub fn live_state(&self, id: &str) -> Result<LiveState, StoreError> {
+        if self.has_owner()? {
+            let position = self.write(|transaction| transaction.append(&Body::Describe { id: id.to_owned() }, true))?;
+            match self.wait(position, DESCRIPTION_TIMEOUT) {
+                Ok(WaitOutcome::Answered(Ok(InboxReply::Described(live)))) => return Ok(*live),
+                // An owner of an earlier version does not know the request.
+                Ok(WaitOutcome::Answered(_)) => {}
+                Ok(WaitOutcome::OwnerEnded) | Err(_) => self.write(|transaction| transaction.remove(position))?,
+            }
+        }
+        Ok(self.readers.read("get_instance_info", |connection| read::live_state(connection, id))?)
+    }
+
     /// Asks the owner to carry out `body`. Without an owner, this process carries it out as the owner for a moment.
     fn request(&self, body: &Body) -> Result<InboxReply, StoreError> {
         loop {
@@ -137,7 +155,7 @@ impl ClientStore {
                 continue;
             }
             let position = self.write(|transaction| transaction.append(body, true))?;
-            match self.wait(position)? {
+            match self.wait(position, ANSWER_TIMEOUT)? {
                 WaitOutcome::Answered(answer) => return answer,
                 // The client withdraws the request, unless the owner has answered it at the last moment.
                 WaitOutcome::OwnerEnded => {
@@ -154,7 +172,7 @@ impl ClientStore {
     }
 
     /// Waits for the answer to a request, as long as there is an owner.
-    fn wait(&self, position: i64) -> Result<WaitOutcome, StoreError> {
+    fn wait(&self, position: i64, longest: Duration) -> Result<WaitOutcome, StoreError> {
         let began = Instant::now();
         loop {
             let seen = self.answers.events().current();
@@ -166,12 +184,12 @@ impl ClientStore {
                 RequestState::Waiting if !has_owner => return Ok(WaitOutcome::OwnerEnded),
                 RequestState::Waiting => {}
             }
-            if began.elapsed() > ANSWER_TIMEOUT {
+            if began.elapsed() > longest {
                 return Err(StoreError::Unavailable(format!(
                     "the process that works on '{}' has not answered for {} s; the request is kept, and that process \
                      will carry it out when it can",
                     self.path.display(),
-                    ANSWER_TIMEOUT.as_secs()
+                    longest.as_secs()
                 )));
             }
             self.answers.wait(seen);

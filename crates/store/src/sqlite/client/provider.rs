@@ -49,7 +49,7 @@ impl ClientProvider {
     }
 
     /// Everything else waits for the disk, and may wait for another process.
-    async fn write<T: Send + 'static>(
+    pub async fn write<T: Send + 'static>(
         &self,
         operation: &'static str,
         write: impl FnOnce(&ClientStore) -> Result<T, StoreError> + Send + 'static,

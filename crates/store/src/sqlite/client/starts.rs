@@ -1,11 +1,17 @@
 //! Starts instances from a client process. The owner decides whether a start is possible. Without an owner, the client
 //! decides from the store and the inbox, while it prevents changes to both.
 
+use std::collections::HashSet;
+use std::sync::Arc;
+
 use crate::error::StoreError;
-use crate::sqlite::client::{ClientStore, WaitOutcome, lost};
+use crate::sqlite::client::{ANSWER_TIMEOUT, ClientStore, WaitOutcome, lost};
 use crate::sqlite::inbox::{Body, InboxReply, InboxTransaction, Request, RequestState};
 use crate::sqlite::read;
-use crate::start::{IfExists, StartOutcome, StartRequest, decide_starts, exists};
+use crate::start::{IfExists, StartOutcome, StartRequest, WaitingStart, decide_starts, exists};
+use crate::types::InstanceState;
+
+const READ: &str = "get_instance_info";
 
 impl ClientStore {
     /// Starts instances, all of them or none.
@@ -29,7 +35,7 @@ impl ClientStore {
             Err(position) => position,
         };
         loop {
-            match self.wait(position)? {
+            match self.wait(position, ANSWER_TIMEOUT)? {
                 WaitOutcome::Answered(Ok(InboxReply::Started(outcomes))) => return Ok(outcomes),
                 WaitOutcome::Answered(Ok(_)) => return self.infer_outcomes(requests, if_exists),
                 WaitOutcome::Answered(Err(error)) => return Err(error),
@@ -118,6 +124,64 @@ impl ClientStore {
             self.write(|transaction| transaction.starting(id, self.completed_position(transaction)?, None))?;
         // The owner may have moved the start into the store between the two reads.
         if waiting.is_some() { Ok(waiting) } else { self.running(id) }
+    }
+
+    /// The state of an instance whose start is in the inbox, or was in it a moment ago.
+    pub fn requested_state(&self, id: &str) -> Result<Option<InstanceState>, StoreError> {
+        if self.requested_start(id)?.is_some() {
+            return Ok(Some(InstanceState::starting()));
+        }
+        // The owner may have moved the start into the store since the store was read.
+        Ok(self.readers.read(READ, |connection| read::instance_state(connection, id))?)
+    }
+
+    /// The start of an instance that no turn has read yet, from the store or the inbox.
+    pub fn waiting_start(&self, id: &str) -> Result<Option<WaitingStart>, StoreError> {
+        let in_store = || self.readers.read(READ, |connection| read::waiting_start(connection, id));
+        if let Some(start) = in_store()? {
+            return Ok(Some(start));
+        }
+        if self.running(id)?.is_some() {
+            return Ok(None);
+        }
+        let requested = self.requested_start(id)?;
+        // The owner may have moved the start into the store between the two reads.
+        if requested.is_some() { Ok(requested) } else { Ok(in_store()?) }
+    }
+
+    fn requested_start(&self, id: &str) -> Result<Option<WaitingStart>, StoreError> {
+        let completed = self.completed_in_inbox()?;
+        self.inbox.lock().requested_start(id, completed)
+    }
+
+    /// The ids of the instances whose starts no turn has read yet, from the inbox and the store.
+    pub fn waiting_starts(&self) -> Result<Vec<String>, StoreError> {
+        let completed = self.completed_in_inbox()?;
+        let requested = self.inbox.lock().requested_starts(completed)?;
+        // A start moves from the inbox into the store, so the store is read later.
+        let mut ids = self.readers.read(READ, read::waiting_starts)?;
+        let known: HashSet<String> = ids.iter().cloned().collect();
+        for id in requested.into_iter().filter(|id| !known.contains(id)) {
+            if self.readers.read(READ, |connection| read::status(connection, &id))?.is_none_or(|row| !row.is_known()) {
+                ids.push(id);
+            }
+        }
+        Ok(ids)
+    }
+
+    pub fn count_waiting_starts(&self) -> Result<u64, StoreError> {
+        Ok(self.waiting_starts()?.len() as u64)
+    }
+
+    /// The sub-orchestrations of `parents` whose starts no turn has read yet. They are in the store, since a turn makes
+    /// them.
+    pub fn waiting_children(&self, parents: &[String]) -> Result<Vec<String>, StoreError> {
+        Ok(self.readers.read(READ, |connection| read::waiting_children(connection, parents))?)
+    }
+
+    fn completed_in_inbox(&self) -> Result<i64, StoreError> {
+        let name = Arc::clone(self.inbox.lock().name());
+        Ok(self.readers.read(READ, |connection| read::inbox_position(connection, &name))?)
     }
 
     /// How many starts and messages are in the inbox and not yet in the store.

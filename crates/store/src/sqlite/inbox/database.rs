@@ -10,8 +10,9 @@ use uuid::Uuid;
 
 use crate::error::StoreError;
 use crate::sqlite::file::paths::{Identity, beside, create_with_permissions_of, identity, sync_directory};
-use crate::sqlite::inbox::request::{Body, InboxAnswer, Request, decode_answer};
+use crate::sqlite::inbox::request::{Body, InboxAnswer, Request, decode_answer, waiting_start};
 use crate::sqlite::inbox::transaction::InboxTransaction;
+use crate::start::WaitingStart;
 
 /// Marks a file as an inbox: "duri" in ASCII.
 const APPLICATION_ID: i32 = 0x6475_7269;
@@ -172,6 +173,28 @@ impl Inbox {
                 }
             }
             Ok(requests)
+        })
+    }
+
+    /// The start of `instance` that a request after `completed` asks for.
+    pub fn requested_start(&self, instance: &str, completed: i64) -> Result<Option<WaitingStart>, StoreError> {
+        let payload: Option<String> = self.read(|connection| {
+            connection
+                .prepare_cached(
+                    "SELECT r.payload FROM starts s JOIN requests r ON r.position = s.request \
+                     WHERE s.instance = ?1 AND s.request > ?2",
+                )?
+                .query_row((instance, completed), |row| row.get(0))
+                .optional()
+        })?;
+        Ok(payload.and_then(|payload| waiting_start(&payload, instance)))
+    }
+
+    /// The instances that the requests after `completed` will start.
+    pub fn requested_starts(&self, completed: i64) -> Result<Vec<String>, StoreError> {
+        self.read(|connection| {
+            let mut statement = connection.prepare_cached("SELECT instance FROM starts WHERE request > ?")?;
+            statement.query_map([completed], |row| row.get(0))?.collect()
         })
     }
 

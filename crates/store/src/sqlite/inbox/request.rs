@@ -5,9 +5,11 @@ use std::sync::Arc;
 use duroxide::providers::{DeleteInstanceResult, InstanceFilter, PruneOptions, PruneResult, WorkItem};
 use serde::{Deserialize, Serialize};
 
+use crate::clock::now_ms;
 use crate::error::StoreError;
 use crate::failure::{Failure, FailureKind};
-use crate::start::{IfExists, StartOutcome, StartRequest};
+use crate::live::LiveState;
+use crate::start::{IfExists, StartOutcome, StartRequest, WaitingStart};
 
 /// One request of a client process.
 #[derive(Debug, Clone)]
@@ -54,6 +56,10 @@ pub enum Body {
         filter: InstanceFilter,
         options: PruneOptions,
     },
+    /// What is under way for an instance. It changes nothing.
+    Describe {
+        id: String,
+    },
 }
 
 #[derive(Debug, Clone)]
@@ -63,6 +69,7 @@ pub enum InboxReply {
     Delivered,
     Deleted(DeleteInstanceResult),
     Pruned(PruneResult),
+    Described(Box<LiveState>),
     /// An owner carried the request out, and ended before it could report the result.
     Lost,
 }
@@ -75,6 +82,9 @@ struct WrittenStart {
     orchestration: String,
     input: String,
     version: Option<String>,
+    /// The time of the request, in ms since the epoch. Older versions do not write it, and ignore it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    requested_ms: Option<u64>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -90,7 +100,8 @@ struct WrittenOptions {
     completed_before: Option<u64>,
 }
 
-/// Processes of different releases share an inbox, so a new variant or field needs a new version of the inbox.
+/// Processes of different releases share an inbox, so a new variant or field needs a new version of the inbox. `Describe`
+/// needs none: an owner that does not know it answers with a failure, and its client reads the file.
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum WrittenBody {
@@ -100,6 +111,7 @@ enum WrittenBody {
     DeleteBulk { filter: WrittenFilter },
     Prune { id: String, options: WrittenOptions },
     PruneBulk { filter: WrittenFilter, options: WrittenOptions },
+    Describe { id: String },
 }
 
 #[derive(Serialize, Deserialize)]
@@ -119,6 +131,9 @@ enum WrittenAnswer {
         instances: u64,
         executions: u64,
         events: u64,
+    },
+    Described {
+        live: Box<LiveState>,
     },
     Lost,
     Configuration {
@@ -219,6 +234,7 @@ impl Body {
             Self::DeleteBulk(_) => "delete_bulk",
             Self::Prune { .. } => "prune",
             Self::PruneBulk { .. } => "prune_bulk",
+            Self::Describe { .. } => "describe",
         }
     }
 
@@ -235,6 +251,7 @@ impl Body {
             Self::PruneBulk { filter, options } => {
                 WrittenBody::PruneBulk { filter: (&filter).into(), options: (&options).into() }
             }
+            Self::Describe { id } => WrittenBody::Describe { id },
         };
         serde_json::to_string(&written).map_err(encoding_error)
     }
@@ -252,6 +269,7 @@ impl Body {
             WrittenBody::PruneBulk { filter, options } => {
                 Self::PruneBulk { filter: filter.into(), options: options.into() }
             }
+            WrittenBody::Describe { id } => Self::Describe { id },
         })
     }
 }
@@ -259,14 +277,33 @@ impl Body {
 impl From<StartRequest> for WrittenStart {
     fn from(request: StartRequest) -> Self {
         let StartRequest { instance, orchestration, input, version } = request;
-        Self { instance, orchestration, input, version }
+        Self { instance, orchestration, input, version, requested_ms: Some(now_ms()) }
     }
 }
 
 impl From<WrittenStart> for StartRequest {
     fn from(request: WrittenStart) -> Self {
-        let WrittenStart { instance, orchestration, input, version } = request;
+        let WrittenStart { instance, orchestration, input, version, .. } = request;
         Self { instance, orchestration, input, version }
+    }
+}
+
+/// The start of `instance` in the JSON of a request.
+pub fn waiting_start(payload: &str, instance: &str) -> Option<WaitingStart> {
+    match serde_json::from_str(payload).ok()? {
+        WrittenBody::Start { requests, .. } => {
+            let request = requests.into_iter().find(|request| request.instance == instance)?;
+            let WrittenStart { orchestration, version, requested_ms, .. } = request;
+            let requested_ms = requested_ms.unwrap_or_else(now_ms);
+            Some(WaitingStart { orchestration, version, parent: None, requested_ms })
+        }
+        WrittenBody::Messages { items, .. } => {
+            let start = items.into_iter().find(
+                |item| matches!(item, WorkItem::StartOrchestration { instance: started, .. } if started == instance),
+            )?;
+            WaitingStart::of(start, now_ms())
+        }
+        _ => None,
     }
 }
 
@@ -287,6 +324,7 @@ pub fn encode_answer(answer: &InboxAnswer) -> Result<String, StoreError> {
             executions: result.executions_deleted,
             events: result.events_deleted,
         },
+        Ok(InboxReply::Described(live)) => WrittenAnswer::Described { live },
         Ok(InboxReply::Lost) => WrittenAnswer::Lost,
         Err(StoreError::Configuration(message)) => WrittenAnswer::Configuration { message },
         Err(StoreError::Unavailable(message)) => WrittenAnswer::Unavailable { message },
@@ -326,6 +364,7 @@ pub fn decode_answer(payload: &str) -> InboxAnswer {
             executions_deleted: executions,
             events_deleted: events,
         })),
+        Ok(WrittenAnswer::Described { live }) => Ok(InboxReply::Described(live)),
         Ok(WrittenAnswer::Lost) => Ok(InboxReply::Lost),
         Ok(WrittenAnswer::Configuration { message }) => Err(StoreError::Configuration(message)),
         Ok(WrittenAnswer::Unavailable { message }) => Err(StoreError::Unavailable(message)),

@@ -15,6 +15,7 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use crate::error::{Result, StoreError};
+use crate::events::StoreEvents;
 use crate::failure::Failure;
 use crate::session_limits::SessionLimits;
 use crate::sqlite::file::guard::FileGuard;
@@ -27,9 +28,6 @@ use crate::sqlite::owner::memory::ids::{Number, Token};
 use crate::sqlite::owner::memory::state::OwnerState;
 use crate::sqlite::owner::options::OwnerOptions;
 use crate::sqlite::read::Readers;
-
-/// Called with the id of each deleted instance.
-type DeletionListener = Box<dyn Fn(&str) + Send + Sync>;
 
 /// How long a caller waits for a disk that accepts no writes.
 pub const DISK_TIMEOUT: Duration = Duration::from_secs(10);
@@ -49,7 +47,8 @@ pub struct OwnerCore {
     /// Deleted instances to which the writer may still have changes.
     pub deleted: Mutex<HashSet<Number>>,
     guard: Option<FileGuard>,
-    pub deletion_listener: OnceLock<DeletionListener>,
+    /// Gets the deletions, and reports what this process can run.
+    pub events: OnceLock<Arc<dyn StoreEvents>>,
     /// Wakes the timer thread.
     pub timer: (Mutex<bool>, Condvar),
     pub session_limits: Arc<SessionLimits>,
@@ -111,7 +110,7 @@ impl OwnerCore {
             health,
             deleted: Mutex::default(),
             guard,
-            deletion_listener: OnceLock::new(),
+            events: OnceLock::new(),
             timer: (Mutex::new(false), Condvar::new()),
             session_limits,
         })

@@ -28,12 +28,14 @@ use parking_lot::Mutex;
 
 use crate::code_time::CodeTime;
 use crate::error::{Result, StoreError};
+use crate::events::StoreEvents;
+use crate::live::LiveState;
 use crate::sqlite::owner::core::{DISK_TIMEOUT, OwnerCore};
 use crate::sqlite::owner::disk::job::{WriterJob, Written};
 pub use crate::sqlite::owner::operations::messages::InboxPosition;
 pub use crate::sqlite::owner::options::OwnerOptions;
 use crate::sqlite::read;
-use crate::start::{IfExists, StartOutcome, StartRequest};
+use crate::start::{IfExists, StartOutcome, StartRequest, WaitingStart};
 use crate::types::InstanceState;
 
 /// The owner of a file, or of a store in memory. Closing it ends its threads.
@@ -134,6 +136,22 @@ impl Owner {
         self.core.read("get_instance_info", |connection| read::instance_state(connection, id))
     }
 
+    pub fn waiting_start(&self, id: &str) -> Result<Option<WaitingStart>> {
+        self.core.read("get_instance_info", |connection| read::waiting_start(connection, id))
+    }
+
+    pub fn waiting_starts(&self) -> Result<Vec<String>> {
+        self.core.read("list_instances", read::waiting_starts)
+    }
+
+    pub fn count_waiting_starts(&self) -> Result<u64> {
+        self.core.read("get_system_metrics", read::count_waiting_starts)
+    }
+
+    pub fn waiting_children(&self, parents: &[String]) -> Result<Vec<String>> {
+        self.core.read("list_children", |connection| read::waiting_children(connection, parents))
+    }
+
     pub fn mismatch(&self, id: &str) -> Result<Option<String>> {
         self.core.read("get_instance_info", |connection| read::mismatch(connection, id))
     }
@@ -148,6 +166,10 @@ impl Owner {
         self.core.lock().end_pauses();
     }
 
+    pub fn mismatched(&self) -> Result<Vec<String>> {
+        self.core.read("get_system_metrics", read::mismatched)
+    }
+
     /// Records the mismatch report of an instance. The next recorded turn removes it.
     pub fn note_mismatch(&self, id: &str, report: &str) {
         self.core.note_mismatch(id, report);
@@ -158,10 +180,25 @@ impl Owner {
         self.core.read("backup", |connection| read::back_up(connection, target))
     }
 
-    /// Calls `listener` with the id of each deleted instance.
-    pub fn on_deletion(&self, listener: impl Fn(&str) + Send + Sync + 'static) {
-        // Only the first listener counts.
-        self.core.deletion_listener.set(Box::new(listener)).ok();
+    /// Reports deletions to `events`, and asks it what this process can run.
+    pub fn report_to(&self, events: Arc<dyn StoreEvents>) {
+        // Only the first subscriber counts.
+        self.core.events.set(events).ok();
+    }
+
+    /// What is under way for an instance, and what this process can run.
+    pub fn live_state(&self, id: &str) -> LiveState {
+        let mut live = self.core.live_state(id);
+        let Some(mut report) = self.core.events.get().and_then(|events| events.report()) else { return live };
+        for runtime in &mut report.runtimes {
+            runtime.sessions = self.core.count_sessions(&runtime.session_workers);
+        }
+        let leases = live.activities.iter_mut().filter_map(|activity| activity.lease.as_mut());
+        for lease in leases.chain(&mut live.turn) {
+            lease.node = Some(report.id.clone());
+        }
+        live.add_node(report);
+        live
     }
 
     pub fn extend_lease_while_running(&self, token: &str, code_time: &Arc<CodeTime>) {

@@ -157,8 +157,7 @@ impl AdminOperations for Owner {
     }
 
     async fn get_queue_depths(&self) -> Result<QueueDepths> {
-        let (orchestrator_queue, worker_queue) = self.core.lock().depths();
-        Ok(QueueDepths { orchestrator_queue, worker_queue, timer_queue: 0 })
+        Ok(self.core.lock().depths())
     }
 
     async fn list_children(&self, instance_id: &str) -> Result<Vec<String>> {

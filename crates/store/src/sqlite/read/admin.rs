@@ -8,6 +8,7 @@ use duroxide::providers::{
 use rusqlite::Connection;
 use serde::Deserialize;
 
+use crate::clock::now_ms;
 use crate::error::Result;
 use crate::failure::Failure;
 use crate::history::is_last;
@@ -158,13 +159,12 @@ pub fn system_metrics(connection: &Connection) -> Result<SystemMetrics> {
 
 /// The numbers of all messages and activities in the file. Only the owner knows which of them are being worked on.
 pub fn queue_depths(connection: &Connection) -> Result<QueueDepths> {
-    const DEPTHS: &str = "SELECT (SELECT count(*) FROM messages), (SELECT count(*) FROM activities)";
-    let depths = one(connection, "get_queue_depths", DEPTHS, [], |row| {
-        Ok(QueueDepths {
-            orchestrator_queue: usize::try_from(row.get::<_, i64>(0)?).unwrap_or(0),
-            worker_queue: usize::try_from(row.get::<_, i64>(1)?).unwrap_or(0),
-            timer_queue: 0,
-        })
+    const DEPTHS: &str = "SELECT count(*), coalesce(sum(visible_ms > ? AND data LIKE '{\"TimerFired\":%'), 0), \
+         (SELECT count(*) FROM activities) FROM messages";
+    let depths = one(connection, "get_queue_depths", DEPTHS, [signed(now_ms())], |row| {
+        let number = |column| Ok::<_, rusqlite::Error>(usize::try_from(row.get::<_, i64>(column)?).unwrap_or(0));
+        let (messages, timer_queue) = (number(0)?, number(1)?);
+        Ok(QueueDepths { orchestrator_queue: messages - timer_queue, worker_queue: number(2)?, timer_queue })
     })?;
     Ok(depths.unwrap_or_default())
 }

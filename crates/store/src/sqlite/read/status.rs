@@ -6,7 +6,7 @@ use rusqlite::Connection;
 
 use crate::error::Result;
 use crate::history::is_last;
-use crate::sqlite::read::query::{count, one};
+use crate::sqlite::read::query::{column, count, one};
 use crate::types::InstanceState;
 
 /// The state of an instance, as far as a wait needs it.
@@ -24,6 +24,13 @@ pub struct StatusRow {
     pub output: Option<String>,
     pub custom_status: Option<String>,
     pub custom_status_version: u64,
+}
+
+impl StatusRow {
+    /// Whether the instance exists, or its start waits. A row may also stand for early messages alone.
+    pub fn is_known(&self) -> bool {
+        self.orchestration.is_some() || self.starting.is_some()
+    }
 }
 
 /// Status, output and custom status at one moment.
@@ -49,7 +56,10 @@ pub fn status(connection: &Connection, id: &str) -> Result<Option<StatusRow>> {
 /// The state of an instance, as the rest of the package reports it.
 pub fn instance_state(connection: &Connection, id: &str) -> Result<Option<InstanceState>> {
     let Some(row) = status(connection, id)? else { return Ok(None) };
-    Ok(row.orchestration.is_some().then(|| InstanceState {
+    if row.orchestration.is_none() {
+        return Ok(row.starting.map(|_| InstanceState::starting()));
+    }
+    Ok(Some(InstanceState {
         status: row.status.unwrap_or_else(|| "Running".to_owned()),
         output: row.output,
         custom_status: row.custom_status,
@@ -75,6 +85,12 @@ pub fn ended(connection: &Connection, ids: &[String]) -> Result<HashSet<String>>
 pub fn mismatch(connection: &Connection, id: &str) -> Result<Option<String>> {
     const MISMATCH: &str = "SELECT m.report FROM instances i JOIN mismatches m ON m.instance = i.number WHERE i.id = ?";
     one(connection, "get_instance_info", MISMATCH, [id], |row| row.get(0))
+}
+
+/// The ids of the instances that wait for code that fits their history.
+pub fn mismatched(connection: &Connection) -> Result<Vec<String>> {
+    const MISMATCHED: &str = "SELECT i.id FROM mismatches m JOIN instances i ON i.number = m.instance";
+    column(connection, "get_system_metrics", MISMATCHED, [])
 }
 
 /// The position up to which the store has carried out the inbox of that name.

@@ -18,6 +18,7 @@ use crate::code_time::CodeTime;
 use crate::error::{Result, StoreError, task_failed, unblocked};
 use crate::events::StoreEvents;
 use crate::failure::{Failure, FailureKind};
+use crate::live::LiveState;
 use crate::outbox::{Relay, Relayed};
 use crate::policy::StorePolicy;
 use crate::session_limits::SessionLimits;
@@ -29,7 +30,8 @@ use crate::sqlite::file::paths::locate;
 use crate::sqlite::file::schema;
 use crate::sqlite::owner::{Owner, OwnerOptions};
 use crate::sqlite::owner_session::{OwnerSession, StoreFile};
-use crate::start::{IfExists, StartOutcome, StartRequest};
+use crate::sqlite::read;
+use crate::start::{IfExists, StartOutcome, StartRequest, WaitingStart};
 use crate::types::{Durability, InstanceState};
 
 /// How often a standby tries to become the owner.
@@ -42,7 +44,7 @@ pub struct SqliteStore {
     /// `None` once the store is closed.
     role: RwLock<Option<Role>>,
     role_changes: watch::Sender<u64>,
-    /// Gets a report of each deletion.
+    /// Gets a report of each deletion, and reports what this process can run.
     events: OnceLock<Arc<dyn StoreEvents>>,
     dispatching: Mutex<Dispatching>,
 }
@@ -127,13 +129,13 @@ impl SqliteStore {
         if self.events.set(events).is_ok()
             && let Some(session) = self.owner_session()
         {
-            self.forward_deletions(&session);
+            self.report_events_of(&session);
         }
     }
 
-    fn forward_deletions(&self, session: &OwnerSession) {
+    fn report_events_of(&self, session: &OwnerSession) {
         if let Some(events) = self.events.get().cloned() {
-            session.owner.on_deletion(move |id| events.deleted(id));
+            session.owner.report_to(events);
         }
     }
 
@@ -214,7 +216,7 @@ impl SqliteStore {
         // A closed store must not become the owner, since no later call would end the session.
         self.role()?;
         let Some(session) = unblocked(move || OwnerSession::begin(&store_file)).await? else { return Ok(false) };
-        self.forward_deletions(&session);
+        self.report_events_of(&session);
         self.set_role(Some(Role::Owner(Arc::new(session))));
         Ok(true)
     }
@@ -317,13 +319,19 @@ impl SqliteStore {
         }
     }
 
-    pub fn instance_state(&self, instance: &str) -> Result<Option<InstanceState>> {
+    pub async fn instance_state(&self, instance: &str) -> Result<Option<InstanceState>> {
         match self.role()? {
             Role::Owner(session) => match session.owner.instance_state(instance) {
-                Err(error) if self.has_changed_its_role(&error) => self.instance_state(instance),
+                Err(error) if self.has_changed_its_role(&error) => Box::pin(self.instance_state(instance)).await,
                 outcome => outcome,
             },
-            Role::Client(client) => client.instance_state(instance),
+            Role::Client(client) => match client.instance_state(instance)? {
+                None => {
+                    let instance = instance.to_owned();
+                    client.write("get_instance_info", move |store| store.requested_state(&instance)).await
+                }
+                found => Ok(found),
+            },
         }
     }
 
@@ -338,6 +346,62 @@ impl SqliteStore {
                 let instance = instance.to_owned();
                 unblocked(move || client.0.running_or_requested(&instance)).await
             }
+        }
+    }
+
+    /// The start of an instance that no turn has read yet.
+    pub async fn waiting_start(&self, instance: &str) -> Result<Option<WaitingStart>> {
+        let instance = instance.to_owned();
+        self.look(
+            {
+                let instance = instance.clone();
+                move |owner| owner.waiting_start(&instance)
+            },
+            move |client| client.waiting_start(&instance),
+        )
+        .await
+    }
+
+    /// The ids of the instances whose starts no turn has read yet.
+    pub async fn waiting_starts(&self) -> Result<Vec<String>> {
+        self.look(Owner::waiting_starts, ClientStore::waiting_starts).await
+    }
+
+    /// How many instances have starts that no turn has read yet.
+    pub async fn count_waiting_starts(&self) -> Result<u64> {
+        self.look(Owner::count_waiting_starts, ClientStore::count_waiting_starts).await
+    }
+
+    /// The sub-orchestrations of `parents` whose starts no turn has read yet.
+    pub async fn waiting_children(&self, parents: &[String]) -> Result<Vec<String>> {
+        let (of_owner, of_client) = (parents.to_vec(), parents.to_vec());
+        self.look(move |owner| owner.waiting_children(&of_owner), move |client| client.waiting_children(&of_client))
+            .await
+    }
+
+    /// The ids of the instances that wait for code that fits their history.
+    pub async fn mismatched(&self) -> Result<Vec<String>> {
+        self.look(Owner::mismatched, |client| Ok(client.readers().read("get_system_metrics", read::mismatched)?)).await
+    }
+
+    /// What is under way for an instance. A client asks the owner; without an owner, it reads the file.
+    pub async fn live_state(&self, instance: &str) -> Result<LiveState> {
+        let instance = instance.to_owned();
+        match self.role()? {
+            Role::Owner(session) => Ok(session.owner.live_state(&instance)),
+            Role::Client(client) => client.write("get_instance_info", move |store| store.live_state(&instance)).await,
+        }
+    }
+
+    /// Reads in the role of this process. A client reads the inbox too, so it may wait for another process.
+    async fn look<T: Send + 'static>(
+        &self,
+        of_owner: impl FnOnce(&Owner) -> Result<T>,
+        of_client: impl FnOnce(&ClientStore) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T> {
+        match self.role()? {
+            Role::Owner(session) => of_owner(&session.owner),
+            Role::Client(client) => client.write("get_instance_info", of_client).await,
         }
     }
 

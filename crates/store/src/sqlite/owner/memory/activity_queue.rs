@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use duroxide::providers::{TagFilter, WorkItem};
 
+use crate::live::{LeaseHolder, QueuedActivity};
 use crate::session_limits::{IDLE_BEFORE_GIVEN_UP, SessionLimit};
 use crate::sqlite::owner::memory::ids::{Number, Sequence, Token};
 use crate::sqlite::owner::memory::sessions::{SessionFilter, Sessions};
@@ -322,6 +323,36 @@ impl ActivityQueue {
     /// All activities of an instance, for its deletion.
     pub fn of_instance(&self, number: Number) -> Vec<Sequence> {
         self.all.values().filter(|activity| activity.number == number).map(|activity| activity.sequence).collect()
+    }
+
+    /// The activities of an instance, as they wait or run.
+    pub fn describe(&self, number: Number, now: Instant) -> Vec<QueuedActivity> {
+        let of_instance = self.all.values().filter(|activity| activity.number == number);
+        let mut described: Vec<QueuedActivity> =
+            of_instance.filter_map(|activity| self.describe_activity(activity, now)).collect();
+        described.sort_unstable_by_key(|activity| activity.id);
+        described
+    }
+
+    fn describe_activity(&self, activity: &Activity, now: Instant) -> Option<QueuedActivity> {
+        let WorkItem::ActivityExecute { execution_id, id, .. } = &activity.item else { return None };
+        let session = activity.session();
+        let slot = session.and_then(|session| self.sessions.slot_of(session, now));
+        Some(QueuedActivity {
+            execution: *execution_id,
+            id: *id,
+            deliveries: activity.attempts,
+            available_ms: None,
+            tag: activity.tag().map(str::to_owned),
+            session: session.map(str::to_owned),
+            session_worker: slot.map(str::to_owned),
+            lease: activity.lease.as_ref().map(|_| LeaseHolder::default()),
+        })
+    }
+
+    /// How many sessions the workers of these names hold.
+    pub fn count_sessions(&self, workers: &[String], now: Instant) -> usize {
+        self.sessions.count_of_slots(workers, now)
     }
 
     /// Ends the leases whose time is over, and makes their activities ready.

@@ -177,6 +177,11 @@ impl Instance {
         self.queue.len() + self.delayed.len() + self.put_off.len()
     }
 
+    /// How many of its timers are not due.
+    pub fn timers(&self) -> usize {
+        self.delayed.values().filter(|message| matches!(*message.item, WorkItem::TimerFired { .. })).count()
+    }
+
     /// Whether the entry can leave memory, since the file has the same content.
     pub fn is_idle(&self) -> bool {
         self.pins == 0

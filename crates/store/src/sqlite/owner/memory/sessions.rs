@@ -50,6 +50,16 @@ impl Sessions {
         self.bound.get(session).filter(|bound| bound.until > now)
     }
 
+    /// The slot that owns a session.
+    pub fn slot_of(&self, session: &str, now: Instant) -> Option<&str> {
+        self.binding(session, now).map(|bound| bound.slot.as_str())
+    }
+
+    /// How many sessions these slots own.
+    pub fn count_of_slots(&self, slots: &[String], now: Instant) -> usize {
+        self.bound.values().filter(|bound| bound.until > now && slots.contains(&bound.slot)).count()
+    }
+
     /// When the lease of a session ends, if the session is bound.
     pub fn bound_until(&self, session: &str, now: Instant) -> Option<Instant> {
         self.binding(session, now).map(|bound| bound.until)

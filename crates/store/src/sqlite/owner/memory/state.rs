@@ -6,7 +6,7 @@ use std::collections::{BinaryHeap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Instant;
 
-use duroxide::providers::WorkItem;
+use duroxide::providers::{QueueDepths, WorkItem};
 
 use crate::clock::{after_ms, now_ms};
 use crate::flow_control::ORPHAN_LIFETIME;
@@ -212,10 +212,11 @@ impl OwnerState {
         turns.chain(self.activities.waiters.take_all()).collect()
     }
 
-    /// The numbers of messages and activities that no runtime has taken.
-    pub fn depths(&self) -> (usize, usize) {
-        let messages = self.instances.values().map(|instance| instance.waiting()).sum();
-        (messages, self.activities.waiting())
+    /// The numbers of messages and activities that no runtime has taken, and of timers that are not due.
+    pub fn depths(&self) -> QueueDepths {
+        let messages: usize = self.instances.values().map(|instance| instance.waiting()).sum();
+        let timer_queue: usize = self.instances.values().map(|instance| instance.timers()).sum();
+        QueueDepths { orchestrator_queue: messages - timer_queue, worker_queue: self.activities.waiting(), timer_queue }
     }
 }
 

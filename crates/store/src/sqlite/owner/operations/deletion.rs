@@ -51,7 +51,8 @@ impl OwnerCore {
             let Some(status) = read::status(&transaction, id)? else { continue };
             let state = status.status.as_deref().unwrap_or("Running");
             let exists = status.orchestration.is_some();
-            if exists && !force && !is_last(state) {
+            let is_starting = !exists && status.starting.is_some();
+            if (exists || is_starting) && !force && !is_last(state) {
                 return Err(Failure::still_running(DELETE, id));
             }
             if exists {
@@ -87,9 +88,9 @@ impl OwnerCore {
         totals.save(&transaction).map_err(failed)?;
         transaction.commit().map_err(failed)?;
         self.forget_deleted(numbers);
-        if let Some(listener) = self.deletion_listener.get() {
+        if let Some(events) = self.events.get() {
             for id in ids {
-                listener(id);
+                events.deleted(id);
             }
         }
         Ok(result)

@@ -5,11 +5,13 @@
 //!   activities.
 //! - `messages` takes in starts and messages, and `outbox` takes them from the outboxes of applications.
 //! - `deletion` deletes instances and prunes executions.
+//! - `live` describes what is under way for an instance.
 //! - `load` reads instances from the file into memory.
 //! - `waiter_guard` belongs to a fetch that waits for work.
 
 pub mod activities;
 pub mod deletion;
+pub mod live;
 pub mod load;
 pub mod messages;
 pub mod outbox;
