@@ -138,12 +138,18 @@ class OrchestrationCancelled(OrchestrationFailed):
     Args:
         reason: The reason that the cancellation gave; may be empty.
         instance_id: The instance that was cancelled; default ``None``.
+        cleanup_failure: How its clean-up failed, or that it was given up after
+            ``RuntimeOptions.cleanup_timeout_ms``, which is a ``TimeoutError``; default ``None``, it ended.
     """
 
-    def __init__(self, reason: str = "", *, instance_id: str | None = None) -> None:
-        super().__init__(None, f"canceled: {reason}", instance_id=instance_id)
+    def __init__(
+        self, reason: str = "", *, instance_id: str | None = None, cleanup_failure: TaskFailed | None = None
+    ) -> None:
+        clean_up = "" if cleanup_failure is None else f"; its clean-up failed: {cleanup_failure}"
+        super().__init__(None, f"canceled: {reason}{clean_up}", instance_id=instance_id)
         self.args = (reason,)
         self.reason = reason
+        self.cleanup_failure = cleanup_failure
 
 
 class NondeterminismError(OrchestrationFailed):
@@ -257,16 +263,20 @@ def sub_orchestration_failed(text: str, name: str, instance_id: str | None) -> S
     return failure
 
 
-def orchestration_failed(text: str, instance_id: str, cancel_reason: str | None) -> OrchestrationFailed:
+def orchestration_failed(
+    text: str, instance_id: str, cancel_reason: str | None, cleanup_failure: str | None = None
+) -> OrchestrationFailed:
     """Build the exception for an orchestration that ended with the recorded failure ``text``.
 
     Args:
         text: The recorded failure.
         instance_id: The instance that failed.
         cancel_reason: Why it was cancelled, or ``None`` if it was not.
+        cleanup_failure: The recorded failure of its clean-up, or ``None``.
     """
     if cancel_reason is not None:
-        return OrchestrationCancelled(cancel_reason, instance_id=instance_id)
+        failed = None if cleanup_failure is None else _inner(FailureRecord.from_text(cleanup_failure))
+        return OrchestrationCancelled(cancel_reason, instance_id=instance_id, cleanup_failure=failed)
     record = FailureRecord.from_text(text)
     kinds = {kind.__name__: kind for kind in (NondeterminismError, PoisonMessageError)}
     kind = kinds.get(record.error_type or "", OrchestrationFailed)

@@ -73,12 +73,20 @@ impl OpenStore {
         }
     }
 
+    /// Sends the messages whose instance has not ended; for each message whether it was sent.
     pub(super) async fn send_all(
         &self,
         messages: Vec<EncodedMessage>,
         message: fn(EncodedMessage) -> WorkItem,
-    ) -> Result<(), Error> {
-        Ok(self.store.send(messages.into_iter().map(message).collect()).await?)
+    ) -> Result<Vec<bool>, Error> {
+        let mut instances: Vec<String> = messages.iter().map(|message| message.instance.clone()).collect();
+        instances.sort_unstable();
+        instances.dedup();
+        let ended = self.store.ended(&instances).await?;
+        let sent = messages.iter().map(|message| !ended.contains(&message.instance)).collect();
+        let messages = messages.into_iter().filter(|message| !ended.contains(&message.instance));
+        self.store.send(messages.map(message).collect()).await?;
+        Ok(sent)
     }
 }
 

@@ -46,15 +46,6 @@ impl NativeClient {
     {
         Ok(Call::new(operation(self.open_store()?)))
     }
-
-    /// An operation that answers nothing.
-    fn order<F>(&self, operation: impl FnOnce(OpenStore) -> F) -> PyResult<Call>
-    where
-        F: Future<Output = Result<(), Error>> + Send + 'static,
-    {
-        let work = operation(self.open_store()?);
-        Ok(Call::new(async { work.await.map(|()| None::<bool>) }))
-    }
 }
 
 #[pymethods]
@@ -70,11 +61,11 @@ impl NativeClient {
     }
 
     fn raise_event(&self, instance: String, name: String, data: String) -> PyResult<Call> {
-        self.order(|store| async move { store.send(WorkItem::ExternalRaised { instance, name, data }).await })
+        self.call(|store| async move { store.send(WorkItem::ExternalRaised { instance, name, data }).await })
     }
 
     fn enqueue_event(&self, instance: String, queue: String, data: String) -> PyResult<Call> {
-        self.order(|store| async move { store.send(WorkItem::QueueMessage { instance, name: queue, data }).await })
+        self.call(|store| async move { store.send(WorkItem::QueueMessage { instance, name: queue, data }).await })
     }
 
     fn start_all(&self, requests: Vec<EncodedStart>, attach: bool) -> PyResult<Call> {
@@ -82,11 +73,11 @@ impl NativeClient {
     }
 
     fn raise_events(&self, events: Vec<EncodedMessage>) -> PyResult<Call> {
-        self.order(|store| async move { store.send_all(events, event).await })
+        self.call(|store| async move { store.send_all(events, event).await })
     }
 
     fn enqueue_events(&self, messages: Vec<EncodedMessage>) -> PyResult<Call> {
-        self.order(|store| async move { store.send_all(messages, queue_message).await })
+        self.call(|store| async move { store.send_all(messages, queue_message).await })
     }
 
     fn relayed(&self, outbox: String) -> PyResult<Call> {
@@ -99,7 +90,7 @@ impl NativeClient {
     }
 
     fn cancel(&self, instance: String, reason: String) -> PyResult<Call> {
-        self.order(|store| async move { store.cancel(instance, reason).await })
+        self.call(|store| async move { store.cancel(instance, reason).await })
     }
 
     fn status(&self, instance: String) -> PyResult<Call> {

@@ -9,6 +9,7 @@ use serde_json::{Value, from_str};
 use store::Store;
 use store::operations::{AdminOperations as _, EngineOperations as _};
 use store::start::{IfExists, StartOutcome, StartRequest};
+use store::work_item::target;
 
 use crate::boundary::errors::Error;
 
@@ -57,11 +58,17 @@ impl OpenStore {
         if self.store.exists(instance).await? { Ok(()) } else { Err(Error::NotFound(instance.to_owned())) }
     }
 
-    pub(super) async fn send(&self, message: WorkItem) -> Result<(), Error> {
-        Ok(self.client.enqueue_for_orchestrator(message, None).await?)
+    /// Sends a message, unless its instance has ended; whether it was sent.
+    pub(super) async fn send(&self, message: WorkItem) -> Result<bool, Error> {
+        if !self.store.ended(&[target(&message).to_owned()]).await?.is_empty() {
+            return Ok(false);
+        }
+        self.client.enqueue_for_orchestrator(message, None).await?;
+        Ok(true)
     }
 
-    pub(super) async fn cancel(&self, instance: String, reason: String) -> Result<(), Error> {
+    /// Requests a cancellation, unless the instance has ended; whether it was requested.
+    pub(super) async fn cancel(&self, instance: String, reason: String) -> Result<bool, Error> {
         self.check_exists(&instance).await?;
         self.send(WorkItem::CancelInstance { instance, reason }).await
     }

@@ -19,6 +19,8 @@ pub(crate) struct StatusRecord {
     pub(super) output: Option<String>,
     pub(super) failure: Option<String>,
     pub(super) cancel_reason: Option<String>,
+    /// The recorded failure of the clean-up after a cancellation.
+    pub(super) cleanup_failure: Option<String>,
     pub(super) custom_status: Option<String>,
     /// How often the custom status was set.
     pub(super) custom_status_version: u64,

@@ -17,6 +17,8 @@ const FAILED: &str = "Failed";
 struct RecordedFailure {
     text: String,
     cancel_reason: Option<String>,
+    /// The recorded failure of the clean-up after a cancellation.
+    cleanup_failure: Option<String>,
 }
 
 impl StatusRecord {
@@ -26,6 +28,7 @@ impl StatusRecord {
             output: None,
             failure: None,
             cancel_reason: None,
+            cleanup_failure: None,
             custom_status,
             custom_status_version,
             mismatch: None,
@@ -75,8 +78,9 @@ impl OpenStore {
         match record.status {
             COMPLETED => record.output = output,
             FAILED => {
-                let RecordedFailure { text, cancel_reason } = self.failure(instance, output).await?;
-                (record.failure, record.cancel_reason) = (Some(text), cancel_reason);
+                let RecordedFailure { text, cancel_reason, cleanup_failure } = self.failure(instance, output).await?;
+                record.failure = Some(text);
+                (record.cancel_reason, record.cleanup_failure) = (cancel_reason, cleanup_failure);
             }
             _ => record.mismatch = self.adapter.mismatch(instance).await,
         }
@@ -96,7 +100,7 @@ impl OpenStore {
         });
         Ok(match details {
             Some(details) => RecordedFailure::from(details),
-            None => RecordedFailure { text: output.unwrap_or_default(), cancel_reason: None },
+            None => RecordedFailure { text: output.unwrap_or_default(), cancel_reason: None, cleanup_failure: None },
         })
     }
 }
@@ -107,7 +111,8 @@ impl From<ErrorDetails> for RecordedFailure {
         let text = match &details {
             ErrorDetails::Application { kind, message, .. } => match kind {
                 AppErrorKind::Cancelled { reason } => {
-                    return Self { text: shown, cancel_reason: Some(reason.clone()) };
+                    let cleanup_failure = Some(message.clone()).filter(|message| !message.is_empty());
+                    return Self { text: shown, cancel_reason: Some(reason.clone()), cleanup_failure };
                 }
                 AppErrorKind::ActivityFailed | AppErrorKind::OrchestrationFailed => message.clone(),
                 AppErrorKind::Panicked => shown,
@@ -119,7 +124,7 @@ impl From<ErrorDetails> for RecordedFailure {
             ErrorDetails::Poison { .. } => typed("PoisonMessageError", &shown),
             ErrorDetails::Infrastructure { .. } => shown,
         };
-        Self { text, cancel_reason: None }
+        Self { text, cancel_reason: None, cleanup_failure: None }
     }
 }
 
@@ -149,6 +154,7 @@ mod tests {
         let failure = application(AppErrorKind::Cancelled { reason: "too late".to_owned() });
 
         assert_eq!(failure.text, "canceled: too late");
+        assert_eq!(failure.cleanup_failure.as_deref(), Some("{\"type\": \"ValueError\"}"));
         assert_eq!(failure.cancel_reason.as_deref(), Some("too late"));
     }
 

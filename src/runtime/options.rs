@@ -6,6 +6,7 @@ use duroxide::providers::TagFilter;
 use duroxide::runtime::RuntimeOptions as EngineOptions;
 use pyo3::prelude::*;
 
+use crate::boundary::limits::MAX_DURATION_MS;
 use crate::boundary::options::choices;
 use crate::logging;
 use crate::orchestration::CacheLimits;
@@ -25,7 +26,7 @@ pub(crate) struct RuntimeOptions {
     worker_lock_renewal_buffer_ms: Option<u64>,
     max_attempts: u32,
     activity_cancellation_grace_period_ms: u64,
-    cleanup_timeout_ms: u64,
+    cleanup_timeout_ms: Option<u64>,
     unregistered_timeout_ms: u64,
     session_lock_timeout_ms: u64,
     session_lock_renewal_buffer_ms: u64,
@@ -95,9 +96,10 @@ impl RuntimeOptions {
         Duration::from_millis(self.unregistered_timeout_ms)
     }
 
-    /// How long a coroutine may take to clean up after it was asked to end.
+    /// How long a coroutine may take to clean up after it was asked to end. Without a limit it is the longest time of a
+    /// timer: every clean-up records a timer, so that history fits another limit, too.
     pub(crate) fn cleanup_timeout(&self) -> Duration {
-        Duration::from_millis(self.cleanup_timeout_ms)
+        Duration::from_millis(self.cleanup_timeout_ms.unwrap_or(MAX_DURATION_MS))
     }
 
     pub(crate) fn max_attempts(&self) -> u32 {

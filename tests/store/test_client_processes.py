@@ -100,6 +100,20 @@ def test_a_start_of_an_id_that_is_taken_is_refused_with_and_without_an_owner(pro
     assert owner.result("taken") == 1
 
 
+def test_a_client_process_is_told_whether_the_instance_had_ended(processes: StoreProcesses) -> None:
+    client, owner = processes.start(), processes.start(serve=True)
+    client.call("start_orchestration", "ended", "echo", 1)
+    assert client.result("ended") == 1
+    client.call("start_orchestration", "running", "waiting")
+    wait_until(lambda: is_subscribed(client, "running"), "the wait for the event")
+    for process in (client, owner):
+        assert process.call("cancel_instance", "ended", "too late") is False
+        assert process.call("raise_event", "ended", "go") is False
+        assert process.call("enqueue_event", "ended", "inbox") is False
+    assert client.call("raise_event", "running", "go", "heard") is True
+    assert owner.result("running") == "heard"
+
+
 def test_messages_of_a_client_process_wait_for_their_instance(processes: StoreProcesses) -> None:
     client = processes.start()
     client.call("raise_event", "early", "go", "before any owner")

@@ -6,6 +6,7 @@
 
 use duroxide::providers::WorkItem;
 use duroxide::{AppErrorKind, ErrorDetails, Event, EventKind};
+use serde_json::Value;
 use store::history::is_end;
 
 /// The reserved queue. Each message is the reason of a request.
@@ -79,10 +80,21 @@ fn make_queue_messages(messages: &mut [WorkItem]) {
     }
 }
 
+/// The end of code that was asked to end.
+pub struct CancelledEnd {
+    /// The reason of the request.
+    pub reason: String,
+    /// The recorded form of the failure with which the code ended; `None` if the code cleaned up.
+    pub cleanup_failure: Option<String>,
+}
+
 /// Records the end of the code as the cancellation that it follows.
-pub fn record_end(delta: &mut [Event], reason: &str) -> Option<ErrorDetails> {
+pub fn record_end(delta: &mut [Event], end_of_code: &CancelledEnd) -> Option<ErrorDetails> {
     let end = delta.iter_mut().find(|event| is_end(&event.kind))?;
-    let details = cancelled(reason);
+    let mut details = cancelled(&end_of_code.reason);
+    if let (ErrorDetails::Application { message, .. }, Some(failure)) = (&mut details, &end_of_code.cleanup_failure) {
+        message.clone_from(failure);
+    }
     end.kind = EventKind::OrchestrationFailed { details: details.clone() };
     Some(details)
 }
@@ -92,5 +104,26 @@ pub fn cancelled(reason: &str) -> ErrorDetails {
         kind: AppErrorKind::Cancelled { reason: reason.to_owned() },
         message: String::new(),
         retryable: false,
+    }
+}
+
+/// A cancellation as a parent receives it: a parent gets the reason alone, so the failure of the clean-up becomes a part
+/// of it.
+pub fn for_parent(details: ErrorDetails) -> ErrorDetails {
+    match &details {
+        ErrorDetails::Application { kind: AppErrorKind::Cancelled { reason }, message, .. } if !message.is_empty() => {
+            cancelled(&format!("{reason}; its clean-up failed: {}", describe(message)))
+        }
+        _ => details,
+    }
+}
+
+/// A recorded failure in one line.
+fn describe(recorded: &str) -> String {
+    let value: Value = serde_json::from_str(recorded).unwrap_or_default();
+    match (value["type"].as_str(), value["message"].as_str()) {
+        (Some(class), Some("")) => class.to_owned(),
+        (Some(class), Some(message)) => format!("{class}: {message}"),
+        _ => recorded.to_owned(),
     }
 }

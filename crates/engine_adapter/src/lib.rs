@@ -42,7 +42,7 @@ use store::operations::{AdminOperations as _, EngineOperations as _};
 use store::{Failure, Store, StoreError};
 
 pub use crate::attempt_bounds::{AttemptBounds, StartBound};
-pub use crate::cancellation::CANCELLATION_QUEUE;
+pub use crate::cancellation::{CANCELLATION_QUEUE, CancelledEnd};
 pub use crate::client_view::ClientView;
 pub use crate::dispatcher::Dispatcher;
 pub use crate::metrics::Metrics;

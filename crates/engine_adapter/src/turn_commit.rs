@@ -14,11 +14,11 @@ use crate::terminal_commit::{tell_parent, tells_parent};
 
 /// Records the end of code that was asked to end as the cancellation that it is.
 fn heed_cancellation(commit: &mut TurnCommit, held: &HeldTurn) {
-    if let Some(reason) = held.record.cancelled.get()
-        && let Some(details) = cancellation::record_end(&mut commit.delta, reason)
+    if let Some(end) = held.record.cancelled.get()
+        && let Some(details) = cancellation::record_end(&mut commit.delta, end)
     {
         commit.metadata.status = Some("Failed".to_owned());
-        commit.metadata.output = Some(details.display_message());
+        commit.metadata.output = Some(cancellation::for_parent(details).display_message());
         // These report another end. `tell_waiting_parent` reports this one.
         commit
             .messages
@@ -96,7 +96,7 @@ fn tell_waiting_parent(commit: &mut TurnCommit, held: &HeldTurn) {
     if let Some(details) = failure
         && !tells_parent(&commit.messages, &parent)
     {
-        commit.messages.push(tell_parent(&parent, details));
+        commit.messages.push(tell_parent(&parent, cancellation::for_parent(details)));
     }
 }
 

@@ -8,6 +8,7 @@ use duroxide::providers::{OrchestrationItem, WorkItem};
 use duroxide::{Event, EventKind};
 
 use crate::cancellation;
+use crate::cancellation::CancelledEnd;
 use crate::nondeterminism::mismatch_report::MismatchReport;
 use crate::recorded::{RecordedEvent, RecordedKind, hash_data};
 use crate::suspended::{SuspendedState, SuspendedTurn, SuspendedTurnCache};
@@ -40,8 +41,8 @@ pub struct TurnRecord {
     pub receives_cancellation: bool,
     /// Whether the code has received a request to cancel in this turn.
     received_cancellation: AtomicBool,
-    /// The reason of the request, if the code has ended because of it.
-    pub cancelled: OnceLock<String>,
+    /// How the code has ended because of the request, if it has.
+    pub cancelled: OnceLock<CancelledEnd>,
     /// The first mismatch between code and history that the driver has found.
     mismatch: OnceLock<MismatchReport>,
     pub suspended: SuspendedState,
@@ -134,8 +135,8 @@ impl TurnRecord {
     }
 
     /// Reports to the dispatcher that the code has ended because of a request to cancel.
-    pub fn report_cancelled(&self, reason: String) {
-        self.cancelled.set(reason).ok();
+    pub fn report_cancelled(&self, end: CancelledEnd) {
+        self.cancelled.set(end).ok();
     }
 
     /// Reports to the dispatcher where the code does not match the history.

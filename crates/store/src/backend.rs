@@ -1,6 +1,7 @@
 //! The seam between the package and a database: a new store implements [`Backend`] and gets a line in
 //! [`Store::open`](crate::Store::open).
 
+use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -100,6 +101,9 @@ pub trait Backend: EngineOperations + AdminOperations {
 
     /// The orchestration that an instance runs, or that a waiting start will run; `None` if there is neither.
     async fn orchestration_of(&self, instance: &str) -> Result<Option<String>, StoreError>;
+
+    /// Which of these instances have ended: a message to them would be dropped.
+    async fn ended(&self, instances: &[String]) -> Result<HashSet<String>>;
 
     /// The state of an instance; `None` if it does not exist.
     async fn instance_state(&self, instance: &str) -> Result<Option<InstanceState>>;

@@ -1,6 +1,6 @@
 //! The engine's conformance suite for stores, run on a SQLite file, in memory and on PostgreSQL.
 //!
-//! The suite has 233 functions. 160 of them run on [`StorePolicy::SHIPPED`], which is what users run. The others expect
+//! The suite has 233 functions. 158 of them run on [`StorePolicy::SHIPPED`], which is what users run. The others expect
 //! something else of a store. Each of them runs on the shipped policy with the fields changed that it needs:
 //!
 //! | List below             | Functions | Changed fields                                 |
@@ -9,7 +9,7 @@
 //! | `ungated_unprefetched` | 16        | `gate_messages: false`, `prefetch: false`      |
 //! | `unprefetched`         | 2         | `prefetch: false`                              |
 //! | `delayed_alone`        | 2         | `keep_message_order: false`, `prefetch: false` |
-//! | `strict`               | 3         | `strict_leases: true`                          |
+//! | `strict`               | 5         | `strict_leases: true`                          |
 //!
 //! What they expect, and why a user's store does otherwise:
 //!
@@ -27,7 +27,9 @@
 //!   SQLite the shipped store gives both to that turn, in their order. On PostgreSQL it prefetches a turn with the
 //!   newer one alone.
 //! - `strict`: the first fetch after the end of an activity's lease finds the activity, even if the fetch does not
-//!   wait. On PostgreSQL the shipped store finds it with its next slow look, 550 ms later at most.
+//!   wait. On PostgreSQL the shipped store finds it with its next slow look, 550 ms later at most. And a lease that has
+//!   ended cannot be renewed; on PostgreSQL the shipped store renews it if no other node has taken the activity, and the
+//!   node that runs the activity takes it again after a second lease only.
 //!
 //! The SQLite store does not prefetch and ends leases on time. So it runs `unprefetched` and `strict` as it is shipped.
 //!
@@ -215,7 +217,7 @@ conformance! {
         test_abandon_work_item_with_delay, test_concurrent_lock_attempts_respect_expiration,
         test_lock_expires_after_timeout, test_lock_renewal_on_ack,
         test_orchestration_lock_renewal_after_expiration, test_worker_lock_renewal_after_ack,
-        test_worker_lock_renewal_after_expiration, test_worker_lock_renewal_extends_timeout,
+        test_worker_lock_renewal_extends_timeout,
         test_worker_lock_renewal_invalid_token, test_worker_lock_renewal_success;
     long_polling:
         test_fetch_respects_timeout_upper_bound, test_long_poll_waits_for_timeout,
@@ -249,7 +251,6 @@ conformance! {
     sessions:
         test_abandoned_session_item_ignore_attempt, test_abandoned_session_item_retryable,
         test_ack_updates_session_last_activity,
-        test_activity_lock_expires_session_lock_valid_same_worker_refetches,
         test_both_locks_expire_different_worker_claims, test_cleanup_keeps_active_sessions,
         test_cleanup_keeps_sessions_with_pending_items, test_cleanup_removes_expired_no_items,
         test_cleanup_then_new_item_recreates_session, test_concurrent_session_claim_only_one_wins,
@@ -341,11 +342,13 @@ conformance! {
 conformance! {
     strict, StorePolicy { strict_leases: true, ..StorePolicy::SHIPPED };
     lock_expiration:
-        test_worker_ack_fails_after_lock_expiry;
+        test_worker_ack_fails_after_lock_expiry, test_worker_lock_renewal_after_expiration;
     poison_message:
         worker_attempt_count_increments_on_lock_expiry;
     queue_semantics:
         test_lost_lock_token_handling;
+    sessions:
+        test_activity_lock_expires_session_lock_valid_same_worker_refetches;
 }
 
 #[test]

@@ -30,7 +30,7 @@ pub mod turn_commit;
 pub mod types;
 pub mod work_item;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock, OnceLock, Weak};
@@ -229,6 +229,11 @@ impl Store {
     /// The state of an instance; `None` if it does not exist.
     pub async fn instance_state(&self, instance: &str) -> Result<Option<InstanceState>, StoreError> {
         Ok(self.open_backend("get_instance_info")?.instance_state(instance).await?)
+    }
+
+    /// Which of these instances have ended: a message to them would be dropped.
+    pub async fn ended(&self, instances: &[String]) -> Result<HashSet<String>, StoreError> {
+        Ok(self.open_backend("get_instance_info")?.ended(instances).await?)
     }
 
     /// Whether `instance` exists, or its start is waiting in the queue.

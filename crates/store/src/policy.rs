@@ -27,7 +27,9 @@ pub struct StorePolicy {
     /// Every look for activities finds those whose leases have ended, so that the next fetch has them. PostgreSQL only.
     ///
     /// Off for users, because a lease rarely ends before its activity, and the search would cost each look a second
-    /// scan: only the slow look, about twice a second, searches for them.
+    /// scan: only the slow look, about twice a second, searches for them. A node also does not take the activities again
+    /// that it runs itself, and renews a lease that has ended if no other node has taken the activity: a server that is
+    /// slow for a moment must not make an activity run twice.
     pub strict_leases: bool,
 }
 

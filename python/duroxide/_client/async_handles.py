@@ -67,42 +67,51 @@ class AsyncHandle(InstanceReference[T_co]):
         """Read the status of the instance, its ``custom_status`` included, without waiting."""
         return await self._client.get_status(self._id)
 
-    async def cancel(self, reason: str = "") -> None:
+    async def cancel(self, reason: str = "") -> bool:
         """Request the cancellation of the instance and its children; it fails with ``canceled: reason``.
 
         Args:
             reason: Why it is cancelled; default empty.
 
+        Returns:
+            True if the cancellation was requested, False if the instance had ended and stays as it is.
+
         Raises:
             InstanceNotFound: The instance was never started, or was deleted.
         """
-        await self._client.cancel_instance(self._id, reason)
+        return await self._client.cancel_instance(self._id, reason)
 
-    async def raise_event(self, name: str, data: object = None) -> None:
+    async def raise_event(self, name: str, data: object = None) -> bool:
         """Raise an event for an orchestration that waits for it with ``wait_for_event``.
 
         Args:
             name: Name of the event.
             data: Any value that can be written as JSON; default ``None``.
 
+        Returns:
+            True if the event was sent, False if the instance had ended, which makes the event useless.
+
         Raises:
             CodecError: The data cannot be written as JSON.
             LimitExceeded: The name or the data is too long.
         """
-        await self._client.raise_event(self._id, name, data)
+        return await self._client.raise_event(self._id, name, data)
 
-    async def enqueue(self, queue: str, data: object) -> None:
+    async def enqueue(self, queue: str, data: object) -> bool:
         """Append a message, as JSON, to a queue that the orchestration reads with ``duroxide.dequeue_event``.
 
         Args:
             queue: Name of the queue.
             data: Any value that can be written as JSON, also a ``str``.
 
+        Returns:
+            True if the message was sent, False if the instance had ended, which makes the message useless.
+
         Raises:
             CodecError: The data cannot be written as JSON.
             LimitExceeded: The name or the data is too long.
         """
-        await self._client.enqueue_event_typed(self._id, queue, data)
+        return await self._client.enqueue_event_typed(self._id, queue, data)
 
     async def history(self, execution_id: int | None = None) -> list[Event]:
         """Read the events of one execution.

@@ -100,11 +100,14 @@ class BulkOperations:
         return self._native.start_all(_encode_all(requests, "requests", StartRequest, _encode_start), attach)
 
     @blocking
-    def raise_events(self, events: Iterable[EventToRaise]) -> Call[None]:
+    def raise_events(self, events: Iterable[EventToRaise]) -> Call[list[bool]]:
         """Raise many events, of one instance or of several: all of them or none, in one transaction.
 
         Args:
             events: At most ``MAX_BULK_ITEMS`` events. The events of one instance arrive in order.
+
+        Returns:
+            For each event, in order: True if it was sent, False if its instance had ended.
 
         Raises:
             CodecError: The data of an event cannot be written as JSON.
@@ -114,11 +117,14 @@ class BulkOperations:
         return self._native.raise_events(_encode_all(events, "events", EventToRaise, _encode_event))
 
     @blocking
-    def enqueue_events(self, messages: Iterable[QueueMessage]) -> Call[None]:
+    def enqueue_events(self, messages: Iterable[QueueMessage]) -> Call[list[bool]]:
         """Append many messages to queues, of one instance or of several: all of them or none, in one transaction.
 
         Args:
             messages: At most ``MAX_BULK_ITEMS`` messages. The messages of one instance arrive in order.
+
+        Returns:
+            For each message, in order: True if it was sent, False if its instance had ended.
 
         Raises:
             CodecError: The data of a message cannot be written as JSON.

@@ -98,7 +98,7 @@ class InstanceOperations:
 
     @blocking
     @also_named(name="event_name")
-    def raise_event(self, instance_id: str, event_name: str, data: object = None) -> Call[None]:
+    def raise_event(self, instance_id: str, event_name: str, data: object = None) -> Call[bool]:
         """Raise an event for the orchestration that waits for it with ``ctx.wait_for_event``.
 
         The store keeps an event that comes before its wait, also across ``ctx.continue_as_new``. It keeps an event that
@@ -109,6 +109,9 @@ class InstanceOperations:
             instance_id: The instance.
             event_name: Name of the event.
             data: Any value that can be written as JSON, which the wait returns; default ``None``.
+
+        Returns:
+            True if the event was sent, False if the instance had ended, which makes the event useless.
 
         Raises:
             CodecError: The data cannot be written as JSON.
@@ -122,7 +125,7 @@ class InstanceOperations:
 
     @blocking
     @also_named(queue="queue_name")
-    def enqueue_event(self, instance_id: str, queue_name: str, data: object = None) -> Call[None]:
+    def enqueue_event(self, instance_id: str, queue_name: str, data: object = None) -> Call[bool]:
         """Append a message to a queue of an instance, which reads it with ``ctx.dequeue_event``.
 
         Messages wait in the queue, in order. The store keeps a message that comes before its instance for ten minutes.
@@ -134,6 +137,9 @@ class InstanceOperations:
             data: A ``str``, which the queue delivers as it is, or any other value, which it delivers as JSON text; default
                 ``None``, which is the text ``null``.
 
+        Returns:
+            True if the message was sent, False if the instance had ended, which makes the message useless.
+
         Raises:
             CodecError: The data cannot be written as JSON.
             LimitExceeded: An id, a name or the data is too long, or a ``str`` is not valid UTF-8.
@@ -141,12 +147,15 @@ class InstanceOperations:
         return enqueue(self._native, instance_id, queue_name, encode_message(data))
 
     @blocking
-    def cancel_instance(self, instance_id: str, reason: str | None = None) -> Call[None]:
+    def cancel_instance(self, instance_id: str, reason: str | None = None) -> Call[bool]:
         """Request the cancellation of an instance and its sub-orchestrations; it fails with ``canceled: reason``.
 
         Args:
             instance_id: The instance.
             reason: Why it is cancelled; default ``None``, no reason.
+
+        Returns:
+            True if the cancellation was requested, False if the instance had ended and stays as it is.
 
         Raises:
             InstanceNotFound: The instance was never started, or was deleted.
@@ -259,7 +268,7 @@ class InstanceOperations:
         return wait_for_kv(self._native, instance_id, key, timeout_ms)
 
 
-def enqueue(native: _native.Client, instance_id: str, queue: str, text: str) -> Call[None]:
+def enqueue(native: _native.Client, instance_id: str, queue: str, text: str) -> Call[bool]:
     """Describe the call that appends a message to a queue."""
     return native.enqueue_event(check_id(instance_id), check_queue(queue), text)
 

@@ -84,7 +84,7 @@ def read_status(instance_id: str, answer: StatusRecord) -> OrchestrationResult:
     """Build the record from the native client's answer about ``instance_id``."""
     output, failure = answer.output, None
     if answer.failure is not None or answer.cancel_reason is not None:
-        failure = orchestration_failed(answer.failure or "", instance_id, answer.cancel_reason)
+        failure = orchestration_failed(answer.failure or "", instance_id, answer.cancel_reason, answer.cleanup_failure)
     return OrchestrationResult(
         instance_id=instance_id,
         status=answer.status,

@@ -37,7 +37,7 @@ class TypedOperations(InstanceOperations):
 
     @blocking
     @also_named(queue="queue_name")
-    def enqueue_event_typed(self, instance_id: str, queue_name: str, data: object = None) -> Call[None]:
+    def enqueue_event_typed(self, instance_id: str, queue_name: str, data: object = None) -> Call[bool]:
         """Append a message to a queue as JSON, for ``ctx.dequeue_event_typed``; otherwise as ``enqueue_event``."""
         return enqueue(self._native, instance_id, queue_name, encode_value(data, "the message"))
 

@@ -83,7 +83,8 @@ class RuntimeOptions:
             default 10,000.
         cleanup_timeout_ms: Time that a cancelled ``async def`` orchestration has for its ``except`` and ``finally``
             blocks, in milliseconds; default 30,000. The blocks may run activities. After this time the orchestration
-            ends at once.
+            ends at once, and its failure says so. ``None`` lets the blocks run until they end. A change applies to
+            cancellations from then on.
         unregistered_timeout_ms: Time after which work fails if no node has registered its name, in milliseconds;
             default 300,000. In a store on which one process works alone, such work fails at once.
         sticky: Whether suspended orchestrations stay in memory between their turns, so that a turn does not run the
@@ -130,7 +131,7 @@ class RuntimeOptions:
     max_attempts: int = 10
     activity_cancellation_grace_period_ms: int = 10_000
     unregistered_timeout_ms: int = 300_000
-    cleanup_timeout_ms: int = 30_000
+    cleanup_timeout_ms: int | None = 30_000
     sticky: bool = True
     max_sticky_orchestrations: int = 1_000
     max_sticky_bytes: int = 64 * 1024 * 1024
@@ -180,7 +181,7 @@ class RuntimeOptions:
             if value not in _NONDETERMINISM:
                 raise ConfigurationError(f"{name} '{value}' is unknown; {suggest(str(value), _NONDETERMINISM)}")
         elif name.endswith("_ms"):
-            if value is not None or name != "worker_lock_renewal_buffer_ms":
+            if value is not None or name not in ("worker_lock_renewal_buffer_ms", "cleanup_timeout_ms"):
                 check_milliseconds(check_integer(value, name), name, least=0 if "grace" in name else 1)
         elif value is not None:
             check_name(value, name)

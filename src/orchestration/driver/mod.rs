@@ -255,7 +255,7 @@ impl Driver {
             None => Ok(result),
         });
         // Before what is left over runs its last, which may not refuse any more.
-        let cancelled = self.execution.cancellation_reason().filter(|_| enter(|py| self.execution.is_cancelling(py)));
+        let cancelled = self.execution.cancelled_end(&end);
         enter(|py| {
             let exit = PyGeneratorExit::new_err("the orchestration has ended");
             self.execution.end_loop(py);
@@ -267,8 +267,8 @@ impl Driver {
         });
         note_mismatch(&self.execution, &self.record, Some(&end));
         enter(|py| self.warn_of_forgotten(py));
-        if let Some(reason) = cancelled {
-            self.record.report_cancelled(reason);
+        if let Some(cancelled) = cancelled {
+            self.record.report_cancelled(cancelled);
         }
         end
     }

@@ -12,6 +12,7 @@ use std::sync::atomic::Ordering;
 use pyo3::call::PyCallArgs;
 use pyo3::intern;
 use pyo3::prelude::*;
+use serde_json::Value;
 
 use crate::boundary;
 use crate::boundary::codec::Decode;
@@ -25,7 +26,7 @@ use crate::orchestration::event_loop::steps::LoopSteps;
 use crate::orchestration::execution::Execution;
 use crate::orchestration::operation::{Node, Operation};
 use crate::orchestration::values::value_of;
-use engine_adapter::CANCELLATION_QUEUE;
+use engine_adapter::{CANCELLATION_QUEUE, CancelledEnd};
 
 /// What awaiting a task leads to.
 pub(crate) enum AwaitedTask<'py> {
@@ -125,14 +126,14 @@ impl Execution {
         let (outcome, moment) = self.arena().outcome(slot)?;
         let Outcome::Text(reason) = outcome else { return None };
         self.consume(moment);
-        self.set_cancellation(Cancellation::Requested { reason: reason.to_string(), bound: None });
+        self.set_requested(&reason, None);
         Some(boundary::enter(|py| {
             let Some(object) = self.event_loop(py) else { return Ok(false) };
             let ended: bool = self.run_loop(&object, &python::LOOP_CANCEL, (reason.as_ref(),))?.extract()?;
             if !ended && self.is_cancelling(py) {
                 let node = self.describe(Operation::Timer(self.definitions.cleanup_timeout), Decode::Nothing, None);
                 let bound = Some(self.arena().start(&node));
-                self.set_cancellation(Cancellation::Requested { reason: reason.to_string(), bound });
+                self.set_requested(&reason, bound);
             }
             Ok(ended)
         }))
@@ -168,6 +169,11 @@ impl Execution {
         };
         let (_, moment) = outcome?;
         self.consume(moment);
+        if let Some(EventLoop { cancellation: Cancellation::Requested { is_given_up, .. }, .. }) =
+            &mut *self.event_loop.lock()
+        {
+            *is_given_up = true;
+        }
         tracing::warn!(
             target: "duroxide::orchestration",
             instance_id = %self.instance,
@@ -223,10 +229,33 @@ impl Execution {
         })
     }
 
-    fn set_cancellation(&self, cancellation: Cancellation) {
+    fn set_requested(&self, reason: &str, bound: Option<usize>) {
         if let Some(event_loop) = self.event_loop.lock().as_mut() {
-            event_loop.cancellation = cancellation;
+            event_loop.cancellation = Cancellation::Requested { reason: reason.to_owned(), bound, is_given_up: false };
         }
+    }
+
+    /// How code has ended that was asked to, and has not refused. `end` is its recorded result or failure.
+    pub(crate) fn cancelled_end(&self, end: &Result<String, String>) -> Option<CancelledEnd> {
+        if !boundary::enter(|py| self.is_cancelling(py)) {
+            return None;
+        }
+        let event_loop = self.event_loop.lock();
+        let Cancellation::Requested { reason, is_given_up, .. } = &event_loop.as_ref()?.cancellation else {
+            return None;
+        };
+        let cleanup_failure = match end {
+            _ if *is_given_up => Some(self.given_up_cleanup()),
+            Err(failure) if !is_cancelled_error(failure) => Some(failure.clone()),
+            _ => None,
+        };
+        Some(CancelledEnd { reason: reason.clone(), cleanup_failure })
+    }
+
+    /// The recorded form of a clean-up that had no time left.
+    fn given_up_cleanup(&self) -> String {
+        let limit = self.definitions.cleanup_timeout.as_millis();
+        format!(r#"{{"type": "TimeoutError", "message": "it did not end within {limit} ms, and was given up"}}"#)
     }
 
     /// Why the orchestration was asked to end, if it was.
@@ -278,4 +307,9 @@ impl Execution {
         }
         python::LOOP_WAIT.call(event_loop, (slot,)).map(AwaitedTask::Future)
     }
+}
+
+/// Whether a recorded failure is the cancellation itself, which the code let pass.
+fn is_cancelled_error(failure: &str) -> bool {
+    serde_json::from_str::<Value>(failure).is_ok_and(|failure| failure["type"] == "CancelledError")
 }

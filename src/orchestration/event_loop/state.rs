@@ -17,5 +17,7 @@ pub(super) enum Cancellation {
         reason: String,
         /// The timer that bounds the clean-up.
         bound: Option<usize>,
+        /// The clean-up had no time left.
+        is_given_up: bool,
     },
 }

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import threading
 from collections.abc import Generator
 from datetime import timedelta
 from typing import Any
@@ -123,7 +125,137 @@ def test_a_return_or_raise_after_the_cancellation_still_ends_as_cancelled(
         wait_for_event_kind(client, name, "ExternalSubscribed")
         client.cancel_instance(name, "enough")
         ended = client.wait_for_orchestration(name)
-        assert (ended.status, ended.output, ended.error) == ("Failed", None, "canceled: enough")
+        assert (ended.status, ended.output) == ("Failed", None)
+        assert isinstance(ended.failure, OrchestrationCancelled)
+        assert ended.failure.reason == "enough"
+
+
+async def fails_to_refund(ctx: OrchestrationContext, _: Any) -> Any:
+    try:
+        await ctx.wait_for_event("never")
+    finally:
+        raise ConnectionError("the bank is down")
+
+
+async def lingers(ctx: OrchestrationContext, _: Any) -> None:
+    try:
+        await ctx.wait_for_event("never")
+    finally:
+        await ctx.wait_for_event("never either")
+
+
+FAILED_CLEAN_UPS = [
+    (fails_to_refund, ConnectionError, "ConnectionError: the bank is down"),
+    (lingers, TimeoutError, "TimeoutError: it did not end within 50 ms, and was given up"),
+]
+
+
+@pytest.mark.parametrize("clean_up", FAILED_CLEAN_UPS, ids=["raises", "lingers"])
+def test_the_status_says_that_a_clean_up_failed(
+    runtime_factory: StartRuntime, client: Client, sticky: bool, clean_up: tuple[Any, type[Exception], str]
+) -> None:
+    orchestration, cause, text = clean_up
+    runtime_factory({}, {"order": orchestration}, options=RuntimeOptions(sticky=sticky, cleanup_timeout_ms=50))
+    cancel_where_it_waits(client, "order", "enough")
+
+    ended = client.wait_for_orchestration("order")
+    assert ended.error == f"canceled: enough; its clean-up failed: {text}"
+    assert isinstance(ended.failure, OrchestrationCancelled)
+    assert ended.failure.cleanup_failure is not None
+    assert ended.failure.cleanup_failure.is_caused_by(cause)
+    assert client.get_instance_info("order").output == ended.error
+
+
+def test_a_parent_learns_that_the_clean_up_of_its_child_failed(
+    runtime_factory: StartRuntime, client: Client, options: RuntimeOptions
+) -> None:
+    async def parent(ctx: OrchestrationContext, _: Any) -> str:
+        try:
+            await ctx.schedule_sub_orchestration("fails_to_refund", instance_id="child")
+        except SubOrchestrationFailed as error:
+            return str(error)
+        return "no failure"
+
+    runtime_factory({}, {"fails_to_refund": fails_to_refund, "parent": parent}, options=options)
+    client.start_orchestration("parent", "parent")
+    wait_for_event_kind(client, "child", "ExternalSubscribed")
+    client.cancel_instance("child", "enough")
+
+    output = client.wait_for_orchestration("parent").output
+    assert output == "canceled: enough; its clean-up failed: ConnectionError: the bank is down"
+
+
+async def waits_for_the_refund(ctx: OrchestrationContext, _: Any) -> None:
+    try:
+        await ctx.wait_for_event("never")
+    finally:
+        ctx.set_custom_status("cleaning")
+        await ctx.wait_for_event("refunded")
+        ctx.set_custom_status("cleaned")
+
+
+def test_a_clean_up_without_a_timeout_has_ten_years(
+    runtime_factory: StartRuntime, client: Client, sticky: bool
+) -> None:
+    options = RuntimeOptions(sticky=sticky, cleanup_timeout_ms=None)
+    runtime_factory({}, {"order": waits_for_the_refund}, options=options)
+    cancel_where_it_waits(client, "order", "enough")
+    wait_for_event_kind(client, "order", "TimerCreated")
+
+    timers = [event for event in client.read_execution_history("order") if event.kind == "TimerCreated"]
+    assert json.loads(timers[0].data)["fire_at_ms"] - timers[0].timestamp_ms > 3_650 * 86_400_000
+    client.raise_event("order", "refunded")
+    ended = client.wait_for_orchestration("order")
+    assert (ended.error, ended.custom_status) == ("canceled: enough", "cleaned")
+
+
+@pytest.mark.parametrize(("before", "after"), [(None, 30_000), (30_000, None)], ids=["set", "unset"])
+def test_a_clean_up_under_way_keeps_its_limit_when_the_option_changes(
+    runtime_factory: StartRuntime, client: Client, sticky: bool, before: int | None, after: int | None
+) -> None:
+    first = runtime_factory(
+        {}, {"order": waits_for_the_refund}, options=RuntimeOptions(sticky=sticky, cleanup_timeout_ms=before)
+    )
+    cancel_where_it_waits(client, "order", "enough")
+    wait_for_event_kind(client, "order", "TimerCreated")
+    first.shutdown(timedelta(seconds=5))
+    runtime_factory(
+        {}, {"order": waits_for_the_refund}, options=RuntimeOptions(sticky=sticky, cleanup_timeout_ms=after)
+    )
+    client.raise_event("order", "refunded")
+
+    ended = client.wait_for_orchestration("order")
+    assert (ended.error, ended.custom_status) == ("canceled: enough", "cleaned")
+
+
+def test_a_shielded_activity_ends_and_its_result_is_known_to_the_clean_up(
+    runtime_factory: StartRuntime, client: Client, options: RuntimeOptions
+) -> None:
+    asked, answered = threading.Event(), threading.Event()
+
+    def charge(ctx: ActivityContext, _: Any) -> str:
+        asked.set()
+        answered.wait(30)
+        return "interrupted" if ctx.is_cancelled() else "receipt"
+
+    async def sells(ctx: OrchestrationContext, _: Any) -> Any:
+        charging = asyncio.ensure_future(ctx.schedule_activity("charge"))
+        try:
+            return await asyncio.shield(charging)
+        except asyncio.CancelledError:
+            ctx.set_custom_status("cancelling")
+            ctx.set_custom_status(f"refunded {await ctx.schedule_activity('echo', await charging)}")
+            raise
+
+    runtime_factory({"charge": charge, "echo": echo}, {"sells": sells}, options=options)
+    client.start_orchestration("order", "sells")
+    assert asked.wait(30)
+    client.cancel_instance("order", "out of stock")
+    wait_until(lambda: client.get_status("order").custom_status == "cancelling", "the cancellation")
+    answered.set()
+
+    ended = client.wait_for_orchestration("order")
+    assert (ended.error, ended.custom_status) == ("canceled: out of stock", "refunded receipt")
 
 
 def test_uncancel_refuses_the_cancellation(
@@ -147,16 +279,10 @@ def test_uncancel_refuses_the_cancellation(
 def test_a_clean_up_that_takes_too_long_is_aborted(
     runtime_factory: StartRuntime, client: Client, sticky: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async def lingers(ctx: OrchestrationContext, _: Any) -> None:
-        try:
-            await ctx.wait_for_event("never")
-        finally:
-            await ctx.wait_for_event("never either")
-
     runtime_factory({}, {"lingers": lingers}, options=RuntimeOptions(sticky=sticky, cleanup_timeout_ms=50))
     cancel_where_it_waits(client, "lingers", "enough")
 
-    assert client.wait_for_orchestration("order").error == "canceled: enough"
+    assert isinstance(client.wait_for_orchestration("order").failure, OrchestrationCancelled)
     wait_until(lambda: "has not ended within 50 ms" in caplog.text, "the warning")
 
 
@@ -363,7 +489,7 @@ def test_a_clean_up_that_swallows_every_cancellation_is_aborted(
     runtime_factory({}, {"swallows": swallows}, options=RuntimeOptions(sticky=sticky, cleanup_timeout_ms=20))
     cancel_where_it_waits(client, "swallows", "enough")
 
-    assert client.wait_for_orchestration("order").error == "canceled: enough"
+    assert isinstance(client.wait_for_orchestration("order").failure, OrchestrationCancelled)
 
 
 def test_a_coroutine_that_continues_as_new_without_waiting_is_ended(

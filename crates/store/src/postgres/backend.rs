@@ -1,5 +1,6 @@
 //! The PostgreSQL store as a [`Backend`].
 
+use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -118,6 +119,12 @@ impl Backend for PostgresStore {
         let mut retry = RetryState::new(RetryLimit::Caller);
         let server = self.server();
         Ok(retrying!(self.availability, "find_instance", &mut retry, server.running(instance))?)
+    }
+
+    async fn ended(&self, instances: &[String]) -> Result<HashSet<String>> {
+        let mut retry = RetryState::new(RetryLimit::Caller);
+        let server = self.server();
+        retrying!(self.availability, "get_instance_info", &mut retry, server.ended_among(instances))
     }
 
     async fn instance_state(&self, instance: &str) -> Result<Option<InstanceState>> {

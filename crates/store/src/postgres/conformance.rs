@@ -66,6 +66,10 @@ impl PostgresFactory {
             }
             connection.execute(format!("TRUNCATE {TABLES} RESTART IDENTITY").as_str()).await.unwrap();
         }
+        self.open_node(schema).await
+    }
+
+    async fn open_node(&self, schema: String) -> PostgresStore {
         let mark = if self.url.contains('?') { '&' } else { '?' };
         let target = PostgresTarget {
             connection: PostgresConnection::Url(format!("{}{mark}application_name={schema}", self.url)),
@@ -73,6 +77,14 @@ impl PostgresFactory {
             options: PostgresOptions { max_connections: 5, ..PostgresOptions::default() },
         };
         PostgresStore::open(open(target).await.unwrap(), self.policy)
+    }
+
+    /// Another node on the newest store.
+    pub async fn create_another_node(&self) -> Arc<dyn Provider> {
+        let schema = self.used.lock().last().cloned().unwrap();
+        let store = Arc::new(self.open_node(schema).await);
+        store.begin_dispatching().await;
+        Arc::new(AsProvider { store, name: "another node under test" })
     }
 
     async fn connect(&self, schema: &str) -> PgConnection {
@@ -98,7 +110,7 @@ impl ProviderFactory for PostgresFactory {
     async fn create_provider(&self) -> Arc<dyn Provider> {
         let store = Arc::new(self.open().await);
         // As a runtime does: from now on the store prefetches.
-        store.begin_dispatching();
+        store.begin_dispatching().await;
         *self.last.lock() = Some(Arc::clone(&store));
         Arc::new(AsProvider { store, name: "a store under test" })
     }

@@ -166,6 +166,7 @@ impl EngineOperations for PostgresStore {
             let poll = until.saturating_duration_since(Instant::now());
             let Some(found) = self.next(&queue, lock_timeout, owner.clone(), poll).await else { return Ok(None) };
             if !self.core.drop_cancelled(&found) {
+                self.core.running.note(found.id, lock_timeout);
                 let LeasedActivity { item, id, token, attempt } = found;
                 return Ok(Some((item, activity_token::join(id, &token), attempt)));
             }
@@ -175,18 +176,21 @@ impl EngineOperations for PostgresStore {
     async fn ack_work_item(&self, token: &str, completion: Option<WorkItem>) -> Result<()> {
         let (id, own) = activity_token::split(token)?;
         let end = ActivityWrite { id, token: own.to_owned(), completion };
-        self.core.submit("ack_work_item", WriteRequest::Activity(end)).await?;
-        Ok(())
+        let ended = self.core.submit("ack_work_item", WriteRequest::Activity(end)).await;
+        self.core.running.remove(id);
+        ended.map(|_| ())
     }
 
     async fn renew_work_item_lock(&self, token: &str, extend_for: Duration) -> Result<()> {
         const OPERATION: &str = "renew_work_item_lock";
         let (id, own) = activity_token::split(token)?;
+        self.core.running.note(id, extend_for);
         let schema = &self.core.schema;
+        // A lease that ended while the server was slow is still ours if no other node has taken the activity.
         let statement = format!(
             "WITH renewed AS (UPDATE \"{schema}\".worker_queue SET locked_until = \
              (extract(epoch FROM clock_timestamp()) * 1000)::bigint + $3 WHERE id = $1 AND lock_token = $2 \
-             AND locked_until > (extract(epoch FROM clock_timestamp()) * 1000)::bigint RETURNING session_id), \
+             AND ($4 OR locked_until > (extract(epoch FROM clock_timestamp()) * 1000)::bigint) RETURNING session_id), \
              used AS (UPDATE \"{schema}\".sessions s SET last_activity_at = \
              (extract(epoch FROM clock_timestamp()) * 1000)::bigint FROM renewed WHERE s.session_id = renewed.session_id \
              AND s.locked_until > (extract(epoch FROM clock_timestamp()) * 1000)::bigint) SELECT count(*) FROM renewed"
@@ -195,10 +199,14 @@ impl EngineOperations for PostgresStore {
             .bind(id)
             .bind(own)
             .bind(span_ms(extend_for))
+            .bind(!self.core.policy.strict_leases)
             .fetch_one(&self.core.pool)
             .await;
         match renewed.map_err(|error| failed(OPERATION, &error))? {
-            0 => Err(Failure::lock_lost(OPERATION, LOCK_LOST)),
+            0 => {
+                self.core.running.remove(id);
+                Err(Failure::lock_lost(OPERATION, LOCK_LOST))
+            }
             _ => Ok(()),
         }
     }

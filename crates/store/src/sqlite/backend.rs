@@ -1,5 +1,6 @@
 //! The embedded store as a [`Backend`].
 
+use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -95,6 +96,10 @@ impl Backend for SqliteStore {
 
     async fn orchestration_of(&self, instance: &str) -> Result<Option<String>, StoreError> {
         self.running(instance).await
+    }
+
+    async fn ended(&self, instances: &[String]) -> Result<HashSet<String>> {
+        Self::ended(self, instances)
     }
 
     async fn instance_state(&self, instance: &str) -> Result<Option<InstanceState>> {

@@ -218,7 +218,10 @@ impl Poller {
         let (mode, tags) = question.activities.as_ref().map_or(("none", Vec::new()), |(queue, _)| tags(&queue.key));
         let activities = question.activities.as_ref().map(|(queue, demand)| (queue.lease_ms(), *demand as i64));
         let (activity_lease_ms, activities) = activities.unwrap_or_default();
-        let (left_instances, left_activities) = (core.left_to_others.instances(), core.left_to_others.activities());
+        let (left_instances, mut left_activities) = (core.left_to_others.instances(), core.left_to_others.activities());
+        if !core.policy.strict_leases {
+            left_activities.extend(core.running.ids());
+        }
         let sessions = &question.sessions;
         let mut connection = dedicated.take().await?;
         let claim = query(statement)

@@ -2,8 +2,9 @@
 //!
 //! `state` joins the other parts: `request` is a write that waits for its commit, `prefetch` the queues of leased work,
 //! `held_turns` the turns that the engine runs now. `history_cache` saves reads of histories. `cancelled_activities`
-//! stops activities that were leased before a turn cancelled them. `leases_in_flight` counts the leases that are on
-//! their way from the server or back, and `pulse` knows whether the server answers.
+//! stops activities that were leased before a turn cancelled them. `running_activities` keeps the node from taking its own
+//! activities again. `leases_in_flight` counts the leases that are on their way from the server or back, and `pulse` knows
+//! whether the server answers.
 
 pub mod cancelled_activities;
 pub mod held_turns;
@@ -12,4 +13,5 @@ pub mod leases_in_flight;
 pub mod prefetch;
 pub mod pulse;
 pub mod request;
+pub mod running_activities;
 pub mod state;

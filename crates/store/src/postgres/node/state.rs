@@ -24,6 +24,7 @@ use crate::postgres::node::leases_in_flight::LeasesInFlight;
 use crate::postgres::node::prefetch::PrefetchQueue;
 use crate::postgres::node::pulse::Pulse;
 use crate::postgres::node::request::{ExistingOrchestration, PendingWrite, WriteRequest};
+use crate::postgres::node::running_activities::RunningActivities;
 use crate::postgres::notify::Notifier;
 use crate::postgres::schema::function;
 use crate::session_limits::SessionLimits;
@@ -67,6 +68,7 @@ pub struct NodeState {
     pub histories: HistoryCache,
     pub left_to_others: LeftToOthers,
     pub cancelled: CancelledActivities,
+    pub running: RunningActivities,
     pub notifier: Notifier,
     /// Wakes the poller.
     pub wanted: Notify,
@@ -111,6 +113,7 @@ impl NodeState {
             histories: HistoryCache::default(),
             left_to_others: LeftToOthers::default(),
             cancelled: CancelledActivities::default(),
+            running: RunningActivities::default(),
             notifier: Notifier::default(),
             wanted: Notify::new(),
             rounds: watch::channel(0).0,
@@ -259,6 +262,7 @@ impl NodeState {
 
     pub async fn give_back_activity(&self, id: i64, token: &str, delay: Option<Duration>, counts: bool) -> Result<()> {
         const OPERATION: &str = "abandon_work_item";
+        self.running.remove(id);
         let delay_ms = delay.map_or(0, span_ms);
         let statement = format!(
             "UPDATE \"{}\".worker_queue SET lock_token = NULL, locked_until = NULL, \
@@ -300,6 +304,7 @@ impl NodeState {
         for queue in self.activity_queues() {
             drop(queue.take_unwanted(Duration::ZERO));
         }
+        self.running.clear();
         let schema = &self.schema;
         let statement = format!(
             "WITH turns AS (DELETE FROM \"{schema}\".instance_locks WHERE lock_token LIKE $1 RETURNING 1), \

@@ -7,6 +7,7 @@ pub mod bulk_start;
 pub mod mismatch_reports;
 pub mod outbox;
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use duroxide::Event;
@@ -68,6 +69,21 @@ impl Server<'_> {
         .await
         .map_err(|error| failed("cleanup_orphaned_sessions", &error))?;
         Ok(usize::try_from(cleaned.rows_affected()).unwrap_or(usize::MAX))
+    }
+
+    /// Which of these instances have ended.
+    pub async fn ended_among(&self, instances: &[String]) -> Result<HashSet<String>> {
+        let Self { pool, schema } = self;
+        let ids: Vec<String> = sqlx::query_scalar(&format!(
+            "SELECT i.instance_id FROM \"{schema}\".instances i JOIN \"{schema}\".executions e \
+             ON e.instance_id = i.instance_id AND e.execution_id = i.current_execution_id \
+             WHERE i.instance_id = ANY ($1) AND e.status IN ('Completed', 'Failed')"
+        ))
+        .bind(instances)
+        .fetch_all(*pool)
+        .await
+        .map_err(|error| failed("get_instance_info", &error))?;
+        Ok(ids.into_iter().collect())
     }
 
     /// The state of an instance; `None` if it does not exist.

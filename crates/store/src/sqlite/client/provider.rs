@@ -1,5 +1,6 @@
 //! The store of a client process. It answers reads, sends what it is asked to send, and refuses to work on the store.
 
+use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -28,6 +29,11 @@ impl ClientProvider {
     /// A read takes microseconds, and waits for no other process.
     fn read<T>(&self, operation: &'static str, query: impl FnOnce(&Connection) -> Result<T>) -> Result<T> {
         self.0.readers().read(operation, query)
+    }
+
+    /// Which of these instances have ended.
+    pub fn ended(&self, ids: &[String]) -> Result<HashSet<String>> {
+        self.read("get_instance_info", |connection| read::ended(connection, ids))
     }
 
     pub fn instance_state(&self, id: &str) -> Result<Option<InstanceState>> {

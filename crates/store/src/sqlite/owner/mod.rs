@@ -17,6 +17,7 @@ pub mod provider;
 pub mod tests;
 pub mod timers;
 
+use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -122,6 +123,11 @@ impl Owner {
     /// The orchestration that an instance runs, or that a waiting start will run.
     pub fn running(&self, id: &str) -> Result<Option<String>> {
         Ok(self.core.running(id)?.map(|orchestration| orchestration.to_string()))
+    }
+
+    /// Which of these instances have ended.
+    pub fn ended(&self, ids: &[String]) -> Result<HashSet<String>> {
+        self.core.ended(ids)
     }
 
     pub fn instance_state(&self, id: &str) -> Result<Option<InstanceState>> {

@@ -26,5 +26,5 @@ pub use crate::sqlite::read::backup::back_up;
 pub use crate::sqlite::read::history::{history, read, read_execution};
 pub use crate::sqlite::read::pool::{Readers, open};
 pub use crate::sqlite::read::query::{failed, signed};
-pub use crate::sqlite::read::status::{inbox_position, instance_state, mismatch, status};
+pub use crate::sqlite::read::status::{ended, inbox_position, instance_state, mismatch, status};
 pub use crate::sqlite::read::values::{custom_status, instance_stats, kv_all, kv_snapshot, kv_value};

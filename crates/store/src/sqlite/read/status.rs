@@ -1,8 +1,11 @@
 //! Queries for the status of one instance, its mismatch report, and the position of an inbox.
 
+use std::collections::HashSet;
+
 use rusqlite::Connection;
 
 use crate::error::Result;
+use crate::history::is_last;
 use crate::sqlite::read::query::{count, one};
 use crate::types::InstanceState;
 
@@ -52,6 +55,20 @@ pub fn instance_state(connection: &Connection, id: &str) -> Result<Option<Instan
         custom_status: row.custom_status,
         custom_status_version: row.custom_status_version,
     }))
+}
+
+/// Which of these instances have ended.
+pub fn ended(connection: &Connection, ids: &[String]) -> Result<HashSet<String>> {
+    let mut ended = HashSet::new();
+    for id in ids {
+        const STATUS: &str = "SELECT e.status FROM instances i \
+             JOIN executions e ON e.instance = i.number AND e.execution = i.execution WHERE i.id = ?";
+        let status: Option<String> = one(connection, "get_instance_info", STATUS, [id], |row| row.get(0))?;
+        if status.as_deref().is_some_and(is_last) {
+            ended.insert(id.clone());
+        }
+    }
+    Ok(ended)
 }
 
 /// The mismatch report of an instance that waits for code that can run it.

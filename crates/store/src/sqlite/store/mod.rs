@@ -3,6 +3,7 @@
 #[cfg(test)]
 pub mod tests;
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -299,6 +300,17 @@ impl SqliteStore {
                 outcome => outcome,
             },
             Role::Client(_) => Ok(Relayed::Elsewhere),
+        }
+    }
+
+    /// Which of these instances have ended.
+    pub fn ended(&self, instances: &[String]) -> Result<HashSet<String>> {
+        match self.role()? {
+            Role::Owner(session) => match session.owner.ended(instances) {
+                Err(error) if self.has_changed_its_role(&error) => self.ended(instances),
+                outcome => outcome,
+            },
+            Role::Client(client) => client.ended(instances),
         }
     }
 

@@ -1,5 +1,6 @@
 //! Takes in starts and messages for instances, activities that no turn has scheduled, and mismatch reports.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use duroxide::providers::WorkItem;
@@ -195,6 +196,25 @@ impl OwnerCore {
             self.submit(Some(number), changes, CommitEffect::HistoryChanged(number))
         })?;
         self.wait_until_written_or_stalled(written).await
+    }
+
+    /// Which of these instances have ended.
+    pub fn ended(&self, ids: &[String]) -> Result<HashSet<String>> {
+        let instances: Vec<&str> = ids.iter().map(String::as_str).collect();
+        self.with_instances(&instances, |state, numbers| {
+            let mut ended = HashSet::new();
+            for (id, number) in ids.iter().zip(numbers) {
+                let Some(instance) = state.get(*number) else { continue };
+                if instance.has_ended() {
+                    ended.insert(id.clone());
+                }
+                // An instance that runs stays in memory, since a message follows.
+                if instance.has_ended() || !instance.exists() {
+                    state.forget_if_idle(*number);
+                }
+            }
+            ended
+        })
     }
 
     /// The orchestration that the instance runs, or that a waiting start will run.
