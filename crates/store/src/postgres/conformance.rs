@@ -83,7 +83,7 @@ impl PostgresFactory {
     pub async fn create_another_node(&self) -> Arc<dyn Provider> {
         let schema = self.used.lock().last().cloned().unwrap();
         let store = Arc::new(self.open_node(schema).await);
-        store.begin_dispatching();
+        store.begin_dispatching().await;
         Arc::new(AsProvider { store, name: "another node under test" })
     }
 
@@ -110,7 +110,7 @@ impl ProviderFactory for PostgresFactory {
     async fn create_provider(&self) -> Arc<dyn Provider> {
         let store = Arc::new(self.open().await);
         // As a runtime does: from now on the store prefetches.
-        store.begin_dispatching();
+        store.begin_dispatching().await;
         *self.last.lock() = Some(Arc::clone(&store));
         Arc::new(AsProvider { store, name: "a store under test" })
     }

@@ -24,6 +24,11 @@ impl RunningActivities {
         self.0.lock().remove(&id);
     }
 
+    /// Forgets all activities, since the node has given all of them back.
+    pub fn clear(&self) {
+        self.0.lock().clear();
+    }
+
     pub fn ids(&self) -> Vec<i64> {
         let mut running = self.0.lock();
         let now = Instant::now();

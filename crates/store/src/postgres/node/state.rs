@@ -311,6 +311,7 @@ impl NodeState {
         for queue in self.activity_queues() {
             drop(queue.take_unwanted(Duration::ZERO));
         }
+        self.running.clear();
         let schema = &self.schema;
         let statement = format!(
             "WITH turns AS (DELETE FROM \"{schema}\".instance_locks WHERE lock_token LIKE $1 RETURNING 1), \

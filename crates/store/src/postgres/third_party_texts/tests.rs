@@ -14,6 +14,7 @@ use crate::postgres::connect::{Connections, PostgresConnection, PostgresTarget, 
 use crate::postgres::errors;
 use crate::postgres::options::PostgresOptions;
 
+const LONGEST_CLOSE: Duration = Duration::from_secs(10);
 const LOCK_FILE: &str = include_str!("../../../../../Cargo.lock");
 
 #[test]
@@ -154,7 +155,7 @@ async fn base_provider_refuses_in_the_words_that_are_known() {
     assert_eq!(kind_of(provider.read("a").await), FailureKind::Unreadable);
     assert_eq!(kind_of(provider.read_with_execution("a", 1).await), FailureKind::Unreadable);
 
-    connections.close().await;
+    connections.close(LONGEST_CLOSE).await;
     schema.remove().await;
 }
 
@@ -182,7 +183,7 @@ async fn base_provider_reports_what_broke_a_statement_off_in_the_words_that_are_
     assert_eq!(kind_of(reading), FailureKind::InDoubt);
     locking.close().await.unwrap();
 
-    connections.close().await;
+    connections.close(LONGEST_CLOSE).await;
     schema.remove().await;
 }
 
@@ -221,7 +222,7 @@ async fn texts_of_the_server_tell_what_its_codes_tell() {
 #[tokio::test(flavor = "multi_thread")]
 async fn refusals_to_open_a_store_name_the_way_out() {
     let mut schema = Schema::new().await;
-    schema.open().await.unwrap().close().await;
+    schema.open().await.unwrap().close(LONGEST_CLOSE).await;
     let unavailable = |opened: Result<Connections, StoreError>| match opened {
         Err(StoreError::Unavailable(message)) => message,
         Err(error) => panic!("{error}"),

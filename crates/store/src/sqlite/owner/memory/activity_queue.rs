@@ -142,7 +142,9 @@ impl ActivityQueue {
             }
         }
         wake_ups.extend(woken);
-        next_look.into_iter().for_each(|time| self.look_at(time));
+        if let Some(time) = next_look {
+            self.look_at(time);
+        }
     }
 
     /// Looks for ended leases, and for sessions that make room, at this time at the latest.
@@ -244,7 +246,9 @@ impl ActivityQueue {
             lease.until = until;
         }
         let session = activity.session().map(str::to_owned);
-        session.into_iter().for_each(|session| self.sessions.touch(&session, now));
+        if let Some(session) = session {
+            self.sessions.touch(&session, now);
+        }
         true
     }
 
