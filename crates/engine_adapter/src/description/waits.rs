@@ -6,7 +6,7 @@ use duroxide::{Event, EventKind};
 use serde::Serialize;
 use store::live::QueuedActivity;
 
-use crate::attempt_bounds::AttemptBounds;
+use crate::attempt_header::AttemptHeader;
 use crate::cancellation::CANCELLATION_QUEUE;
 use crate::description::obstacles::{Obstacle, failure_text, of_activity};
 use crate::description::sources::Sources;
@@ -255,7 +255,7 @@ fn is_same_call(one: &Event, other: &Event) -> bool {
     else {
         return false;
     };
-    name == other_name && AttemptBounds::split(input).1 == AttemptBounds::split(other_input).1
+    name == other_name && AttemptHeader::split(input).1 == AttemptHeader::split(other_input).1
 }
 
 fn running_since(sources: &Sources<'_>, queued: &QueuedActivity) -> Option<u64> {
