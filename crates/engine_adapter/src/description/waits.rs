@@ -61,7 +61,7 @@ pub fn of(sources: &Sources<'_>) -> Vec<Wait> {
                 None => Wait { kind: "timer", due: Some(*fire_at_ms), ..open },
             },
             EventKind::ExternalSubscribed { name } => Wait { kind: "event", name: Some(name.clone()), ..open },
-            EventKind::QueueSubscribed { name } if name == CANCELLATION_QUEUE => continue,
+            EventKind::QueueSubscribed { name } if name.starts_with(CANCELLATION_QUEUE) => continue,
             EventKind::QueueSubscribed { name } => Wait { kind: "queue", name: Some(name.clone()), ..open },
             EventKind::SubOrchestrationScheduled { name, instance, .. } => Wait {
                 kind: "child",
