@@ -188,8 +188,8 @@ def test_the_error_about_a_store_opened_before_the_fork_says_what_to_do(serve: S
 
     answer = httpx.get(url, timeout=TIMEOUT).text
 
-    assert "cannot be used in its forked child" in answer
-    assert "open the provider in the child" in answer
+    assert "has used duroxide and then forked this process" in answer
+    assert "fork before the first use" in answer
 
 
 def fulfilled(url: str, number: int) -> Any:

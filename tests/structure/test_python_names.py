@@ -31,9 +31,9 @@ IMPORT = re.compile(r"\.import\(|import_exception!\(|PyModule::import")
 MEMBER_BY_TEXT = re.compile(
     r'(?:call_method\w*|[gs]etattr\w*|hasattr)\(\s*(?:intern!\(\s*[\w.()]+,\s*)?"(\w+)"|intern!\([^"]*"(\w+)"'
 )
-# The methods of generators and coroutines, the value that StopIteration carries, a method of a class of this crate, and
-# two parameters of the methods of a logger.
-KNOWN = {"send", "throw", "close", "value", "complete", "exc_info", "extra"}
+# The methods of generators and coroutines, the value that StopIteration carries, a method of a class of this crate, a
+# method of text, and two parameters of the methods of a logger.
+KNOWN = {"send", "throw", "close", "value", "complete", "encode", "exc_info", "extra"}
 
 
 def test_every_name_is_read() -> None:

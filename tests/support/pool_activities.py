@@ -60,7 +60,7 @@ def trace_badly(ctx: ActivityContext, input: Any) -> list[str]:
 
 def trace_unchecked(ctx: ActivityContext, input: Any) -> str:
     traces: Any = getattr(ctx, "_traces")  # noqa: B009  (as if the process did not look at them)
-    traces.append(("trace_info", "half a \ud800"))
+    traces.append(("trace_info", 5))
     return "kept"
 
 

@@ -28,7 +28,7 @@ import time
 import uuid
 from pathlib import Path
 from types import BuiltinFunctionType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from duroxide.exceptions import NotAllowedInOrchestration
 
@@ -245,7 +245,7 @@ def _judge_factories(frame: FrameType) -> None:
     local = frame.f_locals
     made, given = local.get("cls", local.get("self")), local.get("data", local.get("obj"))
     model = made if isinstance(made, type) else type(made)
-    given = given if isinstance(given, dict) else {}
+    given = cast("dict[str, Any]", given) if isinstance(given, dict) else {}
     for name, field in getattr(model, "model_fields", {}).items():
         factory = field.default_factory
         instead = _CALLS.get(factory) if isinstance(factory, BuiltinFunctionType) else None

@@ -50,7 +50,7 @@ class _NeverDisabled(logging.Logger):
         return False
 
     @disabled.setter
-    def disabled(self, value: bool) -> None: ...
+    def disabled(self, value: bool) -> None: ...  # pyright: ignore[reportIncompatibleVariableOverride]
 
 
 def keep_enabled() -> None:
