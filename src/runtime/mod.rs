@@ -155,17 +155,18 @@ impl NativeRuntime {
 
 /// Tells why a runtime did not end in its time.
 fn warn_of_running_code(dispatcher: &Dispatcher) {
-    match dispatcher.instance_with_running_code() {
-        Some(instance) => tracing::warn!(
+    if let Some(instance) = dispatcher.instance_with_running_code() {
+        tracing::warn!(
             target: "duroxide::runtime",
             instance = %instance,
             "the runtime was left while the code of orchestration instance '{instance}' still ran: it blocks, and belongs \
              into an activity"
-        ),
-        None => tracing::warn!(
+        );
+    } else {
+        tracing::warn!(
             target: "duroxide::runtime",
             "the runtime was left before its tasks had ended, since the store does not answer them"
-        ),
+        );
     }
 }
 

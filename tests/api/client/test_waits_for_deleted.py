@@ -30,14 +30,21 @@ WAITS: dict[str, Wait] = {
 
 
 def order(ctx: OrchestrationContext, _: Any) -> Generator[Any, Any, Any]:
+    ctx.set_custom_status("waits")
     yield ctx.wait_for_event("never")
 
 
-def delete_until(has_ended: Callable[[], bool], client: Client) -> None:
-    """Start the instance and delete it, until the wait has ended: it may not have seen the first instance."""
+def delete_until(has_ended: Callable[[], bool], client: Client, beside: Client) -> None:
+    """Start the instance and delete it, until the wait has ended: it may not have seen the first instance.
+
+    Args:
+        has_ended: Whether the wait has ended.
+        client: Deletes.
+        beside: A client of the store that the wait reads, which sees the instance at the same time.
+    """
     for _ in range(ATTEMPTS):
         client.start_orchestration("order", "order")
-        wait_until(lambda: client.get_status("order").status == "Running")
+        beside.wait_for_status_change("order", timeout_ms=WAIT_MS)
         client.delete_instance("order", force=True)
         with suppress(AssertionError):
             # A new instance of this id would hide the deletion.
@@ -58,7 +65,7 @@ def test_a_wait_for_a_deleted_instance_ends(kind: str, runtime_factory: StartRun
 
     waiter = threading.Thread(target=wait)
     waiter.start()
-    delete_until(lambda: not waiter.is_alive(), client)
+    delete_until(lambda: not waiter.is_alive(), client, client)
     waiter.join()
     assert isinstance(raised[0], InstanceNotFound)
     assert "was deleted" in str(raised[0])
@@ -72,7 +79,7 @@ def test_an_awaited_wait_for_a_deleted_instance_ends(
 
     async def main() -> None:
         waiting = asyncio.ensure_future(WAITS[kind](AsyncClient(provider)))
-        await asyncio.to_thread(delete_until, waiting.done, client)
+        await asyncio.to_thread(delete_until, waiting.done, client, client)
         with pytest.raises(InstanceNotFound, match="was deleted"):
             await waiting
 
@@ -86,15 +93,16 @@ def test_a_wait_ends_when_another_client_deletes_the_instance(
     runtime_factory({}, {"order": order})
     raised: list[BaseException] = []
     with open_store() as provider:
+        waiting_client = Client(provider)
 
         def wait() -> None:
             try:
-                WAITS["the end"](Client(provider))
+                WAITS["the end"](waiting_client)
             except Exception as error:
                 raised.append(error)
 
         waiter = threading.Thread(target=wait)
         waiter.start()
-        delete_until(lambda: not waiter.is_alive(), client)
+        delete_until(lambda: not waiter.is_alive(), client, waiting_client)
         waiter.join()
     assert isinstance(raised[0], InstanceNotFound)
