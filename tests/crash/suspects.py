@@ -14,7 +14,7 @@ from collections.abc import Generator
 from typing import Any
 
 from crash.worker import open_store
-from duroxide import ActivityContext, OrchestrationContext, Provider, Runtime, RuntimeOptions
+from duroxide import ActivityContext, ActivityFailed, OrchestrationContext, Provider, Runtime, RuntimeOptions
 
 Steps = Generator[Any, Any, Any]
 
@@ -42,7 +42,10 @@ def harmless(ctx: ActivityContext, input: Any) -> str:
 
 
 def activity(ctx: OrchestrationContext, name: str) -> Steps:
-    return (yield ctx.schedule_activity(name))
+    try:
+        return (yield ctx.schedule_activity(name))
+    except ActivityFailed as failure:
+        return failure.error_type
 
 
 def turn(ctx: OrchestrationContext, name: str) -> str:
@@ -66,7 +69,8 @@ def main() -> None:
         for name in ("killer", "harmless"):
             runtime.client.start_orchestration(name, kind, name)
         print(runtime.client.wait_for_orchestration("harmless", WAIT_MS).output, flush=True)
-        print(runtime.client.wait_for_orchestration("killer", WAIT_MS).status, flush=True)
+        killed = runtime.client.wait_for_orchestration("killer", WAIT_MS)
+        print(killed.output or killed.status, flush=True)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -129,39 +128,3 @@ def test_of_two_parents_that_ask_for_one_child_id_at_once_one_gets_the_child(
     runtime_factory({"echo": echo}, {"healthy": healthy, "parent": parent}, options)
     results = [client.wait_for_orchestration(f"parent-{number}", WAIT_MS).result() for number in range(2)]
     assert results in ([0, "failed"], ["failed", 1])
-
-
-def test_an_activity_that_is_given_up_reaches_its_orchestration_as_a_failure(
-    runtime_factory: StartRuntime, client: Client
-) -> None:
-    started, over = threading.Event(), threading.Event()
-
-    def block(ctx: Any, _: Any) -> str:
-        started.set()
-        over.wait(60)
-        return "late"
-
-    def orchestration(ctx: OrchestrationContext, _: Any) -> Steps:
-        try:
-            yield ctx.schedule_activity("block")
-        except Exception as error:
-            return [error.error_type, (yield ctx.schedule_activity("echo", "continues"))]  # type: ignore[attr-defined]
-        return "not given up"
-
-    # It gets a single delivery, and its code runs longer than the lease of that delivery.
-    options = RuntimeOptions(
-        max_attempts=1,
-        worker_lock_timeout_ms=2_000,
-        dispatcher_poll_interval_ms=20,
-        activity_cancellation_grace_period_ms=0,
-    )
-    activities, orchestrations = {"echo": echo, "block": block}, {"tested": orchestration}
-    first = runtime_factory(activities, orchestrations, options)
-    client.start_orchestration("tested", "tested")
-    assert started.wait(20)
-    first.shutdown(0)
-    try:
-        runtime_factory(activities, orchestrations, options)
-        assert client.wait_for_orchestration("tested", WAIT_MS).result() == ["PoisonMessageError", "continues"]
-    finally:
-        over.set()

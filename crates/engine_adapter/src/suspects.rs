@@ -19,7 +19,7 @@ const MOST_DOUBLINGS: u32 = 10;
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 const SHORTEST_PAUSE: Duration = Duration::from_millis(50);
 /// How long a suspect rests before it begins, so that the store has those back that were fetched beside it.
-pub const REST: Duration = Duration::from_millis(100);
+pub const REST: Duration = Duration::from_secs(1);
 
 #[derive(Default)]
 pub struct Suspects {

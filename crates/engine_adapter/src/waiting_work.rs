@@ -147,8 +147,7 @@ impl WaitingEntry {
         Self { report: None, since: Instant::now(), asked: Instant::now(), times: 0 }
     }
 
-    /// Whether the work waits with a report. What was not asked for in the last minute does not, since another node has
-    /// taken it over.
+    /// Whether the work waits with a report. Another node has taken work over that was not asked for in the last minute.
     fn is_reported(&self) -> bool {
         self.report.is_some() && self.asked.elapsed() < LONGEST_WAIT
     }

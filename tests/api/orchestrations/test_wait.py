@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from conftest import Run
-from duroxide import ActivityContext, Client, OrchestrationContext, RuntimeOptions
+from duroxide import ActivityContext, OrchestrationContext, RuntimeOptions
 
 Steps = Generator[Any, Any, Any]
 
@@ -19,30 +19,41 @@ def echo(ctx: ActivityContext, input: Any) -> Any:
     return input
 
 
+def send(ctx: ActivityContext, name: str) -> None:
+    """Raise an event of this name in the instance itself."""
+    ctx.get_client().raise_event(ctx.instance_id, name, name)
+
+
 @STICKY
 def test_the_others_continue_after_the_first_has_ended(run: Run, sticky: bool) -> None:
     def drain(ctx: OrchestrationContext, input: Any) -> Steps:
-        pending = [ctx.schedule_timer(delay) for delay in (60, 1, 30)]
-        delays = dict(zip(pending, (60, 1, 30), strict=True))
+        pending = [ctx.wait_for_event(name) for name in "abc"]
+        names = dict(zip(pending, "abc", strict=True))
         ended = []
-        while pending:
+        for name in "bca":
+            yield ctx.schedule_activity("send", name)
             done, pending = yield ctx.wait(pending, return_when="FIRST_COMPLETED")
-            ended.append([delays[task] for task in done])
-        return ended
+            ended.append([names[task] for task in done])
+        return [ended, pending]
 
-    assert run(drain, options=RuntimeOptions(sticky=sticky)) == [[1], [30], [60]]
+    result = run(drain, activities={"send": send}, options=RuntimeOptions(sticky=sticky))
+
+    assert result == [[["b"], ["c"], ["a"]], []]
 
 
 @STICKY
 def test_a_task_that_was_waited_for_gives_its_value(run: Run, sticky: bool) -> None:
     def first(ctx: OrchestrationContext, input: Any) -> Steps:
-        quick, slow = ctx.schedule_activity("echo", "quick"), ctx.schedule_timer(50)
+        quick, slow = ctx.schedule_activity("echo", "quick"), ctx.wait_for_event("slow")
         done, pending = yield ctx.wait([slow, quick], return_when="FIRST_COMPLETED")
+        are_right = [done == [quick], pending == [slow]]
         value = yield done[0]
-        yield pending[0]
-        return [value, done == [quick], pending == [slow]]
+        yield ctx.schedule_activity("send", "slow")
+        return [are_right, value, (yield pending[0])]
 
-    assert run(first, activities={"echo": echo}, options=RuntimeOptions(sticky=sticky)) == ["quick", True, True]
+    result = run(first, activities={"echo": echo, "send": send}, options=RuntimeOptions(sticky=sticky))
+
+    assert result == [[True, True], "quick", "slow"]
 
 
 def test_a_task_that_failed_raises_where_it_is_yielded(run: Run) -> None:
@@ -75,12 +86,12 @@ def test_without_a_choice_it_waits_for_all_and_raises_no_failure(run: Run) -> No
 
 def test_a_wait_that_loses_a_race_cancels_none_of_its_tasks(run: Run) -> None:
     def patient(ctx: OrchestrationContext, input: Any) -> Steps:
-        slow = ctx.schedule_timer(60)
+        slow = ctx.wait_for_event("slow")
         winner = yield ctx.race(ctx.wait([slow], return_when="FIRST_COMPLETED"), ctx.schedule_timer(1))
-        yield slow
-        return winner["index"]
+        yield ctx.schedule_activity("send", "slow")
+        return [winner["index"], (yield slow)]
 
-    assert run(patient) == 1
+    assert run(patient, activities={"send": send}) == [1, "slow"]
 
 
 def test_a_coroutine_waits_for_the_first_too(run: Run) -> None:
@@ -94,29 +105,30 @@ def test_a_coroutine_waits_for_the_first_too(run: Run) -> None:
 
 
 def test_spawned_branches_can_be_waited_for(run: Run) -> None:
-    def branch(ctx: OrchestrationContext, name: str, delay: int) -> Steps:
-        yield ctx.schedule_timer(delay)
+    def branch(ctx: OrchestrationContext, task: Any, name: str) -> Steps:
+        yield task
         return name
 
     def parent(ctx: OrchestrationContext, input: Any) -> Steps:
-        tasks = [ctx.spawn(branch(ctx, "slow", 50)), ctx.spawn(branch(ctx, "quick", 1))]
-        done, pending = yield ctx.wait(tasks, return_when="FIRST_COMPLETED")
+        slow, quick = branch(ctx, ctx.wait_for_event("slow"), "slow"), branch(ctx, ctx.schedule_timer(1), "quick")
+        done, pending = yield ctx.wait([ctx.spawn(slow), ctx.spawn(quick)], return_when="FIRST_COMPLETED")
+        yield ctx.schedule_activity("send", "slow")
         return [(yield done[0]), (yield pending[0])]
 
-    assert run(parent) == ["quick", "slow"]
+    assert run(parent, activities={"send": send}) == ["quick", "slow"]
 
 
-def test_messages_of_a_queue_can_be_waited_for(run: Run, client: Client) -> None:
-    def send(ctx: ActivityContext, input: Any) -> None:
+def test_messages_of_a_queue_can_be_waited_for(run: Run) -> None:
+    def enqueue(ctx: ActivityContext, input: Any) -> None:
         ctx.get_client().enqueue_event(ctx.instance_id, "inbox", "hello")
 
     def reader(ctx: OrchestrationContext, input: Any) -> Steps:
         message, timer = ctx.dequeue_event("inbox"), ctx.schedule_timer(60_000)
-        yield ctx.schedule_activity("send")
+        yield ctx.schedule_activity("enqueue")
         done, _ = yield ctx.wait([timer, message], return_when="FIRST_COMPLETED")
         return [done == [message], (yield message)]
 
-    assert run(reader, activities={"send": send}) == [True, "hello"]
+    assert run(reader, activities={"enqueue": enqueue}) == [True, "hello"]
 
 
 @pytest.mark.parametrize("store", ["memory"])
