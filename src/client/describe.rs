@@ -6,6 +6,7 @@ use store::operations::EngineOperations as _;
 
 use crate::boundary::errors::Error;
 use crate::client::open_store::OpenStore;
+use crate::client::queries::gone;
 use crate::client::status::{has_ended, shown};
 
 /// The version of an instance that has begun without one, and of a start that names none.
@@ -15,7 +16,8 @@ impl OpenStore {
     /// The description of an instance as JSON text.
     pub(super) async fn describe(&self, instance: &str) -> Result<String, Error> {
         let info = self.info(instance).await?;
-        let (created_at, updated_at) = self.adapter.instance_times(instance).await?;
+        let (created_at, updated_at) =
+            self.adapter.instance_times(instance).await.map_err(|error| gone(instance, error))?;
         let has_begun = self.adapter.waiting_start(instance).await?.is_none();
         let custom_status = self.client.get_custom_status(instance, 0).await?.and_then(|(status, _)| status);
         let status = shown(&info.status);

@@ -184,7 +184,7 @@ impl OpenStore {
 }
 
 /// The instance was there a moment ago.
-fn gone(instance: &str, error: StoreError) -> Error {
+pub(super) fn gone(instance: &str, error: StoreError) -> Error {
     match error {
         StoreError::Failed(failure) => Error::of_instance(instance, failure),
         error => Error::Store(error),

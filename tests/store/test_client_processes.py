@@ -307,8 +307,6 @@ def test_a_client_process_says_which_process_runs_an_activity(processes: StorePr
 
     assert wait["node"].endswith(f":{owner.ask('process_id')}")
     assert wait["running_since"] >= wait["since"] - 1000
-    block.unlink()
-    client.result("held")
 
 
 def test_a_client_process_says_that_no_process_works_on_the_file(processes: StoreProcesses) -> None:

@@ -140,7 +140,11 @@ impl EngineAdapter {
             return Ok((info.created_at, info.updated_at));
         }
         let times = match self.process.backend().instance_times(instance).await? {
-            None => self.waiting_start(instance).await?.map(|start| (start.requested_ms, start.requested_ms)),
+            None => match self.waiting_start(instance).await? {
+                Some(start) => Some((start.requested_ms, start.requested_ms)),
+                // The first turn may have read the start between the two reads.
+                None => self.process.backend().instance_times(instance).await?,
+            },
             times => times,
         };
         match times {

@@ -4,6 +4,7 @@
 //! Everything here is read by other versions of this package too: from the inbox of a SQLite store, and from a table on
 //! PostgreSQL. So a new field needs a default.
 
+use duroxide::providers::WorkItem;
 use serde::{Deserialize, Serialize};
 
 use crate::clock::now_ms;
@@ -139,6 +140,16 @@ impl LiveState {
         match place {
             Some(unread) => unread.count += 1,
             None => self.messages.push(UnreadMessages { is_event, name: name.to_owned(), count: 1 }),
+        }
+    }
+
+    /// Counts a message that waits while no process works on the store. Whether a turn could read it is not known then.
+    pub fn add(&mut self, message: &WorkItem) {
+        self.has_work = true;
+        match message {
+            WorkItem::ExternalRaised { name, .. } => self.add_message(true, name),
+            WorkItem::QueueMessage { name, .. } => self.add_message(false, name),
+            _ => {}
         }
     }
 

@@ -381,7 +381,7 @@ def test_the_client_of_asyncio_describes_an_instance(provider: Provider) -> None
 @pytest.mark.usefixtures("runtime")
 def test_another_process_sees_which_node_runs_an_activity(open_store: OpenProvider, client: Client) -> None:
     client.start_orchestration("order-1", "working")
-    wait_until(lambda: wait_of(client.describe("order-1"), ActivityWait).state == "running")
+    described(client, "order-1", lambda it: [wait["state"] for wait in it.waits] == ["running"])
     own = wait_of(client.describe("order-1"), ActivityWait)
 
     # A second opening shares nothing with the first one, as in another process.

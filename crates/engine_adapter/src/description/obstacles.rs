@@ -114,25 +114,31 @@ pub fn of_activity(sources: &Sources<'_>, name: &str, queued: &QueuedActivity) -
 
 fn of_session(queued: &QueuedActivity, able: &[(&NodeReport, &RuntimeReport)]) -> Option<Obstacle> {
     let session = queued.session.as_deref()?;
-    let Some(worker) = &queued.session_worker else {
-        let is_full = able.iter().all(|(_, runtime)| runtime.sessions >= runtime.max_sessions);
-        let sessions: usize = able.iter().map(|(_, runtime)| runtime.sessions).sum();
-        return is_full.then(|| {
-            let message = format!(
-                "every runtime that could take the session '{session}' holds as many sessions as it may ({sessions} in \
-                 all); raise max_sessions_per_runtime, or start another runtime"
-            );
-            Obstacle::new("session_limit", message)
-        });
-    };
-    let holder = able.iter().find(|(_, runtime)| runtime.session_workers.contains(worker));
+    let holder = queued
+        .session_worker
+        .as_ref()
+        .map(|worker| able.iter().find(|(_, runtime)| runtime.session_workers.contains(worker)));
     match holder {
-        None => {
+        None => session_limit(session, able),
+        // A runtime at its limit takes no activity of a session, not even of one that it holds.
+        Some(Some(holder)) => session_limit(session, std::slice::from_ref(holder)).or_else(|| busy(&[*holder])),
+        Some(None) => {
             let message = format!("the session '{session}' belongs to a runtime that has ended, until its lease ends");
             Some(Obstacle::new("session_limit", message))
         }
-        Some(holder) => busy(std::slice::from_ref(holder)),
     }
+}
+
+fn session_limit(session: &str, able: &[(&NodeReport, &RuntimeReport)]) -> Option<Obstacle> {
+    let is_full = able.iter().all(|(_, runtime)| runtime.sessions >= runtime.max_sessions);
+    let sessions: usize = able.iter().map(|(_, runtime)| runtime.sessions).sum();
+    is_full.then(|| {
+        let message = format!(
+            "every runtime that could take the session '{session}' holds as many sessions as it may ({sessions} in all); \
+             raise max_sessions_per_runtime, or start another runtime"
+        );
+        Obstacle::new("session_limit", message)
+    })
 }
 
 fn busy(able: &[(&NodeReport, &RuntimeReport)]) -> Option<Obstacle> {

@@ -142,7 +142,9 @@ impl ClientStore {
                 Ok(WaitOutcome::OwnerEnded) | Err(_) => self.write(|transaction| transaction.remove(position))?,
             }
         }
-        Ok(self.readers.read("get_instance_info", |connection| read::live_state(connection, id))?)
+        let mut live = self.readers.read("get_instance_info", |connection| read::live_state(connection, id))?;
+        self.add_requested_messages(id, &mut live)?;
+        Ok(live)
     }
 
     /// Asks the owner to carry out `body`. Without an owner, this process carries it out as the owner for a moment.

@@ -5,11 +5,13 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use crate::error::StoreError;
+use crate::live::LiveState;
 use crate::sqlite::client::{ANSWER_TIMEOUT, ClientStore, WaitOutcome, lost};
 use crate::sqlite::inbox::{Body, InboxReply, InboxTransaction, Request, RequestState};
 use crate::sqlite::read;
 use crate::start::{IfExists, StartOutcome, StartRequest, WaitingStart, decide_starts, exists};
 use crate::types::InstanceState;
+use crate::work_item::target;
 
 const READ: &str = "get_instance_info";
 
@@ -194,6 +196,20 @@ impl ClientStore {
             position = *last;
             waiting +=
                 batch.iter().filter_map(|(_, request)| request.as_ref().ok()).map(Request::messages).sum::<usize>();
+        }
+    }
+
+    /// Adds the messages to an instance that are in the inbox and not yet in the store.
+    pub fn add_requested_messages(&self, id: &str, live: &mut LiveState) -> Result<(), StoreError> {
+        let mut position = self.completed_in_inbox()?;
+        loop {
+            let batch = self.inbox.lock().after(position)?;
+            let Some((last, _)) = batch.last() else { return Ok(()) };
+            position = *last;
+            let bodies = batch.into_iter().filter_map(|(_, request)| Some(request.ok()?.body));
+            for item in bodies.filter_map(Body::into_messages).flatten().filter(|item| target(item) == id) {
+                live.add(&item);
+            }
         }
     }
 

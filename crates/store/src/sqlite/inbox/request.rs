@@ -238,6 +238,14 @@ impl Body {
         }
     }
 
+    /// The messages that the request sends.
+    pub fn into_messages(self) -> Option<Vec<WorkItem>> {
+        match self {
+            Self::Messages { items, .. } => Some(items),
+            _ => None,
+        }
+    }
+
     pub fn encode(&self) -> Result<String, StoreError> {
         let written = match self.clone() {
             Self::Start { requests, if_exists } => WrittenBody::Start {

@@ -32,10 +32,8 @@ pub fn live_state(connection: &Connection, id: &str) -> Result<LiveState> {
     }
     let now = now_ms();
     for (item, visible_ms) in items::<i64>(connection, MESSAGES, id)? {
-        match item {
-            WorkItem::ExternalRaised { name, .. } => live.add_message(true, &name),
-            WorkItem::QueueMessage { name, .. } => live.add_message(false, &name),
-            _ => live.has_work |= unsigned(visible_ms) <= now,
+        if unsigned(visible_ms) <= now {
+            live.add(&item);
         }
     }
     Ok(live)
