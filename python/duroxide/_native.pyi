@@ -349,9 +349,9 @@ class OrchestrationContext:
             session_id: Session whose worker must run it; default ``None``, any worker.
             tag: Tag that its worker must serve; default ``None``, a worker for activities without a tag.
             retry: Retry policy, a ``RetryPolicy`` or a dictionary; default ``None``, no retries.
-            cancellation: What a cancelled wait for the task does about the activity. ``"abandon"``: the wait ends at
-                once. ``"wait"``: the activity is asked to end, and the wait ends when it has ended. Only in an
-                ``async def`` orchestration; default ``None``, which is ``"abandon"``.
+            cancellation: What a cancelled wait for the task does about the activity. ``"abandon"``: the wait ends at once.
+                ``"wait"``: the activity is asked to end, and the wait ends when it has ended. Only in an ``async def``
+                orchestration; default ``None``, which is ``"abandon"``.
             result_type: Type to convert the result to; default ``None``, the annotation of the activity if this process
                 has registered it.
 
