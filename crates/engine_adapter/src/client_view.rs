@@ -156,21 +156,21 @@ impl ClientView {
         if failure.kind != FailureKind::NotFound {
             return recorded;
         }
-        match self.shared.backend().waiting_start(instance).await? {
-            Some(start) => Ok(InstanceInfo {
-                instance_id: instance.to_owned(),
-                orchestration_name: start.orchestration,
-                orchestration_version: start.version.unwrap_or_else(|| NO_VERSION.to_owned()),
-                current_execution_id: INITIAL_EXECUTION_ID,
-                status: RUNNING.to_owned(),
-                output: None,
-                created_at: start.requested_ms,
-                updated_at: start.requested_ms,
-                parent_instance_id: start.parent,
-            }),
+        let Some(start) = self.shared.backend().waiting_start(instance).await? else {
             // The first turn may have read the start between the two reads.
-            None => repeated!(self, get_instance_info(instance)),
-        }
+            return repeated!(self, get_instance_info(instance));
+        };
+        Ok(InstanceInfo {
+            instance_id: instance.to_owned(),
+            orchestration_name: start.orchestration,
+            orchestration_version: start.version.unwrap_or_else(|| NO_VERSION.to_owned()),
+            current_execution_id: INITIAL_EXECUTION_ID,
+            status: RUNNING.to_owned(),
+            output: None,
+            created_at: start.requested_ms,
+            updated_at: start.requested_ms,
+            parent_instance_id: start.parent,
+        })
     }
 
     async fn parent(&self, instance: &str) -> Result<Option<String>> {

@@ -295,10 +295,9 @@ impl RuntimeReporter for Dispatcher {
 
 fn tag_report(filter: &TagFilter) -> TagReport {
     let (takes_untagged, tags) = match filter {
-        TagFilter::DefaultOnly => (true, Vec::new()),
+        TagFilter::DefaultOnly | TagFilter::Any => (true, Vec::new()),
         TagFilter::DefaultAnd(tags) => (true, tags.iter().cloned().collect()),
         TagFilter::Tags(tags) => (false, tags.iter().cloned().collect()),
-        TagFilter::Any => (true, Vec::new()),
         TagFilter::None => (false, Vec::new()),
     };
     TagReport { takes_all: *filter == TagFilter::Any, takes_untagged, tags }

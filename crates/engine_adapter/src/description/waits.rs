@@ -56,7 +56,7 @@ pub fn of(sources: &Sources<'_>) -> Vec<Wait> {
                 let open = Wait { tag: tag.clone(), session_id: session_id.clone(), ..open };
                 steps.activity(sources, event, Wait { kind: "activity", name: Some(name.clone()), ..open })
             }
-            EventKind::TimerCreated { fire_at_ms } => match retries.get(&event.event_id) {
+            EventKind::TimerCreated { fire_at_ms } => match retries.get(&event.event_id).copied() {
                 Some(scheduled) => steps.retry(scheduled, *fire_at_ms, open),
                 None => Wait { kind: "timer", due: Some(*fire_at_ms), ..open },
             },
@@ -191,15 +191,15 @@ impl<'a> Steps<'a> {
         }
     }
 
-    fn retry(&self, scheduled: &u64, due: u64, open: Wait) -> Wait {
-        let Some(event) = self.scheduled.get(scheduled) else { return open };
+    fn retry(&self, scheduled: u64, due: u64, open: Wait) -> Wait {
+        let Some(event) = self.scheduled.get(&scheduled) else { return open };
         let EventKind::ActivityScheduled { name, session_id, tag, .. } = &event.kind else { return open };
         let (attempt, _) = self.tries_before(event);
-        let failure = self.failures.iter().find(|failed| failed.scheduled == *scheduled);
+        let failure = self.failures.iter().find(|failed| failed.scheduled == scheduled);
         Wait {
             kind: "activity",
             name: Some(name.clone()),
-            event_id: *scheduled,
+            event_id: scheduled,
             since: self.first_try(event).timestamp_ms,
             due: Some(due),
             state: Some("retrying"),
