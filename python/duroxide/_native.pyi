@@ -973,8 +973,8 @@ class ActivityContext:
         """Key of this call, for another system that must not do the same work twice.
 
         All deliveries and retries of one call have the same key. Each other call has another one, also in the next
-        execution of its instance, and in an instance that was deleted and started again. It is a UUID, as text. The
-        first use asks the store.
+        execution of its instance, and in an instance that was deleted and started again. It is a UUID, as text. The first
+        use asks the store.
         """
 
     @property

@@ -6,6 +6,7 @@
 //! `sticky` keeps suspended orchestrations between their turns, and `closing` ends those that will not go on.
 
 pub(crate) mod arena;
+pub(crate) mod awaited_task;
 pub(crate) mod closing;
 pub(crate) mod code_location;
 pub(crate) mod context;

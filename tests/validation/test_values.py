@@ -162,8 +162,10 @@ def test_raw_text_must_be_text(write: Callable[[Any, Any], Any], play: Play) -> 
 
 
 @in_memory
-@pytest.mark.parametrize("write", RAW_WRITES.values(), ids=RAW_WRITES)
-def test_raw_text_must_be_utf_8(write: Callable[[Any, Any], Any], play: Play) -> None:
+@pytest.mark.parametrize("recorded", [name for name in RAW_WRITES if name != "trace"])
+def test_recorded_raw_text_must_be_utf_8(recorded: str, play: Play) -> None:
+    write = RAW_WRITES[recorded]
+
     def orchestration(ctx: OrchestrationContext, _: Any) -> Steps:
         try:
             write(ctx, "lone \ud800")

@@ -166,7 +166,7 @@ impl ProcessState {
         let mut waiting: HashSet<String> = backend.mismatched().await?.into_iter().collect();
         // Before its first turn an instance has no report in every store, so this process says which code it lacks. It
         // does not notice when another process runs the instance.
-        let lacking = self.waiting.known();
+        let lacking = self.waiting.reported();
         if lacking.iter().any(|instance| !waiting.contains(instance)) {
             let starting: HashSet<String> = backend.waiting_starts().await?.into_iter().collect();
             waiting.extend(lacking.into_iter().filter(|instance| starting.contains(instance)));

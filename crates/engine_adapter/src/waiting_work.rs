@@ -105,11 +105,12 @@ impl<Key: Ord> WaitingWork<Key> {
 }
 
 impl WaitingInstances {
-    /// The instances that this process was asked for in the last minute. Another process may have taken them over since.
-    pub fn known(&self) -> Vec<String> {
+    /// The instances that wait with a report, and for which this process was asked in the last minute. Another process may
+    /// have taken them over since.
+    pub fn reported(&self) -> Vec<String> {
         let table = self.table.lock();
-        let known = table.iter().filter(|(_, waiting)| waiting.asked.elapsed() < LONGEST_WAIT);
-        known.map(|(key, _)| key.clone()).collect()
+        let reported = table.iter().filter(|(_, waiting)| waiting.is_reported());
+        reported.map(|(key, _)| key.clone()).collect()
     }
 
     /// The instances that wait, with their reports, for the report of this process.

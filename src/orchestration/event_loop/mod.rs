@@ -20,6 +20,7 @@ use crate::boundary::errors::CancelledError;
 use crate::boundary::python;
 use crate::boundary::python::Member;
 use crate::orchestration::arena::{Failure, Outcome, Waiting};
+use crate::orchestration::awaited_task::AwaitedTask;
 use crate::orchestration::coroutines::Runner;
 use crate::orchestration::event_loop::state::{Cancellation, EventLoop};
 use crate::orchestration::event_loop::steps::LoopSteps;
@@ -27,12 +28,6 @@ use crate::orchestration::execution::Execution;
 use crate::orchestration::operation::{Node, Operation};
 use crate::orchestration::values::value_of;
 use engine_adapter::{CANCELLATION_QUEUE, CancelledEnd};
-
-/// What awaiting a task leads to.
-pub(crate) enum AwaitedTask<'py> {
-    Value(Bound<'py, PyAny>),
-    Future(Bound<'py, PyAny>),
-}
 
 impl Execution {
     /// The loop that runs the orchestration, if it is a coroutine.

@@ -111,7 +111,7 @@ def test_an_orchestration_that_another_runtime_started_is_active(
 def test_an_activity_that_is_not_registered_counts_as_an_error_of_configuration(
     runtime_factory: StartRuntime, client: Client
 ) -> None:
-    runtime = runtime_factory({}, {"order": order}, RuntimeOptions(unregistered_timeout_ms=1))
+    runtime = runtime_factory({}, {"order": order}, RuntimeOptions(unregistered="fail", unregistered_timeout_ms=1))
     client.start_orchestration("unknown", "order")
     client.wait_for_orchestration("unknown")
 
