@@ -66,8 +66,9 @@ impl Levels {
         // A log that says that a store is away must also say that it is back.
         let store = if engine < LevelFilter::WARN { engine } else { engine.max(LevelFilter::INFO) };
         EnvFilter::new(format!(
-            "{others},sqlx={driver},sqlx_core={driver},sqlx_core::pool={pool},sqlx_postgres={driver},duroxide={engine},duroxide::store={store},\
-             duroxide::orchestration={user},duroxide::activity={user}"
+            "{others},sqlx={driver},sqlx_core={driver},sqlx_core::pool={pool},sqlx_postgres={driver},\
+             duroxide={engine},duroxide::store={store},duroxide::orchestration={user},\
+             duroxide::activity={user}"
         ))
     }
 }
