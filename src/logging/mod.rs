@@ -78,11 +78,14 @@ impl Levels {
         let others = engine.min(LevelFilter::WARN);
         // PostgreSQL's driver warns of every connection that breaks and of every wait for one; the store says what it means.
         let driver = if engine > LevelFilter::WARN { others } else { others.min(LevelFilter::ERROR) };
+        // The pool reports a new connection that breaks at once, which the store reports, too, where it matters.
+        let pool = if engine > LevelFilter::WARN { others } else { LevelFilter::OFF };
         // A log that says that a store is away must also say that it is back.
         let store = if engine < LevelFilter::WARN { engine } else { engine.max(LevelFilter::INFO) };
         EnvFilter::new(format!(
-            "{others},sqlx={driver},sqlx_core={driver},sqlx_postgres={driver},duroxide={engine},duroxide::store={store},\
-             duroxide::orchestration={user},duroxide::activity={user}"
+            "{others},sqlx={driver},sqlx_core={driver},sqlx_core::pool={pool},sqlx_postgres={driver},\
+             duroxide={engine},duroxide::store={store},duroxide::orchestration={user},\
+             duroxide::activity={user}"
         ))
     }
 }
@@ -271,6 +274,7 @@ mod tests {
                 "duroxide::activity=info",
                 "sqlx=error",
                 "sqlx_core=error",
+                "sqlx_core::pool=off",
                 "sqlx_postgres=error"
             ]
             .into()

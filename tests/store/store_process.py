@@ -13,6 +13,7 @@ import resource
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -168,18 +169,18 @@ class Process:
         self._rest(span)
         return time.process_time() - before
 
-    def wake_ups(self, span: float) -> int:
-        """How often threads of this process wake up in ``span`` seconds without a request."""
-        before = wake_ups_so_far()
-        self._rest(span)
-        return wake_ups_so_far() - before
+    def use(self, span: float) -> list[float]:
+        """How often threads wake up, and the processor time used, in ``span`` seconds without a request."""
+        return measured(lambda: self._rest(span))
 
-    def wake_ups_of_a_wait(self, instance: str, span: float) -> int:
+    def use_of_a_wait(self, instance: str, span: float) -> list[float]:
         """The same while it waits for the end of an instance that does not end."""
-        before = wake_ups_so_far()
-        with contextlib.suppress(WaitTimedOut):
-            self._client.wait_for_orchestration(instance, int(span * 1_000))
-        return wake_ups_so_far() - before
+
+        def wait() -> None:
+            with contextlib.suppress(WaitTimedOut):
+                self._client.wait_for_orchestration(instance, int(span * 1_000))
+
+        return measured(wait)
 
     @staticmethod
     def _rest(span: float) -> None:
@@ -191,9 +192,15 @@ class Process:
         return pages * resource.getpagesize()
 
 
-def wake_ups_so_far() -> int:
-    """How often a thread of this process had given up its processor in order to wait."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_nvcsw
+def measured(work: Callable[[], None]) -> list[float]:
+    """How often threads of this process wake up during ``work``, and the processor time that they use."""
+
+    def so_far() -> tuple[float, float]:
+        return resource.getrusage(resource.RUSAGE_SELF).ru_nvcsw, time.process_time()
+
+    before = so_far()
+    work()
+    return [after - earlier for after, earlier in zip(so_far(), before, strict=True)]
 
 
 def plain(value: Any) -> Any:
