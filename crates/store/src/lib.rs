@@ -18,6 +18,8 @@ pub mod failure;
 mod flow_control;
 pub mod forward;
 pub mod history;
+#[cfg(test)]
+mod lost_leases;
 pub mod operations;
 pub mod outbox;
 pub mod policy;
