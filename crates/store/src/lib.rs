@@ -19,6 +19,8 @@ mod flow_control;
 pub mod forward;
 pub mod history;
 pub mod live;
+#[cfg(test)]
+mod lost_leases;
 pub mod operations;
 pub mod outbox;
 pub mod policy;
