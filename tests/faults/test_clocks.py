@@ -41,6 +41,28 @@ def test_work_continues_when_the_clock_of_the_server_jumps(
     load.finish()
 
 
+def test_a_start_is_taken_that_commits_after_the_clock_of_the_server_was_set_back(  # noqa: PLR0917  (fixtures)
+    clock: Clock, server: ServerAtHand, schema: str, nodes: Nodes, client: Client
+) -> None:
+    server.stop_fast()
+    clock.set(JUMP)
+    server.start(clock.environment)
+    client.start_orchestration("late", "chain", 2)
+    with psycopg.connect(server.url) as late:
+        late.execute(f"SET search_path = {schema}".encode())
+        columns = "instance_id, work_item, visible_at, created_at"
+        start = late.execute(f"DELETE FROM orchestrator_queue RETURNING {columns}".encode()).fetchone()
+        late.commit()
+        late.execute(f"INSERT INTO orchestrator_queue ({columns}) VALUES (%s, %s, %s, %s)".encode(), start)
+        node = nodes.start("one")
+        client.start_orchestration("early", "chain", 2)
+        assert client.wait_for_orchestration("early", 20_000).result() == 1
+        clock.set(0)
+        wait_until(lambda: node.count_logged("was set back"))
+        late.commit()
+    assert client.wait_for_orchestration("late", 20_000).result() == 1
+
+
 @JUMPS
 def test_work_continues_when_the_clock_of_a_node_jumps(
     jump: int, clock: Clock, server: ServerAtHand, nodes: Nodes, make_load: MakeLoad

@@ -38,6 +38,9 @@ const LONGEST_TURN_WAIT: Duration = Duration::from_secs(1);
 const LONGEST_ACTIVITY_WAIT: Duration = Duration::from_millis(100);
 /// The smallest step back of the server's clock that the poller detects.
 const CLOCK_STEP_MS: i64 = 2_000;
+/// How long the poller repairs the times again after such a step. A transaction that read the clock before the step may
+/// commit after the first repair; a node does not wait longer than this for its answer.
+const LONGEST_REPAIR: Duration = ANSWER_TIMEOUT;
 /// The longest lease that other nodes are assumed to take.
 const LONGEST_LEASE_MS: i64 = 60_000;
 
@@ -51,6 +54,8 @@ pub struct Poller {
     failures: u32,
     /// The last time of the server's clock, and when it arrived.
     server_time: Option<(i64, Instant)>,
+    /// Until when the slow look repairs times, since the server's clock was set back.
+    repairs_until: Option<Instant>,
     availability: Arc<Availability>,
     last_report: Option<Instant>,
 }
@@ -69,7 +74,16 @@ impl Poller {
         let columns = (1..=CLAIM_COLUMNS).map(|column| format!("${column}")).collect::<Vec<_>>().join(", ");
         let statement = format!("SELECT * FROM {name}({columns})");
         let dedicated = DedicatedConnection::new(core.pool.clone(), Arc::clone(&core.isolation));
-        Self { core, dedicated, statement, failures: 0, server_time: None, availability, last_report: None }
+        Self {
+            core,
+            dedicated,
+            statement,
+            failures: 0,
+            server_time: None,
+            repairs_until: None,
+            availability,
+            last_report: None,
+        }
     }
 
     /// Polls until it is aborted.
@@ -172,7 +186,15 @@ impl Poller {
                 return Err(error);
             }
         }
-        Ok(())
+        match self.repairs_until {
+            Some(until) if everything => {
+                if until <= Instant::now() {
+                    self.repairs_until = None;
+                }
+                self.set_back().await
+            }
+            _ => Ok(()),
+        }
     }
 
     async fn ask(&mut self, question: &FetchRequest) -> Result<(), sqlx::Error> {
@@ -228,6 +250,12 @@ impl Poller {
             "the clock of the server was set back by {} ms; messages of the time between become visible now",
             expected - time_ms
         );
+        self.repairs_until = Some(Instant::now() + LONGEST_REPAIR);
+        self.set_back().await
+    }
+
+    /// Repairs the times that lie in the future of the server's clock, and lets the poller look again.
+    async fn set_back(&mut self) -> Result<(), sqlx::Error> {
         let turns = self.core.turn_queues().iter().map(|queue| queue.lease_ms()).max();
         let longest = turns.max(self.core.activity_queues().iter().map(|queue| queue.lease_ms()).max());
         let mut connection = self.dedicated.take().await?;

@@ -373,7 +373,7 @@ END $$;
 --
 -- kind 0, one for each turn whose lease held: id (its place), stamp (when its instance was created, in microseconds, if
 --   this commit created it);
--- kind 1, one for each activity whose lease held: id;
+-- kind 1, one for each activity whose lease held: id (its place);
 -- kind 7, one for each start that was not made, since the instance exists: id (its place), name, or item (its waiting
 --   start);
 -- kind 8, if the batch records something that must be recorded once: id (the transaction), stamp (the last checkpoint:
@@ -413,7 +413,8 @@ DECLARE
     starts text[];
     held integer[];
     place integer;
-    ended_ids bigint[];
+    ended bigint[];
+    ended_tokens text[];
     ended_sessions text[];
 BEGIN
     IF current_setting('transaction_isolation') <> 'read committed' THEN
@@ -600,7 +601,7 @@ BEGIN
     END IF;
 
     IF cardinality(p_ended_ids) > 0 THEN
-        WITH ended AS (
+        WITH freed AS (
             DELETE FROM "{schema}".worker_queue w
             WHERE w.ctid = ANY (ARRAY(
                 SELECT own.ctid FROM unnest(p_ended_ids, p_ended_tokens) AS activity (id, token),
@@ -608,19 +609,23 @@ BEGIN
                          WHERE i.id = activity.id AND i.lock_token = activity.token AND i.locked_until > now_ms
                          OFFSET 0) AS own))
               AND w.lock_token = ANY (p_ended_tokens)
-            RETURNING w.id, w.session_id
+            RETURNING w.lock_token, w.session_id
         )
-        SELECT array_agg(ended.id), array_agg(ended.session_id) FILTER (WHERE ended.session_id IS NOT NULL)
-        INTO ended_ids, ended_sessions FROM ended;
-        ended_ids := coalesce(ended_ids, '{}');
+        SELECT array_agg(freed.lock_token), array_agg(freed.session_id) FILTER (WHERE freed.session_id IS NOT NULL)
+        INTO ended_tokens, ended_sessions FROM freed;
+        -- The token tells the ends of one activity apart: a batch may hold the end of a lost lease beside that of the new
+        -- one. Of two ends with one token, the first counts.
+        ended := ARRAY(
+            SELECT min(activity.place) FROM unnest(p_ended_tokens) WITH ORDINALITY AS activity (token, place)
+            WHERE activity.token = ANY (ended_tokens) GROUP BY activity.token);
         IF ended_sessions IS NOT NULL THEN
             UPDATE "{schema}".sessions s SET last_activity_at = now_ms
             WHERE s.session_id = ANY (ended_sessions) AND s.locked_until > now_ms;
         END IF;
         RETURN QUERY
-        SELECT 1::smallint, NULL::text, NULL::text, activity.id, NULL::integer, NULL::text, NULL::text, NULL::text,
+        SELECT 1::smallint, NULL::text, NULL::text, activity.place, NULL::integer, NULL::text, NULL::text, NULL::text,
                NULL::bigint, NULL::bigint, NULL::bigint
-        FROM unnest(ended_ids) AS activity (id);
+        FROM unnest(ended) AS activity (place);
     END IF;
 
     IF cardinality(p_start_instances) > 0 THEN
@@ -652,10 +657,9 @@ BEGIN
         INSERT INTO "{schema}".orchestrator_queue (instance_id, work_item, visible_at, created_at)
         SELECT message.instance, message.item, now_at + coalesce(message.delay_ms, 0) * interval '1 millisecond', now_at
         FROM (
-            SELECT ended.instance, ended.item, NULL::bigint AS delay_ms, 0::bigint AS kind, ended.place
-            FROM unnest(p_ended_ids, p_ended_instances, p_ended_items)
-                 WITH ORDINALITY AS ended (id, instance, item, place)
-            WHERE ended.item IS NOT NULL AND ended.id = ANY (ended_ids)
+            SELECT activity.instance, activity.item, NULL::bigint AS delay_ms, 0::bigint AS kind, activity.place
+            FROM unnest(p_ended_instances, p_ended_items) WITH ORDINALITY AS activity (instance, item, place)
+            WHERE activity.item IS NOT NULL AND activity.place = ANY (ended)
             UNION ALL
             SELECT sent.instance, sent.item, sent.delay_ms, 1, sent.place
             FROM unnest(p_sent_turns, p_sent_instances, p_sent_items, p_sent_delays_ms)

@@ -44,7 +44,7 @@ pub fn finish(
         }
     };
     let leased: HashSet<&str> = reply.leases.iter().map(|lease| lease.instance.as_str()).collect();
-    let (mut turn, mut start) = (0, 0);
+    let (mut turn, mut activity, mut start) = (0, 0, 0);
     for operation in operations {
         let outcome = match &operation.request {
             WriteRequest::Turn(end) => {
@@ -60,11 +60,17 @@ pub fn finish(
                     )),
                 }
             }
-            WriteRequest::Activity(end) if reply.activities.contains(&end.id) => Ok(None),
-            WriteRequest::Activity(_) => Err(Failure::lock_lost(
-                "ack_work_item",
-                "the activity was cancelled, or its lock expired (Invalid lock token)",
-            )),
+            WriteRequest::Activity(_) => {
+                activity += 1;
+                if reply.activities.contains(&activity) {
+                    Ok(None)
+                } else {
+                    Err(Failure::lock_lost(
+                        "ack_work_item",
+                        "the activity was cancelled, or its lock expired (Invalid lock token)",
+                    ))
+                }
+            }
             WriteRequest::Start(_) => {
                 start += 1;
                 Ok(reply.starts.get(&start).cloned())
@@ -146,7 +152,8 @@ fn deliver_leases(core: &Arc<NodeState>, batch: &Batch, eager: EagerLeases, repl
 struct CommitReply {
     /// The committed turns, by their places, and when their instances were created.
     turns: HashMap<usize, Option<i64>>,
-    activities: HashSet<i64>,
+    /// The activities that ended, by their places.
+    activities: HashSet<usize>,
     /// The orchestrations that run already where a start was not made, by the places of the starts.
     starts: HashMap<usize, String>,
     scheduled: Vec<(String, i64)>,
@@ -163,7 +170,7 @@ impl CommitReply {
                     reply.turns.insert(place()?, row.stamp()?);
                 }
                 rows::ACTIVITY_ENDED => {
-                    reply.activities.insert(row.id()?);
+                    reply.activities.insert(place()?);
                 }
                 rows::START_FOUND => {
                     let waiting = row.item()?.and_then(|item| serde_json::from_str(&item).ok());
