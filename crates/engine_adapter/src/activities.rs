@@ -42,19 +42,23 @@ impl Dispatcher {
         let fetch = |rest| provider.fetch_work_item(lock_timeout, rest, session, tags);
         loop {
             let fetched = self.find("fetch_work_item", deadline, &fetch).await?;
-            if let Some(taken) = self.take_activity_on(fetched).await {
+            if let Some(taken) = self.take_activity_on(fetched, lock_timeout).await {
                 return Some(taken);
             }
         }
     }
 
     /// Registers the fetched activity; `None` if this runtime does not run it.
-    async fn take_activity_on(&self, (item, token, attempt): FetchedActivity) -> Option<FetchedActivity> {
+    async fn take_activity_on(
+        &self,
+        (item, token, attempt): FetchedActivity,
+        lock_timeout: Duration,
+    ) -> Option<FetchedActivity> {
         self.leased_activities.lock().insert(token.clone());
         add(&self.counters.worker_dispatcher_items_fetched);
         match self.shared.suspects.admit(&token, attempt, self.settings.max_attempts) {
             Suspicion::None => {}
-            Suspicion::Alone => tokio::time::sleep(suspects::REST).await,
+            Suspicion::Alone => tokio::time::sleep(suspects::rest(lock_timeout)).await,
             Suspicion::Waits(pause) => {
                 // If this fails, the lease ends by itself.
                 let _ = self.leave_activity(&token, pause).await;

@@ -40,18 +40,18 @@ impl Dispatcher {
         let fetch = |rest| provider.fetch_orchestration_item(lock_timeout, rest, filter);
         loop {
             let fetched = self.find("fetch_orchestration_item", deadline, &fetch).await?;
-            if let Some(taken) = self.take_on(fetched).await {
+            if let Some(taken) = self.take_on(fetched, lock_timeout).await {
                 return Some(taken);
             }
         }
     }
 
     /// Publishes the fetched turn; `None` if this runtime does not run it.
-    async fn take_on(&self, (mut item, token, attempt): FetchedTurn) -> Option<FetchedTurn> {
+    async fn take_on(&self, (mut item, token, attempt): FetchedTurn, lock_timeout: Duration) -> Option<FetchedTurn> {
         add(&self.counters.orch_dispatcher_items_fetched);
         match self.shared.suspects.admit(&token, attempt, self.settings.max_attempts) {
             Suspicion::None => {}
-            Suspicion::Alone => tokio::time::sleep(suspects::REST).await,
+            Suspicion::Alone => tokio::time::sleep(suspects::rest(lock_timeout)).await,
             Suspicion::Waits(pause) => {
                 // If this fails, the lease ends by itself.
                 let _ = self.leave_turn(&token, pause).await;
