@@ -72,6 +72,11 @@ def may_look_at_type(metadata: Iterable[Any]) -> bool:
     return any(_library_of(kind) not in _LIBRARIES for kind in kinds)
 
 
+def reads_encoded_bytes(metadata: Iterable[Any]) -> bool:
+    """Tell whether metadata is that of ``Base64Bytes`` and its kin, which decode the recorded text themselves."""
+    return any(base.__name__ == "EncodedBytes" for each in metadata for base in type(each).__mro__)
+
+
 def is_for_pydantic(kind: Any) -> bool:
     """Tell whether a class that is neither a model nor a dataclass of pydantic says how pydantic validates it."""
     if not isinstance(kind, type) or hasattr(kind, "__pydantic_validator__"):
@@ -80,9 +85,12 @@ def is_for_pydantic(kind: Any) -> bool:
         return True
     if "pydantic" not in sys.modules or not hasattr(kind, "__dataclass_fields__"):
         return False
-    # Validators in the body of a dataclass of the standard library, and fields with pydantic's Field as the default.
-    bodies = [vars(base) for base in kind.__mro__ if base is not object]
-    return any(_library_of(type(each)) == "pydantic" for body in bodies for each in body.values())
+    # Fields of a dataclass of the standard library with pydantic's Field as the default, and validators in its body.
+    fields: dict[str, Any] = getattr(kind, "__dataclass_fields__", {})
+    if any(is_field_of_pydantic(each.default) for each in fields.values()):
+        return True
+    members: list[Any] = [each for base in kind.__mro__ if base is not object for each in vars(base).values()]
+    return any(_library_of(each.__class__) == "pydantic" for each in members)
 
 
 def is_field_of_pydantic(value: object) -> bool:
@@ -93,7 +101,7 @@ def is_field_of_pydantic(value: object) -> bool:
 def _is_for_pydantic(metadata: Any) -> bool:
     if hasattr(metadata, _HOOK) or hasattr(metadata, _GROUP):
         return True
-    kind: type = metadata if isinstance(metadata, type) else type(metadata)
+    kind: type[Any] = metadata if isinstance(metadata, type) else type(metadata)
     return any(_library_of(base) in _LIBRARIES for base in kind.__mro__)
 
 

@@ -36,6 +36,7 @@ from duroxide._values.constraints import (
     may_look_at_type,
     metadata_for_msgspec,
     metadata_for_pydantic,
+    reads_encoded_bytes,
 )
 from duroxide._values.encoding import encode, title
 from duroxide._values.pydantic_models import builder_of, builder_of_other, is_pydantic_class
@@ -284,7 +285,12 @@ def _validated(annotation: Any, inner: Any, metadata: list[Any]) -> _Converter:
             return cast("_Converter", pydantic.TypeAdapter(_with_metadata(Any, built, *metadata)).validate_python)
     if _is_bounded(inner):
         raise _unchecked(annotation, "pydantic builds it, and passes over the Meta of msgspec within")
-    return _checked_by_pydantic(annotation)
+    validate = _checked_by_pydantic(annotation)
+    parts = list(_parts(annotation, []))
+    if bytes not in parts or any(reads_encoded_bytes(metadata_for_pydantic(each)) for each in parts):
+        return validate
+    build = _compile(_bare(inner))
+    return lambda value: validate(build(value))
 
 
 def _checked_by_pydantic(annotation: Any) -> _Converter:
@@ -318,7 +324,8 @@ def _bounded(annotation: Any, inner: Any, build: _Converter, bounds: list[msgspe
 
 def _with_metadata(annotation: Any, *metadata: Any) -> Any:
     form: Any = Annotated
-    return form[(annotation, *metadata)]
+    parts = (annotation, *metadata)
+    return form[parts]
 
 
 def _unchecked(annotation: Any, reason: str) -> CodecError:

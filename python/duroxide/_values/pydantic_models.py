@@ -122,8 +122,8 @@ def _builder(annotation: Any) -> Callable[[Any], Any]:
         try:
             return adapter.validate_python(value, **options)
         except pydantic.ValidationError:
-            # A strict model takes a date from JSON text alone.
-            with contextlib.suppress(pydantic.ValidationError):
+            # A strict model takes a date from JSON text alone. A value with bytes is not JSON.
+            with contextlib.suppress(pydantic.ValidationError, TypeError):
                 return adapter.validate_json(json.dumps(value), **options)
             raise
 

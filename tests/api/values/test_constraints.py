@@ -109,6 +109,11 @@ class Checked:
         return str(known(value))
 
 
+@dataclasses.dataclass(slots=True)
+class Weight:
+    grams: int = pydantic.Field(gt=0)
+
+
 @pydantic_dataclass
 class Box:
     size: pydantic.PositiveInt
@@ -126,6 +131,9 @@ CONSTRAINTS: dict[str, tuple[Any, Any, Any]] = {
     "Len of a list": (Annotated[list[int], annotated_types.Len(1, 2)], [1], []),
     "Len of models": (Annotated[list[Line], annotated_types.Len(1, 1)], [{"article": "tea"}], []),
     "Len of bytes": (Annotated[bytes, annotated_types.Len(3)], "AP9i", "AA=="),
+    "strict bytes": (Annotated[bytes, pydantic.Field(strict=True, min_length=3)], "AP9i", "AA=="),
+    "Base64Bytes": (pydantic.Base64Bytes, "AP9i", "AP9"),
+    "strict list of bytes": (Annotated[list[bytes], pydantic.Strict(), annotated_types.Len(1)], ["AP9i"], []),
     "Predicate": (Annotated[str, annotated_types.Predicate(str.islower)], "a", "A"),
     "AfterValidator": (Annotated[int, pydantic.AfterValidator(positive)], 1, -1),
     "AfterValidator of any error": (Annotated[str, pydantic.AfterValidator(known)], "ada", "eve"),
@@ -141,6 +149,7 @@ CONSTRAINTS: dict[str, tuple[Any, Any, Any]] = {
     "NewType": (NewType("Amount", pydantic.PositiveInt), 1, -1),
     "closed dataclass": (Closed, {"title": "a"}, {"title": "a", "other": 1}),
     "dataclass with a validator": (Checked, {"name": "ada"}, {"name": "eve"}),
+    "dataclass with Field": (Weight, {"grams": 1}, {"grams": 0}),
     "dataclass of pydantic": (Box, {"size": 1}, {"size": -1}),
     "bytes in a dataclass of pydantic": (Box, {"size": 1, "seal": "AP9i"}, {"size": 1, "seal": "AA=="}),
     "Meta": (Annotated[int, msgspec.Meta(ge=0)], 0, -1),
