@@ -41,7 +41,7 @@ def test_work_continues_when_the_clock_of_the_server_jumps(
     load.finish()
 
 
-def test_a_start_is_taken_that_commits_after_the_clock_of_the_server_was_set_back(  # noqa: PLR0917  (fixtures)
+def test_a_start_is_taken_that_commits_after_the_clock_of_the_server_was_set_back(
     clock: Clock, server: ServerAtHand, schema: str, nodes: Nodes, client: Client
 ) -> None:
     server.stop_fast()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Generator
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 from duroxide import OrchestrationContext, SqliteProvider, Task
 from golden.conftest import Compare
 from replay.playback import Player
-from replay.programs import PROGRAMS, Event, Message, Program, child
+from replay.programs import PROGRAMS, Event, Message, Program, Worker, child
 
 Steps = Generator[Task[Any], Any, Any]
 
@@ -90,6 +91,14 @@ def race_typed(ctx: Any, _: Any) -> Steps:
     return (yield ctx.race_typed(ctx.wait_for_event("go"), ctx.wait_for_event("never")))
 
 
+async def waited_cancellation(ctx: OrchestrationContext, _: Any) -> bool:
+    call = asyncio.ensure_future(ctx.schedule_activity("echo", 1, cancellation="wait").with_tag("late"))
+    await ctx.wait_for_event("go")
+    call.cancel()
+    await asyncio.wait([call])
+    return call.cancelled()
+
+
 TYPED_PROGRAMS = (
     Program(activity_typed),
     Program(activity_on_session_typed),
@@ -102,6 +111,12 @@ TYPED_PROGRAMS = (
     Program(key_values_typed, (Event("go"),)),
     Program(all_typed, (Event("go", "event"),)),
     Program(race_typed, (Event("go", "event"),)),
+)
+
+
+# It needs asyncio's loop, which orchestrations have from Python 3.11 on.
+LOOP_PROGRAMS = (
+    pytest.param(Program(waited_cancellation, (Event("go"), Worker("late"))), marks=pytest.mark.task_groups),
 )
 
 
@@ -123,7 +138,7 @@ def record(program: Program, *, sticky: bool) -> str:
 
 
 @pytest.mark.parametrize("sticky", [True, False], ids=["awake", "replayed"])
-@pytest.mark.parametrize("program", (*PROGRAMS, *TYPED_PROGRAMS), ids=lambda program: program.name)
+@pytest.mark.parametrize("program", (*PROGRAMS, *TYPED_PROGRAMS, *LOOP_PROGRAMS), ids=lambda program: program.name)
 def test_the_recorded_history_has_not_changed(program: Program, sticky: bool, compare: Compare) -> None:
     compare(f"histories/{program.name}.jsonl", record(program, sticky=sticky))
 
