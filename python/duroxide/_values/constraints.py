@@ -81,7 +81,8 @@ def is_for_pydantic(kind: Any) -> bool:
     """Tell whether a class that is neither a model nor a dataclass of pydantic says how pydantic validates it."""
     if not isinstance(kind, type) or hasattr(kind, "__pydantic_validator__"):
         return False
-    if hasattr(kind, _HOOK) or "__pydantic_config__" in vars(kind):
+    # The URLs of pydantic before 2.10 are classes of pydantic_core.
+    if hasattr(kind, _HOOK) or "__pydantic_config__" in vars(kind) or _library_of(kind) == "pydantic_core":
         return True
     if "pydantic" not in sys.modules or not hasattr(kind, "__dataclass_fields__"):
         return False
