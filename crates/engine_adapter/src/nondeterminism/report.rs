@@ -266,6 +266,24 @@ mod tests {
     }
 
     #[test]
+    fn a_value_adds_no_line_to_a_report_and_commands_no_terminal() {
+        let forging = "a\n2026-01-01 ERROR forged\u{1b}[2J\u{2028}b";
+        let by_driver = MismatchReport {
+            event_id: 2,
+            actual: ActualAction::Nothing(forging.to_owned()),
+            location: Some(CodeLocation { file: forging.to_owned(), line: 1, source: forging.to_owned() }),
+            decides: true,
+        };
+
+        let lines = [TurnMismatch::Driver(&by_driver), TurnMismatch::Engine(forging.to_owned())]
+            .map(|mismatch| mismatch.report(forging, &[]).lines().map(str::to_owned).collect::<Vec<_>>());
+
+        assert_eq!(lines.each_ref().map(Vec::len), [5, 3], "{lines:?}");
+        let is_safe = |line: &String| *line == escape(line);
+        assert!(lines.iter().flatten().all(is_safe), "{lines:?}");
+    }
+
+    #[test]
     fn a_report_names_files_without_their_folders() {
         assert_eq!(base_name("/srv/app/shop.py"), "shop.py");
         assert_eq!(base_name(r"C:\app\shop.py"), "shop.py");
