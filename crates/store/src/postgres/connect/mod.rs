@@ -280,7 +280,7 @@ async fn first_connection(
 
 /// Whether the server refuses connections for a while, since it starts or is full.
 fn is_temporary(error: &sqlx::Error) -> bool {
-    error.as_database_error().is_some_and(|error| error.is_transient_in_connect_phase())
+    error.as_database_error().is_some_and(sqlx::error::DatabaseError::is_transient_in_connect_phase)
 }
 
 fn check_schema(schema: &str) -> Result<(), StoreError> {
