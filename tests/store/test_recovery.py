@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sqlite3
 import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -52,3 +54,22 @@ def test_an_activity_that_kills_its_process_is_given_up(processes: StoreProcesse
     assert processes.begun()["deadly"] == 3
     survivor.call("raise_event", "healthy", "go", "unharmed")
     assert survivor.result("healthy") == "unharmed"
+
+
+@pytest.mark.parametrize("table", ["messages", "activities"])
+def test_a_row_that_cannot_be_read_is_named_and_stops_no_other_work(
+    table: str, file: Path, processes: StoreProcesses
+) -> None:
+    first = processes.start()
+    first.call("start_orchestration", "waits", "waiting")
+    first.ask("close")
+    row = f"INSERT INTO {table} (sequence, instance, visible_ms, data) VALUES (77, 1, 0, 'no work item')"
+    with closing(sqlite3.connect(file)) as connection, connection:
+        connection.execute(row)
+    process = processes.start(serve=True)
+    process.call("raise_event", "waits", "go", "unharmed")
+    assert process.result("waits") == "unharmed"
+    messages = [message for level, message in process.ask("records") if level == "ERROR"]
+    assert len(messages) == 1
+    assert table in messages[0]
+    assert "77" in messages[0]

@@ -86,6 +86,8 @@ class ChildProcess:
         assert self.running.stdin is not None
         self.running.stdin.close()
         assert self.running.wait(30) == 0
+        assert self.running.stdout is not None
+        self.running.stdout.close()
 
 
 def answer_requests(answerer: object, default: Callable[[Any], Any] | None = None) -> None:

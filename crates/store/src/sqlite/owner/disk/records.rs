@@ -87,9 +87,9 @@ fn load_messages(connection: &Connection, state: &mut OwnerState) -> rusqlite::R
         connection.prepare("SELECT sequence, instance, visible_ms, attempts, data FROM messages ORDER BY sequence")?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
-        let item: WorkItem = serde_json::from_str(row.get_ref(4)?.as_str()?).map_err(|error| undecodable(4, error))?;
-        let message = Message { sequence: row.get(0)?, item: Box::new(item), attempts: row.get(3)?, is_loaded: true };
-        state.push(row.get(1)?, message, row.get(2)?);
+        let Some(waiting) = waiting_row(row, "messages") else { continue };
+        let WaitingRow { sequence, instance, visible_ms, attempts, item } = waiting;
+        state.push(instance, Message { sequence, item: Box::new(item), attempts, is_loaded: true }, visible_ms);
     }
     Ok(())
 }
@@ -100,16 +100,14 @@ fn load_activities(connection: &Connection, state: &mut OwnerState) -> rusqlite:
         .prepare("SELECT sequence, instance, visible_ms, attempts, data FROM activities ORDER BY sequence")?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
-        let item: WorkItem = serde_json::from_str(row.get_ref(4)?.as_str()?).map_err(|error| undecodable(4, error))?;
-        let number: Number = row.get(1)?;
-        let visible_ms: u64 = row.get(2)?;
-        let mut activity = Activity::new(row.get(0)?, number, item);
-        activity.attempts = row.get(3)?;
+        let Some(waiting) = waiting_row(row, "activities") else { continue };
+        let WaitingRow { sequence, instance: number, visible_ms, attempts, item } = waiting;
+        let mut activity = Activity::new(sequence, number, item);
+        activity.attempts = attempts;
         activity.is_loaded = true;
         if let Some(instance) = state.get(number) {
             instance.activities += 1;
         }
-        let sequence = activity.sequence;
         // No fetch waits yet, so this stays empty.
         let mut wake_ups = Vec::new();
         if visible_ms > now {
@@ -120,6 +118,37 @@ fn load_activities(connection: &Connection, state: &mut OwnerState) -> rusqlite:
         }
     }
     Ok(())
+}
+
+/// A row of a queue.
+struct WaitingRow {
+    sequence: Sequence,
+    instance: Number,
+    visible_ms: u64,
+    attempts: u32,
+    item: WorkItem,
+}
+
+impl WaitingRow {
+    fn of(row: &Row<'_>) -> rusqlite::Result<Self> {
+        let item = serde_json::from_str(row.get_ref(4)?.as_str()?).map_err(|error| undecodable(4, error))?;
+        Ok(Self { sequence: row.get(0)?, instance: row.get(1)?, visible_ms: row.get(2)?, attempts: row.get(3)?, item })
+    }
+}
+
+/// Reads a row of a queue. One that cannot be read stays in the file and stops no other work; the log names it.
+fn waiting_row(row: &Row<'_>, table: &str) -> Option<WaitingRow> {
+    match WaitingRow::of(row) {
+        Ok(waiting) => Some(waiting),
+        Err(error) => {
+            let sequence: i64 = row.get(0).unwrap_or_default();
+            tracing::error!(
+                target: "duroxide::store",
+                "row {sequence} of the table '{table}' cannot be read, and is left in the file: {error}"
+            );
+            None
+        }
+    }
 }
 
 /// The number and the record of the instance `id`.
