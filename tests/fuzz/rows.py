@@ -45,7 +45,12 @@ numbers = st.sampled_from([0, 1, -1, 2**31 - 1, 2**31, -(2**31), LARGEST, -LARGE
 # No zero character: PostgreSQL refuses it in a text.
 texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=40)
 field_values: st.SearchStrategy[Any] = (
-    st.none() | st.booleans() | numbers | texts | st.lists(numbers, max_size=2) | st.dictionaries(texts, numbers, max_size=2)
+    st.none()
+    | st.booleans()
+    | numbers
+    | texts
+    | st.lists(numbers, max_size=2)
+    | st.dictionaries(texts, numbers, max_size=2)
 )
 work_items = st.builds(
     lambda kind, fields: json.dumps({kind: fields}),
