@@ -12,12 +12,11 @@ use tokio::time::Instant;
 
 use crate::attempt_header::AttemptHeader;
 use crate::cancellation::{activities_asked_to_end, ended_before_it_began};
-use crate::dispatcher::{Dispatcher, LONGEST_POLL, listed};
+use crate::dispatcher::{Beginning, Dispatcher, LONGEST_POLL, listed};
 use crate::metrics::{Counters, add};
 use crate::process::WithoutCode;
 use crate::refusals::failed_activity;
 use crate::running_activities::{RunningActivity, join_token};
-use crate::suspects::Suspicion;
 use crate::terminal_commit::not_registered;
 
 /// Activities of the engine itself: their input is the engine's.
@@ -56,16 +55,15 @@ impl Dispatcher {
     ) -> Option<FetchedActivity> {
         self.leased_activities.lock().insert(token.clone());
         add(&self.counters.worker_dispatcher_items_fetched);
-        match self.shared.suspects.admit(&token, attempt, self.settings.max_attempts) {
-            Suspicion::None => {}
-            Suspicion::Alone if self.rest_before_suspect(lock_timeout).await => {}
-            // The end of the runtime gives the lease back.
-            Suspicion::Alone => return None,
-            Suspicion::Waits(pause) => {
+        match self.beginning_of(&token, attempt, lock_timeout).await {
+            Beginning::Now => {}
+            Beginning::Later(pause) => {
                 // If this fails, the lease ends by itself.
                 let _ = self.leave_activity(&token, pause).await;
                 return None;
             }
+            // The end of the runtime gives the lease back.
+            Beginning::Never => return None,
         }
         match self.accept(item, &token, attempt) {
             Ok(item) if self.is_asked_to_end(&token).await => {

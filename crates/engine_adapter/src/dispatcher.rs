@@ -24,10 +24,18 @@ use crate::metrics::{Counters, Metrics, add};
 use crate::process::{Gauges, ProcessState, RuntimeReporter};
 use crate::running_activities::RunningActivity;
 use crate::settings::DispatcherSettings;
-use crate::suspects;
+use crate::suspects::{self, Suspicion};
 use crate::suspended::SuspendedTurnCache;
 use crate::turn_record::TurnRecord;
 use store::backoff::{FAILURES_OF_OUTAGE, pause_after};
+
+/// When fetched work may begin.
+pub enum Beginning {
+    Now,
+    Later(Duration),
+    /// The runtime ends.
+    Never,
+}
 
 /// The engine's `Provider` for one runtime.
 pub struct Dispatcher {
@@ -243,11 +251,21 @@ impl Dispatcher {
         }
     }
 
-    /// Rests before a suspect begins alone. Returns whether it may begin: the runtime may end in between.
-    pub async fn rest_before_suspect(&self, lease: Duration) -> bool {
-        let pause = suspects::rest(lease);
-        self.rest(pause, Instant::now() + pause).await;
-        !self.stop.is_cancelled() && !self.shared.database.closing.is_cancelled()
+    /// Decides when fetched work may begin. A suspect that begins alone rests before.
+    pub async fn beginning_of(&self, token: &str, attempt: u32, lease: Duration) -> Beginning {
+        match self.shared.suspects.admit(token, attempt, self.settings.max_attempts) {
+            Suspicion::None => Beginning::Now,
+            Suspicion::Waits(pause) => Beginning::Later(pause),
+            Suspicion::Alone => {
+                let pause = suspects::rest(lease);
+                self.rest(pause, Instant::now() + pause).await;
+                if !self.stop.is_cancelled() && !self.shared.database.closing.is_cancelled() {
+                    return Beginning::Now;
+                }
+                self.shared.suspects.end(token);
+                Beginning::Never
+            }
+        }
     }
 
     /// Waits after a fetch that failed. The pauses of the engine grow without bound, so the outage is waited out here.

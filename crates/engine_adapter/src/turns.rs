@@ -14,11 +14,10 @@ use tokio::time::Instant;
 use crate::admission::Admission;
 use crate::cancellation;
 use crate::cancellation::activities_asked_to_end;
-use crate::dispatcher::Dispatcher;
+use crate::dispatcher::{Beginning, Dispatcher};
 use crate::held_turns::HeldTurn;
 use crate::metrics::add;
 use crate::nondeterminism::report::TurnMismatch;
-use crate::suspects::Suspicion;
 use crate::terminal_commit::make_catchable;
 use crate::turn_record::TurnRecord;
 use store::history::ended;
@@ -49,16 +48,15 @@ impl Dispatcher {
     /// Publishes the fetched turn; `None` if this runtime does not run it.
     async fn take_on(&self, (mut item, token, attempt): FetchedTurn, lock_timeout: Duration) -> Option<FetchedTurn> {
         add(&self.counters.orch_dispatcher_items_fetched);
-        match self.shared.suspects.admit(&token, attempt, self.settings.max_attempts) {
-            Suspicion::None => {}
-            Suspicion::Alone if self.rest_before_suspect(lock_timeout).await => {}
-            Suspicion::Alone => {
-                let _ = self.abandon_turn(&token, None, true).await;
+        match self.beginning_of(&token, attempt, lock_timeout).await {
+            Beginning::Now => {}
+            // If one of these fails, the lease ends by itself.
+            Beginning::Later(pause) => {
+                let _ = self.leave_turn(&token, pause).await;
                 return None;
             }
-            Suspicion::Waits(pause) => {
-                // If this fails, the lease ends by itself.
-                let _ = self.leave_turn(&token, pause).await;
+            Beginning::Never => {
+                let _ = self.abandon_turn(&token, None, true).await;
                 return None;
             }
         }
