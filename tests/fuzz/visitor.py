@@ -35,22 +35,22 @@ class Visitor:
         return self._work(lambda: SqliteProvider.open(path), wait_ms)
 
     def work_on_schema(self, url: str, schema: str, wait_ms: int) -> list[str]:
-        """The same with a schema of PostgreSQL."""
+        """The same with a schema of PostgreSQL. The start comes from another node, so the runtime has to look for it."""
         return self._work(lambda: PostgresProvider.connect_with_schema(url, schema), wait_ms)
 
     def _work(self, open_store: Callable[[], Provider], wait_ms: int) -> list[str]:
         try:
-            provider = open_store()
+            provider, sender = open_store(), open_store()
         except DuroxideError as error:
             return [type(error).__name__]
-        with closing(provider):
+        with closing(provider), closing(sender):
             runtime = register(Runtime(provider))
             try:
                 runtime.start()
             except DuroxideError as error:
                 return [type(error).__name__]
             try:
-                return [attempt(step) for step in self._steps(Client(provider), wait_ms)]
+                return [attempt(step) for step in self._steps(Client(sender), wait_ms)]
             finally:
                 runtime.shutdown(SHUTDOWN_MS)
 
