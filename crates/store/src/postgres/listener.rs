@@ -7,6 +7,7 @@ use std::time::Duration;
 use sqlx::postgres::{PgConnectOptions, PgListener, PgPoolOptions};
 
 use crate::events::StoreEvents;
+use crate::postgres::connect::session;
 use crate::postgres::node::state::NodeState;
 use crate::postgres::notify::{Notification, channel};
 
@@ -30,7 +31,12 @@ pub async fn listen(core: Arc<NodeState>, events: Arc<dyn StoreEvents>) {
 
 async fn receive(core: &NodeState, events: &dyn StoreEvents) -> Result<(), sqlx::Error> {
     let options = PgConnectOptions::clone(&core.pool.connect_options());
-    let pool = PgPoolOptions::new().max_connections(1).max_lifetime(None).idle_timeout(None).connect_lazy_with(options);
+    let pool = PgPoolOptions::new()
+        .max_connections(1)
+        .max_lifetime(None)
+        .idle_timeout(None)
+        .after_connect(|connection, _| Box::pin(session::prepare(connection, true)))
+        .connect_lazy_with(options);
     let mut listener = PgListener::connect_with(&pool).await?;
     listener.listen(&channel(&core.schema)).await?;
     core.is_listening.store(true, Ordering::Release);

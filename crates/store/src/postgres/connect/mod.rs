@@ -113,9 +113,7 @@ async fn open_url(url: &str, schema: String, options: PostgresOptions) -> Result
     let (parsed, server) = read_url(url)?;
     let parsed = parsed.disable_statement_logging();
     let mut first = first_connection(&parsed, &server, options.connect_timeout).await?;
-    check_not_reserved(&mut first, &schema, &server).await?;
-    check_encoding(&mut first, &server).await?;
-    check_tables(&mut first, &schema, &server).await?;
+    check_database(&mut first, &schema, &server).await?;
     let session_features = pgbouncer::session_features(&mut first, &parsed, &options, &server).await?;
     let pool = pool(&options, parsed.clone(), session_features);
     // The first connection is not needed any more, so a failure to close it does not matter.
@@ -139,11 +137,11 @@ async fn open_entra(entra: Entra, schema: String, options: PostgresOptions) -> R
     let provider = provider(config, &schema, &server, &options, session_features).await?;
     let connect = entra::with_our_options(&provider.pool().connect_options(), &options);
     let mut first = provider.pool().acquire().await.map_err(refused_by(&server))?;
-    check_encoding(&mut first, &server).await?;
-    check_tables(&mut first, &schema, &server).await?;
+    check_database(&mut first, &schema, &server).await?;
     if session_features {
         session_features = pgbouncer::session_features(&mut first, &connect, &options, &server).await?;
     }
+    session::prepare(&mut first, session_features).await.map_err(refused_by(&server))?;
     drop(first);
     let pool = pool(&options, connect, session_features);
     let follower = TokenFollower::start(provider.pool(), &pool, &options);
@@ -203,9 +201,9 @@ async fn finish(
     match options.migrate {
         Migrate::Apply => schema::apply(&pool, &schema).await.map_err(|error| unusable(&error.to_string()))?,
         Migrate::Verify => {
-            let there = schema::verify(&pool, &schema).await.map_err(|error| unusable(&error.to_string()))?;
-            if !there {
-                return Err(unusable("the functions of this version are missing"));
+            let lack = schema::verify(&pool, &schema).await.map_err(|error| unusable(&error.to_string()))?;
+            if let Some(lack) = lack {
+                return Err(unusable(lack));
             }
         }
     }
@@ -285,6 +283,16 @@ fn check_schema(schema: &str) -> Result<(), StoreError> {
     Err(StoreError::Configuration(format!(
         "schema '{schema}' is not usable; use at most 63 letters, digits and underscores, beginning with a letter"
     )))
+}
+
+/// Refuses a database or a schema that cannot hold a store.
+async fn check_database(connection: &mut PgConnection, schema: &str, server: &str) -> Result<(), StoreError> {
+    // The checks run before the session has its settings.
+    connection.execute(sqlx::raw_sql(session::BEGIN)).await.map_err(refused_by(server))?;
+    check_not_reserved(connection, schema, server).await?;
+    check_encoding(connection, server).await?;
+    check_tables(connection, schema, server).await?;
+    connection.execute("COMMIT").await.map(|_| ()).map_err(refused_by(server))
 }
 
 /// Refuses a reserved word as the name of the schema, since the base provider writes the name without quotes.

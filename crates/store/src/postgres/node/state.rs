@@ -272,11 +272,12 @@ impl NodeState {
         self.running.remove(id);
         let delay_ms = delay.map_or(0, span_ms);
         let statement = format!(
-            "UPDATE \"{}\".worker_queue SET lock_token = NULL, locked_until = NULL, \
+            "UPDATE \"{schema}\".worker_queue SET lock_token = NULL, locked_until = NULL, \
              attempt_count = CASE WHEN $4 THEN attempt_count ELSE greatest(0, attempt_count - 1) END, \
-             visible_at = CASE WHEN $3 > 0 THEN clock_timestamp() + $3 * interval '1 millisecond' ELSE visible_at END \
+             visible_at = CASE WHEN $3 > 0 THEN {time_in_ms}($3) ELSE visible_at END \
              WHERE id = $1 AND lock_token = $2",
-            self.schema
+            schema = self.schema,
+            time_in_ms = function(&self.schema, "time_in_ms")
         );
         let given_back = sqlx::query(&statement)
             .bind(id)

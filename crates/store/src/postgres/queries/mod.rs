@@ -22,7 +22,7 @@ use crate::clock::span_ms;
 use crate::error::Result;
 use crate::failure::Failure;
 use crate::postgres::errors::failed;
-use crate::postgres::schema::rights;
+use crate::postgres::schema::{function, rights};
 use crate::types::InstanceState;
 
 /// The server's times do not reach further back: 1,000 years.
@@ -45,11 +45,12 @@ impl Server<'_> {
     /// The root instances that ended longer ago than `kept` by the server's clock, in the order of their ends.
     pub async fn ended(&self, kept: Duration, limit: u32) -> Result<EndedInstances> {
         let Self { pool, schema } = self;
+        let (now_ms, time_in_ms) = (function(schema, "now_ms"), function(schema, "time_in_ms"));
         let rows: Vec<(String, i64)> = sqlx::query_as(&format!(
-            "SELECT i.instance_id, (extract(epoch FROM now()) * 1000)::bigint - $1 FROM \"{schema}\".instances i JOIN \"{schema}\".executions e \
+            "SELECT i.instance_id, {now_ms}() - $1 FROM \"{schema}\".instances i JOIN \"{schema}\".executions e \
              ON e.instance_id = i.instance_id AND e.execution_id = i.current_execution_id \
              WHERE i.parent_instance_id IS NULL AND e.status IN ('Completed', 'Failed') \
-             AND e.completed_at < now() - $1 * interval '1 millisecond' ORDER BY e.completed_at LIMIT $2"
+             AND e.completed_at < {time_in_ms}(-$1) ORDER BY e.completed_at LIMIT $2"
         ))
         .bind(span_ms(kept.min(LONGEST_AGE)))
         .bind(i64::from(limit))
@@ -66,8 +67,9 @@ impl Server<'_> {
         let Self { pool, schema } = self;
         let cleaned = sqlx::query(&format!(
             "DELETE FROM \"{schema}\".sessions s \
-             WHERE s.locked_until < (extract(epoch FROM clock_timestamp()) * 1000)::bigint AND NOT EXISTS \
-             (SELECT 1 FROM \"{schema}\".worker_queue w WHERE w.session_id = s.session_id)"
+             WHERE s.locked_until < {now_ms}() AND NOT EXISTS \
+             (SELECT 1 FROM \"{schema}\".worker_queue w WHERE w.session_id = s.session_id)",
+            now_ms = function(schema, "now_ms")
         ))
         .execute(*pool)
         .await
@@ -119,8 +121,8 @@ impl Server<'_> {
     pub async fn created(&self, instance: &str) -> Result<Option<u64>> {
         let Self { pool, schema } = self;
         let created: Option<i64> = sqlx::query_scalar(&format!(
-            "SELECT (extract(epoch FROM created_at) * 1000000)::bigint FROM \"{schema}\".instances \
-             WHERE instance_id = $1"
+            "SELECT {in_us}(created_at) FROM \"{schema}\".instances WHERE instance_id = $1",
+            in_us = function(schema, "in_us")
         ))
         .bind(instance)
         .fetch_optional(*pool)

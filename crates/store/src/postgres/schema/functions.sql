@@ -10,6 +10,9 @@
 -- leases for each instance. The time of a message that is found by its instance is hidden for the same reason. Work is
 -- taken in the order of an existing index, (visible_at, lock_token), so that the server does not sort the queue.
 --
+-- Each function sets search_path. Otherwise the server might choose an operator or a function of another role, which fits
+-- the types of an expression better than those of pg_catalog, and run it with the rights of the caller.
+--
 -- The functions read again under a lock what other transactions have committed, so they refuse a transaction with another
 -- isolation than read committed (connect/session.rs).
 --
@@ -35,6 +38,35 @@ CREATE TABLE IF NOT EXISTS "{schema}".python_nodes (
     report TEXT NOT NULL
 );
 
+-- The server's time, in ms since the epoch. The statements of the store that are no functions take their times from here,
+-- since they must not depend on the search_path of their session.
+CREATE OR REPLACE FUNCTION "{schema}".python_now_ms_{version}() RETURNS bigint LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    RETURN (extract(epoch FROM clock_timestamp()) * 1000)::bigint;
+END $$;
+
+-- The server's time in p_ms from now.
+CREATE OR REPLACE FUNCTION "{schema}".python_time_in_ms_{version}(p_ms bigint) RETURNS timestamptz LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    RETURN clock_timestamp() + p_ms * interval '1 millisecond';
+END $$;
+
+-- A time, in ms since the epoch.
+CREATE OR REPLACE FUNCTION "{schema}".python_in_ms_{version}(p_time timestamptz) RETURNS bigint LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    RETURN (extract(epoch FROM p_time) * 1000)::bigint;
+END $$;
+
+-- A time, in microseconds since the epoch.
+CREATE OR REPLACE FUNCTION "{schema}".python_in_us_{version}(p_time timestamptz) RETURNS bigint LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    RETURN (extract(epoch FROM p_time) * 1000000)::bigint;
+END $$;
+
 -- Leases those of the given instances that are free and have something to read. The rows of the answer:
 --
 -- kind 2, one for each leased instance: token, instance, name, version, execution, last_event (of that execution; 1 if
@@ -48,7 +80,7 @@ CREATE OR REPLACE FUNCTION "{schema}".python_lease_{version}(
 ) RETURNS TABLE (
     kind smallint, token text, instance text, id bigint, attempt integer, item text,
     name text, version text, execution bigint, last_event bigint, stamp bigint
-) LANGUAGE plpgsql AS $$
+) LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
 DECLARE
     now_ms bigint := (extract(epoch FROM clock_timestamp()) * 1000)::bigint;
@@ -164,6 +196,7 @@ CREATE OR REPLACE FUNCTION "{schema}".python_claim_{version}(
     kind smallint, token text, instance text, id bigint, attempt integer, item text,
     name text, version text, execution bigint, last_event bigint, stamp bigint
 ) LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
 SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off
 SET jit = off
 AS $$
@@ -403,6 +436,7 @@ CREATE OR REPLACE FUNCTION "{schema}".python_commit_{version}(
     kind smallint, token text, instance text, id bigint, attempt integer, item text,
     name text, version text, execution bigint, last_event bigint, stamp bigint
 ) LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
 SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off
 SET jit = off
 AS $$
@@ -686,6 +720,7 @@ END $$;
 CREATE OR REPLACE FUNCTION "{schema}".python_give_back_turn_{version}(
     p_instance text, p_token text, p_read_ids bigint[], p_delay_ms bigint, p_counts boolean
 ) RETURNS boolean LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
 SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET jit = off
 AS $$
 BEGIN
@@ -705,7 +740,8 @@ END $$;
 
 -- Repairs the times after the server's clock was set back. Messages and activities that were sent at a time still to
 -- come become visible, and no lease lasts longer than p_longest_ms from now.
-CREATE OR REPLACE FUNCTION "{schema}".python_set_back_{version}(p_longest_ms bigint) RETURNS void LANGUAGE plpgsql AS $$
+CREATE OR REPLACE FUNCTION "{schema}".python_set_back_{version}(p_longest_ms bigint) RETURNS void LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     now_at timestamptz := clock_timestamp();
     latest bigint := (extract(epoch FROM now_at) * 1000)::bigint + p_longest_ms;

@@ -1,8 +1,9 @@
 //! Creates our functions (`functions.sql`) in the schema of the store, or checks that they are there. `rights` finds the
-//! rights that a role lacks, `application_tables` finds tables of others under our names, and `tune` prepares the tables
-//! for many rows.
+//! rights that a role lacks, `application_tables` finds tables of others under our names, `base_functions` protects the
+//! functions of `duroxide-pg`, and `tune` prepares the tables for many rows.
 
 pub mod application_tables;
+pub mod base_functions;
 pub mod rights;
 pub mod tune;
 
@@ -35,9 +36,14 @@ pub fn function(schema: &str, name: &str) -> String {
     format!("\"{schema}\".python_{name}_{}", *VERSION)
 }
 
-/// Whether the functions of this version are there. The check needs no rights.
-pub async fn verify(pool: &PgPool, schema: &str) -> Result<bool, sqlx::Error> {
-    installed(pool, schema).await
+/// What a schema lacks in which `migrate="verify"` must create nothing; `None` if it lacks nothing. The check needs no
+/// rights.
+pub async fn verify(pool: &PgPool, schema: &str) -> Result<Option<&'static str>, sqlx::Error> {
+    if !installed(pool, schema).await? {
+        return Ok(Some("the functions of this version are missing"));
+    }
+    let is_unprotected = !base_functions::unprotected(pool, schema).await?.is_empty();
+    Ok(is_unprotected.then_some("functions of duroxide-pg run with the search_path of their caller"))
 }
 
 /// The name that a renamed schema had before; `None` if it has its first name. The functions of `duroxide-pg` name the
@@ -56,7 +62,7 @@ pub async fn renamed_from(pool: &PgPool, schema: &str) -> Result<Option<String>,
 
 /// Creates the functions of this version, unless they are there. Many nodes may do so at the same time.
 pub async fn apply(pool: &PgPool, schema: &str) -> Result<(), sqlx::Error> {
-    if installed(pool, schema).await? {
+    if verify(pool, schema).await?.is_none() {
         return Ok(());
     }
     for _ in 0..ATTEMPTS {
@@ -76,9 +82,12 @@ async fn create(pool: &PgPool, schema: &str) -> Result<(), sqlx::Error> {
     // too.
     let key = hash(format!("duroxide-python:functions:{schema}").as_bytes());
     sqlx::query("SELECT pg_advisory_xact_lock($1)").bind(key as i64).execute(&mut *transaction).await?;
+    sqlx::query(LOCK_TIMEOUT).execute(&mut *transaction).await?;
     if !installed(&mut *transaction, schema).await? {
-        sqlx::query(LOCK_TIMEOUT).execute(&mut *transaction).await?;
         transaction.execute(sqlx::raw_sql(&text(schema))).await?;
+    }
+    for protect in base_functions::unprotected(&mut *transaction, schema).await? {
+        transaction.execute(sqlx::raw_sql(&protect)).await?;
     }
     transaction.commit().await
 }
@@ -86,7 +95,8 @@ async fn create(pool: &PgPool, schema: &str) -> Result<(), sqlx::Error> {
 /// The statements that create the functions of this version.
 fn text(schema: &str) -> String {
     let marker = format!(
-        "\nCREATE OR REPLACE FUNCTION {marker}() RETURNS void LANGUAGE sql AS '';\n\
+        "\nCREATE OR REPLACE FUNCTION {marker}() RETURNS void LANGUAGE sql \
+         SET search_path = pg_catalog, pg_temp AS '';\n\
          COMMENT ON FUNCTION {marker}() IS 'all functions of duroxide for Python {package} are installed';\n",
         marker = function(schema, MARKER),
         package = env!("CARGO_PKG_VERSION"),

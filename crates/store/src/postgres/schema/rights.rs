@@ -2,6 +2,7 @@
 
 use sqlx::PgPool;
 
+use crate::postgres::connect::session::begin;
 use crate::postgres::schema::VERSION;
 
 /// The tables that a node reads and writes.
@@ -22,6 +23,7 @@ const TABLES: [&str; 12] = [
 
 /// The statements that give the present role the rights that it lacks; empty if it has all of them.
 pub async fn missing(pool: &PgPool, schema: &str) -> Result<Vec<String>, sqlx::Error> {
+    let mut transaction = begin(pool).await?;
     sqlx::query_scalar(
         "WITH tables AS (SELECT c.oid, c.relname FROM pg_catalog.pg_class c \
          JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
@@ -48,6 +50,6 @@ pub async fn missing(pool: &PgPool, schema: &str) -> Result<Vec<String>, sqlx::E
     .bind(schema)
     .bind(TABLES)
     .bind(VERSION.as_str())
-    .fetch_all(pool)
+    .fetch_all(&mut *transaction)
     .await
 }
