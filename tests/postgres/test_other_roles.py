@@ -15,6 +15,7 @@ from psycopg import sql
 from duroxide import Client, OrchestrationContext, PostgresProvider, Runtime, StartRequest
 from postgres.conftest import MakeRole, elsewhere
 from postgres.other_role import STORE, Database, make_database
+from postgres.test_migrations import as_role
 from postgres.transaction_pooler import TransactionPooler
 from support.waiting import wait_until
 
@@ -131,3 +132,138 @@ def test_each_function_of_a_store_sets_the_search_path_itself(database: Database
             (STORE,),
         ).fetchall()
     assert lacking == []
+
+
+# What an application may do that starts orchestrations from its own transactions: see docs/guides/transactions.md.
+APPLICATION = """
+GRANT USAGE ON SCHEMA {schema} TO {role};
+GRANT INSERT ON {schema}.orchestrator_queue TO {role};
+GRANT USAGE ON SEQUENCE {schema}.orchestrator_queue_id_seq TO {role};
+"""
+POISON_OF_APPLICATION = {
+    "a message that is never due": (
+        "INSERT INTO {schema}.orchestrator_queue (instance_id, work_item, visible_at) VALUES ('victim', 'x', 'infinity')"
+    ),
+    "a message that the adapter's function makes due never": (
+        "SELECT {schema}.enqueue_orchestrator_work('victim', 'x', 'infinity')"
+    ),
+    "a message that was never sent": (
+        "INSERT INTO {schema}.orchestrator_queue (instance_id, work_item, created_at) VALUES ('victim', 'x', 'infinity')"
+    ),
+    "a message that was always there": (
+        "INSERT INTO {schema}.orchestrator_queue (instance_id, work_item, visible_at, created_at) "
+        "VALUES ('victim', 'x', '-infinity', '-infinity')"
+    ),
+    "a message that was tried very often": (
+        "INSERT INTO {schema}.orchestrator_queue (instance_id, work_item, attempt_count) VALUES ('victim', 'x', 2147483647)"
+    ),
+}
+POISON_OF_WORKER = {
+    "an activity that was tried very often": "INSERT INTO {schema}.worker_queue (work_item, attempt_count) VALUES ('x', 2147483647)",
+    "an activity that was tried very often and has an ended lease": (
+        "INSERT INTO {schema}.worker_queue (work_item, attempt_count, lock_token, locked_until) "
+        "VALUES ('x', 2147483647, 'ended', 0)"
+    ),
+    "an activity that is never due": "INSERT INTO {schema}.worker_queue (work_item, visible_at) VALUES ('x', 'infinity')",
+    "an instance with the largest version": "UPDATE {schema}.executions SET duroxide_version_minor = 2147483647",
+    "an instance that was never created": "UPDATE {schema}.instances SET created_at = 'infinity'",
+    "an instance that was created at the latest time": "UPDATE {schema}.instances SET created_at = '294276-12-31'",
+    "an ended lease from the end of time": (
+        "INSERT INTO {schema}.instance_locks (instance_id, lock_token, locked_until, locked_at) "
+        "VALUES ('victim', 'ended', 0, 9223372036854775807)"
+    ),
+    "the largest version of a custom status": "UPDATE {schema}.instances SET custom_status_version = 2147483647",
+}
+
+
+def waits(ctx: OrchestrationContext, value: Any) -> Any:
+    yield ctx.wait_for_external("go")
+    ctx.set_custom_status("has gone on")
+    return (yield ctx.schedule_activity("echo", value))
+
+
+def other_work_ends_after(poison: str, provider: PostgresProvider, connection: psycopg.Connection, schema: str) -> None:
+    """Poison the store while an instance waits; assert that the work of other instances ends."""
+    with Runtime(provider, functions=[echo, child, waits]) as runtime:
+        client = runtime.client
+        client.start_orchestration("victim", "waits", 1)
+        wait_until(lambda: "ExternalSubscribed" in [event.kind for event in client.read_execution_history("victim")])
+        connection.execute(sql.SQL(poison).format(schema=sql.Identifier(schema)))  # type: ignore[arg-type]
+        client.raise_event("victim", "go", None)
+        for number in range(3):
+            client.start_orchestration(f"other-{number}", "child", number)
+            assert client.wait_for_orchestration(f"other-{number}", 10_000).result() == number
+
+
+@pytest.fixture
+def provider(postgres_url: str, postgres_schema: str) -> Iterator[PostgresProvider]:
+    """A store of the administrator."""
+    with PostgresProvider.connect_with_schema(postgres_url, postgres_schema) as provider:
+        yield provider
+
+
+@pytest.mark.parametrize("poison", POISON_OF_APPLICATION.values(), ids=POISON_OF_APPLICATION.keys())
+def test_a_row_of_an_application_does_not_stop_the_work_of_others(
+    poison: str,
+    provider: PostgresProvider,
+    postgres_url: str,
+    postgres_schema: str,
+    postgres_connection: psycopg.Connection,
+    make_role: MakeRole,
+) -> None:
+    role, password = make_role()
+    names = {"schema": sql.Identifier(postgres_schema), "role": sql.Identifier(role)}
+    postgres_connection.execute(sql.SQL(APPLICATION).format(**names))
+    with psycopg.connect(as_role(postgres_url, role, password), autocommit=True) as application:
+        other_work_ends_after(poison, provider, application, postgres_schema)
+
+
+@pytest.mark.parametrize("poison", POISON_OF_WORKER.values(), ids=POISON_OF_WORKER.keys())
+def test_a_row_of_another_node_does_not_stop_the_work_of_others(
+    poison: str, provider: PostgresProvider, postgres_schema: str, postgres_connection: psycopg.Connection
+) -> None:
+    other_work_ends_after(poison, provider, postgres_connection, postgres_schema)
+
+
+# The server refuses to lease these rows, as it refuses a calculation with a value that is too large.
+REFUSE_LEASE = """
+CREATE FUNCTION {schema}.refuse() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF NEW::text LIKE '%poison%' THEN
+        RAISE EXCEPTION 'a value is out of range' USING ERRCODE = '22003';
+    END IF;
+    RETURN NEW;
+END $$;
+CREATE TRIGGER refuse BEFORE INSERT OR UPDATE ON {schema}.{table} FOR EACH ROW EXECUTE FUNCTION {schema}.refuse();
+"""
+
+
+@pytest.mark.parametrize(
+    ("table", "poison"),
+    [
+        (
+            "instance_locks",
+            "INSERT INTO {schema}.orchestrator_queue (instance_id, work_item) VALUES ('poison', 'x') RETURNING id",
+        ),
+        ("worker_queue", "INSERT INTO {schema}.worker_queue (work_item) VALUES ('poison') RETURNING id"),
+    ],
+)
+def test_the_log_names_the_row_that_a_node_leaves_out(
+    table: str,
+    poison: str,
+    provider: PostgresProvider,
+    postgres_schema: str,
+    postgres_connection: psycopg.Connection,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    names = {"schema": sql.Identifier(postgres_schema), "table": sql.Identifier(table)}
+    row = postgres_connection.execute(sql.SQL(poison).format(**names)).fetchone()  # type: ignore[arg-type]
+    assert row is not None
+    postgres_connection.execute(sql.SQL(REFUSE_LEASE).format(**names))
+    queue = {"instance_locks": "orchestrator_queue"}.get(table, table)
+    with Runtime(provider, functions=[echo, child]) as runtime:
+        client = runtime.client
+        client.start_orchestration("other", "child", 1)
+        assert client.wait_for_orchestration("other", 10_000).result() == 1
+        wait_until(lambda: f"row {row[0]} of the table {postgres_schema}.{queue}" in caplog.text)
+    assert "a value is out of range" in caplog.text

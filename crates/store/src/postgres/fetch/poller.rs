@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use duroxide::providers::TagFilter;
 use sqlx::postgres::PgRow;
-use sqlx::{Executor as _, query};
+use sqlx::{Executor as _, query, query_as};
 use tokio::time::{Instant, timeout};
 
 use crate::availability::Availability;
@@ -15,7 +15,7 @@ use crate::backoff::{FAILURES_OF_OUTAGE, LONGEST_PAUSE, pause_after};
 use crate::clock::span_ms;
 use crate::postgres::connect::dedicated::{ANSWER_TIMEOUT, DedicatedConnection};
 use crate::postgres::connect::session::BEGIN;
-use crate::postgres::errors::failed;
+use crate::postgres::errors::{failed, is_about_data};
 use crate::postgres::fetch::deliver::{deliver, deliver_activities};
 use crate::postgres::fetch::lease::leases;
 use crate::postgres::fetch::rows;
@@ -43,6 +43,9 @@ const CLOCK_STEP_MS: i64 = 2_000;
 const LONGEST_REPAIR: Duration = ANSWER_TIMEOUT;
 /// The longest lease that other nodes are assumed to take.
 const LONGEST_LEASE_MS: i64 = 60_000;
+
+/// How long the node leaves out a row with a value that the server refuses.
+const PAUSE_OF_UNCLAIMABLE: Duration = Duration::from_secs(60);
 
 /// How many parameters the server's function `python_claim` has.
 const CLAIM_COLUMNS: usize = 18;
@@ -204,6 +207,9 @@ impl Poller {
         let asked = Instant::now();
         let answers = match self.claim(question, finds_ended).await {
             Err(error) if core.isolation.is_refused(&error) => self.claim(question, finds_ended).await?,
+            Err(error) if is_about_data(&error) && self.leave_unclaimable(question).await? => {
+                self.claim(question, finds_ended).await?
+            }
             answers => answers?,
         };
         if let Some((queue, _)) = &question.turns {
@@ -266,6 +272,41 @@ impl Poller {
         self.core.hint_turns();
         self.core.hint_activities();
         Ok(())
+    }
+
+    /// Leaves out the rows with values that the server refuses, so that the node can lease the others. Returns whether it
+    /// found such rows.
+    async fn leave_unclaimable(&mut self, question: &FetchRequest) -> Result<bool, sqlx::Error> {
+        let core = Arc::clone(&self.core);
+        let versions = question.turns.as_ref().and_then(|(queue, _)| queue.key);
+        let statement =
+            format!("SELECT * FROM {}($1, $2, $3, $4)", function(&core.schema, "unclaimable"));
+        let mut connection = self.dedicated.take().await?;
+        let asked = query_as::<_, (String, i64, Option<String>, String)>(&statement)
+            .bind(versions.map(|(lowest, _)| lowest))
+            .bind(versions.map(|(_, highest)| highest))
+            .bind(core.left_to_others.instances())
+            .bind(core.left_to_others.activities())
+            .fetch_all(&mut connection);
+        let found = timeout(ANSWER_TIMEOUT, asked).await;
+        let found = self.dedicated.put_back(connection, found).await?;
+        let mut leaves_any = false;
+        for (table, id, instance, message) in found {
+            tracing::error!(
+                target: "duroxide::store",
+                "row {id} of the table {schema}.{table} cannot be read, and is left out for {pause} s: {message} \
+                 (instance {instance:?}); repair or delete the row",
+                schema = core.schema,
+                pause = PAUSE_OF_UNCLAIMABLE.as_secs(),
+            );
+            leaves_any |= match instance {
+                Some(instance) if table == "orchestrator_queue" => {
+                    core.left_to_others.leave_instance(&instance, PAUSE_OF_UNCLAIMABLE)
+                }
+                _ => core.left_to_others.leave_activity(id, PAUSE_OF_UNCLAIMABLE),
+            };
+        }
+        Ok(leaves_any)
     }
 
     async fn claim(&mut self, question: &FetchRequest, finds_ended: bool) -> Result<Vec<PgRow>, sqlx::Error> {

@@ -10,8 +10,12 @@
 -- leases for each instance. The time of a message that is found by its instance is hidden for the same reason. Work is
 -- taken in the order of an existing index, (visible_at, lock_token), so that the server does not sort the queue.
 --
--- Each function sets search_path. Otherwise the server might choose an operator or a function of another role, which fits
--- the types of an expression better than those of pg_catalog, and run it with the rights of the caller.
+-- Each function sets search_path. Otherwise the server might choose an operator or a function of another role, which
+-- fits the types of an expression better than those of pg_catalog, and run it with the rights of the caller.
+--
+-- A value of a row must not stop the work on other rows. Any role that may write into a queue can write an infinite
+-- time or the largest number, so the functions bound such values before they calculate with them. If a row fails
+-- nevertheless, a node finds it with python_unclaimable and leaves it out.
 --
 -- The functions read again under a lock what other transactions have committed, so they refuse a transaction with another
 -- isolation than read committed (connect/session.rs).
@@ -38,8 +42,8 @@ CREATE TABLE IF NOT EXISTS "{schema}".python_nodes (
     report TEXT NOT NULL
 );
 
--- The server's time, in ms since the epoch. The statements of the store that are no functions take their times from here,
--- since they must not depend on the search_path of their session.
+-- The server's time, in ms since the epoch. The statements of the store that are no functions take their times from
+-- here, since they must not depend on the search_path of their session.
 CREATE OR REPLACE FUNCTION "{schema}".python_now_ms_{version}() RETURNS bigint LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
@@ -47,24 +51,25 @@ BEGIN
 END $$;
 
 -- The server's time in p_ms from now.
-CREATE OR REPLACE FUNCTION "{schema}".python_time_in_ms_{version}(p_ms bigint) RETURNS timestamptz LANGUAGE plpgsql STABLE
-SET search_path = pg_catalog, pg_temp AS $$
+CREATE OR REPLACE FUNCTION "{schema}".python_time_in_ms_{version}(p_ms bigint) RETURNS timestamptz
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     RETURN clock_timestamp() + p_ms * interval '1 millisecond';
 END $$;
 
--- A time, in ms since the epoch.
-CREATE OR REPLACE FUNCTION "{schema}".python_in_ms_{version}(p_time timestamptz) RETURNS bigint LANGUAGE plpgsql STABLE
-SET search_path = pg_catalog, pg_temp AS $$
+-- A time, in ms since the epoch. Times before the epoch, times after the year 9999 and missing ones are bounded.
+CREATE OR REPLACE FUNCTION "{schema}".python_in_ms_{version}(p_time timestamptz) RETURNS bigint
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-    RETURN (extract(epoch FROM p_time) * 1000)::bigint;
+    RETURN (extract(epoch FROM least(greatest(p_time, to_timestamp(0)), to_timestamp(253402300800))) * 1000)::bigint;
 END $$;
 
--- A time, in microseconds since the epoch.
-CREATE OR REPLACE FUNCTION "{schema}".python_in_us_{version}(p_time timestamptz) RETURNS bigint LANGUAGE plpgsql STABLE
-SET search_path = pg_catalog, pg_temp AS $$
+-- A time, in microseconds since the epoch, bounded in the same way.
+CREATE OR REPLACE FUNCTION "{schema}".python_in_us_{version}(p_time timestamptz) RETURNS bigint
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-    RETURN (extract(epoch FROM p_time) * 1000000)::bigint;
+    RETURN (extract(epoch FROM least(greatest(p_time, to_timestamp(0)), to_timestamp(253402300800)))
+            * 1000000)::bigint;
 END $$;
 
 -- Leases those of the given instances that are free and have something to read. The rows of the answer:
@@ -103,7 +108,7 @@ BEGIN
           AND (SELECT true FROM "{schema}".instance_locks l
                WHERE l.instance_id = asked.instance AND l.locked_until + 0 > now_ms LIMIT 1) IS NULL
           AND (p_lowest IS NULL OR coalesce(
-               (SELECT e.duroxide_version_major * 1000000::bigint + e.duroxide_version_minor * 1000
+               (SELECT e.duroxide_version_major * 1000000::bigint + e.duroxide_version_minor * 1000::bigint
                        + e.duroxide_version_patch BETWEEN p_lowest AND p_highest
                 FROM "{schema}".instances i, "{schema}".executions e
                 WHERE i.instance_id = asked.instance AND e.instance_id = i.instance_id
@@ -121,9 +126,10 @@ BEGIN
             WHERE l.instance_id = ANY (abandoned) AND l.locked_until + 0 <= now_ms
             FOR UPDATE SKIP LOCKED
         ), tried AS (
-            UPDATE "{schema}".orchestrator_queue q SET attempt_count = q.attempt_count + 1 FROM ended
+            UPDATE "{schema}".orchestrator_queue q SET attempt_count = least(q.attempt_count, 2147483646) + 1
+            FROM ended
             WHERE q.instance_id = ended.instance_id
-              AND q.visible_at + interval '0' <= to_timestamp(ended.locked_at / 1000.0)
+              AND q.visible_at + interval '0' <= to_timestamp(greatest(0, least(ended.locked_at, now_ms)) / 1000.0)
               AND q.lock_token IS DISTINCT FROM ended.lock_token
         ), freed AS (
             DELETE FROM "{schema}".instance_locks l USING ended
@@ -153,14 +159,16 @@ BEGIN
                 THEN (SELECT 1::bigint FROM "{schema}".history h WHERE h.instance_id = leased.instance LIMIT 1)
                 ELSE (SELECT max(h.event_id) FROM "{schema}".history h
                       WHERE h.instance_id = i.instance_id AND h.execution_id = i.current_execution_id) END,
-           (extract(epoch FROM i.created_at) * 1000000)::bigint
+           CASE WHEN i.instance_id IS NOT NULL
+                THEN (extract(epoch FROM least(greatest(i.created_at, to_timestamp(0)), to_timestamp(253402300800)))
+                      * 1000000)::bigint END
     FROM unnest(instances, tokens) AS leased (instance, token)
     LEFT JOIN LATERAL (SELECT * FROM "{schema}".instances i
                        WHERE i.instance_id = leased.instance OFFSET 0) AS i ON true;
     RETURN QUERY
     SELECT 3::smallint, leased.token, NULL::text, q.id, q.attempt_count, q.work_item, NULL::text, NULL::text,
            NULL::bigint, CASE WHEN q.lock_token = 'held' THEN 1::bigint ELSE 0 END,
-           (extract(epoch FROM now_at - q.created_at) * 1000)::bigint
+           (extract(epoch FROM now_at - greatest(least(q.created_at, now_at), to_timestamp(0))) * 1000)::bigint
     FROM unnest(instances, tokens) AS leased (instance, token),
          LATERAL (SELECT * FROM "{schema}".orchestrator_queue q
                   WHERE q.instance_id = leased.instance
@@ -234,7 +242,7 @@ BEGIN
                    WHERE l.instance_id = q.instance_id AND l.locked_until + 0 > now_ms LIMIT 1) IS NULL
               AND q.instance_id <> ALL (p_left_instances)
               AND (p_lowest IS NULL OR coalesce(
-                   (SELECT e.duroxide_version_major * 1000000::bigint + e.duroxide_version_minor * 1000
+                   (SELECT e.duroxide_version_major * 1000000::bigint + e.duroxide_version_minor * 1000::bigint
                            + e.duroxide_version_patch BETWEEN p_lowest AND p_highest
                     FROM "{schema}".instances i, "{schema}".executions e
                     WHERE i.instance_id = q.instance_id AND e.instance_id = i.instance_id
@@ -275,7 +283,7 @@ BEGIN
         RETURN QUERY
         UPDATE "{schema}".worker_queue w
         SET lock_token = p_prefix || 'a' || w.id, locked_until = now_ms + p_activity_lease_ms,
-            attempt_count = w.attempt_count + 1
+            attempt_count = least(w.attempt_count, 2147483646) + 1
         WHERE w.id = ANY (activities)
         RETURNING 5::smallint, w.lock_token, w.instance_id, w.id, w.attempt_count, w.work_item, NULL::text, NULL::text,
                   NULL::bigint, NULL::bigint, NULL::bigint;
@@ -376,7 +384,7 @@ BEGIN
             RETURN QUERY
             UPDATE "{schema}".worker_queue w
             SET lock_token = p_prefix || 'a' || w.id, locked_until = now_ms + p_activity_lease_ms,
-                attempt_count = w.attempt_count + 1
+                attempt_count = least(w.attempt_count, 2147483646) + 1
             WHERE w.id = bound.id
             RETURNING 5::smallint, w.lock_token, w.instance_id, w.id, w.attempt_count, w.work_item, owner_of_session,
                       NULL::text, is_new::integer::bigint, NULL::bigint, NULL::bigint;
@@ -389,16 +397,68 @@ BEGIN
         WHERE full_runtime.room <= 0;
     END IF;
     RETURN QUERY
-    (SELECT 6::smallint, NULL::text, NULL::text, (extract(epoch FROM q.visible_at - now_at) * 1000)::bigint,
+    (SELECT 6::smallint, NULL::text, NULL::text,
+            (extract(epoch FROM least(q.visible_at, now_at + interval '1 day') - now_at) * 1000)::bigint,
             NULL::integer, NULL::text, NULL::text, NULL::text, 0::bigint, NULL::bigint, NULL::bigint
      FROM "{schema}".orchestrator_queue q WHERE q.visible_at > now_at ORDER BY q.visible_at LIMIT 1)
     UNION ALL
-    (SELECT 6::smallint, NULL::text, NULL::text, (extract(epoch FROM w.visible_at - now_at) * 1000)::bigint,
+    (SELECT 6::smallint, NULL::text, NULL::text,
+            (extract(epoch FROM least(w.visible_at, now_at + interval '1 day') - now_at) * 1000)::bigint,
             NULL::integer, NULL::text, NULL::text, NULL::text, 1::bigint, NULL::bigint, NULL::bigint
      FROM "{schema}".worker_queue w WHERE w.visible_at > now_at ORDER BY w.visible_at LIMIT 1)
     UNION ALL
     SELECT 10::smallint, NULL::text, NULL::text, now_ms, NULL::integer, NULL::text, NULL::text, NULL::text,
            NULL::bigint, NULL::bigint, NULL::bigint;
+END $$;
+
+-- Finds the rows that no node can lease, since the server refuses a value of theirs. A node asks for them after
+-- python_claim has failed. The rows of the answer: the table, the id of the row, its instance, and the server's
+-- message. The function tries to lease each instance and each activity that is due, and takes the attempt back.
+CREATE OR REPLACE FUNCTION "{schema}".python_unclaimable_{version}(
+    p_lowest bigint, p_highest bigint, p_left_instances text[], p_left_activities bigint[]
+) RETURNS TABLE (name text, id bigint, instance text, message text) LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+    found record;
+BEGIN
+    FOR found IN
+        SELECT waiting.instance_id, min(waiting.id) AS id
+        FROM (SELECT q.instance_id, q.id FROM "{schema}".orchestrator_queue q
+              WHERE q.visible_at <= clock_timestamp() AND q.instance_id <> ALL (p_left_instances)
+              ORDER BY q.visible_at LIMIT 1000) AS waiting
+        GROUP BY waiting.instance_id
+    LOOP
+        BEGIN
+            PERFORM "{schema}".python_lease_{version}(
+                ARRAY[found.instance_id], ARRAY['trial.' || pg_backend_pid()], 0, p_lowest, p_highest);
+            RAISE EXCEPTION 'the attempt is taken back' USING ERRCODE = 'DX002';
+        EXCEPTION
+            WHEN SQLSTATE 'DX002' THEN
+                NULL;
+            WHEN data_exception THEN
+                RETURN QUERY SELECT 'orchestrator_queue', found.id, found.instance_id, SQLERRM;
+        END;
+    END LOOP;
+    FOR found IN
+        SELECT w.id, w.instance_id FROM "{schema}".worker_queue w
+        WHERE w.visible_at <= clock_timestamp() AND w.id <> ALL (p_left_activities)
+        ORDER BY w.visible_at LIMIT 1000
+    LOOP
+        BEGIN
+            UPDATE "{schema}".worker_queue w
+            SET lock_token = 'trial.' || pg_backend_pid(), locked_until = 0,
+                attempt_count = least(w.attempt_count, 2147483646) + 1
+            WHERE w.id = found.id AND (w.lock_token IS NULL OR w.locked_until <= 0);
+            RAISE EXCEPTION 'the attempt is taken back' USING ERRCODE = 'DX002';
+        EXCEPTION
+            WHEN SQLSTATE 'DX002' THEN
+                NULL;
+            WHEN data_exception THEN
+                RETURN QUERY SELECT 'worker_queue', found.id, found.instance_id, SQLERRM;
+        END;
+    END LOOP;
 END $$;
 
 -- Commits a batch of operations, and leases those of its target instances that can continue at once. The rows of the
@@ -547,7 +607,7 @@ BEGIN
 
         IF true = ANY (p_turn_custom_sets) THEN
             UPDATE "{schema}".instances i
-            SET custom_status = turn.custom, custom_status_version = i.custom_status_version + 1
+            SET custom_status = turn.custom, custom_status_version = least(i.custom_status_version, 2147483646) + 1
             FROM unnest(p_turn_instances, p_turn_custom_sets, p_turn_customs)
                  WITH ORDINALITY AS turn (instance, sets, custom, place)
             WHERE i.instance_id = turn.instance AND turn.sets AND turn.place = ANY (held);
@@ -629,8 +689,9 @@ BEGIN
         SELECT 0::smallint, NULL::text, NULL::text, turn.place::bigint, NULL::integer, NULL::text, NULL::text,
                NULL::text, NULL::bigint, NULL::bigint,
                CASE WHEN p_turn_names[turn.place] IS NOT NULL
-                    THEN (SELECT (extract(epoch FROM i.created_at) * 1000000)::bigint FROM "{schema}".instances i
-                          WHERE i.instance_id = p_turn_instances[turn.place]) END
+                    THEN (SELECT (extract(epoch FROM least(greatest(i.created_at, to_timestamp(0)),
+                                                           to_timestamp(253402300800))) * 1000000)::bigint
+                          FROM "{schema}".instances i WHERE i.instance_id = p_turn_instances[turn.place]) END
         FROM unnest(held) AS turn (place);
     END IF;
 
@@ -730,7 +791,7 @@ BEGIN
     END IF;
     IF p_counts OR p_delay_ms > 0 THEN
         UPDATE "{schema}".orchestrator_queue q
-        SET attempt_count = q.attempt_count + CASE WHEN p_counts THEN 1 ELSE 0 END,
+        SET attempt_count = least(q.attempt_count, 2147483646) + CASE WHEN p_counts THEN 1 ELSE 0 END,
             visible_at = CASE WHEN p_delay_ms > 0 THEN clock_timestamp() + p_delay_ms * interval '1 millisecond'
                               ELSE q.visible_at END
         WHERE q.id = ANY (p_read_ids);
