@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import itertools
-import time
 from collections.abc import Iterator
-from datetime import timedelta
 from typing import Any
 
 import psycopg
 import pytest
 from psycopg import sql
 
-from duroxide import Client, OrchestrationContext, PostgresProvider, Runtime, StartRequest
+from duroxide import (
+    ConfigurationError,
+    OrchestrationContext,
+    PostgresOptions,
+    PostgresProvider,
+    Runtime,
+    StartRequest,
+)
 from postgres.conftest import MakeRole, elsewhere
 from postgres.other_role import STORE, Database, make_database
-from postgres.test_migrations import as_role
+from postgres.test_migrations import GRANTS, as_role
 from postgres.transaction_pooler import TransactionPooler
 from support.waiting import wait_until
 
@@ -267,3 +272,95 @@ def test_the_log_names_the_row_that_a_node_leaves_out(
         assert client.wait_for_orchestration("other", 10_000).result() == 1
         wait_until(lambda: f"row {row[0]} of the table {postgres_schema}.{queue}" in caplog.text)
     assert "a value is out of range" in caplog.text
+
+
+def functions_of_a_store(database: Database, schema: str) -> str:
+    """The statements that create the functions of this package in another schema."""
+    PostgresProvider.connect_with_schema(database.owner_url, STORE).close()
+    with database.administrator() as administrator:
+        texts = administrator.execute(
+            "SELECT pg_get_functiondef(oid) FROM pg_proc WHERE pronamespace = %s::regnamespace "
+            "AND proname LIKE 'python\\_%%'",
+            (STORE,),
+        ).fetchall()
+    return ";\n".join(text.replace(f"{STORE}.", f"{schema}.").replace(f'"{STORE}".', f"{schema}.") for (text,) in texts)
+
+
+def refuses_to_open(url: str, schema: str, match: str) -> None:
+    with pytest.raises(ConfigurationError, match=match):
+        PostgresProvider.connect_with_schema(url, schema)
+
+
+def test_functions_that_another_role_made_first_are_refused(database: Database) -> None:
+    functions = functions_of_a_store(database, "public")
+    with database.as_other() as other:
+        other.execute(functions)  # type: ignore[call-overload]
+    refuses_to_open(database.owner_url, "public", rf"function 'public\.python_.* role '{database.other}'.*OWNER TO")
+
+
+def test_functions_of_another_role_are_refused_by_a_superuser_too(database: Database) -> None:
+    functions = functions_of_a_store(database, "public")
+    with database.as_other() as other:
+        other.execute(functions)  # type: ignore[call-overload]
+    refuses_to_open(database.administrator_url, "public", rf"belongs to role '{database.other}'")
+
+
+OBJECTS_OF_OTHERS = {
+    "table 'public.python_waiting'": (
+        "CREATE TABLE public.python_waiting (instance_id text, execution_id bigint, last_event_id bigint, report text)"
+    ),
+    "table 'public.python_nodes'": "CREATE TABLE public.python_nodes (node text, seen timestamptz, report text)",
+    "view 'public.python_outboxes'": "CREATE VIEW public.python_outboxes AS SELECT 'o'::text AS outbox, 1::bigint AS last",
+    "type 'public.python_nodes'": "CREATE TYPE public.python_nodes AS ENUM ('node')",
+    r"function 'public.list_instances\(text\)'": (
+        "CREATE FUNCTION public.list_instances(text) RETURNS text LANGUAGE sql AS 'SELECT $1'"
+    ),
+}
+
+
+@pytest.mark.parametrize(("name", "statement"), OBJECTS_OF_OTHERS.items(), ids=OBJECTS_OF_OTHERS.keys())
+def test_an_object_of_another_role_under_a_name_of_the_store_is_refused(
+    name: str, statement: str, database: Database
+) -> None:
+    with database.as_other() as other:
+        other.execute(statement)  # type: ignore[call-overload]
+    refuses_to_open(database.owner_url, "public", rf"{name}.*role '{database.other}'")
+
+
+def test_a_trigger_of_another_role_on_a_table_of_the_store_is_refused(database: Database) -> None:
+    PostgresProvider.connect_with_schema(database.owner_url, STORE).close()
+    with database.as_owner() as owner:
+        owner.execute(f"GRANT USAGE ON SCHEMA {STORE} TO {database.other}")  # type: ignore[call-overload]
+        owner.execute(f"GRANT TRIGGER ON {STORE}.history TO {database.other}")  # type: ignore[call-overload]
+    with database.as_other() as other:
+        other.execute("CREATE FUNCTION public.spy() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END'")
+        other.execute(f"CREATE TRIGGER spy BEFORE INSERT ON {STORE}.history EXECUTE FUNCTION public.spy()")  # type: ignore[call-overload]
+    refuses_to_open(
+        database.owner_url, STORE, rf"trigger '{STORE}\.spy ON history'.*function of role '{database.other}'"
+    )
+
+
+@pytest.mark.parametrize("opener", ["owner", "administrator"])
+def test_no_store_is_created_in_a_schema_of_another_role(opener: str, database: Database) -> None:
+    with database.administrator() as administrator:
+        administrator.execute(f"CREATE SCHEMA squatted AUTHORIZATION {database.other}")  # type: ignore[call-overload]
+        administrator.execute("GRANT ALL ON SCHEMA squatted TO PUBLIC")
+    url = database.owner_url if opener == "owner" else database.administrator_url
+    refuses_to_open(url, "squatted", rf"belongs to role '{database.other}'.*ALTER SCHEMA squatted OWNER TO")
+
+
+def test_a_role_that_the_owner_lets_use_the_store_opens_it(database: Database) -> None:
+    PostgresProvider.connect_with_schema(database.owner_url, STORE).close()
+    with database.as_owner() as owner:
+        names = {"schema": sql.Identifier(STORE), "role": sql.Identifier(database.other)}
+        owner.execute(sql.SQL(GRANTS).format(**names))
+    PostgresProvider.connect_with_schema(
+        database.other_url, STORE, options=PostgresOptions(migrate="verify")
+    ).close()
+
+
+def test_a_member_of_the_role_that_owns_the_tables_opens_the_store(database: Database) -> None:
+    with database.administrator() as administrator:
+        administrator.execute(f"GRANT {database.owner} TO {database.other}")  # type: ignore[call-overload]
+    PostgresProvider.connect_with_schema(database.owner_url, "public").close()
+    PostgresProvider.connect_with_schema(database.other_url, "public").close()

@@ -27,6 +27,7 @@ use crate::postgres::connect::entra::{Entra, TokenFollower};
 use crate::postgres::connect::errors::{explain, refused_by, unreachable};
 use crate::postgres::options::{Migrate, PostgresOptions};
 use crate::postgres::schema::application_tables::ApplicationTable;
+use crate::postgres::schema::ownership::{ForeignObject, ForeignSchema};
 use crate::postgres::{schema, third_party_texts};
 
 /// Where a PostgreSQL store is, and with which options it is opened.
@@ -113,7 +114,7 @@ async fn open_url(url: &str, schema: String, options: PostgresOptions) -> Result
     let (parsed, server) = read_url(url)?;
     let parsed = parsed.disable_statement_logging();
     let mut first = first_connection(&parsed, &server, options.connect_timeout).await?;
-    check_database(&mut first, &schema, &server).await?;
+    check_database(&mut first, &schema, &server, options.migrate).await?;
     let session_features = pgbouncer::session_features(&mut first, &parsed, &options, &server).await?;
     let pool = pool(&options, parsed.clone(), session_features);
     // The first connection is not needed any more, so a failure to close it does not matter.
@@ -137,7 +138,7 @@ async fn open_entra(entra: Entra, schema: String, options: PostgresOptions) -> R
     let provider = provider(config, &schema, &server, &options, session_features).await?;
     let connect = entra::with_our_options(&provider.pool().connect_options(), &options);
     let mut first = provider.pool().acquire().await.map_err(refused_by(&server))?;
-    check_database(&mut first, &schema, &server).await?;
+    check_database(&mut first, &schema, &server, options.migrate).await?;
     if session_features {
         session_features = pgbouncer::session_features(&mut first, &connect, &options, &server).await?;
     }
@@ -207,6 +208,10 @@ async fn finish(
             }
         }
     }
+    // Another role may have created something since the first check, and a superuser may have replaced it.
+    let mut transaction = session::begin(&pool).await.map_err(|error| unusable(&error.to_string()))?;
+    check_owners(&mut transaction, &schema, server).await?;
+    drop(transaction);
     let description = format!("PostgreSQL {server}, schema '{schema}'");
     let rights = schema::rights::missing(&pool, &schema).await.map_err(|error| unusable(&error.to_string()))?;
     if !rights.is_empty() {
@@ -286,12 +291,19 @@ fn check_schema(schema: &str) -> Result<(), StoreError> {
 }
 
 /// Refuses a database or a schema that cannot hold a store.
-async fn check_database(connection: &mut PgConnection, schema: &str, server: &str) -> Result<(), StoreError> {
+async fn check_database(
+    connection: &mut PgConnection,
+    schema: &str,
+    server: &str,
+    migrate: Migrate,
+) -> Result<(), StoreError> {
     // The checks run before the session has its settings.
     connection.execute(sqlx::raw_sql(session::BEGIN)).await.map_err(refused_by(server))?;
     check_not_reserved(connection, schema, server).await?;
     check_encoding(connection, server).await?;
     check_tables(connection, schema, server).await?;
+    check_owners(connection, schema, server).await?;
+    check_owner_of_schema(connection, schema, server, migrate).await?;
     connection.execute("COMMIT").await.map(|_| ()).map_err(refused_by(server))
 }
 
@@ -330,6 +342,44 @@ async fn check_tables(connection: &mut PgConnection, schema: &str, server: &str)
         "the table '{schema}.{name}' of PostgreSQL {server} is not one of duroxide, since it has no column '{missing}'; give \
          the store a schema of its own, with PostgresProvider.connect_with_schema(url, 'duroxide') for example"
     )))
+}
+
+/// Refuses a schema in which another role has something under one of our names.
+async fn check_owners(connection: &mut PgConnection, schema: &str, server: &str) -> Result<(), StoreError> {
+    let found = schema::ownership::find_foreign(connection, schema).await.map_err(refused_by(server))?;
+    let Some(ForeignObject { object, fact, remedy }) = found else { return Ok(()) };
+    Err(StoreError::Configuration(format!(
+        "the {object} of PostgreSQL {server} {fact}; {remedy}; or give the store a schema of its own, with \
+         PostgresProvider.connect_with_schema(url, 'duroxide') for example"
+    )))
+}
+
+/// Refuses to create a store in a schema of another role, which could replace each table and function of the store.
+async fn check_owner_of_schema(
+    connection: &mut PgConnection,
+    schema: &str,
+    server: &str,
+    migrate: Migrate,
+) -> Result<(), StoreError> {
+    let foreign = schema::ownership::foreign_schema(connection, schema).await.map_err(refused_by(server))?;
+    let Some(ForeignSchema { owner, has_store, has_own_tables }) = foreign else { return Ok(()) };
+    let fact = format!(
+        "the schema '{schema}' of PostgreSQL {server} belongs to role '{owner}', which can replace the tables and functions \
+         in it"
+    );
+    if !has_store && matches!(migrate, Migrate::Apply) {
+        return Err(StoreError::Configuration(format!(
+            "{fact}; open the store as that role, run ALTER SCHEMA {schema} OWNER TO the role of the store, or choose another \
+             schema"
+        )));
+    }
+    if has_own_tables {
+        tracing::warn!(
+            target: "duroxide::store",
+            "{fact}; run ALTER SCHEMA {schema} OWNER TO the role that owns the tables"
+        );
+    }
+    Ok(())
 }
 
 /// The connect options of a url, and a description of the server without the password.

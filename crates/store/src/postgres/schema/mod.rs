@@ -1,9 +1,10 @@
 //! Creates our functions (`functions.sql`) in the schema of the store, or checks that they are there. `rights` finds the
 //! rights that a role lacks, `application_tables` finds tables of others under our names, `base_functions` protects the
-//! functions of `duroxide-pg`, and `tune` prepares the tables for many rows.
+//! functions of `duroxide-pg`, `ownership` finds objects of other roles, and `tune` prepares the tables for many rows.
 
 pub mod application_tables;
 pub mod base_functions;
+pub mod ownership;
 pub mod rights;
 pub mod tune;
 
