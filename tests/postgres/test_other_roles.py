@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from typing import Any
 
 import psycopg
@@ -11,6 +13,7 @@ import pytest
 from psycopg import sql
 
 from duroxide import (
+    Client,
     ConfigurationError,
     OrchestrationContext,
     PostgresOptions,
@@ -364,3 +367,75 @@ def test_a_member_of_the_role_that_owns_the_tables_opens_the_store(database: Dat
         administrator.execute(f"GRANT {database.owner} TO {database.other}")  # type: ignore[call-overload]
     PostgresProvider.connect_with_schema(database.owner_url, "public").close()
     PostgresProvider.connect_with_schema(database.other_url, "public").close()
+
+
+def advisory_locks(connection: psycopg.Connection, ids: list[str]) -> None:
+    """Take the locks that starts of earlier versions took, until the end of the connection."""
+    for place in range(64):
+        connection.execute("SELECT pg_advisory_lock(1685418607, %s)", (place,))
+    for instance in ids:
+        connection.execute("SELECT pg_advisory_lock(1685418608, hashtext(%s))", (instance,))
+
+
+def starts_another(ctx: OrchestrationContext, value: Any) -> Any:
+    return (yield ctx.schedule_sub_orchestration("child", value))
+
+
+def test_a_role_that_holds_advisory_locks_stops_neither_starts_nor_turns(
+    provider: PostgresProvider, postgres_url: str, make_role: MakeRole
+) -> None:
+    role, password = make_role()
+    ids = ["one", "one::sub::2", *(f"many-{number}" for number in range(100))]
+    with (
+        psycopg.connect(as_role(postgres_url, role, password), autocommit=True) as other,
+        Runtime(provider, functions=[echo, child, starts_another]) as runtime,
+    ):
+        advisory_locks(other, ids)
+        client = runtime.client
+        client.start_orchestration("one", "starts_another", 1)
+        assert client.wait_for_orchestration("one", 5_000).result() == 1
+        client.start_orchestrations([StartRequest(instance, "child", 1) for instance in ids[2:]])
+        assert client.wait_for_orchestration("many-99", 5_000).result() == 1
+
+
+def migration_lock(schema: str) -> int:
+    """The key of the lock that migrations of the adapter take."""
+    key = 0xCBF29CE484222325
+    for byte in b"duroxide_pg:migrations:" + schema.encode():
+        key = (key ^ byte) * 0x100000001B3 % 2**64
+    return key - 2**64 if key >= 2**63 else key
+
+
+def test_a_role_that_holds_advisory_locks_keeps_no_node_from_opening_a_store(
+    provider: PostgresProvider, postgres_url: str, postgres_schema: str, make_role: MakeRole
+) -> None:
+    role, password = make_role()
+    with psycopg.connect(as_role(postgres_url, role, password), autocommit=True) as other:
+        other.execute("SELECT pg_advisory_lock(%s)", (migration_lock(postgres_schema),))
+        with ThreadPoolExecutor(1) as thread:
+            opened = thread.submit(PostgresProvider.connect_with_schema, postgres_url, postgres_schema)
+            try:
+                opened.result(10).close()
+            finally:
+                other.close()
+
+
+def test_a_start_that_waits_in_one_schema_stops_no_start_in_another(database: Database) -> None:
+    schemas = (STORE, "second")
+    with ExitStack() as stack:
+        first, second = (
+            Client(stack.enter_context(PostgresProvider.connect_with_schema(database.owner_url, schema)))
+            for schema in schemas
+        )
+        threads = stack.enter_context(ThreadPoolExecutor(1))
+        owner = stack.enter_context(database.as_owner())
+        # The first start waits in its transaction, with the lock of its id.
+        owner.execute(f"BEGIN; LOCK TABLE {STORE}.orchestrator_queue IN SHARE MODE")  # type: ignore[call-overload]
+        started = threads.submit(first.start_orchestration, "one", "child")
+        with database.administrator() as administrator:
+            waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = %s AND wait_event_type = 'Lock'"
+            wait_until(lambda: administrator.execute(waiting, (database.name,)).fetchone() == (1,))
+        second.start_orchestration("one", "child")
+        assert not started.done()
+        owner.execute("ROLLBACK")
+        started.result(20)

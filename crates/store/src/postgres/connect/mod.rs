@@ -119,10 +119,21 @@ async fn open_url(url: &str, schema: String, options: PostgresOptions) -> Result
     let pool = pool(&options, parsed.clone(), session_features);
     // The first connection is not needed any more, so a failure to close it does not matter.
     let _ = first.close().await;
-    let mut config = ProviderConfig::url(url);
-    config.migration_policy = policy(&options, session_features);
-    config.schema_name = Some(schema.clone());
-    let provider = provider(config, &schema, &server, &options, session_features).await?;
+    let config = |migration_policy| {
+        let mut config = ProviderConfig::url(url);
+        config.migration_policy = migration_policy;
+        config.schema_name = Some(schema.clone());
+        config
+    };
+    let policy = policy(&options, session_features);
+    // A migration takes an advisory lock, which each role of the database can hold. So a store that needs no migration
+    // is opened without one.
+    let provider = match provider(config(MigrationPolicy::VerifyOnly), &schema, &server, &options, session_features).await {
+        Err(_) if matches!(policy, MigrationPolicy::ApplyAll) => {
+            provider(config(policy), &schema, &server, &options, session_features).await?
+        }
+        opened => opened?,
+    };
     provider.pool().set_connect_options(parsed);
     finish(provider, pool, None, schema, options, session_features, &server).await
 }

@@ -42,6 +42,28 @@ CREATE TABLE IF NOT EXISTS "{schema}".python_nodes (
     report TEXT NOT NULL
 );
 
+-- Transactions that start instances lock rows of this table, so that of two starts of one id the second one sees the
+-- first. An advisory lock would do as well, but each role of the database can take one and hold it. The places from 0 on
+-- are those of ids, and the others those of outboxes.
+CREATE TABLE IF NOT EXISTS "{schema}".python_start_locks (place INTEGER PRIMARY KEY);
+INSERT INTO "{schema}".python_start_locks
+SELECT place FROM generate_series(-64, 16383) AS place
+WHERE NOT EXISTS (SELECT FROM "{schema}".python_start_locks) ON CONFLICT DO NOTHING;
+
+-- Locks the ids of starts until the end of the transaction. No transaction holds another lock when it calls this, and
+-- all lock the rows in their order. A transaction that starts many instances locks all ids at once.
+CREATE OR REPLACE FUNCTION "{schema}".python_lock_starts_{version}(p_instances text[]) RETURNS void LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    places integer[] := ARRAY(SELECT DISTINCT hashtext(start) & 16383 FROM unnest(p_instances) AS start);
+BEGIN
+    IF cardinality(places) > 64 THEN
+        LOCK TABLE "{schema}".python_start_locks IN EXCLUSIVE MODE;
+    ELSE
+        PERFORM 1 FROM "{schema}".python_start_locks l WHERE l.place = ANY (places) ORDER BY l.place FOR UPDATE;
+    END IF;
+END $$;
+
 -- The server's time, in ms since the epoch. The statements of the store that are no functions take their times from
 -- here, since they must not depend on the search_path of their session.
 CREATE OR REPLACE FUNCTION "{schema}".python_now_ms_{version}() RETURNS bigint LANGUAGE plpgsql STABLE
@@ -522,18 +544,9 @@ BEGIN
             WHERE sent.item LIKE '{"StartOrchestration":%');
     END IF;
     -- These locks come first, so that no transaction that holds another lock waits for them. Starts of one id take the
-    -- same lock, so that a start that was acknowledged comes first; a bulk start takes whole ranges of them.
-    IF cardinality(starts) > 64 THEN
-        PERFORM pg_advisory_xact_lock(1685418607, range) FROM (
-            SELECT DISTINCT hashtext(start) & 63 AS range
-            FROM unnest(starts) AS start ORDER BY range OFFSET 0) AS ranges;
-    ELSIF cardinality(starts) > 0 THEN
-        PERFORM pg_advisory_xact_lock_shared(1685418607, range) FROM (
-            SELECT DISTINCT hashtext(start) & 63 AS range
-            FROM unnest(starts) AS start ORDER BY range OFFSET 0) AS ranges;
-        PERFORM pg_advisory_xact_lock(1685418608, start) FROM (
-            SELECT DISTINCT hashtext(start) AS start
-            FROM unnest(starts) AS start ORDER BY start OFFSET 0) AS starts;
+    -- same lock, so that a start that was acknowledged comes first.
+    IF cardinality(starts) > 0 THEN
+        PERFORM "{schema}".python_lock_starts_{version}(starts);
     END IF;
     now_ms := (extract(epoch FROM clock_timestamp()) * 1000)::bigint;
     now_at := to_timestamp(now_ms / 1000.0);

@@ -79,11 +79,11 @@ pub async fn apply(pool: &PgPool, schema: &str) -> Result<(), sqlx::Error> {
 
 async fn create(pool: &PgPool, schema: &str) -> Result<(), sqlx::Error> {
     let mut transaction = begin(pool).await?;
-    // This lock ends with the transaction, so it is safe behind a pooler that lends connections by the transaction,
-    // too.
-    let key = hash(format!("duroxide-python:functions:{schema}").as_bytes());
-    sqlx::query("SELECT pg_advisory_xact_lock($1)").bind(key as i64).execute(&mut *transaction).await?;
     sqlx::query(LOCK_TIMEOUT).execute(&mut *transaction).await?;
+    // One node creates at a time. Only a role with rights on the table can hold this lock. It ends with the transaction,
+    // so it is safe behind a pooler that lends connections by the transaction, too.
+    let lock = format!("LOCK TABLE \"{schema}\"._duroxide_migrations IN SHARE ROW EXCLUSIVE MODE");
+    transaction.execute(sqlx::raw_sql(&lock)).await?;
     if !installed(&mut *transaction, schema).await? {
         transaction.execute(sqlx::raw_sql(&text(schema))).await?;
     }

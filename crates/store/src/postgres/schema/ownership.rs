@@ -10,7 +10,7 @@ use sqlx::{Executor as _, PgConnection, Row as _};
 use crate::postgres::schema::{VERSION, base_functions};
 
 /// Our tables, and the one in which `duroxide-pg` notes its migrations.
-const TABLES: [&str; 13] = [
+const TABLES: [&str; 14] = [
     "_duroxide_migrations",
     "instances",
     "executions",
@@ -24,6 +24,7 @@ const TABLES: [&str; 13] = [
     "python_waiting",
     "python_outboxes",
     "python_nodes",
+    "python_start_locks",
 ];
 
 /// An object under one of our names that is not ours.

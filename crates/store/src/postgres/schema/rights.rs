@@ -6,7 +6,7 @@ use crate::postgres::connect::session::begin;
 use crate::postgres::schema::VERSION;
 
 /// The tables that a node reads and writes.
-const TABLES: [&str; 12] = [
+const TABLES: [&str; 13] = [
     "instances",
     "executions",
     "history",
@@ -19,6 +19,7 @@ const TABLES: [&str; 12] = [
     "python_waiting",
     "python_outboxes",
     "python_nodes",
+    "python_start_locks",
 ];
 
 /// The statements that give the present role the rights that it lacks; empty if it has all of them.
