@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -439,3 +440,54 @@ def test_a_start_that_waits_in_one_schema_stops_no_start_in_another(database: Da
         assert not started.done()
         owner.execute("ROLLBACK")
         started.result(20)
+
+
+def test_a_role_that_listens_does_not_learn_the_ids_of_instances(database: Database) -> None:
+    heard: list[str] = []
+    with (
+        database.as_other() as other,
+        PostgresProvider.connect_with_schema(database.owner_url, STORE) as provider,
+        Runtime(provider, functions=[echo, child]) as runtime,
+    ):
+        other.execute(f"LISTEN duroxide_{STORE}")  # type: ignore[call-overload]
+        runtime.client.start_orchestration("invoice-of-ada", "child", 1)
+        runtime.client.wait_for_orchestration("invoice-of-ada", 20_000)
+        for received in other.notifies(timeout=10):
+            heard.append(received.payload)
+            if "digests" in received.payload or "ada" in received.payload:
+                break
+    assert heard
+    assert "ada" not in "".join(heard)
+
+
+def test_a_role_that_listens_cannot_read_the_key_of_the_digests(database: Database) -> None:
+    PostgresProvider.connect_with_schema(database.owner_url, STORE).close()
+    with database.as_other() as other, pytest.raises(psycopg.errors.InsufficientPrivilege):
+        other.execute(f"SELECT value FROM {STORE}.python_secrets")  # type: ignore[call-overload]
+
+
+def test_a_flood_of_notifications_makes_few_looks_at_the_server(database: Database) -> None:
+    PostgresProvider.connect_with_schema(database.owner_url, STORE).close()
+    with database.administrator() as administrator:
+        administrator.execute(f"ALTER DATABASE {database.name} SET track_functions = 'all'")  # type: ignore[call-overload]
+    with PostgresProvider.connect_with_schema(database.owner_url, STORE) as provider:
+        with Runtime(provider, functions=[echo, child]) as runtime, database.as_other() as other:
+            client = runtime.client
+            client.start_orchestration("before", "child", 1)
+            client.wait_for_orchestration("before", 20_000)
+            began = time.monotonic()
+            for number in range(3_000):
+                other.execute("SELECT pg_notify(%s, %s)", (f"duroxide_{STORE}", str(number)))
+            seconds = time.monotonic() - began
+            client.start_orchestration("after", "child", 1)
+            assert client.wait_for_orchestration("after", 20_000).result() == 1
+    looks = "SELECT coalesce(sum(calls), 0)::int FROM pg_stat_user_functions WHERE funcname LIKE 'python\\_claim\\_%'"
+    with database.administrator() as administrator:
+
+        def calls() -> int:
+            row = administrator.execute(looks).fetchone()
+            return 0 if row is None else int(row[0])
+
+        wait_until(lambda: calls() > 0)
+        # One look each 5 ms, and those that orchestrations and time cause.
+        assert calls() < 200 * seconds + 100

@@ -55,6 +55,10 @@ impl Backend for PostgresStore {
         None
     }
 
+    fn digest(&self, instance: &str) -> Option<String> {
+        self.core.notifier.digest(instance)
+    }
+
     async fn begin_dispatching(self: Arc<Self>) -> Result<(), StoreError> {
         Self::begin_dispatching(&self).await;
         Ok(())

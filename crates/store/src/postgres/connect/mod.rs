@@ -25,6 +25,7 @@ use crate::error::StoreError;
 use crate::postgres::connect::base_provider::BaseProvider;
 use crate::postgres::connect::entra::{Entra, TokenFollower};
 use crate::postgres::connect::errors::{explain, refused_by, unreachable};
+use crate::postgres::notify::DigestKey;
 use crate::postgres::options::{Migrate, PostgresOptions};
 use crate::postgres::schema::application_tables::ApplicationTable;
 use crate::postgres::schema::ownership::{ForeignObject, ForeignSchema};
@@ -61,6 +62,8 @@ pub struct Connections {
     pub session_features: bool,
     /// The name of the store for logs and errors, without secrets.
     pub description: String,
+    /// The key of the digests in notifications; `None` if the role may not read it.
+    pub digest_key: Option<DigestKey>,
     token_follower: Option<TokenFollower>,
 }
 
@@ -234,7 +237,9 @@ async fn finish(
         );
     }
     let base_provider = BaseProvider::new(provider, options.base_provider_connections()).await;
-    Ok(Connections { base_provider, pool, schema, options, session_features, description, token_follower })
+    // Without the right to read it, which the warning above names, the notifications name no instances.
+    let digest_key = schema::digest_key(&pool, &schema).await.ok().map(DigestKey);
+    Ok(Connections { base_provider, pool, schema, options, session_features, description, digest_key, token_follower })
 }
 
 /// The advice for a schema that lacks tables or functions.

@@ -26,7 +26,7 @@ use crate::postgres::node::prefetch::PrefetchQueue;
 use crate::postgres::node::pulse::Pulse;
 use crate::postgres::node::request::{ExistingOrchestration, PendingWrite, WriteRequest};
 use crate::postgres::node::running_activities::RunningActivities;
-use crate::postgres::notify::Notifier;
+use crate::postgres::notify::{DigestKey, Notifier};
 use crate::postgres::schema::function;
 use crate::session_limits::SessionLimits;
 
@@ -103,6 +103,7 @@ impl NodeState {
         schema: String,
         isolation: Isolation,
         policy: StorePolicy,
+        digest_key: Option<DigestKey>,
     ) -> (Arc<Self>, mpsc::UnboundedReceiver<PendingWrite>) {
         let (operations, receiver) = mpsc::unbounded_channel();
         let node = uuid::Uuid::new_v4().simple().to_string();
@@ -119,7 +120,7 @@ impl NodeState {
             left_to_others: LeftToOthers::default(),
             cancelled: CancelledActivities::default(),
             running: RunningActivities::default(),
-            notifier: Notifier::default(),
+            notifier: Notifier::new(digest_key),
             wanted: Notify::new(),
             rounds: watch::channel(0).0,
             reading: watch::channel(0).0,

@@ -42,6 +42,10 @@ CREATE TABLE IF NOT EXISTS "{schema}".python_nodes (
     report TEXT NOT NULL
 );
 
+-- What only the roles of the schema may know: the key with which nodes hide the ids of instances in notifications, which
+-- each role of the database can read.
+CREATE TABLE IF NOT EXISTS "{schema}".python_secrets (name TEXT PRIMARY KEY, value TEXT NOT NULL);
+
 -- Transactions that start instances lock rows of this table, so that of two starts of one id the second one sees the
 -- first. An advisory lock would do as well, but each role of the database can take one and hold it. The places from 0 on
 -- are those of ids, and the others those of outboxes.

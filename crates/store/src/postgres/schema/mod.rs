@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use sqlx::{Executor as _, PgPool};
 use tokio::time::sleep;
+use uuid::Uuid;
 
 use crate::postgres::connect::session::begin;
 
@@ -24,6 +25,9 @@ const LOCK_TIMEOUT: &str = "SET LOCAL lock_timeout = '1s'";
 const LOCK_NOT_AVAILABLE: &str = "55P03";
 const ATTEMPTS: u32 = 20;
 const PAUSE: Duration = Duration::from_millis(200);
+
+/// The name of the key of digests in the table of secrets.
+const DIGEST_KEY: &str = "digests";
 
 /// The suffix of the names of our functions, a hash of their text. A changed text gets new names, so an installed
 /// function is never replaced under a node that uses it.
@@ -86,11 +90,22 @@ async fn create(pool: &PgPool, schema: &str) -> Result<(), sqlx::Error> {
     transaction.execute(sqlx::raw_sql(&lock)).await?;
     if !installed(&mut *transaction, schema).await? {
         transaction.execute(sqlx::raw_sql(&text(schema))).await?;
+        let secret = format!("INSERT INTO \"{schema}\".python_secrets VALUES ($1, $2) ON CONFLICT DO NOTHING");
+        let key = [Uuid::new_v4(), Uuid::new_v4()].map(|part| part.simple().to_string()).concat();
+        sqlx::query(&secret).bind(DIGEST_KEY).bind(key).execute(&mut *transaction).await?;
     }
     for protect in base_functions::unprotected(&mut *transaction, schema).await? {
         transaction.execute(sqlx::raw_sql(&protect)).await?;
     }
     transaction.commit().await
+}
+
+/// The key with which the notifications of all nodes hide the ids of instances.
+pub async fn digest_key(pool: &PgPool, schema: &str) -> Result<String, sqlx::Error> {
+    sqlx::query_scalar(&format!("SELECT value FROM \"{schema}\".python_secrets WHERE name = $1"))
+        .bind(DIGEST_KEY)
+        .fetch_one(pool)
+        .await
 }
 
 /// The statements that create the functions of this version.

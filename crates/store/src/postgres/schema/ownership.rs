@@ -10,7 +10,7 @@ use sqlx::{Executor as _, PgConnection, Row as _};
 use crate::postgres::schema::{VERSION, base_functions};
 
 /// Our tables, and the one in which `duroxide-pg` notes its migrations.
-const TABLES: [&str; 14] = [
+const TABLES: [&str; 15] = [
     "_duroxide_migrations",
     "instances",
     "executions",
@@ -25,6 +25,7 @@ const TABLES: [&str; 14] = [
     "python_outboxes",
     "python_nodes",
     "python_start_locks",
+    "python_secrets",
 ];
 
 /// An object under one of our names that is not ours.
