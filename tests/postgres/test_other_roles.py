@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import itertools
+import re
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -19,6 +21,7 @@ from duroxide import (
     OrchestrationContext,
     PostgresOptions,
     PostgresProvider,
+    ProviderError,
     Runtime,
     StartRequest,
 )
@@ -91,15 +94,13 @@ def lay_traps(database: Database) -> None:
             if "interval" in {left, right} and operator == "*":
                 result = "interval"
             result = {"||": "text", "#>>": "text"}.get(operator, result)
-            statements.append(
-                OPERATOR.format(number=number, operator=operator, left=left, right=right, result=result)
-            )
+            statements.append(OPERATOR.format(number=number, operator=operator, left=left, right=right, result=result))
         other.execute("".join(statements))  # type: ignore[call-overload]
 
 
-def work(url: str) -> None:
+def work(url: str, options: PostgresOptions | None = None) -> None:
     """Do with a store what runtimes and clients do."""
-    with PostgresProvider.connect_with_schema(url, STORE) as provider:
+    with PostgresProvider.connect_with_schema(url, STORE, options=options) as provider:
         with Runtime(provider, functions=[echo, child, busy]) as runtime:
             client = runtime.client
             client.start_orchestration("one", "busy", 1)
@@ -213,6 +214,7 @@ def provider(postgres_url: str, postgres_schema: str) -> Iterator[PostgresProvid
 
 @pytest.mark.parametrize("poison", POISON_OF_APPLICATION.values(), ids=POISON_OF_APPLICATION.keys())
 def test_a_row_of_an_application_does_not_stop_the_work_of_others(
+    *,
     poison: str,
     provider: PostgresProvider,
     postgres_url: str,
@@ -258,6 +260,7 @@ CREATE TRIGGER refuse BEFORE INSERT OR UPDATE ON {schema}.{table} FOR EACH ROW E
     ],
 )
 def test_the_log_names_the_row_that_a_node_leaves_out(
+    *,
     table: str,
     poison: str,
     provider: PostgresProvider,
@@ -358,9 +361,7 @@ def test_a_role_that_the_owner_lets_use_the_store_opens_it(database: Database) -
     with database.as_owner() as owner:
         names = {"schema": sql.Identifier(STORE), "role": sql.Identifier(database.other)}
         owner.execute(sql.SQL(GRANTS).format(**names))
-    PostgresProvider.connect_with_schema(
-        database.other_url, STORE, options=PostgresOptions(migrate="verify")
-    ).close()
+    PostgresProvider.connect_with_schema(database.other_url, STORE, options=PostgresOptions(migrate="verify")).close()
 
 
 def test_a_member_of_the_role_that_owns_the_tables_opens_the_store(database: Database) -> None:
@@ -470,17 +471,20 @@ def test_a_flood_of_notifications_makes_few_looks_at_the_server(database: Databa
     PostgresProvider.connect_with_schema(database.owner_url, STORE).close()
     with database.administrator() as administrator:
         administrator.execute(f"ALTER DATABASE {database.name} SET track_functions = 'all'")  # type: ignore[call-overload]
-    with PostgresProvider.connect_with_schema(database.owner_url, STORE) as provider:
-        with Runtime(provider, functions=[echo, child]) as runtime, database.as_other() as other:
-            client = runtime.client
-            client.start_orchestration("before", "child", 1)
-            client.wait_for_orchestration("before", 20_000)
-            began = time.monotonic()
-            for number in range(3_000):
-                other.execute("SELECT pg_notify(%s, %s)", (f"duroxide_{STORE}", str(number)))
-            seconds = time.monotonic() - began
-            client.start_orchestration("after", "child", 1)
-            assert client.wait_for_orchestration("after", 20_000).result() == 1
+    with (
+        PostgresProvider.connect_with_schema(database.owner_url, STORE) as provider,
+        Runtime(provider, functions=[echo, child]) as runtime,
+        database.as_other() as other,
+    ):
+        client = runtime.client
+        client.start_orchestration("before", "child", 1)
+        client.wait_for_orchestration("before", 20_000)
+        began = time.monotonic()
+        for number in range(3_000):
+            other.execute("SELECT pg_notify(%s, %s)", (f"duroxide_{STORE}", str(number)))
+        seconds = time.monotonic() - began
+        client.start_orchestration("after", "child", 1)
+        assert client.wait_for_orchestration("after", 20_000).result() == 1
     looks = "SELECT coalesce(sum(calls), 0)::int FROM pg_stat_user_functions WHERE funcname LIKE 'python\\_claim\\_%'"
     with database.administrator() as administrator:
 
@@ -491,3 +495,89 @@ def test_a_flood_of_notifications_makes_few_looks_at_the_server(database: Databa
         wait_until(lambda: calls() > 0)
         # One look each 5 ms, and those that orchestrations and time cause.
         assert calls() < 200 * seconds + 100
+
+
+GUIDE = Path(__file__).parents[2] / "docs" / "guides" / "postgres.md"
+
+
+def grant(database: Database, *roles: str) -> None:
+    """Create a store as its owner, in a database without the right of all roles to call functions, and grant rights.
+
+    The scripts are those of the guide, with the names of this test: the other role is each of ``roles``.
+    """
+    with database.as_owner() as owner:
+        owner.execute("ALTER DEFAULT PRIVILEGES REVOKE EXECUTE ON FUNCTIONS FROM PUBLIC")
+    PostgresProvider.connect_with_schema(database.owner_url, STORE).close()
+    for role in roles:
+        (script,) = re.findall(rf"```sql\n-- {role}\n(.*?)```", GUIDE.read_text(), re.DOTALL)
+        script = re.sub(r"\borders\b", STORE, script)
+        with database.as_owner() as owner:
+            owner.execute(re.sub(rf"\b{role}\b", database.other, script))
+
+
+VERIFY = PostgresOptions(migrate="verify")
+
+
+def test_the_script_of_a_worker_lets_it_do_what_runtimes_and_clients_do(database: Database) -> None:
+    grant(database, "worker")
+    work(database.other_url, VERIFY)
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "INSERT INTO {store}._duroxide_migrations VALUES (9999, 'later')",
+        "DELETE FROM {store}._duroxide_migrations",
+        "DELETE FROM {store}.python_secrets",
+        "CREATE TABLE {store}.another (id int)",
+        "CREATE FUNCTION {store}.another() RETURNS int LANGUAGE sql AS 'SELECT 1'",
+    ],
+)
+def test_a_worker_can_neither_make_the_store_unusable_nor_create_in_it(statement: str, database: Database) -> None:
+    grant(database, "worker")
+    with database.as_other() as other, pytest.raises(psycopg.errors.InsufficientPrivilege):
+        other.execute(statement.format(store=STORE))  # type: ignore[call-overload]
+
+
+def test_the_script_of_a_client_lets_it_start_send_wait_and_read(database: Database) -> None:
+    grant(database, "client")
+    with (
+        PostgresProvider.connect_with_schema(database.owner_url, STORE) as provider,
+        Runtime(provider, functions=[echo, child, waits]),
+        PostgresProvider.connect_with_schema(database.other_url, STORE, options=VERIFY) as other,
+    ):
+        client = Client(other)
+        client.start_orchestration("one", "waits", 1)
+        client.start_orchestrations([StartRequest(f"many-{number}", "child", number) for number in range(70)])
+        client.raise_event("one", "go", None)
+        assert client.wait_for_orchestration("one", 20_000).result() == 1
+        assert client.wait_for_orchestration("many-69", 20_000).result() == 69
+        client.describe("one")
+        client.start_orchestration("two", "waits", 2)
+        client.cancel_instance("two")
+        assert client.wait_for_orchestration("two", 20_000).status == "Failed"
+
+
+@pytest.mark.parametrize("table", ["history", "instances", "worker_queue", "python_nodes", "_duroxide_migrations"])
+def test_a_client_changes_nothing_but_the_queue_of_messages(table: str, database: Database) -> None:
+    grant(database, "client")
+    with database.as_other() as other, pytest.raises(psycopg.errors.InsufficientPrivilege):
+        other.execute(f"DELETE FROM {STORE}.{table}")  # type: ignore[call-overload]
+
+
+def test_the_script_of_a_reader_lets_it_read_and_not_start(database: Database) -> None:
+    grant(database, "reader")
+    with (
+        PostgresProvider.connect_with_schema(database.owner_url, STORE) as provider,
+        Runtime(provider, functions=[echo, child]) as runtime,
+        PostgresProvider.connect_with_schema(database.other_url, STORE, options=VERIFY) as other,
+    ):
+        runtime.client.start_orchestration("one", "child", 1)
+        reader = Client(other)
+        assert reader.wait_for_orchestration("one", 20_000).result() == 1
+        reader.describe("one")
+        assert reader.list_all_instances() == ["one"]
+        with pytest.raises(ProviderError, match="permission denied"):
+            reader.start_orchestration("two", "child", 1)
+    with database.as_other() as connection, pytest.raises(psycopg.errors.InsufficientPrivilege):
+        connection.execute(f"SELECT value FROM {STORE}.python_secrets")  # type: ignore[call-overload]

@@ -24,12 +24,7 @@ pub struct Watches {
 impl Watches {
     /// Creates a watch. `digest` is what stands for the instance in the events of other processes, and `other_processes`
     /// reports their commits, where a store can.
-    pub fn watch(
-        &self,
-        instance: &str,
-        digest: Option<String>,
-        other_processes: Option<Box<dyn NextCommit>>,
-    ) -> Watch {
+    pub fn watch(&self, instance: &str, digest: Option<String>, other_processes: Option<Box<dyn NextCommit>>) -> Watch {
         let mut table = self.table.lock();
         let receiver = if let Some(sender) = table.senders.get(instance) {
             sender.subscribe()

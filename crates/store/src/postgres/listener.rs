@@ -66,13 +66,14 @@ async fn receive(core: &NodeState, events: &dyn StoreEvents) -> Result<(), sqlx:
 /// Takes in the notifications of other nodes, until the connection is lost.
 async fn hear(core: &NodeState, listener: &mut PgListener, hearing: &Hearing) -> Result<(), sqlx::Error> {
     while let Some(received) = listener.try_recv().await? {
-        let mut notification: Notification = serde_json::from_str(received.payload()).unwrap_or_else(|_| Notification {
-            // A payload of another form may come from a transaction of an application.
-            turns: true,
-            activities: true,
-            all: true,
-            ..Notification::default()
-        });
+        let mut notification: Notification =
+            serde_json::from_str(received.payload()).unwrap_or_else(|_| Notification {
+                // A payload of another form may come from a transaction of an application.
+                turns: true,
+                activities: true,
+                all: true,
+                ..Notification::default()
+            });
         if notification.node == core.node {
             continue;
         }

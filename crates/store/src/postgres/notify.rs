@@ -224,7 +224,8 @@ mod tests {
             () = flood => {}
             () = hearing.follow(|_| _ = looks.fetch_add(1, Ordering::Relaxed), || _ = all.fetch_add(1, Ordering::Relaxed)) => {}
         }
-        let intervals = |interval: Duration| usize::try_from(began.elapsed().as_millis() / interval.as_millis()).unwrap();
+        let intervals =
+            |interval: Duration| usize::try_from(began.elapsed().as_millis() / interval.as_millis()).unwrap();
         assert!((1..=intervals(LOOK_INTERVAL) + 1).contains(&looks.into_inner()));
         assert!((1..=intervals(LOOK_OF_ALL_INTERVAL) + 1).contains(&all.into_inner()));
     }

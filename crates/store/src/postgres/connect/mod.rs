@@ -131,12 +131,13 @@ async fn open_url(url: &str, schema: String, options: PostgresOptions) -> Result
     let policy = policy(&options, session_features);
     // A migration takes an advisory lock, which each role of the database can hold. So a store that needs no migration
     // is opened without one.
-    let provider = match provider(config(MigrationPolicy::VerifyOnly), &schema, &server, &options, session_features).await {
-        Err(_) if matches!(policy, MigrationPolicy::ApplyAll) => {
-            provider(config(policy), &schema, &server, &options, session_features).await?
-        }
-        opened => opened?,
-    };
+    let provider =
+        match provider(config(MigrationPolicy::VerifyOnly), &schema, &server, &options, session_features).await {
+            Err(_) if matches!(policy, MigrationPolicy::ApplyAll) => {
+                provider(config(policy), &schema, &server, &options, session_features).await?
+            }
+            opened => opened?,
+        };
     provider.pool().set_connect_options(parsed);
     finish(provider, pool, None, schema, options, session_features, &server).await
 }

@@ -279,8 +279,7 @@ impl Poller {
     async fn leave_unclaimable(&mut self, question: &FetchRequest) -> Result<bool, sqlx::Error> {
         let core = Arc::clone(&self.core);
         let versions = question.turns.as_ref().and_then(|(queue, _)| queue.key);
-        let statement =
-            format!("SELECT * FROM {}($1, $2, $3, $4)", function(&core.schema, "unclaimable"));
+        let statement = format!("SELECT * FROM {}($1, $2, $3, $4)", function(&core.schema, "unclaimable"));
         let mut connection = self.dedicated.take().await?;
         let asked = query_as::<_, (String, i64, Option<String>, String)>(&statement)
             .bind(versions.map(|(lowest, _)| lowest))
