@@ -53,7 +53,7 @@ def busy(ctx: OrchestrationContext, value: int) -> Any:
     ctx.set_kv_value("key", "value")
     yield ctx.schedule_timer(5)
     yield ctx.schedule_activity("echo", value, session_id="session")
-    event = yield ctx.wait_for_external("go")
+    event = yield ctx.schedule_wait("go")
     return (yield ctx.schedule_sub_orchestration("child", event))
 
 
@@ -152,29 +152,33 @@ GRANT USAGE ON SEQUENCE {schema}.orchestrator_queue_id_seq TO {role};
 """
 POISON_OF_APPLICATION = {
     "a message that is never due": (
-        "INSERT INTO {schema}.orchestrator_queue (instance_id, work_item, visible_at) VALUES ('victim', 'x', 'infinity')"
+        "INSERT INTO {schema}.orchestrator_queue (instance_id, work_item, visible_at, created_at) "
+        "VALUES ('victim', 'x', 'infinity', now())"
     ),
     "a message that the adapter's function makes due never": (
         "SELECT {schema}.enqueue_orchestrator_work('victim', 'x', 'infinity')"
     ),
     "a message that was never sent": (
-        "INSERT INTO {schema}.orchestrator_queue (instance_id, work_item, created_at) VALUES ('victim', 'x', 'infinity')"
+        "INSERT INTO {schema}.orchestrator_queue (instance_id, work_item, visible_at, created_at) "
+        "VALUES ('victim', 'x', now(), 'infinity')"
     ),
     "a message that was always there": (
         "INSERT INTO {schema}.orchestrator_queue (instance_id, work_item, visible_at, created_at) "
         "VALUES ('victim', 'x', '-infinity', '-infinity')"
     ),
     "a message that was tried very often": (
-        "INSERT INTO {schema}.orchestrator_queue (instance_id, work_item, attempt_count) VALUES ('victim', 'x', 2147483647)"
+        "INSERT INTO {schema}.orchestrator_queue (instance_id, work_item, visible_at, created_at, attempt_count) "
+        "VALUES ('victim', 'x', now(), now(), 2147483647)"
     ),
 }
 POISON_OF_WORKER = {
-    "an activity that was tried very often": "INSERT INTO {schema}.worker_queue (work_item, attempt_count) VALUES ('x', 2147483647)",
+    "an activity that was tried very often": "INSERT INTO {schema}.worker_queue (work_item, visible_at, created_at, attempt_count) "
+    "VALUES ('x', now(), now(), 2147483647)",
     "an activity that was tried very often and has an ended lease": (
-        "INSERT INTO {schema}.worker_queue (work_item, attempt_count, lock_token, locked_until) "
-        "VALUES ('x', 2147483647, 'ended', 0)"
+        "INSERT INTO {schema}.worker_queue (work_item, visible_at, created_at, attempt_count, lock_token, locked_until) "
+        "VALUES ('x', now(), now(), 2147483647, 'ended', 0)"
     ),
-    "an activity that is never due": "INSERT INTO {schema}.worker_queue (work_item, visible_at) VALUES ('x', 'infinity')",
+    "an activity that is never due": "INSERT INTO {schema}.worker_queue (work_item, visible_at, created_at) VALUES ('x', 'infinity', now())",
     "an instance with the largest version": "UPDATE {schema}.executions SET duroxide_version_minor = 2147483647",
     "an instance that was never created": "UPDATE {schema}.instances SET created_at = 'infinity'",
     "an instance that was created at the latest time": "UPDATE {schema}.instances SET created_at = '294276-12-31'",
@@ -187,7 +191,7 @@ POISON_OF_WORKER = {
 
 
 def waits(ctx: OrchestrationContext, value: Any) -> Any:
-    yield ctx.wait_for_external("go")
+    yield ctx.schedule_wait("go")
     ctx.set_custom_status("has gone on")
     return (yield ctx.schedule_activity("echo", value))
 
@@ -254,9 +258,18 @@ CREATE TRIGGER refuse BEFORE INSERT OR UPDATE ON {schema}.{table} FOR EACH ROW E
     [
         (
             "instance_locks",
-            "INSERT INTO {schema}.orchestrator_queue (instance_id, work_item) VALUES ('poison', 'x') RETURNING id",
+            (
+                "INSERT INTO {schema}.orchestrator_queue (instance_id, work_item, visible_at, created_at) "
+                "VALUES ('poison', 'x', now(), now()) RETURNING id"
+            ),
         ),
-        ("worker_queue", "INSERT INTO {schema}.worker_queue (work_item) VALUES ('poison') RETURNING id"),
+        (
+            "worker_queue",
+            (
+                "INSERT INTO {schema}.worker_queue (work_item, visible_at, created_at) "
+                "VALUES ('poison', now(), now()) RETURNING id"
+            ),
+        ),
     ],
 )
 def test_the_log_names_the_row_that_a_node_leaves_out(
@@ -580,4 +593,40 @@ def test_the_script_of_a_reader_lets_it_read_and_not_start(database: Database) -
         with pytest.raises(ProviderError, match="permission denied"):
             reader.start_orchestration("two", "child", 1)
     with database.as_other() as connection, pytest.raises(psycopg.errors.InsufficientPrivilege):
+        connection.execute(f"SELECT {STORE}.python_send('one', '')")  # type: ignore[call-overload]
+    with database.as_other() as connection, pytest.raises(psycopg.errors.InsufficientPrivilege):
         connection.execute(f"SELECT value FROM {STORE}.python_secrets")  # type: ignore[call-overload]
+
+
+START = '{"StartOrchestration":{"instance":"%s","orchestration":"child","input":"1","version":null,%s"execution_id":1}}'
+FORGED = {
+    "the result of an activity": (
+        '{"ActivityCompleted":{"instance":"victim","execution_id":1,"id":2,"result":"\\"forged\\""}}'
+    ),
+    "a timer": '{"TimerFired":{"instance":"victim","execution_id":1,"id":2,"fire_at_ms":1}}',
+    "the result of a child": (
+        '{"SubOrchCompleted":{"parent_instance":"victim","parent_execution_id":1,"parent_id":2,"result":"1"}}'
+    ),
+    "the start of a child": START % ("victim", '"parent_instance":"other","parent_id":2,'),
+    "a start of another instance": START % ("other", '"parent_instance":null,"parent_id":null,'),
+    "two messages": '{"TimerFired":{"instance":"victim"},"QueueMessage":{"instance":"victim","name":"n","data":"1"}}',
+    "nothing": "{}",
+}
+
+
+@pytest.mark.parametrize("item", FORGED.values(), ids=FORGED.keys())
+def test_an_application_cannot_send_what_only_a_node_may(item: str, database: Database) -> None:
+    PostgresProvider.connect_with_schema(database.owner_url, STORE).close()
+    with database.as_owner() as owner:
+        owner.execute(f"GRANT USAGE ON SCHEMA {STORE} TO {database.other}")  # type: ignore[call-overload]
+        owner.execute(f"GRANT EXECUTE ON FUNCTION {STORE}.python_send(text, text) TO {database.other}")  # type: ignore[call-overload]
+    with database.as_other() as other, pytest.raises(psycopg.errors.InsufficientPrivilege, match="may send a start"):
+        other.execute(f"SELECT {STORE}.python_send('victim', %s)", (item,))  # type: ignore[call-overload]
+
+
+def test_a_role_that_only_uses_the_schema_cannot_send(database: Database) -> None:
+    PostgresProvider.connect_with_schema(database.owner_url, STORE).close()
+    with database.as_owner() as owner:
+        owner.execute(f"GRANT USAGE ON SCHEMA {STORE} TO {database.other}")  # type: ignore[call-overload]
+    with database.as_other() as other, pytest.raises(psycopg.errors.InsufficientPrivilege):
+        other.execute(f"SELECT {STORE}.python_send('one', '')")  # type: ignore[call-overload]

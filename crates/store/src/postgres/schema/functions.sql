@@ -831,3 +831,38 @@ BEGIN
     UPDATE "{schema}".instance_locks l SET locked_until = latest WHERE l.locked_until > latest;
     UPDATE "{schema}".worker_queue w SET locked_until = latest WHERE w.locked_until > latest;
 END $$;
+
+-- Sends a message for an application, in the application's own transaction: a start, an event or a message of a queue. It
+-- runs with the rights of its owner, so an application needs no right on a table. It refuses all other messages, for
+-- example the result of an activity. Applications of other versions call it, so its name and its parameters never change.
+CREATE OR REPLACE FUNCTION "{schema}".python_send(p_instance text, p_item text) RETURNS void LANGUAGE plpgsql
+SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    kinds text[];
+    body json;
+BEGIN
+    SELECT array_agg(key), json_agg(value) -> 0 INTO kinds, body FROM json_each(p_item::json);
+    IF kinds IS NULL OR cardinality(kinds) <> 1
+       OR kinds[1] NOT IN ('StartOrchestration', 'ExternalRaised', 'QueueMessage')
+       OR (body ->> 'instance') IS DISTINCT FROM p_instance
+       OR (body ->> 'parent_instance') IS NOT NULL OR (body ->> 'parent_id') IS NOT NULL THEN
+        RAISE EXCEPTION 'an application may send a start, an event or a message of a queue to the instance that it names'
+            USING ERRCODE = '42501';
+    END IF;
+    INSERT INTO "{schema}".orchestrator_queue (instance_id, work_item, visible_at, created_at)
+    VALUES (p_instance, p_item, now(), now());
+END $$;
+REVOKE ALL ON FUNCTION "{schema}".python_send(text, text) FROM PUBLIC;
+-- Up to version 0.3, an application needed the right to insert into the queue.
+DO $$
+DECLARE
+    role text;
+BEGIN
+    FOR role IN
+        SELECT DISTINCT CASE WHEN entry.grantee = 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(entry.grantee)) END
+        FROM pg_class c, aclexplode(c.relacl) AS entry
+        WHERE c.oid = '"{schema}".orchestrator_queue'::regclass AND entry.privilege_type = 'INSERT'
+    LOOP
+        EXECUTE 'GRANT EXECUTE ON FUNCTION "{schema}".python_send(text, text) TO ' || role;
+    END LOOP;
+END $$;

@@ -63,7 +63,7 @@ pub async fn find_foreign(connection: &mut PgConnection, schema: &str) -> Result
          JOIN place ON c.relnamespace = place.oid WHERE c.relname IN ({tables})), \
          functions AS (SELECT p.oid, p.proowner, p.oid::pg_catalog.regprocedure::text AS signature \
          FROM pg_catalog.pg_proc p JOIN place ON p.pronamespace = place.oid \
-         WHERE p.proname IN ({functions}) OR p.proname LIKE 'python\\_%\\_{version}'), \
+         WHERE p.proname IN ({functions}, 'python_send') OR p.proname LIKE 'python\\_%\\_{version}'), \
          found (kind, name, owner, reason) AS (\
          SELECT CASE relkind WHEN 'v' THEN 'view' WHEN 'm' THEN 'materialized view' WHEN 'f' THEN 'foreign table' \
          WHEN 'r' THEN 'table' WHEN 'p' THEN 'table' ELSE 'relation' END, relname::text, relowner, \
