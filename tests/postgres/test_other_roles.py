@@ -95,7 +95,7 @@ def lay_traps(database: Database) -> None:
                 result = "interval"
             result = {"||": "text", "#>>": "text"}.get(operator, result)
             statements.append(OPERATOR.format(number=number, operator=operator, left=left, right=right, result=result))
-        other.execute("".join(statements))  # type: ignore[call-overload]
+        other.execute("".join(statements))
 
 
 def work(url: str, options: PostgresOptions | None = None) -> None:
@@ -202,7 +202,7 @@ def other_work_ends_after(poison: str, provider: PostgresProvider, connection: p
         client = runtime.client
         client.start_orchestration("victim", "waits", 1)
         wait_until(lambda: "ExternalSubscribed" in [event.kind for event in client.read_execution_history("victim")])
-        connection.execute(sql.SQL(poison).format(schema=sql.Identifier(schema)))  # type: ignore[arg-type]
+        connection.execute(sql.SQL(poison).format(schema=sql.Identifier(schema)))
         client.raise_event("victim", "go", None)
         for number in range(3):
             client.start_orchestration(f"other-{number}", "child", number)
@@ -282,7 +282,7 @@ def test_the_log_names_the_row_that_a_node_leaves_out(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     names = {"schema": sql.Identifier(postgres_schema), "table": sql.Identifier(table)}
-    row = postgres_connection.execute(sql.SQL(poison).format(**names)).fetchone()  # type: ignore[arg-type]
+    row = postgres_connection.execute(sql.SQL(poison).format(**names)).fetchone()
     assert row is not None
     postgres_connection.execute(sql.SQL(REFUSE_LEASE).format(**names))
     queue = {"instance_locks": "orchestrator_queue"}.get(table, table)
@@ -314,14 +314,14 @@ def refuses_to_open(url: str, schema: str, match: str) -> None:
 def test_functions_that_another_role_made_first_are_refused(database: Database) -> None:
     functions = functions_of_a_store(database, "public")
     with database.as_other() as other:
-        other.execute(functions)  # type: ignore[call-overload]
+        other.execute(functions)
     refuses_to_open(database.owner_url, "public", rf"function 'public\.python_.* role '{database.other}'.*OWNER TO")
 
 
 def test_functions_of_another_role_are_refused_by_a_superuser_too(database: Database) -> None:
     functions = functions_of_a_store(database, "public")
     with database.as_other() as other:
-        other.execute(functions)  # type: ignore[call-overload]
+        other.execute(functions)
     refuses_to_open(database.administrator_url, "public", rf"belongs to role '{database.other}'")
 
 
@@ -343,18 +343,18 @@ def test_an_object_of_another_role_under_a_name_of_the_store_is_refused(
     name: str, statement: str, database: Database
 ) -> None:
     with database.as_other() as other:
-        other.execute(statement)  # type: ignore[call-overload]
+        other.execute(statement)
     refuses_to_open(database.owner_url, "public", rf"{name}.*role '{database.other}'")
 
 
 def test_a_trigger_of_another_role_on_a_table_of_the_store_is_refused(database: Database) -> None:
     PostgresProvider.connect_with_schema(database.owner_url, STORE).close()
     with database.as_owner() as owner:
-        owner.execute(f"GRANT USAGE ON SCHEMA {STORE} TO {database.other}")  # type: ignore[call-overload]
-        owner.execute(f"GRANT TRIGGER ON {STORE}.history TO {database.other}")  # type: ignore[call-overload]
+        owner.execute(f"GRANT USAGE ON SCHEMA {STORE} TO {database.other}")
+        owner.execute(f"GRANT TRIGGER ON {STORE}.history TO {database.other}")
     with database.as_other() as other:
         other.execute("CREATE FUNCTION public.spy() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END'")
-        other.execute(f"CREATE TRIGGER spy BEFORE INSERT ON {STORE}.history EXECUTE FUNCTION public.spy()")  # type: ignore[call-overload]
+        other.execute(f"CREATE TRIGGER spy BEFORE INSERT ON {STORE}.history EXECUTE FUNCTION public.spy()")
     refuses_to_open(
         database.owner_url, STORE, rf"trigger '{STORE}\.spy ON history'.*function of role '{database.other}'"
     )
@@ -363,7 +363,7 @@ def test_a_trigger_of_another_role_on_a_table_of_the_store_is_refused(database: 
 @pytest.mark.parametrize("opener", ["owner", "administrator"])
 def test_no_store_is_created_in_a_schema_of_another_role(opener: str, database: Database) -> None:
     with database.administrator() as administrator:
-        administrator.execute(f"CREATE SCHEMA squatted AUTHORIZATION {database.other}")  # type: ignore[call-overload]
+        administrator.execute(f"CREATE SCHEMA squatted AUTHORIZATION {database.other}")
         administrator.execute("GRANT ALL ON SCHEMA squatted TO PUBLIC")
     url = database.owner_url if opener == "owner" else database.administrator_url
     refuses_to_open(url, "squatted", rf"belongs to role '{database.other}'.*ALTER SCHEMA squatted OWNER TO")
@@ -379,7 +379,7 @@ def test_a_role_that_the_owner_lets_use_the_store_opens_it(database: Database) -
 
 def test_a_member_of_the_role_that_owns_the_tables_opens_the_store(database: Database) -> None:
     with database.administrator() as administrator:
-        administrator.execute(f"GRANT {database.owner} TO {database.other}")  # type: ignore[call-overload]
+        administrator.execute(f"GRANT {database.owner} TO {database.other}")
     PostgresProvider.connect_with_schema(database.owner_url, "public").close()
     PostgresProvider.connect_with_schema(database.other_url, "public").close()
 
@@ -445,7 +445,7 @@ def test_a_start_that_waits_in_one_schema_stops_no_start_in_another(database: Da
         threads = stack.enter_context(ThreadPoolExecutor(1))
         owner = stack.enter_context(database.as_owner())
         # The first start waits in its transaction, with the lock of its id.
-        owner.execute(f"BEGIN; LOCK TABLE {STORE}.orchestrator_queue IN SHARE MODE")  # type: ignore[call-overload]
+        owner.execute(f"BEGIN; LOCK TABLE {STORE}.orchestrator_queue IN SHARE MODE")
         started = threads.submit(first.start_orchestration, "one", "child")
         with database.administrator() as administrator:
             waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = %s AND wait_event_type = 'Lock'"
@@ -463,7 +463,7 @@ def test_a_role_that_listens_does_not_learn_the_ids_of_instances(database: Datab
         PostgresProvider.connect_with_schema(database.owner_url, STORE) as provider,
         Runtime(provider, functions=[echo, child]) as runtime,
     ):
-        other.execute(f"LISTEN duroxide_{STORE}")  # type: ignore[call-overload]
+        other.execute(f"LISTEN duroxide_{STORE}")
         runtime.client.start_orchestration("invoice-of-ada", "child", 1)
         runtime.client.wait_for_orchestration("invoice-of-ada", 20_000)
         for received in other.notifies(timeout=10):
@@ -477,13 +477,13 @@ def test_a_role_that_listens_does_not_learn_the_ids_of_instances(database: Datab
 def test_a_role_that_listens_cannot_read_the_key_of_the_digests(database: Database) -> None:
     PostgresProvider.connect_with_schema(database.owner_url, STORE).close()
     with database.as_other() as other, pytest.raises(psycopg.errors.InsufficientPrivilege):
-        other.execute(f"SELECT value FROM {STORE}.python_secrets")  # type: ignore[call-overload]
+        other.execute(f"SELECT value FROM {STORE}.python_secrets")
 
 
 def test_a_flood_of_notifications_makes_few_looks_at_the_server(database: Database) -> None:
     PostgresProvider.connect_with_schema(database.owner_url, STORE).close()
     with database.administrator() as administrator:
-        administrator.execute(f"ALTER DATABASE {database.name} SET track_functions = 'all'")  # type: ignore[call-overload]
+        administrator.execute(f"ALTER DATABASE {database.name} SET track_functions = 'all'")
     with (
         PostgresProvider.connect_with_schema(database.owner_url, STORE) as provider,
         Runtime(provider, functions=[echo, child]) as runtime,
@@ -549,7 +549,7 @@ def test_the_script_of_a_worker_lets_it_do_what_runtimes_and_clients_do(database
 def test_a_worker_can_neither_make_the_store_unusable_nor_create_in_it(statement: str, database: Database) -> None:
     grant(database, "worker")
     with database.as_other() as other, pytest.raises(psycopg.errors.InsufficientPrivilege):
-        other.execute(statement.format(store=STORE))  # type: ignore[call-overload]
+        other.execute(statement.format(store=STORE))
 
 
 def test_the_script_of_a_client_lets_it_start_send_wait_and_read(database: Database) -> None:
@@ -575,7 +575,7 @@ def test_the_script_of_a_client_lets_it_start_send_wait_and_read(database: Datab
 def test_a_client_changes_nothing_but_the_queue_of_messages(table: str, database: Database) -> None:
     grant(database, "client")
     with database.as_other() as other, pytest.raises(psycopg.errors.InsufficientPrivilege):
-        other.execute(f"DELETE FROM {STORE}.{table}")  # type: ignore[call-overload]
+        other.execute(f"DELETE FROM {STORE}.{table}")
 
 
 def test_the_script_of_a_reader_lets_it_read_and_not_start(database: Database) -> None:
@@ -593,9 +593,9 @@ def test_the_script_of_a_reader_lets_it_read_and_not_start(database: Database) -
         with pytest.raises(ProviderError, match="permission denied"):
             reader.start_orchestration("two", "child", 1)
     with database.as_other() as connection, pytest.raises(psycopg.errors.InsufficientPrivilege):
-        connection.execute(f"SELECT {STORE}.python_send('one', '')")  # type: ignore[call-overload]
+        connection.execute(f"SELECT {STORE}.python_send('one', '')")
     with database.as_other() as connection, pytest.raises(psycopg.errors.InsufficientPrivilege):
-        connection.execute(f"SELECT value FROM {STORE}.python_secrets")  # type: ignore[call-overload]
+        connection.execute(f"SELECT value FROM {STORE}.python_secrets")
 
 
 START = '{"StartOrchestration":{"instance":"%s","orchestration":"child","input":"1","version":null,%s"execution_id":1}}'
@@ -618,15 +618,15 @@ FORGED = {
 def test_an_application_cannot_send_what_only_a_node_may(item: str, database: Database) -> None:
     PostgresProvider.connect_with_schema(database.owner_url, STORE).close()
     with database.as_owner() as owner:
-        owner.execute(f"GRANT USAGE ON SCHEMA {STORE} TO {database.other}")  # type: ignore[call-overload]
-        owner.execute(f"GRANT EXECUTE ON FUNCTION {STORE}.python_send(text, text) TO {database.other}")  # type: ignore[call-overload]
+        owner.execute(f"GRANT USAGE ON SCHEMA {STORE} TO {database.other}")
+        owner.execute(f"GRANT EXECUTE ON FUNCTION {STORE}.python_send(text, text) TO {database.other}")
     with database.as_other() as other, pytest.raises(psycopg.errors.InsufficientPrivilege, match="may send a start"):
-        other.execute(f"SELECT {STORE}.python_send('victim', %s)", (item,))  # type: ignore[call-overload]
+        other.execute(f"SELECT {STORE}.python_send('victim', %s)", (item,))
 
 
 def test_a_role_that_only_uses_the_schema_cannot_send(database: Database) -> None:
     PostgresProvider.connect_with_schema(database.owner_url, STORE).close()
     with database.as_owner() as owner:
-        owner.execute(f"GRANT USAGE ON SCHEMA {STORE} TO {database.other}")  # type: ignore[call-overload]
+        owner.execute(f"GRANT USAGE ON SCHEMA {STORE} TO {database.other}")
     with database.as_other() as other, pytest.raises(psycopg.errors.InsufficientPrivilege):
-        other.execute(f"SELECT {STORE}.python_send('one', '')")  # type: ignore[call-overload]
+        other.execute(f"SELECT {STORE}.python_send('one', '')")
