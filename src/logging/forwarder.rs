@@ -16,6 +16,7 @@ use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::layer::{Context, Layer};
 
 use crate::boundary;
+use crate::logging::escape::escape;
 
 /// How many records may wait. Further records are counted and dropped, since a logging thread must not wait for the
 /// interpreter.
@@ -167,7 +168,7 @@ impl Record {
 
     fn add(&mut self, field: &Field, value: FieldValue) {
         match (field.name(), value) {
-            ("message", FieldValue::Text(text)) => self.message = text,
+            ("message", FieldValue::Text(text)) => self.message = escape(&text).into_owned(),
             (name, value) => self.fields.push((name, value)),
         }
     }

@@ -1,5 +1,6 @@
 //! Logs of the native side: to Python's `logging`, and to a file or stderr if that is asked for.
 
+mod escape;
 pub(crate) mod forwarder;
 
 use std::env;
@@ -27,6 +28,7 @@ use crate::boundary::errors::ConfigurationError;
 use crate::boundary::finalization;
 use crate::boundary::options::{choices, unknown};
 use crate::boundary::python::{GET_LOGGER, LOGGER_INFO, LOGGER_WARNING, Member};
+use crate::logging::escape::{escape, escaped_fields};
 
 type Filter = reload::Layer<EnvFilter, Registry>;
 type Filtered = Layered<Filter, Registry>;
@@ -203,8 +205,8 @@ fn output(format: Format, writer: BoxMakeWriter, colors: bool) -> Output {
     let layer = fmt::layer().with_writer(writer).with_ansi(colors);
     match format {
         // The engine's name for it means the formatter's default, one line a record.
-        Format::Pretty => layer.boxed(),
-        Format::Compact => layer.compact().boxed(),
+        Format::Pretty => layer.fmt_fields(escaped_fields()).boxed(),
+        Format::Compact => layer.compact().fmt_fields(escaped_fields()).boxed(),
         Format::Json => layer.json().boxed(),
     }
 }
@@ -251,7 +253,7 @@ fn log_with(
         options.set_item(intern!(py, "exc_info"), error.map(|error| error.clone_ref(py).into_value(py)))?;
         options.set_item(intern!(py, "extra"), extra)?;
         // The message is an argument, so a percent sign in it formats nothing.
-        logger.call_method(level.text(py), ("%s", message), Some(&options))
+        logger.call_method(level.text(py), ("%s", escape(message)), Some(&options))
     })();
     if let Err(broken) = outcome {
         broken.write_unraisable(py, None);

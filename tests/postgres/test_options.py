@@ -7,7 +7,7 @@ import re
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import parse_qsl, quote, urlsplit
 
 import psycopg
 import pytest
@@ -130,7 +130,7 @@ def test_settings_of_the_session_are_passed_to_the_server() -> None:
         ("schema=app", "connect_with_schema"),
         ("sslrootcert=/no/such/file", "'/no/such/file' cannot be read: No such file or directory"),
         ("sslkey=%2Fetc%2Fhosts", "not a PEM file"),
-        ("s3cret@host/database", "percent-encoded"),
+        ("s3cret@host/database", "percent-encode"),
     ],
 )
 def test_an_invalid_parameter_is_refused(query: str, says: str) -> None:
@@ -224,3 +224,71 @@ def test_the_adapters_variable_sets_the_number_of_connections(monkeypatch: pytes
 def test_a_reserved_word_is_refused_as_schema(word: str, postgres_url: str) -> None:
     with pytest.raises(ConfigurationError, match="reserved word"):
         PostgresProvider.connect_with_schema(postgres_url, word)
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("PGREQUIREAUTH", "scram-sha-256"),
+        ("PGCHANNELBINDING", "require"),
+        ("PGGSSENCMODE", "require"),
+        ("PGSSLMINPROTOCOLVERSION", "TLSv1.3"),
+        ("PGSSLCERTMODE", "require"),
+        ("PGSSLCRL", "revoked.pem"),
+    ],
+)
+def test_a_variable_that_demands_more_than_this_client_can_do_is_refused(
+    variable: str, value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(ConfigurationError, match=f"{variable}={value}, which this client does not support"):
+        read_url(PLACE, None)
+
+
+def test_a_variable_that_demands_no_more_than_this_client_does_is_accepted(monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable, value in (
+        ("PGCHANNELBINDING", "prefer"),
+        ("PGSSLMINPROTOCOLVERSION", "TLSv1.2"),
+        ("PGREQUIREAUTH", ""),
+    ):
+        monkeypatch.setenv(variable, value)
+    read_url(PLACE, None)
+
+
+@pytest.mark.parametrize(
+    "place",
+    ["db.example.com/orders", "[2001:db8::7]:5432/orders", "10.0.0.7/orders", "localhost/orders?host=db.example.com"],
+)
+def test_a_server_on_another_machine_must_use_tls(place: str) -> None:
+    assert sslmode_of(f"postgresql://user:s3cret@{place}") == "require"
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        "localhost/orders",
+        "127.0.0.1:5433/orders",
+        "[::1]/orders",
+        "%2Fvar%2Frun/orders",
+        "/orders?host=/run/postgresql",
+    ],
+)
+def test_a_server_on_this_machine_need_not_use_tls(place: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PGHOST", "db.example.com")
+    assert sslmode_of(f"postgresql://user:s3cret@{place}") is None
+
+
+@pytest.mark.parametrize("mode", ["disable", "prefer", "verify-full"])
+def test_the_url_decides_about_tls_on_another_machine(mode: str) -> None:
+    assert sslmode_of(f"postgresql://user:s3cret@db.example.com/orders?sslmode={mode}") == mode
+
+
+def test_the_environment_decides_about_tls_on_another_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PGSSLMODE", "prefer")
+    assert sslmode_of("postgresql://user:s3cret@db.example.com/orders") is None
+
+
+def sslmode_of(url: str) -> str | None:
+    """The ``sslmode`` that the native half reads."""
+    whole, _ = read_url(url, None)
+    return dict(parse_qsl(urlsplit(whole).query)).get("sslmode")

@@ -107,6 +107,24 @@ def test_no_error_while_connecting_shows_a_password(
         check(f"{record.getMessage()} {record.__dict__}")
 
 
+@pytest.mark.parametrize(
+    "form",
+    [
+        "postgresql://ada:{}@localhost:{}/db",
+        "postgresql://localhost:{1}/db?user=ada&password={0}",
+        "postgresql://:{}@localhost:{}/db",
+    ],
+    ids=["in the authority", "as a parameter", "without a user"],
+)
+@pytest.mark.parametrize("character", list("/?#[]@:%&=+ \\\"'<>;,^|~"))
+def test_no_error_shows_a_part_of_a_password_that_is_not_percent_encoded(character: str, form: str) -> None:
+    url = form.format(character.join(("12", "Secr3t", "sslmode", "0thers")), free_port())
+    options = PostgresOptions(connect_timeout=timedelta(milliseconds=20))
+    message = str(failure(lambda: PostgresProvider.connect(url, options=options)))
+    assert "Secr3t" not in message
+    assert "0thers" not in message
+
+
 def test_no_error_while_working_shows_a_password(
     postgres_url: str,
     postgres_schema: str,

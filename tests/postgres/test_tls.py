@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+from datetime import timedelta
 from urllib.parse import quote, urlsplit
 
 import pytest
@@ -9,6 +11,9 @@ import pytest
 from duroxide import Client, ConfigurationError, PostgresOptions, PostgresProvider, ProviderError
 from postgres.conftest import elsewhere
 from postgres.tls_proxy import Certificates, TlsProxy
+from support.fake_servers import impostor_without_tls
+
+IMPATIENT = PostgresOptions(connect_timeout=timedelta(milliseconds=500))
 
 
 def connect(url: str, schema: str, options: PostgresOptions | None = None) -> None:
@@ -44,6 +49,20 @@ def test_a_server_that_requires_tls_refuses_a_client_without_it(
 def test_a_server_without_tls_is_refused_if_tls_is_required(postgres_url: str, postgres_schema: str) -> None:
     message = refusal(postgres_url, postgres_schema, PostgresOptions(sslmode="require"))
     assert "server does not support TLS" in message
+
+
+def test_a_server_without_tls_on_another_machine_gets_no_password() -> None:
+    # The name of this machine stands for another machine: only its loopback addresses and "localhost" are known to be local.
+    with impostor_without_tls() as (port, received):
+        message = refusal(f"postgresql://ada:s3cret@{socket.gethostname()}:{port}/orders", "orders", IMPATIENT)
+    assert "set sslmode to 'prefer'" in message
+    assert len(received) == 1  # the question for TLS
+
+
+def test_the_url_may_give_a_server_without_tls_the_password() -> None:
+    with impostor_without_tls() as (port, received):
+        refusal(f"postgresql://ada:s3cret@{socket.gethostname()}:{port}/orders?sslmode=prefer", "orders", IMPATIENT)
+    assert b"s3cret" in received[-1]
 
 
 @pytest.mark.parametrize("mode", ["verify-ca", "verify-full", None])

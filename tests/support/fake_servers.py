@@ -31,3 +31,28 @@ def foreign_server() -> Iterator[int]:
         answering.start()
         yield server.getsockname()[1]
         answering.join()
+
+
+@contextmanager
+def impostor_without_tls() -> Iterator[tuple[int, list[bytes]]]:
+    """A PostgreSQL server that refuses TLS and then asks for the password in plain text: its port, and what it received."""
+    received: list[bytes] = []
+    ask_for_password = b"R" + (8).to_bytes(4, "big") + (3).to_bytes(4, "big")
+    with socket.create_server(("", 0)) as server:
+        server.settimeout(30)
+
+        def answer() -> None:
+            connection, _ = server.accept()
+            connection.settimeout(30)
+            with connection:
+                for reply in (b"N", ask_for_password, b""):
+                    message = connection.recv(1024)
+                    if not message:
+                        return
+                    received.append(message)
+                    connection.sendall(reply)
+
+        answering = threading.Thread(target=answer)
+        answering.start()
+        yield server.getsockname()[1], received
+        answering.join()

@@ -303,7 +303,7 @@ def start_call(
     def warn(answer: tuple[bool, bool]) -> tuple[bool, bool]:
         if answer[1]:
             _log.warning(
-                "instance '%s' was started with another input, and this start has attached to it: its result is not that "
+                "instance %r was started with another input, and this start has attached to it: its result is not that "
                 "of the input given now; choose another id, or refuse an existing one with if_exists='raise'",
                 instance_id,
             )

@@ -22,6 +22,7 @@ from typing import Any, cast
 
 from duroxide._native import ActivityContext, OrchestrationContext, RawText
 from duroxide._values.codec import convert, encode
+from duroxide._values.constraints import is_field_of_pydantic
 from duroxide.exceptions import CodecError, RegistrationError
 
 _EMPTY = inspect.Parameter.empty
@@ -58,6 +59,7 @@ class Arguments:
             raise RegistrationError(
                 f"{what} has no signature that can be read; write a function that calls it"
             ) from None
+        _check_defaults(what, every)
         contexts = _contexts(what, every, annotations, context_type)
         self._context = contexts[0] if contexts else None
         self._every = every
@@ -230,6 +232,16 @@ class Arguments:
             else:
                 named[each.name] = value
         return positional, named
+
+
+def _check_defaults(what: str, parameters: list[inspect.Parameter]) -> None:
+    """Refuse pydantic's ``Field`` in the place of a default, where nothing applies it."""
+    for each in parameters:
+        if is_field_of_pydantic(each.default):
+            raise RegistrationError(
+                f"{what} has pydantic's Field as the default of parameter '{each.name}', where its constraints cannot be "
+                "checked; write them into the annotation, as in Annotated[int, Field(gt=0)]"
+            )
 
 
 def _contexts(

@@ -138,7 +138,8 @@ class Declared(Generic[P, T]):
         return {"result_type": self.result_type, **self._options}
 
     def _check_annotations(self) -> None:
-        check_annotations(f"{self.kind} '{self.name}'", self._original._annotations)
+        annotations = {**self._original._annotations, "return": self.result_type}
+        check_annotations(f"{self.kind} '{self.name}'", annotations)
 
     def _schedule(self, context: OrchestrationContext, value: object) -> Task[T]:
         raise NotImplementedError

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from types import CodeType, SimpleNamespace
 from typing import Any, ClassVar, Literal, get_args, get_origin
 
-from duroxide._values.conversions import ambiguity_of
+from duroxide._values.conversions import ambiguity_of, unchecked_constraint_of
 from duroxide._values.validation import check_name
 from duroxide._values.versions import DEFAULT_VERSION, check_version
 from duroxide.exceptions import RegistrationError
@@ -214,17 +214,17 @@ def annotations_of(function: Function, local_names: Mapping[str, Any]) -> dict[s
 
 
 def check_annotations(what: str, annotations: Mapping[str, Any]) -> None:
-    """Refuse annotations whose values cannot be told apart once they are recorded.
+    """Refuse annotations whose values cannot be told apart once they are recorded, or whose constraints nothing checks.
 
     Args:
         what: Kind and name of the function, for messages.
         annotations: The annotations by the names of the parameters, ``"return"`` among them.
 
     Raises:
-        RegistrationError: One is such a union.
+        RegistrationError: One is such a union, or has such a constraint.
     """
     for name, annotation in annotations.items():
-        problem = ambiguity_of(annotation)
+        problem = ambiguity_of(annotation) or unchecked_constraint_of(annotation)
         if problem is not None:
             place = "its result" if name == "return" else f"parameter '{name}'"
             raise RegistrationError(f"{what}, {place}: {problem}")

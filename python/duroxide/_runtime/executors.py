@@ -217,7 +217,7 @@ def _write(traces: list[tuple[str, str]], context: Any) -> None:
         try:
             getattr(context, level)(message)
         except Exception:  # noqa: BLE001, PERF203  (the next trace may be logged)
-            _log.exception("a trace of activity '%s' could not be logged", context.activity_name)
+            _log.exception("a trace of activity %r could not be logged", context.activity_name)
 
 
 def _run_on_thread(function: Callable[[Any, Any], Any], context: Any, value: Any) -> Any:

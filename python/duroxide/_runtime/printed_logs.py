@@ -134,4 +134,12 @@ def _formatted(record: logging.LogRecord, log_format: str) -> str:
             **fields,
         }
         return json.dumps(whole, default=str)
-    return " ".join([moment, f"{level:>5}", f"{record.name}:", message, *(f"{name}={fields[name]}" for name in fields)])
+    return " ".join(
+        [moment, f"{level:>5}", f"{record.name}:", message, *(f"{name}={_shown(fields[name])}" for name in fields)]
+    )
+
+
+def _shown(field: object) -> str:
+    """Show a field without the characters that could begin a line or command a terminal."""
+    text = str(field)
+    return text if text.isprintable() else ascii(text)

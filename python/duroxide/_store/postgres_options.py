@@ -50,8 +50,8 @@ class PostgresOptions:
             server is configured.
         sslmode: ``"disable"``, ``"allow"``, ``"prefer"``, ``"require"`` (encrypted, without a check of the server),
             ``"verify-ca"`` (the server has a certificate of ours) or ``"verify-full"`` (and its name is in it); default
-            ``None``: ``"verify-full"`` with ``ssl_root_cert``, else ``"prefer"``. As in libpq, ``"require"`` with
-            ``ssl_root_cert`` is ``"verify-ca"``.
+            ``None``: ``"verify-full"`` with ``ssl_root_cert``, else ``"prefer"`` for a server on this machine and
+            ``"require"`` for another one. As in libpq, ``"require"`` with ``ssl_root_cert`` is ``"verify-ca"``.
         ssl_root_cert: PEM file with the certificates that sign the server's certificate; default ``None``, those of the
             system.
         ssl_client_cert: PEM file with the certificate of this process; default ``None``, none.

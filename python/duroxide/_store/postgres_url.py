@@ -6,6 +6,7 @@ import logging
 import os
 from dataclasses import fields, replace
 from datetime import timedelta
+from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import parse_qsl, unquote, urlencode
 
@@ -33,16 +34,39 @@ _WITHOUT_EFFECT: dict[str, tuple[str, ...] | None] = {
     "client_encoding": ("utf8", "utf-8", "auto"),
     "fallback_application_name": None,
     "gssencmode": ("prefer", "disable"),
+    "require_auth": ("",),
     "keepalives": None,
     "keepalives_count": None,
     "keepalives_idle": None,
     "keepalives_interval": None,
+    "ssl_max_protocol_version": ("", "tlsv1.3"),
+    "ssl_min_protocol_version": ("", "tlsv1", "tlsv1.1", "tlsv1.2"),
+    "sslcertmode": ("", "allow"),
     "sslcompression": None,
+    "sslcrl": ("",),
+    "sslcrldir": ("",),
     "sslnegotiation": ("postgres",),
     "sslsni": None,
     "target_session_attrs": ("any",),
     "tcp_user_timeout": None,
 }
+# The variables of libpq that demand what a parameter demands. The native half obeys the others that concern it.
+_DEMANDING_VARIABLES = {
+    "PGCHANNELBINDING": "channel_binding",
+    "PGCLIENTENCODING": "client_encoding",
+    "PGGSSENCMODE": "gssencmode",
+    "PGREQUIREAUTH": "require_auth",
+    "PGSSLCERTMODE": "sslcertmode",
+    "PGSSLCRL": "sslcrl",
+    "PGSSLCRLDIR": "sslcrldir",
+    "PGSSLMAXPROTOCOLVERSION": "ssl_max_protocol_version",
+    "PGSSLMINPROTOCOLVERSION": "ssl_min_protocol_version",
+    "PGSSLNEGOTIATION": "sslnegotiation",
+    "PGTARGETSESSIONATTRS": "target_session_attrs",
+}
+_ENCODE = "percent-encode the special characters of user, password and database: urllib.parse.quote(password, safe='')"
+_UNENCODED = "the URL has an unencoded '{0}', which may be a part of the password; " + _ENCODE
+_UNREADABLE_PARAMETER = "the URL has a parameter that is unknown and may be a part of the password; " + _ENCODE
 _SEVERAL_HOSTS = (
     "the URL names several hosts, and this client connects to one; write the name that leads to the primary, such as that "
     "of a load balancer or of the cluster"
@@ -67,7 +91,7 @@ def read_url(url: object, options: PostgresOptions | None) -> tuple[str, Postgre
     _say_what_is_overruled(said, chosen)
     # Check all options together: one in the URL may contradict one in the code.
     whole = replace(chosen, **from_url)
-    return f"{base}?{urlencode(place + _parameters(whole))}", whole
+    return f"{base}?{urlencode(place + _parameters(whole, is_local=_is_local(base, place)))}", whole
 
 
 def _split(url: object) -> tuple[str, list[tuple[str, str]], dict[str, Any]]:
@@ -80,6 +104,8 @@ def _split(url: object) -> tuple[str, list[tuple[str, str]], dict[str, Any]]:
         raise ConfigurationError(
             f"the URL is not a PostgreSQL URL; write postgresql://user:password@host:5432/database{driver}"
         )
+    _refuse_split_password(url)
+    _refuse_demands_of_variables()
     base, _, query = url.partition("?")
     base, place = _without_empty_host(base)
     said: dict[str, Any] = {}
@@ -92,15 +118,39 @@ def _split(url: object) -> tuple[str, list[tuple[str, str]], dict[str, Any]]:
         elif name in _URL_NAMES:
             said[_URL_NAMES[name]] = _read(_URL_NAMES[name], written, value)
         elif written in _WITHOUT_EFFECT:
-            harmless = _WITHOUT_EFFECT[written]
-            if harmless is not None and value.lower() not in harmless:
-                raise ConfigurationError(
-                    f"the URL asks for {written}, which this client does not support; take it out of the URL, or write "
-                    f"{written}={harmless[0]}"
-                )
+            _check_demand(written, value, f"the URL asks for {written}", "take it out of the URL", f"{written}=")
         else:
-            raise ConfigurationError(_unknown(written))
+            # The rest of a password that has an ampersand in it looks like another parameter.
+            has_password = any(earlier == "password" for earlier, _ in place)
+            raise ConfigurationError(_UNREADABLE_PARAMETER if has_password else _unknown(written))
     return base, place, said
+
+
+def _refuse_split_password(url: str) -> None:
+    """Refuse a URL whose parts cannot be told apart, before anything reads and repeats a part of it."""
+    _, _, rest = url.partition("://")
+    authority_length = min(index for index in (rest.find("/"), rest.find("?"), len(rest)) if index >= 0)
+    for character, place in (("@", rest[authority_length:]), ("#", rest)):
+        if character in place:
+            raise ConfigurationError(_UNENCODED.format(character))
+
+
+def _refuse_demands_of_variables() -> None:
+    """Refuse the variables of libpq that demand more than this client can do, as the same parameters are refused."""
+    for variable, parameter in _DEMANDING_VARIABLES.items():
+        value = os.environ.get(variable)
+        if value is not None:
+            _check_demand(
+                parameter, value, f"the environment asks for {variable}={value}", f"unset {variable}", f"{variable}="
+            )
+
+
+def _check_demand(parameter: str, value: str, asked: str, way_out: str, assignment: str) -> None:
+    harmless = _WITHOUT_EFFECT[parameter]
+    if harmless is None or value.lower() in harmless:
+        return
+    alternative = f", or write {assignment}{harmless[0]}" if harmless[0] else ""
+    raise ConfigurationError(f"{asked}, which this client does not support; {way_out}{alternative}")
 
 
 def _without_empty_host(base: str) -> tuple[str, list[tuple[str, str]]]:
@@ -125,8 +175,7 @@ def _unknown(parameter: str) -> str:
     if parameter == "schema":
         return "the URL has a parameter 'schema'; write PostgresProvider.connect_with_schema(url, schema)"
     if not parameter.isidentifier():
-        # It may be a part of a password that has a question mark in it.
-        return "the URL has a parameter that is not a name; write special characters of a password percent-encoded"
+        return _UNREADABLE_PARAMETER
     return f"the URL has an unknown parameter '{parameter}'; {suggest(parameter, (*_PLACE, *_WITHOUT_EFFECT, *_URL_NAMES))}"
 
 
@@ -149,13 +198,33 @@ def _read(name: str, written: str, value: str) -> object:
     return value
 
 
-def _parameters(options: PostgresOptions) -> list[tuple[str, str]]:
+def _is_local(base: str, place: list[tuple[str, str]]) -> bool:
+    """Tell whether the server is on this machine, where a password crosses no network."""
+    authority = base.partition("://")[2].partition("/")[0]
+    host = authority.rpartition("@")[2]
+    host = host[1:].partition("]")[0] if host.startswith("[") else host.partition(":")[0]
+    given = dict(place)
+    # The client library reads them in this order. Without any of them it takes a socket of this machine.
+    places = (given.get("hostaddr"), given.get("host"), host, os.environ.get("PGHOSTADDR"), os.environ.get("PGHOST"))
+    server = unquote(next((each for each in places if each), ""))
+    if server in ("", "localhost") or server.startswith(("/", "@")):
+        return True
+    try:
+        return ip_address(server).is_loopback
+    except ValueError:
+        return False
+
+
+def _parameters(options: PostgresOptions, *, is_local: bool) -> list[tuple[str, str]]:
     """Return the parameters that the client library itself reads from a URL."""
     parameters: list[tuple[str, str]] = []
     verified = options.ssl_root_cert is not None
     mode = options.sslmode
     if verified and mode in (None, "require"):
         mode = "verify-full" if mode is None else "verify-ca"
+    if mode is None and not is_local and "PGSSLMODE" not in os.environ:
+        # A server in the place of the real one would ask for the password without TLS, and get it.
+        mode = "require"
     if mode is not None:
         parameters.append(("sslmode", mode))
     files = {"sslrootcert": options.ssl_root_cert, "sslcert": options.ssl_client_cert, "sslkey": options.ssl_client_key}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import collections
 import collections.abc
+import contextlib
 import dataclasses
 import enum
 import inspect
@@ -17,23 +18,36 @@ import sys
 import types
 import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from datetime import timedelta
+from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from functools import lru_cache
 from types import NoneType
 from typing import Annotated, Any, Literal, TypeVar, Union, cast, get_args, get_origin
+from uuid import UUID
 
 import msgspec
 import msgspec.inspect
 import msgspec.structs
 
+from duroxide._values.constraints import (
+    check_metadata,
+    is_for_pydantic,
+    load_pydantic,
+    may_look_at_type,
+    metadata_for_msgspec,
+    metadata_for_pydantic,
+    reads_encoded_bytes,
+)
 from duroxide._values.encoding import encode, title
-from duroxide._values.pydantic_models import builder_of, builder_of_other, has_pydantic_metadata, is_pydantic_class
+from duroxide._values.pydantic_models import builder_of, builder_of_other, is_pydantic_class
 from duroxide.exceptions import CodecError
 
 _UNCHECKED = (Any, None, NoneType, object)
 _UNIONS = (Union, types.UnionType)
-_FAULTS = (ValueError, TypeError, RecursionError, AttributeError, ArithmeticError)
+_FAULTS = Exception  # validators and classes of the user may raise anything
+
+# Scalars that pydantic reads from the form in which they are recorded. It reads bytes in another form.
+_READ_ALIKE = (str, int, float, bool, Decimal, UUID, date, datetime, time, timedelta, NoneType, None, Any, object)
 
 # Pairs of types that may have the same text. A union of such a pair cannot be read.
 _AMBIGUOUS_TEXTS = (
@@ -118,6 +132,24 @@ def ambiguity_of(annotation: Any) -> str | None:
     return _ambiguity(annotation, set())
 
 
+def unchecked_constraint_of(annotation: Any) -> str | None:
+    """Say why the constraints in an annotation cannot be checked; ``None`` where they can be, or there are none."""
+    try:
+        constrained = [each for each in _parts(annotation, []) if _is_constraint(each) or metadata_for_msgspec(each)]
+    except Exception:  # noqa: BLE001  (a class is defined later in the module; the conversion fails if it is not)
+        return None
+    try:
+        for each in constrained:
+            _converter(each)
+            if is_for_pydantic(each):
+                _without_subclasses(each, each)
+        if constrained:
+            _converter(annotation)
+    except CodecError as error:
+        return str(error)
+    return None
+
+
 def annotation_title(annotation: Any) -> str:
     """Name an annotation in a message."""
     return annotation.__qualname__ if isinstance(annotation, type) and not get_args(annotation) else str(annotation)
@@ -137,17 +169,26 @@ def _fits(value: Any, annotation: Any) -> bool:
 
 def _converter(annotation: Any) -> _Converter | None:
     """Build the function that converts to ``annotation``; ``None`` if no library can build such values."""
-    if any(isinstance(leaf, TypeVar) for leaf in _leaves(annotation)):
+    is_constrained = _is_constrained(annotation) or _is_bounded(annotation)
+    if not is_constrained and any(isinstance(leaf, TypeVar) for leaf in _leaves(annotation)):
         return None
     try:
         return _compile(annotation)
     except _UnbuildableError as error:
+        if is_constrained:
+            raise _unchecked(annotation, f"no {error} can be built from JSON") from None
         _log.warning(
             "the annotation %s is not applied: no %s can be built from JSON; values are passed as JSON has them",
             annotation_title(annotation),
             error,
         )
         return None
+    except CodecError:
+        raise
+    except Exception as error:
+        raise CodecError(
+            f"the annotation {annotation_title(annotation)} cannot be applied: {error}; correct it"
+        ) from error
 
 
 _cached_converter = lru_cache(maxsize=1024)(_converter)
@@ -162,7 +203,7 @@ def _compile(annotation: Any) -> _Converter:
     annotation = _plain(annotation)
     if annotation is Any or annotation is object or isinstance(annotation, TypeVar):
         return _unchanged
-    if has_pydantic_metadata(annotation):
+    if _is_constrained(annotation):  # msgspec would pass over the constraints
         return _compile_parts(annotation)
     classes = _classes_of_msgspec(annotation)
     if classes is None:
@@ -191,16 +232,20 @@ def _compile_parts(annotation: Any) -> _Converter:
     if annotation is None or annotation is NoneType:
         return _none
     if origin is Annotated:
-        return builder_of(annotation) if has_pydantic_metadata(annotation) else _compile(arguments[0])
+        return _annotated(annotation, arguments[0])
     if origin in _UNIONS:
         return _union(annotation, [_plain(each) for each in arguments])
     if origin is Literal:
         return _member_of(annotation, {encode(each): each for each in arguments})
+    kind: Any = origin or annotation
+    if is_for_pydantic(kind) and _fields_of(kind) is None:
+        return _checked_by_pydantic(annotation)
     if _is_kind_of(annotation, enum.Enum):
         return _enum(annotation)
-    if is_pydantic_class(annotation) or _fields_of(origin or annotation) is not None:
+    if is_pydantic_class(kind) or _fields_of(kind) is not None:
         return _class(annotation)
-    kind: Any = origin or annotation
+    if _is_kind_of(kind, msgspec.Struct) and _is_constrained(kind):
+        raise _unchecked(annotation, "msgspec alone builds a struct with a tag or without names, and passes over them")
     if kind is tuple:
         return _tuple(annotation, arguments)
     if _is_kind_of(kind, tuple) and hasattr(kind, "_fields"):
@@ -217,6 +262,143 @@ def _compile_parts(annotation: Any) -> _Converter:
     if by_pydantic is None:
         raise _UnbuildableError(annotation_title(annotation))
     return by_pydantic
+
+
+def _annotated(annotation: Any, inner: Any) -> _Converter:
+    """Build the function that converts to an ``Annotated``, and checks its constraints."""
+    metadata, bounds = metadata_for_pydantic(annotation), metadata_for_msgspec(annotation)
+    build = _validated(annotation, inner, metadata) if metadata else _compile(inner)
+    return _bounded(annotation, _plain(inner), build, bounds) if bounds else build
+
+
+def _validated(annotation: Any, inner: Any, metadata: list[Any]) -> _Converter:
+    """Build the function that converts to an ``Annotated`` with metadata for pydantic."""
+    try:
+        check_metadata(metadata)
+        pydantic = load_pydantic()
+    except CodecError as error:
+        raise _unchecked(annotation, str(error)) from None
+    if not _is_read_alike(inner) and not may_look_at_type(metadata):
+        # pydantic applies its metadata to a value that this module has built.
+        with contextlib.suppress(Exception):
+            built = pydantic.PlainValidator(_compile(inner))
+            return cast("_Converter", pydantic.TypeAdapter(_with_metadata(Any, built, *metadata)).validate_python)
+    if _is_bounded(inner):
+        raise _unchecked(annotation, "pydantic builds it, and passes over the Meta of msgspec within")
+    validate = _checked_by_pydantic(annotation)
+    parts = list(_parts(annotation, []))
+    if bytes not in parts or any(reads_encoded_bytes(metadata_for_pydantic(each)) for each in parts):
+        return validate
+    build = _compile(_bare(inner))
+    return lambda value: validate(build(value))
+
+
+def _checked_by_pydantic(annotation: Any) -> _Converter:
+    try:
+        return builder_of(annotation)
+    except Exception as error:
+        raise _unchecked(annotation, str(error)) from error
+
+
+def _bounded(annotation: Any, inner: Any, build: _Converter, bounds: list[msgspec.Meta]) -> _Converter:
+    """Build the function that checks constraints of msgspec in a value that msgspec cannot build."""
+    kind: Any = get_origin(inner) or inner
+    measure: Callable[[Any], Any] = _unchanged
+    if kind in _MAPPINGS:
+        measure = inner = dict
+    elif kind is tuple or (kind in _COLLECTIONS and kind is not collections.abc.Iterator):
+        measure = inner = list
+    bounded = _with_metadata(inner, *bounds)
+    try:
+        msgspec.inspect.type_info(bounded)
+    except Exception as error:
+        raise _unchecked(annotation, str(error)) from error
+
+    def build_within(value: Any) -> Any:
+        built = build(value)
+        msgspec.convert(measure(built), bounded)
+        return built
+
+    return build_within
+
+
+def _with_metadata(annotation: Any, *metadata: Any) -> Any:
+    form: Any = Annotated
+    parts = (annotation, *metadata)
+    return form[parts]
+
+
+def _unchecked(annotation: Any, reason: str) -> CodecError:
+    return CodecError(
+        f"the constraints of {annotation_title(annotation)} cannot be checked: {reason}; write constraints that pydantic or "
+        "msgspec applies, or annotate without them and check the value in the function"
+    )
+
+
+def _is_read_alike(annotation: Any) -> bool:
+    """Tell whether pydantic reads values from the form in which they are recorded, as this module does."""
+    annotation = _plain(annotation)
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return not metadata_for_msgspec(annotation) and _is_read_alike(arguments[0])
+    if origin is Literal:
+        return not any(isinstance(each, enum.Enum) for each in arguments)
+    if origin in _UNIONS:
+        return len(arguments) == 2 and NoneType in arguments and all(_is_read_alike(each) for each in arguments)
+    if origin in (list, set, frozenset, tuple, dict):
+        return all(each is ... or _is_read_alike(each) for each in arguments)
+    if annotation in (list, set, frozenset, tuple, dict):
+        return True
+    return annotation in _READ_ALIKE or (is_for_pydantic(annotation) and _fields_of(annotation) is None)
+
+
+def _is_constrained(annotation: Any) -> bool:
+    """Tell whether an annotation has a part that pydantic alone checks, at any depth; msgspec passes over such parts."""
+    try:
+        return any(_is_constraint(each) for each in _parts(annotation, []))
+    except Exception:  # noqa: BLE001  (annotations of a class may raise anything; building the class says so)
+        return True
+
+
+def _is_bounded(annotation: Any) -> bool:
+    return any(metadata_for_msgspec(each) for each in _parts(annotation, []))
+
+
+def _is_constraint(annotation: Any) -> bool:
+    kind: Any = get_origin(annotation) or annotation
+    return bool(metadata_for_pydantic(annotation)) or is_for_pydantic(kind) or is_pydantic_class(kind)
+
+
+def _parts(annotation: Any, seen: list[Any]) -> Iterator[Any]:
+    """Iterate over an annotation and all annotations in it, those of fields included; pydantic's classes stay whole."""
+    if type(get_origin(annotation) or annotation).__name__ == "TypeAliasType":
+        if annotation in seen:  # an alias may speak of itself
+            return
+        seen.append(annotation)
+    annotation = _plain(annotation)
+    yield annotation
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Literal:
+        return
+    inner = list(arguments[:1]) if origin is Annotated else [each for each in arguments if _is_part(each)]
+    kind: Any = origin or annotation
+    if isinstance(kind, type) and kind not in seen and not is_pydantic_class(kind) and not is_for_pydantic(kind):
+        seen.append(kind)
+        inner += _annotations_of_fields(kind)
+    for each in inner:
+        yield from _parts(each, seen)
+
+
+def _annotations_of_fields(kind: Any) -> list[Any]:
+    if _is_kind_of(kind, msgspec.Struct):
+        return [each.type for each in msgspec.structs.fields(kind)]
+    if typing.is_typeddict(kind) or (_is_kind_of(kind, tuple) and hasattr(kind, "_fields")):
+        return [_required(each) for each in _hints(kind).values()]
+    return [each.annotation for each in (_fields_of(kind) or {}).values()]
+
+
+def _is_part(value: Any) -> bool:
+    return _is_annotation(value) or hasattr(value, "__supertype__") or type(value).__name__ == "TypeAliasType"
 
 
 def _is_kind_of(annotation: object, base: type) -> bool:
@@ -237,8 +419,9 @@ def _plain(annotation: Any) -> Any:
     """Look through names of types."""
     while True:
         below = getattr(annotation, "__supertype__", None)
-        if below is None and type(annotation).__name__ == "TypeAliasType":
-            below = annotation.__value__
+        alias: Any = get_origin(annotation) or annotation
+        if below is None and type(alias).__name__ == "TypeAliasType":
+            below = _substituted(alias.__value__, dict(zip(alias.__type_params__, get_args(annotation), strict=False)))
         if below is None:
             return annotation
         annotation = below
@@ -268,7 +451,7 @@ def _classes_of_msgspec(annotation: Any) -> set[type] | None:
             if isinstance(each, msgspec.inspect.DataclassType) or (
                 isinstance(each, msgspec.inspect.StructType) and _fields_of(each.cls) is not None
             ):
-                classes.add(each.cls)
+                classes.add(get_origin(each.cls) or each.cls)
             pending.extend(getattr(each, name) for name in each.__struct_fields__ if name != "default")
     return classes
 
@@ -432,7 +615,7 @@ def _class(annotation: Any) -> _Converter:
                 return found
             _warn_once_of_fields(kind, unknown)
         if not own:  # later, since a class may speak of itself
-            own.append(builder_of(annotation) if is_pydantic_class(annotation) else _fields_builder(annotation, kind))
+            own.append(_without_subclasses(annotation, kind))
         return own[0](value)
 
     return build
@@ -449,10 +632,10 @@ def _subclass_of(kind: type, value: Any, unknown: frozenset[str]) -> Any:
         if known is not None and not unknown <= known:
             continue
         try:
-            instance = _without_subclasses(each)(value)
+            instance = _without_subclasses(each, each)(value)
         except _FAULTS:
             continue
-        if encode(instance) == text:
+        if _is_written_as(instance, text):
             built.append(instance)
     # A subclass without fields is recorded like its base.
     built = [one for one in built if not any(one is not two and isinstance(one, type(two)) for two in built)]
@@ -461,8 +644,35 @@ def _subclass_of(kind: type, value: Any, unknown: frozenset[str]) -> Any:
     return built[0] if built else None
 
 
-def _without_subclasses(kind: type) -> _Converter:
-    return builder_of(kind) if is_pydantic_class(kind) else _fields_builder(kind, kind)
+def _without_subclasses(annotation: Any, kind: type) -> _Converter:
+    if not is_pydantic_class(kind) and not is_for_pydantic(kind):
+        return _fields_builder(annotation, kind)
+    return _pydantic_dataclass(annotation, kind) if _fields_of(kind) else _checked_by_pydantic(annotation)
+
+
+def _pydantic_dataclass(annotation: Any, kind: type) -> _Converter:
+    """Build the function that makes a dataclass with pydantic, which would read some of the recorded fields in another way."""
+    validate = _checked_by_pydantic(annotation)
+    fields = cast("dict[str, _Field]", _fields_of(kind))
+    own = {name: _part(_bare(each.annotation)) for name, each in fields.items() if not _is_read_alike(each.annotation)}
+
+    def build(value: Any) -> Any:
+        if isinstance(value, dict):
+            given = cast("dict[str, Any]", value)
+            value = {name: _at(name, own.get(name, _unchanged), each) for name, each in given.items()}
+        return validate(value)
+
+    return build if own else validate
+
+
+def _bare(annotation: Any) -> Any:
+    """Remove the metadata for pydantic from an annotation."""
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if metadata_for_pydantic(annotation):
+        return _bare(arguments[0])
+    if origin in (list, set, frozenset, tuple, dict):
+        return types.GenericAlias(origin, tuple(each if each is ... else _bare(each) for each in arguments))
+    return annotation
 
 
 def _descendants(kind: type) -> list[type]:
@@ -484,6 +694,7 @@ def _fields_builder(annotation: Any, kind: type) -> _Converter:
     given = dict(zip(parameters, get_args(annotation), strict=False))
     converters = {name: _part(_substituted(each.annotation, given)) for name, each in fields.items()}
     is_dataclass = dataclasses.is_dataclass(kind)
+    is_closed = _is_kind_of(kind, msgspec.Struct) and cast("Any", kind).__struct_config__.forbid_unknown_fields
     has_init_variables = is_dataclass and any(
         isinstance(each, dataclasses.InitVar) or getattr(each, "_field_type", None) is _INIT_VARIABLE
         for each in getattr(kind, "__dataclass_fields__", {}).values()
@@ -492,6 +703,8 @@ def _fields_builder(annotation: Any, kind: type) -> _Converter:
     def build(value: Any) -> Any:
         if not isinstance(value, dict):
             raise _MisfitError(f"expected an object for {annotation_title(annotation)}, got {title(value)}")
+        if is_closed and not fields.keys() >= value.keys():
+            raise _MisfitError(f"{annotation_title(annotation)} has other fields")
         values: dict[str, Any] = {}
         for name, field in fields.items():
             if name in value:
@@ -720,7 +933,7 @@ def _union(annotation: Any, members: list[Any]) -> _Converter:
                 faults.append(f"{annotation_title(member)}: {error}")
                 continue
             is_plain = _is_plain(member)
-            if is_plain or encode(built) == text:
+            if is_plain or _is_written_as(built, text):
                 exact.append((is_plain, built))
             else:
                 loose.append((is_plain, len(_unknown_fields(member, value)), built))
@@ -738,6 +951,13 @@ def _union(annotation: Any, members: list[Any]) -> _Converter:
         return best[0]
 
     return build
+
+
+def _is_written_as(built: Any, text: str) -> bool:
+    try:
+        return encode(built) == text
+    except CodecError:  # a type that is read alone, such as the path of a file
+        return False
 
 
 def _several(what: str, built: list[Any]) -> str:

@@ -18,6 +18,7 @@ from uuid import UUID
 import msgspec
 
 from duroxide._values import failures, pydantic_models
+from duroxide._values.constraints import is_for_pydantic
 from duroxide.exceptions import CodecError, TaskFailed
 
 _KEY_SCALARS = (date, time, timedelta, Decimal, UUID, bytes)
@@ -101,6 +102,8 @@ def _to_json(value: Any) -> Any:
     attributes: Any = getattr(cast("object", value).__class__, "__attrs_attrs__", None)
     if attributes is not None:
         return {attribute.name: getattr(value, attribute.name) for attribute in attributes}
+    if is_for_pydantic(type(cast("object", value))):
+        return pydantic_models.dump_other(value)
     raise CodecError(
         f"a value of type {title(value)} has no form in JSON; pass a dict, a dataclass or a model, or what is needed to build it again"
     )

@@ -22,6 +22,7 @@ from types import NoneType, UnionType
 from typing import Annotated, Any, Union, cast, get_args, get_origin
 from uuid import UUID
 
+from duroxide._values.constraints import load_pydantic
 from duroxide.exceptions import CodecError
 
 _SETS = (set, frozenset)
@@ -67,36 +68,112 @@ def dump(value: Any, encode: Callable[[object], str]) -> Any:
     Raises:
         CodecError: A field is not in what pydantic writes, or a secret is written as asterisks.
     """
+    by_alias = _refuses_names(_class_of(value))
     if _is_simple_model(value):
-        return value.model_dump(mode="json")
-    dumped = _with_ordered_sets(value, encode).model_dump(mode="json")
+        return value.model_dump(mode="json", by_alias=by_alias)
+    dumped = _with_ordered_sets(value, encode).model_dump(mode="json", by_alias=by_alias)
     return _checked(value, dumped, encode)
 
 
+def dump_other(value: Any) -> Any:
+    """Write a value of another class that says how pydantic writes it, such as ``HttpUrl``.
+
+    Raises:
+        CodecError: The value is a secret, which pydantic writes as asterisks.
+    """
+    dumped = _adapter_of(_class_of(value)).dump_python(value, mode="json")
+    if hasattr(value, "get_secret_value"):
+        _check_secret(value, dumped)
+    return dumped
+
+
 @lru_cache(maxsize=1024)
+def _adapter_of(kind: Any) -> Any:
+    return load_pydantic().TypeAdapter(kind)
+
+
 def builder_of(annotation: Any) -> Callable[[Any], Any]:
-    """Make the function that builds values of an annotation with pydantic."""
-    pydantic: Any = sys.modules["pydantic"]
+    """Make the function that builds values of an annotation with pydantic.
+
+    Raises:
+        CodecError: pydantic is not installed.
+    """
+    try:
+        hash(annotation)
+    except TypeError:  # its metadata may be a dict
+        return _builder(annotation)
+    return _cached_builder(annotation)
+
+
+def _builder(annotation: Any) -> Callable[[Any], Any]:
+    pydantic = load_pydantic()
     adapter = pydantic.TypeAdapter(annotation)
 
-    # A model dumps its fields under their names, but wants them under their aliases unless it is told otherwise; fields
-    # that it does not find would get their defaults.
-    options = (
-        {"by_alias": True, "by_name": True}
-        if "by_name" in inspect.signature(adapter.validate_python).parameters
-        else {}
-    )
+    # A model is recorded under the names of its fields, but pydantic wants aliases unless it is told otherwise; fields that
+    # it does not find would get their defaults.
+    knows_names = "by_name" in inspect.signature(adapter.validate_python).parameters
+    refuses_names = is_pydantic_class(annotation) and _refuses_names(annotation)
+    recorded = {"by_alias": True, "by_name": True} if knows_names and not refuses_names else {}
+    aliases = frozenset(_aliases_of(annotation))
 
     def build(value: Any) -> Any:
+        is_foreign = aliases and isinstance(value, dict) and not aliases.isdisjoint(cast("dict[str, object]", value))
+        options = {} if is_foreign else recorded
         try:
             return adapter.validate_python(value, **options)
         except pydantic.ValidationError:
-            # A strict model takes a date from JSON text alone.
-            with contextlib.suppress(pydantic.ValidationError):
+            # A strict model takes a date from JSON text alone. A value with bytes is not JSON.
+            with contextlib.suppress(pydantic.ValidationError, TypeError):
                 return adapter.validate_json(json.dumps(value), **options)
             raise
 
     return build
+
+
+_cached_builder = lru_cache(maxsize=1024)(_builder)
+
+
+@lru_cache(maxsize=1024)
+def _refuses_names(kind: Any) -> bool:
+    """Tell whether the configuration of a model says that its fields are found under their aliases alone.
+
+    Raises:
+        CodecError: A field is written under another name than it is read.
+    """
+    config: dict[str, Any] = getattr(kind, "model_config", {})
+    if config.get("validate_by_name", config.get("populate_by_name")) is not False:
+        return False
+    for each in {kind, *_models_in(kind)}:
+        for name, field in each.model_fields.items():
+            if field.validation_alias != field.serialization_alias:
+                raise CodecError(
+                    f"{kind.__qualname__} refuses names of fields, and reads '{name}' of {each.__qualname__} under another alias "
+                    "than it writes; give the field one alias, or allow its name with validate_by_name"
+                )
+    return True
+
+
+def _models_in(kind: Any) -> set[Any]:
+    """Collect the models in the fields of a model, at any depth."""
+    found: set[Any] = set()
+    pending = [kind]
+    while pending:
+        annotations = [field.annotation for field in pending.pop().model_fields.values()]
+        models = {each for part in annotations for each in _classes_in(part) if hasattr(each, "model_fields")}
+        pending += models - found
+        found |= models
+    return found
+
+
+def _aliases_of(kind: Any) -> Iterator[str]:
+    """Collect the keys that only a value from elsewhere has: aliases that are not also the names of fields."""
+    fields: dict[str, Any] = getattr(kind, "__pydantic_fields__", None) or {} if is_pydantic_class(kind) else {}
+    for field in fields.values():
+        alias: Any = field.validation_alias
+        for each in getattr(alias, "choices", [alias]):
+            key: Any = each.path[0] if hasattr(each, "path") else each
+            if isinstance(key, str) and key not in fields:
+                yield key
 
 
 def builder_of_other(annotation: Any) -> Callable[[Any], Any] | None:
@@ -107,16 +184,6 @@ def builder_of_other(annotation: Any) -> Callable[[Any], Any] | None:
         return builder_of(annotation)
     except Exception:  # noqa: BLE001  (pydantic may refuse an annotation in any way, and then cannot build a value)
         return None
-
-
-def has_pydantic_metadata(annotation: Any) -> bool:
-    """Tell whether an annotation has constraints or validators that only pydantic applies."""
-    if get_origin(annotation) is Annotated and "pydantic" in sys.modules:
-        # pydantic reads what annotated_types has too.
-        roots = {type(each).__module__.partition(".")[0] for each in annotation.__metadata__}
-        if roots & {"pydantic", "annotated_types"}:
-            return True
-    return any(has_pydantic_metadata(each) for each in get_args(annotation))
 
 
 @lru_cache(maxsize=1024)
@@ -289,8 +356,9 @@ def _checked_model(model: Any, dumped: Any, encode: Callable[[object], str]) -> 
         written[name] = _checked(value, written[name], encode)
     own = {each for decorator in decorators.field_serializers.values() for each in decorator.info.fields}
     for name, computed in kind.model_computed_fields.items():
-        if name in written and not own & {name, "*"}:
-            written[name] = _ordered(computed.return_type, written[name], encode)
+        key = name if name in written else computed.alias
+        if key in written and not own & {name, "*"}:
+            written[key] = _ordered(computed.return_type, written[key], encode)
     return written
 
 

@@ -88,6 +88,19 @@ def test_details_have_the_form_that_the_same_value_has_as_a_result(details: Any)
     assert activity_failed(text, "order", 2, 1).details == decode(encode(details))
 
 
+def test_details_of_an_exception_that_another_replaces_are_not_recorded() -> None:
+    refused = OrderRefused("no")
+    refused.details = {"token": "secret"}  # type: ignore[attr-defined]
+    try:
+        try:
+            raise refused
+        except OrderRefused:
+            raise OrderRefused("refused") from None
+    except OrderRefused as replacement:
+        text = encode_failure(replacement)
+    assert text == '{"type": "OrderRefused", "message": "refused", "bases": ["ValueError"]}'
+
+
 @pytest.mark.parametrize("details", [object(), "x" * 1_048_576], ids=["no form", "too long"])
 def test_details_that_cannot_be_recorded_are_left_out_with_a_warning(
     details: object, caplog: pytest.LogCaptureFixture

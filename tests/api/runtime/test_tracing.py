@@ -143,7 +143,7 @@ def test_trace_of_an_activity_names_it_and_its_instance(run: Run, caplog: pytest
     assert "activity_id" in fields
 
 
-def test_trace_keeps_any_text(run: Run, caplog: pytest.LogCaptureFixture) -> None:
+def test_trace_keeps_any_text_with_its_control_characters_escaped(run: Run, caplog: pytest.LogCaptureFixture) -> None:
     text = 'per cent %s %d {braces} "quotes" ü🎉\nsecond line'
 
     def trace(ctx: OrchestrationContext, input: Any) -> None:
@@ -151,7 +151,7 @@ def test_trace_keeps_any_text(run: Run, caplog: pytest.LogCaptureFixture) -> Non
 
     run(trace)
 
-    assert texts(caplog, "duroxide.orchestration") == [text]
+    assert texts(caplog, "duroxide.orchestration") == [text.replace("\n", "\\n")]
 
 
 def test_failure_is_logged_with_its_traceback(run: Run, caplog: pytest.LogCaptureFixture) -> None:
@@ -240,3 +240,56 @@ def play_program(log_file: Path, log_level: str | None, log_format: str) -> str:
         [sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=60, check=True
     )
     return done.stdout + done.stderr
+
+
+CONTROL = "a\nINFO forged\x1b[2J\u2028\x9bb"
+ESCAPED = r"a\nINFO forged\u{1b}[2J\u{2028}\u{9b}b"
+
+
+def test_control_characters_in_traces_ids_and_failures_are_escaped(
+    runtime_factory: StartRuntime, client: Client, caplog: pytest.LogCaptureFixture
+) -> None:
+    def trace(ctx: OrchestrationContext, input: Any) -> Steps:
+        ctx.trace_info(CONTROL)
+        yield ctx.schedule_activity("echo", input)
+        raise ValueError(CONTROL)
+
+    def activity(ctx: ActivityContext, input: Any) -> Any:
+        ctx.trace_info(CONTROL)
+
+    runtime = runtime_factory({"echo": activity}, {"trace": trace})
+    client.start_orchestration(CONTROL, "trace")
+    with pytest.raises(OrchestrationFailed):
+        client.wait_for_orchestration(CONTROL).result()
+    runtime.shutdown()
+
+    assert texts(caplog, "duroxide.orchestration").count(ESCAPED) == 1
+    assert texts(caplog, "duroxide.activity").count(ESCAPED) == 1
+    for record in caplog.records:
+        assert record.getMessage().isprintable(), record
+
+
+@pytest.mark.parametrize("log_format", ["pretty", "compact"])
+def test_control_characters_begin_no_line_of_a_text_log(log_format: str, tmp_path: Path) -> None:
+    log = tmp_path / "log.txt"
+    code = f"""
+from duroxide import Client, Runtime, SqliteProvider, init_tracing
+init_tracing({str(log)!r}, "debug", {log_format!r})
+
+def trace(ctx, input):
+    ctx.trace_info({CONTROL!r})
+    raise ValueError({CONTROL!r})
+
+provider = SqliteProvider.in_memory()
+runtime = Runtime(provider)
+runtime.register_orchestration("trace", trace)
+with runtime:
+    client = Client(provider)
+    client.start_orchestration({CONTROL!r}, "trace")
+    client.wait_for_orchestration({CONTROL!r})
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+    text = log.read_text(encoding="utf-8")
+    assert ESCAPED in text
+    assert "\nINFO forged" not in text
+    assert all(line.isprintable() for line in text.replace("\t", " ").split("\n"))

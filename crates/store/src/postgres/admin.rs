@@ -23,9 +23,23 @@ forward_admin_operations!(PostgresStore, administer);
 
 impl PostgresStore {
     async fn delete(&self, ids: &[String], force: bool) -> Result<DeleteInstanceResult> {
+        if ids.is_empty() {
+            return Ok(DeleteInstanceResult::default());
+        }
         // The base provider counts the rows of instances, and an instance whose start waits has none.
         let waiting = self.server().waiting_among(ids).await?;
-        let mut deleted = in_base_provider!(self, delete_instances_atomic(ids, force))?;
+        // The base provider deletes table by table, so a turn that commits in between would leave a history without an
+        // instance. Instances that have ended have no such turns.
+        let token = format!("deletion.{}", self.core.token());
+        if force {
+            self.server().keep_turns_out(ids, &token).await?;
+        }
+        let deleted = in_base_provider!(self, delete_instances_atomic(ids, force));
+        if force && deleted.is_err() {
+            // If this fails, too, the lock ends by itself.
+            let _ = self.server().let_turns_in(&token).await;
+        }
+        let mut deleted = deleted?;
         deleted.instances_deleted += waiting.len() as u64;
         Ok(deleted)
     }

@@ -77,7 +77,7 @@ impl Backend for SqliteStore {
                 target.display()
             )));
         }
-        if target.exists() {
+        if target.exists() || target.is_symlink() {
             return Err(StoreError::Configuration(format!(
                 "'{}' exists already; give the path of a new file",
                 target.display()

@@ -1,11 +1,12 @@
 //! Queries and transactions that the base provider lacks.
 //!
 //! `bulk_start` starts many instances at once, `outbox` takes over rows of an application's outbox,
-//! `mismatch_reports` keeps the reports of instances that wait for other code, `live` has the reports of the
-//! nodes, and `waiting_starts` finds the starts that
-//! no turn has read yet.
+//! `mismatch_reports` keeps the reports of instances that wait for other code, `live` has the reports of the nodes,
+//! `waiting_starts` finds the starts that no turn has read yet, and `deletion` keeps turns away from instances while they
+//! are deleted.
 
 pub mod bulk_start;
+pub mod deletion;
 pub mod live;
 pub mod mismatch_reports;
 pub mod outbox;

@@ -1,6 +1,6 @@
 //! Opens the one connection that writes to a store.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{Seek as _, SeekFrom, Write as _};
 use std::path::Path;
 
@@ -8,6 +8,7 @@ use rusqlite::Connection;
 use rusqlite::config::DbConfig;
 
 use crate::error::StoreError;
+use crate::sqlite::file::companion::{self, Access};
 use crate::sqlite::file::paths::{file_error, log_of};
 use crate::sqlite::file::schema;
 use crate::types::Durability;
@@ -22,11 +23,13 @@ const CACHE_KIB: i64 = 8 * 1024;
 pub fn open(path: &Path, durability: Durability) -> Result<Connection, StoreError> {
     let failed = |error| file_error(path, &error);
     // SQLite treats a log of zeros as an empty log.
-    extend_with_zeros(&log_of(path)).map_err(|error| {
+    let log = companion::open(path, &log_of(path), Access::AsStore)?;
+    extend_with_zeros(log).map_err(|error| {
         StoreError::Unavailable(format!("the log of '{}' could not be written: {error}", path.display()))
     })?;
     let mut connection = Connection::open(path).map_err(failed)?;
     schema::prepare(&mut connection, path)?;
+    companion::match_rights(path);
     configure(&connection, durability).map_err(failed)?;
     Ok(connection)
 }
@@ -51,25 +54,26 @@ fn configure(connection: &Connection, durability: Durability) -> rusqlite::Resul
     // Only the writer thread decides when the log is copied into the file.
     connection.pragma_update(None, "wal_autocheckpoint", 0)?;
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+    // Otherwise the pages and cells of deleted rows would keep their content until they are used again.
+    connection.pragma_update(None, "secure_delete", true)?;
     connection.pragma_update(None, "cache_size", -CACHE_KIB)?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS);
     // The first read creates the log.
     connection.query_row("SELECT count(*) FROM totals", [], |_| Ok(()))
 }
 
-fn extend_with_zeros(log: &Path) -> std::io::Result<()> {
-    let mut file: File = OpenOptions::new().create(true).append(false).write(true).truncate(false).open(log)?;
-    let length = file.metadata()?.len();
+fn extend_with_zeros(mut log: File) -> std::io::Result<()> {
+    let length = log.metadata()?.len();
     if length < LOG_BYTES {
-        file.seek(SeekFrom::End(0))?;
+        log.seek(SeekFrom::End(0))?;
         let zeros = vec![0; 64 * 1024];
         let mut missing = LOG_BYTES - length;
         while missing > 0 {
             let part = missing.min(zeros.len() as u64);
-            file.write_all(&zeros[..part as usize])?;
+            log.write_all(&zeros[..part as usize])?;
             missing -= part;
         }
-        file.sync_data()?;
+        log.sync_data()?;
     }
     Ok(())
 }

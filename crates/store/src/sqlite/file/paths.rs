@@ -100,16 +100,6 @@ pub fn identity(file: &Path) -> Option<Identity> {
     std::fs::metadata(file).ok().as_ref().map(Identity::of)
 }
 
-/// Creates a file beside a store with the permissions of the store, since every process that uses the store needs both.
-/// It ignores failures: they show when the caller opens the file.
-pub fn create_with_permissions_of(store: &Path, file: &Path) {
-    if let Ok(metadata) = std::fs::metadata(store)
-        && let Ok(file) = File::create_new(file)
-    {
-        let _ = file.set_permissions(metadata.permissions());
-    }
-}
-
 /// The error for a file that SQLite cannot open, chosen by SQLite's error code.
 pub fn file_error(path: &Path, error: &rusqlite::Error) -> StoreError {
     let shown = path.display();

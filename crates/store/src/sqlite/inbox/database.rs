@@ -5,11 +5,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rusqlite::{Connection, ErrorCode, OptionalExtension as _, TransactionBehavior};
+use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension as _, TransactionBehavior};
 use uuid::Uuid;
 
 use crate::error::StoreError;
-use crate::sqlite::file::paths::{Identity, beside, create_with_permissions_of, identity, sync_directory};
+use crate::sqlite::file::companion;
+use crate::sqlite::file::paths::{Identity, beside, identity, sync_directory};
 use crate::sqlite::inbox::request::{Body, InboxAnswer, Request, decode_answer, waiting_start};
 use crate::sqlite::inbox::transaction::InboxTransaction;
 use crate::start::WaitingStart;
@@ -72,10 +73,12 @@ impl Inbox {
     pub fn open(store: &Path) -> Result<Self, StoreError> {
         let file = beside(store, "-inbox");
         let failed = |error| inbox_error(&file, &error);
-        create_with_permissions_of(store, &file);
-        let mut connection = Connection::open(&file).map_err(failed)?;
+        companion::prepare(store, &file)?;
+        let flags = OpenFlags::default() | OpenFlags::SQLITE_OPEN_NOFOLLOW;
+        let mut connection = Connection::open_with_flags(&file, flags).map_err(failed)?;
         connection.busy_handler(Some(wait_for_lock)).map_err(failed)?;
         connection.pragma_update(None, "synchronous", "full").map_err(failed)?;
+        connection.pragma_update(None, "secure_delete", true).map_err(failed)?;
         let _: String = retry_while_locked(|| {
             connection.pragma_update_and_check(None, "journal_mode", "truncate", |row| row.get(0))
         })
@@ -157,16 +160,17 @@ impl Inbox {
             let (mut requests, mut bytes) = (Vec::new(), 0);
             while let Some(row) = rows.next()? {
                 let position = row.get(0)?;
-                let payload = row.get_ref(1)?.as_str()?;
-                bytes += payload.len();
-                let request = Body::decode(payload)
-                    .map(|body| Request { inbox: Arc::clone(&self.name), position, body })
-                    .map_err(|error| {
-                        StoreError::Unavailable(format!(
-                            "the process that works on the store does not understand the request ({error}); use one \
-                             version of duroxide in all processes"
-                        ))
-                    });
+                let payload = row.get_ref(1)?;
+                bytes += payload.as_bytes_or_null().ok().flatten().map_or(0, <[u8]>::len);
+                let body = payload
+                    .as_str()
+                    .map_err(|error| error.to_string())
+                    .and_then(|text| Body::decode(text).map_err(|error| error.to_string()));
+                let request = match body {
+                    Ok(body) => Ok(Request { inbox: Arc::clone(&self.name), position, body }),
+                    // One such row must not keep the requests behind it waiting.
+                    Err(error) => Err(not_understood(&error)),
+                };
                 requests.push((position, request));
                 if bytes > BATCH_BYTES {
                     break;
@@ -201,6 +205,13 @@ impl Inbox {
     pub fn request_state(&self, position: i64) -> Result<RequestState, StoreError> {
         self.read(|connection| request_state(connection, position))
     }
+}
+
+fn not_understood(error: &str) -> StoreError {
+    StoreError::Unavailable(format!(
+        "the process that works on the store does not understand the request ({error}); use one version of duroxide in \
+         all processes"
+    ))
 }
 
 pub fn request_state(connection: &Connection, position: i64) -> rusqlite::Result<RequestState> {

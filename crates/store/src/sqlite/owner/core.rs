@@ -3,7 +3,7 @@
 
 use std::collections::HashSet;
 use std::ops::{Deref, DerefMut};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -46,6 +46,8 @@ pub struct OwnerCore {
     pub health: Health,
     /// Deleted instances to which the writer may still have changes.
     pub deleted: Mutex<HashSet<Number>>,
+    /// Whether the log may hold pages of instances that were deleted: they stay until SQLite overwrites them.
+    pub log_holds_deleted: AtomicBool,
     guard: Option<FileGuard>,
     /// Gets the deletions, and reports what this process can run.
     pub events: OnceLock<Arc<dyn StoreEvents>>,
@@ -109,6 +111,7 @@ impl OwnerCore {
             jobs,
             health,
             deleted: Mutex::default(),
+            log_holds_deleted: AtomicBool::new(false),
             guard,
             events: OnceLock::new(),
             timer: (Mutex::new(false), Condvar::new()),

@@ -25,6 +25,7 @@ use crate::session_limits::SessionLimits;
 use crate::sqlite::client::ClientStore;
 use crate::sqlite::client::commit_watcher::CommitWatch;
 use crate::sqlite::client::provider::ClientProvider;
+use crate::sqlite::file::companion;
 use crate::sqlite::file::connection;
 use crate::sqlite::file::paths::locate;
 use crate::sqlite::file::schema;
@@ -81,6 +82,7 @@ impl Dispatching {
 
 impl SqliteStore {
     pub fn open(path: &Path, durability: Durability) -> Result<Self, StoreError> {
+        companion::check_sqlite_files(path)?;
         // No file is created beside a file that is not a store.
         if let Err(error @ StoreError::Configuration(_)) = schema::is_current(path) {
             return Err(error);

@@ -12,16 +12,17 @@ pub mod system;
 pub mod tests;
 
 use std::collections::HashMap;
-use std::fs::{File, OpenOptions};
-use std::io::{ErrorKind, Seek as _, Write as _};
+use std::fs::File;
+use std::io::{Seek as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock, Once, Weak};
 
 use parking_lot::Mutex;
 
 use crate::error::StoreError;
+use crate::sqlite::file::companion::{self, Access};
 use crate::sqlite::file::lock::system::LockState;
-use crate::sqlite::file::paths::{Identity, beside, create_with_permissions_of, identity};
+use crate::sqlite::file::paths::{Identity, beside, identity};
 use crate::sqlite::file::{network_fs, single_path};
 
 /// The lock files that this process has open, by path.
@@ -183,10 +184,11 @@ fn open(path: &Path) -> Result<Arc<LockFile>, StoreError> {
     {
         return Ok(lock);
     }
-    create_with_permissions_of(path, &name);
-    let opened = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&name);
-    let opened = opened.and_then(|file| Ok((Identity::of(&file.metadata()?), file)));
-    let (identity, file) = opened.map_err(|error| lock_file_error(path, &name, &error))?;
+    let file = companion::open(path, &name, Access::Writers)?;
+    let metadata = file
+        .metadata()
+        .map_err(|error| StoreError::Unavailable(format!("'{}' could not be examined: {error}", name.display())))?;
+    let identity = Identity::of(&metadata);
     let descriptor = Mutex::new(Descriptor { file: Some(file), holder: None });
     let lock = Arc::new(LockFile { name: name.clone(), identity, descriptor });
     files.insert(name, Arc::downgrade(&lock));
@@ -214,17 +216,4 @@ fn write_process_number(mut file: &File) {
 /// The number that the holder of the lock has written.
 fn process_number(name: &Path) -> Option<u32> {
     std::fs::read_to_string(name).ok()?.trim().parse().ok()
-}
-
-fn lock_file_error(path: &Path, name: &Path, error: &std::io::Error) -> StoreError {
-    let shown = path.display();
-    match error.kind() {
-        ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => StoreError::Configuration(format!(
-            "'{shown}' cannot be written; make the file and its directory writable for this process"
-        )),
-        ErrorKind::NotFound => StoreError::Configuration(format!(
-            "the directory of '{shown}' does not exist or takes no files; create it first, or choose another"
-        )),
-        _ => StoreError::Unavailable(format!("'{}' could not be opened: {error}", name.display())),
-    }
 }

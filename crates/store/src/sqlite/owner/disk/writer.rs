@@ -4,6 +4,7 @@
 //! lost data, it ends the work on the store.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
@@ -92,6 +93,7 @@ impl Writer {
                     self.batch.push(WriteOperation::without_answer(Vec::new()));
                     self.commit();
                     self.checkpoint();
+                    self.clear_log();
                     // The caller may have been dropped.
                     stopped.send(()).ok();
                     return RoundResult::Stopped;
@@ -278,6 +280,15 @@ impl Writer {
             Ok(_) => self.log_pages = 0,
             Err(error) if DiskFailure::of(&error) == DiskFailure::Temporary => self.log_pages = 0,
             Err(error) => self.core.health.fail(&error.to_string()),
+        }
+    }
+
+    /// Empties the log if it may hold what was deleted. If a reader still uses the log, the pages stay until the next end
+    /// or until SQLite overwrites them.
+    fn clear_log(&self) {
+        if self.core.health.broken().is_none() && self.core.log_holds_deleted.swap(false, Ordering::AcqRel) {
+            let connection = self.core.connection.lock();
+            let _ = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Deletes instances and prunes past executions. The writer thread runs each deletion in a separate transaction.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use duroxide::providers::{DeleteInstanceResult, InstanceFilter, PruneOptions, PruneResult};
 use rusqlite::{Connection, TransactionBehavior, params};
@@ -32,13 +33,22 @@ const DELETIONS: [&str; 8] = [
 ];
 
 impl OwnerCore {
+    /// Performs a task that deletes rows, and notes that the log may hold their pages.
+    async fn delete_rows<R: Send + 'static>(
+        self: &Arc<Self>,
+        task: impl FnOnce(&mut Connection, &Self) -> Result<R> + Send + 'static,
+    ) -> Result<R> {
+        self.log_holds_deleted.store(true, Ordering::Release);
+        self.perform(task).await
+    }
+
     /// Deletes instances, all of them or none.
     pub async fn delete(self: &Arc<Self>, ids: &[String], force: bool) -> Result<DeleteInstanceResult> {
         if ids.is_empty() {
             return Ok(DeleteInstanceResult::default());
         }
         let ids = ids.to_vec();
-        self.perform(move |connection, core| core.delete_now(connection, &ids, force)).await
+        self.delete_rows(move |connection, core| core.delete_now(connection, &ids, force)).await
     }
 
     fn delete_now(&self, connection: &mut Connection, ids: &[String], force: bool) -> Result<DeleteInstanceResult> {
@@ -113,7 +123,7 @@ impl OwnerCore {
         if filter.instance_ids.as_ref().is_some_and(Vec::is_empty) {
             return Ok(DeleteInstanceResult::default());
         }
-        self.perform(move |connection, core| {
+        self.delete_rows(move |connection, core| {
             let mut total = DeleteInstanceResult::default();
             let mut trees: Vec<Vec<String>> = vec![Vec::new()];
             for id in read::to_delete(connection, &filter)? {
@@ -138,14 +148,14 @@ impl OwnerCore {
 
     pub async fn prune(self: &Arc<Self>, id: &str, options: PruneOptions) -> Result<PruneResult> {
         let id = id.to_owned();
-        self.perform(move |connection, _| prune_now(connection, &id, &options)).await
+        self.delete_rows(move |connection, _| prune_now(connection, &id, &options)).await
     }
 
     pub async fn prune_bulk(self: &Arc<Self>, filter: InstanceFilter, options: PruneOptions) -> Result<PruneResult> {
         if filter.instance_ids.as_ref().is_some_and(Vec::is_empty) {
             return Ok(PruneResult::default());
         }
-        self.perform(move |connection, _| {
+        self.delete_rows(move |connection, _| {
             let mut total = PruneResult::default();
             for id in read::to_prune(connection, &filter)? {
                 let result = prune_now(connection, &id, &options)?;

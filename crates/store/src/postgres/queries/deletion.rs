@@ -1,0 +1,45 @@
+//! Keeps turns away from instances while the base provider deletes them.
+
+use std::time::Duration;
+
+use crate::clock::span_ms;
+use crate::error::Result;
+use crate::postgres::errors::failed;
+use crate::postgres::queries::Server;
+
+const OPERATION: &str = "delete_instances_atomic";
+/// The longest time that a deletion takes. A deletion whose process dies leaves the instances locked for so long.
+const LONGEST_DELETION: Duration = Duration::from_secs(10);
+
+impl Server<'_> {
+    /// Takes the locks of `instances` for a deletion, also from turns that run now. Such a turn cannot commit any more, and no
+    /// new turn begins. The deletion removes the locks with the instances.
+    pub async fn keep_turns_out(&self, instances: &[String], token: &str) -> Result<()> {
+        let Self { pool, schema } = self;
+        sqlx::query(&format!(
+            "INSERT INTO \"{schema}\".instance_locks (instance_id, lock_token, locked_until, locked_at) \
+             SELECT instance, $2, now_ms + $3, now_ms FROM unnest($1::text[]) AS instance, \
+             (SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint AS now_ms) AS clock ORDER BY instance \
+             ON CONFLICT (instance_id) DO UPDATE SET lock_token = excluded.lock_token, \
+             locked_until = excluded.locked_until, locked_at = excluded.locked_at"
+        ))
+        .bind(instances)
+        .bind(token)
+        .bind(span_ms(LONGEST_DELETION))
+        .execute(*pool)
+        .await
+        .map(|_| ())
+        .map_err(|error| failed(OPERATION, &error))
+    }
+
+    /// Gives the locks back after a deletion that was refused.
+    pub async fn let_turns_in(&self, token: &str) -> Result<()> {
+        let Self { pool, schema } = self;
+        sqlx::query(&format!("DELETE FROM \"{schema}\".instance_locks WHERE lock_token = $1"))
+            .bind(token)
+            .execute(*pool)
+            .await
+            .map(|_| ())
+            .map_err(|error| failed(OPERATION, &error))
+    }
+}
