@@ -17,7 +17,7 @@ use crate::metrics::{Counters, add};
 use crate::process::WithoutCode;
 use crate::refusals::failed_activity;
 use crate::running_activities::{RunningActivity, join_token};
-use crate::suspects::{self, Suspicion};
+use crate::suspects::Suspicion;
 use crate::terminal_commit::not_registered;
 
 /// Activities of the engine itself: their input is the engine's.
@@ -58,7 +58,9 @@ impl Dispatcher {
         add(&self.counters.worker_dispatcher_items_fetched);
         match self.shared.suspects.admit(&token, attempt, self.settings.max_attempts) {
             Suspicion::None => {}
-            Suspicion::Alone => tokio::time::sleep(suspects::rest(lock_timeout)).await,
+            Suspicion::Alone if self.rest_before_suspect(lock_timeout).await => {}
+            // The end of the runtime gives the lease back.
+            Suspicion::Alone => return None,
             Suspicion::Waits(pause) => {
                 // If this fails, the lease ends by itself.
                 let _ = self.leave_activity(&token, pause).await;

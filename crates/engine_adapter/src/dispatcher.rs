@@ -24,6 +24,7 @@ use crate::metrics::{Counters, Metrics, add};
 use crate::process::{Gauges, ProcessState, RuntimeReporter};
 use crate::running_activities::RunningActivity;
 use crate::settings::DispatcherSettings;
+use crate::suspects;
 use crate::suspended::SuspendedTurnCache;
 use crate::turn_record::TurnRecord;
 use store::backoff::{FAILURES_OF_OUTAGE, pause_after};
@@ -240,6 +241,13 @@ impl Dispatcher {
             () = tokio::time::sleep_until(deadline.min(Instant::now() + pause)) => {}
             () = self.stopped() => {}
         }
+    }
+
+    /// Rests before a suspect begins alone. Returns whether it may begin: the runtime may end in between.
+    pub async fn rest_before_suspect(&self, lease: Duration) -> bool {
+        let pause = suspects::rest(lease);
+        self.rest(pause, Instant::now() + pause).await;
+        !self.stop.is_cancelled() && !self.shared.database.closing.is_cancelled()
     }
 
     /// Waits after a fetch that failed. The pauses of the engine grow without bound, so the outage is waited out here.

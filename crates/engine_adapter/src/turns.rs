@@ -18,7 +18,7 @@ use crate::dispatcher::Dispatcher;
 use crate::held_turns::HeldTurn;
 use crate::metrics::add;
 use crate::nondeterminism::report::TurnMismatch;
-use crate::suspects::{self, Suspicion};
+use crate::suspects::Suspicion;
 use crate::terminal_commit::make_catchable;
 use crate::turn_record::TurnRecord;
 use store::history::ended;
@@ -51,7 +51,11 @@ impl Dispatcher {
         add(&self.counters.orch_dispatcher_items_fetched);
         match self.shared.suspects.admit(&token, attempt, self.settings.max_attempts) {
             Suspicion::None => {}
-            Suspicion::Alone => tokio::time::sleep(suspects::rest(lock_timeout)).await,
+            Suspicion::Alone if self.rest_before_suspect(lock_timeout).await => {}
+            Suspicion::Alone => {
+                let _ = self.abandon_turn(&token, None, true).await;
+                return None;
+            }
             Suspicion::Waits(pause) => {
                 // If this fails, the lease ends by itself.
                 let _ = self.leave_turn(&token, pause).await;

@@ -37,7 +37,7 @@ impl PostgresStore {
         let deleted = in_base_provider!(self, delete_instances_atomic(ids, force));
         if force && deleted.is_err() {
             // If this fails, too, the lock ends by itself.
-            let _ = self.server().let_turns_in(&token).await;
+            let _ = self.server().let_turns_in(ids, &token).await;
         }
         let mut deleted = deleted?;
         deleted.instances_deleted += waiting.len() as u64;

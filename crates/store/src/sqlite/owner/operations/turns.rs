@@ -39,10 +39,12 @@ impl Drop for TurnClaim<'_> {
     fn drop(&mut self) {
         if self.is_open {
             let mut state = self.core.lock();
-            if let Some((number, mut taken)) = state.release(self.token) {
-                for message in &mut taken {
-                    message.attempts = message.attempts.saturating_sub(1);
-                }
+            let changes = state.uncount_turn(self.token);
+            if !changes.is_empty() {
+                // The fetch may end while the attempts are written. The next process must not count them either.
+                self.core.submit_and_forget(None, changes, CommitEffect::None);
+            }
+            if let Some((number, taken)) = state.release(self.token) {
                 state.put_back(number, taken);
             }
         }
