@@ -7,8 +7,9 @@ import re
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import psycopg
@@ -25,6 +26,7 @@ from duroxide import (
     ProviderError,
     Runtime,
     StartRequest,
+    TransactionClient,
 )
 from postgres.conftest import MakeRole, elsewhere
 from postgres.other_role import STORE, Database, make_database
@@ -277,6 +279,25 @@ def test_an_instance_with_the_largest_version_of_a_custom_status_continues(
         postgres_connection.execute(sql.SQL(statement).format(schema=sql.Identifier(postgres_schema)))
         client.raise_event("one", "go", None)
         assert client.wait_for_orchestration("one", 10_000).result() == 1
+
+
+@pytest.mark.parametrize("time", ["infinity", "-infinity", "294276-12-31"])
+@pytest.mark.parametrize(
+    "column", ["instances.created_at", "instances.updated_at", "executions.started_at", "executions.completed_at"]
+)
+def test_a_client_reads_an_instance_with_a_time_out_of_range(
+    column: str, time: str, provider: PostgresProvider, postgres_schema: str, postgres_connection: psycopg.Connection
+) -> None:
+    with Runtime(provider, functions=[echo, child]) as runtime:
+        client = runtime.client
+        client.start_orchestration("one", "child", 1)
+        client.wait_for_orchestration("one", 10_000)
+        table, name = column.split(".")
+        names = {"table": sql.Identifier(postgres_schema, table), "column": sql.Identifier(name)}
+        postgres_connection.execute(sql.SQL("UPDATE {table} SET {column} = %s").format(**names), (time,))
+        assert client.get_instance_info("one").status == "Completed"
+        assert client.get_execution_info("one", 1).status == "Completed"
+        client.describe("one")
 
 
 # The server refuses to lease these rows, as it refuses a calculation with a value that is too large.
@@ -549,20 +570,21 @@ def test_a_flood_of_notifications_makes_few_looks_at_the_server(database: Databa
         assert calls() < 200 * seconds + 100
 
 
-GUIDE = Path(__file__).parents[2] / "docs" / "guides" / "postgres.md"
+GUIDES = Path(__file__).parents[2] / "docs" / "guides"
 
 
 def grant(database: Database, *roles: str) -> None:
     """Create a store as its owner, in a database without the right of all roles to call functions, and grant rights.
 
-    The scripts are those of the guide, with the names of this test: the other role is each of ``roles``.
+    The scripts are those of the guides, with the names of this test: the other role is each of ``roles``.
     """
     with database.as_owner() as owner:
         owner.execute("ALTER DEFAULT PRIVILEGES REVOKE EXECUTE ON FUNCTIONS FROM PUBLIC")
     PostgresProvider.connect_with_schema(database.owner_url, STORE).close()
+    guides = "".join((GUIDES / guide).read_text() for guide in ("postgres.md", "transactions.md"))
     for role in roles:
-        (script,) = re.findall(rf"```sql\n-- {role}\n(.*?)```", GUIDE.read_text(), re.DOTALL)
-        script = re.sub(r"\borders\b", STORE, script)
+        (script,) = re.findall(rf"```sql\n-- {role}\n(.*?)```", guides, re.DOTALL)
+        script = re.sub(r"\b(orders|duroxide)\b", STORE, script)
         with database.as_owner() as owner:
             owner.execute(re.sub(rf"\b{role}\b", database.other, script))
 
@@ -637,7 +659,97 @@ def test_the_script_of_a_reader_lets_it_read_and_not_start(database: Database) -
         connection.execute(f"SELECT value FROM {STORE}.python_secrets")
 
 
-START = '{"StartOrchestration":{"instance":"%s","orchestration":"child","input":"1","version":null,%s"execution_id":1}}'
+def test_the_script_of_an_application_lets_it_send_in_its_transactions(database: Database) -> None:
+    grant(database, "shop")
+    with (
+        PostgresProvider.connect_with_schema(database.owner_url, STORE) as provider,
+        Runtime(provider, functions=[echo, child, waits]) as runtime,
+    ):
+        with psycopg.connect(database.other_url) as connection:
+            application = TransactionClient(connection, STORE)
+            application.start_orchestration("one", "waits", 1)
+            application.raise_event("one", "go", None)
+        assert runtime.client.wait_for_orchestration("one", 20_000).result() == 1
+
+
+INSERT = "INSERT INTO {store}.orchestrator_queue (instance_id, work_item, visible_at, created_at) VALUES"
+FORGED_RESULT = """'{{"ActivityCompleted":{{"instance":"victim","execution_id":1,"id":2,"result":"\\"forged\\""}}}}'"""
+ATTEMPTS_OF_APPLICATION = {
+    "read a history": "SELECT FROM {store}.history",
+    "read results": "SELECT FROM {store}.executions",
+    "read the queue": "SELECT FROM {store}.orchestrator_queue",
+    "read the key of digests": "SELECT FROM {store}.python_secrets",
+    "write a result": INSERT + " ('victim', " + FORGED_RESULT + ", now(), now())",
+    "write a row that is never due": INSERT + " ('victim', 'x', 'infinity', now())",
+    "call the function of another adapter": "SELECT {store}.enqueue_orchestrator_work('victim', 'x', 'infinity')",
+    "change the custom status": "UPDATE {store}.instances SET custom_status = 'forged'",
+    "delete the queue": "TRUNCATE {store}.orchestrator_queue",
+    "hold the locks of starts": "SELECT FROM {store}.python_start_locks FOR UPDATE",
+    "hold the table of the locks of starts": "BEGIN; LOCK TABLE {store}.python_start_locks",
+    "hold the queue": "BEGIN; LOCK TABLE {store}.orchestrator_queue IN ACCESS SHARE MODE",
+    "create in the schema": "CREATE FUNCTION {store}.another() RETURNS int LANGUAGE sql AS 'SELECT 1'",
+    "replace the function that it calls": (
+        "CREATE OR REPLACE FUNCTION {store}.python_send(text, text) RETURNS void LANGUAGE sql AS ''"
+    ),
+    "let others call it": "ALTER FUNCTION {store}.python_send(text, text) OWNER TO CURRENT_USER",
+}
+
+
+@pytest.mark.parametrize("attempt", ATTEMPTS_OF_APPLICATION.values(), ids=ATTEMPTS_OF_APPLICATION.keys())
+def test_an_application_may_only_send(attempt: str, database: Database) -> None:
+    grant(database, "shop")
+    with database.as_other() as other, pytest.raises(psycopg.errors.InsufficientPrivilege):
+        other.execute(attempt.format(store=STORE))
+
+
+@pytest.mark.parametrize("way", ["write", "send"])
+def test_an_application_cannot_forge_the_result_of_an_activity(way: str, database: Database) -> None:
+    grant(database, "shop")
+    runs, may_end = Event(), Event()
+
+    def slow(_: Any, value: Any) -> Any:
+        runs.set()
+        may_end.wait(20)
+        return value
+
+    def victim(ctx: OrchestrationContext, value: Any) -> Any:
+        return (yield ctx.schedule_activity("slow", value))
+
+    statement = f"{INSERT} ('victim', {FORGED_RESULT}, now(), now())"
+    if way == "send":
+        statement = f"SELECT {{store}}.python_send('victim', {FORGED_RESULT})"
+    with (
+        database.as_other() as other,
+        PostgresProvider.connect_with_schema(database.owner_url, STORE) as provider,
+        Runtime(provider, functions=[slow, victim]) as runtime,
+    ):
+        runtime.client.start_orchestration("victim", "victim", "right")
+        assert runs.wait(20)
+        with suppress(psycopg.errors.InsufficientPrivilege):
+            other.execute(statement.format(store=STORE))
+        may_end.set()
+        assert runtime.client.wait_for_orchestration("victim", 20_000).result() == "right"
+
+
+def test_a_transaction_of_an_application_that_stays_open_stops_no_work(database: Database) -> None:
+    grant(database, "shop")
+    with (
+        psycopg.connect(database.other_url) as other,
+        PostgresProvider.connect_with_schema(database.owner_url, STORE) as provider,
+        Runtime(provider, functions=[echo, child, starts_another]) as runtime,
+    ):
+        application = TransactionClient(other, STORE)
+        for instance in ("one", "one::sub::2"):
+            application.start_orchestration(instance, "child", 2)
+        runtime.client.start_orchestration("one", "starts_another", 1)
+        assert runtime.client.wait_for_orchestration("one", 5_000).result() == 1
+        other.rollback()
+
+
+START = (
+    '{"StartOrchestration":{"instance":"%s","orchestration":"child","input":"1","version":null,"parent_instance":%s,'
+    '"parent_id":%s,"execution_id":%s}}'
+)
 FORGED = {
     "the result of an activity": (
         '{"ActivityCompleted":{"instance":"victim","execution_id":1,"id":2,"result":"\\"forged\\""}}'
@@ -646,8 +758,10 @@ FORGED = {
     "the result of a child": (
         '{"SubOrchCompleted":{"parent_instance":"victim","parent_execution_id":1,"parent_id":2,"result":"1"}}'
     ),
-    "the start of a child": START % ("victim", '"parent_instance":"other","parent_id":2,'),
-    "a start of another instance": START % ("other", '"parent_instance":null,"parent_id":null,'),
+    "the start of a child": START % ("victim", '"other"', 2, 1),
+    "a start of another instance": START % ("other", "null", "null", 1),
+    "the start of a later execution": START % ("victim", "null", "null", 2),
+    "a start that nodes do not see among the waiting ones": " " + START % ("victim", "null", "null", 1),
     "two messages": '{"TimerFired":{"instance":"victim"},"QueueMessage":{"instance":"victim","name":"n","data":"1"}}',
     "nothing": "{}",
 }

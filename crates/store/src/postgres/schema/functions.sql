@@ -844,8 +844,11 @@ BEGIN
     SELECT array_agg(key), json_agg(value) -> 0 INTO kinds, body FROM json_each(p_item::json);
     IF kinds IS NULL OR cardinality(kinds) <> 1
        OR kinds[1] NOT IN ('StartOrchestration', 'ExternalRaised', 'QueueMessage')
+       -- Nodes know starts by the beginning of their text.
+       OR p_item NOT LIKE '{"' || kinds[1] || '":%'
        OR (body ->> 'instance') IS DISTINCT FROM p_instance
-       OR (body ->> 'parent_instance') IS NOT NULL OR (body ->> 'parent_id') IS NOT NULL THEN
+       OR (body ->> 'parent_instance') IS NOT NULL OR (body ->> 'parent_id') IS NOT NULL
+       OR coalesce(body ->> 'execution_id', '1') <> '1' THEN
         RAISE EXCEPTION 'an application may send a start, an event or a message of a queue to the instance that it names'
             USING ERRCODE = '42501';
     END IF;
