@@ -351,7 +351,29 @@ def test_the_log_names_the_row_that_a_node_leaves_out(
         client.start_orchestration("other", "child", 1)
         assert client.wait_for_orchestration("other", 10_000).result() == 1
         wait_until(lambda: f"row {row[0]} of the table {postgres_schema}.{queue}" in caplog.text)
+        assert runtime.metrics_snapshot().rows_left_out == 1
     assert "a value is out of range" in caplog.text
+
+
+@pytest.mark.parametrize("queue", ["orchestrator_queue", "worker_queue"])
+def test_the_log_names_a_row_that_is_never_due(
+    queue: str,
+    provider: PostgresProvider,
+    postgres_schema: str,
+    postgres_connection: psycopg.Connection,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    statement = (
+        "INSERT INTO {queue} (work_item, visible_at, created_at, instance_id) "
+        "VALUES ('x', 'infinity', now(), 'victim') RETURNING id"
+    )
+    names = {"queue": sql.Identifier(postgres_schema, queue)}
+    row = postgres_connection.execute(sql.SQL(statement).format(**names)).fetchone()
+    assert row is not None
+    with Runtime(provider, functions=[echo, child]) as runtime:
+        wait_until(lambda: f"row {row[0]} of the table {postgres_schema}.{queue}" in caplog.text)
+        assert runtime.metrics_snapshot().rows_left_out == 1
+    assert "it is never due" in caplog.text
 
 
 def functions_of_a_store(database: Database, schema: str) -> str:

@@ -72,6 +72,11 @@ pub trait Backend: EngineOperations + AdminOperations {
         None
     }
 
+    /// How many rows of the queues this process leaves out because of their values.
+    fn rows_left_out(&self) -> usize {
+        0
+    }
+
     /// Makes this process the one that works on the store, or the next in line where only one process can.
     async fn begin_dispatching(self: Arc<Self>) -> Result<(), StoreError>;
 

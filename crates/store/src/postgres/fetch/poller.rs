@@ -21,6 +21,7 @@ use crate::postgres::fetch::lease::leases;
 use crate::postgres::fetch::rows;
 use crate::postgres::fetch::rows::AnswerRow;
 use crate::postgres::fetch::session_demand::SessionDemand;
+use crate::postgres::node::left_out::{self, LeftOutRow};
 use crate::postgres::node::prefetch::PrefetchQueue;
 use crate::postgres::node::state::{ActivityPrefetchQueue, NodeState, TurnPrefetchQueue};
 use crate::postgres::notify::channel;
@@ -44,9 +45,6 @@ const LONGEST_REPAIR: Duration = ANSWER_TIMEOUT;
 /// The longest lease that other nodes are assumed to take.
 const LONGEST_LEASE_MS: i64 = 60_000;
 
-/// How long the node leaves out a row with a value that the server refuses.
-const PAUSE_OF_UNCLAIMABLE: Duration = Duration::from_secs(60);
-
 /// How many parameters the server's function `python_claim` has.
 const CLAIM_COLUMNS: usize = 18;
 
@@ -61,6 +59,8 @@ pub struct Poller {
     repairs_until: Option<Instant>,
     availability: Arc<Availability>,
     last_report: Option<Instant>,
+    /// When the poller last looked for rows that are never due.
+    last_search: Option<Instant>,
 }
 
 /// The work that one call of the server asks for.
@@ -86,6 +86,7 @@ impl Poller {
             repairs_until: None,
             availability,
             last_report: None,
+            last_search: None,
         }
     }
 
@@ -106,6 +107,7 @@ impl Poller {
                 }
             }
             self.report();
+            self.find_never_due();
             self.core.rounds.send_modify(|rounds| *rounds += 1);
             self.core.give_back_unwanted(LONGEST_TURN_WAIT, LONGEST_ACTIVITY_WAIT).await;
             self.wait(next_poll, true).await;
@@ -133,6 +135,25 @@ impl Poller {
             // The node may have ended since.
             if core.dispatching.load(Ordering::Acquire) == 0 {
                 let _ = timeout(REPORT_INTERVAL, server.forget_node(&core.node)).await;
+            }
+        });
+    }
+
+    /// Looks for rows that are never due, now and then, while a runtime works. The poller does not wait for it.
+    fn find_never_due(&mut self) {
+        if self.core.dispatching.load(Ordering::Acquire) == 0
+            || self.last_search.is_some_and(|last| last.elapsed() < left_out::PAUSE)
+        {
+            return;
+        }
+        self.last_search = Some(Instant::now());
+        let core = Arc::clone(&self.core);
+        tokio::spawn(async move {
+            let server = Server { pool: &core.pool, schema: &core.schema };
+            if let Ok(Ok(rows)) = timeout(ANSWER_TIMEOUT, server.never_due()).await {
+                for row in rows {
+                    core.left_out.report(&core.schema, &row);
+                }
             }
         });
     }
@@ -291,18 +312,14 @@ impl Poller {
         let found = self.dedicated.put_back(connection, found).await?;
         let mut leaves_any = false;
         for (table, id, instance, message) in found {
-            tracing::error!(
-                target: "duroxide::store",
-                "row {id} of the table {schema}.{table} cannot be read, and is left out for {pause} s: {message} \
-                 (instance {instance:?}); repair or delete the row",
-                schema = core.schema,
-                pause = PAUSE_OF_UNCLAIMABLE.as_secs(),
-            );
-            leaves_any |= match instance {
-                Some(instance) if table == "orchestrator_queue" => {
-                    core.left_to_others.leave_instance(&instance, PAUSE_OF_UNCLAIMABLE)
+            let fact = format!("the server refuses it: {message}");
+            let row = LeftOutRow { table, id, instance, fact };
+            core.left_out.report(&core.schema, &row);
+            leaves_any |= match row.instance {
+                Some(instance) if row.table == "orchestrator_queue" => {
+                    core.left_to_others.leave_instance(&instance, left_out::PAUSE)
                 }
-                _ => core.left_to_others.leave_activity(id, PAUSE_OF_UNCLAIMABLE),
+                _ => core.left_to_others.leave_activity(id, left_out::PAUSE),
             };
         }
         Ok(leaves_any)

@@ -22,6 +22,7 @@ use crate::postgres::node::cancelled_activities::{Cancelled, CancelledActivities
 use crate::postgres::node::held_turns::{LeasedTurn, NodeTurns};
 use crate::postgres::node::history_cache::HistoryCache;
 use crate::postgres::node::leases_in_flight::LeasesInFlight;
+use crate::postgres::node::left_out::LeftOutRows;
 use crate::postgres::node::prefetch::PrefetchQueue;
 use crate::postgres::node::pulse::Pulse;
 use crate::postgres::node::request::{ExistingOrchestration, PendingWrite, WriteRequest};
@@ -68,6 +69,7 @@ pub struct NodeState {
     pub held: NodeTurns,
     pub histories: HistoryCache,
     pub left_to_others: LeftToOthers,
+    pub left_out: LeftOutRows,
     pub cancelled: CancelledActivities,
     pub running: RunningActivities,
     pub notifier: Notifier,
@@ -118,6 +120,7 @@ impl NodeState {
             held: NodeTurns::default(),
             histories: HistoryCache::default(),
             left_to_others: LeftToOthers::default(),
+            left_out: LeftOutRows::default(),
             cancelled: CancelledActivities::default(),
             running: RunningActivities::default(),
             notifier: Notifier::new(digest_key),

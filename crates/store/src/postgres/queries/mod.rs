@@ -24,6 +24,7 @@ use crate::clock::span_ms;
 use crate::error::Result;
 use crate::failure::Failure;
 use crate::postgres::errors::failed;
+use crate::postgres::node::left_out::LeftOutRow;
 use crate::postgres::schema::{function, rights};
 use crate::types::InstanceState;
 
@@ -131,6 +132,24 @@ impl Server<'_> {
         .await
         .map_err(|error| failed("get_instance_info", &error))?;
         Ok(created.map(i64::unsigned_abs))
+    }
+
+    /// The first rows of the queues whose time never comes. Both tables have an index of these times.
+    pub async fn never_due(&self) -> Result<Vec<LeftOutRow>> {
+        let Self { pool, schema } = self;
+        let never = |table: &str| {
+            format!(
+                "(SELECT '{table}'::text, id, instance_id FROM \"{schema}\".{table} \
+                 WHERE visible_at = 'infinity'::timestamptz LIMIT 100)"
+            )
+        };
+        let statement = format!("{} UNION ALL {}", never("orchestrator_queue"), never("worker_queue"));
+        let rows: Vec<(String, i64, Option<String>)> = sqlx::query_as(&statement)
+            .fetch_all(*pool)
+            .await
+            .map_err(|error| failed("fetch_orchestration_item", &error))?;
+        let row = |(table, id, instance)| LeftOutRow { table, id, instance, fact: "it is never due".to_owned() };
+        Ok(rows.into_iter().map(row).collect())
     }
 
     /// How many timers are not due yet.
