@@ -48,7 +48,7 @@ mod _native {
     #[pymodule_export]
     use crate::client::{Call, NativeClient, NativeDatabaseWatcher, write_message};
     #[pymodule_export]
-    use crate::logging::{deliver_logs_to, init_tracing, stop_logging};
+    use crate::logging::{deliver_logs_to, escaped, init_tracing, stop_logging};
     #[pymodule_export]
     use crate::native_store::NativeStore;
     #[pymodule_export]

@@ -1317,6 +1317,9 @@ def deliver_logs_to(deliver: Callable[[str, int, str, dict[str, object]], None])
     They arrive on a separate thread, which starts with the first record of each process.
     """
 
+def escaped(text: str) -> str:
+    r"""Return the text with its control characters but tabs as escapes, such as ``\n`` and ``\u{1b}``."""
+
 def stop_logging() -> None:
     """Deliver the waiting records, and end that thread."""
 

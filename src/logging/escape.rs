@@ -1,67 +1,63 @@
-//! Escapes control characters in text logs. A value with a line break would forge a record, and one with an escape
-//! character would command the terminal that shows the log.
+//! The fields of a record in a text log, with escapes for control characters.
 
-use std::borrow::Cow;
 use std::fmt::{self, Write as _};
 
-use tracing_subscriber::field::MakeExt as _;
+use engine_adapter::Escaping;
+use tracing::field::{Field, Visit};
+use tracing_subscriber::field::RecordFields;
 use tracing_subscriber::fmt::FormatFields;
-use tracing_subscriber::fmt::format::{Writer, debug_fn};
+use tracing_subscriber::fmt::format::Writer;
 
-/// `text` with its control characters as Rust writes them in its literals, such as `\n` and `\u{1b}`.
-pub(super) fn escape(text: &str) -> Cow<'_, str> {
-    if !text.contains(is_unsafe) {
-        return Cow::Borrowed(text);
-    }
-    let mut escaped = String::with_capacity(text.len() + 8);
-    // Writing to a `String` cannot fail.
-    let _ = Escaping(&mut escaped).write_str(text);
-    Cow::Owned(escaped)
-}
+/// Marks a record whose message has lines of its own. Its maker has escaped each value in it.
+pub(super) const MULTILINE: &str = "multiline";
 
 /// Formats the fields of a record as Tracing does, but with escapes.
-pub(super) fn escaped_fields() -> impl for<'writer> FormatFields<'writer> + Send + Sync + 'static {
-    let format = |writer: &mut Writer<'_>, field: &tracing::field::Field, value: &dyn fmt::Debug| {
-        let mut writer = Escaping(writer);
-        match field.name() {
-            "message" => write!(writer, "{value:?}"),
-            name => write!(writer, "{}={value:?}", name.strip_prefix("r#").unwrap_or(name)),
-        }
-    };
-    debug_fn(format).delimited(" ")
-}
+pub(super) struct EscapedFields;
 
-/// A tab neither begins a line nor commands a terminal. The separators of lines and paragraphs begin a line for some
-/// readers of logs.
-fn is_unsafe(character: char) -> bool {
-    character != '\t' && (character.is_control() || matches!(character, '\u{2028}' | '\u{2029}'))
-}
-
-struct Escaping<'writer, Writer>(&'writer mut Writer);
-
-impl<Writer: fmt::Write> fmt::Write for Escaping<'_, Writer> {
-    fn write_str(&mut self, text: &str) -> fmt::Result {
-        let mut rest = text;
-        while let Some(position) = rest.find(is_unsafe) {
-            let (before, from) = rest.split_at(position);
-            self.0.write_str(before)?;
-            let mut characters = from.chars();
-            if let Some(character) = characters.next() {
-                write!(self.0, "{}", character.escape_default())?;
-            }
-            rest = characters.as_str();
-        }
-        self.0.write_str(rest)
+impl<'writer> FormatFields<'writer> for EscapedFields {
+    fn format_fields<R: RecordFields>(&self, writer: Writer<'writer>, fields: R) -> fmt::Result {
+        let mut marker = FindMarker(false);
+        fields.record(&mut marker);
+        let mut fields_writer = FieldsWriter { writer, is_multiline: marker.0, is_first: true, written: Ok(()) };
+        fields.record(&mut fields_writer);
+        fields_writer.written
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+struct FindMarker(bool);
 
-    #[test]
-    fn control_characters_are_escaped_and_other_text_stays() {
-        assert_eq!(escape("order-7\tÄ"), "order-7\tÄ");
-        assert_eq!(escape("a\nb\r\u{1b}[2J\u{9b}\u{2028}\u{7f}c"), r"a\nb\r\u{1b}[2J\u{9b}\u{2028}\u{7f}c");
+impl Visit for FindMarker {
+    fn record_debug(&mut self, field: &Field, _: &dyn fmt::Debug) {
+        self.0 |= field.name() == MULTILINE;
+    }
+}
+
+struct FieldsWriter<'writer> {
+    writer: Writer<'writer>,
+    is_multiline: bool,
+    is_first: bool,
+    written: fmt::Result,
+}
+
+impl FieldsWriter<'_> {
+    fn write(&mut self, name: &str, value: &dyn fmt::Debug) -> fmt::Result {
+        if !std::mem::take(&mut self.is_first) {
+            self.writer.write_char(' ')?;
+        }
+        match name {
+            "message" if self.is_multiline => write!(self.writer, "{value:?}"),
+            "message" => write!(Escaping(&mut self.writer), "{value:?}"),
+            name => {
+                write!(Escaping(&mut self.writer), "{}={value:?}", name.strip_prefix("r#").unwrap_or(name))
+            }
+        }
+    }
+}
+
+impl Visit for FieldsWriter<'_> {
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        if self.written.is_ok() && field.name() != MULTILINE {
+            self.written = self.write(field.name(), value);
+        }
     }
 }

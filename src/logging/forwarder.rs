@@ -1,5 +1,6 @@
 //! The queue from the native side to Python's logging. A separate thread delivers the records.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::process;
 use std::ptr;
@@ -8,6 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, Ordering};
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
+use engine_adapter::escape;
 use parking_lot::RwLock;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
@@ -16,7 +18,7 @@ use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::layer::{Context, Layer};
 
 use crate::boundary;
-use crate::logging::escape::escape;
+use crate::logging::escape::MULTILINE;
 
 /// How many records may wait. Further records are counted and dropped, since a logging thread must not wait for the
 /// interpreter.
@@ -150,6 +152,9 @@ impl<S: Subscriber> Layer<S> for ToPython {
         if record.is_premature() {
             return;
         }
+        if metadata.fields().field(MULTILINE).is_none() {
+            record.escape_message();
+        }
         if forwarder.records.try_send(QueuedRecord::Record(record)).is_err() {
             forwarder.dropped.fetch_add(1, Ordering::Relaxed);
         }
@@ -166,9 +171,16 @@ impl Record {
             })
     }
 
+    fn escape_message(&mut self) {
+        if let Cow::Owned(escaped) = escape(&self.message) {
+            self.message = escaped;
+        }
+    }
+
     fn add(&mut self, field: &Field, value: FieldValue) {
         match (field.name(), value) {
-            ("message", FieldValue::Text(text)) => self.message = escape(&text).into_owned(),
+            ("message", FieldValue::Text(text)) => self.message = text,
+            (MULTILINE, _) => {}
             (name, value) => self.fields.push((name, value)),
         }
     }

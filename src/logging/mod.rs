@@ -11,6 +11,7 @@ use std::str::FromStr as _;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
+use engine_adapter::escape;
 use parking_lot::Mutex;
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -28,7 +29,7 @@ use crate::boundary::errors::ConfigurationError;
 use crate::boundary::finalization;
 use crate::boundary::options::{choices, unknown};
 use crate::boundary::python::{GET_LOGGER, LOGGER_INFO, LOGGER_WARNING, Member};
-use crate::logging::escape::{escape, escaped_fields};
+use crate::logging::escape::EscapedFields;
 
 type Filter = reload::Layer<EnvFilter, Registry>;
 type Filtered = Layered<Filter, Registry>;
@@ -61,6 +62,12 @@ impl<'py> FromPyObject<'_, 'py> for TraceText {
         let bytes = text.call_method1(intern!(value.py(), "encode"), ("utf-8", "backslashreplace"))?;
         Ok(Self(String::from_utf8_lossy(bytes.cast::<PyBytes>().map_err(PyErr::from)?.as_bytes()).into_owned()))
     }
+}
+
+/// A text with its control characters as escapes, for the messages that the Python half makes.
+#[pyfunction]
+pub(crate) fn escaped(text: TraceText) -> String {
+    escape(&text.0).into_owned()
 }
 
 /// How much is logged where `RUST_LOG` does not say it.
@@ -205,8 +212,8 @@ fn output(format: Format, writer: BoxMakeWriter, colors: bool) -> Output {
     let layer = fmt::layer().with_writer(writer).with_ansi(colors);
     match format {
         // The engine's name for it means the formatter's default, one line a record.
-        Format::Pretty => layer.fmt_fields(escaped_fields()).boxed(),
-        Format::Compact => layer.compact().fmt_fields(escaped_fields()).boxed(),
+        Format::Pretty => layer.fmt_fields(EscapedFields).boxed(),
+        Format::Compact => layer.compact().fmt_fields(EscapedFields).boxed(),
         Format::Json => layer.json().boxed(),
     }
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -123,6 +124,58 @@ def test_the_report_is_logged_once(provider: Provider, caplog: pytest.LogCapture
         wait_until(lambda: runtime.metrics_snapshot().orch_dispatcher_items_fetched > before)
     errors = [record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR]
     assert errors == [mismatch]
+
+
+FORGING = "order\nERROR forged\x1b[2J"
+
+
+def forging(ctx: OrchestrationContext, _: Any) -> Steps:
+    yield ctx.wait_for_event(FORGING)
+
+
+def test_a_value_with_a_line_break_forges_no_line_of_the_report(
+    provider: Provider, caplog: pytest.LogCaptureFixture
+) -> None:
+    record(provider, old, instance=FORGING)
+    client = Client(provider)
+    with caplog.at_level(logging.ERROR, "duroxide"), running(provider, forging):
+        client.raise_event(FORGING, "go", "went")
+        mismatch = waiting(client, FORGING).mismatch or ""
+    (logged,) = [record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR]
+    assert logged == mismatch
+    lines = logged.split("\n")
+    assert all(line.isprintable() for line in lines)
+    escaped = r"order\nERROR forged\u{1b}[2J"
+    assert [escaped in line for line in lines] == [True, False, True, False, False], logged
+
+
+def test_the_report_keeps_its_lines_in_a_text_log_and_a_value_forges_none(tmp_path: Path) -> None:
+    log = tmp_path / "log.txt"
+    code = f"""
+from determinism.code_change import record, running, waiting
+from determinism.test_waiting_for_code import FORGING, forging, old
+from duroxide import Client, SqliteProvider, init_tracing
+init_tracing({str(log)!r})
+provider = SqliteProvider.in_memory()
+record(provider, old, instance=FORGING)
+client = Client(provider)
+with running(provider, forging):
+    client.raise_event(FORGING, "go", "went")
+    print(waiting(client, FORGING).mismatch, end="")
+"""
+    tests = str(Path(__file__).parent.parent)
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=os.environ | {"PYTHONPATH": tests},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    text = log.read_text(encoding="utf-8")
+    assert done.stdout in text
+    assert all(line.isprintable() for line in text.split("\n"))
+    assert "\nERROR forged" not in text
 
 
 @pytest.mark.parametrize("new", [changed, returning_early], ids=lambda new: new.__name__)

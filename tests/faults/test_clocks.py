@@ -31,8 +31,7 @@ def test_work_continues_when_the_clock_of_the_server_jumps(
     server.start(clock.environment)
     nodes.start("one")
     nodes.start("other")
-    # Timers follow that clock.
-    load = make_load(without=["timers"])
+    load = make_load()
     load.start()
     clock.set(jump)
     assert load.wait_for_progress() < SOON_SECONDS
@@ -61,6 +60,18 @@ def test_a_start_is_taken_that_commits_after_the_clock_of_the_server_was_set_bac
         wait_until(lambda: node.count_logged("was set back"))
         late.commit()
     assert client.wait_for_orchestration("late", 20_000).result() == 1
+
+
+def test_work_of_a_server_whose_clock_was_ahead_is_taken_by_a_node_that_starts_later(
+    clock: Clock, server: ServerAtHand, nodes: Nodes, client: Client
+) -> None:
+    server.stop_fast()
+    clock.set(JUMP)
+    server.start(clock.environment)
+    client.start_orchestration("early", "chain", 2)
+    clock.set(0)
+    nodes.start("one")
+    assert client.wait_for_orchestration("early", 20_000).result() == 1
 
 
 @JUMPS

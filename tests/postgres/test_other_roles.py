@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -281,7 +282,30 @@ def test_an_instance_with_the_largest_version_of_a_custom_status_continues(
         assert client.wait_for_orchestration("one", 10_000).result() == 1
 
 
-@pytest.mark.parametrize("time", ["infinity", "-infinity", "294276-12-31"])
+ENDS_OF_TIME = ("infinity", "-infinity", "294276-12-31")
+
+
+@pytest.mark.parametrize("longest_ms", [None, 60_000])
+def test_a_row_of_an_application_does_not_stop_the_repair_after_the_clock_was_set_back(
+    longest_ms: int | None, provider: PostgresProvider, postgres_schema: str, postgres_connection: psycopg.Connection
+) -> None:
+    queue = f"{postgres_schema}.orchestrator_queue"
+    insert = f"INSERT INTO {queue} (instance_id, work_item, visible_at, created_at) VALUES (%s, 'x', %s, %s)"
+    for visible, created in itertools.product(ENDS_OF_TIME, repeat=2):
+        postgres_connection.execute(insert.encode(), ("victim", visible, created))
+    ahead = datetime.now(timezone.utc) + timedelta(hours=1)
+    postgres_connection.execute(insert.encode(), ("other", ahead, ahead))
+    name = postgres_connection.execute(
+        "SELECT proname FROM pg_proc WHERE pronamespace = %s::regnamespace AND proname LIKE 'python\\_set\\_back\\_%%'",
+        (postgres_schema,),
+    ).fetchone()
+    assert name is not None
+    postgres_connection.execute(f"SELECT {postgres_schema}.{name[0]}(%s)".encode(), (longest_ms,))
+    is_due = f"SELECT visible_at <= clock_timestamp() FROM {queue} WHERE instance_id = 'other'"
+    assert postgres_connection.execute(is_due.encode()).fetchone() == (True,)
+
+
+@pytest.mark.parametrize("time", ENDS_OF_TIME)
 @pytest.mark.parametrize(
     "column", ["instances.created_at", "instances.updated_at", "executions.started_at", "executions.completed_at"]
 )
@@ -530,7 +554,10 @@ def test_a_start_that_waits_in_one_schema_stops_no_start_in_another(database: Da
         owner.execute(f"BEGIN; LOCK TABLE {STORE}.orchestrator_queue IN SHARE MODE")
         started = threads.submit(first.start_orchestration, "one", "child")
         with database.administrator() as administrator:
-            waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = %s AND wait_event_type = 'Lock'"
+            waiting = (
+                "SELECT count(*) FROM pg_stat_activity WHERE datname = %s AND wait_event_type = 'Lock' "
+                "AND query LIKE '%%python\\_commit%%'"
+            )
             wait_until(lambda: administrator.execute(waiting, (database.name,)).fetchone() == (1,))
         second.start_orchestration("one", "child")
         assert not started.done()

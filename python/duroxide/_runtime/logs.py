@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from typing import TYPE_CHECKING
 
+from duroxide import _native
 from duroxide._runtime.printed_logs import is_printing, print_below_level, print_notice
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+# What stands for the path of the source file in a record of the native half.
+_NATIVE = "(duroxide)"
 _RESERVED = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime"}
 
 
@@ -32,13 +36,27 @@ def deliver(logger_name: str, level: int, message: str, fields: Mapping[str, obj
     fields = {name: value for name, value in fields.items() if name != "notice"}
     extra = {(f"field_{name}" if name in _RESERVED else name): value for name, value in fields.items()}
     # Build the record directly, because the message is final: logging must not format a percent sign in it.
-    record = logger.makeRecord(logger_name, level, "(duroxide)", 0, message, (), None, func=None, extra=extra)
+    record = logger.makeRecord(logger_name, level, _NATIVE, 0, message, (), None, func=None, extra=extra)
     if is_enabled:
         logger.handle(record)
         if is_notice:
             print_notice(record)
     else:
         print_below_level(record)
+
+
+def _escape_message(record: logging.LogRecord) -> bool:
+    """Escape the control characters in a message: a value in it must not forge a line.
+
+    A native record comes with escapes. Where its message has several lines, they are the package's own.
+    """
+    if record.pathname != _NATIVE:
+        # A message that cannot be formatted is for the handler to report.
+        with contextlib.suppress(Exception):
+            message = record.getMessage()
+            if not message.isprintable():
+                record.msg, record.args = _native.escaped(message), ()
+    return True
 
 
 class _NeverDisabled(logging.Logger):
@@ -54,14 +72,15 @@ class _NeverDisabled(logging.Logger):
 
 
 def keep_enabled() -> None:
-    """Keep all loggers of the package enabled; called once, at import."""
+    """Keep all loggers of the package enabled, and their messages safe; called once, at import."""
     for name in list(logging.root.manager.loggerDict):
         if name.partition(".")[0] == "duroxide":
             _enabled(logging.getLogger(name))
 
 
 def _enabled(logger: logging.Logger) -> logging.Logger:
-    # The logger of an application's own class stays as it is.
+    logger.addFilter(_escape_message)
+    # The class of a logger stays as it is where the application chose it.
     if type(logger) is logging.Logger:
         logger.__class__ = _NeverDisabled
     return logger

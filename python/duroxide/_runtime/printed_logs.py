@@ -123,9 +123,9 @@ def _formatted(record: logging.LogRecord, log_format: str) -> str:
     moment = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created)) + f".{int(record.msecs):03d}Z"
     level = "TRACE" if record.levelno < logging.DEBUG else record.levelname.replace("WARNING", "WARN")
     message = record.getMessage()
-    if record.exc_info:
-        message += "\n" + logging.Formatter().formatException(record.exc_info)
+    traceback = logging.Formatter().formatException(record.exc_info) if record.exc_info else ""
     if log_format == "json":
+        message = f"{message}\n{traceback}" if traceback else message
         whole: dict[str, Any] = {
             "timestamp": moment,
             "level": level,
@@ -134,6 +134,8 @@ def _formatted(record: logging.LogRecord, log_format: str) -> str:
             **fields,
         }
         return json.dumps(whole, default=str)
+    # A record begins with its time, and each further line with a space, so an exception's text cannot pass for a record.
+    message += "".join(f"\n  {_native.escaped(line)}" for line in traceback.split("\n") if traceback)
     return " ".join(
         [moment, f"{level:>5}", f"{record.name}:", message, *(f"{name}={_shown(fields[name])}" for name in fields)]
     )

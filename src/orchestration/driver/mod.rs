@@ -30,8 +30,7 @@ use crate::orchestration::nondeterminism::note_mismatch;
 use crate::orchestration::sticky_cache::{StickyCache, SuspendedExecution};
 use crate::orchestration::task::is_branch;
 use crate::orchestration::timeline::Moment;
-use engine_adapter::Dispatcher;
-use engine_adapter::TurnRecord;
+use engine_adapter::{Dispatcher, TurnRecord, escape};
 
 /// Runs one turn of an orchestration for the engine.
 pub(crate) async fn run_turn(
@@ -301,8 +300,8 @@ impl Driver {
                 self.definition.name,
                 node.operation.describe()
             );
-            let warned =
-                WARN_EXPLICIT.call(py, (message.as_str(), py.get_type::<PyRuntimeWarning>(), file.as_str(), line));
+            let message = escape(&message);
+            let warned = WARN_EXPLICIT.call(py, (&*message, py.get_type::<PyRuntimeWarning>(), file.as_str(), line));
             if warned.is_err() {
                 // Warnings are errors here, and no caller could receive one.
                 tracing::warn!(target: "duroxide::orchestration", file, line, "{message}");

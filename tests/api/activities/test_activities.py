@@ -180,6 +180,17 @@ def test_task_that_is_never_yielded_does_not_run_and_is_reported(run: Run) -> No
     assert ran == ["yielded"]
 
 
+def test_the_warning_of_a_task_that_is_never_yielded_has_its_control_characters_escaped(run: Run) -> None:
+    def forgetful(ctx: OrchestrationContext, input: Any) -> Steps:
+        ctx.wait_for_event("go\nERROR forged\x1b[2J")
+        yield ctx.schedule_timer(0)
+
+    with pytest.warns(RuntimeWarning, match="never yielded it") as seen:
+        run(forgetful)
+
+    assert r"go\nERROR forged\u{1b}[2J" in str(seen[0].message)
+
+
 def test_task_may_be_run_by_yield_from(run: Run) -> None:
     def delegate(ctx: OrchestrationContext, input: Any) -> Steps:
         return (yield from ctx.schedule_activity("activity", input))

@@ -59,6 +59,30 @@ def test_a_runtime_with_the_json_format_prints_one_object_per_line() -> None:
     ]
 
 
+FAILING = """
+import logging
+from duroxide import Runtime, RuntimeOptions, SqliteProvider
+
+runtime = Runtime(SqliteProvider.in_memory(), RuntimeOptions(log_level="info"))
+
+@runtime.register_orchestration("Fail")
+def fail(ctx, input):
+    yield ctx.schedule_timer(0)
+    raise ValueError("no room\\n2026-01-01T00:00:00.000Z  INFO duroxide: forged\\x1b[2J")
+
+with runtime:
+    runtime.client.start("Fail", id="failing").wait()
+"""
+
+
+def test_the_text_of_an_exception_begins_no_line_of_the_printed_records() -> None:
+    done = subprocess.run([sys.executable, "-c", FAILING], capture_output=True, text=True, timeout=60, check=True)
+    lines = done.stderr.split("\n")
+    assert any(line.startswith("  2026-01-01T00:00:00.000Z  INFO duroxide: forged\\u{1b}[2J") for line in lines)
+    assert not any(line.startswith("2026-01-01") for line in lines)
+    assert all(line.isprintable() for line in lines)
+
+
 def test_a_runtime_prints_nothing_where_the_application_configures_logging() -> None:
     text = printed("log_level='info'", "logging.basicConfig(level='INFO', format='application: %(message)s')")
     assert "application: for everyone" in text

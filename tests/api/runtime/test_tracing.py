@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Generator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import pytest
 
 from conftest import Run, StartRuntime
 from duroxide import ActivityContext, Client, OrchestrationContext, OrchestrationFailed
+from duroxide._values.conversions import convert
 from support.waiting import wait_for_event_kind
 
 Steps = Generator[Any, Any, Any]
@@ -293,3 +295,14 @@ with runtime:
     assert ESCAPED in text
     assert "\nINFO forged" not in text
     assert all(line.isprintable() for line in text.replace("\t", " ").split("\n"))
+
+
+def test_control_characters_in_a_message_of_the_python_half_are_escaped(caplog: pytest.LogCaptureFixture) -> None:
+    @dataclass
+    class Order:
+        number: int
+
+    convert({"number": 7, CONTROL: 8}, Order)
+
+    (message,) = texts(caplog, "duroxide.values")
+    assert f"has the fields {ESCAPED}, which that class does not have" in message

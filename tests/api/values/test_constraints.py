@@ -404,14 +404,23 @@ def test_a_function_whose_constraints_nothing_can_check_is_refused(annotation: A
         convert([1], annotation)
 
 
-@pytest.mark.parametrize("annotation", [Annotated[int, annotated_types.Gt(0)], list[Shout], in_dataclass(Shout)])
+@pytest.mark.parametrize(
+    "annotate",
+    [
+        pytest.param(lambda _: Annotated[int, annotated_types.Gt(0)], id="Annotated"),
+        pytest.param(lambda kind: list[kind], id="list"),
+        pytest.param(in_dataclass, id="dataclass"),
+    ],
+)
 def test_a_function_with_constraints_for_pydantic_is_refused_without_pydantic(
-    annotation: Any, monkeypatch: pytest.MonkeyPatch
+    annotate: Callable[[Any], Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def keep(amount: Any) -> Any:
         return amount
 
-    keep.__annotations__ = {"amount": annotation}
+    # The builder of a class is kept with the pydantic that made it, so the class must be new in each run.
+    new_class = type("NewShout", (Shout,), {})
+    keep.__annotations__ = {"amount": annotate(new_class)}
     monkeypatch.setitem(sys.modules, "pydantic", None)
     with SqliteProvider.in_memory() as provider, pytest.raises(RegistrationError, match="pydantic, which applies them"):
         Runtime(provider, functions=[activity(keep)])

@@ -9,6 +9,11 @@ use crate::nondeterminism::report::TurnMismatch;
 use crate::settings::Nondeterminism;
 use crate::terminal_commit::TerminalCommit;
 
+/// Logs a report with its lines. A report has escapes for the control characters of the values in it.
+fn log_report(instance: &str, report: &str) {
+    tracing::error!(target: "duroxide::runtime", instance = %instance, multiline = true, "{report}");
+}
+
 impl Dispatcher {
     /// Abandons a turn that continued from a suspended state, so that it is replayed from the beginning.
     pub async fn replay_again(&self, token: &str, held: &HeldTurn, report: &str) {
@@ -38,7 +43,7 @@ impl Dispatcher {
         // answers.
         let history = self.view.read_with_execution(instance, execution).await.ok()?;
         let message = mismatch.report(instance, &history);
-        tracing::error!(target: "duroxide::runtime", instance = %instance, "{message}");
+        log_report(instance, &message);
         let details = ErrorDetails::Configuration {
             kind: ConfigErrorKind::Nondeterminism,
             resource: String::new(),
@@ -55,7 +60,7 @@ impl Dispatcher {
         let report = mismatch.report(instance, &history);
         let (delay, is_new) = self.shared.waiting.postpone(instance, &report);
         if is_new {
-            tracing::error!(target: "duroxide::runtime", instance = %instance, "{report}");
+            log_report(instance, &report);
         }
         self.note_mismatch(instance, &report, is_new).await;
         // If this fails, the lease ends by itself.

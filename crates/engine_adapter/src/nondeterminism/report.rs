@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use duroxide::{AppErrorKind, ConfigErrorKind, ErrorDetails, Event, EventKind};
 use serde_json::Value;
 
+use crate::escape::escape;
 use crate::nondeterminism::action::{Action, Described};
 use crate::nondeterminism::mismatch_report::{ActualAction, CodeLocation, MismatchReport};
 use crate::turn_record::TurnRecord;
@@ -42,10 +43,11 @@ impl<'a> TurnMismatch<'a> {
         })
     }
 
-    /// The whole report. `history` is the history of the execution, as far as it could be read.
+    /// The whole report: lines without control characters, since a value with a line break would forge a line.
+    /// `history` is the history of the execution, as far as it could be read.
     pub fn report(&self, instance: &str, history: &[Event]) -> String {
         let facts = match self {
-            Self::Engine(text) => format!("  {}\n", shortened(text, 2 * SHOWN_INPUT)),
+            Self::Engine(text) => format!("  {}\n", escape(&shortened(text, 2 * SHOWN_INPUT))),
             Self::Driver(mismatch) => {
                 let event = history.iter().find(|event| event.event_id == mismatch.event_id);
                 let recorded = event.and_then(|event| Action::recorded(&event.kind)).map(|action| action.describe());
@@ -53,8 +55,9 @@ impl<'a> TurnMismatch<'a> {
             }
         };
         format!(
-            "the code of instance '{instance}' no longer matches its history:\n{facts}\
-             bring back the code that recorded it, or cancel the instance"
+            "the code of instance '{}' no longer matches its history:\n{facts}\
+             bring back the code that recorded it, or cancel the instance",
+            escape(instance)
         )
     }
 }
@@ -87,7 +90,7 @@ fn compared(mismatch: &MismatchReport, recorded: Option<&Described>) -> String {
     let mut text = String::new();
     for (label, row) in rows {
         // Writing to a string cannot fail.
-        let _ = writeln!(text, "{}", format!("  {label:width$}  {row}").trim_end());
+        let _ = writeln!(text, "{}", escape(format!("  {label:width$}  {row}").trim_end()));
     }
     text
 }
@@ -260,6 +263,24 @@ mod tests {
         let action = Described { what: "activity 'print'".to_owned(), input: Some("one\ntwo".to_owned()) };
 
         assert_eq!(shown(&action), "activity 'print'  one two");
+    }
+
+    #[test]
+    fn a_value_adds_no_line_to_a_report_and_commands_no_terminal() {
+        let forging = "a\n2026-01-01 ERROR forged\u{1b}[2J\u{2028}b";
+        let by_driver = MismatchReport {
+            event_id: 2,
+            actual: ActualAction::Nothing(forging.to_owned()),
+            location: Some(CodeLocation { file: forging.to_owned(), line: 1, source: forging.to_owned() }),
+            decides: true,
+        };
+
+        let lines = [TurnMismatch::Driver(&by_driver), TurnMismatch::Engine(forging.to_owned())]
+            .map(|mismatch| mismatch.report(forging, &[]).lines().map(str::to_owned).collect::<Vec<_>>());
+
+        assert_eq!(lines.each_ref().map(Vec::len), [5, 3], "{lines:?}");
+        let is_safe = |line: &String| *line == escape(line);
+        assert!(lines.iter().flatten().all(is_safe), "{lines:?}");
     }
 
     #[test]

@@ -280,18 +280,27 @@ async fn first_connection(
 ) -> Result<PgConnection, StoreError> {
     const PAUSE: Duration = Duration::from_millis(100);
     let end = Instant::now() + limit;
+    let mut refusal = None;
     loop {
         match timeout(end - Instant::now(), options.connect()).await {
             Ok(Ok(connection)) => return Ok(connection),
-            Ok(Err(sqlx::Error::Database(error)))
-                if error.is_transient_in_connect_phase() && Instant::now() + PAUSE < end =>
-            {
+            Ok(Err(error)) if is_temporary(&error) && Instant::now() + PAUSE < end => {
+                refusal = Some(explain(&error));
                 sleep(PAUSE).await;
             }
             Ok(Err(error)) => return Err(unreachable(server, &explain(&error))),
-            Err(_) => return Err(unreachable(server, &format!("no answer within {} s", limit.as_secs_f64()))),
+            // Of a server that refused before, the refusal says more than the silence of the last moment.
+            Err(_) => {
+                let silence = || format!("no answer within {} s", limit.as_secs_f64());
+                return Err(unreachable(server, &refusal.unwrap_or_else(silence)));
+            }
         }
     }
+}
+
+/// Whether the server refuses connections for a while, since it starts or is full.
+fn is_temporary(error: &sqlx::Error) -> bool {
+    error.as_database_error().is_some_and(sqlx::error::DatabaseError::is_transient_in_connect_phase)
 }
 
 fn check_schema(schema: &str) -> Result<(), StoreError> {

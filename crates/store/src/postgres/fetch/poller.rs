@@ -55,6 +55,8 @@ pub struct Poller {
     failures: u32,
     /// The last time of the server's clock, and when it arrived.
     server_time: Option<(i64, Instant)>,
+    /// Whether the times have been repaired once. The server's clock may have been set back while no node was there.
+    has_repaired: bool,
     /// Until when the slow look repairs times, since the server's clock was set back.
     repairs_until: Option<Instant>,
     availability: Arc<Availability>,
@@ -83,6 +85,7 @@ impl Poller {
             statement,
             failures: 0,
             server_time: None,
+            has_repaired: false,
             repairs_until: None,
             availability,
             last_report: None,
@@ -210,14 +213,24 @@ impl Poller {
                 return Err(error);
             }
         }
-        match self.repairs_until {
-            Some(until) if everything => {
-                if until <= Instant::now() {
-                    self.repairs_until = None;
-                }
-                self.set_back().await
+        if everything { self.repair_times().await } else { Ok(()) }
+    }
+
+    /// Repairs the times that lie in the future of the server's clock: at the first look, and for a while after the clock
+    /// was set back.
+    async fn repair_times(&mut self) -> Result<(), sqlx::Error> {
+        if let Some(until) = self.repairs_until {
+            // The clock was set back a moment ago, so a lease that would last for longer was granted before.
+            let turns = self.core.turn_queues().iter().map(|queue| queue.lease_ms()).max();
+            let longest = turns.max(self.core.activity_queues().iter().map(|queue| queue.lease_ms()).max());
+            if until <= Instant::now() {
+                self.repairs_until = None;
             }
-            _ => Ok(()),
+            self.set_back(Some(longest.unwrap_or(0).max(LONGEST_LEASE_MS))).await
+        } else if self.has_repaired {
+            Ok(())
+        } else {
+            self.set_back(None).await
         }
     }
 
@@ -256,20 +269,20 @@ impl Poller {
                 _ => {}
             }
         }
-        match time {
-            Some(time) => self.check_clock(time, asked).await,
-            None => Ok(()),
+        if let Some(time) = time {
+            self.check_clock(time, asked);
         }
+        Ok(())
     }
 
     /// Compares the server's clock with the time that has passed on this node. If the clock was set back, messages that
-    /// were sent before would be invisible, so this repairs their times.
-    async fn check_clock(&mut self, time_ms: i64, asked: Instant) -> Result<(), sqlx::Error> {
+    /// were sent before would be invisible, so the next slow looks repair their times.
+    fn check_clock(&mut self, time_ms: i64, asked: Instant) {
         let passed_since = |since: Instant| span_ms(asked.saturating_duration_since(since));
         let expected = self.server_time.map_or(time_ms, |(time_ms, since)| time_ms + passed_since(since));
         self.server_time = Some((time_ms, Instant::now()));
         if time_ms + CLOCK_STEP_MS > expected {
-            return Ok(());
+            return;
         }
         tracing::warn!(
             target: "duroxide::store",
@@ -278,18 +291,16 @@ impl Poller {
             expected - time_ms
         );
         self.repairs_until = Some(Instant::now() + LONGEST_REPAIR);
-        self.set_back().await
     }
 
     /// Repairs the times that lie in the future of the server's clock, and lets the poller look again.
-    async fn set_back(&mut self) -> Result<(), sqlx::Error> {
-        let turns = self.core.turn_queues().iter().map(|queue| queue.lease_ms()).max();
-        let longest = turns.max(self.core.activity_queues().iter().map(|queue| queue.lease_ms()).max());
+    async fn set_back(&mut self, longest_ms: Option<i64>) -> Result<(), sqlx::Error> {
         let mut connection = self.dedicated.take().await?;
         let statement = format!("SELECT {}($1)", function(&self.core.schema, "set_back"));
-        let set_back = query(&statement).bind(longest.unwrap_or(0).max(LONGEST_LEASE_MS)).execute(&mut connection);
+        let set_back = query(&statement).bind(longest_ms).execute(&mut connection);
         let set_back = timeout(ANSWER_TIMEOUT, set_back).await;
         self.dedicated.put_back(connection, set_back).await?;
+        self.has_repaired = true;
         self.core.hint_turns();
         self.core.hint_activities();
         Ok(())

@@ -7,7 +7,8 @@
 -- The functions force their plans. Otherwise the planner would expect one row for ever in a queue that was analyzed
 -- while it was empty. Where a statement finds a lock row by its instance, it hides the end of the lease from the
 -- planner (locked_until + 0). If statistics were taken on an empty table, the planner would otherwise read all live
--- leases for each instance. The time of a message that is found by its instance is hidden for the same reason. Work is
+-- leases for each instance. The time of a message that is found by its instance is hidden for the same reason, and the
+-- token of an activity that is found by its id: an index of both would be searched for each pair of them. Work is
 -- taken in the order of an existing index, (visible_at, lock_token), so that the server does not sort the queue.
 --
 -- Each function sets search_path. Otherwise the server might choose an operator or a function of another role, which
@@ -21,8 +22,9 @@
 -- isolation than read committed (connect/session.rs).
 --
 -- Leases use only the server's clock, so that the clocks of the nodes may differ. The transaction that deletes a lock
--- row owns it, and no transaction waits for a lock row. New lock rows are inserted in the order of their instances, so
--- two batches never wait for each other in a circle.
+-- row owns it. A transaction waits for a lock row only while a renewal of the same lease commits. It finds the new version
+-- of the row then, so the keys and the token choose a row, and never its place (ctid), which the renewal changes. New
+-- lock rows are inserted in the order of their instances, so two batches never wait for each other in a circle.
 
 -- The reports of instances that wait for other code: see queries/mismatch_reports.rs.
 CREATE TABLE IF NOT EXISTS "{schema}".python_waiting (
@@ -558,13 +560,8 @@ BEGIN
     IF cardinality(p_turn_tokens) > 0 THEN
         WITH freed AS (
             DELETE FROM "{schema}".instance_locks l
-            WHERE l.ctid = ANY (ARRAY(
-                SELECT own.ctid FROM unnest(p_turn_instances, p_turn_tokens) AS turn (instance, token),
-                LATERAL (SELECT i.ctid FROM "{schema}".instance_locks i
-                         WHERE i.instance_id = turn.instance AND i.lock_token = turn.token
-                           AND i.locked_until + 0 > now_ms
-                         OFFSET 0) AS own))
-              AND l.lock_token = ANY (p_turn_tokens)
+            WHERE l.instance_id = ANY (p_turn_instances) AND l.lock_token = ANY (p_turn_tokens)
+              AND l.locked_until + 0 > now_ms
             RETURNING l.lock_token
         )
         SELECT array_agg(turn.place::integer) INTO held
@@ -696,7 +693,8 @@ BEGIN
         IF cardinality(p_hold_ids) > 0 THEN
             UPDATE "{schema}".orchestrator_queue q
             SET visible_at = CASE WHEN hold.ms > 0 THEN now_at + hold.ms * interval '1 millisecond'
-                                  ELSE q.created_at END,
+                                  ELSE least(q.created_at, now_at) END,
+                created_at = least(q.created_at, now_at),
                 lock_token = CASE WHEN hold.ms > 0 THEN 'held' END,
                 locked_until = CASE WHEN hold.ms > 0 THEN now_ms + hold.ms END
             FROM unnest(p_hold_turns, p_hold_ids, p_hold_ms) AS hold (turn, id, ms)
@@ -715,12 +713,7 @@ BEGIN
     IF cardinality(p_ended_ids) > 0 THEN
         WITH freed AS (
             DELETE FROM "{schema}".worker_queue w
-            WHERE w.ctid = ANY (ARRAY(
-                SELECT own.ctid FROM unnest(p_ended_ids, p_ended_tokens) AS activity (id, token),
-                LATERAL (SELECT i.ctid FROM "{schema}".worker_queue i
-                         WHERE i.id = activity.id AND i.lock_token = activity.token AND i.locked_until > now_ms
-                         OFFSET 0) AS own))
-              AND w.lock_token = ANY (p_ended_tokens)
+            WHERE w.id = ANY (p_ended_ids) AND w.lock_token || '' = ANY (p_ended_tokens) AND w.locked_until + 0 > now_ms
             RETURNING w.lock_token, w.session_id
         )
         SELECT array_agg(freed.lock_token), array_agg(freed.session_id) FILTER (WHERE freed.session_id IS NOT NULL)
@@ -816,20 +809,40 @@ BEGIN
     RETURN true;
 END $$;
 
--- Repairs the times after the server's clock was set back. Messages and activities that were sent at a time still to
--- come become visible, and no lease lasts longer than p_longest_ms from now.
+-- Repairs the times after the server's clock was set back. What was sent at a time still to come counts as sent now, and
+-- keeps its delay. With p_longest_ms, no lease lasts longer than that from now, and no pause of a message or an activity;
+-- timers may be longer. This waits for no row: what another transaction works on now is repaired by the next call.
 CREATE OR REPLACE FUNCTION "{schema}".python_set_back_{version}(p_longest_ms bigint) RETURNS void LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     now_at timestamptz := clock_timestamp();
     latest bigint := (extract(epoch FROM now_at) * 1000)::bigint + p_longest_ms;
+    latest_at timestamptz := now_at + p_longest_ms * interval '1 millisecond';
 BEGIN
-    UPDATE "{schema}".orchestrator_queue q SET visible_at = now_at, created_at = now_at
-    WHERE q.visible_at > now_at AND q.visible_at = q.created_at;
-    UPDATE "{schema}".worker_queue w SET visible_at = now_at, created_at = now_at
-    WHERE w.visible_at > now_at AND w.visible_at = w.created_at;
-    UPDATE "{schema}".instance_locks l SET locked_until = latest WHERE l.locked_until > latest;
-    UPDATE "{schema}".worker_queue w SET locked_until = latest WHERE w.locked_until > latest;
+    UPDATE "{schema}".orchestrator_queue q
+    SET visible_at = CASE WHEN q.created_at > now_at
+                          THEN q.visible_at - (least(q.created_at, now_at + interval '1000 years') - now_at)
+                          ELSE now_at END,
+        created_at = least(q.created_at, now_at)
+    WHERE q.id = ANY (ARRAY(
+        SELECT ahead.id FROM "{schema}".orchestrator_queue ahead
+        WHERE ahead.visible_at > now_at
+          AND (ahead.created_at > now_at
+               OR ahead.visible_at > latest_at AND ahead.work_item NOT LIKE '{"TimerFired":%')
+        FOR UPDATE SKIP LOCKED));
+    UPDATE "{schema}".worker_queue w SET visible_at = now_at, created_at = least(w.created_at, now_at)
+    WHERE w.id = ANY (ARRAY(
+        SELECT ahead.id FROM "{schema}".worker_queue ahead
+        WHERE ahead.visible_at > now_at AND (ahead.created_at > now_at OR ahead.visible_at > latest_at)
+        FOR UPDATE SKIP LOCKED));
+    UPDATE "{schema}".instance_locks l SET locked_until = latest
+    WHERE l.instance_id = ANY (ARRAY(
+        SELECT ahead.instance_id FROM "{schema}".instance_locks ahead WHERE ahead.locked_until > latest
+        FOR UPDATE SKIP LOCKED));
+    UPDATE "{schema}".worker_queue w SET locked_until = latest
+    WHERE w.id = ANY (ARRAY(
+        SELECT ahead.id FROM "{schema}".worker_queue ahead WHERE ahead.locked_until > latest
+        FOR UPDATE SKIP LOCKED));
 END $$;
 
 -- Sends a message for an application, in the application's own transaction: a start, an event or a message of a queue. It
