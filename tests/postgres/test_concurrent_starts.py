@@ -26,10 +26,7 @@ END $$;
 CREATE TRIGGER hold BEFORE INSERT ON {schema}.orchestrator_queue FOR EACH ROW EXECUTE FUNCTION {schema}.hold();
 """
 # The transactions that wait for that lock, or for the lock of the id: see functions.sql.
-WAITING = """
-SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted
-AND (objid = %s OR classid = 1685418608 AND objid = (hashtext('customer')::bigint & 4294967295)::oid)
-"""
+WAITING = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE %s"
 
 
 def order(ctx: OrchestrationContext, _: Any) -> Generator[Any, Any, None]:
@@ -57,6 +54,10 @@ def test_a_start_is_not_acknowledged_while_an_orchestration_starts_the_same_id(
         except InstanceAlreadyExists:
             return False
 
+    def waiting() -> int:
+        row = postgres_connection.execute(WAITING, (f"%{postgres_schema}%",)).fetchone()
+        return 0 if row is None else int(row[0])
+
     names = {"schema": sql.Identifier(postgres_schema), "lock": sql.Literal(LOCK)}
     postgres_connection.execute(sql.SQL(HOLD).format(**names))
     with (
@@ -68,11 +69,11 @@ def test_a_start_is_not_acknowledged_while_an_orchestration_starts_the_same_id(
         try:
             client.start_orchestration("order", "order")
             wait_until(
-                lambda: postgres_connection.execute(WAITING, (LOCK,)).fetchone() == (1,),
+                lambda: waiting() == 1,
                 "the turn of the order is held",
             )
             started = thread.submit(start)
-            wait_until(lambda: started.done() or postgres_connection.execute(WAITING, (LOCK,)).fetchone() == (2,))
+            wait_until(lambda: started.done() or waiting() == 2)
         finally:
             postgres_connection.execute("SELECT pg_advisory_unlock(%s)", (LOCK,))
         ran = client.wait_for_orchestration("customer", 20_000).result()

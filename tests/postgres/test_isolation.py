@@ -19,12 +19,9 @@ from support.waiting import wait_until
 
 Start = Callable[[Client, str, str], bool]
 
-# The key spaces of the locks that starts take, and the lock of an id: see functions.sql and bulk_start.rs.
-ONE_START, MANY_STARTS = 1685418608, 1685418607
-WAITING = """
-SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted
-AND classid = %s AND objid = ((hashtext(%s) & %s)::bigint & 4294967295)::oid
-"""
+# The lock of an id, and the transactions that wait for it: see functions.sql.
+LOCK = "SELECT FROM {}.python_start_locks WHERE place = hashtext(%s) & 16383 FOR UPDATE"
+WAITING = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE %s"
 
 
 def start_one(client: Client, instance: str, orchestration: str) -> bool:
@@ -69,9 +66,9 @@ def url(  # noqa: PLR0917  (fixtures)
         yield elsewhere(own, pooler.port)
 
 
-@pytest.mark.parametrize(("start", "lock"), [(start_one, (ONE_START, -1)), (start_many, (MANY_STARTS, 63))])
+@pytest.mark.parametrize("start", [start_one, start_many])
 def test_of_two_processes_that_start_one_id_at_once_only_one_is_told_so(
-    start: Start, lock: tuple[int, int], url: str, postgres_schema: str, postgres_connection: psycopg.Connection
+    start: Start, url: str, postgres_schema: str, postgres_connection: psycopg.Connection
 ) -> None:
     def outcome(client: Client, orchestration: str) -> bool:
         try:
@@ -79,21 +76,24 @@ def test_of_two_processes_that_start_one_id_at_once_only_one_is_told_so(
         except InstanceAlreadyExists:
             return False
 
-    # Other tests on this server wait for other locks.
-    instance = postgres_schema
-    space, mask = lock
+    instance = "one"
+    lock = sql.SQL(LOCK).format(sql.Identifier(postgres_schema))
+
+    def both_wait() -> bool:
+        # A transaction sees the activity of its first look until it drops that look.
+        postgres_connection.execute("SELECT pg_stat_clear_snapshot()")
+        return postgres_connection.execute(WAITING, (f"%{postgres_schema}%",)).fetchone() == (2,)
+
     with ExitStack() as stack:
         clients = [
             Client(stack.enter_context(PostgresProvider.connect_with_schema(url, postgres_schema))) for _ in "ab"
         ]
         threads = stack.enter_context(ThreadPoolExecutor(2))
         # Both transactions have begun to wait for the lock before either of them can look for the instance.
-        postgres_connection.execute("SELECT pg_advisory_lock(%s, hashtext(%s) & %s)", (space, instance, mask))
-        started = [threads.submit(outcome, client, name) for client, name in zip(clients, "ab", strict=True)]
-        try:
-            wait_until(lambda: postgres_connection.execute(WAITING, (space, instance, mask)).fetchone() == (2,))
-        finally:
-            postgres_connection.execute("SELECT pg_advisory_unlock(%s, hashtext(%s) & %s)", (space, instance, mask))
+        with postgres_connection.transaction():
+            postgres_connection.execute(lock, (instance,))
+            started = [threads.submit(outcome, client, name) for client, name in zip(clients, "ab", strict=True)]
+            wait_until(both_wait)
         assert sorted(future.result(20) for future in started) == [False, True]
 
 

@@ -411,8 +411,7 @@ def test_the_error_about_missing_rights_names_them(shop):
         # The rights that the message names are enough.
         for grant in (
             f"USAGE ON SCHEMA {shop.schema}",
-            f"INSERT ON {shop.schema}.orchestrator_queue",
-            f"USAGE ON SEQUENCE {shop.schema}.orchestrator_queue_id_seq",
+            f"EXECUTE ON FUNCTION {shop.schema}.python_send(text, text)",
         ):
             shop.beside.execute(f"GRANT {grant} TO {shop.schema}")
         with psycopg.connect(url) as connection:

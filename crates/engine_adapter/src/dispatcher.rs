@@ -141,6 +141,7 @@ impl Dispatcher {
             orch_waiting_for_code: waiting_for_code,
             activities_waiting_for_code: self.shared.waiting_activities.count(),
             sessions_held_back: self.session_limit.count(),
+            rows_left_out: self.shared.backend().rows_left_out() as u64,
             ..counters
         }
     }

@@ -107,7 +107,8 @@ impl EngineAdapter {
     /// For waiting: watch first, then look, then wait for the change.
     pub fn watch(&self, instance: &str) -> Watch {
         let elsewhere = self.process.backend().watch_commits();
-        self.process.watches.watch(instance, elsewhere)
+        let digest = self.process.backend().digest(instance);
+        self.process.watches.watch(instance, digest, elsewhere)
     }
 
     /// Why `instance` waits for code that fits its history, if it does.

@@ -56,6 +56,8 @@ metrics! {
     sessions_held_back,
     /// Activities that wait for a runtime that has registered them, as far as this process knows. Counted at each call.
     activities_waiting_for_code,
+    /// Rows of the queues that this process leaves out because of their values. Counted at each call.
+    rows_left_out,
 }
 
 pub fn add(counter: &AtomicU64) {

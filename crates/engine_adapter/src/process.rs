@@ -249,6 +249,12 @@ impl StoreEvents for Subscription {
         }
     }
 
+    fn digest_changed(&self, digest: &str) {
+        if let Some(state) = ProcessState::in_use(self.0) {
+            state.watches.notify_digest(digest);
+        }
+    }
+
     fn report(&self) -> Option<NodeReport> {
         ProcessState::in_use(self.0)?.report()
     }

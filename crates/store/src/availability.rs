@@ -50,7 +50,7 @@ impl Availability {
 
     /// Warns once when the database stops answering, or refuses what an operator has to permit.
     pub fn outage_began(&self, error: &Failure) {
-        if error.kind == FailureKind::Obstructed {
+        if matches!(error.kind, FailureKind::Obstructed | FailureKind::Refused) {
             self.warn_of_obstruction(error);
         } else if !self.outage.swap(true, Ordering::Relaxed) {
             tracing::warn!(

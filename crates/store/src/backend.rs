@@ -67,6 +67,16 @@ pub trait Backend: EngineOperations + AdminOperations {
     /// their next commit.
     fn watch_commits(&self) -> Option<Box<dyn NextCommit>>;
 
+    /// What stands for an instance in the events of changes by other processes; `None` if its id does.
+    fn digest(&self, _instance: &str) -> Option<String> {
+        None
+    }
+
+    /// How many rows of the queues this process leaves out because of their values.
+    fn rows_left_out(&self) -> usize {
+        0
+    }
+
     /// Makes this process the one that works on the store, or the next in line where only one process can.
     async fn begin_dispatching(self: Arc<Self>) -> Result<(), StoreError>;
 

@@ -7,6 +7,9 @@ pub trait StoreEvents: Send + Sync {
     /// An instance has changed; `None` stands for any number of instances, and for the end of the store.
     fn changed(&self, instance: Option<&str>);
 
+    /// The instance with this digest has changed: see `Backend::digest`.
+    fn digest_changed(&self, digest: &str);
+
     /// An instance was deleted.
     fn deleted(&self, instance: &str);
 

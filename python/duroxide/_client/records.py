@@ -350,6 +350,7 @@ class MetricsSnapshot(Record):
             registered.
         sessions_held_back: How often a session had to wait, since the runtime held as many as it may.
         activities_waiting_for_code: Activities that wait now for a runtime that has registered them.
+        rows_left_out: Rows of the queues on PostgreSQL that this process leaves out now because of their values.
     """
 
     orch_starts: int = 0
@@ -373,3 +374,4 @@ class MetricsSnapshot(Record):
     orch_waiting_for_code: int = 0
     sessions_held_back: int = 0
     activities_waiting_for_code: int = 0
+    rows_left_out: int = 0

@@ -88,9 +88,8 @@ class TransactionOperations(ABC):
         if self._database == "sqlite":
             values = {"kind": kind, "instance": instance, "name": name, "data": data, "version": version}
             return Statement(_INSERT, values)
-        # duroxide-pg's own nodes enqueue with this function, too. The server's now() is due on every node, even on one
-        # whose clock is behind.
-        text = f'SELECT "{self._schema}".enqueue_orchestrator_work(:instance, :item, now())'
+        # The function runs with the rights of its owner, so this role needs no right on a table.
+        text = f'SELECT "{self._schema}".python_send(:instance, :item)'
         return Statement(text, {"instance": instance, "item": write_message(kind, instance, name, data, version)})
 
     def _wake_up(self) -> Statement:
@@ -120,13 +119,13 @@ class TransactionOperations(ABC):
         state = sql_state(error)
         if state in _MISSING:
             return (
-                f"schema '{self._schema}' of this database has no tables of duroxide; pass the schema or the provider of "
-                "your store, and open the store once so that it makes its tables"
+                f"schema '{self._schema}' of this database has no tables of duroxide, or those of an earlier version; pass "
+                "the schema or the provider of your store, and open the store once so that it makes its tables"
             )
         if state == _DENIED:
             return (
                 f"this connection's role may not write to schema '{self._schema}': {error}; grant it USAGE on the schema, "
-                "INSERT on orchestrator_queue, and USAGE on orchestrator_queue_id_seq"
+                "and EXECUTE on the function python_send"
             )
         return None
 

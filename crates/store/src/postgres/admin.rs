@@ -11,6 +11,12 @@ macro_rules! administer {
     ($self:ident, delete_instances_atomic($ids:ident, $force:ident)) => {
         $self.delete($ids, $force).await
     };
+    ($self:ident, get_instance_info($instance:ident)) => {
+        $self.server().instance_info($instance).await
+    };
+    ($self:ident, get_execution_info($instance:ident, $execution:ident)) => {
+        $self.server().execution_info($instance, $execution).await
+    };
     ($self:ident, get_queue_depths()) => {
         $self.depths().await
     };

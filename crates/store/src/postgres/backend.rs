@@ -55,6 +55,14 @@ impl Backend for PostgresStore {
         None
     }
 
+    fn digest(&self, instance: &str) -> Option<String> {
+        self.core.notifier.digest(instance)
+    }
+
+    fn rows_left_out(&self) -> usize {
+        self.core.left_out.count()
+    }
+
     async fn begin_dispatching(self: Arc<Self>) -> Result<(), StoreError> {
         Self::begin_dispatching(&self).await;
         Ok(())

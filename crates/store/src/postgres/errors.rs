@@ -61,6 +61,11 @@ pub fn is_temporary(error: &sqlx::Error) -> bool {
     matches!(kind(error), FailureKind::NotApplied | FailureKind::InDoubt)
 }
 
+/// Whether the server refused a value of a row or of the statement (class 22), and not because of its encoding.
+pub fn is_about_data(error: &sqlx::Error) -> bool {
+    matches!(error, sqlx::Error::Database(error) if error.code().is_some_and(|code| code.starts_with("22")))
+}
+
 pub fn failed(operation: &str, error: &sqlx::Error) -> Failure {
     Failure::new(kind(error), operation, error.to_string())
 }

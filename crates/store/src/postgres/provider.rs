@@ -22,6 +22,7 @@ use crate::postgres::node::held_turns::LeasedTurn;
 use crate::postgres::node::prefetch::{PrefetchQueue, QueueEntry, QueueOwner};
 use crate::postgres::node::request::{ActivityWrite, TurnWrite, WriteRequest};
 use crate::postgres::node::state::{LeasedActivity, Versions};
+use crate::postgres::schema::function;
 use crate::postgres::store::PostgresStore;
 use crate::turn_commit::TurnCommit;
 
@@ -131,11 +132,10 @@ impl EngineOperations for PostgresStore {
 
     async fn renew_orchestration_item_lock(&self, token: &str, extend_for: Duration) -> Result<()> {
         const OPERATION: &str = "renew_orchestration_item_lock";
+        let (schema, now_ms) = (&self.core.schema, function(&self.core.schema, "now_ms"));
         let statement = format!(
-            "UPDATE \"{}\".instance_locks SET locked_until = greatest(locked_until, \
-             (extract(epoch FROM clock_timestamp()) * 1000)::bigint + $2) WHERE lock_token = $1 \
-             AND locked_until > (extract(epoch FROM clock_timestamp()) * 1000)::bigint",
-            self.core.schema
+            "UPDATE \"{schema}\".instance_locks SET locked_until = greatest(locked_until, {now_ms}() + $2) \
+             WHERE lock_token = $1 AND locked_until > {now_ms}()"
         );
         let renewed = query(&statement).bind(token).bind(span_ms(extend_for)).execute(&self.core.pool).await;
         match renewed.map_err(|error| failed(OPERATION, &error))?.rows_affected() {
@@ -185,15 +185,13 @@ impl EngineOperations for PostgresStore {
         const OPERATION: &str = "renew_work_item_lock";
         let (id, own) = activity_token::split(token)?;
         self.core.running.note(id, extend_for);
-        let schema = &self.core.schema;
+        let (schema, now_ms) = (&self.core.schema, function(&self.core.schema, "now_ms"));
         // A lease that ended while the server was slow is still ours if no other node has taken the activity.
         let statement = format!(
-            "WITH renewed AS (UPDATE \"{schema}\".worker_queue SET locked_until = \
-             (extract(epoch FROM clock_timestamp()) * 1000)::bigint + $3 WHERE id = $1 AND lock_token = $2 \
-             AND ($4 OR locked_until > (extract(epoch FROM clock_timestamp()) * 1000)::bigint) RETURNING session_id), \
-             used AS (UPDATE \"{schema}\".sessions s SET last_activity_at = \
-             (extract(epoch FROM clock_timestamp()) * 1000)::bigint FROM renewed WHERE s.session_id = renewed.session_id \
-             AND s.locked_until > (extract(epoch FROM clock_timestamp()) * 1000)::bigint) SELECT count(*) FROM renewed"
+            "WITH renewed AS (UPDATE \"{schema}\".worker_queue SET locked_until = {now_ms}() + $3 \
+             WHERE id = $1 AND lock_token = $2 AND ($4 OR locked_until > {now_ms}()) RETURNING session_id), \
+             used AS (UPDATE \"{schema}\".sessions s SET last_activity_at = {now_ms}() FROM renewed \
+             WHERE s.session_id = renewed.session_id AND s.locked_until > {now_ms}()) SELECT count(*) FROM renewed"
         );
         let renewed = sqlx::query_scalar::<_, i64>(&statement)
             .bind(id)
@@ -217,11 +215,10 @@ impl EngineOperations for PostgresStore {
     }
 
     async fn renew_session_lock(&self, owners: &[&str], extend_for: Duration, idle: Duration) -> Result<usize> {
+        let (schema, now_ms) = (&self.core.schema, function(&self.core.schema, "now_ms"));
         let statement = format!(
-            "UPDATE \"{}\".sessions SET locked_until = (extract(epoch FROM clock_timestamp()) * 1000)::bigint + $2 \
-             WHERE worker_id = ANY ($1) AND locked_until > (extract(epoch FROM clock_timestamp()) * 1000)::bigint \
-             AND last_activity_at > (extract(epoch FROM clock_timestamp()) * 1000)::bigint - $3",
-            self.core.schema
+            "UPDATE \"{schema}\".sessions SET locked_until = {now_ms}() + $2 WHERE worker_id = ANY ($1) \
+             AND locked_until > {now_ms}() AND last_activity_at > {now_ms}() - $3"
         );
         let owners: Vec<String> = owners.iter().map(|&owner| owner.to_owned()).collect();
         let renewed = query(&statement)

@@ -56,8 +56,9 @@ impl PostgresStore {
 
     pub fn open(connections: Connections, policy: StorePolicy) -> Self {
         let isolation = Isolation::new(connections.session_features);
-        let (core, operations) =
-            NodeState::new(connections.pool.clone(), connections.schema.clone(), isolation, policy);
+        let (pool, schema, key) =
+            (connections.pool.clone(), connections.schema.clone(), connections.digest_key.clone());
+        let (core, operations) = NodeState::new(pool, schema, isolation, policy, key);
         let operations = Arc::new(tokio::sync::Mutex::new(operations));
         let writer = || tokio::spawn(BatchWriter::new(Arc::clone(&core)).run(Arc::clone(&operations)));
         let writers = (0..connections.options.writing_connections()).map(|_| writer()).collect();

@@ -25,8 +25,10 @@ use crate::error::StoreError;
 use crate::postgres::connect::base_provider::BaseProvider;
 use crate::postgres::connect::entra::{Entra, TokenFollower};
 use crate::postgres::connect::errors::{explain, refused_by, unreachable};
+use crate::postgres::notify::DigestKey;
 use crate::postgres::options::{Migrate, PostgresOptions};
 use crate::postgres::schema::application_tables::ApplicationTable;
+use crate::postgres::schema::ownership::{ForeignObject, ForeignSchema};
 use crate::postgres::{schema, third_party_texts};
 
 /// Where a PostgreSQL store is, and with which options it is opened.
@@ -60,6 +62,8 @@ pub struct Connections {
     pub session_features: bool,
     /// The name of the store for logs and errors, without secrets.
     pub description: String,
+    /// The key of the digests in notifications; `None` if the role may not read it.
+    pub digest_key: Option<DigestKey>,
     token_follower: Option<TokenFollower>,
 }
 
@@ -113,17 +117,27 @@ async fn open_url(url: &str, schema: String, options: PostgresOptions) -> Result
     let (parsed, server) = read_url(url)?;
     let parsed = parsed.disable_statement_logging();
     let mut first = first_connection(&parsed, &server, options.connect_timeout).await?;
-    check_not_reserved(&mut first, &schema, &server).await?;
-    check_encoding(&mut first, &server).await?;
-    check_tables(&mut first, &schema, &server).await?;
+    check_database(&mut first, &schema, &server, options.migrate).await?;
     let session_features = pgbouncer::session_features(&mut first, &parsed, &options, &server).await?;
     let pool = pool(&options, parsed.clone(), session_features);
     // The first connection is not needed any more, so a failure to close it does not matter.
     let _ = first.close().await;
-    let mut config = ProviderConfig::url(url);
-    config.migration_policy = policy(&options, session_features);
-    config.schema_name = Some(schema.clone());
-    let provider = provider(config, &schema, &server, &options, session_features).await?;
+    let config = |migration_policy| {
+        let mut config = ProviderConfig::url(url);
+        config.migration_policy = migration_policy;
+        config.schema_name = Some(schema.clone());
+        config
+    };
+    let policy = policy(&options, session_features);
+    // A migration takes an advisory lock, which each role of the database can hold. So a store that needs no migration
+    // is opened without one.
+    let provider =
+        match provider(config(MigrationPolicy::VerifyOnly), &schema, &server, &options, session_features).await {
+            Err(_) if matches!(policy, MigrationPolicy::ApplyAll) => {
+                provider(config(policy), &schema, &server, &options, session_features).await?
+            }
+            opened => opened?,
+        };
     provider.pool().set_connect_options(parsed);
     finish(provider, pool, None, schema, options, session_features, &server).await
 }
@@ -139,11 +153,11 @@ async fn open_entra(entra: Entra, schema: String, options: PostgresOptions) -> R
     let provider = provider(config, &schema, &server, &options, session_features).await?;
     let connect = entra::with_our_options(&provider.pool().connect_options(), &options);
     let mut first = provider.pool().acquire().await.map_err(refused_by(&server))?;
-    check_encoding(&mut first, &server).await?;
-    check_tables(&mut first, &schema, &server).await?;
+    check_database(&mut first, &schema, &server, options.migrate).await?;
     if session_features {
         session_features = pgbouncer::session_features(&mut first, &connect, &options, &server).await?;
     }
+    session::prepare(&mut first, session_features).await.map_err(refused_by(&server))?;
     drop(first);
     let pool = pool(&options, connect, session_features);
     let follower = TokenFollower::start(provider.pool(), &pool, &options);
@@ -203,12 +217,16 @@ async fn finish(
     match options.migrate {
         Migrate::Apply => schema::apply(&pool, &schema).await.map_err(|error| unusable(&error.to_string()))?,
         Migrate::Verify => {
-            let there = schema::verify(&pool, &schema).await.map_err(|error| unusable(&error.to_string()))?;
-            if !there {
-                return Err(unusable("the functions of this version are missing"));
+            let lack = schema::verify(&pool, &schema).await.map_err(|error| unusable(&error.to_string()))?;
+            if let Some(lack) = lack {
+                return Err(unusable(lack));
             }
         }
     }
+    // Another role may have created something since the first check, and a superuser may have replaced it.
+    let mut transaction = session::begin(&pool).await.map_err(|error| unusable(&error.to_string()))?;
+    check_owners(&mut transaction, &schema, server).await?;
+    drop(transaction);
     let description = format!("PostgreSQL {server}, schema '{schema}'");
     let rights = schema::rights::missing(&pool, &schema).await.map_err(|error| unusable(&error.to_string()))?;
     if !rights.is_empty() {
@@ -220,7 +238,9 @@ async fn finish(
         );
     }
     let base_provider = BaseProvider::new(provider, options.base_provider_connections()).await;
-    Ok(Connections { base_provider, pool, schema, options, session_features, description, token_follower })
+    // Without the right to read it, which the warning above names, the notifications name no instances.
+    let digest_key = schema::digest_key(&pool, &schema).await.ok().map(DigestKey);
+    Ok(Connections { base_provider, pool, schema, options, session_features, description, digest_key, token_follower })
 }
 
 /// The advice for a schema that lacks tables or functions.
@@ -296,6 +316,23 @@ fn check_schema(schema: &str) -> Result<(), StoreError> {
     )))
 }
 
+/// Refuses a database or a schema that cannot hold a store.
+async fn check_database(
+    connection: &mut PgConnection,
+    schema: &str,
+    server: &str,
+    migrate: Migrate,
+) -> Result<(), StoreError> {
+    // The checks run before the session has its settings.
+    connection.execute(sqlx::raw_sql(session::BEGIN)).await.map_err(refused_by(server))?;
+    check_not_reserved(connection, schema, server).await?;
+    check_encoding(connection, server).await?;
+    check_tables(connection, schema, server).await?;
+    check_owners(connection, schema, server).await?;
+    check_owner_of_schema(connection, schema, server, migrate).await?;
+    connection.execute("COMMIT").await.map(|_| ()).map_err(refused_by(server))
+}
+
 /// Refuses a reserved word as the name of the schema, since the base provider writes the name without quotes.
 async fn check_not_reserved(connection: &mut PgConnection, schema: &str, server: &str) -> Result<(), StoreError> {
     // Not a prepared statement, since a pooler that the store has not detected yet may not support these.
@@ -331,6 +368,44 @@ async fn check_tables(connection: &mut PgConnection, schema: &str, server: &str)
         "the table '{schema}.{name}' of PostgreSQL {server} is not one of duroxide, since it has no column '{missing}'; give \
          the store a schema of its own, with PostgresProvider.connect_with_schema(url, 'duroxide') for example"
     )))
+}
+
+/// Refuses a schema in which another role has something under one of our names.
+async fn check_owners(connection: &mut PgConnection, schema: &str, server: &str) -> Result<(), StoreError> {
+    let found = schema::ownership::find_foreign(connection, schema).await.map_err(refused_by(server))?;
+    let Some(ForeignObject { object, fact, remedy }) = found else { return Ok(()) };
+    Err(StoreError::Configuration(format!(
+        "the {object} of PostgreSQL {server} {fact}; {remedy}; or give the store a schema of its own, with \
+         PostgresProvider.connect_with_schema(url, 'duroxide') for example"
+    )))
+}
+
+/// Refuses to create a store in a schema of another role, which could replace each table and function of the store.
+async fn check_owner_of_schema(
+    connection: &mut PgConnection,
+    schema: &str,
+    server: &str,
+    migrate: Migrate,
+) -> Result<(), StoreError> {
+    let foreign = schema::ownership::foreign_schema(connection, schema).await.map_err(refused_by(server))?;
+    let Some(ForeignSchema { owner, has_store, has_own_tables }) = foreign else { return Ok(()) };
+    let fact = format!(
+        "the schema '{schema}' of PostgreSQL {server} belongs to role '{owner}', which can replace the tables and functions \
+         in it"
+    );
+    if !has_store && matches!(migrate, Migrate::Apply) {
+        return Err(StoreError::Configuration(format!(
+            "{fact}; open the store as that role, run ALTER SCHEMA {schema} OWNER TO the role of the store, or choose another \
+             schema"
+        )));
+    }
+    if has_own_tables {
+        tracing::warn!(
+            target: "duroxide::store",
+            "{fact}; run ALTER SCHEMA {schema} OWNER TO the role that owns the tables"
+        );
+    }
+    Ok(())
 }
 
 /// The connect options of a url, and a description of the server without the password.

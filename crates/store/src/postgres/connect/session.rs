@@ -2,12 +2,17 @@
 //!
 //! A server, a database or a role may have other defaults than PostgreSQL's own. `sqlx` sends the settings of texts and
 //! times (`client_encoding`, `TimeZone`, `DateStyle`, `extra_float_digits`) when it connects, and the store exchanges
-//! values in binary form. All names of tables and of our functions have their schema. So only the isolation remains:
-//! the store reads again under a lock what another transaction has just committed, which needs `read committed`.
+//! values in binary form. Two settings remain. The store reads again under a lock what another transaction has just
+//! committed, which needs `read committed`. And `search_path` names no schema in which another role may create: if an
+//! operator or a function of another role fits the types of an expression better than those of `pg_catalog`, the server
+//! would run it with the rights of the node.
 //!
 //! A pooler that lends its connections by the transaction would give a setting of a session to other programs. Behind
-//! such a pooler the store sets nothing. Transactions of several statements begin with [`BEGIN`], and the functions of
-//! the server refuse another isolation with [`WRONG_ISOLATION`]: then the store begins its transactions explicitly.
+//! such a pooler the store sets nothing for a session. Transactions of several statements begin with [`BEGIN`]. The
+//! functions in the schema set their own `search_path`, also those of `duroxide-pg` (`schema::base_functions`). A single
+//! statement may only use functions of the schema, functions of `pg_catalog` with its name or without polymorphic
+//! parameters, and operators that `pg_catalog` has for exactly these types. The functions of the server refuse another
+//! isolation with [`WRONG_ISOLATION`]: then the store begins its transactions explicitly.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -15,9 +20,10 @@ use sqlx::postgres::PgConnection;
 use sqlx::{Executor as _, PgPool};
 
 /// The beginning of a transaction with several statements.
-pub const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED";
+pub const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL search_path = pg_catalog, pg_temp";
 
-const SET: &str = "SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL READ COMMITTED";
+const SET: &str = "SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL READ COMMITTED; \
+                   SET search_path = pg_catalog, pg_temp";
 /// The code with which `functions.sql` refuses to run.
 const WRONG_ISOLATION: &str = "DX001";
 

@@ -167,7 +167,7 @@ fn offer_turn(
             held_back = Some((gate, rest));
         }
     }
-    let attempt = chosen.iter().map(|message| message.attempts).max().unwrap_or(0) + 1;
+    let attempt = chosen.iter().map(|message| message.attempts).max().unwrap_or(0).saturating_add(1);
     let read = chosen.iter().map(|message| message.id).chain(lease.unreadable).collect();
     let messages: Vec<WorkItem> = chosen.into_iter().map(|message| message.item).collect();
     let (name, version, execution) = identity(lease.name, lease.version, lease.execution, &history, &messages);

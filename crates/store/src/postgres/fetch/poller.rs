@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use duroxide::providers::TagFilter;
 use sqlx::postgres::PgRow;
-use sqlx::{Executor as _, query};
+use sqlx::{Executor as _, query, query_as};
 use tokio::time::{Instant, timeout};
 
 use crate::availability::Availability;
@@ -15,12 +15,13 @@ use crate::backoff::{FAILURES_OF_OUTAGE, LONGEST_PAUSE, pause_after};
 use crate::clock::span_ms;
 use crate::postgres::connect::dedicated::{ANSWER_TIMEOUT, DedicatedConnection};
 use crate::postgres::connect::session::BEGIN;
-use crate::postgres::errors::failed;
+use crate::postgres::errors::{failed, is_about_data};
 use crate::postgres::fetch::deliver::{deliver, deliver_activities};
 use crate::postgres::fetch::lease::leases;
 use crate::postgres::fetch::rows;
 use crate::postgres::fetch::rows::AnswerRow;
 use crate::postgres::fetch::session_demand::SessionDemand;
+use crate::postgres::node::left_out::{self, LeftOutRow};
 use crate::postgres::node::prefetch::PrefetchQueue;
 use crate::postgres::node::state::{ActivityPrefetchQueue, NodeState, TurnPrefetchQueue};
 use crate::postgres::notify::channel;
@@ -60,6 +61,8 @@ pub struct Poller {
     repairs_until: Option<Instant>,
     availability: Arc<Availability>,
     last_report: Option<Instant>,
+    /// When the poller last looked for rows that are never due.
+    last_search: Option<Instant>,
 }
 
 /// The work that one call of the server asks for.
@@ -86,6 +89,7 @@ impl Poller {
             repairs_until: None,
             availability,
             last_report: None,
+            last_search: None,
         }
     }
 
@@ -106,6 +110,7 @@ impl Poller {
                 }
             }
             self.report();
+            self.find_never_due();
             self.core.rounds.send_modify(|rounds| *rounds += 1);
             self.core.give_back_unwanted(LONGEST_TURN_WAIT, LONGEST_ACTIVITY_WAIT).await;
             self.wait(next_poll, true).await;
@@ -133,6 +138,25 @@ impl Poller {
             // The node may have ended since.
             if core.dispatching.load(Ordering::Acquire) == 0 {
                 let _ = timeout(REPORT_INTERVAL, server.forget_node(&core.node)).await;
+            }
+        });
+    }
+
+    /// Looks for rows that are never due, now and then, while a runtime works. The poller does not wait for it.
+    fn find_never_due(&mut self) {
+        if self.core.dispatching.load(Ordering::Acquire) == 0
+            || self.last_search.is_some_and(|last| last.elapsed() < left_out::PAUSE)
+        {
+            return;
+        }
+        self.last_search = Some(Instant::now());
+        let core = Arc::clone(&self.core);
+        tokio::spawn(async move {
+            let server = Server { pool: &core.pool, schema: &core.schema };
+            if let Ok(Ok(rows)) = timeout(ANSWER_TIMEOUT, server.never_due()).await {
+                for row in rows {
+                    core.left_out.report(&core.schema, &row);
+                }
             }
         });
     }
@@ -217,6 +241,9 @@ impl Poller {
         let asked = Instant::now();
         let answers = match self.claim(question, finds_ended).await {
             Err(error) if core.isolation.is_refused(&error) => self.claim(question, finds_ended).await?,
+            Err(error) if is_about_data(&error) && self.leave_unclaimable(question).await? => {
+                self.claim(question, finds_ended).await?
+            }
             answers => answers?,
         };
         if let Some((queue, _)) = &question.turns {
@@ -277,6 +304,36 @@ impl Poller {
         self.core.hint_turns();
         self.core.hint_activities();
         Ok(())
+    }
+
+    /// Leaves out the rows with values that the server refuses, so that the node can lease the others. Returns whether it
+    /// found such rows.
+    async fn leave_unclaimable(&mut self, question: &FetchRequest) -> Result<bool, sqlx::Error> {
+        let core = Arc::clone(&self.core);
+        let versions = question.turns.as_ref().and_then(|(queue, _)| queue.key);
+        let statement = format!("SELECT * FROM {}($1, $2, $3, $4)", function(&core.schema, "unclaimable"));
+        let mut connection = self.dedicated.take().await?;
+        let asked = query_as::<_, (String, i64, Option<String>, String)>(&statement)
+            .bind(versions.map(|(lowest, _)| lowest))
+            .bind(versions.map(|(_, highest)| highest))
+            .bind(core.left_to_others.instances())
+            .bind(core.left_to_others.activities())
+            .fetch_all(&mut connection);
+        let found = timeout(ANSWER_TIMEOUT, asked).await;
+        let found = self.dedicated.put_back(connection, found).await?;
+        let mut leaves_any = false;
+        for (table, id, instance, message) in found {
+            let fact = format!("the server refuses it: {message}");
+            let row = LeftOutRow { table, id, instance, fact };
+            core.left_out.report(&core.schema, &row);
+            leaves_any |= match row.instance {
+                Some(instance) if row.table == "orchestrator_queue" => {
+                    core.left_to_others.leave_instance(&instance, left_out::PAUSE)
+                }
+                _ => core.left_to_others.leave_activity(id, left_out::PAUSE),
+            };
+        }
+        Ok(leaves_any)
     }
 
     async fn claim(&mut self, question: &FetchRequest, finds_ended: bool) -> Result<Vec<PgRow>, sqlx::Error> {

@@ -4,12 +4,13 @@
 //! `held_turns` the turns that the engine runs now. `history_cache` saves reads of histories. `cancelled_activities`
 //! stops activities that were leased before a turn cancelled them. `running_activities` keeps the node from taking its own
 //! activities again. `leases_in_flight` counts the leases that are on their way from the server or back, and `pulse` knows
-//! whether the server answers.
+//! whether the server answers. `left_out` names and counts the rows that cannot be leased.
 
 pub mod cancelled_activities;
 pub mod held_turns;
 pub mod history_cache;
 pub mod leases_in_flight;
+pub mod left_out;
 pub mod prefetch;
 pub mod pulse;
 pub mod request;

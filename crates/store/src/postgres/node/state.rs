@@ -22,11 +22,12 @@ use crate::postgres::node::cancelled_activities::{Cancelled, CancelledActivities
 use crate::postgres::node::held_turns::{LeasedTurn, NodeTurns};
 use crate::postgres::node::history_cache::HistoryCache;
 use crate::postgres::node::leases_in_flight::LeasesInFlight;
+use crate::postgres::node::left_out::LeftOutRows;
 use crate::postgres::node::prefetch::PrefetchQueue;
 use crate::postgres::node::pulse::Pulse;
 use crate::postgres::node::request::{ExistingOrchestration, PendingWrite, WriteRequest};
 use crate::postgres::node::running_activities::RunningActivities;
-use crate::postgres::notify::Notifier;
+use crate::postgres::notify::{DigestKey, Notifier};
 use crate::postgres::schema::function;
 use crate::session_limits::SessionLimits;
 
@@ -68,6 +69,7 @@ pub struct NodeState {
     pub held: NodeTurns,
     pub histories: HistoryCache,
     pub left_to_others: LeftToOthers,
+    pub left_out: LeftOutRows,
     pub cancelled: CancelledActivities,
     pub running: RunningActivities,
     pub notifier: Notifier,
@@ -103,6 +105,7 @@ impl NodeState {
         schema: String,
         isolation: Isolation,
         policy: StorePolicy,
+        digest_key: Option<DigestKey>,
     ) -> (Arc<Self>, mpsc::UnboundedReceiver<PendingWrite>) {
         let (operations, receiver) = mpsc::unbounded_channel();
         let node = uuid::Uuid::new_v4().simple().to_string();
@@ -117,9 +120,10 @@ impl NodeState {
             held: NodeTurns::default(),
             histories: HistoryCache::default(),
             left_to_others: LeftToOthers::default(),
+            left_out: LeftOutRows::default(),
             cancelled: CancelledActivities::default(),
             running: RunningActivities::default(),
-            notifier: Notifier::default(),
+            notifier: Notifier::new(digest_key),
             wanted: Notify::new(),
             rounds: watch::channel(0).0,
             reading: watch::channel(0).0,
@@ -272,11 +276,12 @@ impl NodeState {
         self.running.remove(id);
         let delay_ms = delay.map_or(0, span_ms);
         let statement = format!(
-            "UPDATE \"{}\".worker_queue SET lock_token = NULL, locked_until = NULL, \
+            "UPDATE \"{schema}\".worker_queue SET lock_token = NULL, locked_until = NULL, \
              attempt_count = CASE WHEN $4 THEN attempt_count ELSE greatest(0, attempt_count - 1) END, \
-             visible_at = CASE WHEN $3 > 0 THEN clock_timestamp() + $3 * interval '1 millisecond' ELSE visible_at END \
+             visible_at = CASE WHEN $3 > 0 THEN {time_in_ms}($3) ELSE visible_at END \
              WHERE id = $1 AND lock_token = $2",
-            self.schema
+            schema = self.schema,
+            time_in_ms = function(&self.schema, "time_in_ms")
         );
         let given_back = sqlx::query(&statement)
             .bind(id)

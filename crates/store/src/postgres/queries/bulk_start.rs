@@ -13,15 +13,10 @@ use crate::failure::Failure;
 use crate::postgres::connect::session::begin;
 use crate::postgres::errors::failed;
 use crate::postgres::queries::Server;
+use crate::postgres::schema::function;
 use crate::postgres::write::in_doubt::{CommitMark, CommitOutcome, commit_outcome};
 use crate::start::{IfExists, StartOutcome, StartRequest, decide_starts};
 use crate::work_item::encode;
-
-/// The number of locks. Starts of one id take the same lock, and so do the starts that the writers commit
-/// (`functions.sql`). There are few of them, since a transaction can hold some thousand locks at most.
-const LOCKS: i32 = 64;
-/// The key space of these locks, "duro", which the base provider does not use.
-const LOCK_SPACE: i32 = 0x6475_726f;
 
 const START: &str = "start_orchestration";
 
@@ -50,7 +45,8 @@ impl Server<'_> {
         let mut ids: Vec<&str> = requests.iter().map(|request| request.instance.as_str()).collect();
         ids.sort_unstable();
         ids.dedup();
-        lock(&mut transaction, &ids).await?;
+        let lock = format!("SELECT {}($1)", function(self.schema, "lock_starts"));
+        sqlx::query(&lock).bind(&ids).execute(&mut *transaction).await.map_err(|error| failed(START, &error))?;
         let existing = self.orchestrations_of(&mut transaction, START, &ids).await?;
         let running = |id: &str| Ok(existing.get(id).map(String::as_str));
         let outcomes = match decide_starts(requests.iter().map(StartRequest::names), if_exists, running) {
@@ -148,19 +144,4 @@ impl Server<'_> {
             }
         }
     }
-}
-
-async fn lock(transaction: &mut Transaction<'_, Postgres>, ids: &[&str]) -> Result<()> {
-    // All transactions take the locks in the same order, so that no two of them wait for each other in a circle.
-    sqlx::query(
-        "SELECT pg_advisory_xact_lock($2, place) FROM (SELECT DISTINCT hashtext(id) & ($3 - 1) AS place \
-         FROM unnest($1::text[]) AS id ORDER BY place OFFSET 0) AS places",
-    )
-    .bind(ids)
-    .bind(LOCK_SPACE)
-    .bind(LOCKS)
-    .execute(&mut **transaction)
-    .await
-    .map_err(|error| failed(START, &error))?;
-    Ok(())
 }

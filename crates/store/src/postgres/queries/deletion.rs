@@ -6,6 +6,7 @@ use crate::clock::span_ms;
 use crate::error::Result;
 use crate::postgres::errors::failed;
 use crate::postgres::queries::Server;
+use crate::postgres::schema::function;
 
 const OPERATION: &str = "delete_instances_atomic";
 /// The longest time that a deletion takes. A deletion whose process dies leaves the instances locked for so long.
@@ -19,9 +20,10 @@ impl Server<'_> {
         sqlx::query(&format!(
             "INSERT INTO \"{schema}\".instance_locks (instance_id, lock_token, locked_until, locked_at) \
              SELECT instance, $2 || '.' || instance, now_ms + $3, now_ms FROM unnest($1::text[]) AS instance, \
-             (SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint AS now_ms) AS clock ORDER BY instance \
+             (SELECT {now_ms}() AS now_ms) AS clock ORDER BY instance \
              ON CONFLICT (instance_id) DO UPDATE SET lock_token = excluded.lock_token, \
-             locked_until = excluded.locked_until, locked_at = excluded.locked_at"
+             locked_until = excluded.locked_until, locked_at = excluded.locked_at",
+            now_ms = function(schema, "now_ms")
         ))
         .bind(instances)
         .bind(token)

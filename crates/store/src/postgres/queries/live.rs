@@ -11,6 +11,7 @@ use crate::error::Result;
 use crate::live::{LeaseHolder, LiveState, NodeReport, QueuedActivity};
 use crate::postgres::errors::failed;
 use crate::postgres::queries::Server;
+use crate::postgres::schema::function;
 
 const OPERATION: &str = "get_instance_info";
 /// How often a node reports.
@@ -44,12 +45,13 @@ impl Server<'_> {
 
     async fn queued_activities(&self, instance: &str) -> Result<Vec<QueuedActivity>> {
         let Self { pool, schema } = self;
+        let (now_ms, in_ms) = (function(schema, "now_ms"), function(schema, "in_ms"));
         let rows: Vec<ActivityRow> = sqlx::query_as(&format!(
             "SELECT coalesce(w.execution_id, 1), coalesce(w.activity_id, 0), w.attempt_count, \
-             (extract(epoch FROM w.visible_at) * 1000)::bigint, w.tag, w.session_id, s.worker_id, \
+             {in_ms}(w.visible_at), w.tag, w.session_id, s.worker_id, \
              CASE WHEN w.locked_until > now.ms THEN w.lock_token END, NULL::bigint \
              FROM \"{schema}\".worker_queue w \
-             CROSS JOIN (SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint AS ms) AS now \
+             CROSS JOIN (SELECT {now_ms}() AS ms) AS now \
              LEFT JOIN \"{schema}\".sessions s ON s.session_id = w.session_id AND s.locked_until > now.ms \
              WHERE w.instance_id = $1 ORDER BY w.id"
         ))
@@ -79,8 +81,8 @@ impl Server<'_> {
         // The server may check the conditions in any order, and only these two kinds of messages have names.
         let rows: Vec<(bool, Option<String>)> = sqlx::query_as(&format!(
             "SELECT work_item LIKE '{{\"ExternalRaised\":%', \
-             CASE WHEN work_item LIKE '{{\"ExternalRaised\":%' THEN work_item::json #>> '{{ExternalRaised,name}}' \
-             WHEN work_item LIKE '{{\"QueueMessage\":%' THEN work_item::json #>> '{{QueueMessage,name}}' END \
+             CASE WHEN work_item LIKE '{{\"ExternalRaised\":%' THEN work_item::json #>> '{{ExternalRaised,name}}'::text[] \
+             WHEN work_item LIKE '{{\"QueueMessage\":%' THEN work_item::json #>> '{{QueueMessage,name}}'::text[] END \
              FROM \"{schema}\".orchestrator_queue WHERE instance_id = $1 ORDER BY id"
         ))
         .bind(instance)
@@ -101,7 +103,8 @@ impl Server<'_> {
             "SELECT EXISTS (SELECT 1 FROM \"{schema}\".orchestrator_queue WHERE instance_id = $1 \
              AND visible_at <= clock_timestamp()), l.lock_token, l.locked_at \
              FROM (SELECT 1) AS one LEFT JOIN \"{schema}\".instance_locks l ON l.instance_id = $1 \
-             AND l.locked_until > (extract(epoch FROM clock_timestamp()) * 1000)::bigint"
+             AND l.locked_until > {now_ms}()",
+            now_ms = function(schema, "now_ms")
         ))
         .bind(instance)
         .fetch_one(*pool)
@@ -116,8 +119,9 @@ impl Server<'_> {
     async fn nodes(&self) -> Result<Vec<NodeReport>> {
         let Self { pool, schema } = self;
         let reports: Vec<(String, i64)> = sqlx::query_as(&format!(
-            "SELECT report, (extract(epoch FROM seen) * 1000)::bigint FROM \"{schema}\".python_nodes \
-             WHERE seen > clock_timestamp() - interval '{LIFE_OF_REPORT}' ORDER BY node"
+            "SELECT report, {in_ms}(seen) FROM \"{schema}\".python_nodes \
+             WHERE seen > clock_timestamp() - interval '{LIFE_OF_REPORT}' ORDER BY node",
+            in_ms = function(schema, "in_ms")
         ))
         .fetch_all(*pool)
         .await
@@ -140,7 +144,8 @@ impl Server<'_> {
         let Self { pool, schema } = self;
         let rows: Vec<(String, i64)> = sqlx::query_as(&format!(
             "SELECT worker_id, count(*) FROM \"{schema}\".sessions \
-             WHERE locked_until > (extract(epoch FROM clock_timestamp()) * 1000)::bigint GROUP BY worker_id"
+             WHERE locked_until > {now_ms}() GROUP BY worker_id",
+            now_ms = function(schema, "now_ms")
         ))
         .fetch_all(*pool)
         .await

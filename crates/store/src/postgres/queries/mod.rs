@@ -2,14 +2,15 @@
 //!
 //! `bulk_start` starts many instances at once, `outbox` takes over rows of an application's outbox,
 //! `mismatch_reports` keeps the reports of instances that wait for other code, `live` has the reports of the nodes,
-//! `waiting_starts` finds the starts that no turn has read yet, and `deletion` keeps turns away from instances while they
-//! are deleted.
+//! `waiting_starts` finds the starts that no turn has read yet, `deletion` keeps turns away from instances while they
+//! are deleted, and `records` reads instances and executions.
 
 pub mod bulk_start;
 pub mod deletion;
 pub mod live;
 pub mod mismatch_reports;
 pub mod outbox;
+pub mod records;
 pub mod waiting_starts;
 
 use std::collections::HashSet;
@@ -23,7 +24,8 @@ use crate::clock::span_ms;
 use crate::error::Result;
 use crate::failure::Failure;
 use crate::postgres::errors::failed;
-use crate::postgres::schema::rights;
+use crate::postgres::node::left_out::LeftOutRow;
+use crate::postgres::schema::{function, rights};
 use crate::types::InstanceState;
 
 /// The server's times do not reach further back: 1,000 years.
@@ -46,11 +48,12 @@ impl Server<'_> {
     /// The root instances that ended longer ago than `kept` by the server's clock, in the order of their ends.
     pub async fn ended(&self, kept: Duration, limit: u32) -> Result<EndedInstances> {
         let Self { pool, schema } = self;
+        let (now_ms, time_in_ms) = (function(schema, "now_ms"), function(schema, "time_in_ms"));
         let rows: Vec<(String, i64)> = sqlx::query_as(&format!(
-            "SELECT i.instance_id, (extract(epoch FROM now()) * 1000)::bigint - $1 FROM \"{schema}\".instances i JOIN \"{schema}\".executions e \
+            "SELECT i.instance_id, {now_ms}() - $1 FROM \"{schema}\".instances i JOIN \"{schema}\".executions e \
              ON e.instance_id = i.instance_id AND e.execution_id = i.current_execution_id \
              WHERE i.parent_instance_id IS NULL AND e.status IN ('Completed', 'Failed') \
-             AND e.completed_at < now() - $1 * interval '1 millisecond' ORDER BY e.completed_at LIMIT $2"
+             AND e.completed_at < {time_in_ms}(-$1) ORDER BY e.completed_at LIMIT $2"
         ))
         .bind(span_ms(kept.min(LONGEST_AGE)))
         .bind(i64::from(limit))
@@ -67,8 +70,9 @@ impl Server<'_> {
         let Self { pool, schema } = self;
         let cleaned = sqlx::query(&format!(
             "DELETE FROM \"{schema}\".sessions s \
-             WHERE s.locked_until < (extract(epoch FROM clock_timestamp()) * 1000)::bigint AND NOT EXISTS \
-             (SELECT 1 FROM \"{schema}\".worker_queue w WHERE w.session_id = s.session_id)"
+             WHERE s.locked_until < {now_ms}() AND NOT EXISTS \
+             (SELECT 1 FROM \"{schema}\".worker_queue w WHERE w.session_id = s.session_id)",
+            now_ms = function(schema, "now_ms")
         ))
         .execute(*pool)
         .await
@@ -120,14 +124,32 @@ impl Server<'_> {
     pub async fn created(&self, instance: &str) -> Result<Option<u64>> {
         let Self { pool, schema } = self;
         let created: Option<i64> = sqlx::query_scalar(&format!(
-            "SELECT (extract(epoch FROM created_at) * 1000000)::bigint FROM \"{schema}\".instances \
-             WHERE instance_id = $1"
+            "SELECT {in_us}(created_at) FROM \"{schema}\".instances WHERE instance_id = $1",
+            in_us = function(schema, "in_us")
         ))
         .bind(instance)
         .fetch_optional(*pool)
         .await
         .map_err(|error| failed("get_instance_info", &error))?;
         Ok(created.map(i64::unsigned_abs))
+    }
+
+    /// The first rows of the queues whose time never comes. Both tables have an index of these times.
+    pub async fn never_due(&self) -> Result<Vec<LeftOutRow>> {
+        let Self { pool, schema } = self;
+        let never = |table: &str| {
+            format!(
+                "(SELECT '{table}'::text, id, instance_id FROM \"{schema}\".{table} \
+                 WHERE visible_at = 'infinity'::timestamptz LIMIT 100)"
+            )
+        };
+        let statement = format!("{} UNION ALL {}", never("orchestrator_queue"), never("worker_queue"));
+        let rows: Vec<(String, i64, Option<String>)> = sqlx::query_as(&statement)
+            .fetch_all(*pool)
+            .await
+            .map_err(|error| failed("fetch_orchestration_item", &error))?;
+        let row = |(table, id, instance)| LeftOutRow { table, id, instance, fact: "it is never due".to_owned() };
+        Ok(rows.into_iter().map(row).collect())
     }
 
     /// How many timers are not due yet.

@@ -11,8 +11,6 @@ use crate::work_item::encode;
 use crate::work_item::target;
 
 const OPERATION: &str = "relay";
-/// The key space of the locks, "dout". A lock lets one relay of an outbox work at a time.
-const LOCK_SPACE: i32 = 0x646f_7574;
 
 impl Server<'_> {
     /// The key that is recorded for an outbox.
@@ -26,7 +24,7 @@ impl Server<'_> {
         let Self { pool, schema } = self;
         let failed = |error: sqlx::Error| failed(OPERATION, &error);
         let mut transaction = begin(pool).await.map_err(failed)?;
-        lock(&mut transaction, &relay.outbox).await?;
+        self.lock_outbox(&mut transaction, &relay.outbox).await?;
         let recorded = self.recorded_key(&mut transaction, &relay.outbox).await?;
         if recorded != relay.seen {
             return Ok(Relayed::Behind(recorded));
@@ -78,14 +76,17 @@ impl Server<'_> {
             .await
             .map_err(|error| failed(OPERATION, &error))
     }
-}
 
-async fn lock(transaction: &mut Transaction<'_, Postgres>, outbox: &str) -> Result<()> {
-    sqlx::query("SELECT pg_advisory_xact_lock($1, hashtext($2))")
-        .bind(LOCK_SPACE)
+    /// Lets one relay of an outbox work at a time, by a row of the table that starts lock, too.
+    async fn lock_outbox(&self, transaction: &mut Transaction<'_, Postgres>, outbox: &str) -> Result<()> {
+        let Self { schema, .. } = self;
+        sqlx::query(&format!(
+            "SELECT FROM \"{schema}\".python_start_locks WHERE place = -1 - (hashtext($1) & 63) FOR UPDATE"
+        ))
         .bind(outbox)
         .execute(&mut **transaction)
         .await
         .map(|_| ())
         .map_err(|error| failed(OPERATION, &error))
+    }
 }

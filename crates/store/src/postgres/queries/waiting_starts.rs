@@ -8,6 +8,7 @@ use sqlx::{FromRow, Postgres};
 use crate::error::Result;
 use crate::postgres::errors::failed;
 use crate::postgres::queries::Server;
+use crate::postgres::schema::function;
 use crate::start::WaitingStart;
 
 /// The condition on a row of the queue `q` that it is a start which no turn has read.
@@ -24,12 +25,13 @@ impl Server<'_> {
         let Self { pool, schema } = self;
         let row: Option<(String, i64)> = sqlx::query_as(&format!(
             concat!(
-                "SELECT q.work_item, (extract(epoch FROM q.created_at) * 1000)::bigint \
+                "SELECT q.work_item, {in_ms}(q.created_at) \
                  FROM \"{schema}\".orchestrator_queue q WHERE q.instance_id = $1 AND ",
                 waits!(),
                 " ORDER BY q.id LIMIT 1"
             ),
-            schema = schema
+            schema = schema,
+            in_ms = function(schema, "in_ms")
         ))
         .bind(instance)
         .fetch_optional(*pool)
@@ -55,7 +57,7 @@ impl Server<'_> {
 
     /// How many instances have starts that no turn has read yet.
     pub async fn count_waiting_starts(&self) -> Result<u64> {
-        let sql = self.about_waiting("count(DISTINCT q.instance_id)", "");
+        let sql = self.about_waiting("pg_catalog.count(DISTINCT q.instance_id)", "");
         let counts: Vec<i64> = self.scalars("get_system_metrics", sqlx::query_scalar(&sql)).await?;
         Ok(counts.first().map_or(0, |count| u64::try_from(*count).unwrap_or(0)))
     }
@@ -63,7 +65,7 @@ impl Server<'_> {
     /// How many instances have not ended, also those whose starts wait.
     pub async fn count_running(&self) -> Result<u64> {
         let schema = self.schema;
-        let waiting = self.about_waiting("count(DISTINCT q.instance_id)", "");
+        let waiting = self.about_waiting("pg_catalog.count(DISTINCT q.instance_id)", "");
         let sql = format!(
             "SELECT ({waiting}) + (SELECT count(*) FROM \"{schema}\".executions e JOIN \"{schema}\".instances i \
              ON i.instance_id = e.instance_id AND i.current_execution_id = e.execution_id \
@@ -79,7 +81,7 @@ impl Server<'_> {
         let sql = self.about_waiting(
             "DISTINCT q.instance_id",
             " AND CASE WHEN q.work_item LIKE '{\"StartOrchestration\":%' \
-             THEN q.work_item::json #>> '{StartOrchestration,parent_instance}' END = ANY ($1)",
+             THEN q.work_item::json #>> '{StartOrchestration,parent_instance}'::text[] END = ANY ($1)",
         );
         self.scalars("list_children", sqlx::query_scalar(&sql).bind(parents)).await
     }

@@ -11,6 +11,13 @@
 -- token of an activity that is found by its id: an index of both would be searched for each pair of them. Work is
 -- taken in the order of an existing index, (visible_at, lock_token), so that the server does not sort the queue.
 --
+-- Each function sets search_path. Otherwise the server might choose an operator or a function of another role, which
+-- fits the types of an expression better than those of pg_catalog, and run it with the rights of the caller.
+--
+-- A value of a row must not stop the work on other rows. Any role that may write into a queue can write an infinite
+-- time or the largest number, so the functions bound such values before they calculate with them. If a row fails
+-- nevertheless, a node finds it with python_unclaimable and leaves it out.
+--
 -- The functions read again under a lock what other transactions have committed, so they refuse a transaction with another
 -- isolation than read committed (connect/session.rs).
 --
@@ -37,6 +44,62 @@ CREATE TABLE IF NOT EXISTS "{schema}".python_nodes (
     report TEXT NOT NULL
 );
 
+-- What only the roles of the schema may know: the key with which nodes hide the ids of instances in notifications, which
+-- each role of the database can read.
+CREATE TABLE IF NOT EXISTS "{schema}".python_secrets (name TEXT PRIMARY KEY, value TEXT NOT NULL);
+
+-- Transactions that start instances lock rows of this table, so that of two starts of one id the second one sees the
+-- first. An advisory lock would do as well, but each role of the database can take one and hold it. The places from 0 on
+-- are those of ids, and the others those of outboxes.
+CREATE TABLE IF NOT EXISTS "{schema}".python_start_locks (place INTEGER PRIMARY KEY);
+INSERT INTO "{schema}".python_start_locks
+SELECT place FROM generate_series(-64, 16383) AS place
+WHERE NOT EXISTS (SELECT FROM "{schema}".python_start_locks) ON CONFLICT DO NOTHING;
+
+-- Locks the ids of starts until the end of the transaction. No transaction holds another lock when it calls this, and
+-- all lock the rows in their order. A transaction that starts many instances locks all ids at once.
+CREATE OR REPLACE FUNCTION "{schema}".python_lock_starts_{version}(p_instances text[]) RETURNS void LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    places integer[] := ARRAY(SELECT DISTINCT hashtext(start) & 16383 FROM unnest(p_instances) AS start);
+BEGIN
+    IF cardinality(places) > 64 THEN
+        LOCK TABLE "{schema}".python_start_locks IN EXCLUSIVE MODE;
+    ELSE
+        PERFORM 1 FROM "{schema}".python_start_locks l WHERE l.place = ANY (places) ORDER BY l.place FOR UPDATE;
+    END IF;
+END $$;
+
+-- The server's time, in ms since the epoch. The statements of the store that are no functions take their times from
+-- here, since they must not depend on the search_path of their session.
+CREATE OR REPLACE FUNCTION "{schema}".python_now_ms_{version}() RETURNS bigint LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    RETURN (extract(epoch FROM clock_timestamp()) * 1000)::bigint;
+END $$;
+
+-- The server's time in p_ms from now.
+CREATE OR REPLACE FUNCTION "{schema}".python_time_in_ms_{version}(p_ms bigint) RETURNS timestamptz
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    RETURN clock_timestamp() + p_ms * interval '1 millisecond';
+END $$;
+
+-- A time, in ms since the epoch. Times before the epoch, times after the year 9999 and missing ones are bounded.
+CREATE OR REPLACE FUNCTION "{schema}".python_in_ms_{version}(p_time timestamptz) RETURNS bigint
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    RETURN (extract(epoch FROM least(greatest(p_time, to_timestamp(0)), to_timestamp(253402300800))) * 1000)::bigint;
+END $$;
+
+-- A time, in microseconds since the epoch, bounded in the same way.
+CREATE OR REPLACE FUNCTION "{schema}".python_in_us_{version}(p_time timestamptz) RETURNS bigint
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    RETURN (extract(epoch FROM least(greatest(p_time, to_timestamp(0)), to_timestamp(253402300800)))
+            * 1000000)::bigint;
+END $$;
+
 -- Leases those of the given instances that are free and have something to read. The rows of the answer:
 --
 -- kind 2, one for each leased instance: token, instance, name, version, execution, last_event (of that execution; 1 if
@@ -50,7 +113,7 @@ CREATE OR REPLACE FUNCTION "{schema}".python_lease_{version}(
 ) RETURNS TABLE (
     kind smallint, token text, instance text, id bigint, attempt integer, item text,
     name text, version text, execution bigint, last_event bigint, stamp bigint
-) LANGUAGE plpgsql AS $$
+) LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
 DECLARE
     now_ms bigint := (extract(epoch FROM clock_timestamp()) * 1000)::bigint;
@@ -73,7 +136,7 @@ BEGIN
           AND (SELECT true FROM "{schema}".instance_locks l
                WHERE l.instance_id = asked.instance AND l.locked_until + 0 > now_ms LIMIT 1) IS NULL
           AND (p_lowest IS NULL OR coalesce(
-               (SELECT e.duroxide_version_major * 1000000::bigint + e.duroxide_version_minor * 1000
+               (SELECT e.duroxide_version_major * 1000000::bigint + e.duroxide_version_minor * 1000::bigint
                        + e.duroxide_version_patch BETWEEN p_lowest AND p_highest
                 FROM "{schema}".instances i, "{schema}".executions e
                 WHERE i.instance_id = asked.instance AND e.instance_id = i.instance_id
@@ -91,9 +154,10 @@ BEGIN
             WHERE l.instance_id = ANY (abandoned) AND l.locked_until + 0 <= now_ms
             FOR UPDATE SKIP LOCKED
         ), tried AS (
-            UPDATE "{schema}".orchestrator_queue q SET attempt_count = q.attempt_count + 1 FROM ended
+            UPDATE "{schema}".orchestrator_queue q SET attempt_count = least(q.attempt_count, 2147483646) + 1
+            FROM ended
             WHERE q.instance_id = ended.instance_id
-              AND q.visible_at + interval '0' <= to_timestamp(ended.locked_at / 1000.0)
+              AND q.visible_at + interval '0' <= to_timestamp(greatest(0, least(ended.locked_at, now_ms)) / 1000.0)
               AND q.lock_token IS DISTINCT FROM ended.lock_token
         ), freed AS (
             DELETE FROM "{schema}".instance_locks l USING ended
@@ -123,14 +187,16 @@ BEGIN
                 THEN (SELECT 1::bigint FROM "{schema}".history h WHERE h.instance_id = leased.instance LIMIT 1)
                 ELSE (SELECT max(h.event_id) FROM "{schema}".history h
                       WHERE h.instance_id = i.instance_id AND h.execution_id = i.current_execution_id) END,
-           (extract(epoch FROM i.created_at) * 1000000)::bigint
+           CASE WHEN i.instance_id IS NOT NULL
+                THEN (extract(epoch FROM least(greatest(i.created_at, to_timestamp(0)), to_timestamp(253402300800)))
+                      * 1000000)::bigint END
     FROM unnest(instances, tokens) AS leased (instance, token)
     LEFT JOIN LATERAL (SELECT * FROM "{schema}".instances i
                        WHERE i.instance_id = leased.instance OFFSET 0) AS i ON true;
     RETURN QUERY
     SELECT 3::smallint, leased.token, NULL::text, q.id, q.attempt_count, q.work_item, NULL::text, NULL::text,
            NULL::bigint, CASE WHEN q.lock_token = 'held' THEN 1::bigint ELSE 0 END,
-           (extract(epoch FROM now_at - q.created_at) * 1000)::bigint
+           (extract(epoch FROM now_at - greatest(least(q.created_at, now_at), to_timestamp(0))) * 1000)::bigint
     FROM unnest(instances, tokens) AS leased (instance, token),
          LATERAL (SELECT * FROM "{schema}".orchestrator_queue q
                   WHERE q.instance_id = leased.instance
@@ -166,6 +232,7 @@ CREATE OR REPLACE FUNCTION "{schema}".python_claim_{version}(
     kind smallint, token text, instance text, id bigint, attempt integer, item text,
     name text, version text, execution bigint, last_event bigint, stamp bigint
 ) LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
 SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off
 SET jit = off
 AS $$
@@ -203,7 +270,7 @@ BEGIN
                    WHERE l.instance_id = q.instance_id AND l.locked_until + 0 > now_ms LIMIT 1) IS NULL
               AND q.instance_id <> ALL (p_left_instances)
               AND (p_lowest IS NULL OR coalesce(
-                   (SELECT e.duroxide_version_major * 1000000::bigint + e.duroxide_version_minor * 1000
+                   (SELECT e.duroxide_version_major * 1000000::bigint + e.duroxide_version_minor * 1000::bigint
                            + e.duroxide_version_patch BETWEEN p_lowest AND p_highest
                     FROM "{schema}".instances i, "{schema}".executions e
                     WHERE i.instance_id = q.instance_id AND e.instance_id = i.instance_id
@@ -244,7 +311,7 @@ BEGIN
         RETURN QUERY
         UPDATE "{schema}".worker_queue w
         SET lock_token = p_prefix || 'a' || w.id, locked_until = now_ms + p_activity_lease_ms,
-            attempt_count = w.attempt_count + 1
+            attempt_count = least(w.attempt_count, 2147483646) + 1
         WHERE w.id = ANY (activities)
         RETURNING 5::smallint, w.lock_token, w.instance_id, w.id, w.attempt_count, w.work_item, NULL::text, NULL::text,
                   NULL::bigint, NULL::bigint, NULL::bigint;
@@ -345,7 +412,7 @@ BEGIN
             RETURN QUERY
             UPDATE "{schema}".worker_queue w
             SET lock_token = p_prefix || 'a' || w.id, locked_until = now_ms + p_activity_lease_ms,
-                attempt_count = w.attempt_count + 1
+                attempt_count = least(w.attempt_count, 2147483646) + 1
             WHERE w.id = bound.id
             RETURNING 5::smallint, w.lock_token, w.instance_id, w.id, w.attempt_count, w.work_item, owner_of_session,
                       NULL::text, is_new::integer::bigint, NULL::bigint, NULL::bigint;
@@ -358,16 +425,68 @@ BEGIN
         WHERE full_runtime.room <= 0;
     END IF;
     RETURN QUERY
-    (SELECT 6::smallint, NULL::text, NULL::text, (extract(epoch FROM q.visible_at - now_at) * 1000)::bigint,
+    (SELECT 6::smallint, NULL::text, NULL::text,
+            (extract(epoch FROM least(q.visible_at, now_at + interval '1 day') - now_at) * 1000)::bigint,
             NULL::integer, NULL::text, NULL::text, NULL::text, 0::bigint, NULL::bigint, NULL::bigint
      FROM "{schema}".orchestrator_queue q WHERE q.visible_at > now_at ORDER BY q.visible_at LIMIT 1)
     UNION ALL
-    (SELECT 6::smallint, NULL::text, NULL::text, (extract(epoch FROM w.visible_at - now_at) * 1000)::bigint,
+    (SELECT 6::smallint, NULL::text, NULL::text,
+            (extract(epoch FROM least(w.visible_at, now_at + interval '1 day') - now_at) * 1000)::bigint,
             NULL::integer, NULL::text, NULL::text, NULL::text, 1::bigint, NULL::bigint, NULL::bigint
      FROM "{schema}".worker_queue w WHERE w.visible_at > now_at ORDER BY w.visible_at LIMIT 1)
     UNION ALL
     SELECT 10::smallint, NULL::text, NULL::text, now_ms, NULL::integer, NULL::text, NULL::text, NULL::text,
            NULL::bigint, NULL::bigint, NULL::bigint;
+END $$;
+
+-- Finds the rows that no node can lease, since the server refuses a value of theirs. A node asks for them after
+-- python_claim has failed. The rows of the answer: the table, the id of the row, its instance, and the server's
+-- message. The function tries to lease each instance and each activity that is due, and takes the attempt back.
+CREATE OR REPLACE FUNCTION "{schema}".python_unclaimable_{version}(
+    p_lowest bigint, p_highest bigint, p_left_instances text[], p_left_activities bigint[]
+) RETURNS TABLE (name text, id bigint, instance text, message text) LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+    found record;
+BEGIN
+    FOR found IN
+        SELECT waiting.instance_id, min(waiting.id) AS id
+        FROM (SELECT q.instance_id, q.id FROM "{schema}".orchestrator_queue q
+              WHERE q.visible_at <= clock_timestamp() AND q.instance_id <> ALL (p_left_instances)
+              ORDER BY q.visible_at LIMIT 1000) AS waiting
+        GROUP BY waiting.instance_id
+    LOOP
+        BEGIN
+            PERFORM "{schema}".python_lease_{version}(
+                ARRAY[found.instance_id], ARRAY['trial.' || pg_backend_pid()], 0, p_lowest, p_highest);
+            RAISE EXCEPTION 'the attempt is taken back' USING ERRCODE = 'DX002';
+        EXCEPTION
+            WHEN SQLSTATE 'DX002' THEN
+                NULL;
+            WHEN data_exception THEN
+                RETURN QUERY SELECT 'orchestrator_queue', found.id, found.instance_id, SQLERRM;
+        END;
+    END LOOP;
+    FOR found IN
+        SELECT w.id, w.instance_id FROM "{schema}".worker_queue w
+        WHERE w.visible_at <= clock_timestamp() AND w.id <> ALL (p_left_activities)
+        ORDER BY w.visible_at LIMIT 1000
+    LOOP
+        BEGIN
+            UPDATE "{schema}".worker_queue w
+            SET lock_token = 'trial.' || pg_backend_pid(), locked_until = 0,
+                attempt_count = least(w.attempt_count, 2147483646) + 1
+            WHERE w.id = found.id AND (w.lock_token IS NULL OR w.locked_until <= 0);
+            RAISE EXCEPTION 'the attempt is taken back' USING ERRCODE = 'DX002';
+        EXCEPTION
+            WHEN SQLSTATE 'DX002' THEN
+                NULL;
+            WHEN data_exception THEN
+                RETURN QUERY SELECT 'worker_queue', found.id, found.instance_id, SQLERRM;
+        END;
+    END LOOP;
 END $$;
 
 -- Commits a batch of operations, and leases those of its target instances that can continue at once. The rows of the
@@ -405,6 +524,7 @@ CREATE OR REPLACE FUNCTION "{schema}".python_commit_{version}(
     kind smallint, token text, instance text, id bigint, attempt integer, item text,
     name text, version text, execution bigint, last_event bigint, stamp bigint
 ) LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
 SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off
 SET jit = off
 AS $$
@@ -430,18 +550,9 @@ BEGIN
             WHERE sent.item LIKE '{"StartOrchestration":%');
     END IF;
     -- These locks come first, so that no transaction that holds another lock waits for them. Starts of one id take the
-    -- same lock, so that a start that was acknowledged comes first; a bulk start takes whole ranges of them.
-    IF cardinality(starts) > 64 THEN
-        PERFORM pg_advisory_xact_lock(1685418607, range) FROM (
-            SELECT DISTINCT hashtext(start) & 63 AS range
-            FROM unnest(starts) AS start ORDER BY range OFFSET 0) AS ranges;
-    ELSIF cardinality(starts) > 0 THEN
-        PERFORM pg_advisory_xact_lock_shared(1685418607, range) FROM (
-            SELECT DISTINCT hashtext(start) & 63 AS range
-            FROM unnest(starts) AS start ORDER BY range OFFSET 0) AS ranges;
-        PERFORM pg_advisory_xact_lock(1685418608, start) FROM (
-            SELECT DISTINCT hashtext(start) AS start
-            FROM unnest(starts) AS start ORDER BY start OFFSET 0) AS starts;
+    -- same lock, so that a start that was acknowledged comes first.
+    IF cardinality(starts) > 0 THEN
+        PERFORM "{schema}".python_lock_starts_{version}(starts);
     END IF;
     now_ms := (extract(epoch FROM clock_timestamp()) * 1000)::bigint;
     now_at := to_timestamp(now_ms / 1000.0);
@@ -510,7 +621,7 @@ BEGIN
 
         IF true = ANY (p_turn_custom_sets) THEN
             UPDATE "{schema}".instances i
-            SET custom_status = turn.custom, custom_status_version = i.custom_status_version + 1
+            SET custom_status = turn.custom, custom_status_version = least(i.custom_status_version, 2147483646) + 1
             FROM unnest(p_turn_instances, p_turn_custom_sets, p_turn_customs)
                  WITH ORDINALITY AS turn (instance, sets, custom, place)
             WHERE i.instance_id = turn.instance AND turn.sets AND turn.place = ANY (held);
@@ -593,8 +704,9 @@ BEGIN
         SELECT 0::smallint, NULL::text, NULL::text, turn.place::bigint, NULL::integer, NULL::text, NULL::text,
                NULL::text, NULL::bigint, NULL::bigint,
                CASE WHEN p_turn_names[turn.place] IS NOT NULL
-                    THEN (SELECT (extract(epoch FROM i.created_at) * 1000000)::bigint FROM "{schema}".instances i
-                          WHERE i.instance_id = p_turn_instances[turn.place]) END
+                    THEN (SELECT (extract(epoch FROM least(greatest(i.created_at, to_timestamp(0)),
+                                                           to_timestamp(253402300800))) * 1000000)::bigint
+                          FROM "{schema}".instances i WHERE i.instance_id = p_turn_instances[turn.place]) END
         FROM unnest(held) AS turn (place);
     END IF;
 
@@ -679,6 +791,7 @@ END $$;
 CREATE OR REPLACE FUNCTION "{schema}".python_give_back_turn_{version}(
     p_instance text, p_token text, p_read_ids bigint[], p_delay_ms bigint, p_counts boolean
 ) RETURNS boolean LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
 SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET jit = off
 AS $$
 BEGIN
@@ -688,7 +801,7 @@ BEGIN
     END IF;
     IF p_counts OR p_delay_ms > 0 THEN
         UPDATE "{schema}".orchestrator_queue q
-        SET attempt_count = q.attempt_count + CASE WHEN p_counts THEN 1 ELSE 0 END,
+        SET attempt_count = least(q.attempt_count, 2147483646) + CASE WHEN p_counts THEN 1 ELSE 0 END,
             visible_at = CASE WHEN p_delay_ms > 0 THEN clock_timestamp() + p_delay_ms * interval '1 millisecond'
                               ELSE q.visible_at END
         WHERE q.id = ANY (p_read_ids);
@@ -699,14 +812,17 @@ END $$;
 -- Repairs the times after the server's clock was set back. What was sent at a time still to come counts as sent now, and
 -- keeps its delay. With p_longest_ms, no lease lasts longer than that from now, and no pause of a message or an activity;
 -- timers may be longer. This waits for no row: what another transaction works on now is repaired by the next call.
-CREATE OR REPLACE FUNCTION "{schema}".python_set_back_{version}(p_longest_ms bigint) RETURNS void LANGUAGE plpgsql AS $$
+CREATE OR REPLACE FUNCTION "{schema}".python_set_back_{version}(p_longest_ms bigint) RETURNS void LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     now_at timestamptz := clock_timestamp();
     latest bigint := (extract(epoch FROM now_at) * 1000)::bigint + p_longest_ms;
     latest_at timestamptz := now_at + p_longest_ms * interval '1 millisecond';
 BEGIN
     UPDATE "{schema}".orchestrator_queue q
-    SET visible_at = CASE WHEN q.created_at > now_at THEN q.visible_at - (q.created_at - now_at) ELSE now_at END,
+    SET visible_at = CASE WHEN q.created_at > now_at
+                          THEN q.visible_at - (least(q.created_at, now_at + interval '1000 years') - now_at)
+                          ELSE now_at END,
         created_at = least(q.created_at, now_at)
     WHERE q.id = ANY (ARRAY(
         SELECT ahead.id FROM "{schema}".orchestrator_queue ahead
@@ -727,4 +843,42 @@ BEGIN
     WHERE w.id = ANY (ARRAY(
         SELECT ahead.id FROM "{schema}".worker_queue ahead WHERE ahead.locked_until > latest
         FOR UPDATE SKIP LOCKED));
+END $$;
+
+-- Sends a message for an application, in the application's own transaction: a start, an event or a message of a queue. It
+-- runs with the rights of its owner, so an application needs no right on a table. It refuses all other messages, for
+-- example the result of an activity. Applications of other versions call it, so its name and its parameters never change.
+CREATE OR REPLACE FUNCTION "{schema}".python_send(p_instance text, p_item text) RETURNS void LANGUAGE plpgsql
+SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    kinds text[];
+    body json;
+BEGIN
+    SELECT array_agg(key), json_agg(value) -> 0 INTO kinds, body FROM json_each(p_item::json);
+    IF kinds IS NULL OR cardinality(kinds) <> 1
+       OR kinds[1] NOT IN ('StartOrchestration', 'ExternalRaised', 'QueueMessage')
+       -- Nodes know starts by the beginning of their text.
+       OR p_item NOT LIKE '{"' || kinds[1] || '":%'
+       OR (body ->> 'instance') IS DISTINCT FROM p_instance
+       OR (body ->> 'parent_instance') IS NOT NULL OR (body ->> 'parent_id') IS NOT NULL
+       OR coalesce(body ->> 'execution_id', '1') <> '1' THEN
+        RAISE EXCEPTION 'an application may send a start, an event or a message of a queue to the instance that it names'
+            USING ERRCODE = '42501';
+    END IF;
+    INSERT INTO "{schema}".orchestrator_queue (instance_id, work_item, visible_at, created_at)
+    VALUES (p_instance, p_item, now(), now());
+END $$;
+REVOKE ALL ON FUNCTION "{schema}".python_send(text, text) FROM PUBLIC;
+-- Up to version 0.3, an application needed the right to insert into the queue.
+DO $$
+DECLARE
+    role text;
+BEGIN
+    FOR role IN
+        SELECT DISTINCT CASE WHEN entry.grantee = 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(entry.grantee)) END
+        FROM pg_class c, aclexplode(c.relacl) AS entry
+        WHERE c.oid = '"{schema}".orchestrator_queue'::regclass AND entry.privilege_type = 'INSERT'
+    LOOP
+        EXECUTE 'GRANT EXECUTE ON FUNCTION "{schema}".python_send(text, text) TO ' || role;
+    END LOOP;
 END $$;

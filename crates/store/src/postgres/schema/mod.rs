@@ -1,8 +1,10 @@
 //! Creates our functions (`functions.sql`) in the schema of the store, or checks that they are there. `rights` finds the
-//! rights that a role lacks, `application_tables` finds tables of others under our names, and `tune` prepares the tables
-//! for many rows.
+//! rights that a role lacks, `application_tables` finds tables of others under our names, `base_functions` protects the
+//! functions of `duroxide-pg`, `ownership` finds objects of other roles, and `tune` prepares the tables for many rows.
 
 pub mod application_tables;
+pub mod base_functions;
+pub mod ownership;
 pub mod rights;
 pub mod tune;
 
@@ -11,6 +13,7 @@ use std::time::Duration;
 
 use sqlx::{Executor as _, PgPool};
 use tokio::time::sleep;
+use uuid::Uuid;
 
 use crate::postgres::connect::session::begin;
 
@@ -22,6 +25,9 @@ const LOCK_TIMEOUT: &str = "SET LOCAL lock_timeout = '1s'";
 const LOCK_NOT_AVAILABLE: &str = "55P03";
 const ATTEMPTS: u32 = 20;
 const PAUSE: Duration = Duration::from_millis(200);
+
+/// The name of the key of digests in the table of secrets.
+const DIGEST_KEY: &str = "digests";
 
 /// The suffix of the names of our functions, a hash of their text. A changed text gets new names, so an installed
 /// function is never replaced under a node that uses it.
@@ -35,9 +41,14 @@ pub fn function(schema: &str, name: &str) -> String {
     format!("\"{schema}\".python_{name}_{}", *VERSION)
 }
 
-/// Whether the functions of this version are there. The check needs no rights.
-pub async fn verify(pool: &PgPool, schema: &str) -> Result<bool, sqlx::Error> {
-    installed(pool, schema).await
+/// What a schema lacks in which `migrate="verify"` must create nothing; `None` if it lacks nothing. The check needs no
+/// rights.
+pub async fn verify(pool: &PgPool, schema: &str) -> Result<Option<&'static str>, sqlx::Error> {
+    if !installed(pool, schema).await? {
+        return Ok(Some("the functions of this version are missing"));
+    }
+    let is_unprotected = !base_functions::unprotected(pool, schema).await?.is_empty();
+    Ok(is_unprotected.then_some("functions of duroxide-pg run with the search_path of their caller"))
 }
 
 /// The name that a renamed schema had before; `None` if it has its first name. The functions of `duroxide-pg` name the
@@ -56,7 +67,7 @@ pub async fn renamed_from(pool: &PgPool, schema: &str) -> Result<Option<String>,
 
 /// Creates the functions of this version, unless they are there. Many nodes may do so at the same time.
 pub async fn apply(pool: &PgPool, schema: &str) -> Result<(), sqlx::Error> {
-    if installed(pool, schema).await? {
+    if verify(pool, schema).await?.is_none() {
         return Ok(());
     }
     for _ in 0..ATTEMPTS {
@@ -72,21 +83,36 @@ pub async fn apply(pool: &PgPool, schema: &str) -> Result<(), sqlx::Error> {
 
 async fn create(pool: &PgPool, schema: &str) -> Result<(), sqlx::Error> {
     let mut transaction = begin(pool).await?;
-    // This lock ends with the transaction, so it is safe behind a pooler that lends connections by the transaction,
-    // too.
-    let key = hash(format!("duroxide-python:functions:{schema}").as_bytes());
-    sqlx::query("SELECT pg_advisory_xact_lock($1)").bind(key as i64).execute(&mut *transaction).await?;
+    sqlx::query(LOCK_TIMEOUT).execute(&mut *transaction).await?;
+    // One node creates at a time. Only a role with rights on the table can hold this lock. It ends with the transaction,
+    // so it is safe behind a pooler that lends connections by the transaction, too.
+    let lock = format!("LOCK TABLE \"{schema}\"._duroxide_migrations IN SHARE ROW EXCLUSIVE MODE");
+    transaction.execute(sqlx::raw_sql(&lock)).await?;
     if !installed(&mut *transaction, schema).await? {
-        sqlx::query(LOCK_TIMEOUT).execute(&mut *transaction).await?;
         transaction.execute(sqlx::raw_sql(&text(schema))).await?;
+        let secret = format!("INSERT INTO \"{schema}\".python_secrets VALUES ($1, $2) ON CONFLICT DO NOTHING");
+        let key = [Uuid::new_v4(), Uuid::new_v4()].map(|part| part.simple().to_string()).concat();
+        sqlx::query(&secret).bind(DIGEST_KEY).bind(key).execute(&mut *transaction).await?;
+    }
+    for protect in base_functions::unprotected(&mut *transaction, schema).await? {
+        transaction.execute(sqlx::raw_sql(&protect)).await?;
     }
     transaction.commit().await
+}
+
+/// The key with which the notifications of all nodes hide the ids of instances.
+pub async fn digest_key(pool: &PgPool, schema: &str) -> Result<String, sqlx::Error> {
+    sqlx::query_scalar(&format!("SELECT value FROM \"{schema}\".python_secrets WHERE name = $1"))
+        .bind(DIGEST_KEY)
+        .fetch_one(pool)
+        .await
 }
 
 /// The statements that create the functions of this version.
 fn text(schema: &str) -> String {
     let marker = format!(
-        "\nCREATE OR REPLACE FUNCTION {marker}() RETURNS void LANGUAGE sql AS '';\n\
+        "\nCREATE OR REPLACE FUNCTION {marker}() RETURNS void LANGUAGE sql \
+         SET search_path = pg_catalog, pg_temp AS '';\n\
          COMMENT ON FUNCTION {marker}() IS 'all functions of duroxide for Python {package} are installed';\n",
         marker = function(schema, MARKER),
         package = env!("CARGO_PKG_VERSION"),

@@ -2,10 +2,11 @@
 
 use sqlx::PgPool;
 
+use crate::postgres::connect::session::begin;
 use crate::postgres::schema::VERSION;
 
 /// The tables that a node reads and writes.
-const TABLES: [&str; 12] = [
+const TABLES: [&str; 13] = [
     "instances",
     "executions",
     "history",
@@ -18,17 +19,22 @@ const TABLES: [&str; 12] = [
     "python_waiting",
     "python_outboxes",
     "python_nodes",
+    "python_start_locks",
 ];
+
+/// The tables that a node only reads.
+const READ_ONLY: [&str; 2] = ["_duroxide_migrations", "python_secrets"];
 
 /// The statements that give the present role the rights that it lacks; empty if it has all of them.
 pub async fn missing(pool: &PgPool, schema: &str) -> Result<Vec<String>, sqlx::Error> {
+    let mut transaction = begin(pool).await?;
     sqlx::query_scalar(
         "WITH tables AS (SELECT c.oid, c.relname FROM pg_catalog.pg_class c \
          JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
-         WHERE n.nspname = $1 AND c.relname = ANY ($2) AND c.relkind IN ('r', 'p')) \
+         WHERE n.nspname = $1 AND c.relname = ANY ($2 || $4) AND c.relkind IN ('r', 'p')) \
          SELECT format('GRANT %s ON %I.%I TO %I', string_agg(kind, ', ' ORDER BY place), $1, relname, current_user) \
          FROM tables, unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']) WITH ORDINALITY AS kinds (kind, place) \
-         WHERE NOT has_table_privilege(oid, kind) GROUP BY relname \
+         WHERE NOT has_table_privilege(oid, kind) AND (kind = 'SELECT' OR relname <> ALL ($4)) GROUP BY relname \
          UNION ALL \
          SELECT format('GRANT USAGE ON SEQUENCE %I.%I TO %I', $1, s.relname, current_user) \
          FROM tables JOIN pg_catalog.pg_depend d ON d.refobjid = tables.oid AND d.deptype IN ('a', 'i') \
@@ -48,6 +54,7 @@ pub async fn missing(pool: &PgPool, schema: &str) -> Result<Vec<String>, sqlx::E
     .bind(schema)
     .bind(TABLES)
     .bind(VERSION.as_str())
-    .fetch_all(pool)
+    .bind(READ_ONLY)
+    .fetch_all(&mut *transaction)
     .await
 }

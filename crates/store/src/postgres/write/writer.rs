@@ -14,7 +14,7 @@ use tokio::time::{Instant, timeout};
 
 use crate::failure::Failure;
 use crate::postgres::connect::dedicated::{ANSWER_TIMEOUT, DedicatedConnection};
-use crate::postgres::errors::{failed, is_temporary};
+use crate::postgres::errors::{failed, is_about_data, is_temporary};
 use crate::postgres::fetch::rows;
 use crate::postgres::fetch::rows::AnswerRow;
 use crate::postgres::node::request::{PendingWrite, WriteRequest};
@@ -107,9 +107,9 @@ impl BatchWriter {
     async fn try_commit(&mut self, batch: &mut Batch, operations: &[PendingWrite]) -> Result<Committed, WriteFailure> {
         let operation = name(operations);
         let is_once = operations.iter().any(|operation| operation.request.is_once());
-        let eager = choose(&self.core, batch);
+        let mut eager = choose(&self.core, batch);
         let tokens: Vec<String> = eager.targets.iter().map(|_| self.core.token()).collect();
-        let demand = EagerDemand {
+        let mut demand = EagerDemand {
             instances: &eager.targets,
             tokens: &tokens,
             lease_ms: eager.queue.as_ref().map_or(0, |queue| queue.lease_ms()),
@@ -117,8 +117,15 @@ impl BatchWriter {
             activity_lease_ms: eager.activities.values().map(|(queue, _)| queue.lease_ms()).max().unwrap_or(0),
         };
         let mut before_commit = None;
+        let mut leases_none = false;
         let outcome = match self.call(batch, &demand, is_once, &mut before_commit).await {
             Err(error) if self.core.isolation.is_refused(&error) => {
+                self.call(batch, &demand, is_once, &mut before_commit).await
+            }
+            // The server may have refused a value of a row that the commit was to lease. The poller leases the rest.
+            Err(error) if is_about_data(&error) && !demand.instances.is_empty() => {
+                leases_none = true;
+                (demand.instances, demand.tokens) = (&[], &[]);
                 self.call(batch, &demand, is_once, &mut before_commit).await
             }
             outcome => outcome,
@@ -139,6 +146,10 @@ impl BatchWriter {
             (Err(error), _) if is_temporary(&error) => return Err(WriteFailure::Passing(failed(operation, &error))),
             (Err(error), _) => return Err(WriteFailure::Refused(failed(operation, &error))),
         };
+        if leases_none {
+            eager.targets.clear();
+            eager.leaves_turns = true;
+        }
         Ok(Committed { rows, eager })
     }
 
