@@ -137,8 +137,11 @@ impl EngineOperations for PostgresStore {
              AND locked_until > (extract(epoch FROM clock_timestamp()) * 1000)::bigint",
             self.core.schema
         );
-        let renewed = query(&statement).bind(token).bind(span_ms(extend_for)).execute(&self.core.pool).await;
-        match renewed.map_err(|error| failed(OPERATION, &error))?.rows_affected() {
+        let renewal = async {
+            let renewal = query(&statement).bind(token).bind(span_ms(extend_for)).execute(&self.core.pool);
+            renewal.await.map_err(|error| failed(OPERATION, &error))
+        };
+        match self.core.moves.answer(OPERATION, renewal).await?.rows_affected() {
             0 => Err(Failure::lock_lost(OPERATION, LOCK_LOST)),
             _ => Ok(()),
         }
@@ -195,14 +198,17 @@ impl EngineOperations for PostgresStore {
              (extract(epoch FROM clock_timestamp()) * 1000)::bigint FROM renewed WHERE s.session_id = renewed.session_id \
              AND s.locked_until > (extract(epoch FROM clock_timestamp()) * 1000)::bigint) SELECT count(*) FROM renewed"
         );
-        let renewed = sqlx::query_scalar::<_, i64>(&statement)
-            .bind(id)
-            .bind(own)
-            .bind(span_ms(extend_for))
-            .bind(!self.core.policy.strict_leases)
-            .fetch_one(&self.core.pool)
-            .await;
-        match renewed.map_err(|error| failed(OPERATION, &error))? {
+        let renewal = async {
+            sqlx::query_scalar::<_, i64>(&statement)
+                .bind(id)
+                .bind(own)
+                .bind(span_ms(extend_for))
+                .bind(!self.core.policy.strict_leases)
+                .fetch_one(&self.core.pool)
+                .await
+                .map_err(|error| failed(OPERATION, &error))
+        };
+        match self.core.moves.answer(OPERATION, renewal).await? {
             0 => {
                 self.core.running.remove(id);
                 Err(Failure::lock_lost(OPERATION, LOCK_LOST))
@@ -217,6 +223,7 @@ impl EngineOperations for PostgresStore {
     }
 
     async fn renew_session_lock(&self, owners: &[&str], extend_for: Duration, idle: Duration) -> Result<usize> {
+        const OPERATION: &str = "renew_session_lock";
         let statement = format!(
             "UPDATE \"{}\".sessions SET locked_until = (extract(epoch FROM clock_timestamp()) * 1000)::bigint + $2 \
              WHERE worker_id = ANY ($1) AND locked_until > (extract(epoch FROM clock_timestamp()) * 1000)::bigint \
@@ -224,18 +231,21 @@ impl EngineOperations for PostgresStore {
             self.core.schema
         );
         let owners: Vec<String> = owners.iter().map(|&owner| owner.to_owned()).collect();
-        let renewed = query(&statement)
-            .bind(&owners)
-            .bind(span_ms(extend_for))
-            .bind(span_ms(idle))
-            .execute(&self.core.pool)
-            .await
-            .map_err(|error| failed("renew_session_lock", &error))?;
+        let renewal = async {
+            query(&statement)
+                .bind(&owners)
+                .bind(span_ms(extend_for))
+                .bind(span_ms(idle))
+                .execute(&self.core.pool)
+                .await
+                .map_err(|error| failed(OPERATION, &error))
+        };
+        let renewed = self.core.moves.answer(OPERATION, renewal).await?;
         Ok(usize::try_from(renewed.rows_affected()).unwrap_or(usize::MAX))
     }
 
     async fn cleanup_orphaned_sessions(&self, _idle: Duration) -> Result<usize> {
-        self.server().clean_sessions().await
+        self.core.moves.answer("cleanup_orphaned_sessions", self.server().clean_sessions()).await
     }
 
     async fn enqueue_for_orchestrator(&self, item: WorkItem, delay: Option<Duration>) -> Result<()> {
