@@ -12,7 +12,7 @@ use crate::boundary::options::choices;
 use engine_adapter::EngineAdapter;
 use store::error::StoreError;
 use store::types::{Durability, StoreKind};
-use store::{Entra, Migrate, PostgresConnection, PostgresOptions, PostgresTarget, Store, StoreTarget};
+use store::{Entra, Migrate, PostgresConnection, PostgresOptions, PostgresTarget, Required, Store, StoreTarget};
 
 use crate::boundary;
 
@@ -32,6 +32,14 @@ choices! {
     enum OnMissingTables("migrate") {
         Apply = "apply",
         Verify = "verify",
+    }
+}
+
+choices! {
+    enum SessionAttributes("target_session_attrs") {
+        Any = "any",
+        ReadWrite = "read-write",
+        Primary = "primary",
     }
 }
 
@@ -109,8 +117,20 @@ impl NativeStore {
     }
 
     #[staticmethod]
-    fn connect_postgres(py: Python<'_>, url: String, schema: Option<String>, options: GivenOptions) -> PyResult<Self> {
-        connect(py, PostgresTarget { connection: PostgresConnection::Url(url), schema, options: options.try_into()? })
+    fn connect_postgres(
+        py: Python<'_>,
+        urls: Vec<String>,
+        required: &str,
+        schema: Option<String>,
+        options: GivenOptions,
+    ) -> PyResult<Self> {
+        let required = match required.parse()? {
+            SessionAttributes::Any => Required::Any,
+            SessionAttributes::ReadWrite => Required::ReadWrite,
+            SessionAttributes::Primary => Required::Primary,
+        };
+        let connection = PostgresConnection::Servers(urls, required);
+        connect(py, PostgresTarget { connection, schema, options: options.try_into()? })
     }
 
     #[staticmethod]

@@ -1039,8 +1039,15 @@ class Store:
         """Open a store in memory."""
 
     @staticmethod
-    def connect_postgres(url: str, schema: str | None, options: dict[str, object]) -> Store:
-        """Connect to PostgreSQL with a password; the options are those of ``PostgresOptions.to_native``."""
+    def connect_postgres(urls: list[str], required: str, schema: str | None, options: dict[str, object]) -> Store:
+        """Connect to PostgreSQL with a password; the options are those of ``PostgresOptions.to_native``.
+
+        Args:
+            urls: The URL of each server.
+            required: The demand on the server that is used: ``"any"``, ``"read-write"`` or ``"primary"``.
+            schema: Name of the schema; ``None`` is ``public``.
+            options: The options.
+        """
 
     @staticmethod
     def connect_postgres_entra(place: dict[str, object], schema: str | None, options: dict[str, object]) -> Store:

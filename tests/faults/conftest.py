@@ -50,6 +50,18 @@ def schema() -> str:
 
 
 @pytest.fixture
+def replica(server: ServerAtHand, schema: str) -> Iterator[ServerAtHand]:
+    """A server that has everything that the first one acknowledged."""
+    replica = server.make_replica(f"replica-of-{schema}")
+    server.stop_fast()
+    # A commit is acknowledged only when both have it.
+    server.start(synchronous_standby_names="*", synchronous_commit="on")
+    replica.start()
+    yield replica
+    replica.stop_immediately()
+
+
+@pytest.fixture
 def proxy(server: ServerAtHand) -> Iterator[Proxy]:
     """A proxy in front of the server."""
     proxy = Proxy(server.url)

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import ExitStack
 
 import psycopg
 import psycopg.sql
 import pytest
 
-from duroxide import Client, PostgresProvider
+from duroxide import Client, PostgresProvider, StartRequest
 from faults.load import Load
 from faults.nodes import AWAY, BACK, Nodes
 from faults.outages import SOON_SECONDS, check_log, wait_until_missed
 from faults.servers import ServerAtHand
 from support.child_process import RequestFailed
-from support.proxy import Proxy
+from support.proxy import COMMIT, Proxy
 from support.waiting import wait_until
 
 pytestmark = [pytest.mark.alone, pytest.mark.slow]
@@ -92,22 +92,71 @@ def test_a_commit_that_a_crash_has_undone_is_repeated(
 
     client.start_orchestration("warm", "place")
     for number in range(3):
-        proxy.run_instead("COMMIT", crash)
+        proxy.run_instead(COMMIT, crash)
         client.start_orchestration(f"started-{number}", "place")
         wait_until(proxy.has_swallowed.is_set)
         assert client.wait_for_orchestration(f"started-{number}", 20_000).result() == "one"
 
 
-@pytest.fixture
-def replica(server: ServerAtHand, schema: str) -> Iterator[ServerAtHand]:
-    """A server that has everything that the first one acknowledged."""
-    replica = server.make_replica(f"replica-of-{schema}")
+def checkpoint_both(server: ServerAtHand, replica: ServerAtHand) -> None:
+    """Let a server and its replica have the same last checkpoint."""
+    with server.connect() as connection:
+        connection.execute("CHECKPOINT")
+        asked = "SELECT checkpoint_lsn::text FROM pg_control_checkpoint()"
+        expected = connection.execute(asked).fetchone()
+
+    def has_followed() -> bool:
+        with replica.connect() as connection:
+            connection.execute("CHECKPOINT")
+            return connection.execute("SELECT checkpoint_lsn::text FROM pg_control_checkpoint()").fetchone() == expected
+
+    wait_until(has_followed)
+    # The checkpoint that follows a promotion takes the longer the more there is to write.
+    with server.connect() as connection:
+        connection.execute("DROP TABLE IF EXISTS ballast")
+        connection.execute("CREATE TABLE ballast AS SELECT generate_series(1, 100000)")
+
+
+def stop_following(replica: ServerAtHand) -> None:
+    """Let a replica get no more from its primary."""
+    with replica.connect() as connection:
+        connection.execute("ALTER SYSTEM SET primary_conninfo = ''")
+        connection.execute("SELECT pg_reload_conf()")
+        wait_until(lambda: connection.execute("SELECT FROM pg_stat_wal_receiver").fetchone() is None)
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_a_start_that_a_promoted_replica_lacks_is_repeated(
+    count: int,
+    replica: ServerAtHand,
+    server: ServerAtHand,
+    proxy: Proxy,
+    open_provider: Callable[..., PostgresProvider],
+) -> None:
+    # A commit does not wait for the replica.
     server.stop_fast()
-    # A commit is acknowledged only when both have it.
-    server.start(synchronous_standby_names="*", synchronous_commit="on")
-    replica.start()
-    yield replica
-    replica.stop_immediately()
+    server.start()
+    client = Client(open_provider(proxy.url))
+    checkpoint_both(server, replica)
+    stop_following(replica)
+
+    def fail_over() -> None:
+        proxy.refuse()
+        server.crash()
+        replica.promote()
+        # The new primary gives the number of the transaction that it lacks to another one.
+        with replica.connect() as connection:
+            for _ in range(100):
+                connection.execute("SELECT pg_current_xact_id()")
+        proxy.point_to(replica.url)
+        proxy.accept()
+
+    proxy.run_instead(COMMIT, fail_over)
+    started = [f"started-{number}" for number in range(count)]
+    client.start_orchestrations([StartRequest(instance, "place") for instance in started])
+
+    assert proxy.has_swallowed.is_set()
+    assert sorted(client.list_all_instances()) == started
 
 
 def test_work_continues_at_another_address_after_a_fail_over(

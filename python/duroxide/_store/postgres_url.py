@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 import os
-from dataclasses import fields, replace
+from dataclasses import dataclass, fields, replace
 from datetime import timedelta
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import parse_qsl, unquote, urlencode
 
+from duroxide._store.postgres_hosts import Place, read_hosts
 from duroxide._store.postgres_options import FILES, TIMES, PostgresOptions, program_name
 from duroxide._values.validation import check_milliseconds, suggest
 from duroxide.exceptions import ConfigurationError
@@ -39,6 +40,7 @@ _WITHOUT_EFFECT: dict[str, tuple[str, ...] | None] = {
     "keepalives_count": None,
     "keepalives_idle": None,
     "keepalives_interval": None,
+    "load_balance_hosts": ("disable",),
     "ssl_max_protocol_version": ("", "tlsv1.3"),
     "ssl_min_protocol_version": ("", "tlsv1", "tlsv1.1", "tlsv1.2"),
     "sslcertmode": ("", "allow"),
@@ -47,9 +49,10 @@ _WITHOUT_EFFECT: dict[str, tuple[str, ...] | None] = {
     "sslcrldir": ("",),
     "sslnegotiation": ("postgres",),
     "sslsni": None,
-    "target_session_attrs": ("any",),
     "tcp_user_timeout": None,
 }
+# Which of several hosts a store uses.
+_SESSION_ATTRIBUTES = "target_session_attrs"
 # The variables of libpq that demand what a parameter demands. The native half obeys the others that concern it.
 _DEMANDING_VARIABLES = {
     "PGCHANNELBINDING": "channel_binding",
@@ -62,22 +65,30 @@ _DEMANDING_VARIABLES = {
     "PGSSLMAXPROTOCOLVERSION": "ssl_max_protocol_version",
     "PGSSLMINPROTOCOLVERSION": "ssl_min_protocol_version",
     "PGSSLNEGOTIATION": "sslnegotiation",
-    "PGTARGETSESSIONATTRS": "target_session_attrs",
 }
 _ENCODE = "percent-encode the special characters of user, password and database: urllib.parse.quote(password, safe='')"
 _UNENCODED = "the URL has an unencoded '{0}', which may be a part of the password; " + _ENCODE
 _UNREADABLE_PARAMETER = "the URL has a parameter that is unknown and may be a part of the password; " + _ENCODE
-_SEVERAL_HOSTS = (
-    "the URL names several hosts, and this client connects to one; write the name that leads to the primary, such as that "
-    "of a load balancer or of the cluster"
-)
 
 
-def read_url(url: object, options: PostgresOptions | None) -> tuple[str, PostgresOptions]:
+@dataclass(frozen=True)
+class Servers:
+    """The servers of a store, for the native half.
+
+    Attributes:
+        urls: The URL of each server, in the order of trying, with the options of TLS and the program's name.
+        required: The demand on the server that is used: ``"any"``, ``"read-write"`` or ``"primary"``.
+    """
+
+    urls: list[str]
+    required: str
+
+
+def read_url(url: object, options: PostgresOptions | None) -> tuple[Servers, PostgresOptions]:
     """Combine the options in a URL with those in the code.
 
     Returns:
-        The URL for the native half, with the options of TLS and the program's name in it, and all options.
+        The servers for the native half, and all options.
 
     Raises:
         TypeError: The URL is not a ``str``.
@@ -85,16 +96,21 @@ def read_url(url: object, options: PostgresOptions | None) -> tuple[str, Postgre
     """
     if options is not None and not isinstance(cast("object", options), PostgresOptions):
         raise TypeError(f"options must be PostgresOptions, not {type(options).__name__}")
-    base, place, said = _split(url)
+    place, said = _split(url)
+    hosts = read_hosts(place)
     chosen = PostgresOptions() if options is None else options
     from_url = {name: value for name, value in said.items() if getattr(chosen, name) is None}
     _say_what_is_overruled(said, chosen)
     # Check all options together: one in the URL may contradict one in the code.
     whole = replace(chosen, **from_url)
-    return f"{base}?{urlencode(place + _parameters(whole, is_local=_is_local(base, place)))}", whole
+    urls = [
+        f"{base}?{urlencode(about_place + _parameters(whole, is_local=_is_local(base, about_place)))}"
+        for base, about_place in hosts.bases
+    ]
+    return Servers(urls, hosts.required), whole
 
 
-def _split(url: object) -> tuple[str, list[tuple[str, str]], dict[str, Any]]:
+def _split(url: object) -> tuple[Place, dict[str, Any]]:
     if not isinstance(url, str):
         raise TypeError(f"url must be a str, not {type(url).__name__}")
     # The URL itself stays out of the messages: it may hold a password.
@@ -107,14 +123,15 @@ def _split(url: object) -> tuple[str, list[tuple[str, str]], dict[str, Any]]:
     _refuse_split_password(url)
     _refuse_demands_of_variables()
     base, _, query = url.partition("?")
-    base, place = _without_empty_host(base)
+    place: list[tuple[str, str]] = []
+    session_attributes: str | None = None
     said: dict[str, Any] = {}
     for written, value in parse_qsl(query, keep_blank_values=True):
         name = written.replace("-", "_")
         if written in _PLACE or written.startswith("options["):
-            if written in ("host", "hostaddr", "port") and "," in value:
-                raise ConfigurationError(_SEVERAL_HOSTS)
             place.append((written, value))
+        elif written == _SESSION_ATTRIBUTES:
+            session_attributes = value
         elif name in _URL_NAMES:
             said[_URL_NAMES[name]] = _read(_URL_NAMES[name], written, value)
         elif written in _WITHOUT_EFFECT:
@@ -123,7 +140,7 @@ def _split(url: object) -> tuple[str, list[tuple[str, str]], dict[str, Any]]:
             # The rest of a password that has an ampersand in it looks like another parameter.
             has_password = any(earlier == "password" for earlier, _ in place)
             raise ConfigurationError(_UNREADABLE_PARAMETER if has_password else _unknown(written))
-    return base, place, said
+    return Place(base, place, session_attributes), said
 
 
 def _refuse_split_password(url: str) -> None:
@@ -153,30 +170,16 @@ def _check_demand(parameter: str, value: str, asked: str, way_out: str, assignme
     raise ConfigurationError(f"{asked}, which this client does not support; {way_out}{alternative}")
 
 
-def _without_empty_host(base: str) -> tuple[str, list[tuple[str, str]]]:
-    """Move the user before an empty host, as in the URL of a socket, to parameters: the client library needs a host there."""
-    scheme, _, rest = base.partition("://")
-    authority, slash, path = rest.partition("/")
-    user, at, host = authority.rpartition("@")
-    if "," in host:
-        raise ConfigurationError(_SEVERAL_HOSTS)
-    if not at or host.partition(":")[0]:
-        return base, []
-    name, colon, password = user.partition(":")
-    moved = [("user", unquote(name))]
-    if colon:
-        moved.append(("password", unquote(password)))
-    if port := host.partition(":")[2]:
-        moved.append(("port", port))
-    return f"{scheme}://{slash}{path}", moved
-
-
 def _unknown(parameter: str) -> str:
     if parameter == "schema":
         return "the URL has a parameter 'schema'; write PostgresProvider.connect_with_schema(url, schema)"
     if not parameter.isidentifier():
         return _UNREADABLE_PARAMETER
-    return f"the URL has an unknown parameter '{parameter}'; {suggest(parameter, (*_PLACE, *_WITHOUT_EFFECT, *_URL_NAMES))}"
+    return f"the URL has an unknown parameter '{parameter}'; {suggest(parameter, _known())}"
+
+
+def _known() -> tuple[str, ...]:
+    return (*_PLACE, _SESSION_ATTRIBUTES, *_WITHOUT_EFFECT, *_URL_NAMES)
 
 
 def _read(name: str, written: str, value: str) -> object:

@@ -136,6 +136,8 @@ class PostgresProvider(Provider):
 
         Args:
             database_url: ``postgresql://user:password@host:port/database``, with the parameters of libpq after a ``?``.
+                It may name several hosts, ``host1:port1,host2:port2``, and ``target_session_attrs``: the store uses the
+                first that answers and takes writes, and another one after a fail-over.
             options: Options of the connection; default ``None``: those in the URL, then the defaults of
                 ``PostgresOptions``.
 
@@ -158,6 +160,8 @@ class PostgresProvider(Provider):
 
         Args:
             database_url: ``postgresql://user:password@host:port/database``, with the parameters of libpq after a ``?``.
+                It may name several hosts, ``host1:port1,host2:port2``, and ``target_session_attrs``: the store uses the
+                first that answers and takes writes, and another one after a fail-over.
             schema: Name of the schema, which is created if it does not exist.
             options: Options of the connection; default ``None``: those in the URL, then the defaults of
                 ``PostgresOptions``.
@@ -274,8 +278,8 @@ class PostgresProvider(Provider):
 
     @classmethod
     def _connect(cls, url: str, schema: str | None, options: PostgresOptions | None) -> PostgresProvider:
-        whole, chosen = read_url(url, options)
-        return cls._of(_native.Store.connect_postgres(whole, schema, chosen.to_native()))
+        servers, chosen = read_url(url, options)
+        return cls._of(_native.Store.connect_postgres(servers.urls, servers.required, schema, chosen.to_native()))
 
 
 def _check_path(path: object) -> str:

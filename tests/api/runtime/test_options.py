@@ -141,7 +141,7 @@ def test_the_native_runtime_refuses_an_unknown_word(option: str, value: object, 
 def test_the_native_store_refuses_an_unknown_word() -> None:
     options = {**PostgresOptions().to_native(), "migrate": "perhaps"}
     with pytest.raises(ConfigurationError, match="migrate 'perhaps' is unknown; use one of apply, verify"):
-        _native.Store.connect_postgres("postgres://localhost:1/none", None, options)
+        _native.Store.connect_postgres(["postgres://localhost:1/none"], "any", None, options)
 
 
 @pytest.mark.parametrize("names", [(), ("",), ("x" * 257,), tuple("abcdef"), (7,), (["gpu"], "cpu")], ids=str)

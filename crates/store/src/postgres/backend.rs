@@ -22,6 +22,15 @@ use crate::session_limits::SessionLimits;
 use crate::start::{IfExists, StartOutcome, StartRequest, WaitingStart, decide_starts};
 use crate::types::InstanceState;
 
+/// Carries out one query, and repeats it after failures that pass.
+macro_rules! repeating {
+    ($store:ident, $operation:literal, $query:ident($($argument:expr),*)) => {{
+        let (server, moves, mut retry) = ($store.server(), &$store.core.moves, RetryState::new(RetryLimit::Caller));
+        let query = || moves.answer($operation, server.$query($($argument),*));
+        retrying!($store.availability, $operation, &mut retry, query())
+    }};
+}
+
 #[async_trait]
 impl Backend for PostgresStore {
     fn name(&self) -> &'static str {
@@ -91,11 +100,11 @@ impl Backend for PostgresStore {
     }
 
     async fn tune(&self) -> Result<Vec<String>, StoreError> {
-        Ok(self.server().tune().await?)
+        Ok(self.core.moves.answer("tune", self.server().tune()).await?)
     }
 
     async fn missing_rights(&self) -> Result<Vec<String>> {
-        self.server().missing_rights().await
+        self.core.moves.answer("missing_rights", self.server().missing_rights()).await
     }
 
     async fn start(&self, requests: Vec<StartRequest>, if_exists: IfExists) -> Result<Vec<StartOutcome>, StoreError> {
@@ -111,7 +120,7 @@ impl Backend for PostgresStore {
             self.availability,
             OPERATION,
             &mut retry,
-            server.start_all(&requests, if_exists, &mut unconfirmed)
+            self.core.moves.answer(OPERATION, server.start_all(&requests, if_exists, &mut unconfirmed))
         )??;
         self.announce_sent_messages();
         Ok(outcomes)
@@ -125,63 +134,47 @@ impl Backend for PostgresStore {
     }
 
     async fn orchestration_of(&self, instance: &str) -> Result<Option<String>, StoreError> {
-        let mut retry = RetryState::new(RetryLimit::Caller);
-        let server = self.server();
-        Ok(retrying!(self.availability, "find_instance", &mut retry, server.running(instance))?)
+        Ok(repeating!(self, "find_instance", running(instance))?)
     }
 
     async fn ended(&self, instances: &[String]) -> Result<HashSet<String>> {
-        let mut retry = RetryState::new(RetryLimit::Caller);
-        let server = self.server();
-        retrying!(self.availability, "get_instance_info", &mut retry, server.ended_among(instances))
+        repeating!(self, "get_instance_info", ended_among(instances))
     }
 
     async fn instance_state(&self, instance: &str) -> Result<Option<InstanceState>> {
-        let mut retry = RetryState::new(RetryLimit::Caller);
-        let server = self.server();
-        retrying!(self.availability, "get_instance_info", &mut retry, server.instance_state(instance))
+        repeating!(self, "get_instance_info", instance_state(instance))
     }
 
     async fn created(&self, instance: &str) -> Result<Option<u64>> {
-        self.server().created(instance).await
+        self.core.moves.answer("get_instance_info", self.server().created(instance)).await
     }
 
     async fn waiting_start(&self, instance: &str) -> Result<Option<WaitingStart>> {
-        let mut retry = RetryState::new(RetryLimit::Caller);
-        let server = self.server();
-        retrying!(self.availability, "get_instance_info", &mut retry, server.waiting_start(instance))
+        repeating!(self, "get_instance_info", waiting_start(instance))
     }
 
     async fn waiting_starts(&self) -> Result<Vec<String>> {
-        let mut retry = RetryState::new(RetryLimit::Caller);
-        let server = self.server();
-        retrying!(self.availability, "list_instances", &mut retry, server.waiting_starts())
+        repeating!(self, "list_instances", waiting_starts())
     }
 
     async fn count_waiting_starts(&self) -> Result<u64> {
-        let mut retry = RetryState::new(RetryLimit::Caller);
-        let server = self.server();
-        retrying!(self.availability, "get_system_metrics", &mut retry, server.count_waiting_starts())
+        repeating!(self, "get_system_metrics", count_waiting_starts())
     }
 
     async fn waiting_children(&self, parents: &[String]) -> Result<Vec<String>> {
-        let mut retry = RetryState::new(RetryLimit::Caller);
-        let server = self.server();
-        retrying!(self.availability, "list_children", &mut retry, server.waiting_children(parents))
+        repeating!(self, "list_children", waiting_children(parents))
     }
 
     async fn count_running(&self) -> Result<u64> {
-        self.server().count_running().await
+        self.core.moves.answer("get_system_metrics", self.server().count_running()).await
     }
 
     async fn mismatched(&self) -> Result<Vec<String>> {
-        self.server().mismatched().await
+        self.core.moves.answer("mismatched", self.server().mismatched()).await
     }
 
     async fn live_state(&self, instance: &str) -> Result<LiveState> {
-        let mut retry = RetryState::new(RetryLimit::Caller);
-        let server = self.server();
-        let mut live = retrying!(self.availability, "get_instance_info", &mut retry, server.live_state(instance))?;
+        let mut live = repeating!(self, "get_instance_info", live_state(instance))?;
         // This process knows its own state better than its last report.
         if let Some(mut report) = self.core.events.get().and_then(|events| events.report()) {
             let last = live.nodes.iter().find(|node| node.id == report.id);
@@ -199,26 +192,22 @@ impl Backend for PostgresStore {
     }
 
     async fn instance_times(&self, instance: &str) -> Result<Option<(u64, u64)>> {
-        let mut retry = RetryState::new(RetryLimit::Caller);
-        let server = self.server();
-        let edges = retrying!(self.availability, "get_instance_info", &mut retry, server.first_and_last(instance))?;
+        let edges = repeating!(self, "get_instance_info", first_and_last(instance))?;
         Ok(edges.map(|(first, last)| (first.timestamp_ms, last.timestamp_ms)))
     }
 
     /// The provider would delete an instance between two executions. Its filter can only exclude by listing all others, so the ids
     /// are listed here.
     async fn ended_instances(&self, kept: Duration, limit: u32) -> Result<Option<EndedInstances>> {
-        let mut retry = RetryState::new(RetryLimit::Caller);
-        let server = self.server();
-        retrying!(self.availability, "delete_instance_bulk", &mut retry, server.ended(kept, limit)).map(Some)
+        repeating!(self, "delete_instance_bulk", ended(kept, limit)).map(Some)
     }
 
     async fn relayed(&self, outbox: &str) -> Result<Option<i64>, StoreError> {
-        Ok(self.server().relayed(outbox).await?)
+        Ok(self.core.moves.answer("relayed", self.server().relayed(outbox)).await?)
     }
 
     async fn relay(&self, relay: Relay) -> Result<Relayed, StoreError> {
-        let relayed = self.server().relay(relay).await?;
+        let relayed = self.core.moves.answer("relay", self.server().relay(relay)).await?;
         if relayed == Relayed::Done {
             self.announce_sent_messages();
         }
@@ -226,13 +215,15 @@ impl Backend for PostgresStore {
     }
 
     async fn mismatch(&self, instance: &str) -> Result<Option<String>> {
-        self.server().waiting(instance).await
+        self.core.moves.answer("mismatch", self.server().waiting(instance)).await
     }
 
     /// Writes the report each time: another process may have run the instance since, and an earlier write may have failed.
     async fn note_mismatch(&self, instance: &str, report: &str, _is_new: bool) -> Result<()> {
         // The caller holds a lease, so a slow server must not hold the caller.
-        match timeout(LONGEST_NOTE, self.server().note_waiting(instance, report)).await {
+        let (server, moves) = (self.server(), &self.core.moves);
+        let noting = moves.answer("note_mismatch", server.note_waiting(instance, report));
+        match timeout(LONGEST_NOTE, noting).await {
             Ok(outcome) => outcome,
             Err(_) => Ok(()),
         }
@@ -251,6 +242,6 @@ impl Backend for PostgresStore {
     }
 
     async fn release_sessions(&self, owners: &[String]) -> Result<()> {
-        self.server().release_sessions(owners).await
+        self.core.moves.answer("release_sessions", self.server().release_sessions(owners)).await
     }
 }

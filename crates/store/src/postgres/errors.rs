@@ -5,15 +5,14 @@ use std::io::ErrorKind;
 use crate::failure::{Failure, FailureKind};
 
 /// The server refused before anything ran: it is starting or shutting down (57P03), has too many connections (53300),
-/// or rolled the transaction back because of another one (40001, 40P01).
-const NOT_APPLIED: &[&str] = &["57P03", "53300", "40001", "40P01"];
+/// rolled the transaction back because of another one (40001, 40P01), or takes no writes (25006).
+const NOT_APPLIED: &[&str] = &["57P03", "53300", "40001", "40P01", "25006"];
 
 /// Failures that pass: of connections (class 08), of resources (53: full disk, out of memory), of operators (57P: shut
 /// down, crashed, starting; 57014: cancelled), of limits on sessions (25P03, 25P04), of the disk (58), of transactions
-/// that were in each other's way (40), of locks (55P03), of a server that has become a replica (25006), of a plan that
-/// has changed (0A000), of letting in (28): the store was let in when it was opened, so its token or password is just
-/// being renewed.
-const PASSING: &[&str] = &["08", "53", "57P", "57014", "25P03", "25P04", "58", "40", "55P03", "25006", "0A000", "28"];
+/// that were in each other's way (40), of locks (55P03), of a plan that has changed (0A000), of letting in (28): the store
+/// was let in when it was opened, so its token or password is just being renewed.
+const PASSING: &[&str] = &["08", "53", "57P", "57014", "25P03", "25P04", "58", "40", "55P03", "0A000", "28"];
 
 /// Refusals that an operator can remove: of rights, names and types (42: a missing grant, a dropped table or function), of
 /// a dropped schema (3F), of a trigger (P0001), of a constraint that the tables of `duroxide-pg` do not have (23514, 23502),
@@ -76,11 +75,10 @@ mod tests {
 
     #[test]
     fn codes_say_whether_the_server_can_have_done_the_work() {
-        for code in ["57P03", "53300", "40001", "40P01"] {
+        for code in ["57P03", "53300", "40001", "40P01", "25006"] {
             assert_eq!(kind_of_code(code), FailureKind::NotApplied, "{code}");
         }
-        for code in ["08006", "53100", "57P01", "57014", "25P03", "58030", "40003", "55P03", "25006", "0A000", "28P01"]
-        {
+        for code in ["08006", "53100", "57P01", "57014", "25P03", "58030", "40003", "55P03", "0A000", "28P01"] {
             assert_eq!(kind_of_code(code), FailureKind::InDoubt, "{code}");
         }
         for code in ["42501", "42P01", "42883", "3F000", "P0001", "22P05", "26000"] {

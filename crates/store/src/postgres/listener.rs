@@ -16,9 +16,15 @@ const RECONNECT_PAUSE: Duration = Duration::from_millis(500);
 /// Receives the notifications of other nodes, until it is aborted.
 pub async fn listen(core: Arc<NodeState>, events: Arc<dyn StoreEvents>) {
     loop {
-        let outcome = receive(&core, events.as_ref()).await;
+        let outcome = tokio::select! {
+            biased;
+            // The connection leads to the server that the store has left.
+            () = core.moves.next() => Ok(()),
+            outcome = receive(&core, events.as_ref()) => outcome,
+        };
         core.is_listening.store(false, Ordering::Release);
         if let Err(error) = outcome {
+            core.moves.doubt();
             tracing::debug!(target: "duroxide::store", "notifications are interrupted: {error}");
         }
         // Notifications may have been missed, so the poller looks for work, and all waits read their instances.

@@ -10,6 +10,7 @@
 //! - `fetch`: the poller, which looks for all other work, and the delivery of leased work to the prefetch queues.
 //! - `queries`: queries that the base provider lacks.
 //! - `notify`: the notifications between nodes. `listener` receives them.
+//! - `failover`: the task that moves a store to another of its servers.
 
 pub mod activity_token;
 pub mod admin;
@@ -18,6 +19,7 @@ pub mod backend;
 pub mod conformance;
 pub mod connect;
 pub mod errors;
+pub mod failover;
 pub mod fetch;
 pub mod listener;
 pub mod node;
@@ -31,6 +33,7 @@ pub mod third_party_texts;
 pub mod write;
 
 pub use crate::postgres::connect::entra::Entra;
+pub use crate::postgres::connect::hosts::Required;
 pub use crate::postgres::connect::{PostgresConnection, PostgresTarget};
 pub use crate::postgres::options::{Migrate, PostgresOptions};
 pub use crate::postgres::store::PostgresStore;

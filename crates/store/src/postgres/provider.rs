@@ -137,8 +137,11 @@ impl EngineOperations for PostgresStore {
             "UPDATE \"{schema}\".instance_locks SET locked_until = greatest(locked_until, {now_ms}() + $2) \
              WHERE lock_token = $1 AND locked_until > {now_ms}()"
         );
-        let renewed = query(&statement).bind(token).bind(span_ms(extend_for)).execute(&self.core.pool).await;
-        match renewed.map_err(|error| failed(OPERATION, &error))?.rows_affected() {
+        let renewal = async {
+            let renewal = query(&statement).bind(token).bind(span_ms(extend_for)).execute(&self.core.pool);
+            renewal.await.map_err(|error| failed(OPERATION, &error))
+        };
+        match self.core.moves.answer(OPERATION, renewal).await?.rows_affected() {
             0 => Err(Failure::lock_lost(OPERATION, LOCK_LOST)),
             _ => Ok(()),
         }
@@ -193,14 +196,17 @@ impl EngineOperations for PostgresStore {
              used AS (UPDATE \"{schema}\".sessions s SET last_activity_at = {now_ms}() FROM renewed \
              WHERE s.session_id = renewed.session_id AND s.locked_until > {now_ms}()) SELECT count(*) FROM renewed"
         );
-        let renewed = sqlx::query_scalar::<_, i64>(&statement)
-            .bind(id)
-            .bind(own)
-            .bind(span_ms(extend_for))
-            .bind(!self.core.policy.strict_leases)
-            .fetch_one(&self.core.pool)
-            .await;
-        match renewed.map_err(|error| failed(OPERATION, &error))? {
+        let renewal = async {
+            sqlx::query_scalar::<_, i64>(&statement)
+                .bind(id)
+                .bind(own)
+                .bind(span_ms(extend_for))
+                .bind(!self.core.policy.strict_leases)
+                .fetch_one(&self.core.pool)
+                .await
+                .map_err(|error| failed(OPERATION, &error))
+        };
+        match self.core.moves.answer(OPERATION, renewal).await? {
             0 => {
                 self.core.running.remove(id);
                 Err(Failure::lock_lost(OPERATION, LOCK_LOST))
@@ -215,24 +221,28 @@ impl EngineOperations for PostgresStore {
     }
 
     async fn renew_session_lock(&self, owners: &[&str], extend_for: Duration, idle: Duration) -> Result<usize> {
+        const OPERATION: &str = "renew_session_lock";
         let (schema, now_ms) = (&self.core.schema, function(&self.core.schema, "now_ms"));
         let statement = format!(
             "UPDATE \"{schema}\".sessions SET locked_until = {now_ms}() + $2 WHERE worker_id = ANY ($1) \
              AND locked_until > {now_ms}() AND last_activity_at > {now_ms}() - $3"
         );
         let owners: Vec<String> = owners.iter().map(|&owner| owner.to_owned()).collect();
-        let renewed = query(&statement)
-            .bind(&owners)
-            .bind(span_ms(extend_for))
-            .bind(span_ms(idle))
-            .execute(&self.core.pool)
-            .await
-            .map_err(|error| failed("renew_session_lock", &error))?;
+        let renewal = async {
+            query(&statement)
+                .bind(&owners)
+                .bind(span_ms(extend_for))
+                .bind(span_ms(idle))
+                .execute(&self.core.pool)
+                .await
+                .map_err(|error| failed(OPERATION, &error))
+        };
+        let renewed = self.core.moves.answer(OPERATION, renewal).await?;
         Ok(usize::try_from(renewed.rows_affected()).unwrap_or(usize::MAX))
     }
 
     async fn cleanup_orphaned_sessions(&self, _idle: Duration) -> Result<usize> {
-        self.server().clean_sessions().await
+        self.core.moves.answer("cleanup_orphaned_sessions", self.server().clean_sessions()).await
     }
 
     async fn enqueue_for_orchestrator(&self, item: WorkItem, delay: Option<Duration>) -> Result<()> {

@@ -17,6 +17,7 @@ use crate::policy::StorePolicy;
 use crate::postgres::activity_token;
 use crate::postgres::connect::session::Isolation;
 use crate::postgres::connect::{self, Connections, PostgresTarget};
+use crate::postgres::failover::Follower;
 use crate::postgres::fetch::poller::Poller;
 use crate::postgres::listener::listen;
 use crate::postgres::node::request::WriteRequest;
@@ -44,6 +45,8 @@ pub struct PostgresStore {
     poller: Mutex<Option<JoinHandle<()>>>,
     /// The task that receives notifications, which begins with the first runtime or watch.
     listener: Mutex<Option<JoinHandle<()>>>,
+    /// The task that moves the store to another server, if its URL allows that.
+    follower: Mutex<Option<Follower>>,
     /// Held while a runtime begins or ends. A runtime that begins must not lose its leases to the end of another one.
     change_of_runtimes: tokio::sync::Mutex<()>,
 }
@@ -54,15 +57,21 @@ impl PostgresStore {
         Ok(Self::open(connect::open(target).await?, StorePolicy::SHIPPED))
     }
 
-    pub fn open(connections: Connections, policy: StorePolicy) -> Self {
+    pub fn open(mut connections: Connections, policy: StorePolicy) -> Self {
         let isolation = Isolation::new(connections.session_features);
-        let (pool, schema, key) =
-            (connections.pool.clone(), connections.schema.clone(), connections.digest_key.clone());
-        let (core, operations) = NodeState::new(pool, schema, isolation, policy, key);
+        let (core, operations) = NodeState::new(
+            connections.pool.clone(),
+            connections.schema.clone(),
+            isolation,
+            connections.moves.clone(),
+            policy,
+            connections.digest_key.clone(),
+        );
         let operations = Arc::new(tokio::sync::Mutex::new(operations));
         let writer = || tokio::spawn(BatchWriter::new(Arc::clone(&core)).run(Arc::clone(&operations)));
         let writers = (0..connections.options.writing_connections()).map(|_| writer()).collect();
         let availability = Availability::of(connections.description.clone());
+        let follower = Mutex::new(Follower::start(&mut connections, &core));
         Self {
             connections,
             availability,
@@ -70,6 +79,7 @@ impl PostgresStore {
             writers: Mutex::new(writers),
             poller: Mutex::default(),
             listener: Mutex::default(),
+            follower,
             change_of_runtimes: tokio::sync::Mutex::default(),
         }
     }
@@ -155,6 +165,7 @@ impl PostgresStore {
             task.abort();
             let _ = task.await;
         }
+        drop(self.follower.lock().take());
         let writers = std::mem::take(&mut *self.writers.lock());
         for writer in writers {
             writer.abort();

@@ -29,6 +29,8 @@ const NOT_APPLIED: &[&str] = &[
     "remaining connection slots are reserved", // 53300
     "could not serialize access",              // 40001
     "deadlock detected",                       // 40P01
+    "in a read-only transaction",              // 25006
+    "during recovery",                         // 25006
 ];
 
 /// Broken off: the server may have done the work, or not.

@@ -3,28 +3,32 @@
 //!
 //! `base_provider` limits the connections of `duroxide-pg`'s own provider, `dedicated` is a connection outside the
 //! pool, `entra` handles tokens of Microsoft Entra ID, `pgbouncer` detects a pooler, and `session` makes the settings
-//! that the statements rely on. `errors` has the errors for a server that cannot be reached.
+//! that the statements rely on. `hosts` chooses among several servers, and `moves` ends the work on a server that the
+//! store has left. `errors` has the errors for a server that cannot be reached.
 
 pub mod base_provider;
 pub mod dedicated;
 pub mod entra;
 pub mod errors;
+pub mod hosts;
+pub mod moves;
 pub mod pgbouncer;
 pub mod session;
 
-use std::str::FromStr as _;
 use std::sync::Arc;
 use std::time::Duration;
 
 use duroxide_pg::{MigrationPolicy, PostgresProvider, ProviderConfig};
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgPoolOptions};
-use sqlx::{ConnectOptions as _, Connection as _, Executor as _, PgPool, Row as _};
-use tokio::time::{Instant, sleep, timeout};
+use sqlx::{Connection as _, Executor as _, PgPool, Row as _};
+use tokio::time::{sleep, timeout};
 
 use crate::error::StoreError;
 use crate::postgres::connect::base_provider::BaseProvider;
 use crate::postgres::connect::entra::{Entra, TokenFollower};
-use crate::postgres::connect::errors::{explain, refused_by, unreachable};
+use crate::postgres::connect::errors::{refused_by, unreachable};
+use crate::postgres::connect::hosts::{Failover, Hosts, Required};
+use crate::postgres::connect::moves::Moves;
 use crate::postgres::notify::DigestKey;
 use crate::postgres::options::{Migrate, PostgresOptions};
 use crate::postgres::schema::application_tables::ApplicationTable;
@@ -45,6 +49,8 @@ pub struct PostgresTarget {
 pub enum PostgresConnection {
     /// `postgresql://user:password@host:port/database?options`
     Url(String),
+    /// Such a URL for each of several servers, and the demand on the one that the store uses.
+    Servers(Vec<String>, Required),
     /// Azure Database for PostgreSQL with a token of Microsoft Entra ID.
     Entra(Entra),
 }
@@ -64,6 +70,9 @@ pub struct Connections {
     pub description: String,
     /// The key of the digests in notifications; `None` if the role may not read it.
     pub digest_key: Option<DigestKey>,
+    /// The servers, if the store may have to move among them. The task that moves it takes them.
+    pub failover: Option<Failover>,
+    pub moves: Moves,
     token_follower: Option<TokenFollower>,
 }
 
@@ -108,22 +117,30 @@ pub async fn open(target: PostgresTarget) -> Result<Connections, StoreError> {
     // The base provider writes the name without quotes, so the server folds it to lower case.
     let schema = schema.to_ascii_lowercase();
     match connection {
-        PostgresConnection::Url(url) => open_url(&url, schema, options).await,
+        PostgresConnection::Url(url) => open_urls(&[url], Required::Any, schema, options).await,
+        PostgresConnection::Servers(urls, required) => open_urls(&urls, required, schema, options).await,
         PostgresConnection::Entra(entra) => open_entra(entra, schema, options).await,
     }
 }
 
-async fn open_url(url: &str, schema: String, options: PostgresOptions) -> Result<Connections, StoreError> {
-    let (parsed, server) = read_url(url)?;
-    let parsed = parsed.disable_statement_logging();
-    let mut first = first_connection(&parsed, &server, options.connect_timeout).await?;
+async fn open_urls(
+    urls: &[String],
+    required: Required,
+    schema: String,
+    options: PostgresOptions,
+) -> Result<Connections, StoreError> {
+    let hosts = Hosts::read(urls, required, options.connect_timeout)?;
+    let (in_use, mut first) = hosts.connect().await?;
+    let (server, host) = (hosts.description.clone(), hosts.at(in_use.place).clone());
+    let parsed = host.options;
+    let moves = if hosts.may_change() { Moves::possible() } else { Moves::default() };
     check_database(&mut first, &schema, &server, options.migrate).await?;
     let session_features = pgbouncer::session_features(&mut first, &parsed, &options, &server).await?;
-    let pool = pool(&options, parsed.clone(), session_features);
+    let pool = pool(moves.pool_options(), &options, parsed.clone(), session_features);
     // The first connection is not needed any more, so a failure to close it does not matter.
     let _ = first.close().await;
     let config = |migration_policy| {
-        let mut config = ProviderConfig::url(url);
+        let mut config = ProviderConfig::url(&host.url);
         config.migration_policy = migration_policy;
         config.schema_name = Some(schema.clone());
         config
@@ -139,7 +156,10 @@ async fn open_url(url: &str, schema: String, options: PostgresOptions) -> Result
             opened => opened?,
         };
     provider.pool().set_connect_options(parsed);
-    finish(provider, pool, None, schema, options, session_features, &server).await
+    let mut connections = finish(provider, pool, None, schema, options, session_features, &server).await?;
+    connections.failover = hosts.may_change().then_some(Failover { hosts, in_use });
+    connections.moves = moves;
+    Ok(connections)
 }
 
 async fn open_entra(entra: Entra, schema: String, options: PostgresOptions) -> Result<Connections, StoreError> {
@@ -159,7 +179,7 @@ async fn open_entra(entra: Entra, schema: String, options: PostgresOptions) -> R
     }
     session::prepare(&mut first, session_features).await.map_err(refused_by(&server))?;
     drop(first);
-    let pool = pool(&options, connect, session_features);
+    let pool = pool(PgPoolOptions::new(), &options, connect, session_features);
     let follower = TokenFollower::start(provider.pool(), &pool, &options);
     finish(provider, pool, Some(follower), schema, options, session_features, &server).await
 }
@@ -240,7 +260,19 @@ async fn finish(
     let base_provider = BaseProvider::new(provider, options.base_provider_connections()).await;
     // Without the right to read it, which the warning above names, the notifications name no instances.
     let digest_key = schema::digest_key(&pool, &schema).await.ok().map(DigestKey);
-    Ok(Connections { base_provider, pool, schema, options, session_features, description, digest_key, token_follower })
+    let (failover, moves) = (None, Moves::default());
+    Ok(Connections {
+        base_provider,
+        pool,
+        schema,
+        options,
+        session_features,
+        description,
+        digest_key,
+        failover,
+        moves,
+        token_follower,
+    })
 }
 
 /// The advice for a schema that lacks tables or functions.
@@ -262,45 +294,17 @@ fn policy(options: &PostgresOptions, session_features: bool) -> MigrationPolicy 
     }
 }
 
-fn pool(options: &PostgresOptions, connect: PgConnectOptions, session_features: bool) -> PgPool {
-    PgPoolOptions::new()
+fn pool(
+    pool_options: PgPoolOptions,
+    options: &PostgresOptions,
+    connect: PgConnectOptions,
+    session_features: bool,
+) -> PgPool {
+    pool_options
         .max_connections(options.pool_connections())
         .acquire_timeout(options.acquire_timeout)
         .after_connect(move |connection, _| Box::pin(session::prepare(connection, session_features)))
         .connect_lazy_with(connect)
-}
-
-/// Opens one connection outside the pool, so that an unreachable server is named at once. The pool would try for half a
-/// minute, and then say that it timed out. If the server is just starting, or full, this tries again until `limit` has
-/// passed.
-async fn first_connection(
-    options: &PgConnectOptions,
-    server: &str,
-    limit: Duration,
-) -> Result<PgConnection, StoreError> {
-    const PAUSE: Duration = Duration::from_millis(100);
-    let end = Instant::now() + limit;
-    let mut refusal = None;
-    loop {
-        match timeout(end - Instant::now(), options.connect()).await {
-            Ok(Ok(connection)) => return Ok(connection),
-            Ok(Err(error)) if is_temporary(&error) && Instant::now() + PAUSE < end => {
-                refusal = Some(explain(&error));
-                sleep(PAUSE).await;
-            }
-            Ok(Err(error)) => return Err(unreachable(server, &explain(&error))),
-            // Of a server that refused before, the refusal says more than the silence of the last moment.
-            Err(_) => {
-                let silence = || format!("no answer within {} s", limit.as_secs_f64());
-                return Err(unreachable(server, &refusal.unwrap_or_else(silence)));
-            }
-        }
-    }
-}
-
-/// Whether the server refuses connections for a while, since it starts or is full.
-fn is_temporary(error: &sqlx::Error) -> bool {
-    error.as_database_error().is_some_and(sqlx::error::DatabaseError::is_transient_in_connect_phase)
 }
 
 fn check_schema(schema: &str) -> Result<(), StoreError> {
@@ -406,27 +410,4 @@ async fn check_owner_of_schema(
         );
     }
     Ok(())
-}
-
-/// The connect options of a url, and a description of the server without the password.
-fn read_url(url: &str) -> Result<(PgConnectOptions, String), StoreError> {
-    let unusable = || {
-        StoreError::Configuration(
-            "the url of the PostgreSQL store cannot be read; write it as \
-             postgresql://user:password@host:port/database, with special characters of the password percent-encoded"
-                .to_owned(),
-        )
-    };
-    if !url.starts_with("postgres://") && !url.starts_with("postgresql://") {
-        return Err(unusable());
-    }
-    // The message of the parser is dropped, since it may repeat a part of the url.
-    let options = PgConnectOptions::from_str(url).map_err(|_| unusable())?;
-    let address = match options.get_socket() {
-        Some(socket) => socket.display().to_string(),
-        None => format!("{}:{}", options.get_host(), options.get_port()),
-    };
-    let user = options.get_username();
-    let server = format!("database '{}' on {address} as '{user}'", options.get_database().unwrap_or(user));
-    Ok((options, server))
 }

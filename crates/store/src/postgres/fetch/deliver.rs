@@ -11,6 +11,7 @@ use sqlx::postgres::PgRow;
 
 use crate::flow_control::MessageGate;
 use crate::history::ended;
+use crate::postgres::errors::failed;
 use crate::postgres::fetch::lease::LeaseRow;
 use crate::postgres::fetch::orphaned::{end_without_running, hold_orphans};
 use crate::postgres::fetch::rows;
@@ -61,6 +62,7 @@ type CachedHistory = Option<(Vec<Event>, usize)>;
 /// Reads the missing parts of the histories, and offers the turns. If the server does not answer, the node gives the
 /// leases back, or they end by themselves.
 async fn read_and_offer(core: &Arc<NodeState>, queue: &TurnPrefetchQueue, unread: Vec<(LeaseRow, CachedHistory)>) {
+    let moves = core.moves.count();
     let wanted = unread.iter().enumerate();
     let (mut places, mut instances, mut executions, mut after) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for (place, (lease, cached)) in wanted {
@@ -79,7 +81,8 @@ async fn read_and_offer(core: &Arc<NodeState>, queue: &TurnPrefetchQueue, unread
         core.schema
     );
     let query = sqlx::query(&statement).bind(&places).bind(&instances).bind(&executions).bind(&after);
-    let found = match query.fetch_all(&core.pool).await {
+    let read = async { query.fetch_all(&core.pool).await.map_err(|error| failed("read", &error)) };
+    let found = match core.moves.answer("read", read).await {
         Ok(found) => found,
         Err(error) => {
             tracing::debug!(target: "duroxide::store", "histories could not be read: {error}");
@@ -122,6 +125,7 @@ async fn read_and_offer(core: &Arc<NodeState>, queue: &TurnPrefetchQueue, unread
         }
         offer_turn(core, queue, lease, Ok(events));
     }
+    core.forget_histories_of(moves);
 }
 
 fn starts(message: &LeasedMessage) -> bool {

@@ -78,7 +78,7 @@ impl Poller {
         let name = function(&core.schema, "claim");
         let columns = (1..=CLAIM_COLUMNS).map(|column| format!("${column}")).collect::<Vec<_>>().join(", ");
         let statement = format!("SELECT * FROM {name}({columns})");
-        let dedicated = DedicatedConnection::new(core.pool.clone(), Arc::clone(&core.isolation));
+        let dedicated = DedicatedConnection::new(core.pool.clone(), Arc::clone(&core.isolation), core.moves.clone());
         Self {
             core,
             dedicated,
@@ -298,7 +298,7 @@ impl Poller {
         let mut connection = self.dedicated.take().await?;
         let statement = format!("SELECT {}($1)", function(&self.core.schema, "set_back"));
         let set_back = query(&statement).bind(longest_ms).execute(&mut connection);
-        let set_back = timeout(ANSWER_TIMEOUT, set_back).await;
+        let set_back = self.dedicated.wait(set_back).await;
         self.dedicated.put_back(connection, set_back).await?;
         self.has_repaired = true;
         self.core.hint_turns();
@@ -319,7 +319,7 @@ impl Poller {
             .bind(core.left_to_others.instances())
             .bind(core.left_to_others.activities())
             .fetch_all(&mut connection);
-        let found = timeout(ANSWER_TIMEOUT, asked).await;
+        let found = self.dedicated.wait(asked).await;
         let found = self.dedicated.put_back(connection, found).await?;
         let mut leaves_any = false;
         for (table, id, instance, message) in found {
@@ -369,7 +369,7 @@ impl Poller {
             .bind(sessions.lease_ms)
             .bind(span_ms(IDLE_BEFORE_GIVEN_UP))
             .bind(finds_ended);
-        let answers = timeout(ANSWER_TIMEOUT, async {
+        let answers = dedicated.wait(async {
             if !core.isolation.is_explicit() {
                 return claim.fetch_all(&mut connection).await;
             }
@@ -396,7 +396,7 @@ impl Poller {
         // disk.
         let notify = query("SELECT set_config('synchronous_commit', 'off', true), pg_notify($1, $2)");
         let notify = notify.bind(&channel).bind(&notification).execute(&mut connection);
-        let sent = timeout(ANSWER_TIMEOUT, notify).await;
+        let sent = dedicated.wait(notify).await;
         dedicated.put_back(connection, sent).await?;
         Ok(())
     }

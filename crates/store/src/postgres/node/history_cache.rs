@@ -61,6 +61,11 @@ impl HistoryCache {
         }
     }
 
+    /// Forgets everything: another server may lack the last events.
+    pub fn clear(&self) {
+        *self.0.lock() = Generations::default();
+    }
+
     pub fn forget(&self, instance: &str) {
         let mut generations = self.0.lock();
         generations.old.remove(instance);

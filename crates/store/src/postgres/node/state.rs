@@ -16,6 +16,7 @@ use crate::error::Result;
 use crate::events::StoreEvents;
 use crate::failure::Failure;
 use crate::policy::StorePolicy;
+use crate::postgres::connect::moves::Moves;
 use crate::postgres::connect::session::Isolation;
 use crate::postgres::errors::failed;
 use crate::postgres::node::cancelled_activities::{Cancelled, CancelledActivities};
@@ -61,6 +62,7 @@ pub struct NodeState {
     /// The name without quotes.
     pub schema: String,
     pub isolation: Arc<Isolation>,
+    pub moves: Moves,
     /// The random id of this node: the prefix of its tokens, and the sender of its notifications.
     pub node: String,
     pub policy: StorePolicy,
@@ -104,6 +106,7 @@ impl NodeState {
         pool: PgPool,
         schema: String,
         isolation: Isolation,
+        moves: Moves,
         policy: StorePolicy,
         digest_key: Option<DigestKey>,
     ) -> (Arc<Self>, mpsc::UnboundedReceiver<PendingWrite>) {
@@ -113,6 +116,7 @@ impl NodeState {
             pool,
             schema,
             isolation: Arc::new(isolation),
+            moves,
             node: node[..16].to_owned(),
             policy,
             turns: Mutex::default(),
@@ -151,6 +155,14 @@ impl NodeState {
     pub fn ahead(&self) -> usize {
         let prefetches = self.policy.prefetch && self.dispatching.load(Ordering::Acquire) > 0;
         if prefetches { AHEAD } else { 0 }
+    }
+
+    /// Empties the cache if the store has moved since there were `moves`: the cache may have got events that the server in
+    /// use lacks.
+    pub fn forget_histories_of(&self, moves: u64) {
+        if self.moves.count() != moves {
+            self.histories.clear();
+        }
     }
 
     /// Waits, for a limited time, until no lease is on its way to this node or back.
@@ -251,15 +263,18 @@ impl NodeState {
         let held = self.held.get(token).ok_or_else(invalid)?;
         let delay_ms = delay.map_or(0, span_ms);
         let statement = format!("SELECT {}($1, $2, $3, $4, $5)", function(&self.schema, "give_back_turn"));
-        let given_back: bool = sqlx::query_scalar(&statement)
-            .bind(&held.instance)
-            .bind(token)
-            .bind(&held.read)
-            .bind(delay_ms)
-            .bind(counts)
-            .fetch_one(&self.pool)
-            .await
-            .map_err(|error| failed(OPERATION, &error))?;
+        let giving_back = async {
+            sqlx::query_scalar(&statement)
+                .bind(&held.instance)
+                .bind(token)
+                .bind(&held.read)
+                .bind(delay_ms)
+                .bind(counts)
+                .fetch_one(&self.pool)
+                .await
+                .map_err(|error| failed(OPERATION, &error))
+        };
+        let given_back: bool = self.moves.answer(OPERATION, giving_back).await?;
         self.held.remove(token);
         if given_back && delay_ms == 0 {
             self.hint_turns();
@@ -283,14 +298,17 @@ impl NodeState {
             schema = self.schema,
             time_in_ms = function(&self.schema, "time_in_ms")
         );
-        let given_back = sqlx::query(&statement)
-            .bind(id)
-            .bind(token)
-            .bind(delay_ms)
-            .bind(counts)
-            .execute(&self.pool)
-            .await
-            .map_err(|error| failed(OPERATION, &error))?;
+        let giving_back = async {
+            sqlx::query(&statement)
+                .bind(id)
+                .bind(token)
+                .bind(delay_ms)
+                .bind(counts)
+                .execute(&self.pool)
+                .await
+                .map_err(|error| failed(OPERATION, &error))
+        };
+        let given_back = self.moves.answer(OPERATION, giving_back).await?;
         if given_back.rows_affected() == 0 {
             return Err(Failure::lock_lost(
                 OPERATION,
@@ -344,13 +362,17 @@ impl NodeState {
 
     /// Gives a session back that its slot has got with the lease `token`, unless the slot runs another activity of it.
     pub async fn give_back_session(&self, session: &str, slot: &str, token: &str) -> Result<()> {
+        const OPERATION: &str = "release_sessions";
         let schema = &self.schema;
         let statement = format!(
             "DELETE FROM \"{schema}\".sessions s WHERE s.session_id = $1 AND s.worker_id = $2 AND NOT EXISTS (\
              SELECT 1 FROM \"{schema}\".worker_queue w WHERE w.session_id = $1 AND w.lock_token <> $3)"
         );
-        let given_back = sqlx::query(&statement).bind(session).bind(slot).bind(token).execute(&self.pool).await;
-        given_back.map(|_| ()).map_err(|error| failed("release_sessions", &error))
+        let giving_back = async {
+            let giving_back = sqlx::query(&statement).bind(session).bind(slot).bind(token).execute(&self.pool);
+            giving_back.await.map_err(|error| failed(OPERATION, &error))
+        };
+        self.moves.answer(OPERATION, giving_back).await.map(|_| ())
     }
 
     /// Gives the activity back if a turn of this node has cancelled it. Returns whether it did.

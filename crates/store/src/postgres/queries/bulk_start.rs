@@ -135,13 +135,10 @@ impl Server<'_> {
         .fetch_one(&mut *transaction)
         .await
         .map_err(|error| failed(START, &error))?;
-        match transaction.commit().await {
-            Ok(()) => Ok(outcomes),
-            Err(error) => {
-                let mark = CommitMark { transaction: transaction_id, checkpoint };
-                *unconfirmed = Some(UnconfirmedStarts { mark, starts, items, outcomes });
-                Err(failed(START, &error))
-            }
-        }
+        let mark = CommitMark { transaction: transaction_id, checkpoint };
+        // The caller may stop waiting for the answer to the commit.
+        *unconfirmed = Some(UnconfirmedStarts { mark, starts, items, outcomes });
+        transaction.commit().await.map_err(|error| failed(START, &error))?;
+        Ok(unconfirmed.take().map(|confirmed| confirmed.outcomes).unwrap_or_default())
     }
 }

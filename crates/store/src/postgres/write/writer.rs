@@ -10,10 +10,10 @@ use std::time::Duration;
 
 use sqlx::postgres::PgRow;
 use tokio::sync::{Mutex, mpsc};
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 
 use crate::failure::Failure;
-use crate::postgres::connect::dedicated::{ANSWER_TIMEOUT, DedicatedConnection};
+use crate::postgres::connect::dedicated::DedicatedConnection;
 use crate::postgres::errors::{failed, is_about_data, is_temporary};
 use crate::postgres::fetch::rows;
 use crate::postgres::fetch::rows::AnswerRow;
@@ -53,7 +53,7 @@ impl BatchWriter {
     pub fn new(core: Arc<NodeState>) -> Self {
         let columns = (1..=COLUMNS).map(|column| format!("${column}")).collect::<Vec<_>>().join(", ");
         let statement = format!("SELECT * FROM {}({columns})", function(&core.schema, "commit"));
-        let dedicated = DedicatedConnection::new(core.pool.clone(), Arc::clone(&core.isolation));
+        let dedicated = DedicatedConnection::new(core.pool.clone(), Arc::clone(&core.isolation), core.moves.clone());
         Self { core, dedicated, statement }
     }
 
@@ -74,12 +74,14 @@ impl BatchWriter {
         let mut apart = match Batch::of(operations.iter().map(|operation| &operation.request)) {
             Err(error) => split_failed_batch(operations, error),
             Ok((mut batch, sizes)) => {
+                let moves = self.core.moves.count();
                 self.core.cancelled.begin(&operations);
                 let outcome = self.try_commit(&mut batch, &operations).await;
                 self.core.cancelled.end(&operations, outcome.is_ok());
                 match outcome {
                     Ok(committed) => {
                         finish(&self.core, operations, &batch, &sizes, committed);
+                        self.core.forget_histories_of(moves);
                         Vec::new()
                     }
                     Err(WriteFailure::Refused(error)) => split_failed_batch(operations, error),
@@ -165,9 +167,9 @@ impl BatchWriter {
         let mut connection = self.dedicated.take().await?;
         let outcome = if is_once || self.core.isolation.is_explicit() {
             let commit = batch.commit_explicitly(&mut connection, &self.statement, demand, before_commit);
-            timeout(ANSWER_TIMEOUT, commit).await
+            self.dedicated.wait(commit).await
         } else {
-            timeout(ANSWER_TIMEOUT, batch.commit(&mut connection, &self.statement, demand)).await
+            self.dedicated.wait(batch.commit(&mut connection, &self.statement, demand)).await
         };
         self.core.pulse.note(outcome.is_ok());
         self.dedicated.put_back(connection, outcome).await
@@ -195,7 +197,7 @@ impl BatchWriter {
     ) -> Result<CommitOutcome, sqlx::Error> {
         let mut connection = self.dedicated.take().await?;
         let outcome = commit_outcome(&mut connection, &self.core.schema, mark, starts, items);
-        let outcome = timeout(ANSWER_TIMEOUT, outcome).await;
+        let outcome = self.dedicated.wait(outcome).await;
         self.dedicated.put_back(connection, outcome).await
     }
 }
