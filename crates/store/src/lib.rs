@@ -43,7 +43,9 @@ use tokio_util::sync::CancellationToken;
 
 pub use crate::error::{Result, StoreError};
 pub use crate::failure::{Failure, FailureKind};
-pub use crate::postgres::{Entra, Migrate, PostgresConnection, PostgresOptions, PostgresTarget};
+pub use crate::postgres::{
+    Entra, Migrate, PostgresConnection, PostgresOptions, PostgresTarget, schema_for_application, stores_statement,
+};
 pub use crate::sqlite::DatabaseWatcher;
 
 use crate::availability::Availability;
