@@ -105,12 +105,12 @@ class TransactionOperations(ABC):
         return Statement(text.replace("{schema}", self._schema or ""), values)
 
     def _wake_up(self) -> Statement:
-        # A notification without a payload makes the nodes look at all work. Before the first write the schema is not known.
-        # Then each store that it can be is notified, since another statement would open a transaction.
-        schemas = _WITHOUT_NAME if self._schema is None else (self._schema,)
-        # PostgreSQL truncates the name in LISTEN, but not here, so this code truncates it.
-        channels = {f"channel_{schema}": f"duroxide_{schema}"[:_LONGEST_NAME] for schema in schemas}
-        return Statement("SELECT " + ", ".join(f"pg_notify(:{name}, '')" for name in channels), channels)
+        # A notification without a payload makes the nodes look at all work. Before the first write the schema is not known,
+        # and a query for it would open a transaction, so both schemas that it can be are notified.
+        if self._schema is not None:
+            return Statement("SELECT pg_notify(:channel, '')", {"channel": _channel(self._schema)})
+        channels = {"first": _channel("duroxide"), "second": _channel("public")}
+        return Statement("SELECT pg_notify(:first, ''), pg_notify(:second, '')", channels)
 
     @contextmanager
     def _explained(self) -> Generator[None]:
@@ -152,8 +152,9 @@ _LONGEST_NAME = 63
 _SCHEMA = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}")
 
 
-# The schemas in which a store is that was opened without one.
-_WITHOUT_NAME = ("duroxide", "public")
+def _channel(schema: str) -> str:
+    # PostgreSQL truncates the name in LISTEN, but not here.
+    return f"duroxide_{schema}"[:_LONGEST_NAME]
 
 
 def _schema_of(store: object) -> str | None:
