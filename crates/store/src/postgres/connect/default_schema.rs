@@ -2,8 +2,8 @@
 //! in [`EARLIER`] is found there.
 //!
 //! Each role may create in `public` on servers up to PostgreSQL 14, and in databases upgraded from these. So a store in
-//! `public` counts only if this role trusts its owner (`schema::ownership`): another role can neither lead a program to a
-//! store of its own nor hide the program's store.
+//! `public` counts only if this role trusts its owner (`schema::ownership`): another role can neither lead a program to
+//! its own store nor hide the program's store.
 
 use sqlx::{Executor as _, PgConnection};
 
@@ -82,7 +82,7 @@ pub fn ambiguous(server: &str) -> StoreError {
     ))
 }
 
-/// The statement with which an application finds the stores of its database, on a connection of its own.
+/// The statement that finds the stores of the database, for the connection of an application.
 pub fn stores_statement() -> String {
     ownership::stores_statement(&[EARLIER, OWN])
 }

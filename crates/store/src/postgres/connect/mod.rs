@@ -177,7 +177,7 @@ async fn open_entra(entra: Entra, schema: Option<String>, options: PostgresOptio
     finish(provider, pool, Some(follower), schema, options, session_features, &server).await
 }
 
-/// What a schema holds, as far as the base provider tells.
+/// The content of a schema, as far as the base provider reports it.
 enum Held {
     /// A store that is up to date, opened.
     Store(PostgresProvider),
