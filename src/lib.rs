@@ -46,7 +46,9 @@ mod _native {
         EventRecord, ExecutionRecord, InstanceRecord, StatusRecord, TreeRecord, without_attempt_header,
     };
     #[pymodule_export]
-    use crate::client::{Call, NativeClient, NativeDatabaseWatcher, write_message};
+    use crate::client::{
+        Call, NativeClient, NativeDatabaseWatcher, schema_without_name, stores_statement, write_message,
+    };
     #[pymodule_export]
     use crate::logging::{deliver_logs_to, escaped, init_tracing, stop_logging};
     #[pymodule_export]

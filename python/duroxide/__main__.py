@@ -52,13 +52,19 @@ def _parser() -> argparse.ArgumentParser:
     )
     for command in (migrate, tune):
         command.add_argument("url", nargs="?", help=_URL)
-        command.add_argument("--schema", default="public", help="default: public")
+        command.add_argument("--schema", help="default: the schema of PostgresProvider.connect(url)")
     return parser
 
 
-def _migrate(url: str, schema: str, *, check: bool) -> int:
+def _connect(url: str, schema: str | None, options: duroxide.PostgresOptions) -> duroxide.PostgresProvider:
+    if schema is None:
+        return duroxide.PostgresProvider.connect(url, options=options)
+    return duroxide.PostgresProvider.connect_with_schema(url, schema, options=options)
+
+
+def _migrate(url: str, schema: str | None, *, check: bool) -> int:
     options = duroxide.PostgresOptions(migrate="verify" if check else "apply")
-    with duroxide.PostgresProvider.connect_with_schema(url, schema, options=options) as provider:
+    with _connect(url, schema, options) as provider:
         missing = provider._store.missing_rights() if check else []
         if missing:
             print("the role lacks rights; let the owner run:", *missing, sep="\n", file=sys.stderr)
@@ -67,9 +73,9 @@ def _migrate(url: str, schema: str, *, check: bool) -> int:
     return 0
 
 
-def _tune(url: str, schema: str) -> int:
+def _tune(url: str, schema: str | None) -> int:
     options = duroxide.PostgresOptions(migrate="verify")
-    with duroxide.PostgresProvider.connect_with_schema(url, schema, options=options) as provider:
+    with _connect(url, schema, options) as provider:
         for change in provider.tune() or ["nothing was left to do"]:
             print(change)
     return 0

@@ -101,6 +101,12 @@ def parse_version(text: str) -> Version | None:
 def without_attempt_header(recorded: str) -> str:
     """Return the input of an activity without the header that is recorded in front of it."""
 
+def stores_statement() -> str:
+    """The SQL that finds the stores of a PostgreSQL database, for ``schema_without_name``."""
+
+def schema_without_name(stores: list[tuple[str, str, bool, bool]]) -> str:
+    """The schema of the store for a transaction that names none, from the rows of ``stores_statement``."""
+
 def write_message(kind: str, instance: str, name: str, data: str, version: str | None) -> str:
     """Write a start, an event or a message in the form of PostgreSQL's queue."""
 

@@ -24,7 +24,7 @@ use crate::boundary::errors::Error;
 use crate::native_store::NativeStore;
 
 pub(crate) use crate::client::call::Call;
-pub(crate) use crate::client::outbox::{NativeDatabaseWatcher, write_message};
+pub(crate) use crate::client::outbox::{NativeDatabaseWatcher, schema_without_name, stores_statement, write_message};
 
 use crate::client::bulk::{EncodedMessage, EncodedStart, event, queue_message};
 use crate::client::open_store::OpenStore;

@@ -111,6 +111,18 @@ pub(crate) fn write_message(
     encode(&message).map_err(|error| Error::from(error).into())
 }
 
+/// The statement that finds the stores of a database, for `schema_without_name`.
+#[pyfunction]
+pub(crate) fn stores_statement() -> String {
+    store::stores_statement()
+}
+
+/// The schema of the store for a transaction that names none.
+#[pyfunction]
+pub(crate) fn schema_without_name(stores: Vec<(String, String, bool, bool)>) -> PyResult<&'static str> {
+    store::schema_for_application(stores).map_err(|error| Error::from(error).into())
+}
+
 fn message(row: OutboxRow) -> PyResult<WorkItem> {
     let OutboxRow { kind, instance, name, data, version } = row;
     match kind.as_str() {

@@ -14,8 +14,9 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from duroxide import Client, PostgresEntraOptions, PostgresProvider, ProviderError, Runtime
+from duroxide import Client, ConfigurationError, PostgresEntraOptions, PostgresProvider, ProviderError, Runtime
 from postgres.conftest import MakeRole
+from postgres.other_role import Database, make_database
 from postgres.tls_proxy import Certificates, TlsProxy
 from postgres.token_service import TokenService
 
@@ -133,3 +134,65 @@ def test_the_certificate_of_the_server_is_verified(
 def test_the_name_of_the_server_is_verified(connect: Connect) -> None:
     with pytest.raises(ProviderError, match="mismatch"):
         connect(host="127.0.0.1")
+
+
+@pytest.fixture
+def database(postgres_url: str, postgres_schema: str, make_role: MakeRole) -> Iterator[Database]:
+    """A database whose owner of a store may create schemas."""
+    with make_database(postgres_url, f"db_{postgres_schema}", make_role) as database:
+        yield database
+
+
+class ConnectWithoutSchema(Protocol):
+    """The type of the fixture ``connect_without_schema``."""
+
+    def __call__(self, options: PostgresEntraOptions | None = None) -> PostgresProvider:
+        """Connect with a token, without a schema."""
+
+
+@pytest.fixture
+def connect_without_schema(
+    *, database: Database, tls_proxy: TlsProxy, certificates: Certificates, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[ConnectWithoutSchema]:
+    def connect(options: PostgresEntraOptions | None = None) -> PostgresProvider:
+        return PostgresProvider.connect_with_entra(
+            host="localhost", port=tls_proxy.port, database=database.name, user=database.owner, options=options
+        )
+
+    with TokenService(database.administrator_url, database.owner) as service:
+        for name, value in service.environment.items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.setenv("PGSSLROOTCERT", str(certificates.root))
+        yield connect
+
+
+def test_a_new_store_with_a_token_has_a_schema_of_its_own(connect_without_schema: ConnectWithoutSchema) -> None:
+    for _ in range(2):
+        with connect_without_schema() as provider:
+            assert "schema 'duroxide'" in repr(provider)
+
+
+def test_a_store_in_public_is_opened_with_a_token(
+    connect_without_schema: ConnectWithoutSchema, database: Database, caplog: pytest.LogCaptureFixture
+) -> None:
+    PostgresProvider.connect_with_schema(database.owner_url, "public").close()
+    with connect_without_schema(PostgresEntraOptions(migrate="verify")) as provider:
+        assert "schema 'public'" in repr(provider)
+    assert "REVOKE CREATE ON SCHEMA public FROM PUBLIC" in caplog.text
+
+
+def test_a_store_in_public_that_needs_a_migration_is_found_with_a_token(
+    connect_without_schema: ConnectWithoutSchema, database: Database
+) -> None:
+    PostgresProvider.connect_with_schema(database.owner_url, "public").close()
+    with database.as_owner() as owner:
+        owner.execute("DELETE FROM public._duroxide_migrations WHERE version = 26")
+    with pytest.raises(ProviderError, match=r"schema 'public' cannot be used: .*missing versions \[26\]"):
+        connect_without_schema(PostgresEntraOptions(migrate="verify"))
+
+
+def test_two_stores_are_refused_with_a_token(connect_without_schema: ConnectWithoutSchema, database: Database) -> None:
+    for schema in ("duroxide", "public"):
+        PostgresProvider.connect_with_schema(database.owner_url, schema).close()
+    with pytest.raises(ConfigurationError, match="'public' and 'duroxide' .* have a store each"):
+        connect_without_schema()

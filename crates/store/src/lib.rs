@@ -43,7 +43,10 @@ use tokio_util::sync::CancellationToken;
 
 pub use crate::error::{Result, StoreError};
 pub use crate::failure::{Failure, FailureKind};
-pub use crate::postgres::{Entra, Migrate, PostgresConnection, PostgresOptions, PostgresTarget, Required};
+pub use crate::postgres::{
+    Entra, Migrate, PostgresConnection, PostgresOptions, PostgresTarget, Required, schema_for_application,
+    stores_statement,
+};
 pub use crate::sqlite::DatabaseWatcher;
 
 use crate::availability::Availability;

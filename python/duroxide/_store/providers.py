@@ -134,6 +134,9 @@ class PostgresProvider(Provider):
     def connect(cls, database_url: str, *, options: PostgresOptions | None = None) -> PostgresProvider:
         """Connect to a database and create the tables of the store if they do not exist.
 
+        A new store is in the schema ``duroxide``. If an earlier version made the store of this database in the schema
+        ``public``, that one is opened, and the log says why to name the schema then (``connect_with_schema``).
+
         Args:
             database_url: ``postgresql://user:password@host:port/database``, with the parameters of libpq after a ``?``.
                 It may name several hosts, ``host1:port1,host2:port2``, and ``target_session_attrs``: the store uses the
@@ -147,7 +150,7 @@ class PostgresProvider(Provider):
         Raises:
             ProviderError: The server cannot be reached or refuses the connection, or the schema is not the one that the
                 store expects.
-            ConfigurationError: The URL is not a PostgreSQL URL, or contradicts the options.
+            ConfigurationError: The URL is not a PostgreSQL URL, or contradicts the options; or both schemas have a store.
         """
         return cls._connect(database_url, None, options)
 
@@ -194,6 +197,8 @@ class PostgresProvider(Provider):
     ) -> PostgresProvider:
         """Connect to Azure Database for PostgreSQL with a token of Microsoft Entra ID in place of a password.
 
+        The store is in the same schema as with ``connect``.
+
         Args:
             host: Name of the server.
             port: Port of the server; default 5432.
@@ -203,6 +208,7 @@ class PostgresProvider(Provider):
 
         Raises:
             ProviderError: Entra ID gives no token, or the server cannot be reached or refuses the connection.
+            ConfigurationError: Both schemas have a store.
         """
         return cls._connect_entra(host, port, database, user, None, options)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any, ParamSpec, TypeVar, overload
@@ -15,7 +15,7 @@ from duroxide._client.start import describe_start
 from duroxide._client.startable import Startable0, Startable1, Startable2, Startable3, Startable4, Startable5
 from duroxide._declare.declarations import Orchestration
 from duroxide._declare.names import OrchestrationName
-from duroxide._native import current_context, write_message
+from duroxide._native import current_context, schema_without_name, stores_statement, write_message
 from duroxide._store.providers import PostgresProvider
 from duroxide._transactions.connections import Connection, awaited_connection, blocking_connection, sql_state
 from duroxide._transactions.statements import Statement
@@ -33,6 +33,12 @@ E = TypeVar("E")
 
 OUTBOX = "duroxide_outbox"
 """The table in an application's SQLite database from which a relay moves rows into a store."""
+
+_SEND = 'SELECT "{schema}".python_send(:instance, :item)'
+"""The function runs with the rights of its owner, so the role of the application needs no right on a table."""
+
+_STORES = Statement(stores_statement(), {})
+"""Finds the stores of the application's database."""
 
 _INSERT = (
     "INSERT INTO duroxide_outbox (kind, instance_id, name, data, version) "
@@ -61,25 +67,23 @@ class TransactionOperations(ABC):
 
     Args:
         connection: The application's connection.
-        store: A provider, the name of a schema, or ``None`` for ``public``.
+        store: A provider, the name of a schema, or ``None`` for the store that the database has.
     """
 
     def __init__(self, connection: Connection, store: PostgresProvider | str | None) -> None:
+        # `None` until the first write, which looks for the store.
         self._schema = _schema_of(store)
         self._database = connection.database
 
     @abstractmethod
-    def _run(self, statement: Statement) -> Any:
-        """Run a statement in the transaction."""
+    def _run(self, text: str, values: Mapping[str, str | None]) -> Any:
+        """Run a statement in the transaction, with the schema of the store in place of ``{schema}``."""
 
     @abstractmethod
     def _tell(self) -> Any:
         """Notify the nodes, so that they look for committed work."""
 
     def _write(self, kind: str, instance: str, name: str, data: str, version: str | None = None) -> Call[None]:
-        return _Call(partial(self._run, self._statement(kind, instance, name, data, version)))
-
-    def _statement(self, kind: str, instance: str, name: str, data: str, version: str | None) -> Statement:
         if current_context() is not None:
             raise NotAllowedInOrchestration(
                 "an orchestration runs again when it is replayed, and would write again to your database; "
@@ -87,15 +91,26 @@ class TransactionOperations(ABC):
             )
         if self._database == "sqlite":
             values = {"kind": kind, "instance": instance, "name": name, "data": data, "version": version}
-            return Statement(_INSERT, values)
-        # The function runs with the rights of its owner, so this role needs no right on a table.
-        text = f'SELECT "{self._schema}".python_send(:instance, :item)'
-        return Statement(text, {"instance": instance, "item": write_message(kind, instance, name, data, version)})
+            return _Call(partial(self._run, _INSERT, values))
+        item = write_message(kind, instance, name, data, version)
+        return _Call(partial(self._run, _SEND, {"instance": instance, "item": item}))
+
+    def _needs_schema(self) -> bool:
+        return self._schema is None and self._database == "postgresql"
+
+    def _choose_schema(self, rows: Sequence[Sequence[Any]]) -> None:
+        self._schema = schema_without_name([tuple(row) for row in rows])
+
+    def _complete(self, text: str, values: Mapping[str, str | None]) -> Statement:
+        return Statement(text.replace("{schema}", self._schema or ""), values)
 
     def _wake_up(self) -> Statement:
-        # A notification without a payload makes the nodes look at all work. PostgreSQL truncates the name in LISTEN,
-        # but not here, so this code truncates it.
-        return Statement("SELECT pg_notify(:channel, '')", {"channel": f"duroxide_{self._schema}"[:_LONGEST_NAME]})
+        # A notification without a payload makes the nodes look at all work. Before the first write the schema is not known,
+        # and a query for it would open a transaction, so both schemas that it can be are notified.
+        if self._schema is not None:
+            return Statement("SELECT pg_notify(:channel, '')", {"channel": _channel(self._schema)})
+        channels = {"first": _channel("duroxide"), "second": _channel("public")}
+        return Statement("SELECT pg_notify(:first, ''), pg_notify(:second, '')", channels)
 
     @contextmanager
     def _explained(self) -> Generator[None]:
@@ -137,11 +152,16 @@ _LONGEST_NAME = 63
 _SCHEMA = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}")
 
 
-def _schema_of(store: object) -> str:
+def _channel(schema: str) -> str:
+    # PostgreSQL truncates the name in LISTEN, but not here.
+    return f"duroxide_{schema}"[:_LONGEST_NAME]
+
+
+def _schema_of(store: object) -> str | None:
     if store is None:
-        return "public"
+        return None
     if isinstance(store, PostgresProvider):
-        return store._store.schema or "public"
+        return store._store.schema
     if not isinstance(store, str):
         raise TypeError(
             f"store must be a PostgresProvider, the name of its schema, or None, not {type(store).__name__}; "
@@ -169,15 +189,14 @@ class TransactionClient(TransactionOperations):
     Args:
         connection: Your connection of psycopg, SQLAlchemy, Django or ``sqlite3``, or a session of SQLAlchemy. The
             client runs statements on it, and never commits, rolls back or closes it.
-        store: On PostgreSQL, the ``PostgresProvider``, or the name of its schema; default ``None``, the schema
-            ``public``. On SQLite, leave it out.
+        store: On PostgreSQL, the ``PostgresProvider``, or the name of its schema; default ``None``, the store that
+            ``PostgresProvider.connect`` opens in this database. On SQLite, leave it out.
 
     Raises:
         TypeError: ``connection`` or ``store`` is of another class.
         ConfigurationError: The database is neither PostgreSQL nor SQLite, or the name of the schema is not usable; in
-            any operation: no transaction is open and the statement would not open one, or the tables are missing, or
-                your role
-            may not use them.
+            any operation: no transaction is open and the statement would not open one, the tables are missing, your
+            role may not use them, or the database has two stores and ``store`` names none.
         NotAllowedInOrchestration: An orchestration calls, in any operation.
     """
 
@@ -341,10 +360,12 @@ class TransactionClient(TransactionOperations):
         if self._database == "postgresql":
             self._connection.run_alone(self._wake_up())
 
-    def _run(self, statement: Statement) -> None:
+    def _run(self, text: str, values: Mapping[str, str | None]) -> None:
         self._connection.check_transaction()
         with self._explained():
-            self._connection.run(statement)
+            if self._needs_schema():
+                self._choose_schema(self._connection.read(_STORES))
+            self._connection.run(self._complete(text, values))
 
 
 class AsyncTransactionClient(TransactionOperations):
@@ -361,15 +382,14 @@ class AsyncTransactionClient(TransactionOperations):
     Args:
         connection: Your connection of psycopg, asyncpg, SQLAlchemy or ``aiosqlite``, or a session of SQLAlchemy. The
             client runs statements on it, and never commits, rolls back or closes it.
-        store: On PostgreSQL, the ``PostgresProvider``, or the name of its schema; default ``None``, the schema
-            ``public``. On SQLite, leave it out.
+        store: On PostgreSQL, the ``PostgresProvider``, or the name of its schema; default ``None``, the store that
+            ``PostgresProvider.connect`` opens in this database. On SQLite, leave it out.
 
     Raises:
         TypeError: ``connection`` or ``store`` is of another class.
         ConfigurationError: The database is neither PostgreSQL nor SQLite, or the name of the schema is not usable; in
-            any operation: no transaction is open and the statement would not open one, or the tables are missing, or
-                your role
-            may not use them.
+            any operation: no transaction is open and the statement would not open one, the tables are missing, your
+            role may not use them, or the database has two stores and ``store`` names none.
         NotAllowedInOrchestration: An orchestration calls, in any operation.
     """
 
@@ -477,7 +497,9 @@ class AsyncTransactionClient(TransactionOperations):
         if self._database == "postgresql":
             await self._connection.run_alone(self._wake_up())
 
-    async def _run(self, statement: Statement) -> None:
+    async def _run(self, text: str, values: Mapping[str, str | None]) -> None:
         await self._connection.check_transaction()
         with self._explained():
-            await self._connection.run(statement)
+            if self._needs_schema():
+                self._choose_schema(await self._connection.read(_STORES))
+            await self._connection.run(self._complete(text, values))

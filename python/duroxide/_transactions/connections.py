@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import sys
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias, TypeVar
 
 from duroxide.exceptions import ConfigurationError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from duroxide._transactions.statements import Statement
 
 AnyConnection = TypeVar("AnyConnection", bound="Connection")
+Rows: TypeAlias = "Sequence[Sequence[Any]]"
 
 
 class Connection(ABC):
@@ -82,6 +83,10 @@ class BlockingConnection(Connection):
         """Run a statement in the application's transaction."""
 
     @abstractmethod
+    def read(self, statement: Statement) -> Rows:
+        """Run a query in the application's transaction."""
+
+    @abstractmethod
     def run_alone(self, statement: Statement) -> None:
         """Run a statement outside of any transaction.
 
@@ -99,6 +104,10 @@ class AwaitedConnection(Connection):
 
     @abstractmethod
     async def run(self, statement: Statement) -> None:
+        """The same as in ``BlockingConnection``."""
+
+    @abstractmethod
+    async def read(self, statement: Statement) -> Rows:
         """The same as in ``BlockingConnection``."""
 
     @abstractmethod
@@ -152,6 +161,11 @@ class _PsycopgConnection(_Psycopg, BlockingConnection):
         with self._cursor("Cursor") as cursor:
             cursor.execute(*statement.positional(_percent))
 
+    def read(self, statement: Statement) -> Rows:
+        with self._cursor("Cursor") as cursor:
+            rows: Rows = cursor.execute(*statement.positional(_percent)).fetchall()
+            return rows
+
     def run_alone(self, statement: Statement) -> None:
         self.refuse_to_notify(not self._is_idle)
         with self.target.transaction():
@@ -169,6 +183,12 @@ class _AsyncPsycopgConnection(_Psycopg, AwaitedConnection):
     async def run(self, statement: Statement) -> None:
         async with self._cursor("AsyncCursor") as cursor:
             await cursor.execute(*statement.positional(_percent))
+
+    async def read(self, statement: Statement) -> Rows:
+        async with self._cursor("AsyncCursor") as cursor:
+            await cursor.execute(*statement.positional(_percent))
+            rows: Rows = await cursor.fetchall()
+            return rows
 
     async def run_alone(self, statement: Statement) -> None:
         self.refuse_to_notify(not self._is_idle)
@@ -190,6 +210,11 @@ class _AsyncpgConnection(AwaitedConnection):
     async def run(self, statement: Statement) -> None:
         text, values = statement.positional(_dollar)
         await self.target.execute(text, *values)
+
+    async def read(self, statement: Statement) -> Rows:
+        text, values = statement.positional(_dollar)
+        rows: Rows = await self.target.fetch(text, *values)
+        return rows
 
     async def run_alone(self, statement: Statement) -> None:
         self.refuse_to_notify(self.target.is_in_transaction())
@@ -237,6 +262,10 @@ class _SqlAlchemyConnection(_SqlAlchemy, BlockingConnection):
     def run(self, statement: Statement) -> None:
         self.target.execute(self._text(statement), dict(statement.values)).close()
 
+    def read(self, statement: Statement) -> Rows:
+        rows: Rows = self.target.execute(self._text(statement), dict(statement.values)).all()
+        return rows
+
     def run_alone(self, statement: Statement) -> None:
         self.refuse_to_notify(self.target.in_transaction())
         with self.target.begin():
@@ -253,6 +282,10 @@ class _AsyncSqlAlchemyConnection(_SqlAlchemy, AwaitedConnection):
 
     async def run(self, statement: Statement) -> None:
         await self.target.execute(self._text(statement), dict(statement.values))
+
+    async def read(self, statement: Statement) -> Rows:
+        rows: Rows = (await self.target.execute(self._text(statement), dict(statement.values))).all()
+        return rows
 
     async def run_alone(self, statement: Statement) -> None:
         self.refuse_to_notify(self.target.in_transaction())
@@ -279,6 +312,12 @@ class _DjangoConnection(BlockingConnection):
         with self.target.cursor() as cursor:
             cursor.execute(*statement.positional(_percent))
 
+    def read(self, statement: Statement) -> Rows:
+        with self.target.cursor() as cursor:
+            cursor.execute(*statement.positional(_percent))
+            rows: Rows = cursor.fetchall()
+            return rows
+
     def run_alone(self, statement: Statement) -> None:
         self.refuse_to_notify(self._is_in_transaction)
         self.run(statement)
@@ -298,6 +337,10 @@ class _SqliteConnection(BlockingConnection):
     def run(self, statement: Statement) -> None:
         self.target.execute(*statement.positional(_question_mark)).close()
 
+    def read(self, statement: Statement) -> Rows:
+        rows: Rows = self.target.execute(*statement.positional(_question_mark)).fetchall()
+        return rows
+
     def run_alone(self, statement: Statement) -> None:
         self.refuse_to_notify(self.target.in_transaction)
         self.run(statement)
@@ -316,6 +359,11 @@ class _AiosqliteConnection(AwaitedConnection):
 
     async def run(self, statement: Statement) -> None:
         await (await self.target.execute(*statement.positional(_question_mark))).close()
+
+    async def read(self, statement: Statement) -> Rows:
+        async with self.target.execute(*statement.positional(_question_mark)) as cursor:
+            rows: Rows = await cursor.fetchall()
+            return rows
 
     async def run_alone(self, statement: Statement) -> None:
         self.refuse_to_notify(self.target.in_transaction)

@@ -32,6 +32,7 @@ pub mod store;
 pub mod third_party_texts;
 pub mod write;
 
+pub use crate::postgres::connect::default_schema::{schema_for_application, stores_statement};
 pub use crate::postgres::connect::entra::Entra;
 pub use crate::postgres::connect::hosts::Required;
 pub use crate::postgres::connect::{PostgresConnection, PostgresTarget};

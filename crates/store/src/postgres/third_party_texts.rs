@@ -92,6 +92,16 @@ pub fn is_ahead_of_the_code(text: &str) -> bool {
     text.contains("ahead of the code")
 }
 
+/// Whether `duroxide-pg` found no store in a schema.
+pub fn has_no_migrations(text: &str) -> bool {
+    text.contains("migrations not initialized")
+}
+
+/// Whether `duroxide-pg` refused what it found in this schema.
+pub fn is_about_schema(text: &str, schema: &str) -> bool {
+    text.contains(&format!("schema {schema:?}"))
+}
+
 /// What to do about an error of connecting, where its text has a known cause.
 pub fn remedy_of_connecting(text: &str) -> Option<&'static str> {
     if text.contains("unsupported startup parameter") {

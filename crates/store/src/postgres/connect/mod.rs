@@ -2,12 +2,14 @@
 //! provider and our functions in the schema.
 //!
 //! `base_provider` limits the connections of `duroxide-pg`'s own provider, `dedicated` is a connection outside the
-//! pool, `entra` handles tokens of Microsoft Entra ID, `pgbouncer` detects a pooler, and `session` makes the settings
-//! that the statements rely on. `hosts` chooses among several servers, and `moves` ends the work on a server that the
-//! store has left. `errors` has the errors for a server that cannot be reached.
+//! pool, `default_schema` finds the schema of a store that is opened without one, `entra` handles tokens of Microsoft
+//! Entra ID, `pgbouncer` detects a pooler, and `session` makes the settings that the statements rely on. `hosts` chooses
+//! among several servers, and `moves` ends the work on a server that the store has left. `errors` has the errors for a
+//! server that cannot be reached.
 
 pub mod base_provider;
 pub mod dedicated;
+pub mod default_schema;
 pub mod entra;
 pub mod errors;
 pub mod hosts;
@@ -15,6 +17,8 @@ pub mod moves;
 pub mod pgbouncer;
 pub mod session;
 
+use std::error::Error;
+use std::iter;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,6 +29,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::error::StoreError;
 use crate::postgres::connect::base_provider::BaseProvider;
+use crate::postgres::connect::default_schema::DefaultSchema;
 use crate::postgres::connect::entra::{Entra, TokenFollower};
 use crate::postgres::connect::errors::{refused_by, unreachable};
 use crate::postgres::connect::hosts::{Failover, Hosts, Required};
@@ -39,7 +44,7 @@ use crate::postgres::{schema, third_party_texts};
 #[derive(Clone)]
 pub struct PostgresTarget {
     pub connection: PostgresConnection,
-    /// `None` is `public`.
+    /// `None` is the schema that [`default_schema`] finds.
     pub schema: Option<String>,
     pub options: PostgresOptions,
 }
@@ -112,10 +117,11 @@ async fn close_pool(pool: &PgPool) {
 
 pub async fn open(target: PostgresTarget) -> Result<Connections, StoreError> {
     let PostgresTarget { connection, schema, options } = target;
-    let schema = schema.unwrap_or_else(|| "public".to_owned());
-    check_schema(&schema)?;
+    if let Some(schema) = &schema {
+        check_schema(schema)?;
+    }
     // The base provider writes the name without quotes, so the server folds it to lower case.
-    let schema = schema.to_ascii_lowercase();
+    let schema = schema.map(|schema| schema.to_ascii_lowercase());
     match connection {
         PostgresConnection::Url(url) => open_urls(&[url], Required::Any, schema, options).await,
         PostgresConnection::Servers(urls, required) => open_urls(&urls, required, schema, options).await,
@@ -126,7 +132,7 @@ pub async fn open(target: PostgresTarget) -> Result<Connections, StoreError> {
 async fn open_urls(
     urls: &[String],
     required: Required,
-    schema: String,
+    schema: Option<String>,
     options: PostgresOptions,
 ) -> Result<Connections, StoreError> {
     let hosts = Hosts::read(urls, required, options.connect_timeout)?;
@@ -134,6 +140,10 @@ async fn open_urls(
     let (server, host) = (hosts.description.clone(), hosts.at(in_use.place).clone());
     let parsed = host.options;
     let moves = if hosts.may_change() { Moves::possible() } else { Moves::default() };
+    let schema = match schema {
+        Some(schema) => schema,
+        None => default_schema::find(&mut first, &server).await?.to_owned(),
+    };
     check_database(&mut first, &schema, &server, options.migrate).await?;
     let session_features = pgbouncer::session_features(&mut first, &parsed, &options, &server).await?;
     let pool = pool(moves.pool_options(), &options, parsed.clone(), session_features);
@@ -162,9 +172,13 @@ async fn open_urls(
     Ok(connections)
 }
 
-async fn open_entra(entra: Entra, schema: String, options: PostgresOptions) -> Result<Connections, StoreError> {
+async fn open_entra(entra: Entra, schema: Option<String>, options: PostgresOptions) -> Result<Connections, StoreError> {
     let server = entra.describe();
     entra::check_reachable(&entra, options.connect_timeout).await.map_err(|fact| unreachable(&server, &fact))?;
+    let schema = match schema {
+        Some(schema) => schema,
+        None => find_schema_with_entra(&entra, &options, &server).await?.to_owned(),
+    };
     // Migrations hold a session lock, which does not work behind a pooler that lends connections by the transaction.
     let mut session_features = options.pgbouncer != Some(true);
     let mut config = entra.config(options.base_provider_connections(), options.acquire_timeout);
@@ -184,6 +198,74 @@ async fn open_entra(entra: Entra, schema: String, options: PostgresOptions) -> R
     finish(provider, pool, Some(follower), schema, options, session_features, &server).await
 }
 
+/// The content of a schema, as far as the base provider reports it.
+enum Held {
+    /// A store that is up to date, opened.
+    Store(PostgresProvider),
+    /// A store that needs a migration, or that this version cannot use.
+    Other,
+    Nothing,
+}
+
+/// Finds the schema of a store that is opened without one. Only the base provider gets tokens, and it gives a connection
+/// only where a store is up to date. Where it gives one, the catalog decides; otherwise its errors do.
+async fn find_schema_with_entra(
+    entra: &Entra,
+    options: &PostgresOptions,
+    server: &str,
+) -> Result<&'static str, StoreError> {
+    let own = held(entra, default_schema::OWN, options, server).await?;
+    if let Held::Store(provider) = own {
+        return find_schema_through(&provider, server).await;
+    }
+    match (held(entra, default_schema::EARLIER, options, server).await?, own) {
+        (Held::Store(provider), _) => find_schema_through(&provider, server).await,
+        (Held::Other, Held::Nothing) => default_schema::decide(&DefaultSchema::Earlier, server),
+        (Held::Other, _) => Err(default_schema::ambiguous(server)),
+        (Held::Nothing, _) => Ok(default_schema::OWN),
+    }
+}
+
+async fn find_schema_through(provider: &PostgresProvider, server: &str) -> Result<&'static str, StoreError> {
+    let mut connection = provider.pool().acquire().await.map_err(refused_by(server))?;
+    let found = default_schema::find(&mut connection, server).await;
+    drop(connection);
+    close_pool(provider.pool()).await;
+    found
+}
+
+async fn held(entra: &Entra, schema: &str, options: &PostgresOptions, server: &str) -> Result<Held, StoreError> {
+    let mut config = entra.config(1, options.acquire_timeout);
+    config.migration_policy = MigrationPolicy::VerifyOnly;
+    config.schema_name = Some(schema.to_owned());
+    match PostgresProvider::new_with_config(config).await {
+        Ok(provider) => Ok(Held::Store(provider)),
+        Err(error) if third_party_texts::has_no_migrations(&text(&*error)) => Ok(Held::Nothing),
+        Err(error) if third_party_texts::is_about_schema(&text(&*error), schema) => Ok(Held::Other),
+        // A store that this role may not read is not its own.
+        Err(error) if is_denied(&*error) => Ok(Held::Nothing),
+        Err(error) => Err(unusable_provider(&*error, schema, server, options, true)),
+    }
+}
+
+fn is_denied(error: &(dyn Error + 'static)) -> bool {
+    const INSUFFICIENT_PRIVILEGE: &str = "42501";
+    let errors = causes(error).filter_map(|cause| cause.downcast_ref::<sqlx::Error>());
+    errors
+        .filter_map(sqlx::Error::as_database_error)
+        .any(|error| error.code().as_deref() == Some(INSUFFICIENT_PRIVILEGE))
+}
+
+/// The error and its causes.
+fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+    iter::successors(Some(error), |&error| error.source())
+}
+
+/// The error with its causes in one line.
+fn text(error: &(dyn Error + 'static)) -> String {
+    causes(error).map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}
+
 async fn provider(
     config: ProviderConfig,
     schema: &str,
@@ -192,20 +274,29 @@ async fn provider(
     session_features: bool,
 ) -> Result<Arc<PostgresProvider>, StoreError> {
     let opened = PostgresProvider::new_with_config(config).await;
-    opened.map(Arc::new).map_err(|error| {
-        let text = format!("{error:#}");
-        // The rest is a migration's statement over many lines, or advice for programmers of the base provider.
-        let fact = text.split("\nStatement:").next().and_then(|text| text.split(". ").next()).unwrap_or_default();
-        if error.chain().any(|cause| cause.downcast_ref::<sqlx::Error>().is_some_and(is_about_reaching)) {
-            return unreachable(server, fact);
-        }
-        let remedy = if third_party_texts::is_ahead_of_the_code(&text) {
-            "install the version of duroxide here that the other nodes have".to_owned()
-        } else {
-            remedy(schema, options, session_features)
-        };
-        StoreError::Unavailable(format!("PostgreSQL {server}, schema '{schema}' cannot be used: {fact}; {remedy}"))
-    })
+    opened.map(Arc::new).map_err(|error| unusable_provider(&*error, schema, server, options, session_features))
+}
+
+/// The error for a base provider that could not be opened.
+fn unusable_provider(
+    error: &(dyn Error + 'static),
+    schema: &str,
+    server: &str,
+    options: &PostgresOptions,
+    session_features: bool,
+) -> StoreError {
+    let text = text(error);
+    // The rest is a migration's statement over many lines, or advice for programmers of the base provider.
+    let fact = text.split("\nStatement:").next().and_then(|text| text.split(". ").next()).unwrap_or_default();
+    if causes(error).any(|cause| cause.downcast_ref::<sqlx::Error>().is_some_and(is_about_reaching)) {
+        return unreachable(server, fact);
+    }
+    let remedy = if third_party_texts::is_ahead_of_the_code(&text) {
+        "install the version of duroxide here that the other nodes have".to_owned()
+    } else {
+        remedy(schema, options, session_features)
+    };
+    StoreError::Unavailable(format!("PostgreSQL {server}, schema '{schema}' cannot be used: {fact}; {remedy}"))
 }
 
 fn is_about_reaching(error: &sqlx::Error) -> bool {
@@ -370,7 +461,7 @@ async fn check_tables(connection: &mut PgConnection, schema: &str, server: &str)
     let Some(ApplicationTable { name, missing }) = found else { return Ok(()) };
     Err(StoreError::Configuration(format!(
         "the table '{schema}.{name}' of PostgreSQL {server} is not one of duroxide, since it has no column '{missing}'; give \
-         the store a schema of its own, with PostgresProvider.connect_with_schema(url, 'duroxide') for example"
+         the store a schema of its own, with PostgresProvider.connect_with_schema(url, 'durable') for example"
     )))
 }
 
@@ -380,7 +471,7 @@ async fn check_owners(connection: &mut PgConnection, schema: &str, server: &str)
     let Some(ForeignObject { object, fact, remedy }) = found else { return Ok(()) };
     Err(StoreError::Configuration(format!(
         "the {object} of PostgreSQL {server} {fact}; {remedy}; or give the store a schema of its own, with \
-         PostgresProvider.connect_with_schema(url, 'duroxide') for example"
+         PostgresProvider.connect_with_schema(url, 'durable') for example"
     )))
 }
 

@@ -128,3 +128,53 @@ pub async fn foreign_schema(connection: &mut PgConnection, schema: &str) -> Resu
     };
     found.map(read).transpose()
 }
+
+/// A schema that has the tables of a store.
+pub struct SchemaWithStore {
+    pub schema: String,
+    /// The role that owns the tables.
+    pub owner: String,
+    /// Whether this role trusts the owner of the tables.
+    pub is_trusted: bool,
+    /// Whether the schema belongs to this role, a role that it is a member of, the owner of the database or a superuser.
+    pub is_in_own_schema: bool,
+}
+
+/// The statement for [`stores`]. The result has the columns of [`SchemaWithStore`].
+///
+/// This reads the catalog only, and needs no rights. The statement also runs on connections of applications, so it names
+/// the schema of each operator: it means the same with any `search_path`. It has no colon and no percent sign, which the
+/// libraries of applications would take for a parameter.
+pub fn stores_statement(schemas: &[&str]) -> String {
+    let schemas = schemas.iter().map(|name| format!("'{name}'")).collect::<Vec<_>>().join(", ");
+    format!(
+        "WITH RECURSIVE own (oid) AS (SELECT oid FROM pg_catalog.pg_roles \
+         WHERE rolname OPERATOR(pg_catalog.=) current_user \
+         UNION SELECT m.roleid FROM pg_catalog.pg_auth_members m JOIN own ON m.member OPERATOR(pg_catalog.=) own.oid), \
+         trusted (oid) AS (SELECT oid FROM own UNION ALL SELECT oid FROM pg_catalog.pg_roles \
+         WHERE rolsuper OR rolname OPERATOR(pg_catalog.=) 'pg_database_owner' \
+         UNION ALL SELECT datdba FROM pg_catalog.pg_database \
+         WHERE datname OPERATOR(pg_catalog.=) pg_catalog.current_database()) \
+         SELECT CAST(n.nspname AS pg_catalog.text), CAST(pg_catalog.pg_get_userbyid(c.relowner) AS pg_catalog.text), \
+         c.relowner OPERATOR(pg_catalog.=) n.nspowner \
+         OR c.relowner OPERATOR(pg_catalog.=) ANY (SELECT oid FROM trusted), \
+         n.nspowner OPERATOR(pg_catalog.=) ANY (SELECT oid FROM trusted) \
+         FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace \
+         WHERE c.relname OPERATOR(pg_catalog.=) '_duroxide_migrations' \
+         AND n.nspname OPERATOR(pg_catalog.=) ANY (ARRAY[{schemas}]) \
+         AND c.relkind OPERATOR(pg_catalog.=) ANY (ARRAY['r', 'p'])"
+    )
+}
+
+/// The schemas among these that have the tables of a store.
+pub async fn stores(connection: &mut PgConnection, schemas: &[&str]) -> Result<Vec<SchemaWithStore>, sqlx::Error> {
+    let read = |row: &sqlx::postgres::PgRow| {
+        Ok(SchemaWithStore {
+            schema: row.try_get(0)?,
+            owner: row.try_get(1)?,
+            is_trusted: row.try_get(2)?,
+            is_in_own_schema: row.try_get(3)?,
+        })
+    };
+    connection.fetch_all(sqlx::raw_sql(&stores_statement(schemas))).await?.iter().map(read).collect()
+}
