@@ -9,6 +9,7 @@ import asyncio
 import concurrent.futures
 import contextlib
 import datetime as dt
+import gc
 import logging
 import os
 import pathlib
@@ -246,6 +247,41 @@ def test_imports_logs_warnings_and_finalizers_are_allowed(
     finally:
         handler.close()
     assert (tmp_path / "shop.log").read_text() == "imported\n"
+
+
+class CollectorClock:
+    """Called by the garbage collector, at the beginning and the end of each collection."""
+
+    def __init__(self) -> None:
+        self.moments: list[float] = []
+
+    def __call__(self, phase: str, info: dict[str, int]) -> None:
+        self.moments.append(time.perf_counter())
+
+    def method(self, phase: str, info: dict[str, int]) -> None:
+        self(phase, info)
+
+
+@in_memory
+@pytest.mark.parametrize("kind", ["function", "method", "object"])
+def test_the_callbacks_of_the_garbage_collector_are_not_watched(kind: str, run: Run) -> None:
+    clock = CollectorClock()
+
+    def function(phase: str, info: dict[str, int]) -> None:
+        clock.moments.append(time.perf_counter())
+
+    def order(ctx: OrchestrationContext, _: Any) -> Steps:
+        yield ctx.schedule_timer(0)
+        before = len(clock.moments)
+        gc.collect()
+        return len(clock.moments) - before
+
+    callback: Any = {"function": function, "method": clock.method, "object": clock}[kind]
+    gc.callbacks.append(callback)
+    try:
+        assert run(order) >= 2
+    finally:
+        gc.callbacks.remove(callback)
 
 
 @in_memory

@@ -16,6 +16,7 @@ from __future__ import annotations
 import builtins
 import datetime as dt
 import dis
+import gc
 import os
 import random
 import re
@@ -321,7 +322,18 @@ def _may_call(frame: FrameType, module: str, file: str, *, is_inside: bool) -> b
         or package == "importlib"
         or file.startswith("<frozen importlib")
         or frame.f_code.co_name == "__del__"
+        or _is_collector_callback(frame)
     )
+
+
+def _is_collector_callback(frame: FrameType) -> bool:
+    """Tell whether the frame is of a function that the garbage collector calls, at any time and on any thread."""
+    return any(_code_of(callback) is frame.f_code for callback in gc.callbacks)
+
+
+def _code_of(called: Any) -> Any:
+    """Return the code of a function, a method or an object with ``__call__``; ``None`` for one without code."""
+    return getattr(called, "__code__", None) or getattr(type(called).__call__, "__code__", None)
 
 
 def _is_of_library(file: str) -> bool:
