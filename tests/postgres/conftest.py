@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from urllib.parse import urlsplit, urlunsplit
 
 import psycopg
 import pytest
 from psycopg import sql
 
+from postgres.other_role import Database, MakeRole, make_database
 from postgres.tls_proxy import Certificates, TlsProxy
 from postgres.transaction_pooler import TransactionPooler
-
-MakeRole = Callable[[], tuple[str, str]]
 
 
 def elsewhere(url: str, port: int, query: str = "", *, host: str = "127.0.0.1") -> str:
@@ -61,3 +60,10 @@ def make_role(postgres_connection: psycopg.Connection, postgres_schema: str) -> 
         postgres_connection.execute(sql.SQL("DROP SCHEMA IF EXISTS {} CASCADE").format(sql.Identifier(postgres_schema)))
         postgres_connection.execute(sql.SQL("DROP OWNED BY {} CASCADE").format(sql.Identifier(name)))
         postgres_connection.execute(sql.SQL("DROP ROLE {}").format(sql.Identifier(name)))
+
+
+@pytest.fixture
+def database(postgres_url: str, postgres_schema: str, make_role: MakeRole) -> Iterator[Database]:
+    """A database with the owner of a store, and another role."""
+    with make_database(postgres_url, f"db_{postgres_schema}", make_role) as database:
+        yield database

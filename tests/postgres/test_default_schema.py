@@ -7,7 +7,6 @@ import logging
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from typing import Any
 
 import psycopg
@@ -24,18 +23,10 @@ from duroxide import (
     Runtime,
     TransactionClient,
 )
-from postgres.conftest import MakeRole
-from postgres.other_role import Database, make_database
+from postgres.other_role import Database
 from transactions.libraries import AWAITED_ON_POSTGRES, ON_POSTGRES
 
 WAIT_MS = 20_000
-
-
-@pytest.fixture
-def database(postgres_url: str, postgres_schema: str, make_role: MakeRole) -> Iterator[Database]:
-    """A database with the owner of a store, and another role."""
-    with make_database(postgres_url, f"db_{postgres_schema}", make_role) as database:
-        yield database
 
 
 def echo(_: Any, value: Any) -> Any:

@@ -15,8 +15,7 @@ import pytest
 from psycopg import sql
 
 from duroxide import Client, ConfigurationError, PostgresEntraOptions, PostgresProvider, ProviderError, Runtime
-from postgres.conftest import MakeRole
-from postgres.other_role import Database, make_database
+from postgres.other_role import Database, MakeRole, make_database
 from postgres.tls_proxy import Certificates, TlsProxy
 from postgres.token_service import TokenService
 

@@ -12,7 +12,8 @@ import pytest
 from psycopg import sql
 
 from duroxide import Client, InstanceAlreadyExists, PostgresProvider, Runtime, StartRequest
-from postgres.conftest import MakeRole, elsewhere
+from postgres.conftest import elsewhere
+from postgres.other_role import MakeRole
 from postgres.test_migrations import GRANTS, as_role
 from postgres.transaction_pooler import TransactionPooler
 from support.waiting import wait_until

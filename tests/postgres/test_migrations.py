@@ -13,7 +13,7 @@ import pytest
 from psycopg import sql
 
 from duroxide import Client, ConfigurationError, PostgresOptions, PostgresProvider, ProviderError, Runtime
-from postgres.conftest import MakeRole
+from postgres.other_role import MakeRole
 
 VERIFY = PostgresOptions(migrate="verify")
 

@@ -29,18 +29,11 @@ from duroxide import (
     StartRequest,
     TransactionClient,
 )
-from postgres.conftest import MakeRole, elsewhere
-from postgres.other_role import STORE, Database, make_database
+from postgres.conftest import elsewhere
+from postgres.other_role import STORE, Database, MakeRole
 from postgres.test_migrations import GRANTS, as_role
 from postgres.transaction_pooler import TransactionPooler
 from support.waiting import wait_until
-
-
-@pytest.fixture
-def database(postgres_url: str, postgres_schema: str, make_role: MakeRole) -> Iterator[Database]:
-    """A database with the owner of a store, and another role."""
-    with make_database(postgres_url, f"db_{postgres_schema}", make_role) as database:
-        yield database
 
 
 def echo(_: Any, value: Any) -> Any:

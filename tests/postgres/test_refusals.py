@@ -20,7 +20,7 @@ from duroxide import (
     Runtime,
     SubOrchestrationFailed,
 )
-from postgres.conftest import MakeRole
+from postgres.other_role import MakeRole
 from postgres.test_migrations import GRANTS, as_role
 from support.waiting import wait_until
 

@@ -15,7 +15,7 @@ import pytest
 from psycopg import sql
 
 from duroxide import Client, PostgresOptions, PostgresProvider, Runtime, RuntimeOptions
-from postgres.conftest import MakeRole
+from postgres.other_role import MakeRole
 from postgres.tls_proxy import Certificates, TlsProxy
 from postgres.transaction_pooler import TransactionPooler
 from support.fake_servers import foreign_server, mute_server

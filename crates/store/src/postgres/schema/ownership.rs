@@ -7,26 +7,8 @@
 
 use sqlx::{Executor as _, PgConnection, Row as _};
 
+use crate::postgres::schema::rights::{READ_ONLY, TABLES};
 use crate::postgres::schema::{VERSION, base_functions};
-
-/// Our tables, and the one in which `duroxide-pg` notes its migrations.
-const TABLES: [&str; 15] = [
-    "_duroxide_migrations",
-    "instances",
-    "executions",
-    "history",
-    "orchestrator_queue",
-    "worker_queue",
-    "instance_locks",
-    "sessions",
-    "kv_store",
-    "kv_delta",
-    "python_waiting",
-    "python_outboxes",
-    "python_nodes",
-    "python_start_locks",
-    "python_secrets",
-];
 
 /// An object under one of our names that is not ours.
 pub struct ForeignObject {
@@ -56,7 +38,8 @@ fn roles(schema: &str) -> String {
 /// not detected yet may not support these. The schema is made of letters, digits and underscores.
 pub async fn find_foreign(connection: &mut PgConnection, schema: &str) -> Result<Option<ForeignObject>, sqlx::Error> {
     let list = |names: &[&str]| names.iter().map(|name| format!("'{name}'")).collect::<Vec<_>>().join(", ");
-    let (tables, functions, version) = (list(&TABLES), list(&base_functions::NAMES), VERSION.as_str());
+    let all_tables = [TABLES.as_slice(), &READ_ONLY].concat();
+    let (tables, functions, version) = (list(&all_tables), list(&base_functions::NAMES), VERSION.as_str());
     let statement = format!(
         "{roles}, \
          ours AS (SELECT c.oid, c.relname, c.relkind, c.relowner FROM pg_catalog.pg_class c \

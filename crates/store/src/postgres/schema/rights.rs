@@ -6,7 +6,7 @@ use crate::postgres::connect::session::begin;
 use crate::postgres::schema::VERSION;
 
 /// The tables that a node reads and writes.
-const TABLES: [&str; 13] = [
+pub const TABLES: [&str; 13] = [
     "instances",
     "executions",
     "history",
@@ -23,7 +23,7 @@ const TABLES: [&str; 13] = [
 ];
 
 /// The tables that a node only reads.
-const READ_ONLY: [&str; 2] = ["_duroxide_migrations", "python_secrets"];
+pub const READ_ONLY: [&str; 2] = ["_duroxide_migrations", "python_secrets"];
 
 /// The statements that give the present role the rights that it lacks; empty if it has all of them.
 pub async fn missing(pool: &PgPool, schema: &str) -> Result<Vec<String>, sqlx::Error> {
