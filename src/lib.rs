@@ -66,6 +66,7 @@ mod _native {
         logging::install();
         module.add("version", env!("CARGO_PKG_VERSION"))?;
         module.add("engine_version", duroxide::providers::current_build_version().to_string())?;
+        module.add("sqlite_version", store::sqlite_version())?;
         module.add("CANCELLATION_QUEUE", engine_adapter::CANCELLATION_QUEUE)?;
         module.add("MAX_WORKER_TAGS", limits::MAX_WORKER_TAGS)?;
         module.add("MAX_TAG_NAME_BYTES", limits::MAX_TAG_NAME_BYTES)?;

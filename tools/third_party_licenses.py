@@ -62,8 +62,9 @@ def linked_crates(features: str = FEATURES) -> list[Crate]:
             # The C code of OpenSSL comes through a build script, and is linked.
             if is_linked or dependency["name"] == "openssl_src":
                 to_visit.append(dependency["pkg"])
-    crates = [crate_of(packages[identity]) for identity in visited]
-    return sorted((crate for crate in crates if not crate.name.startswith(OUR_OWN)), key=str)
+    # Packages of this workspace have no source.
+    foreign = (packages[identity] for identity in visited if packages[identity]["source"])
+    return sorted((crate_of(package) for package in foreign), key=str)
 
 
 def is_macro(package: dict[str, Any]) -> bool:

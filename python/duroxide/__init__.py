@@ -81,6 +81,7 @@ from duroxide._native import (
     OrchestrationContext,
     Task,
     engine_version,
+    sqlite_version,
 )
 from duroxide._orchestration import context_calls as _context_calls
 from duroxide._orchestration import event_loop as _event_loop
@@ -315,6 +316,7 @@ __all__ = [
     "engine_version",
     "init_tracing",
     "orchestration",
+    "sqlite_version",
     "wait_for_event",
 ]
 

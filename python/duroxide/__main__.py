@@ -21,6 +21,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if chosen.command is None:
         print(f"duroxide {duroxide.__version__}")
         print(f"engine   {duroxide.engine_version}")
+        print(f"sqlite   {duroxide.sqlite_version}")
         print("stores   memory, sqlite, postgres")
         return 0
     url = chosen.url or os.environ.get("DATABASE_URL")

@@ -35,6 +35,9 @@ version: Final[str]
 engine_version: Final[str]
 """Version of the duroxide engine."""
 
+sqlite_version: Final[str]
+"""Version of the SQLite library in this package. Python's ``sqlite3`` uses another copy, of its own version."""
+
 CANCELLATION_QUEUE: Final[str]
 """The queue that carries the cancellation requests of an orchestration."""
 

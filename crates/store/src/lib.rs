@@ -47,7 +47,7 @@ pub use crate::postgres::{
     Entra, Migrate, PostgresConnection, PostgresOptions, PostgresTarget, Required, schema_for_application,
     stores_statement,
 };
-pub use crate::sqlite::DatabaseWatcher;
+pub use crate::sqlite::{DatabaseWatcher, library_version as sqlite_version};
 
 use crate::availability::Availability;
 use crate::backend::Backend;

@@ -23,3 +23,8 @@ pub mod testing;
 pub use crate::sqlite::file::outbox_watcher::DatabaseWatcher;
 pub use crate::sqlite::file::paths::locate;
 pub use crate::sqlite::store::SqliteStore;
+
+/// The version of the SQLite library that this process runs.
+pub fn library_version() -> &'static str {
+    rusqlite::version()
+}
