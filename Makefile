@@ -172,7 +172,7 @@ $(VENV)-%/.tester: pyproject.toml
 	  $$($(BIN)/python -c 'import importlib.metadata as m; print(*m.requires("duroxide"))')
 	@touch $@
 
-$(VENV)/.built: $(VENV)/.builder $(RUST_SOURCES)
+$(VENV)/.built: $(VENV)/.builder $(RUST_SOURCES) THIRD-PARTY-LICENSES duroxide.cyclonedx.json
 	@[ -e $@ ] || echo "compiling: the first time takes three to five minutes, later ones seconds"
 	@$(if $(VENDORED),echo "no OpenSSL headers here: OpenSSL is compiled along")
 	@VIRTUAL_ENV=$(CURDIR)/$(VENV) $(INTERPRETER) \

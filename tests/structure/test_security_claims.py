@@ -14,7 +14,7 @@ PAGE = (ROOT / "SECURITY.md").read_text(encoding="utf-8")
 
 FOOTNOTE = re.compile(r"\[\^(\w+)\]")
 # The end of a sentence, or of a claim within a row of a table, and the footnotes behind it.
-CLAIM_END = re.compile(r"(?<=[a-z0-9`)*])[.;,]?((?:\[\^\w+\])+)|[.;](?=\s|$)")
+CLAIM_END = re.compile(r"(?<=[A-Za-z0-9`)*])[.;,]?((?:\[\^\w+\])+)|[.;](?=\s|$)")
 
 
 def model() -> str:
