@@ -41,7 +41,7 @@ INTERPRETER := PYO3_PYTHON=$(CURDIR)/$(BIN)/python
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help quickstart build test test-rust test-python test-pythons cases check format format-check lint types docs site bench soak clean
+.PHONY: help quickstart build test test-rust test-python test-pythons cases check format format-check lint types audit docs site bench soak clean
 
 help: ## print this list
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -105,7 +105,7 @@ define with_each_python
 	[ -z "$$failed" ] || { echo "$(1) failed on Python$$failed" >&2; exit 1; }
 endef
 
-check: format-check lint types site test ## everything that a change must pass
+check: format-check lint types site audit test ## everything that a change must pass
 
 format: $(VENV)/.developer ## format all sources
 	@cargo fmt --all
@@ -125,6 +125,10 @@ types: $(VENV)/.developer build
 	@$(QUIETLY) "types, as pyright sees them" $(BIN)/pyright --warnings
 	@$(QUIETLY) "the stub against the compiled module" \
 	  $(BIN)/python -m mypy.stubtest duroxide._native $(addprefix --allowlist ,$(STUB_EXCEPTIONS))
+
+# It needs the list of packages that `build` installs. Without a network, it says that it checked nothing.
+audit: $(VENV)/.developer build ## look for known vulnerabilities of what is linked, builds or is needed
+	@$(BIN)/python tools/audit.py
 
 docs: $(VENV)/.developer build ## run every code block of the README and the docs
 	@$(BIN)/pytest -q tests/documentation $(ARGS)
@@ -172,7 +176,7 @@ $(VENV)-%/.tester: pyproject.toml
 	  $$($(BIN)/python -c 'import importlib.metadata as m; print(*m.requires("duroxide"))')
 	@touch $@
 
-$(VENV)/.built: $(VENV)/.builder $(RUST_SOURCES)
+$(VENV)/.built: $(VENV)/.builder $(RUST_SOURCES) THIRD-PARTY-LICENSES duroxide.cyclonedx.json
 	@[ -e $@ ] || echo "compiling: the first time takes three to five minutes, later ones seconds"
 	@$(if $(VENDORED),echo "no OpenSSL headers here: OpenSSL is compiled along")
 	@VIRTUAL_ENV=$(CURDIR)/$(VENV) $(INTERPRETER) \

@@ -8,6 +8,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from psycopg import sql
 
 from conftest import StartRuntime
 from duroxide import Client, OrchestrationContext
@@ -57,3 +58,42 @@ def test_a_turn_that_ends_during_a_deletion_leaves_nothing_of_the_instance(  # n
 
     client.start_orchestration("order", "other")
     assert client.wait_for_orchestration("order", 20_000).output == "other"
+
+
+def test_a_deleted_instance_leaves_no_row(
+    runtime_factory: StartRuntime,
+    client: Client,
+    postgres_schema: str,
+    postgres_connection: psycopg.Connection,
+) -> None:
+    secret = "Ada-Lovelace"
+
+    def tells(ctx: OrchestrationContext, value: str) -> Any:
+        ctx.set_custom_status(value)
+        ctx.set_kv_value("name", value)
+        event = yield ctx.schedule_wait("go")
+        return (yield ctx.schedule_activity("echo", event))
+
+    def holding() -> list[str]:
+        """The tables with a row that has the secret."""
+        question = "SELECT tablename FROM pg_tables WHERE schemaname = %s"
+        tables = [row[0] for row in postgres_connection.execute(question, [postgres_schema])]
+        search = "SELECT count(*) FROM {schema}.{table} AS row WHERE row::text LIKE %s"
+        return [
+            table
+            for table in tables
+            if postgres_connection.execute(
+                sql.SQL(search).format(schema=sql.Identifier(postgres_schema), table=sql.Identifier(table)),
+                [f"%{secret}%"],
+            ).fetchone()
+            != (0,)
+        ]
+
+    runtime_factory({"echo": lambda _, value: value}, {"tells": tells})
+    client.start_orchestration("order", "tells", secret)
+    client.enqueue_event("order", "unread", secret)
+    client.raise_event("order", "go", secret)
+    assert client.wait_for_orchestration("order", 20_000).result() == secret
+    assert holding() != []
+    client.delete_instance("order")
+    assert holding() == []

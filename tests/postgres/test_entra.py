@@ -6,6 +6,7 @@ by TLS, and its certificate is verified, as Azure requires.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from typing import Protocol
 from urllib.parse import urlsplit
@@ -14,7 +15,15 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from duroxide import Client, ConfigurationError, PostgresEntraOptions, PostgresProvider, ProviderError, Runtime
+from duroxide import (
+    Client,
+    ConfigurationError,
+    PostgresEntraOptions,
+    PostgresProvider,
+    ProviderError,
+    Runtime,
+    RuntimeOptions,
+)
 from postgres.other_role import Database, MakeRole, make_database
 from postgres.tls_proxy import Certificates, TlsProxy
 from postgres.token_service import TokenService
@@ -106,6 +115,33 @@ def test_a_renewed_token_lets_new_connections_in(
         )
         client.start_orchestration("after", "hello", "World")
         assert client.wait_for_orchestration("after", 60_000).result() == "Hello, World!"
+
+
+def test_no_error_and_no_log_shows_a_token(
+    connect: Connect,
+    service: TokenService,
+    postgres_connection: psycopg.Connection,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    shown: list[str] = []
+    with connect() as provider:
+        shown += [repr(provider), repr(vars(provider))]
+        with Runtime(provider, RuntimeOptions(log_level="trace"), functions=[hello, greet]) as runtime:
+            runtime.client.start_orchestration("one", "hello", "World")
+            runtime.client.wait_for_orchestration("one", 20_000).result()
+            postgres_connection.execute(
+                sql.SQL("ALTER ROLE {} PASSWORD 'another'").format(sql.Identifier(service.role))
+            )
+            postgres_connection.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = %s", (service.role,)
+            )
+            with pytest.raises(ProviderError) as refused:
+                runtime.client.list_all_instances()
+            shown.append(repr(refused.value))
+    shown += [f"{record.getMessage()} {record.__dict__}" for record in caplog.records]
+    assert service.tokens
+    assert [text for text in shown for token in service.tokens if token in text] == []
 
 
 def test_the_error_about_a_missing_token_names_the_service(connect: Connect, service: TokenService) -> None:

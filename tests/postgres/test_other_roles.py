@@ -576,6 +576,28 @@ def test_a_role_that_listens_does_not_learn_the_ids_of_instances(database: Datab
     assert "ada" not in "".join(heard)
 
 
+ATTEMPTS_WITHOUT_RIGHTS = {
+    "read a history": "SELECT FROM {store}.history",
+    "read results": "SELECT FROM {store}.executions",
+    "read the queue of messages": "SELECT FROM {store}.orchestrator_queue",
+    "read the queue of activities": "SELECT FROM {store}.worker_queue",
+    "read the entries of instances": "SELECT FROM {store}.kv_store",
+    "forge a message": "INSERT INTO {store}.orchestrator_queue (instance_id) VALUES ('victim')",
+    "delete instances": "DELETE FROM {store}.instances",
+    "send": "SELECT {store}.python_send('victim', '')",
+    "hold a table": "BEGIN; LOCK TABLE {store}.instances IN ACCESS SHARE MODE",
+    "create in the schema": "CREATE TABLE {store}.another ()",
+    "own the schema": "ALTER SCHEMA {store} OWNER TO CURRENT_USER",
+}
+
+
+@pytest.mark.parametrize("attempt", ATTEMPTS_WITHOUT_RIGHTS.values(), ids=ATTEMPTS_WITHOUT_RIGHTS.keys())
+def test_a_role_that_may_only_connect_can_neither_read_nor_change_a_store(attempt: str, database: Database) -> None:
+    PostgresProvider.connect_with_schema(database.owner_url, STORE).close()
+    with database.as_other() as other, pytest.raises(psycopg.errors.InsufficientPrivilege):
+        other.execute(attempt.format(store=STORE))
+
+
 def test_a_role_that_listens_cannot_read_the_key_of_the_digests(database: Database) -> None:
     PostgresProvider.connect_with_schema(database.owner_url, STORE).close()
     with database.as_other() as other, pytest.raises(psycopg.errors.InsufficientPrivilege):
@@ -679,6 +701,39 @@ def test_a_client_changes_nothing_but_the_queue_of_messages(table: str, database
     grant(database, "client")
     with database.as_other() as other, pytest.raises(psycopg.errors.InsufficientPrivilege):
         other.execute(f"DELETE FROM {STORE}.{table}")
+
+
+def test_a_client_can_forge_a_result_and_hold_up_starts(database: Database) -> None:
+    grant(database, "client")
+    runs, may_end = Event(), Event()
+
+    def slow(_: Any, value: Any) -> Any:
+        runs.set()
+        may_end.wait(20)
+        return value
+
+    def victim(ctx: OrchestrationContext, value: Any) -> Any:
+        return (yield ctx.schedule_activity("slow", value))
+
+    with (
+        database.as_other() as other,
+        PostgresProvider.connect_with_schema(database.owner_url, STORE) as provider,
+        Runtime(provider, functions=[slow, victim]) as runtime,
+        ThreadPoolExecutor(1) as threads,
+    ):
+        runtime.client.start_orchestration("victim", "victim", "right")
+        assert runs.wait(20)
+        other.execute(f"{INSERT} ('victim', {FORGED_RESULT}, now(), now())".format(store=STORE))
+        assert runtime.client.wait_for_orchestration("victim", 20_000).result() == "forged"
+        may_end.set()
+        other.execute(f"BEGIN; SELECT FROM {STORE}.python_start_locks FOR UPDATE")
+        started = threads.submit(runtime.client.start_orchestration, "later", "victim", "right")
+        with database.administrator() as administrator:
+            waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = %s AND wait_event_type = 'Lock'"
+            wait_until(lambda: administrator.execute(waiting, (database.name,)).fetchone() != (0,))
+        assert not started.done()
+        other.execute("ROLLBACK")
+        started.result(20)
 
 
 def test_the_script_of_a_reader_lets_it_read_and_not_start(database: Database) -> None:

@@ -103,6 +103,19 @@ def test_an_upgrade_writes_into_no_file_behind_a_link(file: Path, victim: Path) 
     assert rights(victim) == 0o640
 
 
+@pytest.mark.parametrize(("umask", "mode"), [(0o077, 0o600), (0o027, 0o640), (0o022, 0o644)])
+def test_a_new_store_has_the_rights_that_the_umask_leaves(umask: int, mode: int, file: Path) -> None:
+    before = os.umask(umask)
+    try:
+        with SqliteProvider.open(file) as provider, Runtime(provider):
+            Client(provider).list_all_instances()
+            found = {path.name.removeprefix(file.name): rights(path) for path in file.parent.glob(f"{file.name}*")}
+    finally:
+        os.umask(before)
+    assert found.pop("-lock") == 0o600
+    assert set(found.values()) == {mode}, found
+
+
 @pytest.mark.parametrize("mode", [0o600, 0o640, 0o664])
 def test_the_copies_of_a_store_have_its_rights(mode: int, file: Path) -> None:
     load("bundled-running.sql", file)
@@ -171,3 +184,13 @@ def test_a_deleted_instance_leaves_no_copy_in_the_files(size: int, file: Path, p
     client.ask("close")
     holding = [path.name for path in file.parent.iterdir() if path.is_file() and b"Ada-Lovelace" in path.read_bytes()]
     assert holding == []
+
+
+def test_a_backup_keeps_an_instance_that_is_deleted_later(file: Path) -> None:
+    with SqliteProvider.open(file) as provider:
+        client = Client(provider)
+        client.start_orchestration("of-ada", "echo", "Ada-Lovelace")
+        provider.backup(beside(file, ".backup"))
+        client.delete_instance("of-ada", force=True)
+    assert b"Ada-Lovelace" not in file.read_bytes()
+    assert b"Ada-Lovelace" in beside(file, ".backup").read_bytes()

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from conftest import Run, StartRuntime
-from duroxide import ActivityContext, Client, OrchestrationContext, OrchestrationFailed
+from duroxide import ActivityContext, Client, OrchestrationContext, OrchestrationFailed, RuntimeOptions
 from duroxide._values.conversions import convert
 from support.waiting import wait_for_event_kind
 
@@ -306,3 +306,22 @@ def test_control_characters_in_a_message_of_the_python_half_are_escaped(caplog: 
 
     (message,) = texts(caplog, "duroxide.values")
     assert f"has the fields {ESCAPED}, which that class does not have" in message
+
+
+def test_no_log_of_the_package_has_an_input_or_a_result(run: Run, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+
+    def keep(ctx: ActivityContext, value: str) -> str:
+        return value.upper()
+
+    def call(ctx: OrchestrationContext, value: str) -> Steps:
+        ctx.set_kv_value("name", value)
+        ctx.set_custom_status(value)
+        return (yield ctx.schedule_activity("keep", value))
+
+    options = RuntimeOptions(log_level="trace")
+    assert run(call, "lovelace", activities={"keep": keep}, options=options) == "LOVELACE"
+    assert caplog.records
+    assert [
+        record for record in caplog.records if "lovelace" in f"{record.getMessage()} {record.__dict__}".lower()
+    ] == []
