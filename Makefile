@@ -137,7 +137,7 @@ docs: $(VENV)/.developer build ## run every code block of the README and the doc
 site: $(VENV)/.developer ## build the documentation as a site into site/
 	@$(QUIETLY) "building the site" $(BIN)/mkdocs build --strict --quiet
 
-bench: $(BENCH_VENV)/.installed $(RUST_HANDLERS) ## measure W1 to W15 with a release build (STORE, ONLY, AGAINST, FULL=1, PROFILE=1)
+bench: $(BENCH_VENV)/.installed $(RUST_HANDLERS) ## measure W1 to W16 with a release build (STORE, ONLY, AGAINST, FULL=1, PROFILE=1)
 	@PYTHONPATH=tests $(BENCH_VENV)/bin/python -m benchmarks --store $(STORE) --rust $(RUST_HANDLERS) \
 	  $(if $(ONLY),--only $(ONLY)) $(if $(AGAINST),--against "$(AGAINST)")
 

@@ -1,4 +1,4 @@
-"""Fifteen workloads, W1 to W15, one file each, measured as a user would meet them.
+"""Sixteen workloads, W1 to W16, one file each, measured as a user would meet them.
 
 ``make bench`` builds a release wheel, installs it into a separate environment and prints one table. Every figure is the
 median of at least three rounds, with the smallest and the largest beside it. The contenders take turns in each round,
@@ -30,6 +30,7 @@ W12   ``backlog``   W1 on PostgreSQL with many instances that ended, wait or are
 W13   ``nodes``     W1 by one, two and four processes on one PostgreSQL server
 W14   ``wakeup``    how soon another process starts work that this one requests, on PostgreSQL
 W15   ``sizing``    W1 by numbers of slots, connections and nodes; runs only when named
+W16   ``listing``   pages and counts of a store with very many instances; runs only when named
 ====  ============  ===========================================================================================
 
 Sizes follow the store: a slow store gets fewer orchestrations, which show the same in less time. ``FULL=1`` uses the

@@ -23,6 +23,7 @@ from benchmarks import (
     fan,
     hello,
     idle,
+    listing,
     message,
     nodes,
     replay,
@@ -52,12 +53,13 @@ WORKLOADS: dict[str, Callable[[Bench], Iterator[Figure]]] = {
     "W13": nodes.measure,
     "W14": wakeup.measure,
     "W15": sizing.measure,
+    "W16": listing.measure,
 }
 # A workload may also be named by its file.
 ALIASES = {measure.__module__.rpartition(".")[2].upper(): name for name, measure in WORKLOADS.items()}
 ALIASES["MEMORY"] = "W9"
-# The last one measures sizes, not speed, so it runs only when named.
-DEFAULT = [name for name in WORKLOADS if name != "W15"]
+# The last two need a long time, so they run only when named.
+DEFAULT = [name for name in WORKLOADS if name not in {"W15", "W16"}]
 
 
 def main() -> int:

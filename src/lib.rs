@@ -40,6 +40,8 @@ mod _native {
     #[pymodule_export]
     use crate::client::bulk::{EncodedMessage, EncodedStart};
     #[pymodule_export]
+    use crate::client::listing::{CountRecord, NativeQuery, PageRecord, SummaryRecord};
+    #[pymodule_export]
     use crate::client::outbox::{OutboxRow, RefusedRow, RelayAnswer};
     #[pymodule_export]
     use crate::client::records::{

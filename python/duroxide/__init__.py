@@ -40,6 +40,10 @@ from duroxide._client.descriptions import (
 from duroxide._client.handles import (
     Handle,
 )
+from duroxide._client.listing import (
+    InstancePage,
+    InstanceSummary,
+)
 from duroxide._client.options import (
     InstanceFilter,
     PruneOptions,
@@ -232,7 +236,9 @@ __all__ = [
     "InstanceFilter",
     "InstanceInfo",
     "InstanceNotFound",
+    "InstancePage",
     "InstanceStillRunning",
+    "InstanceSummary",
     "InstanceTree",
     "LimitExceeded",
     "MetricsSnapshot",

@@ -3,11 +3,12 @@
 //! Every operation is one `async fn` of [`OpenStore`], and a method that describes it as a [`Call`], which Python makes
 //! blocking or awaits. `open_store` has the starts, messages and cancellations, `status` and `waits` read the state of an
 //! instance, `bulk` starts and sends many at once, and `queries` has the calls of operation, whose answers are `records`. `describe`
-//! says what an instance waits for.
+//! says what an instance waits for, and `listing` finds instances.
 
 pub(crate) mod bulk;
 pub(crate) mod call;
 mod describe;
+pub(crate) mod listing;
 mod open_store;
 pub(crate) mod outbox;
 pub(crate) mod queries;
@@ -27,6 +28,7 @@ pub(crate) use crate::client::call::Call;
 pub(crate) use crate::client::outbox::{NativeDatabaseWatcher, schema_without_name, stores_statement, write_message};
 
 use crate::client::bulk::{EncodedMessage, EncodedStart, event, queue_message};
+use crate::client::listing::NativeQuery;
 use crate::client::open_store::OpenStore;
 use crate::client::outbox::{OutboxRow, RelayAnswer, relay};
 use crate::client::records::{deleted, pruned, queue_depths, stats, system_metrics};
@@ -137,6 +139,20 @@ impl NativeClient {
 
     fn describe(&self, instance: String) -> PyResult<Call> {
         self.call(|store| async move { store.describe(&instance).await })
+    }
+
+    fn page(
+        &self,
+        query: NativeQuery,
+        is_oldest_first: bool,
+        limit: u32,
+        after: Option<(i64, String)>,
+    ) -> PyResult<Call> {
+        self.call(|store| async move { store.page(query, is_oldest_first, limit, after).await })
+    }
+
+    fn counts(&self, query: NativeQuery) -> PyResult<Call> {
+        self.call(|store| async move { store.counts(query).await })
     }
 
     fn execution_info(&self, instance: String, execution_id: u64) -> PyResult<Call> {

@@ -14,11 +14,18 @@ const RUNNING: &str = "Running";
 const COMPLETED: &str = "Completed";
 const FAILED: &str = "Failed";
 
-struct RecordedFailure {
-    text: String,
-    cancel_reason: Option<String>,
+pub(super) struct RecordedFailure {
+    pub(super) text: String,
+    pub(super) cancel_reason: Option<String>,
     /// The recorded failure of the clean-up after a cancellation.
-    cleanup_failure: Option<String>,
+    pub(super) cleanup_failure: Option<String>,
+}
+
+impl RecordedFailure {
+    /// The failure of an instance whose history does not say how it ended.
+    pub(super) fn of_text(output: Option<String>) -> Self {
+        Self { text: output.unwrap_or_default(), cancel_reason: None, cleanup_failure: None }
+    }
 }
 
 impl StatusRecord {
@@ -100,7 +107,7 @@ impl OpenStore {
         });
         Ok(match details {
             Some(details) => RecordedFailure::from(details),
-            None => RecordedFailure { text: output.unwrap_or_default(), cancel_reason: None, cleanup_failure: None },
+            None => RecordedFailure::of_text(output),
         })
     }
 }

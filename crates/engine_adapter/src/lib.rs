@@ -42,6 +42,7 @@ use duroxide::providers::{InstanceFilter, Provider};
 use store::clock::{milliseconds, now_ms};
 use store::forward::AsProvider;
 use store::history::is_end;
+use store::listing::{InstanceCount, InstanceQuery, InstanceSummary, PageRequest};
 use store::live::LiveState;
 use store::operations::{AdminOperations as _, EngineOperations as _};
 use store::start::WaitingStart;
@@ -128,6 +129,16 @@ impl EngineAdapter {
     /// The start of an instance that no turn has read yet.
     pub async fn waiting_start(&self, instance: &str) -> Result<Option<WaitingStart>, StoreError> {
         Ok(self.process.backend().waiting_start(instance).await?)
+    }
+
+    /// The summaries of a page, in its order; one more than its limit if there is another page.
+    pub async fn page(&self, request: &PageRequest) -> Result<Vec<InstanceSummary>, StoreError> {
+        Ok(self.process.backend().page(request).await?)
+    }
+
+    /// How many instances of each name have each status.
+    pub async fn counts(&self, query: &InstanceQuery) -> Result<Vec<InstanceCount>, StoreError> {
+        Ok(self.process.backend().counts(query).await?)
     }
 
     /// What is under way for an instance, and which processes could continue it.

@@ -13,6 +13,7 @@ use crate::code_time::CodeTime;
 use crate::error::{Result, StoreError};
 use crate::events::StoreEvents;
 use crate::failure::FailureKind;
+use crate::listing::{InstanceCount, InstanceQuery, InstanceSummary, PageRequest};
 use crate::live::LiveState;
 use crate::operations::{AdminOperations, EngineOperations};
 use crate::outbox::{Relay, Relayed};
@@ -138,6 +139,12 @@ pub trait Backend: EngineOperations + AdminOperations {
 
     /// How many instances have starts that no turn has read yet.
     async fn count_waiting_starts(&self) -> Result<u64>;
+
+    /// The summaries of a page, in its order; one more than its limit if there is another page.
+    async fn page(&self, request: &PageRequest) -> Result<Vec<InstanceSummary>>;
+
+    /// How many instances of each name have each status.
+    async fn counts(&self, query: &InstanceQuery) -> Result<Vec<InstanceCount>>;
 
     /// The sub-orchestrations of `parents` whose starts no turn has read yet.
     async fn waiting_children(&self, parents: &[String]) -> Result<Vec<String>>;

@@ -18,6 +18,7 @@ pub mod failure;
 mod flow_control;
 pub mod forward;
 pub mod history;
+pub mod listing;
 pub mod live;
 #[cfg(test)]
 mod lost_leases;

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator, Iterable
 from typing import Any, ParamSpec, TypeVar, overload
 
 from duroxide import _native
@@ -10,6 +11,7 @@ from duroxide._client.async_handles import AsyncHandle
 from duroxide._client.calls import awaited
 from duroxide._client.client import Client, IfExists, check_provider
 from duroxide._client.handles import result_type_of
+from duroxide._client.listing import InstanceSummary, Order, Span
 from duroxide._client.start import describe_start
 from duroxide._client.startable import Startable0, Startable1, Startable2, Startable3, Startable4, Startable5
 from duroxide._declare.declarations import Orchestration
@@ -244,6 +246,62 @@ class AsyncClient:
     async def has_management_capability(self) -> bool:
         """Tell whether the store supports the operations below; every store of this package does."""
         return True
+
+    list = awaited(Client.list)
+    count = awaited(Client.count)
+    count_by_name = awaited(Client.count_by_name)
+
+    async def iterate(
+        self,
+        *,
+        status: str | Iterable[str] | None = None,
+        name: str | None = None,
+        version: str | None = None,
+        id_prefix: str | None = None,
+        parent: str | None = None,
+        created: Span | None = None,
+        ended: Span | None = None,
+        has_mismatch: bool | None = None,
+        order: Order = "newest",
+        page_size: int = 1_000,
+    ) -> AsyncIterator[InstanceSummary]:
+        """Iterate over the instances of all pages of ``list``, as ``Client.iterate`` does.
+
+        Args:
+            status: As in ``list``; so are the other conditions and ``order``.
+            name: The same.
+            version: The same.
+            id_prefix: The same.
+            parent: The same.
+            created: The same.
+            ended: The same.
+            has_mismatch: The same.
+            order: The same.
+            page_size: The largest number of summaries in a page, 1 to 10,000; default 1,000.
+
+        Yields:
+            The summaries.
+        """
+        cursor: str | None = None
+        while True:
+            page = await self.list(
+                status=status,
+                name=name,
+                version=version,
+                id_prefix=id_prefix,
+                parent=parent,
+                created=created,
+                ended=ended,
+                has_mismatch=has_mismatch,
+                order=order,
+                limit=page_size,
+                cursor=cursor,
+            )
+            for summary in page:
+                yield summary
+            cursor = page.cursor
+            if cursor is None:
+                return
 
     list_all_instances = awaited(Client.list_all_instances)
     list_instances_by_status = awaited(Client.list_instances_by_status)

@@ -8,6 +8,7 @@ from duroxide import _native
 from duroxide._client import handles
 from duroxide._client.bulk import BulkOperations
 from duroxide._client.handles import Handle, result_type_of
+from duroxide._client.listing import ListOperations
 from duroxide._client.management import ManagementOperations
 from duroxide._client.start import describe_start
 from duroxide._client.startable import Startable0, Startable1, Startable2, Startable3, Startable4, Startable5
@@ -25,7 +26,7 @@ E = TypeVar("E")
 IfExists = Literal["attach", "raise"]
 
 
-class Client(TypedOperations, BulkOperations, ManagementOperations):
+class Client(TypedOperations, BulkOperations, ListOperations, ManagementOperations):
     """Access to the orchestrations of one store, from any thread.
 
     A call blocks until the store has answered; other threads run during the wait. Inside an orchestration every call

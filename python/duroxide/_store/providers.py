@@ -248,7 +248,7 @@ class PostgresProvider(Provider):
         return cls._connect_entra(host, port, database, user, check_name(schema, "schema"), options)
 
     def tune(self) -> list[str]:
-        """Prepare a store for many instances: add two indexes, and vacuum settings that keep up with the queues.
+        """Prepare a store for many instances: add indexes, and vacuum settings that keep up with the queues.
 
         Other work continues during the call. The role must own the tables. The call takes as long as PostgreSQL needs
         to read them. Settings that you have made stay as they are. ``python -m duroxide tune`` does the same.

@@ -12,6 +12,7 @@ use tokio::time::timeout;
 use crate::backend::{Backend, EndedInstances, NextCommit, Traits};
 use crate::error::{Result, StoreError};
 use crate::events::StoreEvents;
+use crate::listing::{InstanceCount, InstanceQuery, InstanceSummary, PageRequest};
 use crate::live::LiveState;
 use crate::outbox::{Relay, Relayed};
 use crate::postgres::queries::mismatch_reports::LONGEST_NOTE;
@@ -159,6 +160,14 @@ impl Backend for PostgresStore {
 
     async fn count_waiting_starts(&self) -> Result<u64> {
         repeating!(self, "get_system_metrics", count_waiting_starts())
+    }
+
+    async fn page(&self, request: &PageRequest) -> Result<Vec<InstanceSummary>> {
+        repeating!(self, "list", page(request))
+    }
+
+    async fn counts(&self, query: &InstanceQuery) -> Result<Vec<InstanceCount>> {
+        repeating!(self, "count", counts(query))
     }
 
     async fn waiting_children(&self, parents: &[String]) -> Result<Vec<String>> {

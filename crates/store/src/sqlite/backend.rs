@@ -12,6 +12,7 @@ use crate::backend::{Backend, NextCommit, Traits};
 use crate::code_time::CodeTime;
 use crate::error::{Result, StoreError};
 use crate::events::StoreEvents;
+use crate::listing::{InstanceCount, InstanceQuery, InstanceSummary, PageRequest};
 use crate::live::LiveState;
 use crate::operations::{AdminOperations as _, EngineOperations as _};
 use crate::outbox::{Relay, Relayed};
@@ -120,6 +121,14 @@ impl Backend for SqliteStore {
 
     async fn count_waiting_starts(&self) -> Result<u64> {
         Self::count_waiting_starts(self).await
+    }
+
+    async fn page(&self, request: &PageRequest) -> Result<Vec<InstanceSummary>> {
+        Self::page(self, request).await
+    }
+
+    async fn counts(&self, query: &InstanceQuery) -> Result<Vec<InstanceCount>> {
+        Self::counts(self, query).await
     }
 
     async fn waiting_children(&self, parents: &[String]) -> Result<Vec<String>> {

@@ -3,10 +3,11 @@
 //! `bulk_start` starts many instances at once, `outbox` takes over rows of an application's outbox,
 //! `mismatch_reports` keeps the reports of instances that wait for other code, `live` has the reports of the nodes,
 //! `waiting_starts` finds the starts that no turn has read yet, `deletion` keeps turns away from instances while they
-//! are deleted, and `records` reads instances and executions.
+//! are deleted, `listing` has pages of summaries and counts, and `records` reads instances and executions.
 
 pub mod bulk_start;
 pub mod deletion;
+pub mod listing;
 pub mod live;
 pub mod mismatch_reports;
 pub mod outbox;

@@ -56,6 +56,17 @@ INSERT INTO "{schema}".python_start_locks
 SELECT place FROM generate_series(-64, 16383) AS place
 WHERE NOT EXISTS (SELECT FROM "{schema}".python_start_locks) ON CONFLICT DO NOTHING;
 
+-- The indexes for lists, where the table is empty. In a store that has instances, tune() creates them while work continues.
+DO $$
+BEGIN
+    IF NOT EXISTS (SELECT FROM "{schema}".instances) THEN
+        CREATE INDEX IF NOT EXISTS python_instances_created
+            ON "{schema}".instances (created_at, instance_id COLLATE "C");
+        CREATE INDEX IF NOT EXISTS python_instances_name
+            ON "{schema}".instances (orchestration_name, created_at, instance_id COLLATE "C");
+    END IF;
+END $$;
+
 -- Locks the ids of starts until the end of the transaction. No transaction holds another lock when it calls this, and
 -- all lock the rows in their order. A transaction that starts many instances locks all ids at once.
 CREATE OR REPLACE FUNCTION "{schema}".python_lock_starts_{version}(p_instances text[]) RETURNS void LANGUAGE plpgsql

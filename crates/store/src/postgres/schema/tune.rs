@@ -1,4 +1,4 @@
-//! Adds two indexes and faster vacuum settings to the tables of `duroxide-pg`, for stores with many rows.
+//! Adds indexes and faster vacuum settings to the tables of `duroxide-pg`, for stores with many rows.
 //!
 //! Measured with 300,000 finished instances and 10,000 queued ones: the search of `duroxide-pg` for work went from 62
 //! ms (294 ms after ANALYZE) to 6 ms, and the search for the instances that retention removes from 900 to 20 ms.
@@ -21,7 +21,7 @@ struct Index {
     purpose: &'static str,
 }
 
-const INDEXES: [Index; 2] = [
+const INDEXES: [Index; 6] = [
     Index {
         name: "python_orchestrator_queue_next",
         on: "orchestrator_queue (visible_at, id)",
@@ -31,6 +31,26 @@ const INDEXES: [Index; 2] = [
         name: "python_executions_ended",
         on: "executions (completed_at) WHERE status IN ('Completed', 'Failed')",
         purpose: "finds what retention removes",
+    },
+    Index {
+        name: "python_instances_created",
+        on: "instances (created_at, instance_id COLLATE \"C\")",
+        purpose: "reads lists in their order",
+    },
+    Index {
+        name: "python_instances_name",
+        on: "instances (orchestration_name, created_at, instance_id COLLATE \"C\")",
+        purpose: "lists the instances of one orchestration",
+    },
+    Index {
+        name: "python_executions_running",
+        on: "executions (instance_id) WHERE status NOT IN ('Completed', 'Failed')",
+        purpose: "lists what runs",
+    },
+    Index {
+        name: "python_executions_failed",
+        on: "executions (instance_id) WHERE status = 'Failed'",
+        purpose: "lists what has failed",
     },
 ];
 

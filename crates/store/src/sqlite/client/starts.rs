@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use crate::error::StoreError;
+use crate::listing::{InstanceCount, InstanceQuery, InstanceSummary, PageRequest};
 use crate::live::LiveState;
 use crate::sqlite::client::{ANSWER_TIMEOUT, ClientStore, WaitOutcome, lost};
 use crate::sqlite::inbox::{Body, InboxReply, InboxTransaction, Request, RequestState};
@@ -169,6 +170,25 @@ impl ClientStore {
             }
         }
         Ok(ids)
+    }
+
+    /// The summaries of a page, with the starts that were in the inbox.
+    pub fn page(&self, request: &PageRequest) -> Result<Vec<InstanceSummary>, StoreError> {
+        self.take_in_starts()?;
+        Ok(self.readers.read("list", |connection| read::listing::page(connection, request))?)
+    }
+
+    /// How many instances of each name have each status, with the starts that were in the inbox.
+    pub fn counts(&self, query: &InstanceQuery) -> Result<Vec<InstanceCount>, StoreError> {
+        self.take_in_starts()?;
+        Ok(self.readers.read("count", |connection| read::listing::counts(connection, query))?)
+    }
+
+    /// Returns when the starts of the inbox are in the store.
+    fn take_in_starts(&self) -> Result<(), StoreError> {
+        let completed = self.completed_in_inbox()?;
+        let is_empty = self.inbox.lock().requested_starts(completed)?.is_empty();
+        if is_empty { Ok(()) } else { self.catch_up() }
     }
 
     pub fn count_waiting_starts(&self) -> Result<u64, StoreError> {

@@ -29,6 +29,7 @@ use parking_lot::Mutex;
 use crate::code_time::CodeTime;
 use crate::error::{Result, StoreError};
 use crate::events::StoreEvents;
+use crate::listing::{InstanceCount, InstanceQuery, InstanceSummary, PageRequest};
 use crate::live::LiveState;
 use crate::sqlite::owner::core::{DISK_TIMEOUT, OwnerCore};
 use crate::sqlite::owner::disk::job::{WriterJob, Written};
@@ -134,6 +135,14 @@ impl Owner {
 
     pub fn instance_state(&self, id: &str) -> Result<Option<InstanceState>> {
         self.core.read("get_instance_info", |connection| read::instance_state(connection, id))
+    }
+
+    pub fn page(&self, request: &PageRequest) -> Result<Vec<InstanceSummary>> {
+        self.core.read("list", |connection| read::listing::page(connection, request))
+    }
+
+    pub fn counts(&self, query: &InstanceQuery) -> Result<Vec<InstanceCount>> {
+        self.core.read("count", |connection| read::listing::counts(connection, query))
     }
 
     pub fn waiting_start(&self, id: &str) -> Result<Option<WaitingStart>> {

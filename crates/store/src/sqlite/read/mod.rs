@@ -6,12 +6,14 @@
 //! - [`starts`] has the starts that no turn has read yet, and [`live`] what waits for one instance.
 //! - [`status`](mod@status) has the state of one instance, [`history`](mod@history) its events, and [`values`] its
 //!   key-value pairs and sizes.
-//! - [`admin`] has lists, counts and the selection for bulk operations. [`backup`] copies the store.
+//! - [`listing`] has pages of summaries and counts. [`admin`] has lists of ids and the selection for bulk operations.
+//!   [`backup`] copies the store.
 //! - [`pool`] has the connections that only read. [`query`] runs one query.
 
 pub mod admin;
 pub mod backup;
 pub mod history;
+pub mod listing;
 pub mod live;
 pub mod pool;
 pub mod query;

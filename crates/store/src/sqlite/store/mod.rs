@@ -18,6 +18,7 @@ use crate::code_time::CodeTime;
 use crate::error::{Result, StoreError, task_failed, unblocked};
 use crate::events::StoreEvents;
 use crate::failure::{Failure, FailureKind};
+use crate::listing::{InstanceCount, InstanceQuery, InstanceSummary, PageRequest};
 use crate::live::LiveState;
 use crate::outbox::{Relay, Relayed};
 use crate::policy::StorePolicy;
@@ -360,6 +361,32 @@ impl SqliteStore {
                 move |owner| owner.waiting_start(&instance)
             },
             move |client| client.waiting_start(&instance),
+        )
+        .await
+    }
+
+    /// The summaries of a page; one more than its limit if there is another page.
+    pub async fn page(&self, request: &PageRequest) -> Result<Vec<InstanceSummary>> {
+        let request = request.clone();
+        self.look(
+            {
+                let request = request.clone();
+                move |owner| owner.page(&request)
+            },
+            move |client| client.page(&request),
+        )
+        .await
+    }
+
+    /// How many instances of each name have each status.
+    pub async fn counts(&self, query: &InstanceQuery) -> Result<Vec<InstanceCount>> {
+        let query = query.clone();
+        self.look(
+            {
+                let query = query.clone();
+                move |owner| owner.counts(&query)
+            },
+            move |client| client.counts(&query),
         )
         .await
     }

@@ -102,6 +102,14 @@ INSERT INTO totals VALUES
 CREATE TABLE inboxes (inbox TEXT PRIMARY KEY, position INTEGER NOT NULL) WITHOUT ROWID;
 ";
 
+/// Indexes for lists. The owner adds them to a file that lacks them, so the version of the schema stays: every release of
+/// this package can work on a file that has them.
+const INDEXES: &str = "
+CREATE INDEX IF NOT EXISTS instances_by_name ON instances(coalesce(orchestration, starting), number);
+CREATE INDEX IF NOT EXISTS instances_running ON instances(number) WHERE completed_ms IS NULL;
+CREATE INDEX IF NOT EXISTS executions_failed ON executions(instance) WHERE status = 'Failed';
+";
+
 /// The statements that lead from each version of the schema to the next. The first entry leads from 1 to 2.
 const STEPS: [&str; VERSION as usize - 1] = [];
 
@@ -123,6 +131,7 @@ enum Content {
 pub fn create(connection: &Connection) -> rusqlite::Result<()> {
     let transaction = Transaction::new_unchecked(connection, TransactionBehavior::Immediate)?;
     transaction.execute_batch(TABLES)?;
+    transaction.execute_batch(INDEXES)?;
     mark(&transaction)?;
     transaction.commit()
 }
@@ -159,6 +168,7 @@ pub fn prepare(connection: &mut Connection, path: &Path) -> Result<(), StoreErro
             return Err(foreign_file_error(path));
         }
     }
+    connection.execute_batch(INDEXES).map_err(failed)?;
     let mode: String =
         connection.pragma_update_and_check(None, "journal_mode", "wal", |row| row.get(0)).map_err(failed)?;
     if mode != "wal" {
