@@ -85,9 +85,9 @@ impl Server<'_> {
         limit: i64,
     ) -> Result<Vec<InstanceSummary>, sqlx::Error> {
         let schema = self.schema;
-        let (in_us, in_ms) = (function(schema, "in_us"), function(schema, "in_ms"));
+        let (microseconds, in_ms) = (function(schema, "in_us"), function(schema, "in_ms"));
         let mut sql = QueryBuilder::new(format!(
-            "SELECT {in_us}(q.created_at), {in_ms}(q.created_at), q.instance_id, q.work_item"
+            "SELECT {microseconds}(q.created_at), {in_ms}(q.created_at), q.instance_id, q.work_item"
         ));
         self.push_waiting(&mut sql, &request.query);
         let (direction, comparison) = direction(request);
@@ -130,9 +130,9 @@ impl Server<'_> {
         limit: i64,
     ) -> Result<Vec<InstanceSummary>, sqlx::Error> {
         let schema = self.schema;
-        let (in_us, in_ms) = (function(schema, "in_us"), function(schema, "in_ms"));
+        let (microseconds, in_ms) = (function(schema, "in_us"), function(schema, "in_ms"));
         let mut sql = QueryBuilder::new(format!(
-            "SELECT {in_us}(i.created_at) AS created_us, i.instance_id AS id, i.orchestration_name AS name, \
+            "SELECT {microseconds}(i.created_at) AS created_us, i.instance_id AS id, i.orchestration_name AS name, \
              i.orchestration_version AS version, e.status AS status, {in_ms}(i.created_at) AS created_ms, \
              (SELECT {in_ms}(f.started_at) FROM \"{schema}\".executions f WHERE f.instance_id = i.instance_id \
              ORDER BY f.execution_id LIMIT 1) AS started_ms, \
@@ -410,7 +410,7 @@ fn direction(request: &PageRequest) -> (&'static str, &'static str) {
 
 /// A time that is given in µs since the epoch. The product is exact up to the year 2255.
 fn push_time(sql: &mut QueryBuilder<'_, Postgres>, us: i64) {
-    sql.push("'epoch'::timestamptz + ").push_bind(us as f64).push("::float8 * interval '1 microsecond'");
+    sql.push("'epoch'::timestamptz + ").push_bind(us).push("::float8 * interval '1 microsecond'");
 }
 
 fn push_span(sql: &mut QueryBuilder<'_, Postgres>, column: &str, (from, to): Span) {
@@ -430,11 +430,11 @@ fn push_prefix(sql: &mut QueryBuilder<'_, Postgres>, column: &str, prefix: Optio
     }
 }
 
-fn starting((created_us, created_ms, id, message): WaitingRow) -> Option<InstanceSummary> {
+fn starting((at, created_ms, id, message): WaitingRow) -> Option<InstanceSummary> {
     let message = serde_json::from_str::<WorkItem>(&message).ok()?;
     let start = WaitingStart::of(message, created_ms.unsigned_abs())?;
     Some(InstanceSummary {
-        place: Place { at: WAITING + created_us, id: id.clone() },
+        place: Place { at: WAITING + at, id: id.clone() },
         id,
         name: start.orchestration,
         version: None,
