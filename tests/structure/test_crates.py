@@ -8,7 +8,14 @@ from pathlib import Path
 from linked_packages import FEATURES, linked_packages
 
 ROOT = Path(__file__).parents[2]
-OUR_OWN = ("duroxide-python", "duroxide-python-engine-adapter", "duroxide-python-store", "rust_handlers")
+OUR_OWN = (
+    "duroxide-python",
+    "duroxide-python-engine-adapter",
+    "duroxide-python-store",
+    "rust_handlers",
+    # Replaced by crates/no_sqlx_sqlite, which links nothing.
+    "sqlx-sqlite",
+)
 
 # Their texts go into the wheel, and they ask for no more.
 PERMISSIVE = {

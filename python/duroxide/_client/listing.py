@@ -219,7 +219,21 @@ class ListOperations:
         ended: Span | None = None,
         has_mismatch: bool | None = None,
     ) -> Call[int]:
-        """Count the instances for which all conditions hold, which are those of ``list``."""
+        """Count the instances for which all conditions hold.
+
+        Args:
+            status: As in ``list``; so are the other conditions.
+            name: The same.
+            version: The same.
+            id_prefix: The same.
+            parent: The same.
+            created: The same.
+            ended: The same.
+            has_mismatch: The same.
+
+        Returns:
+            Their number.
+        """
         conditions = _Conditions(
             status=status,
             name=name,
@@ -245,7 +259,17 @@ class ListOperations:
         ended: Span | None = None,
         has_mismatch: bool | None = None,
     ) -> Call[dict[str, dict[str, int]]]:
-        """Count instances by the names of their orchestrations and by status. The conditions are those of ``list``.
+        """Count instances by the names of their orchestrations and by status.
+
+        Args:
+            status: As in ``list``; so are the other conditions.
+            name: The same.
+            version: The same.
+            id_prefix: The same.
+            parent: The same.
+            created: The same.
+            ended: The same.
+            has_mismatch: The same.
 
         Returns:
             For each name, in order, the number of instances by status. A status that no instance has is left out.

@@ -66,7 +66,7 @@ def public_names(kind: type) -> set[str]:
 
 
 # Each handle belongs to one kind of client: see tests/declared/test_async_handles.py.
-OPERATIONS = public_names(Client) - {"start", "handle"}
+OPERATIONS = public_names(Client) - {"start", "handle", "iterate"}
 
 
 def test_both_clients_have_the_same_operations() -> None:
@@ -81,6 +81,14 @@ def test_an_operation_takes_and_gives_the_same_in_both_clients(name: str) -> Non
     assert inspect.getdoc(awaited) == inspect.getdoc(blocking)
     assert inspect.iscoroutinefunction(awaited)
     assert not inspect.iscoroutinefunction(blocking)
+
+
+def test_both_clients_iterate_with_the_same_conditions() -> None:
+    blocking, awaited = inspect.signature(Client.iterate), inspect.signature(AsyncClient.iterate)
+
+    assert awaited.parameters == blocking.parameters
+    assert awaited.return_annotation == f"Async{blocking.return_annotation}"
+    assert inspect.isasyncgenfunction(AsyncClient.iterate)
 
 
 def test_an_orchestration_is_started_and_awaited(runtime_factory: StartRuntime, awaited_client: AsyncClient) -> None:
