@@ -133,12 +133,12 @@ impl EngineAdapter {
 
     /// The summaries of a page, in its order; one more than its limit if there is another page.
     pub async fn page(&self, request: &PageRequest) -> Result<Vec<InstanceSummary>, StoreError> {
-        Ok(self.process.backend().page(request).await?)
+        self.process.backend().page(request).await
     }
 
     /// How many instances of each name have each status.
     pub async fn counts(&self, query: &InstanceQuery) -> Result<Vec<InstanceCount>, StoreError> {
-        Ok(self.process.backend().counts(query).await?)
+        self.process.backend().counts(query).await
     }
 
     /// What is under way for an instance, and which processes could continue it.

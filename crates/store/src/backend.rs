@@ -141,10 +141,10 @@ pub trait Backend: EngineOperations + AdminOperations {
     async fn count_waiting_starts(&self) -> Result<u64>;
 
     /// The summaries of a page, in its order; one more than its limit if there is another page.
-    async fn page(&self, request: &PageRequest) -> Result<Vec<InstanceSummary>>;
+    async fn page(&self, request: &PageRequest) -> Result<Vec<InstanceSummary>, StoreError>;
 
     /// How many instances of each name have each status.
-    async fn counts(&self, query: &InstanceQuery) -> Result<Vec<InstanceCount>>;
+    async fn counts(&self, query: &InstanceQuery) -> Result<Vec<InstanceCount>, StoreError>;
 
     /// The sub-orchestrations of `parents` whose starts no turn has read yet.
     async fn waiting_children(&self, parents: &[String]) -> Result<Vec<String>>;

@@ -162,12 +162,14 @@ impl Backend for PostgresStore {
         repeating!(self, "get_system_metrics", count_waiting_starts())
     }
 
-    async fn page(&self, request: &PageRequest) -> Result<Vec<InstanceSummary>> {
-        repeating!(self, "list", page(request))
+    async fn page(&self, request: &PageRequest) -> Result<Vec<InstanceSummary>, StoreError> {
+        let page: Result<_> = async { repeating!(self, "list", page(request)) }.await;
+        Ok(page?)
     }
 
-    async fn counts(&self, query: &InstanceQuery) -> Result<Vec<InstanceCount>> {
-        repeating!(self, "count", counts(query))
+    async fn counts(&self, query: &InstanceQuery) -> Result<Vec<InstanceCount>, StoreError> {
+        let counts: Result<_> = async { repeating!(self, "count", counts(query)) }.await;
+        Ok(counts?)
     }
 
     async fn waiting_children(&self, parents: &[String]) -> Result<Vec<String>> {

@@ -123,12 +123,12 @@ impl Backend for SqliteStore {
         Self::count_waiting_starts(self).await
     }
 
-    async fn page(&self, request: &PageRequest) -> Result<Vec<InstanceSummary>> {
-        Self::page(self, request).await
+    async fn page(&self, request: &PageRequest) -> Result<Vec<InstanceSummary>, StoreError> {
+        Self::page(self, request.clone()).await
     }
 
-    async fn counts(&self, query: &InstanceQuery) -> Result<Vec<InstanceCount>> {
-        Self::counts(self, query).await
+    async fn counts(&self, query: &InstanceQuery) -> Result<Vec<InstanceCount>, StoreError> {
+        Self::counts(self, query.clone()).await
     }
 
     async fn waiting_children(&self, parents: &[String]) -> Result<Vec<String>> {
