@@ -63,6 +63,12 @@ impl InstanceQuery {
         self.statuses.is_empty() || self.statuses.contains(&status)
     }
 
+    /// Whether the query is about instances that have failed or were cancelled, and no others.
+    pub fn is_about_failures(&self) -> bool {
+        let failures = [ListedStatus::Failed, ListedStatus::Cancelled];
+        !self.statuses.is_empty() && self.statuses.iter().all(|status| failures.contains(status))
+    }
+
     /// Whether the query may select instances that fit none of the others: those whose starts no turn has read.
     pub fn wants_starting(&self) -> bool {
         self.wants(ListedStatus::Running)
@@ -121,6 +127,14 @@ pub struct InstanceCount {
     pub name: String,
     pub status: ListedStatus,
     pub count: u64,
+}
+
+/// Adds a count to that of the same name and status: two recorded statuses may be one here.
+pub fn add_count(counts: &mut Vec<InstanceCount>, counted: InstanceCount) {
+    match counts.iter_mut().find(|sum| sum.name == counted.name && sum.status == counted.status) {
+        Some(sum) => sum.count += counted.count,
+        None => counts.push(counted),
+    }
 }
 
 /// The first text that is greater than every text with this prefix, by bytes; `None` if there is none.

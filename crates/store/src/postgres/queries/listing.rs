@@ -15,7 +15,8 @@ use sqlx::{Executor as _, Postgres, QueryBuilder, Row as _};
 
 use crate::error::Result;
 use crate::listing::{
-    CANCELLED_END, InstanceCount, InstanceQuery, InstanceSummary, ListedStatus, PageRequest, Place, Span, after_prefix,
+    CANCELLED_END, InstanceCount, InstanceQuery, InstanceSummary, ListedStatus, PageRequest, Place, Span, add_count,
+    after_prefix,
 };
 use crate::postgres::connect::session::begin;
 use crate::postgres::errors::failed;
@@ -186,10 +187,7 @@ impl Server<'_> {
         transaction.commit().await?;
         for (name, status, is_cancelled, count) in rows {
             let status = ListedStatus::of(status.as_deref(), is_cancelled);
-            match counts.iter_mut().find(|sum| sum.name == name && sum.status == status) {
-                Some(sum) => sum.count += count.unsigned_abs(),
-                None => counts.push(InstanceCount { name, status, count: count.unsigned_abs() }),
-            }
+            add_count(&mut counts, InstanceCount { name, status, count: count.unsigned_abs() });
         }
         Ok(counts)
     }
@@ -343,8 +341,7 @@ impl Narrow {
         if query.statuses == [ListedStatus::Running] {
             candidates.push(Self::Running);
         }
-        let failures = [ListedStatus::Failed, ListedStatus::Cancelled];
-        if !query.statuses.is_empty() && query.statuses.iter().all(|status| failures.contains(status)) {
+        if query.is_about_failures() {
             candidates.push(Self::Failed);
         }
         if query.ended != (None, None) {

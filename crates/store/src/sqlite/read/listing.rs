@@ -10,7 +10,8 @@ use rusqlite::{Connection, Row, params_from_iter};
 
 use crate::error::Result;
 use crate::listing::{
-    CANCELLED_END, InstanceCount, InstanceQuery, InstanceSummary, ListedStatus, PageRequest, Place, Span, after_prefix,
+    CANCELLED_END, InstanceCount, InstanceQuery, InstanceSummary, ListedStatus, PageRequest, Place, Span, add_count,
+    after_prefix,
 };
 use crate::sqlite::read::query::{count, failed, signed, unsigned};
 use crate::sqlite::read::starts::waiting_children;
@@ -114,7 +115,11 @@ pub fn counts(connection: &Connection, query: &InstanceQuery) -> Result<Vec<Inst
             count: count(row, 3)?,
         })
     })?;
-    Ok(merged(counted))
+    let mut counts = Vec::new();
+    for one in counted {
+        add_count(&mut counts, one);
+    }
+    Ok(counts)
 }
 
 /// The same for a query by name and status alone. It reads the rows of what runs and what has failed, and of all others
@@ -150,18 +155,6 @@ fn counts_of_names(connection: &Connection, query: &InstanceQuery) -> Result<Vec
     Ok(counts)
 }
 
-/// Adds up the counts of one name and one status, which may come from two recorded ones.
-fn merged(counted: Vec<InstanceCount>) -> Vec<InstanceCount> {
-    let mut sums: Vec<InstanceCount> = Vec::new();
-    for one in counted {
-        match sums.iter_mut().find(|sum| sum.name == one.name && sum.status == one.status) {
-            Some(sum) => sum.count += one.count,
-            None => sums.push(one),
-        }
-    }
-    sums
-}
-
 fn conditions(connection: &Connection, query: &InstanceQuery) -> Result<Conditions> {
     let mut conditions = Conditions::default();
     let narrow = narrow(connection, query)?;
@@ -195,7 +188,7 @@ fn conditions(connection: &Connection, query: &InstanceQuery) -> Result<Conditio
     }
     match narrow {
         Some(narrow) => conditions.add(format!("i.number IN ({})", narrow.sql), narrow.values),
-        None if is_about_failures(query) => conditions.tables = (FAILED, "e.instance"),
+        None if query.is_about_failures() => conditions.tables = (FAILED, "e.instance"),
         // The index of the names and that of what runs have the order of the instances, too.
         None if query.name.is_some() || query.parent.is_some() || query.statuses == [ListedStatus::Running] => {}
         None if query.wants(ListedStatus::Running) => conditions.tables = (IN_ORDER, "i.number"),
@@ -231,11 +224,6 @@ fn add_statuses(conditions: &mut Conditions, statuses: &[ListedStatus]) {
         }
     }
     conditions.add(format!("({})", texts.join(" OR ")), values);
-}
-
-fn is_about_failures(query: &InstanceQuery) -> bool {
-    let failures = [ListedStatus::Failed, ListedStatus::Cancelled];
-    !query.statuses.is_empty() && query.statuses.iter().all(|status| failures.contains(status))
 }
 
 fn add_prefix(conditions: &mut Conditions, column: &str, prefix: &str) {
@@ -306,7 +294,7 @@ fn candidates(query: &InstanceQuery) -> Vec<Narrow> {
     if query.has_mismatch == Some(true) {
         add_other("SELECT instance FROM mismatches");
     }
-    if is_about_failures(query) {
+    if query.is_about_failures() {
         add_other("SELECT instance FROM executions WHERE status = 'Failed'");
     }
     candidates
