@@ -7,7 +7,7 @@ import re
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from threading import Event
@@ -703,8 +703,9 @@ def test_a_client_changes_nothing_but_the_queue_of_messages(table: str, database
         other.execute(f"DELETE FROM {STORE}.{table}")
 
 
-def test_a_client_can_forge_a_result_and_hold_up_starts(database: Database) -> None:
-    grant(database, "client")
+@contextmanager
+def running_victim(database: Database) -> Iterator[tuple[Runtime, Event]]:
+    """A runtime on the store, and an event: until it is set, an activity of the instance ``victim`` runs."""
     runs, may_end = Event(), Event()
 
     def slow(_: Any, value: Any) -> Any:
@@ -716,13 +717,21 @@ def test_a_client_can_forge_a_result_and_hold_up_starts(database: Database) -> N
         return (yield ctx.schedule_activity("slow", value))
 
     with (
-        database.as_other() as other,
         PostgresProvider.connect_with_schema(database.owner_url, STORE) as provider,
         Runtime(provider, functions=[slow, victim]) as runtime,
-        ThreadPoolExecutor(1) as threads,
     ):
         runtime.client.start_orchestration("victim", "victim", "right")
         assert runs.wait(20)
+        yield runtime, may_end
+
+
+def test_a_client_can_forge_a_result_and_hold_up_starts(database: Database) -> None:
+    grant(database, "client")
+    with (
+        database.as_other() as other,
+        running_victim(database) as (runtime, may_end),
+        ThreadPoolExecutor(1) as threads,
+    ):
         other.execute(f"{INSERT} ('victim', {FORGED_RESULT}, now(), now())".format(store=STORE))
         assert runtime.client.wait_for_orchestration("victim", 20_000).result() == "forged"
         may_end.set()
@@ -802,26 +811,10 @@ def test_an_application_may_only_send(attempt: str, database: Database) -> None:
 @pytest.mark.parametrize("way", ["write", "send"])
 def test_an_application_cannot_forge_the_result_of_an_activity(way: str, database: Database) -> None:
     grant(database, "shop")
-    runs, may_end = Event(), Event()
-
-    def slow(_: Any, value: Any) -> Any:
-        runs.set()
-        may_end.wait(20)
-        return value
-
-    def victim(ctx: OrchestrationContext, value: Any) -> Any:
-        return (yield ctx.schedule_activity("slow", value))
-
     statement = f"{INSERT} ('victim', {FORGED_RESULT}, now(), now())"
     if way == "send":
         statement = f"SELECT {{store}}.python_send('victim', {FORGED_RESULT})"
-    with (
-        database.as_other() as other,
-        PostgresProvider.connect_with_schema(database.owner_url, STORE) as provider,
-        Runtime(provider, functions=[slow, victim]) as runtime,
-    ):
-        runtime.client.start_orchestration("victim", "victim", "right")
-        assert runs.wait(20)
+    with database.as_other() as other, running_victim(database) as (runtime, may_end):
         with suppress(psycopg.errors.InsufficientPrivilege):
             other.execute(statement.format(store=STORE))
         may_end.set()

@@ -3,8 +3,8 @@
 //! The order is that of the times at which instances were created, which is when their first turns were recorded. Those
 //! whose starts no turn has read yet count as newer than all others. The ids of one time follow each other by bytes.
 //!
-//! The statistics of a table may be those of its emptiness, so the transactions of this file forbid the plans that read
-//! whole tables or sort them. For a query that an index answers with few rows, the statement looks at these rows alone.
+//! The statistics of a table may be those of its emptiness, so the transaction of a page forbids the plans that read whole
+//! tables or sort them. For a query that an index answers with few rows, the statement looks at these rows alone.
 
 use std::collections::HashSet;
 
@@ -91,14 +91,8 @@ impl Server<'_> {
             "SELECT {microseconds}(q.created_at), {in_ms}(q.created_at), q.instance_id, q.work_item"
         ));
         self.push_waiting(&mut sql, &request.query);
-        let (direction, comparison) = direction(request);
-        if let Some(after) = after.filter(|after| after.at >= WAITING) {
-            sql.push(format!(" AND (q.created_at, q.instance_id COLLATE \"C\") {comparison} ("));
-            push_time(&mut sql, after.at - WAITING);
-            sql.push(", ").push_bind(after.id.clone()).push(" COLLATE \"C\")");
-        }
-        sql.push(format!(" ORDER BY q.created_at {direction}, q.instance_id COLLATE \"C\" {direction} LIMIT "));
-        sql.push_bind(limit);
+        let after = after.filter(|after| after.at >= WAITING).map(|after| (after.at - WAITING, after.id.as_str()));
+        push_order(&mut sql, "q", request.is_oldest_first, after, limit);
         let rows: Vec<WaitingRow> = sql.build_query_as().persistent(false).fetch_all(connection).await?;
         Ok(rows.into_iter().filter_map(starting).collect())
     }
@@ -147,14 +141,8 @@ impl Server<'_> {
         ));
         let narrow = self.narrow(connection, &request.query).await?;
         self.push_begun(&mut sql, &request.query, narrow.as_ref());
-        let (direction, comparison) = direction(request);
-        if let Some(after) = after {
-            sql.push(format!(" AND (i.created_at, i.instance_id COLLATE \"C\") {comparison} ("));
-            push_time(&mut sql, after.at);
-            sql.push(", ").push_bind(after.id.clone()).push(" COLLATE \"C\")");
-        }
-        sql.push(format!(" ORDER BY i.created_at {direction}, i.instance_id COLLATE \"C\" {direction} LIMIT "));
-        sql.push_bind(limit);
+        let after = after.map(|after| (after.at, after.id.as_str()));
+        push_order(&mut sql, "i", request.is_oldest_first, after, limit);
         let rows = sql.build().persistent(false).fetch_all(connection).await?;
         rows.iter().map(begun).collect()
     }
@@ -401,8 +389,23 @@ impl Narrow {
     }
 }
 
-fn direction(request: &PageRequest) -> (&'static str, &'static str) {
-    if request.is_oldest_first { ("ASC", ">") } else { ("DESC", "<") }
+/// The end of a statement that reads the rows of `table` by their times and ids: at most `limit` rows that follow the
+/// place `after`, a time in µs and an id.
+fn push_order(
+    sql: &mut QueryBuilder<'_, Postgres>,
+    table: &str,
+    is_oldest_first: bool,
+    after: Option<(i64, &str)>,
+    limit: i64,
+) {
+    let (direction, comparison) = if is_oldest_first { ("ASC", ">") } else { ("DESC", "<") };
+    if let Some((us, id)) = after {
+        sql.push(format!(" AND ({table}.created_at, {table}.instance_id COLLATE \"C\") {comparison} ("));
+        push_time(sql, us);
+        sql.push(", ").push_bind(id.to_owned()).push(" COLLATE \"C\")");
+    }
+    sql.push(format!(" ORDER BY {table}.created_at {direction}, {table}.instance_id COLLATE \"C\" {direction} LIMIT "));
+    sql.push_bind(limit);
 }
 
 /// A time that is given in µs since the epoch. The product is exact up to the year 2255.
