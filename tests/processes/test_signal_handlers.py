@@ -6,7 +6,7 @@ import pytest
 
 from processes.conftest import Start
 
-# An activity sends the signal once the main thread waits in a call of the client.
+# An activity sends the signal once the main thread waits for the orchestration.
 SIGNALLED = """
 import asyncio, os, sys, threading
 from duroxide import AsyncClient
@@ -15,6 +15,7 @@ main = threading.main_thread().ident
 
 @runtime.register_activity("signal")
 def send_signal(ctx, _):
+    assert started.wait(20)
     while not sys._current_frames()[main].f_code.co_filename.endswith("calls.py"):
         time.sleep(0.001)
     os.kill(os.getpid(), signal.SIGUSR1)
@@ -25,6 +26,7 @@ def signalled(ctx, _):
     yield ctx.schedule_activity("signal")
     return "done"
 
+started = threading.Event()
 handled = threading.Event()
 
 def handle(*_):
@@ -34,6 +36,7 @@ def handle(*_):
 signal.signal(signal.SIGUSR1, handle)
 with runtime:
     client.start_orchestration("signalled", "signalled")
+    started.set()
     print(client.wait_for_orchestration("signalled", 30_000).result())
 """
 

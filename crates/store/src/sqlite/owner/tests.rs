@@ -1,4 +1,4 @@
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
@@ -20,8 +20,14 @@ const LEASE: Duration = Duration::from_secs(60);
 const AT_ONCE: Duration = Duration::from_secs(5);
 
 fn open(path: &Path) -> Arc<Owner> {
-    let connection = connection::open(path, Durability::Full).unwrap();
-    let file = Some(path.to_owned());
+    owner_of(connection::open(path, Durability::Full).unwrap(), Some(path.to_owned()))
+}
+
+fn open_in_memory() -> Arc<Owner> {
+    owner_of(connection::in_memory().unwrap(), None)
+}
+
+fn owner_of(connection: Connection, file: Option<PathBuf>) -> Arc<Owner> {
     Owner::open(OwnerOptions {
         description: "a store under test".to_owned(),
         connection,
@@ -310,6 +316,41 @@ async fn an_instance_whose_first_start_was_void_can_be_started() {
 
     assert_eq!(started, Ok(vec![StartOutcome::Started]));
     assert_eq!((owner.count("instances"), owner.count("messages")), (1, 1));
+    owner.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_instance_stays_known_while_the_file_is_searched_for_another() {
+    let owner = open_in_memory();
+    owner.start(vec![request("idle")], IfExists::Raise).await.unwrap();
+    let (_, token) = owner.turn().await.unwrap();
+    owner.end(&token, begun(), recorded(None)).await.unwrap();
+    let token = owner.start_one().await;
+    // The store has one connection, so the search waits.
+    let connection = owner.core.connection.lock();
+    let ending = Arc::clone(&owner);
+    let ending = tokio::spawn(async move {
+        let to_idle =
+            WorkItem::ExternalRaised { instance: "idle".to_owned(), name: "go".to_owned(), data: String::new() };
+        let commit = TurnCommit {
+            execution_id: 1,
+            delta: begun(),
+            messages: vec![to_idle, start_of("child")],
+            metadata: recorded(None),
+            ..TurnCommit::default()
+        };
+        ending.commit_turn(&token, Arc::new(commit)).await
+    });
+    eventually("the search for the child", || owner.core.lock().numbers.contains_key("child"));
+    {
+        let mut state = owner.core.lock();
+        let number = state.numbers["idle"];
+        state.forget_if_idle(number);
+    }
+    drop(connection);
+
+    assert_eq!(ending.await.unwrap(), Ok(()));
+    assert_eq!(owner.count("instances"), 3);
     owner.close().await;
 }
 

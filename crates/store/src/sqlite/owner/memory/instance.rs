@@ -1,7 +1,7 @@
 //! One instance in memory: its messages, its leased turn, its history, and its record in the file.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use duroxide::providers::WorkItem;
@@ -70,14 +70,19 @@ pub struct RecordedInstance {
     pub has_mismatch: bool,
 }
 
+/// Keeps the entry of an instance in memory, unless the instance is deleted.
+pub struct Pin {
+    _held: Arc<()>,
+}
+
 pub struct Instance {
     pub id: Arc<str>,
     /// `None` until it was read from the file.
     pub record: Option<RecordedInstance>,
     /// The instance has a row in the file, or the writer thread has one.
     pub has_row: bool,
-    /// How many running operations need this entry.
-    pub pins: u32,
+    /// Lives while an operation holds a [`Pin`] of this entry.
+    pin: Weak<()>,
     pub queue: VecDeque<Message>,
     pub delayed: BTreeMap<Sequence, Message>,
     /// Messages that a turn gave back for later. Together with an earlier message they return sooner, and no later
@@ -100,7 +105,7 @@ impl Instance {
             id,
             record: None,
             has_row: false,
-            pins: 0,
+            pin: Weak::new(),
             queue: VecDeque::new(),
             delayed: BTreeMap::new(),
             put_off: BTreeMap::new(),
@@ -182,9 +187,20 @@ impl Instance {
         self.delayed.values().filter(|message| matches!(*message.item, WorkItem::TimerFired { .. })).count()
     }
 
+    /// Keeps the entry in memory until the pin is dropped.
+    pub fn pin(&mut self) -> Pin {
+        let pin = self.pin.upgrade().unwrap_or_default();
+        self.pin = Arc::downgrade(&pin);
+        Pin { _held: pin }
+    }
+
+    pub fn is_pinned(&self) -> bool {
+        self.pin.strong_count() > 0
+    }
+
     /// Whether the entry can leave memory, since the file has the same content.
     pub fn is_idle(&self) -> bool {
-        self.pins == 0
+        !self.is_pinned()
             && self.activities == 0
             && self.queue.is_empty()
             && self.delayed.is_empty()

@@ -180,7 +180,7 @@ impl OwnerState {
         idle.select_nth_unstable(surplus - 1);
         for (_, number) in &idle[..surplus] {
             if let Some(instance) = self.instances.get_mut(number)
-                && instance.pins == 0
+                && !instance.is_pinned()
                 && instance.has_row
             {
                 instance.history = None;
