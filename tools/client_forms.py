@@ -147,11 +147,14 @@ CLIENT = ("_client/client.py", "Client")
 HANDLE = ("_client/handles.py", "Handle")
 TRANSACTION_CLIENT = ("_transactions/client.py", "TransactionClient")
 VERSION = "version: str | None = None"
+STORE_OPTIONS = (
+    "if_exists: IfExists | None = None",
+    "at: datetime | int | None = None",
+    "delay: timedelta | int | None = None",
+)
 
 COPIES = [
-    Copy(
-        *CLIENT, "start", start_overloads("Handle[{}]", (VERSION, 'if_exists: IfExists = "attach"')), is_overloads=True
-    ),
+    Copy(*CLIENT, "start", start_overloads("Handle[{}]", (VERSION, *STORE_OPTIONS)), is_overloads=True),
     Copy(*TRANSACTION_CLIENT, "start", start_overloads("str", (VERSION,)), is_overloads=True),
     *(
         Copy("_client/async_client.py", "AsyncClient", name, asyncio_form(*CLIENT, name))

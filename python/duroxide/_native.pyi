@@ -117,7 +117,9 @@ def write_message(kind: str, instance: str, name: str, data: str, version: str |
 class EncodedStart:
     """A start whose names are checked and whose input is encoded."""
 
-    def __new__(cls, instance: str, orchestration: str, input: str, version: str | None) -> Self: ...
+    def __new__(
+        cls, instance: str, orchestration: str, input: str, version: str | None, due_ms: int | None
+    ) -> Self: ...
     @property
     def instance(self) -> str: ...
     @property
@@ -126,6 +128,8 @@ class EncodedStart:
     def input(self) -> str: ...
     @property
     def version(self) -> str | None: ...
+    @property
+    def due_ms(self) -> int | None: ...
 
 @final
 class EncodedMessage:

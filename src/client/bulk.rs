@@ -16,20 +16,27 @@ pub(crate) struct EncodedStart {
     orchestration: String,
     input: String,
     version: Option<String>,
+    due_ms: Option<u64>,
 }
 
 #[pymethods]
 impl EncodedStart {
     #[new]
-    fn new(instance: String, orchestration: String, input: String, version: Option<String>) -> Self {
-        Self { instance, orchestration, input, version }
+    fn new(
+        instance: String,
+        orchestration: String,
+        input: String,
+        version: Option<String>,
+        due_ms: Option<u64>,
+    ) -> Self {
+        Self { instance, orchestration, input, version, due_ms }
     }
 }
 
 impl From<EncodedStart> for StartRequest {
     fn from(start: EncodedStart) -> Self {
-        let EncodedStart { instance, orchestration, input, version } = start;
-        Self { instance, orchestration, input, version }
+        let EncodedStart { instance, orchestration, input, version, due_ms } = start;
+        Self { instance, orchestration, input, version, due_ms }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use duroxide::providers::InstanceInfo;
 use engine_adapter::{Description, Sources};
+use store::clock::now_ms;
 use store::operations::EngineOperations as _;
 
 use crate::boundary::errors::Error;
@@ -18,7 +19,7 @@ impl OpenStore {
         let info = self.info(instance).await?;
         let (created_at, updated_at) =
             self.adapter.instance_times(instance).await.map_err(|error| gone(instance, error))?;
-        let has_begun = self.adapter.waiting_start(instance).await?.is_none();
+        let start = self.adapter.waiting_start(instance).await?;
         let custom_status = self.client.get_custom_status(instance, 0).await?.and_then(|(status, _)| status);
         let status = shown(&info.status);
         let mut description = Description {
@@ -27,7 +28,8 @@ impl OpenStore {
             orchestration_version: info.orchestration_version.clone(),
             status: status.to_owned(),
             execution_id: info.current_execution_id,
-            has_begun,
+            has_begun: start.is_none(),
+            starts_at: start.map(|start| start.due_ms).filter(|due_ms| *due_ms > now_ms()),
             created_at,
             updated_at,
             parent_instance_id: info.parent_instance_id.clone(),

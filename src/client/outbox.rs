@@ -126,7 +126,9 @@ pub(crate) fn schema_without_name(stores: Vec<(String, String, bool, bool)>) -> 
 fn message(row: OutboxRow) -> PyResult<WorkItem> {
     let OutboxRow { kind, instance, name, data, version } = row;
     match kind.as_str() {
-        "start" => Ok(StartRequest { instance, orchestration: name, input: data, version }.into_message()),
+        "start" => {
+            Ok(StartRequest { instance, orchestration: name, input: data, version, due_ms: None }.into_message())
+        }
         "event" => Ok(WorkItem::ExternalRaised { instance, name, data }),
         "message" => Ok(WorkItem::QueueMessage { instance, name, data }),
         _ => Err(PyValueError::new_err(format!("kind must be 'start', 'event' or 'message', not '{kind}'"))),

@@ -183,6 +183,7 @@ async fn start(store: &Store, instance: &str, orchestration: &str, input: &str) 
         orchestration: orchestration.to_owned(),
         input: input.to_owned(),
         version: None,
+        due_ms: None,
     };
     store.start(request, IfExists::Raise).await
 }

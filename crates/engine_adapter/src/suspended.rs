@@ -201,6 +201,7 @@ mod tests {
             orchestration: "wait_twice".to_owned(),
             input: String::new(),
             version: None,
+            due_ms: None,
         };
         store.store().start(request, IfExists::Raise).await.unwrap();
         for event in ["first", "second"] {

@@ -119,6 +119,7 @@ fn request(instance: &str, orchestration: &str, input: &str) -> StartRequest {
         orchestration: orchestration.to_owned(),
         input: input.to_owned(),
         version: None,
+        due_ms: None,
     }
 }
 

@@ -15,6 +15,8 @@ pub struct StartRequest {
     pub orchestration: String,
     pub input: String,
     pub version: Option<String>,
+    /// When the instance begins, in ms since the epoch; `None` for at once.
+    pub due_ms: Option<u64>,
 }
 
 /// A recorded start that no turn has read yet, so that its instance has no history.
@@ -26,14 +28,16 @@ pub struct WaitingStart {
     pub parent: Option<String>,
     /// When it was recorded, in ms since the epoch.
     pub requested_ms: u64,
+    /// When its message is visible, in ms since the epoch; 0 for at once.
+    pub due_ms: u64,
 }
 
 impl WaitingStart {
     /// Reads the start from its message; `None` for any other message.
-    pub fn of(message: WorkItem, requested_ms: u64) -> Option<Self> {
+    pub fn of(message: WorkItem, requested_ms: u64, due_ms: u64) -> Option<Self> {
         match message {
             WorkItem::StartOrchestration { orchestration, version, parent_instance, .. } => {
-                Some(Self { orchestration, version, parent: parent_instance, requested_ms })
+                Some(Self { orchestration, version, parent: parent_instance, requested_ms, due_ms })
             }
             _ => None,
         }
@@ -60,10 +64,15 @@ impl StartRequest {
         (&self.instance, &self.orchestration)
     }
 
+    /// When its message becomes visible, in ms since the epoch; 0 for at once.
+    pub fn visible_ms(&self) -> u64 {
+        self.due_ms.unwrap_or(0)
+    }
+
     /// The message that starts the instance.
     #[must_use]
     pub fn into_message(self) -> WorkItem {
-        let Self { instance, orchestration, input, version } = self;
+        let Self { instance, orchestration, input, version, due_ms: _ } = self;
         WorkItem::StartOrchestration {
             instance,
             orchestration,

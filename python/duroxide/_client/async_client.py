@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable
+from datetime import datetime, timedelta
 from typing import Any, ParamSpec, TypeVar, overload
 
 from duroxide import _native
 from duroxide._client import async_handles
 from duroxide._client.async_handles import AsyncHandle
 from duroxide._client.calls import awaited
-from duroxide._client.client import Client, IfExists, check_provider
+from duroxide._client.client import Client, check_provider
 from duroxide._client.handles import result_type_of
 from duroxide._client.listing import InstanceSummary, Order, Span
-from duroxide._client.start import describe_start
+from duroxide._client.start import IfExists, StartOptions, describe_start
 from duroxide._client.startable import Startable0, Startable1, Startable2, Startable3, Startable4, Startable5
 from duroxide._declare.declarations import Orchestration
 from duroxide._store.providers import Provider
@@ -75,7 +76,9 @@ class AsyncClient:
         *,
         id: str | None = None,
         version: str | None = None,
-        if_exists: IfExists = "attach",
+        if_exists: IfExists | None = None,
+        at: datetime | int | None = None,
+        delay: timedelta | int | None = None,
     ) -> AsyncHandle[T]: ...
     @overload
     async def start(
@@ -86,7 +89,9 @@ class AsyncClient:
         *,
         id: str | None = None,
         version: str | None = None,
-        if_exists: IfExists = "attach",
+        if_exists: IfExists | None = None,
+        at: datetime | int | None = None,
+        delay: timedelta | int | None = None,
     ) -> AsyncHandle[T]: ...
     @overload
     async def start(
@@ -98,7 +103,9 @@ class AsyncClient:
         *,
         id: str | None = None,
         version: str | None = None,
-        if_exists: IfExists = "attach",
+        if_exists: IfExists | None = None,
+        at: datetime | int | None = None,
+        delay: timedelta | int | None = None,
     ) -> AsyncHandle[T]: ...
     @overload
     async def start(
@@ -111,7 +118,9 @@ class AsyncClient:
         *,
         id: str | None = None,
         version: str | None = None,
-        if_exists: IfExists = "attach",
+        if_exists: IfExists | None = None,
+        at: datetime | int | None = None,
+        delay: timedelta | int | None = None,
     ) -> AsyncHandle[T]: ...
     @overload
     async def start(
@@ -125,7 +134,9 @@ class AsyncClient:
         *,
         id: str | None = None,
         version: str | None = None,
-        if_exists: IfExists = "attach",
+        if_exists: IfExists | None = None,
+        at: datetime | int | None = None,
+        delay: timedelta | int | None = None,
     ) -> AsyncHandle[T]: ...
     @overload
     async def start(
@@ -140,7 +151,9 @@ class AsyncClient:
         *,
         id: str | None = None,
         version: str | None = None,
-        if_exists: IfExists = "attach",
+        if_exists: IfExists | None = None,
+        at: datetime | int | None = None,
+        delay: timedelta | int | None = None,
     ) -> AsyncHandle[T]: ...
     @overload
     async def start(
@@ -151,7 +164,9 @@ class AsyncClient:
         *,
         id: str | None = None,
         version: str | None = None,
-        if_exists: IfExists = "attach",
+        if_exists: IfExists | None = None,
+        at: datetime | int | None = None,
+        delay: timedelta | int | None = None,
     ) -> AsyncHandle[Any]: ...
     async def start(  # type: ignore[misc]  # the parameters of an orchestration may be called as the options are
         self,
@@ -160,7 +175,9 @@ class AsyncClient:
         *arguments: Any,
         id: str | None = None,
         version: str | None = None,
-        if_exists: IfExists = "attach",
+        if_exists: IfExists | None = None,
+        at: datetime | int | None = None,
+        delay: timedelta | int | None = None,
         **named: Any,
     ) -> Any:
         """Start an orchestration with the arguments of a call; the start is recorded when the call ends.
@@ -176,20 +193,26 @@ class AsyncClient:
             version: Version to start; default ``None``, the newest one that the executing runtime has.
             if_exists: What to do when an instance of the same orchestration has the id: ``"attach"``, the default,
                 leaves that instance as it is and returns a handle of it; ``"raise"`` refuses.
+            at: When the instance begins, an aware ``datetime`` or milliseconds since 1970; default ``None``, at once. The
+                store keeps the events and messages that come before.
+            delay: How long after the call it begins, a ``timedelta`` or milliseconds, in place of ``at``; default
+                ``None``.
             named: Arguments by name. Give an argument by position if its parameter has the name of an option.
 
         Returns:
             A handle of the instance.
 
         Raises:
-            TypeError: The arguments do not fit, or ``orchestration`` is neither.
+            TypeError: The arguments do not fit, ``orchestration`` is neither, or both ``at`` and ``delay`` are given.
+            ValueError: ``at`` has no time zone.
             InstanceAlreadyExists: An instance of another orchestration has the id; with ``if_exists="raise"``, any
                 instance.
             CodecError: An argument cannot be written as JSON.
-            LimitExceeded: The id or the input is too long.
+            LimitExceeded: The id or the input is too long, or the delay is longer than ten years.
         """
-        chosen, value, version = describe_start(orchestration, arguments, named, id, version)
-        answer = await self._start_and_compare(chosen, orchestration, value, version, if_exists)
+        options = StartOptions(id, version, if_exists, at, delay)
+        chosen, value, options = describe_start(orchestration, arguments, named, options)
+        answer = await self._start_and_compare(chosen, orchestration, value, options)
         handle = self.handle(chosen, orchestration)
         handle._start = answer
         return handle

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from itertools import islice
 from typing import Any, Literal, TypeVar, cast
 
@@ -11,6 +12,7 @@ from duroxide import _native
 from duroxide._client.calls import blocking
 from duroxide._client.instances import is_to_attach
 from duroxide._client.payloads import encode_message, encode_start, encode_value
+from duroxide._client.start import due_time
 from duroxide._declare.names import OrchestrationName
 from duroxide._native import Call, EncodedMessage, EncodedStart
 from duroxide._values.limits import MAX_BULK_ITEMS
@@ -30,12 +32,16 @@ class StartRequest:
         name: Name of the orchestration, or the declared orchestration itself.
         input: Its input, any value that can be written as JSON; default ``None``.
         version: Version to start; default ``None``, the newest one that the executing runtime has.
+        at: When the instance begins, an aware ``datetime`` or milliseconds since 1970; default ``None``, at once.
+        delay: How long after the call it begins, a ``timedelta`` or milliseconds, in place of ``at``; default ``None``.
     """
 
     instance_id: str
     name: OrchestrationName
     input: object = None
     version: str | None = None
+    at: datetime | int | None = None
+    delay: timedelta | int | None = None
 
 
 @dataclass(frozen=True)
@@ -165,7 +171,8 @@ _SHOWN = 80
 
 
 def _encode_start(request: StartRequest) -> EncodedStart:
-    return encode_start(request.instance_id, request.name, request.input, request.version)
+    due_ms = due_time(request.at, request.delay)
+    return encode_start(request.instance_id, request.name, request.input, request.version, due_ms)
 
 
 def _encode_event(event: EventToRaise) -> EncodedMessage:

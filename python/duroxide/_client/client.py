@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, ParamSpec, TypeVar, overload
+from datetime import datetime, timedelta
+from typing import Any, ParamSpec, TypeVar, overload
 
 from duroxide import _native
 from duroxide._client import handles
@@ -10,7 +11,7 @@ from duroxide._client.bulk import BulkOperations
 from duroxide._client.handles import Handle, result_type_of
 from duroxide._client.listing import ListOperations
 from duroxide._client.management import ManagementOperations
-from duroxide._client.start import describe_start
+from duroxide._client.start import IfExists, StartOptions, describe_start
 from duroxide._client.startable import Startable0, Startable1, Startable2, Startable3, Startable4, Startable5
 from duroxide._client.typed import TypedOperations
 from duroxide._declare.declarations import Orchestration
@@ -23,7 +24,6 @@ B = TypeVar("B")
 C = TypeVar("C")
 D = TypeVar("D")
 E = TypeVar("E")
-IfExists = Literal["attach", "raise"]
 
 
 class Client(TypedOperations, BulkOperations, ListOperations, ManagementOperations):
@@ -57,7 +57,9 @@ class Client(TypedOperations, BulkOperations, ListOperations, ManagementOperatio
         *,
         id: str | None = None,
         version: str | None = None,
-        if_exists: IfExists = "attach",
+        if_exists: IfExists | None = None,
+        at: datetime | int | None = None,
+        delay: timedelta | int | None = None,
     ) -> Handle[T]: ...
     @overload
     def start(
@@ -68,7 +70,9 @@ class Client(TypedOperations, BulkOperations, ListOperations, ManagementOperatio
         *,
         id: str | None = None,
         version: str | None = None,
-        if_exists: IfExists = "attach",
+        if_exists: IfExists | None = None,
+        at: datetime | int | None = None,
+        delay: timedelta | int | None = None,
     ) -> Handle[T]: ...
     @overload
     def start(
@@ -80,7 +84,9 @@ class Client(TypedOperations, BulkOperations, ListOperations, ManagementOperatio
         *,
         id: str | None = None,
         version: str | None = None,
-        if_exists: IfExists = "attach",
+        if_exists: IfExists | None = None,
+        at: datetime | int | None = None,
+        delay: timedelta | int | None = None,
     ) -> Handle[T]: ...
     @overload
     def start(
@@ -93,7 +99,9 @@ class Client(TypedOperations, BulkOperations, ListOperations, ManagementOperatio
         *,
         id: str | None = None,
         version: str | None = None,
-        if_exists: IfExists = "attach",
+        if_exists: IfExists | None = None,
+        at: datetime | int | None = None,
+        delay: timedelta | int | None = None,
     ) -> Handle[T]: ...
     @overload
     def start(
@@ -107,7 +115,9 @@ class Client(TypedOperations, BulkOperations, ListOperations, ManagementOperatio
         *,
         id: str | None = None,
         version: str | None = None,
-        if_exists: IfExists = "attach",
+        if_exists: IfExists | None = None,
+        at: datetime | int | None = None,
+        delay: timedelta | int | None = None,
     ) -> Handle[T]: ...
     @overload
     def start(
@@ -122,7 +132,9 @@ class Client(TypedOperations, BulkOperations, ListOperations, ManagementOperatio
         *,
         id: str | None = None,
         version: str | None = None,
-        if_exists: IfExists = "attach",
+        if_exists: IfExists | None = None,
+        at: datetime | int | None = None,
+        delay: timedelta | int | None = None,
     ) -> Handle[T]: ...
     @overload
     def start(
@@ -133,7 +145,9 @@ class Client(TypedOperations, BulkOperations, ListOperations, ManagementOperatio
         *,
         id: str | None = None,
         version: str | None = None,
-        if_exists: IfExists = "attach",
+        if_exists: IfExists | None = None,
+        at: datetime | int | None = None,
+        delay: timedelta | int | None = None,
     ) -> Handle[Any]: ...
     def start(  # type: ignore[misc]  # the parameters of an orchestration may be called as the options are
         self,
@@ -142,7 +156,9 @@ class Client(TypedOperations, BulkOperations, ListOperations, ManagementOperatio
         *arguments: Any,
         id: str | None = None,
         version: str | None = None,
-        if_exists: IfExists = "attach",
+        if_exists: IfExists | None = None,
+        at: datetime | int | None = None,
+        delay: timedelta | int | None = None,
         **named: Any,
     ) -> Any:
         """Start an orchestration with the arguments of a call; the start is recorded when the call ends.
@@ -158,20 +174,26 @@ class Client(TypedOperations, BulkOperations, ListOperations, ManagementOperatio
             version: Version to start; default ``None``, the newest one that the executing runtime has.
             if_exists: What to do when an instance of the same orchestration has the id: ``"attach"``, the default,
                 leaves that instance as it is and returns a handle of it; ``"raise"`` refuses.
+            at: When the instance begins, an aware ``datetime`` or milliseconds since 1970; default ``None``, at once. The
+                store keeps the events and messages that come before.
+            delay: How long after the call it begins, a ``timedelta`` or milliseconds, in place of ``at``; default
+                ``None``.
             named: Arguments by name. Give an argument by position if its parameter has the name of an option.
 
         Returns:
             A handle of the instance.
 
         Raises:
-            TypeError: The arguments do not fit, or ``orchestration`` is neither.
+            TypeError: The arguments do not fit, ``orchestration`` is neither, or both ``at`` and ``delay`` are given.
+            ValueError: ``at`` has no time zone.
             InstanceAlreadyExists: An instance of another orchestration has the id; with ``if_exists="raise"``, any
                 instance.
             CodecError: An argument cannot be written as JSON.
-            LimitExceeded: The id or the input is too long.
+            LimitExceeded: The id or the input is too long, or the delay is longer than ten years.
         """
-        chosen, value, version = describe_start(orchestration, arguments, named, id, version)
-        answer = self._start_and_compare(chosen, orchestration, value, version, if_exists)
+        options = StartOptions(id, version, if_exists, at, delay)
+        chosen, value, options = describe_start(orchestration, arguments, named, options)
+        answer = self._start_and_compare(chosen, orchestration, value, options)
         handle = self.handle(chosen, orchestration)
         handle._start = answer
         return handle

@@ -167,6 +167,7 @@ class InstanceDescription(Record):
         status: ``"Running"``, ``"Completed"`` or ``"Failed"``.
         execution_id: Number of its newest execution, counted from 1.
         has_begun: Whether a runtime has recorded its first turn.
+        starts_at: When its first turn is due, in milliseconds since 1970; ``None`` if it has begun or may begin now.
         created_at: When it was created, in milliseconds since 1970.
         updated_at: When it last changed, in milliseconds since 1970.
         parent_instance_id: Instance that started it as a sub-orchestration, or ``None`` for a root.
@@ -183,6 +184,7 @@ class InstanceDescription(Record):
     status: str
     execution_id: int
     has_begun: bool
+    starts_at: int | None
     created_at: int
     updated_at: int
     parent_instance_id: str | None
@@ -203,6 +205,8 @@ class InstanceDescription(Record):
         lines = [f"instance '{self.instance_id}': {self.status}, {code}, execution {self.execution_id}"]
         if not self.has_begun:
             lines.append(f"has not begun; started {_show(self.created_at)}")
+        if self.starts_at is not None:
+            lines.append(f"begins {_show(self.starts_at)}")
         if self.custom_status is not None:
             lines.append(f"custom status: {self.custom_status}")
         if self.turn_node is not None:

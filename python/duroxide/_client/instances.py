@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Literal
 
 from duroxide import _native
@@ -11,6 +11,7 @@ from duroxide._client.calls import blocking, completed_by
 from duroxide._client.failure_causes import with_causes
 from duroxide._client.payloads import encode_message, encode_start, encode_value
 from duroxide._client.records import OrchestrationResult, read_status
+from duroxide._client.start import StartOptions, due_time
 from duroxide._declare.names import OrchestrationName
 from duroxide._native import Call, EncodedStart
 from duroxide._values.parameter_names import also_named
@@ -46,6 +47,8 @@ class InstanceOperations:
         *,
         version: str | None = None,
         if_exists: Literal["attach", "raise"] = "attach",
+        at: datetime | int | None = None,
+        delay: timedelta | int | None = None,
     ) -> Call[bool]:
         """Start an orchestration; the start is recorded when the call returns.
 
@@ -57,6 +60,10 @@ class InstanceOperations:
             if_exists: What to do when an instance of the same orchestration has the id: ``"attach"``, the default,
                 leaves the instance as it is, so that a killed program can run again; ``"raise"`` refuses. A warning is
                 logged if the instance was started with another input and has begun.
+            at: When the instance begins, an aware ``datetime`` or milliseconds since 1970; default ``None``, at once. The
+                store keeps the events and messages that come before.
+            delay: How long after the call it begins, a ``timedelta`` or milliseconds, in place of ``at``; default
+                ``None``.
 
         Returns:
             True if the call started the instance, False if it existed.
@@ -65,11 +72,12 @@ class InstanceOperations:
             InstanceAlreadyExists: An instance of another orchestration has the id; with ``if_exists="raise"``, any
                 instance.
             CodecError: The input cannot be written as JSON.
-            LimitExceeded: An id, a name or the input is too long.
+            LimitExceeded: An id, a name or the input is too long, or the delay is longer than ten years.
+            TypeError: ``at`` or ``delay`` has another type, or both are given.
+            ValueError: ``at`` has no time zone.
         """
-        return start_call(self._native, instance_id, encode_start(instance_id, name, input, version), if_exists).then(
-            is_started
-        )
+        start = encode_start(instance_id, name, input, version, due_time(at, delay))
+        return start_call(self._native, instance_id, start, if_exists).then(is_started)
 
     @blocking
     @also_named(orchestration_name="name")
@@ -89,10 +97,11 @@ class InstanceOperations:
 
     @blocking
     def _start_and_compare(
-        self, instance_id: str, name: OrchestrationName, input: object, version: str | None, if_exists: object
+        self, instance_id: str, name: OrchestrationName, input: object, options: StartOptions
     ) -> Call[tuple[bool, bool]]:
         """Start an orchestration, and return whether it was started, and whether an existing one has another input."""
-        return start_call(self._native, instance_id, encode_start(instance_id, name, input, version), if_exists)
+        start = encode_start(instance_id, name, input, options.version, due_time(options.at, options.delay))
+        return start_call(self._native, instance_id, start, options.if_exists or "attach")
 
     start_orchestration_typed = start_orchestration
     start_orchestration_versioned_typed = start_orchestration_versioned

@@ -10,13 +10,16 @@ from duroxide._values.versions import check_version
 from duroxide.exceptions import LimitExceeded
 
 
-def encode_start(instance_id: object, name: object, input: object, version: object) -> EncodedStart:
+def encode_start(
+    instance_id: object, name: object, input: object, version: object, due_ms: int | None = None
+) -> EncodedStart:
     """Check the arguments of a start, and encode the input."""
     return EncodedStart(
         check_id(instance_id),
         function_name(name, "orchestration"),
         encode_value(input, "the input"),
         None if version is None else check_version(version),
+        due_ms,
     )
 
 

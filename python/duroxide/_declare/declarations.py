@@ -7,6 +7,7 @@ import inspect
 import sys
 import typing
 from collections.abc import Callable, Mapping
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Generic, Literal, NoReturn, ParamSpec, TypeVar
 
 from duroxide._declare.arguments import Arguments
@@ -218,6 +219,10 @@ class Activity(Declared[P, T]):
         return f"call {self.name}.fn(...) to run the function itself, or call it in an orchestration"
 
 
+# The options of an orchestration that a call in another orchestration does not have.
+_ONLY_STARTS = ("if_exists", "at", "delay")
+
+
 class Orchestration(Declared[P, T]):
     """A declared orchestration; made by ``orchestration``.
 
@@ -239,30 +244,45 @@ class Orchestration(Declared[P, T]):
         self,
         *,
         instance_id: str | None = _UNCHANGED,
+        id: str | None = _UNCHANGED,
         version: str | None = _UNCHANGED,
         retry: Retry | None = _UNCHANGED,
+        if_exists: str | None = _UNCHANGED,
+        at: datetime | int | None = _UNCHANGED,
+        delay: timedelta | int | None = _UNCHANGED,
     ) -> Orchestration[P, T]:
         """Return the same orchestration with other options for its calls: ``fulfil.options(instance_id="a")(order)``.
 
         Args:
             instance_id: Id of the instance; ``None`` for a new random one. Default: unchanged.
+            id: The same, by its name in ``client.start``.
             version: Version to run; ``None`` for the newest one that the executing runtime has, as at first. Default:
                 unchanged.
             retry: Retries of a call in another orchestration, a ``RetryPolicy`` or a dictionary; ``None`` for none, as
                 at first. Default: unchanged. A start by a client has no retries.
+            if_exists: For ``client.start`` alone, as there; ``None`` for ``"attach"``. Default: unchanged.
+            at: For ``client.start`` alone, when the instance begins, as there; ``None`` for at once. Default: unchanged.
+            delay: For ``client.start`` alone, how long after the call it begins, as there; ``None`` for at once.
+                Default: unchanged.
 
         Raises:
+            TypeError: Both ``instance_id`` and ``id`` are given.
             ConfigurationError: The retry policy has an invalid value.
             LimitExceeded: The id is empty or too long.
             ValueError: The version is malformed.
         """
+        if id is not _UNCHANGED:
+            if instance_id is not _UNCHANGED:
+                raise TypeError("options() takes 'instance_id' or 'id', which are the same, not both")
+            instance_id = id
         if instance_id is not _UNCHANGED and instance_id is not None:
             check_id(instance_id)
         if version is not _UNCHANGED and version is not None:
             check_version(version)
         if retry is not _UNCHANGED and retry is not None:
             retry = RetryPolicy.from_value(retry)
-        return self._with({"instance_id": instance_id, "version": version, "retry": retry})
+        changes = {"instance_id": instance_id, "version": version, "retry": retry}
+        return self._with({**changes, "if_exists": if_exists, "at": at, "delay": delay})
 
     @property
     def instance_id(self) -> str | None:
@@ -273,6 +293,12 @@ class Orchestration(Declared[P, T]):
     def pinned_version(self) -> str | None:
         """Version that a call runs, as ``options`` set it; ``None`` for the newest."""
         return self._options.get("version")
+
+    @property
+    def start_options(self) -> dict[str, Any]:
+        """Options of a start by a client, as ``options`` set them."""
+        renamed = {"instance_id": "id"}
+        return {renamed.get(option, option): value for option, value in self._options.items() if option != "retry"}
 
     def continue_as_new(self, *arguments: P.args, **named: P.kwargs) -> Task[NoReturn]:
         """End this execution of the orchestration and start it again, with new arguments and an empty history.
@@ -303,6 +329,11 @@ class Orchestration(Declared[P, T]):
         )
 
     def _schedule(self, context: OrchestrationContext, value: object) -> Task[T]:
+        if useless := [option for option in _ONLY_STARTS if option in self._options]:
+            raise TypeError(
+                f"{self.name}.options({useless[0]}=...) is for client.start alone; in an orchestration, wait before the "
+                "call in place of a delay"
+            )
         return context.schedule_sub_orchestration(self.name, value, **self._call_options)
 
     def _way_out(self) -> str:

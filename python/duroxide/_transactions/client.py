@@ -11,7 +11,7 @@ from typing import Any, ParamSpec, TypeVar, overload
 
 from duroxide._client.calls import Call, awaited, blocking
 from duroxide._client.payloads import encode_message, encode_start, encode_value
-from duroxide._client.start import describe_start
+from duroxide._client.start import StartOptions, describe_start
 from duroxide._client.startable import Startable0, Startable1, Startable2, Startable3, Startable4, Startable5
 from duroxide._declare.declarations import Orchestration
 from duroxide._declare.names import OrchestrationName
@@ -60,6 +60,16 @@ class _Call:
 
     def abort(self) -> None:
         """Do nothing: no work continues beside the wait."""
+
+
+def _describe(
+    orchestration: Any, arguments: tuple[Any, ...], named: Mapping[str, Any], options: StartOptions
+) -> tuple[str, object, str | None]:
+    """Describe a start, and refuse the options that no start in a transaction has."""
+    chosen, value, options = describe_start(orchestration, arguments, named, options)
+    if useless := [option for option in ("if_exists", "at", "delay") if getattr(options, option) is not None]:
+        raise TypeError(f"a start in a transaction has no option '{useless[0]}'; use client.start")
+    return chosen, value, options.version
 
 
 class TransactionOperations(ABC):
@@ -286,7 +296,7 @@ class TransactionClient(TransactionOperations):
             CodecError: An argument cannot be written as JSON.
             LimitExceeded: The id or the input is too long.
         """
-        chosen, value, version = describe_start(orchestration, arguments, named, id, version)
+        chosen, value, version = _describe(orchestration, arguments, named, StartOptions(id, version))
         self.start_orchestration(chosen, orchestration, value, version=version)
         return chosen
 
@@ -481,7 +491,7 @@ class AsyncTransactionClient(TransactionOperations):
             CodecError: An argument cannot be written as JSON.
             LimitExceeded: The id or the input is too long.
         """
-        chosen, value, version = describe_start(orchestration, arguments, named, id, version)
+        chosen, value, version = _describe(orchestration, arguments, named, StartOptions(id, version))
         await self.start_orchestration(chosen, orchestration, value, version=version)
         return chosen
 

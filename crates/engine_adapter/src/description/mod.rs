@@ -20,6 +20,8 @@ pub struct Description {
     pub status: String,
     pub execution_id: u64,
     pub has_begun: bool,
+    /// When its first turn is due, in ms since the epoch, if that is later than now.
+    pub starts_at: Option<u64>,
     pub created_at: u64,
     pub updated_at: u64,
     pub parent_instance_id: Option<String>,

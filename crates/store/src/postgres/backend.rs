@@ -111,7 +111,10 @@ impl Backend for PostgresStore {
     async fn start(&self, requests: Vec<StartRequest>, if_exists: IfExists) -> Result<Vec<StartOutcome>, StoreError> {
         const OPERATION: &str = "start_orchestration";
         let mut retry = RetryState::new(RetryLimit::Caller);
-        if let [request] = requests.as_slice() {
+        // The writers' batches send starts that begin at once.
+        if let [request] = requests.as_slice()
+            && request.due_ms.is_none()
+        {
             let start = || Self::start(self, request.clone());
             let found = retrying!(self.availability, OPERATION, &mut retry, start())?;
             return decide_starts(std::iter::once(request.names()), if_exists, |_: &str| Ok(found.as_deref()));

@@ -19,6 +19,8 @@ pub struct LeaseRow {
     pub execution: Option<i64>,
     pub last_event: Option<i64>,
     pub created_us: Option<i64>,
+    /// The instance does not exist, and begins later.
+    pub starts_later: bool,
     pub messages: Vec<LeasedMessage>,
     /// Messages that cannot be read. They are deleted with the turn.
     pub unreadable: Vec<i64>,
@@ -42,6 +44,7 @@ pub fn leases(answers: &[PgRow]) -> Result<Vec<LeaseRow>, sqlx::Error> {
                     execution: row.execution()?,
                     last_event: row.last_event()?,
                     created_us: row.stamp()?,
+                    starts_later: row.starts_later()?,
                     ..LeaseRow::default()
                 });
             }

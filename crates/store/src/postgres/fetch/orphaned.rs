@@ -22,7 +22,7 @@ pub fn hold_orphans(core: &Arc<NodeState>, lease: LeaseRow) {
     let mut aside = Vec::new();
     let mut pause_ms = ORPHANS_PAUSE_MS;
     for message in lease.messages {
-        if message.age_ms > span_ms(ORPHAN_LIFETIME) {
+        if message.age_ms > span_ms(ORPHAN_LIFETIME) && !lease.starts_later {
             read.push(message.id);
         } else {
             pause_ms = pause_ms.max(message.age_ms.min(LONGEST_PAUSE_MS));

@@ -41,6 +41,10 @@ impl AnswerRow<'_> {
         self.0.try_get(4)
     }
 
+    pub fn starts_later(&self) -> Read<bool> {
+        Ok(self.0.try_get::<Option<i32>, _>(4)?.is_some())
+    }
+
     pub fn item(&self) -> Read<Option<String>> {
         self.0.try_get(5)
     }

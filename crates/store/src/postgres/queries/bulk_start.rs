@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use duroxide::providers::WorkItem;
 use sqlx::{PgConnection, Postgres, Transaction};
 
+use crate::clock::now_ms;
 use crate::error::{Result, StoreError};
 use crate::failure::Failure;
 use crate::postgres::connect::session::begin;
@@ -121,17 +122,26 @@ impl Server<'_> {
         let starts: Vec<String> = started.iter().map(|&request| request.instance.clone()).collect();
         let messages = started.iter().map(|&request| encode(&request.clone().into_message()));
         let items: Vec<String> = messages.collect::<Result<_, _>>()?;
+        // By the server's clock, which may differ from that of this process.
+        let now = now_ms();
+        let delays: Vec<Option<i64>> = started
+            .iter()
+            .map(|request| request.due_ms.map(|due| i64::try_from(due.saturating_sub(now)).unwrap_or(i64::MAX)))
+            .collect();
         let Self { schema, .. } = self;
-        // Like the procedure of the base provider, but for many messages: each is visible from now on.
+        // Like the procedure of the base provider, but for many messages.
         let (transaction_id, checkpoint): (i64, i64) = sqlx::query_as(&format!(
             "WITH sent AS \
              (INSERT INTO \"{schema}\".orchestrator_queue (instance_id, work_item, visible_at, created_at) \
-             SELECT instance, item, statement_timestamp(), statement_timestamp() \
-             FROM unnest($1::text[], $2::text[]) WITH ORDINALITY AS message (instance, item, place) ORDER BY place) \
-             SELECT txid_current(), (checkpoint_lsn - '0/0')::bigint FROM pg_control_checkpoint()"
+             SELECT instance, item, coalesce({in_time}(delay), statement_timestamp()), statement_timestamp() \
+             FROM unnest($1::text[], $2::text[], $3::bigint[]) WITH ORDINALITY AS message (instance, item, delay, place) \
+             ORDER BY place) \
+             SELECT txid_current(), (checkpoint_lsn - '0/0')::bigint FROM pg_control_checkpoint()",
+            in_time = function(schema, "time_in_ms")
         ))
         .bind(&starts)
         .bind(&items)
+        .bind(&delays)
         .fetch_one(&mut *transaction)
         .await
         .map_err(|error| failed(START, &error))?;

@@ -432,7 +432,7 @@ fn push_prefix(sql: &mut QueryBuilder<'_, Postgres>, column: &str, prefix: Optio
 
 fn starting((at, created_ms, id, message): WaitingRow) -> Option<InstanceSummary> {
     let message = serde_json::from_str::<WorkItem>(&message).ok()?;
-    let start = WaitingStart::of(message, created_ms.unsigned_abs())?;
+    let start = WaitingStart::of(message, created_ms.unsigned_abs(), 0)?;
     Some(InstanceSummary {
         place: Place { at: WAITING + at, id: id.clone() },
         id,

@@ -23,9 +23,9 @@ impl Server<'_> {
     /// The start of an instance that no turn has read yet.
     pub async fn waiting_start(&self, instance: &str) -> Result<Option<WaitingStart>> {
         let Self { pool, schema } = self;
-        let row: Option<(String, i64)> = sqlx::query_as(&format!(
+        let row: Option<(String, i64, i64)> = sqlx::query_as(&format!(
             concat!(
-                "SELECT q.work_item, {in_ms}(q.created_at) \
+                "SELECT q.work_item, {in_ms}(q.created_at), {in_ms}(q.visible_at) \
                  FROM \"{schema}\".orchestrator_queue q WHERE q.instance_id = $1 AND ",
                 waits!(),
                 " ORDER BY q.id LIMIT 1"
@@ -37,9 +37,10 @@ impl Server<'_> {
         .fetch_optional(*pool)
         .await
         .map_err(|error| failed("get_instance_info", &error))?;
-        Ok(row.and_then(|(message, created_ms)| {
+        Ok(row.and_then(|(message, created_ms, visible_ms)| {
             let message = serde_json::from_str::<WorkItem>(&message).ok()?;
-            WaitingStart::of(message, u64::try_from(created_ms).unwrap_or(0))
+            let [created_ms, visible_ms] = [created_ms, visible_ms].map(|ms| u64::try_from(ms).unwrap_or(0));
+            WaitingStart::of(message, created_ms, visible_ms)
         }))
     }
 

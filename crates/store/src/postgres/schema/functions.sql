@@ -113,8 +113,9 @@ END $$;
 
 -- Leases those of the given instances that are free and have something to read. The rows of the answer:
 --
--- kind 2, one for each leased instance: token, instance, name, version, execution, last_event (of that execution; 1 if
---   there is a history without an instance), stamp (when it was created, in microseconds since the epoch);
+-- kind 2, one for each leased instance: token, instance, attempt (1 if it does not exist, and its start is not due),
+--   name, version, execution, last_event (of that execution; 1 if there is a history without an instance), stamp (when it
+--   was created, in microseconds since the epoch);
 -- kind 3, one for each message: token, id, attempt (counted so far), item, last_event (1 if the message is held back),
 --   stamp (how long ago it was sent, in ms);
 -- kind 4, one for each key of an earlier execution: token, name (the key), item (the value), stamp (when it was set, in
@@ -192,7 +193,12 @@ BEGIN
     -- after its messages, it would find them gone. A message without a delay is visible from the time when it was sent.
     now_at := clock_timestamp();
     RETURN QUERY
-    SELECT 2::smallint, leased.token, leased.instance, NULL::bigint, NULL::integer, NULL::text,
+    SELECT 2::smallint, leased.token, leased.instance, NULL::bigint,
+           CASE WHEN i.instance_id IS NULL
+                THEN (SELECT 1 FROM "{schema}".orchestrator_queue q
+                      WHERE q.instance_id = leased.instance AND q.visible_at + interval '0' > now_at
+                        AND q.work_item LIKE '{"StartOrchestration":%' LIMIT 1) END,
+           NULL::text,
            i.orchestration_name, i.orchestration_version, i.current_execution_id,
            CASE WHEN i.instance_id IS NULL
                 THEN (SELECT 1::bigint FROM "{schema}".history h WHERE h.instance_id = leased.instance LIMIT 1)

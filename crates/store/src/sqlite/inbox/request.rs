@@ -85,6 +85,9 @@ struct WrittenStart {
     /// The time of the request, in ms since the epoch. Older versions do not write it, and ignore it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     requested_ms: Option<u64>,
+    /// When the instance begins, in ms since the epoch. Older versions ignore it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    due_ms: Option<u64>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -284,15 +287,15 @@ impl Body {
 
 impl From<StartRequest> for WrittenStart {
     fn from(request: StartRequest) -> Self {
-        let StartRequest { instance, orchestration, input, version } = request;
-        Self { instance, orchestration, input, version, requested_ms: Some(now_ms()) }
+        let StartRequest { instance, orchestration, input, version, due_ms } = request;
+        Self { instance, orchestration, input, version, requested_ms: Some(now_ms()), due_ms }
     }
 }
 
 impl From<WrittenStart> for StartRequest {
     fn from(request: WrittenStart) -> Self {
-        let WrittenStart { instance, orchestration, input, version, .. } = request;
-        Self { instance, orchestration, input, version }
+        let WrittenStart { instance, orchestration, input, version, requested_ms: _, due_ms } = request;
+        Self { instance, orchestration, input, version, due_ms }
     }
 }
 
@@ -301,15 +304,15 @@ pub fn waiting_start(payload: &str, instance: &str) -> Option<WaitingStart> {
     match serde_json::from_str(payload).ok()? {
         WrittenBody::Start { requests, .. } => {
             let request = requests.into_iter().find(|request| request.instance == instance)?;
-            let WrittenStart { orchestration, version, requested_ms, .. } = request;
+            let WrittenStart { orchestration, version, requested_ms, due_ms, .. } = request;
             let requested_ms = requested_ms.unwrap_or_else(now_ms);
-            Some(WaitingStart { orchestration, version, parent: None, requested_ms })
+            Some(WaitingStart { orchestration, version, parent: None, requested_ms, due_ms: due_ms.unwrap_or(0) })
         }
         WrittenBody::Messages { items, .. } => {
             let start = items.into_iter().find(
                 |item| matches!(item, WorkItem::StartOrchestration { instance: started, .. } if started == instance),
             )?;
-            WaitingStart::of(start, now_ms())
+            WaitingStart::of(start, now_ms(), 0)
         }
         _ => None,
     }

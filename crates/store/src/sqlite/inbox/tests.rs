@@ -25,6 +25,7 @@ fn start(instances: &[&str]) -> Body {
         orchestration: "order".to_owned(),
         input: "12".to_owned(),
         version: Some("1.0.0".to_owned()),
+        due_ms: None,
     };
     Body::Start { requests: instances.iter().map(request).collect(), if_exists: IfExists::Raise }
 }

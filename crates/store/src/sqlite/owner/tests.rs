@@ -45,6 +45,7 @@ fn request(instance: &str) -> StartRequest {
         orchestration: "order".to_owned(),
         input: String::new(),
         version: None,
+        due_ms: None,
     }
 }
 

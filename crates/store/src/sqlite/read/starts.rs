@@ -1,6 +1,5 @@
 //! Queries for the starts that no turn has read yet. They read the queue, so that a start needs no further row.
 
-use duroxide::providers::WorkItem;
 use rusqlite::Connection;
 
 use crate::error::Result;
@@ -27,13 +26,14 @@ pub fn waiting_start(connection: &Connection, id: &str) -> Result<Option<Waiting
     // The messages have no index by instance, so the query asks the instance first.
     const IS_WAITING: &str =
         "SELECT number, created_ms FROM instances WHERE id = ? AND orchestration IS NULL AND starting IS NOT NULL";
-    const MESSAGE: &str = "SELECT data FROM messages WHERE instance = ? AND data LIKE '{\"StartOrchestration\":%' \
+    const MESSAGE: &str = "SELECT data, visible_ms FROM messages WHERE instance = ? AND data LIKE '{\"StartOrchestration\":%' \
          ORDER BY sequence LIMIT 1";
     let instance = one(connection, OPERATION, IS_WAITING, [id], |row| Ok((row.get(0)?, row.get(1)?)))?;
     let Some((number, created_ms)): Option<(i64, i64)> = instance else { return Ok(None) };
-    let message: Option<String> = one(connection, OPERATION, MESSAGE, [number], |row| row.get(0))?;
-    let message = message.and_then(|data| serde_json::from_str::<WorkItem>(&data).ok());
-    Ok(message.and_then(|message| WaitingStart::of(message, unsigned(created_ms))))
+    let message: Option<(String, u64)> =
+        one(connection, OPERATION, MESSAGE, [number], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    Ok(message
+        .and_then(|(data, due_ms)| WaitingStart::of(serde_json::from_str(&data).ok()?, unsigned(created_ms), due_ms)))
 }
 
 /// The ids of the instances whose starts no turn has read yet.

@@ -8,7 +8,7 @@ use crate::sqlite::testing::{Folder, eventually};
 
 fn start_of(instance: &str) -> Vec<StartRequest> {
     let (instance, orchestration) = (instance.to_owned(), "order".to_owned());
-    vec![StartRequest { instance, orchestration, input: String::new(), version: None }]
+    vec![StartRequest { instance, orchestration, input: String::new(), version: None, due_ms: None }]
 }
 
 #[tokio::test(flavor = "multi_thread")]

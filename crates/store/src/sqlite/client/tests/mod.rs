@@ -20,6 +20,7 @@ fn request(instance: &str, orchestration: &str) -> StartRequest {
         orchestration: orchestration.to_owned(),
         input: "12".to_owned(),
         version: None,
+        due_ms: None,
     }
 }
 

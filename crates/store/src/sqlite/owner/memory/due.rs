@@ -73,7 +73,7 @@ impl OwnerState {
                     if let Some(instance) = self.instances.get_mut(&number)
                         && let Some(message) = instance.delayed.remove(&sequence)
                     {
-                        instance.queue.push_back(message);
+                        instance.enqueue(message);
                         self.refresh(number);
                     } else {
                         self.return_put_off(number, sequence);

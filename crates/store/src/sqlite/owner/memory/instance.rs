@@ -22,6 +22,12 @@ pub struct Message {
     pub is_loaded: bool,
 }
 
+impl Message {
+    pub fn is_start(&self) -> bool {
+        matches!(*self.item, WorkItem::StartOrchestration { .. })
+    }
+}
+
 /// A turn that a dispatcher has fetched, with its lease.
 pub struct TurnLease {
     pub token: Token,
@@ -156,6 +162,17 @@ impl Instance {
     pub fn has_history(&self) -> bool {
         // A history that is not in memory may be in the file.
         self.history.as_ref().is_none_or(|history| !history.lock().is_empty())
+    }
+
+    /// Adds a visible message to the queue. The instance reads a start before all other messages, since an event may
+    /// arrive before the start. Of several starts the first counts.
+    pub fn enqueue(&mut self, message: Message) {
+        if message.is_start() && !self.exists() {
+            let place = self.queue.iter().take_while(|earlier| earlier.is_start()).count();
+            self.queue.insert(place, message);
+        } else {
+            self.queue.push_back(message);
+        }
     }
 
     /// The change that inserts the row of the instance. It must come before other rows of the instance. `None` if there

@@ -6,7 +6,7 @@ use std::collections::{BinaryHeap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Instant;
 
-use duroxide::providers::{QueueDepths, WorkItem};
+use duroxide::providers::QueueDepths;
 
 use crate::clock::{after_ms, now_ms};
 use crate::flow_control::ORPHAN_LIFETIME;
@@ -124,14 +124,7 @@ impl OwnerState {
             self.schedule(visible_ms, DueItem::Message(number, sequence));
             return;
         }
-        // The instance reads a start before all other messages, since an event may arrive before the start. Of several
-        // starts the first counts.
-        if is_start(&message) && !instance.exists() {
-            let place = instance.queue.iter().take_while(|earlier| is_start(earlier)).count();
-            instance.queue.insert(place, message);
-        } else {
-            instance.queue.push_back(message);
-        }
+        instance.enqueue(message);
         if instance.running().is_none() {
             self.schedule(after_ms(ORPHAN_LIFETIME), DueItem::Orphans(number, sequence));
         }
@@ -218,8 +211,4 @@ impl OwnerState {
         let timer_queue: usize = self.instances.values().map(|instance| instance.timers()).sum();
         QueueDepths { orchestrator_queue: messages - timer_queue, worker_queue: self.activities.waiting(), timer_queue }
     }
-}
-
-fn is_start(message: &Message) -> bool {
-    matches!(*message.item, WorkItem::StartOrchestration { .. })
 }

@@ -114,25 +114,26 @@ impl OwnerCore {
     ) -> Result<(Vec<StartOutcome>, Written), StoreError> {
         let owned: Vec<String> = requests.iter().map(|request| request.instance.clone()).collect();
         let ids: Vec<&str> = owned.iter().map(String::as_str).collect();
-        let items: Vec<(WorkItem, String)> = requests
+        let items: Vec<(WorkItem, String, u64)> = requests
             .into_iter()
             .map(|request| {
+                let visible_ms = request.visible_ms();
                 let item = request.into_message();
                 let data = encode(&item)?;
-                Ok((item, data))
+                Ok((item, data, visible_ms))
             })
             .collect::<Result<_>>()?;
         self.with_instances(&ids, |state, numbers| {
-            let outcomes = decide_starts(items.iter().filter_map(|(item, _)| start(item)), if_exists, |id| {
+            let outcomes = decide_starts(items.iter().filter_map(|(item, ..)| start(item)), if_exists, |id| {
                 Ok(state.numbers.get(id).and_then(|number| state.instances.get(number)?.running()))
             })?;
             let mut changes = Vec::with_capacity(2 * items.len());
             let mut pushed = Vec::with_capacity(items.len());
-            for (((item, data), number), outcome) in items.into_iter().zip(numbers).zip(&outcomes) {
+            for (((item, data, visible_ms), number), outcome) in items.into_iter().zip(numbers).zip(&outcomes) {
                 if *outcome == StartOutcome::Started
-                    && let Some(sequence) = state.deliver(*number, item, 0, &mut changes)
+                    && let Some(sequence) = state.deliver(*number, item, visible_ms, &mut changes)
                 {
-                    changes.push(Change::Message(MessageRow { sequence, number: *number, visible_ms: 0, data }));
+                    changes.push(Change::Message(MessageRow { sequence, number: *number, visible_ms, data }));
                     pushed.push((*number, sequence));
                 } else {
                     state.forget_if_idle(*number);

@@ -78,6 +78,7 @@ mod tests {
             orchestration: orchestration.to_owned(),
             input: String::new(),
             version: None,
+            due_ms: None,
         }
         .into_message()
     }
