@@ -1,6 +1,7 @@
 //! Many starts or messages in one call: all or none of them, in one transaction.
 
 use duroxide::providers::WorkItem;
+use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
 use crate::boundary::errors::{Error, InstanceAlreadyExists};
@@ -30,6 +31,19 @@ impl EncodedStart {
         due_ms: Option<u64>,
     ) -> Self {
         Self { instance, orchestration, input, version, due_ms }
+    }
+}
+
+/// Reads what a start does if its instance exists.
+pub(super) fn read_if_exists(if_exists: &str) -> PyResult<IfExists> {
+    match if_exists {
+        "attach" => Ok(IfExists::Attach),
+        "raise" => Ok(IfExists::Raise),
+        "restart" => Ok(IfExists::Restart),
+        "restart_failed" => Ok(IfExists::RestartFailed),
+        _ => Err(PyValueError::new_err(format!(
+            "if_exists must be 'attach', 'raise', 'restart' or 'restart_failed', not {if_exists:?}"
+        ))),
     }
 }
 
@@ -69,14 +83,13 @@ pub(super) fn queue_message(message: EncodedMessage) -> WorkItem {
 
 impl OpenStore {
     /// For each request whether its instance was started; those that were not are attached to.
-    pub(super) async fn start_all(&self, requests: Vec<EncodedStart>, attach: bool) -> Result<Vec<bool>, Error> {
-        let if_exists = if attach { IfExists::Attach } else { IfExists::Raise };
+    pub(super) async fn start_all(&self, requests: Vec<EncodedStart>, if_exists: IfExists) -> Result<Vec<bool>, Error> {
         let names: Vec<(String, String)> =
             requests.iter().map(|start| (start.instance.clone(), start.orchestration.clone())).collect();
         let requests = requests.into_iter().map(StartRequest::from).collect();
         match self.store.start_all(requests, if_exists).await {
-            Ok(outcomes) => Ok(outcomes.into_iter().map(|outcome| outcome == StartOutcome::Started).collect()),
-            Err(error) => Err(place_start(&names, attach, error)),
+            Ok(outcomes) => Ok(outcomes.into_iter().map(|outcome| outcome != StartOutcome::Attached).collect()),
+            Err(error) => Err(place_start(&names, if_exists != IfExists::Raise, error)),
         }
     }
 

@@ -13,6 +13,7 @@ mod open_store;
 pub(crate) mod outbox;
 pub(crate) mod queries;
 pub(crate) mod records;
+mod restart;
 pub(crate) mod status;
 pub(crate) mod waits;
 
@@ -27,7 +28,7 @@ use crate::native_store::NativeStore;
 pub(crate) use crate::client::call::Call;
 pub(crate) use crate::client::outbox::{NativeDatabaseWatcher, schema_without_name, stores_statement, write_message};
 
-use crate::client::bulk::{EncodedMessage, EncodedStart, event, queue_message};
+use crate::client::bulk::{EncodedMessage, EncodedStart, event, queue_message, read_if_exists};
 use crate::client::listing::NativeQuery;
 use crate::client::open_store::OpenStore;
 use crate::client::outbox::{OutboxRow, RelayAnswer, relay};
@@ -60,8 +61,9 @@ impl NativeClient {
         Ok(Self { store })
     }
 
-    fn start(&self, request: EncodedStart, attach: bool) -> PyResult<Call> {
-        self.call(|store| async move { store.start(request.into(), attach).await })
+    fn start(&self, request: EncodedStart, if_exists: &str) -> PyResult<Call> {
+        let if_exists = read_if_exists(if_exists)?;
+        self.call(|store| async move { store.start(request.into(), if_exists).await })
     }
 
     fn raise_event(&self, instance: String, name: String, data: String) -> PyResult<Call> {
@@ -72,8 +74,9 @@ impl NativeClient {
         self.call(|store| async move { store.send(WorkItem::QueueMessage { instance, name: queue, data }).await })
     }
 
-    fn start_all(&self, requests: Vec<EncodedStart>, attach: bool) -> PyResult<Call> {
-        self.call(|store| async move { store.start_all(requests, attach).await })
+    fn start_all(&self, requests: Vec<EncodedStart>, if_exists: &str) -> PyResult<Call> {
+        let if_exists = read_if_exists(if_exists)?;
+        self.call(|store| async move { store.start_all(requests, if_exists).await })
     }
 
     fn raise_events(&self, events: Vec<EncodedMessage>) -> PyResult<Call> {
@@ -91,6 +94,16 @@ impl NativeClient {
     fn relay(&self, outbox: String, seen: Option<i64>, last: i64, rows: Vec<OutboxRow>) -> PyResult<Call> {
         let relay = relay(outbox, seen, last, rows)?;
         self.call(|store| async move { Ok(RelayAnswer::of(store.store.relay(relay).await?)) })
+    }
+
+    fn restart(
+        &self,
+        instance: String,
+        new_instance: Option<String>,
+        input: Option<String>,
+        version: Option<String>,
+    ) -> PyResult<Call> {
+        self.call(|store| async move { store.restart(instance, new_instance, input, version).await })
     }
 
     fn cancel(&self, instance: String, reason: String) -> PyResult<Call> {

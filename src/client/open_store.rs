@@ -16,7 +16,7 @@ use crate::boundary::errors::Error;
 /// Whether the instance was started, and whether one that existed was started with another input.
 pub(super) type StartAnswer = (bool, bool);
 
-fn started_with(event: Event) -> Option<String> {
+pub(super) fn started_with(event: Event) -> Option<String> {
     match event.kind {
         EventKind::OrchestrationStarted { input, .. } => Some(input),
         _ => None,
@@ -41,10 +41,9 @@ impl OpenStore {
         Self { adapter, store, client }
     }
 
-    pub(super) async fn start(&self, request: StartRequest, attach: bool) -> Result<StartAnswer, Error> {
-        let if_exists = if attach { IfExists::Attach } else { IfExists::Raise };
+    pub(super) async fn start(&self, request: StartRequest, if_exists: IfExists) -> Result<StartAnswer, Error> {
         let (instance, input) = (request.instance.clone(), request.input.clone());
-        if self.store.start(request, if_exists).await? == StartOutcome::Started {
+        if self.store.start(request, if_exists).await? != StartOutcome::Attached {
             return Ok((true, false));
         }
         // Attaching has succeeded, whether or not the history can be read.

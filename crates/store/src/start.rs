@@ -51,11 +51,60 @@ pub enum IfExists {
     Attach,
     /// Fail.
     Raise,
+    /// As [`Self::Attach`], but an instance that has ended runs again.
+    Restart,
+    /// As [`Self::Attach`], but an instance that has failed or was cancelled runs again.
+    RestartFailed,
+}
+
+/// An instance that exists, or whose start waits.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExistingInstance<Name> {
+    pub orchestration: Name,
+    /// How it has ended.
+    pub end: Option<End>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    Completed,
+    /// A failure, or a cancellation.
+    Failed,
+}
+
+impl End {
+    /// The end that the status of the current execution says.
+    pub fn of(status: &str) -> Option<Self> {
+        match status {
+            "Completed" => Some(Self::Completed),
+            "Failed" => Some(Self::Failed),
+            _ => None,
+        }
+    }
+}
+
+impl<Name> ExistingInstance<Name> {
+    /// An instance that has not ended.
+    pub fn running(orchestration: Name) -> Self {
+        Self { orchestration, end: None }
+    }
+}
+
+impl IfExists {
+    fn restarts(self, end: Option<End>) -> bool {
+        match self {
+            Self::Restart => end.is_some(),
+            Self::RestartFailed => end == Some(End::Failed),
+            Self::Attach | Self::Raise => false,
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StartOutcome {
     Started,
+    /// An instance that had ended runs again.
+    Restarted,
     Attached,
 }
 
@@ -72,6 +121,12 @@ impl StartRequest {
     /// The message that starts the instance.
     #[must_use]
     pub fn into_message(self) -> WorkItem {
+        self.into_message_of(INITIAL_EXECUTION_ID)
+    }
+
+    /// The message that starts an execution of the instance.
+    #[must_use]
+    pub fn into_message_of(self, execution_id: u64) -> WorkItem {
         let Self { instance, orchestration, input, version, due_ms: _ } = self;
         WorkItem::StartOrchestration {
             instance,
@@ -81,32 +136,36 @@ impl StartRequest {
             parent_instance: None,
             parent_id: None,
             parent_execution_id: None,
-            execution_id: INITIAL_EXECUTION_ID,
+            execution_id,
         }
     }
 }
 
 /// Decides which starts are made: all of them or none. Each start is a pair of instance and orchestration, and
-/// `running` returns the orchestration that an instance runs already, or will run. Of two starts of one instance, the
-/// first counts.
+/// `existing` returns the instance if it exists. Of two starts of one instance, the first counts.
 pub fn decide_starts<'a, Name: Deref<Target = str>>(
     starts: impl Iterator<Item = (&'a str, &'a str)>,
     if_exists: IfExists,
-    running: impl Fn(&str) -> Result<Option<Name>, StoreError>,
+    existing: impl Fn(&str) -> Result<Option<ExistingInstance<Name>>, StoreError>,
 ) -> Result<Vec<StartOutcome>, StoreError> {
     let mut starting: HashMap<&str, &str> = HashMap::new();
     let mut outcomes = Vec::with_capacity(starts.size_hint().0);
     for (instance, orchestration) in starts {
         let earlier = starting.get(instance).copied();
-        let known = if earlier.is_none() { running(instance)? } else { None };
-        outcomes.push(match earlier.or(known.as_deref()) {
-            None => {
-                starting.insert(instance, orchestration);
-                StartOutcome::Started
+        let known = if earlier.is_none() { existing(instance)? } else { None };
+        let end = known.as_ref().and_then(|known| known.end);
+        let outcome = match earlier.or(known.as_ref().map(|known| &*known.orchestration)) {
+            None => StartOutcome::Started,
+            Some(existing) if if_exists == IfExists::Raise || existing != orchestration => {
+                return Err(exists(instance, existing));
             }
-            Some(existing) if if_exists == IfExists::Attach && existing == orchestration => StartOutcome::Attached,
-            Some(existing) => return Err(exists(instance, existing)),
-        });
+            Some(_) if if_exists.restarts(end) => StartOutcome::Restarted,
+            Some(_) => StartOutcome::Attached,
+        };
+        if outcome != StartOutcome::Attached {
+            starting.insert(instance, orchestration);
+        }
+        outcomes.push(outcome);
     }
     Ok(outcomes)
 }

@@ -192,7 +192,8 @@ class AsyncClient:
             id: Id of the new instance, 1 to 1,024 bytes; default ``None``, a new random one.
             version: Version to start; default ``None``, the newest one that the executing runtime has.
             if_exists: What to do when an instance of the same orchestration has the id: ``"attach"``, the default,
-                leaves that instance as it is and returns a handle of it; ``"raise"`` refuses.
+                leaves that instance as it is and returns a handle of it; ``"raise"`` refuses; ``"restart"`` runs it again
+                from the beginning if it has ended, and ``"restart_failed"`` only if it has failed or was cancelled.
             at: When the instance begins, an aware ``datetime`` or milliseconds since 1970; default ``None``, at once. The
                 store keeps the events and messages that come before.
             delay: How long after the call it begins, a ``timedelta`` or milliseconds, in place of ``at``; default
@@ -240,6 +241,7 @@ class AsyncClient:
     raise_event = awaited(Client.raise_event)
     enqueue_event = awaited(Client.enqueue_event)
     cancel_instance = awaited(Client.cancel_instance)
+    restart = awaited(Client.restart)
     get_status = awaited(Client.get_status)
     get_orchestration_status = awaited(Client.get_orchestration_status)
     wait_for_orchestration = awaited(Client.wait_for_orchestration)

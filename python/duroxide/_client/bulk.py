@@ -6,13 +6,13 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import islice
-from typing import Any, Literal, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 from duroxide import _native
 from duroxide._client.calls import blocking
-from duroxide._client.instances import is_to_attach
+from duroxide._client.instances import check_if_exists
 from duroxide._client.payloads import encode_message, encode_start, encode_value
-from duroxide._client.start import due_time
+from duroxide._client.start import IfExists, due_time
 from duroxide._declare.names import OrchestrationName
 from duroxide._native import Call, EncodedMessage, EncodedStart
 from duroxide._values.limits import MAX_BULK_ITEMS
@@ -81,7 +81,7 @@ class BulkOperations:
 
     @blocking
     def start_orchestrations(
-        self, requests: Iterable[StartRequest], *, if_exists: Literal["attach", "raise"] = "attach"
+        self, requests: Iterable[StartRequest], *, if_exists: IfExists = "attach"
     ) -> Call[list[bool]]:
         """Start many orchestrations: all of them or none, in one transaction, with one wait for the disk.
 
@@ -93,7 +93,8 @@ class BulkOperations:
                 twice.
 
         Returns:
-            For each request, in order: True if the call started the instance, False if it existed.
+            For each request, in order: True if the call started the instance or let it run again, False if it existed
+            and stays as it is.
 
         Raises:
             InstanceAlreadyExists: An instance of another orchestration has one of the ids; with ``if_exists="raise"``,
@@ -102,8 +103,8 @@ class BulkOperations:
             LimitExceeded: An id, a name or an input is too long, or there are too many requests.
             TypeError: An item is not a ``StartRequest``.
         """
-        attach = is_to_attach(if_exists)
-        return self._native.start_all(_encode_all(requests, "requests", StartRequest, _encode_start), attach)
+        encoded = _encode_all(requests, "requests", StartRequest, _encode_start)
+        return self._native.start_all(encoded, check_if_exists(if_exists))
 
     @blocking
     def raise_events(self, events: Iterable[EventToRaise]) -> Call[list[bool]]:

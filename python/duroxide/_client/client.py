@@ -173,7 +173,8 @@ class Client(TypedOperations, BulkOperations, ListOperations, ManagementOperatio
             id: Id of the new instance, 1 to 1,024 bytes; default ``None``, a new random one.
             version: Version to start; default ``None``, the newest one that the executing runtime has.
             if_exists: What to do when an instance of the same orchestration has the id: ``"attach"``, the default,
-                leaves that instance as it is and returns a handle of it; ``"raise"`` refuses.
+                leaves that instance as it is and returns a handle of it; ``"raise"`` refuses; ``"restart"`` runs it again
+                from the beginning if it has ended, and ``"restart_failed"`` only if it has failed or was cancelled.
             at: When the instance begins, an aware ``datetime`` or milliseconds since 1970; default ``None``, at once. The
                 store keeps the events and messages that come before.
             delay: How long after the call it begins, a ``timedelta`` or milliseconds, in place of ``at``; default

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import logging
 from datetime import datetime, timedelta
-from typing import Literal
+from typing import cast, get_args
 
 from duroxide import _native
 from duroxide._client.calls import blocking, completed_by
 from duroxide._client.failure_causes import with_causes
 from duroxide._client.payloads import encode_message, encode_start, encode_value
 from duroxide._client.records import OrchestrationResult, read_status
-from duroxide._client.start import StartOptions, due_time
+from duroxide._client.start import IfExists, StartOptions, due_time
 from duroxide._declare.names import OrchestrationName
 from duroxide._native import Call, EncodedStart
 from duroxide._values.parameter_names import also_named
@@ -46,7 +46,7 @@ class InstanceOperations:
         input: object = None,
         *,
         version: str | None = None,
-        if_exists: Literal["attach", "raise"] = "attach",
+        if_exists: IfExists = "attach",
         at: datetime | int | None = None,
         delay: timedelta | int | None = None,
     ) -> Call[bool]:
@@ -58,15 +58,17 @@ class InstanceOperations:
             input: Its input, any value that can be written as JSON; default ``None``.
             version: Version to start; default ``None``, the newest one that the executing runtime has.
             if_exists: What to do when an instance of the same orchestration has the id: ``"attach"``, the default,
-                leaves the instance as it is, so that a killed program can run again; ``"raise"`` refuses. A warning is
-                logged if the instance was started with another input and has begun.
+                leaves the instance as it is, so that a killed program can run again; ``"raise"`` refuses;
+                ``"restart"`` runs it again from the beginning if it has ended, and ``"restart_failed"`` only if it has
+                failed or was cancelled. A warning is logged if the call attaches to an instance that was started with
+                another input and has begun.
             at: When the instance begins, an aware ``datetime`` or milliseconds since 1970; default ``None``, at once. The
                 store keeps the events and messages that come before.
             delay: How long after the call it begins, a ``timedelta`` or milliseconds, in place of ``at``; default
                 ``None``.
 
         Returns:
-            True if the call started the instance, False if it existed.
+            True if the call started the instance or let it run again, False if it existed and stays as it is.
 
         Raises:
             InstanceAlreadyExists: An instance of another orchestration has the id; with ``if_exists="raise"``, any
@@ -88,7 +90,7 @@ class InstanceOperations:
         input: object,
         version: str,
         *,
-        if_exists: Literal["attach", "raise"] = "attach",
+        if_exists: IfExists = "attach",
     ) -> Call[bool]:
         """Start exactly ``version`` of an orchestration; otherwise as ``start_orchestration``."""
         return start_call(
@@ -102,6 +104,44 @@ class InstanceOperations:
         """Start an orchestration, and return whether it was started, and whether an existing one has another input."""
         start = encode_start(instance_id, name, input, options.version, due_time(options.at, options.delay))
         return start_call(self._native, instance_id, start, options.if_exists or "attach")
+
+    @blocking
+    def restart(
+        self,
+        instance_id: str,
+        *,
+        new_id: str | None = None,
+        input: object = ...,
+        version: str | None = None,
+    ) -> Call[bool]:
+        """Run an instance that has ended from the beginning again, or start another one as it was started.
+
+        Under its own id the instance begins a new execution. Its history, status and output of before stay readable by
+        the number of their execution; its values and its custom status are cleared. A parent does not get the result.
+
+        Args:
+            instance_id: The instance.
+            new_id: Id of a new instance that runs in place of this one, which stays as it is and may still run; default
+                ``None``, the instance itself runs again.
+            input: Another input, any value that can be written as JSON; without it, the input of the run.
+            version: Version to run; default ``None``, the newest one that the executing runtime has.
+
+        Returns:
+            True if the call began a run. False if the instance has not ended, or ``new_id`` existed.
+
+        Raises:
+            InstanceNotFound: The instance does not exist.
+            InstanceAlreadyExists: An instance of another orchestration has ``new_id``.
+            ClientError: The history with its input was pruned, and no input is given.
+            CodecError: The input cannot be written as JSON.
+            LimitExceeded: An id or the input is too long.
+        """
+        return self._native.restart(
+            check_id(instance_id),
+            None if new_id is None else check_id(new_id),
+            None if input is ... else encode_value(input, "the input"),
+            None if version is None else check_version(version),
+        )
 
     start_orchestration_typed = start_orchestration
     start_orchestration_versioned_typed = start_orchestration_versioned
@@ -318,7 +358,7 @@ def start_call(
             )
         return answer
 
-    return native.start(request, is_to_attach(if_exists)).then(warn)
+    return native.start(request, check_if_exists(if_exists)).then(warn)
 
 
 def is_started(answer: tuple[bool, bool]) -> bool:
@@ -326,12 +366,12 @@ def is_started(answer: tuple[bool, bool]) -> bool:
     return answer[0]
 
 
-def is_to_attach(if_exists: object) -> bool:
-    """Tell whether ``if_exists`` asks to attach to what exists.
+def check_if_exists(if_exists: object) -> IfExists:
+    """Return ``if_exists``.
 
     Raises:
-        ValueError: It is neither ``"attach"`` nor ``"raise"``.
+        ValueError: It is not one of the policies.
     """
-    if if_exists not in ("attach", "raise"):
-        raise ValueError(f"if_exists must be 'attach' or 'raise', not {if_exists!r}")
-    return if_exists == "attach"
+    if if_exists not in get_args(IfExists):
+        raise ValueError(f"if_exists must be {', '.join(map(repr, get_args(IfExists)))}, not {if_exists!r}")
+    return cast("IfExists", if_exists)

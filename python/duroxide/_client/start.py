@@ -13,7 +13,7 @@ from duroxide._declare.declarations import Orchestration
 from duroxide._declare.names import function_name
 from duroxide._values.validation import check_milliseconds, check_moment
 
-IfExists = Literal["attach", "raise"]
+IfExists = Literal["attach", "raise", "restart", "restart_failed"]
 
 
 @dataclass(frozen=True)

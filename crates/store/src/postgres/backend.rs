@@ -20,7 +20,7 @@ use crate::postgres::store::PostgresStore;
 use crate::retry::{RetryLimit, RetryState};
 use crate::retrying;
 use crate::session_limits::SessionLimits;
-use crate::start::{IfExists, StartOutcome, StartRequest, WaitingStart, decide_starts};
+use crate::start::{ExistingInstance, IfExists, StartOutcome, StartRequest, WaitingStart, decide_starts};
 use crate::types::InstanceState;
 
 /// Carries out one query, and repeats it after failures that pass.
@@ -114,10 +114,13 @@ impl Backend for PostgresStore {
         // The writers' batches send starts that begin at once.
         if let [request] = requests.as_slice()
             && request.due_ms.is_none()
+            && matches!(if_exists, IfExists::Attach | IfExists::Raise)
         {
             let start = || Self::start(self, request.clone());
             let found = retrying!(self.availability, OPERATION, &mut retry, start())?;
-            return decide_starts(std::iter::once(request.names()), if_exists, |_: &str| Ok(found.as_deref()));
+            return decide_starts(std::iter::once(request.names()), if_exists, |_: &str| {
+                Ok(found.as_deref().map(ExistingInstance::running))
+            });
         }
         let (server, mut unconfirmed) = (self.server(), None);
         let outcomes = retrying!(

@@ -147,12 +147,13 @@ fn offer_turn(
         Ok(history) => (history, None),
         Err(error) => (Vec::new(), Some(error)),
     };
-    let exists = lease.created_us.is_some() || !history.is_empty() || history_error.is_some();
+    // An instance whose start is not due has no history, also if it has run before.
+    let exists = !history.is_empty() || history_error.is_some();
     if !exists && !lease.messages.iter().any(begins) {
         hold_orphans(core, lease);
         return;
     }
-    if lease.created_us.is_none() {
+    if history.is_empty() {
         // The start comes before all other messages.
         lease.messages.sort_by_key(|message| !starts(message));
     }

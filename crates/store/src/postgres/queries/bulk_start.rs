@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 
+use duroxide::INITIAL_EXECUTION_ID;
 use duroxide::providers::WorkItem;
 use sqlx::{PgConnection, Postgres, Transaction};
 
@@ -16,7 +17,7 @@ use crate::postgres::errors::failed;
 use crate::postgres::queries::Server;
 use crate::postgres::schema::function;
 use crate::postgres::write::in_doubt::{CommitMark, CommitOutcome, commit_outcome};
-use crate::start::{IfExists, StartOutcome, StartRequest, decide_starts};
+use crate::start::{End, ExistingInstance, IfExists, StartOutcome, StartRequest, decide_starts};
 use crate::work_item::encode;
 
 const START: &str = "start_orchestration";
@@ -48,30 +49,73 @@ impl Server<'_> {
         ids.dedup();
         let lock = format!("SELECT {}($1)", function(self.schema, "lock_starts"));
         sqlx::query(&lock).bind(&ids).execute(&mut *transaction).await.map_err(|error| failed(START, &error))?;
-        let existing = self.orchestrations_of(&mut transaction, START, &ids).await?;
-        let running = |id: &str| Ok(existing.get(id).map(String::as_str));
-        let outcomes = match decide_starts(requests.iter().map(StartRequest::names), if_exists, running) {
+        let existing = self.existing(&mut transaction, START, &ids).await?;
+        let find = |id: &str| Ok(existing.get(id).cloned());
+        let outcomes = match decide_starts(requests.iter().map(StartRequest::names), if_exists, find) {
             Ok(outcomes) => outcomes,
             Err(error) => return Ok(Err(error)),
         };
-        let started = requests.iter().zip(&outcomes).filter(|(_, outcome)| **outcome == StartOutcome::Started);
-        let started: Vec<&StartRequest> = started.map(|(request, _)| request).collect();
+        let restarted = requests.iter().zip(&outcomes).filter(|(_, outcome)| **outcome == StartOutcome::Restarted);
+        let restarted: Vec<&str> = restarted.map(|(request, _)| request.instance.as_str()).collect();
+        let executions = self.restart(&mut transaction, &restarted).await?;
+        let started = requests.iter().zip(&outcomes).filter(|(_, outcome)| **outcome != StartOutcome::Attached);
+        let started: Vec<(&StartRequest, u64)> = started
+            .map(|(request, _)| {
+                let execution = executions.get(&request.instance).copied();
+                (request, execution.unwrap_or(INITIAL_EXECUTION_ID))
+            })
+            .collect();
         self.append(transaction, &started, outcomes, unconfirmed).await.map(Ok)
     }
 
-    /// The orchestration that each of the instances runs, or that its waiting start will run.
+    /// Begins new executions of instances that have ended, and returns their numbers.
+    async fn restart(&self, connection: &mut PgConnection, instances: &[&str]) -> Result<HashMap<String, u64>> {
+        if instances.is_empty() {
+            return Ok(HashMap::new());
+        }
+        let Self { schema, .. } = self;
+        // The status, the keys and the report of the last execution belong to its history.
+        let rows: Vec<(String, i64)> = sqlx::query_as(&format!(
+            "WITH restarted AS (\
+             UPDATE \"{schema}\".instances i SET current_execution_id = i.current_execution_id + 1, \
+             custom_status = NULL, custom_status_version = least(i.custom_status_version, 2147483646) + 1, \
+             updated_at = statement_timestamp() \
+             FROM \"{schema}\".executions e WHERE i.instance_id = ANY ($1) AND e.instance_id = i.instance_id \
+             AND e.execution_id = i.current_execution_id AND e.status IN ('Completed', 'Failed') \
+             RETURNING i.instance_id, i.current_execution_id), \
+             begun AS (INSERT INTO \"{schema}\".executions (instance_id, execution_id, status, started_at) \
+             SELECT instance_id, current_execution_id, 'Running', statement_timestamp() FROM restarted), \
+             cleared AS (DELETE FROM \"{schema}\".kv_store k USING restarted r \
+             WHERE k.instance_id = r.instance_id), \
+             understood AS (DELETE FROM \"{schema}\".python_waiting w USING restarted r \
+             WHERE w.instance_id = r.instance_id) \
+             SELECT instance_id, current_execution_id FROM restarted"
+        ))
+        .bind(instances)
+        .fetch_all(connection)
+        .await
+        .map_err(|error| failed(START, &error))?;
+        if rows.len() < instances.len() {
+            return Err(Failure::not_applied(START, "an instance was deleted at this moment"));
+        }
+        Ok(rows.into_iter().map(|(id, execution)| (id, execution.unsigned_abs())).collect())
+    }
+
+    /// The instances that exist, or whose starts wait.
     ///
     /// It is one statement, since a start leaves the queue in the transaction that creates the instance.
-    pub async fn orchestrations_of(
+    pub async fn existing(
         &self,
         connection: &mut PgConnection,
         operation: &str,
         ids: &[&str],
-    ) -> Result<HashMap<String, String>> {
+    ) -> Result<HashMap<String, ExistingInstance<String>>> {
         let Self { schema, .. } = self;
-        let rows: Vec<(String, Option<String>, Option<String>)> = sqlx::query_as(&format!(
-            "SELECT instance_id, orchestration_name, NULL FROM \"{schema}\".instances WHERE instance_id = ANY($1) \
-             UNION ALL SELECT instance_id, NULL, work_item FROM (SELECT instance_id, work_item FROM \
+        let rows: Vec<(String, Option<String>, Option<String>, Option<String>)> = sqlx::query_as(&format!(
+            "SELECT i.instance_id, i.orchestration_name, e.status, NULL FROM \"{schema}\".instances i \
+             LEFT JOIN \"{schema}\".executions e ON e.instance_id = i.instance_id \
+             AND e.execution_id = i.current_execution_id WHERE i.instance_id = ANY($1) \
+             UNION ALL SELECT instance_id, NULL, NULL, work_item FROM (SELECT instance_id, work_item FROM \
              \"{schema}\".orchestrator_queue WHERE instance_id = ANY($1) \
              AND work_item LIKE '{{\"StartOrchestration\":%' \
              ORDER BY id) AS waiting"
@@ -80,17 +124,18 @@ impl Server<'_> {
         .fetch_all(connection)
         .await
         .map_err(|error| failed(operation, &error))?;
-        let mut orchestrations = HashMap::with_capacity(rows.len());
-        for (id, name, waiting) in rows {
+        let mut existing = HashMap::with_capacity(rows.len());
+        for (id, name, status, waiting) in rows {
             let name = name.or_else(|| match serde_json::from_str(&waiting?) {
                 Ok(WorkItem::StartOrchestration { orchestration, .. }) => Some(orchestration),
                 _ => None,
             });
-            if let Some(name) = name {
-                orchestrations.entry(id).or_insert(name);
+            if let Some(orchestration) = name {
+                let end = status.as_deref().and_then(End::of);
+                existing.entry(id).or_insert(ExistingInstance { orchestration, end });
             }
         }
-        Ok(orchestrations)
+        Ok(existing)
     }
 
     /// Finds out what became of the `unconfirmed` transaction: its outcomes if it was committed, `None` if the caller
@@ -112,21 +157,22 @@ impl Server<'_> {
     async fn append(
         &self,
         mut transaction: Transaction<'_, Postgres>,
-        started: &[&StartRequest],
+        started: &[(&StartRequest, u64)],
         outcomes: Vec<StartOutcome>,
         unconfirmed: &mut Option<UnconfirmedStarts>,
     ) -> Result<Vec<StartOutcome>> {
         if started.is_empty() {
             return Ok(outcomes);
         }
-        let starts: Vec<String> = started.iter().map(|&request| request.instance.clone()).collect();
-        let messages = started.iter().map(|&request| encode(&request.clone().into_message()));
+        let starts: Vec<String> = started.iter().map(|(request, _)| request.instance.clone()).collect();
+        let messages =
+            started.iter().map(|(request, execution)| encode(&(*request).clone().into_message_of(*execution)));
         let items: Vec<String> = messages.collect::<Result<_, _>>()?;
         // By the server's clock, which may differ from that of this process.
         let now = now_ms();
         let delays: Vec<Option<i64>> = started
             .iter()
-            .map(|request| request.due_ms.map(|due| i64::try_from(due.saturating_sub(now)).unwrap_or(i64::MAX)))
+            .map(|(request, _)| request.due_ms.map(|due| i64::try_from(due.saturating_sub(now)).unwrap_or(i64::MAX)))
             .collect();
         let Self { schema, .. } = self;
         // Like the procedure of the base provider, but for many messages.

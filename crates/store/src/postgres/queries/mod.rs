@@ -43,7 +43,8 @@ impl Server<'_> {
     pub async fn running(&self, instance: &str) -> Result<Option<String>> {
         const OPERATION: &str = "start_orchestration";
         let mut connection = self.pool.acquire().await.map_err(|error| failed(OPERATION, &error))?;
-        Ok(self.orchestrations_of(&mut connection, OPERATION, &[instance]).await?.remove(instance))
+        let existing = self.existing(&mut connection, OPERATION, &[instance]).await?.remove(instance);
+        Ok(existing.map(|existing| existing.orchestration))
     }
 
     /// The root instances that ended longer ago than `kept` by the server's clock, in the order of their ends.

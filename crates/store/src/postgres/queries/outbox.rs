@@ -32,12 +32,13 @@ impl Server<'_> {
         let mut ids: Vec<&str> = relay.messages.iter().map(target).collect();
         ids.sort_unstable();
         ids.dedup();
-        let running = self.orchestrations_of(&mut transaction, OPERATION, &ids).await?;
+        let existing = self.existing(&mut transaction, OPERATION, &ids).await?;
         let mut filter = StartFilter::default();
         let (mut refused, mut instances, mut items) = (Vec::new(), Vec::new(), Vec::new());
         for (place, message) in relay.messages.iter().enumerate() {
             let instance = target(message);
-            let reason = filter.refuses(message, running.get(instance).map(String::as_str));
+            let reason =
+                filter.refuses(message, existing.get(instance).map(|existing| existing.orchestration.as_str()));
             refused.extend(reason.map(|reason| (place, reason)));
             instances.push(instance);
             items.push(encode(message)?);

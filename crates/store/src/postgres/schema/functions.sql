@@ -113,7 +113,7 @@ END $$;
 
 -- Leases those of the given instances that are free and have something to read. The rows of the answer:
 --
--- kind 2, one for each leased instance: token, instance, attempt (1 if it does not exist, and its start is not due),
+-- kind 2, one for each leased instance: token, instance, attempt (1 if it has no history, and its start is not due),
 --   name, version, execution, last_event (of that execution; 1 if there is a history without an instance), stamp (when it
 --   was created, in microseconds since the epoch);
 -- kind 3, one for each message: token, id, attempt (counted so far), item, last_event (1 if the message is held back),
@@ -194,22 +194,24 @@ BEGIN
     now_at := clock_timestamp();
     RETURN QUERY
     SELECT 2::smallint, leased.token, leased.instance, NULL::bigint,
-           CASE WHEN i.instance_id IS NULL
+           CASE WHEN last.event IS NULL
                 THEN (SELECT 1 FROM "{schema}".orchestrator_queue q
                       WHERE q.instance_id = leased.instance AND q.visible_at + interval '0' > now_at
                         AND q.work_item LIKE '{"StartOrchestration":%' LIMIT 1) END,
            NULL::text,
-           i.orchestration_name, i.orchestration_version, i.current_execution_id,
-           CASE WHEN i.instance_id IS NULL
-                THEN (SELECT 1::bigint FROM "{schema}".history h WHERE h.instance_id = leased.instance LIMIT 1)
-                ELSE (SELECT max(h.event_id) FROM "{schema}".history h
-                      WHERE h.instance_id = i.instance_id AND h.execution_id = i.current_execution_id) END,
+           i.orchestration_name, i.orchestration_version, i.current_execution_id, last.event,
            CASE WHEN i.instance_id IS NOT NULL
                 THEN (extract(epoch FROM least(greatest(i.created_at, to_timestamp(0)), to_timestamp(253402300800)))
                       * 1000000)::bigint END
     FROM unnest(instances, tokens) AS leased (instance, token)
     LEFT JOIN LATERAL (SELECT * FROM "{schema}".instances i
-                       WHERE i.instance_id = leased.instance OFFSET 0) AS i ON true;
+                       WHERE i.instance_id = leased.instance OFFSET 0) AS i ON true
+    CROSS JOIN LATERAL (
+        SELECT CASE WHEN i.instance_id IS NULL
+                    THEN (SELECT 1::bigint FROM "{schema}".history h WHERE h.instance_id = leased.instance LIMIT 1)
+                    ELSE (SELECT max(h.event_id) FROM "{schema}".history h
+                          WHERE h.instance_id = i.instance_id AND h.execution_id = i.current_execution_id) END AS event
+        OFFSET 0) AS last;
     RETURN QUERY
     SELECT 3::smallint, leased.token, NULL::text, q.id, q.attempt_count, q.work_item, NULL::text, NULL::text,
            NULL::bigint, CASE WHEN q.lock_token = 'held' THEN 1::bigint ELSE 0 END,

@@ -10,7 +10,7 @@ use crate::live::LiveState;
 use crate::sqlite::client::{ANSWER_TIMEOUT, ClientStore, WaitOutcome, lost};
 use crate::sqlite::inbox::{Body, InboxReply, InboxTransaction, Request, RequestState};
 use crate::sqlite::read;
-use crate::start::{IfExists, StartOutcome, StartRequest, WaitingStart, decide_starts, exists};
+use crate::start::{End, ExistingInstance, IfExists, StartOutcome, StartRequest, WaitingStart, decide_starts, exists};
 use crate::types::InstanceState;
 use crate::work_item::target;
 
@@ -28,13 +28,13 @@ impl ClientStore {
                 return Ok(Err(transaction.append(&body, true)?));
             }
             let outcomes = self.decide_starts(transaction, requests, if_exists, None)?;
-            if let Some(started) = started_requests(requests, &outcomes) {
+            if let Some(started) = started_requests(requests, &outcomes, if_exists) {
                 transaction.append(&started, false)?;
             }
             Ok(Ok(outcomes))
         })?;
         let position = match submitted {
-            Ok(outcomes) => return Ok(outcomes),
+            Ok(outcomes) => return self.after_restarts(outcomes),
             Err(position) => position,
         };
         loop {
@@ -44,11 +44,20 @@ impl ClientStore {
                 WaitOutcome::Answered(Err(error)) => return Err(error),
                 WaitOutcome::OwnerEnded => {
                     if let Some(outcomes) = self.decide_abandoned_start(position, requests, if_exists)? {
-                        return Ok(outcomes);
+                        return self.after_restarts(outcomes);
                     }
                 }
             }
         }
+    }
+
+    /// Returns when the restarts that this client has decided are in the store: an instance that has ended would otherwise
+    /// still show its end.
+    fn after_restarts(&self, outcomes: Vec<StartOutcome>) -> Result<Vec<StartOutcome>, StoreError> {
+        if outcomes.contains(&StartOutcome::Restarted) {
+            self.catch_up()?;
+        }
+        Ok(outcomes)
     }
 
     /// Decides about a start that an owner left undecided. `None` if there is a new owner, which decides.
@@ -73,7 +82,7 @@ impl ClientStore {
                 }
             }
             let decision = self.decide_starts(transaction, requests, if_exists, Some(position));
-            match decision.as_ref().ok().and_then(|outcomes| started_requests(requests, outcomes)) {
+            match decision.as_ref().ok().and_then(|outcomes| started_requests(requests, outcomes, if_exists)) {
                 Some(started) => transaction.replace(position, &started)?,
                 None => transaction.remove(position)?,
             }
@@ -85,7 +94,7 @@ impl ClientStore {
     /// The outcomes of a start that was carried out, but whose answer was lost. The orchestrations that the instances
     /// run show the outcomes.
     fn infer_outcomes(&self, requests: &[StartRequest], if_exists: IfExists) -> Result<Vec<StartOutcome>, StoreError> {
-        let carried_out = if if_exists == IfExists::Attach { StartOutcome::Attached } else { StartOutcome::Started };
+        let carried_out = if if_exists == IfExists::Raise { StartOutcome::Started } else { StartOutcome::Attached };
         requests
             .iter()
             .map(|request| match self.running(&request.instance)? {
@@ -106,10 +115,19 @@ impl ClientStore {
         except: Option<i64>,
     ) -> Result<Vec<StartOutcome>, StoreError> {
         let completed = self.completed_position(transaction)?;
-        decide_starts(requests.iter().map(StartRequest::names), if_exists, |id| match self.running(id)? {
-            None => transaction.starting(id, completed, except),
-            running => Ok(running),
+        decide_starts(requests.iter().map(StartRequest::names), if_exists, |id| match self.existing(id)? {
+            None => Ok(transaction.starting(id, completed, except)?.map(ExistingInstance::running)),
+            existing => Ok(existing),
         })
+    }
+
+    /// The instance, if the store has it.
+    fn existing(&self, id: &str) -> Result<Option<ExistingInstance<String>>, StoreError> {
+        let status = self.readers.read("start_orchestration", |connection| read::status(connection, id))?;
+        Ok(status.and_then(|status| {
+            let end = status.status.as_deref().and_then(End::of);
+            Some(ExistingInstance { orchestration: status.orchestration.or(status.starting)?, end })
+        }))
     }
 
     /// The orchestration that an instance runs, or that a waiting start in the store will run.
@@ -240,10 +258,11 @@ impl ClientStore {
     }
 }
 
-/// The request for the instances that this client decided to start. It attaches to existing instances, so that it
+/// The request for the instances that this client decided to start. It attaches to instances that run, so that it
 /// cannot fail when the owner carries it out.
-fn started_requests(requests: &[StartRequest], outcomes: &[StartOutcome]) -> Option<Body> {
-    let started = requests.iter().zip(outcomes).filter(|(_, outcome)| **outcome == StartOutcome::Started);
+fn started_requests(requests: &[StartRequest], outcomes: &[StartOutcome], if_exists: IfExists) -> Option<Body> {
+    let if_exists = if if_exists == IfExists::Raise { IfExists::Attach } else { if_exists };
+    let started = requests.iter().zip(outcomes).filter(|(_, outcome)| **outcome != StartOutcome::Attached);
     let requests: Vec<_> = started.map(|(request, _)| request.clone()).collect();
-    (!requests.is_empty()).then_some(Body::Start { requests, if_exists: IfExists::Attach })
+    (!requests.is_empty()).then_some(Body::Start { requests, if_exists })
 }

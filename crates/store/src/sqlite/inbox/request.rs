@@ -91,6 +91,12 @@ struct WrittenStart {
 }
 
 #[derive(Serialize, Deserialize)]
+enum WrittenRestart {
+    Ended,
+    Failed,
+}
+
+#[derive(Serialize, Deserialize)]
 struct WrittenFilter {
     ids: Option<Vec<String>>,
     completed_before: Option<u64>,
@@ -108,13 +114,35 @@ struct WrittenOptions {
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum WrittenBody {
-    Start { requests: Vec<WrittenStart>, attach: bool },
-    Messages { items: Vec<WorkItem>, visible_ms: u64 },
-    Delete { ids: Vec<String>, force: bool },
-    DeleteBulk { filter: WrittenFilter },
-    Prune { id: String, options: WrittenOptions },
-    PruneBulk { filter: WrittenFilter, options: WrittenOptions },
-    Describe { id: String },
+    Start {
+        requests: Vec<WrittenStart>,
+        attach: bool,
+        /// Which instances that have ended run again. Older versions ignore it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        restart: Option<WrittenRestart>,
+    },
+    Messages {
+        items: Vec<WorkItem>,
+        visible_ms: u64,
+    },
+    Delete {
+        ids: Vec<String>,
+        force: bool,
+    },
+    DeleteBulk {
+        filter: WrittenFilter,
+    },
+    Prune {
+        id: String,
+        options: WrittenOptions,
+    },
+    PruneBulk {
+        filter: WrittenFilter,
+        options: WrittenOptions,
+    },
+    Describe {
+        id: String,
+    },
 }
 
 #[derive(Serialize, Deserialize)]
@@ -253,7 +281,12 @@ impl Body {
         let written = match self.clone() {
             Self::Start { requests, if_exists } => WrittenBody::Start {
                 requests: requests.into_iter().map(WrittenStart::from).collect(),
-                attach: if_exists == IfExists::Attach,
+                attach: if_exists != IfExists::Raise,
+                restart: match if_exists {
+                    IfExists::Attach | IfExists::Raise => None,
+                    IfExists::Restart => Some(WrittenRestart::Ended),
+                    IfExists::RestartFailed => Some(WrittenRestart::Failed),
+                },
             },
             Self::Messages { items, visible_ms } => WrittenBody::Messages { items, visible_ms },
             Self::Delete { ids, force } => WrittenBody::Delete { ids, force },
@@ -269,9 +302,14 @@ impl Body {
 
     pub fn decode(payload: &str) -> serde_json::Result<Self> {
         Ok(match serde_json::from_str(payload)? {
-            WrittenBody::Start { requests, attach } => Self::Start {
+            WrittenBody::Start { requests, attach, restart } => Self::Start {
                 requests: requests.into_iter().map(StartRequest::from).collect(),
-                if_exists: if attach { IfExists::Attach } else { IfExists::Raise },
+                if_exists: match restart {
+                    Some(WrittenRestart::Ended) => IfExists::Restart,
+                    Some(WrittenRestart::Failed) => IfExists::RestartFailed,
+                    None if attach => IfExists::Attach,
+                    None => IfExists::Raise,
+                },
             },
             WrittenBody::Messages { items, visible_ms } => Self::Messages { items, visible_ms },
             WrittenBody::Delete { ids, force } => Self::Delete { ids, force },

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, OptionalExtension as _, params};
 
 use crate::sqlite::owner::disk::rows::{ActivityRow, MessageRow, insert_activity, insert_events, insert_message, run};
 use crate::sqlite::owner::disk::totals::Totals;
@@ -12,19 +12,49 @@ use crate::sqlite::owner::memory::ids::{Number, Sequence};
 use crate::sqlite::read::signed;
 
 pub enum Change {
-    Instance { number: Number, id: Arc<str>, starting: Option<Arc<str>>, created_ms: u64 },
-    Starting { number: Number, orchestration: Arc<str> },
+    Instance {
+        number: Number,
+        id: Arc<str>,
+        starting: Option<Arc<str>>,
+        created_ms: u64,
+    },
+    Starting {
+        number: Number,
+        orchestration: Arc<str>,
+    },
+    /// An instance that has ended begins a new execution.
+    Restart {
+        number: Number,
+        execution: u64,
+        restarted_ms: u64,
+    },
     Message(MessageRow),
     Activity(ActivityRow),
     Turn(Box<TurnRow>),
-    Events { number: Number, execution: u64, events: Vec<(u64, String)> },
+    Events {
+        number: Number,
+        execution: u64,
+        events: Vec<(u64, String)>,
+    },
     ActivityEnded(Sequence),
     MessagesDropped(Vec<Sequence>),
-    MessageAttempts { sequence: Sequence, attempts: u32 },
-    ActivityAttempts { sequence: Sequence, attempts: u32 },
+    MessageAttempts {
+        sequence: Sequence,
+        attempts: u32,
+    },
+    ActivityAttempts {
+        sequence: Sequence,
+        attempts: u32,
+    },
     InstanceDropped(Number),
-    Mismatch { number: Number, report: String },
-    InboxPosition { inbox: String, position: i64 },
+    Mismatch {
+        number: Number,
+        report: String,
+    },
+    InboxPosition {
+        inbox: String,
+        position: i64,
+    },
 }
 
 /// The default size of a page in SQLite.
@@ -73,6 +103,13 @@ impl Change {
             Self::Message(row) if deleted.contains(&row.number) => {}
             Self::Starting { number, orchestration } => {
                 run!(connection, "UPDATE instances SET starting = ?2 WHERE number = ?1", number, &**orchestration);
+            }
+            Self::Restart { number, .. } if deleted.contains(number) => {}
+            Self::Restart { number, execution, restarted_ms } => {
+                let before = restart(connection, *number, signed(*execution), signed(*restarted_ms))?;
+                totals.executions += 1;
+                totals.count(&before, -1);
+                totals.count("Running", 1);
             }
             Self::Message(row) => insert_message(connection, row)?,
             Self::Activity(row) => insert_activity(connection, row)?,
@@ -125,4 +162,31 @@ fn insert_instance(
         starting
     );
     Ok(())
+}
+
+/// Begins another execution, and returns the status of the one before. Its custom status, its keys and its mismatch belong
+/// to its history.
+fn restart(connection: &Connection, number: Number, execution: i64, restarted_ms: i64) -> rusqlite::Result<String> {
+    let before = connection
+        .prepare_cached("SELECT status FROM executions WHERE instance = ?1 AND execution = ?2 - 1")?
+        .query_row(params![number, execution], |row| row.get(0))
+        .optional()?
+        .unwrap_or_default();
+    run!(
+        connection,
+        "UPDATE instances SET execution = ?2, completed_ms = NULL, starting = orchestration, custom_status = NULL, \
+         custom_status_version = custom_status_version + 1 WHERE number = ?1",
+        number,
+        execution
+    );
+    run!(
+        connection,
+        "INSERT INTO executions (instance, execution, status, started_ms) VALUES (?1, ?2, 'Running', ?3)",
+        number,
+        execution,
+        restarted_ms
+    );
+    run!(connection, "DELETE FROM kv WHERE instance = ?1", number);
+    run!(connection, "DELETE FROM mismatches WHERE instance = ?1", number);
+    Ok(before)
 }

@@ -30,6 +30,7 @@ pub struct TurnEffect {
     pub recorded: Option<(String, String)>,
     pub pinned: Option<Version>,
     pub has_ended: bool,
+    pub has_failed: bool,
     pub has_kv: bool,
     pub activities: Vec<Activity>,
     pub cancelled: Vec<Sequence>,
@@ -77,7 +78,12 @@ impl CommitEffect {
                 instance.queue.retain(|message| message.sequence != sequence);
                 instance.delayed.remove(&sequence);
                 instance.put_off.remove(&sequence);
+                let was_restarted = instance.awaits_start();
                 instance.forget_start();
+                if was_restarted {
+                    // The next operation reads the record again.
+                    state.forget_if_idle(number);
+                }
             }
         }
     }
@@ -108,6 +114,7 @@ impl TurnEffect {
             record.recorded_execution = record.recorded_execution.max(execution);
             // The engine acknowledges messages after the end with an empty turn, which does not name the status.
             record.has_ended = self.has_ended || (record.has_ended && !is_new_execution);
+            record.has_failed = self.has_failed || (record.has_failed && !is_new_execution);
             has_ended = record.has_ended;
             record.has_kv |= self.has_kv;
             if let Some((orchestration, version)) = recorded {

@@ -19,7 +19,8 @@ macro_rules! records_where {
              coalesce(e.execution, 0), e.major, e.minor, e.patch, \
              EXISTS (SELECT 1 FROM kv WHERE kv.instance = i.number) \
              OR EXISTS (SELECT 1 FROM kv_changes WHERE kv_changes.instance = i.number), \
-             EXISTS (SELECT 1 FROM mismatches WHERE mismatches.instance = i.number) \
+             EXISTS (SELECT 1 FROM mismatches WHERE mismatches.instance = i.number), \
+             coalesce(i.completed_ms IS NOT NULL AND e.status = 'Failed', 0) \
              FROM instances i LEFT JOIN executions e ON e.instance = i.number AND e.execution = i.execution WHERE ",
             $condition
         )
@@ -47,6 +48,7 @@ fn record(row: &Row<'_>) -> rusqlite::Result<(Number, String, RecordedInstance)>
         recorded_execution: row.get(7)?,
         pinned,
         has_ended: row.get(6)?,
+        has_failed: row.get(13)?,
         has_kv: row.get(11)?,
         has_mismatch: row.get(12)?,
     };

@@ -11,6 +11,7 @@ use crate::code_time::CodeTime;
 use crate::flow_control::MessageGate;
 use crate::sqlite::owner::disk::change::Change;
 use crate::sqlite::owner::memory::ids::{History, Number, Sequence, Token, Version};
+use crate::start::{End, ExistingInstance};
 
 pub struct Message {
     pub sequence: Sequence,
@@ -63,7 +64,7 @@ impl TurnLease {
 pub struct RecordedInstance {
     pub orchestration: Option<Arc<str>>,
     pub version: Option<Arc<str>>,
-    /// The orchestration of a start that waits for its first turn.
+    /// The orchestration of a start that waits for the first turn of the current execution.
     pub starting: Option<Arc<str>>,
     pub execution: u64,
     /// The newest execution that has a row.
@@ -71,6 +72,8 @@ pub struct RecordedInstance {
     /// The version of the engine to which the current execution is pinned.
     pub pinned: Option<Version>,
     pub has_ended: bool,
+    /// It has ended, by a failure or a cancellation.
+    pub has_failed: bool,
     pub has_kv: bool,
     /// The instance waits for code that can run it, and the file has the mismatch report.
     pub has_mismatch: bool,
@@ -164,10 +167,56 @@ impl Instance {
         self.history.as_ref().is_none_or(|history| !history.lock().is_empty())
     }
 
+    /// The instance, for the decision about a start. An instance that has ended counts as running while another start
+    /// waits, which the engine will answer.
+    pub fn existing(&self) -> Option<ExistingInstance<Arc<str>>> {
+        let orchestration = self.running()?;
+        let record = self.record.as_ref()?;
+        let waits = self.leased.is_some() || self.waiting_messages().any(Message::is_start);
+        let end = if record.has_failed { End::Failed } else { End::Completed };
+        Some(ExistingInstance { orchestration, end: (record.has_ended && !waits).then_some(end) })
+    }
+
+    /// Begins a new execution of an instance that has ended. The caller must write the returned change. `None` if it has
+    /// not ended.
+    pub fn restart(&mut self, number: Number) -> Option<Change> {
+        let record = self.record.as_mut().filter(|record| record.has_ended)?;
+        let orchestration = record.orchestration.clone()?;
+        let execution = record.execution + 1;
+        *record = RecordedInstance {
+            orchestration: record.orchestration.take(),
+            version: record.version.take(),
+            starting: Some(orchestration),
+            execution,
+            recorded_execution: execution,
+            ..RecordedInstance::default()
+        };
+        self.gate = Some(MessageGate::default());
+        self.history = Some(History::default());
+        Some(Change::Restart { number, execution, restarted_ms: now_ms() })
+    }
+
+    /// Whether the instance can take a turn once it has messages. An instance whose start is not due cannot.
+    pub fn can_run(&self) -> bool {
+        if self.awaits_start() {
+            return self.has_beginning();
+        }
+        self.exists() || self.has_beginning() || self.has_history()
+    }
+
+    /// Whether the instance has begun before, and its current execution has not.
+    pub fn awaits_start(&self) -> bool {
+        self.exists() && self.record.as_ref().is_some_and(|record| record.starting.is_some())
+    }
+
+    fn waiting_messages(&self) -> impl Iterator<Item = &Message> {
+        self.queue.iter().chain(self.delayed.values()).chain(self.put_off.values())
+    }
+
     /// Adds a visible message to the queue. The instance reads a start before all other messages, since an event may
     /// arrive before the start. Of several starts the first counts.
     pub fn enqueue(&mut self, message: Message) {
-        if message.is_start() && !self.exists() {
+        if message.is_start() && (!self.exists() || self.awaits_start()) {
             let place = self.queue.iter().take_while(|earlier| earlier.is_start()).count();
             self.queue.insert(place, message);
         } else {
@@ -186,9 +235,7 @@ impl Instance {
 
     /// Removes the note of a waiting start that was not written.
     pub fn forget_start(&mut self) {
-        let mut waiting = self.queue.iter().chain(self.delayed.values()).chain(self.put_off.values());
-        let is_started = self.leased.is_some()
-            || waiting.any(|message| matches!(*message.item, WorkItem::StartOrchestration { .. }));
+        let is_started = self.leased.is_some() || self.waiting_messages().any(Message::is_start);
         if !is_started && let Some(record) = &mut self.record {
             record.starting = None;
         }

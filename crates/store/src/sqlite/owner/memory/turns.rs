@@ -31,11 +31,7 @@ impl OwnerState {
     pub fn refresh(&mut self, number: Number) {
         let policy = self.policy;
         let Some(instance) = self.instances.get_mut(&number) else { return };
-        if instance.is_ready
-            || instance.leased.is_some()
-            || instance.queue.is_empty()
-            || !(instance.exists() || instance.has_beginning() || instance.has_history())
-        {
+        if instance.is_ready || instance.leased.is_some() || instance.queue.is_empty() || !instance.can_run() {
             return;
         }
         if policy.gate_messages

@@ -69,6 +69,12 @@ fn start(item: &WorkItem) -> Option<(&str, &str)> {
     }
 }
 
+fn set_execution(item: &mut WorkItem, execution: u64) {
+    if let WorkItem::StartOrchestration { execution_id, .. } = item {
+        *execution_id = execution;
+    }
+}
+
 impl OwnerCore {
     /// Sends messages, all of them or none.
     pub async fn send_messages(&self, items: Vec<WorkItem>, visible_ms: u64) -> Result<()> {
@@ -125,12 +131,20 @@ impl OwnerCore {
             .collect::<Result<_>>()?;
         self.with_instances(&ids, |state, numbers| {
             let outcomes = decide_starts(items.iter().filter_map(|(item, ..)| start(item)), if_exists, |id| {
-                Ok(state.numbers.get(id).and_then(|number| state.instances.get(number)?.running()))
+                Ok(state.numbers.get(id).and_then(|number| state.instances.get(number)?.existing()))
             })?;
             let mut changes = Vec::with_capacity(2 * items.len());
             let mut pushed = Vec::with_capacity(items.len());
             for (((item, data, visible_ms), number), outcome) in items.into_iter().zip(numbers).zip(&outcomes) {
-                if *outcome == StartOutcome::Started
+                let (mut item, mut data) = (item, data);
+                if *outcome == StartOutcome::Restarted
+                    && let Some(instance) = state.get(*number)
+                {
+                    changes.extend(instance.restart(*number));
+                    set_execution(&mut item, instance.execution());
+                    data = encode(&item)?;
+                }
+                if *outcome != StartOutcome::Attached
                     && let Some(sequence) = state.deliver(*number, item, visible_ms, &mut changes)
                 {
                     changes.push(Change::Message(MessageRow { sequence, number: *number, visible_ms, data }));

@@ -82,6 +82,7 @@ impl OwnerCore {
             recorded: row.recorded.clone(),
             pinned: row.pinned,
             has_ended,
+            has_failed: row.status.as_deref() == Some("Failed"),
             has_kv: record.has_kv || !row.kv.is_empty(),
             activities: Vec::with_capacity(activities.len()),
             cancelled: Vec::new(),
