@@ -53,11 +53,13 @@ def linked_packages(features: str = EVERY_FEATURE) -> list[Package]:
 
     Macros and build scripts run on the machine of the compiler. They are not linked.
     """
-    linked = tree("normal,no-proc-macro", features)
+    linked, compiled = tree("normal,no-proc-macro", features), compiled_packages(features)
     found: list[Package] = []
     for package, node in described(features):
+        if package["source"] is None:
+            continue  # a package of this repository
         # The C code of OpenSSL comes through a build script, and is linked.
-        if (package["name"], package["version"]) not in linked and package["name"] != "openssl-src":
+        if (package["name"], package["version"]) not in (compiled if package["name"] == "openssl-src" else linked):
             continue
         crate = crate_of(package, node, linked)
         library = library_within(crate, node["features"])
@@ -65,7 +67,7 @@ def linked_packages(features: str = EVERY_FEATURE) -> list[Package]:
             found.append(library)
             crate = replace(crate, needs=(*crate.needs, library.key))
         found.append(crate)
-    return sorted((package for package in found if not package.name.startswith(OUR_OWN)), key=str)
+    return sorted(found, key=str)
 
 
 def compiled_packages(features: str = EVERY_FEATURE) -> set[tuple[str, str]]:
@@ -77,11 +79,15 @@ def compiled_packages(features: str = EVERY_FEATURE) -> set[tuple[str, str]]:
 def tree(edges: str, features: str) -> frozenset[tuple[str, str]]:
     """The names and versions of the crates that a build reaches.
 
-    ``cargo metadata`` also follows dependencies that no feature switches on, so it names crates that are not compiled.
+    A package of ours in the place of one of the registry is left out. ``cargo metadata`` also follows dependencies that
+    no feature switches on, so it names crates that are not compiled.
     """
     arguments = ["tree", "--package", OUR_OWN, "--target", PLATFORM, "--edges", edges, "--features", features]
     lines = run_cargo(*arguments, "--prefix", "none", "--format", "{p}").splitlines()
-    return frozenset((line.split()[0], line.split()[1].removeprefix("v")) for line in lines if line)
+    replacing = [line for line in lines if f"({ROOT}" in line and not line.startswith(OUR_OWN)]
+    return frozenset(
+        (line.split()[0], line.split()[1].removeprefix("v")) for line in lines if line and line not in replacing
+    )
 
 
 def described(features: str) -> list[tuple[dict[str, Any], dict[str, Any]]]:

@@ -93,6 +93,15 @@ def test_a_token_is_used_as_the_password(connect: Connect, service: TokenService
     assert service.audiences == ["https://ossrdbms-aad.database.windows.net"]
 
 
+def test_a_token_comes_by_tls_from_a_service_that_the_system_trusts(
+    connect: Connect, service: TokenService, certificates: Certificates, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("IDENTITY_ENDPOINT", service.speak_tls(certificates.context))
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificates.root))
+    connect().close()
+    assert len(service.tokens) == 1
+
+
 def test_another_cloud_has_another_audience(connect: Connect, service: TokenService) -> None:
     connect(PostgresEntraOptions(audience="https://ossrdbms-aad.database.usgovcloudapi.net/.default")).close()
     assert service.audiences == ["https://ossrdbms-aad.database.usgovcloudapi.net"]

@@ -3,16 +3,36 @@
 from __future__ import annotations
 
 import socket
+import ssl
 from datetime import timedelta
+from pathlib import Path
 from urllib.parse import quote, urlsplit
 
 import pytest
+import trustme
+from cryptography.hazmat.primitives import serialization
+from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from duroxide import Client, ConfigurationError, PostgresOptions, PostgresProvider, ProviderError
+from duroxide import (
+    Client,
+    ConfigurationError,
+    OrchestrationContext,
+    PostgresOptions,
+    PostgresProvider,
+    ProviderError,
+    Runtime,
+    orchestration,
+)
+from postgres.certificate_maker import make
 from postgres.conftest import elsewhere
 from postgres.tls_proxy import Certificates, TlsProxy
 from support.fake_servers import impostor_without_tls
 
+PEM = serialization.Encoding.PEM
+FORMS = [
+    pytest.param(serialization.PrivateFormat.PKCS8, id="PKCS#8"),
+    pytest.param(serialization.PrivateFormat.TraditionalOpenSSL, id="traditional"),
+]
 IMPATIENT = PostgresOptions(connect_timeout=timedelta(milliseconds=500))
 
 
@@ -136,6 +156,81 @@ def test_a_client_presents_its_certificate(postgres_url: str, postgres_schema: s
         refusal(url, postgres_schema, PostgresOptions(ssl_root_cert=certificates.root))
 
 
-def test_the_error_about_a_traditional_key_says_how_to_convert_it(certificates: Certificates) -> None:
-    with pytest.raises(ConfigurationError, match="openssl pkcs8 -topk8 -nocrypt"):
-        PostgresOptions(ssl_client_cert=certificates.client, ssl_client_key=certificates.traditional_key)
+@pytest.mark.parametrize("algorithm", [trustme.KeyType.RSA, trustme.KeyType.ECDSA])
+@pytest.mark.parametrize("form", FORMS)
+def test_a_client_shows_a_key_of_each_form(
+    *,
+    algorithm: trustme.KeyType,
+    form: serialization.PrivateFormat,
+    postgres_url: str,
+    postgres_schema: str,
+    certificates: Certificates,
+    tmp_path: Path,
+) -> None:
+    client = certificates.authority.issue_cert("client@example.org", key_type=algorithm)
+    certificate, key = tmp_path / "client.pem", tmp_path / "client.key"
+    client.cert_chain_pems[0].write_to_path(certificate)
+    made = serialization.load_pem_private_key(client.private_key_pem.bytes(), None)
+    key.write_bytes(made.private_bytes(PEM, form, serialization.NoEncryption()))
+    options = PostgresOptions(ssl_root_cert=certificates.root, ssl_client_cert=certificate, ssl_client_key=key)
+    split = urlsplit(postgres_url)
+    with TlsProxy(split.hostname or "localhost", split.port or 5432, certificates.asking_context) as proxy:
+        connect(elsewhere(postgres_url, proxy.port, host="localhost"), postgres_schema, options)
+
+
+def test_a_client_key_of_another_certificate_is_refused(
+    postgres_url: str, postgres_schema: str, tls_proxy: TlsProxy, certificates: Certificates, tmp_path: Path
+) -> None:
+    another = tmp_path / "another.key"
+    certificates.authority.issue_cert("another@example.org").private_key_pem.write_to_path(another)
+    options = PostgresOptions(
+        ssl_root_cert=certificates.root, ssl_client_cert=certificates.client, ssl_client_key=another
+    )
+    url = elsewhere(postgres_url, tls_proxy.port, host="localhost")
+    assert "the client's key does not belong to its certificate" in refusal(url, postgres_schema, options)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_the_error_about_an_encrypted_key_says_how_to_decrypt_it(
+    form: serialization.PrivateFormat, certificates: Certificates, tmp_path: Path
+) -> None:
+    key = serialization.load_pem_private_key(certificates.client_key.read_bytes(), None)
+    encrypted = tmp_path / "encrypted.key"
+    secret = serialization.BestAvailableEncryption(b"secret")
+    encrypted.write_bytes(key.private_bytes(PEM, form, secret))
+    with pytest.raises(ConfigurationError, match="openssl pkey -in"):
+        PostgresOptions(ssl_client_cert=certificates.client, ssl_client_key=encrypted)
+
+
+def test_a_client_shows_the_authorities_between_it_and_the_one_of_the_server(
+    postgres_url: str, postgres_schema: str, certificates: Certificates, tmp_path: Path
+) -> None:
+    root = make("authority of the clients", is_authority=True)
+    client = make("client", make("between", root, is_authority=True), usage=ExtendedKeyUsageOID.CLIENT_AUTH)
+    context = make("localhost", root, names=("localhost",)).context(tmp_path)
+    context.load_verify_locations(cadata=root.pem().decode())
+    context.verify_mode = ssl.CERT_REQUIRED
+    trusted, shown, key = tmp_path / "trusted.pem", tmp_path / "client.pem", tmp_path / "client.key"
+    trusted.write_bytes(root.pem())
+    shown.write_bytes(b"".join(each.public_bytes(PEM) for each in (client.certificate, *client.chain)))
+    key.write_bytes(client.key.private_bytes(PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()))
+    split = urlsplit(postgres_url)
+    with TlsProxy(split.hostname or "localhost", split.port or 5432, context) as proxy:
+        options = PostgresOptions(ssl_root_cert=trusted, ssl_client_cert=shown, ssl_client_key=key)
+        connect(elsewhere(postgres_url, proxy.port, host="localhost"), postgres_schema, options)
+
+
+def test_a_value_larger_than_the_buffers_of_the_socket_arrives_whole(
+    postgres_url: str, postgres_schema: str, tls_proxy: TlsProxy
+) -> None:
+    value = "0123456789abcdef" * 300_000
+
+    @orchestration
+    async def echo(_: OrchestrationContext, given: str) -> str:
+        return given
+
+    provider = PostgresProvider.connect_with_schema(elsewhere(postgres_url, tls_proxy.port), postgres_schema)
+    with provider, Runtime(provider, functions=[echo]) as runtime:
+        runtime.client.start_orchestration("large", "echo", value)
+        assert runtime.client.wait_for_orchestration("large", 60_000).result() == value
+    assert tls_proxy.encrypted > 0

@@ -25,18 +25,16 @@ class Certificates:
     """An authority for the tests, a server's certificate for ``localhost``, and a client's, as files in a folder."""
 
     def __init__(self, folder: Path) -> None:
-        authority = trustme.CA()
+        self.authority = authority = trustme.CA()
         server = authority.issue_cert("localhost")
         client = authority.issue_cert("client@example.org", common_name="postgres")
         self.root = folder / "root.pem"
         self.client = folder / "client.pem"
         self.client_key = folder / "client.pk8"
-        self.traditional_key = folder / "client.key"
         self.stranger = folder / "stranger.pem"
         authority.cert_pem.write_to_path(self.root)
         trustme.CA().cert_pem.write_to_path(self.stranger)
         client.cert_chain_pems[0].write_to_path(self.client)
-        client.private_key_pem.write_to_path(self.traditional_key)
         key = serialization.load_pem_private_key(client.private_key_pem.bytes(), None)
         self.client_key.write_bytes(
             key.private_bytes(

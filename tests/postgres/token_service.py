@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import secrets
+import ssl
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -68,6 +69,11 @@ class TokenService:
             "IDENTITY_ENDPOINT": f"http://127.0.0.1:{self._server.server_port}/token",
             "IDENTITY_HEADER": HEADER,
         }
+
+    def speak_tls(self, context: ssl.SSLContext) -> str:
+        """From now on, take clients by TLS alone; return the address."""
+        self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
+        return f"https://localhost:{self._server.server_port}/token"
 
     def wait_for_tokens(self, number: int, timeout: float) -> None:
         """Wait until this many tokens were given."""

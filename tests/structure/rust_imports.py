@@ -9,6 +9,7 @@ from structure.imports import ROOT
 
 # Each crate by the folder of its sources. The last one is the binding.
 CRATES = {
+    "native_tls": ROOT / "crates/native_tls/src",
     "store": ROOT / "crates/store/src",
     "engine_adapter": ROOT / "crates/engine_adapter/src",
     "binding": ROOT / "src",

@@ -13,6 +13,8 @@ OUR_OWN = (
     "duroxide-python-engine-adapter",
     "duroxide-python-store",
     "rust_handlers",
+    # Replaced by crates/native_tls.
+    "native-tls",
     # Replaced by crates/no_sqlx_sqlite, which links nothing.
     "sqlx-sqlite",
 )

@@ -57,6 +57,7 @@ IMPORTS = [
 
 # A word that must not stand in the code of a crate, nor among its dependencies.
 FORBIDDEN_IN_CRATES = {
+    "native_tls": (r"sqlx", r"engine[-_]adapter", r"pyo3"),
     "store": (r"engine[-_]adapter", r"pyo3"),
     "engine_adapter": (r"pyo3",),
 }

@@ -52,10 +52,11 @@ class PostgresOptions:
             ``"verify-ca"`` (the server has a certificate of ours) or ``"verify-full"`` (and its name is in it); default
             ``None``: ``"verify-full"`` with ``ssl_root_cert``, else ``"prefer"`` for a server on this machine and
             ``"require"`` for another one. As in libpq, ``"require"`` with ``ssl_root_cert`` is ``"verify-ca"``.
-        ssl_root_cert: PEM file with the certificates that sign the server's certificate; default ``None``, those of the
-            system.
+        ssl_root_cert: PEM file with the certificates that sign the server's certificate, or with that certificate
+            itself. No other certificates are trusted, as in libpq. Default ``None``: the file that the environment
+            variable ``PGSSLROOTCERT`` names, else the certificates of the system.
         ssl_client_cert: PEM file with the certificate of this process; default ``None``, none.
-        ssl_client_key: PEM file with its key, as unencrypted PKCS#8; default ``None``.
+        ssl_client_key: PEM file with its key, not encrypted; default ``None``.
         application_name: Name of this program in ``pg_stat_activity``; default ``None``, the name of the running
             program.
         pgbouncer: Whether PgBouncer in transaction mode stands before the server; default ``None``, the store finds
@@ -122,7 +123,8 @@ class PostgresEntraOptions:
     """The options of a store on Azure Database for PostgreSQL, with access tokens from Microsoft Entra ID.
 
     Connections are always encrypted. The client verifies the server's certificate (``verify-full``) with the
-    certificates of the system, or with those in the file that the environment variable ``PGSSLROOTCERT`` names.
+    certificates of the system, or with those alone that are in the file that the environment variable ``PGSSLROOTCERT``
+    names.
 
     Attributes:
         audience: Scope of the tokens; default ``None``, the scope of Azure's public cloud.
@@ -227,10 +229,9 @@ def _check_file(name: str, value: object) -> None:
         raise ConfigurationError(
             f"{name} '{path}' is not a PEM file; it must have a line that starts with '-----BEGIN'"
         )
-    if name == "ssl_client_key" and b"-----BEGIN PRIVATE KEY-----" not in text:
+    if name == "ssl_client_key" and (b"PRIVATE KEY-----" not in text or b"ENCRYPTED" in text):
         raise ConfigurationError(
-            f"ssl_client_key '{path}' is not an unencrypted PKCS#8 key; convert it: "
-            f"openssl pkcs8 -topk8 -nocrypt -in {path} -out client.pk8"
+            f"ssl_client_key '{path}' is not an unencrypted key; decrypt it: openssl pkey -in {path} -out client.key"
         )
 
 

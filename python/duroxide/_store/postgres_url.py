@@ -228,6 +228,9 @@ def _parameters(options: PostgresOptions, *, is_local: bool) -> list[tuple[str, 
     if mode is None and not is_local and "PGSSLMODE" not in os.environ:
         # A server in the place of the real one would ask for the password without TLS, and get it.
         mode = "require"
+    if (mode or os.environ.get("PGSSLMODE")) == "require" and os.environ.get("PGSSLROOTCERT"):
+        # As in libpq: a root is there to be used.
+        mode = "verify-ca"
     if mode is not None:
         parameters.append(("sslmode", mode))
     files = {"sslrootcert": options.ssl_root_cert, "sslcert": options.ssl_client_cert, "sslkey": options.ssl_client_key}
