@@ -82,15 +82,23 @@ def address(store: str, request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 
 @pytest.fixture
-def program(store: str, address: str, request: pytest.FixtureRequest) -> Iterator[Program]:
+def postgres_hub(postgres_connection: psycopg.Connection) -> Iterator[str]:
+    """The name of a task hub for this test only; its schema is dropped at the end."""
+    hub = f"t{secrets.token_hex(8)}"
+    yield hub
+    name = psycopg.sql.Identifier(f"durabletask_{hub}")
+    postgres_connection.execute(psycopg.sql.SQL("DROP SCHEMA IF EXISTS {} CASCADE").format(name))
+
+
+@pytest.fixture
+def hub(store: str, request: pytest.FixtureRequest) -> str:
+    return str(request.getfixturevalue("postgres_hub")) if store == "postgres" else f"t{secrets.token_hex(8)}"
+
+
+@pytest.fixture
+def program(address: str, hub: str) -> Iterator[Program]:
     """A worker that is not started, and a client; the test runs once for each kind of store."""
-    connection: psycopg.Connection | None = None
-    if store == "postgres":
-        connection = request.getfixturevalue("postgres_connection")
-    made = Program(address, f"t{secrets.token_hex(8)}")
+    made = Program(address, hub)
     yield made
     made.worker.stop()
     made.client.close()
-    if connection is not None:
-        name = psycopg.sql.Identifier(f"durabletask_{made.hub}")
-        connection.execute(psycopg.sql.SQL("DROP SCHEMA IF EXISTS {} CASCADE").format(name))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import threading
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,7 +41,7 @@ def place_of(host_address: str | None, task_hub: str | None) -> Location:
     with _lock:
         if (host_address, location) not in _reported:
             _reported.add((host_address, location))
-            _log.info("the store of %s is %s", host_address or "the default address", _described(location))
+            _log.info("the store of %s is %s", _address_in_log(host_address), _described(location))
     return location
 
 
@@ -105,8 +106,14 @@ def _open(location: Location) -> Provider:
     return PostgresProvider.connect_with_schema(location.target, location.schema)
 
 
+def _address_in_log(host_address: str | None) -> str:
+    if host_address is None:
+        return "the default address"
+    # The URL of a database may hold a password.
+    return re.sub(r"//[^/@]*@", "//", host_address)
+
+
 def _described(location: Location) -> str:
     if location.kind == "postgres":
-        # The URL may hold a password.
         return f"a PostgreSQL database, schema {location.schema or 'duroxide'}"
     return f"in memory, as {location.target!r}" if location.kind == "memory" else f"the SQLite file {location.target}"
