@@ -50,5 +50,5 @@ def get_name(function: Callable[..., Any]) -> str:
     """
     name = getattr(function, "__name__", None)
     if not isinstance(name, str) or name == "<lambda>":
-        raise ValueError(f"{function!r} has no name of its own: define it with def, and register it under that name")
+        raise ValueError(f"{function!r} has no name: define it with def, and register it under that name")
     return name

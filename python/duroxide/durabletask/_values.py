@@ -69,7 +69,7 @@ def can_build(target: Any) -> bool:
 
 
 def annotations_of(function: Callable[..., Any], names: Mapping[str, Any] | None = None) -> tuple[Any, Any]:
-    """Return the types of the input and of the result of ``f(ctx, input)``; ``None`` where there is no annotation.
+    """Return the types of the input and of the result of ``f(ctx, input)``; ``None`` without an annotation.
 
     Args:
         function: The function.

@@ -111,7 +111,7 @@ class OrchestrationState:
 
 @dataclass
 class PurgeInstancesResult:
-    """What a purge has removed.
+    """The result of a purge.
 
     Attributes:
         deleted_instance_count: How many instances.

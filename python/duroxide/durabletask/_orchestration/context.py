@@ -65,7 +65,7 @@ class ReplaySafeLogger(logging.LoggerAdapter["logging.Logger"]):
 
 
 class OrchestrationContext:
-    """What an orchestrator may do. Each call starts its operation at once and returns a task.
+    """The operations of an orchestrator. Each call starts its operation at once and returns a task.
 
     The worker makes it.
     """

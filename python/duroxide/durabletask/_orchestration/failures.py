@@ -20,7 +20,7 @@ _NONDETERMINISM = "NondeterminismError"
 
 @dataclass(frozen=True)
 class FailureDetails:
-    """What is known of a failure.
+    """The description of a failure.
 
     Attributes:
         message: Text of the exception.

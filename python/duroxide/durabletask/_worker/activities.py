@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class ActivityContext:
-    """What an activity knows of its call. The worker makes it.
+    """The call of an activity, as the activity sees it. The worker makes it.
 
     Args:
         orchestration_id: Instance of the orchestration that called the activity.

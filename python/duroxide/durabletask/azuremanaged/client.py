@@ -18,7 +18,7 @@ class DurableTaskSchedulerClient(TaskHubGrpcClient):
 
     Args:
         host_address: Where the store is, as for ``TaskHubGrpcWorker``.
-        taskhub: Name of the task hub. Each one but ``"default"`` is a file or a schema of its own.
+        taskhub: Name of the task hub. Each one but ``"default"`` has a separate file or schema.
         token_credential: Without effect.
         resource_id: Without effect; default ``None``.
         secure_channel: Without effect; default True.
@@ -82,7 +82,7 @@ class AsyncDurableTaskSchedulerClient(AsyncTaskHubGrpcClient):
 
     Args:
         host_address: Where the store is, as for ``TaskHubGrpcWorker``.
-        taskhub: Name of the task hub. Each one but ``"default"`` is a file or a schema of its own.
+        taskhub: Name of the task hub. Each one but ``"default"`` has a separate file or schema.
         token_credential: Without effect.
         resource_id: Without effect; default ``None``.
         secure_channel: Without effect; default True.
