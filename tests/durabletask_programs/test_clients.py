@@ -142,6 +142,20 @@ def test_a_start_in_the_future_is_refused(program: Program) -> None:
 
 
 @pytest.mark.parametrize("store", ["memory"])
+@pytest.mark.parametrize("option", ["version", "reuse_id_policy"])
+def test_an_option_without_support_is_refused(program: Program, option: str) -> None:
+    with pytest.raises(NotImplementedError, match=option):
+        program.client.schedule_new_orchestration(echo, **{option: "1.0"})
+
+
+@pytest.mark.parametrize("store", ["memory"])
+def test_only_a_recursive_end_is_possible(program: Program) -> None:
+    for operation in (program.client.terminate_orchestration, program.client.purge_orchestration):
+        with pytest.raises(NotImplementedError, match="recursive"):
+            operation("one", recursive=False)
+
+
+@pytest.mark.parametrize("store", ["memory"])
 def test_a_worker_refuses_what_it_cannot_register(program: Program) -> None:
     worker = program.worker
     assert (worker.add_orchestrator(waiting), worker.add_activity(echo)) == ("waiting", "echo")

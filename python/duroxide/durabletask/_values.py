@@ -20,7 +20,7 @@ def to_plain(value: Any) -> Any:
     A ``to_json`` method, an enum, a dataclass, a pydantic model and a ``SimpleNamespace`` have the form that durabletask
     gives them. Other objects stay as they are: the codec of the runtime writes dates, decimals, sets and bytes.
     """
-    kind: Any = type(value)
+    kind = value.__class__
     if kind in _PLAIN:
         return value
     if kind is dict:

@@ -9,9 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from types import TracebackType
-from typing import Any, TypeVar
-
-from typing_extensions import Self
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from duroxide import AsyncClient, Client, Provider
 from duroxide.durabletask._client import operations
@@ -26,6 +24,9 @@ from duroxide.durabletask._logging import choose_logger
 from duroxide.durabletask._store.location import Location
 from duroxide.durabletask._store.opened import acquire, place_of, release
 from duroxide.durabletask.serialization import DEFAULT_DATA_CONVERTER, DataConverter
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 __all__ = [
     "AsyncTaskHubGrpcClient",
@@ -131,7 +132,9 @@ class TaskHubGrpcClient(_Connection):
         input: Any = None,
         instance_id: str | None = None,
         start_at: datetime | None = None,
+        reuse_id_policy: Any = None,
         tags: dict[str, str] | None = None,
+        version: str | None = None,
     ) -> str:
         """Start an orchestration; the start is recorded when the call returns.
 
@@ -140,16 +143,19 @@ class TaskHubGrpcClient(_Connection):
             input: Its input; default ``None``.
             instance_id: Id of the new instance; default ``None``, a random one.
             start_at: A time in the past or ``None``, the default, for a start at once.
+            reuse_id_policy: Must be ``None``, the default: an id is used once.
             tags: Accepted for durabletask's programs; the store does not record them. Default ``None``.
+            version: Must be ``None``, the default: workers have one version of an orchestrator.
 
         Returns:
             The id of the instance.
 
         Raises:
             RpcError: An instance with the id exists; its code is ``ALREADY_EXISTS``.
-            NotImplementedError: ``start_at`` is in the future.
+            NotImplementedError: ``start_at`` is in the future, or ``reuse_id_policy`` or ``version`` is given.
         """
         del tags
+        operations.check_absent(reuse_id_policy=reuse_id_policy, version=version)
         return self._run(operations.schedule(orchestrator, input, instance_id, start_at, self._converter))
 
     def get_orchestration_state(self, instance_id: str, *, fetch_payloads: bool = True) -> OrchestrationState | None:
@@ -311,7 +317,9 @@ class AsyncTaskHubGrpcClient(_Connection):
         input: Any = None,
         instance_id: str | None = None,
         start_at: datetime | None = None,
+        reuse_id_policy: Any = None,
         tags: dict[str, str] | None = None,
+        version: str | None = None,
     ) -> str:
         """Start an orchestration; the start is recorded when the call returns.
 
@@ -320,16 +328,19 @@ class AsyncTaskHubGrpcClient(_Connection):
             input: Its input; default ``None``.
             instance_id: Id of the new instance; default ``None``, a random one.
             start_at: A time in the past or ``None``, the default, for a start at once.
+            reuse_id_policy: Must be ``None``, the default: an id is used once.
             tags: Accepted for durabletask's programs; the store does not record them. Default ``None``.
+            version: Must be ``None``, the default: workers have one version of an orchestrator.
 
         Returns:
             The id of the instance.
 
         Raises:
             RpcError: An instance with the id exists; its code is ``ALREADY_EXISTS``.
-            NotImplementedError: ``start_at`` is in the future.
+            NotImplementedError: ``start_at`` is in the future, or ``reuse_id_policy`` or ``version`` is given.
         """
         del tags
+        operations.check_absent(reuse_id_policy=reuse_id_policy, version=version)
         return await self._run(operations.schedule(orchestrator, input, instance_id, start_at, self._converter))
 
     async def get_orchestration_state(

@@ -10,9 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from types import TracebackType
-from typing import Any
-
-from typing_extensions import Self
+from typing import TYPE_CHECKING, Any
 
 from duroxide import Runtime, RuntimeOptions
 from duroxide.durabletask._logging import choose_logger
@@ -22,6 +20,9 @@ from duroxide.durabletask._store.opened import acquire, place_of, release
 from duroxide.durabletask._worker.activities import activity_of
 from duroxide.durabletask._worker.registry import Registry
 from duroxide.durabletask.serialization import DEFAULT_DATA_CONVERTER, DataConverter
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 __all__ = [
     "ActivityNotRegisteredError",

@@ -216,6 +216,17 @@ def _timeout(seconds: float) -> timedelta:
     return timedelta(seconds=max(seconds, 0))
 
 
+def check_absent(**options: object) -> None:
+    """Refuse options that this version does not support.
+
+    Raises:
+        NotImplementedError: One of them is given.
+    """
+    for name, value in options.items():
+        if value is not None:
+            raise NotImplementedError(f"{name} is not supported by this version of duroxide.durabletask: leave it out")
+
+
 def check_recursive(recursive: bool) -> None:
     """Refuse to leave the sub-orchestrations of an instance.
 

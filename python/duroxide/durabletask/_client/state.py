@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
-from typing import Any, TypeVar
+from typing import Any, TypeVar, overload
 
 from duroxide.durabletask._orchestration.failures import FailureDetails
 from duroxide.durabletask.serialization import DEFAULT_DATA_CONVERTER, DataConverter
@@ -73,7 +73,11 @@ class OrchestrationState:
     failure_details: FailureDetails | None
     _converter: DataConverter = field(default=DEFAULT_DATA_CONVERTER, repr=False, compare=False)
 
-    def get_input(self, target_type: type[T] | None = None) -> T | Any:
+    @overload
+    def get_input(self, target_type: type[T]) -> T: ...
+    @overload
+    def get_input(self, target_type: None = None) -> Any: ...
+    def get_input(self, target_type: Any = None) -> Any:
         """Return the input.
 
         Args:
@@ -81,7 +85,11 @@ class OrchestrationState:
         """
         return self._converter.deserialize(self.serialized_input, target_type)
 
-    def get_output(self, target_type: type[T] | None = None) -> T | Any:
+    @overload
+    def get_output(self, target_type: type[T]) -> T: ...
+    @overload
+    def get_output(self, target_type: None = None) -> Any: ...
+    def get_output(self, target_type: Any = None) -> Any:
         """Return the result.
 
         Args:
@@ -89,7 +97,11 @@ class OrchestrationState:
         """
         return self._converter.deserialize(self.serialized_output, target_type)
 
-    def get_custom_status(self, target_type: type[T] | None = None) -> T | Any:
+    @overload
+    def get_custom_status(self, target_type: type[T]) -> T: ...
+    @overload
+    def get_custom_status(self, target_type: None = None) -> Any: ...
+    def get_custom_status(self, target_type: Any = None) -> Any:
         """Return the custom status.
 
         Args:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, MutableMapping
+from collections.abc import Callable, Coroutine, Generator, Mapping, MutableMapping
 from datetime import datetime, timedelta, timezone
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from duroxide.durabletask._functions import Function, get_name
 from duroxide.durabletask._orchestration.calls import (
@@ -34,7 +34,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-class ReplaySafeLogger(logging.LoggerAdapter["logging.Logger"]):
+# In Python 3.10 the class takes no type argument.
+class ReplaySafeLogger(logging.LoggerAdapter):  # type: ignore[type-arg]  # pyright: ignore[reportMissingTypeArgument]
     """A logger that is silent while recorded steps are replayed.
 
     Args:
@@ -43,7 +44,7 @@ class ReplaySafeLogger(logging.LoggerAdapter["logging.Logger"]):
     """
 
     def __init__(self, logger: logging.Logger, is_replaying: Callable[[], bool]) -> None:
-        super().__init__(logger, {})
+        super().__init__(logger, {})  # pyright: ignore[reportUnknownMemberType]
         self._is_replaying = is_replaying
 
     def isEnabledFor(self, level: int) -> bool:  # noqa: N802  (as in logging)
@@ -137,6 +138,7 @@ class OrchestrationContext:
         task._step = self._native.spawn(run_timer(task, self._native.schedule_timer(whole_milliseconds(delay))))
         return task
 
+    @overload
     def call_activity(
         self,
         activity: Callable[..., Any] | str,
@@ -144,8 +146,47 @@ class OrchestrationContext:
         input: Any = None,
         retry_policy: RetryPolicy | None = None,
         tags: Mapping[str, str] | None = None,
-        return_type: type[T] | None = None,
-    ) -> CompletableTask[T]:
+        return_type: type[T],
+    ) -> CompletableTask[T]: ...
+    @overload
+    def call_activity(
+        self,
+        activity: str,
+        *,
+        input: Any = None,
+        retry_policy: RetryPolicy | None = None,
+        tags: Mapping[str, str] | None = None,
+        return_type: None = None,
+    ) -> CompletableTask[Any]: ...
+    @overload
+    def call_activity(
+        self,
+        activity: Callable[[Any, Any], Coroutine[Any, Any, T]],
+        *,
+        input: Any = None,
+        retry_policy: RetryPolicy | None = None,
+        tags: Mapping[str, str] | None = None,
+        return_type: None = None,
+    ) -> CompletableTask[T]: ...
+    @overload
+    def call_activity(
+        self,
+        activity: Callable[[Any, Any], T],
+        *,
+        input: Any = None,
+        retry_policy: RetryPolicy | None = None,
+        tags: Mapping[str, str] | None = None,
+        return_type: None = None,
+    ) -> CompletableTask[T]: ...
+    def call_activity(
+        self,
+        activity: Callable[..., Any] | str,
+        *,
+        input: Any = None,
+        retry_policy: RetryPolicy | None = None,
+        tags: Mapping[str, str] | None = None,
+        return_type: Any = None,
+    ) -> CompletableTask[Any]:
         """Run an activity.
 
         Args:
@@ -170,6 +211,7 @@ class OrchestrationContext:
             retry_policy,
         )
 
+    @overload
     def call_sub_orchestrator(
         self,
         orchestrator: Callable[..., Any] | str,
@@ -178,8 +220,51 @@ class OrchestrationContext:
         instance_id: str | None = None,
         retry_policy: RetryPolicy | None = None,
         version: str | None = None,
-        return_type: type[T] | None = None,
-    ) -> CompletableTask[T]:
+        return_type: type[T],
+    ) -> CompletableTask[T]: ...
+    @overload
+    def call_sub_orchestrator(
+        self,
+        orchestrator: str,
+        *,
+        input: Any = None,
+        instance_id: str | None = None,
+        retry_policy: RetryPolicy | None = None,
+        version: str | None = None,
+        return_type: None = None,
+    ) -> CompletableTask[Any]: ...
+    @overload
+    def call_sub_orchestrator(
+        self,
+        orchestrator: Callable[[Any, Any], Generator[Any, Any, T] | Coroutine[Any, Any, T]],
+        *,
+        input: Any = None,
+        instance_id: str | None = None,
+        retry_policy: RetryPolicy | None = None,
+        version: str | None = None,
+        return_type: None = None,
+    ) -> CompletableTask[T]: ...
+    @overload
+    def call_sub_orchestrator(
+        self,
+        orchestrator: Callable[[Any, Any], T],
+        *,
+        input: Any = None,
+        instance_id: str | None = None,
+        retry_policy: RetryPolicy | None = None,
+        version: str | None = None,
+        return_type: None = None,
+    ) -> CompletableTask[T]: ...
+    def call_sub_orchestrator(
+        self,
+        orchestrator: Callable[..., Any] | str,
+        *,
+        input: Any = None,
+        instance_id: str | None = None,
+        retry_policy: RetryPolicy | None = None,
+        version: str | None = None,
+        return_type: Any = None,
+    ) -> CompletableTask[Any]:
         """Run another orchestration and wait for its end.
 
         Args:
@@ -207,7 +292,11 @@ class OrchestrationContext:
             retry_policy,
         )
 
-    def wait_for_external_event(self, name: str, *, data_type: type[T] | None = None) -> CancellableTask[T]:
+    @overload
+    def wait_for_external_event(self, name: str, *, data_type: type[T]) -> CancellableTask[T]: ...
+    @overload
+    def wait_for_external_event(self, name: str, *, data_type: None = None) -> CancellableTask[Any]: ...
+    def wait_for_external_event(self, name: str, *, data_type: Any = None) -> CancellableTask[Any]:
         """Wait for an event that a client raises; an event that came earlier is kept for it.
 
         Args:
