@@ -71,9 +71,10 @@ def described(value: object, made: list[task.Task]) -> object:
     return made.index(value) if isinstance(value, task.Task) else value
 
 
-@pytest.mark.parametrize("store", ["memory", "postgres"])
+@pytest.mark.parametrize(
+    ("store", "seed"), [("memory", seed) for seed in range(16)] + [("postgres", 0), ("postgres", 1)]
+)
 @pytest.mark.parametrize("sticky", [True, False])
-@pytest.mark.parametrize("seed", range(16))
 def test_every_run_of_the_code_sees_the_same(provider: Provider, seed: int, sticky: bool) -> None:
     functions = {each.__name__: Function.of(each) for each in (work, child, program)}
     runtime = Runtime(provider, RuntimeOptions(sticky=sticky))
