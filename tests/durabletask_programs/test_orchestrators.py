@@ -12,7 +12,6 @@ import pytest
 from durabletask_programs.conftest import Program
 from duroxide.durabletask import task
 from duroxide.durabletask.client import OrchestrationStatus
-from support.waiting import wait_until
 
 
 def double(ctx, number):
@@ -178,11 +177,13 @@ def test_time_and_ids_are_the_same_at_a_replay(program: Program) -> None:
 
     def main(ctx, _):
         seen.append([str(ctx.current_utc_datetime), ctx.new_uuid(), ctx.new_uuid()])
+        ctx.set_custom_status("waits")
         yield ctx.wait_for_external_event("go on")
 
     program.start(main)
     instance = program.client.schedule_new_orchestration(main)
-    wait_until(lambda: seen, "the first turn")
+    # The status is visible when the first turn is recorded.
+    program.wait_for_status(instance, '"waits"')
     program.worker.stop()
     program.worker.start()
     program.client.raise_orchestration_event(instance, "go on")

@@ -65,12 +65,13 @@ def test_a_finished_retry_is_not_judged_by_a_later_clock(program: Program) -> No
     def main(ctx, _):
         policy = task.RetryPolicy(first_retry_interval=0.001, max_number_of_attempts=3, retry_timeout=2)
         result = yield ctx.call_activity("flaky", retry_policy=policy)
+        ctx.set_custom_status("retried")
         yield ctx.create_timer(timedelta(seconds=2.1))
         return result
 
     program.start(main, activities=(Flaky(1),))
     instance = program.client.schedule_new_orchestration(main)
-    program.client.wait_for_orchestration_start(instance)
+    program.wait_for_status(instance, '"retried"')
     program.worker.stop()
     program.worker.start()
     assert program.end_of(instance).get_output() == 2
