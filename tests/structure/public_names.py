@@ -15,6 +15,18 @@ import griffe
 
 ROOT = Path(__file__).parents[2]
 GOLDEN = Path(__file__).with_name("public_names.txt")
+MODULES = (
+    "duroxide",
+    "duroxide.exceptions",
+    "duroxide.durabletask",
+    "duroxide.durabletask.azuremanaged.client",
+    "duroxide.durabletask.azuremanaged.worker",
+    "duroxide.durabletask.client",
+    "duroxide.durabletask.serialization",
+    "duroxide.durabletask.task",
+    "duroxide.durabletask.testing",
+    "duroxide.durabletask.worker",
+)
 HEADER = """\
 # Every public name of the package, with its signature. A change of this file is a change of the public interface.
 # Written by: python tests/structure/public_names.py
@@ -26,13 +38,17 @@ def public_names() -> str:
     package = griffe.load("duroxide", search_paths=[ROOT / "python"], allow_inspection=False, resolve_aliases=True)
     description = _Description(package)
     lines = [HEADER]
-    for module in ("duroxide", "duroxide.exceptions"):
-        for name in sorted(_exported(package if module == "duroxide" else package["exceptions"])):
+    for module in MODULES:
+        for name in sorted(_exported(_module(package, module))):
             lines += [_with_labels_first(f"{module}.{line}") for line in description.of_export(module, name)]
             lines.append("")
     lines += ["# Types that the signatures name, and that the package does not export", ""]
     lines += description.of_private_types()
     return "\n".join(lines) + "\n"
+
+
+def _module(package: Any, name: str) -> Any:
+    return package if name == "duroxide" else package[name.removeprefix("duroxide.")]
 
 
 class _Description:
@@ -71,7 +87,7 @@ class _Description:
         return sorted(_with_labels_first(line) for each in lines.values() for line in each)
 
     def _find(self, module: str, name: str) -> Any:
-        found = (self._package if module == "duroxide" else self._package["exceptions"])[name]
+        found = _module(self._package, module)[name]
         return found.final_target if found.is_alias else found
 
     def _of_class(self, name: str, kind: Any) -> str:

@@ -11,6 +11,7 @@ from structure.imports import ROOT, Import, circles, imports_of, modules
 
 # From the top to the bottom. Parts of one line do not import each other.
 LAYERS = (
+    ("duroxide.durabletask",),
     ("duroxide", "duroxide.__main__", "duroxide.aliases"),
     ("duroxide._runtime",),
     ("duroxide._transactions",),

@@ -7,7 +7,7 @@ import importlib
 
 import pytest
 
-from structure.public_names import GOLDEN, public_names
+from structure.public_names import GOLDEN, MODULES, public_names
 
 
 def test_the_public_names_are_those_of_the_golden_file() -> None:
@@ -22,7 +22,7 @@ def test_the_public_names_are_those_of_the_golden_file() -> None:
     )
 
 
-@pytest.mark.parametrize("module", ["duroxide", "duroxide.exceptions"])
+@pytest.mark.parametrize("module", MODULES)
 def test_every_exported_name_is_there(module: str) -> None:
     loaded = importlib.import_module(module)
     assert [name for name in loaded.__all__ if not hasattr(loaded, name)] == []

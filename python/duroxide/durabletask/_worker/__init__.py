@@ -1,0 +1,1 @@
+"""The functions of a worker, and how the runtime calls them."""

@@ -1,0 +1,1 @@
+"""The worker and the clients with the arguments of ``durabletask-azuremanaged``."""
