@@ -134,11 +134,18 @@ def test_both_clients_have_the_same_operations() -> None:
     assert signatures(TaskHubGrpcClient) == signatures(AsyncTaskHubGrpcClient)
 
 
-@pytest.mark.parametrize("store", ["memory"])
-def test_a_start_in_the_future_is_refused(program: Program) -> None:
-    with pytest.raises(NotImplementedError, match="create_timer"):
-        program.client.schedule_new_orchestration(echo, start_at=datetime.now(timezone.utc) + timedelta(hours=1))
-    assert program.client.schedule_new_orchestration(echo, start_at=datetime.now(timezone.utc))
+@pytest.mark.parametrize("zone", [timezone.utc, None])
+def test_an_orchestration_begins_at_its_time(program: Program, zone: timezone | None) -> None:
+    program.start(echo)
+    now = datetime.now(timezone.utc)
+
+    soon, later = (
+        program.client.schedule_new_orchestration(echo, start_at=(now + delay).replace(tzinfo=zone))
+        for delay in (timedelta(milliseconds=300), timedelta(hours=1))
+    )
+
+    program.client.wait_for_orchestration_completion(soon, timeout=30)
+    assert program.client.get_orchestration_state(later).runtime_status is OrchestrationStatus.PENDING
 
 
 @pytest.mark.parametrize("store", ["memory"])

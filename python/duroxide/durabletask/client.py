@@ -142,7 +142,7 @@ class TaskHubGrpcClient(_Connection):
             orchestrator: The function, or its name.
             input: Its input; default ``None``.
             instance_id: Id of the new instance; default ``None``, a random one.
-            start_at: A time in the past or ``None``, the default, for a start at once.
+            start_at: When it begins; a time without a zone is in UTC. Default ``None``, at once.
             reuse_id_policy: Must be ``None``, the default: an id is used once.
             tags: Accepted for durabletask's programs; the store does not record them. Default ``None``.
             version: Must be ``None``, the default: workers have one version of an orchestrator.
@@ -152,7 +152,7 @@ class TaskHubGrpcClient(_Connection):
 
         Raises:
             RpcError: An instance with the id exists; its code is ``ALREADY_EXISTS``.
-            NotImplementedError: ``start_at`` is in the future, or ``reuse_id_policy`` or ``version`` is given.
+            NotImplementedError: ``reuse_id_policy`` or ``version`` is given.
         """
         del tags
         operations.check_absent(reuse_id_policy=reuse_id_policy, version=version)
@@ -327,7 +327,7 @@ class AsyncTaskHubGrpcClient(_Connection):
             orchestrator: The function, or its name.
             input: Its input; default ``None``.
             instance_id: Id of the new instance; default ``None``, a random one.
-            start_at: A time in the past or ``None``, the default, for a start at once.
+            start_at: When it begins; a time without a zone is in UTC. Default ``None``, at once.
             reuse_id_policy: Must be ``None``, the default: an id is used once.
             tags: Accepted for durabletask's programs; the store does not record them. Default ``None``.
             version: Must be ``None``, the default: workers have one version of an orchestrator.
@@ -337,7 +337,7 @@ class AsyncTaskHubGrpcClient(_Connection):
 
         Raises:
             RpcError: An instance with the id exists; its code is ``ALREADY_EXISTS``.
-            NotImplementedError: ``start_at`` is in the future, or ``reuse_id_policy`` or ``version`` is given.
+            NotImplementedError: ``reuse_id_policy`` or ``version`` is given.
         """
         del tags
         operations.check_absent(reuse_id_policy=reuse_id_policy, version=version)

@@ -66,15 +66,10 @@ def schedule(
     converter: DataConverter,
 ) -> Operation[str]:
     """Start an orchestration, and return the id of its instance."""
-    if start_at is not None and _naive(start_at) > datetime.now(timezone.utc).replace(tzinfo=None):
-        raise NotImplementedError(
-            "start_at is in the future, and this version starts orchestrations at once: let the orchestrator begin with "
-            "yield ctx.create_timer(start_at)"
-        )
     name = orchestrator if isinstance(orchestrator, str) else get_name(orchestrator)
     chosen = uuid4().hex if instance_id is None else instance_id
     try:
-        yield call("start_orchestration", chosen, name, to_recorded(converter, input), if_exists="raise")
+        yield call("start_orchestration", chosen, name, to_recorded(converter, input), if_exists="raise", at=_aware(start_at))
     except InstanceAlreadyExists as error:
         raise rpc_error(StatusCode.ALREADY_EXISTS, str(error)) from error
     return chosen
@@ -208,8 +203,9 @@ def _moment(milliseconds: int) -> datetime:
     return _EPOCH + timedelta(milliseconds=milliseconds)
 
 
-def _naive(moment: datetime) -> datetime:
-    return moment if moment.tzinfo is None else moment.astimezone(timezone.utc).replace(tzinfo=None)
+def _aware(moment: datetime | None) -> datetime | None:
+    """Take a time without a zone as one in UTC, as durabletask does."""
+    return moment.replace(tzinfo=timezone.utc) if moment is not None and moment.tzinfo is None else moment
 
 
 def _timeout(seconds: float) -> timedelta:
