@@ -162,7 +162,7 @@ COPIES = [
     ),
     *(
         Copy("_client/async_handles.py", "AsyncHandle", name, asyncio_form(*HANDLE, name))
-        for name in ("result", "wait", "status", "cancel", "raise_event", "enqueue", "history")
+        for name in ("result", "wait", "status", "cancel", "restart", "raise_event", "enqueue", "history")
     ),
     *(
         Copy("_transactions/client.py", "AsyncTransactionClient", name, asyncio_form(*TRANSACTION_CLIENT, name))

@@ -84,6 +84,24 @@ class AsyncHandle(InstanceReference[T_co]):
         """
         return await self._client.cancel_instance(self._id, reason)
 
+    async def restart(self, *, input: object = ..., version: str | None = None) -> bool:
+        """Run the instance from the beginning again, as a new execution, if it has ended.
+
+        Args:
+            input: Another input, any value that can be written as JSON; without it, the input of the run.
+            version: Version to run; default ``None``, the newest one that the executing runtime has.
+
+        Returns:
+            True if the call began a run, False if the instance has not ended.
+
+        Raises:
+            InstanceNotFound: The instance was never started, or was deleted.
+            ClientError: The history with its input was pruned, and no input is given.
+            CodecError: The input cannot be written as JSON.
+            LimitExceeded: The input is too long.
+        """
+        return await self._client.restart(self._id, input=input, version=version)
+
     async def raise_event(self, name: str, data: object = None) -> bool:
         """Raise an event for an orchestration that waits for it with ``wait_for_event``.
 

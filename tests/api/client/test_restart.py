@@ -102,9 +102,10 @@ def test_the_history_of_each_run_stays_readable(client: Client, runtime_factory:
 
 def test_a_run_may_get_another_input(client: Client, runtime_factory: StartRuntime) -> None:
     runtime_factory(orchestrations=ORCHESTRATIONS)
-    client.start("answer", 1, id="a").result(20)
+    handle = client.start("answer", 1, id="a")
+    handle.result(20)
 
-    client.restart("a", input=2)
+    handle.restart(input=2)
     assert client.wait_for_orchestration("a", WAIT_MS).result() == 2
     # The next one keeps the input of the last run.
     client.restart("a")
@@ -258,7 +259,7 @@ def test_an_asyncio_client_restarts(provider: Provider, runtime_factory: StartRu
         client = AsyncClient(provider)
         handle = await client.start("answer", 1, id="a")
         await handle.result(20)
-        await client.restart("a", input=2)
+        await handle.restart(input=2)
         return await handle.result(20)
 
     assert asyncio.run(run()) == 2

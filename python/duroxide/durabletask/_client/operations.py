@@ -69,7 +69,9 @@ def schedule(
     name = orchestrator if isinstance(orchestrator, str) else get_name(orchestrator)
     chosen = uuid4().hex if instance_id is None else instance_id
     try:
-        yield call("start_orchestration", chosen, name, to_recorded(converter, input), if_exists="raise", at=_aware(start_at))
+        yield call(
+            "start_orchestration", chosen, name, to_recorded(converter, input), if_exists="raise", at=_aware(start_at)
+        )
     except InstanceAlreadyExists as error:
         raise rpc_error(StatusCode.ALREADY_EXISTS, str(error)) from error
     return chosen
