@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from duroxide._values.failures import FailureRecord, RecordedFailure, describe_failure, encode_failure
@@ -25,6 +26,7 @@ __all__ = [
     "NotInOrchestration",
     "OrchestrationCancelled",
     "OrchestrationFailed",
+    "OrchestrationTerminated",
     "PoisonMessageError",
     "ProviderError",
     "RegistrationError",
@@ -159,6 +161,20 @@ class OrchestrationCancelled(OrchestrationFailed):
         self.cleanup_failure = cleanup_failure
 
 
+class OrchestrationTerminated(OrchestrationCancelled):
+    """An orchestration was terminated: it ended at once, and its code did not clean up.
+
+    Args:
+        reason: The reason that the termination gave; may be empty.
+        instance_id: The instance that was terminated; default ``None``.
+        output: What the termination left as the output of the instance; default ``None``, nothing.
+    """
+
+    def __init__(self, reason: str = "", *, instance_id: str | None = None, output: object = None) -> None:
+        super().__init__(reason, instance_id=instance_id)
+        self.output = output
+
+
 class NondeterminismError(OrchestrationFailed):
     """An orchestration failed because its code no longer does what its history records.
 
@@ -291,7 +307,11 @@ def sub_orchestration_timed_out(
 
 
 def orchestration_failed(
-    text: str, instance_id: str, cancel_reason: str | None, cleanup_failure: str | None = None
+    text: str,
+    instance_id: str,
+    cancel_reason: str | None,
+    cleanup_failure: str | None = None,
+    termination: str | None = None,
 ) -> OrchestrationFailed:
     """Build the exception for an orchestration that ended with the recorded failure ``text``.
 
@@ -300,7 +320,11 @@ def orchestration_failed(
         instance_id: The instance that failed.
         cancel_reason: Why it was cancelled, or ``None`` if it was not.
         cleanup_failure: The recorded failure of its clean-up, or ``None``.
+        termination: The output of its termination as JSON, empty if it has none, or ``None`` if it was not terminated.
     """
+    if termination is not None:
+        output = json.loads(termination) if termination else None
+        return OrchestrationTerminated(cancel_reason or "", instance_id=instance_id, output=output)
     if cancel_reason is not None:
         failed = None if cleanup_failure is None else _inner(FailureRecord.from_text(cleanup_failure))
         return OrchestrationCancelled(cancel_reason, instance_id=instance_id, cleanup_failure=failed)

@@ -8,7 +8,10 @@ use store::operations::EngineOperations as _;
 use crate::boundary::errors::Error;
 use crate::client::open_store::OpenStore;
 use crate::client::queries::gone;
-use crate::client::status::{has_ended, shown};
+use crate::client::status::{FAILED, RUNNING, shown};
+
+const CANCELLED: &str = "Cancelled";
+const TERMINATED: &str = "Terminated";
 
 /// The version of an instance that has begun without one, and of a start that names none.
 const NO_VERSION: [&str; 2] = ["unknown", "0.0.0"];
@@ -21,7 +24,15 @@ impl OpenStore {
             self.adapter.instance_times(instance).await.map_err(|error| gone(instance, error))?;
         let start = self.adapter.waiting_start(instance).await?;
         let custom_status = self.client.get_custom_status(instance, 0).await?.and_then(|(status, _)| status);
-        let status = shown(&info.status);
+        let mut status = shown(&info.status);
+        if status == FAILED {
+            let failure = self.failure(instance, info.output.clone()).await?;
+            status = match (failure.cancel_reason, failure.termination) {
+                (Some(_), Some(_)) => TERMINATED,
+                (Some(_), None) => CANCELLED,
+                (None, _) => FAILED,
+            };
+        }
         let mut description = Description {
             instance_id: info.instance_id.clone(),
             orchestration_name: info.orchestration_name.clone(),
@@ -39,7 +50,7 @@ impl OpenStore {
             obstacle: None,
             unread: Vec::new(),
         };
-        if !has_ended(status) {
+        if status == RUNNING {
             self.add_waits(&info, &mut description).await?;
         }
         // A description is plain data, which can always be written as JSON.

@@ -69,6 +69,7 @@ pub(crate) struct SummaryRecord {
     failure: Option<String>,
     cancel_reason: Option<String>,
     cleanup_failure: Option<String>,
+    termination: Option<String>,
     parent: Option<String>,
     executions: u64,
     has_mismatch: bool,
@@ -124,12 +125,14 @@ impl OpenStore {
 impl From<InstanceSummary> for SummaryRecord {
     fn from(summary: InstanceSummary) -> Self {
         let failure = match summary.status {
-            ListedStatus::Failed | ListedStatus::Cancelled => Some(failure(summary.last_event, summary.output)),
+            ListedStatus::Failed | ListedStatus::Cancelled | ListedStatus::Terminated => {
+                Some(failure(summary.last_event, summary.output))
+            }
             ListedStatus::Running | ListedStatus::Completed => None,
         };
-        let (failure, cancel_reason, cleanup_failure) = match failure {
-            Some(failure) => (Some(failure.text), failure.cancel_reason, failure.cleanup_failure),
-            None => (None, None, None),
+        let (failure, cancel_reason, cleanup_failure, termination) = match failure {
+            Some(failure) => (Some(failure.text), failure.cancel_reason, failure.cleanup_failure, failure.termination),
+            None => (None, None, None, None),
         };
         Self {
             id: summary.id,
@@ -143,6 +146,7 @@ impl From<InstanceSummary> for SummaryRecord {
             failure,
             cancel_reason,
             cleanup_failure,
+            termination,
             parent: summary.parent,
             executions: summary.executions,
             has_mismatch: summary.has_mismatch,

@@ -22,6 +22,8 @@ use std::future::Future;
 use duroxide::providers::{InstanceFilter, PruneOptions, WorkItem};
 use pyo3::prelude::*;
 
+use store::termination::Termination;
+
 use crate::boundary::errors::Error;
 use crate::native_store::NativeStore;
 
@@ -108,6 +110,11 @@ impl NativeClient {
 
     fn cancel(&self, instance: String, reason: String) -> PyResult<Call> {
         self.call(|store| async move { store.cancel(instance, reason).await })
+    }
+
+    fn terminate(&self, instance: String, reason: String, output: Option<String>, recursive: bool) -> PyResult<Call> {
+        let request = Termination { instance, reason, output, is_recursive: recursive };
+        self.call(|store| async move { store.terminate(request).await })
     }
 
     fn status(&self, instance: String) -> PyResult<Call> {

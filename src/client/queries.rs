@@ -1,4 +1,4 @@
-//! The calls of operation: lists, times, histories, metrics, deletion and pruning.
+//! The calls of operation: lists, times, histories, metrics, termination, deletion and pruning.
 
 use duroxide::providers::{
     DeleteInstanceResult, InstanceFilter, PruneOptions, PruneResult, QueueDepths, SystemMetrics,
@@ -10,6 +10,7 @@ use crate::client::open_store::OpenStore;
 use crate::client::records::{EventRecord, ExecutionRecord, InstanceRecord, TreeRecord};
 use store::StoreError;
 use store::operations::{AdminOperations as _, EngineOperations as _};
+use store::termination::Termination;
 
 const RUNNING: &str = "Running";
 /// The logger of the engine's client, which would log these deletions if they went through it.
@@ -157,6 +158,13 @@ impl OpenStore {
         let mut ids = tree.all_ids;
         ids.sort_unstable_by(|left, right| (*left != tree.root_id, left).cmp(&(*right != tree.root_id, right)));
         Ok(TreeRecord { root_id: tree.root_id, all_ids: ids })
+    }
+
+    /// Terminates an instance, unless it has ended; whether this call has ended it.
+    pub(super) async fn terminate(&self, request: Termination) -> Result<bool, Error> {
+        self.check_exists(&request.instance).await?;
+        let ended = self.adapter.terminate(&request).await.map_err(|error| gone(&request.instance, error))?;
+        Ok(ended.contains(&request.instance))
     }
 
     pub(crate) async fn delete(&self, instance: &str, force: bool) -> Result<DeleteInstanceResult, Error> {

@@ -21,6 +21,8 @@ pub(crate) struct StatusRecord {
     pub(super) cancel_reason: Option<String>,
     /// The recorded failure of the clean-up after a cancellation.
     pub(super) cleanup_failure: Option<String>,
+    /// The output of a termination, empty if it has none; `None` unless the instance was terminated.
+    pub(super) termination: Option<String>,
     pub(super) custom_status: Option<String>,
     /// How often the custom status was set.
     pub(super) custom_status_version: u64,

@@ -7,24 +7,27 @@ use crate::boundary::errors::Error;
 use crate::client::open_store::OpenStore;
 use crate::client::records::StatusRecord;
 use store::operations::{AdminOperations as _, EngineOperations as _};
+use store::termination::is_termination;
 use store::types::InstanceState;
 
 const NOT_FOUND: &str = "NotFound";
-const RUNNING: &str = "Running";
+pub(super) const RUNNING: &str = "Running";
 const COMPLETED: &str = "Completed";
-const FAILED: &str = "Failed";
+pub(super) const FAILED: &str = "Failed";
 
 pub(super) struct RecordedFailure {
     pub(super) text: String,
     pub(super) cancel_reason: Option<String>,
     /// The recorded failure of the clean-up after a cancellation.
     pub(super) cleanup_failure: Option<String>,
+    /// The output of a termination, empty if it has none; `None` unless the instance was terminated.
+    pub(super) termination: Option<String>,
 }
 
 impl RecordedFailure {
     /// The failure of an instance whose history does not say how it ended.
     pub(super) fn of_text(output: Option<String>) -> Self {
-        Self { text: output.unwrap_or_default(), cancel_reason: None, cleanup_failure: None }
+        Self { text: output.unwrap_or_default(), cancel_reason: None, cleanup_failure: None, termination: None }
     }
 }
 
@@ -36,6 +39,7 @@ impl StatusRecord {
             failure: None,
             cancel_reason: None,
             cleanup_failure: None,
+            termination: None,
             custom_status,
             custom_status_version,
             mismatch: None,
@@ -85,16 +89,18 @@ impl OpenStore {
         match record.status {
             COMPLETED => record.output = output,
             FAILED => {
-                let RecordedFailure { text, cancel_reason, cleanup_failure } = self.failure(instance, output).await?;
-                record.failure = Some(text);
-                (record.cancel_reason, record.cleanup_failure) = (cancel_reason, cleanup_failure);
+                let failure = self.failure(instance, output).await?;
+                record.failure = Some(failure.text);
+                record.cancel_reason = failure.cancel_reason;
+                record.cleanup_failure = failure.cleanup_failure;
+                record.termination = failure.termination;
             }
             _ => record.mismatch = self.adapter.mismatch(instance).await,
         }
         Ok(record)
     }
 
-    async fn failure(&self, instance: &str, output: Option<String>) -> Result<RecordedFailure, Error> {
+    pub(super) async fn failure(&self, instance: &str, output: Option<String>) -> Result<RecordedFailure, Error> {
         let history = match self.client.read(instance).await {
             Ok(history) => history,
             // A history that cannot be decoded may be the very reason of the failure.
@@ -118,8 +124,13 @@ impl From<ErrorDetails> for RecordedFailure {
         let text = match &details {
             ErrorDetails::Application { kind, message, .. } => match kind {
                 AppErrorKind::Cancelled { reason } => {
+                    let cancel_reason = Some(reason.clone());
+                    if is_termination(&details) {
+                        let termination = Some(message.clone());
+                        return Self { text: shown, cancel_reason, cleanup_failure: None, termination };
+                    }
                     let cleanup_failure = Some(message.clone()).filter(|message| !message.is_empty());
-                    return Self { text: shown, cancel_reason: Some(reason.clone()), cleanup_failure };
+                    return Self { text: shown, cancel_reason, cleanup_failure, termination: None };
                 }
                 AppErrorKind::ActivityFailed | AppErrorKind::OrchestrationFailed => message.clone(),
                 AppErrorKind::Panicked => shown,
@@ -131,7 +142,7 @@ impl From<ErrorDetails> for RecordedFailure {
             ErrorDetails::Poison { .. } => typed("PoisonMessageError", &shown),
             ErrorDetails::Infrastructure { .. } => shown,
         };
-        Self { text, cancel_reason: None, cleanup_failure: None }
+        Self { text, cancel_reason: None, cleanup_failure: None, termination: None }
     }
 }
 
@@ -163,6 +174,16 @@ mod tests {
         assert_eq!(failure.text, "canceled: too late");
         assert_eq!(failure.cleanup_failure.as_deref(), Some("{\"type\": \"ValueError\"}"));
         assert_eq!(failure.cancel_reason.as_deref(), Some("too late"));
+    }
+
+    #[test]
+    fn termination_keeps_its_output() {
+        let kind = AppErrorKind::Cancelled { reason: "enough".to_owned() };
+        let details = ErrorDetails::Application { kind, message: "1".to_owned(), retryable: true };
+        let failure = RecordedFailure::from(details);
+
+        assert_eq!(failure.termination.as_deref(), Some("1"));
+        assert_eq!((failure.cancel_reason.as_deref(), failure.cleanup_failure), (Some("enough"), None));
     }
 
     #[test]

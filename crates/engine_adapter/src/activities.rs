@@ -17,7 +17,7 @@ use crate::metrics::{Counters, add};
 use crate::process::WithoutCode;
 use crate::refusals::failed_activity;
 use crate::running_activities::{RunningActivity, join_token};
-use crate::terminal_commit::not_registered;
+use store::terminal_commit::not_registered;
 
 /// Activities of the engine itself: their input is the engine's.
 const BUILT_IN: &str = "__duroxide_syscall:";

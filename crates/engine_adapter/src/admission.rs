@@ -9,11 +9,11 @@ use semver::Version;
 use store::history::{ended, started};
 
 use crate::cancellation;
-use crate::cancellation::cancelled;
 use crate::dispatcher::{Dispatcher, listed};
-use crate::parent_link::ParentLink;
 use crate::process::{PAUSE_FOR_OTHER_RUNTIMES, WithoutCode};
-use crate::terminal_commit::{TerminalCommit, not_registered};
+use store::parent_link::ParentLink;
+use store::terminal_commit::cancelled;
+use store::terminal_commit::{TerminalCommit, not_registered};
 
 /// What to do with a fetched instance.
 pub enum Admission {

@@ -8,6 +8,7 @@ use duroxide::providers::WorkItem;
 use duroxide::{AppErrorKind, ErrorDetails, Event, EventKind};
 use serde_json::Value;
 use store::history::is_end;
+use store::terminal_commit::cancelled;
 
 /// The reserved queue. Each message is the reason of a request.
 pub const CANCELLATION_QUEUE: &str = "__duroxide_cancellation";
@@ -121,14 +122,6 @@ pub fn record_end(delta: &mut [Event], end_of_code: &CancelledEnd) -> Option<Err
     }
     end.kind = EventKind::OrchestrationFailed { details: details.clone() };
     Some(details)
-}
-
-pub fn cancelled(reason: &str) -> ErrorDetails {
-    ErrorDetails::Application {
-        kind: AppErrorKind::Cancelled { reason: reason.to_owned() },
-        message: String::new(),
-        retryable: false,
-    }
 }
 
 /// A cancellation as a parent receives it: a parent gets the reason alone, so the failure of the clean-up becomes a part

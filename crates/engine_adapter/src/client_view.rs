@@ -226,7 +226,7 @@ impl ClientView {
         }
         let result = repeated!(self, delete_instances_atomic(ids, force))?;
         for id in ids {
-            self.shared.deleted(id);
+            self.shared.drop_work(id);
         }
         Ok(result)
     }

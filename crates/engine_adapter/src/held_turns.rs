@@ -8,10 +8,10 @@ use duroxide::{AppErrorKind, ErrorDetails, Event};
 use parking_lot::Mutex;
 use tokio::task::Id;
 
-use crate::parent_link::ParentLink;
-use crate::terminal_commit::tell_parent;
 use crate::turn_record::TurnRecord;
 use store::history::started;
+use store::parent_link::ParentLink;
+use store::terminal_commit::tell_parent;
 
 /// A fetched instance, until it is acknowledged or abandoned.
 pub struct HeldTurn {

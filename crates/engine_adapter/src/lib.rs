@@ -17,7 +17,6 @@ mod escape;
 mod held_turns;
 mod metrics;
 mod nondeterminism;
-mod parent_link;
 mod process;
 mod recorded;
 mod refusals;
@@ -25,7 +24,6 @@ mod running_activities;
 mod settings;
 mod suspects;
 mod suspended;
-mod terminal_commit;
 #[cfg(test)]
 mod tests;
 mod turn_commit;
@@ -46,6 +44,7 @@ use store::listing::{InstanceCount, InstanceQuery, InstanceSummary, PageRequest}
 use store::live::LiveState;
 use store::operations::{AdminOperations as _, EngineOperations as _};
 use store::start::WaitingStart;
+use store::termination::Termination;
 use store::{Failure, Store, StoreError};
 
 pub use crate::attempt_header::{AttemptHeader, StartBound};
@@ -139,6 +138,15 @@ impl EngineAdapter {
     /// How many instances of each name have each status.
     pub async fn counts(&self, query: &InstanceQuery) -> Result<Vec<InstanceCount>, StoreError> {
         self.process.backend().counts(query).await
+    }
+
+    /// Terminates an instance and, if asked, all below it. Returns the instances that this call has ended.
+    pub async fn terminate(&self, request: &Termination) -> Result<Vec<String>, StoreError> {
+        let ended = self.process.backend().terminate(request).await?;
+        for instance in &ended {
+            self.process.drop_work(instance);
+        }
+        Ok(ended)
     }
 
     /// What is under way for an instance, and which processes could continue it.

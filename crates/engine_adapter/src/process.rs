@@ -213,7 +213,8 @@ impl ProcessState {
         self.watches.notify(target(message));
     }
 
-    pub fn deleted(&self, instance: &str) {
+    /// Ends what runs for an instance in this process, since the instance was deleted or terminated.
+    pub fn drop_work(&self, instance: &str) {
         self.running_activities.cancel_instance(instance);
         self.waiting.clear(instance);
         self.waiting_activities.clear_for(instance);
@@ -261,7 +262,13 @@ impl StoreEvents for Subscription {
 
     fn deleted(&self, instance: &str) {
         if let Some(state) = ProcessState::in_use(self.0) {
-            state.deleted(instance);
+            state.drop_work(instance);
+        }
+    }
+
+    fn terminated(&self, instance: &str) {
+        if let Some(state) = ProcessState::in_use(self.0) {
+            state.drop_work(instance);
         }
     }
 }

@@ -13,8 +13,8 @@ use store::{Failure, Result};
 
 use crate::dispatcher::Dispatcher;
 use crate::held_turns::HeldTurn;
-use crate::terminal_commit::TerminalCommit;
 use crate::turn_commit::complete;
+use store::terminal_commit::TerminalCommit;
 
 /// The longest pause between two attempts at a turn, since a removed cause is not reported.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);

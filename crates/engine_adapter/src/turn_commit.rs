@@ -9,8 +9,8 @@ use store::turn_commit::TurnCommit;
 
 use crate::cancellation;
 use crate::held_turns::HeldTurn;
-use crate::parent_link::ParentLink;
-use crate::terminal_commit::{tell_parent, tells_parent};
+use store::parent_link::ParentLink;
+use store::terminal_commit::{tell_parent, tells_parent};
 
 /// Records the end of code that was asked to end as the cancellation that it is.
 fn heed_cancellation(commit: &mut TurnCommit, held: &HeldTurn) {

@@ -18,9 +18,9 @@ use crate::dispatcher::{Beginning, Dispatcher};
 use crate::held_turns::HeldTurn;
 use crate::metrics::add;
 use crate::nondeterminism::report::TurnMismatch;
-use crate::terminal_commit::make_catchable;
 use crate::turn_record::TurnRecord;
 use store::history::ended;
+use store::terminal_commit::make_catchable;
 
 use crate::turn_commit::{complete, leaves_suspended};
 

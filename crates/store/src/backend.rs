@@ -19,6 +19,7 @@ use crate::operations::{AdminOperations, EngineOperations};
 use crate::outbox::{Relay, Relayed};
 use crate::session_limits::SessionLimits;
 use crate::start::{IfExists, StartOutcome, StartRequest, WaitingStart};
+use crate::termination::Termination;
 use crate::types::InstanceState;
 
 /// Where stores differ in a way that the engine adapter has to know.
@@ -154,6 +155,10 @@ pub trait Backend: EngineOperations + AdminOperations {
 
     /// The ids of the instances that wait for code that fits their history.
     async fn mismatched(&self) -> Result<Vec<String>>;
+
+    /// Terminates an instance and, if asked, all below it. Returns the instances that this call has ended. An instance that
+    /// has ended stays as it is.
+    async fn terminate(&self, request: &Termination) -> Result<Vec<String>, StoreError>;
 
     /// What is under way for an instance, and which processes could continue it.
     async fn live_state(&self, instance: &str) -> Result<LiveState>;

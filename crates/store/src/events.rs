@@ -13,6 +13,9 @@ pub trait StoreEvents: Send + Sync {
     /// An instance was deleted.
     fn deleted(&self, instance: &str);
 
+    /// An instance was terminated: it has ended without a turn of its code.
+    fn terminated(&self, instance: &str);
+
     /// What this process can run and runs now; `None` if no runtime works in it.
     fn report(&self) -> Option<NodeReport>;
 }

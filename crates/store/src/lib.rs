@@ -24,12 +24,17 @@ pub mod live;
 mod lost_leases;
 pub mod operations;
 pub mod outbox;
+pub mod parent_link;
 pub mod policy;
 mod postgres;
 pub mod retry;
 pub mod session_limits;
 mod sqlite;
 pub mod start;
+pub mod terminal_commit;
+pub mod termination;
+#[cfg(test)]
+mod terminations;
 pub mod turn_commit;
 pub mod types;
 pub mod work_item;

@@ -1,24 +1,50 @@
 //! Lists and counts of instances: what a client asks for, and what a store answers.
 
-/// The status of an instance in a list. It tells a cancellation from other failures.
+/// The status of an instance in a list. It tells a cancellation and a termination from other failures.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum ListedStatus {
     Running,
     Completed,
     Failed,
     Cancelled,
+    Terminated,
 }
 
 impl ListedStatus {
-    pub const ALL: [Self; 4] = [Self::Running, Self::Completed, Self::Failed, Self::Cancelled];
+    pub const ALL: [Self; 5] = [Self::Running, Self::Completed, Self::Failed, Self::Cancelled, Self::Terminated];
 
-    /// The status of an instance, from the status that is recorded for its current execution.
-    pub fn of(recorded: Option<&str>, is_cancelled: bool) -> Self {
+    /// The statuses of the instances whose recorded status is `"Failed"`.
+    pub const FAILURES: [Self; 3] = [Self::Failed, Self::Cancelled, Self::Terminated];
+
+    /// The status of an instance, from the status that is recorded for its current execution, and its last event.
+    pub fn of(recorded: Option<&str>, last_event: Option<&str>) -> Self {
+        let has = |part| last_event.is_some_and(|event| event.contains(part));
         match recorded {
             Some("Completed") => Self::Completed,
-            Some("Failed") if is_cancelled => Self::Cancelled,
-            Some("Failed") => Self::Failed,
+            Some("Failed") if !has(CANCELLED_END) => Self::Failed,
+            Some("Failed") if !has(TERMINATED_END) => Self::Cancelled,
+            Some("Failed") => Self::Terminated,
             _ => Self::Running,
+        }
+    }
+
+    /// The same, where the database has looked for [`CANCELLED_END`] and [`TERMINATED_END`] and found so many of them.
+    pub fn of_ends(recorded: Option<&str>, ends: i32) -> Self {
+        match (recorded, ends) {
+            (Some("Completed"), _) => Self::Completed,
+            (Some("Failed"), 0) => Self::Failed,
+            (Some("Failed"), 1) => Self::Cancelled,
+            (Some("Failed"), _) => Self::Terminated,
+            _ => Self::Running,
+        }
+    }
+
+    /// How many of [`CANCELLED_END`] and [`TERMINATED_END`] the last event of a failure with this status has.
+    pub fn ends(self) -> i32 {
+        match self {
+            Self::Cancelled => 1,
+            Self::Terminated => 2,
+            Self::Running | Self::Completed | Self::Failed => 0,
         }
     }
 
@@ -29,6 +55,7 @@ impl ListedStatus {
             Self::Completed => "Completed",
             Self::Failed => "Failed",
             Self::Cancelled => "Cancelled",
+            Self::Terminated => "Terminated",
         }
     }
 
@@ -37,9 +64,11 @@ impl ListedStatus {
     }
 }
 
-/// A part of the last event of an instance that was cancelled. No other event has it: a text inside the event would
-/// have escaped quotation marks.
+/// A part of the last event of an instance that was cancelled or terminated. No other event has it: a text inside the
+/// event would have escaped quotation marks.
 pub const CANCELLED_END: &str = r#""details":{"Application":{"kind":{"Cancelled":"#;
+/// A part that the last event of a terminated instance has beside [`CANCELLED_END`], and that of a cancelled one lacks.
+pub const TERMINATED_END: &str = r#""retryable":true"#;
 
 /// A span of time in ms since the epoch; each end may be open. It includes its start and not its end.
 pub type Span = (Option<u64>, Option<u64>);
@@ -63,10 +92,9 @@ impl InstanceQuery {
         self.statuses.is_empty() || self.statuses.contains(&status)
     }
 
-    /// Whether the query is about instances that have failed or were cancelled, and no others.
+    /// Whether the query is about instances that have failed, were cancelled or were terminated, and no others.
     pub fn is_about_failures(&self) -> bool {
-        let failures = [ListedStatus::Failed, ListedStatus::Cancelled];
-        !self.statuses.is_empty() && self.statuses.iter().all(|status| failures.contains(status))
+        !self.statuses.is_empty() && self.statuses.iter().all(|status| ListedStatus::FAILURES.contains(status))
     }
 
     /// Whether the query may select instances that fit none of the others: those whose starts no turn has read.

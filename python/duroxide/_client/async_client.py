@@ -242,6 +242,7 @@ class AsyncClient:
     enqueue_event = awaited(Client.enqueue_event)
     cancel_instance = awaited(Client.cancel_instance)
     restart = awaited(Client.restart)
+    terminate = awaited(Client.terminate)
     get_status = awaited(Client.get_status)
     get_orchestration_status = awaited(Client.get_orchestration_status)
     wait_for_orchestration = awaited(Client.wait_for_orchestration)

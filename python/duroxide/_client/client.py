@@ -13,6 +13,7 @@ from duroxide._client.listing import ListOperations
 from duroxide._client.management import ManagementOperations
 from duroxide._client.start import IfExists, StartOptions, describe_start
 from duroxide._client.startable import Startable0, Startable1, Startable2, Startable3, Startable4, Startable5
+from duroxide._client.termination import TerminationOperations
 from duroxide._client.typed import TypedOperations
 from duroxide._declare.declarations import Orchestration
 from duroxide._store.providers import Provider
@@ -26,7 +27,7 @@ D = TypeVar("D")
 E = TypeVar("E")
 
 
-class Client(TypedOperations, BulkOperations, ListOperations, ManagementOperations):
+class Client(TypedOperations, BulkOperations, ListOperations, TerminationOperations, ManagementOperations):
     """Access to the orchestrations of one store, from any thread.
 
     A call blocks until the store has answered; other threads run during the wait. Inside an orchestration every call

@@ -164,7 +164,7 @@ class InstanceDescription(Record):
         instance_id: The instance.
         orchestration_name: Name of its orchestration.
         orchestration_version: Version of its orchestration; ``"unknown"`` before the first turn unless the start named one.
-        status: ``"Running"``, ``"Completed"`` or ``"Failed"``.
+        status: ``"Running"``, ``"Completed"``, ``"Failed"``, ``"Cancelled"`` or ``"Terminated"``.
         execution_id: Number of its newest execution, counted from 1.
         has_begun: Whether a runtime has recorded its first turn.
         starts_at: When its first turn is due, in milliseconds since 1970; ``None`` if it has begun or may begin now.

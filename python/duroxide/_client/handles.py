@@ -78,6 +78,7 @@ class Handle(InstanceReference[T_co]):
             OrchestrationFailed: It failed. If the failure of an activity or child caused that, this failure is the
                 ``__cause__``, with its name, its attempts and the type of the original exception.
             OrchestrationCancelled: It was cancelled.
+            OrchestrationTerminated: It was terminated.
             WaitTimedOut: The instance did not end within ``timeout``.
             InstanceNotFound: The instance was deleted during the wait.
             CodecError: The result does not fit the annotation.
@@ -140,6 +141,27 @@ class Handle(InstanceReference[T_co]):
             LimitExceeded: The input is too long.
         """
         return self._client.restart(self._id, input=input, version=version)
+
+    def terminate(self, reason: str = "", *, output: object = None, recursive: bool = True) -> bool:
+        """End the instance at once, without another step of its code; it fails with ``canceled: reason``.
+
+        See ``Client.terminate``.
+
+        Args:
+            reason: Why it is terminated; default empty.
+            output: What the instance leaves as its output, any value that can be written as JSON; default ``None``,
+                nothing.
+            recursive: Whether the sub-orchestrations that run below it are terminated, too; default True.
+
+        Returns:
+            True if this call has ended the instance, False if the instance had ended and stays as it is.
+
+        Raises:
+            InstanceNotFound: The instance was never started, or was deleted.
+            CodecError: The output cannot be written as JSON.
+            LimitExceeded: The reason or the output is too long.
+        """
+        return self._client.terminate(self._id, reason, output=output, recursive=recursive)
 
     def raise_event(self, name: str, data: object = None) -> bool:
         """Raise an event for an orchestration that waits for it with ``wait_for_event``.

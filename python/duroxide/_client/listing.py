@@ -20,7 +20,7 @@ from duroxide.exceptions import OrchestrationFailed, orchestration_failed
 if TYPE_CHECKING:
     from duroxide._native import Call, PageRecord, SummaryRecord
 
-STATUSES = ("Running", "Completed", "Failed", "Cancelled")
+STATUSES = ("Running", "Completed", "Failed", "Cancelled", "Terminated")
 """The statuses of a list."""
 
 Moment = datetime | int
@@ -40,14 +40,14 @@ class InstanceSummary(Record):
         id: The instance.
         name: Name of its orchestration.
         version: Version of its orchestration; ``None`` until a runtime has recorded its first turn.
-        status: ``"Running"``, ``"Completed"``, ``"Failed"`` or ``"Cancelled"``.
+        status: ``"Running"``, ``"Completed"``, ``"Failed"``, ``"Cancelled"`` or ``"Terminated"``.
         created: When it was created, an aware ``datetime`` in UTC. On PostgreSQL this is when its first turn was recorded,
             and before that, when its start was sent.
         started: When its first turn was recorded; ``None`` before that.
         ended: When it ended; ``None`` while it runs.
         custom_status: The text that the orchestration last set, or ``None``.
-        failure: The failure as the exception that ``result()`` raises, without its cause; ``None`` unless it has failed or
-            was cancelled. ``failure.error_type`` and ``failure.message`` tell the kind and the text.
+        failure: The failure as the exception that ``result()`` raises, without its cause; ``None`` unless it has failed,
+            was cancelled or was terminated. ``failure.error_type`` and ``failure.message`` tell the kind and the text.
         parent: Instance that started it as a sub-orchestration, or ``None`` for a root.
         executions: Number of its current execution: 1, and one more for each time that it continued as new.
         has_mismatch: Whether it waits for code that fits its history.
@@ -118,8 +118,8 @@ class ListOperations:
         between two pages may come twice.
 
         Args:
-            status: ``"Running"``, ``"Completed"``, ``"Failed"`` or ``"Cancelled"``, or several of them; default ``None``,
-                all.
+            status: ``"Running"``, ``"Completed"``, ``"Failed"``, ``"Cancelled"`` or ``"Terminated"``, or several of them;
+                default ``None``, all.
             name: Name of the orchestration; default ``None``, any.
             version: Version of the orchestration; default ``None``, any.
             id_prefix: How the id begins; default ``None``, any.
@@ -360,7 +360,9 @@ def _read_page(answer: PageRecord, order: str) -> InstancePage:
 def _read_summary(answer: SummaryRecord) -> InstanceSummary:
     failure = None
     if answer.failure is not None:
-        failure = orchestration_failed(answer.failure, answer.id, answer.cancel_reason, answer.cleanup_failure)
+        failure = orchestration_failed(
+            answer.failure, answer.id, answer.cancel_reason, answer.cleanup_failure, answer.termination
+        )
     return InstanceSummary(
         id=answer.id,
         name=answer.name,

@@ -68,6 +68,7 @@ class OrchestrationResult(Record):
         Raises:
             OrchestrationFailed: It failed.
             OrchestrationCancelled: It was cancelled.
+            OrchestrationTerminated: It was terminated.
             InstanceStillRunning: It has not ended.
             InstanceNotFound: The store does not have the instance.
         """
@@ -85,7 +86,9 @@ def read_status(instance_id: str, answer: StatusRecord) -> OrchestrationResult:
     """Build the record from the native client's answer about ``instance_id``."""
     output, failure = answer.output, None
     if answer.failure is not None or answer.cancel_reason is not None:
-        failure = orchestration_failed(answer.failure or "", instance_id, answer.cancel_reason, answer.cleanup_failure)
+        failure = orchestration_failed(
+            answer.failure or "", instance_id, answer.cancel_reason, answer.cleanup_failure, answer.termination
+        )
     return OrchestrationResult(
         instance_id=instance_id,
         status=answer.status,

@@ -70,6 +70,7 @@ class TypedOperations(InstanceOperations):
         Raises:
             OrchestrationFailed: The orchestration failed.
             OrchestrationCancelled: It was cancelled.
+            OrchestrationTerminated: It was terminated.
             WaitTimedOut: The instance did not end within ``timeout_ms``.
             InstanceNotFound: The instance was deleted during the wait.
             CodecError: The output does not fit ``result_type``.

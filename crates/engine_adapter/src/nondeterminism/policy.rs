@@ -7,7 +7,7 @@ use crate::dispatcher::Dispatcher;
 use crate::held_turns::HeldTurn;
 use crate::nondeterminism::report::TurnMismatch;
 use crate::settings::Nondeterminism;
-use crate::terminal_commit::TerminalCommit;
+use store::terminal_commit::TerminalCommit;
 
 /// Logs a report with its lines. A report has escapes for the control characters of the values in it.
 fn log_report(instance: &str, report: &str) {

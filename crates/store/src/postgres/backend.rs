@@ -21,6 +21,7 @@ use crate::retry::{RetryLimit, RetryState};
 use crate::retrying;
 use crate::session_limits::SessionLimits;
 use crate::start::{ExistingInstance, IfExists, StartOutcome, StartRequest, WaitingStart, decide_starts};
+use crate::termination::{Termination, terminate};
 use crate::types::InstanceState;
 
 /// Carries out one query, and repeats it after failures that pass.
@@ -188,6 +189,11 @@ impl Backend for PostgresStore {
 
     async fn mismatched(&self) -> Result<Vec<String>> {
         self.core.moves.answer("mismatched", self.server().mismatched()).await
+    }
+
+    async fn terminate(&self, request: &Termination) -> Result<Vec<String>, StoreError> {
+        self.start_poller();
+        Ok(terminate(self, request).await?)
     }
 
     async fn live_state(&self, instance: &str) -> Result<LiveState> {

@@ -79,6 +79,14 @@ impl PostgresFactory {
         PostgresStore::open(open(target).await.unwrap(), self.policy)
     }
 
+    /// An empty store as a runtime has it.
+    pub async fn create_store(&self) -> Arc<PostgresStore> {
+        let store = Arc::new(self.open().await);
+        // From now on the store prefetches.
+        store.begin_dispatching().await;
+        store
+    }
+
     /// Another node on the newest store.
     pub async fn create_another_node(&self) -> Arc<dyn Provider> {
         let schema = self.used.lock().last().cloned().unwrap();
@@ -108,9 +116,7 @@ impl Drop for PostgresFactory {
 #[async_trait]
 impl ProviderFactory for PostgresFactory {
     async fn create_provider(&self) -> Arc<dyn Provider> {
-        let store = Arc::new(self.open().await);
-        // As a runtime does: from now on the store prefetches.
-        store.begin_dispatching().await;
+        let store = self.create_store().await;
         *self.last.lock() = Some(Arc::clone(&store));
         Arc::new(AsProvider { store, name: "a store under test" })
     }

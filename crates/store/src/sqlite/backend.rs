@@ -21,6 +21,7 @@ use crate::sqlite::client::commit_watcher::CommitWatch;
 use crate::sqlite::file::paths::locate;
 use crate::sqlite::store::SqliteStore;
 use crate::start::{IfExists, StartOutcome, StartRequest, WaitingStart};
+use crate::termination::Termination;
 use crate::types::InstanceState;
 
 #[async_trait]
@@ -146,6 +147,10 @@ impl Backend for SqliteStore {
 
     async fn live_state(&self, instance: &str) -> Result<LiveState> {
         Self::live_state(self, instance).await
+    }
+
+    async fn terminate(&self, request: &Termination) -> Result<Vec<String>, StoreError> {
+        Self::terminate(self, request).await
     }
 
     /// The owner is the only node.

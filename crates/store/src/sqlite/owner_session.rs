@@ -247,6 +247,7 @@ async fn carry_out(owner: &Owner, body: Body) -> InboxAnswer {
         Body::Delete { ids, force } => InboxReply::Deleted(owner.delete_instances_atomic(&ids, force).await?),
         Body::DeleteBulk(filter) => InboxReply::Deleted(owner.delete_instance_bulk(filter).await?),
         Body::Prune { id, options } => InboxReply::Pruned(owner.prune_executions(&id, options).await?),
+        Body::Terminate(request) => InboxReply::Terminated(owner.terminate(&request).await?),
         Body::Describe { id } => InboxReply::Described(Box::new(owner.live_state(&id))),
         Body::PruneBulk { filter, options } => InboxReply::Pruned(owner.prune_executions_bulk(filter, options).await?),
     })

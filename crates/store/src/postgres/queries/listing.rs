@@ -15,8 +15,8 @@ use sqlx::{Executor as _, Postgres, QueryBuilder, Row as _};
 
 use crate::error::Result;
 use crate::listing::{
-    CANCELLED_END, InstanceCount, InstanceQuery, InstanceSummary, ListedStatus, PageRequest, Place, Span, add_count,
-    after_prefix,
+    CANCELLED_END, InstanceCount, InstanceQuery, InstanceSummary, ListedStatus, PageRequest, Place, Span,
+    TERMINATED_END, add_count, after_prefix,
 };
 use crate::postgres::connect::session::begin;
 use crate::postgres::errors::failed;
@@ -166,15 +166,15 @@ impl Server<'_> {
         }
         let narrow = self.narrow(&mut transaction, query).await?;
         let mut sql = QueryBuilder::new("SELECT i.orchestration_name, e.status, CASE WHEN e.status = 'Failed' THEN ");
-        self.push_is_cancelled(&mut sql);
-        sql.push(" ELSE false END, pg_catalog.count(*)");
+        self.push_ends(&mut sql);
+        sql.push(" ELSE 0 END, pg_catalog.count(*)");
         self.push_begun(&mut sql, query, narrow.as_ref());
         sql.push(" GROUP BY 1, 2, 3");
-        let rows: Vec<(String, Option<String>, bool, i64)> =
+        let rows: Vec<(String, Option<String>, i32, i64)> =
             sql.build_query_as().persistent(false).fetch_all(&mut *transaction).await?;
         transaction.commit().await?;
-        for (name, status, is_cancelled, count) in rows {
-            let status = ListedStatus::of(status.as_deref(), is_cancelled);
+        for (name, status, ends, count) in rows {
+            let status = ListedStatus::of_ends(status.as_deref(), ends);
             add_count(&mut counts, InstanceCount { name, status, count: count.unsigned_abs() });
         }
         Ok(counts)
@@ -198,8 +198,12 @@ impl Server<'_> {
         )
     }
 
-    fn push_is_cancelled(&self, sql: &mut QueryBuilder<'_, Postgres>) {
-        sql.push(format!("coalesce(strpos({}, ", self.last_event())).push_bind(CANCELLED_END).push(") > 0, false)");
+    /// See [`ListedStatus::of_ends`].
+    fn push_ends(&self, sql: &mut QueryBuilder<'_, Postgres>) {
+        let last_event = self.last_event();
+        sql.push(format!("CASE WHEN coalesce(strpos({last_event}, ")).push_bind(CANCELLED_END);
+        sql.push(format!("), 0) = 0 THEN 0 WHEN strpos({last_event}, ")).push_bind(TERMINATED_END);
+        sql.push(") = 0 THEN 1 ELSE 2 END");
     }
 
     /// The tables and conditions for the instances that have begun and that fit `query`.
@@ -257,15 +261,10 @@ impl Server<'_> {
                 ListedStatus::Completed => {
                     sql.push(" OR e.status = 'Completed'");
                 }
-                ListedStatus::Failed => {
-                    sql.push(" OR (e.status = 'Failed' AND NOT ");
-                    self.push_is_cancelled(sql);
-                    sql.push(")");
-                }
-                ListedStatus::Cancelled => {
+                ListedStatus::Failed | ListedStatus::Cancelled | ListedStatus::Terminated => {
                     sql.push(" OR (e.status = 'Failed' AND ");
-                    self.push_is_cancelled(sql);
-                    sql.push(")");
+                    self.push_ends(sql);
+                    sql.push(format!(" = {})", status.ends()));
                 }
             }
         }
@@ -455,14 +454,13 @@ fn begun(row: &PgRow) -> Result<InstanceSummary, sqlx::Error> {
     let id: String = row.try_get("id")?;
     let status: Option<String> = row.try_get("status")?;
     let last_event: Option<String> = row.try_get("last_event")?;
-    let is_cancelled = last_event.as_deref().is_some_and(|event| event.contains(CANCELLED_END));
     let time = |column| row.try_get::<Option<i64>, _>(column).map(|time| time.map(i64::unsigned_abs));
     Ok(InstanceSummary {
         place: Place { at: row.try_get("created_us")?, id: id.clone() },
         id,
         name: row.try_get("name")?,
         version: row.try_get("version")?,
-        status: ListedStatus::of(status.as_deref(), is_cancelled),
+        status: ListedStatus::of(status.as_deref(), last_event.as_deref()),
         created_ms: row.try_get::<i64, _>("created_ms")?.unsigned_abs(),
         started_ms: time("started_ms")?,
         ended_ms: time("ended_ms")?,

@@ -3,7 +3,7 @@
 //! `bulk_start` starts many instances at once, `outbox` takes over rows of an application's outbox,
 //! `mismatch_reports` keeps the reports of instances that wait for other code, `live` has the reports of the nodes,
 //! `waiting_starts` finds the starts that no turn has read yet, `deletion` keeps turns away from instances while they
-//! are deleted, `listing` has pages of summaries and counts, and `records` reads instances and executions.
+//! are deleted, `seizure` takes turns away from nodes, `listing` has pages of summaries and counts, and `records` reads instances and executions.
 
 pub mod bulk_start;
 pub mod deletion;
@@ -12,6 +12,7 @@ pub mod live;
 pub mod mismatch_reports;
 pub mod outbox;
 pub mod records;
+pub mod seizure;
 pub mod waiting_starts;
 
 use std::collections::HashSet;

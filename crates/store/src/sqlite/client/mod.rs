@@ -26,6 +26,7 @@ use crate::sqlite::file::{paths, schema};
 use crate::sqlite::inbox::{Body, Inbox, InboxAnswer, InboxReply, InboxTransaction, RequestState};
 use crate::sqlite::read;
 use crate::sqlite::read::Readers;
+use crate::termination::Termination;
 
 /// How often a client checks for its answer, and whether the owner is still there.
 const ANSWER_INTERVALS: PollIntervals =
@@ -128,6 +129,14 @@ impl ClientStore {
         match self.request(body)? {
             InboxReply::Pruned(result) => Ok(result),
             _ => Err(lost("pruned")),
+        }
+    }
+
+    /// Terminates an instance. Returns the instances that this call has ended.
+    pub fn terminate(&self, request: &Termination) -> Result<Vec<String>, StoreError> {
+        match self.request(&Body::Terminate(request.clone()))? {
+            InboxReply::Terminated(ids) => Ok(ids),
+            _ => Err(lost("terminated")),
         }
     }
 

@@ -10,6 +10,7 @@ use crate::error::StoreError;
 use crate::failure::{Failure, FailureKind};
 use crate::live::LiveState;
 use crate::start::{IfExists, StartOutcome, StartRequest, WaitingStart};
+use crate::termination::Termination;
 
 /// One request of a client process.
 #[derive(Debug, Clone)]
@@ -56,6 +57,7 @@ pub enum Body {
         filter: InstanceFilter,
         options: PruneOptions,
     },
+    Terminate(Termination),
     /// What is under way for an instance. It changes nothing.
     Describe {
         id: String,
@@ -69,6 +71,8 @@ pub enum InboxReply {
     Delivered,
     Deleted(DeleteInstanceResult),
     Pruned(PruneResult),
+    /// The instances that the request has ended.
+    Terminated(Vec<String>),
     Described(Box<LiveState>),
     /// An owner carried the request out, and ended before it could report the result.
     Lost,
@@ -110,7 +114,8 @@ struct WrittenOptions {
 }
 
 /// Processes of different releases share an inbox, so a new variant or field needs a new version of the inbox. `Describe`
-/// needs none: an owner that does not know it answers with a failure, and its client reads the file.
+/// needs none: an owner that does not know it answers with a failure, and its client reads the file. `Terminate` needs
+/// none either: its caller gets the failure.
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum WrittenBody {
@@ -140,6 +145,12 @@ enum WrittenBody {
         filter: WrittenFilter,
         options: WrittenOptions,
     },
+    Terminate {
+        id: String,
+        reason: String,
+        output: Option<String>,
+        recursive: bool,
+    },
     Describe {
         id: String,
     },
@@ -162,6 +173,9 @@ enum WrittenAnswer {
         instances: u64,
         executions: u64,
         events: u64,
+    },
+    Terminated {
+        ids: Vec<String>,
     },
     Described {
         live: Box<LiveState>,
@@ -265,6 +279,7 @@ impl Body {
             Self::DeleteBulk(_) => "delete_bulk",
             Self::Prune { .. } => "prune",
             Self::PruneBulk { .. } => "prune_bulk",
+            Self::Terminate(_) => "terminate",
             Self::Describe { .. } => "describe",
         }
     }
@@ -295,6 +310,9 @@ impl Body {
             Self::PruneBulk { filter, options } => {
                 WrittenBody::PruneBulk { filter: (&filter).into(), options: (&options).into() }
             }
+            Self::Terminate(Termination { instance, reason, output, is_recursive }) => {
+                WrittenBody::Terminate { id: instance, reason, output, recursive: is_recursive }
+            }
             Self::Describe { id } => WrittenBody::Describe { id },
         };
         serde_json::to_string(&written).map_err(encoding_error)
@@ -317,6 +335,9 @@ impl Body {
             WrittenBody::Prune { id, options } => Self::Prune { id, options: options.into() },
             WrittenBody::PruneBulk { filter, options } => {
                 Self::PruneBulk { filter: filter.into(), options: options.into() }
+            }
+            WrittenBody::Terminate { id, reason, output, recursive } => {
+                Self::Terminate(Termination { instance: id, reason, output, is_recursive: recursive })
             }
             WrittenBody::Describe { id } => Self::Describe { id },
         })
@@ -373,6 +394,7 @@ pub fn encode_answer(answer: &InboxAnswer) -> Result<String, StoreError> {
             executions: result.executions_deleted,
             events: result.events_deleted,
         },
+        Ok(InboxReply::Terminated(ids)) => WrittenAnswer::Terminated { ids },
         Ok(InboxReply::Described(live)) => WrittenAnswer::Described { live },
         Ok(InboxReply::Lost) => WrittenAnswer::Lost,
         Err(StoreError::Configuration(message)) => WrittenAnswer::Configuration { message },
@@ -413,6 +435,7 @@ pub fn decode_answer(payload: &str) -> InboxAnswer {
             executions_deleted: executions,
             events_deleted: events,
         })),
+        Ok(WrittenAnswer::Terminated { ids }) => Ok(InboxReply::Terminated(ids)),
         Ok(WrittenAnswer::Described { live }) => Ok(InboxReply::Described(live)),
         Ok(WrittenAnswer::Lost) => Ok(InboxReply::Lost),
         Ok(WrittenAnswer::Configuration { message }) => Err(StoreError::Configuration(message)),

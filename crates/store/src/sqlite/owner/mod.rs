@@ -22,6 +22,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
+use async_trait::async_trait;
 use crossbeam_channel::RecvTimeoutError;
 use duroxide::providers::WorkItem;
 use parking_lot::Mutex;
@@ -31,12 +32,14 @@ use crate::error::{Result, StoreError};
 use crate::events::StoreEvents;
 use crate::listing::{InstanceCount, InstanceQuery, InstanceSummary, PageRequest};
 use crate::live::LiveState;
+use crate::operations::AdminOperations as _;
 use crate::sqlite::owner::core::{DISK_TIMEOUT, OwnerCore};
 use crate::sqlite::owner::disk::job::{WriterJob, Written};
 pub use crate::sqlite::owner::operations::messages::InboxPosition;
 pub use crate::sqlite::owner::options::OwnerOptions;
 use crate::sqlite::read;
 use crate::start::{IfExists, StartOutcome, StartRequest, WaitingStart};
+use crate::termination::{SeizedTurn, SeizesTurns, TERMINATE, Termination, terminate};
 use crate::types::InstanceState;
 
 /// The owner of a file, or of a store in memory. Closing it ends its threads.
@@ -45,6 +48,8 @@ pub struct Owner {
     threads: Mutex<Vec<JoinHandle<()>>>,
     /// Held by one relay of an outbox at a time.
     relay_lock: tokio::sync::Mutex<()>,
+    /// Held by one termination at a time. Two that took the turns of an instance from each other might never end.
+    termination_lock: tokio::sync::Mutex<()>,
 }
 
 /// Changes that the writer thread has not yet confirmed.
@@ -67,7 +72,12 @@ impl Owner {
             spawn("duroxide-writer", Box::new(move || disk::writer::run(writer, receiver)))?,
             spawn("duroxide-timers", Box::new(move || timers::run(&timers)))?,
         ];
-        Ok(Arc::new(Self { core, threads: Mutex::new(threads), relay_lock: tokio::sync::Mutex::default() }))
+        Ok(Arc::new(Self {
+            core,
+            threads: Mutex::new(threads),
+            relay_lock: tokio::sync::Mutex::default(),
+            termination_lock: tokio::sync::Mutex::default(),
+        }))
     }
 
     /// Starts instances, all of them or none.
@@ -195,6 +205,21 @@ impl Owner {
         self.core.events.set(events).ok();
     }
 
+    /// Terminates an instance and, if asked, all below it. Returns the instances that this call has ended.
+    pub async fn terminate(&self, request: &Termination) -> Result<Vec<String>> {
+        self.core.admit(TERMINATE).await?;
+        let ended = {
+            let _termination = self.termination_lock.lock().await;
+            terminate(self, request).await?
+        };
+        if let Some(events) = self.core.events.get() {
+            for instance in &ended {
+                events.terminated(instance);
+            }
+        }
+        Ok(ended)
+    }
+
     /// What is under way for an instance, and what this process can run.
     pub fn live_state(&self, id: &str) -> LiveState {
         let mut live = self.core.live_state(id);
@@ -256,6 +281,19 @@ impl Owner {
         if let Err(error) = closed {
             tracing::error!(target: "duroxide::store", "{} could not be closed: {error}", self.core.description);
         }
+    }
+}
+
+#[async_trait]
+impl SeizesTurns for Owner {
+    async fn seize_turn(&self, instance: &str) -> Result<Option<SeizedTurn>> {
+        self.core.seize_turn(instance).await
+    }
+
+    async fn all_children(&self, instance: &str) -> Result<Vec<String>> {
+        let mut children = self.list_children(instance).await?;
+        children.extend(self.waiting_children(&[instance.to_owned()])?);
+        Ok(children)
     }
 }
 

@@ -13,6 +13,7 @@ use crate::operations::{AdminOperations as _, EngineOperations as _};
 use crate::policy::StorePolicy;
 use crate::sqlite::file::connection;
 use crate::sqlite::testing::{Folder, eventually};
+use crate::termination::Termination;
 use crate::turn_commit::TurnCommit;
 use crate::types::Durability;
 
@@ -183,6 +184,41 @@ async fn an_ended_instance_takes_no_event_although_it_was_started_again() {
     owner.enqueue_for_orchestrator(raised(), None).await.unwrap();
 
     assert_eq!((owner.waiting().await, owner.count("messages")), (0, 0));
+    owner.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_termination_during_the_write_of_a_turn_follows_the_turn() {
+    let folder = Folder::new();
+    let owner = open(&folder.join("store.db"));
+    let token = owner.start_one().await;
+    let blocked = BlockedWriter::of(&owner).await;
+    let ending = Arc::clone(&owner);
+    let ending = tokio::spawn(async move { ending.end(&token, begun(), recorded(None)).await });
+    wait_for_jobs(&owner, 1);
+    let terminating = Arc::clone(&owner);
+    let terminating = tokio::spawn(async move {
+        let (instance, reason) = ("a".to_owned(), "enough".to_owned());
+        terminating.terminate(&Termination { instance, reason, output: None, is_recursive: true }).await
+    });
+    wait_for_jobs(&owner, 2);
+
+    drop(blocked);
+
+    ending.await.unwrap().unwrap();
+    assert_eq!(terminating.await.unwrap().unwrap(), ["a"]);
+    let kinds: Vec<_> = owner.read("a").await.unwrap().into_iter().map(|event| event.kind).collect();
+    assert!(
+        matches!(
+            kinds.as_slice(),
+            [
+                EventKind::OrchestrationStarted { .. },
+                EventKind::OrchestrationCancelRequested { .. },
+                EventKind::OrchestrationFailed { .. }
+            ]
+        ),
+        "{kinds:?}"
+    );
     owner.close().await;
 }
 

@@ -10,8 +10,8 @@ use rusqlite::{Connection, Row, params_from_iter};
 
 use crate::error::Result;
 use crate::listing::{
-    CANCELLED_END, InstanceCount, InstanceQuery, InstanceSummary, ListedStatus, PageRequest, Place, Span, add_count,
-    after_prefix,
+    CANCELLED_END, InstanceCount, InstanceQuery, InstanceSummary, ListedStatus, PageRequest, Place, Span,
+    TERMINATED_END, add_count, after_prefix,
 };
 use crate::sqlite::read::query::{count, failed, signed, unsigned};
 use crate::sqlite::read::starts::waiting_children;
@@ -24,8 +24,15 @@ const FEW: i64 = 2_000;
 const IS_KNOWN: &str = "(i.orchestration IS NOT NULL OR i.starting IS NOT NULL)";
 /// The expression of the index `instances_by_name`.
 const NAME: &str = "coalesce(i.orchestration, i.starting)";
-const IS_CANCELLED: &str = "coalesce(instr((SELECT data FROM events WHERE instance = i.number \
-     AND execution = i.execution ORDER BY event DESC LIMIT 1), ?) > 0, false)";
+/// See [`ListedStatus::of_ends`].
+fn ends() -> String {
+    const LAST_EVENT: &str =
+        "(SELECT data FROM events WHERE instance = i.number AND execution = i.execution ORDER BY event DESC LIMIT 1)";
+    format!(
+        "CASE WHEN coalesce(instr({LAST_EVENT}, '{CANCELLED_END}'), 0) = 0 THEN 0 \
+         WHEN instr({LAST_EVENT}, '{TERMINATED_END}') = 0 THEN 1 ELSE 2 END"
+    )
+}
 /// Instances with their current executions.
 const WITH_EXECUTION: &str =
     "instances i LEFT JOIN executions e ON e.instance = i.number AND e.execution = i.execution";
@@ -100,18 +107,16 @@ pub fn counts(connection: &Connection, query: &InstanceQuery) -> Result<Vec<Inst
     }
     let conditions = conditions(connection, query)?;
     let sql = format!(
-        "SELECT {NAME}, e.status, iif(e.status = 'Failed', {IS_CANCELLED}, 0) AS is_cancelled, count(*) \
-         FROM {} WHERE {} GROUP BY 1, 2, 3",
+        "SELECT {NAME}, e.status, iif(e.status = 'Failed', {}, 0) AS ends, count(*) FROM {} WHERE {} GROUP BY 1, 2, 3",
+        ends(),
         conditions.tables.0,
         conditions.text()
     );
-    let mut values = vec![Value::from(CANCELLED_END.to_owned())];
-    values.extend(conditions.values);
-    let counted = rows(connection, &sql, values, |row| {
+    let counted = rows(connection, &sql, conditions.values, |row| {
         let status: Option<String> = row.get(1)?;
         Ok(InstanceCount {
             name: row.get(0)?,
-            status: ListedStatus::of(status.as_deref(), row.get(2)?),
+            status: ListedStatus::of_ends(status.as_deref(), row.get(2)?),
             count: count(row, 3)?,
         })
     })?;
@@ -130,11 +135,11 @@ fn counts_of_names(connection: &Connection, query: &InstanceQuery) -> Result<Vec
         "SELECT {NAME}, 'All', count(*) FROM instances i WHERE {condition} GROUP BY 1 \
          UNION ALL SELECT +{NAME}, 'Running', count(*) FROM instances i \
          WHERE i.completed_ms IS NULL AND +{condition} GROUP BY 1 \
-         UNION ALL SELECT {NAME}, iif({cancelled}, 'Cancelled', 'Failed') AS status, count(*) FROM {FAILED} \
-         WHERE e.status = 'Failed' AND +{condition} GROUP BY 1, 2",
-        cancelled = IS_CANCELLED.replace('?', "?2"),
+         UNION ALL SELECT {NAME}, CASE {ends} WHEN 0 THEN 'Failed' WHEN 1 THEN 'Cancelled' ELSE 'Terminated' END \
+         AS status, count(*) FROM {FAILED} WHERE e.status = 'Failed' AND +{condition} GROUP BY 1, 2",
+        ends = ends(),
     );
-    let values = vec![query.name.clone().map_or(Value::Null, Value::from), Value::from(CANCELLED_END.to_owned())];
+    let values = Vec::from_iter(query.name.clone().map(Value::from));
     let counted =
         rows(connection, &sql, values, |row| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?, count(row, 2)?)))?;
     let mut counts = Vec::new();
@@ -143,10 +148,11 @@ fn counts_of_names(connection: &Connection, query: &InstanceQuery) -> Result<Vec
         rows.map(|(_, _, count)| count).sum::<u64>()
     };
     for (name, _, all) in counted.iter().filter(|(_, status, _)| status == "All") {
-        let not_completed = [ListedStatus::Running, ListedStatus::Failed, ListedStatus::Cancelled]
-            .map(|status| (status, of(name, status.name())));
-        let completed = all - not_completed.iter().map(|(_, count)| count).sum::<u64>();
-        for (status, count) in not_completed.into_iter().chain([(ListedStatus::Completed, completed)]) {
+        let others = [ListedStatus::Running].into_iter().chain(ListedStatus::FAILURES);
+        let mut by_status: Vec<_> = others.map(|status| (status, of(name, status.name()))).collect();
+        let completed = all - by_status.iter().map(|(_, count)| count).sum::<u64>();
+        by_status.push((ListedStatus::Completed, completed));
+        for (status, count) in by_status {
             if count > 0 && query.wants(status) {
                 counts.push(InstanceCount { name: name.clone(), status, count });
             }
@@ -203,7 +209,6 @@ fn add_statuses(conditions: &mut Conditions, statuses: &[ListedStatus]) {
     }
     let wants = |status| statuses.contains(&status);
     let mut texts = Vec::new();
-    let mut values = Vec::new();
     if wants(ListedStatus::Running) {
         // The index `instances_running` has this condition.
         texts.push("i.completed_ms IS NULL".to_owned());
@@ -211,19 +216,14 @@ fn add_statuses(conditions: &mut Conditions, statuses: &[ListedStatus]) {
     if wants(ListedStatus::Completed) {
         texts.push("e.status = 'Completed'".to_owned());
     }
-    match (wants(ListedStatus::Failed), wants(ListedStatus::Cancelled)) {
-        (true, true) => texts.push("e.status = 'Failed'".to_owned()),
-        (false, false) => {}
-        (false, true) => {
-            texts.push(format!("(e.status = 'Failed' AND {IS_CANCELLED})"));
-            values.push(Value::from(CANCELLED_END.to_owned()));
-        }
-        (true, false) => {
-            texts.push(format!("(e.status = 'Failed' AND NOT {IS_CANCELLED})"));
-            values.push(Value::from(CANCELLED_END.to_owned()));
-        }
+    let failures: Vec<_> = ListedStatus::FAILURES.into_iter().filter(|status| wants(*status)).collect();
+    if failures.len() == ListedStatus::FAILURES.len() {
+        texts.push("e.status = 'Failed'".to_owned());
+    } else if !failures.is_empty() {
+        let wanted: Vec<_> = failures.into_iter().map(|status| status.ends().to_string()).collect();
+        texts.push(format!("(e.status = 'Failed' AND {} IN ({}))", ends(), wanted.join(", ")));
     }
-    conditions.add(format!("({})", texts.join(" OR ")), values);
+    conditions.add(format!("({})", texts.join(" OR ")), []);
 }
 
 fn add_prefix(conditions: &mut Conditions, column: &str, prefix: &str) {
@@ -305,13 +305,12 @@ fn summary(row: &Row<'_>) -> rusqlite::Result<InstanceSummary> {
     let id: String = row.get(1)?;
     let recorded: Option<String> = row.get(4)?;
     let last_event: Option<String> = row.get(13)?;
-    let is_cancelled = last_event.as_deref().is_some_and(|event| event.contains(CANCELLED_END));
     Ok(InstanceSummary {
         place: Place { at: number, id: id.clone() },
         id,
         name: row.get(2)?,
         version: row.get(3)?,
-        status: ListedStatus::of(recorded.as_deref(), is_cancelled),
+        status: ListedStatus::of(recorded.as_deref(), last_event.as_deref()),
         created_ms: count(row, 5)?,
         started_ms: row.get::<_, Option<i64>>(6)?.map(unsigned),
         ended_ms: row.get::<_, Option<i64>>(7)?.map(unsigned),

@@ -34,6 +34,7 @@ use crate::sqlite::owner::{Owner, OwnerOptions};
 use crate::sqlite::owner_session::{OwnerSession, StoreFile};
 use crate::sqlite::read;
 use crate::start::{IfExists, StartOutcome, StartRequest, WaitingStart};
+use crate::termination::Termination;
 use crate::types::{Durability, InstanceState};
 
 /// How often a standby tries to become the owner.
@@ -406,6 +407,22 @@ impl SqliteStore {
     /// The ids of the instances that wait for code that fits their history.
     pub async fn mismatched(&self) -> Result<Vec<String>> {
         self.look(Owner::mismatched, |client| Ok(client.readers().read("get_system_metrics", read::mismatched)?)).await
+    }
+
+    /// Terminates an instance and, if asked, all below it. Returns the instances that this call has ended.
+    pub async fn terminate(&self, request: &Termination) -> Result<Vec<String>, StoreError> {
+        loop {
+            match self.role()? {
+                Role::Owner(session) => match session.owner.terminate(request).await {
+                    Err(failure) if self.has_changed_its_role(&failure) => {}
+                    outcome => return Ok(outcome?),
+                },
+                Role::Client(client) => {
+                    let request = request.clone();
+                    return unblocked(move || client.0.terminate(&request)).await;
+                }
+            }
+        }
     }
 
     /// What is under way for an instance. A client asks the owner; without an owner, it reads the file.

@@ -5,6 +5,7 @@
 //!   activities.
 //! - `messages` takes in starts and messages, and `outbox` takes them from the outboxes of applications.
 //! - `deletion` deletes instances and prunes executions.
+//! - `seizure` takes turns away from dispatchers, for terminations.
 //! - `live` describes what is under way for an instance.
 //! - `load` reads instances from the file into memory.
 //! - `waiter_guard` belongs to a fetch that waits for work.
@@ -15,6 +16,7 @@ pub mod live;
 pub mod load;
 pub mod messages;
 pub mod outbox;
+pub mod seizure;
 pub mod turn_end;
 pub mod turns;
 pub mod waiter_guard;

@@ -7,11 +7,10 @@ use duroxide::{
     AppErrorKind, ErrorDetails, Event, EventKind, INITIAL_EVENT_ID, INITIAL_EXECUTION_ID, build_child_instance_id,
 };
 use serde::Serialize;
-use store::history::started;
-use store::turn_commit::TurnCommit;
 
-use crate::cancellation::cancelled;
+use crate::history::started;
 use crate::parent_link::ParentLink;
+use crate::turn_commit::TurnCommit;
 
 /// A commit that ends an instance without running its code.
 #[derive(Default)]
@@ -36,6 +35,15 @@ struct FailureJson<'a> {
 
 fn record(failure: &FailureJson<'_>) -> String {
     serde_json::to_string(failure).unwrap_or_else(|_| failure.message.to_owned())
+}
+
+/// The failure of an instance that was cancelled.
+pub fn cancelled(reason: &str) -> ErrorDetails {
+    ErrorDetails::Application {
+        kind: AppErrorKind::Cancelled { reason: reason.to_owned() },
+        message: String::new(),
+        retryable: false,
+    }
 }
 
 /// A name that no runtime knows.
@@ -155,11 +163,27 @@ impl TerminalCommit {
         parent: Option<&ParentLink>,
     ) -> Self {
         let mut terminal = Self::of_execution(execution_id);
-        let requested = EventKind::OrchestrationCancelRequested { reason: reason.to_owned() };
-        terminal.push(instance, None, terminal.next(last(history)), requested);
+        terminal.request_cancellation(instance, history, reason);
         terminal.cancel_work(instance, history, true);
         terminal.fail(instance, terminal.next(last(history)), cancelled(reason), parent);
         terminal
+    }
+
+    /// Terminates an execution. Its children are the business of the caller.
+    pub fn of_termination(instance: &str, execution_id: u64, history: &[Event], details: ErrorDetails) -> Self {
+        let mut terminal = Self::of_execution(execution_id);
+        if let ErrorDetails::Application { kind: AppErrorKind::Cancelled { reason }, .. } = &details {
+            terminal.request_cancellation(instance, history, reason);
+        }
+        terminal.cancel_work(instance, history, false);
+        let parent = started(history).and_then(|event| ParentLink::of(&event.kind));
+        terminal.fail(instance, terminal.next(last(history)), details, parent.as_ref());
+        terminal
+    }
+
+    fn request_cancellation(&mut self, instance: &str, history: &[Event], reason: &str) {
+        let requested = EventKind::OrchestrationCancelRequested { reason: reason.to_owned() };
+        self.push(instance, None, self.next(last(history)), requested);
     }
 
     /// Fails an execution whose code does not fit its history. Its children go on, as they do after every failure.
