@@ -431,6 +431,7 @@ OBJECTS_OF_OTHERS = {
     "table 'public.python_nodes'": "CREATE TABLE public.python_nodes (node text, seen timestamptz, report text)",
     "view 'public.python_outboxes'": "CREATE VIEW public.python_outboxes AS SELECT 'o'::text AS outbox, 1::bigint AS last",
     "type 'public.python_nodes'": "CREATE TYPE public.python_nodes AS ENUM ('node')",
+    "table 'public._duroxide_migrations'": "CREATE TABLE public._duroxide_migrations (version bigint, name text)",
     r"function 'public.list_instances\(text\)'": (
         "CREATE FUNCTION public.list_instances(text) RETURNS text LANGUAGE sql AS 'SELECT $1'"
     ),

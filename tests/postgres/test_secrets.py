@@ -8,6 +8,7 @@ import sys
 import traceback
 from collections.abc import Callable
 from datetime import timedelta
+from pathlib import Path
 from urllib.parse import quote, urlsplit
 
 import psycopg
@@ -161,3 +162,24 @@ def test_the_command_line_shows_no_password(postgres_url: str) -> None:
         assert ended.returncode == 1
         assert "nobody_of_that_name" in ended.stderr
         check(ended.stdout + ended.stderr)
+
+
+def test_a_file_of_passwords_that_others_may_read_is_not_used(
+    make_role: MakeRole, postgres_url: str, postgres_schema: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    user, password = make_role()
+    PostgresProvider.connect_with_schema(postgres_url, postgres_schema).close()
+    passwords = tmp_path / "passwords"
+    passwords.write_text(f"*:*:*:{user}:{password}\n")
+    monkeypatch.setenv("PGPASSFILE", str(passwords))
+    split = urlsplit(postgres_url)
+    url = f"postgresql://{user}@{split.hostname}:{split.port}{split.path}"
+
+    def refusal() -> str:
+        return str(failure(lambda: PostgresProvider.connect_with_schema(url, postgres_schema, options=IMPATIENT)))
+
+    passwords.chmod(0o644)
+    assert "password" in refusal()
+    passwords.chmod(0o600)
+    # The role may log in, and has no right on the store.
+    assert "permission denied" in refusal()

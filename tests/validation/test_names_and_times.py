@@ -92,6 +92,21 @@ def test_an_id_that_the_engine_reserves_is_refused(name: str, play: Play) -> Non
         assert "choose another id" in message
 
 
+@pytest.mark.parametrize("delay_ms", [10**12, 2**53, 2**63 - 1, 2**63, 2**64])
+def test_a_timer_of_any_length_is_refused_or_recorded(delay_ms: int, play: Play) -> None:
+    def orchestration(ctx: OrchestrationContext, _: Any) -> Steps:
+        try:
+            timer = ctx.schedule_timer(delay_ms)
+        except (ValueError, OverflowError) as error:
+            return [type(error).__name__, (yield ctx.schedule_activity("echo", "continues"))]
+        winner = yield ctx.race(timer, ctx.schedule_activity("echo", "continues"))
+        return ["recorded", winner["value"]]
+
+    outcome, continued = play(orchestration).result()
+    assert outcome in ("recorded", "LimitExceeded", "ValueError")
+    assert continued == "continues"
+
+
 CLIENT_NAMES: dict[str, Call] = {
     "start": lambda client, name: client.start_orchestration(name, "healthy"),
     "start by name": lambda client, name: client.start_orchestration("id", name),

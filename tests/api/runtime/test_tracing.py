@@ -7,7 +7,7 @@ import logging
 import os
 import subprocess
 import sys
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -271,9 +271,9 @@ def test_control_characters_in_traces_ids_and_failures_are_escaped(
         assert record.getMessage().isprintable(), record
 
 
-@pytest.mark.parametrize("log_format", ["pretty", "compact"])
-def test_control_characters_begin_no_line_of_a_text_log(log_format: str, tmp_path: Path) -> None:
-    log = tmp_path / "log.txt"
+def write_log_with_control_characters(folder: Path, log_format: str) -> Path:
+    """Let a program write control characters into a log of its own; return the log."""
+    log = folder / "log.txt"
     code = f"""
 from duroxide import Client, Runtime, SqliteProvider, init_tracing
 init_tracing({str(log)!r}, "debug", {log_format!r})
@@ -291,10 +291,30 @@ with runtime:
     client.wait_for_orchestration({CONTROL!r})
 """
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
-    text = log.read_text(encoding="utf-8")
+    return log
+
+
+@pytest.mark.parametrize("log_format", ["pretty", "compact"])
+def test_control_characters_begin_no_line_of_a_text_log(log_format: str, tmp_path: Path) -> None:
+    text = write_log_with_control_characters(tmp_path, log_format).read_text(encoding="utf-8")
     assert ESCAPED in text
     assert "\nINFO forged" not in text
     assert all(line.isprintable() for line in text.replace("\t", " ").split("\n"))
+
+
+def test_control_characters_break_no_line_of_a_json_log(tmp_path: Path) -> None:
+    log = write_log_with_control_characters(tmp_path, "json")
+    records = [json.loads(line) for line in log.read_text(encoding="utf-8").split("\n") if line]
+    assert any(CONTROL in text or ESCAPED in text for record in records for text in texts_within(record))
+
+
+def texts_within(record: Any) -> Iterator[str]:
+    """The texts of a value of JSON."""
+    if isinstance(record, str):
+        yield record
+    elif isinstance(record, dict):
+        for value in record.values():
+            yield from texts_within(value)
 
 
 def test_control_characters_in_a_message_of_the_python_half_are_escaped(caplog: pytest.LogCaptureFixture) -> None:

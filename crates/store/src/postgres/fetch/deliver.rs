@@ -12,6 +12,7 @@ use sqlx::postgres::PgRow;
 use crate::flow_control::MessageGate;
 use crate::history::ended;
 use crate::postgres::errors::failed;
+use crate::postgres::fetch::held_list;
 use crate::postgres::fetch::lease::LeaseRow;
 use crate::postgres::fetch::orphaned::{end_without_running, hold_orphans};
 use crate::postgres::fetch::rows;
@@ -20,20 +21,24 @@ use crate::postgres::node::held_turns::{LeasedMessage, LeasedTurn, NodeTurn};
 use crate::postgres::node::history_cache::HistoryEntry;
 use crate::postgres::node::state::{ActivityPrefetchQueue, LeasedActivity, NodeState, TurnPrefetchQueue};
 
-/// Delivers leased turns: at once if the history is in the cache, and otherwise when the node has read it.
+/// Delivers leased turns: at once if the history and the messages are in the caches, and otherwise when the node has read
+/// them.
 pub fn deliver(core: &Arc<NodeState>, queue: &Arc<TurnPrefetchQueue>, leases: Vec<LeaseRow>) {
     let mut unread = Vec::new();
-    for lease in leases {
+    for mut lease in leases {
+        let is_complete = held_list::complete(core, &mut lease);
         let LeaseRow { instance, created_us, execution, last_event, .. } = &lease;
         match (created_us, execution, last_event) {
             (Some(created_us), Some(execution), Some(last_event)) => {
                 let cached = core.histories.get(instance, *created_us, *execution);
                 match cached {
-                    Some((events, _)) if last(&events) == *last_event => offer_turn(core, queue, lease, Ok(events)),
+                    Some((events, _)) if last(&events) == *last_event && is_complete => {
+                        offer_turn(core, queue, lease, Ok(events));
+                    }
                     cached => unread.push((lease, cached)),
                 }
             }
-            (Some(_), Some(_), None) => offer_turn(core, queue, lease, Ok(Vec::new())),
+            (Some(_), Some(_), None) if is_complete => offer_turn(core, queue, lease, Ok(Vec::new())),
             // The instance is about to begin.
             (None, _, None) if lease.messages.iter().any(starts) => offer_turn(core, queue, lease, Ok(Vec::new())),
             _ => unread.push((lease, None)),
@@ -59,18 +64,22 @@ fn last(events: &[Event]) -> i64 {
 /// The events of a cached history, and their size as JSON.
 type CachedHistory = Option<(Vec<Event>, usize)>;
 
-/// Reads the missing parts of the histories, and offers the turns. If the server does not answer, the node gives the
-/// leases back, or they end by themselves.
-async fn read_and_offer(core: &Arc<NodeState>, queue: &TurnPrefetchQueue, unread: Vec<(LeaseRow, CachedHistory)>) {
+/// Reads the missing messages and the missing parts of the histories, and offers the turns. If the server does not answer,
+/// the node gives the leases back, or they end by themselves.
+async fn read_and_offer(core: &Arc<NodeState>, queue: &TurnPrefetchQueue, mut unread: Vec<(LeaseRow, CachedHistory)>) {
     let moves = core.moves.count();
+    if let Err(error) = held_list::read(core, unread.iter_mut().map(|(lease, _)| lease)).await {
+        tracing::debug!(target: "duroxide::store", "messages could not be read: {error}");
+        return give_back(core, unread).await;
+    }
     let wanted = unread.iter().enumerate();
     let (mut places, mut instances, mut executions, mut after) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for (place, (lease, cached)) in wanted {
-        let is_behind = cached.as_ref().filter(|(events, _)| Some(last(events)) < lease.last_event);
+        let is_prefix = cached.as_ref().filter(|(events, _)| Some(last(events)) <= lease.last_event);
         places.push(i32::try_from(place).unwrap_or(i32::MAX));
         instances.push(lease.instance.clone());
         executions.push(lease.execution);
-        after.push(is_behind.map_or(0, |(events, _)| last(events)));
+        after.push(is_prefix.map_or(0, |(events, _)| last(events)));
     }
     let statement = format!(
         "SELECT wanted.place, h.event_data, h.execution_id \
@@ -86,11 +95,7 @@ async fn read_and_offer(core: &Arc<NodeState>, queue: &TurnPrefetchQueue, unread
         Ok(found) => found,
         Err(error) => {
             tracing::debug!(target: "duroxide::store", "histories could not be read: {error}");
-            for (lease, _) in unread {
-                core.held.insert(&lease.token, NodeTurn::of(lease.instance));
-                let _ = core.give_back_turn(&lease.token, None, false).await;
-            }
-            return;
+            return give_back(core, unread).await;
         }
     };
     let mut texts: HashMap<i32, Vec<(String, i64)>> = HashMap::new();
@@ -128,12 +133,19 @@ async fn read_and_offer(core: &Arc<NodeState>, queue: &TurnPrefetchQueue, unread
     core.forget_histories_of(moves);
 }
 
+async fn give_back(core: &Arc<NodeState>, unread: Vec<(LeaseRow, CachedHistory)>) {
+    for (lease, _) in unread {
+        core.held.insert(&lease.token, NodeTurn::of(lease.instance));
+        let _ = core.give_back_turn(&lease.token, None, false).await;
+    }
+}
+
 fn starts(message: &LeasedMessage) -> bool {
-    matches!(message.item, WorkItem::StartOrchestration { .. })
+    matches!(*message.item, WorkItem::StartOrchestration { .. })
 }
 
 fn begins(message: &LeasedMessage) -> bool {
-    matches!(message.item, WorkItem::StartOrchestration { .. } | WorkItem::ContinueAsNew { .. })
+    matches!(*message.item, WorkItem::StartOrchestration { .. } | WorkItem::ContinueAsNew { .. })
 }
 
 /// Makes a turn of a lease, with the messages that its instance can take now, and offers it to the queue.
@@ -161,7 +173,7 @@ fn offer_turn(
     let mut held_back = None;
     if core.policy.gate_messages && !ended(&history) && history_error.is_none() {
         let gate = MessageGate::of(&history);
-        let places = gate.choose(chosen.iter().map(|message| &message.item));
+        let places = gate.choose(chosen.iter().map(|message| &*message.item));
         if places.len() < chosen.len() {
             let mut rest = Vec::with_capacity(chosen.len() - places.len());
             let mut taken = Vec::with_capacity(places.len());
@@ -174,7 +186,7 @@ fn offer_turn(
     }
     let attempt = chosen.iter().map(|message| message.attempts).max().unwrap_or(0).saturating_add(1);
     let read = chosen.iter().map(|message| message.id).chain(lease.unreadable).collect();
-    let messages: Vec<WorkItem> = chosen.into_iter().map(|message| message.item).collect();
+    let messages: Vec<WorkItem> = chosen.into_iter().map(|message| Arc::unwrap_or_clone(message.item)).collect();
     let (name, version, execution) = identity(lease.name, lease.version, lease.execution, &history, &messages);
     let held = NodeTurn {
         execution,

@@ -15,6 +15,7 @@ pub const TRANSACTION: i16 = 8;
 pub const SCHEDULED_ACTIVITY: i16 = 9;
 pub const TIME: i16 = 10;
 pub const HELD_BACK: i16 = 11;
+pub const HELD_LIST: i16 = 12;
 
 pub struct AnswerRow<'a>(pub &'a PgRow);
 

@@ -23,7 +23,7 @@ pub struct LeasedTurn {
 #[derive(Debug, Clone)]
 pub struct LeasedMessage {
     pub id: i64,
-    pub item: WorkItem,
+    pub item: Arc<WorkItem>,
     /// How often a turn has tried the message.
     pub attempts: i32,
     /// Whether the message is invisible, since its instance does not wait for it yet.
@@ -85,7 +85,7 @@ impl NodeTurn {
         }
         let mut gate = gate.clone();
         gate.extend(delta);
-        let chosen = gate.choose(messages.iter().map(|message| &message.item));
+        let chosen = gate.choose(messages.iter().map(|message| &*message.item));
         let each = messages.iter().enumerate().filter_map(|(place, message)| {
             match (chosen.contains(&place), message.is_held_back) {
                 (true, true) => Some((message.id, 0)),

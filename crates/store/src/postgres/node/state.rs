@@ -22,6 +22,7 @@ use crate::postgres::errors::failed;
 use crate::postgres::node::cancelled_activities::{Cancelled, CancelledActivities};
 use crate::postgres::node::held_turns::{LeasedTurn, NodeTurns};
 use crate::postgres::node::history_cache::HistoryCache;
+use crate::postgres::node::known_messages::MessageCache;
 use crate::postgres::node::leases_in_flight::LeasesInFlight;
 use crate::postgres::node::left_out::LeftOutRows;
 use crate::postgres::node::prefetch::PrefetchQueue;
@@ -70,6 +71,7 @@ pub struct NodeState {
     pub activities: Mutex<Vec<Arc<ActivityPrefetchQueue>>>,
     pub held: NodeTurns,
     pub histories: HistoryCache,
+    pub known_messages: MessageCache,
     pub left_to_others: LeftToOthers,
     pub left_out: LeftOutRows,
     pub cancelled: CancelledActivities,
@@ -123,6 +125,7 @@ impl NodeState {
             activities: Mutex::default(),
             held: NodeTurns::default(),
             histories: HistoryCache::default(),
+            known_messages: MessageCache::default(),
             left_to_others: LeftToOthers::default(),
             left_out: LeftOutRows::default(),
             cancelled: CancelledActivities::default(),

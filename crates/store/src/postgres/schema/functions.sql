@@ -119,7 +119,10 @@ END $$;
 -- kind 3, one for each message: token, id, attempt (counted so far), item, last_event (1 if the message is held back),
 --   stamp (how long ago it was sent, in ms);
 -- kind 4, one for each key of an earlier execution: token, name (the key), item (the value), stamp (when it was set, in
---   ms).
+--   ms);
+-- kind 12, one for each instance with many messages that are held back: token, item (their ids), name (the mark of the
+--   server). These messages have no rows of kind 3, since the node may know them already. The mark changes with the
+--   server and after a crash, since an id may name another message then.
 CREATE OR REPLACE FUNCTION "{schema}".python_lease_{version}(
     p_instances text[], p_tokens text[], p_lease_ms bigint, p_lowest bigint, p_highest bigint
 ) RETURNS TABLE (
@@ -133,6 +136,8 @@ DECLARE
     instances text[];
     tokens text[];
     abandoned text[];
+    crowded text[];
+    mark text;
 BEGIN
     SELECT array_agg(wanted.instance ORDER BY wanted.instance), array_agg(wanted.token ORDER BY wanted.instance),
            array_agg(wanted.instance) FILTER (WHERE wanted.is_abandoned)
@@ -212,6 +217,17 @@ BEGIN
                     ELSE (SELECT max(h.event_id) FROM "{schema}".history h
                           WHERE h.instance_id = i.instance_id AND h.execution_id = i.current_execution_id) END AS event
         OFFSET 0) AS last;
+    crowded := ARRAY(
+        SELECT leased.instance FROM unnest(instances) AS leased (instance)
+        WHERE (SELECT true FROM "{schema}".orchestrator_queue q
+               WHERE q.instance_id = leased.instance AND q.lock_token || '' = 'held'
+               OFFSET 32 LIMIT 1)
+          AND (SELECT true FROM "{schema}".instances i WHERE i.instance_id = leased.instance LIMIT 1));
+    IF cardinality(crowded) > 0 THEN
+        mark := extract(epoch FROM pg_postmaster_start_time())::text || ' '
+                || (SELECT c.checkpoint_lsn::text FROM pg_control_checkpoint() AS c);
+    END IF;
+    -- This is one statement, so that each message comes either in a row of its own or in a list.
     RETURN QUERY
     SELECT 3::smallint, leased.token, NULL::text, q.id, q.attempt_count, q.work_item, NULL::text, NULL::text,
            NULL::bigint, CASE WHEN q.lock_token = 'held' THEN 1::bigint ELSE 0 END,
@@ -220,7 +236,15 @@ BEGIN
          LATERAL (SELECT * FROM "{schema}".orchestrator_queue q
                   WHERE q.instance_id = leased.instance
                     AND (q.visible_at + interval '0' <= now_at OR q.visible_at = q.created_at OR q.lock_token = 'held')
-                  ORDER BY q.id OFFSET 0) AS q;
+                    AND (q.lock_token IS DISTINCT FROM 'held' OR q.attempt_count > 0
+                         OR leased.instance <> ALL (crowded))
+                  ORDER BY q.id OFFSET 0) AS q
+    UNION ALL
+    SELECT 12::smallint, leased.token, NULL::text, NULL::bigint, NULL::integer,
+           (SELECT string_agg(q.id::text, ' ') FROM "{schema}".orchestrator_queue q
+            WHERE q.instance_id = leased.instance AND q.lock_token || '' = 'held' AND q.attempt_count <= 0),
+           mark, NULL::text, NULL::bigint, NULL::bigint, NULL::bigint
+    FROM unnest(instances, tokens) AS leased (instance, token) WHERE leased.instance = ANY (crowded);
     RETURN QUERY
     SELECT 4::smallint, leased.token, NULL::text, NULL::bigint, NULL::integer, k.value, k.key, NULL::text, NULL::bigint,
            NULL::bigint, k.last_updated_at_ms
@@ -230,7 +254,7 @@ END $$;
 
 -- Leases the turns and activities that this node can take. The rows of the answer:
 --
--- kinds 2 to 4, the turns, as above;
+-- kinds 2 to 4 and 12, the turns, as above;
 -- kind 5, one for each activity: token, id, attempt (with this one), item, name (the slot that owns its session),
 --   execution (1 if the slot did not own the session before);
 -- kind 6, when the next message is due (execution 0) or the next activity (execution 1): id, in ms from now;
@@ -520,7 +544,7 @@ END $$;
 --   as long as it is the last one, the server has not crashed, and has not given the number of the transaction to
 --   another one);
 -- kind 9, one for each activity that was scheduled and leased: token, id;
--- kinds 2 to 4, the leased targets, as above.
+-- kinds 2 to 4 and 12, the leased targets, as above.
 CREATE OR REPLACE FUNCTION "{schema}".python_commit_{version}(
     p_turn_tokens text[], p_turn_instances text[], p_turn_executions bigint[], p_turn_records boolean[],
     p_turn_names text[], p_turn_versions text[], p_turn_parents text[], p_turn_statuses text[], p_turn_outputs text[],

@@ -89,6 +89,7 @@ fn turn_ended(core: &Arc<NodeState>, write: &TurnWrite, created_us: Option<i64>,
     if *ran {
         if metadata.status.as_deref().is_some_and(is_last) {
             core.histories.forget(instance);
+            core.known_messages.forget(instance);
         } else if held.execution == execution && held.length > 0 {
             core.histories.append(instance, execution, held.length, delta.clone(), bytes);
         } else if let Some(created_us) = created_us.or(held.created_us) {
