@@ -292,3 +292,34 @@ def test_a_restarted_instance_can_be_deleted(client: Client, runtime_factory: St
         client.get_instance_info("a")
     assert client.start_orchestration("a", "order", 9) is True
     assert end(client, "a") == [9, "first", None]
+
+
+@pytest.mark.parametrize("delay", [0, HOUR], ids=["at once", "later"])
+def test_a_restarted_instance_can_be_terminated_before_it_begins(client: Client, delay: Any) -> None:
+    runtime = Runtime(client._provider)
+    runtime.register_orchestration("answer", answer)
+    with runtime:
+        client.start("answer", 1, id="a").result(20)
+    client.start_orchestration("a", "answer", 2, if_exists="restart", delay=delay)
+
+    assert client.terminate("a", "enough") is True
+
+    assert [each.status for each in client.list()] == ["Terminated"]
+    assert client.list_executions("a") == [1, 2]
+    assert client.get_execution_info("a", 1).status == "Completed"
+    assert client.start_orchestration("a", "answer", 3, if_exists="restart_failed") is True
+    again = Runtime(client._provider)
+    again.register_orchestration("answer", answer)
+    with again:
+        assert client.wait_for_orchestration("a", WAIT_MS).result() == 3
+
+
+def test_a_start_that_is_not_due_can_be_terminated(client: Client, runtime_factory: StartRuntime) -> None:
+    runtime_factory(orchestrations=ORCHESTRATIONS)
+    client.start_orchestration("a", "answer", 1, delay=HOUR)
+
+    assert client.terminate("a", "enough") is True
+
+    assert client.describe("a").status == "Terminated"
+    assert client.start_orchestration("a", "answer", 2, if_exists="restart") is True
+    assert client.wait_for_orchestration("a", WAIT_MS).result() == 2

@@ -149,7 +149,7 @@ fn seized(
     let mut execution = INITIAL_EXECUTION_ID;
     let mut history = Vec::new();
     // Of several starts, the others stay: the engine answers a start of an instance that exists.
-    let mut has_begun = current.is_some();
+    let mut has_begun = current.is_some() && !events.is_empty();
     let mut beginning = None;
     let is_continued = current.as_ref().is_some_and(|current| current.status == CONTINUED);
     for (id, item) in messages {
@@ -164,7 +164,9 @@ fn seized(
     if let Some(current) = current {
         turn.execution = current.execution;
         turn.created_us = Some(current.created_us);
-        execution = current.execution.unsigned_abs() + u64::from(beginning.is_some());
+        // An instance that was restarted has the number of the new execution already.
+        let is_next = matches!(beginning, Some(WorkItem::ContinueAsNew { .. }));
+        execution = current.execution.unsigned_abs() + u64::from(is_next);
         if beginning.is_none() {
             let read = |event: &String| serde_json::from_str::<Event>(event);
             let unreadable = |error| Failure::unreadable(TERMINATE, format!("an event cannot be read: {error}"));

@@ -122,7 +122,7 @@ impl OwnerState {
 /// Takes what the instance has to read, and the beginning of an execution that is not due. Of several starts, the others
 /// stay: the engine answers a start of an instance that exists.
 fn take_messages(instance: &mut Instance) -> Vec<Message> {
-    let mut has_begun = instance.exists();
+    let mut has_begun = instance.exists() && !instance.awaits_start();
     let due = std::mem::take(&mut instance.put_off).into_values().chain(std::mem::take(&mut instance.queue));
     let (beginnings, delayed) = std::mem::take(&mut instance.delayed)
         .into_iter()
@@ -130,7 +130,7 @@ fn take_messages(instance: &mut Instance) -> Vec<Message> {
     instance.delayed = delayed;
     let mut taken = Vec::new();
     for message in due.chain(beginnings.into_values()) {
-        if is_start(&message) && std::mem::replace(&mut has_begun, true) {
+        if message.is_start() && std::mem::replace(&mut has_begun, true) {
             instance.queue.push_back(message);
         } else {
             taken.push(message);
@@ -140,9 +140,5 @@ fn take_messages(instance: &mut Instance) -> Vec<Message> {
 }
 
 fn begins_execution(message: &Message) -> bool {
-    is_start(message) || matches!(*message.item, WorkItem::ContinueAsNew { .. })
-}
-
-fn is_start(message: &Message) -> bool {
-    matches!(*message.item, WorkItem::StartOrchestration { .. })
+    message.is_start() || matches!(*message.item, WorkItem::ContinueAsNew { .. })
 }
