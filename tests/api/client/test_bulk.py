@@ -267,9 +267,9 @@ def test_a_bad_start_raises_the_same_class_as_a_single_start(
 
 
 @in_memory
-def test_if_exists_takes_two_values(client: Client) -> None:
-    with pytest.raises(ValueError, match="'attach' or 'raise'"):
-        client.start_orchestrations([], if_exists="replace")  # type: ignore[arg-type]
+def test_an_unknown_policy_is_refused(client: Client) -> None:
+    with pytest.raises(ValueError, match="'attach', 'raise', 'restart', 'restart_failed', not 'overwrite'"):
+        client.start_orchestrations([], if_exists="overwrite")  # type: ignore[arg-type]
 
 
 def test_items_are_frozen_and_equal_by_value() -> None:

@@ -95,8 +95,8 @@ def test_strict_start_refuses_an_id_that_is_taken(client: Client) -> None:
 
 
 def test_unknown_policy_for_an_existing_id_is_refused(client: Client) -> None:
-    with pytest.raises(ValueError, match="'attach' or 'raise'"):
-        client.start_orchestration(new_id(), "echo", if_exists="replace")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="'attach', 'raise', 'restart', 'restart_failed', not 'overwrite'"):
+        client.start_orchestration(new_id(), "echo", if_exists="overwrite")  # type: ignore[arg-type]
 
 
 def test_concurrent_starts_of_one_id_start_it_once(client: Client) -> None:

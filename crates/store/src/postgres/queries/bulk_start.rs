@@ -22,6 +22,9 @@ use crate::work_item::encode;
 
 const START: &str = "start_orchestration";
 
+/// The id, the orchestration and the status of an instance, or its id and the message of its waiting start.
+type ExistingRow = (String, Option<String>, Option<String>, Option<String>);
+
 /// A transaction whose commit was sent but not answered.
 pub struct UnconfirmedStarts {
     mark: CommitMark,
@@ -111,7 +114,7 @@ impl Server<'_> {
         ids: &[&str],
     ) -> Result<HashMap<String, ExistingInstance<String>>> {
         let Self { schema, .. } = self;
-        let rows: Vec<(String, Option<String>, Option<String>, Option<String>)> = sqlx::query_as(&format!(
+        let rows: Vec<ExistingRow> = sqlx::query_as(&format!(
             "SELECT i.instance_id, i.orchestration_name, e.status, NULL FROM \"{schema}\".instances i \
              LEFT JOIN \"{schema}\".executions e ON e.instance_id = i.instance_id \
              AND e.execution_id = i.current_execution_id WHERE i.instance_id = ANY($1) \

@@ -6,6 +6,7 @@ use crate::flow_control::MessageGate;
 use crate::sqlite::owner::memory::activity_queue::Activity;
 use crate::sqlite::owner::memory::ids::{Number, Sequence, Token, Version};
 use crate::sqlite::owner::memory::state::OwnerState;
+use crate::start::End;
 
 #[derive(Default)]
 pub enum CommitEffect {
@@ -29,8 +30,7 @@ pub struct TurnEffect {
     pub delta: Vec<Event>,
     pub recorded: Option<(String, String)>,
     pub pinned: Option<Version>,
-    pub has_ended: bool,
-    pub has_failed: bool,
+    pub end: Option<End>,
     pub has_kv: bool,
     pub activities: Vec<Activity>,
     pub cancelled: Vec<Sequence>,
@@ -113,9 +113,8 @@ impl TurnEffect {
             record.execution = record.execution.max(execution);
             record.recorded_execution = record.recorded_execution.max(execution);
             // The engine acknowledges messages after the end with an empty turn, which does not name the status.
-            record.has_ended = self.has_ended || (record.has_ended && !is_new_execution);
-            record.has_failed = self.has_failed || (record.has_failed && !is_new_execution);
-            has_ended = record.has_ended;
+            record.end = self.end.or(record.end.filter(|_| !is_new_execution));
+            has_ended = record.end.is_some();
             record.has_kv |= self.has_kv;
             if let Some((orchestration, version)) = recorded {
                 record.orchestration = Some(orchestration.as_str().into());

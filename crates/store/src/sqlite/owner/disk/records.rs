@@ -10,17 +10,17 @@ use crate::sqlite::owner::memory::due_item::DueItem;
 use crate::sqlite::owner::memory::ids::{Number, Sequence, Version};
 use crate::sqlite::owner::memory::instance::{Message, RecordedInstance};
 use crate::sqlite::owner::memory::state::OwnerState;
+use crate::start::End;
 
 /// The query for the records of the instances that fulfil a condition.
 macro_rules! records_where {
     ($condition:literal) => {
         concat!(
-            "SELECT i.number, i.id, i.orchestration, i.version, i.starting, i.execution, i.completed_ms IS NOT NULL, \
+            "SELECT i.number, i.id, i.orchestration, i.version, i.starting, i.execution, iif(i.completed_ms IS NULL, NULL, iif(e.status = 'Failed', 'Failed', 'Completed')), \
              coalesce(e.execution, 0), e.major, e.minor, e.patch, \
              EXISTS (SELECT 1 FROM kv WHERE kv.instance = i.number) \
              OR EXISTS (SELECT 1 FROM kv_changes WHERE kv_changes.instance = i.number), \
-             EXISTS (SELECT 1 FROM mismatches WHERE mismatches.instance = i.number), \
-             coalesce(i.completed_ms IS NOT NULL AND e.status = 'Failed', 0) \
+             EXISTS (SELECT 1 FROM mismatches WHERE mismatches.instance = i.number) \
              FROM instances i LEFT JOIN executions e ON e.instance = i.number AND e.execution = i.execution WHERE ",
             $condition
         )
@@ -47,8 +47,7 @@ fn record(row: &Row<'_>) -> rusqlite::Result<(Number, String, RecordedInstance)>
         execution: row.get(5)?,
         recorded_execution: row.get(7)?,
         pinned,
-        has_ended: row.get(6)?,
-        has_failed: row.get(13)?,
+        end: row.get::<_, Option<String>>(6)?.as_deref().and_then(End::of),
         has_kv: row.get(11)?,
         has_mismatch: row.get(12)?,
     };

@@ -71,9 +71,8 @@ pub struct RecordedInstance {
     pub recorded_execution: u64,
     /// The version of the engine to which the current execution is pinned.
     pub pinned: Option<Version>,
-    pub has_ended: bool,
-    /// It has ended, by a failure or a cancellation.
-    pub has_failed: bool,
+    /// How it has ended.
+    pub end: Option<End>,
     pub has_kv: bool,
     /// The instance waits for code that can run it, and the file has the mismatch report.
     pub has_mismatch: bool,
@@ -142,7 +141,7 @@ impl Instance {
     }
 
     pub fn has_ended(&self) -> bool {
-        self.record.as_ref().is_some_and(|record| record.has_ended)
+        self.record.as_ref().is_some_and(|record| record.end.is_some())
     }
 
     pub fn execution(&self) -> u64 {
@@ -173,14 +172,13 @@ impl Instance {
         let orchestration = self.running()?;
         let record = self.record.as_ref()?;
         let waits = self.leased.is_some() || self.waiting_messages().any(Message::is_start);
-        let end = if record.has_failed { End::Failed } else { End::Completed };
-        Some(ExistingInstance { orchestration, end: (record.has_ended && !waits).then_some(end) })
+        Some(ExistingInstance { orchestration, end: record.end.filter(|_| !waits) })
     }
 
     /// Begins a new execution of an instance that has ended. The caller must write the returned change. `None` if it has
     /// not ended.
     pub fn restart(&mut self, number: Number) -> Option<Change> {
-        let record = self.record.as_mut().filter(|record| record.has_ended)?;
+        let record = self.record.as_mut().filter(|record| record.end.is_some())?;
         let orchestration = record.orchestration.clone()?;
         let execution = record.execution + 1;
         *record = RecordedInstance {

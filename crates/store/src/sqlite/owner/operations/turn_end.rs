@@ -18,6 +18,7 @@ use crate::sqlite::owner::memory::ids::{Number, Sequence, Token};
 use crate::sqlite::owner::memory::instance::RecordedInstance;
 use crate::sqlite::owner::memory::state::OwnerState;
 use crate::sqlite::owner::operations::turns::INVALID;
+use crate::start::End;
 use crate::turn_commit::TurnCommit;
 use crate::work_item::{encode, target};
 
@@ -81,8 +82,7 @@ impl OwnerCore {
             delta,
             recorded: row.recorded.clone(),
             pinned: row.pinned,
-            has_ended,
-            has_failed: row.status.as_deref() == Some("Failed"),
+            end: row.status.as_deref().and_then(End::of),
             has_kv: record.has_kv || !row.kv.is_empty(),
             activities: Vec::with_capacity(activities.len()),
             cancelled: Vec::new(),
