@@ -204,8 +204,8 @@ def test_a_provider_cannot_be_constructed_directly() -> None:
 
 @in_memory
 def test_an_unknown_value_of_if_exists_is_refused(client: Client) -> None:
-    with pytest.raises(ValueError, match="'attach' or 'raise'"):
-        client.start_orchestration("id", "healthy", if_exists="replace")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="must be 'attach', 'raise', .* not 'overwrite'"):
+        client.start_orchestration("id", "healthy", if_exists="overwrite")  # type: ignore[arg-type]
 
 
 @in_memory
