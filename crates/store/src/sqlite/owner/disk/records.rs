@@ -16,7 +16,8 @@ use crate::start::End;
 macro_rules! records_where {
     ($condition:literal) => {
         concat!(
-            "SELECT i.number, i.id, i.orchestration, i.version, i.starting, i.execution, iif(i.completed_ms IS NULL, NULL, iif(e.status = 'Failed', 'Failed', 'Completed')), \
+            "SELECT i.number, i.id, i.orchestration, i.version, i.starting, i.execution, \
+             iif(i.completed_ms IS NULL, NULL, iif(e.status = 'Failed', 'Failed', 'Completed')), \
              coalesce(e.execution, 0), e.major, e.minor, e.patch, \
              EXISTS (SELECT 1 FROM kv WHERE kv.instance = i.number) \
              OR EXISTS (SELECT 1 FROM kv_changes WHERE kv_changes.instance = i.number), \

@@ -135,8 +135,7 @@ impl OwnerCore {
             })?;
             let mut changes = Vec::with_capacity(2 * items.len());
             let mut pushed = Vec::with_capacity(items.len());
-            for (((item, data, visible_ms), number), outcome) in items.into_iter().zip(numbers).zip(&outcomes) {
-                let (mut item, mut data) = (item, data);
+            for (((mut item, mut data, visible_ms), number), outcome) in items.into_iter().zip(numbers).zip(&outcomes) {
                 if *outcome == StartOutcome::Restarted
                     && let Some(instance) = state.get(*number)
                 {
